@@ -1,0 +1,49 @@
+"""Coarse: switch models on the observed rate (SuperServe, NSDI 2025, section 2.1, Figures 1b and 1c).
+
+The paper's motivation simulates a policy that switches to a model "that can serve the present rate" with an actuation
+delay of 100 ms against one without delay; how it measures the rate and picks the model is not stated. Here: the rate over
+a sliding window, and the most accurate subnet whose throughput at its largest batch, over the workers that are alive and
+with the dispatch overhead, is at least that rate times a headroom. The delay itself is the cluster's `actuation_ms`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from policies.slack_table import one_subnet
+from sim.parameters import Positive, check_parameters
+from sim.units import NS_PER_S, ns_from_ms
+
+if TYPE_CHECKING:
+    from sim.policy import Dispatch, Policy, View
+
+
+@dataclass(frozen=True, slots=True)
+class Coarse:
+    """The most accurate subnet that can serve the rate seen lately; the largest batch that fits the slack.
+
+    Attributes:
+        window_ms: The window over which the rate is counted, in milliseconds.
+        headroom: How much more than the rate seen the subnet must be able to serve, as a factor.
+    """
+
+    window_ms: Positive = 1000.0
+    headroom: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+    def decide(self, view: View) -> Dispatch:
+        """Return the largest batch that fits on the most accurate subnet that can serve the rate."""
+        table = view.table
+        needed_per_s = view.rate_per_s(ns_from_ms(self.window_ms)) * self.headroom
+        batches_ns = view.system.workers_alive * table.max_batch * NS_PER_S
+        for subnet in range(len(table.subnets) - 1, -1, -1):
+            if batches_ns / (table.latency(subnet, table.max_batch) + view.system.dispatch_ns) >= needed_per_s:
+                return one_subnet(table, subnet).at(view.slack_ns)
+        return one_subnet(table, 0).at(view.slack_ns)
+
+
+if TYPE_CHECKING:
+    _conforms: type[Policy] = Coarse

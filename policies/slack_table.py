@@ -1,0 +1,54 @@
+"""Policies that look at nothing but the slack, as a table: which decision holds from which slack on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from sim.policy import Dispatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.latency import LatencyTable
+
+
+@dataclass(frozen=True, slots=True)
+class SlackTable:
+    """Decisions by slack.
+
+    Attributes:
+        from_ns: Slacks at which the decision changes, increasing.
+        decisions: One more than slacks: the first holds below all of them, each other one from its slack on.
+    """
+
+    from_ns: tuple[int, ...]
+    decisions: tuple[Dispatch, ...]
+
+    def at(self, slack_ns: int) -> Dispatch:
+        """Return the decision for a slack."""
+        return self.decisions[bisect_right(self.from_ns, slack_ns)]
+
+
+def tabulate(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> SlackTable:
+    """Return the table of a rule that compares the slack with nothing but latencies of the table.
+
+    Args:
+        table: The latency table.
+        decide: The rule: from a slack in nanoseconds to a decision, or None where nothing fits; the fastest way to drain
+            the queue then stands in.
+    """
+    latencies = sorted({int(latency) for latency in table.latency_ns.flat})
+    drain = Dispatch(*table.drain)
+    return SlackTable(tuple(latencies), (drain, *(decide(slack_ns) or drain for slack_ns in latencies)))
+
+
+@lru_cache(maxsize=32)
+def one_subnet(table: LatencyTable, subnet: int) -> SlackTable:
+    """Return the table of a server of one subnet: its largest batch that fits the slack, its largest where none does."""
+    row = [int(latency) for latency in table.latency_ns[subnet]]
+    sizes = [table.largest_within(subnet, slack_ns) for slack_ns in sorted(set(row))]
+    decisions = [Dispatch(subnet, size) for size in (table.max_batch, *sizes)]
+    return SlackTable(tuple(sorted(set(row))), tuple(decisions))

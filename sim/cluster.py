@@ -1,0 +1,81 @@
+"""The cluster: identical workers behind one queue, what a dispatch and a switch cost, and when workers fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sim.errors import SpecError
+
+DropRule = Literal["never", "expired", "hopeless"]
+"""Which queries are dropped before a decision: none (the paper's), those whose deadline has passed, or those whose slack
+is below the smallest latency in the table plus the dispatch overhead."""
+
+FROM_TABLE: Literal["table"] = "table"
+"""Actuation delay: each subnet's own loading time, from the latency table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A worker that fails, and perhaps comes back.
+
+    The batch in flight is lost. A worker that comes back has no subnet loaded.
+
+    Attributes:
+        worker: The worker's number, from 0.
+        at_ns: When it fails.
+        recover_ns: When it comes back, or None for never.
+    """
+
+    worker: int
+    at_ns: int
+    recover_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Identical workers behind one queue.
+
+    Attributes:
+        workers: How many, from 1.
+        dispatch_ns: Overhead of each batch (RPC, copies, decoding: what the latency table does not hold).
+        actuation_ns: Added to a batch when the worker last ran another subnet: one delay for all, or `"table"` for each
+            subnet's loading time. A worker's first batch pays nothing: its subnet was loaded before the run.
+        drop: The drop rule.
+        faults: Workers that fail at given times.
+
+    Raises:
+        SpecError: A number is out of range, or two faults of one worker overlap.
+    """
+
+    workers: int
+    dispatch_ns: int = 0
+    actuation_ns: int | Literal["table"] = 0
+    drop: DropRule = "never"
+    faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise SpecError("cluster.workers", "is not positive", str(self.workers), "1 or more")
+        for name in ("dispatch_ns", "actuation_ns"):
+            value = getattr(self, name)
+            if value != FROM_TABLE and value < 0:
+                raise SpecError(f"cluster.{name}", "is negative", str(value), "0 or more")
+        if self.drop not in {"never", "expired", "hopeless"}:
+            raise SpecError("cluster.drop", "is no drop rule", repr(self.drop), "never, expired or hopeless")
+        object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
+        back: dict[int, int | None] = {}
+        for fault in self.faults:
+            _check_fault(fault, self.workers, back)
+            back[fault.worker] = fault.recover_ns
+
+
+def _check_fault(fault: Fault, workers: int, back: dict[int, int | None]) -> None:
+    where = f"cluster.faults, worker {fault.worker} at {fault.at_ns} ns"
+    if not 0 <= fault.worker < workers:
+        raise SpecError(where, "there is no such worker", str(fault.worker), f"0 to {workers - 1}")
+    if fault.at_ns < 0 or (fault.recover_ns is not None and fault.recover_ns <= fault.at_ns):
+        raise SpecError(where, "recovers before it fails", f"{fault.recover_ns} ns", "0 <= at < recover")
+    recovered = back.get(fault.worker, 0)
+    if recovered is None or recovered > fault.at_ns:
+        raise SpecError(where, "fails while it is down", str(fault.worker), "faults of one worker must not overlap")

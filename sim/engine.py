@@ -1,0 +1,244 @@
+"""The SimPy engine: the readable definition of what a run means.
+
+The rule of the instant: at one instant completions come first, then arrivals, then failures and recoveries, then
+dispatching. It holds whatever the order in which SimPy hands out the events of that instant: each of them only notes
+what happened, and the last one settles the instant in that order. Events exist per batch, per failure, and for the first
+arrival at an idle cluster; never per query.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING
+
+import simpy
+
+from sim.cluster import FROM_TABLE, Cluster
+from sim.errors import DataError, PolicyError
+from sim.policy import Dispatch, Drop, Policy, View, check_decision, policy_name
+from sim.queues import queue_for
+from sim.result import BatchLog, Result
+from sim.streams import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from sim.latency import LatencyTable
+    from sim.trace import Trace
+
+
+def simulate(trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, *, seed: int = 0) -> Result:
+    """Return what becomes of each query of a trace under a policy.
+
+    The run ends when every query has been served or dropped, or can no longer be (all workers have failed for good).
+    The same arguments give the same result, to the last byte.
+
+    Args:
+        trace: When queries arrive, and their SLOs.
+        cluster: Workers, overheads, drop rule, failures.
+        table: How long each subnet takes, and how accurate it is.
+        policy: What to run next.
+        seed: For policies that draw random numbers.
+
+    Raises:
+        PolicyError: The policy raised, or answered something that can't be carried out.
+        DataError: The cluster takes its actuation delays from a table that has none.
+    """
+    return _Engine(trace, cluster, table, policy, seed).run()
+
+
+class _Engine:
+    """One run; also the `System` that the views of this run look into."""
+
+    def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
+        self._env = simpy.Environment(initial_time=0)
+        self._trace, self._table, self._cluster, self._policy, self._seed = trace, table, cluster, policy, seed
+        self._arrivals: list[int] = trace.arrival_ns.tolist()
+        self._latency_ns: list[list[int]] = table.dense_ns.tolist()
+        self._actuation_ns = _actuation(cluster, table)
+        self._queue = queue_for(trace)
+        self._log = BatchLog()
+        self._free = list(range(cluster.workers))
+        self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
+        self._loaded: list[int | None] = [None] * cluster.workers
+        self._fresh = [True] * cluster.workers  # has not run a batch yet
+        self._down_since: dict[int, int] = {}
+        self._down_ns = 0
+        self._changes = _changes(cluster)  # failures and recoveries still to come, the next one last
+        self._wake_ns = -1
+        self._rng: np.random.Generator | None = None
+
+    def run(self) -> Result:
+        """Run to the end and return what happened."""
+        for at_ns in {change[0] for change in self._changes}:
+            self._settle_at(at_ns)
+        self._wake_at(self._arrivals[0])
+        self._env.run()
+        horizon_ns = max(self._trace.duration_ns, self._log.last_ns)
+        down_ns = self._down_ns + sum(max(0, horizon_ns - since) for since in self._down_since.values())
+        return Result.of(
+            self._trace, self._table, self._cluster, self._log, self._queue.batch_of_query(), horizon_ns, down_ns
+        )
+
+    # What a policy can look up (sim.policy.System).
+
+    @property
+    def workers_alive(self) -> int:
+        return self._cluster.workers - len(self._down_since)
+
+    @property
+    def dispatch_ns(self) -> int:
+        return self._cluster.dispatch_ns
+
+    @property
+    def rng(self) -> np.random.Generator:
+        if self._rng is None:
+            self._rng = stream(self._seed, "policy")
+        return self._rng
+
+    def free_workers(self) -> Sequence[int]:
+        return tuple(self._free)
+
+    def subnet_on(self, worker: int) -> int | None:
+        return self._loaded[worker]
+
+    def deadlines_ns(self, count: int) -> Sequence[int]:
+        return self._queue.deadlines(count)
+
+    def arrivals_within(self, window_ns: int) -> int:
+        first = bisect_left(self._arrivals, int(self._env.now) - window_ns + 1, 0, self._queue.admitted)
+        return self._queue.admitted - first
+
+    # Events.
+
+    def _settle_at(self, at_ns: int) -> None:
+        event = self._env.timeout(at_ns - self._env.now)
+        event.callbacks.append(self._settle)
+
+    def _wake_at(self, at_ns: int) -> None:
+        """See to it that the instant is settled; a wake-up for it may be under way already."""
+        if at_ns != self._wake_ns:
+            self._wake_ns = at_ns
+            self._settle_at(at_ns)
+
+    def _complete(self, event: simpy.Event) -> None:
+        worker, batch = event.value
+        if self._running[worker] == batch:  # else the worker failed meanwhile
+            self._running[worker] = None
+            insort(self._free, worker)
+        self._settle(event)
+
+    def _settle(self, _: simpy.Event) -> None:
+        env = self._env
+        now = env.now
+        if env.peek() == now:
+            return  # a later event of this instant settles it
+        self._queue.admit(now)
+        while self._changes and self._changes[-1][0] <= now:
+            self._change(*self._changes.pop())
+        if self._free:
+            self._dispatch(now)
+
+    def _change(self, at_ns: int, worker: int, fails: bool) -> None:  # noqa: FBT001 - one of two kinds of change
+        if fails:
+            batch = self._running[worker]
+            if batch is None:
+                self._free.remove(worker)
+            else:
+                self._log.lose(batch, at_ns)
+            self._running[worker] = self._loaded[worker] = None
+            self._fresh[worker] = False
+            self._down_since[worker] = at_ns
+        else:
+            self._down_ns += at_ns - self._down_since.pop(worker)
+            insort(self._free, worker)
+
+    # Dispatching.
+
+    def _dispatch(self, now: int) -> None:
+        """Ask the policy until no worker is free, the queue is empty or the policy waits."""
+        queue, cluster, decide = self._queue, self._cluster, self._policy.decide
+        overhead = cluster.dispatch_ns
+        drop_before = {"never": None, "expired": now, "hopeless": now + overhead + self._table.smallest_ns}[
+            cluster.drop
+        ]
+        wait_until = None
+        while self._free:
+            if drop_before is not None:
+                queue.drop_before(drop_before)
+            if not queue.length:
+                break
+            view = View(now, queue.head_deadline() - now - overhead, queue.length, self._table, self)
+            try:
+                decision = decide(view)
+            except Exception as error:
+                what = f"raised {type(error).__name__}"
+                raise PolicyError(f"{policy_name(self._policy)} at {now} ns", what, str(error), "") from error
+            check_decision(decision, view, self._policy)
+            if isinstance(decision, Dispatch):
+                self._start(now, decision)
+            elif isinstance(decision, Drop):
+                queue.drop(decision.count)
+            else:
+                wait_until = decision.until_ns
+                break
+        self._sleep(now, wait_until)
+
+    def _start(self, now: int, decision: Dispatch) -> None:
+        subnet = decision.subnet
+        size = min(decision.batch_size, self._queue.length)
+        if decision.worker is None:
+            worker = self._free.pop(0)
+        else:
+            worker = decision.worker
+            self._free.remove(worker)
+        duration = self._latency_ns[subnet][size] + self._cluster.dispatch_ns
+        if self._loaded[worker] != subnet:
+            if not self._fresh[worker]:
+                duration += self._actuation_ns[subnet]
+            self._loaded[worker] = subnet
+        self._fresh[worker] = False
+        self._queue.take(size)
+        batch = self._log.add(now, now + duration, worker, subnet, size)
+        self._running[worker] = batch
+        event = self._env.timeout(duration, (worker, batch))
+        event.callbacks.append(self._complete)
+
+    def _sleep(self, now: int, wait_until: int | None) -> None:
+        """Wake up for the next arrival if a worker is free for it, and when the policy asked to be."""
+        if not self._free:
+            return
+        if self._queue.admitted < len(self._arrivals):
+            self._wake_at(self._arrivals[self._queue.admitted])
+        if wait_until is not None:
+            self._check_wait_ends(now, wait_until)
+            self._settle_at(wait_until)
+
+    def _check_wait_ends(self, now: int, wait_until: int) -> None:
+        nothing_ahead = self._env.peek() == float("inf")
+        if nothing_ahead and wait_until > max(self._queue.deadlines(self._queue.length)):
+            what = "waits with nothing left to wait for, past every deadline"
+            raise PolicyError(
+                f"{policy_name(self._policy)} at {now} ns", what, f"until {wait_until} ns", "dispatch or drop"
+            )
+
+
+def _actuation(cluster: Cluster, table: LatencyTable) -> list[int]:
+    """Return the actuation delay of each subnet."""
+    if cluster.actuation_ns != FROM_TABLE:
+        return [int(cluster.actuation_ns)] * len(table.subnets)
+    delays = [subnet.loading_ns for subnet in table.subnets]
+    if None in delays:
+        subnet = table.subnets[delays.index(None)].id
+        right = "give cluster.actuation_ms as a number"
+        raise DataError(f"table of {table.device}", "a subnet has no loading time", subnet, right)
+    return [int(delay) for delay in delays if delay is not None]
+
+
+def _changes(cluster: Cluster) -> list[tuple[int, int, bool]]:
+    """Return failures and recoveries as (instant, worker, fails), the last to come first; recoveries before failures."""
+    fails = [(fault.at_ns, fault.worker, True) for fault in cluster.faults]
+    recovers = [(fault.recover_ns, fault.worker, False) for fault in cluster.faults if fault.recover_ns is not None]
+    return sorted(fails + recovers, key=lambda change: (change[0], change[2], change[1]), reverse=True)

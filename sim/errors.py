@@ -1,0 +1,86 @@
+"""What can go wrong, as one tree.
+
+    SsimError
+    ├── SpecError        an experiment file, an option or a parameter asks for something that does not exist or fit
+    ├── DataError        a trace, a table or a stored result breaks its own rules
+    ├── BatchSizeError   a batch is larger than any that was measured     (also a LookupError)
+    ├── PolicyError      a policy failed, or its decision cannot be carried out
+    └── StoreError       results cannot be written or read: folder in use, disk full
+
+A message reads `where: what is wrong (the value); what would be right`. The parts are the exception's `args`, as they
+are, and the sentence is made in `__str__`: SimPy and pickle rebuild exceptions by `type(error)(*error.args)`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class SsimError(Exception):
+    """Something this toolkit was asked to do that it can't, in words for the person who asked.
+
+    Attributes:
+        where: The file and line, the array and row, or the parameter.
+        what: What is wrong.
+        value: The offending value as text, or "".
+        right: What would be right, or "".
+    """
+
+    exit_code: ClassVar[int] = 1
+    """What a command ends with: 2 for bad input, 1 for a failure."""
+
+    def __init__(self, where: str, what: str, value: str = "", right: str = "") -> None:
+        super().__init__(where, what, value, right)
+        self.where = where
+        self.what = what
+        self.value = value
+        self.right = right
+
+    def __str__(self) -> str:
+        value = f" ({self.value})" if self.value else ""
+        right = f"; {self.right}" if self.right else ""
+        return f"{self.where}: {self.what}{value}{right}"
+
+
+class SpecError(SsimError, ValueError):
+    """An experiment file, an option or a parameter asks for something that does not exist or does not fit."""
+
+    exit_code = 2
+
+
+class DataError(SsimError, ValueError):
+    """A trace, a table or a stored result breaks its own rules."""
+
+    exit_code = 2
+
+
+class BatchSizeError(SsimError, LookupError):
+    """A batch is larger than any that was measured."""
+
+    exit_code = 2
+
+
+class PolicyError(SsimError):
+    """A policy failed, or its decision cannot be carried out."""
+
+
+class StoreError(SsimError):
+    """Results cannot be written or read: the folder is in use, or the disk is full."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint for a name that is not among the known ones.
+
+    Example:
+        >>> did_you_mean("slakfit", ["slackfit", "clipper"])
+        "did you mean 'slackfit'?"
+        >>> did_you_mean("x", ["slackfit", "clipper"])
+        'known: clipper, slackfit'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

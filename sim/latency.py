@@ -1,0 +1,300 @@
+"""Latency tables: how long each subnet takes for each batch size, and how accurate it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from sim.errors import BatchSizeError, DataError, did_you_mean
+from sim.trace import read_only
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+Between = Literal["pad", "interpolate"]
+"""What a batch size that was not measured costs: that of the next larger one, or a straight line between the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTuple:
+    """The choice that names a subnet of a supernet: SuperServe (NSDI 2025), section 3.
+
+    Attributes:
+        depths: Blocks or depth choice per stage.
+        expands: Expand ratio per block.
+        widths: Width choice per stage (an index into the supernet's width list).
+    """
+
+    depths: tuple[int, ...]
+    expands: tuple[float, ...]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """One servable subnet as the simulator sees it: a name, an accuracy and a row of latencies.
+
+    Attributes:
+        id: Its name, unique in the table.
+        accuracy: Profiled accuracy in percent, above 0, at most 100.
+        control: The control tuple that actuates it, where known.
+        gmacs: Multiply-accumulate operations of one query in units of 1e9, where known.
+        params: Number of weights, where known.
+        loading_ns: Time to load it as a separate model, where known.
+    """
+
+    id: str
+    accuracy: float
+    control: ControlTuple | None = None
+    gmacs: float | None = None
+    params: int | None = None
+    loading_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.accuracy <= 100:  # noqa: PLR2004 - percent
+            raise DataError(
+                f"subnet {self.id!r}", "accuracy is out of range", f"{self.accuracy:g}", "percent: above 0, at most 100"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatencyTable:
+    """The latencies of the subnets of one supernet on one device.
+
+    Attributes:
+        device: What was measured on.
+        subnets: By accuracy, the least accurate first.
+        batch_sizes: The measured batch sizes in queries, increasing.
+        latency_ns: The latency that serves, int64, shape (subnets, batch_sizes); the sum of the stages where there are any.
+        p99_ns: Its 99th percentile, same shape, where known.
+        stages: The parts of the latency by name (decode, copy, forward, ...), each int64 of the same shape.
+        between: What a batch size between two measured ones costs.
+        default_max_batch: The largest batch size used unless another is asked for; None for all.
+        provenance: Where the figures come from.
+
+    Raises:
+        DataError: The grid is not complete, positive and in order; names the subnet and the batch size.
+
+    Example:
+        >>> table = LatencyTable("gpu", (Subnet("s", 70.0), Subnet("l", 80.0)), (1, 4), np.array([[2, 5], [4, 9]]))
+        >>> table.latency(0, 3)
+        5
+        >>> replace(table, between="interpolate").latency(0, 3)
+        4
+        >>> table.latency(1, 5)
+        Traceback (most recent call last):
+        sim.errors.BatchSizeError: table of gpu: no latency for a batch this large (5); the largest is 4
+    """
+
+    device: str
+    subnets: tuple[Subnet, ...]
+    batch_sizes: tuple[int, ...]
+    latency_ns: npt.NDArray[np.int64]
+    p99_ns: npt.NDArray[np.int64] | None = None
+    stages: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict[str, "npt.NDArray[np.int64]"])
+    between: Between = "pad"
+    default_max_batch: int | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
+    """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
+
+    def __post_init__(self) -> None:
+        _check_axes(self)
+        for name, grid in self._grids().items():
+            _check_grid(self, name, grid)
+        for name, grid in self._grids().items():
+            if name == "latency_ns" or name == "p99_ns":
+                object.__setattr__(self, name, read_only(grid))
+        object.__setattr__(self, "dense_ns", read_only(_dense(self.batch_sizes, self.latency_ns, self.between)))
+
+    def _grids(self) -> dict[str, npt.NDArray[np.int64]]:
+        p99 = {} if self.p99_ns is None else {"p99_ns": self.p99_ns}
+        return {"latency_ns": self.latency_ns, **p99, **{f"stage {name}": grid for name, grid in self.stages.items()}}
+
+    @property
+    def max_batch(self) -> int:
+        """The largest measured batch size."""
+        return self.batch_sizes[-1]
+
+    @property
+    def smallest_ns(self) -> int:
+        """The smallest latency in the table."""
+        return int(self.latency_ns.min())
+
+    @property
+    def drain(self) -> tuple[int, int]:
+        """The subnet (index) and batch size that serve most queries a second."""
+        per_query = self.latency_ns / np.asarray(self.batch_sizes)
+        subnet, column = np.unravel_index(np.argmin(per_query), per_query.shape)
+        return int(subnet), self.batch_sizes[int(column)]
+
+    @property
+    def pareto(self) -> tuple[int, ...]:
+        """The subnets (indices) that no other subnet dominates.
+
+        One subnet dominates another if it is at least as accurate and at no batch size slower, and better in one of
+        the two.
+        """
+        return tuple(
+            s for s in range(len(self.subnets)) if not any(self._dominates(t, s) for t in range(len(self.subnets)))
+        )
+
+    def _dominates(self, a: int, b: int) -> bool:
+        fast_a, fast_b = self.latency_ns[a], self.latency_ns[b]
+        accurate_a, accurate_b = self.subnets[a].accuracy, self.subnets[b].accuracy
+        no_worse = accurate_a >= accurate_b and bool((fast_a <= fast_b).all())
+        return no_worse and (accurate_a > accurate_b or bool((fast_a < fast_b).any()))
+
+    def latency(self, subnet: int, batch_size: int) -> int:
+        """Return the latency of a batch in nanoseconds, measured or as `between` says.
+
+        Raises:
+            BatchSizeError: The batch is larger than any that was measured.
+        """
+        if not 0 < batch_size <= self.max_batch:
+            raise BatchSizeError(
+                f"table of {self.device}",
+                "no latency for a batch this large",
+                str(batch_size),
+                f"the largest is {self.max_batch}",
+            )
+        return int(self.dense_ns[subnet, batch_size])
+
+    def largest_within(self, subnet: int, budget_ns: int) -> int:
+        """Return the largest measured batch size of a subnet that ends within a budget, or 0 where none does."""
+        fitting = np.flatnonzero(self.latency_ns[subnet] <= budget_ns)
+        return self.batch_sizes[int(fitting[-1])] if len(fitting) else 0
+
+    def up_to(self, max_batch: int | None) -> LatencyTable:
+        """Return the table without the batch sizes above `max_batch`; None takes the table's own default.
+
+        Raises:
+            BatchSizeError: No batch size is that small, or the table ends below it.
+        """
+        limit = self.default_max_batch if max_batch is None else max_batch
+        if limit is None:
+            return self
+        if not self.batch_sizes[0] <= limit <= self.max_batch:
+            sizes = f"measured: {', '.join(map(str, self.batch_sizes))}"
+            raise BatchSizeError(f"table of {self.device}", "no batch size up to", str(limit), sizes)
+        keep = sum(size <= limit for size in self.batch_sizes)
+        return replace(
+            self,
+            batch_sizes=self.batch_sizes[:keep],
+            latency_ns=self.latency_ns[:, :keep],
+            p99_ns=None if self.p99_ns is None else self.p99_ns[:, :keep],
+            stages={name: grid[:, :keep] for name, grid in self.stages.items()},
+            default_max_batch=None,
+        )
+
+    def with_stages(self, names: Sequence[str]) -> LatencyTable:
+        """Return the table of the sum of some of its stages; the 99th percentile of such a sum is not known.
+
+        Raises:
+            DataError: The table has no such stage.
+        """
+        for name in names:
+            if name not in self.stages:
+                raise DataError(f"table of {self.device}", "has no such stage", name, did_you_mean(name, self.stages))
+        chosen = {name: self.stages[name] for name in names}
+        whole = set(names) == set(self.stages)
+        return replace(
+            self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, p99_ns=self.p99_ns if whole else None
+        )
+
+    def subnet_of_accuracy(self, accuracy: float) -> int:
+        """Return the subnet (index) whose accuracy is the one given, to 0.05 points: 78.25 finds 78.250 and 78.2496.
+
+        Raises:
+            DataError: No subnet has this accuracy.
+        """
+        distance = [abs(subnet.accuracy - accuracy) for subnet in self.subnets]
+        best = int(np.argmin(distance))
+        if distance[best] > 0.05:  # noqa: PLR2004 - published accuracies have two decimals
+            known = ", ".join(f"{subnet.accuracy:.2f}" for subnet in self.subnets)
+            raise DataError(
+                f"table of {self.device}", "no subnet of this accuracy", f"{accuracy:g}", f"there are {known}"
+            )
+        return best
+
+
+def table_from_cells(
+    device: str,
+    subnets: Sequence[Subnet],
+    cells: Mapping[tuple[str, int], int],
+    p99: Mapping[tuple[str, int], int] | None = None,
+    *,
+    where: str = "table",
+    **rest: object,
+) -> LatencyTable:
+    """Return the table of measured cells, in whatever order they come.
+
+    Args:
+        device: What was measured on.
+        subnets: In any order; the table has them by accuracy.
+        cells: Latency in nanoseconds by (subnet id, batch size).
+        p99: The 99th percentiles, by the same keys.
+        where: What messages call the table.
+        rest: Further fields of `LatencyTable`.
+
+    Raises:
+        DataError: A cell is missing.
+    """
+    ordered = sorted(subnets, key=lambda subnet: subnet.accuracy)
+    sizes = tuple(sorted({size for _, size in cells}))
+
+    def grid(values: Mapping[tuple[str, int], int], column: str) -> npt.NDArray[np.int64]:
+        missing = [(s.id, size) for s in ordered for size in sizes if (s.id, size) not in values]
+        if missing:
+            subnet, size = missing[0]
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(
+                where, f"a cell of {column} is missing", f"subnet {subnet}, batch {size}{more}", "the grid must be full"
+            )
+        return np.array([[values[s.id, size] for size in sizes] for s in ordered], dtype=np.int64)
+
+    p99_ns = None if p99 is None else grid(p99, "p99")
+    return LatencyTable(device, tuple(ordered), sizes, grid(cells, "latency"), p99_ns, **rest)  # type: ignore[arg-type]
+
+
+def _check_axes(table: LatencyTable) -> None:
+    where = f"table of {table.device}"
+    ids = [subnet.id for subnet in table.subnets]
+    if not ids or not table.batch_sizes:
+        raise DataError(
+            where, "is empty", f"{len(ids)} subnets, {len(table.batch_sizes)} batch sizes", "one of each or more"
+        )
+    doubled = {name for name in ids if ids.count(name) > 1}
+    if doubled:
+        raise DataError(where, "a subnet is there twice", ", ".join(sorted(doubled)), "each id once")
+    accuracies = [subnet.accuracy for subnet in table.subnets]
+    if accuracies != sorted(accuracies):
+        raise DataError(where, "subnets are not in order of accuracy", str(accuracies), "the least accurate first")
+    sizes = table.batch_sizes
+    if sizes[0] < 1 or any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)):
+        raise DataError(where, "batch sizes are not increasing from 1 or more", str(sizes), "such as 1, 2, 4, 8, 16")
+
+
+def _check_grid(table: LatencyTable, name: str, grid: npt.NDArray[np.int64]) -> None:
+    where = f"table of {table.device}, {name}"
+    shape = (len(table.subnets), len(table.batch_sizes))
+    if grid.shape != shape or grid.dtype != np.int64:
+        raise DataError(where, "has the wrong form", f"{grid.dtype}, shape {grid.shape}", f"int64, shape {shape}")
+    lowest = 0 if name.startswith("stage") else 1
+    if (grid < lowest).any():
+        subnet, column = (int(i) for i in np.argwhere(grid < lowest)[0])
+        cell = f"subnet {table.subnets[subnet].id}, batch {table.batch_sizes[column]}: {grid[subnet, column]} ns"
+        raise DataError(where, "is not positive", cell, f"{lowest} ns or more")
+
+
+def _dense(sizes: tuple[int, ...], latency_ns: npt.NDArray[np.int64], between: Between) -> npt.NDArray[np.int64]:
+    every = np.arange(1, sizes[-1] + 1)
+    if between == "pad":
+        rows = latency_ns[:, np.searchsorted(sizes, every)]
+    else:
+        rows = np.stack([np.rint(np.interp(every, sizes, row)).astype(np.int64) for row in latency_ns])
+    return np.concatenate([np.zeros((len(latency_ns), 1), np.int64), rows], axis=1)

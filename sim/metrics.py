@@ -1,0 +1,106 @@
+"""What a run amounts to: functions of its result, as the paper defines them (SuperServe, section 6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.result import Outcome
+from sim.units import NS_PER_S
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sim.result import Result
+
+
+def count(result: Result, outcome: Outcome) -> int:
+    """Return the number of queries with an outcome."""
+    return int(np.count_nonzero(result.outcome == outcome))
+
+
+def slo_attainment(result: Result) -> float:
+    """Return the share of all arrivals that were answered by their deadline; dropped and unfinished ones count against."""
+    return count(result, Outcome.MET) / len(result.trace)
+
+
+def mean_serving_accuracy(result: Result) -> float:
+    """Return the mean profiled accuracy in percent over the queries that met their SLO; NaN if none did."""
+    met = result.outcome == Outcome.MET
+    return float(_accuracy(result)[met].mean()) if met.any() else float("nan")
+
+
+def latency_quantile_ns(result: Result, q: float) -> float:
+    """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""
+    latency = result.latency_ns
+    return float(np.quantile(latency, q)) if len(latency) else float("nan")
+
+
+def busy_ns(result: Result) -> int:
+    """Return the time that workers were busy, summed over workers, overheads included."""
+    return int((result.batches.finish_ns - result.batches.start_ns).sum())
+
+
+def utilisation(result: Result) -> float:
+    """Return the share of the workers' time (failures taken off) that they were busy."""
+    available = result.cluster.workers * result.horizon_ns - result.down_ns
+    return busy_ns(result) / available if available else float("nan")
+
+
+def mean_batch_size(result: Result) -> float:
+    """Return the mean number of queries in a batch; NaN without any batch."""
+    return float(result.batches.size.mean()) if len(result.batches) else float("nan")
+
+
+def windows(result: Result, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the run over time, in windows of equal width.
+
+    A query belongs to the window of its arrival, a batch to that of its start. A column without any query or batch in a
+    window is NaN there.
+
+    Args:
+        result: The run.
+        width_ns: The width of a window.
+
+    Returns:
+        Columns `start_s`, `ingest_per_s`, `slo_attainment`, `serving_accuracy` (over met queries), `batch_size` and
+        `workers_busy` (mean number); each float64, shape (windows,).
+    """
+    arrival = result.trace.arrival_ns // width_ns
+    start = result.batches.start_ns // width_ns
+    bins = int(max(arrival.max(), start.max(initial=0))) + 1
+    arrivals = np.bincount(arrival, minlength=bins)
+    met = result.outcome == Outcome.MET
+    mets = np.bincount(arrival[met], minlength=bins)
+    accuracy = np.bincount(arrival[met], weights=_accuracy(result)[met], minlength=bins)
+    batches = np.bincount(start, minlength=bins)
+    queries = np.bincount(start, weights=result.batches.size, minlength=bins)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "start_s": np.arange(bins) * (width_ns / NS_PER_S),
+            "ingest_per_s": arrivals * (NS_PER_S / width_ns),
+            "slo_attainment": mets / arrivals,
+            "serving_accuracy": accuracy / mets,
+            "batch_size": queries / batches,
+            "workers_busy": _busy(result, width_ns, bins) / width_ns,
+        }
+
+
+def _accuracy(result: Result) -> npt.NDArray[np.float64]:
+    """Return the accuracy of the subnet that ran each query, NaN where none did."""
+    by_subnet = np.array([subnet.accuracy for subnet in result.table.subnets] + [np.nan])
+    return by_subnet[result.per_query(result.batches.subnet)]
+
+
+def _busy(result: Result, width_ns: int, bins: int) -> npt.NDArray[np.float64]:
+    """Return the busy time in each window, summed over workers: the difference of what had run by its two edges."""
+    edges = np.arange(bins + 1) * width_ns
+    start, finish = np.sort(result.batches.start_ns), np.sort(result.batches.finish_ns)
+
+    def elapsed(instants: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        before = np.searchsorted(instants, edges)
+        total = np.concatenate([[0], np.cumsum(instants)])
+        return before * edges - total[before]
+
+    return np.diff(elapsed(start) - elapsed(finish)).astype(np.float64)

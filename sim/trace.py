@@ -1,0 +1,116 @@
+"""A trace: when queries arrive and how long each may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.errors import DataError
+from sim.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """The arrivals of one run, in nanoseconds from its start.
+
+    Attributes:
+        arrival_ns: Arrival times, int64, shape (queries,), never decreasing, the first not negative.
+        slo_ns: The time that a query may take, from arrival to answer: one for all, or int64, shape (queries,).
+        duration_ns: The length of the observed window; at least the last arrival.
+        name: A short name for tables and figures.
+        provenance: Where the arrivals come from: source, parameters, seed, factors.
+
+    Raises:
+        DataError: Arrivals are empty, unsorted, negative or not int64, or an SLO is not positive; names the query.
+
+    Example:
+        >>> trace = Trace(np.array([0, 5, 5]), slo_ns=10, duration_ns=20, name="three")
+        >>> trace.deadline_ns.tolist()
+        [10, 15, 15]
+    """
+
+    arrival_ns: npt.NDArray[np.int64]
+    slo_ns: int | npt.NDArray[np.int64]
+    duration_ns: int
+    name: str = "trace"
+    provenance: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def __post_init__(self) -> None:
+        arrivals = self.arrival_ns
+        if arrivals.ndim != 1 or arrivals.dtype != np.int64:
+            shape_and_type = f"{arrivals.dtype}, shape {arrivals.shape}"
+            raise DataError(
+                "arrival_ns", "is no list of whole nanoseconds", shape_and_type, "must be int64, shape (n,)"
+            )
+        check_arrivals(arrivals, where="arrival_ns")
+        if self.duration_ns < arrivals[-1]:
+            raise DataError(
+                "duration_ns", "ends before the last arrival", str(self.duration_ns), f"{arrivals[-1]} or more"
+            )
+        slo = np.asarray(self.slo_ns)
+        if slo.dtype.kind != "i" or slo.shape not in {(), arrivals.shape}:
+            raise DataError(
+                "slo_ns", "has the wrong form", f"{slo.dtype}, shape {slo.shape}", "one integer, or one a query"
+            )
+        if (slo <= 0).any():
+            query = int(np.argmax(np.atleast_1d(slo) <= 0))
+            raise DataError(f"slo_ns of query {query}", "is not positive", str(np.atleast_1d(slo)[query]), "above 0")
+        object.__setattr__(self, "arrival_ns", read_only(arrivals))
+        if slo.shape:
+            object.__setattr__(self, "slo_ns", read_only(slo.astype(np.int64, copy=False)))
+
+    def __len__(self) -> int:
+        return len(self.arrival_ns)
+
+    @property
+    def deadline_ns(self) -> npt.NDArray[np.int64]:
+        """When each query must be answered: arrival plus SLO, int64, shape (queries,)."""
+        return self.arrival_ns + self.slo_ns
+
+    @property
+    def mean_rate_per_s(self) -> float:
+        """Queries per second over the whole duration."""
+        return len(self) * NS_PER_S / self.duration_ns
+
+
+def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: int = 0, after_ns: int = 0) -> None:
+    """Check one stretch of arrival times.
+
+    Args:
+        arrival_ns: int64, shape (n,).
+        where: What an error message calls the array.
+        first_row: The number of the first element in messages.
+        after_ns: No arrival may be earlier than this.
+
+    Raises:
+        DataError: The stretch is empty, an arrival is negative or earlier than the one before it.
+    """
+    if len(arrival_ns) == 0:
+        raise DataError(where, "has no arrivals", "", "a trace needs at least one query")
+    steps = np.diff(arrival_ns, prepend=after_ns)
+    if (steps < 0).any():
+        row = int(np.argmax(steps < 0))
+        value = int(arrival_ns[row])
+        if value < 0:
+            raise DataError(f"{where}, row {first_row + row}", "is negative", f"{value} ns", "time starts at 0")
+        before = int(arrival_ns[row - 1]) if row else after_ns
+        raise DataError(
+            f"{where}, row {first_row + row}",
+            "is earlier than the row before",
+            f"{value} < {before} ns",
+            "sort by arrival",
+        )
+
+
+def read_only(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return a view of an array that can't be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,30 @@
+"""Time: integer nanoseconds inside, milliseconds and seconds only where people read or write them."""
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+def ns_from_ms(milliseconds: float) -> int:
+    """Return milliseconds as the nearest whole nanosecond.
+
+    Example:
+        >>> ns_from_ms(4.4)
+        4400000
+    """
+    return round(milliseconds * NS_PER_MS)
+
+
+def ns_from_s(seconds: float) -> int:
+    """Return seconds as the nearest whole nanosecond.
+
+    Example:
+        >>> ns_from_s(0.0833)
+        83300000
+    """
+    return round(seconds * NS_PER_S)
+
+
+def ms_from_ns(nanoseconds: int) -> float:
+    """Return nanoseconds as milliseconds; `ns_from_ms` gives the same integer back."""
+    return nanoseconds / NS_PER_MS
