@@ -1,0 +1,5 @@
+"""`python -m ssim` is the command `ssim`."""
+
+from ssim.cli import main
+
+main()

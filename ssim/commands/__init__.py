@@ -1,0 +1,1 @@
+"""One file, one command; each is imported only when it is called."""

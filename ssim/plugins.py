@@ -1,0 +1,146 @@
+"""What can be plugged in, found by name and built from parameters: policies and trace sources.
+
+A plug-in is a dataclass whose fields are its parameters. A short name is looked up among those that come with the toolkit;
+`module:Class` is imported, with the folder of the experiment file on the path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from sim.errors import DataError, SpecError, SsimError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a file or a set of parameters.
+
+    Attributes:
+        place: The path to it: keys and list indices.
+        what: What is wrong.
+        value: The offending value as text, or "".
+        right: What would be right, or "".
+        at_key: Whether the key itself is wrong, not its value.
+    """
+
+    place: tuple[str | int, ...]
+    what: str
+    value: str = ""
+    right: str = ""
+    at_key: bool = False
+
+    def under(self, *prefix: str | int) -> Fault:
+        """Return the fault as seen from further out."""
+        return dataclasses.replace(self, place=(*prefix, *self.place))
+
+    def __str__(self) -> str:
+        where = ".".join(map(str, self.place))
+        return str(SsimError(where, self.what, self.value, self.right)) if where else self.what
+
+
+def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Path | None = None) -> type[Any]:
+    """Return the class that a name stands for.
+
+    Args:
+        name: A short name, or `module:Class`.
+        short_names: What short names stand for.
+        noun: What messages call such a thing, for example `"policy"`.
+        folder: Where modules are looked for first.
+
+    Raises:
+        SpecError: There is no such name, module or class, or it is no dataclass.
+    """
+    if ":" not in name and name not in short_names:
+        right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
+        raise SpecError(noun, f"there is no such {noun}", repr(name), right)
+    module_name, _, class_name = short_names.get(name, name).partition(":")
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        what = f"the module of the {noun} can't be imported"
+        raise SpecError(noun, what, repr(module_name), f"{type(error).__name__}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name]
+        what = f"{module_name} has no dataclass of this name"
+        raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
+    return found
+
+
+def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fault]]:
+    """Return an object built from parameters as they come from YAML, or None and all that is wrong with them.
+
+    Types are strict: a text is no number. Lists stand for tuples, whole numbers for floats.
+
+    Args:
+        owner: A dataclass; its fields are the parameters.
+        params: Values by name.
+    """
+    fields = {field.name: field for field in dataclasses.fields(owner) if field.init}
+    faults = [
+        Fault((key,), f"{owner.__name__} has no such parameter", "", did_you_mean(key, fields), at_key=True)
+        for key in params
+        if key not in fields
+    ]
+    required = [name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING]
+    faults += [Fault((), f"{owner.__name__} needs the parameter {name!r}") for name in required if name not in params]
+    hints = get_type_hints(owner, include_extras=True)
+    values: dict[str, object] = {}
+    for key, raw in params.items():
+        if key in fields:
+            try:
+                values[key] = TypeAdapter(hints[key]).validate_json(json.dumps(raw, default=str), strict=True)
+            except ValidationError as error:
+                faults += [fault.under(key) for fault in faults_of(error)]
+    if faults:
+        return None, faults
+    try:
+        return owner(**values), []
+    except (SsimError, ValueError, TypeError) as error:
+        if isinstance(error, (SpecError, DataError)):
+            return None, [Fault((error.where.rpartition(".")[2],), error.what, error.value, error.right)]
+        return None, [Fault((), f"{owner.__name__}: {error}")]
+
+
+def faults_of(error: ValidationError) -> list[Fault]:
+    """Return the faults that pydantic found, one for each place, in our words where they are plainer."""
+    faults: dict[tuple[str | int, ...], Fault] = {}
+    for found in error.errors(include_url=False):
+        place = tuple(found["loc"])
+        # In a union each option complains at the place plus its own name: say it once.
+        given = found["input"]
+        if place not in faults:
+            missing = found["type"] == "missing"
+            unknown = found["type"] == "extra_forbidden"
+            what = "is missing" if missing else "is not known here" if unknown else _plain(found["msg"])
+            faults[place] = Fault(place, what, "" if missing or unknown else _short(given), at_key=unknown)
+    return list(faults.values())
+
+
+def source_file(owner: type[Any]) -> str:
+    """Return the path of the file that defines a class."""
+    return inspect.getsourcefile(owner) or ""
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Input ").removeprefix("Value error, ")
+    return message.replace("should be", "must be").replace("valid number", "number").replace("valid integer", "whole number")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - one line of a terminal
