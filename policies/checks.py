@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -44,7 +43,7 @@ class StillSystem:
         """Return the free workers, in order."""
         return self.free
 
-    def subnet_on(self, worker: int) -> int | None:  # noqa: ARG002 - the same on every worker
+    def subnet_on(self, worker: int) -> int | None:
         """Return the subnet on a worker."""
         return self.loaded
 
@@ -52,7 +51,7 @@ class StillSystem:
         """Return the deadlines of up to `count` queued queries."""
         return self.deadlines[:count]
 
-    def arrivals_within(self, window_ns: int) -> int:  # noqa: ARG002 - the same in every window
+    def arrivals_within(self, window_ns: int) -> int:
         """Return how many queries arrived in a window."""
         return self.arrivals
 
@@ -75,9 +74,10 @@ def still_view(table: LatencyTable, *, slack_ns: int, queue_length: int = 1, now
 def check_policy(policy: Policy, table: LatencyTable) -> None:
     """Check that a policy keeps the rules, over the situations in which decisions change.
 
-    It is asked at every latency of the table, a nanosecond to either side, far below and far above, with queues shorter and
-    longer than the batches. It must answer with something that can be carried out, and leave the view as it was. A frozen
-    dataclass has no memory, so it must give the same answer to the same view (and the same random stream) again.
+    It is asked at every latency of the table, a nanosecond to either side, far below and far above, with queues
+    shorter and longer than the batches. It must answer with something that can be carried out, and leave the view as
+    it was. A frozen dataclass has no memory, so it must give the same answer to the same view (and the same random
+    stream) again.
 
     Args:
         policy: Any object with `decide(view)`.
@@ -86,7 +86,7 @@ def check_policy(policy: Policy, table: LatencyTable) -> None:
     Raises:
         PolicyError: What the policy did, and in which situation.
     """
-    frozen = dataclasses.is_dataclass(policy) and type(policy).__dataclass_params__.frozen  # type: ignore[attr-defined]
+    frozen = bool(getattr(getattr(policy, "__dataclass_params__", None), "frozen", False))
     for slack_ns, queue_length, now_ns in _situations(table):
         answer = _ask(policy, table, slack_ns, queue_length, now_ns)
         if frozen and _ask(policy, table, slack_ns, queue_length, now_ns) != answer:

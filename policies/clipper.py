@@ -3,8 +3,8 @@
 It stands for serving systems without an accuracy trade-off (Clipper, Clockwork, TF-Serving) and is run once for each of
 the six accuracies. The paper does not state its batching rule; here it takes the same queue in order of deadlines and
 the largest batch of its subnet that fits the slack, and where none fits its largest, the fastest way to drain. Clipper
-itself (NSDI 2017) adapts the batch size by additive increase and multiplicative decrease; with a known latency table that
-search has nothing left to find.
+itself (NSDI 2017) adapts the batch size by additive increase and multiplicative decrease; with a known latency table
+that search has nothing left to find.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Coarse: switch models on the observed rate (SuperServe, NSDI 2025, section 2.1, Figures 1b and 1c).
 
 The paper's motivation simulates a policy that switches to a model "that can serve the present rate" with an actuation
-delay of 100 ms against one without delay; how it measures the rate and picks the model is not stated. Here: the rate over
-a sliding window, and the most accurate subnet whose throughput at its largest batch, over the workers that are alive and
-with the dispatch overhead, is at least that rate times a headroom. The delay itself is the cluster's `actuation_ms`.
+delay of 100 ms against one without delay; how it measures the rate and picks the model is not stated. Here: the rate
+over a sliding window, and the most accurate subnet whose throughput at its largest batch, over the workers that are
+alive and with the dispatch overhead, is at least that rate times a headroom. The delay itself is the cluster's
+`actuation_ms`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """INFaaS: the cheapest variant that is accurate enough (SuperServe, NSDI 2025, section 6.1).
 
-The paper runs INFaaS without an accuracy threshold, where it always serves the cheapest and so the least accurate subnet,
-as its authors confirmed. Cheapest is here the variant that serves most queries a second. Its batching in the paper's
-runs is not stated; here, as for Clipper+, the largest batch that fits the slack.
+The paper runs INFaaS without an accuracy threshold, where it always serves the cheapest and so the least accurate
+subnet, as its authors confirmed. Cheapest is here the variant that serves most queries a second. Its batching in the
+paper's runs is not stated; here, as for Clipper+, the largest batch that fits the slack.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def tabulate(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> S
 
     Args:
         table: The latency table.
-        decide: The rule: from a slack in nanoseconds to a decision, or None where nothing fits; the fastest way to drain
-            the queue then stands in.
+        decide: The rule: from a slack in nanoseconds to a decision, or None where nothing fits; the fastest way to
+            drain the queue then stands in.
     """
     latencies = sorted({int(latency) for latency in table.latency_ns.flat})
     drain = Dispatch(*table.drain)
@@ -47,7 +47,7 @@ def tabulate(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> S
 
 @lru_cache(maxsize=32)
 def one_subnet(table: LatencyTable, subnet: int) -> SlackTable:
-    """Return the table of a server of one subnet: its largest batch that fits the slack, its largest where none does."""
+    """Return the table of a server of one subnet: its largest batch that fits the slack, its largest if none does."""
     row = [int(latency) for latency in table.latency_ns[subnet]]
     sizes = [table.largest_within(subnet, slack_ns) for slack_ns in sorted(set(row))]
     decisions = [Dispatch(subnet, size) for size in (table.max_batch, *sizes)]

@@ -1,20 +1,21 @@
 """SlackFit: the paper's policy (SuperServe, NSDI 2025, section 4.2 and appendix A.4).
 
-Offline, the latencies of the Pareto-optimal subnets are cut into buckets of equal width; online, the highest bucket that
-fits the slack of the most urgent query gives subnet and batch size. A burst shortens the slack, a short slack means a
-low bucket, and a low bucket holds large batches of small subnets: no forecast of the rate is needed.
+Offline, the latencies of the Pareto-optimal subnets are cut into buckets of equal width; online, the highest bucket
+that fits the slack of the most urgent query gives subnet and batch size. A burst shortens the slack, a short slack
+means a low bucket, and a low bucket holds large batches of small subnets: no forecast of the rate is needed.
 
 What the paper leaves open, and what was decided here:
 
 - How many buckets: 20, a parameter. `docs/reproduction.md` sweeps it.
-- What a bucket chooses: the body ("largest batch below the bucket's latency") would give every bucket above 8.8 ms of the
-  paper's own table to the smallest subnet; the appendix (tuples with a latency *inside* the bucket) is meant. Ties: the
-  most accurate.
-- What fits: the chosen latency is at most the slack. The paper writes both `<` and `<=`; a query is met when it finishes
-  at its deadline.
-- Slack below the smallest bucket: the fastest way to drain the queue, which is the smallest subnet at the largest batch.
-- A queue shorter than the chosen batch: what is there runs as a smaller batch. `queue_aware` (ours, off by default) then
-  looks for the most accurate subnet that fits the slack with the batch that the queue needs.
+- What a bucket chooses: the body ("largest batch below the bucket's latency") would give every bucket above 8.8 ms of
+  the paper's own table to the smallest subnet; the appendix (tuples with a latency *inside* the bucket) is meant. Ties:
+  the most accurate.
+- What fits: the chosen latency is at most the slack. The paper writes both `<` and `<=`; a query is met when it
+  finishes at its deadline.
+- Slack below the smallest bucket: the fastest way to drain the queue, which is the smallest subnet at the largest
+  batch.
+- A queue shorter than the chosen batch: what is there runs as a smaller batch. `queue_aware` (ours, off by default)
+  then looks for the most accurate subnet that fits the slack with the batch that the queue needs.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from typing import Literal
 from sim.errors import SpecError
 
 DropRule = Literal["never", "expired", "hopeless"]
-"""Which queries are dropped before a decision: none (the paper's), those whose deadline has passed, or those whose slack
-is below the smallest latency in the table plus the dispatch overhead."""
+"""Which queries are dropped before a decision: none (the paper's), those whose deadline has passed, or those whose
+slack is below the smallest latency in the table plus the dispatch overhead."""
 
 FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""

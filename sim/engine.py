@@ -2,14 +2,14 @@
 
 The rule of the instant: at one instant completions come first, then arrivals, then failures and recoveries, then
 dispatching. It holds whatever the order in which SimPy hands out the events of that instant: each of them only notes
-what happened, and the last one settles the instant in that order. Events exist per batch, per failure, and for the first
-arrival at an idle cluster; never per query.
+what happened, and the last one settles the instant in that order. Events exist per batch, per failure, and for the
+first arrival at an idle cluster; never per query.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import simpy
 
@@ -21,7 +21,7 @@ from sim.result import BatchLog, Result
 from sim.streams import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -108,14 +108,22 @@ class _Engine:
         return self._queue.deadlines(count)
 
     def arrivals_within(self, window_ns: int) -> int:
-        first = bisect_left(self._arrivals, int(self._env.now) - window_ns + 1, 0, self._queue.admitted)
+        first = bisect_left(self._arrivals, self._now() - window_ns + 1, 0, self._queue.admitted)
         return self._queue.admitted - first
 
     # Events.
 
+    def _after(self, delay_ns: int, then: Callable[[simpy.Event], None], value: object = None) -> None:
+        event = self._env.timeout(delay_ns, value)
+        if event.callbacks is not None:  # it has some until it is processed
+            event.callbacks.append(then)
+
     def _settle_at(self, at_ns: int) -> None:
-        event = self._env.timeout(at_ns - self._env.now)
-        event.callbacks.append(self._settle)
+        self._after(at_ns - self._now(), self._settle)
+
+    def _now(self) -> int:
+        """Return the clock, which stays a whole number since it starts as one and all delays are whole numbers."""
+        return self._env.now  # type: ignore[return-value]
 
     def _wake_at(self, at_ns: int) -> None:
         """See to it that the instant is settled; a wake-up for it may be under way already."""
@@ -124,16 +132,15 @@ class _Engine:
             self._settle_at(at_ns)
 
     def _complete(self, event: simpy.Event) -> None:
-        worker, batch = event.value
+        worker, batch = cast("tuple[int, int]", event.value)
         if self._running[worker] == batch:  # else the worker failed meanwhile
             self._running[worker] = None
             insort(self._free, worker)
         self._settle(event)
 
     def _settle(self, _: simpy.Event) -> None:
-        env = self._env
-        now = env.now
-        if env.peek() == now:
+        now = self._now()
+        if self._env.peek() == now:
             return  # a later event of this instant settles it
         self._queue.admit(now)
         while self._changes and self._changes[-1][0] <= now:
@@ -141,7 +148,7 @@ class _Engine:
         if self._free:
             self._dispatch(now)
 
-    def _change(self, at_ns: int, worker: int, fails: bool) -> None:  # noqa: FBT001 - one of two kinds of change
+    def _change(self, at_ns: int, worker: int, fails: bool) -> None:
         if fails:
             batch = self._running[worker]
             if batch is None:
@@ -182,7 +189,7 @@ class _Engine:
             elif isinstance(decision, Drop):
                 queue.drop(decision.count)
             else:
-                wait_until = decision.until_ns
+                wait_until = int(decision.until_ns)
                 break
         self._sleep(now, wait_until)
 
@@ -203,8 +210,7 @@ class _Engine:
         self._queue.take(size)
         batch = self._log.add(now, now + duration, worker, subnet, size)
         self._running[worker] = batch
-        event = self._env.timeout(duration, (worker, batch))
-        event.callbacks.append(self._complete)
+        self._after(duration, self._complete, (worker, batch))
 
     def _sleep(self, now: int, wait_until: int | None) -> None:
         """Wake up for the next arrival if a worker is free for it, and when the policy asked to be."""
@@ -238,7 +244,7 @@ def _actuation(cluster: Cluster, table: LatencyTable) -> list[int]:
 
 
 def _changes(cluster: Cluster) -> list[tuple[int, int, bool]]:
-    """Return failures and recoveries as (instant, worker, fails), the last to come first; recoveries before failures."""
+    """Return failures and recoveries as (instant, worker, fails), the last first; recoveries before failures."""
     fails = [(fault.at_ns, fault.worker, True) for fault in cluster.faults]
     recovers = [(fault.recover_ns, fault.worker, False) for fault in cluster.faults if fault.recover_ns is not None]
     return sorted(fails + recovers, key=lambda change: (change[0], change[2], change[1]), reverse=True)

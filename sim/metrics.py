@@ -21,7 +21,7 @@ def count(result: Result, outcome: Outcome) -> int:
 
 
 def slo_attainment(result: Result) -> float:
-    """Return the share of all arrivals that were answered by their deadline; dropped and unfinished ones count against."""
+    """Return the share of all arrivals that were answered by their deadline; dropped and unfinished ones were not."""
     return count(result, Outcome.MET) / len(result.trace)
 
 
@@ -53,7 +53,7 @@ def mean_batch_size(result: Result) -> float:
     return float(result.batches.size.mean()) if len(result.batches) else float("nan")
 
 
-def windows(result: Result, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[np.float64]]:
+def windows(result: Result, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[np.floating]]:
     """Return the run over time, in windows of equal width.
 
     A query belongs to the window of its arrival, a batch to that of its start. A column without any query or batch in a
@@ -98,9 +98,10 @@ def _busy(result: Result, width_ns: int, bins: int) -> npt.NDArray[np.float64]:
     edges = np.arange(bins + 1) * width_ns
     start, finish = np.sort(result.batches.start_ns), np.sort(result.batches.finish_ns)
 
-    def elapsed(instants: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def since(instants: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         before = np.searchsorted(instants, edges)
         total = np.concatenate([[0], np.cumsum(instants)])
-        return before * edges - total[before]
+        elapsed: npt.NDArray[np.int64] = before * edges - total[before]
+        return elapsed
 
-    return np.diff(elapsed(start) - elapsed(finish)).astype(np.float64)
+    return np.diff(since(start) - since(finish)).astype(np.float64)

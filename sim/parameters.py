@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import types
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
 import annotated_types as at
 
 from sim.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Positive = Annotated[float, at.Gt(0), at.Lt(math.inf)]
 """A finite number above zero."""
@@ -38,16 +39,21 @@ Share = Annotated[float, at.Gt(0), at.Le(1)]
 Percent = Annotated[float, at.Gt(0), at.Le(100)]
 """A percentage: above zero, at most a hundred."""
 
-_SAYS: dict[type, str] = {at.Gt: "above", at.Ge: "at least", at.Lt: "below", at.Le: "at most"}
+_COMPARISONS: dict[type, tuple[Callable[[float, float], bool], str]] = {
+    at.Gt: (operator.gt, "above"),
+    at.Ge: (operator.ge, "at least"),
+    at.Lt: (operator.lt, "below"),
+    at.Le: (operator.le, "at most"),
+}
 
 
-def check_parameters(plug: Any) -> None:
+def check_parameters(plug: object) -> None:
     """Hold each field of a dataclass to the bounds in its annotation.
 
     Raises:
         SpecError: A field has another type or lies outside its bounds; names the class, the field and the value.
     """
-    for name, (kind, bounds) in _bounded_fields(type(plug)).items():
+    for name, (kind, bounds) in _bounded_fields(cast("Any", type(plug))).items():
         value = getattr(plug, name)
         if value is None:
             continue
@@ -77,19 +83,10 @@ def _bounds(hint: Any) -> Iterator[tuple[type, tuple[Any, ...]]]:
 
 
 def _holds(value: float, bound: Any) -> bool:
-    match bound:
-        case at.Gt(gt):
-            return bool(value > gt)
-        case at.Ge(ge):
-            return bool(value >= ge)
-        case at.Lt(lt):
-            return bool(value < lt)
-        case at.Le(le):
-            return bool(value <= le)
-        case _:
-            return True
+    compare, _ = _COMPARISONS[type(bound)]
+    return compare(value, dataclasses.astuple(bound)[0])
 
 
 def _describe(kind: type, bounds: tuple[Any, ...]) -> str:
-    limits = [f"{_SAYS[type(b)]} {dataclasses.astuple(b)[0]}" for b in bounds if dataclasses.astuple(b)[0] != math.inf]
+    limits = [f"{_COMPARISONS[type(b)][1]} {limit}" for b in bounds if (limit := dataclasses.astuple(b)[0]) != math.inf]
     return ("a whole number " if kind is int else "a finite number ") + " and ".join(limits)

@@ -8,14 +8,14 @@ waits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
+
+import numpy as np
 
 from sim.errors import PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from sim.latency import LatencyTable
 
@@ -61,8 +61,8 @@ class View:
 
     Attributes:
         now_ns: The instant of the decision.
-        slack_ns: Deadline of the most urgent query, less now, less the dispatch overhead: to be held against latencies of
-            the table. Negative if the query is late already.
+        slack_ns: Deadline of the most urgent query, less now, less the dispatch overhead: to be held against
+            latencies of the table. Negative if the query is late already.
         queue_length: Queries waiting, one or more.
         table: The latency table.
         system: Further look-ups: free workers, deadlines, arrivals.
@@ -75,7 +75,7 @@ class View:
     system: System
 
     def rate_per_s(self, window_ns: int) -> float:
-        """Return the arrival rate seen over the last `window_ns`, or over the whole run while it is shorter than that."""
+        """Return the arrival rate over the last `window_ns`, or over the whole run while it is shorter than that."""
         window = max(1, min(window_ns, self.now_ns))
         return self.system.arrivals_within(window_ns) * 1e9 / window
 
@@ -129,8 +129,8 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
     """Check that a decision can be carried out in the situation of the view.
 
     Raises:
-        PolicyError: It is no decision, names no subnet, worker or batch size that there is, a busy worker, or an instant
-            that has passed.
+        PolicyError: It is no decision, names no subnet, worker or batch size that there is, a busy worker, or an
+            instant that has passed.
     """
 
     def wrong(what: str, value: object, right: str) -> PolicyError:
@@ -146,7 +146,7 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
             if worker is not None and worker not in free:
                 raise wrong("answers for a worker that is not free", worker, f"free: {', '.join(map(str, free))}")
         case Wait(until_ns=until):
-            if isinstance(until, bool) or not isinstance(until, int) or until <= view.now_ns:
+            if not _is_whole(until) or until <= view.now_ns:
                 raise wrong("waits for an instant that is not ahead", until, f"whole nanoseconds above {view.now_ns}")
         case Drop(count=count):
             if not _is_index(count, view.queue_length + 1) or count == 0:
@@ -156,4 +156,9 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
 
 
 def _is_index(value: object, length: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < length
+    return _is_whole(value) and 0 <= value < length
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    """Return whether a value is a whole number, of Python or NumPy; a bool is none."""
+    return type(value) is int or isinstance(value, np.integer)

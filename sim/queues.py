@@ -51,7 +51,7 @@ class Queue(Protocol):
         ...
 
     def batch_of_query(self) -> npt.NDArray[np.int64]:
-        """Return the number of each query's batch in order of `take`; -1 dropped, -2 still waiting or not yet arrived."""
+        """Return each query's batch, numbered in order of `take`; `DROPPED`, or `WAITING` (queued or not arrived)."""
         ...
 
 

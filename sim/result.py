@@ -140,11 +140,9 @@ class Result:
         """
         lost = np.zeros(len(log.start), dtype=bool)
         lost[log.lost] = True
-        columns = (
-            read_only(np.array(column, dtype=np.int64))
-            for column in (log.start, log.finish, log.worker, log.subnet, log.size)
-        )
-        batches = Batches(*columns, lost=lost)
+        columns = (log.start, log.finish, log.worker, log.subnet, log.size)
+        start, finish, worker, subnet, size = (read_only(np.array(column, dtype=np.int64)) for column in columns)
+        batches = Batches(start, finish, worker, subnet, size, lost)
         batch = np.maximum(batch_of_query, NONE)
         outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
         outcome[batch_of_query == DROPPED] = Outcome.DROPPED

@@ -1,7 +1,7 @@
 """What can be plugged in, found by name and built from parameters: policies and trace sources.
 
-A plug-in is a dataclass whose fields are its parameters. A short name is looked up among those that come with the toolkit;
-`module:Class` is imported, with the folder of the experiment file on the path.
+A plug-in is a dataclass whose fields are its parameters. A short name is looked up among those that come with the
+toolkit; `module:Class` is imported, with the folder of the experiment file on the path.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from sim.errors import DataError, SpecError, SsimError, did_you_mean
+
+_LINE = 60  # of an offending value, in a message of one line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +77,9 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         raise SpecError(noun, what, repr(module_name), f"{type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name]
+        classes = [
+            key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name
+        ]
         what = f"{module_name} has no dataclass of this name"
         raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
     return found
@@ -138,9 +142,13 @@ def source_file(owner: type[Any]) -> str:
 
 def _plain(message: str) -> str:
     message = message.removeprefix("Input ").removeprefix("Value error, ")
-    return message.replace("should be", "must be").replace("valid number", "number").replace("valid integer", "whole number")
+    return (
+        message.replace("should be", "must be")
+        .replace("valid number", "number")
+        .replace("valid integer", "whole number")
+    )
 
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - one line of a terminal
+    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."

@@ -1,0 +1,193 @@
+"""From an experiment file to its runs: everything is checked before anything runs, and all faults are told at once."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from policies.checks import still_view
+from sim.errors import SpecError, SsimError, did_you_mean
+from sim.policy import check_decision
+from ssim.plugins import Fault, faults_of
+from ssim.run import Run, policy_of, source_of, table_of
+from ssim.spec import ClusterSpec, ExperimentSpec, PolicySpec, TableSpec, normalised
+from ssim.yaml_file import parse_scalar, read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment that can run.
+
+    Attributes:
+        name: Its name, and that of its folder in the results.
+        runs: Its runs: by point of the sweep, then seed, then policy, so that neighbours share a trace.
+        swept: The dotted keys that are swept.
+        content: The file's content with overrides, for the record.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    swept: tuple[str, ...]
+    content: dict[str, Any]
+
+
+def read_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Return the experiment that a file describes.
+
+    Args:
+        path: The YAML file.
+        overrides: `key=value` for any dotted key of the file, as `--set` gives them.
+
+    Raises:
+        SpecError: Something in the file or the overrides is wrong; tells all of it, by line and column.
+    """
+    file = read_yaml(path)
+    data = normalised(file.data)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise SpecError("--set", "is no key=value", repr(override), "such as --set trace.mean_qps=4000")
+        fault = put(data, key, parse_scalar(value))
+        if fault:
+            raise SpecError("--set", fault.what, repr(key), fault.right)
+    data = normalised(data)
+    points, faults = _points(data)
+    runs: list[Run] = []
+    for values, point in points:
+        found, wrong = _runs(point, path.parent.resolve(), values)
+        runs += found
+        faults += [_as_swept(fault, values, data) for fault in wrong]
+    if faults:
+        raise file.error(faults)
+    return Experiment(data["name"], tuple(runs), tuple(data.get("sweep") or ()), data)
+
+
+def put(data: Any, key: str, value: object) -> Fault | None:
+    """Set a dotted key (`cluster.workers`, `policies.0.params.buckets`) of a file's content; return what is wrong."""
+    steps = key.split(".")
+    node = data
+    for depth, step in enumerate(steps):
+        last = depth == len(steps) - 1
+        match node:
+            case list():
+                if not step.isdigit() or int(step) >= len(node):
+                    return Fault((), "there is no such entry", key, f"0 to {len(node) - 1}")
+                if last:
+                    node[int(step)] = value
+                else:
+                    node = node[int(step)]
+            case dict():
+                if last:
+                    node[step] = value
+                elif step in node:
+                    node = node[step]
+                elif step == "params":
+                    node = node.setdefault(step, {})
+                else:
+                    return Fault((), "there is no such key", key, did_you_mean(step, map(str, node)))
+            case _:
+                return Fault((), "there is nothing below this", key, ".".join(steps[:depth]))
+    return None
+
+
+def _points(data: Any) -> tuple[list[tuple[dict[str, Any], Any]], list[Fault]]:
+    """Return the points of the sweep (values by key, content with them put in), and what is wrong with the sweep."""
+    sweep = data.get("sweep") if isinstance(data, dict) else None
+    if not isinstance(sweep, dict) or not all(isinstance(values, list) and values for values in sweep.values()):
+        return [({}, data)], []  # the model says what is wrong with it, if anything
+    points, faults = [], []
+    for combination in itertools.product(*sweep.values()):
+        values = dict(zip(sweep, combination, strict=True))
+        point = copy.deepcopy(data)
+        for key, value in values.items():
+            fault = put(point, key, value)
+            if fault:
+                faults.append(Fault(("sweep", key), fault.what, "", fault.right, at_key=True))
+        points.append((values, point))
+    return points, faults
+
+
+def _as_swept(fault: Fault, values: dict[str, Any], data: Any) -> Fault:
+    """Return a fault at a swept key as a fault of the value in the sweep."""
+    for key, value in values.items():
+        if ".".join(map(str, fault.place)) == key and not fault.at_key:
+            return Fault(("sweep", key, data["sweep"][key].index(value)), fault.what, fault.value, fault.right)
+    return fault
+
+
+def _runs(data: Any, folder: Path, values: dict[str, Any]) -> tuple[list[Run], list[Fault]]:
+    """Return the runs of one point, and all that is wrong with it."""
+    try:
+        spec = ExperimentSpec.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        known = faults_of(error)
+        return [], [_hinted(fault) for fault in known] + _plugin_faults(data, folder)
+    faults = _plugin_faults(data, folder) or _misfits(spec, folder)
+    if faults:
+        return [], faults
+    return list(_repeats(spec, folder, values)), []
+
+
+def _repeats(spec: ExperimentSpec, folder: Path, values: dict[str, Any]) -> Iterator[Run]:
+    for repeat in range(spec.repeats):
+        for policy in spec.policies:
+            yield Run(
+                spec.name, spec.seed + repeat, spec.trace, spec.cluster, spec.latency_table, policy, folder, values
+            )
+
+
+def _plugin_faults(data: Any, folder: Path) -> list[Fault]:
+    """Return what is wrong with the parameters of trace source and policies, as far as they can be looked at."""
+    faults: list[Fault] = []
+    trace = data.get("trace") if isinstance(data, dict) else None
+    if isinstance(trace, dict):
+        faults += [fault.under("trace") for fault in source_of(trace, folder)[1]]
+    policies = data.get("policies") if isinstance(data, dict) else None
+    for i, item in enumerate(policies if isinstance(policies, list) else ()):
+        match item:
+            case {"use": str(use)} if isinstance(item.get("params", {}), dict):
+                policy = PolicySpec(use=use, params=item.get("params", {}))
+                faults += [fault.under("policies", i) for fault in policy_of(policy, folder)[1]]
+    return faults
+
+
+def _misfits(spec: ExperimentSpec, folder: Path) -> list[Fault]:
+    """Return what does not fit together although each part is right: cluster and faults, table, policy and table."""
+    faults: list[Fault] = []
+    try:
+        spec.cluster.build()
+    except SsimError as error:
+        faults.append(Fault(("cluster", "faults"), f"{error.where}: {error.what}", error.value, error.right))
+    try:
+        table = table_of(spec.latency_table, folder)
+    except SsimError as error:
+        return [*faults, Fault(("latency_table",), str(error))]
+    for i, item in enumerate(spec.policies):
+        policy = policy_of(item, folder)[0]
+        view = still_view(table, slack_ns=int(table.latency_ns.max()))
+        try:
+            check_decision(policy.decide(view), view, policy)
+        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+            text = str(error) if isinstance(error, SsimError) else f"raised {type(error).__name__}: {error}"
+            faults.append(Fault(("policies", i), text))
+    return faults
+
+
+def _hinted(fault: Fault) -> Fault:
+    """Return a fault at an unknown key with the known ones of its place."""
+    if not fault.at_key:
+        return fault
+    models: dict[str, type[BaseModel]] = {"cluster": ClusterSpec, "latency_table": TableSpec, "policies": PolicySpec}
+    inner = len(fault.place) > 1
+    model: type[BaseModel] = models.get(str(fault.place[0]), ExperimentSpec) if inner else ExperimentSpec
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return replace(fault, right=did_you_mean(str(fault.place[-1]), known))

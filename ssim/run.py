@@ -1,0 +1,196 @@
+"""One run: a trace, a cluster, a table, a policy and a seed, as data that can be hashed, sent and built."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import policies
+import sim
+import sim.traces
+from sim.errors import SpecError
+from sim.table_files import load_table, shipped_tables
+from ssim.plugins import Fault, build, find_class, source_file
+
+if TYPE_CHECKING:
+    from sim.cluster import Cluster
+    from sim.latency import LatencyTable
+    from sim.policy import Policy
+    from sim.trace import Trace
+    from sim.traces.source import TraceSource
+    from ssim.spec import ClusterSpec, PolicySpec, TableSpec
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment.
+
+    Attributes:
+        experiment: The experiment's name.
+        seed: The seed of this repeat.
+        trace: The trace as the file has it: `kind` and parameters.
+        cluster: The cluster.
+        table: The latency table.
+        policy: The policy.
+        folder: The folder of the experiment file, where files and modules are looked for.
+        swept: The values of this point of the sweep, by dotted key.
+    """
+
+    experiment: str
+    seed: int
+    trace: dict[str, Any]
+    cluster: ClusterSpec
+    table: TableSpec
+    policy: PolicySpec
+    folder: Path
+    swept: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def label(self) -> str:
+        """The policy's name for tables and figures."""
+        return self.policy.label
+
+    @cached_property
+    def id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of the identity."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, inputs and code by their hashes: equal for equal runs, on any machine."""
+        source, policy = self.build_source(), self.build_policy()
+        code = {source_file(type(source)), source_file(type(policy)), *_toolkit_files()}
+        return {
+            "schema": "run/1",
+            "seed": self.seed,
+            "trace": {"kind": self.trace["kind"], **_without_paths(dataclasses.asdict(source))},
+            "cluster": self.cluster.model_dump(mode="json"),
+            "latency_table": {
+                **self.table.model_dump(mode="json", exclude={"use"}),
+                "sha256": _table_hash(self.build_table()),
+            },
+            "policy": {"use": self.policy.use, "params": _parameters(policy)},
+            "inputs": {path.name: _sha256(path) for path in source.inputs()},
+            "code": _sha256_of(sorted(_sha256(Path(name)) for name in code)),
+        }
+
+    def build_cluster(self) -> Cluster:
+        """Return the cluster."""
+        return self.cluster.build()
+
+    def build_table(self) -> LatencyTable:
+        """Return the latency table."""
+        return _table(self.table.use, self.table.max_batch, self.table.stages, self.folder)
+
+    def build_source(self) -> TraceSource:
+        """Return the trace source."""
+        source, faults = source_of(self.trace, self.folder)
+        _raise_first(faults)
+        return source
+
+    def build_trace(self) -> Trace:
+        """Return the trace of this seed; the last one is kept, since runs that share a trace follow each other."""
+        return _trace(json.dumps(self.trace), self.seed, self.folder)
+
+    def build_policy(self) -> Policy:
+        """Return a new policy object."""
+        policy: Policy
+        policy, faults = policy_of(self.policy, self.folder)
+        _raise_first(faults)
+        return policy
+
+    def execute(self) -> sim.Result:
+        """Run the simulation."""
+        return sim.simulate(
+            self.build_trace(), self.build_cluster(), self.build_table(), self.build_policy(), seed=self.seed
+        )
+
+
+def source_of(trace: dict[str, Any], folder: Path) -> tuple[Any, list[Fault]]:
+    """Return the trace source that `kind` and parameters describe, or None and what is wrong with them."""
+    kind = trace.get("kind")
+    if not isinstance(kind, str):
+        return None, [Fault(("kind",) if "kind" in trace else (), "a trace needs a kind", "", "such as kind: azure")]
+    try:
+        owner = find_class(kind, sim.traces.SHORT_NAMES, "trace kind", folder)
+    except SpecError as error:
+        return None, [Fault(("kind",), error.what, error.value, error.right)]
+    source, faults = build(owner, {name: value for name, value in trace.items() if name != "kind"})
+    return (source.located(folder) if source is not None else None), faults
+
+
+def policy_of(policy: PolicySpec, folder: Path) -> tuple[Any, list[Fault]]:
+    """Return the policy that a name and parameters describe, or None and what is wrong with them."""
+    try:
+        owner = find_class(policy.use, policies.SHORT_NAMES, "policy", folder)
+    except SpecError as error:
+        return None, [Fault(("use",), error.what, error.value, error.right)]
+    built, faults = build(owner, policy.params)
+    if built is not None and not callable(getattr(built, "decide", None)):
+        return None, [Fault(("use",), f"{owner.__name__} has no method decide(view)", "", "see sim.policy.Policy")]
+    return built, [fault.under("params") for fault in faults]
+
+
+def table_of(table: TableSpec, folder: Path) -> LatencyTable:
+    """Return a latency table: a shipped one, or a file relative to the experiment.
+
+    Raises:
+        SsimError: There is no such table, or the file breaks its rules.
+    """
+    return _table(table.use, table.max_batch, table.stages, folder)
+
+
+@lru_cache(maxsize=8)
+def _table(use: str, max_batch: int | None, stages: tuple[str, ...] | None, folder: Path) -> LatencyTable:
+    name = use if use in shipped_tables() or not (folder / use).suffix else folder / use
+    return load_table(name, max_batch=max_batch, stages=stages)
+
+
+@lru_cache(maxsize=1)
+def _trace(trace: str, seed: int, folder: Path) -> Trace:
+    source, faults = source_of(json.loads(trace), folder)
+    _raise_first(faults)
+    built: Trace = source.trace(seed)
+    return built
+
+
+def _raise_first(faults: list[Fault]) -> None:
+    if faults:
+        raise SpecError(".".join(map(str, faults[0].place)), faults[0].what, faults[0].value, faults[0].right)
+
+
+def _parameters(plug: object) -> dict[str, Any]:
+    """Return the parameters of a plug-in, defaults included."""
+    given = (item for item in dataclasses.fields(plug) if item.init)  # type: ignore[arg-type]
+    return {item.name: json.loads(json.dumps(getattr(plug, item.name), default=str)) for item in given}
+
+
+def _without_paths(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where a file lies: what is in it counts, and is hashed."""
+    return {name: value for name, value in parameters.items() if name != "path"}
+
+
+@lru_cache(maxsize=1)
+def _toolkit_files() -> tuple[str, ...]:
+    """Return the files of the simulator: a change of any may change a result."""
+    return tuple(sorted(str(path) for path in Path(sim.__file__).parent.rglob("*.py")))
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _table_hash(table: LatencyTable) -> str:
+    subnets = [dataclasses.asdict(subnet) for subnet in table.subnets]
+    return _sha256_of([subnets, table.batch_sizes, table.dense_ns.tolist()])

@@ -1,0 +1,169 @@
+"""Runs experiments: what is stored is not computed again, what is computed is stored at once."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim.errors import SsimError, StoreError
+from sim.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ssim.expand import Experiment
+    from ssim.run import Run
+    from ssim.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One run that ended now, well or not.
+
+    Attributes:
+        run: The run.
+        queries: How many queries it replayed; 0 if it failed.
+        error: Why it failed, or None.
+    """
+
+    run: Run
+    queries: int
+    error: SsimError | None = None
+
+
+def run_experiment(
+    experiment: Experiment,
+    store: Store,
+    *,
+    jobs: int,
+    force: bool = False,
+    requests: bool = True,
+    on_start: Callable[[int, int], None] = lambda _todo, _stored: None,
+    on_finished: Callable[[Finished], None] = lambda _finished: None,
+) -> list[Finished]:
+    """Run what is not stored yet and store it; return the runs that failed.
+
+    A run that fails does not end the others. The index of the experiment is written before the first run, so that
+    what is stored can be read and drawn at any time.
+
+    Args:
+        experiment: The experiment.
+        store: Where results go.
+        jobs: How many runs at once, each in a process of its own if more than one.
+        force: Run also what is stored.
+        requests: Store the rows per query, too.
+        on_start: Told how many runs are to do, and how many are stored.
+        on_finished: Told each run that ends.
+
+    Raises:
+        StoreError: Results can't be stored.
+    """
+    with store.writing():
+        store.write_index(_index(experiment))
+        todo = [run for run in experiment.runs if force or not store.has(run.id, requests=requests)]
+        on_start(len(todo), len(experiment.runs) - len(todo))
+        failed = []
+        for finished in _run_all(todo, store, jobs, requests=requests):
+            on_finished(finished)
+            if isinstance(finished.error, StoreError):
+                raise finished.error
+            if finished.error is not None:
+                failed.append(finished)
+    return failed
+
+
+def _index(experiment: Experiment) -> dict[str, Any]:
+    runs = [{"id": run.id, "policy": run.label, "seed": run.seed, "swept": run.swept} for run in experiment.runs]
+    return {
+        "schema": "index/1",
+        "name": experiment.name,
+        "swept": experiment.swept,
+        "runs": runs,
+        "content": experiment.content,
+    }
+
+
+def _run_all(runs: Sequence[Run], store: Store, jobs: int, *, requests: bool) -> Iterator[Finished]:
+    if jobs == 1 or len(runs) <= 1:
+        for run in runs:
+            yield _run_one(run, store, requests=requests)
+        return
+    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
+    pool = ProcessPoolExecutor(
+        min(jobs, len(runs)), mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent
+    )
+    try:
+        waiting: dict[Future[Finished], Run] = {
+            pool.submit(_run_one, run, store, requests=requests): run for run in runs
+        }
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                run = waiting.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool as error:
+                    what = "a worker process was killed (out of memory?)"
+                    raise StoreError(
+                        str(store.folder), what, run.label, "the same command goes on from what is stored"
+                    ) from error
+    finally:
+        for process in (pool._processes or {}).values():  # noqa: SLF001 - there is no public way to end a run in mid-air
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_one(run: Run, store: Store, *, requests: bool) -> Finished:
+    started = datetime.now(UTC)
+    begin = time.perf_counter()
+    try:
+        result = run.execute()
+        circumstances = {
+            **_versions(),
+            "started": started.isoformat(timespec="seconds"),
+            "wall_s": round(time.perf_counter() - begin, 6),
+        }
+        store.put(run.id, result, run.identity, circumstances, requests=requests)
+    except SsimError as error:
+        return Finished(run, 0, error)
+    return Finished(run, len(result.trace))
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, Any]:
+    """Return what else was there: versions, machine, commit. Never compared."""
+    libraries = {name: importlib.metadata.version(name) for name in ("numpy", "pyarrow", "simpy")}
+    return {
+        "engine": "simpy",
+        "version": VERSION,
+        "python": platform.python_version(),
+        "libraries": libraries,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **_commit(),
+    }
+
+
+def _commit() -> dict[str, Any]:
+    folder = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": found.stdout.strip()}

@@ -1,0 +1,98 @@
+"""The experiment file: one frozen model, with the names of the YAML in the order of the YAML.
+
+Parameters of trace sources and policies are not repeated here: they are the fields of those classes (`ssim.plugins`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sim.cluster import Cluster, DropRule, Fault
+from sim.parameters import NonNegative, NonNegativeInt, PositiveInt
+from sim.units import ns_from_ms, ns_from_s
+
+_SEED_LIMIT = 2**63
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FaultSpec(_Closed):
+    """A worker that fails at `at_s` and, if `recover_s` is given, comes back then."""
+
+    worker: NonNegativeInt
+    at_s: NonNegative
+    recover_s: NonNegative | None = None
+
+
+class ClusterSpec(_Closed):
+    """The workers, what a batch costs beside its latency, and what is dropped."""
+
+    workers: PositiveInt
+    dispatch_ms: NonNegative = 0.0
+    actuation_ms: NonNegative | Literal["table"] = 0.0
+    drop: DropRule = "never"
+    faults: tuple[FaultSpec, ...] = ()
+
+    def build(self) -> Cluster:
+        """Return the cluster, in nanoseconds.
+
+        Raises:
+            SpecError: A fault does not fit the workers, or another fault.
+        """
+        faults = (
+            Fault(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
+            for f in self.faults
+        )
+        actuation: int | Literal["table"] = "table" if self.actuation_ms == "table" else ns_from_ms(self.actuation_ms)
+        return Cluster(self.workers, ns_from_ms(self.dispatch_ms), actuation, self.drop, tuple(faults))
+
+
+class TableSpec(_Closed):
+    """A latency table: a shipped name or a file, and which part of it to use."""
+
+    use: str
+    max_batch: PositiveInt | None = None
+    stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+
+
+class PolicySpec(_Closed):
+    """A policy by short name or `module:Class`, and its parameters."""
+
+    use: str
+    params: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """The policy with the parameters that the file gives, for tables and figures."""
+        given = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        return f"{self.use}({given})" if given else self.use
+
+
+class ExperimentSpec(_Closed):
+    """One experiment: traces, a cluster, a latency table and the policies to compare."""
+
+    schema_: Literal["experiment/1"] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=_SEED_LIMIT)]
+    repeats: PositiveInt = 1
+    trace: dict[str, Any]
+    cluster: ClusterSpec
+    latency_table: TableSpec
+    policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
+
+
+def normalised(data: Any) -> Any:
+    """Return the content of an experiment file with its short forms written out: `slackfit` is `{use: slackfit}`."""
+    if not isinstance(data, dict):
+        return data
+    full = dict(data)
+    if isinstance(full.get("latency_table"), str):
+        full["latency_table"] = {"use": full["latency_table"]}
+    if isinstance(full.get("policies"), list):
+        full["policies"] = [{"use": item} if isinstance(item, str) else item for item in full["policies"]]
+    return full

@@ -1,0 +1,275 @@
+"""Stored results: `<results>/<experiment>/<run id>/` with parquet files and a manifest.
+
+A run is written to a sibling folder and renamed, its manifest last of all: a run with a manifest is complete, one
+without does not exist. One process at a time writes to an experiment's folder; the system lifts that lock however the
+process ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sim import metrics
+from sim.errors import StoreError
+from sim.result import NONE, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sim.result import Result
+
+MANIFEST = "manifest.json"
+INDEX = "experiment.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The stored results of one experiment.
+
+    Attributes:
+        folder: `<results>/<experiment>`.
+    """
+
+    folder: Path
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the folder for writing.
+
+        Raises:
+            StoreError: Another process holds it, or it can't be made.
+        """
+        with _told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("a+")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                holder = f"process {lock.read().strip() or '?'}"
+                right = "wait for it to end, or give another folder with --out"
+                raise StoreError(str(self.folder), "another run is writing here", holder, right) from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            for left in self.folder.glob(".*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+
+    def manifest(self, run_id: str) -> dict[str, Any] | None:
+        """Return the manifest of a complete run, or None where there is none.
+
+        Raises:
+            StoreError: The manifest is damaged.
+        """
+        path = self.folder / run_id / MANIFEST
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(str(path), "is damaged", str(error), "remove this folder and run again") from error
+        return found
+
+    def has(self, run_id: str, *, requests: bool) -> bool:
+        """Return whether a run is complete, with its rows per query if they are asked for."""
+        manifest = self.manifest(run_id)
+        return manifest is not None and (not requests or "requests.parquet" in manifest["outputs"])
+
+    def put(
+        self, run_id: str, result: Result, identity: dict[str, Any], circumstances: dict[str, Any], *, requests: bool
+    ) -> dict[str, Any]:
+        """Store a run and return its manifest. A run that is there already is replaced.
+
+        Raises:
+            StoreError: The disk is full, or the folder can't be written; nothing half written stays.
+        """
+        target = self.folder / run_id
+        temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
+        with _told(target):
+            try:
+                temporary.mkdir(parents=True)
+                tables = {"batches.parquet": _batches(result), "windows.parquet": _windows(result)}
+                if requests:
+                    tables["requests.parquet"] = _requests(result)
+                outputs = {name: _write(temporary / name, table) for name, table in tables.items()}
+                manifest = {
+                    "schema": "manifest/1",
+                    "identity": identity,
+                    "summary": _summary(result),
+                    "outputs": outputs,
+                    "circumstances": circumstances,
+                }
+                write_whole(temporary / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+                if target.exists():
+                    shutil.rmtree(target)
+                temporary.rename(target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        return manifest
+
+    def write_index(self, index: dict[str, Any]) -> None:
+        """Note which runs make up the experiment now.
+
+        Raises:
+            StoreError: The disk is full, or the folder can't be written.
+        """
+        write_whole(self.folder / INDEX, json.dumps(index, indent=1) + "\n")
+
+    def index(self) -> dict[str, Any]:
+        """Return which runs make up the experiment.
+
+        Raises:
+            StoreError: Nothing is stored here.
+        """
+        path = self.folder / INDEX
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            right = f"run `ssim run` first (looked for {path})"
+            raise StoreError(str(self.folder), "holds no results", "", right) from error
+        except (OSError, ValueError) as error:
+            raise StoreError(str(path), "is damaged", str(error), "run the experiment again") from error
+        return found
+
+
+def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
+    """Write a file wholly or not at all: to a temporary sibling, which is then renamed.
+
+    Args:
+        path: The file.
+        content: What to write, or a function that writes it to the path that it is given.
+
+    Raises:
+        StoreError: The disk is full, or the folder can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _told(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(where: Path) -> Iterator[None]:
+    """Tell an error of the file system in our words."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        what = "there is no room left to write" if full else "can't be written"
+        right = "make room; finished runs are kept, and the same command goes on from there" if full else ""
+        raise StoreError(str(where), what, error.strerror or str(error), right) from error
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    """Return the figures of a run, in the columns of summary.csv."""
+    return {
+        "queries": len(result.trace),
+        "slo_attainment": metrics.slo_attainment(result),
+        "mean_serving_accuracy": _number(metrics.mean_serving_accuracy(result)),
+        "dropped": metrics.count(result, Outcome.DROPPED),
+        "late": metrics.count(result, Outcome.LATE),
+        "p50_latency_ms": _number(metrics.latency_quantile_ns(result, 0.50) / 1e6),
+        "p99_latency_ms": _number(metrics.latency_quantile_ns(result, 0.99) / 1e6),
+        "utilisation": _number(metrics.utilisation(result)),
+        "mean_batch_size": _number(metrics.mean_batch_size(result)),
+    }
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON knows it: there is no NaN."""
+    return None if np.isnan(value) else value
+
+
+def _batches(result: Result) -> pa.Table:
+    batches = result.batches
+    return _table(
+        "batches/1",
+        start_ns=(batches.start_ns, "dispatch, ns from the start of the run"),
+        finish_ns=(batches.finish_ns, "answer, or failure of the worker, ns"),
+        worker=(batches.worker.astype(np.int32), "number of the worker"),
+        subnet=(_named(batches.subnet, _subnets(result)), "id of the subnet"),
+        size=(batches.size.astype(np.int32), "queries"),
+        lost=(batches.lost, "the worker failed meanwhile"),
+    )
+
+
+def _requests(result: Result) -> pa.Table:
+    def per_query(column: Any) -> pa.Array:
+        values = result.per_query(column)
+        return pa.array(values, mask=values == NONE)
+
+    batches = result.batches
+    subnet = result.per_query(batches.subnet)
+    finish = result.per_query(batches.finish_ns)
+    return _table(
+        "requests/1",
+        arrival_ns=(result.trace.arrival_ns, "ns from the start of the run"),
+        deadline_ns=(result.trace.deadline_ns, "ns"),
+        start_ns=(per_query(batches.start_ns), "dispatch of its batch, ns; null: never"),
+        finish_ns=(pa.array(finish, mask=~result.answered), "answer, ns; null: never"),
+        worker=(per_query(batches.worker).cast(pa.int32()), "number of the worker; null: none"),
+        subnet=(_named(subnet, _subnets(result), mask=subnet == NONE), "id of the subnet; null: none"),
+        batch_size=(per_query(batches.size).cast(pa.int32()), "queries in its batch; null: none"),
+        outcome=(
+            _named(result.outcome, [outcome.name.lower() for outcome in Outcome]),
+            "met, late, dropped or unfinished",
+        ),
+    )
+
+
+def _windows(result: Result) -> pa.Table:
+    meaning = "per window of 1 s; queries by arrival, batches by start"
+    return _table("windows/1", **{name: (values, meaning) for name, values in metrics.windows(result).items()})
+
+
+def _subnets(result: Result) -> list[str]:
+    return [subnet.id for subnet in result.table.subnets]
+
+
+def _named(codes: Any, names: list[str], mask: Any = None) -> pa.Array:
+    indices = pa.array(
+        np.asarray(codes).astype(np.int8 if len(names) <= np.iinfo(np.int8).max else np.int32), mask=mask
+    )
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
+
+
+def _table(schema: str, **columns: tuple[Any, str]) -> pa.Table:
+    """Return a table whose columns carry their meaning and which carries its schema."""
+    arrays = [pa.array(values) if isinstance(values, np.ndarray) else values for values, _ in columns.values()]
+    fields = [
+        pa.field(name, array.type, metadata={"meaning": meaning})
+        for (name, (_, meaning)), array in zip(columns.items(), arrays, strict=True)
+    ]
+    return pa.table(arrays, schema=pa.schema(fields, metadata={"schema": schema}))
+
+
+def _write(path: Path, table: pa.Table) -> dict[str, Any]:
+    """Write a parquet file and return what the manifest says of it."""
+    times = [name for name in table.column_names if name.endswith("_ns")]
+    others = [name for name in table.column_names if name not in times]
+    encoding = dict.fromkeys(times, "DELTA_BINARY_PACKED")
+    pq.write_table(table, path, compression="zstd", use_dictionary=others, column_encoding=encoding)
+    with path.open("rb") as file:
+        return {"rows": table.num_rows, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
