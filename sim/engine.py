@@ -17,7 +17,7 @@ from sim.cluster import FROM_TABLE, Cluster
 from sim.errors import DataError, PolicyError
 from sim.policy import Dispatch, Drop, Policy, View, check_decision, policy_name
 from sim.queues import queue_for
-from sim.result import BatchLog, Result
+from sim.result import BatchLog, Result, result_of
 from sim.streams import stream
 
 if TYPE_CHECKING:
@@ -64,29 +64,26 @@ class _Engine:
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers
         self._fresh = [True] * cluster.workers  # has not run a batch yet
-        self._down_since: dict[int, int] = {}
-        self._down_ns = 0
+        self._down: set[int] = set()
         self._changes = _changes(cluster)  # failures and recoveries still to come, the next one last
-        self._wake_ns = -1
+        self._wake_ns = -1  # the arrival that a wake-up is under way for
+        self._wait_ns = -1  # until when the policy waits
+        self._stirred = False  # something happened at this instant
         self._rng: np.random.Generator | None = None
 
     def run(self) -> Result:
         """Run to the end and return what happened."""
         for at_ns in {change[0] for change in self._changes}:
-            self._settle_at(at_ns)
+            self._after(at_ns, self._stir)
         self._wake_at(self._arrivals[0])
         self._env.run()
-        horizon_ns = max(self._trace.duration_ns, self._log.last_ns)
-        down_ns = self._down_ns + sum(max(0, horizon_ns - since) for since in self._down_since.values())
-        return Result.of(
-            self._trace, self._table, self._cluster, self._log, self._queue.batch_of_query(), horizon_ns, down_ns
-        )
+        return result_of(self._trace, self._table, self._cluster, self._log, self._queue.batch_of_query())
 
     # What a policy can look up (sim.policy.System).
 
     @property
     def workers_alive(self) -> int:
-        return self._cluster.workers - len(self._down_since)
+        return self._cluster.workers - len(self._down)
 
     @property
     def dispatch_ns(self) -> int:
@@ -118,9 +115,6 @@ class _Engine:
         if event.callbacks is not None:  # it has some until it is processed
             event.callbacks.append(then)
 
-    def _settle_at(self, at_ns: int) -> None:
-        self._after(at_ns - self._now(), self._settle)
-
     def _now(self) -> int:
         """Return the clock, which stays a whole number since it starts as one and all delays are whole numbers."""
         return self._env.now  # type: ignore[return-value]
@@ -129,19 +123,31 @@ class _Engine:
         """See to it that the instant is settled; a wake-up for it may be under way already."""
         if at_ns != self._wake_ns:
             self._wake_ns = at_ns
-            self._settle_at(at_ns)
+            self._after(at_ns - self._now(), self._stir)
 
     def _complete(self, event: simpy.Event) -> None:
         worker, batch = cast("tuple[int, int]", event.value)
         if self._running[worker] == batch:  # else the worker failed meanwhile
             self._running[worker] = None
             insort(self._free, worker)
-        self._settle(event)
+            self._stirred = True
+        self._settle()
 
-    def _settle(self, _: simpy.Event) -> None:
+    def _stir(self, _: simpy.Event) -> None:
+        self._stirred = True
+        self._settle()
+
+    def _wait_is_over(self, _: simpy.Event) -> None:
+        if self._now() == self._wait_ns:  # else the policy has been asked since, and the later answer counts
+            self._stirred = True
+        self._settle()
+
+    def _settle(self) -> None:
+        """Settle the instant if something happened in it, and no other event of it is to come."""
         now = self._now()
-        if self._env.peek() == now:
-            return  # a later event of this instant settles it
+        if self._env.peek() == now or not self._stirred:
+            return
+        self._stirred = False
         self._queue.admit(now)
         while self._changes and self._changes[-1][0] <= now:
             self._change(*self._changes.pop())
@@ -157,9 +163,9 @@ class _Engine:
                 self._log.lose(batch, at_ns)
             self._running[worker] = self._loaded[worker] = None
             self._fresh[worker] = False
-            self._down_since[worker] = at_ns
+            self._down.add(worker)
         else:
-            self._down_ns += at_ns - self._down_since.pop(worker)
+            self._down.remove(worker)
             insort(self._free, worker)
 
     # Dispatching.
@@ -214,13 +220,14 @@ class _Engine:
 
     def _sleep(self, now: int, wait_until: int | None) -> None:
         """Wake up for the next arrival if a worker is free for it, and when the policy asked to be."""
+        self._wait_ns = -1 if wait_until is None else wait_until
         if not self._free:
             return
         if self._queue.admitted < len(self._arrivals):
             self._wake_at(self._arrivals[self._queue.admitted])
         if wait_until is not None:
             self._check_wait_ends(now, wait_until)
-            self._settle_at(wait_until)
+            self._after(wait_until - now, self._wait_is_over)
 
     def _check_wait_ends(self, now: int, wait_until: int) -> None:
         nothing_ahead = self._env.peek() == float("inf")

@@ -39,7 +39,7 @@ NONE = -1
 class BatchLog:
     """The batches of a run as they are started."""
 
-    __slots__ = ("finish", "last_ns", "lost", "size", "start", "subnet", "worker")
+    __slots__ = ("finish", "lost", "size", "start", "subnet", "worker")
 
     def __init__(self) -> None:
         self.start: list[int] = []
@@ -48,7 +48,6 @@ class BatchLog:
         self.subnet: list[int] = []
         self.size: list[int] = []
         self.lost: list[int] = []
-        self.last_ns = 0
 
     def add(self, start_ns: int, finish_ns: int, worker: int, subnet: int, size: int) -> int:
         """Note a batch and return its number."""
@@ -57,7 +56,6 @@ class BatchLog:
         self.worker.append(worker)
         self.subnet.append(subnet)
         self.size.append(size)
-        self.last_ns = max(self.last_ns, finish_ns)
         return len(self.start) - 1
 
     def lose(self, batch: int, at_ns: int) -> None:
@@ -104,7 +102,6 @@ class Result:
         batch: Each query's batch, int64, shape (queries,); -1 for none.
         outcome: Each query's `Outcome`, uint8, shape (queries,).
         horizon_ns: The length of the run: to the last answer, at least to the end of the trace.
-        down_ns: Time that workers were down, summed over workers.
     """
 
     trace: Trace
@@ -114,43 +111,6 @@ class Result:
     batch: npt.NDArray[np.int64]
     outcome: npt.NDArray[np.uint8]
     horizon_ns: int
-    down_ns: int
-
-    @classmethod
-    def of(
-        cls,
-        trace: Trace,
-        table: LatencyTable,
-        cluster: Cluster,
-        log: BatchLog,
-        batch_of_query: npt.NDArray[np.int64],
-        horizon_ns: int,
-        down_ns: int,
-    ) -> Result:
-        """Return the result of a finished run.
-
-        Args:
-            trace: The arrivals.
-            table: The latency table.
-            cluster: The workers.
-            log: The batches.
-            batch_of_query: As `sim.queues.Queue.batch_of_query` gives it.
-            horizon_ns: The length of the run.
-            down_ns: Time that workers were down.
-        """
-        lost = np.zeros(len(log.start), dtype=bool)
-        lost[log.lost] = True
-        columns = (log.start, log.finish, log.worker, log.subnet, log.size)
-        start, finish, worker, subnet, size = (read_only(np.array(column, dtype=np.int64)) for column in columns)
-        batches = Batches(start, finish, worker, subnet, size, lost)
-        batch = np.maximum(batch_of_query, NONE)
-        outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
-        outcome[batch_of_query == DROPPED] = Outcome.DROPPED
-        served = batch >= 0
-        in_time = batches.finish_ns[batch[served]] <= trace.deadline_ns[served]
-        outcome[served] = np.where(in_time, Outcome.MET, Outcome.LATE)
-        outcome[served] = np.where(lost[batch[served]], Outcome.DROPPED, outcome[served])
-        return cls(trace, table, cluster, batches, read_only(batch), outcome, horizon_ns, down_ns)
 
     def per_query(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return a column of the batches for each query, int64, shape (queries,); -1 where it has no batch."""
@@ -165,3 +125,37 @@ class Result:
     def latency_ns(self) -> npt.NDArray[np.int64]:
         """Time from arrival to answer of the answered queries, int64, shape (answered,)."""
         return self.per_query(self.batches.finish_ns)[self.answered] - self.trace.arrival_ns[self.answered]
+
+    @property
+    def down_ns(self) -> int:
+        """Time within the run that workers were down, summed over workers."""
+        spans = ((fault.at_ns, self.horizon_ns if fault.recover_ns is None else fault.recover_ns) for fault in self.cluster.faults)
+        return sum(max(0, min(end, self.horizon_ns) - at) for at, end in spans)
+
+
+def result_of(
+    trace: Trace, table: LatencyTable, cluster: Cluster, log: BatchLog, batch_of_query: npt.NDArray[np.int64]
+) -> Result:
+    """Return the result of a finished run.
+
+    Args:
+        trace: The arrivals.
+        table: The latency table.
+        cluster: The workers.
+        log: The batches.
+        batch_of_query: As `sim.queues.Queue.batch_of_query` gives it.
+    """
+    lost = np.zeros(len(log.start), dtype=bool)
+    lost[log.lost] = True
+    columns = (log.start, log.finish, log.worker, log.subnet, log.size)
+    start, finish, worker, subnet, size = (read_only(np.array(column, dtype=np.int64)) for column in columns)
+    batch = np.maximum(batch_of_query, NONE)
+    outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
+    outcome[batch_of_query == DROPPED] = Outcome.DROPPED
+    served = batch >= 0
+    in_time = finish[batch[served]] <= trace.deadline_ns[served]
+    answered = np.where(in_time, Outcome.MET, Outcome.LATE)
+    outcome[served] = np.where(lost[batch[served]], Outcome.DROPPED, answered)
+    horizon_ns = max(trace.duration_ns, int(finish.max(initial=0)))
+    batches = Batches(start, finish, worker, subnet, size, lost)
+    return Result(trace, table, cluster, batches, read_only(batch), outcome, horizon_ns)

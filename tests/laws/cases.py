@@ -1,0 +1,83 @@
+"""Small random runs in small integers, so that ties and exact boundary hits are common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hypothesis import strategies as st
+
+from sim import Cluster, Decision, Dispatch, Drop, Fault, LatencyTable, Subnet, Trace, View, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class TablePolicy:
+    """Answers by slack and queue length from a random table."""
+
+    answers: tuple[tuple[int, int], ...]  # (subnet, batch size) by slack and queue length
+    waits: bool
+    drops: bool
+    picks_worker: bool
+
+    def decide(self, view: View) -> Decision:
+        number = max(0, view.slack_ns) * 7 + view.queue_length
+        if self.drops and number % 11 == 3:
+            return Drop(1 + number % view.queue_length)
+        if self.waits and number % 5 == 2 and view.slack_ns > 0:
+            return Wait(view.now_ns + 1 + number % 4)
+        subnet, size = self.answers[number % len(self.answers)]
+        free = view.system.free_workers()
+        return Dispatch(subnet, size, free[number % len(free)] if self.picks_worker else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    trace: Trace
+    cluster: Cluster
+    table: LatencyTable
+    policy: TablePolicy
+
+
+@st.composite
+def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
+    integers = lambda low, high: draw(st.integers(low, high))  # noqa: E731 - says more than it costs
+    queries, subnets = integers(1, 40), integers(1, 4)
+    sizes = tuple(sorted(draw(st.sets(st.integers(1, 8), min_size=1, max_size=4))))
+    grid = np.array([[integers(1, LONGEST) for _ in sizes] for _ in range(subnets)], dtype=np.int64)
+    loading = [integers(0, 6) for _ in range(subnets)]
+    names = tuple(Subnet(f"s{i}", 50.0 + i, loading_ns=loading[i]) for i in range(subnets))
+    table = LatencyTable("toy", names, sizes, grid, between=draw(st.sampled_from(["pad", "interpolate"])))
+    gaps = draw(st.lists(st.integers(0, 10), min_size=queries, max_size=queries))
+    arrivals = np.cumsum(np.array(gaps, dtype=np.int64))
+    slo = draw(st.one_of(st.integers(1, 40), st.lists(st.integers(1, 40), min_size=queries, max_size=queries)))
+    trace = Trace(arrivals, slo if isinstance(slo, int) else np.array(slo, dtype=np.int64), int(arrivals[-1]) + 1)
+    workers = integers(1, 4)
+    cluster = Cluster(
+        workers,
+        dispatch_ns=draw(st.sampled_from([0, 0, 1, 3])),
+        actuation_ns=draw(st.sampled_from([0, 0, 2, 5, "table"])),
+        drop=draw(st.sampled_from(["never", "expired", "hopeless"])),
+        faults=tuple(_faults(draw, workers)) if faults and draw(st.booleans()) else (),
+    )
+    answers = st.lists(st.tuples(st.integers(0, subnets - 1), st.integers(1, sizes[-1])), min_size=1, max_size=7)
+    policy = TablePolicy(tuple(draw(answers)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))
+    return Case(trace, cluster, table, policy)
+
+
+def _faults(draw: Callable[..., object], workers: int) -> list[Fault]:
+    found = []
+    for worker in range(workers):
+        at = draw(st.integers(0, 150))
+        for _ in range(draw(st.integers(0, 2))):
+            recover = draw(st.one_of(st.none(), st.integers(at + 1, at + 60)))
+            found.append(Fault(worker, at, recover))
+            if recover is None:
+                break
+            at = recover + draw(st.integers(0, 30))
+    return found
