@@ -1,8 +1,8 @@
 """The usual way to write this simulator, kept as a yardstick: a SimPy process for each query.
 
-The outcomes are those of `sim.simulate`, reached by another road: a heap for the queue, an event for every arrival and every
-answer, and a dispatch event of the lowest priority for the rule of the instant. The tests hold the two against each
-other; `benchmarks/engine.py` reports how much faster the engine with events per batch is.
+The outcomes are those of `sim.simulate`, reached by another road: a heap for the queue, an event for every arrival
+and every answer, and a dispatch event of the lowest priority for the rule of the instant. The tests hold the two
+against each other; `benchmarks/engine.py` reports how much faster the engine with events per batch is.
 """
 
 from __future__ import annotations

@@ -129,7 +129,10 @@ class Result:
     @property
     def down_ns(self) -> int:
         """Time within the run that workers were down, summed over workers."""
-        spans = ((fault.at_ns, self.horizon_ns if fault.recover_ns is None else fault.recover_ns) for fault in self.cluster.faults)
+        spans = (
+            (fault.at_ns, self.horizon_ns if fault.recover_ns is None else fault.recover_ns)
+            for fault in self.cluster.faults
+        )
         return sum(max(0, min(end, self.horizon_ns) - at) for at, end in spans)
 
 

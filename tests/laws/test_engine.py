@@ -107,7 +107,9 @@ def _scaled_trace(trace: Trace) -> Trace:
 
 def _scaled_cluster(cluster: Cluster) -> Cluster:
     delay = cluster.actuation_ns if cluster.actuation_ns == "table" else 10 * cluster.actuation_ns
-    faults = (Fault(f.worker, 10 * f.at_ns, None if f.recover_ns is None else 10 * f.recover_ns) for f in cluster.faults)
+    faults = (
+        Fault(f.worker, 10 * f.at_ns, None if f.recover_ns is None else 10 * f.recover_ns) for f in cluster.faults
+    )
     return Cluster(cluster.workers, 10 * cluster.dispatch_ns, delay, cluster.drop, tuple(faults))
 
 

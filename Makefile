@@ -1,0 +1,46 @@
+# `make azure` runs the Azure experiment, `make test` all tests and checks; each sets up .venv first, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# No NVIDIA GPU here: take the CPU build of torch instead of gigabytes of CUDA.
+TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints/cpu.txt)
+
+.PHONY: azure test test-all lint bench clean
+.DELETE_ON_ERROR:
+
+azure: $(VENV)/.installed-base
+	$(BIN)/ssim run experiments/azure.yaml
+
+test: lint
+	$(BIN)/pytest -n auto -q --durations=5
+
+test-all: lint
+	$(BIN)/pytest -n auto -q -m "" --durations=10
+
+lint: $(VENV)/.installed-all
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: $(VENV)/.installed-all
+	$(BIN)/python benchmarks/engine.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ssim needs Python 3.11 or newer; $$($(PYTHON) --version) is what PYTHON=$(PYTHON) gives" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "No virtual environment could be made. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed-base: setup.cfg pyproject.toml | $(BIN)/python
+	$(PIP) install -q -e .
+	@touch $@
+
+$(VENV)/.installed-all: setup.cfg pyproject.toml constraints/cpu.txt | $(BIN)/python
+	$(PIP) install -q -e '.[dev,fast,torch]' $(TORCH_CONSTRAINT)
+	@touch $@ $(VENV)/.installed-base
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
