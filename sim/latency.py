@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -11,7 +14,7 @@ from sim.errors import BatchSizeError, DataError, did_you_mean
 from sim.trace import read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -45,6 +48,9 @@ class Subnet:
         gmacs: Multiply-accumulate operations of one query in units of 1e9, where known.
         params: Number of weights, where known.
         loading_ns: Time to load it as a separate model, where known.
+
+    Raises:
+        DataError: The accuracy is no percentage, or a fact is negative or no number.
     """
 
     id: str
@@ -59,6 +65,10 @@ class Subnet:
             raise DataError(
                 f"subnet {self.id!r}", "accuracy is out of range", f"{self.accuracy:g}", "percent: above 0, at most 100"
             )
+        for name in ("gmacs", "params", "loading_ns"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise DataError(f"subnet {self.id!r}", f"{name} is out of range", f"{value:g}", "0 or more")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,15 +79,17 @@ class LatencyTable:
         device: What was measured on.
         subnets: By accuracy, the least accurate first.
         batch_sizes: The measured batch sizes in queries, increasing.
-        latency_ns: The latency that serves, int64, shape (subnets, batch_sizes); the sum of the stages where there are any.
+        latency_ns: The latency that serves, int64, shape (subnets, batch_sizes).
         p99_ns: Its 99th percentile, same shape, where known.
-        stages: The parts of the latency by name (decode, copy, forward, ...), each int64 of the same shape.
+        stages: The parts of the latency by name (decode, copy, forward, ...), each int64 of the same shape. Means add
+            up to the latency, but for rounding; medians need not.
         between: What a batch size between two measured ones costs.
         default_max_batch: The largest batch size used unless another is asked for; None for all.
         provenance: Where the figures come from.
 
     Raises:
-        DataError: The grid is not complete, positive and in order; names the subnet and the batch size.
+        DataError: The grid is not complete, positive and in order; names the subnet and the batch size. Or `between` or
+            `default_max_batch` is not one of those there are.
 
     Example:
         >>> table = LatencyTable("gpu", (Subnet("s", 70.0), Subnet("l", 80.0)), (1, 4), np.array([[2, 5], [4, 9]]))
@@ -102,18 +114,20 @@ class LatencyTable:
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
 
+    pareto: tuple[int, ...] = field(init=False, repr=False)
+    """The subnets (indices) that no other one dominates: none is as accurate and everywhere as fast, and better in one."""
+
     def __post_init__(self) -> None:
         _check_axes(self)
-        for name, grid in self._grids().items():
-            _check_grid(self, name, grid)
-        for name, grid in self._grids().items():
-            if name == "latency_ns" or name == "p99_ns":
-                object.__setattr__(self, name, read_only(grid))
-        object.__setattr__(self, "dense_ns", read_only(_dense(self.batch_sizes, self.latency_ns, self.between)))
-
-    def _grids(self) -> dict[str, npt.NDArray[np.int64]]:
         p99 = {} if self.p99_ns is None else {"p99_ns": self.p99_ns}
-        return {"latency_ns": self.latency_ns, **p99, **{f"stage {name}": grid for name, grid in self.stages.items()}}
+        for name, grid in {"latency_ns": self.latency_ns, **p99}.items():
+            _check_grid(self, name, grid, lowest=1)
+            object.__setattr__(self, name, read_only(grid))
+        for name, grid in self.stages.items():
+            _check_grid(self, f"stage {name}", grid, lowest=0)
+        object.__setattr__(self, "stages", {name: read_only(grid) for name, grid in self.stages.items()})
+        object.__setattr__(self, "dense_ns", read_only(_dense(self.batch_sizes, self.latency_ns, self.between)))
+        object.__setattr__(self, "pareto", _pareto(self.subnets, self.latency_ns))
 
     @property
     def max_batch(self) -> int:
@@ -131,23 +145,6 @@ class LatencyTable:
         per_query = self.latency_ns / np.asarray(self.batch_sizes)
         subnet, column = np.unravel_index(np.argmin(per_query), per_query.shape)
         return int(subnet), self.batch_sizes[int(column)]
-
-    @property
-    def pareto(self) -> tuple[int, ...]:
-        """The subnets (indices) that no other subnet dominates.
-
-        One subnet dominates another if it is at least as accurate and at no batch size slower, and better in one of
-        the two.
-        """
-        return tuple(
-            s for s in range(len(self.subnets)) if not any(self._dominates(t, s) for t in range(len(self.subnets)))
-        )
-
-    def _dominates(self, a: int, b: int) -> bool:
-        fast_a, fast_b = self.latency_ns[a], self.latency_ns[b]
-        accurate_a, accurate_b = self.subnets[a].accuracy, self.subnets[b].accuracy
-        no_worse = accurate_a >= accurate_b and bool((fast_a <= fast_b).all())
-        return no_worse and (accurate_a > accurate_b or bool((fast_a < fast_b).any()))
 
     def latency(self, subnet: int, batch_size: int) -> int:
         """Return the latency of a batch in nanoseconds, measured or as `between` says.
@@ -170,7 +167,9 @@ class LatencyTable:
         return self.batch_sizes[int(fitting[-1])] if len(fitting) else 0
 
     def up_to(self, max_batch: int | None) -> LatencyTable:
-        """Return the table without the batch sizes above `max_batch`; None takes the table's own default.
+        """Return the table of the measured batch sizes up to `max_batch`; None takes the table's own default.
+
+        A limit between two measured sizes leaves the smaller one: up to 12 of 1, 2, 4, 8, 16 ends at 8.
 
         Raises:
             BatchSizeError: No batch size is that small, or the table ends below it.
@@ -192,19 +191,23 @@ class LatencyTable:
         )
 
     def with_stages(self, names: Sequence[str]) -> LatencyTable:
-        """Return the table of the sum of some of its stages; the 99th percentile of such a sum is not known.
+        """Return the table whose latency is the sum of some of its stages; of all of them, it is the table itself.
+
+        The 99th percentile of a sum of a few stages is not known.
 
         Raises:
-            DataError: The table has no such stage.
+            DataError: The table has no such stage, none is named, or their sum is 0 somewhere.
         """
+        if not names:
+            raise DataError(f"table of {self.device}", "no stage is named", "", f"choose from {', '.join(self.stages)}")
         for name in names:
             if name not in self.stages:
-                raise DataError(f"table of {self.device}", "has no such stage", name, did_you_mean(name, self.stages))
-        chosen = {name: self.stages[name] for name in names}
-        whole = set(names) == set(self.stages)
-        return replace(
-            self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, p99_ns=self.p99_ns if whole else None
-        )
+                right = did_you_mean(name, self.stages) if self.stages else "it has none"
+                raise DataError(f"table of {self.device}", "has no such stage", name, right)
+        if set(names) == set(self.stages):
+            return self
+        chosen = {name: grid for name, grid in self.stages.items() if name in names}
+        return replace(self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, p99_ns=None)
 
     def subnet_of_accuracy(self, accuracy: float) -> int:
         """Return the subnet (index) whose accuracy is the one given, to 0.05 points: 78.25 finds 78.250 and 78.2496.
@@ -222,73 +225,93 @@ class LatencyTable:
         return best
 
 
+Cells = Mapping[tuple[str, int], int]
+"""Nanoseconds by subnet id and batch size."""
+
+
 def table_from_cells(
     device: str,
-    subnets: Sequence[Subnet],
-    cells: Mapping[tuple[str, int], int],
-    p99: Mapping[tuple[str, int], int] | None = None,
+    subnets: Iterable[Subnet],
+    cells: Cells,
+    p99: Cells | None = None,
+    stages: Mapping[str, Cells] | None = None,
     *,
     where: str = "table",
-    **rest: object,
+    between: Between = "pad",
+    default_max_batch: int | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> LatencyTable:
     """Return the table of measured cells, in whatever order they come.
 
     Args:
         device: What was measured on.
         subnets: In any order; the table has them by accuracy.
-        cells: Latency in nanoseconds by (subnet id, batch size).
-        p99: The 99th percentiles, by the same keys.
+        cells: The latencies.
+        p99: Their 99th percentiles, by the same keys.
+        stages: Their parts by name, by the same keys.
         where: What messages call the table.
-        rest: Further fields of `LatencyTable`.
+        between: As in `LatencyTable`.
+        default_max_batch: As in `LatencyTable`.
+        provenance: As in `LatencyTable`.
 
     Raises:
-        DataError: A cell is missing.
+        DataError: A cell is missing, or the table breaks a rule of `LatencyTable`.
     """
-    ordered = sorted(subnets, key=lambda subnet: subnet.accuracy)
+    ordered = tuple(sorted(subnets, key=lambda subnet: subnet.accuracy))
     sizes = tuple(sorted({size for _, size in cells}))
 
-    def grid(values: Mapping[tuple[str, int], int], column: str) -> npt.NDArray[np.int64]:
+    def grid(values: Cells, column: str) -> npt.NDArray[np.int64]:
         missing = [(s.id, size) for s in ordered for size in sizes if (s.id, size) not in values]
         if missing:
             subnet, size = missing[0]
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise DataError(
-                where, f"a cell of {column} is missing", f"subnet {subnet}, batch {size}{more}", "the grid must be full"
-            )
+            what, value = f"a cell of {column} is missing", f"subnet {subnet}, batch {size}{more}"
+            raise DataError(where, what, value, "the grid must be full")
         return np.array([[values[s.id, size] for size in sizes] for s in ordered], dtype=np.int64)
 
-    p99_ns = None if p99 is None else grid(p99, "p99")
-    return LatencyTable(device, tuple(ordered), sizes, grid(cells, "latency"), p99_ns, **rest)  # type: ignore[arg-type]
+    return LatencyTable(
+        device,
+        ordered,
+        sizes,
+        grid(cells, "latency"),
+        None if p99 is None else grid(p99, "p99"),
+        {name: grid(values, f"stage {name}") for name, values in (stages or {}).items()},
+        between,
+        default_max_batch,
+        provenance or {},
+    )
 
 
 def _check_axes(table: LatencyTable) -> None:
     where = f"table of {table.device}"
-    ids = [subnet.id for subnet in table.subnets]
-    if not ids or not table.batch_sizes:
-        raise DataError(
-            where, "is empty", f"{len(ids)} subnets, {len(table.batch_sizes)} batch sizes", "one of each or more"
-        )
+    ids, sizes = [subnet.id for subnet in table.subnets], table.batch_sizes
+    if not ids or not sizes:
+        raise DataError(where, "is empty", f"{len(ids)} subnets, {len(sizes)} batch sizes", "one of each or more")
     doubled = {name for name in ids if ids.count(name) > 1}
     if doubled:
         raise DataError(where, "a subnet is there twice", ", ".join(sorted(doubled)), "each id once")
     accuracies = [subnet.accuracy for subnet in table.subnets]
     if accuracies != sorted(accuracies):
         raise DataError(where, "subnets are not in order of accuracy", str(accuracies), "the least accurate first")
-    sizes = table.batch_sizes
-    if sizes[0] < 1 or any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)):
+    if sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
         raise DataError(where, "batch sizes are not increasing from 1 or more", str(sizes), "such as 1, 2, 4, 8, 16")
+    if table.between not in get_args(Between):
+        raise DataError(where, "between is not known", repr(table.between), " or ".join(get_args(Between)))
+    limit = table.default_max_batch
+    if limit is not None and not sizes[0] <= limit <= sizes[-1]:
+        right = f"{sizes[0]} to {sizes[-1]}"
+        raise DataError(where, "default_max_batch is outside of what was measured", str(limit), right)
 
 
-def _check_grid(table: LatencyTable, name: str, grid: npt.NDArray[np.int64]) -> None:
+def _check_grid(table: LatencyTable, name: str, grid: npt.NDArray[np.int64], *, lowest: int) -> None:
     where = f"table of {table.device}, {name}"
     shape = (len(table.subnets), len(table.batch_sizes))
     if grid.shape != shape or grid.dtype != np.int64:
         raise DataError(where, "has the wrong form", f"{grid.dtype}, shape {grid.shape}", f"int64, shape {shape}")
-    lowest = 0 if name.startswith("stage") else 1
     if (grid < lowest).any():
         subnet, column = (int(i) for i in np.argwhere(grid < lowest)[0])
         cell = f"subnet {table.subnets[subnet].id}, batch {table.batch_sizes[column]}: {grid[subnet, column]} ns"
-        raise DataError(where, "is not positive", cell, f"{lowest} ns or more")
+        raise DataError(where, "is not positive" if lowest else "is negative", cell, f"{lowest} ns or more")
 
 
 def _dense(sizes: tuple[int, ...], latency_ns: npt.NDArray[np.int64], between: Between) -> npt.NDArray[np.int64]:
@@ -298,3 +321,14 @@ def _dense(sizes: tuple[int, ...], latency_ns: npt.NDArray[np.int64], between: B
     else:
         rows = np.stack([np.rint(np.interp(every, sizes, row)).astype(np.int64) for row in latency_ns])
     return np.concatenate([np.zeros((len(latency_ns), 1), np.int64), rows], axis=1)
+
+
+def _pareto(subnets: tuple[Subnet, ...], latency_ns: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    accuracy = np.array([subnet.accuracy for subnet in subnets])
+
+    def is_dominated(s: int) -> bool:
+        no_worse = (accuracy >= accuracy[s]) & (latency_ns <= latency_ns[s]).all(axis=1)
+        better = (accuracy > accuracy[s]) | (latency_ns < latency_ns[s]).any(axis=1)
+        return bool((no_worse & better).any())
+
+    return tuple(s for s in range(len(subnets)) if not is_dominated(s))

@@ -1,0 +1,1 @@
+"""The latency tables that come with the toolkit, as data."""
