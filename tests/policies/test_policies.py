@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,6 @@ from policies.maxacc import MaxAcc
 from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit, bucket_choices
 from sim import DataError, Dispatch, LatencyTable, SpecError, Subnet, View
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sim.policy import Policy
