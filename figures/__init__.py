@@ -1,0 +1,1 @@
+"""One file, one figure: results in, a matplotlib `Figure` out."""

@@ -1,0 +1,190 @@
+"""The Azure Functions traces of 2019 and 2021 from their files (Azure/AzurePublicDataset, CC-BY 4.0).
+
+2019 (Shahrad et al., "Serverless in the Wild", USENIX ATC 2020) counts the invocations of each function in each minute
+of 14 days; 2021 (Zhang et al., SOSP 2021) has one line for each invocation of a smaller sample.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import annotated_types as at
+import numpy as np
+import pyarrow as pa
+
+from sim.errors import DataError, SpecError
+from sim.parameters import Positive, PositiveInt, Share, check_parameters
+from sim.streams import stream
+from sim.traces.azure import shrunk
+from sim.traces.source import CHUNK, Recorded, TraceSource
+from sim.traces.tables import csv_batches, header_of, ns_of_seconds
+from sim.units import ns_from_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+DAY_FILE = "invocations_per_function_md.anon.d{:02d}.csv"
+"""The file of one day."""
+
+_MINUTE = re.compile(r"(\d+)(_minute)?")
+
+
+def azure2019_folder() -> Path:
+    """Return where `ssim trace fetch azure2019` puts the day files, and `azure2019` without a path looks for them.
+
+    It is in the user's cache: $XDG_CACHE_HOME, or ~/.cache.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssim" / "azure2019"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Azure2019(TraceSource):
+    """A day of Azure Functions 2019, summed over all or some functions and shrunk to a short run.
+
+    The minutes that the file has, 1,440 or fewer, share the run equally: a file of 480 minutes needs 40 s for the pace
+    that a day has in 120 s. One minute is 1/720 of its length then, and one arrival in 720 is kept.
+
+    Attributes:
+        path: A file of one day, or the folder with the files of the data set; None for what was fetched.
+        day: Which day of a folder, 1 (Monday 15 July 2019) to 14.
+        functions: How many functions to use, or None for all. Whole apps are drawn in random order and the last one is
+            cut, as the data set itself was sampled by app. The draw depends on the seed of the run.
+        share: The same as a share of the file's functions.
+        mean_qps: Mean rate of the run in queries per second, or None for the real rate of the chosen functions.
+        duration_s: The length that the file's minutes are shrunk to, in seconds.
+
+    Raises:
+        SpecError: Both functions and share are given, or a parameter is out of its range.
+    """
+
+    path: str | None = None
+    day: Annotated[int, at.Ge(1), at.Le(14)] = 1
+    functions: PositiveInt | None = None
+    share: Share | None = None
+    mean_qps: Positive | None = None
+    duration_s: Positive = 120.0
+
+    kind: ClassVar[str] = "azure2019"
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+        if self.functions is not None and self.share is not None:
+            raise SpecError("Azure2019.share", "is given along with functions", str(self.share), "one of the two")
+
+    @property
+    def duration_ns(self) -> int:
+        """The length of the run in nanoseconds."""
+        return ns_from_s(self.duration_s)
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the file of the day.
+
+        Raises:
+            DataError: The folder has no file of the day.
+        """
+        folder = azure2019_folder() if self.path is None else Path(self.path)
+        if not folder.is_dir() and self.path is not None:
+            return (folder,)
+        name = DAY_FILE.format(self.day)
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_file():
+                return (path,)
+        raise DataError(
+            str(folder), "has no file of the day", f"{name}[.gz]", "`ssim trace fetch azure2019`, or a path"
+        )
+
+    def minute_counts(self, seed: int) -> npt.NDArray[np.int64]:
+        """Return the invocations of the chosen functions in each minute of the file, int64, shape (minutes,).
+
+        Raises:
+            DataError: The file can't be read, has no minutes, or too few functions; names the row.
+        """
+        (path,) = self.inputs()
+        minutes = _minute_columns(path)
+        chosen = None if self.functions is None and self.share is None else self._chosen(path, seed)
+        total = np.zeros(len(minutes), np.int64)
+        for row, batch in csv_batches(path, dict.fromkeys(minutes, pa.int64())):
+            counts = np.column_stack([column.to_numpy() for column in batch.columns])  # (functions, minutes)
+            if (counts < 0).any():
+                at_row, at_minute = np.argwhere(counts < 0)[0]
+                where = f"{path}, row {row + at_row}"
+                raise DataError(where, f"minute {minutes[at_minute]} is negative", str(counts[at_row, at_minute]))
+            total += (counts if chosen is None else counts[chosen[row - 1 : row - 1 + len(counts)]]).sum(axis=0)
+        return total
+
+    def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the arrivals of the shrunk day.
+
+        Raises:
+            DataError: As `minute_counts`, or nothing was invoked.
+        """
+        counts = self.minute_counts(seed)
+        mean = float(counts.mean())
+        if mean == 0:
+            raise DataError(str(self.inputs()[0]), "the chosen functions were never invoked", "", "choose more of them")
+        real_qps = mean / 60
+        return shrunk(counts / mean * (self.mean_qps or real_qps), self.duration_ns, seed)
+
+    def _chosen(self, path: Path, seed: int) -> npt.NDArray[np.bool_]:
+        """Return which rows are used: whole apps in random order, the last one cut."""
+        apps = [app for _, batch in csv_batches(path, {"HashApp": pa.string()}) for app in batch.column(0).to_pylist()]
+        wanted = self.functions or max(1, round((self.share or 1) * len(apps)))
+        if wanted > len(apps):
+            raise DataError(str(path), "has fewer functions than asked for", str(wanted), f"at most {len(apps)}")
+        # Ranks of apps in order of appearance, then a random order of apps, then rows in that order of their apps.
+        rank = {app: number for number, app in enumerate(dict.fromkeys(apps))}
+        place = stream(seed, "azure2019.functions").permutation(len(rank))
+        order = np.argsort(place[[rank[app] for app in apps]], kind="stable")
+        chosen = np.zeros(len(apps), np.bool_)
+        chosen[order[:wanted]] = True
+        return chosen
+
+
+def _minute_columns(path: Path) -> list[str]:
+    """Return the names of the minute columns: `1`..`1440`, a part of them such as `480`..`959`, or `1_minute`..."""
+    names = [name for name in header_of(path) if _MINUTE.fullmatch(name)]
+    if not names:
+        raise DataError(str(path), "has no minute columns", "", "columns named 1 to 1440")
+    numbers = [int(name.partition("_")[0]) for name in names]
+    for before, number in pairwise(numbers):
+        if number != before + 1:
+            raise DataError(
+                str(path), "a minute is missing or out of order", names[numbers.index(before) + 1], str(before + 1)
+            )
+    return names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Azure2021(Recorded):
+    """The invocations of Azure Functions 2021, replayed one by one: app, func, end_timestamp, duration in seconds.
+
+    An invocation arrives at its end minus its duration. The file is in another order, so that all of its times (16 MB
+    for two weeks) are read and sorted first; the first arrival is at 0.
+    """
+
+    kind: ClassVar[str] = "azure2021"
+
+    def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:  # noqa: ARG002 - nothing is drawn
+        """Yield the arrivals of the file.
+
+        Raises:
+            DataError: The file can't be read, lacks a column, or a value is no time; names the row.
+        """
+        pieces = [np.empty(0, np.int64)]
+        for row, batch in csv_batches(Path(self.path), {"end_timestamp": pa.float64(), "duration": pa.float64()}):
+            end_s, duration_s = (column.to_numpy() for column in batch.columns)
+            if (duration_s < 0).any():
+                at_row = int(np.argmax(duration_s < 0))
+                where = f"{self.path}, row {row + at_row}"
+                raise DataError(where, "duration is negative", str(duration_s[at_row]), "seconds, 0 or more")
+            pieces.append(ns_of_seconds(end_s - duration_s, where=self.path, first_row=row))
+        times = np.sort(np.concatenate(pieces))
+        times -= times[:1].sum()
+        return self._played(times[start : start + CHUNK] for start in range(0, len(times), CHUNK))

@@ -1,0 +1,171 @@
+"""What every trace source offers: arrivals in chunks of bounded memory, or joined into one `Trace`."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from sim.errors import DataError
+from sim.parameters import Positive, check_parameters
+from sim.trace import Trace
+from sim.traces.tables import sha256_of
+from sim.units import ns_from_ms, ns_from_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy.typing as npt
+
+CHUNK = 65_536
+"""Arrivals in a chunk, about: half a megabyte, small against any run and large against the cost of a call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSource(ABC):
+    """A source of arrivals; the fields of a subclass are its parameters in an experiment file.
+
+    Attributes:
+        slo_ms: The time that a query may take, from arrival to answer, in milliseconds.
+
+    Raises:
+        SpecError: A parameter is no number or out of its range.
+    """
+
+    slo_ms: Positive
+
+    kind: ClassVar[str]
+    """What experiment files call the source."""
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+    @abstractmethod
+    def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the arrival times in nanoseconds, int64, about `CHUNK` at a time, never decreasing from first to last.
+
+        The same seed gives the same arrivals; memory does not grow with their number.
+        """
+
+    @property
+    @abstractmethod
+    def duration_ns(self) -> int:
+        """The length of the observed window in nanoseconds; sources that replay a file read it for this."""
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the files that the arrivals are made from: none, for a generator."""
+        return ()
+
+    def located(self, folder: Path) -> Self:
+        """Return the source with its path, if it has one, taken relative to a folder and made absolute."""
+        path = getattr(self, "path", None)
+        return self if path is None else dataclasses.replace(self, path=str((folder / path).absolute()))  # type: ignore[call-arg]  # the field `path` was just found
+
+    def trace(self, seed: int) -> Trace:
+        """Return all arrivals as one trace, with its provenance: kind, parameters, seed, sha256 of its files.
+
+        Raises:
+            DataError: There are no arrivals, or the file breaks its rules.
+        """
+        chunks = list(self.chunks(seed))
+        if not chunks:
+            raise self._no_arrivals()
+        arrival_ns = np.concatenate(chunks)
+        return Trace(
+            arrival_ns,
+            slo_ns=ns_from_ms(self.slo_ms),
+            duration_ns=self._window_ns(int(arrival_ns[-1])),
+            name=self.name,
+            provenance=self._provenance(seed),
+        )
+
+    @property
+    def name(self) -> str:
+        """What tables and figures call the trace: the name of its file, or its kind."""
+        path = getattr(self, "path", None)
+        return self.kind if path is None else Path(path).name.partition(".")[0]
+
+    def _window_ns(self, last_ns: int) -> int:  # noqa: ARG002 - recorded sources need it
+        """Return the duration, given the last arrival, so that no file is read twice."""
+        return self.duration_ns
+
+    def _provenance(self, seed: int) -> dict[str, object]:
+        parameters = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        found: dict[str, object] = {"kind": self.kind, "parameters": parameters, "seed": seed}
+        if files := self.inputs():
+            found["sha256"] = {path.name: sha256_of(path) for path in files}
+        return found
+
+    def _no_arrivals(self) -> DataError:
+        where = str(self.inputs()[0]) if self.inputs() else f"trace {self.kind}"
+        return DataError(where, "has no arrivals", "", "a trace needs one at least: a longer duration or a higher rate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded(TraceSource):
+    """A source that replays arrivals recorded in a file.
+
+    Attributes:
+        path: The file.
+        speedup: Time is divided by this: 2 makes the trace half as long and its rate twice as high.
+        duration_s: Where the trace is cut, in seconds after the speed-up, or None for all of it. It is the observed
+            window even if the file ends before.
+    """
+
+    path: str
+    speedup: Positive = 1.0
+    duration_s: Positive | None = None
+
+    @property
+    def duration_ns(self) -> int:
+        """The time of the cut, or of the last arrival where there is none; reads the file."""
+        last_ns = -1
+        for chunk in self.chunks(0):
+            last_ns = int(chunk[-1])
+        if last_ns < 0:
+            raise self._no_arrivals()
+        return self._window_ns(last_ns)
+
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the file that is replayed."""
+        return (Path(self.path),)
+
+    def _window_ns(self, last_ns: int) -> int:
+        # A window has a length even if its only arrival is at 0.
+        return max(last_ns, 1) if self.duration_s is None else ns_from_s(self.duration_s)
+
+    def _played(self, pieces: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield recorded times sped up and cut; the last piece before the cut is the last to be read."""
+        end_ns = None if self.duration_s is None else ns_from_s(self.duration_s)
+        for piece in pieces:
+            times = piece if self.speedup == 1 else np.rint(piece / self.speedup).astype(np.int64)
+            kept = times if end_ns is None else times[: np.searchsorted(times, end_ns)]
+            if len(kept):
+                yield kept
+            if len(kept) < len(times):
+                return
+
+
+def rechunked(pieces: Iterable[npt.NDArray[np.int64]], size: int = CHUNK) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the same numbers in arrays of exactly `size`, but for the last.
+
+    Example:
+        >>> [chunk.tolist() for chunk in rechunked([np.array([1, 2, 3]), np.array([4]), np.array([5])], size=2)]
+        [[1, 2], [3, 4], [5]]
+    """
+    held: list[npt.NDArray[np.int64]] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        if count >= size:
+            joined = np.concatenate(held)
+            whole = count - count % size
+            yield from (joined[start : start + size] for start in range(0, whole, size))
+            held, count = [joined[whole:].copy()], count - whole
+    if count:
+        yield np.concatenate(held)

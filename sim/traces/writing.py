@@ -1,0 +1,114 @@
+"""Arrivals written to a file as they come; the source `file` reads them back exactly."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sim.errors import DataError, SpecError, StoreError
+from sim.units import NS_PER_MS, NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Slo = int | npt.NDArray[np.int64] | None
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+"""What a trace can be written to."""
+
+
+def write_trace(path: Path, chunks: Iterable[npt.NDArray[np.int64]], slo_ns: Slo = None) -> int:
+    """Write arrivals to a file, parquet or CSV by its name, and return how many there were.
+
+    The file appears under its name when it is complete. Its columns are `arrival_ns` (parquet) or `arrival_s` with nine
+    decimals (CSV), and `slo_ms` if there is an SLO.
+
+    Args:
+        path: Ends in .parquet, .csv or .csv.gz.
+        chunks: Arrival times in nanoseconds, int64, never decreasing.
+        slo_ns: The time that a query may take in nanoseconds: one for all, one for each, or None to leave it out.
+
+    Raises:
+        SpecError: The name ends in something else.
+        DataError: There are no arrivals, or not as many SLOs.
+        StoreError: The file can't be written.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise SpecError(
+            str(path), "is no format that a trace is written in", path.suffix, f"one of {', '.join(SUFFIXES)}"
+        )
+    write = _write_parquet if path.suffix == ".parquet" else _write_csv
+    with _replaced(path) as unfinished:
+        queries = write(unfinished, _rows(chunks, slo_ns), with_slo=slo_ns is not None)
+        if queries == 0:
+            raise DataError(str(path), "has no arrivals", "", "a trace needs one at least")
+        if isinstance(slo_ns, np.ndarray) and len(slo_ns) != queries:
+            raise DataError("slo_ns", "has another length than the trace", str(len(slo_ns)), f"{queries} arrivals")
+    return queries
+
+
+def _rows(
+    chunks: Iterable[npt.NDArray[np.int64]], slo_ns: Slo
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Yield each chunk with the SLOs of its queries in milliseconds."""
+    row = 0
+    for chunk in chunks:
+        slos = slo_ns[row : row + len(chunk)] if isinstance(slo_ns, np.ndarray) else np.full(len(chunk), slo_ns or 0)
+        if len(slos) < len(chunk):
+            raise DataError(
+                "slo_ns", "has fewer elements than there are arrivals", str(row + len(slos)), "one for each"
+            )
+        yield chunk, slos / NS_PER_MS
+        row += len(chunk)
+
+
+def _write_parquet(
+    path: Path, rows: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]], *, with_slo: bool
+) -> int:
+    fields = [("arrival_ns", pa.int64()), ("slo_ms", pa.float64())]
+    schema = pa.schema(fields if with_slo else fields[:1])
+    queries = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for arrivals, slos in rows:
+            writer.write_table(pa.table([arrivals, slos][: len(schema)], schema=schema))
+            queries += len(arrivals)
+    return queries
+
+
+def _write_csv(
+    path: Path, rows: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]], *, with_slo: bool
+) -> int:
+    queries = 0
+    # Without a name and a time, the same trace packs to the same bytes.
+    with path.open("wb") as packed, gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as zipped:
+        stream = zipped if path.suffix == ".gz" else packed
+        stream.write(b"arrival_s,slo_ms\n" if with_slo else b"arrival_s\n")
+        for arrivals, slos in rows:
+            times = (f"{ns // NS_PER_S}.{ns % NS_PER_S:09d}" for ns in arrivals.tolist())
+            lines = (f"{time},{slo!r}" for time, slo in zip(times, slos.tolist(), strict=True)) if with_slo else times
+            stream.write("".join(f"{line}\n" for line in lines).encode())
+            queries += len(arrivals)
+    return queries
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Give a path beside the target to write to, and put what was written in the target's place at the end."""
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise StoreError(str(path), "can't be written", error.strerror or str(error)) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
