@@ -7,9 +7,10 @@ visible break.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.path import Path
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 if TYPE_CHECKING:
@@ -87,15 +88,8 @@ def mark_break(axes: Axes, decades: int) -> None:
 
 def slashes(axes: Axes, height: float) -> None:
     """Draw the mark of a broken axis over the left edge, at a height from 0 to 1."""
-    axes.plot(
-        [0, 0],
-        [height - 0.012, height + 0.012],
-        transform=axes.transAxes,
-        clip_on=False,
-        linestyle="none",
-        marker=[(-1, -0.5), (1, 0.5)],
-        markersize=6,
-        color="black",
-        markeredgewidth=0.6,
-        zorder=5,
-    )
+    gap = [(-1.0, -0.7), (1.0, 0.1), (1.0, 0.7), (-1.0, -0.1)]
+    edges = Path(gap, [Path.MOVETO, Path.LINETO, Path.MOVETO, Path.LINETO])
+    place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "linestyle": "none", "markersize": 6}
+    axes.plot([0], [height], marker=Path(gap), color="white", markeredgewidth=0, zorder=5, **place)
+    axes.plot([0], [height], marker=edges, markeredgecolor="black", markeredgewidth=0.6, zorder=5, **place)

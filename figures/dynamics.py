@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -15,7 +16,6 @@ from figures.tables import check_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
@@ -25,12 +25,14 @@ _PANELS = {
     "batch_size": "batch size",
     "slo_attainment": "SLO attainment",
 }
+_BREAK = 0.07
+"""Height of the break in the axis of accuracies, as a share of its own."""
 _MARKS = 7
 """Markers along a line: enough to tell lines apart in grey."""
 
 
 class _Line(NamedTuple):
-    """A policy over time: the means over its seeds by column, NaN where there is none; each float64, shape (windows,)."""
+    """A policy over time: by column the means over its seeds, NaN where there is none; float64, shape (windows,)."""
 
     policy: str
     dashes: int
@@ -64,8 +66,9 @@ def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
         for axes, (column, name) in zip(panels, _PANELS.items(), strict=True):
             axes.set_ylabel(name)
             _scale(axes, column, [line.columns[column] for line in lines])
-            for rank, line in enumerate(lines):
-                _draw_line(axes, starts, step, line, column, rank if len(lines) > 1 else None)
+            shown = _ingest(lines) if column == "ingest_per_s" else lines
+            for rank, line in enumerate(shown):
+                _draw_line(axes, starts, step, line, column, rank if len(shown) > 1 else None)
         panels[-1].set_xlim(starts[0], starts[-1] + step)
         panels[-1].set_xlabel("time (s)")
         figure.align_ylabels(panels)
@@ -88,6 +91,14 @@ def _lines(windows: pd.DataFrame, starts: npt.NDArray[np.float64], step: float) 
     return lines
 
 
+def _ingest(lines: list[_Line]) -> list[_Line]:
+    """Return one line, of no policy, if all policies saw the same arrivals in the windows they have; else theirs."""
+    ingest = pd.DataFrame([line.columns["ingest_per_s"] for line in lines])
+    if np.isclose(ingest.min(), ingest.max(), equal_nan=True).all():
+        return [_Line("", 0, {"ingest_per_s": ingest.max().to_numpy(np.float64)})]
+    return lines
+
+
 def _scale(axes: Axes, column: str, values: list[npt.NDArray[np.float64]]) -> None:
     """Give a panel its limits: from 0, or from a marked break."""
     known = np.concatenate(values)
@@ -97,13 +108,16 @@ def _scale(axes: Axes, column: str, values: list[npt.NDArray[np.float64]]) -> No
         attainment.set_scale(axes, decades, every=math.ceil((decades + 1) / 5))
         attainment.mark_break(axes, decades)
     elif column == "serving_accuracy" and len(known):
-        margin = 0.15 * float(np.ptp(known)) or 1.0
-        axes.set_ylim(known.min() - 1.5 * margin, known.max() + margin)
-        attainment.slashes(axes, 0.06)
+        margin = 0.2 * float(np.ptp(known)) or 1.0
+        low, high = float(known.min()) - 2 * margin, float(known.max()) + margin
+        # A number at the break would say that the axis is whole down to it.
+        ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+        axes.set_yticks([tick for tick in ticks if low + _BREAK * 2 * (high - low) < tick <= high])
+        axes.set_ylim(low, high)
+        attainment.slashes(axes, _BREAK)
     else:
         axes.set_ylim(0, 1.08 * known.max(initial=0.0) or 1.0)
-    if column != "slo_attainment":
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
 def _draw_line(
@@ -124,10 +138,15 @@ def _draw_line(
     if rank is not None:
         every = max(1, len(starts) // _MARKS)
         some = slice((2 * rank) % every, None, every)
-        marks = look.marks() | {"markersize": 0.6 * look.size, "markeredgewidth": 0.7, "linestyle": "none"}
-        axes.plot(starts[some] + step / 2, values[some], **marks)
+        axes.plot(starts[some] + step / 2, values[some], **_marks(line) | {"linestyle": "none"})
 
 
 def _handle(line: _Line, *, alone: bool) -> Line2D:
-    dashes = {"linestyle": style.DASHES[line.dashes % len(style.DASHES)]}
-    return style.handle(line.policy, **dashes, **({"marker": ""} if alone else {"markersize": 5}))
+    dashes = style.DASHES[line.dashes % len(style.DASHES)]
+    return style.handle(line.policy, **_marks(line) | {"linestyle": dashes} | ({"marker": ""} if alone else {}))
+
+
+def _marks(line: _Line) -> dict[str, Any]:
+    """Return the properties of markers on a line: smaller than those of points, no rim that cuts the line."""
+    look = style.look(line.policy)
+    return look.marks() | {"markersize": 0.6 * look.size, "markeredgewidth": 0.8, "markeredgecolor": look.colour}

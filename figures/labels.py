@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.transforms import Bbox
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
-    from matplotlib.text import Text
 
 _PT_PER_IN = 72
 _DIRECTIONS = tuple((math.sin(angle), math.cos(angle)) for angle in np.linspace(0, 2 * math.pi, 16, endpoint=False))
@@ -21,6 +21,7 @@ _NEAR_PT = 4.0
 """From a point to the nearest edge of its text."""
 _RINGS_PT = (0.0, 4.0, 8.0, 13.0, 19.0, 26.0, 34.0)
 """How much further out a text may go; beyond the first, a thin line leads to it."""
+_LINE_SPACING = 0.95
 _AIR_PT = 1.0
 """Kept free around a text."""
 
@@ -34,7 +35,7 @@ class Label(NamedTuple):
     colour: str
 
 
-def place(axes: Axes, labels: Iterable[Label], obstacles: Sequence[Bbox]) -> None:
+def place(axes: Axes, labels: Iterable[Label], obstacles: Sequence[Bbox]) -> list[Bbox]:
     """Write labels near their points, each where it covers least, and nearest among equals.
 
     The figure must have been laid out: only then do texts have their final size and axes their final place. Nothing
@@ -44,64 +45,88 @@ def place(axes: Axes, labels: Iterable[Label], obstacles: Sequence[Bbox]) -> Non
         axes: Where the points are.
         labels: In the order in which they choose their places.
         obstacles: What should not be covered, in pixels.
+
+    Returns:
+        The boxes of the texts and of the lines that lead to them, in pixels.
     """
-    taken = list(obstacles)
+    taken: list[Bbox] = []
     pixels = axes.figure.dpi / _PT_PER_IN
     frame = axes.get_window_extent()
     for label in labels:
-        text = _text(axes, label, (0, 0))
-        extent = text.get_window_extent()
-        size = np.array([extent.width, extent.height]) / pixels + 2 * _AIR_PT
-        text.remove()
+        size = _size(axes, label) + 2 * _AIR_PT
         point = axes.transData.transform((label.x, label.y))
-
-        def cost(offset: npt.NDArray[np.float64], ring: float) -> float:
-            box = _box(point + offset * pixels, size * pixels)  # noqa: B023 - used in this round of the loop only
-            outside = box.width * box.height - _overlap(box, frame)
-            # A covered square pixel outweighs any distance.
-            return sum(_overlap(box, other) for other in taken) + 4 * outside + ring / 100
-
-        places = [(_offset(direction, ring, size), ring) for ring in _RINGS_PT for direction in _DIRECTIONS]
-        offset, ring = min(places, key=lambda each: cost(*each))
-        _text(axes, label, (offset[0], offset[1]))
-        if ring:
-            _leader(axes, label, offset, size)
-        taken.append(_box(point + offset * pixels, size * pixels))
-
-
-def _text(axes: Axes, label: Label, offset_pt: tuple[float, float]) -> Text:
-    text = axes.annotate(
-        label.text,
-        (label.x, label.y),
-        offset_pt,
-        textcoords="offset points",
-        color=label.colour,
-        ha="center",
-        va="center",
-        linespacing=0.95,
-        zorder=6,
-    )
-    text.set_in_layout(False)  # the layout is done: a text must not move the axes that it was placed in
-    return text
+        best: tuple[float, _Place] | None = None
+        for ring, direction in itertools.product(_RINGS_PT, _DIRECTIONS):
+            spot = _spot(point, direction, ring, size, pixels)
+            outside = spot.box.width * spot.box.height - _overlap(spot.box, frame)
+            # A covered square pixel outweighs any distance; a line must not cross a text, but starts in its marker.
+            covered = sum(_overlap(spot.box, other) for other in (*obstacles, *taken))
+            crossed = sum(_overlap(dot, other) for dot in spot.line for other in taken)
+            cost = covered + crossed + 4 * outside + ring / 100
+            if best is None or cost < best[0]:
+                best = cost, spot
+        if best is not None:
+            _write(axes, label, best[1])
+            taken += [best[1].box, *best[1].line]
+    return taken
 
 
-def _leader(axes: Axes, label: Label, offset: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> None:
-    """Draw a thin line from a point to the edge of its text."""
-    start = offset - np.clip(offset, -size / 2, size / 2)
-    line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2}
-    leader = axes.annotate("", (label.x, label.y), tuple(start), textcoords="offset points", arrowprops=line)
-    leader.set_in_layout(False)
+def place_note(axes: Axes, text: str, obstacles: Sequence[Bbox], colour: str) -> None:
+    """Write a note of several lines where a panel is emptiest: the lowest such place, the leftmost of them."""
+    note = axes.text(0, 0, text, transform=axes.transAxes, color=colour, zorder=6)
+    note.set_in_layout(False)
+    frame, extent = axes.get_window_extent(), note.get_window_extent()
+    size = np.array([extent.width, extent.height])
+    free = np.array([frame.width, frame.height]) - size
+    corners = [frame.min + free * (x, y) for y in np.linspace(0.03, 0.97, 15) for x in (0.04, 0.5, 0.96)]
+    boxes = [Bbox([corner, corner + size]) for corner in corners]
+    best = min(boxes, key=lambda box: sum(_overlap(box, other) for other in obstacles))
+    note.set_position(((best.x0 - extent.x0) / frame.width, (best.y0 - extent.y0) / frame.height))
 
 
-def _offset(direction: tuple[float, float], ring: float, size: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return where the middle of a text of a size goes, in points from its point."""
+class _Place(NamedTuple):
+    """Where a text may go: its middle and the near end of its line, in points from the point; its boxes in pixels."""
+
+    middle_pt: tuple[float, float]
+    start_pt: tuple[float, float]
+    box: Bbox
+    line: list[Bbox]
+
+
+def _spot(
+    point: npt.NDArray[np.float64],
+    direction: tuple[float, float],
+    ring: float,
+    size: npt.NDArray[np.float64],
+    pixels: float,
+) -> _Place:
     towards = np.array(direction)
-    edge = towards / np.abs(towards).max() * size / 2
-    return towards * (_NEAR_PT + ring) + edge
+    edge = towards / max(map(abs, direction)) * size / 2
+    middle = towards * (_NEAR_PT + ring) + edge
+    start = middle - np.clip(middle, -size / 2, size / 2)
+    box = Bbox([point + (middle - size / 2) * pixels, point + (middle + size / 2) * pixels])
+    dots = [point + start * pixels * part for part in np.linspace(0.2, 0.9, 8)] if ring else []
+    line = [Bbox([dot - pixels, dot + pixels]) for dot in dots]
+    return _Place((middle[0], middle[1]), (start[0], start[1]), box, line)
 
 
-def _box(centre: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> Bbox:
-    return Bbox([centre - size / 2, centre + size / 2])
+def _size(axes: Axes, label: Label) -> npt.NDArray[np.float64]:
+    """Return the width and the height of a label's text, in points."""
+    text = axes.text(0, 0, label.text, linespacing=_LINE_SPACING)
+    extent = text.get_window_extent()
+    text.remove()
+    return np.array([extent.width, extent.height]) / axes.figure.dpi * _PT_PER_IN
+
+
+def _write(axes: Axes, label: Label, spot: _Place) -> None:
+    look: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": _LINE_SPACING, "zorder": 6}
+    at: dict[str, Any] = {"xy": (label.x, label.y), "textcoords": "offset points"}
+    texts = [axes.annotate(label.text, xytext=spot.middle_pt, color=label.colour, **at, **look)]
+    if spot.line:
+        line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2}
+        texts.append(axes.annotate("", xytext=spot.start_pt, arrowprops=line, **at))
+    for text in texts:
+        text.set_in_layout(False)  # the layout is done: a text must not move the axes that it was placed in
 
 
 def _overlap(a: Bbox, b: Bbox) -> float:

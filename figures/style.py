@@ -1,8 +1,8 @@
 """One look for all figures: sizes, fonts, a colour and a marker for each policy, and files that redraw byte for byte.
 
 A policy's family (the label up to its parameters) has one colour and one marker, the same in every figure. The colours
-are those of Okabe and Ito, which colour-blind readers can tell apart; the markers tell families apart in grey. Baselines
-are hollow and larger than what they may lie upon, so that two policies on one point are both seen.
+are those of Okabe and Ito, which colour-blind readers can tell apart; the markers tell families apart in grey.
+Baselines are hollow and larger than what they may lie upon, so that two policies on one point are both seen.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RC: dict[str, Any] = {
     "ytick.labelsize": SMALL_PT,
     "legend.fontsize": SMALL_PT,
     "legend.frameon": False,
-    "legend.handlelength": 1.6,
+    "legend.handlelength": 2.4,
     "legend.columnspacing": 1.2,
     "legend.borderaxespad": 0.2,
     "axes.linewidth": 0.6,

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 
 from figures import attainment, style
-from figures.labels import Label, place
+from figures.labels import Label, place, place_note
 from figures.tables import Estimate, check_columns, estimate
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 _NEEDED = ("policy", "trace", "seed", "slo_attainment", "mean_serving_accuracy")
 _WRAP = 3
 """Panels side by side where only one thing is swept."""
+_NARROW_IN = 2.0
+"""Panels narrower than this have no room for a long axis label."""
 _UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s"}
 
 
@@ -69,17 +70,22 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
     rows = math.ceil(len(panels) / columns)
     with style.applied():
         size = (width or (style.COLUMN_IN if columns == 1 else style.PAGE_IN), 2.75 if rows == 1 else 0.6 + 1.85 * rows)
+        panel_in = size[0] / columns
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-        for axes in grid[len(panels) :]:
-            axes.set_visible(False)
+        grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
         everything = [point for panel in panels for point in panel.drawn]
         decades = attainment.decades(point.attainment.mean for point in everything)
         _scale(grid[0], everything, decades)
-        for axes, panel in zip(grid, panels, strict=False):
+        for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+            axes.set_title(textwrap.fill(panel.title, _characters(panel_in)))
             _draw_points(axes, panel, decades)
-        figure.supxlabel("mean serving accuracy (%)")
-        figure.supylabel("SLO attainment")
+            if number % columns == 0:
+                axes.set_ylabel("SLO attainment")
+            if number + columns >= len(panels):
+                axes.set_xlabel("mean serving accuracy (%)" if panel_in > _NARROW_IN else "accuracy (%)")
+                axes.tick_params(labelbottom=True)
+        for axes in grid[len(panels) :]:
+            axes.remove()
         _legend(figure, everything)
         # Texts are placed when all else has its place.
         figure.draw_without_rendering()
@@ -89,16 +95,17 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
 
 
 def _swept(summary: pd.DataFrame) -> list[str]:
-    swept = [str(name) for name in summary.columns if "." in str(name) and summary[name].nunique(dropna=False) > 1]
-    combinations = summary.groupby(swept, dropna=False) if swept else [((), summary)]
-    mixed = any(rows["trace"].nunique() > 1 for _, rows in combinations)
-    return [*swept, "trace"] if mixed else swept
+    swept = [str(name) for name in summary.columns if "." in str(name) and len(_values(summary, name)) > 1]
+    told_apart = len(summary[[*swept, "trace"]].drop_duplicates()) == len(summary[swept].drop_duplicates())
+    return swept if told_apart or len(_values(summary, "trace")) == 1 else [*swept, "trace"]
 
 
 def _values(summary: pd.DataFrame, name: str) -> list[Any]:
     values = summary[name].unique().tolist()
     # A swept thing may be a number in one run and a word or nothing in another: those have no order but their own.
-    return sorted(values) if all(isinstance(value, int | float) for value in values) else values
+    if all(isinstance(value, int | float) for value in values):
+        return sorted(values, key=lambda value: (math.isnan(value), value))
+    return values
 
 
 def _columns(summary: pd.DataFrame, swept: Sequence[str]) -> int:
@@ -149,15 +156,13 @@ def _scale(axes: Axes, points: Iterable[_Point], decades: int) -> None:
 
 def _draw_points(axes: Axes, panel: _Panel, decades: int) -> None:
     attainment.mark_break(axes, decades)
-    if panel.title:
-        axes.set_title(panel.title)
     if not panel.points:
         axes.text(0.5, 0.5, "no runs", ha="center", va="center", color=style.GREY, transform=axes.transAxes)
     # The first in the legend is drawn last: nothing hides the policy that the figure is about.
     for depth, point in enumerate(reversed(panel.drawn)):
         look = style.look(point.policy)
         x, y = point.accuracy, point.attainment
-        interval = {"color": look.colour, "linewidth": 0.7, "zorder": 2.5}
+        interval: dict[str, Any] = {"color": look.colour, "linewidth": 0.7, "zorder": 2.5}
         axes.plot([x.low, x.high], [y.mean, y.mean], **interval)
         axes.plot([x.mean, x.mean], [y.low, y.high], **interval)
         axes.plot([x.mean], [y.mean], linestyle="none", label=point.policy, zorder=3 + depth / 100, **look.marks())
@@ -175,7 +180,8 @@ def _legend(figure: Figure, points: Iterable[_Point]) -> None:
 
 def _write(axes: Axes, panel: _Panel) -> None:
     """Write parameters at the markers, and who met no query."""
-    obstacles = [line.get_window_extent() for line in axes.lines if line.get_transform() == axes.transData]
+    # An interval is a line of no width: a text shall keep away from it, too.
+    obstacles = [line.get_window_extent().padded(2) for line in axes.lines if line.get_transform() == axes.transData]
     labels = [
         Label(
             style.parameters(point.policy).replace(", ", "\n"),
@@ -186,8 +192,14 @@ def _write(axes: Axes, panel: _Panel) -> None:
         for point in panel.drawn
         if style.parameters(point.policy)
     ]
-    place(axes, labels, obstacles)
+    obstacles += place(axes, labels, obstacles)
     absent = [style.display_name(point.policy) for point in panel.points if point not in panel.drawn]
     if absent:
-        note = textwrap.fill(f"no query met: {', '.join(absent)}", 34)
-        axes.text(0.03, 0.03, note, transform=axes.transAxes, color=style.GREY, va="bottom", zorder=6)
+        width = axes.get_window_extent().width / axes.figure.dpi
+        note = textwrap.fill(f"no query met: {', '.join(absent)}", _characters(width))
+        place_note(axes, note, obstacles, style.GREY)
+
+
+def _characters(width: float) -> int:
+    """Return about how many characters of the smallest font fit into a width in inches."""
+    return max(8, int(16 * width))
