@@ -1,1 +1,7 @@
-"""One file, one figure: results in, a matplotlib `Figure` out."""
+"""One file, one figure: a table of runs in, a matplotlib `Figure` out; nothing is read, saved or simulated here."""
+
+FIGURES = {
+    "dynamics": "figures.dynamics:draw",
+    "tradeoff": "figures.tradeoff:draw",
+}
+"""What a figure is called, and the function that draws it."""

@@ -1,0 +1,152 @@
+"""A run over time: ingest, serving accuracy, batch size and SLO attainment (after SuperServe, NSDI 2025, Figure 8c)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from figures import attainment, style
+from figures.tables import check_columns
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+_PANELS = {
+    "ingest_per_s": "ingest (q/s)",
+    "serving_accuracy": "serving\naccuracy (%)",
+    "batch_size": "batch size",
+    "slo_attainment": "SLO attainment",
+}
+_BREAK = 0.07
+"""Height of the break in the axis of accuracies, as a share of its own."""
+_MARKS = 7
+"""Markers along a line: enough to tell lines apart in grey."""
+
+
+class _Line(NamedTuple):
+    """A policy over time: by column the means over its seeds, NaN where there is none; float64, shape (windows,)."""
+
+    policy: str
+    dashes: int
+    columns: dict[str, npt.NDArray[np.float64]]
+
+
+def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN) -> Figure:
+    """Return the figure: four panels over time, one line a policy, the mean over its seeds.
+
+    Args:
+        windows: One row a window, with the columns of `sim.metrics.windows`, and `policy` and `seed` if there are
+            several. NaN leaves a gap, and so does a window that is missing.
+        title: What stands above.
+        width: In inches.
+
+    Raises:
+        DataError: A column is missing.
+    """
+    if windows.empty:
+        return style.empty(width)
+    check_columns(windows, ("start_s", *_PANELS), "windows")
+    named = "policy" in windows.columns
+    starts = np.unique(windows["start_s"].to_numpy(np.float64))
+    step = float(np.diff(starts).min()) if len(starts) > 1 else 1.0
+    # Windows that nobody has are gaps, too.
+    starts = starts[0] + step * np.arange(round((starts[-1] - starts[0]) / step) + 1)
+    lines = _lines(windows if named else windows.assign(policy=""), starts, step)
+    with style.applied():
+        figure = Figure(figsize=(width, 4.4), layout="constrained")
+        panels = figure.subplots(len(_PANELS), sharex=True, height_ratios=[1, 1, 1, 1.6])
+        for axes, (column, name) in zip(panels, _PANELS.items(), strict=True):
+            axes.set_ylabel(name)
+            _scale(axes, column, [line.columns[column] for line in lines])
+            shown = _ingest(lines) if column == "ingest_per_s" else lines
+            for rank, line in enumerate(shown):
+                _draw_line(axes, starts, step, line, column, rank if len(shown) > 1 else None)
+        panels[-1].set_xlim(starts[0], starts[-1] + step)
+        panels[-1].set_xlabel("time (s)")
+        figure.align_ylabels(panels)
+        figure.suptitle(title)
+        if named:
+            handles = [_handle(line, alone=len(lines) == 1) for line in lines]
+            names = [style.display_name(line.policy) for line in lines]
+            figure.legend(handles, names, loc="outside lower center", ncols=3 if width < style.PAGE_IN else 6)
+    return figure
+
+
+def _lines(windows: pd.DataFrame, starts: npt.NDArray[np.float64], step: float) -> list[_Line]:
+    lines = []
+    for _, members in itertools.groupby(sorted(set(windows["policy"]), key=style.order), key=style.family):
+        for dashes, policy in enumerate(members):
+            runs = windows[windows["policy"] == policy]
+            place = np.rint((runs["start_s"] - starts[0]) / step).astype(np.int64)
+            means = runs[list(_PANELS)].groupby(place).mean().reindex(range(len(starts)))
+            lines.append(_Line(policy, dashes, {name: means[name].to_numpy(np.float64) for name in _PANELS}))
+    return lines
+
+
+def _ingest(lines: list[_Line]) -> list[_Line]:
+    """Return one line, of no policy, if all policies saw the same arrivals in the windows they have; else theirs."""
+    ingest = pd.DataFrame([line.columns["ingest_per_s"] for line in lines])
+    if np.isclose(ingest.min(), ingest.max(), equal_nan=True).all():
+        return [_Line("", 0, {"ingest_per_s": ingest.max().to_numpy(np.float64)})]
+    return lines
+
+
+def _scale(axes: Axes, column: str, values: list[npt.NDArray[np.float64]]) -> None:
+    """Give a panel its limits: from 0, or from a marked break."""
+    known = np.concatenate(values)
+    known = known[~np.isnan(known)]
+    if column == "slo_attainment":
+        decades = attainment.decades(known)
+        attainment.set_scale(axes, decades, every=math.ceil((decades + 1) / 5))
+        attainment.mark_break(axes, decades)
+    elif column == "serving_accuracy" and len(known):
+        margin = 0.2 * float(np.ptp(known)) or 1.0
+        low, high = float(known.min()) - 2 * margin, float(known.max()) + margin
+        # A number at the break would say that the axis is whole down to it.
+        ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+        axes.set_yticks([tick for tick in ticks if low + _BREAK * 2 * (high - low) < tick <= high])
+        axes.set_ylim(low, high)
+        attainment.slashes(axes, _BREAK)
+    else:
+        axes.set_ylim(0, 1.08 * known.max(initial=0.0) or 1.0)
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+
+
+def _draw_line(
+    axes: Axes, starts: npt.NDArray[np.float64], step: float, line: _Line, column: str, rank: int | None
+) -> None:
+    """Draw a line as steps, so that a window between two gaps is seen; with markers if it is one of several."""
+    look, values = style.look(line.policy), line.columns[column]
+    colour = look.colour if line.policy else style.GREY
+    # Each window is a level from its start to its end.
+    axes.plot(
+        np.column_stack([starts, starts + step]).ravel(),
+        np.repeat(values, 2),
+        color=colour,
+        linestyle=style.DASHES[line.dashes % len(style.DASHES)],
+        label=line.policy,
+        solid_capstyle="butt",
+    )
+    if rank is not None:
+        every = max(1, len(starts) // _MARKS)
+        some = slice((2 * rank) % every, None, every)
+        axes.plot(starts[some] + step / 2, values[some], **_marks(line) | {"linestyle": "none"})
+
+
+def _handle(line: _Line, *, alone: bool) -> Line2D:
+    dashes = style.DASHES[line.dashes % len(style.DASHES)]
+    return style.handle(line.policy, **_marks(line) | {"linestyle": dashes} | ({"marker": ""} if alone else {}))
+
+
+def _marks(line: _Line) -> dict[str, Any]:
+    """Return the properties of markers on a line: smaller than those of points, no rim that cuts the line."""
+    look = style.look(line.policy)
+    return look.marks() | {"markersize": 0.6 * look.size, "markeredgewidth": 0.8, "markeredgecolor": look.colour}

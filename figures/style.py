@@ -1,0 +1,206 @@
+"""One look for all figures: sizes, fonts, a colour and a marker for each policy, and files that redraw byte for byte.
+
+A policy's family (the label up to its parameters) has one colour and one marker, the same in every figure. The colours
+are those of Okabe and Ito, which colour-blind readers can tell apart; the markers tell families apart in grey.
+Baselines are hollow and larger than what they may lie upon, so that two policies on one point are both seen.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.style import context
+
+from sim.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+COLUMN_IN = 3.35
+"""Width of one column of a two-column paper, in inches."""
+PAGE_IN = 7.0
+"""Width of its page."""
+SMALL_PT = 7
+"""The smallest font size."""
+GREY = "#6E6E6E"
+PNG_DPI = 300
+
+_RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same shapes on every machine
+    "font.size": SMALL_PT,
+    "axes.titlesize": SMALL_PT,
+    "axes.labelsize": 8,
+    "figure.titlesize": 8,
+    "figure.labelsize": 8,
+    "xtick.labelsize": SMALL_PT,
+    "ytick.labelsize": SMALL_PT,
+    "legend.fontsize": SMALL_PT,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "legend.columnspacing": 1.2,
+    "legend.borderaxespad": 0.2,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.0,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "pdf.fonttype": 42,  # TrueType: what publishers accept, and text that can be searched
+    "ps.fonttype": 42,
+    "svg.hashsalt": "ssim",  # identifiers would be random without it
+}
+
+DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 2)))
+"""What tells the lines of one family apart, in the order of their labels."""
+
+
+class Look(NamedTuple):
+    """How the policies of one family are drawn; size in points."""
+
+    name: str
+    colour: str
+    marker: str
+    size: float
+    filled: bool = False
+
+    def marks(self) -> dict[str, Any]:
+        """Return the properties of a line's markers."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": self.size,
+            "markerfacecolor": self.colour if self.filled else "none",
+            "markeredgewidth": 0.4 if self.filled else 1.1,
+            "markeredgecolor": "white" if self.filled else self.colour,
+        }
+
+
+_LOOKS = {
+    "slackfit": Look("SlackFit", "#D55E00", "*", 9.5, filled=True),
+    "clipper": Look("Clipper+", "#0072B2", "o", 5.0, filled=True),
+    "infaas": Look("INFaaS", "#009E73", "D", 7.0),
+    "maxacc": Look("MaxAcc", "#CC79A7", "^", 7.5),
+    "maxbatch": Look("MaxBatch", "#E69F00", "s", 9.0),
+    "coarse": Look("Coarse", "#56B4E9", "v", 7.5),
+}
+_SPARE_COLOURS = ("#000000", "#6E6E6E", "#8A6D00")
+_SPARE_MARKERS = ("p", "h", "X", "P", "<", ">", "8")
+
+
+def family(label: str) -> str:
+    """Return a policy's label without its parameters.
+
+    Example:
+        >>> family("my_policy:Mine(margin_ms=2)")
+        'my_policy:Mine'
+    """
+    return label.partition("(")[0]
+
+
+def parameters(label: str) -> str:
+    """Return a policy's parameters as short text, or "".
+
+    Example:
+        >>> parameters("clipper(accuracy=78.25)"), parameters("slackfit(buckets=32)"), parameters("maxacc")
+        ('78.25', 'buckets=32', '')
+    """
+    inside = label.partition("(")[2].removesuffix(")")
+    return inside.removeprefix("accuracy=") if family(label) == "clipper" else inside
+
+
+def display_name(label: str) -> str:
+    """Return what a figure calls a policy.
+
+    Example:
+        >>> display_name("clipper(accuracy=78.25)"), display_name("infaas"), display_name("slackfit(buckets=32)")
+        ('Clipper+ 78.25', 'INFaaS', 'slackfit(buckets=32)')
+    """
+    if not parameters(label) or family(label) == "clipper":
+        return f"{look(label).name} {parameters(label)}".strip()
+    return label
+
+
+def look(label: str) -> Look:
+    """Return how a policy is drawn: by its family, and for one that is not ours by a hash of its name."""
+    name = family(label)
+    if name in _LOOKS:
+        return _LOOKS[name]
+    number = crc32(name.encode())
+    colour = _SPARE_COLOURS[number % len(_SPARE_COLOURS)]
+    return Look(name, colour, _SPARE_MARKERS[number // len(_SPARE_COLOURS) % len(_SPARE_MARKERS)], 7.0)
+
+
+def order(label: str) -> tuple[int, str, str]:
+    """Return a key that sorts policies alike in every legend: ours first, as listed above, then by name."""
+    names = list(_LOOKS)
+    place = names.index(family(label)) if family(label) in names else len(names)
+    return place, family(label), parameters(label)
+
+
+def handle(label: str, **line: Any) -> Line2D:
+    """Return a legend entry: the marker of a policy, with a line if one is asked for."""
+    return Line2D([], [], **{"linestyle": "none", **look(label).marks(), **line})
+
+
+def applied() -> AbstractContextManager[None]:
+    """Return a context in which matplotlib draws in this style; what was set outside it has no influence."""
+    return context(["default", _RC])
+
+
+def empty(width: float) -> Figure:
+    """Return the figure of no runs, which says so."""
+    with applied():
+        figure = Figure(figsize=(width, 1.0))
+        figure.text(0.5, 0.5, "no runs", ha="center", va="center", color=GREY)
+        return figure
+
+
+_METADATA: Mapping[str, dict[str, str | None]] = {
+    # The time of drawing would differ from file to file.
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}
+
+
+def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
+    """Write a figure as PDF, SVG and PNG and return the three paths; the same figure gives the same bytes.
+
+    A file appears whole or not at all: it is written beside its place and then renamed.
+
+    Args:
+        figure: What to write.
+        stem: The path without its ending; its folder is made if need be.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    paths = tuple(stem.with_name(f"{stem.name}.{kind}") for kind in _METADATA)
+    for path, (kind, metadata) in zip(paths, _METADATA.items(), strict=True):
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with applied():
+                figure.savefig(part, format=kind, dpi=PNG_DPI, metadata=metadata)
+            part.replace(path)
+        except OSError as error:
+            raise StoreError(str(path), "cannot be written", str(error)) from error
+        finally:
+            with suppress(OSError):
+                part.unlink()
+    return paths

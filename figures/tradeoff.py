@@ -1,0 +1,205 @@
+"""SLO attainment against mean serving accuracy, one marker a policy (after SuperServe, NSDI 2025, Figures 8a, 9, 10).
+
+Upper right is best. Where an experiment sweeps something there is one panel for each combination of values.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from figures import attainment, style
+from figures.labels import Label, place, place_note
+from figures.tables import Estimate, check_columns, estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_NEEDED = ("policy", "trace", "seed", "slo_attainment", "mean_serving_accuracy")
+_WRAP = 3
+"""Panels side by side where only one thing is swept."""
+_NARROW_IN = 2.0
+"""Panels narrower than this have no room for a long axis label."""
+_UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s"}
+
+
+class _Point(NamedTuple):
+    """A policy in a panel: its attainment and its accuracy in percent, each with an interval over seeds."""
+
+    policy: str
+    attainment: Estimate
+    accuracy: Estimate
+
+
+class _Panel(NamedTuple):
+    title: str
+    points: list[_Point]
+
+    @property
+    def drawn(self) -> list[_Point]:
+        return [point for point in self.points if not math.isnan(point.accuracy.mean)]
+
+
+def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
+    """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
+
+    Args:
+        summary: One row a run, with the columns `policy`, `trace`, `seed`, `slo_attainment` (0 to 1) and
+            `mean_serving_accuracy` (percent; NaN if no query met its SLO). Columns with a dot in their name are what
+            the experiment sets; those that take several values span the panels, the first one the rows. So does the
+            trace where it is not one of them that tells the traces apart.
+        width: In inches; None for one column, or for the page if there are several panels.
+
+    Raises:
+        DataError: A column is missing.
+    """
+    if summary.empty:
+        return style.empty(width or style.COLUMN_IN)
+    check_columns(summary, _NEEDED, "summary")
+    swept = _swept(summary)
+    panels = _panels(summary, swept)
+    columns = _columns(summary, swept)
+    rows = math.ceil(len(panels) / columns)
+    with style.applied():
+        size = (width or (style.COLUMN_IN if columns == 1 else style.PAGE_IN), 2.75 if rows == 1 else 0.6 + 1.85 * rows)
+        panel_in = size[0] / columns
+        figure = Figure(figsize=size, layout="constrained")
+        grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+        everything = [point for panel in panels for point in panel.drawn]
+        decades = attainment.decades(point.attainment.mean for point in everything)
+        _scale(grid[0], everything, decades)
+        for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+            axes.set_title(textwrap.fill(panel.title, _characters(panel_in)))
+            _draw_points(axes, panel, decades)
+            if number % columns == 0:
+                axes.set_ylabel("SLO attainment")
+            if number + columns >= len(panels):
+                axes.set_xlabel("mean serving accuracy (%)" if panel_in > _NARROW_IN else "accuracy (%)")
+                axes.tick_params(labelbottom=True)
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        _legend(figure, everything)
+        # Texts are placed when all else has its place.
+        figure.draw_without_rendering()
+        for axes, panel in zip(grid, panels, strict=False):
+            _write(axes, panel)
+    return figure
+
+
+def _swept(summary: pd.DataFrame) -> list[str]:
+    swept = [str(name) for name in summary.columns if "." in str(name) and len(_values(summary, name)) > 1]
+    told_apart = len(summary[[*swept, "trace"]].drop_duplicates()) == len(summary[swept].drop_duplicates())
+    return swept if told_apart or len(_values(summary, "trace")) == 1 else [*swept, "trace"]
+
+
+def _values(summary: pd.DataFrame, name: str) -> list[Any]:
+    values = summary[name].unique().tolist()
+    # A swept thing may be a number in one run and a word or nothing in another: those have no order but their own.
+    if all(isinstance(value, int | float) for value in values):
+        return sorted(values, key=lambda value: (math.isnan(value), value))
+    return values
+
+
+def _columns(summary: pd.DataFrame, swept: Sequence[str]) -> int:
+    """Return how many panels lie side by side: a grid of two swept things, else rows of three."""
+    if len(swept) == 2:  # noqa: PLR2004 - rows and columns
+        return len(_values(summary, swept[1]))
+    return min(_WRAP, math.prod(len(_values(summary, name)) for name in swept))
+
+
+def _panels(summary: pd.DataFrame, swept: Sequence[str]) -> list[_Panel]:
+    panels = []
+    for values in itertools.product(*(_values(summary, name) for name in swept)):
+        rows = summary
+        for name, value in zip(swept, values, strict=True):
+            rows = rows[rows[name].isna() if value != value else rows[name] == value]  # noqa: PLR0124 - NaN
+        title = ", ".join(map(_setting, swept, values))
+        panels.append(_Panel(title, [_point(policy, rows) for policy in sorted(set(rows["policy"]), key=style.order)]))
+    return panels
+
+
+def _setting(name: str, value: object) -> str:
+    """Return what a panel's title says of a swept column.
+
+    Example:
+        >>> _setting("cluster.dispatch_ms", 3.0), _setting("trace.cv2", 4), _setting("cluster.drop", "never")
+        ('dispatch = 3 ms', 'cv2 = 4', 'drop = never')
+    """
+    short = name.rpartition(".")[2]
+    suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{short.removesuffix(suffix)} = {shown} {_UNITS.get(suffix, '')}".replace("_", " ").strip()
+
+
+def _point(policy: str, rows: pd.DataFrame) -> _Point:
+    runs = rows[rows["policy"] == policy]
+    return _Point(
+        policy, estimate(runs["slo_attainment"], highest=1.0), estimate(runs["mean_serving_accuracy"], highest=100.0)
+    )
+
+
+def _scale(axes: Axes, points: Iterable[_Point], decades: int) -> None:
+    accuracies = [end for point in points for end in (point.accuracy.low, point.accuracy.high)] or [0.0, 100.0]
+    margin = 0.09 * (max(accuracies) - min(accuracies)) or 1.0
+    axes.set_xlim(min(accuracies) - margin, max(accuracies) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    attainment.set_scale(axes, decades)
+
+
+def _draw_points(axes: Axes, panel: _Panel, decades: int) -> None:
+    attainment.mark_break(axes, decades)
+    if not panel.points:
+        axes.text(0.5, 0.5, "no runs", ha="center", va="center", color=style.GREY, transform=axes.transAxes)
+    # The first in the legend is drawn last: nothing hides the policy that the figure is about.
+    for depth, point in enumerate(reversed(panel.drawn)):
+        look = style.look(point.policy)
+        x, y = point.accuracy, point.attainment
+        interval: dict[str, Any] = {"color": look.colour, "linewidth": 0.7, "zorder": 2.5}
+        axes.plot([x.low, x.high], [y.mean, y.mean], **interval)
+        axes.plot([x.mean, x.mean], [y.low, y.high], **interval)
+        axes.plot([x.mean], [y.mean], linestyle="none", label=point.policy, zorder=3 + depth / 100, **look.marks())
+
+
+def _legend(figure: Figure, points: Iterable[_Point]) -> None:
+    """Name each family once, below the panels; what tells its members apart stands at their markers."""
+    families = sorted({style.family(point.policy) for point in points}, key=style.order)
+    if families:
+        names = [style.display_name(name) for name in families]
+        names = [f"{name} (its accuracy)" if name == "Clipper+" else name for name in names]
+        columns = 3 if figure.get_figwidth() < style.PAGE_IN else 6
+        figure.legend(map(style.handle, families), names, loc="outside lower center", ncols=columns)
+
+
+def _write(axes: Axes, panel: _Panel) -> None:
+    """Write parameters at the markers, and who met no query."""
+    # An interval is a line of no width: a text shall keep away from it, too.
+    obstacles = [line.get_window_extent().padded(2) for line in axes.lines if line.get_transform() == axes.transData]
+    labels = [
+        Label(
+            style.parameters(point.policy).replace(", ", "\n"),
+            point.accuracy.mean,
+            point.attainment.mean,
+            style.look(point.policy).colour,
+        )
+        for point in panel.drawn
+        if style.parameters(point.policy)
+    ]
+    obstacles += place(axes, labels, obstacles)
+    absent = [style.display_name(point.policy) for point in panel.points if point not in panel.drawn]
+    if absent:
+        width = axes.get_window_extent().width / axes.figure.dpi
+        note = textwrap.fill(f"no query met: {', '.join(absent)}", _characters(width))
+        place_note(axes, note, obstacles, style.GREY)
+
+
+def _characters(width: float) -> int:
+    """Return about how many characters of the smallest font fit into a width in inches."""
+    return max(8, int(16 * width))
