@@ -1,0 +1,1 @@
+"""One file, one figure: stored results in, a matplotlib figure out."""
