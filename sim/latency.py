@@ -115,7 +115,7 @@ class LatencyTable:
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
 
     pareto: tuple[int, ...] = field(init=False, repr=False)
-    """The subnets (indices) that no other one dominates: none is as accurate and everywhere as fast, and better in one."""
+    """The subnets (indices) that no other dominates: is as accurate, nowhere slower, and better in one of the two."""
 
     def __post_init__(self) -> None:
         _check_axes(self)

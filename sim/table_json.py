@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 UNKNOWN_NS = -1
 """A loading time that was not measured."""
 
-LINE_LENGTH = 220
+LINE_LENGTH = 230
 """A batch with five stages stays on its line."""
 
 
@@ -204,17 +205,13 @@ def _model(table: LatencyTable, index: int) -> dict[str, object]:
     ]
     return {
         # The authors number their subnets: a name that is a plain number is written as one.
-        "id": int(subnet.id) if subnet.id.isascii() and subnet.id.isdecimal() and _is_plain(subnet.id) else subnet.id,
+        "id": int(subnet.id) if re.fullmatch(r"0|[1-9][0-9]*", subnet.id) else subnet.id,
         "accuracy": subnet.accuracy,
         **_known(gmacs=subnet.gmacs, params=subnet.params),
         "loading_time_ns": UNKNOWN_NS if subnet.loading_ns is None else subnet.loading_ns,
         **_known(subnet_dimension=control),
         "latency_and_batch_ns": rows,
     }
-
-
-def _is_plain(digits: str) -> bool:
-    return digits == "0" or not digits.startswith("0")
 
 
 def _known(**facts: object) -> dict[str, object]:

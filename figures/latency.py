@@ -1,0 +1,97 @@
+"""The latency table of a supernet as a heat map, as SuperServe (NSDI 2025) shows its own in Figure 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from sim.units import NS_PER_MS
+
+if TYPE_CHECKING:
+    from sim.latency import LatencyTable
+
+COLUMN_INCHES = 3.35
+"""The width of one column of a two-column paper."""
+
+ROW_INCHES = 0.23
+MARGIN_INCHES = 0.62
+"""Above and below the cells: title, ticks and axis label."""
+
+MOST_COLUMNS = 10
+"""Numbers of three digits in 7 points fit into so many columns; a wider table gets a colour bar in their place."""
+
+POINTS = 7.0
+"""Font size: what is still read in print."""
+
+# Light to dark in one hue: the order of the colours is the order of their greys, for every reader and every printer.
+_COLOURS = colormaps["Blues"]
+
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""The shares of red, green and blue in how bright a colour looks: WCAG 2.1, relative luminance."""
+
+_DARK = 0.179
+"""Below this luminance, white has more contrast than black: the same definition, solved for equal contrast."""
+
+
+def draw_latency(table: LatencyTable, title: str | None = None) -> Figure:
+    """Return the heat map of a table: batch size over accuracy, the latency in milliseconds in each cell.
+
+    Colours go by the logarithm of the latency. A table of more than ten subnets has a colour bar in place of numbers.
+
+    Args:
+        table: Each of its subnets is a column, each measured batch size a row.
+        title: Stands above it; the table's device unless given, "" for none.
+    """
+    latency_ms = table.latency_ns.T / NS_PER_MS
+    rows, columns = latency_ms.shape
+    figure = Figure(figsize=(COLUMN_INCHES, MARGIN_INCHES + ROW_INCHES * max(rows, 4)), layout="constrained")
+    axes = figure.add_subplot()
+    fastest, slowest = float(latency_ms.min()), float(latency_ms.max())
+    # A table of one value has no range: any will do.
+    norm = LogNorm(fastest, slowest if slowest > fastest else 2 * fastest)
+    cells = axes.pcolormesh(latency_ms, norm=norm, cmap=_COLOURS, edgecolor="white", linewidth=0.5)
+    if columns <= MOST_COLUMNS:
+        # Two digits where the source has no more: a third would be made up.
+        digits = 2 if all(float(f"{value:.2g}") == value for value in latency_ms.flat) else 3
+        for row, column in np.ndindex(rows, columns):
+            value = float(latency_ms[row, column])
+            colour = "white" if _luminance(_COLOURS(norm(value))) < _DARK else "black"
+            text = milliseconds(value, digits)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=POINTS)
+    else:
+        bar = figure.colorbar(cells, ax=axes)
+        bar.set_label("latency (ms)", fontsize=POINTS)
+        bar.ax.tick_params(labelsize=POINTS, which="both")
+    shown = np.unique(np.linspace(0, columns - 1, min(columns, MOST_COLUMNS - 2)).astype(int))
+    axes.set_xticks(shown + 0.5, [f"{table.subnets[index].accuracy:.2f}" for index in shown])
+    axes.set_yticks(np.arange(rows) + 0.5, [str(size) for size in table.batch_sizes])
+    axes.tick_params(length=0, labelsize=POINTS)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("subnet accuracy (%)", fontsize=POINTS)
+    axes.set_ylabel("batch size", fontsize=POINTS)
+    heading = table.device if title is None else title
+    unit = " (latency in ms)" if columns <= MOST_COLUMNS else ""
+    if heading:
+        axes.set_title(f"{heading}{unit}", fontsize=POINTS, wrap=True)
+    return figure
+
+
+def milliseconds(value: float, digits: int = 3) -> str:
+    """Return a number of milliseconds to some digits, or more where they stand before the point.
+
+    Example:
+        >>> [milliseconds(value) for value in (0.0154, 4.4, 38.381, 364.1, 1818.4)]
+        ['0.0154', '4.40', '38.4', '364', '1818']
+        >>> [milliseconds(value, 2) for value in (4.4, 34.0, 120.0)]
+        ['4.4', '34', '120']
+    """
+    return f"{value:#.{digits}g}".rstrip(".") if round(value) < 10**digits else f"{value:.0f}"
+
+
+def _luminance(colour: tuple[float, float, float, float]) -> float:
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]  # noqa: PLR2004 - sRGB
+    return float(np.dot(_LUMINANCE, linear))

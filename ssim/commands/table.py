@@ -1,0 +1,172 @@
+"""`ssim table`: look at latency tables, check them, draw them, and change their format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sim.latency import LatencyTable
+    from sim.table_checks import Break
+
+
+@click.group()
+def table() -> None:
+    """Latency tables: how long each subnet takes for each batch size.
+
+    A table is named (see `ssim table list`) or is a .json, .csv or .parquet file.
+    """
+
+
+@table.command("list")
+def list_() -> None:
+    """List the tables that come with the toolkit."""
+    from rich.table import Table  # noqa: PLC0415 - loaded when the command runs: `ssim --help` stays quick
+
+    from sim.table_files import find_table, shipped_tables  # noqa: PLC0415 - as above
+
+    rows = Table("name", "device", "subnets", "batch sizes", "stages", box=None, pad_edge=False)
+    for name in shipped_tables():
+        found = find_table(name)
+        sizes = ", ".join(map(str, found.batch_sizes))
+        rows.add_row(name, found.device, str(len(found.subnets)), sizes, ", ".join(found.stages) or "-")
+    _console().print(rows)
+
+
+_source = click.argument("source", metavar="NAME|FILE")
+_max_batch = click.option(
+    "--max-batch", type=click.IntRange(min=1), help="Largest batch size; the table's default if not given."
+)
+_stages = click.option("--stages", metavar="A,B", help="Stages whose sum is the latency; all if not given.")
+_all = click.option("--all", "every", is_flag=True, help="All batch sizes, whatever the table's default is.")
+
+
+@table.command()
+@_source
+@_max_batch
+@_stages
+@_all
+def show(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
+    """Print a table in milliseconds, and where its figures come from."""
+    from rich.table import Table  # noqa: PLC0415 - loaded when the command runs
+
+    from sim.units import ms_from_ns  # noqa: PLC0415 - as above
+
+    found = _load(source, max_batch, stages, every=every)
+    console = _console()
+    batches = [f"batch {found.batch_sizes[0]}", *map(str, found.batch_sizes[1:])]
+    grid = Table("", "subnet", "accuracy %", "GMACs", "params M", box=None, pad_edge=False)
+    for column in batches:
+        grid.add_column(column, justify="right", no_wrap=True)
+    for index, subnet in enumerate(found.subnets):
+        grid.add_row(
+            "*" if index in found.pareto else "",
+            subnet.id,
+            f"{subnet.accuracy:.3f}",
+            "-" if subnet.gmacs is None else f"{subnet.gmacs:.3f}",
+            "-" if subnet.params is None else f"{subnet.params / 1e6:.2f}",
+            *(f"{ms_from_ns(int(ns)):.3f}" for ns in found.latency_ns[index]),
+        )
+    of_stages = f", stages {' + '.join(found.stages)}" if found.stages else ""
+    console.print(f"{found.device}: latency in ms{of_stages}; * Pareto-optimal", soft_wrap=True)
+    console.print(grid)
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for key, text in found.provenance.items():
+        facts.add_row(f"{key}:", text)
+    console.print()
+    console.print(facts)
+
+
+@table.command()
+@_source
+@click.option("-o", "--output", required=True, metavar="FILE", help="A .pdf, .svg or .png file.")
+@_max_batch
+@_stages
+@_all
+def plot(source: str, output: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
+    """Draw a table as a heat map, one column of a paper wide."""
+    from pathlib import Path  # noqa: PLC0415 - loaded when the command runs
+
+    from figures.latency import draw_latency  # noqa: PLC0415 - as above
+    from sim.errors import SpecError, StoreError  # noqa: PLC0415 - as above
+
+    found = _load(source, max_batch, stages, every=every)
+    title = f"{found.device}, {' + '.join(found.stages)}" if stages else None
+    figure = draw_latency(found, title)
+    known = figure.canvas.get_supported_filetypes()
+    suffix = Path(output).suffix
+    if suffix.removeprefix(".") not in known:
+        right = "such as .pdf, .svg or .png"
+        raise SpecError(output, "stands for no format of pictures", suffix or "no suffix", right)
+    try:
+        figure.savefig(output, dpi=300)
+    except OSError as error:
+        raise StoreError(output, "can't be written", error.strerror or str(error)) from error
+    click.echo(f"drew {source}: {output}")
+
+
+@table.command()
+@_source
+@_max_batch
+@_stages
+@_all
+def check(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
+    """Report whether the properties P1, P2 and P3 of the SuperServe paper hold, and where they break.
+
+    It is a report: a table that breaks them is none the worse, and the command ends with 0.
+    """
+    from sim.table_checks import check_properties  # noqa: PLC0415 - loaded when the command runs
+
+    found = _load(source, max_batch, stages, every=every)
+    for result in check_properties(found):
+        verdict = "holds in all" if result.holds else f"breaks in {len(result.breaks)} of"
+        click.echo(f"{result.name} {verdict} {result.cells} cells: {result.rule}")
+        for broken in result.breaks:
+            click.echo(f"  {_sentence(found, broken)}")
+
+
+@table.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+def convert(source: str, target: str) -> None:
+    """Write a table to a file; the suffix says in which format.
+
+    A .csv file has no room for devices, stages, control tuples and provenance.
+    """
+    from sim.table_files import find_table, write_table  # noqa: PLC0415 - loaded when the command runs
+
+    write_table(find_table(source), target)
+    click.echo(f"converted {source}: {target}")
+
+
+def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> LatencyTable:
+    from sim.errors import SpecError  # noqa: PLC0415 - loaded when a command runs
+    from sim.table_files import find_table, load_table  # noqa: PLC0415 - as above
+
+    if every and max_batch is not None:
+        raise SpecError("--all", "goes not with --max-batch", str(max_batch), "one of the two")
+    names = None if stages is None else [name.strip() for name in stages.split(",") if name.strip()]
+    return load_table(source, find_table(source).max_batch if every else max_batch, names)
+
+
+def _sentence(table: LatencyTable, broken: Break) -> str:
+    from sim.units import ms_from_ns  # noqa: PLC0415 - loaded when a command runs
+
+    def cell(subnet: int, batch_size: int, ns: int) -> str:
+        return f"{table.subnets[subnet].accuracy:.2f} at batch {batch_size} ({ms_from_ns(ns):.3f} ms)"
+
+    rival = cell(broken.rival_subnet, broken.rival_batch_size, broken.rival_ns)
+    own = cell(broken.subnet, broken.batch_size, broken.latency_ns)
+    return f"{own}: {rival} is {broken.over_percent:.1f} % over"
+
+
+def _console() -> Console:
+    import sys  # noqa: PLC0415 - loaded when a command runs
+
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    # A pipe has no width, and rich would cut numbers to 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
