@@ -1,8 +1,8 @@
 """How fast the engine is on the Azure job: 768,000 queries, 8 workers, SlackFit, one core.
 
-Prints medians over a few runs in one process, in queries per second of CPU time: the engine with events per batch, the same
-with the store included, and the usual way (a process for each query, `naive_engine.py`) on a shorter stretch of the same
-trace, with the ratio of the two on that stretch. The outcomes of both engines are compared query by query.
+Prints medians over a few runs in one process, in queries per second of CPU time: the engine with events per batch,
+the same with the store included, and the usual way (a process for each query, `naive_engine.py`) on a shorter stretch
+of the same trace, with the ratio of the two on that stretch. The outcomes of both engines are compared query by query.
 
     make bench
 """
@@ -69,7 +69,10 @@ def main() -> None:
     print(f"engine                               {rate(len(trace), whole)}")
     print(f"engine and store                     {rate(len(trace), stored)}")
     print(f"a process per query                  {rate(NAIVE_QUERIES, naive)} (first {NAIVE_QUERIES} queries)")
-    print(f"ratio on that stretch                {statistics.median(n / s for n, s in zip(naive, short, strict=True)):.1f}x")
+    print(
+        f"ratio on that stretch                {
+            statistics.median(n / s for n, s in zip(naive, short, strict=True)):.1f}x"
+    )
     print(f"same outcome for every query         {same}")
     print(f"stored                               {stored_bytes / 1e6:.1f} MB")
     print(f"peak memory of this process          {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")

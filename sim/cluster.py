@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from sim.errors import SpecError
+from sim.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from sim.latency import LatencyTable
 
 DropRule = Literal["never", "expired", "hopeless"]
 """Which queries are dropped before a decision: none (the paper's), those whose deadline has passed, or those whose
@@ -68,6 +71,21 @@ class Cluster:
         for fault in self.faults:
             _check_fault(fault, self.workers, back)
             back[fault.worker] = fault.recover_ns
+
+    def actuation_delays(self, table: LatencyTable) -> list[int]:
+        """Return the actuation delay of each subnet of a table, in nanoseconds.
+
+        Raises:
+            DataError: They are to come from the table, and it does not have them.
+        """
+        if self.actuation_ns != FROM_TABLE:
+            return [self.actuation_ns] * len(table.subnets)
+        delays = [subnet.loading_ns for subnet in table.subnets]
+        if None in delays:
+            subnet = table.subnets[delays.index(None)].id
+            right = "give the actuation delay as a number"
+            raise DataError(f"table of {table.device}", "a subnet has no loading time", subnet, right)
+        return [delay for delay in delays if delay is not None]
 
 
 def _check_fault(fault: Fault, workers: int, back: dict[int, int | None]) -> None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import simpy
 
-from sim.cluster import FROM_TABLE, Cluster
-from sim.errors import DataError, PolicyError
+from sim.errors import PolicyError
 from sim.policy import Dispatch, Drop, Policy, View, check_decision, policy_name
 from sim.queues import queue_for
 from sim.result import BatchLog, Result, result_of
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from sim.cluster import Cluster
     from sim.latency import LatencyTable
     from sim.trace import Trace
 
@@ -57,7 +57,7 @@ class _Engine:
         self._trace, self._table, self._cluster, self._policy, self._seed = trace, table, cluster, policy, seed
         self._arrivals: list[int] = trace.arrival_ns.tolist()
         self._latency_ns: list[list[int]] = table.dense_ns.tolist()
-        self._actuation_ns = _actuation(cluster, table)
+        self._actuation_ns = cluster.actuation_delays(table)
         self._queue = queue_for(trace)
         self._log = BatchLog()
         self._free = list(range(cluster.workers))
@@ -236,18 +236,6 @@ class _Engine:
             raise PolicyError(
                 f"{policy_name(self._policy)} at {now} ns", what, f"until {wait_until} ns", "dispatch or drop"
             )
-
-
-def _actuation(cluster: Cluster, table: LatencyTable) -> list[int]:
-    """Return the actuation delay of each subnet."""
-    if cluster.actuation_ns != FROM_TABLE:
-        return [int(cluster.actuation_ns)] * len(table.subnets)
-    delays = [subnet.loading_ns for subnet in table.subnets]
-    if None in delays:
-        subnet = table.subnets[delays.index(None)].id
-        right = "give cluster.actuation_ms as a number"
-        raise DataError(f"table of {table.device}", "a subnet has no loading time", subnet, right)
-    return [int(delay) for delay in delays if delay is not None]
 
 
 def _changes(cluster: Cluster) -> list[tuple[int, int, bool]]:

@@ -54,10 +54,10 @@ def mean_batch_size(result: Result) -> float:
 
 
 def windows(result: Result, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[np.floating]]:
-    """Return the run over time, in windows of equal width.
+    """Return the run over the time of its trace, in windows of equal width.
 
-    A query belongs to the window of its arrival, a batch to that of its start. A column without any query or batch in a
-    window is NaN there.
+    A query belongs to the window of its arrival, a batch to that of its start. What was started after the end of the
+    trace is left out; a column without any query or batch in a window is NaN there.
 
     Args:
         result: The run.
@@ -69,13 +69,14 @@ def windows(result: Result, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[n
     """
     arrival = result.trace.arrival_ns // width_ns
     start = result.batches.start_ns // width_ns
-    bins = int(max(arrival.max(), start.max(initial=0))) + 1
+    bins = max(-(-result.trace.duration_ns // width_ns), int(arrival[-1]) + 1)
+    started = start < bins
     arrivals = np.bincount(arrival, minlength=bins)
     met = result.outcome == Outcome.MET
     mets = np.bincount(arrival[met], minlength=bins)
     accuracy = np.bincount(arrival[met], weights=_accuracy(result)[met], minlength=bins)
-    batches = np.bincount(start, minlength=bins)
-    queries = np.bincount(start, weights=result.batches.size, minlength=bins)
+    batches = np.bincount(start[started], minlength=bins)
+    queries = np.bincount(start[started], weights=result.batches.size[started], minlength=bins)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "start_s": np.arange(bins) * (width_ns / NS_PER_S),

@@ -23,7 +23,13 @@ def load_summary(store: Store) -> pd.DataFrame:
     for run in store.index()["runs"]:
         manifest = store.manifest(run["id"])
         if manifest is not None:
-            known = {"policy": run["policy"], "seed": run["seed"], **run["swept"], "run": run["id"]}
+            known = {
+                "policy": run["policy"],
+                "trace": run["trace"],
+                "seed": run["seed"],
+                **run["swept"],
+                "run": run["id"],
+            }
             rows.append({**known, **manifest["summary"]})
     return pd.DataFrame(rows)
 

@@ -119,8 +119,9 @@ def _points(data: Any) -> tuple[list[tuple[dict[str, Any], Any]], list[Fault]]:
 def _as_swept(fault: Fault, values: dict[str, Any], data: Any) -> Fault:
     """Return a fault at a swept key as a fault of the value in the sweep."""
     for key, value in values.items():
-        if ".".join(map(str, fault.place)) == key and not fault.at_key:
-            return Fault(("sweep", key, data["sweep"][key].index(value)), fault.what, fault.value, fault.right)
+        if ".".join(map(str, fault.place)) == key:
+            where = ("sweep", key) if fault.at_key else ("sweep", key, data["sweep"][key].index(value))
+            return replace(fault, place=where)
     return fault
 
 
@@ -129,8 +130,7 @@ def _runs(data: Any, folder: Path, values: dict[str, Any]) -> tuple[list[Run], l
     try:
         spec = ExperimentSpec.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        known = faults_of(error)
-        return [], [_hinted(fault) for fault in known] + _plugin_faults(data, folder)
+        return [], [_hinted(fault) for fault in faults_of(error, data)] + _plugin_faults(data, folder)
     faults = _plugin_faults(data, folder) or _misfits(spec, folder)
     if faults:
         return [], faults
@@ -161,16 +161,24 @@ def _plugin_faults(data: Any, folder: Path) -> list[Fault]:
 
 
 def _misfits(spec: ExperimentSpec, folder: Path) -> list[Fault]:
-    """Return what does not fit together although each part is right: cluster and faults, table, policy and table."""
-    faults: list[Fault] = []
+    """Return what does not fit together although each part is right: files, cluster and faults, table, policies."""
+    faults = [
+        Fault(("trace",), "there is no such file", str(path), "a path relative to this file")
+        for path in source_of(spec.trace, folder)[0].inputs()
+        if not path.exists()
+    ]
     try:
-        spec.cluster.build()
+        cluster = spec.cluster.build()
     except SsimError as error:
-        faults.append(Fault(("cluster", "faults"), f"{error.where}: {error.what}", error.value, error.right))
+        return [*faults, Fault(("cluster", "faults"), str(error))]
     try:
         table = table_of(spec.latency_table, folder)
     except SsimError as error:
         return [*faults, Fault(("latency_table",), str(error))]
+    try:
+        cluster.actuation_delays(table)
+    except SsimError as error:
+        faults.append(Fault(("cluster", "actuation_ms"), str(error)))
     for i, item in enumerate(spec.policies):
         policy = policy_of(item, folder)[0]
         view = still_view(table, slack_ns=int(table.latency_ns.max()))

@@ -109,7 +109,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
             try:
                 values[key] = TypeAdapter(hints[key]).validate_json(json.dumps(raw, default=str), strict=True)
             except ValidationError as error:
-                faults += [fault.under(key) for fault in faults_of(error)]
+                faults += [fault.under(key) for fault in faults_of(error, raw)]
     if faults:
         return None, faults
     try:
@@ -120,19 +120,37 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
         return None, [Fault((), f"{owner.__name__}: {error}")]
 
 
-def faults_of(error: ValidationError) -> list[Fault]:
-    """Return the faults that pydantic found, one for each place, in our words where they are plainer."""
+def faults_of(error: ValidationError, data: object) -> list[Fault]:
+    """Return the faults that pydantic found, one for each place, in our words where they are plainer.
+
+    Args:
+        error: What pydantic found.
+        data: What it looked at.
+    """
     faults: dict[tuple[str | int, ...], Fault] = {}
     for found in error.errors(include_url=False):
-        place = tuple(found["loc"])
-        # In a union each option complains at the place plus its own name: say it once.
-        given = found["input"]
-        if place not in faults:
-            missing = found["type"] == "missing"
-            unknown = found["type"] == "extra_forbidden"
-            what = "is missing" if missing else "is not known here" if unknown else _plain(found["msg"])
-            faults[place] = Fault(place, what, "" if missing or unknown else _short(given), at_key=unknown)
+        absent = {"missing": "is missing", "extra_forbidden": "is not known here"}.get(found["type"])
+        place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
+        if place in faults:  # the options of a union complain one by one
+            what = f"{faults[place].what} or {_plain(found['msg']).removeprefix('must be ')}"
+            faults[place] = dataclasses.replace(faults[place], what=what)
+        else:
+            what, value = (absent, "") if absent else (_plain(found["msg"]), _short(found["input"]))
+            faults[place] = Fault(place, what, value, at_key=found["type"] == "extra_forbidden")
     return list(faults.values())
+
+
+def _inside(data: object, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return the part of a place that is in the data: pydantic appends the name of the option of a union."""
+    for depth, step in enumerate(place):
+        match data:
+            case dict() if step in data:
+                data = data[step]
+            case list() if isinstance(step, int) and step < len(data):
+                data = data[step]
+            case _:
+                return place[:depth]
+    return place
 
 
 def source_file(owner: type[Any]) -> str:

@@ -85,7 +85,10 @@ def run_experiment(
 
 
 def _index(experiment: Experiment) -> dict[str, Any]:
-    runs = [{"id": run.id, "policy": run.label, "seed": run.seed, "swept": run.swept} for run in experiment.runs]
+    runs = [
+        {"id": run.id, "policy": run.label, "trace": run.trace["kind"], "seed": run.seed, "swept": run.swept}
+        for run in experiment.runs
+    ]
     return {
         "schema": "index/1",
         "name": experiment.name,

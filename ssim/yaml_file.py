@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.scalarint import ScalarInt
@@ -100,6 +100,8 @@ def read_yaml(path: Path) -> YamlFile:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise SpecError(where, "is no YAML", str(error.problem)) from error
+    except YAMLError as error:
+        raise SpecError(str(path), "is no YAML", str(error).splitlines()[0]) from error
     return YamlFile(path, plain(marked), marked)
 
 
@@ -111,8 +113,8 @@ def parse_scalar(text: str) -> object:
     """
     try:
         return plain(YAML(typ="rt").load(text))
-    except MarkedYAMLError as error:
-        raise SpecError("--set", "the value is no YAML", repr(text), str(error.problem)) from error
+    except YAMLError as error:
+        raise SpecError("--set", "the value is no YAML", repr(text)) from error
 
 
 def plain(node: Any) -> Any:

@@ -72,7 +72,7 @@ def run(
         click.echo(f"ssim: {finished.run.label}, seed {finished.run.seed}: {finished.error}", err=True)
     if failed:
         click.echo(f"ssim: {len(failed)} of {len(experiment.runs)} runs failed", err=True)
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(max(finished.error.exit_code for finished in failed if finished.error))
 
 
 class _Progress:
@@ -124,6 +124,7 @@ class _Progress:
 
 
 def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from ssim.summary import headlines
@@ -134,19 +135,19 @@ def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row])
         repeats = len(here[0].runs)
         values = ", ".join(f"{key} = {value}" for key, value in point)
         over = f"mean and 95 % interval over {repeats} seeds" if repeats > 1 else "one seed, no interval"
-        table = Table(title=f"{experiment.name}{': ' + values if values else ''} ({over})", title_justify="left")
-        table.add_column("policy", no_wrap=True)
-        for name in ("SLO attainment", "accuracy %", "p50 ms", "p99 ms", "batch", "busy"):
+        title = f"{experiment.name}{': ' + values if values else ''} ({over})"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        table.add_column("policy", overflow="fold")
+        for name in ("SLO attainment", "accuracy %", "p99 ms", "batch", "busy"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in here:
             table.add_row(
                 row.policy,
                 _cell(row, "slo_attainment", 6),
                 _cell(row, "mean_serving_accuracy", 2),
-                _cell(row, "p50_latency_ms", 1, interval=False),
                 _cell(row, "p99_latency_ms", 1, interval=False),
                 _cell(row, "mean_batch_size", 1, interval=False),
-                _cell(row, "utilisation", 3, interval=False),
+                _cell(row, "utilisation", 2, interval=False),
             )
         console.print(table)
         for line in headlines(sorted(here, key=lambda row: order.index(row.policy))):
@@ -157,7 +158,8 @@ def _cell(row: Row, column: str, digits: int, *, interval: bool = True) -> str:
     mean, half = row.over_repeats(column)
     if math.isnan(mean):
         return "-"
-    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if interval and not math.isnan(half) else "")
+    shown = half if half > 1e-12 * abs(mean) else 0.0  # what is left of rounding is no doubt
+    return f"{mean:.{digits}f}" + (f" ±{shown:.1g}" if interval and not math.isnan(half) else "")
 
 
 def _draw(console: Console, store: Store, *, anew: bool) -> None:

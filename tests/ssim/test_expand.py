@@ -1,0 +1,281 @@
+"""Experiment files: what they expand to, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sim import SpecError
+from ssim.expand import read_experiment
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = """\
+schema: experiment/1
+name: small
+seed: 7
+repeats: 2
+trace: {kind: poisson, mean_qps: 100, duration_s: 1, slo_ms: 36}
+cluster: {workers: 2}
+latency_table: ofa-resnet50-rtx2080ti
+policies:
+  - slackfit
+  - {use: clipper, params: {accuracy: 78.25}}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "experiment.yaml"
+    path.write_text(text)
+    return path
+
+
+def lines(folder: Path, text: str, *overrides: str) -> list[str]:
+    """Return what is said of a file, without the folder."""
+    with pytest.raises(SpecError) as caught:
+        read_experiment(write(folder, text), overrides)
+    return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def test_repeats_and_policies_make_runs_and_neighbours_share_a_trace(tmp_path: Path) -> None:
+    experiment = read_experiment(write(tmp_path, GOOD))
+    assert [(run.seed, run.label) for run in experiment.runs] == [
+        (7, "slackfit"),
+        (7, "clipper(accuracy=78.25)"),
+        (8, "slackfit"),
+        (8, "clipper(accuracy=78.25)"),
+    ]
+    assert len({run.id for run in experiment.runs}) == 4
+
+
+def test_a_sweep_is_the_product_of_its_keys(tmp_path: Path) -> None:
+    text = GOOD + "sweep: {cluster.dispatch_ms: [0, 2.5], trace.mean_qps: [100, 200, 300]}\n"
+    experiment = read_experiment(write(tmp_path, text))
+    points = list(dict.fromkeys(tuple(run.swept.values()) for run in experiment.runs))
+    assert points == [(0, 100), (0, 200), (0, 300), (2.5, 100), (2.5, 200), (2.5, 300)]
+    assert len(experiment.runs) == 6 * 4
+    assert experiment.runs[-1].build_cluster().dispatch_ns == 2_500_000
+
+
+def test_a_sweep_reaches_into_policies(tmp_path: Path) -> None:
+    experiment = read_experiment(write(tmp_path, GOOD + "sweep: {policies.0.params.buckets: [4, 8]}\n"))
+    assert {run.label for run in experiment.runs} == {
+        "slackfit(buckets=4)",
+        "slackfit(buckets=8)",
+        "clipper(accuracy=78.25)",
+    }
+
+
+def test_overrides_are_put_in_before_anything_is_checked(tmp_path: Path) -> None:
+    experiment = read_experiment(write(tmp_path, GOOD), ["trace.mean_qps=50", "repeats=1", "policies=[maxacc]"])
+    assert [run.label for run in experiment.runs] == ["maxacc"]
+    assert experiment.runs[0].trace["mean_qps"] == 50
+
+
+def test_a_run_s_id_depends_on_what_decides_its_result_and_on_nothing_else(tmp_path: Path) -> None:
+    ids = lambda *overrides: [run.id for run in read_experiment(write(tmp_path, GOOD), overrides).runs]  # noqa: E731
+    assert ids() == ids()
+    assert ids("name=other") == ids()  # what an experiment is called decides nothing
+    for change in (
+        "seed=8",
+        "trace.slo_ms=37",
+        "cluster.workers=3",
+        "cluster.drop=expired",
+        "latency_table=ofa-resnet50-a40",
+    ):
+        assert not set(ids(change, "repeats=1")) & set(ids("repeats=1")), change
+    defaults = ids("policies=[{use: slackfit, params: {buckets: 20}}]", "repeats=1")
+    assert defaults == ids("policies=[slackfit]", "repeats=1")
+
+
+def test_every_experiment_that_comes_with_the_toolkit_is_right() -> None:
+    files = sorted((ROOT / "experiments").glob("*.yaml"))
+    assert files
+    for file in files:
+        assert read_experiment(file).name == file.stem
+
+
+def test_all_faults_of_a_file_are_told_at_once_by_line_and_column(tmp_path: Path) -> None:
+    text = """\
+schema: experiment/1
+name: small
+seed: -1
+trace: {kind: poisson, mean_qps: -5, duration: 1, slo_ms: 36ms}
+cluster: {workers: 0, dispach_ms: 1}
+latency_table: ofa-resnet50-rtx2080ti
+policies:
+  - slakfit
+  - {use: clipper, params: {accuracy: 7825}}
+swep: {}
+"""
+    assert lines(tmp_path, text) == [
+        "experiment.yaml:3:7: seed: must be greater than or equal to 0 (-1)",
+        "experiment.yaml:4:8: trace: Poisson needs the parameter 'duration_s'",
+        "experiment.yaml:4:34: trace.mean_qps: must be greater than 0 (-5)",
+        "experiment.yaml:4:38: trace.duration: Poisson has no such parameter; did you mean 'duration_s'?",
+        "experiment.yaml:4:59: trace.slo_ms: must be a number ('36ms')",
+        "experiment.yaml:5:20: cluster.workers: must be greater than or equal to 1 (0)",
+        "experiment.yaml:5:23: cluster.dispach_ms: is not known here; did you mean 'dispatch_ms'?",
+        "experiment.yaml:8:5: policies.0.use: there is no such policy ('slakfit'); did you mean 'slackfit'? (or module:Class for one of your own)",
+        "experiment.yaml:9:39: policies.1.params.accuracy: must be less than or equal to 100 (7825)",
+        "experiment.yaml:10:1: swep: is not known here; did you mean 'sweep'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("seed: 7", "seed: 7\nseed: 8", "experiment.yaml:4:1: the key stands twice ('seed'); keep one"),
+        ("seed: 7", "seed: '7'", "experiment.yaml:3:7: seed: must be a whole number ('7')"),
+        ("seed: 7", "seed: 1.5", "experiment.yaml:3:7: seed: must be a whole number"),
+        ("schema: experiment/1\n", "", "experiment.yaml:1:1: schema: is missing"),
+        ("experiment/1", "experiment/2", "experiment.yaml:1:9: schema: must be 'experiment/1' ('experiment/2')"),
+        (
+            "kind: poisson",
+            "kind: poison",
+            "trace.kind: there is no such trace kind ('poison'); did you mean 'poisson'?",
+        ),
+        ("kind: poisson, ", "", "experiment.yaml:5:8: trace: a trace needs a kind"),
+        ("mean_qps: 100", "mean_qps: '100'", "trace.mean_qps: must be a number ('100')"),
+        ("mean_qps: 100", "mean_qps: .nan", "trace.mean_qps: must be"),
+        ("mean_qps: 100", "mean_qps: .inf", "trace.mean_qps: must be"),
+        ("mean_qps: 100", "mean_qps: true", "trace.mean_qps: must be a number (True)"),
+        ("workers: 2", "workers: 2, drop: nevr", "cluster.drop: must be 'never', 'expired' or 'hopeless' ('nevr')"),
+        (
+            "workers: 2",
+            "workers: 2, actuation_ms: tabel",
+            "cluster.actuation_ms: must be a number or 'table' ('tabel')",
+        ),
+        ("workers: 2", "workers: 2, actuation_ms: table", "no loading time"),
+        ("workers: 2", "workers: 2, faults: [{worker: 5, at_s: 1}]", "there is no such worker (5); 0 to 1"),
+        ("workers: 2", "workers: 2, faults: [{worker: 0, at_s: 2, recover_s: 1}]", "recovers before it fails"),
+        ("ofa-resnet50-rtx2080ti", "ofa-resnet50-rtx2080", "did you mean 'ofa-resnet50-rtx2080ti'"),
+        ("ofa-resnet50-rtx2080ti", "missing.csv", "missing.csv"),
+        ("ofa-resnet50-rtx2080ti", "{use: ofa-resnet50-rtx2080ti, max_batch: 64}", "no batch size up to (64)"),
+        ("ofa-resnet50-rtx2080ti", "{use: ofa-resnet50-a40, stages: [forwards]}", "did you mean 'forward'?"),
+        ("accuracy: 78.25", "accuracy: 75", "policies.1: table of"),
+        ("{accuracy: 78.25}", "{}", "policies.1.params: Clipper needs the parameter 'accuracy'"),
+        ("- slackfit", "- mine", "there is no such policy ('mine')"),
+        ("- slackfit", "- nowhere:Mine", "the module of the policy can't be imported ('nowhere'); ModuleNotFoundError"),
+        (
+            "- slackfit",
+            "- policies.slackfit:SlackFitt",
+            "no dataclass of this name ('SlackFitt'); did you mean 'SlackFit'?",
+        ),
+        (
+            "- slackfit",
+            "- {use: slackfit, params: {buckets: 0}}",
+            "policies.0.params.buckets: must be greater than or equal to 1 (0)",
+        ),
+        ("- slackfit", "- 5", "policies.0"),
+        ("policies:", "policys:", "policies: is missing"),
+    ],
+)
+def test_a_fault_is_told_where_it_stands(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in GOOD
+    said = lines(tmp_path, GOOD.replace(old, new))
+    assert any(says in line for line in said), said
+    assert all(line.startswith("experiment.yaml:") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "says"),
+    [
+        ("{cluster.wrkers: [1]}", "sweep.cluster.wrkers: is not known here; did you mean 'workers'?"),
+        ("{clster.workers: [1]}", "sweep.clster.workers: there is no such key; did you mean 'cluster'?"),
+        ("{cluster.workers: [1, 0]}", "sweep.cluster.workers.1: must be greater than or equal to 1 (0)"),
+        ("{policies.7.params.buckets: [1]}", "sweep.policies.7.params.buckets: there is no such entry; 0 to 1"),
+        ("{cluster.workers: []}", "sweep.cluster.workers: "),
+        ("{cluster.workers: 3}", "sweep.cluster.workers: must be"),
+    ],
+)
+def test_a_fault_of_the_sweep_is_told_at_the_sweep(tmp_path: Path, sweep: str, says: str) -> None:
+    said = lines(tmp_path, GOOD + f"sweep: {sweep}\n")
+    assert len(said) == 1
+    assert says in said[0]
+    assert said[0].startswith("experiment.yaml:11:")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trace.mean_qps", "--set: is no key=value ('trace.mean_qps')"),
+        ("trce.mean_qps=4", "--set: there is no such key ('trce.mean_qps'); did you mean 'trace'?"),
+        ("policies.5.use=x", "--set: there is no such entry"),
+        ("seed.x=1", "--set: there is nothing below this"),
+        ("seed=[", "--set: the value is no YAML ('[')"),
+    ],
+)
+def test_overrides_are_checked(tmp_path: Path, override: str, says: str) -> None:
+    assert says in lines(tmp_path, GOOD, override)[0]
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "7\n", "a: [1\n", "\x00", "name: &x {a: *y}\n"])
+def test_what_is_no_experiment_at_all_is_told(tmp_path: Path, text: str) -> None:
+    assert lines(tmp_path, text)[0].startswith("experiment.yaml")
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    experiment = read_experiment(
+        write(tmp_path, GOOD.replace("dispatch", "").replace("workers: 2", "workers: 2, dispatch_ms: 1e-3"))
+    )
+    assert experiment.runs[0].build_cluster().dispatch_ns == 1000
+    assert any("mean_qps" in line for line in lines(tmp_path, GOOD.replace("mean_qps: 100", "mean_qps: 1_00x")))
+
+
+def test_a_policy_and_a_trace_of_one_s_own(tmp_path: Path) -> None:
+    (tmp_path / "my_lab_pieces.py").write_text(
+        """\
+from dataclasses import dataclass
+from typing import ClassVar
+import numpy as np
+from sim import Dispatch
+from sim.traces.source import TraceSource
+
+@dataclass(frozen=True)
+class Mine:
+    margin_ms: float = 0.0
+    def decide(self, view):
+        return Dispatch(0, 1)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twice(TraceSource):
+    kind: ClassVar[str] = "twice"
+    gap_ns: int = 5
+    def chunks(self, seed):
+        yield np.array([0, self.gap_ns])
+    @property
+    def duration_ns(self):
+        return 2 * self.gap_ns
+"""
+    )
+    text = GOOD.replace("- slackfit", "- {use: 'my_lab_pieces:Mine', params: {margin_ms: 2}}")
+    text = text.replace("{kind: poisson, mean_qps: 100, duration_s: 1,", "{kind: 'my_lab_pieces:Twice', gap_ns: 9,")
+    run = read_experiment(write(tmp_path, text)).runs[0]
+    assert run.label == "my_lab_pieces:Mine(margin_ms=2)"
+    assert run.execute().trace.arrival_ns.tolist() == [0, 9]
+
+
+def test_a_policy_that_can_not_be_used_is_told_by_line(tmp_path: Path) -> None:
+    (tmp_path / "bad_lab_pieces.py").write_text(
+        """\
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Raises:
+    def decide(self, view):
+        raise RuntimeError("not today")
+
+@dataclass(frozen=True)
+class Empty:
+    pass
+
+class Plain:
+    pass
+"""
+    )
+    said = lambda name: lines(tmp_path, GOOD.replace("- slackfit", f"- bad_lab_pieces:{name}"))[0]  # noqa: E731
+    assert said("Raises") == "experiment.yaml:9:5: policies.0: raised RuntimeError: not today"
+    assert "Empty has no method decide(view)" in said("Empty")
+    assert "has no dataclass of this name ('Plain')" in said("Plain")
