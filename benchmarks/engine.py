@@ -65,17 +65,16 @@ def main() -> None:
     def rate(queries: int, times: list[float]) -> str:
         return f"{queries / statistics.median(times) / 1e6:.2f} M queries/s"
 
+    ratio = statistics.median(n / s for n, s in zip(naive, short, strict=True))
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"queries                              {len(trace)}")
     print(f"engine                               {rate(len(trace), whole)}")
     print(f"engine and store                     {rate(len(trace), stored)}")
     print(f"a process per query                  {rate(NAIVE_QUERIES, naive)} (first {NAIVE_QUERIES} queries)")
-    print(
-        f"ratio on that stretch                {
-            statistics.median(n / s for n, s in zip(naive, short, strict=True)):.1f}x"
-    )
+    print(f"ratio on that stretch                {ratio:.1f}x")
     print(f"same outcome for every query         {same}")
     print(f"stored                               {stored_bytes / 1e6:.1f} MB")
-    print(f"peak memory of this process          {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    print(f"peak memory of this process          {memory_mb:.0f} MB")
     sys.exit(not same)
 
 

@@ -62,9 +62,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     try:
-        ssim.main(args=[word for word in words if word != "--debug"], prog_name="ssim", standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
+        code = ssim.main(args=[word for word in words if word != "--debug"], prog_name="ssim", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -78,7 +76,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         _say(str(error) if _is_ours(error) else f"{type(error).__name__}: {error} (--debug shows where)")
         sys.exit(getattr(error, "exit_code", 1))
-    sys.exit(0)
+    sys.exit(code or 0)  # a command that ends with an exit code comes back with it
 
 
 def _is_ours(error: Exception) -> bool:

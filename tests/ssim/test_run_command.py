@@ -1,0 +1,363 @@
+"""`ssim run` as a user meets it: a process, its words, its exit code and what lies in the folder afterwards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+SMALL = """\
+schema: experiment/1
+name: small
+seed: 7
+repeats: 2
+trace: {kind: bursty, base_qps: 500, variant_qps: 1500, cv2: 4, duration_s: 2, slo_ms: 36}
+cluster: {workers: 2}
+latency_table: ofa-resnet50-rtx2080ti
+policies:
+  - slackfit
+  - {use: clipper, params: {accuracy: 79.44}}
+  - infaas
+"""
+
+
+def ssim(folder: Path, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ssim", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+def complete_runs(folder: Path) -> set[str]:
+    return {path.parent.name for path in (folder / "results" / "small").glob("*/manifest.json")}
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in (folder / "results").rglob("*.tmp")]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the small experiment has run once, and what was printed."""
+    folder = tmp_path_factory.mktemp("done")
+    (folder / "small.yaml").write_text(SMALL)
+    ended = ssim(folder, "run", "small.yaml", "--jobs", "2")
+    assert ended.returncode == 0, ended.stderr
+    return folder, ended.stdout
+
+
+def test_a_run_leaves_table_pictures_and_rows(done: tuple[Path, str]) -> None:
+    folder, said = done
+    results = folder / "results" / "small"
+    with (results / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    expected = (
+        "policy,trace,seed,queries,slo_attainment,mean_serving_accuracy,dropped,late,"
+        "p50_latency_ms,p99_latency_ms,utilisation,mean_batch_size,wall_s,run"
+    )
+    assert list(rows[0]) == expected.split(",")
+    assert len(rows) == 6
+    assert {path.name for path in (results / "figures").iterdir()} == {
+        f"{name}.{suffix}" for name in ("tradeoff", "dynamics") for suffix in ("pdf", "svg", "png")
+    }
+    assert "slackfit" in said
+    assert "At equal SLO attainment" in said
+    assert str(Path("results/small/summary.csv")) in said
+
+
+def test_rows_per_query_say_what_summary_says(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    with (folder / "results" / "small" / "summary.csv").open() as file:
+        for row in csv.DictReader(file):
+            run = folder / "results" / "small" / row["run"]
+            requests = pq.read_table(run / "requests.parquet")
+            assert requests.column_names == [
+                "arrival_ns",
+                "deadline_ns",
+                "start_ns",
+                "finish_ns",
+                "worker",
+                "subnet",
+                "batch_size",
+                "outcome",
+            ]
+            frame = requests.to_pandas()
+            met = frame[frame.finish_ns <= frame.deadline_ns]
+            assert len(frame) == int(row["queries"])
+            assert len(met) / len(frame) == float(row["slo_attainment"])
+            assert (met.outcome == "met").all()
+            assert (frame.outcome == "late").sum() == int(row["late"])
+            latency_ms = (frame.finish_ns - frame.arrival_ns) / 1e6
+            assert latency_ms.quantile(0.99) == pytest.approx(float(row["p99_latency_ms"]))
+            batches = pq.read_table(run / "batches.parquet").to_pandas()
+            assert batches["size"].sum() == frame.worker.notna().sum()
+            assert batches["size"].mean() == pytest.approx(float(row["mean_batch_size"]))
+
+
+def test_policies_of_one_seed_meet_the_same_arrivals(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    index = json.loads((folder / "results" / "small" / "experiment.json").read_text())
+    arrivals: dict[int, list[np.ndarray]] = {}
+    for run in index["runs"]:
+        column = pq.read_table(folder / "results" / "small" / run["id"] / "requests.parquet")["arrival_ns"]
+        arrivals.setdefault(run["seed"], []).append(column.to_numpy())
+    for same in arrivals.values():
+        assert all(np.array_equal(same[0], other) for other in same)
+    assert not np.array_equal(arrivals[7][0], arrivals[8][0])
+
+
+def test_the_same_run_gives_the_same_bytes_in_any_folder_and_with_any_jobs(
+    done: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = done
+    (tmp_path / "small.yaml").write_text(SMALL)
+    assert ssim(tmp_path, "run", "small.yaml", "--jobs", "1", "--out", "elsewhere").returncode == 0
+    for run in complete_runs(folder):
+        first = json.loads((folder / "results" / "small" / run / "manifest.json").read_text())
+        second = json.loads((tmp_path / "elsewhere" / "small" / run / "manifest.json").read_text())
+        for half in ("identity", "outputs", "summary"):
+            assert first[half] == second[half]
+    figures = [f"figures/{name}" for name in ("tradeoff.pdf", "tradeoff.svg", "tradeoff.png", "dynamics.pdf")]
+    for figure in figures:
+        assert (folder / "results/small" / figure).read_bytes() == (tmp_path / "elsewhere/small" / figure).read_bytes()
+
+
+def test_a_second_call_computes_nothing_and_says_the_same(done: tuple[Path, str]) -> None:
+    folder, said = done
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*.parquet")}
+    again = ssim(folder, "run", "small.yaml")
+    assert again.stdout == said
+    assert "6 of 6 runs are stored already" in again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*.parquet")}
+
+
+def test_figures_are_drawn_again_byte_for_byte(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    pictures = sorted((folder / "results" / "small" / "figures").iterdir())
+    before = [path.read_bytes() for path in pictures]
+    assert ssim(folder, "figures", "small").returncode == 0
+    assert [path.read_bytes() for path in pictures] == before
+
+
+def test_without_rows_per_query_and_then_with_them(folder: Path) -> None:
+    assert ssim(folder, "run", "small.yaml", "--no-requests", "--no-figures").returncode == 0
+    assert not list((folder / "results").rglob("requests.parquet"))
+    assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
+    assert len(list((folder / "results").rglob("requests.parquet"))) == 6
+
+
+def test_force_computes_again(folder: Path) -> None:
+    quick = ("--set", "repeats=1", "--no-figures")
+    assert ssim(folder, "run", "small.yaml", *quick).returncode == 0
+    stamp = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("batches.parquet")}
+    assert ssim(folder, "run", "small.yaml", *quick, "--force").returncode == 0
+    assert all(path.stat().st_mtime_ns > before for path, before in stamp.items())
+
+
+def test_a_sweep_has_its_columns_in_the_summary(folder: Path) -> None:
+    (folder / "small.yaml").write_text(SMALL + "sweep: {cluster.dispatch_ms: [0, 4]}\n")
+    ended = ssim(folder, "run", "small.yaml", "--set", "repeats=1")
+    assert ended.returncode == 0, ended.stderr
+    with (folder / "results/small/summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["cluster.dispatch_ms"] for row in rows) == ["0"] * 3 + ["4"] * 3
+    assert "small: cluster.dispatch_ms = 4 (one seed, no interval)" in ended.stdout
+
+
+def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
+    (folder / "small.yaml").write_text(SMALL.replace("- infaas", "- infas").replace("workers: 2", "workers: 0"))
+    ended = ssim(folder, "run", "small.yaml")
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines() == [
+        "ssim: small.yaml:6:20: cluster.workers: must be greater than or equal to 1 (0)",
+        "ssim: small.yaml:11:5: policies.2.use: there is no such policy ('infas'); did you mean 'infaas'? "
+        "(or module:Class for one of your own)",
+    ]
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run", "nowhere.yaml"), "nowhere.yaml"),
+        (("run", "small.yaml", "--jobs", "0"), "--jobs"),
+        (("run",), "FILE"),
+        (("rum",), "rum"),
+        (("run", "small.yaml", "--set", "x"), "--set: is no key=value ('x')"),
+    ],
+)
+def test_wrong_words_on_the_line_end_in_code_2(folder: Path, words: tuple[str, ...], says: str) -> None:
+    ended = ssim(folder, *words)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_figures_of_nothing_are_an_error(folder: Path) -> None:
+    ended = ssim(folder, "figures", "small")
+    assert ended.returncode == 1
+    assert "holds no results" in ended.stderr
+
+
+def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Path) -> None:
+    (folder / "late_failure.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "from sim import Dispatch\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Late:\n"
+        "    def decide(self, view):\n"
+        "        return Dispatch(0, 1) if view.now_ns < 10**9 else 'no idea'\n"
+    )
+    (folder / "small.yaml").write_text(SMALL.replace("- infaas", "- late_failure:Late"))
+    ended = ssim(folder, "run", "small.yaml", "--jobs", "2")
+    assert ended.returncode == 1
+    assert len(complete_runs(folder)) == 4
+    told = ended.stderr.splitlines()
+    assert told[-1] == "ssim: 2 of 6 runs failed"
+    assert "late_failure:Late, seed 7: Late() at 10" in told[-3]
+    assert "answers something that is no decision ('no idea'); Dispatch, Wait or Drop" in told[-3]
+    assert "Traceback" not in ended.stderr
+    assert "slackfit" in ended.stdout
+    assert leftovers(folder) == []
+
+
+def test_a_trace_file_that_breaks_its_rules_is_bad_input(folder: Path) -> None:
+    (folder / "arrivals.csv").write_text("arrival_s\n0.1\n0.3\n0.2\n")
+    trace = "trace: {kind: file, path: arrivals.csv, slo_ms: 36}"
+    text = "\n".join(trace if line.startswith("trace:") else line for line in SMALL.splitlines())
+    (folder / "small.yaml").write_text(text)
+    ended = ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--jobs", "1")
+    assert ended.returncode == 2
+    assert "arrivals.csv" in ended.stderr
+    assert "earlier" in ended.stderr
+
+
+LONG = ("--set", "trace.duration_s=60", "--set", "repeats=4", "--no-figures")
+
+
+def started(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ssim", "run", "small.yaml", *LONG, *words]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for_runs(folder: Path, process: subprocess.Popen[str], count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(complete_runs(folder)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupted_run_keeps_what_it_has_and_goes_on_from_there(folder: Path, jobs: str) -> None:
+    process = started(folder, "--jobs", jobs)
+    wait_for_runs(folder, process, 2)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: the whole process group
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+    assert "Traceback" not in said
+    kept = complete_runs(folder)
+    assert 2 <= len(kept) < 12
+    assert leftovers(folder) == []
+    again = ssim(folder, "run", "small.yaml", *LONG)
+    assert again.returncode == 0
+    assert f"{len(kept)} of 12 runs are stored already" in again.stderr
+    assert len(complete_runs(folder)) == 12
+
+
+def test_a_killed_run_leaves_nothing_half_written_behind(folder: Path) -> None:
+    process = started(folder, "--jobs", "1")
+    wait_for_runs(folder, process, 1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    kept = complete_runs(folder)
+    again = ssim(folder, "run", "small.yaml", *LONG)
+    assert again.returncode == 0, again.stderr
+    assert kept <= complete_runs(folder)
+    assert len(complete_runs(folder)) == 12
+    assert leftovers(folder) == []
+
+
+def test_two_runs_into_one_folder_do_not_mix(folder: Path) -> None:
+    process = started(folder, "--jobs", "1")
+    wait_for_runs(folder, process, 1)
+    other = ssim(folder, "run", "small.yaml", *LONG)
+    assert other.returncode == 1
+    assert other.stderr.splitlines() == [
+        f"ssim: results/small: another run is writing here (process {process.pid}); "
+        "wait for it to end, or give another folder with --out"
+    ]
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert len(complete_runs(folder)) == 12
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_is_stored(folder: Path) -> None:
+    """A limit on the size of files stands for the disk: writing past it fails as on a full one."""
+    assert ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--no-figures").returncode == 0
+    kept = complete_runs(folder)
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from ssim.cli import main\n"
+        "main(['run', 'small.yaml', '--no-figures', '--jobs', '1'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "there is no room left to write" in ended.stderr
+    assert len([line for line in ended.stderr.splitlines() if line.startswith("ssim:")]) == 1
+    assert "Traceback" not in ended.stderr
+    assert kept <= complete_runs(folder)
+    assert leftovers(folder) == []
+    assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
+
+
+def test_a_damaged_manifest_is_told(folder: Path) -> None:
+    assert ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--no-figures").returncode == 0
+    run = sorted(complete_runs(folder))[0]
+    (folder / "results/small" / run / "manifest.json").write_text('{"schema":')
+    ended = ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--no-figures")
+    assert ended.returncode == 1
+    assert "manifest.json: is damaged" in ended.stderr
+    assert "remove this folder and run again" in ended.stderr
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from ssim.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as ended:\n    assert not ended.code\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'scipy', 'numba', 'numpy', 'simpy', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    for command in ("run", "figures", "table", "trace", "schema"):
+        assert command in ended.stdout
+
+
+def test_a_traceback_is_there_for_who_asks_for_it(folder: Path) -> None:
+    ended = ssim(folder, "run", "small.yaml", "--set", "x", "--debug")
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
