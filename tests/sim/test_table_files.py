@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from sim.errors import BatchSizeError, DataError, SpecError, SsimError, StoreError
 from sim.latency import LatencyTable, Subnet
@@ -21,6 +21,7 @@ from tests.strategies import assert_same, latency_tables
 TABLE = LatencyTable("gpu", (Subnet("s", 70.0), Subnet("l", 80.0)), (1, 4), np.array([[4_400_001, 2], [3, 10**12]]))
 
 
+@settings(deadline=None)  # the first call loads pyarrow's compiled parts
 @given(latency_tables())
 def test_parquet_holds_everything(table: LatencyTable) -> None:
     assert_same(parse_parquet(parquet_bytes(table), "t.parquet"), table)
@@ -172,9 +173,11 @@ BAD_CSV = [
     (f'{HEADER}\ns,70,1,"4\n', r"line 2: is no CSV \(.*\); quotes must be closed"),
     (f"{HEADER}\ns,70,1,4\ns,70,2,5\nl,80,2,5\n", r"t.csv: a cell of latency is missing \(subnet l, batch 1\)"),
 ] + [
-    (f"{HEADER}\ns,70,1,{value}\n", rf"line 2: latency_ms is no positive number \({value}\); milliseconds above 0")
+    (
+        f"{HEADER}\ns,70,1,{value}\n",
+        rf"line 2: latency_ms is no positive number \({value or 'nothing'}\); milliseconds above 0",
+    )
     for value in ("0", "-1", "nan", "inf", "1e30", "0.0000001", "fast", "")
-    if value
 ]
 
 
@@ -216,7 +219,7 @@ BAD_JSON = [
     (set_at(*CELL, "mean", 0), r"latency_and_batch_ns\[1\].mean: is not positive \(0\); 1 ns or more"),
     (set_at(*CELL, "mean", -5), r"mean: is not positive \(-5\)"),
     (set_at(*CELL, "mean", float("nan")), r"mean: is no number \(NaN\)"),
-    (set_at(*CELL, "mean", True), r"mean: is no number \(true\)"),
+    (set_at(*CELL, "mean", bool(1)), r"mean: is no number \(true\)"),
     (set_at(*CELL, "mean", 2**64), r"mean: is not positive .*as an int64"),
     (set_at(*CELL, "batch_size", 1), r"latency_and_batch_ns\[1\].batch_size: is there twice \(1\)"),
     (set_at(*CELL, "p99", ...), r"t.json: a cell of p99 is missing \(subnet 0, batch 2\)"),
