@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from sim.units import NS_PER_MS
 
@@ -21,8 +22,10 @@ ROW_INCHES = 0.23
 MARGIN_INCHES = 0.62
 """Above and below the cells: title, ticks and axis label."""
 
-MOST_COLUMNS = 10
-"""Numbers of three digits in 7 points fit into so many columns; a wider table gets a colour bar in their place."""
+MOST_COLUMNS = 8
+"""Accuracies of four digits in 7 points fit under so many columns; a wider table gets a colour bar and a few ticks."""
+
+FEW_TICKS = 5
 
 POINTS = 7.0
 """Font size: what is still read in print."""
@@ -40,7 +43,7 @@ _DARK = 0.179
 def draw_latency(table: LatencyTable, title: str | None = None) -> Figure:
     """Return the heat map of a table: batch size over accuracy, the latency in milliseconds in each cell.
 
-    Colours go by the logarithm of the latency. A table of more than ten subnets has a colour bar in place of numbers.
+    Colours go by the logarithm of the latency. A table of more than eight subnets has a colour bar in place of numbers.
 
     Args:
         table: Each of its subnets is a column, each measured batch size a row.
@@ -48,13 +51,14 @@ def draw_latency(table: LatencyTable, title: str | None = None) -> Figure:
     """
     latency_ms = table.latency_ns.T / NS_PER_MS
     rows, columns = latency_ms.shape
+    narrow = columns <= MOST_COLUMNS
     figure = Figure(figsize=(COLUMN_INCHES, MARGIN_INCHES + ROW_INCHES * max(rows, 4)), layout="constrained")
     axes = figure.add_subplot()
     fastest, slowest = float(latency_ms.min()), float(latency_ms.max())
     # A table of one value has no range: any will do.
     norm = LogNorm(fastest, slowest if slowest > fastest else 2 * fastest)
-    cells = axes.pcolormesh(latency_ms, norm=norm, cmap=_COLOURS, edgecolor="white", linewidth=0.5)
-    if columns <= MOST_COLUMNS:
+    cells = axes.pcolormesh(latency_ms, norm=norm, cmap=_COLOURS, edgecolor="white", linewidth=0.5 if narrow else 0)
+    if narrow:
         # Two digits where the source has no more: a third would be made up.
         digits = 2 if all(float(f"{value:.2g}") == value for value in latency_ms.flat) else 3
         for row, column in np.ndindex(rows, columns):
@@ -63,10 +67,11 @@ def draw_latency(table: LatencyTable, title: str | None = None) -> Figure:
             text = milliseconds(value, digits)
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=POINTS)
     else:
-        bar = figure.colorbar(cells, ax=axes)
+        bar = figure.colorbar(cells, ax=axes, ticks=LogLocator(subs=(1, 2, 5)), format="{x:g}")
+        bar.minorticks_off()
         bar.set_label("latency (ms)", fontsize=POINTS)
-        bar.ax.tick_params(labelsize=POINTS, which="both")
-    shown = np.unique(np.linspace(0, columns - 1, min(columns, MOST_COLUMNS - 2)).astype(int))
+        bar.ax.tick_params(labelsize=POINTS)
+    shown = np.unique(np.linspace(0, columns - 1, columns if narrow else FEW_TICKS).astype(int))
     axes.set_xticks(shown + 0.5, [f"{table.subnets[index].accuracy:.2f}" for index in shown])
     axes.set_yticks(np.arange(rows) + 0.5, [str(size) for size in table.batch_sizes])
     axes.tick_params(length=0, labelsize=POINTS)
@@ -74,7 +79,7 @@ def draw_latency(table: LatencyTable, title: str | None = None) -> Figure:
     axes.set_xlabel("subnet accuracy (%)", fontsize=POINTS)
     axes.set_ylabel("batch size", fontsize=POINTS)
     heading = table.device if title is None else title
-    unit = " (latency in ms)" if columns <= MOST_COLUMNS else ""
+    unit = " (latency in ms)" if narrow else ""
     if heading:
         axes.set_title(f"{heading}{unit}", fontsize=POINTS, wrap=True)
     return figure

@@ -99,7 +99,7 @@ class LatencyTable:
         4
         >>> table.latency(1, 5)
         Traceback (most recent call last):
-        sim.errors.BatchSizeError: table of gpu: no latency for a batch this large (5); the largest is 4
+        sim.errors.BatchSizeError: table of gpu: no latency for this batch size (5); measured: 1 to 4
     """
 
     device: str
@@ -150,14 +150,14 @@ class LatencyTable:
         """Return the latency of a batch in nanoseconds, measured or as `between` says.
 
         Raises:
-            BatchSizeError: The batch is larger than any that was measured.
+            BatchSizeError: The batch is empty, or larger than any that was measured.
         """
         if not 0 < batch_size <= self.max_batch:
             raise BatchSizeError(
                 f"table of {self.device}",
-                "no latency for a batch this large",
+                "no latency for this batch size",
                 str(batch_size),
-                f"the largest is {self.max_batch}",
+                f"measured: 1 to {self.max_batch}",
             )
         return int(self.dense_ns[subnet, batch_size])
 

@@ -49,7 +49,9 @@ def parse_csv(text: str, where: str) -> LatencyTable:
             if "p99_ms" in row:
                 p99[key] = _ns(row, "p99_ms", line)
     except csv.Error as error:
-        raise DataError(f"{where}, line {rows.line_num}", "is no CSV", str(error), "quotes must be closed") from error
+        raise DataError(
+            f"{where}, line {rows.reader.line_num}", "is no CSV", str(error), "quotes must be closed"
+        ) from error
     if not cells:
         raise DataError(where, "has no rows", "", f"one a cell below {','.join(_COLUMNS[:4])}")
     name = Path(where)
@@ -76,12 +78,14 @@ def _subnet(row: dict[str, str], line: str) -> Subnet:
     except DataError as error:
         raise DataError(line, error.what, error.value, error.right) from error
     except ValueError as error:
-        raise DataError(line, "accuracy is no number", row["accuracy"], "percent, such as 73.82") from error
+        raise DataError(
+            line, "accuracy is no number", row["accuracy"] or "nothing", "percent, such as 73.82"
+        ) from error
 
 
 def _batch(text: str, line: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise DataError(line, "batch_size is no whole number from 1", text, "such as 16")
+        raise DataError(line, "batch_size is no whole number from 1", text or "nothing", "such as 16")
     return int(text)
 
 
@@ -91,7 +95,8 @@ def _ns(row: dict[str, str], column: str, line: str) -> int:
     except (ValueError, OverflowError):  # text and NaN; infinity
         value = 0
     if not 0 < value < 2**63:
-        raise DataError(line, f"{column} is no positive number", row[column], "milliseconds above 0, such as 4.4")
+        right = "milliseconds above 0, such as 4.4"
+        raise DataError(line, f"{column} is no positive number", row[column] or "nothing", right)
     return value
 
 

@@ -1,9 +1,9 @@
 """Latency tables in files: our parquet, a plain CSV, and SuperServe's profile JSON; and those that are shipped.
 
-| suffix     | holds                                          | comes back                    |
-|------------|------------------------------------------------|-------------------------------|
-| `.parquet` | everything; one row a cell, facts in its schema | exactly                       |
-| `.json`    | everything; SuperServe's layout (`table_json`) | exactly                       |
+| suffix     | layout                                           | what comes back              |
+|------------|--------------------------------------------------|------------------------------|
+| `.parquet` | one row a cell, facts as JSON in the schema      | everything                   |
+| `.json`    | SuperServe's profile: see `table_json`           | everything                   |
 | `.csv`     | `subnet,accuracy,batch_size,latency_ms[,p99_ms]` | latencies, to the nanosecond |
 """
 
@@ -32,7 +32,7 @@ def read_table(path: Path | str) -> LatencyTable:
         SpecError: There is no such file, or its suffix stands for no format.
         DataError: The file is broken or breaks a rule of `LatencyTable`; names the line or the place.
     """
-    parse, _ = _format_of(path)
+    parse, _ = _FORMATS[_checked_suffix(path)]
     try:
         return parse(Path(path).read_bytes(), str(path))
     except OSError as error:
@@ -52,7 +52,7 @@ def write_table(table: LatencyTable, path: Path | str) -> None:
         SpecError: The suffix stands for no format.
         StoreError: The file cannot be written.
     """
-    _, render = _format_of(path)
+    _, render = _FORMATS[_checked_suffix(path)]
     target = Path(path)
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -97,7 +97,7 @@ def find_table(name_or_path: Path | str) -> LatencyTable:
         return parse_profile(shipped.read_text(encoding="utf-8"), shipped.name)
     if isinstance(name_or_path, Path) or Path(name).suffix in _FORMATS or os.sep in name:
         return read_table(name_or_path)
-    right = f"{did_you_mean(name, shipped_tables())} (or a {_suffixes()} file)"
+    right = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
     raise SpecError("latency table", "there is no such table", repr(name), right)
 
 
@@ -109,18 +109,17 @@ def shipped_tables() -> list[str]:
 
 _FORMATS: dict[str, tuple[Callable[[bytes, str], LatencyTable], Callable[[LatencyTable], bytes]]] = {
     ".parquet": (parse_parquet, parquet_bytes),
+    # Excel starts a CSV with a byte order mark.
     ".csv": (lambda content, where: parse_csv(content.decode("utf-8-sig"), where), lambda t: csv_text(t).encode()),
     ".json": (lambda content, where: parse_profile(content.decode(), where), lambda t: profile_text(t).encode()),
 }
 
 
-def _format_of(
-    path: Path | str,
-) -> tuple[Callable[[bytes, str], LatencyTable], Callable[[LatencyTable], bytes]]:
+def _checked_suffix(path: Path | str) -> str:
     suffix = Path(path).suffix
     if suffix not in _FORMATS:
         raise SpecError(str(path), "stands for no format of latency tables", suffix or "no suffix", _suffixes())
-    return _FORMATS[suffix]
+    return suffix
 
 
 def _suffixes() -> str:

@@ -1,0 +1,89 @@
+"""`ssim table`, as it is typed."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sim.errors import DataError, SpecError, SsimError, StoreError
+from sim.table_files import find_table, read_table
+from ssim.commands.table import table
+from tests.strategies import assert_same
+
+RTX, A40 = "ofa-resnet50-rtx2080ti", "ofa-resnet50-a40"
+
+
+def run(*words: str) -> str:
+    """Return what the command prints."""
+    return CliRunner().invoke(table, words, catch_exceptions=False).output
+
+
+def test_list_names_what_is_shipped() -> None:
+    lines = run("list").splitlines()
+    assert [line.split()[0] for line in lines] == ["name", A40, RTX]
+    assert "NVIDIA RTX 2080 Ti" in lines[2]
+    assert "1, 2, 4, 8, 16, 32" in lines[2]
+
+
+def test_show_prints_the_whole_row_and_the_source() -> None:
+    output = run("show", RTX)
+    first = next(line for line in output.splitlines() if "73.822" in line)
+    assert first.split() == ["*", "0", "73.822", "0.962", "6.54", "4.400", "4.700", "5.200", "6.100", "8.800"]
+    assert "superserve_arch.png" in output
+    assert "* Pareto-optimal" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [((), "38.381"), (("--all",), "54.699"), (("--max-batch", "4", "--stages", "forward"), "8.034")],
+)
+def test_show_is_restricted_as_asked(options: tuple[str, ...], last: str) -> None:
+    row = next(line for line in run("show", A40, *options).splitlines() if "80.158" in line)
+    assert row.split()[-1] == last
+
+
+def test_a_dominated_subnet_has_no_mark(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("subnet,accuracy,batch_size,latency_ms\nslow,70,1,5\nfast,80,1,4\n")
+    slow, fast = (line for line in run("show", str(file)).splitlines() if "0.000" in line)
+    assert ("slow" in slow, "*" in slow) == (True, False)
+    assert ("fast" in fast, "*" in fast) == (True, True)
+
+
+def test_check_reports_and_judges_nothing() -> None:
+    lines = run("check", RTX).splitlines()
+    assert lines[0] == "P1 holds in all 24 cells: latency never falls as the batch grows"
+    assert lines[2].startswith("P3 breaks in 3 of 20 cells: some less accurate subnet")
+    assert lines[3] == "  76.69 at batch 8 (7.600 ms): 73.82 at batch 16 (8.800 ms) is 15.8 % over"
+    assert CliRunner().invoke(table, ["check", A40, "--stages", "forward"]).exit_code == 0
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_plot_draws_what_the_suffix_says(tmp_path: Path, suffix: str, start: bytes) -> None:
+    file = tmp_path / f"heat{suffix}"
+    assert run("plot", RTX, "-o", str(file)) == f"drew {RTX}: {file}\n"
+    assert file.read_bytes().startswith(start)
+
+
+def test_convert_there_and_back(tmp_path: Path) -> None:
+    parquet, profile = str(tmp_path / "a40.parquet"), str(tmp_path / "a40.json")
+    run("convert", A40, parquet)
+    run("convert", parquet, profile)
+    assert_same(read_table(profile), find_table(A40))
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (["show", "ofa-resnet50-a4"], SpecError, "did you mean 'ofa-resnet50-a40'"),
+        (["show", A40, "--all", "--max-batch", "2"], SpecError, r"--all: goes not with --max-batch \(2\)"),
+        (["show", A40, "--stages", " , "], DataError, "no stage is named"),
+        (["show", RTX, "--stages", "forward"], DataError, "it has none"),
+        (["plot", RTX, "-o", "heat.xyz"], SpecError, r"heat.xyz: stands for no format of pictures \(.xyz\)"),
+        (["plot", RTX, "-o", "no/such/folder/heat.png"], StoreError, r"can't be written \(No such file or directory\)"),
+        (["convert", RTX, "table.txt"], SpecError, "stands for no format of latency tables"),
+    ],
+)
+def test_what_cannot_be_done_is_said(words: list[str], kind: type[SsimError], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        run(*words)
