@@ -180,8 +180,12 @@ def _legend(figure: Figure, points: Iterable[_Point]) -> None:
 
 def _write(axes: Axes, panel: _Panel) -> None:
     """Write parameters at the markers, and who met no query."""
-    # An interval is a line of no width: a text shall keep away from it, too.
-    obstacles = [line.get_window_extent().padded(2) for line in axes.lines if line.get_transform() == axes.transData]
+    # An interval is a line of no width: without a rim a text on it would cover nothing.
+    obstacles = [
+        line.get_window_extent().padded(0 if line.get_marker() != "None" else 2)
+        for line in axes.lines
+        if line.get_transform() == axes.transData
+    ]
     labels = [
         Label(
             style.parameters(point.policy).replace(", ", "\n"),
