@@ -123,7 +123,7 @@ def _places(axes: Axes, label: Label, point: _Floats) -> _Places:
 
 def _fixed_costs(axes: Axes, own: _Places, point: _Floats, points: _Floats, obstacles: Sequence[Bbox]) -> _Floats:
     """Return what each place of a text costs whatever the other texts do, in square pixels."""
-    frame = axes.get_window_extent().extents[None, :]
+    frame = np.array([axes.get_window_extent().extents])
     area = (own.box[:, 2] - own.box[:, 0]) * (own.box[:, 3] - own.box[:, 1])
     marks = np.array([box.extents for box in obstacles]).reshape(-1, 4)
     # A line begins in its own marker, and crosses what lies about it.
