@@ -126,6 +126,8 @@ def _draw_line(
     """Draw a line as steps, so that a window between two gaps is seen; with markers if it is one of several."""
     look, values = style.look(line.policy), line.columns[column]
     colour = look.colour if line.policy else style.GREY
+    # The first in the legend lies on top where lines agree.
+    depth = 2.5 - 0.01 * (rank or 0)
     # Each window is a level from its start to its end.
     axes.plot(
         np.column_stack([starts, starts + step]).ravel(),
@@ -134,11 +136,12 @@ def _draw_line(
         linestyle=style.DASHES[line.dashes % len(style.DASHES)],
         label=line.policy,
         solid_capstyle="butt",
+        zorder=depth,
     )
     if rank is not None:
         every = max(1, len(starts) // _MARKS)
         some = slice((2 * rank) % every, None, every)
-        axes.plot(starts[some] + step / 2, values[some], **_marks(line) | {"linestyle": "none"})
+        axes.plot(starts[some] + step / 2, values[some], **_marks(line) | {"linestyle": "none", "zorder": depth})
 
 
 def _handle(line: _Line, *, alone: bool) -> Line2D:

