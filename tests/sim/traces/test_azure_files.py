@@ -1,8 +1,12 @@
 """The Azure files: which functions are chosen, what the shrink keeps, and which files are refused."""
 
+from __future__ import annotations
+
 import tracemalloc
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +17,14 @@ from sim.traces.statistics import describe
 from tests.sim.traces.sources import joined
 from tests.sim.traces.test_files import written
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 HEAD = "HashOwner,HashApp,HashFunction,Trigger"
 MINUTES = 1440
 
 
-def day_text(apps, counts, minutes=range(1, MINUTES + 1), form="{}"):
+def day_text(apps: list[str], counts: Any, minutes: range = range(1, MINUTES + 1), form: str = "{}") -> str:
     """Return the text of a day file: the app and the invocations of each function in each minute."""
     lines = [",".join([HEAD, *(form.format(minute) for minute in minutes)])]
     lines += [
@@ -27,7 +34,7 @@ def day_text(apps, counts, minutes=range(1, MINUTES + 1), form="{}"):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, npt.NDArray[np.int64]]:
     path = tmp_path_factory.mktemp("azure2019")
     counts = np.random.default_rng(0).poisson(3, (40, MINUTES))
     written(path, day_text([f"a{n // 4}" for n in range(40)], counts), DAY_FILE.format(1))
@@ -35,7 +42,7 @@ def folder(tmp_path_factory):
     return path, counts
 
 
-def test_all_functions_at_their_real_rate_keep_one_arrival_in_720(folder):
+def test_all_functions_at_their_real_rate_keep_one_arrival_in_720(folder: tuple[Path, npt.NDArray[np.int64]]) -> None:
     path, counts = folder
     source = Azure2019(slo_ms=36, path=str(path))
     assert np.array_equal(source.minute_counts(0), counts.sum(axis=0))
@@ -46,7 +53,7 @@ def test_all_functions_at_their_real_rate_keep_one_arrival_in_720(folder):
     assert Azure2019(slo_ms=36, path=str(source.inputs()[0])).name == "invocations_per_function_md.anon.d01"
 
 
-def test_mean_qps_scales_and_a_day_is_chosen_by_its_number(folder):
+def test_mean_qps_scales_and_a_day_is_chosen_by_its_number(folder: tuple[Path, npt.NDArray[np.int64]]) -> None:
     source = Azure2019(slo_ms=36, path=str(folder[0]), day=14, mean_qps=1000, duration_s=60)
     assert source.inputs()[0].name == DAY_FILE.format(14) + ".gz"
     assert describe(source.chunks(1), source.duration_ns).mean_qps == pytest.approx(
@@ -56,7 +63,9 @@ def test_mean_qps_scales_and_a_day_is_chosen_by_its_number(folder):
 
 @given(functions=st.integers(1, 40), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
-def test_functions_are_drawn_by_whole_apps_but_the_last(folder, functions, seed):
+def test_functions_are_drawn_by_whole_apps_but_the_last(
+    folder: tuple[Path, npt.NDArray[np.int64]], functions: int, seed: int
+) -> None:
     path, counts = folder
     source = Azure2019(slo_ms=36, path=str(path), functions=functions)
     chosen = source._chosen(source.inputs()[0], seed)
@@ -69,19 +78,19 @@ def test_functions_are_drawn_by_whole_apps_but_the_last(folder, functions, seed)
     )
 
 
-def test_every_app_has_the_same_chance(folder):
+def test_every_app_has_the_same_chance(folder: tuple[Path, npt.NDArray[np.int64]]) -> None:
     source = Azure2019(slo_ms=36, path=str(folder[0]), functions=4)
     drawn = sum(source._chosen(source.inputs()[0], seed).reshape(10, 4)[:, 0].astype(int) for seed in range(300))
     assert ((drawn - 30) ** 2 / 30).sum() < 27.9  # chi square, 9 degrees of freedom, one in a thousand
 
 
 @pytest.mark.parametrize(("minutes", "form"), [(range(480, 960), "{}"), (range(1, 1441), "{}_minute")])
-def test_parts_of_a_day_and_other_names_of_minutes_are_read(tmp_path, minutes, form):
+def test_parts_of_a_day_and_other_names_of_minutes_are_read(tmp_path: Path, minutes: range, form: str) -> None:
     path = written(tmp_path, day_text(["a"], [list(minutes)], minutes, form))
     assert Azure2019(slo_ms=36, path=path).minute_counts(0).tolist() == list(minutes)
 
 
-def test_a_file_as_large_as_the_real_one_is_read_in_little_memory(tmp_path):
+def test_a_file_as_large_as_the_real_one_is_read_in_little_memory(tmp_path: Path) -> None:
     row = "o,a,f,http" + ",0" * MINUTES
     path = tmp_path / "day.csv"
     with path.open("w") as file:
@@ -106,12 +115,12 @@ def test_a_file_as_large_as_the_real_one_is_read_in_little_memory(tmp_path):
         (f"{HEAD},1,2\no,a,f,http,1\n", "row 1: has 5 cells; the first line names 6 columns"),
     ],
 )
-def test_a_bad_day_file_is_refused(tmp_path, text, message):
+def test_a_bad_day_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Azure2019(slo_ms=36, path=written(tmp_path, text)).trace(0)
 
 
-def test_what_can_not_be_chosen_is_refused(folder, tmp_path):
+def test_what_can_not_be_chosen_is_refused(folder: tuple[Path, npt.NDArray[np.int64]], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has fewer functions than asked for \(41\); at most 40"):
         Azure2019(slo_ms=36, path=str(folder[0]), functions=41).trace(0)
     with pytest.raises(SpecError, match="is given along with functions"):
@@ -124,7 +133,9 @@ def test_what_can_not_be_chosen_is_refused(folder, tmp_path):
         Azure2019(slo_ms=36, path=str(tmp_path / "no.csv")).trace(0)
 
 
-def test_without_a_path_the_cache_is_read(folder, tmp_path, monkeypatch):
+def test_without_a_path_the_cache_is_read(
+    folder: tuple[Path, npt.NDArray[np.int64]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     source = Azure2019(slo_ms=36).located(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="ssim trace fetch azure2019"):
@@ -135,7 +146,7 @@ def test_without_a_path_the_cache_is_read(folder, tmp_path, monkeypatch):
     assert source.name == "azure2019"
 
 
-def test_2021_arrivals_are_ends_minus_durations_sorted_from_zero(tmp_path):
+def test_2021_arrivals_are_ends_minus_durations_sorted_from_zero(tmp_path: Path) -> None:
     path = written(tmp_path, "app,func,end_timestamp,duration\na,f,10,1\na,g,11,5\nb,f,10.5,0.25\n")
     assert joined(Azure2021(slo_ms=36, path=path)).tolist() == [0, 3 * 10**9, 4_250_000_000]
     assert joined(Azure2021(slo_ms=36, path=path, speedup=2, duration_s=2)).tolist() == [0, 1_500_000_000]
@@ -151,6 +162,6 @@ def test_2021_arrivals_are_ends_minus_durations_sorted_from_zero(tmp_path):
         ("end_timestamp,duration\n", "has no arrivals"),
     ],
 )
-def test_a_bad_2021_file_is_refused(tmp_path, text, message):
+def test_a_bad_2021_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Azure2021(slo_ms=36, path=written(tmp_path, text)).trace(0)

@@ -1,4 +1,6 @@
-"""Real traces against the figures published for them, or computed from them by other means (with the source of each)."""
+"""Real traces against the figures published for them, or computed from them by other means."""
+
+from __future__ import annotations
 
 import math
 
@@ -16,13 +18,15 @@ pytestmark = pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "least", "mean", "peak", "cv2", "dispersion"),
     [
-        # Sums over the columns of the files (500 functions of day 7, 08:00 to 16:00; samples of vhive-serverless/invitro).
+        # Sums over the columns of the files: 500 functions of day 7, 08:00 to 16:00; samples of invitro.
         ("azure500_m0480-0959", 3013, 6329, 7603, 0.0100, 64),
         ("heavy10_24h", 8408, 9054, 9736, 0.0004, 4),
         ("invitro1350a_24h", 480, 692, 1611, 0.0467, 32),
     ],
 )
-def test_minute_totals_of_azure_2019(name, least, mean, peak, cv2, dispersion):
+def test_minute_totals_of_azure_2019(
+    name: str, least: int, mean: int, peak: int, cv2: float, dispersion: float
+) -> None:
     source = Azure2019(slo_ms=36, path=recorded(f"maf2019/{name}_invocations.csv.gz"))
     counts = source.minute_counts(0)
     assert (counts.min(), round(counts.mean()), counts.max()) == (least, mean, peak)
@@ -36,7 +40,7 @@ def test_minute_totals_of_azure_2019(name, least, mean, peak, cv2, dispersion):
 
 
 @pytest.mark.parametrize("functions", [10, 100])
-def test_few_functions_vary_more_than_all(functions):
+def test_few_functions_vary_more_than_all(functions: int) -> None:
     everything = Azure2019(slo_ms=36, path=recorded("maf2019/azure500_m0480-0959_invocations.csv.gz"))
     some = Azure2019(slo_ms=36, path=everything.path, functions=functions)
     rates = [some.minute_counts(seed).mean() for seed in range(10)]
@@ -50,7 +54,15 @@ def test_few_functions_vary_more_than_all(functions):
         ("conv", 19366, 3502, 5.53, (2.9, 0.25), (1.52, 0.048), 1.09),
     ],
 )
-def test_azure_llm_2023(name, queries, span_s, qps, second, minute, gap_cv):
+def test_azure_llm_2023(
+    name: str,
+    queries: int,
+    span_s: int,
+    qps: float,
+    second: tuple[float, float],
+    minute: tuple[float, float],
+    gap_cv: float,
+) -> None:
     source = Llm(slo_ms=36, path=recorded(f"llm/AzureLLMInferenceTrace_{name}.csv.gz"))
     trace = source.trace(0)
     found = describe(source.chunks(0))
@@ -65,7 +77,7 @@ def test_azure_llm_2023(name, queries, span_s, qps, second, minute, gap_cv):
         assert window.dispersion / mean == pytest.approx(cv2, rel=0.02)
 
 
-def test_azure_2021():
+def test_azure_2021() -> None:
     source = Azure2021(slo_ms=36, path=recorded("maf2021/azure2021_first998.csv.gz"))
     found = describe(source.chunks(0))
     assert found.queries == 998

@@ -1,9 +1,12 @@
 """Synthetic loads against their definitions, within their own standard errors."""
 
+from __future__ import annotations
+
 import math
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +28,7 @@ def count_error(queries: float, cv2: float) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("cv2", [0.25, 1, 2, 8])
-def test_gamma_has_its_rate_and_its_variation(cv2, seed):
+def test_gamma_has_its_rate_and_its_variation(cv2: float, seed: int) -> None:
     source = Gamma(slo_ms=36, mean_qps=6400, cv2=cv2, duration_s=100)
     found = describe(source.chunks(seed), source.duration_ns)
     expected = 640_000 + (cv2 - 1) / 2
@@ -37,7 +40,7 @@ def test_gamma_has_its_rate_and_its_variation(cv2, seed):
     assert abs(found.windows[1].dispersion - cv2) < SIGMAS * cv2 * math.sqrt(2 / 100) * 1.5
 
 
-def test_poisson_gaps_are_exponential():
+def test_poisson_gaps_are_exponential() -> None:
     found = joined(Poisson(slo_ms=36, mean_qps=1000, duration_s=1000))
     gaps = np.sort(np.diff(found)) / NS_PER_S * 1000
     # Kolmogorov-Smirnov: 1.95 / sqrt(n) is the bound that one sample in a thousand exceeds.
@@ -47,7 +50,7 @@ def test_poisson_gaps_are_exponential():
 
 @given(st.floats(0.01, 1e6), st.floats(0.001, 50))
 @settings(max_examples=60, deadline=None)
-def test_constant_arrivals_do_not_drift(qps, duration_s):
+def test_constant_arrivals_do_not_drift(qps: float, duration_s: float) -> None:
     source = Constant(slo_ms=36, mean_qps=qps, duration_s=min(duration_s, 200_000 / qps))
     found = joined(source)
     last = len(found) - 1
@@ -57,7 +60,7 @@ def test_constant_arrivals_do_not_drift(qps, duration_s):
     assert np.ptp(np.diff(found)) <= 1 if last > 0 else True
 
 
-def test_bursty_is_a_clock_and_a_gamma_stream():
+def test_bursty_is_a_clock_and_a_gamma_stream() -> None:
     source = Bursty(slo_ms=36, base_qps=1500, variant_qps=4900, cv2=8, duration_s=60)
     base = joined(Constant(slo_ms=36, mean_qps=1500, duration_s=60))
     both = joined(source)
@@ -82,7 +85,7 @@ sorted_pieces = (
 
 
 @given(sorted_pieces, sorted_pieces)
-def test_merging_sorts_all_that_came(left, right):
+def test_merging_sorts_all_that_came(left: list[npt.NDArray[np.int64]], right: list[npt.NDArray[np.int64]]) -> None:
     merged = [int(time) for piece in _merged(iter(left), iter(right)) for time in piece]
     assert merged == sorted(int(time) for piece in left + right for time in piece)
 
@@ -90,7 +93,7 @@ def test_merging_sorts_all_that_came(left, right):
 @pytest.mark.parametrize(
     ("start", "end", "tau"), [(2500, 7400, 250), (2500, 7800, 5000), (7400, 2500, 250), (2500, 2500, 250)]
 )
-def test_time_varying_follows_its_rate(start, end, tau):
+def test_time_varying_follows_its_rate(start: float, end: float, tau: float) -> None:
     source = TimeVarying(
         slo_ms=36, start_qps=start, end_qps=end, acceleration_qps2=tau, cv2=2, duration_s=100, ramp_start_s=40
     )
@@ -105,7 +108,9 @@ def test_time_varying_follows_its_rate(start, end, tau):
 
 
 @given(st.floats(1, 1e4), st.floats(1, 1e4), st.floats(0.1, 1e6), st.floats(0, 100), st.floats(0, 1e6))
-def test_the_clock_of_time_varying_inverts_the_integral_of_its_rate(start, end, tau, ramp_start_s, expected):
+def test_the_clock_of_time_varying_inverts_the_integral_of_its_rate(
+    start: float, end: float, tau: float, ramp_start_s: float, expected: float
+) -> None:
     source = TimeVarying(
         slo_ms=36, start_qps=start, end_qps=end, acceleration_qps2=tau, cv2=1, duration_s=1e9, ramp_start_s=ramp_start_s
     )
@@ -121,7 +126,7 @@ def test_the_clock_of_time_varying_inverts_the_integral_of_its_rate(start, end, 
     assert integral == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def test_time_varying_keeps_its_variation_while_the_rate_moves():
+def test_time_varying_keeps_its_variation_while_the_rate_moves() -> None:
     source = TimeVarying(
         slo_ms=36, start_qps=1000, end_qps=9000, acceleration_qps2=80, cv2=4, duration_s=100, ramp_start_s=0
     )
@@ -131,6 +136,6 @@ def test_time_varying_keeps_its_variation_while_the_rate_moves():
     assert found == pytest.approx(4, abs=SIGMAS * math.sqrt(2 * 16 * 5 / len(gaps)) + 0.02)
 
 
-def test_a_ramp_after_the_end_is_refused():
+def test_a_ramp_after_the_end_is_refused() -> None:
     with pytest.raises(SpecError, match=r"TimeVarying.ramp_start_s: lies after the end \(60.0\); below 30"):
         TimeVarying(slo_ms=36, start_qps=1, end_qps=2, acceleration_qps2=1, cv2=1, duration_s=30)
