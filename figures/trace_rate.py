@@ -24,14 +24,14 @@ def draw(
     """
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.add_subplot()
-    for counts, per_s, style in (
-        (counts_83ms, 12, {"label": "1/12 s", "color": "0.7", "linewidth": 0.6}),
-        (counts_1s, 1, {"label": "1 s", "color": "C0", "linewidth": 1.4}),
+    for counts, per_s, label, color, width in (
+        (counts_83ms, 12, "1/12 s", "0.7", 0.6),
+        (counts_1s, 1, "1 s", "C0", 1.4),
     ):
         # Windows after the last arrival belong to the trace, too.
         rates = np.zeros(int(duration_s * per_s))
         rates[: len(counts)] = counts[: len(rates)] * per_s
-        axes.stairs(rates, np.arange(len(rates) + 1) / per_s, baseline=None, **style)
+        axes.stairs(rates, np.arange(len(rates) + 1) / per_s, baseline=None, label=label, color=color, linewidth=width)
     axes.set(xlabel="Time (s)", ylabel="Rate (queries/s)", title=title, xlim=(0, duration_s))
     axes.set_ylim(bottom=0)
     axes.legend(title="Window", frameon=False, ncols=2)

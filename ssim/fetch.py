@@ -35,7 +35,9 @@ URL_VARIABLE = "SSIM_AZURE2019_URL"
 """The environment variable that names another place."""
 
 _DAY_FILE = re.compile(r"invocations_per_function_md\.anon\.d\d\d\.csv")
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
+"""As much as an interruption may lose: requests drops a block that it could not fill."""
+
 _TIMEOUT_S = (10, 60)  # to connect, and between two pieces
 
 
@@ -57,15 +59,17 @@ def fetch_azure2019(url: str | None = None, folder: Path | None = None, progress
     url = url or os.environ.get(URL_VARIABLE) or AZURE2019_URL
     folder = folder or azure2019_folder()
     complete = folder / ".complete"
-    if complete.exists():
-        return sorted(path for path in folder.iterdir() if _DAY_FILE.fullmatch(path.name))
+    if complete.exists() and (files := sorted(path for path in folder.iterdir() if _DAY_FILE.fullmatch(path.name))):
+        return files
     try:
         folder.mkdir(parents=True, exist_ok=True)
         archive = folder / AZURE2019_ARCHIVE
         if not archive.exists():
             download(url, archive, progress)
-        check_sha256(archive)
+        # What can't be unpacked is not recorded as the right archive.
+        found = check_sha256(archive)
         files = unpack(archive, folder)
+        _record_of(archive).write_text(f"{found}  {archive.name}\n", encoding="ascii")
         complete.touch()
     except OSError as error:
         raise StoreError(str(folder), "can't be written", error.strerror or str(error)) from error
@@ -135,20 +139,22 @@ def _reason(error: requests.RequestException) -> str:
 
 
 def check_sha256(path: Path) -> str:
-    """Return the sha256 of a file, after holding it against the one recorded beside it, or record it.
+    """Return the sha256 of a file, after holding it against the one recorded beside it, if there is one.
 
     Raises:
         DataError: The file is another than the one seen first.
     """
-    record = path.with_name(f"{path.name}.sha256")
-    found = pooch.file_hash(str(path), alg="sha256")
-    known = record.read_text(encoding="ascii").split()[0] if record.exists() else None
-    if known is None:
-        record.write_text(f"{found}  {path.name}\n", encoding="ascii")
-    elif known != found:
+    record = _record_of(path)
+    found = str(pooch.file_hash(str(path), alg="sha256"))
+    known = record.read_text(encoding="ascii").split()[0] if record.exists() else found
+    if known != found:
         right = f"{known} as when it was first seen; delete {path} to fetch it again, {record} to accept the new one"
         raise DataError(str(path), "has another sha256", found, right)
     return found
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:

@@ -156,7 +156,10 @@ def _minute_columns(path: Path) -> list[str]:
     for before, number in pairwise(numbers):
         if number != before + 1:
             raise DataError(
-                str(path), "a minute is missing or out of order", names[numbers.index(before) + 1], str(before + 1)
+                str(path),
+                "a minute is missing or out of order",
+                names[numbers.index(before) + 1],
+                f"must be {before + 1}",
             )
     return names
 

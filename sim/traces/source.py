@@ -87,7 +87,9 @@ class TraceSource(ABC):
     def name(self) -> str:
         """What tables and figures call the trace: the name of its file, or its kind."""
         path = getattr(self, "path", None)
-        return self.kind if path is None else Path(path).name.partition(".")[0]
+        if path is None or Path(path).is_dir():
+            return self.kind
+        return Path(path).name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
 
     def _window_ns(self, last_ns: int) -> int:  # noqa: ARG002 - recorded sources need it
         """Return the duration, given the last arrival, so that no file is read twice."""

@@ -107,7 +107,9 @@ class _Windows:
         self.total = self.squares = self.peak = 0  # of the windows before
 
     def add(self, chunk: npt.NDArray[np.int64]) -> None:
-        numbers, counts = np.unique(_window_of(chunk, self.length), return_counts=True)
+        of_each = _window_of(chunk, self.length)  # in order: equal ones lie together
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(of_each)) + 1])
+        numbers, counts = of_each[starts], np.diff(starts, append=len(chunk))
         if numbers[0] == self.open:
             counts[0] += self.count
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -88,9 +88,7 @@ def _write_csv(
     path: Path, rows: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]], *, with_slo: bool
 ) -> int:
     queries = 0
-    # Without a name and a time, the same trace packs to the same bytes.
-    with path.open("wb") as packed, gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as zipped:
-        stream = zipped if path.suffix == ".gz" else packed
+    with path.open("wb") as file, _packed(file) if path.suffix == ".gz" else nullcontext(file) as stream:
         stream.write(b"arrival_s,slo_ms\n" if with_slo else b"arrival_s\n")
         for arrivals, slos in rows:
             times = (f"{ns // NS_PER_S}.{ns % NS_PER_S:09d}" for ns in arrivals.tolist())
@@ -98,6 +96,11 @@ def _write_csv(
             stream.write("".join(f"{line}\n" for line in lines).encode())
             queries += len(arrivals)
     return queries
+
+
+def _packed(file: IO[bytes]) -> gzip.GzipFile:
+    # Without a name and a time, the same trace packs to the same bytes.
+    return gzip.GzipFile("", "wb", fileobj=file, mtime=0)
 
 
 @contextmanager
@@ -111,4 +114,5 @@ def _replaced(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(str(path), "can't be written", error.strerror or str(error)) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        if unfinished.exists():
+            unfinished.unlink()

@@ -13,6 +13,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    import numpy.typing as npt
+
     from sim.traces.source import TraceSource
 
 _PATH_SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -44,16 +47,14 @@ _output_option = click.option(
 @_output_option
 def make(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) -> None:
     """Write the arrivals of a source to OUTPUT: .parquet, .csv or .csv.gz."""
-    from sim.traces.writing import write_trace  # noqa: PLC0415 - imports numpy
+    from sim.traces.files import File  # noqa: PLC0415 - imports numpy
+    from sim.traces.writing import write_trace  # noqa: PLC0415
     from sim.units import ns_from_ms  # noqa: PLC0415
 
     source, has_slo = _source(kind_or_file, settings)
-    if source.slo_ms is None:
-        # Only a file may leave it out; what its column says goes along.
-        replayed = source.trace(seed) if _has_slo_column(source) else None
-        slo_ns = None if replayed is None else replayed.slo_ns
-    else:
-        slo_ns = ns_from_ms(source.slo_ms) if has_slo else None
+    slo_ns: int | npt.NDArray[np.int64] | None = ns_from_ms(source.slo_ms) if has_slo else None
+    if not has_slo and isinstance(source, File) and source.has_slos:
+        slo_ns = source.trace(seed).slo_ns
     queries = write_trace(output, source.chunks(seed), slo_ns)
     click.echo(f"{queries} arrivals of {source.name}, seed {seed}: {output}")
 
@@ -178,7 +179,8 @@ def _source(kind_or_file: str, settings: tuple[str, ...]) -> tuple[TraceSource, 
 
 
 def _setting(text: str) -> tuple[str, object]:
-    from ruamel.yaml import YAML, YAMLError  # noqa: PLC0415
+    from ruamel.yaml import YAML  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     from sim.errors import SpecError  # noqa: PLC0415
 
@@ -189,12 +191,6 @@ def _setting(text: str) -> tuple[str, object]:
         return name, YAML(typ="safe", pure=True).load(value)
     except YAMLError as error:
         raise SpecError("--set", f"{name} is no YAML", repr(value), "NAME=VALUE, quoted as in YAML") from error
-
-
-def _has_slo_column(source: TraceSource) -> bool:
-    from sim.traces.files import File  # noqa: PLC0415
-
-    return isinstance(source, File) and source.has_slos
 
 
 def _without_nan(value: Any) -> Any:
