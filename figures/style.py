@@ -7,8 +7,6 @@ Baselines are hollow and larger than what they may lie upon, so that two policie
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -16,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.style import context
 
-from sim.errors import StoreError
+from sim.errors import SpecError
+from sim.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,35 +171,39 @@ def empty(width: float) -> Figure:
 
 _METADATA: Mapping[str, dict[str, str | None]] = {
     # The time of drawing would differ from file to file.
-    "pdf": {"CreationDate": None},
-    "svg": {"Date": None},
-    "png": {"Software": None},
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+    ".png": {"Software": None},
 }
 
 
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     """Write a figure as PDF, SVG and PNG and return the three paths; the same figure gives the same bytes.
 
-    A file appears whole or not at all: it is written beside its place and then renamed.
-
     Args:
         figure: What to write.
         stem: The path without its ending; its folder is made if need be.
 
     Raises:
-        StoreError: A file cannot be written.
+        StoreError: A file can't be written.
     """
-    paths = tuple(stem.with_name(f"{stem.name}.{kind}") for kind in _METADATA)
-    for path, (kind, metadata) in zip(paths, _METADATA.items(), strict=True):
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with applied():
-                figure.savefig(part, format=kind, dpi=PNG_DPI, metadata=metadata)
-            part.replace(path)
-        except OSError as error:
-            raise StoreError(str(path), "cannot be written", str(error)) from error
-        finally:
-            with suppress(OSError):
-                part.unlink()
-    return paths
+    return tuple(save_as(figure, stem.with_name(stem.name + ending)) for ending in _METADATA)
+
+
+def save_as(figure: Figure, path: Path) -> Path:
+    """Write a figure in the format of the path's ending and return the path; the same figure gives the same bytes.
+
+    Args:
+        figure: What to write.
+        path: Ends in .pdf, .svg or .png.
+
+    Raises:
+        SpecError: The path ends in something else.
+        StoreError: The file can't be written.
+    """
+    if path.suffix not in _METADATA:
+        known = ", ".join(_METADATA)
+        raise SpecError(str(path), "stands for no format of pictures", path.suffix or "no ending", f"one of {known}")
+    with whole_file(path) as unfinished, applied():
+        figure.savefig(unfinished, format=path.suffix[1:], dpi=PNG_DPI, metadata=_METADATA[path.suffix])
+    return path

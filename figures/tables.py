@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from sim.errors import DataError, did_you_mean
+from sim.intervals import mean_and_half_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pandas as pd
-
-CONFIDENCE = 0.95
 
 
 class Estimate(NamedTuple):
@@ -51,14 +48,10 @@ def estimate(values: Iterable[float], highest: float) -> Estimate:
         >>> estimate([math.nan], highest=100.0)
         Estimate(mean=nan, low=nan, high=nan)
     """
-    from scipy.special import stdtrit  # noqa: PLC0415 - a slow import that a listing of the figures does not need
-
-    known = np.array([value for value in values if not math.isnan(value)])
-    if not len(known):
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
         return Estimate(math.nan, math.nan, math.nan)
-    # Rounding must not push the mean of equal values past them: an attainment of exactly 1 has a place of its own.
-    mean = float(np.clip(known.mean(), known.min(), known.max()))
-    if known.min() == known.max():
+    mean, half = mean_and_half_width(known)
+    if math.isnan(half):
         return Estimate(mean, mean, mean)
-    half = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2) * known.std(ddof=1) / math.sqrt(len(known)))
     return Estimate(mean, max(0.0, mean - half), min(highest, mean + half))

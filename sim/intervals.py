@@ -24,7 +24,8 @@ def mean_and_half_width(values: Sequence[float], confidence: float = 0.95) -> tu
         (2.0, 2.484)
     """
     n = len(values)
-    mean = math.fsum(values) / n
+    # Rounding must not push the mean of equal values past them: an attainment of exactly 1 has a meaning of its own.
+    mean = min(max(math.fsum(values) / n, min(values)), max(values))
     if n == 1:
         return mean, math.nan
     from scipy.special import stdtrit  # noqa: PLC0415 - costs 0.1 s, and only repeats need it

@@ -19,7 +19,7 @@ import annotated_types as at
 from sim.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 Positive = Annotated[float, at.Gt(0), at.Lt(math.inf)]
 """A finite number above zero."""
@@ -53,9 +53,9 @@ def check_parameters(plug: object) -> None:
     Raises:
         SpecError: A field has another type or lies outside its bounds; names the class, the field and the value.
     """
-    for name, (kind, bounds) in _bounded_fields(cast("Any", type(plug))).items():
+    for name, (kind, bounds, optional) in _bounded_fields(cast("Any", type(plug))).items():
         value = getattr(plug, name)
-        if value is None:
+        if value is None and optional:
             continue
         where = f"{type(plug).__name__}.{name}"
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
@@ -65,21 +65,18 @@ def check_parameters(plug: object) -> None:
 
 
 @cache
-def _bounded_fields(owner: type) -> dict[str, tuple[type, tuple[Any, ...]]]:
+def _bounded_fields(owner: type) -> dict[str, tuple[type, tuple[Any, ...], bool]]:
+    """Return number type, bounds and whether None will do, of the fields that are `Positive` or `Positive | None`."""
     hints = get_type_hints(owner, include_extras=True)
-    names = [field.name for field in dataclasses.fields(owner)]
-    return {name: found for name in names for found in _bounds(hints[name])}
-
-
-def _bounds(hint: Any) -> Iterator[tuple[type, tuple[Any, ...]]]:
-    """Yield the number type and the bounds of `Positive`, and of `Positive | None`."""
-    if get_origin(hint) in {Union, types.UnionType}:
-        for option in get_args(hint):
-            yield from _bounds(option)
-    elif get_origin(hint) is Annotated:
-        kind, *bounds = get_args(hint)
-        if kind in {int, float}:
-            yield kind, tuple(bounds)
+    found = {}
+    for field in dataclasses.fields(owner):
+        hint = hints[field.name]
+        options = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
+        for option in options:
+            if get_origin(option) is Annotated and get_args(option)[0] in {int, float}:
+                kind, *bounds = get_args(option)
+                found[field.name] = (kind, tuple(bounds), type(None) in options)
+    return found
 
 
 def _holds(value: float, bound: Any) -> bool:

@@ -9,15 +9,15 @@
 
 from __future__ import annotations
 
-import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.errors import DataError, SpecError, StoreError, did_you_mean
+from sim.errors import DataError, SpecError, did_you_mean
 from sim.table_csv import csv_text, parse_csv
 from sim.table_json import parse_profile, profile_text
 from sim.table_parquet import parquet_bytes, parse_parquet
+from sim.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,19 +50,11 @@ def write_table(table: LatencyTable, path: Path | str) -> None:
 
     Raises:
         SpecError: The suffix stands for no format.
-        StoreError: The file cannot be written.
+        StoreError: The file can't be written.
     """
     _, render = _FORMATS[_checked_suffix(path)]
-    target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            draft.write_bytes(render(table))
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(str(path), "can't be written", error.strerror or str(error)) from error
+    with whole_file(Path(path)) as unfinished:
+        unfinished.write_bytes(render(table))
 
 
 def load_table(
@@ -95,7 +87,7 @@ def find_table(name_or_path: Path | str) -> LatencyTable:
     if name in shipped_tables():
         shipped = resources.files("sim.tables") / f"{name}.json"
         return parse_profile(shipped.read_text(encoding="utf-8"), shipped.name)
-    if isinstance(name_or_path, Path) or Path(name).suffix in _FORMATS or os.sep in name:
+    if isinstance(name_or_path, Path) or Path(name).suffix in _FORMATS or "/" in name:
         return read_table(name_or_path)
     right = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
     raise SpecError("latency table", "there is no such table", repr(name), right)

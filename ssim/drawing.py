@@ -9,7 +9,6 @@ import pandas as pd
 
 from figures import FIGURES
 from figures.style import save
-from sim.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,10 +53,7 @@ def draw_experiment(store: Store) -> list[Path]:
     for name, target in FIGURES.items():
         module, _, function = target.partition(":")
         figure = getattr(importlib.import_module(module), function)(frames[name](store))
-        try:
-            paths += save(figure, store.folder / "figures" / name)
-        except OSError as error:
-            raise StoreError(str(store.folder / "figures"), "a figure can't be written", str(error)) from error
+        paths += save(figure, store.folder / "figures" / name)
     return paths
 
 

@@ -162,11 +162,13 @@ def _plugin_faults(data: Any, folder: Path) -> list[Fault]:
 
 def _misfits(spec: ExperimentSpec, folder: Path) -> list[Fault]:
     """Return what does not fit together although each part is right: files, cluster and faults, table, policies."""
-    faults = [
-        Fault(("trace",), "there is no such file", str(path), "a path relative to this file")
-        for path in source_of(spec.trace, folder)[0].inputs()
-        if not path.exists()
-    ]
+    faults: list[Fault] = []
+    try:
+        inputs = source_of(spec.trace, folder)[0].inputs()
+        missing = [path for path in inputs if not path.is_file()]
+        faults += [Fault(("trace",), "there is no such file", str(path), "relative to this one") for path in missing]
+    except SsimError as error:
+        faults.append(Fault(("trace",), str(error)))
     try:
         cluster = spec.cluster.build()
     except SsimError as error:

@@ -89,6 +89,7 @@ class Run:
 
     def build_source(self) -> TraceSource:
         """Return the trace source."""
+        source: TraceSource
         source, faults = source_of(self.trace, self.folder)
         _raise_first(faults)
         return source

@@ -7,7 +7,6 @@ process ends.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -24,9 +23,10 @@ import pyarrow.parquet as pq
 from sim import metrics
 from sim.errors import StoreError
 from sim.result import NONE, Outcome
+from sim.whole_file import told, whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sim.result import Result
@@ -52,7 +52,7 @@ class Store:
         Raises:
             StoreError: Another process holds it, or it can't be made.
         """
-        with _told(self.folder):
+        with told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / ".lock").open("a+")
         with lock:
@@ -100,7 +100,7 @@ class Store:
         """
         target = self.folder / run_id
         temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
-        with _told(target):
+        with told(target):
             try:
                 temporary.mkdir(parents=True)
                 tables = {"batches.parquet": _batches(result), "windows.parquet": _windows(result)}
@@ -114,7 +114,7 @@ class Store:
                     "outputs": outputs,
                     "circumstances": circumstances,
                 }
-                write_whole(temporary / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+                (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
                 if target.exists():
                     shutil.rmtree(target)
                 temporary.rename(target)
@@ -128,7 +128,8 @@ class Store:
         Raises:
             StoreError: The disk is full, or the folder can't be written.
         """
-        write_whole(self.folder / INDEX, json.dumps(index, indent=1) + "\n")
+        with whole_file(self.folder / INDEX) as path:
+            path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
     def index(self) -> dict[str, Any]:
         """Return which runs make up the experiment.
@@ -145,41 +146,6 @@ class Store:
         except (OSError, ValueError) as error:
             raise StoreError(str(path), "is damaged", str(error), "run the experiment again") from error
         return found
-
-
-def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
-    """Write a file wholly or not at all: to a temporary sibling, which is then renamed.
-
-    Args:
-        path: The file.
-        content: What to write, or a function that writes it to the path that it is given.
-
-    Raises:
-        StoreError: The disk is full, or the folder can't be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _told(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if callable(content):
-                content(temporary)
-            else:
-                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _told(where: Path) -> Iterator[None]:
-    """Tell an error of the file system in our words."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        what = "there is no room left to write" if full else "can't be written"
-        right = "make room; finished runs are kept, and the same command goes on from there" if full else ""
-        raise StoreError(str(where), what, error.strerror or str(error), right) from error
 
 
 def _summary(result: Result) -> dict[str, Any]:

@@ -6,7 +6,6 @@ of 14 days; 2021 (Zhang et al., SOSP 2021) has one line for each invocation of a
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types as at
 import numpy as np
 import pyarrow as pa
+from platformdirs import user_cache_path
 
 from sim.errors import DataError, SpecError
 from sim.parameters import Positive, PositiveInt, Share, check_parameters
@@ -39,9 +39,9 @@ _MINUTE = re.compile(r"(\d+)(_minute)?")
 def azure2019_folder() -> Path:
     """Return where `ssim trace fetch azure2019` puts the day files, and `azure2019` without a path looks for them.
 
-    It is in the user's cache: $XDG_CACHE_HOME, or ~/.cache.
+    It is in the user's cache, where the system keeps caches: ~/.cache, or $XDG_CACHE_HOME, on Linux.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssim" / "azure2019"
+    return user_cache_path("ssim", appauthor=False) / "azure2019"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +174,7 @@ class Azure2021(Recorded):
 
     kind: ClassVar[str] = "azure2021"
 
-    def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:  # noqa: ARG002 - nothing is drawn
+    def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the arrivals of the file.
 
         Raises:

@@ -40,7 +40,7 @@ class File(Recorded):
 
     kind: ClassVar[str] = "file"
 
-    def chunks(self, seed: int) -> Times:  # noqa: ARG002 - nothing is drawn
+    def chunks(self, seed: int) -> Times:
         """Yield the arrivals of the file.
 
         Raises:
@@ -126,7 +126,7 @@ class Llm(Recorded):
 
     kind: ClassVar[str] = "llm"
 
-    def chunks(self, seed: int) -> Times:  # noqa: ARG002 - nothing is drawn
+    def chunks(self, seed: int) -> Times:
         """Yield the arrivals of the file.
 
         Raises:

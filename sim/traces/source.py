@@ -91,7 +91,7 @@ class TraceSource(ABC):
             return self.kind
         return Path(path).name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
 
-    def _window_ns(self, last_ns: int) -> int:  # noqa: ARG002 - recorded sources need it
+    def _window_ns(self, last_ns: int) -> int:
         """Return the duration, given the last arrival, so that no file is read twice."""
         return self.duration_ns
 

@@ -90,7 +90,7 @@ class Constant(_Generated):
 
     kind: ClassVar[str] = "constant"
 
-    def chunks(self, seed: int) -> Times:  # noqa: ARG002 - nothing is drawn
+    def chunks(self, seed: int) -> Times:
         """Yield equally spaced arrivals."""
         return clock(self.mean_qps, self.duration_ns)
 

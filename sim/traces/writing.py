@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import os
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.errors import DataError, SpecError, StoreError
+from sim.errors import DataError, SpecError
 from sim.units import NS_PER_MS, NS_PER_S
+from sim.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ def write_trace(path: Path, chunks: Iterable[npt.NDArray[np.int64]], slo_ns: Slo
             str(path), "is no format that a trace is written in", path.suffix, f"one of {', '.join(SUFFIXES)}"
         )
     write = _write_parquet if path.suffix == ".parquet" else _write_csv
-    with _replaced(path) as unfinished:
+    with whole_file(path) as unfinished:
         queries = write(unfinished, _rows(chunks, slo_ns), with_slo=slo_ns is not None)
         if queries == 0:
             raise DataError(str(path), "has no arrivals", "", "a trace needs one at least")
@@ -101,18 +101,3 @@ def _write_csv(
 def _packed(file: IO[bytes]) -> gzip.GzipFile:
     # Without a name and a time, the same trace packs to the same bytes.
     return gzip.GzipFile("", "wb", fileobj=file, mtime=0)
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Give a path beside the target to write to, and put what was written in the target's place at the end."""
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        raise StoreError(str(path), "can't be written", error.strerror or str(error)) from error
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()

@@ -43,9 +43,10 @@ def run(
     """Run the experiment of FILE; what is stored already is not computed again."""
     from rich.console import Console
 
+    from sim.whole_file import whole_file
     from ssim.expand import read_experiment
     from ssim.runner import run_experiment
-    from ssim.store import Store, write_whole
+    from ssim.store import Store
     from ssim.summary import as_csv, by_policy, summary_rows
 
     experiment = read_experiment(file, overrides)
@@ -62,7 +63,8 @@ def run(
             on_finished=progress.finished,
         )
     rows = summary_rows(experiment.runs, store)
-    write_whole(store.folder / "summary.csv", as_csv(rows, experiment.swept))
+    with whole_file(store.folder / "summary.csv") as path:
+        path.write_text(as_csv(rows, experiment.swept), encoding="utf-8")
     console = Console()
     _print_tables(console, experiment, by_policy(experiment.runs, rows))
     console.print(f"Table: {store.folder / 'summary.csv'}", soft_wrap=True)

@@ -24,9 +24,9 @@ def table() -> None:
 @table.command("list")
 def list_() -> None:
     """List the tables that come with the toolkit."""
-    from rich.table import Table  # noqa: PLC0415 - loaded when the command runs: `ssim --help` stays quick
+    from rich.table import Table
 
-    from sim.table_files import find_table, shipped_tables  # noqa: PLC0415 - as above
+    from sim.table_files import find_table, shipped_tables
 
     rows = Table("name", "device", "subnets", "batch sizes", "stages", box=None, pad_edge=False)
     for name in shipped_tables():
@@ -51,9 +51,9 @@ _all = click.option("--all", "every", is_flag=True, help="All batch sizes, whate
 @_all
 def show(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
     """Print a table in milliseconds, and where its figures come from."""
-    from rich.table import Table  # noqa: PLC0415 - loaded when the command runs
+    from rich.table import Table
 
-    from sim.units import ms_from_ns  # noqa: PLC0415 - as above
+    from sim.units import ms_from_ns
 
     found = _load(source, max_batch, stages, every=every)
     console = _console()
@@ -88,23 +88,15 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
 @_all
 def plot(source: str, output: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
     """Draw a table as a heat map, one column of a paper wide."""
-    from pathlib import Path  # noqa: PLC0415 - loaded when the command runs
+    from pathlib import Path
 
-    from figures.latency import draw_latency  # noqa: PLC0415 - as above
-    from sim.errors import SpecError, StoreError  # noqa: PLC0415 - as above
+    from figures.latency import draw_latency
+    from figures.style import save_as
 
     found = _load(source, max_batch, stages, every=every)
     title = f"{found.device}, {' + '.join(found.stages)}" if stages else None
     figure = draw_latency(found, title)
-    known = figure.canvas.get_supported_filetypes()
-    suffix = Path(output).suffix
-    if suffix.removeprefix(".") not in known:
-        right = "such as .pdf, .svg or .png"
-        raise SpecError(output, "stands for no format of pictures", suffix or "no suffix", right)
-    try:
-        figure.savefig(output, dpi=300)
-    except OSError as error:
-        raise StoreError(output, "can't be written", error.strerror or str(error)) from error
+    save_as(figure, Path(output))
     click.echo(f"drew {source}: {output}")
 
 
@@ -118,7 +110,7 @@ def check(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
     It is a report: a table that breaks them is none the worse, and the command ends with 0.
     """
-    from sim.table_checks import check_properties  # noqa: PLC0415 - loaded when the command runs
+    from sim.table_checks import check_properties
 
     found = _load(source, max_batch, stages, every=every)
     for result in check_properties(found):
@@ -136,15 +128,15 @@ def convert(source: str, target: str) -> None:
 
     A .csv file has no room for devices, stages, control tuples and provenance.
     """
-    from sim.table_files import find_table, write_table  # noqa: PLC0415 - loaded when the command runs
+    from sim.table_files import find_table, write_table
 
     write_table(find_table(source), target)
     click.echo(f"converted {source}: {target}")
 
 
 def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> LatencyTable:
-    from sim.errors import SpecError  # noqa: PLC0415 - loaded when a command runs
-    from sim.table_files import find_table, load_table  # noqa: PLC0415 - as above
+    from sim.errors import SpecError
+    from sim.table_files import find_table, load_table
 
     if every and max_batch is not None:
         raise SpecError("--all", "goes not with --max-batch", str(max_batch), "one of the two")
@@ -153,7 +145,7 @@ def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
 
 def _sentence(table: LatencyTable, broken: Break) -> str:
-    from sim.units import ms_from_ns  # noqa: PLC0415 - loaded when a command runs
+    from sim.units import ms_from_ns
 
     def cell(subnet: int, batch_size: int, ns: int) -> str:
         return f"{table.subnets[subnet].accuracy:.2f} at batch {batch_size} ({ms_from_ns(ns):.3f} ms)"
@@ -164,9 +156,9 @@ def _sentence(table: LatencyTable, broken: Break) -> str:
 
 
 def _console() -> Console:
-    import sys  # noqa: PLC0415 - loaded when a command runs
+    import sys
 
-    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.console import Console
 
     # A pipe has no width, and rich would cut numbers to 80 columns.
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)

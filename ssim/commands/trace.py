@@ -47,9 +47,9 @@ _output_option = click.option(
 @_output_option
 def make(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) -> None:
     """Write the arrivals of a source to OUTPUT: .parquet, .csv or .csv.gz."""
-    from sim.traces.files import File  # noqa: PLC0415 - imports numpy
-    from sim.traces.writing import write_trace  # noqa: PLC0415
-    from sim.units import ns_from_ms  # noqa: PLC0415
+    from sim.traces.files import File
+    from sim.traces.writing import write_trace
+    from sim.units import ns_from_ms
 
     source, has_slo = _source(kind_or_file, settings)
     slo_ns: int | npt.NDArray[np.int64] | None = ns_from_ms(source.slo_ms) if has_slo else None
@@ -64,15 +64,15 @@ def make(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe(kind_or_file: str, settings: tuple[str, ...], seed: int, *, as_json: bool) -> None:
     """Print rate, peaks, dispersion and variation of gaps."""
-    from sim.traces import statistics  # noqa: PLC0415 - imports numpy
+    from sim.traces import statistics
 
     source, _ = _source(kind_or_file, settings)
     found = statistics.describe(source.chunks(seed), source.duration_ns)
     if as_json:
         click.echo(json.dumps(_without_nan(dataclasses.asdict(found)), indent=2, allow_nan=False))
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table("quantity", "value", title=f"{source.name}, seed {seed}")
     table.add_row("queries", f"{found.queries:,}")
@@ -91,26 +91,15 @@ def describe(kind_or_file: str, settings: tuple[str, ...], seed: int, *, as_json
 @_output_option
 def plot(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) -> None:
     """Draw the rate over time to OUTPUT: .pdf, .svg or .png."""
-    import matplotlib as mpl  # noqa: PLC0415 - takes a second to import
+    from figures.style import save_as
+    from figures.trace_rate import draw
+    from sim.traces.statistics import window_counts
+    from sim.units import NS_PER_S
 
-    from figures.trace_rate import draw  # noqa: PLC0415
-    from sim.errors import SpecError, StoreError  # noqa: PLC0415
-    from sim.traces.statistics import window_counts  # noqa: PLC0415
-    from sim.units import NS_PER_S  # noqa: PLC0415
-
-    # Without a date (and, in SVG, with fixed ids) the same trace gives the same bytes.
-    metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
-    if output.suffix not in metadata:
-        raise SpecError(str(output), "is no format of a figure", output.suffix, f"one of {', '.join(metadata)}")
     source, _ = _source(kind_or_file, settings)
     fine, coarse = (window_counts(source.chunks(seed), length) for length in ((1, 12), (1, 1)))
     figure = draw(fine, coarse, duration_s=source.duration_ns / NS_PER_S, title=source.name)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context({"svg.hashsalt": "ssim"}):
-            figure.savefig(output, metadata=metadata[output.suffix])
-    except OSError as error:
-        raise StoreError(str(output), "can't be written", error.strerror or str(error)) from error
+    save_as(figure, output)
     click.echo(f"rate of {source.name}, seed {seed}: {output}")
 
 
@@ -120,10 +109,10 @@ def plot(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) 
 @click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where the files go.")
 def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
     """Fetch the files of a data set that may be used but not shipped."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-    from ssim.fetch import fetch_azure2019  # noqa: PLC0415 - imports requests
+    from ssim.fetch import fetch_azure2019
 
     with Progress(
         *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True)
@@ -136,8 +125,8 @@ def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
 @trace.command("list")
 def list_kinds() -> None:
     """List the kinds of sources, each with its parameters."""
-    from sim.traces import SHORT_NAMES  # noqa: PLC0415
-    from ssim.plugins import find_class  # noqa: PLC0415
+    from sim.traces import SHORT_NAMES
+    from ssim.plugins import find_class
 
     for kind in SHORT_NAMES:
         found = find_class(kind, SHORT_NAMES, "trace source")
@@ -157,9 +146,9 @@ def _source(kind_or_file: str, settings: tuple[str, ...]) -> tuple[TraceSource, 
     Raises:
         SpecError: There is no such kind, or its parameters are wrong; names all that is wrong with them.
     """
-    from sim.errors import SpecError  # noqa: PLC0415
-    from sim.traces import SHORT_NAMES  # noqa: PLC0415
-    from ssim.plugins import build, find_class  # noqa: PLC0415
+    from sim.errors import SpecError
+    from sim.traces import SHORT_NAMES
+    from ssim.plugins import build, find_class
 
     params = dict(_setting(text) for text in settings)
     is_path = kind_or_file not in SHORT_NAMES and (Path(kind_or_file).exists() or kind_or_file.endswith(_PATH_SUFFIXES))
@@ -179,10 +168,10 @@ def _source(kind_or_file: str, settings: tuple[str, ...]) -> tuple[TraceSource, 
 
 
 def _setting(text: str) -> tuple[str, object]:
-    from ruamel.yaml import YAML  # noqa: PLC0415
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    from sim.errors import SpecError  # noqa: PLC0415
+    from sim.errors import SpecError
 
     name, equals, value = text.partition("=")
     if not equals or not name:

@@ -46,7 +46,7 @@ def complete_runs(folder: Path) -> set[str]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    return [path for path in (folder / "results").rglob("*.tmp")]
+    return list((folder / "results").rglob("*.tmp"))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
     assert ended.stderr.splitlines() == [
         "ssim: small.yaml:6:20: cluster.workers: must be greater than or equal to 1 (0)",
         "ssim: small.yaml:11:5: policies.2.use: there is no such policy ('infas'); did you mean 'infaas'? "
-        "(or module:Class for one of your own)",
+        + "(or module:Class for one of your own)",
     ]
     assert not (folder / "results").exists()
 
@@ -302,7 +302,7 @@ def test_two_runs_into_one_folder_do_not_mix(folder: Path) -> None:
     assert other.returncode == 1
     assert other.stderr.splitlines() == [
         f"ssim: results/small: another run is writing here (process {process.pid}); "
-        "wait for it to end, or give another folder with --out"
+        + "wait for it to end, or give another folder with --out"
     ]
     process.communicate(timeout=120)
     assert process.returncode == 0
@@ -334,7 +334,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_is_stored(folder: Path) -> None
 
 def test_a_damaged_manifest_is_told(folder: Path) -> None:
     assert ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--no-figures").returncode == 0
-    run = sorted(complete_runs(folder))[0]
+    run = min(complete_runs(folder))
     (folder / "results/small" / run / "manifest.json").write_text('{"schema":')
     ended = ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--no-figures")
     assert ended.returncode == 1
