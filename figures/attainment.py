@@ -7,6 +7,7 @@ visible break.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def set_scale(axes: Axes, decades: int, every: int = 1) -> None:
         decades: How many are shown.
         every: How many decades lie between two ticks.
     """
-    axes.set_yscale("function", functions=(lambda a: position(a, decades), lambda p: attainment_at(p, decades)))
+    axes.set_yscale("function", functions=(partial(position, decades=decades), partial(attainment_at, decades=decades)))
     nines = range(0, decades + 1, every)
     axes.yaxis.set_major_locator(FixedLocator([*(float(attainment_at(n, decades)) for n in nines), 1.0]))
     names = [f"{1 - 10.0**-n:.{n}f}" for n in nines]

@@ -141,7 +141,8 @@ def _draw_line(
     if rank is not None:
         every = max(1, len(starts) // _MARKS)
         some = slice((2 * rank) % every, None, every)
-        axes.plot(starts[some] + step / 2, values[some], **_marks(line) | {"linestyle": "none", "zorder": depth})
+        marks: dict[str, Any] = {**_marks(line), "linestyle": "none", "zorder": depth}
+        axes.plot(starts[some] + step / 2, values[some], **marks)
 
 
 def _handle(line: _Line, *, alone: bool) -> Line2D:

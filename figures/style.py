@@ -153,7 +153,8 @@ def order(label: str) -> tuple[int, str, str]:
 
 def handle(label: str, **line: Any) -> Line2D:
     """Return a legend entry: the marker of a policy, with a line if one is asked for."""
-    return Line2D([], [], **{"linestyle": "none", **look(label).marks(), **line})
+    properties: dict[str, Any] = {"linestyle": "none", **look(label).marks(), **line}
+    return Line2D([], [], **properties)
 
 
 def applied() -> AbstractContextManager[None]:

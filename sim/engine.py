@@ -112,8 +112,7 @@ class _Engine:
 
     def _after(self, delay_ns: int, then: Callable[[simpy.Event], None], value: object = None) -> None:
         event = self._env.timeout(delay_ns, value)
-        if event.callbacks is not None:  # it has some until it is processed
-            event.callbacks.append(then)
+        cast("list[Callable[[simpy.Event], None]]", event.callbacks).append(then)  # None only once it is processed
 
     def _now(self) -> int:
         """Return the clock, which stays a whole number since it starts as one and all delays are whole numbers."""

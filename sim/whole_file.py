@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from sim.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Generator[Path]:
     """Give a path beside the target to write to; what was written takes the target's place at the end.
 
     Whoever looks sees the old file or the whole new one. After an error nothing is left behind.
@@ -40,7 +40,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def told(where: Path) -> Iterator[None]:
+def told(where: Path) -> Generator[None]:
     """Tell an error of the file system while writing as a `StoreError`.
 
     Raises:

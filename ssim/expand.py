@@ -151,12 +151,13 @@ def _plugin_faults(data: Any, folder: Path) -> list[Fault]:
     trace = data.get("trace") if isinstance(data, dict) else None
     if isinstance(trace, dict):
         faults += [fault.under("trace") for fault in source_of(trace, folder)[1]]
-    policies = data.get("policies") if isinstance(data, dict) else None
-    for i, item in enumerate(policies if isinstance(policies, list) else ()):
-        match item:
-            case {"use": str(use)} if isinstance(item.get("params", {}), dict):
-                policy = PolicySpec(use=use, params=item.get("params", {}))
-                faults += [fault.under("policies", i) for fault in policy_of(policy, folder)[1]]
+    policies: Any = data.get("policies") if isinstance(data, dict) else None
+    listed: list[Any] = policies if isinstance(policies, list) else []
+    for i, item in enumerate(listed):
+        params = item.get("params", {}) if isinstance(item, dict) else None
+        if isinstance(params, dict) and isinstance(item.get("use"), str):
+            policy = PolicySpec(use=item["use"], params=params)
+            faults += [fault.under("policies", i) for fault in policy_of(policy, folder)[1]]
     return faults
 
 

@@ -26,7 +26,7 @@ from sim.result import NONE, Outcome
 from sim.whole_file import told, whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     from sim.result import Result
@@ -46,7 +46,7 @@ class Store:
     folder: Path
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Generator[None]:
         """Hold the folder for writing.
 
         Raises:
@@ -66,9 +66,15 @@ class Store:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            for left in self.folder.glob(".*.tmp"):
-                shutil.rmtree(left, ignore_errors=True)
-            yield
+            try:
+                self._clear()  # what a killed process left
+                yield
+            finally:
+                self._clear()  # what a process that was ended in mid-air left
+
+    def _clear(self) -> None:
+        for left in self.folder.glob(".*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def manifest(self, run_id: str) -> dict[str, Any] | None:
         """Return the manifest of a complete run, or None where there is none.
@@ -234,8 +240,11 @@ def _table(schema: str, **columns: tuple[Any, str]) -> pa.Table:
 def _write(path: Path, table: pa.Table) -> dict[str, Any]:
     """Write a parquet file and return what the manifest says of it."""
     times = [name for name in table.column_names if name.endswith("_ns")]
-    others = [name for name in table.column_names if name not in times]
-    encoding = dict.fromkeys(times, "DELTA_BINARY_PACKED")
-    pq.write_table(table, path, compression="zstd", use_dictionary=others, column_encoding=encoding)
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "use_dictionary": [name for name in table.column_names if name not in times],
+        "column_encoding": dict.fromkeys(times, "DELTA_BINARY_PACKED"),
+    }
+    pq.write_table(table, path, **options)
     with path.open("rb") as file:
         return {"rows": table.num_rows, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 from sim.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import IO
 
@@ -34,7 +34,7 @@ _FORMS = {
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[IO[bytes]]:
+def _readable(path: Path) -> Generator[IO[bytes]]:
     """Open a file, unpacked if its name ends in .gz, and turn what goes wrong while reading into a `DataError`."""
     try:
         with path.open("rb") as packed:

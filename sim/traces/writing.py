@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from contextlib import nullcontext
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from sim.units import NS_PER_MS, NS_PER_S
 from sim.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -46,7 +47,7 @@ def write_trace(path: Path, chunks: Iterable[npt.NDArray[np.int64]], slo_ns: Slo
         raise SpecError(
             str(path), "is no format that a trace is written in", path.suffix, f"one of {', '.join(SUFFIXES)}"
         )
-    write = _write_parquet if path.suffix == ".parquet" else _write_csv
+    write = _WRITERS[path.suffix]
     with whole_file(path) as unfinished:
         queries = write(unfinished, _rows(chunks, slo_ns), with_slo=slo_ns is not None)
         if queries == 0:
@@ -85,10 +86,14 @@ def _write_parquet(
 
 
 def _write_csv(
-    path: Path, rows: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]], *, with_slo: bool
+    path: Path,
+    rows: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]],
+    *,
+    with_slo: bool,
+    packed: bool = False,
 ) -> int:
     queries = 0
-    with path.open("wb") as file, _packed(file) if path.suffix == ".gz" else nullcontext(file) as stream:
+    with path.open("wb") as file, _packed(file) if packed else nullcontext(file) as stream:
         stream.write(b"arrival_s,slo_ms\n" if with_slo else b"arrival_s\n")
         for arrivals, slos in rows:
             times = (f"{ns // NS_PER_S}.{ns % NS_PER_S:09d}" for ns in arrivals.tolist())
@@ -101,3 +106,10 @@ def _write_csv(
 def _packed(file: IO[bytes]) -> gzip.GzipFile:
     # Without a name and a time, the same trace packs to the same bytes.
     return gzip.GzipFile("", "wb", fileobj=file, mtime=0)
+
+
+_WRITERS: dict[str, Callable[..., int]] = {
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".gz": partial(_write_csv, packed=True),
+}

@@ -87,7 +87,7 @@ def test_text_in_a_pdf_is_truetype(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_an_error_with_the_path_and_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StoreError, match=r"figure\.pdf: cannot be written"):
+    with pytest.raises(StoreError, match=r"figure\.pdf: can't be written"):
         style.save(Figure(), tmp_path / "file" / "figure")
     assert (tmp_path / "file").read_text() == "mine"
 

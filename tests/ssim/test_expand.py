@@ -117,8 +117,10 @@ swep: {}
         "experiment.yaml:4:59: trace.slo_ms: must be a number ('36ms')",
         "experiment.yaml:5:20: cluster.workers: must be greater than or equal to 1 (0)",
         "experiment.yaml:5:23: cluster.dispach_ms: is not known here; did you mean 'dispatch_ms'?",
-        "experiment.yaml:8:5: policies.0.use: there is no such policy ('slakfit'); did you mean 'slackfit'? "
-        + "(or module:Class for one of your own)",
+        (
+            "experiment.yaml:8:5: policies.0.use: there is no such policy ('slakfit'); did you mean 'slackfit'? "
+            "(or module:Class for one of your own)"
+        ),
         "experiment.yaml:9:39: policies.1.params.accuracy: must be less than or equal to 100 (7825)",
         "experiment.yaml:10:1: swep: is not known here; did you mean 'sweep'?",
     ]

@@ -184,8 +184,10 @@ def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
     assert ended.stdout == ""
     assert ended.stderr.splitlines() == [
         "ssim: small.yaml:6:20: cluster.workers: must be greater than or equal to 1 (0)",
-        "ssim: small.yaml:11:5: policies.2.use: there is no such policy ('infas'); did you mean 'infaas'? "
-        + "(or module:Class for one of your own)",
+        (
+            "ssim: small.yaml:11:5: policies.2.use: there is no such policy ('infas'); did you mean 'infaas'? "
+            "(or module:Class for one of your own)"
+        ),
     ]
     assert not (folder / "results").exists()
 
@@ -301,8 +303,10 @@ def test_two_runs_into_one_folder_do_not_mix(folder: Path) -> None:
     other = ssim(folder, "run", "small.yaml", *LONG)
     assert other.returncode == 1
     assert other.stderr.splitlines() == [
-        f"ssim: results/small: another run is writing here (process {process.pid}); "
-        + "wait for it to end, or give another folder with --out"
+        (
+            f"ssim: results/small: another run is writing here (process {process.pid}); "
+            "wait for it to end, or give another folder with --out"
+        )
     ]
     process.communicate(timeout=120)
     assert process.returncode == 0

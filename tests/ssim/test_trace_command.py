@@ -107,7 +107,11 @@ def test_the_list_has_every_kind_with_its_parameters() -> None:
         (["describe", *POISSON, "--set", "mean_qps=[1"], SpecError, r"--set: mean_qps is no YAML \('\[1'\)"),
         (["describe", "no.csv"], DataError, "there is no such file"),
         (["make", *POISSON, "-o", "t.txt"], SpecError, "is no format that a trace is written in"),
-        (["plot", *POISSON, "-o", "t.gif"], SpecError, r"is no format of a figure \(.gif\); one of .pdf, .svg, .png"),
+        (
+            ["plot", *POISSON, "-o", "t.gif"],
+            SpecError,
+            r"stands for no format of pictures \(.gif\); one of .pdf, .svg, .png",
+        ),
         (["plot", *POISSON, "-o", "file/t.png"], StoreError, "can't be written"),
         (["fetch", "azure2019", "--url", "http://127.0.0.1:9/x", "--dir", "d"], DataError, "can't be fetched"),
     ],
