@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from figures import style
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -22,17 +24,19 @@ def draw(
         duration_s: The length of the trace in seconds.
         title: What stands above.
     """
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
-    axes = figure.add_subplot()
-    for counts, per_s, label, color, width in (
-        (counts_83ms, 12, "1/12 s", "0.7", 0.6),
-        (counts_1s, 1, "1 s", "C0", 1.4),
-    ):
-        # Windows after the last arrival belong to the trace, too.
-        rates = np.zeros(int(duration_s * per_s))
-        rates[: len(counts)] = counts[: len(rates)] * per_s
-        axes.stairs(rates, np.arange(len(rates) + 1) / per_s, baseline=None, label=label, color=color, linewidth=width)
-    axes.set(xlabel="Time (s)", ylabel="Rate (queries/s)", title=title, xlim=(0, duration_s))
-    axes.set_ylim(bottom=0)
-    axes.legend(title="Window", frameon=False, ncols=2)
+    with style.applied():
+        figure = Figure(figsize=(style.PAGE_IN, 2.2), layout="constrained")
+        axes = figure.add_subplot()
+        for counts, per_s, label, color, width in (
+            (counts_83ms, 12, "in 1/12 s", "0.7", 0.5),
+            (counts_1s, 1, "in 1 s", "C0", 1.2),
+        ):
+            # Windows after the last arrival belong to the trace, too.
+            rates = np.zeros(int(duration_s * per_s))
+            rates[: len(counts)] = counts[: len(rates)] * per_s
+            edges = np.arange(len(rates) + 1) / per_s
+            axes.stairs(rates, edges, baseline=None, label=label, color=color, linewidth=width)
+        axes.set(xlabel="time (s)", ylabel="rate (q/s)", title=title, xlim=(0, duration_s))
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="lower left", ncols=2)
     return figure
