@@ -79,9 +79,9 @@ def test_the_figure_shows_both_rates_in_queries_per_second() -> None:
     fine, coarse = np.array([1, 2]), np.array([24, 36, 1])
     axes = draw(fine, coarse, duration_s=2.5, title="t").axes[0]
     rates = {patch.get_label(): patch.get_data().values.tolist() for patch in axes.patches}
-    assert rates == {"1/12 s": [12, 24] + [0] * 28, "1 s": [24, 36]}
-    assert axes.get_xlabel() == "Time (s)"
-    assert axes.get_ylabel() == "Rate (queries/s)"
+    assert rates == {"in 1/12 s": [12, 24] + [0] * 28, "in 1 s": [24, 36]}
+    assert axes.get_xlabel() == "time (s)"
+    assert axes.get_ylabel() == "rate (q/s)"
 
 
 @pytest.mark.parametrize("duration_s", [0.01, 0.5, 1.0])

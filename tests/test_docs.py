@@ -1,0 +1,74 @@
+"""What README and docs show is run as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssim.expand import read_experiment
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_the_snippet_of_the_readme_runs(tmp_path: Path) -> None:
+    (snippet,) = blocks("README.md", "python")
+    (tmp_path / "snippet.py").write_text(snippet)
+    ended = run(tmp_path, "snippet.py")
+    assert ended.returncode == 0, ended.stderr
+    attainment, accuracy = map(float, ended.stdout.split())
+    assert 0 < attainment <= 1
+    assert 73 < accuracy < 81
+
+
+def test_the_experiment_of_the_readme_is_right(tmp_path: Path) -> None:
+    (experiment,) = blocks("README.md", "yaml")
+    policy, *_ = blocks("docs/your_own_policy.md", "python")
+    (tmp_path / "my_policy.py").write_text(policy)
+    (tmp_path / "mine.yaml").write_text(experiment)
+    assert len(read_experiment(tmp_path / "mine.yaml").runs) == 4 * 3 * 3
+
+
+def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
+    policy, check = blocks("docs/your_own_policy.md", "python")
+    (experiment,) = blocks("docs/your_own_policy.md", "yaml")
+    (command,) = blocks("docs/your_own_policy.md", "console")
+    (tmp_path / "my_policy.py").write_text(policy)
+    (tmp_path / "mine.yaml").write_text(experiment)
+    (tmp_path / "check.py").write_text(check)
+    assert command == "$ ssim run mine.yaml\n"
+    ended = run(tmp_path, "-m", "ssim", "run", "mine.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert "my_policy:Mine(margin_ms=3)" in ended.stdout
+    ended = run(tmp_path, "check.py")
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/your_own_policy.md", "CONTRIBUTING.md"])
+def test_links_and_files_that_pages_name_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    named = re.findall(
+        r"`((?:sim|ssim|policies|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`", text
+    )
+    for target in [*((ROOT / page).parent / link for link in linked), *(ROOT / name for name in named)]:
+        assert target.exists(), target
+
+
+def test_every_option_the_readme_names_exists() -> None:
+    usage = run(ROOT, "-m", "ssim", "run", "--help").stdout
+    for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert option in usage, option
