@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-all
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(VENV)/.installed-all
+bench: $(VENV)/.installed-base
 	$(BIN)/python benchmarks/engine.py
 
 $(BIN)/python:

@@ -100,7 +100,7 @@ def _ask(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, 
     before = table.dense_ns.copy()
     try:
         decision = policy.decide(view)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
         raise PolicyError(where, f"raised {type(error).__name__}", str(error)) from error
     check_decision(decision, view, policy)

@@ -10,6 +10,7 @@ alive and with the dispatch overhead, is at least that rate times a headroom. Th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from policies.slack_table import one_subnet
@@ -17,6 +18,7 @@ from sim.parameters import Positive, check_parameters
 from sim.units import NS_PER_S, ns_from_ms
 
 if TYPE_CHECKING:
+    from sim.latency import LatencyTable
     from sim.policy import Dispatch, Policy, View
 
 
@@ -37,13 +39,16 @@ class Coarse:
 
     def decide(self, view: View) -> Dispatch:
         """Return the largest batch that fits on the most accurate subnet that can serve the rate."""
-        table = view.table
         needed_per_s = view.rate_per_s(ns_from_ms(self.window_ms)) * self.headroom
-        batches_ns = view.system.workers_alive * table.max_batch * NS_PER_S
-        for subnet in range(len(table.subnets) - 1, -1, -1):
-            if batches_ns / (table.latency(subnet, table.max_batch) + view.system.dispatch_ns) >= needed_per_s:
-                return one_subnet(table, subnet).at(view.slack_ns)
-        return one_subnet(table, 0).at(view.slack_ns)
+        capacities = _capacities_per_s(view.table, view.system.dispatch_ns)
+        able = [s for s, per_worker in enumerate(capacities) if per_worker * view.system.workers_alive >= needed_per_s]
+        return one_subnet(view.table, max(able, default=0)).at(view.slack_ns)
+
+
+@lru_cache(maxsize=32)
+def _capacities_per_s(table: LatencyTable, dispatch_ns: int) -> list[float]:
+    """Return the queries a second that one worker serves with each subnet at its largest batch."""
+    return [table.max_batch * NS_PER_S / (int(latency) + dispatch_ns) for latency in table.latency_ns[:, -1]]
 
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ What the paper leaves open, and what was decided here:
   the most accurate.
 - What fits: the chosen latency is at most the slack. The paper writes both `<` and `<=`; a query is met when it
   finishes at its deadline.
-- Slack below the smallest bucket: the fastest way to drain the queue, which is the smallest subnet at the largest
-  batch.
+- Slack below the smallest bucket: the fastest way to drain the queue, which is the subnet and batch that serve most
+  queries a second (in both shipped tables the smallest subnet at the largest batch).
 - A queue shorter than the chosen batch: what is there runs as a smaller batch. `queue_aware` (ours, off by default)
   then looks for the most accurate subnet that fits the slack with the batch that the queue needs.
 """

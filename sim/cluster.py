@@ -18,6 +18,10 @@ FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""
 
 
+MOST_WORKERS = 1_000_000
+"""More workers than this are a typing error."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A worker that fails, and perhaps comes back.
@@ -58,12 +62,12 @@ class Cluster:
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise SpecError("cluster.workers", "is not positive", str(self.workers), "1 or more")
+        if type(self.workers) is not int or not 1 <= self.workers <= MOST_WORKERS:
+            raise SpecError("cluster.workers", "is out of range", repr(self.workers), f"1 to {MOST_WORKERS}")
         for name in ("dispatch_ns", "actuation_ns"):
             value = getattr(self, name)
-            if value != FROM_TABLE and value < 0:
-                raise SpecError(f"cluster.{name}", "is negative", str(value), "0 or more")
+            if not (name == "actuation_ns" and value == FROM_TABLE) and (type(value) is not int or value < 0):
+                raise SpecError(f"cluster.{name}", "is no delay", repr(value), "whole nanoseconds, 0 or more")
         if self.drop not in {"never", "expired", "hopeless"}:
             raise SpecError("cluster.drop", "is no drop rule", repr(self.drop), "never, expired or hopeless")
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
@@ -92,7 +96,9 @@ def _check_fault(fault: Fault, workers: int, back: dict[int, int | None]) -> Non
     where = f"cluster.faults, worker {fault.worker} at {fault.at_ns} ns"
     if not 0 <= fault.worker < workers:
         raise SpecError(where, "there is no such worker", str(fault.worker), f"0 to {workers - 1}")
-    if fault.at_ns < 0 or (fault.recover_ns is not None and fault.recover_ns <= fault.at_ns):
+    if type(fault.at_ns) is not int or fault.at_ns < 0:
+        raise SpecError(where, "is no instant of a run", repr(fault.at_ns), "whole nanoseconds, 0 or more")
+    if fault.recover_ns is not None and (type(fault.recover_ns) is not int or fault.recover_ns <= fault.at_ns):
         raise SpecError(where, "recovers before it fails", f"{fault.recover_ns} ns", "0 <= at < recover")
     recovered = back.get(fault.worker, 0)
     if recovered is None or recovered > fault.at_ns:

@@ -55,10 +55,12 @@ class _Engine:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy, self._seed = trace, table, cluster, policy, seed
-        self._arrivals: list[int] = trace.arrival_ns.tolist()
         self._latency_ns: list[list[int]] = table.dense_ns.tolist()
         self._actuation_ns = cluster.actuation_delays(table)
         self._queue = queue_for(trace)
+        self._arrivals = self._queue.arrivals
+        hopeless = cluster.dispatch_ns + table.smallest_ns
+        self._drop_after_ns = {"never": None, "expired": 0, "hopeless": hopeless}[cluster.drop]
         self._log = BatchLog()
         self._free = list(range(cluster.workers))
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
@@ -67,7 +69,7 @@ class _Engine:
         self._down: set[int] = set()
         self._changes = _changes(cluster)  # failures and recoveries still to come, the next one last
         self._wake_ns = -1  # the arrival that a wake-up is under way for
-        self._wait_ns = -1  # until when the policy waits
+        self._wait_ns = -1  # until when the policy waits, by its latest answer
         self._stirred = False  # something happened at this instant
         self._rng: np.random.Generator | None = None
 
@@ -171,41 +173,32 @@ class _Engine:
 
     def _dispatch(self, now: int) -> None:
         """Ask the policy until no worker is free, the queue is empty or the policy waits."""
-        queue, cluster, decide = self._queue, self._cluster, self._policy.decide
-        overhead = cluster.dispatch_ns
-        drop_before = {"never": None, "expired": now, "hopeless": now + overhead + self._table.smallest_ns}[
-            cluster.drop
-        ]
+        queue, decide, overhead = self._queue, self._policy.decide, self._cluster.dispatch_ns
+        if self._drop_after_ns is not None:
+            queue.drop_before(now + self._drop_after_ns)
         wait_until = None
-        while self._free:
-            if drop_before is not None:
-                queue.drop_before(drop_before)
-            if not queue.length:
-                break
+        while self._free and queue.length:
             view = View(now, queue.head_deadline() - now - overhead, queue.length, self._table, self)
             try:
                 decision = decide(view)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 what = f"raised {type(error).__name__}"
                 raise PolicyError(f"{policy_name(self._policy)} at {now} ns", what, str(error), "") from error
             check_decision(decision, view, self._policy)
             if isinstance(decision, Dispatch):
                 self._start(now, decision)
             elif isinstance(decision, Drop):
-                queue.drop(decision.count)
+                queue.drop(int(decision.count))
             else:
                 wait_until = int(decision.until_ns)
                 break
         self._sleep(now, wait_until)
 
     def _start(self, now: int, decision: Dispatch) -> None:
-        subnet = decision.subnet
-        size = min(decision.batch_size, self._queue.length)
-        if decision.worker is None:
-            worker = self._free.pop(0)
-        else:
-            worker = decision.worker
-            self._free.remove(worker)
+        # Whole numbers of NumPy would overflow in later sums.
+        subnet, size = int(decision.subnet), min(int(decision.batch_size), self._queue.length)
+        worker = self._free[0] if decision.worker is None else int(decision.worker)
+        self._free.remove(worker)
         duration = self._latency_ns[subnet][size] + self._cluster.dispatch_ns
         if self._loaded[worker] != subnet:
             if not self._fresh[worker]:
@@ -229,8 +222,9 @@ class _Engine:
             self._after(wait_until - now, self._wait_is_over)
 
     def _check_wait_ends(self, now: int, wait_until: int) -> None:
-        nothing_ahead = self._env.peek() == float("inf")
-        if nothing_ahead and wait_until > max(self._queue.deadlines(self._queue.length)):
+        arrivals_ahead = self._queue.admitted < len(self._arrivals)
+        something_ahead = arrivals_ahead or self._changes or any(batch is not None for batch in self._running)
+        if not something_ahead and wait_until > max(self._queue.deadlines(self._queue.length)):
             what = "waits with nothing left to wait for, past every deadline"
             raise PolicyError(
                 f"{policy_name(self._policy)} at {now} ns", what, f"until {wait_until} ns", "dispatch or drop"

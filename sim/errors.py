@@ -5,7 +5,8 @@
     ├── DataError        a trace, a table or a stored result breaks its own rules
     ├── BatchSizeError   a batch is larger than any that was measured     (also a LookupError)
     ├── PolicyError      a policy failed, or its decision cannot be carried out
-    └── StoreError       results cannot be written or read: folder in use, disk full
+    ├── StoreError       results cannot be written or read: folder in use, disk full
+    └── FetchError       a data set cannot be fetched: host out of reach, transfer broken off
 
 A message reads `where: what is wrong (the value); what would be right`. The parts are the exception's `args`, as they
 are, and the sentence is made in `__str__`: SimPy and pickle rebuild exceptions by `type(error)(*error.args)`.
@@ -18,6 +19,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+_LONGEST = 1000
 
 
 class SsimError(Exception):
@@ -43,7 +47,7 @@ class SsimError(Exception):
     def __str__(self) -> str:
         value = f" ({self.value})" if self.value else ""
         right = f"; {self.right}" if self.right else ""
-        return f"{self.where}: {self.what}{value}{right}"
+        return one_line(f"{self.where}: {self.what}{value}{right}")
 
 
 class SpecError(SsimError, ValueError):
@@ -70,6 +74,16 @@ class PolicyError(SsimError):
 
 class StoreError(SsimError):
     """Results cannot be written or read: the folder is in use, or the disk is full."""
+
+
+class FetchError(SsimError):
+    """A data set cannot be fetched: the host is out of reach, or the transfer breaks off."""
+
+
+def one_line(text: str) -> str:
+    """Return a text with line breaks and what can't be printed as blanks, cut where it gets too long to read."""
+    shown = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -67,9 +67,13 @@ def windows(result: Result, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[n
         Columns `start_s`, `ingest_per_s`, `slo_attainment`, `serving_accuracy` (over met queries), `batch_size` and
         `workers_busy` (mean number); each float64, shape (windows,).
     """
-    arrival = result.trace.arrival_ns // width_ns
+    duration_ns = result.trace.duration_ns
+    bins = -(-duration_ns // width_ns)
+    # The last window may reach past the end of the trace: only what lies within counts.
+    edges = np.minimum(np.arange(bins + 1) * width_ns, duration_ns)
+    covered_ns = np.diff(edges)
+    arrival = np.minimum(result.trace.arrival_ns // width_ns, bins - 1)  # one at the very end belongs to the last
     start = result.batches.start_ns // width_ns
-    bins = max(-(-result.trace.duration_ns // width_ns), int(arrival[-1]) + 1)
     started = start < bins
     arrivals = np.bincount(arrival, minlength=bins)
     met = result.outcome == Outcome.MET
@@ -80,11 +84,11 @@ def windows(result: Result, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[n
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "start_s": np.arange(bins) * (width_ns / NS_PER_S),
-            "ingest_per_s": arrivals * (NS_PER_S / width_ns),
+            "ingest_per_s": arrivals * (NS_PER_S / covered_ns),
             "slo_attainment": mets / arrivals,
             "serving_accuracy": accuracy / mets,
             "batch_size": queries / batches,
-            "workers_busy": _busy(result, width_ns, bins) / width_ns,
+            "workers_busy": _busy(result, edges) / covered_ns,
         }
 
 
@@ -94,15 +98,15 @@ def _accuracy(result: Result) -> npt.NDArray[np.float64]:
     return by_subnet[result.per_query(result.batches.subnet)]
 
 
-def _busy(result: Result, width_ns: int, bins: int) -> npt.NDArray[np.float64]:
-    """Return the busy time in each window, summed over workers: the difference of what had run by its two edges."""
-    edges = np.arange(bins + 1) * width_ns
-    start, finish = np.sort(result.batches.start_ns), np.sort(result.batches.finish_ns)
+def _busy(result: Result, edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the busy time between each two edges, summed over workers: the difference of what had run by then."""
 
-    def since(instants: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        before = np.searchsorted(instants, edges)
-        total = np.concatenate([[0], np.cumsum(instants)])
-        elapsed: npt.NDArray[np.int64] = before * edges - total[before]
-        return elapsed
+    def elapsed(instants: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        ordered = np.sort(instants)
+        before = np.searchsorted(ordered, edges)
+        # Sums of many late instants leave int64; in float64 they keep the 15 digits that are needed.
+        total = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
+        had_run: npt.NDArray[np.float64] = before * edges.astype(np.float64) - total[before]
+        return had_run
 
-    return np.diff(since(start) - since(finish)).astype(np.float64)
+    return np.diff(elapsed(result.batches.start_ns) - elapsed(result.batches.finish_ns))

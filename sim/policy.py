@@ -121,8 +121,9 @@ class Policy(Protocol):
 
 
 def policy_name(policy: Policy) -> str:
-    """Return a policy's name for messages: its class and its parameters."""
-    return repr(policy) if hasattr(policy, "__dataclass_fields__") else type(policy).__name__
+    """Return a policy's name for messages: its class and its parameters (not what it remembers)."""
+    given = (f for f in getattr(policy, "__dataclass_fields__", {}).values() if f.init and f.repr)
+    return f"{type(policy).__name__}({', '.join(f'{f.name}={getattr(policy, f.name)!r}' for f in given)})"
 
 
 def check_decision(decision: object, view: View, policy: Policy) -> None:
@@ -142,9 +143,9 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
                 raise wrong("there is no such subnet", subnet, f"an index from 0 to {len(view.table.subnets) - 1}")
             if not _is_index(size, view.table.max_batch + 1) or size == 0:
                 raise wrong("no such batch size", size, f"a whole number from 1 to {view.table.max_batch}")
-            free = view.system.free_workers()
-            if worker is not None and worker not in free:
-                raise wrong("answers for a worker that is not free", worker, f"free: {', '.join(map(str, free))}")
+            if worker is not None and not (_is_whole(worker) and worker in view.system.free_workers()):
+                free = ", ".join(map(str, view.system.free_workers()))
+                raise wrong("answers for a worker that is not free", worker, f"free: {free}")
         case Wait(until_ns=until):
             if not _is_whole(until) or until <= view.now_ns:
                 raise wrong("waits for an instant that is not ahead", until, f"whole nanoseconds above {view.now_ns}")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Queue(Protocol):
     """Queries that wait, the most urgent first. Queries are admitted when the clock reaches their arrival."""
 
+    arrivals: list[int]
+    """All arrivals of the trace, in nanoseconds."""
     length: int
     """Queries waiting."""
     admitted: int
@@ -69,10 +71,10 @@ def queue_for(trace: Trace) -> Queue:
 class OrderedQueue:
     """Queries whose deadlines come in order of arrival: a stretch of the arrival list."""
 
-    __slots__ = ("_arrivals", "_deadlines", "_head", "_stretches", "admitted", "length")
+    __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length")
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
-        self._arrivals = arrivals
+        self.arrivals = arrivals
         self._deadlines = deadlines
         self._head = 0
         self._stretches: list[tuple[int, bool]] = []  # (how many in a row, whether they form a batch)
@@ -81,7 +83,7 @@ class OrderedQueue:
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
-        self.admitted = bisect_right(self._arrivals, now_ns, self.admitted)
+        self.admitted = bisect_right(self.arrivals, now_ns, self.admitted)
         self.length = self.admitted - self._head
 
     def head_deadline(self) -> int:
@@ -116,17 +118,17 @@ class OrderedQueue:
         counts = np.array([count for count, _ in self._stretches], dtype=np.int64)
         is_batch = np.array([batch for _, batch in self._stretches], dtype=bool)
         number = np.where(is_batch, np.cumsum(is_batch) - 1, DROPPED)
-        waiting = np.full(len(self._arrivals) - self._head, WAITING, dtype=np.int64)
+        waiting = np.full(len(self.arrivals) - self._head, WAITING, dtype=np.int64)
         return np.concatenate([np.repeat(number, counts).astype(np.int64, copy=False), waiting])
 
 
 class HeapQueue:
     """Queries with deadlines of their own: a heap of (deadline, query)."""
 
-    __slots__ = ("_arrivals", "_batch_of", "_batches", "_deadlines", "_heap", "admitted", "length")
+    __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length")
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
-        self._arrivals = arrivals
+        self.arrivals = arrivals
         self._deadlines = deadlines
         self._heap: list[tuple[int, int]] = []
         self._batch_of = [WAITING] * len(arrivals)
@@ -136,7 +138,7 @@ class HeapQueue:
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
-        arrived = bisect_right(self._arrivals, now_ns, self.admitted)
+        arrived = bisect_right(self.arrivals, now_ns, self.admitted)
         for query in range(self.admitted, arrived):
             heapq.heappush(self._heap, (self._deadlines[query], query))
         self.admitted = arrived
@@ -148,7 +150,15 @@ class HeapQueue:
 
     def deadlines(self, count: int) -> list[int]:
         """Return the deadlines of up to `count` queries, the most urgent first."""
-        return [deadline for deadline, _ in heapq.nsmallest(count, self._heap)]
+        found: list[int] = []
+        # Down from the root of the heap: the next one is always a child of one that was found.
+        candidates = [(self._heap[0], 0)] if self._heap else []
+        while candidates and len(found) < count:
+            (deadline, _), place = heapq.heappop(candidates)
+            found.append(deadline)
+            for child in range(2 * place + 1, min(2 * place + 3, len(self._heap))):
+                heapq.heappush(candidates, (self._heap[child], child))
+        return found
 
     def take(self, count: int) -> None:
         """Take the `count` most urgent queries out as the next batch."""

@@ -160,5 +160,6 @@ def result_of(
     answered = np.where(in_time, Outcome.MET, Outcome.LATE)
     outcome[served] = np.where(lost[batch[served]], Outcome.DROPPED, answered)
     horizon_ns = max(trace.duration_ns, int(finish.max(initial=0)))
+    outcome.flags.writeable = lost.flags.writeable = False
     batches = Batches(start, finish, worker, subnet, size, lost)
     return Result(trace, table, cluster, batches, read_only(batch), outcome, horizon_ns)

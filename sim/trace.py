@@ -50,6 +50,8 @@ class Trace:
                 "arrival_ns", "is no list of whole nanoseconds", shape_and_type, "must be int64, shape (n,)"
             )
         check_arrivals(arrivals, where="arrival_ns")
+        if type(self.duration_ns) is not int or self.duration_ns < 1:
+            raise DataError("duration_ns", "is no length of time", repr(self.duration_ns), "whole nanoseconds, above 0")
         if self.duration_ns < arrivals[-1]:
             raise DataError(
                 "duration_ns", "ends before the last arrival", str(self.duration_ns), f"{arrivals[-1]} or more"

@@ -7,6 +7,7 @@ one line (one for each fault of a file) and exit code 2 for bad input, 1 for a f
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import NoReturn
 
@@ -61,15 +62,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    signal.signal(signal.SIGTERM, _interrupt)  # a polite end is an interruption like Ctrl-C
     try:
-        code = ssim.main(args=[word for word in words if word != "--debug"], prog_name="ssim", standalone_mode=False)
+        code = ssim.main([word for word in words if word != "--debug"], "ssim", standalone_mode=False, obj=debug)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         if debug:
             raise
-        _say("interrupted: what had finished is stored, and the same command goes on from there")
+        _say("interrupted")
         sys.exit(1)
     except Exception as error:
         if debug:
@@ -77,6 +79,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _say(str(error) if _is_ours(error) else f"{type(error).__name__}: {error} (--debug shows where)")
         sys.exit(getattr(error, "exit_code", 1))
     sys.exit(code or 0)  # a command that ends with an exit code comes back with it
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _is_ours(error: Exception) -> bool:

@@ -2,62 +2,90 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from typing import TYPE_CHECKING, Any
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from figures import FIGURES
+import figures
 from figures.style import save
+from sim.whole_file import told, whole_file
+from ssim.summary import summary_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from matplotlib.figure import Figure
 
     from ssim.store import Store
 
 
 def load_summary(store: Store) -> pd.DataFrame:
-    """Return one row a stored run: the columns of summary.csv and the swept ones."""
-    rows = []
-    for run in store.index()["runs"]:
-        manifest = store.manifest(run["id"])
-        if manifest is not None:
-            known = {
-                "policy": run["policy"],
-                "trace": run["trace"],
-                "seed": run["seed"],
-                **run["swept"],
-                "run": run["id"],
-            }
-            rows.append({**known, **manifest["summary"]})
-    return pd.DataFrame(rows)
+    """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
+    frame = pd.DataFrame(summary_rows(store))
+    numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
-def load_windows(store: Store) -> pd.DataFrame:
-    """Return the run that the dynamics show, over time: the first stored one of the first policy in the file."""
+def draw_tradeoff(store: Store) -> Figure:
+    """Return the trade-off of all runs."""
+    return _draw("tradeoff", load_summary(store))
+
+
+def draw_dynamics(store: Store) -> Figure:
+    """Return the dynamics of the first stored run: the first policy of the file, at the first point of the sweep."""
     for run in store.index()["runs"]:
-        path = store.folder / run["id"] / "windows.parquet"
         if store.manifest(run["id"]) is not None:
-            return pd.read_parquet(path).assign(policy=run["policy"], seed=run["seed"])
-    return pd.DataFrame()
+            frame = store.windows(run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
+            point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
+            return _draw("dynamics", frame, f"seed {run['seed']}{point}")
+    return _draw("dynamics", pd.DataFrame())
 
 
 def draw_experiment(store: Store) -> list[Path]:
     """Draw all figures of an experiment into its folder and return their files (PDF, SVG, PNG).
 
     Raises:
-        StoreError: Nothing is stored, or the files can't be written.
+        StoreError: Nothing is stored, a result is damaged, or the files can't be written.
     """
-    frames: dict[str, Any] = {"tradeoff": load_summary, "dynamics": load_windows}
-    paths: list[Path] = []
-    for name, target in FIGURES.items():
-        module, _, function = target.partition(":")
-        figure = getattr(importlib.import_module(module), function)(frames[name](store))
-        paths += save(figure, store.folder / "figures" / name)
+    folder = store.folder / "figures"
+    with told(folder):
+        folder.mkdir(exist_ok=True)
+    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
+    paths = [path for name, figure in drawings.items() for path in save(figure, folder / name)]
+    with whole_file(_stamp_file(store)) as path:
+        path.write_text(_stamp(store), encoding="ascii")
     return paths
 
 
 def drawn(store: Store) -> list[Path]:
-    """Return the files of the figures if all are there, else nothing."""
-    files = [store.folder / "figures" / f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".svg", ".png")]
+    """Return the files of the figures if they show what is stored now, else nothing."""
+    stamp = _stamp_file(store)
+    if not stamp.exists() or stamp.read_text(encoding="ascii") != _stamp(store):
+        return []
+    files = [store.folder / "figures" / f"{name}{ending}" for name in figures.FIGURES for ending in _ENDINGS]
     return files if all(file.exists() for file in files) else []
+
+
+_ENDINGS = (".pdf", ".svg", ".png")
+
+
+def _draw(name: str, *arguments: object) -> Figure:
+    module, _, function = figures.FIGURES[name].partition(":")
+    figure: Figure = getattr(importlib.import_module(module), function)(*arguments)
+    return figure
+
+
+def _stamp_file(store: Store) -> Path:
+    return store.folder / "figures" / ".drawn"
+
+
+def _stamp(store: Store) -> str:
+    """Return what decides the pictures: the runs that are stored, their names, and the code that draws."""
+    runs = [run for run in store.index()["runs"] if store.manifest(run["id"]) is not None]
+    code = sorted(Path(figures.__file__ or "").parent.glob("*.py"))
+    digest = hashlib.sha256(json.dumps(runs, sort_keys=True).encode())
+    for path in code:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -19,7 +19,7 @@ from ssim.spec import ClusterSpec, ExperimentSpec, PolicySpec, TableSpec, normal
 from ssim.yaml_file import parse_scalar, read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -31,16 +31,18 @@ class Experiment:
         name: Its name, and that of its folder in the results.
         runs: Its runs: by point of the sweep, then seed, then policy, so that neighbours share a trace.
         swept: The dotted keys that are swept.
+        overrides: `key=value` as they were given.
         content: The file's content with overrides, for the record.
     """
 
     name: str
     runs: tuple[Run, ...]
     swept: tuple[str, ...]
+    overrides: tuple[str, ...]
     content: dict[str, Any]
 
 
-def read_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
+def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Return the experiment that a file describes.
 
     Args:
@@ -67,8 +69,9 @@ def read_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         runs += found
         faults += [_as_swept(fault, values, data) for fault in wrong]
     if faults:
-        raise file.error(faults)
-    return Experiment(data["name"], tuple(runs), tuple(data.get("sweep") or ()), data)
+        overridden = [key for key, _, _ in (text.partition("=") for text in overrides)]
+        raise file.error(faults, {key: f"--set {key}" for key in overridden})
+    return Experiment(data["name"], tuple(runs), tuple(data.get("sweep") or ()), tuple(overrides), data)
 
 
 def put(data: Any, key: str, value: object) -> Fault | None:
@@ -105,6 +108,9 @@ def _points(data: Any) -> tuple[list[tuple[dict[str, Any], Any]], list[Fault]]:
     if not isinstance(sweep, dict) or not all(isinstance(values, list) and values for values in sweep.values()):
         return [({}, data)], []  # the model says what is wrong with it, if anything
     points, faults = [], []
+    for key, listed in sweep.items():
+        twice = [i for i, value in enumerate(listed) if value in listed[:i]]
+        faults += [Fault(("sweep", key, i), "stands there twice", repr(listed[i]), "each value once") for i in twice]
     for combination in itertools.product(*sweep.values()):
         values = dict(zip(sweep, combination, strict=True))
         point = copy.deepcopy(data)
@@ -112,7 +118,7 @@ def _points(data: Any) -> tuple[list[tuple[dict[str, Any], Any]], list[Fault]]:
             fault = put(point, key, value)
             if fault:
                 faults.append(Fault(("sweep", key), fault.what, "", fault.right, at_key=True))
-        points.append((values, point))
+        points.append((values, normalised(point)))
     return points, faults
 
 
@@ -130,7 +136,8 @@ def _runs(data: Any, folder: Path, values: dict[str, Any]) -> tuple[list[Run], l
     try:
         spec = ExperimentSpec.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        return [], [_hinted(fault) for fault in faults_of(error, data)] + _plugin_faults(data, folder)
+        known = [_hinted(fault) for fault in faults_of(error, data)]
+        return [], known + _plugin_faults(data, folder) + _table_faults(data, folder)
     faults = _plugin_faults(data, folder) or _misfits(spec, folder)
     if faults:
         return [], faults
@@ -161,13 +168,28 @@ def _plugin_faults(data: Any, folder: Path) -> list[Fault]:
     return faults
 
 
+def _table_faults(data: Any, folder: Path) -> list[Fault]:
+    """Return what is wrong with the latency table of a file with other faults."""
+    try:
+        table_of(TableSpec.model_validate(data["latency_table"]), folder)
+    except SsimError as error:
+        return [Fault(("latency_table",), str(error))]
+    except (KeyError, TypeError, ValidationError):
+        pass  # the model says so
+    return []
+
+
 def _misfits(spec: ExperimentSpec, folder: Path) -> list[Fault]:
     """Return what does not fit together although each part is right: files, cluster and faults, table, policies."""
-    faults: list[Fault] = []
+    labels = [policy.label for policy in spec.policies]
+    twice = [i for i, label in enumerate(labels) if label in labels[:i]]
+    faults = [Fault(("policies", i), "stands there twice", labels[i], "each policy once") for i in twice]
     try:
         inputs = source_of(spec.trace, folder)[0].inputs()
         missing = [path for path in inputs if not path.is_file()]
-        faults += [Fault(("trace",), "there is no such file", str(path), "relative to this one") for path in missing]
+        faults += [
+            Fault(("trace",), "is no file that is there", str(path), "a path relative to this file") for path in missing
+        ]
     except SsimError as error:
         faults.append(Fault(("trace",), str(error)))
     try:
@@ -187,7 +209,7 @@ def _misfits(spec: ExperimentSpec, folder: Path) -> list[Fault]:
         view = still_view(table, slack_ns=int(table.latency_ns.max()))
         try:
             check_decision(policy.decide(view), view, policy)
-        except Exception as error:  # noqa: BLE001 - a policy may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy may raise anything
             text = str(error) if isinstance(error, SsimError) else f"raised {type(error).__name__}: {error}"
             faults.append(Fault(("policies", i), text))
     return faults

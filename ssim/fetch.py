@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pooch
 import requests
 
-from sim.errors import DataError, StoreError
+from sim.errors import DataError, FetchError, StoreError
 from sim.traces.azure_files import azure2019_folder
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def fetch_azure2019(url: str | None = None, folder: Path | None = None, progress
         progress: Called with the bytes that have arrived and the bytes in all, if known.
 
     Raises:
-        DataError: The host is out of reach, the archive is damaged or another than the one seen first.
+        FetchError: The host is out of reach, or the transfer breaks off.
+        DataError: The archive is damaged or another than the one seen first.
         StoreError: The files can't be written.
     """
     url = url or os.environ.get(URL_VARIABLE) or AZURE2019_URL
@@ -82,7 +83,8 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
     What has arrived stays in `NAME.part` beside it. A server that can't go on in the middle sends all again.
 
     Raises:
-        DataError: The host is out of reach, answers with an error, or the transfer breaks off.
+        FetchError: The host is out of reach, answers with an error, or the transfer breaks off.
+        DataError: The file is another than the one that had begun to arrive.
     """
     part = target.with_name(f"{target.name}.part")
     start = part.stat().st_size if part.exists() else 0
@@ -108,10 +110,10 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
                 total = _total_bytes(answer)
                 _receive(answer, part, start, total, progress)
     except requests.RequestException as error:
-        raise DataError(url, "can't be fetched", _reason(error), by_hand) from error
+        raise FetchError(url, "can't be fetched", _reason(error), by_hand) from error
     arrived = part.stat().st_size
     if total is not None and arrived != total:
-        raise DataError(url, "the transfer broke off", f"{arrived} of {total} bytes", by_hand)
+        raise FetchError(url, "the transfer broke off", f"{arrived} of {total} bytes", by_hand)
     part.replace(target)
 
 

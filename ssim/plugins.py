@@ -6,13 +6,16 @@ toolkit; `module:Class` is imported, with the folder of the experiment file on t
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +25,7 @@ _LINE = 60  # of an offending value, in a message of one line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from types import ModuleType
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +71,69 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
         raise SpecError(noun, f"there is no such {noun}", repr(name), right)
     module_name, _, class_name = short_names.get(name, name).partition(":")
+    module = _import(module_name, noun, folder if name not in short_names else None)
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        what = f"{module_name} has no class of this name"
+        raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
+    if not dataclasses.is_dataclass(found):
+        raise SpecError(
+            noun, f"{class_name} is no dataclass", repr(name), "a dataclass, whose fields are its parameters"
+        )
+    return found
+
+
+def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
     if folder is not None and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        sys.path.append(str(folder))  # last: a random.py beside an experiment must not stand for Python's own
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"the module of the {noun} can't be imported"
         raise SpecError(noun, what, repr(module_name), f"{type(error).__name__}: {error}") from error
-    found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        classes = [
-            key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name
-        ]
-        what = f"{module_name} has no dataclass of this name"
-        raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
+    mine = None if folder is None else _module_file(folder, module_name)
+    if mine is not None and Path(module.__file__ or "").resolve() != mine.resolve():
+        what = "another module of this name comes first"
+        raise SpecError(noun, what, repr(module_name), f"rename {mine} ({module.__file__} was found)")
+    return module
+
+
+def _module_file(folder: Path, module_name: str) -> Path | None:
+    """Return the file of a module below a folder, if there is one."""
+    stem = folder.joinpath(*module_name.split("."))
+    return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+
+
+def own_sources(owner: type[Any], folder: Path) -> set[Path]:
+    """Return the files below a folder that a plug-in's class is made of: its own, its bases' and all that they import.
+
+    What is imported is read from the import statements, so that the answer does not depend on what else was loaded.
+    """
+    waiting = [Path(inspect.getsourcefile(base) or "") for base in owner.__mro__ if base.__module__ != "builtins"]
+    found: set[Path] = set()
+    while waiting:
+        path = waiting.pop().resolve()
+        if path in found or not path.is_relative_to(folder) or not path.is_file():
+            continue
+        found.add(path)
+        for name in _imported(path):
+            for place in (folder, path.parent):
+                parts = name.split(".")
+                waiting += [file for n in range(len(parts)) if (file := _module_file(place, ".".join(parts[: n + 1])))]
     return found
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the dotted names that a file imports; `from a import b` may mean the module a.b."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = f"{node.module}." if node.module else ""
+            names |= {f"{start}{alias.name}" for alias in node.names}
+    return names
 
 
 def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fault]]:
@@ -102,12 +153,12 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
     ]
     required = [name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING]
     faults += [Fault((), f"{owner.__name__} needs the parameter {name!r}") for name in required if name not in params]
-    hints = get_type_hints(owner, include_extras=True)
+    adapters = _adapters(cast("Any", owner))
     values: dict[str, object] = {}
     for key, raw in params.items():
         if key in fields:
             try:
-                values[key] = TypeAdapter(hints[key]).validate_json(json.dumps(raw, default=str), strict=True)
+                values[key] = adapters[key].validate_json(json.dumps(raw, default=str), strict=True)
             except ValidationError as error:
                 faults += [fault.under(key) for fault in faults_of(error, raw)]
     if faults:
@@ -118,6 +169,12 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
         if isinstance(error, (SpecError, DataError)):
             return None, [Fault((error.where.rpartition(".")[2],), error.what, error.value, error.right)]
         return None, [Fault((), f"{owner.__name__}: {error}")]
+
+
+@lru_cache(maxsize=64)
+def _adapters(owner: type[Any]) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(owner, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(owner)}
 
 
 def faults_of(error: ValidationError, data: object) -> list[Fault]:
@@ -132,10 +189,10 @@ def faults_of(error: ValidationError, data: object) -> list[Fault]:
         absent = {"missing": "is missing", "extra_forbidden": "is not known here"}.get(found["type"])
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
         if place in faults:  # the options of a union complain one by one
-            what = f"{faults[place].what} or {_plain(found['msg']).removeprefix('must be ')}"
+            what = f"{faults[place].what} or {_plain(found).removeprefix('must be ')}"
             faults[place] = dataclasses.replace(faults[place], what=what)
         else:
-            what, value = (absent, "") if absent else (_plain(found["msg"]), _short(found["input"]))
+            what, value = (absent, "") if absent else (_plain(found), _short(found["input"]))
             faults[place] = Fault(place, what, value, at_key=found["type"] == "extra_forbidden")
     return list(faults.values())
 
@@ -153,13 +210,19 @@ def _inside(data: object, place: tuple[str | int, ...]) -> tuple[str | int, ...]
     return place
 
 
-def source_file(owner: type[Any]) -> str:
-    """Return the path of the file that defines a class."""
-    return inspect.getsourcefile(owner) or ""
+_WORDS = {
+    "too_short": "is empty",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping, key: value",
+    "model_type": "must be a mapping, key: value",
+    "model_attributes_type": "must be a mapping, key: value",
+    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-'",
+}
+"""What pydantic says in words of its own, in those of somebody who writes YAML."""
 
 
-def _plain(message: str) -> str:
-    message = message.removeprefix("Input ").removeprefix("Value error, ")
+def _plain(found: Any) -> str:
+    message = _WORDS.get(found["type"], str(found["msg"])).removeprefix("Input ").removeprefix("Value error, ")
     return (
         message.replace("should be", "must be")
         .replace("valid number", "number")

@@ -15,7 +15,7 @@ import sim
 import sim.traces
 from sim.errors import SpecError
 from sim.table_files import load_table, shipped_tables
-from ssim.plugins import Fault, build, find_class, source_file
+from ssim.plugins import Fault, build, find_class, own_sources
 
 if TYPE_CHECKING:
     from sim.cluster import Cluster
@@ -64,19 +64,17 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """All that decides the result, inputs and code by their hashes: equal for equal runs, on any machine."""
         source, policy = self.build_source(), self.build_policy()
-        code = {source_file(type(source)), source_file(type(policy)), *_toolkit_files()}
+        inputs = [_sha256(path) for path in source.inputs()]
+        trace = {name: value for name, value in _parameters(source).items() if not (inputs and name == "path")}
+        own = own_sources(type(source), self.folder) | own_sources(type(policy), self.folder)
         return {
             "schema": "run/1",
             "seed": self.seed,
-            "trace": {"kind": self.trace["kind"], **_without_paths(dataclasses.asdict(source))},
+            "trace": {"kind": self.trace["kind"], **trace, "inputs": inputs},
             "cluster": self.cluster.model_dump(mode="json"),
-            "latency_table": {
-                **self.table.model_dump(mode="json", exclude={"use"}),
-                "sha256": _table_hash(self.build_table()),
-            },
+            "latency_table": _table_hash(self.build_table()),
             "policy": {"use": self.policy.use, "params": _parameters(policy)},
-            "inputs": {path.name: _sha256(path) for path in source.inputs()},
-            "code": _sha256_of(sorted(_sha256(Path(name)) for name in code)),
+            "code": {"toolkit": _toolkit_hash(), "own": sorted(_sha256(path) for path in own)},
         }
 
     def build_cluster(self) -> Cluster:
@@ -85,7 +83,7 @@ class Run:
 
     def build_table(self) -> LatencyTable:
         """Return the latency table."""
-        return _table(self.table.use, self.table.max_batch, self.table.stages, self.folder)
+        return table_of(self.table, self.folder)
 
     def build_source(self) -> TraceSource:
         """Return the trace source."""
@@ -96,7 +94,8 @@ class Run:
 
     def build_trace(self) -> Trace:
         """Return the trace of this seed; the last one is kept, since runs that share a trace follow each other."""
-        return _trace(json.dumps(self.trace), self.seed, self.folder)
+        stamps = tuple(_stamp(path) for path in self.build_source().inputs())
+        return _trace(json.dumps(self.trace), self.seed, self.folder, stamps)
 
     def build_policy(self) -> Policy:
         """Return a new policy object."""
@@ -143,21 +142,31 @@ def table_of(table: TableSpec, folder: Path) -> LatencyTable:
     Raises:
         SsimError: There is no such table, or the file breaks its rules.
     """
-    return _table(table.use, table.max_batch, table.stages, folder)
+    shipped = table.use in shipped_tables()
+    name = table.use if shipped or not (folder / table.use).suffix else folder / table.use
+    stamp = _stamp(name) if isinstance(name, Path) and name.exists() else (0, 0)
+    return _table(name, table.max_batch, table.stages, stamp)
 
 
 @lru_cache(maxsize=8)
-def _table(use: str, max_batch: int | None, stages: tuple[str, ...] | None, folder: Path) -> LatencyTable:
-    name = use if use in shipped_tables() or not (folder / use).suffix else folder / use
+def _table(
+    name: str | Path, max_batch: int | None, stages: tuple[str, ...] | None, _stamp: tuple[int, int]
+) -> LatencyTable:
     return load_table(name, max_batch=max_batch, stages=stages)
 
 
 @lru_cache(maxsize=1)
-def _trace(trace: str, seed: int, folder: Path) -> Trace:
+def _trace(trace: str, seed: int, folder: Path, _stamps: tuple[tuple[int, int], ...]) -> Trace:
     source, faults = source_of(json.loads(trace), folder)
     _raise_first(faults)
     built: Trace = source.trace(seed)
     return built
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what tells a changed file from an unchanged one, for what is kept in memory."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def _raise_first(faults: list[Fault]) -> None:
@@ -171,19 +180,20 @@ def _parameters(plug: object) -> dict[str, Any]:
     return {item.name: json.loads(json.dumps(getattr(plug, item.name), default=str)) for item in given}
 
 
-def _without_paths(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where a file lies: what is in it counts, and is hashed."""
-    return {name: value for name, value in parameters.items() if name != "path"}
-
-
 @lru_cache(maxsize=1)
-def _toolkit_files() -> tuple[str, ...]:
-    """Return the files of the simulator: a change of any may change a result."""
-    return tuple(sorted(str(path) for path in Path(sim.__file__).parent.rglob("*.py")))
+def _toolkit_hash() -> str:
+    """Return the hash of the simulator's and the policies' own code: a change of any of it may change a result."""
+    rooms = (Path(room.__file__ or "").parent for room in (sim, policies))
+    files = sorted(path for room in rooms for path in room.rglob("*.py"))
+    return _sha256_of([(path.parent.name, path.name, _sha256(path)) for path in files])
+
+
+def _sha256(path: Path) -> str:
+    return _sha256_of_stamped(path, _stamp(path))
 
 
 @lru_cache(maxsize=256)
-def _sha256(path: Path) -> str:
+def _sha256_of_stamped(path: Path, _stamp: tuple[int, int]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -192,6 +202,10 @@ def _sha256_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+@lru_cache(maxsize=8)
 def _table_hash(table: LatencyTable) -> str:
+    """Return the hash of all that a policy can see of a table."""
+    grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
+    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
     subnets = [dataclasses.asdict(subnet) for subnet in table.subnets]
-    return _sha256_of([subnets, table.batch_sizes, table.dense_ns.tolist()])
+    return _sha256_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])

@@ -8,20 +8,23 @@ import platform
 import signal
 import subprocess
 import time
+import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import SsimError, StoreError
 from sim.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ssim.expand import Experiment
     from ssim.run import Run
@@ -36,11 +39,13 @@ class Finished:
         run: The run.
         queries: How many queries it replayed; 0 if it failed.
         error: Why it failed, or None.
+        traceback: Where it failed, as text: an exception loses that on its way between processes.
     """
 
     run: Run
     queries: int
     error: SsimError | None = None
+    traceback: str = ""
 
 
 def run_experiment(
@@ -53,7 +58,7 @@ def run_experiment(
     on_start: Callable[[int, int], None] = lambda _todo, _stored: None,
     on_finished: Callable[[Finished], None] = lambda _finished: None,
 ) -> list[Finished]:
-    """Run what is not stored yet and store it; return the runs that failed.
+    """Run what is not stored yet and store it; return the runs that failed. The caller holds `store.writing()`.
 
     A run that fails does not end the others. The index of the experiment is written before the first run, so that
     what is stored can be read and drawn at any time.
@@ -69,13 +74,15 @@ def run_experiment(
 
     Raises:
         StoreError: Results can't be stored.
+        SsimError: A worker process was killed.
     """
-    with store.writing():
-        store.write_index(_index(experiment))
-        todo = [run for run in experiment.runs if force or not store.has(run.id, requests=requests)]
-        on_start(len(todo), len(experiment.runs) - len(todo))
-        failed = []
-        for finished in _run_all(todo, store, jobs, requests=requests):
+    store.write_index(_index(experiment))
+    distinct = {run.id: run for run in experiment.runs}  # a sweep may leave some runs as they are
+    todo = [run for run in distinct.values() if force or not store.has(run.id, requests=requests)]
+    on_start(len(todo), len(distinct) - len(todo))
+    failed = []
+    with closing(_run_all(todo, store, jobs, requests=requests)) as finishing:
+        for finished in finishing:
             on_finished(finished)
             if isinstance(finished.error, StoreError):
                 raise finished.error
@@ -93,20 +100,19 @@ def _index(experiment: Experiment) -> dict[str, Any]:
         "schema": "index/1",
         "name": experiment.name,
         "swept": experiment.swept,
+        "overrides": experiment.overrides,
         "runs": runs,
         "content": experiment.content,
     }
 
 
-def _run_all(runs: Sequence[Run], store: Store, jobs: int, *, requests: bool) -> Iterator[Finished]:
+def _run_all(runs: Sequence[Run], store: Store, jobs: int, *, requests: bool) -> Generator[Finished]:
     if jobs == 1 or len(runs) <= 1:
         for run in runs:
             yield _run_one(run, store, requests=requests)
         return
     # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    pool = ProcessPoolExecutor(
-        min(jobs, len(runs)), mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent
-    )
+    pool = ProcessPoolExecutor(min(jobs, len(runs)), mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
         waiting: dict[Future[Finished], Run] = {
             pool.submit(_run_one, run, store, requests=requests): run for run in runs
@@ -119,17 +125,25 @@ def _run_all(runs: Sequence[Run], store: Store, jobs: int, *, requests: bool) ->
                     yield future.result()
                 except BrokenProcessPool as error:
                     what = "a worker process was killed (out of memory?)"
-                    raise StoreError(
-                        str(store.folder), what, run.label, "the same command goes on from what is stored"
-                    ) from error
+                    right = "the same command goes on from what is stored"
+                    raise SsimError(str(store.folder), what, run.label, right) from error
     finally:
         for process in (pool._processes or {}).values():  # noqa: SLF001 - there is no public way to end a run in mid-air
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_parent() -> None:
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and end with it, however it ends: nobody else holds the lock on the results."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        Thread(target=follow, daemon=True).start()
 
 
 def _run_one(run: Run, store: Store, *, requests: bool) -> Finished:
@@ -144,7 +158,10 @@ def _run_one(run: Run, store: Store, *, requests: bool) -> Finished:
         }
         store.put(run.id, result, run.identity, circumstances, requests=requests)
     except SsimError as error:
-        return Finished(run, 0, error)
+        return Finished(run, 0, error, traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - somebody's own trace source may raise anything
+        told = SsimError(f"trace {run.trace['kind']}", f"raised {type(error).__name__}", str(error))
+        return Finished(run, 0, told, traceback.format_exc())
     return Finished(run, len(result.trace))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sim.cluster import Cluster, DropRule, Fault
+from sim.cluster import MOST_WORKERS, Cluster, DropRule, Fault
 from sim.parameters import NonNegative, NonNegativeInt, PositiveInt
 from sim.units import ns_from_ms, ns_from_s
 
@@ -31,7 +31,7 @@ class FaultSpec(_Closed):
 class ClusterSpec(_Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
-    workers: PositiveInt
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)]
     dispatch_ms: NonNegative = 0.0
     actuation_ms: NonNegative | Literal["table"] = 0.0
     drop: DropRule = "never"

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 INDEX = "experiment.json"
 
+_MEND = "run the experiment again: what is damaged is computed anew"
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -74,27 +76,46 @@ class Store:
 
     def _clear(self) -> None:
         for left in self.folder.glob(".*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def manifest(self, run_id: str) -> dict[str, Any] | None:
         """Return the manifest of a complete run, or None where there is none.
 
         Raises:
-            StoreError: The manifest is damaged.
+            StoreError: The manifest is damaged, or a file that it names is not there as it was written.
         """
         path = self.folder / run_id / MANIFEST
-        try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, ValueError) as error:
-            raise StoreError(str(path), "is damaged", str(error), "remove this folder and run again") from error
+        found = _read_json(path, "manifest/1", ("identity", "summary", "outputs", "circumstances"))
+        for name, facts in found["outputs"].items():
+            file = path.with_name(name)
+            if not file.is_file() or file.stat().st_size != facts["bytes"]:
+                raise StoreError(str(file), "is damaged or missing", "", _MEND)
         return found
 
     def has(self, run_id: str, *, requests: bool) -> bool:
-        """Return whether a run is complete, with its rows per query if they are asked for."""
-        manifest = self.manifest(run_id)
+        """Return whether a run is complete and undamaged, with its rows per query if they are asked for."""
+        try:
+            manifest = self.manifest(run_id)
+        except StoreError:
+            return False  # it is computed again, and replaced
         return manifest is not None and (not requests or "requests.parquet" in manifest["outputs"])
+
+    def windows(self, run_id: str) -> pa.Table:
+        """Return a complete run over time, in windows of 1 s; see `sim.metrics.windows`.
+
+        Raises:
+            StoreError: The file is damaged.
+        """
+        path = self.folder / run_id / "windows.parquet"
+        try:
+            return pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(str(path), "is damaged or missing", str(error), _MEND) from error
 
     def put(
         self, run_id: str, result: Result, identity: dict[str, Any], circumstances: dict[str, Any], *, requests: bool
@@ -106,6 +127,7 @@ class Store:
         """
         target = self.folder / run_id
         temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
+        replaced = self.folder / f".{run_id}.{os.getpid()}.replaced.tmp"
         with told(target):
             try:
                 temporary.mkdir(parents=True)
@@ -121,11 +143,12 @@ class Store:
                     "circumstances": circumstances,
                 }
                 (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-                if target.exists():
-                    shutil.rmtree(target)
+                if target.exists():  # moved away, not emptied: at no time is there half a run under its name
+                    target.rename(replaced)
                 temporary.rename(target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+                shutil.rmtree(replaced, ignore_errors=True)
         return manifest
 
     def write_index(self, index: dict[str, Any]) -> None:
@@ -144,14 +167,20 @@ class Store:
             StoreError: Nothing is stored here.
         """
         path = self.folder / INDEX
-        try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        if not path.exists():
             right = f"run `ssim run` first (looked for {path})"
-            raise StoreError(str(self.folder), "holds no results", "", right) from error
-        except (OSError, ValueError) as error:
-            raise StoreError(str(path), "is damaged", str(error), "run the experiment again") from error
-        return found
+            raise StoreError(str(self.folder), "holds no results", "", right)
+        return _read_json(path, "index/1", ("name", "swept", "runs"))
+
+
+def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(str(path), "is damaged", str(error), _MEND) from error
+    if not isinstance(found, dict) or found.get("schema") != schema or not all(key in found for key in keys):
+        raise StoreError(str(path), "is damaged, or of another version", "", _MEND)
+    return found
 
 
 def _summary(result: Result) -> dict[str, Any]:
@@ -166,6 +195,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "p99_latency_ms": _number(metrics.latency_quantile_ns(result, 0.99) / 1e6),
         "utilisation": _number(metrics.utilisation(result)),
         "mean_batch_size": _number(metrics.mean_batch_size(result)),
+        "unfinished": metrics.count(result, Outcome.UNFINISHED),
     }
 
 
@@ -247,4 +277,5 @@ def _write(path: Path, table: pa.Table) -> dict[str, Any]:
     }
     pq.write_table(table, path, **options)
     with path.open("rb") as file:
-        return {"rows": table.num_rows, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"rows": table.num_rows, "bytes": path.stat().st_size, "sha256": digest}

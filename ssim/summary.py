@@ -44,19 +44,19 @@ class Row:
         policy: The policy's label.
         serves_one_model: Whether it is a system that serves one model whatever the load.
         runs: One dict a seed, in the columns of summary.csv.
+        repeats: How many seeds there ought to be.
     """
 
     swept: tuple[tuple[str, Any], ...]
     policy: str
     serves_one_model: bool
     runs: tuple[dict[str, Any], ...]
+    repeats: int
 
     def over_repeats(self, column: str) -> tuple[float, float]:
-        """Return mean and half-width of the 95 % interval of a column; NaN where some repeat has no value."""
-        values = [run[column] for run in self.runs]
-        if any(value is None for value in values):
-            return math.nan, math.nan
-        return mean_and_half_width(values)
+        """Return mean and half-width of the 95 % interval of a column, over the repeats that have a value; else NaN."""
+        values = [run[column] for run in self.runs if run[column] is not None]
+        return mean_and_half_width(values) if values else (math.nan, math.nan)
 
     @property
     def attainment(self) -> float:
@@ -65,26 +65,26 @@ class Row:
 
     @property
     def accuracy(self) -> float:
-        """Mean serving accuracy in percent; NaN if some repeat met no SLO."""
+        """Mean serving accuracy in percent, over the repeats in which some query met its SLO; else NaN."""
         return self.over_repeats("mean_serving_accuracy")[0]
 
 
-def summary_rows(runs: Iterable[Run], store: Store) -> list[dict[str, Any]]:
-    """Return one row a stored run: the columns of summary.csv, then the swept keys, then the run's id."""
+def summary_rows(store: Store) -> list[dict[str, Any]]:
+    """Return one row a stored run of the experiment: the columns of summary.csv, the swept keys, `unfinished`, the id."""
     rows = []
-    for run in runs:
-        manifest = store.manifest(run.id)
+    for run in store.index()["runs"]:
+        manifest = store.manifest(run["id"])
         if manifest is not None:
-            known = {"policy": run.label, "trace": run.trace["kind"], "seed": run.seed}
+            known = {name: run[name] for name in ("policy", "trace", "seed")}
             wall = {"wall_s": manifest["circumstances"]["wall_s"]}
-            rows.append({**known, **manifest["summary"], **wall, **run.swept, "run": run.id})
+            rows.append({**known, **manifest["summary"], **wall, **run["swept"], "run": run["id"]})
     return rows
 
 
 def as_csv(rows: Sequence[dict[str, Any]], swept: Sequence[str]) -> str:
     """Return summary.csv: an empty field where there is no value."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*COLUMNS, *swept, "run"], lineterminator="\n")
+    writer = csv.DictWriter(text, [*COLUMNS, *swept, "unfinished", "run"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -95,12 +95,12 @@ def by_policy(runs: Iterable[Run], rows: Sequence[dict[str, Any]]) -> list[Row]:
     stored = {row["run"]: row for row in rows}
     groups: dict[tuple[tuple[tuple[str, Any], ...], str], list[Run]] = {}
     for run in runs:
-        if run.id in stored:
-            groups.setdefault((tuple((k, _hashable(v)) for k, v in run.swept.items()), run.label), []).append(run)
+        groups.setdefault((tuple((k, _hashable(v)) for k, v in run.swept.items()), run.label), []).append(run)
     points = list(dict.fromkeys(point for point, _ in groups))
     found = [
-        Row(point, label, _serves_one_model(members[0]), tuple(stored[run.id] for run in members))
+        Row(point, label, _serves_one_model(members[0]), tuple(stored[run.id] for run in there), len(members))
         for (point, label), members in groups.items()
+        if (there := [run for run in members if run.id in stored])
     ]
     return sorted(found, key=lambda row: (points.index(row.swept), -row.attainment, -_known(row.accuracy)))
 
@@ -131,7 +131,8 @@ def _at_equal_attainment(subject: Row, baselines: Sequence[Row]) -> str:
     best = max(reaching, key=lambda row: row.accuracy)
     gain = subject.accuracy - best.accuracy
     both = f"{subject.accuracy:.2f} against {best.accuracy:.2f} %"
-    return f"{start}: {subject.policy} is {gain:+.2f} points more accurate than {best.policy} ({both})."
+    more = "more" if gain >= 0 else "less"
+    return f"{start}: {subject.policy} is {abs(gain):.2f} points {more} accurate than {best.policy} ({both})."
 
 
 def _at_equal_accuracy(subject: Row, baselines: Sequence[Row]) -> str:

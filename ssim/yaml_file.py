@@ -14,10 +14,10 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.scalarint import ScalarInt
 from ruamel.yaml.scalarstring import ScalarString
 
-from sim.errors import SpecError
+from sim.errors import SpecError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ssim.plugins import Fault
@@ -53,10 +53,20 @@ class YamlFile:
         line, column = self._position(fault.place, at_key=fault.at_key)
         return f"{self.path}:{line + 1}:{column + 1}: {fault}"
 
-    def error(self, faults: Sequence[Fault]) -> FaultsError:
-        """Return the error that tells all faults, in the order of the file."""
+    def error(self, faults: Sequence[Fault], elsewhere: Mapping[str, str] | None = None) -> FaultsError:
+        """Return the error that tells all faults, in the order of the file.
+
+        Args:
+            faults: What is wrong.
+            elsewhere: Dotted keys whose values do not come from this file, and what to name in its place.
+        """
         ordered = sorted(faults, key=lambda fault: self._position(fault.place, at_key=fault.at_key))
-        return FaultsError(str(self.path), list(dict.fromkeys(self.line(fault) for fault in ordered)))
+        lines = []
+        for fault in ordered:
+            dotted = ".".join(map(str, fault.place))
+            origin = next((name for key, name in (elsewhere or {}).items() if f"{dotted}.".startswith(f"{key}.")), None)
+            lines.append(one_line(f"{origin}: {fault}" if origin else self.line(fault)))
+        return FaultsError(str(self.path), list(dict.fromkeys(lines)))
 
     def _position(self, place: tuple[str | int, ...], *, at_key: bool) -> tuple[int, int]:
         """Return line and column, from 0, of the innermost thing on the way to a place that stands in the file."""

@@ -57,8 +57,9 @@ class TraceSource(ABC):
         """The length of the observed window in nanoseconds; sources that replay a file read it for this."""
 
     def inputs(self) -> tuple[Path, ...]:
-        """Return the files that the arrivals are made from: none, for a generator."""
-        return ()
+        """Return the files that the arrivals are made from: the one in a field `path`, none for a generator."""
+        path = getattr(self, "path", None)
+        return () if path is None else (Path(path),)
 
     def located(self, folder: Path) -> Self:
         """Return the source with its path, if it has one, taken relative to a folder and made absolute."""
@@ -131,10 +132,6 @@ class Recorded(TraceSource):
         if last_ns < 0:
             raise self._no_arrivals()
         return self._window_ns(last_ns)
-
-    def inputs(self) -> tuple[Path, ...]:
-        """Return the file that is replayed."""
-        return (Path(self.path),)
 
     def _window_ns(self, last_ns: int) -> int:
         # A window has a length even if its only arrival is at 0.

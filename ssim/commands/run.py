@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssim.expand import Experiment
+    from ssim.run import Run
     from ssim.runner import Finished
     from ssim.store import Store
     from ssim.summary import Row
@@ -43,38 +44,74 @@ def run(
     """Run the experiment of FILE; what is stored already is not computed again."""
     from rich.console import Console
 
-    from sim.whole_file import whole_file
+    from sim.errors import SsimError
     from ssim.expand import read_experiment
     from ssim.runner import run_experiment
     from ssim.store import Store
-    from ssim.summary import as_csv, by_policy, summary_rows
 
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name)
     progress = _Progress(Console(stderr=True))
-    with progress:
-        failed = run_experiment(
-            experiment,
-            store,
-            jobs=jobs,
-            force=force,
-            requests=not no_requests,
-            on_start=progress.start,
-            on_finished=progress.finished,
-        )
-    rows = summary_rows(experiment.runs, store)
+    try:
+        with store.writing():
+            with progress:
+                failed = run_experiment(
+                    experiment,
+                    store,
+                    jobs=jobs,
+                    force=force,
+                    requests=not no_requests,
+                    on_start=progress.start,
+                    on_finished=progress.finished,
+                )
+            _report(experiment, store, figures=not no_figures)
+    except KeyboardInterrupt as error:
+        what = "what had finished is stored, and the same command goes on from there"
+        raise SsimError("interrupted", what) from error
+    if failed:
+        _tell_failures(failed, len(experiment.runs))
+
+
+def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
+    """Write summary.csv, print the tables and draw the figures of what is stored."""
+    from rich.console import Console
+
+    from sim.whole_file import whole_file
+    from ssim.summary import as_csv, by_policy, summary_rows
+
+    rows = summary_rows(store)
+    if not rows:
+        return
     with whole_file(store.folder / "summary.csv") as path:
         path.write_text(as_csv(rows, experiment.swept), encoding="utf-8")
     console = Console()
     _print_tables(console, experiment, by_policy(experiment.runs, rows))
-    console.print(f"Table: {store.folder / 'summary.csv'}", soft_wrap=True)
-    if not no_figures and rows:
-        _draw(console, store, anew=progress.done > 0)
+    console.print(f"Table: {store.folder / 'summary.csv'}", soft_wrap=True, highlight=False)
+    if figures:
+        from ssim.drawing import draw_experiment, drawn
+
+        for path in drawn(store) or draw_experiment(store):
+            if path.suffix == ".png":
+                console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
+
+
+def _tell_failures(failed: Sequence[Finished], runs: int) -> None:
+    """Tell why runs failed, each reason once, and end with the exit code of the worst."""
+    reasons: dict[str, list[Finished]] = {}
     for finished in failed:
-        click.echo(f"ssim: {finished.run.label}, seed {finished.run.seed}: {finished.error}", err=True)
-    if failed:
-        click.echo(f"ssim: {len(failed)} of {len(experiment.runs)} runs failed", err=True)
-        raise click.exceptions.Exit(max(finished.error.exit_code for finished in failed if finished.error))
+        reasons.setdefault(str(finished.error), []).append(finished)
+    for reason, alike in reasons.items():
+        first = alike[0].run
+        more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+        click.echo(f"ssim: {_named(first)}{more}: {reason}", err=True)
+        if click.get_current_context().obj:
+            click.echo(alike[0].traceback, err=True)
+    click.echo(f"ssim: {len(failed)} of {runs} runs failed", err=True)
+    raise click.exceptions.Exit(max(finished.error.exit_code for finished in failed if finished.error))
+
+
+def _named(run: Run) -> str:
+    return f"{run.label}, seed {run.seed}" + "".join(f", {key} = {value}" for key, value in run.swept.items())
 
 
 class _Progress:
@@ -119,7 +156,7 @@ class _Progress:
         if not self._console.is_terminal:
             outcome = "failed" if one.error else f"{one.queries} queries"
             self._console.print(
-                f"[{self.done}/{self.todo}] {one.run.label} seed {one.run.seed}: {outcome}",
+                f"[{self.done}/{self.todo}] {_named(one.run)}: {outcome}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -132,19 +169,21 @@ def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row])
     from ssim.summary import headlines
 
     order = [run.label for run in experiment.runs]
+    changed = f", with {', '.join(experiment.overrides)}" if experiment.overrides else ""
     for point in dict.fromkeys(row.swept for row in rows):
         here = [row for row in rows if row.swept == point]
-        repeats = len(here[0].runs)
+        repeats = here[0].repeats
         values = ", ".join(f"{key} = {value}" for key, value in point)
         over = f"mean and 95 % interval over {repeats} seeds" if repeats > 1 else "one seed, no interval"
-        title = f"{experiment.name}{': ' + values if values else ''} ({over})"
+        title = f"{experiment.name}{': ' + values if values else ''}{changed} ({over})"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
         table.add_column("policy", overflow="fold")
         for name in ("SLO attainment", "accuracy %", "p99 ms", "batch", "busy"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in here:
+            missing = f" ({len(row.runs)} of {repeats} seeds)" if len(row.runs) < repeats else ""
             table.add_row(
-                row.policy,
+                row.policy + missing,
                 _cell(row, "slo_attainment", 6),
                 _cell(row, "mean_serving_accuracy", 2),
                 _cell(row, "p99_latency_ms", 1, interval=False),
@@ -152,6 +191,11 @@ def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row])
                 _cell(row, "utilisation", 2, interval=False),
             )
         console.print(table)
+        for row in here:
+            unfinished = sum(run["unfinished"] for run in row.runs)
+            if unfinished:
+                line = f"{row.policy}: {unfinished} queries were never started: no worker was left."
+                console.print(line, soft_wrap=True, highlight=False)
         for line in headlines(sorted(here, key=lambda row: order.index(row.policy))):
             console.print(line, soft_wrap=True, highlight=False)
 
@@ -162,12 +206,3 @@ def _cell(row: Row, column: str, digits: int, *, interval: bool = True) -> str:
         return "-"
     shown = half if half > 1e-12 * abs(mean) else 0.0  # what is left of rounding is no doubt
     return f"{mean:.{digits}f}" + (f" ±{shown:.1g}" if interval and not math.isnan(half) else "")
-
-
-def _draw(console: Console, store: Store, *, anew: bool) -> None:
-    from ssim.drawing import draw_experiment, drawn
-
-    paths = draw_experiment(store) if anew or not drawn(store) else drawn(store)
-    for path in paths:
-        if path.suffix == ".png":
-            console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)

@@ -18,7 +18,7 @@ LONGEST = 12
 
 @dataclass(frozen=True, slots=True)
 class TablePolicy:
-    """Answers by slack and queue length from a random table."""
+    """Answers from a random table by all that it can look up, so that a wrong look-up shows in the run."""
 
     answers: tuple[tuple[int, int], ...]  # (subnet, batch size) by slack and queue length
     waits: bool
@@ -26,13 +26,15 @@ class TablePolicy:
     picks_worker: bool
 
     def decide(self, view: View) -> Decision:
+        system = view.system
         number = max(0, view.slack_ns) * 7 + view.queue_length
+        number += sum(system.deadlines_ns(3)) + 3 * system.arrivals_within(6) + 5 * system.workers_alive
         if self.drops and number % 11 == 3:
             return Drop(1 + number % view.queue_length)
         if self.waits and number % 5 == 2 and view.slack_ns > 0:
-            return Wait(view.now_ns + 1 + number % 4)
+            return Wait(view.now_ns + 1 + number % min(4, view.slack_ns))
         subnet, size = self.answers[number % len(self.answers)]
-        free = view.system.free_workers()
+        free = system.free_workers()
         return Dispatch(subnet, size, free[number % len(free)] if self.picks_worker else None)
 
 

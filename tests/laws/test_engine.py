@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 
 from benchmarks.naive_engine import NaiveEngine
-from sim import Cluster, Fault, LatencyTable, Outcome, Result, Trace, metrics, simulate
+from sim import Cluster, Dispatch, Fault, LatencyTable, Outcome, Result, Trace, View, metrics, simulate
+from sim.engine import _Engine
 from tests.laws.cases import Case, cases
 
 
@@ -45,16 +46,22 @@ def test_every_arrival_has_one_outcome_and_every_batch_its_queries(case: Case) -
 @given(cases())
 def test_busy_idle_and_down_make_up_the_workers_time(case: Case) -> None:
     result = run(case)
+    horizon = result.horizon_ns
+    idle = 0
     for worker in range(case.cluster.workers):
-        mine = np.flatnonzero(result.batches.worker == worker)
-        start, finish = result.batches.start_ns[mine], result.batches.finish_ns[mine]
-        assert (start[1:] >= finish[:-1]).all(), "a worker runs one batch at a time"
-        for fault in (fault for fault in case.cluster.faults if fault.worker == worker):
-            end = fault.recover_ns if fault.recover_ns is not None else np.inf
-            assert ((finish <= fault.at_ns) | (start >= end)).all(), "nothing runs on a worker that is down"
-    idle = case.cluster.workers * result.horizon_ns - result.down_ns - metrics.busy_ns(result)
-    assert idle >= 0
-    assert result.horizon_ns >= case.trace.duration_ns
+        mine = result.batches.worker == worker
+        taken = list(zip(result.batches.start_ns[mine].tolist(), result.batches.finish_ns[mine].tolist(), strict=True))
+        for fault in case.cluster.faults:
+            if fault.worker == worker:
+                end = horizon if fault.recover_ns is None else min(fault.recover_ns, horizon)
+                taken.append((min(fault.at_ns, horizon), end))
+        clock = 0
+        for start, end in sorted(taken):
+            assert start >= clock, "a worker runs one batch at a time, and none while it is down"
+            idle += start - clock
+            clock = end
+        idle += horizon - clock
+    assert metrics.busy_ns(result) + idle + result.down_ns == case.cluster.workers * horizon
 
 
 @settings(max_examples=300, deadline=None)
@@ -93,14 +100,42 @@ def test_the_same_arguments_give_the_same_run(case: Case) -> None:
 @given(cases())
 def test_time_has_no_unit(case: Case) -> None:
     """A run in units ten times as fine gives the same outcomes, and all times tenfold."""
-    policy = dataclasses.replace(
-        case.policy, waits=False, drops=False, picks_worker=False, answers=case.policy.answers[:1]
-    )
-    slow = simulate(case.trace, case.cluster, case.table, policy)
-    fine = simulate(_scaled_trace(case.trace), _scaled_cluster(case.cluster), _scaled_table(case.table), policy)
-    if case.table.between == "pad":  # a straight line between cells is rounded to whole nanoseconds
-        assert fine.outcome.tolist() == slow.outcome.tolist()
-        assert fine.batches.finish_ns.tolist() == (10 * slow.batches.finish_ns).tolist()
+    fixed = OneAnswer(*case.policy.answers[0])
+    table = dataclasses.replace(case.table, between="pad")  # a straight line is rounded to whole nanoseconds
+    slow = simulate(case.trace, case.cluster, table, fixed)
+    fine = simulate(_scaled_trace(case.trace), _scaled_cluster(case.cluster), _scaled_table(table), fixed)
+    assert fine.outcome.tolist() == slow.outcome.tolist()
+    assert fine.batches.finish_ns.tolist() == (10 * slow.batches.finish_ns).tolist()
+
+
+@dataclasses.dataclass(frozen=True)
+class OneAnswer:
+    subnet: int
+    size: int
+
+    def decide(self, _: View) -> Dispatch:
+        return Dispatch(self.subnet, self.size)
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases())
+def test_events_exist_per_batch_and_per_arrival_at_an_idle_cluster_not_per_query(case: Case) -> None:
+    eager = OneAnswer(*case.policy.answers[0])
+    counted = _Counting(case.trace, case.cluster, case.table, eager, 0)
+    result = counted.run()
+    idle_starts = np.unique(result.batches.start_ns[np.isin(result.batches.start_ns, case.trace.arrival_ns)])
+    changes = sum(1 if fault.recover_ns is None else 2 for fault in case.cluster.faults)
+    # One wake-up more: for the first query that arrives after everything before it was dropped, or found no worker.
+    dropped = metrics.count(result, Outcome.DROPPED) + metrics.count(result, Outcome.UNFINISHED)
+    assert counted.events <= len(result.batches) + len(idle_starts) + 2 * changes + dropped + 1
+
+
+class _Counting(_Engine):
+    events = 0
+
+    def _after(self, *args: object) -> None:
+        self.events += 1
+        super()._after(*args)
 
 
 def _scaled_trace(trace: Trace) -> Trace:

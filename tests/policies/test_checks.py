@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-import numpy as np
 import pytest
 
 import policies
@@ -99,4 +98,3 @@ def test_a_policy_that_draws_from_the_view_s_stream_is_no_liar() -> None:
             return Dispatch(int(view.system.rng.integers(len(view.table.subnets))), 1)
 
     check_policy(Draws(), PAPER)
-    assert isinstance(PAPER.dense_ns, np.ndarray)

@@ -16,6 +16,7 @@ from sim import (
     LatencyTable,
     Outcome,
     PolicyError,
+    SpecError,
     Subnet,
     Trace,
     Wait,
@@ -230,6 +231,45 @@ def test_a_policy_that_waits_for_nothing_past_every_deadline_is_stopped() -> Non
 def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
     result = simulate(trace_of(0), Cluster(1), TABLE, always(Dispatch(np.int64(1), np.int32(2))))
     assert result.batches.subnet.tolist() == [1]
+
+
+def test_whole_numbers_of_numpy_do_not_overflow() -> None:
+    trace = trace_of(*range(0, 20_000, 100))
+    result = simulate(trace, Cluster(1), TABLE, Scripted(lambda _: Dispatch(np.int8(1), np.int8(2), worker=np.int8(0))))
+    assert len(result.batches) == 200
+    with pytest.raises(PolicyError, match="not free"):
+        simulate(trace, Cluster(1), TABLE, always(Dispatch(0, 1, worker=0.0)))
+
+
+def test_a_policy_may_wait_long_while_queries_are_still_to_come() -> None:
+    policy = Scripted(lambda view: Wait(np.int64(10**6)) if view.now_ns < 300 else Dispatch(0, 4))
+    result = simulate(trace_of(0, 300), Cluster(1), TABLE, policy)
+    assert result.batches.start_ns.tolist() == [300]
+    assert result.horizon_ns == 312
+
+
+def test_delays_are_whole_nanoseconds() -> None:
+    for wrong in (
+        {"dispatch_ns": 0.75},
+        {"dispatch_ns": 2e6},
+        {"actuation_ns": -1},
+        {"workers": 0},
+        {"workers": 10**9},
+    ):
+        with pytest.raises(SpecError):
+            Cluster(**{"workers": 1, **wrong})
+    with pytest.raises(SpecError, match="is no instant of a run"):
+        Cluster(1, faults=(Fault(0, -1),))
+    with pytest.raises(DataError, match="is no length of time"):
+        Trace(np.array([0]), 5, 0)
+
+
+def test_a_policy_that_ends_the_program_is_a_policy_that_raised() -> None:
+    def leave(_: View) -> Decision:
+        raise SystemExit(0)
+
+    with pytest.raises(PolicyError, match="raised SystemExit"):
+        simulate(trace_of(3), Cluster(1), TABLE, Scripted(leave))
 
 
 def test_errors_survive_being_rebuilt() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sim import Outcome, metrics, simulate
+from sim import Cluster, LatencyTable, Outcome, Subnet, Trace, metrics, simulate
 from sim.intervals import mean_and_half_width
 from tests.laws.cases import Case, cases
+from tests.laws.test_engine import OneAnswer
 
 
 @settings(max_examples=200, deadline=None)
@@ -28,25 +29,35 @@ def test_metrics_are_their_definitions(case: Case) -> None:
     answered = [int(finish[i] - case.trace.arrival_ns[i]) for i, o in enumerate(outcomes) if o <= Outcome.LATE]
     assert sorted(result.latency_ns.tolist()) == sorted(answered)
     if answered:
-        assert metrics.latency_quantile_ns(result, 1.0) == max(answered)
-    assert 0 <= metrics.utilisation(result) <= 1 or math.isnan(metrics.utilisation(result))
+        for q in (0.5, 0.99, 1.0):
+            assert metrics.latency_quantile_ns(result, q) == np.quantile(answered, q)
+    busy = sum((result.batches.finish_ns - result.batches.start_ns).tolist())
+    available = case.cluster.workers * result.horizon_ns - result.down_ns
+    assert metrics.utilisation(result) == (busy / available if available else pytest.approx(math.nan, nan_ok=True))
 
 
 @settings(max_examples=200, deadline=None)
 @given(cases())
 def test_windows_add_up_to_the_whole(case: Case) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)
-    width = 7
+    width, end = 7, case.trace.duration_ns
     windows = metrics.windows(result, width)
-    arrivals = windows["ingest_per_s"] * width / 1e9
+    covered = np.diff(np.minimum(np.arange(len(windows["start_s"]) + 1) * width, end))
+    arrivals = windows["ingest_per_s"] * covered / 1e9
     assert arrivals.sum() == pytest.approx(len(case.trace))
     met = np.nansum(windows["slo_attainment"] * arrivals)
     assert met == pytest.approx(metrics.count(result, Outcome.MET))
-    covered = np.minimum(result.batches.finish_ns, len(arrivals) * width) - np.minimum(
-        result.batches.start_ns, len(arrivals) * width
-    )
-    assert windows["workers_busy"].sum() * width == pytest.approx(covered.sum())
-    assert np.nanmax(windows["workers_busy"]) <= case.cluster.workers
+    busy = np.minimum(result.batches.finish_ns, end) - np.minimum(result.batches.start_ns, end)
+    assert (windows["workers_busy"] * covered).sum() == pytest.approx(busy.sum())
+    assert windows["workers_busy"].max() <= case.cluster.workers + 1e-9
+
+
+def test_a_steady_rate_is_steady_to_the_end_of_the_last_part_of_a_window() -> None:
+    arrivals = np.arange(1500) * 1_000_000
+    trace = Trace(arrivals, 10**9, 1_500_000_000)
+    table = LatencyTable("toy", (Subnet("s", 70.0),), (1,), np.array([[1000]]))
+    result = simulate(trace, Cluster(1), table, OneAnswer(0, 1))
+    assert metrics.windows(result)["ingest_per_s"].tolist() == [1000, 1000]
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from sim.errors import DataError, StoreError
+from sim.errors import DataError, FetchError, StoreError
 from sim.traces.azure_files import Azure2019
 from ssim.fetch import AZURE2019_ARCHIVE, download, fetch_azure2019
 
@@ -109,7 +109,7 @@ def test_a_transfer_that_broke_off_goes_on_where_it_stopped_if_the_server_can(
     server: Server, tmp_path: Path, with_ranges: bool
 ) -> None:
     server.cut_after, server.with_ranges = 150_000, with_ranges
-    with pytest.raises(DataError, match=r"run it again to go on, or get .* by hand"):
+    with pytest.raises(FetchError, match=r"run it again to go on, or get .* by hand"):
         fetch_azure2019(server.url, tmp_path)
     part = tmp_path / f"{AZURE2019_ARCHIVE}.part"
     arrived = part.stat().st_size
@@ -174,10 +174,10 @@ def test_a_host_out_of_reach_and_a_wrong_address_are_said_plainly(server: Server
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     by_hand = f"get {AZURE2019_ARCHIVE} by hand and put it at {tmp_path / AZURE2019_ARCHIVE}"
-    with pytest.raises(DataError, match=r"can't be fetched \(ConnectionError\)") as unreachable:
+    with pytest.raises(FetchError, match=r"can't be fetched \(ConnectionError\)") as unreachable:
         fetch_azure2019(f"http://127.0.0.1:{port}/x", tmp_path)
     assert str(unreachable.value).endswith(by_hand)
-    with pytest.raises(DataError, match=r"can't be fetched \(HTTP 404 Not Found\)"):
+    with pytest.raises(FetchError, match=r"can't be fetched \(HTTP 404 Not Found\)"):
         fetch_azure2019(f"{server.url}x", tmp_path)
 
 

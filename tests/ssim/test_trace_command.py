@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from figures.trace_rate import draw
-from sim.errors import DataError, SpecError, SsimError, StoreError
+from sim.errors import DataError, FetchError, SpecError, SsimError, StoreError
 from sim.traces import SHORT_NAMES
 from sim.traces.azure import Azure
 from sim.traces.files import File
@@ -113,7 +113,7 @@ def test_the_list_has_every_kind_with_its_parameters() -> None:
             r"stands for no format of pictures \(.gif\); one of .pdf, .svg, .png",
         ),
         (["plot", *POISSON, "-o", "file/t.png"], StoreError, "can't be written"),
-        (["fetch", "azure2019", "--url", "http://127.0.0.1:9/x", "--dir", "d"], DataError, "can't be fetched"),
+        (["fetch", "azure2019", "--url", "http://127.0.0.1:9/x", "--dir", "d"], FetchError, "can't be fetched"),
     ],
 )
 def test_what_is_wrong_is_said(words: list[object], error: type[SsimError], message: str) -> None:
