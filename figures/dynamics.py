@@ -27,6 +27,8 @@ _PANELS = {
 }
 _BREAK = 0.07
 """Height of the break in the axis of accuracies, as a share of its own."""
+_SAME = 1e-6
+"""Accuracies in percent that differ by less are the same, summed in another order."""
 _MARKS = 7
 """Markers along a line: enough to tell lines apart in grey."""
 
@@ -108,16 +110,30 @@ def _scale(axes: Axes, column: str, values: list[npt.NDArray[np.float64]]) -> No
         attainment.set_scale(axes, decades, every=math.ceil((decades + 1) / 5))
         attainment.mark_break(axes, decades)
     elif column == "serving_accuracy" and len(known):
-        margin = 0.2 * float(np.ptp(known)) or 1.0
+        spread = float(np.ptp(known))
+        margin = 0.2 * spread if spread > _SAME else 1.0
         low, high = float(known.min()) - 2 * margin, float(known.max()) + margin
-        # A number at the break would say that the axis is whole down to it.
-        ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
-        axes.set_yticks([tick for tick in ticks if low + _BREAK * 2 * (high - low) < tick <= high])
+        axes.set_yticks(_ticks(low + 2 * _BREAK * (high - low), high))
         axes.set_ylim(low, high)
+        axes.ticklabel_format(axis="y", style="plain", useOffset=False)
         attainment.slashes(axes, _BREAK)
     else:
         axes.set_ylim(0, 1.08 * known.max(initial=0.0) or 1.0)
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return the ticks of a broken axis: round numbers above the break, and two at least, so that a step is seen.
+
+    A number at the break would say that the axis is whole down to it.
+
+    Example:
+        >>> [float(round(tick, 9)) for tick in _ticks(79.27, 79.59)]
+        [79.3, 79.4, 79.5]
+    """
+    tried = (MaxNLocator(bins, steps=[1, 2, 5, 10]).tick_values(low, high) for bins in itertools.count(3))
+    shown = ([float(tick) for tick in ticks if low < tick <= high] for ticks in tried)
+    return next(ticks for ticks in shown if len(ticks) > 1)
 
 
 def _draw_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib.transforms import Bbox
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
@@ -25,14 +26,34 @@ _RINGS_PT = (0.0, 4.0, 8.0, 13.0, 19.0, 26.0, 34.0)
 _LINE_SPACING = 0.95
 _AIR_PT = 1.0
 """Kept free around a text."""
-_DOTS = 8
-_ROUNDS = 3
-"""How often each text may choose again, now that the others have."""
+_ROUNDS = 5
+"""How often each two texts may choose again, now that the others have."""
 
-# In square pixels: a text outside or on a text is worst, and a far one is worse than one that grazes a marker.
-_HIDDEN = 10.0
-_CROSSED = 4.0
+# What a place costs. By the square point:
+_HIDDEN = 20.0
+"""Of a text that lies on a text, or outside."""
+_COVERED = 2.0
+"""Of a marker or an interval."""
+# By the point:
+_PIERCED = 40.0
+"""Of a line through a text or through another point's marker."""
+_GRAZED = 4.0
+"""Of a line along an interval."""
+_ENTERED_PT = 3.0
+"""Added to the length of a line in a box, if there is any: to cut a corner is not cheap."""
 _FAR = 1.5
+"""Between a text and its point."""
+# Once:
+_CROSSED = 400.0
+"""Two lines that cross."""
+_MISLEADING = 300.0
+"""A text as near to another point as to its own."""
+_WORST = 3.0
+"""How much of it is the most, where a text is nearer to another point."""
+_LED = 0.3
+"""The same where a line leads to the text's own point."""
+_DISORDERED = 60.0
+"""Two texts that do not lie to each other as their points do."""
 
 
 class Label(NamedTuple):
@@ -44,38 +65,34 @@ class Label(NamedTuple):
     colour: str
 
 
-def place(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox]) -> list[Bbox]:
-    """Write labels near their points, each where it covers least and is not far.
+def place(axes: Axes, labels: Sequence[Label], markers: Sequence[Bbox], intervals: Sequence[Bbox] = ()) -> list[Bbox]:
+    """Write labels near their points, where they cover least and where none is taken for another point's.
 
     The figure must have been laid out: only then do texts have their final size and axes their final place. Nothing
     is left to chance: the same labels come to lie at the same places.
 
     Args:
         axes: Where the points are.
-        labels: In the order in which they choose their places.
-        obstacles: What should not be covered, in pixels.
+        labels: What to write.
+        markers: The markers in the panel, those of the labels' own points among them, in pixels. What is in the
+            middle of a marker is a point that a text nearby could be taken to belong to.
+        intervals: What else should not be covered, likewise.
 
     Returns:
         The boxes of the texts, in pixels.
     """
-    if not labels:
-        return []
-    points = axes.transData.transform([(label.x, label.y) for label in labels])
-    options = [_places(axes, label, point) for label, point in zip(labels, points, strict=True)]
-    fixed = [_fixed_costs(axes, own, point, points, obstacles) for own, point in zip(options, points, strict=True)]
-    chosen: dict[int, int] = {}
-    for number in [*range(len(labels))] * _ROUNDS:
-        others = [options[other] for other in chosen if other != number]
-        picks = [chosen[other] for other in chosen if other != number]
-        texts = np.array([other.box[pick] for other, pick in zip(others, picks, strict=True)]).reshape(-1, 4)
-        lines = np.array([other.line[pick] for other, pick in zip(others, picks, strict=True)]).reshape(-1, 4)
-        own = options[number]
-        cost = fixed[number] + _HIDDEN * _overlaps(own.box, texts) + _CROSSED * _overlaps(own.box, lines)
-        cost += _CROSSED * _overlaps(own.line.reshape(-1, 4), texts).reshape(len(cost), -1).sum(axis=1)
-        chosen[number] = int(np.argmin(cost))
-    for number, label in enumerate(labels):
-        _write(axes, label, options[number], chosen[number])
-    return [Bbox.from_extents(*options[number].box[pick]) for number, pick in chosen.items()]
+    pixels = axes.figure.dpi / _PT_PER_IN
+    places = [_places(axes, label, pixels) for label in labels]
+    frame = _extents([axes.get_window_extent()]) / pixels
+    alone = [_costs(own, frame, _extents(markers) / pixels, _extents(intervals) / pixels) for own in places]
+    together: dict[tuple[int, int], _Floats] = {}
+    for a, b in itertools.combinations(range(len(labels)), 2):
+        together[a, b] = _costs_together(places[a], places[b])
+        together[b, a] = together[a, b].T
+    chosen = _choose(alone, together)
+    for label, own, pick in zip(labels, places, chosen, strict=True):
+        _write(axes, label, own, pick)
+    return [Bbox.from_extents(*own.box[pick] * pixels) for own, pick in zip(places, chosen, strict=True)]
 
 
 def place_note(axes: Axes, text: str, obstacles: Sequence[Bbox], colour: str) -> None:
@@ -87,57 +104,85 @@ def place_note(axes: Axes, text: str, obstacles: Sequence[Bbox], colour: str) ->
     free = np.array([frame.width, frame.height]) - size
     corners = [frame.min + free * (x, y) for y in np.linspace(0.03, 0.97, 15) for x in (0.04, 0.5, 0.96)]
     boxes = [Bbox([corner, corner + size]) for corner in corners]
-    others = np.array([box.extents for box in obstacles]).reshape(-1, 4)
-    best = boxes[int(np.argmin(_overlaps(np.array([box.extents for box in boxes]), others)))]
+    best = boxes[int(np.argmin(_overlaps(_extents(boxes), _extents(obstacles)).sum(axis=1)))]
     note.set_position(((best.x0 - extent.x0) / frame.width, (best.y0 - extent.y0) / frame.height))
 
 
 class _Places(NamedTuple):
-    """Where one text may go."""
+    """Where one text may go, all in points."""
 
+    point: _Floats
+    """Where its point is, shape (2,)."""
     ring: _Floats
-    """How far out, in points, shape (places,)."""
+    """How far out, shape (places,)."""
     middle: _Floats
-    """The middle of the text, in points from the point, shape (places, 2)."""
+    """The middle of the text, from the point, shape (places, 2)."""
     start: _Floats
     """Where the line begins that leads to the point, likewise."""
     box: _Floats
-    """The text's x0, y0, x1, y1 in pixels, shape (places, 4)."""
+    """The text's x0, y0, x1, y1, shape (places, 4)."""
     line: _Floats
-    """The line as small boxes, likewise, shape (places, dots, 4); empty ones where there is no line."""
+    """The line's two ends, shape (places, 2, 2); twice the point where there is no line."""
 
 
-def _places(axes: Axes, label: Label, point: _Floats) -> _Places:
-    pixels = axes.figure.dpi / _PT_PER_IN
+def _places(axes: Axes, label: Label, pixels: float) -> _Places:
+    point = axes.transData.transform((label.x, label.y)) / pixels
     size = _size(axes, label) + 2 * _AIR_PT
     ring = np.repeat(_RINGS_PT, len(_DIRECTIONS))
     towards = np.tile(_DIRECTIONS, (len(_RINGS_PT), 1))
     edge = towards / np.abs(towards).max(axis=1, keepdims=True) * size / 2
     middle = towards * (_NEAR_PT + ring[:, None]) + edge
     start = middle - np.clip(middle, -size / 2, size / 2)
-    box = point + np.hstack([middle - size / 2, middle + size / 2]).reshape(-1, 2, 2) * pixels
-    dots = point + start[:, None, :] * np.linspace(0.2, 0.9, _DOTS)[:, None] * pixels
-    half = pixels * (ring > 0)[:, None, None]
-    return _Places(ring, middle, start, box.reshape(-1, 4), np.concatenate([dots - half, dots + half], axis=2))
+    box = np.hstack([point + middle - size / 2, point + middle + size / 2])
+    line = point + np.stack([start * (ring > 0)[:, None], np.zeros_like(start)], axis=1)
+    return _Places(point, ring, middle, start, box, line)
 
 
-def _fixed_costs(axes: Axes, own: _Places, point: _Floats, points: _Floats, obstacles: Sequence[Bbox]) -> _Floats:
-    """Return what each place of a text costs whatever the other texts do, in square pixels."""
-    frame = np.array([axes.get_window_extent().extents])
-    area = (own.box[:, 2] - own.box[:, 0]) * (own.box[:, 3] - own.box[:, 1])
-    marks = np.array([box.extents for box in obstacles]).reshape(-1, 4)
+def _costs(own: _Places, frame: _Floats, markers: _Floats, intervals: _Floats) -> _Floats:
+    """Return what each place of a text costs whatever the other texts do, shape (places,)."""
+    area = (own.box[:, 2:] - own.box[:, :2]).prod(axis=1)
+    cost = _HIDDEN * (area - _overlaps(own.box, frame)[:, 0]) + _FAR * own.ring
+    cost += _COVERED * _overlaps(own.box, np.vstack([markers, intervals])).sum(axis=1)
     # A line begins in its own marker, and crosses what lies about it.
-    foreign = np.array([box.extents for box in obstacles if not box.contains(*point)]).reshape(-1, 4)
-    crossed = _overlaps(own.line.reshape(-1, 4), foreign).reshape(len(area), -1).sum(axis=1)
-    # Without a line, a text belongs to the nearest point.
-    near, far = own.box[:, None, :2], own.box[:, None, 2:]
-    away = np.linalg.norm(points - np.clip(points, near, far), axis=2)
-    misleading = (own.ring == 0) & (
-        away.min(axis=1) < np.linalg.norm(point - np.clip(point, near[:, 0], far[:, 0]), axis=1)
-    )
-    outside = area - _overlaps(own.box, frame)
-    cost = _overlaps(own.box, marks) + _CROSSED * crossed + _HIDDEN * outside + _FAR * own.ring
-    return np.asarray(cost + area * misleading)
+    for weight, boxes in ((_PIERCED, markers), (_GRAZED, intervals)):
+        about = ((boxes[:, :2] <= own.point) & (own.point <= boxes[:, 2:])).all(axis=1)
+        cost += weight * _lengths(own.line, boxes[~about]).sum(axis=1)
+    points = (markers[:, :2] + markers[:, 2:]) / 2
+    others = points[np.linalg.norm(points - own.point, axis=1) > _AIR_PT]
+    away = _distances(own.box, others).min(axis=1, initial=math.inf)
+    doubt = 2 * _distances(own.box, own.point[None])[:, 0] / np.maximum(away, _AIR_PT) - 1
+    misleading = np.where(own.ring > 0, _LED * np.clip(doubt, 0, 1), np.clip(doubt, 0, _WORST))
+    return np.asarray(cost + _MISLEADING * misleading)
+
+
+def _costs_together(one: _Places, two: _Places) -> _Floats:
+    """Return what the places of two texts cost because of each other, shape (places of one, places of two)."""
+    cost = _HIDDEN * _overlaps(one.box, two.box) + _CROSSED * _crossings(one.line, two.line)
+    cost += _PIERCED * (_lengths(one.line, two.box) + _lengths(two.line, one.box).T)
+    # Points side by side have their texts in the same order, and so have points one above the other.
+    gap = two.point - one.point
+    axis = int(np.argmax(np.abs(gap)))
+    gaps = gap[axis] + two.middle[:, axis] - one.middle[:, axis, None]
+    return np.asarray(cost + _DISORDERED * (gaps * gap[axis] < 0))
+
+
+def _choose(alone: Sequence[_Floats], together: Mapping[tuple[int, int], _Floats]) -> list[int]:
+    """Return a place for each text: each two choose together, given the others, until nobody gains by it.
+
+    One text at a time would get stuck where two have to make room for each other.
+    """
+    chosen = [int(np.argmin(cost)) for cost in alone]
+    numbers = range(len(alone))
+    for _ in range(_ROUNDS):
+        before = chosen.copy()
+        for pair in itertools.combinations(numbers, 2):
+            others = [number for number in numbers if number not in pair]
+            one, two = (alone[own] + sum(together[own, other][:, chosen[other]] for other in others) for own in pair)
+            best = int(np.argmin(one[:, None] + two + together[pair]))
+            chosen[pair[0]], chosen[pair[1]] = divmod(best, len(two))
+        if chosen == before:
+            break
+    return chosen
 
 
 def _size(axes: Axes, label: Label) -> _Floats:
@@ -159,8 +204,43 @@ def _write(axes: Axes, label: Label, places: _Places, pick: int) -> None:
         text.set_in_layout(False)  # the layout is done: a text must not move the axes that it was placed in
 
 
+def _extents(boxes: Sequence[Bbox]) -> _Floats:
+    return np.array([box.extents for box in boxes]).reshape(-1, 4)
+
+
 def _overlaps(boxes: _Floats, others: _Floats) -> _Floats:
-    """Return the area that each box shares with all others together, shape (boxes,)."""
+    """Return the area that each box shares with each other one, shape (boxes, others)."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))
+    shared = np.maximum(high - low, 0)
+    return np.asarray(shared[..., 0] * shared[..., 1])
+
+
+def _distances(boxes: _Floats, points: _Floats) -> _Floats:
+    """Return how far each box is from each point, shape (boxes, points)."""
+    nearest = np.clip(points, boxes[:, None, :2], boxes[:, None, 2:])
+    return np.asarray(np.linalg.norm(points - nearest, axis=2))
+
+
+def _lengths(lines: _Floats, boxes: _Floats) -> _Floats:
+    """Return how much of each line lies in each box, and a bit more, or 0, shape (lines, boxes)."""
+    start, along = lines[:, None, 0], lines[:, None, 1] - lines[:, None, 0]
+    slope = np.where(along == 0, 1e-9, along)  # an upright line is inside a box's left and right all along, or never
+    low, high = (boxes[:, :2] - start) / slope, (boxes[:, 2:] - start) / slope
+    enter, leave = np.minimum(low, high), np.maximum(low, high)
+    share = np.minimum(np.minimum(leave[..., 0], leave[..., 1]), 1) - np.maximum(
+        np.maximum(enter[..., 0], enter[..., 1]), 0
+    )
+    return np.where(share > 0, share * np.linalg.norm(along, axis=2) + _ENTERED_PT, 0)
+
+
+def _crossings(lines: _Floats, others: _Floats) -> npt.NDArray[np.bool_]:
+    """Return whether each line crosses each other one, shape (lines, others); to touch is not to cross."""
+    apart = _sides(lines, others[:, 0]) * _sides(lines, others[:, 1]) < 0
+    return apart & (_sides(others, lines[:, 0]) * _sides(others, lines[:, 1]) < 0).T
+
+
+def _sides(lines: _Floats, points: _Floats) -> _Floats:
+    """Return on which side of each line each point lies, by its sign, shape (lines, points)."""
+    along, to = (lines[:, 1] - lines[:, 0])[:, None], points - lines[:, None, 0]
+    return np.asarray(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])

@@ -180,12 +180,10 @@ def _legend(figure: Figure, points: Iterable[_Point]) -> None:
 
 def _write(axes: Axes, panel: _Panel) -> None:
     """Write parameters at the markers, and who met no query."""
+    lines = [line for line in axes.lines if line.get_transform() == axes.transData]
+    markers = [line.get_window_extent() for line in lines if line.get_marker() != "None"]
     # An interval is a line of no width: without a rim a text on it would cover nothing.
-    obstacles = [
-        line.get_window_extent().padded(0 if line.get_marker() != "None" else 2)
-        for line in axes.lines
-        if line.get_transform() == axes.transData
-    ]
+    intervals = [line.get_window_extent().padded(2) for line in lines if line.get_marker() == "None"]
     labels = [
         Label(
             style.parameters(point.policy).replace(", ", "\n"),
@@ -196,12 +194,12 @@ def _write(axes: Axes, panel: _Panel) -> None:
         for point in panel.drawn
         if style.parameters(point.policy)
     ]
-    obstacles += place(axes, labels, obstacles)
+    texts = place(axes, labels, markers, intervals)
     absent = [style.display_name(point.policy) for point in panel.points if point not in panel.drawn]
     if absent:
         width = axes.get_window_extent().width / axes.figure.dpi
         note = textwrap.fill(f"no query met: {', '.join(absent)}", _characters(width))
-        place_note(axes, note, obstacles, style.GREY)
+        place_note(axes, note, [*markers, *intervals, *texts], style.GREY)
 
 
 def _characters(width: float) -> int:

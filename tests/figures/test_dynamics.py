@@ -52,6 +52,21 @@ def test_axes_start_at_0_or_show_a_break(windows: pd.DataFrame) -> None:
     assert accuracy.transData.transform((0, 78.25))[1] > height
 
 
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(79.10, 79.66), (73.82, 80.16), (78.25, 78.25), (78.25, 78.25 + 1e-13), (78.25, 78.25001), (0.5, 99.9)],
+)
+def test_accuracies_have_two_numbers_at_least_and_written_out(windows: pd.DataFrame, low: float, high: float) -> None:
+    windows["serving_accuracy"] = np.where(windows["start_s"] < 5, high, low)
+    figure = dynamics.draw(windows)
+    figure.draw_without_rendering()
+    axes = figure.axes[1]
+    assert 2 <= len(axes.get_yticks()) <= 5
+    assert len({tick.get_text() for tick in axes.get_yticklabels()}) == len(axes.get_yticks())
+    assert [float(tick.get_text()) for tick in axes.get_yticklabels()] == pytest.approx(axes.get_yticks(), abs=1e-9)
+    assert len([line for line in axes.lines if line.get_transform() == axes.transAxes]) == 2
+
+
 def test_variants_of_a_family_differ_in_their_dashes(windows: pd.DataFrame) -> None:
     windows["policy"] = windows["policy"].replace("slackfit", "clipper(accuracy=79.44)")
     drawn = lines(dynamics.draw(windows).axes[1])
