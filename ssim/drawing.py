@@ -49,10 +49,10 @@ def draw_experiment(store: Store) -> list[Path]:
     Raises:
         StoreError: Nothing is stored, a result is damaged, or the files can't be written.
     """
+    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
     folder = store.folder / "figures"
     with told(folder):
         folder.mkdir(exist_ok=True)
-    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
     paths = [path for name, figure in drawings.items() for path in save(figure, folder / name)]
     with whole_file(_stamp_file(store)) as path:
         path.write_text(_stamp(store), encoding="ascii")
@@ -64,7 +64,7 @@ def drawn(store: Store) -> list[Path]:
     stamp = _stamp_file(store)
     if not stamp.exists() or stamp.read_text(encoding="ascii") != _stamp(store):
         return []
-    files = [store.folder / "figures" / f"{name}{ending}" for name in figures.FIGURES for ending in _ENDINGS]
+    files = [store.folder / "figures" / f"{name}{ending}" for name in ("tradeoff", "dynamics") for ending in _ENDINGS]
     return files if all(file.exists() for file in files) else []
 
 
@@ -78,7 +78,7 @@ def _draw(name: str, *arguments: object) -> Figure:
 
 
 def _stamp_file(store: Store) -> Path:
-    return store.folder / "figures" / ".drawn"
+    return store.folder / ".drawn"
 
 
 def _stamp(store: Store) -> str:

@@ -180,12 +180,15 @@ def _parameters(plug: object) -> dict[str, Any]:
     return {item.name: json.loads(json.dumps(getattr(plug, item.name), default=str)) for item in given}
 
 
+def toolkit_files() -> list[Path]:
+    """Return the simulator's and the policies' own code: a change of any of it may change a result."""
+    rooms = (Path(room.__file__ or "").parent for room in (sim, policies))
+    return sorted(path for room in rooms for path in room.rglob("*.py"))
+
+
 @lru_cache(maxsize=1)
 def _toolkit_hash() -> str:
-    """Return the hash of the simulator's and the policies' own code: a change of any of it may change a result."""
-    rooms = (Path(room.__file__ or "").parent for room in (sim, policies))
-    files = sorted(path for room in rooms for path in room.rglob("*.py"))
-    return _sha256_of([(path.parent.name, path.name, _sha256(path)) for path in files])
+    return _sha256_of([(path.parent.name, path.name, _sha256(path)) for path in toolkit_files()])
 
 
 def _sha256(path: Path) -> str:

@@ -70,7 +70,7 @@ class Row:
 
 
 def summary_rows(store: Store) -> list[dict[str, Any]]:
-    """Return one row a stored run of the experiment: the columns of summary.csv, the swept keys, `unfinished`, the id."""
+    """Return one row a stored run of the experiment, in the columns of summary.csv."""
     rows = []
     for run in store.index()["runs"]:
         manifest = store.manifest(run["id"])
@@ -115,8 +115,9 @@ def headlines(rows: Sequence[Row]) -> list[str]:
     Args:
         rows: The rows of one point, in the order of the experiment file.
     """
-    subject = next((row for row in rows if not row.serves_one_model), None)
-    baselines = [row for row in rows if row.serves_one_model and not math.isnan(row.accuracy)]
+    whole = [row for row in rows if len(row.runs) == row.repeats]
+    subject = next((row for row in whole if not row.serves_one_model), None)
+    baselines = [row for row in whole if row.serves_one_model and not math.isnan(row.accuracy)]
     if subject is None or not baselines or math.isnan(subject.accuracy):
         return []
     return [_at_equal_attainment(subject, baselines), _at_equal_accuracy(subject, baselines)]

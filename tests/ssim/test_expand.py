@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sim import SpecError
 from ssim.expand import read_experiment
+from ssim.run import toolkit_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +92,125 @@ def test_a_run_s_id_depends_on_what_decides_its_result_and_on_nothing_else(tmp_p
     assert defaults == ids("policies=[slackfit]", "repeats=1")
 
 
+LAB = """\
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from lab_helper import SIZE
+from sim import Dispatch
+from sim.traces.source import TraceSource
+
+
+@dataclass(frozen=True)
+class Mine:
+    def decide(self, view):
+        return Dispatch(0, SIZE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(TraceSource):
+    kind: ClassVar[str] = "listed"
+    path: str
+
+    def chunks(self, seed):
+        yield np.loadtxt(self.path, dtype=np.int64)
+
+    @property
+    def duration_ns(self):
+        return 100
+"""
+
+
+def test_an_edit_of_anything_that_decides_the_result_changes_the_id(tmp_path: Path) -> None:
+    """In processes of their own: a module is imported once."""
+    pieces = {
+        "id_lab.py": LAB,
+        "lab_helper.py": "SIZE = 1\n",
+        "unrelated.py": "",
+        "arrivals.txt": "1\n2\n3\n",
+        "table.csv": "subnet,accuracy,batch_size,latency_ms,p99_ms\na,70,1,2,3\n",
+        "experiment.yaml": GOOD.replace("- slackfit", "- id_lab:Mine")
+        .replace("{kind: poisson, mean_qps: 100, duration_s: 1,", "{kind: 'id_lab:Listed', path: arrivals.txt,")
+        .replace("ofa-resnet50-rtx2080ti", "table.csv")
+        .replace("  - {use: clipper, params: {accuracy: 78.25}}\n", ""),
+    }
+    for name, text in pieces.items():
+        (tmp_path / name).write_text(text)
+
+    def identity() -> str:
+        script = "from pathlib import Path; from ssim.expand import read_experiment; "
+        script += "print(read_experiment(Path('experiment.yaml')).runs[0].id)"
+        ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return ended.stdout
+
+    first = identity()
+    (tmp_path / "unrelated.py").write_text("CHANGED = 1\n")
+    assert identity() == first
+    changes = {"id_lab.py": "# changed\n", "lab_helper.py": "# changed\n", "arrivals.txt": "4\n"}
+    for name, more in changes.items():
+        (tmp_path / name).write_text(pieces[name] + more)
+        assert identity() != first, name
+        (tmp_path / name).write_text(pieces[name])
+    (tmp_path / "table.csv").write_text(pieces["table.csv"].replace(",3\n", ",4\n"))  # the 99th percentile
+    assert identity() != first
+    (tmp_path / "table.csv").write_text(pieces["table.csv"])
+    assert identity() == first
+
+
+def test_the_id_covers_the_toolkit_s_own_policies_and_engine() -> None:
+    rooms = {path.parent.name for path in toolkit_files()}
+    assert {"sim", "traces", "policies"} <= rooms
+    assert {"engine.py", "slack_table.py", "slackfit.py", "azure.py"} <= {path.name for path in toolkit_files()}
+
+
+def test_modules_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "twin_lab.py").write_text(LAB.replace("from lab_helper import SIZE", "SIZE = 1"))
+        (tmp_path / name / "experiment.yaml").write_text(GOOD.replace("- slackfit", "- twin_lab:Mine"))
+    read_experiment(tmp_path / "a" / "experiment.yaml")
+    with pytest.raises(SpecError, match="another module of this name comes first"):
+        read_experiment(tmp_path / "b" / "experiment.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "  - slackfit\n",
+            "  - slackfit\n  - slackfit\n",
+            "experiment.yaml:10:5: policies.1: stands there twice (slackfit)",
+        ),
+        (
+            "policies:",
+            "sweep: {cluster.workers: [2, 4, 2]}\npolicies:",
+            "sweep.cluster.workers.2: stands there twice (2)",
+        ),
+        ("policies:", "sweep: {cluster.workers: [2, 2.0]}\npolicies:", "stands there twice"),
+    ],
+)
+def test_what_stands_twice_would_feign_repeats(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert any(says in line for line in lines(tmp_path, GOOD.replace(old, new)))
+
+
+def test_a_sweep_may_use_the_short_forms(tmp_path: Path) -> None:
+    text = GOOD + "sweep: {latency_table: [ofa-resnet50-rtx2080ti, ofa-resnet50-a40], policies.0: [maxacc, infaas]}\n"
+    assert len(read_experiment(write(tmp_path, text)).runs) == 2 * 2 * 2 * 2
+
+
+def test_a_wrong_override_is_told_as_one(tmp_path: Path) -> None:
+    assert lines(tmp_path, GOOD, "cluster.workers=0") == [
+        "--set cluster.workers: cluster.workers: must be greater than or equal to 1 (0)"
+    ]
+
+
+def test_a_wrong_table_is_told_beside_other_faults(tmp_path: Path) -> None:
+    said = lines(tmp_path, GOOD.replace("seed: 7", "seed: -7").replace("rtx2080ti", "rtx"))
+    assert any("did you mean 'ofa-resnet50-rtx2080ti'" in line for line in said)
+    assert len(said) == 2
+
+
 def test_every_experiment_that_comes_with_the_toolkit_is_right() -> None:
     files = sorted((ROOT / "experiments").glob("*.yaml"))
     assert files
@@ -164,7 +286,7 @@ swep: {}
         (
             "- slackfit",
             "- policies.slackfit:SlackFitt",
-            "no dataclass of this name ('SlackFitt'); did you mean 'SlackFit'?",
+            "no class of this name ('SlackFitt'); did you mean 'SlackFit'?",
         ),
         (
             "- slackfit",
@@ -281,4 +403,4 @@ class Plain:
     said = lambda name: lines(tmp_path, GOOD.replace("- slackfit", f"- bad_lab_pieces:{name}"))[0]  # noqa: E731
     assert said("Raises") == "experiment.yaml:9:5: policies.0: raised RuntimeError: not today"
     assert "Empty has no method decide(view)" in said("Empty")
-    assert "has no dataclass of this name ('Plain')" in said("Plain")
+    assert "Plain is no dataclass" in said("Plain")

@@ -66,7 +66,7 @@ def test_a_run_leaves_table_pictures_and_rows(done: tuple[Path, str]) -> None:
         rows = list(csv.DictReader(file))
     expected = (
         "policy,trace,seed,queries,slo_attainment,mean_serving_accuracy,dropped,late,"
-        "p50_latency_ms,p99_latency_ms,utilisation,mean_batch_size,wall_s,run"
+        "p50_latency_ms,p99_latency_ms,utilisation,mean_batch_size,wall_s,unfinished,run"
     )
     assert list(rows[0]) == expected.split(",")
     assert len(rows) == 6
@@ -174,7 +174,7 @@ def test_a_sweep_has_its_columns_in_the_summary(folder: Path) -> None:
     with (folder / "results/small/summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["cluster.dispatch_ms"] for row in rows) == ["0"] * 3 + ["4"] * 3
-    assert "small: cluster.dispatch_ms = 4 (one seed, no interval)" in ended.stdout
+    assert "small: cluster.dispatch_ms = 4, with repeats=1" in ended.stdout
 
 
 def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
@@ -230,8 +230,9 @@ def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Pat
     assert len(complete_runs(folder)) == 4
     told = ended.stderr.splitlines()
     assert told[-1] == "ssim: 2 of 6 runs failed"
-    assert "late_failure:Late, seed 7: Late() at 10" in told[-3]
-    assert "answers something that is no decision ('no idea'); Dispatch, Wait or Drop" in told[-3]
+    assert told[-2].startswith("ssim: late_failure:Late, seed ")
+    assert " (and 1 more): Late() at 10" in told[-2]
+    assert "answers something that is no decision ('no idea'); Dispatch, Wait or Drop" in told[-2]
     assert "Traceback" not in ended.stderr
     assert "slackfit" in ended.stdout
     assert leftovers(folder) == []
@@ -336,14 +337,129 @@ def test_a_disk_that_fills_up_loses_nothing_that_is_stored(folder: Path) -> None
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
 
 
-def test_a_damaged_manifest_is_told(folder: Path) -> None:
-    assert ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--no-figures").returncode == 0
-    run = min(complete_runs(folder))
-    (folder / "results/small" / run / "manifest.json").write_text('{"schema":')
-    ended = ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--no-figures")
+@pytest.mark.parametrize("name", ["manifest.json", "windows.parquet", "requests.parquet", "batches.parquet"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+def test_a_damaged_run_is_told_when_drawn_and_computed_again_when_run(folder: Path, name: str, damage: str) -> None:
+    quick = ("--set", "repeats=1", "--set", "trace.duration_s=0.2", "--no-figures")
+    assert ssim(folder, "run", "small.yaml", *quick).returncode == 0
+    file = folder / "results/small" / min(complete_runs(folder)) / name
+    whole = file.read_bytes()
+    match damage:
+        case "cut":
+            file.write_bytes(whole[:100])
+        case "gone":
+            file.unlink()
+        case "other":
+            file.write_text("{}")
+    if not (name == "manifest.json" and damage == "gone"):  # then there is no run
+        drawn = ssim(folder, "figures", "small")
+        assert drawn.returncode == 1
+        assert name in drawn.stderr
+        assert "is damaged" in drawn.stderr
+        assert "run the experiment again" in drawn.stderr
+    again = ssim(folder, "run", "small.yaml", *quick)
+    assert again.returncode == 0, again.stderr
+    assert "2 of 3 runs are stored already" in again.stderr
+    if name != "manifest.json":
+        assert file.read_bytes() == whole
+
+
+def test_pictures_are_those_of_the_runs_in_the_table(folder: Path) -> None:
+    assert ssim(folder, "run", "small.yaml").returncode == 0
+    picture = folder / "results/small/figures/tradeoff.svg"
+    assert "INFaaS" in picture.read_text()
+    assert ssim(folder, "run", "small.yaml", "--set", "policies=[slackfit, maxbatch]").returncode == 0
+    both = picture.read_text()
+    assert "INFaaS" not in both
+    assert ssim(folder, "run", "small.yaml", "--set", "policies=[slackfit]").returncode == 0
+    assert picture.read_text() != both
+
+
+def test_runs_that_a_sweep_leaves_as_they_are_run_once(folder: Path) -> None:
+    text = SMALL.replace("- slackfit", "- {use: slackfit, params: {buckets: 1}}")
+    (folder / "small.yaml").write_text(text + "sweep: {policies.0.params.buckets: [4, 8, 16]}\n")
+    ended = ssim(folder, "run", "small.yaml", "--set", "repeats=1", "--jobs", "2")
+    assert ended.returncode == 0, ended.stderr
+    assert len(complete_runs(folder)) == 3 + 2
+    with (folder / "results/small/summary.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 9
+
+
+def test_a_run_in_which_nothing_is_met_has_no_accuracy_and_is_drawn(folder: Path) -> None:
+    ended = ssim(folder, "run", "small.yaml", "--set", "trace.slo_ms=1", "--set", "cluster.drop=hopeless")
+    assert ended.returncode == 0, ended.stderr
+    with (folder / "results/small/summary.csv").open() as file:
+        assert {row["mean_serving_accuracy"] for row in csv.DictReader(file)} == {""}
+
+
+def test_queries_that_no_worker_is_left_for_are_told(folder: Path) -> None:
+    ended = ssim(
+        folder, "run", "small.yaml", "--set", "cluster={workers: 1, faults: [{worker: 0, at_s: 0.5}]}", "--no-figures"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "queries were never started: no worker was left" in ended.stdout
+    with (folder / "results/small/summary.csv").open() as file:
+        for row in csv.DictReader(file):
+            met = round(float(row["slo_attainment"]) * int(row["queries"]))
+            assert met + sum(int(row[name]) for name in ("late", "dropped", "unfinished")) == int(row["queries"])
+
+
+def test_a_policy_of_which_a_seed_failed_is_marked_and_not_compared(folder: Path) -> None:
+    (folder / "moody.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "from sim import Dispatch\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Moody:\n"
+        "    def decide(self, view):\n"
+        "        if view.now_ns > 10**9 and view.system.rng.integers(2**31) == 1273642419:\n"
+        "            raise ValueError\n"
+        "        first = view.system.rng.bit_generator.state['state']['inc'] % 1000\n"
+        "        if view.now_ns > 10**9 and first == MOOD:\n"
+        "            raise KeyError('no\\nmood')\n"
+        "        return Dispatch(0, 16)\n"
+    )
+    from sim.streams import stream
+
+    mood = stream(8, "policy").bit_generator.state["state"]["inc"] % 1000
+    (folder / "moody.py").write_text((folder / "moody.py").read_text().replace("MOOD", str(mood)))
+    (folder / "small.yaml").write_text(SMALL.replace("- slackfit", "- moody:Moody"))
+    ended = ssim(folder, "run", "small.yaml", "--debug", "--jobs", "2")
     assert ended.returncode == 1
-    assert "manifest.json: is damaged" in ended.stderr
-    assert "remove this folder and run again" in ended.stderr
+    assert "moody:Moody (1 of 2 seeds)" in ended.stdout
+    assert "At equal" not in ended.stdout
+    assert "ssim: moody:Moody, seed 8: Moody() at " in ended.stderr
+    assert "raised KeyError ('no\\nmood')" in ended.stderr
+    assert 'moody.py", line 13' in ended.stderr  # --debug shows the policy's own line
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_policy_that_ends_the_program_fails_its_run(folder: Path, jobs: str) -> None:
+    (folder / "quitter.py").write_text(
+        "from dataclasses import dataclass\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Quits:\n"
+        "    def decide(self, view):\n"
+        "        if view.now_ns > 10**9:\n"
+        "            raise SystemExit(0)\n"
+        "        from sim import Dispatch\n"
+        "        return Dispatch(0, 16)\n"
+    )
+    (folder / "small.yaml").write_text(SMALL.replace("- slackfit", "- quitter:Quits"))
+    ended = ssim(folder, "run", "small.yaml", "--jobs", jobs, "--no-figures")
+    assert ended.returncode == 1
+    assert "raised SystemExit (0)" in ended.stderr
+    assert len(complete_runs(folder)) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(folder: Path, number: signal.Signals) -> None:
+    process = started(folder, "--jobs", "2")
+    wait_for_runs(folder, process, 1)
+    process.send_signal(number)  # to the parent alone
+    process.communicate(timeout=20)  # ends only when no worker holds the pipes any more
+    assert process.returncode == (1 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert ssim(folder, "run", "small.yaml", *LONG).returncode == 0
+    assert leftovers(folder) == []
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
