@@ -78,7 +78,7 @@ def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
         if named:
             handles = [_handle(line, alone=len(lines) == 1) for line in lines]
             names = [style.display_name(line.policy) for line in lines]
-            figure.legend(handles, names, loc="outside lower center", ncols=3 if width < style.PAGE_IN else 6)
+            style.legend_below(figure, handles, names)
     return figure
 
 

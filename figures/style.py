@@ -18,7 +18,7 @@ from sim.errors import SpecError
 from sim.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -97,6 +97,8 @@ _LOOKS = {
     "maxbatch": Look("MaxBatch", "#E69F00", "s", 9.0),
     "coarse": Look("Coarse", "#56B4E9", "v", 7.5),
 }
+_LONGEST_NAME = 40
+"""As many characters as fit beside a marker in one column of a paper."""
 _SPARE_COLOURS = ("#000000", "#6E6E6E", "#8A6D00")
 _SPARE_MARKERS = ("p", "h", "X", "P", "<", ">", "8")
 
@@ -155,6 +157,17 @@ def handle(label: str, **line: Any) -> Line2D:
     """Return a legend entry: the marker of a policy, with a line if one is asked for."""
     properties: dict[str, Any] = {"linestyle": "none", **look(label).marks(), **line}
     return Line2D([], [], **properties)
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D], names: Sequence[str]) -> None:
+    """Put a legend below the panels, in as many columns as fit; of a long name its end stays, which tells most."""
+    shown = [name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}" for name in names]
+    for columns in range(min(6, len(shown)), 0, -1):
+        legend = figure.legend(handles, shown, loc="outside lower center", ncols=columns)
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def applied() -> AbstractContextManager[None]:

@@ -174,8 +174,7 @@ def _legend(figure: Figure, points: Iterable[_Point]) -> None:
     if families:
         names = [style.display_name(name) for name in families]
         names = [f"{name} (its accuracy)" if name == "Clipper+" else name for name in names]
-        columns = 3 if figure.get_figwidth() < style.PAGE_IN else 6
-        figure.legend(map(style.handle, families), names, loc="outside lower center", ncols=columns)
+        style.legend_below(figure, [style.handle(name) for name in families], names)
 
 
 def _write(axes: Axes, panel: _Panel) -> None:

@@ -95,3 +95,18 @@ def test_what_cannot_be_written_is_an_error_with_the_path_and_leaves_what_was_th
 @pytest.mark.parametrize("draw", [tradeoff.draw, dynamics.draw])
 def test_a_figure_of_no_runs_says_so(draw: Callable[[pd.DataFrame], Figure]) -> None:
     assert [text.get_text() for text in draw(pd.DataFrame()).texts] == ["no runs"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_a_legend_lies_within_its_figure_however_long_the_names_are(count: int) -> None:
+    names = [f"my_long_policy_module_{i}:DeadlineAwareAdaptiveBatching" for i in range(count)]
+    with style.applied():
+        figure = Figure(figsize=(style.COLUMN_IN, 4), layout="constrained")
+        figure.add_subplot()
+        style.legend_below(figure, [style.handle(name) for name in names], names)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert all(text.get_text().endswith("AdaptiveBatching") for text in legend.get_texts())
