@@ -22,7 +22,10 @@ from naive_engine import NaiveEngine
 
 from policies.slackfit import SlackFit
 from sim import Cluster, Trace, simulate
+from sim.compiled import replay_compiled
+from sim.engines import numba_is_installed
 from sim.table_files import load_table
+from sim.tabulate import tabulate
 from sim.traces.azure import Azure
 from ssim.store import Store
 
@@ -40,6 +43,18 @@ def cpu_s(work: Callable[[], object]) -> float:
     begin = time.process_time()
     work()
     return time.process_time() - begin
+
+
+def _compiled(trace: Trace, simpy_s: list[float]) -> str:
+    """Return the rate of the compiled engine, the policy tabulated beforehand, and its ratio to the SimPy engine."""
+    if not numba_is_installed():
+        return "numba is not installed"
+    decisions = tabulate(SlackFit(), TABLE)
+    replay = lambda: replay_compiled(trace, CLUSTER, TABLE, decisions)  # noqa: E731 - the thing measured
+    same = np.array_equal(replay().outcome, simulate(trace, CLUSTER, TABLE, SlackFit()).outcome)
+    times = [cpu_s(replay) for _ in range(4 * REPEATS)]
+    rate, ratio = len(trace) / statistics.median(times) / 1e6, statistics.median(simpy_s) / statistics.median(times)
+    return f"{rate:.0f} M queries/s, {ratio:.0f}x the SimPy engine, same outcomes {same}"
 
 
 def main() -> None:
@@ -66,6 +81,7 @@ def main() -> None:
         return f"{queries / statistics.median(times) / 1e6:.2f} M queries/s"
 
     ratio = statistics.median(n / s for n, s in zip(naive, short, strict=True))
+    compiled = _compiled(trace, whole)
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"queries                              {len(trace)}")
     print(f"engine                               {rate(len(trace), whole)}")
@@ -73,6 +89,7 @@ def main() -> None:
     print(f"a process per query                  {rate(NAIVE_QUERIES, naive)} (first {NAIVE_QUERIES} queries)")
     print(f"ratio on that stretch                {ratio:.1f}x")
     print(f"same outcome for every query         {same}")
+    print(f"compiled engine                      {compiled}")
     print(f"stored                               {stored_bytes / 1e6:.1f} MB")
     print(f"peak memory of this process          {memory_mb:.0f} MB")
     sys.exit(not same)

@@ -76,6 +76,12 @@ class Cluster:
             _check_fault(fault, self.workers, back)
             back[fault.worker] = fault.recover_ns
 
+    def changes(self) -> list[tuple[int, int, bool]]:
+        """Return failures and recoveries as (instant, worker, whether it fails), as they come; recoveries first."""
+        fails = [(fault.at_ns, fault.worker, True) for fault in self.faults]
+        recovers = [(fault.recover_ns, fault.worker, False) for fault in self.faults if fault.recover_ns is not None]
+        return sorted(fails + recovers, key=lambda change: (change[0], change[2], change[1]))
+
     def actuation_delays(self, table: LatencyTable) -> list[int]:
         """Return the actuation delay of each subnet of a table, in nanoseconds.
 

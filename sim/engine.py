@@ -67,7 +67,7 @@ class _Engine:
         self._loaded: list[int | None] = [None] * cluster.workers
         self._fresh = [True] * cluster.workers  # has not run a batch yet
         self._down: set[int] = set()
-        self._changes = _changes(cluster)  # failures and recoveries still to come, the next one last
+        self._changes = cluster.changes()[::-1]  # failures and recoveries still to come, the next one last
         self._wake_ns = -1  # the arrival that a wake-up is under way for
         self._wait_ns = -1  # until when the policy waits, by its latest answer
         self._stirred = False  # something happened at this instant
@@ -79,7 +79,7 @@ class _Engine:
             self._after(at_ns, self._stir)
         self._wake_at(self._arrivals[0])
         self._env.run()
-        return result_of(self._trace, self._table, self._cluster, self._log, self._queue.batch_of_query())
+        return result_of(self._trace, self._table, self._cluster, self._log.batches(), self._queue.batch_of_query())
 
     # What a policy can look up (sim.policy.System).
 
@@ -229,10 +229,3 @@ class _Engine:
             raise PolicyError(
                 f"{policy_name(self._policy)} at {now} ns", what, f"until {wait_until} ns", "dispatch or drop"
             )
-
-
-def _changes(cluster: Cluster) -> list[tuple[int, int, bool]]:
-    """Return failures and recoveries as (instant, worker, fails), the last first; recoveries before failures."""
-    fails = [(fault.at_ns, fault.worker, True) for fault in cluster.faults]
-    recovers = [(fault.recover_ns, fault.worker, False) for fault in cluster.faults if fault.recover_ns is not None]
-    return sorted(fails + recovers, key=lambda change: (change[0], change[2], change[1]), reverse=True)

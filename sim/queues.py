@@ -64,8 +64,7 @@ WAITING = -2
 def queue_for(trace: Trace) -> Queue:
     """Return the cheaper queue that is exact for a trace."""
     deadlines = trace.deadline_ns
-    in_order = bool((np.diff(deadlines) >= 0).all())
-    return (OrderedQueue if in_order else HeapQueue)(trace.arrival_ns.tolist(), deadlines.tolist())
+    return (OrderedQueue if trace.in_order else HeapQueue)(trace.arrival_ns.tolist(), deadlines.tolist())
 
 
 class OrderedQueue:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.queues import DROPPED
-from sim.trace import read_only
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -63,6 +62,14 @@ class BatchLog:
         self.finish[batch] = at_ns
         self.lost.append(batch)
 
+    def batches(self) -> Batches:
+        """Return the batches as arrays."""
+        lost = np.zeros(len(self.start), dtype=bool)
+        lost[self.lost] = True
+        columns = (self.start, self.finish, self.worker, self.subnet, self.size)
+        start, finish, worker, subnet, size = (np.array(column, dtype=np.int64) for column in columns)
+        return Batches(start, finish, worker, subnet, size, lost)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:
@@ -112,6 +119,29 @@ class Result:
     outcome: npt.NDArray[np.uint8]
     horizon_ns: int
 
+    @classmethod
+    def of(
+        cls,
+        trace: Trace,
+        table: LatencyTable,
+        cluster: Cluster,
+        batches: Batches,
+        batch: npt.NDArray[np.int64],
+        outcome: npt.NDArray[np.uint8],
+    ) -> Result:
+        """Return the result with its horizon, its arrays read-only."""
+        for array in (outcome, batch, *(getattr(batches, column.name) for column in fields(batches))):
+            array.flags.writeable = False
+        return cls(
+            trace,
+            table,
+            cluster,
+            batches,
+            batch,
+            outcome,
+            max(trace.duration_ns, int(batches.finish_ns.max(initial=0))),
+        )
+
     def per_query(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return a column of the batches for each query, int64, shape (queries,); -1 where it has no batch."""
         return np.append(column, NONE)[self.batch]
@@ -137,7 +167,7 @@ class Result:
 
 
 def result_of(
-    trace: Trace, table: LatencyTable, cluster: Cluster, log: BatchLog, batch_of_query: npt.NDArray[np.int64]
+    trace: Trace, table: LatencyTable, cluster: Cluster, batches: Batches, batch_of_query: npt.NDArray[np.int64]
 ) -> Result:
     """Return the result of a finished run.
 
@@ -145,21 +175,14 @@ def result_of(
         trace: The arrivals.
         table: The latency table.
         cluster: The workers.
-        log: The batches.
+        batches: The batches.
         batch_of_query: As `sim.queues.Queue.batch_of_query` gives it.
     """
-    lost = np.zeros(len(log.start), dtype=bool)
-    lost[log.lost] = True
-    columns = (log.start, log.finish, log.worker, log.subnet, log.size)
-    start, finish, worker, subnet, size = (read_only(np.array(column, dtype=np.int64)) for column in columns)
     batch = np.maximum(batch_of_query, NONE)
     outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
     outcome[batch_of_query == DROPPED] = Outcome.DROPPED
     served = batch >= 0
-    in_time = finish[batch[served]] <= trace.deadline_ns[served]
+    in_time = batches.finish_ns[batch[served]] <= trace.deadline_ns[served]
     answered = np.where(in_time, Outcome.MET, Outcome.LATE)
-    outcome[served] = np.where(lost[batch[served]], Outcome.DROPPED, answered)
-    horizon_ns = max(trace.duration_ns, int(finish.max(initial=0)))
-    outcome.flags.writeable = lost.flags.writeable = False
-    batches = Batches(start, finish, worker, subnet, size, lost)
-    return Result(trace, table, cluster, batches, read_only(batch), outcome, horizon_ns)
+    outcome[served] = np.where(batches.lost[batch[served]], Outcome.DROPPED, answered)
+    return Result.of(trace, table, cluster, batches, batch, outcome)

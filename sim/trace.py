@@ -77,6 +77,11 @@ class Trace:
         return self.arrival_ns + self.slo_ns
 
     @property
+    def in_order(self) -> bool:
+        """Whether deadlines never decrease from query to query, as with one SLO for all."""
+        return isinstance(self.slo_ns, int) or bool((np.diff(self.deadline_ns) >= 0).all())
+
+    @property
     def mean_rate_per_s(self) -> float:
         """Queries per second over the whole duration."""
         return len(self) * NS_PER_S / self.duration_ns

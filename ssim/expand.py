@@ -147,9 +147,8 @@ def _runs(data: Any, folder: Path, values: dict[str, Any]) -> tuple[list[Run], l
 def _repeats(spec: ExperimentSpec, folder: Path, values: dict[str, Any]) -> Iterator[Run]:
     for repeat in range(spec.repeats):
         for policy in spec.policies:
-            yield Run(
-                spec.name, spec.seed + repeat, spec.trace, spec.cluster, spec.latency_table, policy, folder, values
-            )
+            parts = (spec.trace, spec.cluster, spec.latency_table, spec.engine, policy)
+            yield Run(spec.name, spec.seed + repeat, *parts, folder, values)
 
 
 def _plugin_faults(data: Any, folder: Path) -> list[Fault]:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import policies
 import sim
 import sim.traces
+from sim.engines import replay
 from sim.errors import SpecError
 from sim.table_files import load_table, shipped_tables
 from ssim.plugins import Fault, build, find_class, own_sources
 
 if TYPE_CHECKING:
     from sim.cluster import Cluster
+    from sim.engines import Choice, Engine
     from sim.latency import LatencyTable
     from sim.policy import Policy
+    from sim.result import Result
     from sim.trace import Trace
     from sim.traces.source import TraceSource
     from ssim.spec import ClusterSpec, PolicySpec, TableSpec
@@ -36,6 +39,7 @@ class Run:
         trace: The trace as the file has it: `kind` and parameters.
         cluster: The cluster.
         table: The latency table.
+        engine: The engine that was asked for; it decides nothing but the time that the run takes.
         policy: The policy.
         folder: The folder of the experiment file, where files and modules are looked for.
         swept: The values of this point of the sweep, by dotted key.
@@ -46,6 +50,7 @@ class Run:
     trace: dict[str, Any]
     cluster: ClusterSpec
     table: TableSpec
+    engine: Engine
     policy: PolicySpec
     folder: Path
     swept: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -104,11 +109,10 @@ class Run:
         _raise_first(faults)
         return policy
 
-    def execute(self) -> sim.Result:
-        """Run the simulation."""
-        return sim.simulate(
-            self.build_trace(), self.build_cluster(), self.build_table(), self.build_policy(), seed=self.seed
-        )
+    def execute(self) -> tuple[Result, Choice]:
+        """Run the simulation; return what came out, and which engine ran."""
+        trace, cluster, table = self.build_trace(), self.build_cluster(), self.build_table()
+        return replay(trace, cluster, table, self.build_policy(), seed=self.seed, engine=self.engine)
 
 
 def source_of(trace: dict[str, Any], folder: Path) -> tuple[Any, list[Fault]]:

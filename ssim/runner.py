@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from sim.engines import numba_is_installed
 from sim.errors import SsimError, StoreError
 from sim.version import VERSION
 
@@ -40,12 +41,14 @@ class Finished:
         queries: How many queries it replayed; 0 if it failed.
         error: Why it failed, or None.
         traceback: Where it failed, as text: an exception loses that on its way between processes.
+        engine_reason: Why the engine ran that ran.
     """
 
     run: Run
     queries: int
     error: SsimError | None = None
     traceback: str = ""
+    engine_reason: str = ""
 
 
 def run_experiment(
@@ -150,8 +153,10 @@ def _run_one(run: Run, store: Store, *, requests: bool) -> Finished:
     started = datetime.now(UTC)
     begin = time.perf_counter()
     try:
-        result = run.execute()
+        result, choice = run.execute()
         circumstances = {
+            "engine": choice.engine,
+            "engine_reason": choice.reason,
             **_versions(),
             "started": started.isoformat(timespec="seconds"),
             "wall_s": round(time.perf_counter() - begin, 6),
@@ -162,15 +167,17 @@ def _run_one(run: Run, store: Store, *, requests: bool) -> Finished:
     except Exception as error:  # noqa: BLE001 - somebody's own trace source may raise anything
         told = SsimError(f"trace {run.trace['kind']}", f"raised {type(error).__name__}", str(error))
         return Finished(run, 0, told, traceback.format_exc())
-    return Finished(run, len(result.trace))
+    return Finished(run, len(result.trace), engine_reason=choice.reason)
 
 
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, Any]:
     """Return what else was there: versions, machine, commit. Never compared."""
-    libraries = {name: importlib.metadata.version(name) for name in ("numpy", "pyarrow", "simpy")}
+    libraries = {
+        name: importlib.metadata.version(name)
+        for name in ("numpy", "pyarrow", "simpy", *(("numba",) if numba_is_installed() else ()))
+    }
     return {
-        "engine": "simpy",
         "version": VERSION,
         "python": platform.python_version(),
         "libraries": libraries,

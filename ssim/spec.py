@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sim.cluster import MOST_WORKERS, Cluster, DropRule, Fault
+from sim.engines import Engine
 from sim.parameters import NonNegative, NonNegativeInt, PositiveInt
 from sim.units import ns_from_ms, ns_from_s
 
@@ -82,6 +83,7 @@ class ExperimentSpec(_Closed):
     trace: dict[str, Any]
     cluster: ClusterSpec
     latency_table: TableSpec
+    engine: Engine = "auto"
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
     sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
 

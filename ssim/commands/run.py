@@ -132,6 +132,7 @@ class _Progress:
         self._begin = time.perf_counter()
         self._task = self._bar.add_task("runs", total=None, rate="")
         self._queries = 0
+        self._told_of_numba = False
         self.done = 0
         self.todo = 0
 
@@ -149,6 +150,12 @@ class _Progress:
             self._console.print(f"{stored} of {stored + todo} runs are stored already")
 
     def finished(self, one: Finished) -> None:
+        from sim.engines import NO_NUMBA
+
+        if one.engine_reason == NO_NUMBA and not self._told_of_numba:
+            self._told_of_numba = True
+            text = f"{NO_NUMBA}: SimPy runs, a hundred times slower than the compiled engine; pip install -e '.[fast]'"
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.done += 1
         self._queries += one.queries
         rate = self._queries / max(1e-9, time.perf_counter() - self._begin)

@@ -379,7 +379,8 @@ class Twice(TraceSource):
     text = text.replace("{kind: poisson, mean_qps: 100, duration_s: 1,", "{kind: 'my_lab_pieces:Twice', gap_ns: 9,")
     run = read_experiment(write(tmp_path, text)).runs[0]
     assert run.label == "my_lab_pieces:Mine(margin_ms=2)"
-    assert run.execute().trace.arrival_ns.tolist() == [0, 9]
+    result, _ = run.execute()
+    assert result.trace.arrival_ns.tolist() == [0, 9]
 
 
 def test_a_policy_that_can_not_be_used_is_told_by_line(tmp_path: Path) -> None:

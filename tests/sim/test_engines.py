@@ -1,0 +1,67 @@
+"""The choice of the engine: it changes how long a run takes, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from policies.clipper import Clipper
+from policies.coarse import Coarse
+from policies.infaas import Infaas
+from policies.maxacc import MaxAcc
+from policies.maxbatch import MaxBatch
+from policies.slackfit import SlackFit
+from sim import Cluster, Dispatch, Fault, SpecError, engines
+from sim.engines import choose, replay
+from sim.table_files import load_table
+from sim.traces.synthetic import Bursty
+from tests.laws.test_compiled import assert_same
+
+if TYPE_CHECKING:
+    from sim import Policy, View
+
+pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
+
+TABLE = load_table("ofa-resnet50-rtx2080ti")
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "policy", [SlackFit(), SlackFit(queue_aware=True), MaxAcc(), MaxBatch(), Infaas(), Clipper(79.44)], ids=str
+)
+@pytest.mark.parametrize("drop", ["never", "expired", "hopeless"])
+def test_every_pure_policy_runs_alike_on_both(policy: Policy, drop: str) -> None:
+    trace = Bursty(base_qps=1500, variant_qps=5550, cv2=8, duration_s=3, slo_ms=36).trace(seed=3)
+    cluster = Cluster(8, 3 * MS, MS // 2, drop, (Fault(3, 1000 * MS, 1500 * MS), Fault(5, 1200 * MS)))
+    compiled, choice = replay(trace, cluster, TABLE, policy, engine="compiled")
+    reference, _ = replay(trace, cluster, TABLE, policy, engine="simpy")
+    assert choice.engine == "compiled"
+    assert_same(compiled, reference)
+
+
+def test_a_policy_that_looks_elsewhere_runs_in_simpy_and_it_is_said_why() -> None:
+    choice = choose(10**6, Cluster(1), TABLE, Coarse(), "auto")
+    assert (choice.engine, choice.reason) == ("simpy", "Coarse(window_ms=1000.0, headroom=1.0): looks at the clock")
+    with pytest.raises(SpecError, match=r"the compiled engine can't run this \(Coarse.*looks at the clock\)"):
+        choose(10**6, Cluster(1), TABLE, Coarse(), "compiled")
+
+
+def test_without_numba_simpy_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "numba_is_installed", lambda: False)
+    choice = choose(10**6, Cluster(1), TABLE, SlackFit(), "auto")
+    assert (choice.engine, choice.reason) == ("simpy", engines.NO_NUMBA)
+    with pytest.raises(SpecError, match="numba is not installed"):
+        choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled")
+
+
+def test_a_policy_that_can_not_be_kept_in_memory_runs_in_simpy() -> None:
+    @dataclass(frozen=True)
+    class Listed:
+        sizes: list[int]
+
+        def decide(self, view: View) -> Dispatch:
+            return Dispatch(0, self.sizes[view.slack_ns > 0])
+
+    assert choose(10**6, Cluster(1), TABLE, Listed([1, 2]), "auto").reason == "the policy's parameters can't be hashed"
