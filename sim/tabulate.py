@@ -88,7 +88,7 @@ def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> Decis
         raise NotTabulableError(name, "may remember", "", "a frozen dataclass has no memory")
     asked = _Asked(policy, table, dispatch_ns)
     try:
-        columns = list(_columns(asked))
+        columns = _merged(_columns(asked))
     except _Untraceable as reason:
         raise NotTabulableError(name, str(reason)) from None
     except Exception as error:
@@ -122,6 +122,17 @@ def _columns(asked: _Asked) -> Iterator[_Column]:
         if last >= _FAR:
             return
         length = last + 1
+
+
+def _merged(columns: Iterator[_Column]) -> list[_Column]:
+    """Return the columns without those that decide as the one before: a comparison may have parted them in vain."""
+    merged: list[_Column] = []
+    for last, column in columns:
+        if merged and merged[-1][1] == column:
+            merged[-1] = (last, column)
+        else:
+            merged.append((last, column))
+    return merged
 
 
 def _grid(columns: list[_Column], edges: list[int], part: int) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ import click
 COMMANDS = {
     "run": "Run an experiment file, print its table and draw its figures.",
     "figures": "Draw the figures of stored results again.",
+    "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, convert.",
     "trace": "Traces: list, make, describe, plot, fetch.",
     "schema": "Print the JSON Schema of experiment files, for editors.",

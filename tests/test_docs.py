@@ -45,7 +45,7 @@ def test_the_experiment_of_the_readme_is_right(tmp_path: Path) -> None:
 def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
     policy, check = blocks("docs/your_own_policy.md", "python")
     (experiment,) = blocks("docs/your_own_policy.md", "yaml")
-    (command,) = blocks("docs/your_own_policy.md", "console")
+    command, checks = blocks("docs/your_own_policy.md", "console")
     (tmp_path / "my_policy.py").write_text(policy)
     (tmp_path / "mine.yaml").write_text(experiment)
     (tmp_path / "check.py").write_text(check)
@@ -53,6 +53,10 @@ def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
     ended = run(tmp_path, "-m", "ssim", "run", "mine.yaml")
     assert ended.returncode == 0, ended.stderr
     assert "my_policy:Mine(margin_ms=3)" in ended.stdout
+    for line in checks.splitlines():
+        ended = run(tmp_path, "-m", *line.removeprefix("$ ").split())
+        assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "mine.png").exists()
     ended = run(tmp_path, "check.py")
     assert ended.returncode == 0, ended.stderr
 

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import numpy as np
+
+from figures.decisions import draw_decisions
+
+
+def test_each_value_that_occurs_has_a_step_of_its_own() -> None:
+    accuracy = np.array([[70.0, 80.0, 80.0], [70.0, np.nan, 75.5]])
+    size = np.array([[16.0, 1.0, 2.0], [16.0, np.nan, 2.0]])
+    figure = draw_decisions(np.array([0.0, 1.0, 2.0, 3.0]), np.array([1, 2]), accuracy, size, "policy")
+    maps, bars = figure.axes[:2], figure.axes[2:]
+    assert [text.get_text() for text in bars[0].get_yticklabels()] == ["70.00", "75.50", "80.00"]
+    assert [text.get_text() for text in bars[1].get_yticklabels()] == ["1", "2", "16"]
+    drawn = maps[0].collections[0].get_array()
+    assert drawn.filled(-1).tolist() == [[0, 2, 2], [0, -1, 1]]
+    assert maps[0].get_ylabel() == "queries waiting"
+
+
+def test_one_decision_for_all_is_drawn() -> None:
+    same = np.full((1, 1), 4.0)
+    assert draw_decisions(np.array([0.0, 1.0]), np.array([1]), same, same).axes
