@@ -21,8 +21,8 @@ from sim.errors import DataError, SpecError
 from sim.parameters import Positive, PositiveInt, Share, check_parameters
 from sim.streams import stream
 from sim.traces.azure import shrunk
+from sim.traces.reading import csv_batches, header_of, ns_of_seconds
 from sim.traces.source import CHUNK, Recorded, TraceSource
-from sim.traces.tables import csv_batches, header_of, ns_of_seconds
 from sim.units import ns_from_s
 
 if TYPE_CHECKING:

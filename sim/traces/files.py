@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from sim.errors import DataError
 from sim.parameters import Positive  # noqa: TC001 - the bounds are read at run time
 from sim.trace import Trace, check_arrivals
+from sim.traces.reading import csv_batches, header_of, ns_of_seconds, require_columns
 from sim.traces.source import CHUNK, Recorded, rechunked
-from sim.traces.tables import csv_batches, header_of, ns_of_seconds, require_columns
 from sim.units import NS_PER_MS
 
 if TYPE_CHECKING:

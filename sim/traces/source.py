@@ -13,7 +13,7 @@ import numpy as np
 from sim.errors import DataError
 from sim.parameters import Positive, check_parameters
 from sim.trace import Trace
-from sim.traces.tables import sha256_of
+from sim.traces.reading import sha256_of
 from sim.units import ns_from_ms, ns_from_s
 
 if TYPE_CHECKING:
