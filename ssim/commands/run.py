@@ -154,7 +154,7 @@ class _Progress:
 
         if one.engine_reason == NO_NUMBA and not self._told_of_numba:
             self._told_of_numba = True
-            text = f"{NO_NUMBA}: SimPy runs, a hundred times slower than the compiled engine; pip install -e '.[fast]'"
+            text = f"{NO_NUMBA}: SimPy runs, more slowly; pip install -e '.[fast]' brings the compiled engine"
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.done += 1
         self._queries += one.queries
