@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sim.errors import DataError, SpecError
+from sim.trace import LATEST_NS
 
 if TYPE_CHECKING:
     from sim.latency import LatencyTable
@@ -66,7 +67,9 @@ class Cluster:
             raise SpecError("cluster.workers", "is out of range", repr(self.workers), f"1 to {MOST_WORKERS}")
         for name in ("dispatch_ns", "actuation_ns"):
             value = getattr(self, name)
-            if not (name == "actuation_ns" and value == FROM_TABLE) and (type(value) is not int or value < 0):
+            if not (name == "actuation_ns" and value == FROM_TABLE) and (
+                type(value) is not int or not 0 <= value < LATEST_NS
+            ):
                 raise SpecError(f"cluster.{name}", "is no delay", repr(value), "whole nanoseconds, 0 or more")
         if self.drop not in {"never", "expired", "hopeless"}:
             raise SpecError("cluster.drop", "is no drop rule", repr(self.drop), "never, expired or hopeless")
@@ -102,9 +105,10 @@ def _check_fault(fault: Fault, workers: int, back: dict[int, int | None]) -> Non
     where = f"cluster.faults, worker {fault.worker} at {fault.at_ns} ns"
     if not 0 <= fault.worker < workers:
         raise SpecError(where, "there is no such worker", str(fault.worker), f"0 to {workers - 1}")
-    if type(fault.at_ns) is not int or fault.at_ns < 0:
+    if type(fault.at_ns) is not int or not 0 <= fault.at_ns < LATEST_NS:
         raise SpecError(where, "is no instant of a run", repr(fault.at_ns), "whole nanoseconds, 0 or more")
-    if fault.recover_ns is not None and (type(fault.recover_ns) is not int or fault.recover_ns <= fault.at_ns):
+    back_ns = fault.recover_ns
+    if back_ns is not None and (type(back_ns) is not int or not fault.at_ns < back_ns < LATEST_NS):
         raise SpecError(where, "recovers before it fails", f"{fault.recover_ns} ns", "0 <= at < recover")
     recovered = back.get(fault.worker, 0)
     if recovered is None or recovered > fault.at_ns:

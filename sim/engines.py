@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from sim.compiled import replay_compiled
 from sim.engine import simulate
@@ -14,8 +14,6 @@ from sim.errors import SpecError
 from sim.tabulate import DecisionTable, NotTabulableError, tabulate
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from sim.cluster import Cluster
     from sim.latency import LatencyTable
     from sim.policy import Policy
@@ -84,22 +82,15 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
         reason = f"{queries} queries are not worth the start of numba"
     else:
         try:
-            decisions = _tabulated(cast("Hashable", policy), table, cluster.dispatch_ns)
+            decisions = tabulate(policy, table, cluster.dispatch_ns)
         except NotTabulableError as error:
             reason = f"{error.where}: {error.what}"
-        except TypeError:
-            reason = "the policy's parameters can't be hashed"
         else:
             calls = f"the policy is a table of {decisions.subnets.size} decisions"
             return Choice("compiled", "asked for" if engine == "compiled" else calls, decisions)
     if engine == "compiled":
         raise SpecError("engine", "the compiled engine can't run this", reason, "engine: auto or simpy")
     return Choice("simpy", reason)
-
-
-@lru_cache(maxsize=64)
-def _tabulated(policy: Hashable, table: LatencyTable, dispatch_ns: int) -> DecisionTable:
-    return tabulate(cast("Policy", policy), table, dispatch_ns)
 
 
 @cache

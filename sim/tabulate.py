@@ -11,20 +11,21 @@ the policy itself.
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
 from sim.errors import SsimError
 from sim.policy import Dispatch, Policy, View, check_decision, policy_name
+from sim.stand_in import FAR, NoSystem, Reach, StandIn, Trail, Unseen, Untraceable, standing_for
 from sim.streams import stream
 from sim.trace import read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import numpy.typing as npt
 
@@ -36,11 +37,11 @@ MOST_TILES = 20_000
 LONGEST_QUEUE = 4096
 """Queue lengths up to this are told apart if the policy tells them apart."""
 
+MOST_CELLS = 100_000
+"""As many decisions as a table may hold."""
+
 PROBES = 2_000
 """Random situations in which the table is held against the policy."""
-
-_FAR = 2**61
-"""Beyond every slack and queue length."""
 
 
 class NotTabulableError(SsimError):
@@ -83,21 +84,43 @@ def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> Decis
         NotTabulableError: It has a memory, looks at something else, needs too many stretches, waits, drops, picks
             workers, or does not give the same answer to the same view.
     """
-    name = policy_name(policy)
-    if not getattr(getattr(policy, "__dataclass_params__", None), "frozen", False):
-        raise NotTabulableError(name, "may remember", "", "a frozen dataclass has no memory")
-    asked = _Asked(policy, table, dispatch_ns)
+    name = type(policy).__name__
+    _check_memory(policy, name)
+    trail = Trail()
     try:
+        name = policy_name(policy)
+        asked = _Asked(policy, table, dispatch_ns, trail)
         columns = _merged(_columns(asked))
-    except _Untraceable as reason:
+        edges = sorted({edge for _, column in columns for edge, _ in column[1:]})
+        if len(edges) * len(columns) > MOST_CELLS:
+            trail.stop(f"needs a table of more than {MOST_CELLS} decisions")
+        from_ns = read_only(np.array(edges, dtype=np.int64))
+        found = DecisionTable(from_ns, _grid(columns, edges, 0), _grid(columns, edges, 1), asked.calls)
+        _hold_against(found, columns, policy, table, dispatch_ns, trail)
+    except Untraceable as reason:
         raise NotTabulableError(name, str(reason)) from None
-    except Exception as error:
+    except NotTabulableError:
+        raise
+    except (Exception, SystemExit) as error:
         raise NotTabulableError(name, f"raised {type(error).__name__}", str(error)) from error
-    edges = sorted({edge for _, column in columns for edge, _ in column[1:]})
-    from_ns = read_only(np.array(edges, dtype=np.int64))
-    found = DecisionTable(from_ns, _grid(columns, edges, 0), _grid(columns, edges, 1), asked.calls)
-    _hold_against(found, policy, table, dispatch_ns)
     return found
+
+
+def _check_memory(policy: Policy, name: str) -> None:
+    """Refuse a policy that may remember: one that is not frozen, or holds something that can change.
+
+    Raises:
+        NotTabulableError: It may.
+    """
+    parameters = getattr(policy, "__dataclass_params__", None)
+    if not getattr(parameters, "frozen", False):
+        raise NotTabulableError(name, "may remember", "", "a frozen dataclass has no memory")
+    for item in dataclasses.fields(cast("Any", policy)):
+        held = getattr(policy, item.name)
+        if not isinstance(held, (int, float, str, bytes, bool, tuple, frozenset, type(None))):
+            raise NotTabulableError(
+                name, "may remember", item.name, f"it holds a {type(held).__name__}, which may change"
+            )
 
 
 _Column = tuple[int, list[tuple[int, tuple[int, int]]]]
@@ -109,17 +132,17 @@ def _columns(asked: _Asked) -> Iterator[_Column]:
     length = 1
     while True:
         if length > LONGEST_QUEUE:
-            raise _Untraceable(f"tells queues of more than {LONGEST_QUEUE} apart")
+            asked.give_up(f"tells queues of more than {LONGEST_QUEUE} apart")
         column: list[tuple[int, tuple[int, int]]] = []
-        last, slack = _FAR, -_FAR
-        while slack <= _FAR:
+        last, slack = FAR, -FAR
+        while slack <= FAR:
             decision, slack_to, length_to = asked.decide(slack, length)
             last = min(last, length_to)
             if not column or column[-1][1] != decision:
                 column.append((slack, decision))
             slack = slack_to + 1
         yield last, column
-        if last >= _FAR:
+        if last >= FAR:
             return
         length = last + 1
 
@@ -142,233 +165,78 @@ def _grid(columns: list[_Column], edges: list[int], part: int) -> npt.NDArray[np
     first = 0
     for last, column in columns:
         starts = [start for start, _ in column]
-        rows = np.searchsorted(starts, [-_FAR, *edges], side="right") - 1
+        rows = np.searchsorted(starts, [-FAR, *edges], side="right") - 1
         grid[:, first : min(last, lengths)] = np.array([column[row][1][part] for row in rows])[:, None]
         first = min(last, lengths)
     return read_only(grid)
 
 
-def _hold_against(found: DecisionTable, policy: Policy, table: LatencyTable, dispatch_ns: int) -> None:
-    """Ask the policy at every edge and in random situations, twice each, and compare.
+def _hold_against(
+    found: DecisionTable,
+    columns: list[_Column],
+    policy: Policy,
+    table: LatencyTable,
+    dispatch_ns: int,
+    trail: Trail,
+) -> None:
+    """Ask the policy at every edge of every column, in random situations and far away, twice each, and compare.
 
     Raises:
         NotTabulableError: An answer differs from the table, or from the one before.
     """
     rng = stream(0, "probes")
-    longest = 2 * max(found.subnets.shape[1], table.max_batch)
-    span = 3 * int(table.latency_ns.max())
-    slacks = [int(edge) + step for edge in found.from_ns for step in (-1, 0, 1)]
-    slacks += rng.integers(-span, span, PROBES).tolist()
-    for slack_ns, length in zip(slacks, rng.integers(1, longest + 1, len(slacks)).tolist(), strict=True):
-        view = View(cast("Any", _Unseen("the clock")), slack_ns, length, table, cast("Any", _NoSystem(dispatch_ns)))
-        for _ in range(2):
+    situations: list[tuple[int, int]] = []
+    first = 1
+    for last, column in columns:
+        ends = {first, min(last, first + 10**6)}
+        situations += [(edge + step, length) for edge, _ in column[1:] for step in (-1, 0, 1) for length in ends]
+        first = last + 1
+    longest, span = 2 * max(found.subnets.shape[1], table.max_batch), 3 * int(table.latency_ns.max())
+    slacks, lengths = rng.integers(-span, span, PROBES).tolist(), rng.integers(1, longest + 1, PROBES).tolist()
+    situations += list(zip(slacks, lengths, strict=True))
+    far = [sign * 2**power for power in range(10, 50, 3) for sign in (-1, 1)]
+    situations += [(slack, length) for slack in far + slacks[:20] for length in (1, 40, 300, 5_000, 10**6)]
+    system = cast("Any", NoSystem(dispatch_ns, trail))
+    for number, (slack_ns, length) in enumerate(situations):
+        # A clock that goes, and answers: whoever reads it in a way that was not noticed is noticed by what it decides.
+        for now_ns in (number * 1_000_003, 10**15 + number):
+            view = View(now_ns, slack_ns, length, table, system)
             decision = policy.decide(view)
+            trail.check()
+            check_decision(decision, View(now_ns, slack_ns, length, table, system), policy)
             if decision != found.at(slack_ns, length):
                 where = f"{policy_name(policy)}, slack {slack_ns} ns, {length} queued"
                 right = f"{found.at(slack_ns, length)!r} by the table; a policy must depend on its view alone"
                 raise NotTabulableError(where, "does not answer as it did", repr(decision), right)
 
 
-class _Untraceable(BaseException):
-    """What a policy does can't be followed. No `Exception`: a policy that catches those must not catch this."""
-
-
-class _Unseen:
-    """Something that a table knows nothing of; whoever looks at it is not tabulable."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def _stop(self, *_: object) -> NoReturn:
-        raise _Untraceable(f"looks at {self._name}")
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _stop
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __neg__ = __abs__ = __int__ = __float__ = _stop
-    __index__ = __bool__ = __lt__ = __le__ = __gt__ = __ge__ = __round__ = __hash__ = _stop
-    __eq__ = __ne__ = _stop
-
-
-class _NoSystem:
-    """The system behind a view, of which a table knows the overhead alone."""
-
-    def __init__(self, dispatch_ns: int) -> None:
-        self.dispatch_ns = dispatch_ns
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise _Untraceable(f"looks at system.{name}")
-
-
 class _Asked:
     """A policy that is asked on stand-ins."""
 
-    def __init__(self, policy: Policy, table: LatencyTable, dispatch_ns: int) -> None:
-        self._policy, self._table, self._system = policy, table, cast("Any", _NoSystem(dispatch_ns))
+    def __init__(self, policy: Policy, table: LatencyTable, dispatch_ns: int, trail: Trail) -> None:
+        self._policy, self._table, self._trail = policy, table, trail
+        self._system = cast("Any", NoSystem(dispatch_ns, trail))
         self.calls = 0
+
+    def give_up(self, reason: str) -> NoReturn:
+        """End the attempt."""
+        self._trail.stop(reason)
 
     def decide(self, slack_ns: int, length: int) -> tuple[tuple[int, int], int, int]:
         """Return the decision, and up to which slack and which queue length it is certain to be the same."""
         self.calls += 1
         if self.calls > MOST_TILES:
-            raise _Untraceable(f"decides differently in more than {MOST_TILES} stretches of slack and queue length")
-        slack, queue = _Reach(slack_ns), _Reach(length)
-        view = View(cast("Any", _Unseen("the clock")), _standing(slack), _standing(queue), self._table, self._system)
-        decision = self._policy.decide(view)
-        if not isinstance(decision, Dispatch):
-            raise _Untraceable(f"answers {type(decision).__name__}, which a table does not hold")
+            self._trail.stop(f"decides differently in more than {MOST_TILES} stretches of slack and queue length")
+        slack, queue = Reach(slack_ns, self._trail), Reach(length, self._trail)
+        clock = cast("Any", Unseen("the clock", self._trail))
+        decision = self._policy.decide(View(clock, standing_for(slack), standing_for(queue), self._table, self._system))
+        self._trail.check()
+        if type(decision) is not Dispatch:
+            self._trail.stop(f"answers {type(decision).__name__}, which a table does not hold")
         if decision.worker is not None:
-            raise _Untraceable("picks its worker")
-        # Stand-ins that come back are pinned to their number, and the reach with them.
-        subnet, size = operator.index(decision.subnet), operator.index(decision.batch_size)
+            self._trail.stop("picks its worker")
+        # Stand-ins that come back are pinned to their number, and the reach with them; all else is left to the check.
+        parts: tuple[Any, Any] = (decision.subnet, decision.batch_size)
+        subnet, size = (operator.index(part) if issubclass(type(part), StandIn) else part for part in parts)
         check_decision(Dispatch(subnet, size), View(0, slack_ns, length, self._table, self._system), self._policy)
-        return (subnet, size), slack.up_to, queue.up_to
-
-
-class _Reach:
-    """A number, and the largest one up to which everything found out about it stays true."""
-
-    __slots__ = ("number", "up_to")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.up_to = _FAR
-
-    def keep(self, holds: Callable[[int], bool]) -> None:
-        """Shorten the reach to where a statement holds that is true of the number and, once false, stays false."""
-        low, high = self.number, self.up_to
-        if holds(high):
-            return
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if holds(middle) else (low, middle)
-        self.up_to = low
-
-
-def _standing(reach: _Reach) -> Any:
-    return _StandIn(reach, lambda number: number)
-
-
-class _StandIn:
-    """Stands for a number that grows or falls with the number of a reach, through the policy's own arithmetic."""
-
-    __slots__ = ("_of", "_reach")
-
-    def __init__(self, reach: _Reach, of: Callable[[int], Any]) -> None:
-        self._reach, self._of = reach, of
-
-    def _then(self, step: Callable[[Any], Any]) -> _StandIn:
-        of = self._of
-        return _StandIn(self._reach, lambda number: step(of(number)))
-
-    def _pinned(self, as_kind: Callable[[Any], Any]) -> Any:
-        of = self._of
-        value = as_kind(of(self._reach.number))
-        self._reach.keep(lambda number: bool(as_kind(of(number)) == value))
-        return value
-
-    def _against(self, other: object) -> int:
-        """Return -1, 0 or 1: how the number compares with a constant; shortens the reach to where that stays."""
-        constant = _constant(other)
-        of = self._of
-
-        def side(number: int) -> int:
-            value = of(number)
-            return int(value > constant) - int(value < constant)
-
-        here = side(self._reach.number)
-        self._reach.keep(lambda number: side(number) == here)
-        return here
-
-    def __lt__(self, other: object) -> bool:
-        return self._against(other) < 0
-
-    def __le__(self, other: object) -> bool:
-        return self._against(other) <= 0
-
-    def __gt__(self, other: object) -> bool:
-        return self._against(other) > 0
-
-    def __ge__(self, other: object) -> bool:
-        return self._against(other) >= 0
-
-    def __eq__(self, other: object) -> bool:
-        return self._against(other) == 0
-
-    def __ne__(self, other: object) -> bool:
-        return self._against(other) != 0
-
-    def __bool__(self) -> bool:
-        return self._against(0) != 0
-
-    def __hash__(self) -> int:
-        value: float = self._pinned(lambda value: value)
-        return hash(value)
-
-    def __index__(self) -> int:
-        return int(self._pinned(operator.index))
-
-    def __int__(self) -> int:
-        return int(self._pinned(int))
-
-    def __float__(self) -> float:
-        return float(self._pinned(float))
-
-    def __add__(self, other: object) -> _StandIn:
-        constant = _constant(other)
-        return self._then(lambda value: value + constant)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: object) -> _StandIn:
-        constant = _constant(other)
-        return self._then(lambda value: value - constant)
-
-    def __rsub__(self, other: object) -> _StandIn:
-        constant = _constant(other)
-        return self._then(lambda value: constant - value)
-
-    def __mul__(self, other: object) -> _StandIn:
-        constant = _constant(other)
-        return self._then(lambda value: value * constant)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: object) -> _StandIn:
-        constant = _constant(other)
-        return self._then(lambda value: value / constant)
-
-    def __floordiv__(self, other: object) -> _StandIn:
-        constant = _constant(other)
-        return self._then(lambda value: value // constant)
-
-    def __neg__(self) -> _StandIn:
-        return self._then(operator.neg)
-
-    def __pos__(self) -> _StandIn:
-        return self
-
-    def __round__(self, digits: SupportsIndex | None = None) -> _StandIn:
-        return self._then(lambda value: round(value, digits) if digits is not None else round(value))
-
-    def __floor__(self) -> _StandIn:
-        return self._then(math.floor)
-
-    def __ceil__(self) -> _StandIn:
-        return self._then(math.ceil)
-
-    def __trunc__(self) -> _StandIn:
-        return self._then(math.trunc)
-
-    def _stop(self, *_: object) -> NoReturn:
-        raise _Untraceable("does arithmetic on slack or queue length that neither only grows nor only falls")
-
-    __mod__ = __rmod__ = __rfloordiv__ = __rtruediv__ = __pow__ = __rpow__ = __abs__ = __divmod__ = _stop
-    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __lshift__ = __rshift__ = __invert__ = _stop
-
-
-def _constant(other: object) -> Any:
-    """Return the other side of a comparison or an operation, if it is a number."""
-    if isinstance(other, (_StandIn, _Unseen)):
-        raise _Untraceable("brings slack and queue length, or one of them twice, into one expression")
-    if not isinstance(other, (int, float, np.integer, np.floating, np.bool_)):
-        raise _Untraceable(f"compares or combines a number with a {type(other).__name__}")
-    return other
+        return (int(subnet), int(size)), slack.up_to, queue.up_to

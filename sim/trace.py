@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+LATEST_NS = 2**60
+"""No instant and no delay of a run is as late or as long: sums of two of them stay far inside int64."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """The arrivals of one run, in nanoseconds from its start.
@@ -52,6 +56,8 @@ class Trace:
         check_arrivals(arrivals, where="arrival_ns")
         if type(self.duration_ns) is not int or self.duration_ns < 1:
             raise DataError("duration_ns", "is no length of time", repr(self.duration_ns), "whole nanoseconds, above 0")
+        if max(self.duration_ns, int(np.max(self.slo_ns))) >= LATEST_NS:
+            raise DataError("duration_ns and slo_ns", "are longer than a run can be", "", "below 2**60 ns, 36 years")
         if self.duration_ns < arrivals[-1]:
             raise DataError(
                 "duration_ns", "ends before the last arrival", str(self.duration_ns), f"{arrivals[-1]} or more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from bisect import bisect_right
@@ -205,13 +206,88 @@ class Fails:
         raise KeyError("nothing")
 
 
+@dataclass(frozen=True)
+class Does:
+    """Does one thing that once was followed wrongly, or not at all."""
+
+    what: str
+
+    def decide(self, view: View) -> Decision:  # noqa: C901, PLR0911, PLR0912 - one case a line
+        slack, queue = view.slack_ns, view.queue_length
+        match self.what:
+            case "swallow":
+                try:
+                    free = len(view.system.free_workers())
+                except:  # noqa: E722 - the point
+                    free = 1
+                return Dispatch(min(free, 5), 1)
+            case "text":
+                return Dispatch(0 if len(str(queue)) == 3 else 3, 16)
+            case "kind":
+                return Dispatch(0 if queue > 100 and isinstance(queue, int) else 3, 16)
+            case "clock text":
+                return Dispatch(0 if len(f"{view.now_ns}") > 12 else 1, 1)
+            case "clock kind":
+                return Dispatch(1 if isinstance(view.now_ns, int) else 0, 1)
+            case "nan":
+                return Dispatch(0 if queue > 100 and slack != math.nan else 3, 16)  # noqa: PLW0177 - the point
+            case "unsigned":
+                return Dispatch(0 if queue - np.uint64(200) > 50 else 1, 16)
+            case "copy":
+                return Dispatch(0 if copy.deepcopy(slack) > 200 * MS else 5, 1)
+            case "hash":
+                return Dispatch(0, {1: 1, 2: 2}.get(queue, 16))
+            case "truth":
+                return Dispatch(slack > 10 * MS, 1)
+            case "overflow":
+                try:
+                    return Dispatch(1 if math.exp(queue * 1e-3) > 5 else 0, 1)
+                except OverflowError:
+                    return Dispatch(0, 1)
+            case "range":
+                return Dispatch(0 if slack in range(5 * MS) else 1, 1)
+            case "loop":
+                steps = 0
+                while slack > 0 and steps < 900:
+                    slack, steps = slack - MS, steps + 1
+                return Dispatch(0, 1 + steps % 2)
+            case "exit":
+                raise SystemExit(0)
+            case _:
+                return Dispatch(0, 1)
+
+
+TRAPS = ["swallow", "text", "kind", "clock text", "clock kind", "nan", "unsigned", "copy", "hash", "truth", "overflow"]
+
+
+@pytest.mark.parametrize("what", [*TRAPS, "range", "loop", "exit"])
+def test_what_can_not_be_followed_is_never_guessed(what: str) -> None:
+    with pytest.raises(NotTabulableError):
+        tabulate(Does(what), RTX)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Multiplies with a number of NumPy, the natural way."""
+
+    limit_ns: int
+
+    def decide(self, view: View) -> Dispatch:
+        late = view.queue_length * view.table.latency_ns[0, 0] > self.limit_ns
+        return Dispatch(0 if late else 5, 16)
+
+
+def test_numbers_of_numpy_do_not_overflow_far_away() -> None:
+    assert disagreements(Backlog(10**9), RTX, [-5, 5 * MS], list(range(220, 235))) == []
+
+
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
         (Clock(), "looks at the clock"),
         (Crowd(), "looks at system.free_workers"),
         (Coarse(), "looks at"),
-        (Bits(), "decides differently in more than"),
+        (Bits(), "compares so often"),
         (Odd(), "neither only grows nor only falls"),
         (Mixed(), "into one expression"),
         (Square(), "into one expression"),
