@@ -71,7 +71,7 @@ class Unseen:
     __int__ = __float__ = __index__ = __bool__ = __round__ = __floor__ = __ceil__ = __trunc__ = _stop
     __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __repr__ = __str__ = __format__ = __reduce_ex__ = _stop
     __eq__ = __ne__ = _stop
-    __class__ = property(_stop)  # isinstance looks here
+    __class__ = property(_stop)  # pyright: ignore[reportIncompatibleMethodOverride] - isinstance looks here
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # NumPy asks whether this is an array
@@ -257,7 +257,7 @@ class StandIn:  # noqa: PLW1641 - hashing one is what ends the attempt
         self._reach.trail.stop("does with slack or queue length what can't be followed (text, look-up, copy, kind)")
 
     __hash__ = __repr__ = __str__ = __format__ = __copy__ = __deepcopy__ = __reduce_ex__ = _stop
-    __class__ = property(_stop)  # isinstance looks here
+    __class__ = property(_stop)  # pyright: ignore[reportIncompatibleMethodOverride] - isinstance looks here
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # NumPy asks whether this is an array
