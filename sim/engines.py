@@ -26,7 +26,6 @@ Engine = Literal["auto", "simpy", "compiled"]
 WORTH_COMPILING = 300_000
 """Queries from which a run is worth the start of numba, about a second a process; once it runs, every run is."""
 
-
 NO_NUMBA = "numba is not installed"
 
 
@@ -86,8 +85,8 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
         except NotTabulableError as error:
             reason = f"{error.where}: {error.what}"
         else:
-            calls = f"the policy is a table of {decisions.subnets.size} decisions"
-            return Choice("compiled", "asked for" if engine == "compiled" else calls, decisions)
+            found = f"the policy is a table of {decisions.subnets.size} decisions"
+            return Choice("compiled", "asked for" if engine == "compiled" else found, decisions)
     if engine == "compiled":
         raise SpecError("engine", "the compiled engine can't run this", reason, "engine: auto or simpy")
     return Choice("simpy", reason)

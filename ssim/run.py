@@ -16,6 +16,7 @@ import sim.traces
 from sim.engines import replay
 from sim.errors import SpecError
 from sim.table_files import load_table, shipped_tables
+from sim.traces.reading import sha256_of
 from ssim.plugins import Fault, build, find_class, own_sources
 
 if TYPE_CHECKING:
@@ -201,8 +202,7 @@ def _sha256(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256_of_stamped(path: Path, _stamp: tuple[int, int]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _sha256_of(value: object) -> str:

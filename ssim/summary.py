@@ -110,7 +110,7 @@ def headlines(rows: Sequence[Row]) -> list[str]:
 
     The first policy that switches subnets is held against the systems that serve one model (Clipper+, INFaaS): the best
     accuracy among those that attain at least as much, and the best attainment among those that are at least as
-    accurate. No lines where either side is missing.
+    accurate. No lines where either side is missing; policies of which some repeat failed are left out.
 
     Args:
         rows: The rows of one point, in the order of the experiment file.
