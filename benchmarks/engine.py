@@ -68,7 +68,7 @@ def main() -> None:
         whole, stored, short, naive = [], [], [], []
         for _ in range(REPEATS):
             whole.append(cpu_s(run))
-            stored.append(cpu_s(lambda: store.put("run", run(), {}, {}, requests=True)))
+            stored.append(cpu_s(lambda: store.put("run", run(), {}, {}, "requests")))
             short.append(cpu_s(lambda: run(begin)))
             naive.append(cpu_s(lambda: NaiveEngine(begin, CLUSTER, TABLE, SlackFit()).run()))
         stored_bytes = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))

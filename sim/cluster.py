@@ -85,6 +85,11 @@ class Cluster:
         recovers = [(fault.recover_ns, fault.worker, False) for fault in self.faults if fault.recover_ns is not None]
         return sorted(fails + recovers, key=lambda change: (change[0], change[2], change[1]))
 
+    def down_ns(self, horizon_ns: int) -> int:
+        """Return the time within a run of a length that workers are down, summed over workers."""
+        ends = (fault.recover_ns if fault.recover_ns is not None else horizon_ns for fault in self.faults)
+        return sum(max(0, min(end, horizon_ns) - fault.at_ns) for end, fault in zip(ends, self.faults, strict=True))
+
     def actuation_delays(self, table: LatencyTable) -> list[int]:
         """Return the actuation delay of each subnet of a table, in nanoseconds.
 

@@ -8,7 +8,6 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from sim.compiled import replay_compiled
 from sim.engine import simulate
 from sim.errors import SpecError
 from sim.tabulate import DecisionTable, NotTabulableError, tabulate
@@ -64,6 +63,8 @@ def replay(
     choice = choose(len(trace), cluster, table, policy, engine)
     if choice.decisions is None:
         return simulate(trace, cluster, table, policy, seed=seed), choice
+    from sim.compiled import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
+
     return replay_compiled(trace, cluster, table, choice.decisions), choice
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.measured import Outcome, OverTime, window_edges
 from sim.queues import DROPPED
 
 if TYPE_CHECKING:
@@ -16,19 +16,6 @@ if TYPE_CHECKING:
     from sim.cluster import Cluster
     from sim.latency import LatencyTable
     from sim.trace import Trace
-
-
-class Outcome(IntEnum):
-    """What becomes of a query: exactly one of these."""
-
-    MET = 0
-    """Answered by its deadline."""
-    LATE = 1
-    """Answered after its deadline."""
-    DROPPED = 2
-    """Taken out of the queue unanswered (drop rule, policy), or lost with a worker that failed."""
-    UNFINISHED = 3
-    """Still waiting when nothing more could happen."""
 
 
 NONE = -1
@@ -156,14 +143,76 @@ class Result:
         """Time from arrival to answer of the answered queries, int64, shape (answered,)."""
         return self.per_query(self.batches.finish_ns)[self.answered] - self.trace.arrival_ns[self.answered]
 
+    # What figures are made of (sim.metrics.Measured).
+
     @property
-    def down_ns(self) -> int:
-        """Time within the run that workers were down, summed over workers."""
-        spans = (
-            (fault.at_ns, self.horizon_ns if fault.recover_ns is None else fault.recover_ns)
-            for fault in self.cluster.faults
+    def duration_ns(self) -> int:
+        """The length of the trace."""
+        return self.trace.duration_ns
+
+    @property
+    def queries(self) -> int:
+        """All queries."""
+        return len(self.trace)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return the number of queries with an outcome."""
+        return int(np.count_nonzero(self.outcome == outcome))
+
+    @property
+    def met_by_subnet(self) -> npt.NDArray[np.int64]:
+        """Queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
+        met = self.outcome == Outcome.MET
+        return np.bincount(self.batches.subnet[self.batch[met]], minlength=len(self.table.subnets))
+
+    @property
+    def batch_count(self) -> int:
+        """All batches."""
+        return len(self.batches)
+
+    @property
+    def batched(self) -> int:
+        """Queries in batches."""
+        return int(self.batches.size.sum())
+
+    @property
+    def busy_ns(self) -> int:
+        """The time that workers were busy, summed over workers, overheads included."""
+        return int((self.batches.finish_ns - self.batches.start_ns).sum())
+
+    def latency_quantile_ns(self, q: float) -> float:
+        """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""
+        latency = self.latency_ns
+        return float(np.quantile(latency, q)) if len(latency) else float("nan")
+
+    def over_time(self, width_ns: int) -> OverTime:
+        """Return counts by windows of a width."""
+        edges = window_edges(self.duration_ns, width_ns)
+        bins, batches, met = len(edges) - 1, self.batches, self.outcome == Outcome.MET
+        arrival = np.minimum(self.trace.arrival_ns // width_ns, bins - 1)  # one at the very end belongs to the last
+        accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
+        started = batches.start_ns < self.duration_ns
+        start = batches.start_ns[started] // width_ns
+        return OverTime(
+            arrivals=np.bincount(arrival, minlength=bins),
+            met=np.bincount(arrival[met], minlength=bins),
+            accuracy=np.bincount(arrival[met], accuracy[batches.subnet[self.batch[met]]], bins).astype(
+                np.float64, copy=False
+            ),
+            batches=np.bincount(start, minlength=bins),
+            batched=np.bincount(start, batches.size[started], bins).astype(np.int64),
+            busy_ns=np.diff(_had_run(batches.start_ns, edges) - _had_run(batches.finish_ns, edges)),
         )
-        return sum(max(0, min(end, self.horizon_ns) - at) for at, end in spans)
+
+
+def _had_run(since_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return how long all of what began at some instants had gone on at each edge, summed."""
+    ordered = np.sort(since_ns)
+    before = np.searchsorted(ordered, edges)
+    # Sums of many late instants leave int64; in float64 they keep the 15 digits that are needed.
+    total = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
+    had_run: npt.NDArray[np.float64] = before * edges.astype(np.float64) - total[before]
+    return had_run
 
 
 def result_of(

@@ -147,7 +147,7 @@ def _runs(data: Any, folder: Path, values: dict[str, Any]) -> tuple[list[Run], l
 def _repeats(spec: ExperimentSpec, folder: Path, values: dict[str, Any]) -> Iterator[Run]:
     for repeat in range(spec.repeats):
         for policy in spec.policies:
-            parts = (spec.trace, spec.cluster, spec.latency_table, spec.engine, policy)
+            parts = (spec.trace, spec.cluster, spec.latency_table, spec.engine, spec.keep, policy)
             yield Run(spec.name, spec.seed + repeat, *parts, folder, values)
 
 

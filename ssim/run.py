@@ -8,26 +8,36 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import policies
 import sim
 import sim.traces
-from sim.engines import replay
-from sim.errors import SpecError
+from sim.engine import simulate
+from sim.engines import choose
+from sim.errors import SpecError, SsimError, TooLongError
 from sim.table_files import load_table, shipped_tables
 from sim.traces.reading import sha256_of
+from sim.traces.source import drawn_ahead
+from sim.units import ns_from_ms
+from ssim.kept import Kept, mapped
 from ssim.plugins import Fault, build, find_class, own_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
     from sim.cluster import Cluster
     from sim.engines import Choice, Engine
     from sim.latency import LatencyTable
+    from sim.measured import Measured
     from sim.policy import Policy
-    from sim.result import Result
     from sim.trace import Trace
     from sim.traces.source import TraceSource
-    from ssim.spec import ClusterSpec, PolicySpec, TableSpec
+    from ssim.spec import ClusterSpec, Keep, PolicySpec, TableSpec
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class Run:
         cluster: The cluster.
         table: The latency table.
         engine: The engine that was asked for; it decides nothing but the time that the run takes.
+        keep: How much of it is stored.
         policy: The policy.
         folder: The folder of the experiment file, where files and modules are looked for.
         swept: The values of this point of the sweep, by dotted key.
@@ -52,6 +63,7 @@ class Run:
     cluster: ClusterSpec
     table: TableSpec
     engine: Engine
+    keep: Keep
     policy: PolicySpec
     folder: Path
     swept: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -98,10 +110,47 @@ class Run:
         _raise_first(faults)
         return source
 
-    def build_trace(self) -> Trace:
-        """Return the trace of this seed; the last one is kept, since runs that share a trace follow each other."""
-        stamps = tuple(_stamp(path) for path in self.build_source().inputs())
-        return _trace(json.dumps(self.trace), self.seed, self.folder, stamps)
+    def build_trace(self, shared: Path | None = None) -> Trace:
+        """Return the trace of this seed.
+
+        Args:
+            shared: A folder in which processes that need this trace find it, made by the first of them.
+
+        Raises:
+            TooLongError: It is too long to be held.
+        """
+        source = self.build_source()
+        return _TRACES.get(self.trace_key, lambda: source.trace_of(self._arrivals(source, shared), self.seed))
+
+    def _arrivals(self, source: TraceSource, shared: Path | None) -> npt.NDArray[np.int64]:
+        if shared is None:
+            return source.arrivals(self.seed)
+        return mapped(shared / f"{self.trace_key}.npy", lambda: source.arrivals(self.seed))
+
+    @cached_property
+    def engine_key(self) -> str:
+        """What runs of one experiment have in common that the same engine runs in the same way."""
+        return _sha256_of([self.engine, self.policy.model_dump(), self.table.model_dump(), self.cluster.dispatch_ms])
+
+    @cached_property
+    def trace_key(self) -> str:
+        """What runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
+        stamps = [_stamp(path) for path in self.build_source().inputs()]
+        return _sha256_of([self.trace, self.seed, str(self.folder), stamps])
+
+    def _stream(self, source: TraceSource) -> tuple[int, Iterator[npt.NDArray[np.int64]]]:
+        """Return the length of the trace and its arrivals in chunks; those of a short one at once, to be shared."""
+
+        def short() -> npt.NDArray[np.int64] | None:
+            try:
+                return source.arrivals(self.seed, _SHORT)
+            except TooLongError:
+                return None
+
+        held = _SHORT_TRACES.get(self.trace_key, short)
+        if held is not None:
+            return source.window_ns(int(held[-1])), iter((held,))
+        return source.duration_ns, _until_interrupted(drawn_ahead(source.chunks(self.seed)))
 
     def build_policy(self) -> Policy:
         """Return a new policy object."""
@@ -110,10 +159,49 @@ class Run:
         _raise_first(faults)
         return policy
 
-    def execute(self) -> tuple[Result, Choice]:
-        """Run the simulation; return what came out, and which engine ran."""
-        trace, cluster, table = self.build_trace(), self.build_cluster(), self.build_table()
-        return replay(trace, cluster, table, self.build_policy(), seed=self.seed, engine=self.engine)
+    def choose(self, queries: int) -> Choice:
+        """Return the engine for this run, where so many queries are to be replayed in all.
+
+        Raises:
+            SpecError: The compiled engine was asked for and can't run this.
+        """
+        return choose(queries, self.build_cluster(), self.build_table(), self.build_policy(), self.engine)
+
+    def execute(self, choice: Choice, shared: Path | None = None) -> Measured:
+        """Return what came out of the simulation: counts where no more is kept and the engine can, else every query.
+
+        Args:
+            choice: The engine.
+            shared: As in `build_trace`.
+        """
+        cluster, table = self.build_cluster(), self.build_table()
+        if choice.decisions is None:
+            return simulate(self.build_trace(shared), cluster, table, self.build_policy(), seed=self.seed)
+        from sim.compiled import replay_compiled, tally_stream
+
+        source = self.build_source()
+        if self.keep in {"summary", "windows"} and source.has_one_slo:
+            duration_ns, chunks = self._stream(source)
+            return tally_stream(chunks, ns_from_ms(source.slo_ms), duration_ns, cluster, table, choice.decisions)
+        return replay_compiled(self.build_trace(shared), cluster, table, choice.decisions)
+
+
+INTERRUPTED = Event()
+"""Set while threads are to come to an end: they stop in the middle of a stream."""
+
+
+def _until_interrupted(chunks: Iterator[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
+    for chunk in chunks:
+        if INTERRUPTED.is_set():
+            raise SsimError("interrupted", "in the middle of a run")
+        yield chunk
+
+
+_SHORT = 4_000_000
+"""Arrivals of a trace that is held for the runs that share it, 32 MB."""
+
+_TRACES: Kept[str, Trace] = Kept(1)
+_SHORT_TRACES: Kept[str, npt.NDArray[np.int64] | None] = Kept(4)
 
 
 def source_of(trace: dict[str, Any], folder: Path) -> tuple[Any, list[Fault]]:
@@ -158,14 +246,6 @@ def _table(
     name: str | Path, max_batch: int | None, stages: tuple[str, ...] | None, _stamp: tuple[int, int]
 ) -> LatencyTable:
     return load_table(name, max_batch=max_batch, stages=stages)
-
-
-@lru_cache(maxsize=1)
-def _trace(trace: str, seed: int, folder: Path, _stamps: tuple[tuple[int, int], ...]) -> Trace:
-    source, faults = source_of(json.loads(trace), folder)
-    _raise_first(faults)
-    built: Trace = source.trace(seed)
-    return built
 
 
 def _stamp(path: Path) -> tuple[int, int]:

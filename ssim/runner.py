@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import signal
-import subprocess
-import time
 import traceback
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
-from multiprocessing import get_context, parent_process
-from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from sim.engines import numba_is_installed
+from sim.engines import WORTH_COMPILING, Choice
 from sim.errors import SsimError, StoreError
-from sim.version import VERSION
+from ssim.backends import processes, threads
+from ssim.circumstances import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
+    from ssim.backends import Backend
     from ssim.expand import Experiment
     from ssim.run import Run
     from ssim.store import Store
@@ -56,8 +48,8 @@ def run_experiment(
     store: Store,
     *,
     jobs: int,
+    backend: Backend | None = None,
     force: bool = False,
-    requests: bool = True,
     on_start: Callable[[int, int], None] = lambda _todo, _stored: None,
     on_finished: Callable[[Finished], None] = lambda _finished: None,
 ) -> list[Finished]:
@@ -69,27 +61,28 @@ def run_experiment(
     Args:
         experiment: The experiment.
         store: Where results go.
-        jobs: How many runs at once, each in a process of its own if more than one.
+        jobs: How many runs at once: in threads for the compiled engine, which lets go of Python's lock, else processes.
+        backend: Where they run instead, from `ssim.backends`.
         force: Run also what is stored.
-        requests: Store the rows per query, too.
         on_start: Told how many runs are to do, and how many are stored.
         on_finished: Told each run that ends.
 
     Raises:
         StoreError: Results can't be stored.
-        SsimError: A worker process was killed.
+        SsimError: A worker process was killed, or a cluster went away.
     """
     store.write_index(_index(experiment))
     distinct = {run.id: run for run in experiment.runs}  # a sweep may leave some runs as they are
-    todo = [run for run in distinct.values() if force or not store.has(run.id, requests=requests)]
+    todo = [run for run in distinct.values() if force or not store.has(run.id, run.keep)]
     on_start(len(todo), len(distinct) - len(todo))
     failed = []
-    with closing(_run_all(todo, store, jobs, requests=requests)) as finishing:
+    with store.shared() as shared, closing(_run_all(todo, store, shared, jobs, backend)) as finishing:
         for finished in finishing:
             on_finished(finished)
             if isinstance(finished.error, StoreError):
                 raise finished.error
             if finished.error is not None:
+                store.put_failure(finished.run.id, finished.error)
                 failed.append(finished)
     return failed
 
@@ -109,88 +102,95 @@ def _index(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _run_all(runs: Sequence[Run], store: Store, jobs: int, *, requests: bool) -> Generator[Finished]:
-    if jobs == 1 or len(runs) <= 1:
-        for run in runs:
-            yield _run_one(run, store, requests=requests)
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A run that is to be done.
+
+    Attributes:
+        run: The run.
+        choice: Its engine.
+        shared: Where it finds a trace that other runs need, too; None if none does.
+    """
+
+    run: Run
+    choice: Choice
+    shared: Path | None
+
+
+def _run_all(
+    runs: Sequence[Run], store: Store, shared: Path, jobs: int, backend: Backend | None
+) -> Generator[Finished]:
+    """Do all runs, those of the compiled engine first; yield each when it has ended."""
+    users = Counter(run.trace_key for run in runs)
+    here = backend is None and (jobs == 1 or len(runs) == 1)
+    compiled, others = [], []
+    for run, choice in _chosen(runs):
+        if isinstance(choice, Finished):
+            yield choice
+        elif choice.decisions is not None:
+            compiled.append(_Task(run, choice, None))
+        else:
+            others.append(_Task(run, choice, shared if not here and users[run.trace_key] > 1 else None))
+    if here:
+        for task in compiled + others:
+            yield _run_one(task, store)
+    elif backend is not None:
+        yield from _run_on(backend, compiled + others, store, jobs)
+    else:
+        yield from _run_on(threads, compiled, store, jobs)
+        yield from _run_on(processes, others, store, jobs)
+
+
+def _run_on(backend: Backend, tasks: Sequence[_Task], store: Store, jobs: int) -> Generator[Finished]:
+    if not tasks:
         return
-    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    pool = ProcessPoolExecutor(min(jobs, len(runs)), mp_context=get_context("spawn"), initializer=_follow_parent)
-    try:
-        waiting: dict[Future[Finished], Run] = {
-            pool.submit(_run_one, run, store, requests=requests): run for run in runs
-        }
+    with backend(min(jobs, len(tasks)), str(store.folder)) as submit:
+        waiting: dict[Future[Finished], _Task] = {submit(_run_one, task, store): task for task in tasks}
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                run = waiting.pop(future)
-                try:
-                    yield future.result()
-                except BrokenProcessPool as error:
-                    what = "a worker process was killed (out of memory?)"
-                    right = "the same command goes on from what is stored"
-                    raise SsimError(str(store.folder), what, run.label, right) from error
-    finally:
-        for process in (pool._processes or {}).values():  # noqa: SLF001 - there is no public way to end a run in mid-air
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+                del waiting[future]
+                yield future.result()
 
 
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends: nobody else holds the lock on the results."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
+def _chosen(runs: Sequence[Run]) -> Generator[tuple[Run, Choice | Finished]]:
+    """Yield the engine of each run; a policy is tabulated once for all runs that use it in the same way."""
+    queries = _queries_ahead(runs)
+    known: dict[str, Choice] = {}
+    for run in runs:
+        key = run.engine_key
+        try:
+            if key not in known:
+                known[key] = run.choose(queries)
+            yield run, known[key]
+        except SsimError as error:
+            yield run, Finished(run, 0, error, traceback.format_exc())
 
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
 
-        Thread(target=follow, daemon=True).start()
+def _queries_ahead(runs: Sequence[Run]) -> int:
+    """Return about how many queries there are to replay, counted no further than the choice of an engine needs."""
+    count = 0
+    if runs:
+        try:
+            for chunk in runs[0].build_source().chunks(runs[0].seed):
+                count += len(chunk) * len(runs)
+                if count >= WORTH_COMPILING:
+                    break
+        except Exception:  # noqa: BLE001 - somebody's own trace source may raise anything; the run will tell
+            return 0
+    return count
 
 
-def _run_one(run: Run, store: Store, *, requests: bool) -> Finished:
-    started = datetime.now(UTC)
-    begin = time.perf_counter()
+def _run_one(task: _Task, store: Store) -> Finished:
+    run, choice = task.run, task.choice
+    watch = Stopwatch()
     try:
-        result, choice = run.execute()
-        circumstances = {
-            "engine": choice.engine,
-            "engine_reason": choice.reason,
-            **_versions(),
-            "started": started.isoformat(timespec="seconds"),
-            "wall_s": round(time.perf_counter() - begin, 6),
-        }
-        store.put(run.id, result, run.identity, circumstances, requests=requests)
+        measured = run.execute(choice, task.shared)
+        circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **watch.circumstances()}
+        store.put(run.id, measured, run.identity, circumstances, run.keep)
     except SsimError as error:
         return Finished(run, 0, error, traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - somebody's own trace source may raise anything
         told = SsimError(f"trace {run.trace['kind']}", f"raised {type(error).__name__}", str(error))
         return Finished(run, 0, told, traceback.format_exc())
-    return Finished(run, len(result.trace), engine_reason=choice.reason)
-
-
-@lru_cache(maxsize=1)
-def _versions() -> dict[str, Any]:
-    """Return what else was there: versions, machine, commit. Never compared."""
-    libraries = {
-        name: importlib.metadata.version(name)
-        for name in ("numpy", "pyarrow", "simpy", *(("numba",) if numba_is_installed() else ()))
-    }
-    return {
-        "version": VERSION,
-        "python": platform.python_version(),
-        "libraries": libraries,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        **_commit(),
-    }
-
-
-def _commit() -> dict[str, Any]:
-    folder = Path(__file__).parent
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"commit": found.stdout.strip()}
+    return Finished(run, measured.queries, engine_reason=choice.reason)

@@ -17,6 +17,10 @@ from sim.units import ns_from_ms, ns_from_s
 _SEED_LIMIT = 2**63
 
 
+Keep = Literal["summary", "windows", "batches", "requests"]
+"""How much of a run is stored: its figures; and how they go in windows of 1 s; and each batch; and each query."""
+
+
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,6 +88,7 @@ class ExperimentSpec(_Closed):
     cluster: ClusterSpec
     latency_table: TableSpec
     engine: Engine = "auto"
+    keep: Keep = "requests"
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
     sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
 

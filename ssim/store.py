@@ -21,15 +21,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sim import metrics
-from sim.errors import StoreError
-from sim.result import NONE, Outcome
+from sim.errors import SsimError, StoreError
+from sim.measured import Outcome
+from sim.result import NONE, Result
 from sim.whole_file import told, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from sim.result import Result
+    from sim.measured import Measured
+    from ssim.spec import Keep
+
+KEPT: dict[Keep, tuple[str, ...]] = {
+    "summary": (),
+    "windows": ("windows.parquet",),
+    "batches": ("windows.parquet", "batches.parquet"),
+    "requests": ("windows.parquet", "batches.parquet", "requests.parquet"),
+}
+"""The files of a run beside its manifest, by how much of it is stored."""
+
+FAILED = "failed"
+"""The folder with a file for each run that failed, and why."""
 
 MANIFEST = "manifest.json"
 INDEX = "experiment.json"
@@ -97,13 +110,13 @@ class Store:
                 raise StoreError(str(file), "is damaged or missing", "", _MEND)
         return found
 
-    def has(self, run_id: str, *, requests: bool) -> bool:
-        """Return whether a run is complete and undamaged, with its rows per query if they are asked for."""
+    def has(self, run_id: str, keep: Keep) -> bool:
+        """Return whether a run is complete and undamaged, with at least as much of it as is to be kept."""
         try:
             manifest = self.manifest(run_id)
         except StoreError:
             return False  # it is computed again, and replaced
-        return manifest is not None and (not requests or "requests.parquet" in manifest["outputs"])
+        return manifest is not None and all(name in manifest["outputs"] for name in KEPT[keep])
 
     def windows(self, run_id: str) -> pa.Table:
         """Return a complete run over time, in windows of 1 s; see `sim.metrics.windows`.
@@ -118,9 +131,16 @@ class Store:
             raise StoreError(str(path), "is damaged or missing", str(error), _MEND) from error
 
     def put(
-        self, run_id: str, result: Result, identity: dict[str, Any], circumstances: dict[str, Any], *, requests: bool
+        self, run_id: str, run: Measured, identity: dict[str, Any], circumstances: dict[str, Any], keep: Keep
     ) -> dict[str, Any]:
         """Store a run and return its manifest. A run that is there already is replaced.
+
+        Args:
+            run_id: Its id.
+            run: What came out of it; a `Result` where more than windows is kept.
+            identity: All that decided it.
+            circumstances: What else was there.
+            keep: How much of it is stored.
 
         Raises:
             StoreError: The disk is full, or the folder can't be written; nothing half written stays.
@@ -131,14 +151,12 @@ class Store:
         with told(target):
             try:
                 temporary.mkdir(parents=True)
-                tables = {"batches.parquet": _batches(result), "windows.parquet": _windows(result)}
-                if requests:
-                    tables["requests.parquet"] = _requests(result)
-                outputs = {name: _write(temporary / name, table) for name, table in tables.items()}
+                outputs = {name: _write(temporary / name, _TABLES[name](run)) for name in KEPT[keep]}
                 manifest = {
                     "schema": "manifest/1",
                     "identity": identity,
-                    "summary": _summary(result),
+                    "summary": _summary(run),
+                    "latency_quantiles": "exact" if isinstance(run, Result) else "within 0.2 %",
                     "outputs": outputs,
                     "circumstances": circumstances,
                 }
@@ -146,10 +164,40 @@ class Store:
                 if target.exists():  # moved away, not emptied: at no time is there half a run under its name
                     target.rename(replaced)
                 temporary.rename(target)
+                (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
                 shutil.rmtree(replaced, ignore_errors=True)
         return manifest
+
+    def put_failure(self, run_id: str, error: SsimError) -> None:
+        """Note why a run failed, until it succeeds.
+
+        Raises:
+            StoreError: The disk is full, or the folder can't be written.
+        """
+        with whole_file(self.folder / FAILED / f"{run_id}.json") as path:
+            path.write_text(json.dumps({"schema": "failure/1", "error": str(error)}) + "\n", encoding="utf-8")
+
+    def failure(self, run_id: str) -> str | None:
+        """Return why a run failed when it was last tried, or None.
+
+        Raises:
+            StoreError: The note is damaged.
+        """
+        path = self.folder / FAILED / f"{run_id}.json"
+        return str(_read_json(path, "failure/1", ("error",))["error"]) if path.exists() else None
+
+    @contextmanager
+    def shared(self) -> Generator[Path]:
+        """Give a folder for what runs share while they are under way."""
+        path = self.folder / ".shared.tmp"
+        with told(path):
+            path.mkdir(exist_ok=True)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
     def write_index(self, index: dict[str, Any]) -> None:
         """Note which runs make up the experiment now.
@@ -183,19 +231,19 @@ def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]
     return found
 
 
-def _summary(result: Result) -> dict[str, Any]:
+def _summary(run: Measured) -> dict[str, Any]:
     """Return the figures of a run, in the columns of summary.csv."""
     return {
-        "queries": len(result.trace),
-        "slo_attainment": metrics.slo_attainment(result),
-        "mean_serving_accuracy": _number(metrics.mean_serving_accuracy(result)),
-        "dropped": metrics.count(result, Outcome.DROPPED),
-        "late": metrics.count(result, Outcome.LATE),
-        "p50_latency_ms": _number(metrics.latency_quantile_ns(result, 0.50) / 1e6),
-        "p99_latency_ms": _number(metrics.latency_quantile_ns(result, 0.99) / 1e6),
-        "utilisation": _number(metrics.utilisation(result)),
-        "mean_batch_size": _number(metrics.mean_batch_size(result)),
-        "unfinished": metrics.count(result, Outcome.UNFINISHED),
+        "queries": run.queries,
+        "slo_attainment": metrics.slo_attainment(run),
+        "mean_serving_accuracy": _number(metrics.mean_serving_accuracy(run)),
+        "dropped": run.count(Outcome.DROPPED),
+        "late": run.count(Outcome.LATE),
+        "p50_latency_ms": _number(run.latency_quantile_ns(0.50) / 1e6),
+        "p99_latency_ms": _number(run.latency_quantile_ns(0.99) / 1e6),
+        "utilisation": _number(metrics.utilisation(run)),
+        "mean_batch_size": _number(metrics.mean_batch_size(run)),
+        "unfinished": run.count(Outcome.UNFINISHED),
     }
 
 
@@ -241,9 +289,16 @@ def _requests(result: Result) -> pa.Table:
     )
 
 
-def _windows(result: Result) -> pa.Table:
+def _windows(run: Measured) -> pa.Table:
     meaning = "per window of 1 s; queries by arrival, batches by start"
-    return _table("windows/1", **{name: (values, meaning) for name, values in metrics.windows(result).items()})
+    return _table("windows/1", **{name: (values, meaning) for name, values in metrics.windows(run).items()})
+
+
+_TABLES: dict[str, Any] = {
+    "windows.parquet": _windows,
+    "batches.parquet": _batches,
+    "requests.parquet": _requests,
+}
 
 
 def _subnets(result: Result) -> list[str]:

@@ -49,22 +49,23 @@ class File(Recorded):
         _, time = self._columns()
         return rechunked(self._played(_ordered(self.path, self._times(time))))
 
-    def trace(self, seed: int) -> Trace:
-        """Return all arrivals as one trace, each with its own time to answer if `slo_ms` is None.
+    def trace_of(self, arrival_ns: npt.NDArray[np.int64], seed: int) -> Trace:
+        """Return the trace of all arrivals, each with its own time to answer if `slo_ms` is None.
 
         Raises:
             DataError: The file can't be read or breaks the rules above; names the row.
         """
         if self.slo_ms is not None:
-            return Recorded.trace(self, seed)
+            return Recorded.trace_of(self, arrival_ns, seed)
         require_columns(Path(self.path), self._columns()[0], ["slo_ms"])
-        chunks = list(self.chunks(seed))
-        if not chunks:
-            raise self._no_arrivals()
-        arrival_ns = np.concatenate(chunks)
         slo_ns = np.concatenate(list(self._slos(len(arrival_ns))))
-        window_ns = self._window_ns(int(arrival_ns[-1]))
+        window_ns = self.window_ns(int(arrival_ns[-1]))
         return Trace(arrival_ns, slo_ns, window_ns, self.name, self._provenance(seed))
+
+    @property
+    def has_one_slo(self) -> bool:
+        """Whether `slo_ms` is given."""
+        return self.slo_ms is not None
 
     @property
     def has_slos(self) -> bool:

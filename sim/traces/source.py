@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sim.errors import DataError
+from sim.errors import DataError, TooLongError
 from sim.parameters import Positive, check_parameters
 from sim.trace import Trace
 from sim.traces.reading import sha256_of
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 
 CHUNK = 65_536
 """Arrivals in a chunk, about: half a megabyte, small against any run and large against the cost of a call."""
+
+MOST_HELD = 100_000_000
+"""Arrivals that are held in memory at once, at most: a gigabyte for them, several for what becomes of them."""
+
+_AHEAD = 32  # chunks: more than a minute of the largest trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,11 @@ class TraceSource(ABC):
     def duration_ns(self) -> int:
         """The length of the observed window in nanoseconds; sources that replay a file read it for this."""
 
+    @property
+    def has_one_slo(self) -> bool:
+        """Whether all queries have the same time to be answered; only a file may say otherwise."""
+        return True
+
     def inputs(self) -> tuple[Path, ...]:
         """Return the files that the arrivals are made from: the one in a field `path`, none for a generator."""
         path = getattr(self, "path", None)
@@ -70,16 +82,36 @@ class TraceSource(ABC):
         """Return all arrivals as one trace, with its provenance: kind, parameters, seed, sha256 of its files.
 
         Raises:
+            TooLongError: They are more than `MOST_HELD`.
             DataError: There are no arrivals, or the file breaks its rules.
         """
-        chunks = list(self.chunks(seed))
+        return self.trace_of(self.arrivals(seed), seed)
+
+    def arrivals(self, seed: int, most: int = MOST_HELD) -> npt.NDArray[np.int64]:
+        """Return all arrival times in nanoseconds, int64, shape (queries,).
+
+        Raises:
+            TooLongError: They are more than `most`.
+            DataError: There are none, or the file breaks its rules.
+        """
+        chunks: list[npt.NDArray[np.int64]] = []
+        count = 0
+        for chunk in self.chunks(seed):
+            chunks.append(chunk)
+            count += len(chunk)
+            if count > most:
+                what = "has more queries than are held in memory at once"
+                raise TooLongError(f"trace {self.name}", what, f"over {most}", "keep: windows streams them")
         if not chunks:
             raise self._no_arrivals()
-        arrival_ns = np.concatenate(chunks)
+        return np.concatenate(chunks)
+
+    def trace_of(self, arrival_ns: npt.NDArray[np.int64], seed: int) -> Trace:
+        """Return the trace of all arrivals that this source gives for a seed."""
         return Trace(
             arrival_ns,
             slo_ns=ns_from_ms(self.slo_ms),
-            duration_ns=self._window_ns(int(arrival_ns[-1])),
+            duration_ns=self.window_ns(int(arrival_ns[-1])),
             name=self.name,
             provenance=self._provenance(seed),
         )
@@ -92,7 +124,7 @@ class TraceSource(ABC):
             return self.kind
         return Path(path).name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
 
-    def _window_ns(self, last_ns: int) -> int:
+    def window_ns(self, last_ns: int) -> int:
         """Return the duration, given the last arrival, so that no file is read twice."""
         return self.duration_ns
 
@@ -131,9 +163,10 @@ class Recorded(TraceSource):
             last_ns = int(chunk[-1])
         if last_ns < 0:
             raise self._no_arrivals()
-        return self._window_ns(last_ns)
+        return self.window_ns(last_ns)
 
-    def _window_ns(self, last_ns: int) -> int:
+    def window_ns(self, last_ns: int) -> int:
+        """Return the duration, given the last arrival, so that the file is not read twice."""
         # A window has a length even if its only arrival is at 0.
         return max(last_ns, 1) if self.duration_s is None else ns_from_s(self.duration_s)
 
@@ -147,6 +180,16 @@ class Recorded(TraceSource):
                 yield kept
             if len(kept) < len(times):
                 return
+
+
+def drawn_ahead(chunks: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the same chunks, drawn in a second thread while the first is busy with those before."""
+    source = iter(chunks)
+    with ThreadPoolExecutor(1) as pool:
+        drawn = deque(pool.submit(next, source, None) for _ in range(_AHEAD))
+        while (chunk := drawn.popleft().result()) is not None:
+            drawn.append(pool.submit(next, source, None))
+            yield chunk
 
 
 def rechunked(pieces: Iterable[npt.NDArray[np.int64]], size: int = CHUNK) -> Iterator[npt.NDArray[np.int64]]:

@@ -36,11 +36,8 @@ def _cores() -> int:
 )
 @click.option("--jobs", type=click.IntRange(1), default=_cores, show_default="cores", help="Runs at once.")
 @click.option("--force", is_flag=True, help="Run also what is stored already.")
-@click.option("--no-requests", is_flag=True, help="Do not store a row for each query (requests.parquet).")
 @click.option("--no-figures", is_flag=True, help="Draw nothing.")
-def run(
-    file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, force: bool, no_requests: bool, no_figures: bool
-) -> None:
+def run(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, force: bool, no_figures: bool) -> None:
     """Run the experiment of FILE; what is stored already is not computed again."""
     from rich.console import Console
 
@@ -60,7 +57,6 @@ def run(
                     store,
                     jobs=jobs,
                     force=force,
-                    requests=not no_requests,
                     on_start=progress.start,
                     on_finished=progress.finished,
                 )

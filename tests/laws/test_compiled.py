@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import Dispatch, Result, simulate
-from sim.compiled import replay_compiled
+from sim import Dispatch, Outcome, Result, Trace, simulate
 from sim.tabulate import DecisionTable
 from tests.laws.cases import Case, cases
 
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from sim import View
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
+
+from sim.compiled import replay_compiled, tally_stream
+from sim.tally import QUANTILE_ERROR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,3 +60,27 @@ def assert_same(one: Result, other: Result) -> None:
     assert one.horizon_ns == other.horizon_ns
     for column in dataclasses.fields(one.batches):
         assert getattr(one.batches, column.name).tolist() == getattr(other.batches, column.name).tolist(), column.name
+
+
+@settings(max_examples=1000, deadline=None)
+@given(cases(), st.data())
+def test_a_stream_in_pieces_counts_what_the_whole_has(case: Case, data: st.DataObject) -> None:
+    decisions = data.draw(decision_tables(len(case.table.subnets), case.table.max_batch))
+    slo_ns = data.draw(st.integers(1, 40))
+    trace = Trace(case.trace.arrival_ns, slo_ns, case.trace.duration_ns)
+    whole = replay_compiled(trace, case.cluster, case.table, decisions)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(trace)), max_size=12)))
+    stream = tally_stream(
+        np.split(trace.arrival_ns, cuts), slo_ns, trace.duration_ns, case.cluster, case.table, decisions, width_ns=7
+    )
+    assert stream.queries == len(trace)
+    assert [stream.count(outcome) for outcome in Outcome] == [whole.count(outcome) for outcome in Outcome]
+    assert stream.met_by_subnet.tolist() == whole.met_by_subnet.tolist()
+    figures = ("batch_count", "batched", "busy_ns", "horizon_ns")
+    assert [getattr(stream, name) for name in figures] == [getattr(whole, name) for name in figures]
+    for q in (0.0, 0.5, 0.99, 1.0):
+        exact, close = whole.latency_quantile_ns(q), stream.latency_quantile_ns(q)
+        assert close == pytest.approx(exact, rel=QUANTILE_ERROR * (1 + 1e-9), nan_ok=True)
+    one, other = stream.over_time(7), whole.over_time(7)
+    for name in one._fields:
+        assert getattr(one, name).tolist() == pytest.approx(getattr(other, name).tolist()), name

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 
 from benchmarks.naive_engine import NaiveEngine
-from sim import Cluster, Dispatch, Fault, LatencyTable, Outcome, Result, Trace, View, metrics, simulate
+from sim import Cluster, Dispatch, Fault, LatencyTable, Outcome, Result, Trace, View, simulate
 from sim.engine import _Engine
 from tests.laws.cases import Case, cases
 
@@ -34,7 +34,7 @@ def test_the_engine_and_a_process_for_each_query_agree_on_every_query(case: Case
 @given(cases())
 def test_every_arrival_has_one_outcome_and_every_batch_its_queries(case: Case) -> None:
     result = run(case)
-    assert sum(metrics.count(result, outcome) for outcome in Outcome) == len(case.trace)
+    assert sum(result.count(outcome) for outcome in Outcome) == len(case.trace)
     in_batches = result.batch[result.batch >= 0]
     assert np.bincount(in_batches, minlength=len(result.batches)).tolist() == result.batches.size.tolist()
     started = result.batch >= 0
@@ -61,7 +61,7 @@ def test_busy_idle_and_down_make_up_the_workers_time(case: Case) -> None:
             idle += start - clock
             clock = end
         idle += horizon - clock
-    assert metrics.busy_ns(result) + idle + result.down_ns == case.cluster.workers * horizon
+    assert result.busy_ns + idle + result.cluster.down_ns(result.horizon_ns) == case.cluster.workers * horizon
 
 
 @settings(max_examples=300, deadline=None)
@@ -126,7 +126,7 @@ def test_events_exist_per_batch_and_per_arrival_at_an_idle_cluster_not_per_query
     idle_starts = np.unique(result.batches.start_ns[np.isin(result.batches.start_ns, case.trace.arrival_ns)])
     changes = sum(1 if fault.recover_ns is None else 2 for fault in case.cluster.faults)
     # One wake-up more: for the first query that arrives after everything before it was dropped, or found no worker.
-    dropped = metrics.count(result, Outcome.DROPPED) + metrics.count(result, Outcome.UNFINISHED)
+    dropped = result.count(Outcome.DROPPED) + result.count(Outcome.UNFINISHED)
     assert counted.events <= len(result.batches) + len(idle_starts) + 2 * changes + dropped + 1
 
 

@@ -114,7 +114,7 @@ def test_a_failing_worker_loses_its_batch_and_comes_back_with_nothing_loaded() -
     assert result.outcome.tolist() == [Outcome.DROPPED, Outcome.LATE]
     assert result.batches.lost.tolist() == [True, False]
     assert result.batches.finish_ns.tolist() == [5, 100 + 10 + 50]
-    assert result.down_ns == 95
+    assert result.cluster.down_ns(result.horizon_ns) == 95
 
 
 def test_a_batch_answered_at_the_instant_of_the_failure_is_answered() -> None:

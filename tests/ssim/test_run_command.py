@@ -153,7 +153,7 @@ def test_figures_are_drawn_again_byte_for_byte(done: tuple[Path, str]) -> None:
 
 
 def test_without_rows_per_query_and_then_with_them(folder: Path) -> None:
-    assert ssim(folder, "run", "small.yaml", "--no-requests", "--no-figures").returncode == 0
+    assert ssim(folder, "run", "small.yaml", "--set", "keep=batches", "--no-figures").returncode == 0
     assert not list((folder / "results").rglob("requests.parquet"))
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
     assert len(list((folder / "results").rglob("requests.parquet"))) == 6
@@ -249,7 +249,7 @@ def test_a_trace_file_that_breaks_its_rules_is_bad_input(folder: Path) -> None:
     assert "earlier" in ended.stderr
 
 
-LONG = ("--set", "trace.duration_s=60", "--set", "repeats=4", "--no-figures")
+LONG = ("--set", "trace.duration_s=60", "--set", "engine=simpy", "--set", "repeats=4", "--no-figures")
 
 
 def started(folder: Path, *words: str) -> subprocess.Popen[str]:

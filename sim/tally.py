@@ -1,0 +1,132 @@
+"""What is counted of a run whose queries are not kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim import kernel
+from sim.errors import DataError
+from sim.kernel_types import Counts
+from sim.measured import Outcome, OverTime
+from sim.units import NS_PER_S
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sim.cluster import Cluster
+    from sim.latency import LatencyTable
+
+QUANTILE_ERROR = 2.0 ** -(kernel.BUCKET_BITS + 1)
+"""How far a latency quantile may be off, relatively: half the width of a bucket, 0.2 %."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """The counts of a run of which no query is kept, for `sim.metrics`: its memory does not grow with the queries.
+
+    All figures are exact but the latency quantiles, which may be off by `QUANTILE_ERROR`.
+
+    Attributes:
+        table: The latency table.
+        cluster: The workers.
+        duration_ns: The length of the trace.
+        width_ns: The width of the windows.
+        counts: The counts.
+    """
+
+    table: LatencyTable
+    cluster: Cluster
+    duration_ns: int
+    width_ns: int
+    counts: Counts
+
+    @classmethod
+    def empty(cls, table: LatencyTable, cluster: Cluster, duration_ns: int, width_ns: int = NS_PER_S) -> Tally:
+        """Return the tally of a run that has not begun."""
+        bins = -(-duration_ns // width_ns)
+        counts = Counts(
+            totals=np.zeros(7, np.int64),
+            met=np.zeros(len(table.subnets), np.int64),
+            latencies=np.zeros(kernel.BUCKETS, np.int64),
+            numbers=np.zeros((bins, 5), np.int64),
+            accuracy=np.zeros(bins),
+        )
+        return cls(table, cluster, duration_ns, width_ns, counts)
+
+    @property
+    def horizon_ns(self) -> int:
+        """The length of the run: to the last answer, at least to the end of the trace."""
+        return max(self.duration_ns, self._total(kernel.LAST_NS))
+
+    @property
+    def queries(self) -> int:
+        """All queries."""
+        return sum(self.count(outcome) for outcome in Outcome)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return the number of queries with an outcome."""
+        if outcome is Outcome.MET:
+            return int(self.counts.met.sum())
+        places = {
+            Outcome.LATE: kernel.LATE,
+            Outcome.DROPPED: kernel.DROPS,
+            Outcome.UNFINISHED: kernel.UNFINISHED,
+        }
+        return self._total(places[outcome])
+
+    @property
+    def met_by_subnet(self) -> npt.NDArray[np.int64]:
+        """Queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
+        return self.counts.met
+
+    @property
+    def batch_count(self) -> int:
+        """All batches."""
+        return self._total(kernel.BATCHES)
+
+    @property
+    def batched(self) -> int:
+        """Queries in batches."""
+        return self._total(kernel.BATCHED)
+
+    @property
+    def busy_ns(self) -> int:
+        """The time that workers were busy, summed over workers, overheads included."""
+        return self._total(kernel.BUSY_NS)
+
+    def latency_quantile_ns(self, q: float) -> float:
+        """Return the q-quantile of the latency of answered queries, to `QUANTILE_ERROR`; NaN if none was answered."""
+        reached = np.cumsum(self.counts.latencies)
+        answered = int(reached[-1])
+        if answered == 0:
+            return float("nan")
+        place = q * (answered - 1)
+        first = int(place)
+        below, above = (
+            _middle_ns(int(np.searchsorted(reached, nth, side="right")))
+            for nth in (first, min(first + 1, answered - 1))
+        )
+        return below + (above - below) * (place - first)
+
+    def over_time(self, width_ns: int) -> OverTime:
+        """Return counts by windows of the width that was decided before the run.
+
+        Raises:
+            DataError: It is another width.
+        """
+        if width_ns != self.width_ns:
+            raise DataError("width_ns", "was decided before the run", f"{width_ns} ns", f"{self.width_ns} ns")
+        arrivals, met, batches, batched, busy_ns = self.counts.numbers.T
+        return OverTime(arrivals, met, self.counts.accuracy, batches, batched, busy_ns.astype(np.float64))
+
+    def _total(self, place: int) -> int:
+        return int(self.counts.totals[place])
+
+
+def _middle_ns(bucket: int) -> float:
+    """Return the middle of a bucket of latencies."""
+    edges = np.array([bucket, bucket + 1], dtype=np.int64) + kernel.BEFORE_ONE
+    return float((edges << (52 - kernel.BUCKET_BITS)).view(np.float64).mean())
