@@ -99,7 +99,32 @@ def shrunk(rate_qps: npt.NDArray[np.float64], duration_ns: int, seed: int) -> It
     def arrivals(number: int) -> npt.NDArray[np.int64]:
         start, end = number * duration_ns // bins, (number + 1) * duration_ns // bins
         rng = stream(seed, "shrink", number)
-        count = rng.poisson(rate_qps[number] * (end - start) / NS_PER_S)
-        return np.sort(rng.integers(start, max(end, start + 1), size=count))
+        return start + placed(rng, rng.poisson(rate_qps[number] * (end - start) / NS_PER_S), end - start)
 
     return rechunked(arrivals(number) for number in range(bins))
+
+
+def unshrunk(counts: npt.NDArray[np.int64], bin_ns: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the arrivals of a trace in real time: each bin has exactly its count, placed uniformly at random in it.
+
+    Args:
+        counts: Arrivals in each bin, int64, shape (bins,).
+        bin_ns: The length of a bin in nanoseconds.
+        seed: The seed of the run.
+    """
+    return rechunked(
+        number * bin_ns + placed(stream(seed, "shrink", number), count, bin_ns)
+        for number, count in enumerate(counts.tolist())
+    )
+
+
+def placed(rng: np.random.Generator, count: int, length_ns: int) -> npt.NDArray[np.int64]:
+    """Return so many instants, each uniform in [0, length), in order; int64, shape (count,).
+
+    They are made from the gaps of a Poisson process, scaled to the length, which have the same law as uniform numbers
+    once these are sorted, and take a fifth of the time.
+    """
+    gaps = rng.standard_exponential(count + 1)
+    np.cumsum(gaps, out=gaps)
+    gaps *= length_ns / gaps[-1]
+    return gaps[:-1].astype(np.int64)

@@ -20,10 +20,10 @@ from platformdirs import user_cache_path
 from sim.errors import DataError, SpecError
 from sim.parameters import Positive, PositiveInt, Share, check_parameters
 from sim.streams import stream
-from sim.traces.azure import shrunk
+from sim.traces.azure import shrunk, unshrunk
 from sim.traces.reading import csv_batches, header_of, ns_of_seconds
 from sim.traces.source import CHUNK, Recorded, TraceSource
-from sim.units import ns_from_s
+from sim.units import NS_PER_S, ns_from_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 DAY_FILE = "invocations_per_function_md.anon.d{:02d}.csv"
 """The file of one day."""
+
+NS_PER_MINUTE = 60 * NS_PER_S
 
 _MINUTE = re.compile(r"(\d+)(_minute)?")
 
@@ -120,7 +122,7 @@ class Azure2019(TraceSource):
         return total
 
     def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield the arrivals of the shrunk day.
+        """Yield the arrivals of the shrunk day; at its real length and rate, exactly as many as the file has.
 
         Raises:
             DataError: As `minute_counts`, or nothing was invoked.
@@ -129,8 +131,9 @@ class Azure2019(TraceSource):
         mean = float(counts.mean())
         if mean == 0:
             raise DataError(str(self.inputs()[0]), "the chosen functions were never invoked", "", "choose more of them")
-        real_qps = mean / 60
-        return shrunk(counts / mean * (self.mean_qps or real_qps), self.duration_ns, seed)
+        if self.mean_qps is None and self.duration_ns == len(counts) * NS_PER_MINUTE:
+            return unshrunk(counts, NS_PER_MINUTE, seed)
+        return shrunk(counts / mean * (self.mean_qps or mean / 60), self.duration_ns, seed)
 
     def _chosen(self, path: Path, seed: int) -> npt.NDArray[np.bool_]:
         """Return which rows are used: whole apps in random order, the last one cut."""

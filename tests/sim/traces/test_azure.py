@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.traces.azure import HOURLY, Azure, shrunk
+from sim.traces.azure import HOURLY, Azure, placed, shrunk, unshrunk
 from sim.traces.statistics import describe, window_counts
+from sim.streams import stream
 from sim.units import NS_PER_S
 
 SEEDS = range(40)
@@ -106,3 +107,27 @@ def test_bins_share_the_run_and_do_not_depend_on_those_before(bins: int, duratio
     quiet[: bins // 2] = 0
     rest = np.concatenate([np.empty(0, np.int64), *shrunk(quiet, duration_ns, seed)])
     assert np.array_equal(rest, whole[whole >= bins // 2 * duration_ns // bins])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_instants_are_placed_as_sorted_uniform_numbers(count: int) -> None:
+    length_ns, rng = 10**9, stream(3, "placed")
+    times = np.array([placed(rng, count, length_ns) for _ in range(4000)])
+    assert ((times >= 0) & (times < length_ns)).all()
+    assert (np.diff(times, axis=1) >= 0).all()
+    # The k-th of n sorted uniform numbers has mean k / (n + 1) and variance k (n + 1 - k) / (n + 1)^2 / (n + 2).
+    k = np.arange(1, count + 1)
+    mean, variance = k / (count + 1), k * (count + 1 - k) / (count + 1) ** 2 / (count + 2)
+    assert (np.abs(times.mean(axis=0) / length_ns - mean) < 4.5 * np.sqrt(variance / len(times))).all()
+    assert (times / length_ns).var(axis=0) == pytest.approx(variance, rel=0.15)
+    # Any one of them, whichever its rank, is uniform (Kolmogorov-Smirnov at one in ten thousand).
+    any_one = np.sort(times[np.arange(len(times)), rng.integers(0, count, len(times))]) / length_ns
+    assert np.abs(any_one - (np.arange(len(times)) + 0.5) / len(times)).max() < 2.23 / math.sqrt(len(times))
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=20), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_trace_in_real_time_has_exactly_its_counts(counts: list[int], seed: int) -> None:
+    found = window_counts(unshrunk(np.array(counts), 60 * NS_PER_S, seed), (60, 1))
+    assert found.tolist()[: len(counts)] == counts[: len(found)]
+    assert found.sum() == sum(counts)

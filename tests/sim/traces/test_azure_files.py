@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sim.errors import DataError, SpecError
 from sim.traces.azure_files import DAY_FILE, Azure2019, Azure2021
-from sim.traces.statistics import describe
+from sim.traces.statistics import describe, window_counts
 from tests.sim.traces.sources import joined
 from tests.sim.traces.test_files import written
 
@@ -51,6 +51,12 @@ def test_all_functions_at_their_real_rate_keep_one_arrival_in_720(folder: tuple[
     assert source.duration_ns == 120 * 10**9
     assert source.trace(0).name == "azure2019"
     assert Azure2019(slo_ms=36, path=str(source.inputs()[0])).name == "invocations_per_function_md.anon.d01"
+
+
+def test_in_real_time_no_invocation_is_left_out_and_none_added(folder: tuple[Path, npt.NDArray[np.int64]]) -> None:
+    path, counts = folder
+    source = Azure2019(slo_ms=36, path=str(path), duration_s=MINUTES * 60)
+    assert np.array_equal(window_counts(source.chunks(0), (60, 1)), counts.sum(axis=0))
 
 
 def test_mean_qps_scales_and_a_day_is_chosen_by_its_number(folder: tuple[Path, npt.NDArray[np.int64]]) -> None:
