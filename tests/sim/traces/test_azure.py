@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.streams import stream
 from sim.traces.azure import HOURLY, Azure, placed, shrunk, unshrunk
 from sim.traces.statistics import describe, window_counts
-from sim.streams import stream
 from sim.units import NS_PER_S
 
 SEEDS = range(40)
