@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,6 +16,8 @@ from sim.whole_file import told, whole_file
 from ssim.summary import summary_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
 
     from ssim.store import Store
@@ -57,6 +59,21 @@ def draw_experiment(store: Store) -> list[Path]:
     with whole_file(_stamp_file(store)) as path:
         path.write_text(_stamp(store), encoding="ascii")
     return paths
+
+
+def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> list[Path]:
+    """Draw the capacities of an experiment into its folder and return the files (PDF, SVG, PNG).
+
+    Args:
+        store: Where they go.
+        rows: The rows of capacity.csv.
+        rate: The parameter of the trace that was moved.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    frame = pd.DataFrame(rows).astype({"capacity": float})
+    return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
 
 
 def drawn(store: Store) -> list[Path]:
