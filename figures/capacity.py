@@ -7,7 +7,7 @@ each policy has a row.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,8 @@ def _draw_lines(axes: Axes, frame: pd.DataFrame, along: str) -> None:
             axes.plot([at, at], [each.low, each.high], color=look.colour, linewidth=0.7)
         axes.plot(x, mean, linestyle="solid", zorder=3 + depth / 100, **look.marks())
         if along == "cluster.workers" and not math.isnan(mean[0]):
-            axes.plot([0, x[-1]], [0, mean[0] / x[0] * x[-1]], zorder=2, **style.REFERENCE | {"color": look.colour})
+            reference: dict[str, Any] = {**style.REFERENCE, "color": look.colour, "zorder": 2}
+            axes.plot([0, x[-1]], [0, mean[0] / x[0] * x[-1]], **reference)
 
 
 def _rows(capacities: pd.DataFrame, swept: list[str], rate: str) -> Figure:

@@ -86,6 +86,16 @@ class Store:
                 yield
             finally:
                 self._clear()  # what a process that was ended in mid-air left
+                lock.truncate(0)
+
+    def writer(self) -> int | None:
+        """Return the process that writes here, or None."""
+        try:
+            process = int((self.folder / ".lock").read_text(encoding="ascii"))
+            os.kill(process, 0)  # is it there?
+        except (OSError, ValueError):
+            return None
+        return process
 
     def _clear(self) -> None:
         for left in self.folder.glob(".*.tmp"):
