@@ -146,7 +146,7 @@ def _run_all(
     for run, choice in _chosen(runs):
         if isinstance(choice, Finished):
             yield choice
-        elif choice.decisions is not None:
+        elif choice.rule is not None:
             compiled.append(_Task(run, choice, None))
         else:
             others.append(_Task(run, choice, shared if not here and users[run.trace_key] > 1 else None))
