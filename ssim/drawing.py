@@ -13,6 +13,7 @@ import pandas as pd
 import figures
 from figures.style import save
 from sim.whole_file import told, whole_file
+from ssim.store import WINDOWS
 from ssim.summary import summary_rows
 
 if TYPE_CHECKING:
@@ -35,10 +36,16 @@ def draw_tradeoff(store: Store) -> Figure:
     return _draw("tradeoff", load_summary(store))
 
 
-def draw_dynamics(store: Store) -> Figure:
-    """Return the dynamics of the first stored run: the first policy of the file, at the first point of the sweep."""
+def draw_dynamics(store: Store) -> Figure | None:
+    """Return the dynamics of the first stored run: the first policy of the file, at the first point of the sweep.
+
+    None where only the figures of runs were kept.
+    """
     for run in store.index()["runs"]:
-        if store.manifest(run["id"]) is not None:
+        manifest = store.manifest(run["id"])
+        if manifest is not None:
+            if WINDOWS not in manifest["outputs"]:
+                return None
             frame = store.windows(run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
             point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
             return _draw("dynamics", frame, f"seed {run['seed']}{point}")
@@ -53,11 +60,17 @@ def draw_experiment(store: Store) -> list[Path]:
     """
     drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
     folder = store.folder / "figures"
+    paths: list[Path] = []
     with told(folder):
         folder.mkdir(exist_ok=True)
-    paths = [path for name, figure in drawings.items() for path in save(figure, folder / name)]
+        for name, figure in drawings.items():
+            if figure is not None:
+                paths += save(figure, folder / name)
+            else:  # what is there shows other runs
+                for path in folder.glob(f"{name}.*"):
+                    path.unlink()
     with whole_file(_stamp_file(store)) as path:
-        path.write_text(_stamp(store), encoding="ascii")
+        path.write_text(_stamp(store, [path.name for path in paths]), encoding="utf-8")
     return paths
 
 
@@ -79,13 +92,12 @@ def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> 
 def drawn(store: Store) -> list[Path]:
     """Return the files of the figures if they show what is stored now, else nothing."""
     stamp = _stamp_file(store)
-    if not stamp.exists() or stamp.read_text(encoding="ascii") != _stamp(store):
+    if not stamp.exists():
         return []
-    files = [store.folder / "figures" / f"{name}{ending}" for name in ("tradeoff", "dynamics") for ending in _ENDINGS]
-    return files if all(file.exists() for file in files) else []
-
-
-_ENDINGS = (".pdf", ".svg", ".png")
+    said = stamp.read_text(encoding="utf-8")
+    names = said.splitlines()[1:]
+    files = [store.folder / "figures" / name for name in names]
+    return files if said == _stamp(store, names) and all(file.exists() for file in files) else []
 
 
 def _draw(name: str, *arguments: object) -> Figure:
@@ -98,11 +110,12 @@ def _stamp_file(store: Store) -> Path:
     return store.folder / ".drawn"
 
 
-def _stamp(store: Store) -> str:
-    """Return what decides the pictures: the runs that are stored, their names, and the code that draws."""
-    runs = [run for run in store.index()["runs"] if store.manifest(run["id"]) is not None]
+def _stamp(store: Store, names: Sequence[str]) -> str:
+    """Return what decides the pictures (the runs that are stored, what of them, and the code that draws), and names."""
+    found = [(run, store.manifest(run["id"])) for run in store.index()["runs"]]
+    runs = [(run, sorted(manifest["outputs"])) for run, manifest in found if manifest is not None]
     code = sorted(Path(figures.__file__ or "").parent.glob("*.py"))
     digest = hashlib.sha256(json.dumps(runs, sort_keys=True).encode())
     for path in code:
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return "\n".join([digest.hexdigest(), *names])

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from sim.measured import Measured
     from ssim.spec import Keep
 
+WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.parquet"
+
 KEPT: dict[Keep, tuple[str, ...]] = {
     "summary": (),
-    "windows": ("windows.parquet",),
-    "batches": ("windows.parquet", "batches.parquet"),
-    "requests": ("windows.parquet", "batches.parquet", "requests.parquet"),
+    "windows": (WINDOWS,),
+    "batches": (WINDOWS, BATCHES),
+    "requests": (WINDOWS, BATCHES, REQUESTS),
 }
 """The files of a run beside its manifest, by how much of it is stored."""
 
@@ -134,7 +136,7 @@ class Store:
         Raises:
             StoreError: The file is damaged.
         """
-        path = self.folder / run_id / "windows.parquet"
+        path = self.folder / run_id / WINDOWS
         try:
             return pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
@@ -305,9 +307,9 @@ def _windows(run: Measured) -> pa.Table:
 
 
 _TABLES: dict[str, Any] = {
-    "windows.parquet": _windows,
-    "batches.parquet": _batches,
-    "requests.parquet": _requests,
+    WINDOWS: _windows,
+    BATCHES: _batches,
+    REQUESTS: _requests,
 }
 
 
