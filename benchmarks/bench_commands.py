@@ -45,17 +45,35 @@ def bench_small(benchmark: Any, tmp_path: Path) -> None:
     benchmark.pedantic(ssim, words, setup=lambda: shutil.rmtree(tmp_path), rounds=5, warmup_rounds=1)
 
 
+PROCESSES = "import sys, ssim.runner as r; r.threads = r.processes; from ssim.cli import main; main(sys.argv[1:])"
+"""A command line that sends runs of the compiled engine to processes, which it does not do by itself."""
+
+SWEEPS = {
+    "1,000 runs of 64,000 queries": (1000, ()),
+    "50 runs of 768,000 queries": (50, ("--set", "trace.duration_s=120", "--set", "repeats=5", "--set", "sweep={}")),
+}
+WAYS = {"one at a time": (1, ("-m", "ssim")), "2 threads": (2, ("-m", "ssim")), "2 processes": (2, ("-c", PROCESSES))}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sweep", SWEEPS)
+def bench_sweep(benchmark: Any, sweep: str, way: str, tmp_path: Path) -> None:
+    """Sweeps of which the figures are kept, by the compiled engine."""
+    (runs, settings), (jobs, start) = SWEEPS[sweep], WAYS[way]
+    words = ("run", str(SWEEP), "--out", str(tmp_path), "--jobs", str(jobs), "--no-figures", *settings, *FEWER, *SHORT)
+    benchmark.extra_info |= {"what": f"{sweep}, {way}", "unit": "runs", "count": 10 if QUICK else runs}
+    run = lambda: subprocess.run([sys.executable, *start, *words], capture_output=True, check=True)  # noqa: E731
+    benchmark.pedantic(run, setup=lambda: shutil.rmtree(tmp_path), rounds=1 if QUICK else 3, warmup_rounds=1)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("engine", ["auto", "simpy"])
-def bench_sweep(benchmark: Any, engine: str, jobs: int, tmp_path: Path) -> None:
-    """1,000 runs of 64,000 queries of which the figures are kept (SimPy: 40 of them)."""
-    fewer = FEWER or (("--set", "repeats=1") if engine == "simpy" else ())
-    words = ("run", SWEEP, "--out", tmp_path, "--jobs", jobs, "--set", f"engine={engine}", "--no-figures", *fewer)
-    where = "one at a time" if jobs == 1 else "2 threads" if engine == "auto" else "2 processes"
-    runs = 10 if QUICK else 1000 if engine == "auto" else 40
-    benchmark.extra_info |= {"what": f"{'compiled' if engine == 'auto' else 'SimPy'}, {where}", "unit": "runs"}
-    benchmark.extra_info["count"] = runs
-    benchmark.pedantic(ssim, words, setup=lambda: shutil.rmtree(tmp_path), rounds=1 if QUICK else 3, warmup_rounds=1)
+def bench_sweep_simpy(benchmark: Any, jobs: int, tmp_path: Path) -> None:
+    """40 runs of 64,000 queries by the SimPy engine."""
+    words = ("run", SWEEP, "--out", tmp_path, "--jobs", jobs, "--set", "engine=simpy", "--no-figures", *SHORT)
+    way = "one at a time" if jobs == 1 else "2 processes"
+    benchmark.extra_info |= {"what": f"40 runs of 64,000 queries in SimPy, {way}", "unit": "runs", "count": 40}
+    setup = lambda: shutil.rmtree(tmp_path)  # noqa: E731 - as above
+    benchmark.pedantic(ssim, (*words, "--set", "repeats=1"), setup=setup, rounds=1 if QUICK else 3, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("policy", ["slackfit"])

@@ -20,7 +20,8 @@ TITLES = {
     "bench_azure": "Azure job, mean batch about 15",
     "bench_small_batches": "An eighth of its rate, mean batch about 1",
     "bench_day": "The whole Azure day",
-    "bench_sweep": "A sweep, in a new process",
+    "bench_sweep": "Sweeps, each in a new process",
+    "bench_sweep_simpy": "",
     "bench_draw": "Arrivals",
     "bench_tabulate": "Policies into tables",
     "bench_store": "The Azure job into the store",
@@ -30,7 +31,8 @@ TITLES = {
 }
 """Tables and their headings, in order; one without a heading goes on with the table above it."""
 
-COSTS = {"bench_workers": "workers", "bench_queue_length": "queries waiting"}
+COSTS = {"bench_workers": ("workers", "batch"), "bench_queue_length": ("queries waiting", "query")}
+"""The picture's panels: what grows, and what of which the cost is shown."""
 
 
 def rows_of(measured: list[dict[str, Any]], function: str) -> list[dict[str, Any]]:
@@ -52,18 +54,19 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def draw(measured: list[dict[str, Any]]) -> Figure:
-    """Return the cost of a query over workers and over the length of the queue, with what the logarithm would allow."""
+    """Return what a batch costs over workers and a query over the length of the queue, and what would be logarithmic."""
     with style.applied():
         figure = Figure(figsize=(style.PAGE_IN, 2.4), layout="constrained")
-        for axes, (function, label) in zip(figure.subplots(1, 2), COSTS.items(), strict=True):
+        for axes, (function, (label, of)) in zip(figure.subplots(1, 2), COSTS.items(), strict=True):
             rows = rows_of(measured, function)
             for what, colour in (("SimPy engine", style.GREY), ("compiled engine", "#D55E00")):
                 own = [row for row in rows if row["extra_info"]["what"] == what]
                 x = np.array([row["extra_info"]["x"] for row in own], dtype=float)
-                ns = np.array([1e9 * row["stats"]["median"] / row["extra_info"]["count"] for row in own])
+                many = "batches" if of == "batch" else "count"
+                ns = np.array([1e9 * row["stats"]["median"] / row["extra_info"][many] for row in own])
                 axes.plot(x, ns, color=colour, marker="o", markersize=3, label=what)
                 axes.plot(x, ns[0] * np.log(x) / np.log(x[0]), color=colour, linestyle=(0, (1, 1.5)), linewidth=0.8)
-            axes.set(xscale="log", yscale="log", xlabel=label, ylabel="ns a query")
+            axes.set(xscale="log", yscale="log", xlabel=label, ylabel=f"ns a {of}")
         handles = [*axes.get_legend_handles_labels()[0], *[axes.lines[-1]]]
         style.legend_below(figure, handles, ["SimPy engine", "compiled engine", "growing as the logarithm"])
     return figure
