@@ -54,7 +54,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def draw(measured: list[dict[str, Any]]) -> Figure:
-    """Return what a batch costs over workers and a query over the length of the queue, and what would be logarithmic."""
+    """Return what a batch costs over workers, and a query over the length of the queue; dotted: logarithmic growth."""
     with style.applied():
         figure = Figure(figsize=(style.PAGE_IN, 2.4), layout="constrained")
         for axes, (function, (label, of)) in zip(figure.subplots(1, 2), COSTS.items(), strict=True):
