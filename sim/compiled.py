@@ -158,7 +158,7 @@ class _Run:
         self._table, self._rule = table, rule
         self._in_order = heap == 0
         if isinstance(rule, Stepped):
-            self._step, memory = _step(type(rule).step), np.array(rule.memory(table, cluster.dispatch_ns), np.float64)
+            self._step, memory = _step(type(rule).step), _memory(rule, table, cluster.dispatch_ns)
             decisions = (np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0), np.int64))
         else:
             self._step, memory = kernel.no_step, np.empty(0)
@@ -229,6 +229,13 @@ class _Run:
             view = View(int(log.start_ns[row]), 0, 1, self._table, cast("Any", None))
             check_decision(Dispatch(int(log.subnet[row]), int(log.size[row])), view, self._rule)
         return rows
+
+
+def _memory(rule: Stepped, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+    try:
+        return rule.begun(table, dispatch_ns)
+    except Exception as error:
+        raise PolicyError(policy_name(rule), f"raised {type(error).__name__}", str(error)) from error
 
 
 def _changes(cluster: Cluster) -> npt.NDArray[np.int64]:

@@ -142,3 +142,50 @@ def small() -> Any:
 def test_a_policy_object_begins_each_run_anew(small: Any) -> None:
     policy = Mixed(5)
     assert_same(simulate(*small, policy), simulate(*small, policy))
+
+
+@dataclass
+class Averaging(Mixed):
+    """Begins with whole numbers and goes on with others; gives out the same array for each run."""
+
+    def __post_init__(self) -> None:
+        self.begin = np.array([0, self.salt])
+
+    def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+        return self.begin
+
+    @staticmethod
+    def step(
+        memory: npt.NDArray[np.float64],
+        now_ns: int,
+        slack_ns: int,
+        queue_length: int,
+        arrived: int,
+        latency_ns: npt.NDArray[np.int64],
+    ) -> tuple[int, int]:
+        memory[0] = 0.75 * memory[0] + 0.25 * ((now_ns + slack_ns + queue_length + arrived) % 7)
+        return int(memory[0] * 8) % len(latency_ns), 1
+
+
+def test_a_memory_is_of_floats_and_of_one_run_in_both_engines(small: Any) -> None:
+    policy = Averaging()
+    first = simulate(*small, policy)
+    assert_same(replay_compiled(*small, policy), first)
+    assert_same(simulate(*small, policy), first)
+    assert policy.begin.tolist() == [0, 0]
+
+
+@dataclass
+class Forgetful(Mixed):
+    def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+        return np.zeros((2, 2)) if self.salt else np.array(["x"])  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("salt", [0, 1])
+def test_a_memory_that_is_none_is_the_same_error_in_both_engines(small: Any, salt: int) -> None:
+    said = []
+    for engine in ("simpy", "compiled"):
+        with pytest.raises(PolicyError, match="raised ValueError") as error:
+            replay(*small, Forgetful(salt), engine=engine)
+        said.append(error.value.value)
+    assert said[0] == said[1]
