@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim import LatencyTable
+    from sim.engines import Engine
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
@@ -92,6 +93,10 @@ class Odd(Mixed):
             raise ValueError
         if memory[0] == 2:
             return len(latency_ns), 1
+        if memory[0] == 6:
+            memory[4] = 1  # has four
+        if memory[0] == 7:
+            return 0, latency_ns[0, latency_ns.shape[1]]
         if memory[0] == 3:
             return 0, 0
         if memory[0] == 4:
@@ -107,6 +112,13 @@ def test_what_a_step_must_not_do_is_the_same_error_in_both_engines(salt: int, sm
             replay(*small, Odd(salt), engine=engine)
         said.append((error.value.what, error.value.value))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("salt", [6, 7])
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_step_that_looks_outside_of_an_array_is_told_by_both_engines(salt: int, engine: Engine, small: Any) -> None:
+    with pytest.raises(PolicyError, match="raised IndexError"):
+        replay(*small, Odd(salt), engine=engine)
 
 
 @dataclass
