@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,9 @@ from sim.traces import source
 from sim.traces.azure import Azure
 from sim.traces.source import drawn_ahead
 from sim.traces.synthetic import Poisson
+from ssim.expand import read_experiment
+from ssim.runner import run_experiment
+from ssim.store import Store
 from tests.ssim.test_run_command import complete_runs, leftovers, ssim
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
@@ -126,3 +131,23 @@ def test_the_whole_azure_day_fits_into_half_a_gigabyte(tmp_path: Path) -> None:
     # The mean of the minutes' rates is exact; the counts are Poisson numbers.
     assert abs(int(row["queries"]) - 910_042_048) < 4.5 * 910_042_048**0.5
     assert float(row["slo_attainment"]) > 0.9999
+
+
+def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_HELD", 1_000_000)
+    text = LONG.replace("workers: 13, drop: expired", "workers: 1").replace("10000,", "100000,")
+    (tmp_path / "small.yaml").write_text(text)
+    queues = []
+
+    class Watched(compiled._Queue):
+        def __init__(self, slo_ns: int) -> None:
+            super().__init__(slo_ns)
+            queues.append(weakref.ref(self))
+
+    monkeypatch.setattr(compiled, "_Queue", Watched)
+    experiment, store = read_experiment(tmp_path / "small.yaml"), Store(tmp_path / "results")
+    with store.writing():
+        failed = run_experiment(experiment, store, jobs=1)
+    gc.collect()
+    assert len(failed) == len(queues) == 2
+    assert [queue() for queue in queues] == [None, None]
