@@ -110,6 +110,21 @@ def test_chunks_drawn_ahead_are_the_same_and_so_are_their_errors() -> None:
         next(chunks)
 
 
+def test_who_stops_in_a_stream_does_not_wait_for_what_was_to_be_drawn_ahead() -> None:
+    drawn = []
+
+    def slow() -> object:
+        for number in range(100):
+            time.sleep(0.05)
+            drawn.append(number)
+            yield np.array([number])
+
+    chunks = drawn_ahead(slow())
+    assert next(chunks).tolist() == [0]
+    chunks.close()
+    assert len(drawn) < 5
+
+
 def test_more_arrivals_than_are_held_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = Poisson(slo_ms=36, mean_qps=100_000, duration_s=20)
     with pytest.raises(TooLongError, match=r"poisson: has more .* \(over 1000\)"):
