@@ -80,9 +80,9 @@ class Store:
                 holder = f"process {lock.read().strip() or '?'}"
                 right = "wait for it to end, or give another folder with --out"
                 raise StoreError(str(self.folder), "another run is writing here", holder, right) from error
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            with told(self.folder):
+                lock.truncate(0)
+                os.write(lock.fileno(), str(os.getpid()).encode())  # not kept back to fail again when it is closed
             try:
                 self._clear()  # what a killed process left
                 yield
