@@ -23,7 +23,7 @@ from sim.result import NONE, Batches, Result
 from sim.stepped import Stepped
 from sim.tabulate import DecisionTable
 from sim.tally import Tally
-from sim.trace import check_arrivals, read_only
+from sim.trace import are_whole, check_arrivals, check_end, check_lengths, read_only
 from sim.traces.source import MOST_HELD
 from sim.units import NS_PER_S
 
@@ -88,11 +88,12 @@ def tally_stream(
         width_ns: The width of the windows in which the run is counted over time.
 
     Raises:
-        DataError: There are no arrivals, they decrease, or the cluster takes its actuation delays from a table that
-            has none.
+        DataError: There are no arrivals, they decrease, are not int64 or come after the end; a time is longer than a
+            run can be; or the cluster takes its actuation delays from a table that has none.
         TooLongError: More queries wait than can be held.
         PolicyError: The step function raised, or decided what can't be done.
     """
+    check_lengths(duration_ns, slo_ns)
     run = _Run(cluster, table, rule, 0)
     tally = Tally.empty(table, cluster, duration_ns, width_ns)
     accuracy = np.array([subnet.accuracy for subnet in table.subnets], dtype=np.float64)
@@ -113,6 +114,7 @@ def tally_stream(
         go_on(final=False)
     if not queue.end:
         raise DataError("trace", "has no arrivals", "", "a trace needs at least one query")
+    check_end(duration_ns, queue.last_ns)
     go_on(final=True)
     tally.add_unfinished(queue.arrival_ns[run.head : queue.end])
     return tally
@@ -158,7 +160,7 @@ class _Run:
         self._table, self._rule = table, rule
         self._in_order = heap == 0
         if isinstance(rule, Stepped):
-            self._step, memory = _step(type(rule).step), np.array(rule.memory(table, cluster.dispatch_ns), np.float64)
+            self._step, memory = _step(type(rule).step), _memory(rule, table, cluster.dispatch_ns)
             decisions = (np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0), np.int64))
         else:
             self._step, memory = kernel.no_step, np.empty(0)
@@ -231,6 +233,13 @@ class _Run:
         return rows
 
 
+def _memory(rule: Stepped, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+    try:
+        return rule.begun(table, dispatch_ns)
+    except Exception as error:
+        raise PolicyError(policy_name(rule), f"raised {type(error).__name__}", str(error)) from error
+
+
 def _changes(cluster: Cluster) -> npt.NDArray[np.int64]:
     """Return failures and recoveries as `sim.kernel.Setting` has them."""
     upcoming: dict[int, int] = {}
@@ -253,8 +262,7 @@ class _Queue:
     def __init__(self, slo_ns: int) -> None:
         self._slo_ns = slo_ns
         self.arrival_ns, self.deadline_ns = np.empty(0, np.int64), np.empty(0, np.int64)
-        self.end = 0
-        self._last_ns = 0
+        self.end = self.last_ns = 0
 
     def add(self, chunk: npt.NDArray[np.int64], run: _Run) -> None:
         """Put arrivals behind those that are there; those in front of the queue make room for them.
@@ -264,14 +272,14 @@ class _Queue:
             run: The run, which is told what was moved.
 
         Raises:
-            DataError: They decrease.
+            DataError: They decrease, or are not int64.
             TooLongError: More wait than can be held.
         """
         if len(chunk) == 0:
             return
-        if chunk[0] < self._last_ns or (chunk[1:] < chunk[:-1]).any():
-            check_arrivals(chunk, where="arrival_ns", after_ns=self._last_ns)
-        self._last_ns = int(chunk[-1])
+        if not are_whole(chunk) or chunk[0] < self.last_ns or (chunk[1:] < chunk[:-1]).any():
+            check_arrivals(chunk, where="arrival_ns", after_ns=self.last_ns)
+        self.last_ns = int(chunk[-1])
         if self.end + len(chunk) > len(self.arrival_ns):
             head = run.head
             kept = self.end - head

@@ -70,10 +70,12 @@ def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 def compiled_step(step: Callable[..., Any]) -> Any:
     """Return the step function of a policy, compiled; not kept on disk, since it may call what is in other files.
 
+    It is somebody's own code: an index outside of an array is an error, as in Python, not another place in memory.
+
     Raises:
         Exception: It uses what numba does not know.
     """
-    return numba.njit(STEP, nogil=True)(step)
+    return numba.njit(STEP, nogil=True, boundscheck=True)(step)
 
 
 def _forget(function: Callable[..., Any]) -> None:

@@ -27,6 +27,7 @@ WORTH_COMPILING = 300_000
 """Queries from which a run is worth the start of numba, about a second a process; once it runs, every run is."""
 
 NO_NUMBA = "numba is not installed"
+BROKEN_NUMBA = "numba can't be imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
         reason = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
         reason = f"{queries} queries are not worth the start of numba"
+    elif broken := _why_not():
+        reason = broken
     else:
         try:
             rule, found = _rule(policy, table, cluster.dispatch_ns)
@@ -109,6 +112,16 @@ def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[Decisi
 
 
 @cache
+def _why_not() -> str:
+    """Return why the compiled engine can't run although numba is there, or nothing."""
+    try:
+        import sim.compiled  # noqa: F401, PLC0415 - as above
+    except Exception as error:  # noqa: BLE001 - a numba that does not fit NumPy raises an ImportError, a broken one anything
+        return f"{BROKEN_NUMBA} ({error})"
+    return ""
+
+
+@cache
 def numba_is_installed() -> bool:
-    """Return whether the compiled engine can run at all."""
+    """Return whether numba is there, be it broken."""
     return find_spec("numba") is not None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sim.policy import Dispatch
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from sim.latency import LatencyTable
@@ -41,7 +42,7 @@ class Stepped(ABC):
 
     @abstractmethod
     def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
-        """Return what is remembered when a run begins: float64, shape (n,).
+        """Return what is remembered when a run begins: shape (n,); taken as float64.
 
         What the step function needs of the policy's parameters and of the table belongs there, too. Whole numbers are
         exact up to 2**53, nanoseconds up to 104 days.
@@ -72,10 +73,22 @@ class Stepped(ABC):
             latency_ns: Latency by subnet and batch size, int64, shape (subnets, largest batch + 1); column 0 is empty.
         """
 
+    def begun(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+        """Return the memory as both engines have it: float64, shape (n,), and of one run alone.
+
+        Raises:
+            ValueError: It has another shape.
+        """
+        memory = np.array(self.memory(table, dispatch_ns), dtype=np.float64)
+        if memory.ndim != 1:
+            what = f"memory has shape {memory.shape}; must be (n,)"
+            raise ValueError(what)
+        return memory
+
     def decide(self, view: View) -> Dispatch:
         """Return the decision of the step function; each run begins with a memory of its own."""
         if view.system is not self._system:
-            self._system, self._memory = view.system, self.memory(view.table, view.system.dispatch_ns)
+            self._system, self._memory = view.system, self.begun(view.table, view.system.dispatch_ns)
         arrived = view.system.arrivals_within(view.now_ns + 1)
         seen = (view.now_ns, view.slack_ns, view.queue_length, arrived, view.table.dense_ns)
         return Dispatch(*self.step(self._memory, *seen))

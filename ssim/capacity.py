@@ -16,7 +16,7 @@ from ssim.runner import run_all, write_index
 from ssim.search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ssim.expand import Experiment
     from ssim.run import Run
@@ -88,11 +88,14 @@ def find_capacities(
     spec = experiment.capacity
     if f"trace.{spec.rate}" in experiment.swept:
         raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
-    found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in _distinct(experiment.runs)]
+    if aims := [key for key in experiment.swept if key.startswith("capacity.")]:
+        raise SpecError("sweep", "a search has one aim", aims[0], "a call for each, with --set")
+    # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
+    found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
     tried: list[Run] = []
     while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
         probes = [(one, step, _at_rate(one.run, spec.rate, one.search.rate(step))) for one, step in asking]
-        runs = _distinct([probe for _, _, probe in probes])
+        runs = list({probe.id: probe for _, _, probe in probes}.values())
         tried += runs
         write_index(experiment, store, tried)
         todo = [run for run in runs if not store.has(run.id, run.keep)]
@@ -105,10 +108,6 @@ def find_capacities(
             else:
                 one.search.attained[step] = manifest["summary"]["slo_attainment"]
     return found
-
-
-def _distinct(runs: Sequence[Run]) -> list[Run]:
-    return list({run.id: run for run in runs}.values())
 
 
 def _start(run: Run, spec: CapacitySpec) -> float:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def load_summary(store: Store) -> pd.DataFrame:
     """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
-    frame = pd.DataFrame(summary_rows(store))
+    frame = _frame(summary_rows(store))
     numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
     return frame.astype(dict.fromkeys(numbers, float))
 
@@ -83,8 +83,13 @@ def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> 
     Raises:
         StoreError: The files can't be written.
     """
-    frame = pd.DataFrame(rows).astype({"capacity": float})
+    frame = _frame(rows).astype({"capacity": float})
     return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
+
+
+def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table; swept lists and mappings as text, since they can't be told apart or grouped otherwise."""
+    return pd.DataFrame([{k: str(v) if isinstance(v, (list, dict)) else v for k, v in row.items()} for row in rows])
 
 
 def _draw(name: str, *arguments: object) -> Figure:

@@ -208,7 +208,8 @@ def _run_one(task: _Task, store: Store) -> Finished:
         circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **watch.circumstances()}
         store.put(run.id, measured, run.identity, circumstances, run.keep)
     except SsimError as error:
-        return Finished(run, 0, error, traceback.format_exc())
+        # A copy: the frames of the error itself would hold all that the run had in memory, to the end of the sweep.
+        return Finished(run, 0, type(error)(*error.args), traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - somebody's own trace source may raise anything
         told = SsimError(f"trace {run.trace['kind']}", f"raised {type(error).__name__}", str(error))
         return Finished(run, 0, told, traceback.format_exc())

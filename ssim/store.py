@@ -80,9 +80,9 @@ class Store:
                 holder = f"process {lock.read().strip() or '?'}"
                 right = "wait for it to end, or give another folder with --out"
                 raise StoreError(str(self.folder), "another run is writing here", holder, right) from error
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            with told(self.folder):
+                lock.truncate(0)
+                os.write(lock.fileno(), str(os.getpid()).encode())  # not kept back to fail again when it is closed
             try:
                 self._clear()  # what a killed process left
                 yield
@@ -93,11 +93,16 @@ class Store:
     def writer(self) -> int | None:
         """Return the process that writes here, or None."""
         try:
-            process = int((self.folder / ".lock").read_text(encoding="ascii"))
-            os.kill(process, 0)  # is it there?
+            with (self.folder / ".lock").open(encoding="ascii") as lock:
+                process = int(
+                    lock.read()
+                )  # nothing there: nobody is asked for a lock that somebody may be about to take
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return process
         except (OSError, ValueError):
-            return None
-        return process
+            pass
+        return None  # the number is that of a process that was killed
 
     def _clear(self) -> None:
         for left in self.folder.glob(".*.tmp"):

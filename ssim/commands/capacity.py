@@ -86,12 +86,13 @@ def _print_table(console: Console, experiment: Experiment, found: Sequence[Found
     console.print(table)
     for line in _notes(found):
         console.print(line, soft_wrap=True, highlight=False)
-    console.print(
-        f"Each seed for itself holds {spec.target:g} at its rate and misses it {100 * spec.precision:g} % above; "
-        "policies of a seed meet the same random numbers.",
-        soft_wrap=True,
-        highlight=False,
-    )
+    if any(one.capacity is not None for one in found):
+        console.print(
+            f"Each seed for itself holds {spec.target:g} at its rate and misses it {100 * spec.precision:g} % above; "
+            "policies of a seed meet the same random numbers.",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _grouped(found: Sequence[Found], key: Callable[[Found], str]) -> list[list[Found]]:

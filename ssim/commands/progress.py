@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich import progress
 
-from sim.engines import NO_NUMBA
+from sim.engines import BROKEN_NUMBA, NO_NUMBA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,9 +85,9 @@ class Progress:
 
     def finished(self, one: Finished) -> None:
         """Count a run that ended."""
-        if one.engine_reason == NO_NUMBA and not self._told_of_numba:
+        if one.engine_reason.startswith((NO_NUMBA, BROKEN_NUMBA)) and not self._told_of_numba:
             self._told_of_numba = True
-            text = f"{NO_NUMBA}: SimPy runs, more slowly; pip install -e '.[fast]' brings the compiled engine"
+            text = f"{one.engine_reason}: SimPy runs, more slowly; pip install -e '.[fast]' brings the compiled engine"
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.done += 1
         self._queries += one.queries

@@ -66,6 +66,7 @@ def ls(out: Path) -> None:
 
     from rich.console import Console
 
+    from sim.errors import StoreError
     from ssim.store import INDEX, Store
 
     found = sorted(path.parent for path in out.rglob(INDEX))
@@ -74,8 +75,11 @@ def ls(out: Path) -> None:
         return
     table = _table("experiment", "runs", "stored", "failed", "MB", "begun")
     for folder in found:
-        store = Store(folder)
-        states = list(_states(store).values())
+        try:
+            states = list(_states(Store(folder)).values())
+        except StoreError:
+            table.add_row(str(folder.relative_to(out)), "damaged")
+            continue
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         begun = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
         counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))

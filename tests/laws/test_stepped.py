@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim import LatencyTable
+    from sim.engines import Engine
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
@@ -92,6 +93,10 @@ class Odd(Mixed):
             raise ValueError
         if memory[0] == 2:
             return len(latency_ns), 1
+        if memory[0] == 6:
+            memory[4] = 1  # has four
+        if memory[0] == 7:
+            return 0, latency_ns[0, latency_ns.shape[1]]
         if memory[0] == 3:
             return 0, 0
         if memory[0] == 4:
@@ -107,6 +112,13 @@ def test_what_a_step_must_not_do_is_the_same_error_in_both_engines(salt: int, sm
             replay(*small, Odd(salt), engine=engine)
         said.append((error.value.what, error.value.value))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("salt", [6, 7])
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_a_step_that_looks_outside_of_an_array_is_told_by_both_engines(salt: int, engine: Engine, small: Any) -> None:
+    with pytest.raises(PolicyError, match="raised IndexError"):
+        replay(*small, Odd(salt), engine=engine)
 
 
 @dataclass
@@ -142,3 +154,50 @@ def small() -> Any:
 def test_a_policy_object_begins_each_run_anew(small: Any) -> None:
     policy = Mixed(5)
     assert_same(simulate(*small, policy), simulate(*small, policy))
+
+
+@dataclass
+class Averaging(Mixed):
+    """Begins with whole numbers and goes on with others; gives out the same array for each run."""
+
+    def __post_init__(self) -> None:
+        self.begin = np.array([0, self.salt])
+
+    def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+        return self.begin
+
+    @staticmethod
+    def step(
+        memory: npt.NDArray[np.float64],
+        now_ns: int,
+        slack_ns: int,
+        queue_length: int,
+        arrived: int,
+        latency_ns: npt.NDArray[np.int64],
+    ) -> tuple[int, int]:
+        memory[0] = 0.75 * memory[0] + 0.25 * ((now_ns + slack_ns + queue_length + arrived) % 7)
+        return int(memory[0] * 8) % len(latency_ns), 1
+
+
+def test_a_memory_is_of_floats_and_of_one_run_in_both_engines(small: Any) -> None:
+    policy = Averaging()
+    first = simulate(*small, policy)
+    assert_same(replay_compiled(*small, policy), first)
+    assert_same(simulate(*small, policy), first)
+    assert policy.begin.tolist() == [0, 0]
+
+
+@dataclass
+class Forgetful(Mixed):
+    def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+        return np.zeros((2, 2)) if self.salt else np.array(["x"])  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("salt", [0, 1])
+def test_a_memory_that_is_none_is_the_same_error_in_both_engines(small: Any, salt: int) -> None:
+    said = []
+    for engine in ("simpy", "compiled"):
+        with pytest.raises(PolicyError, match="raised ValueError") as error:
+            replay(*small, Forgetful(salt), engine=engine)
+        said.append(error.value.value)
+    assert said[0] == said[1]

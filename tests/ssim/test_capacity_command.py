@@ -86,6 +86,7 @@ def test_what_the_search_says_is_what_a_run_at_that_rate_says(folder: Path) -> N
         ("capacity.precison=1", "capacity.precison: is not known here; did you mean 'precision'?"),
         ("capacity.precision=0", "capacity.precision: must be"),
         ("sweep={trace.mean_qps: [1, 2]}", "capacity.rate: is swept, too"),
+        ("sweep={capacity.target: [0.9, 0.99]}", "sweep: a search has one aim (capacity.target); a call for each"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_bad_input(folder: Path, setting: str, said: str) -> None:
@@ -104,6 +105,22 @@ def test_a_policy_that_holds_at_no_rate_or_at_all_is_told(folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "holds the target at every rate that was tried, up to 3" in ended.stdout
     assert capacities(folder)[0]["capacity"] == ""
+
+
+def test_what_a_sweep_leaves_as_it_is_has_a_row_at_each_point(folder: Path) -> None:
+    policies = "[{use: clipper, params: {accuracy: 75}}, {use: slackfit, params: {buckets: 4}}]"
+    text = FILE.replace("[maxbatch]", policies).replace(
+        "cluster.workers: [1, 2, 4]", "policies.1.params.buckets: [4, 8]"
+    )
+    (folder / "most.yaml").write_text(text)
+    ended = ssim(folder, "capacity", "most.yaml", "--set", "repeats=1")
+    assert ended.returncode == 0, ended.stderr
+    rows = [(row["policies.1.params.buckets"], row["policy"]) for row in capacities(folder)]
+    fixed = "clipper(accuracy=75)"
+    assert rows == [("4", fixed), ("4", "slackfit(buckets=4)"), ("8", fixed), ("8", "slackfit(buckets=8)")]
+    index = json.loads((folder / "results/most/capacity/experiment.json").read_text())
+    ids = [run["id"] for run in index["runs"]]
+    assert len(ids) == len(set(ids)), "each run once"
 
 
 def test_a_policy_that_breaks_ends_its_own_search_alone(folder: Path) -> None:

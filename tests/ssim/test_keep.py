@@ -103,3 +103,23 @@ def test_without_numba_all_runs_and_it_is_said_once(folder: Path) -> None:
     assert without.stderr.count("numba is not installed") == 1
     engines = {json.loads(path.read_text())["circumstances"]["engine"] for path in folder.rglob("manifest.json")}
     assert engines == {"simpy"}
+
+
+def test_a_numba_that_can_not_be_imported_is_none_and_it_is_said_once(folder: Path) -> None:
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Broken:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.startswith('numba.'):\n"
+        "            raise ImportError('Numba needs NumPy 2.2 or less. Got NumPy 2.4.')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+    )
+    words = ("--set", "keep=summary", "--set", "trace.duration_s=40", "--no-figures")
+    path = os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))
+    broken = ssim(folder, "run", "small.yaml", *words, env=os.environ | {"PYTHONPATH": path})
+    assert broken.returncode == 0, broken.stderr
+    assert (
+        broken.stderr.count("numba can't be imported (Numba needs NumPy 2.2 or less. Got NumPy 2.4.): SimPy runs") == 1
+    )
+    engines = {json.loads(path.read_text())["circumstances"]["engine"] for path in folder.rglob("manifest.json")}
+    assert engines == {"simpy"}

@@ -98,6 +98,11 @@ def test_who_waits_for_a_process_that_is_killed_makes_it(tmp_path: Path) -> None
     assert second.communicate(timeout=60)[0].strip() == "499500"
 
 
+def test_an_error_while_it_is_made_is_not_one_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        mapped(tmp_path / "x.npy", lambda: np.fromfile("/nowhere"))
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="x"):
         mapped(tmp_path / "gone" / "x.npy", lambda: np.zeros(1, np.int64))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,9 @@ from sim.traces import source
 from sim.traces.azure import Azure
 from sim.traces.source import drawn_ahead
 from sim.traces.synthetic import Poisson
+from ssim.expand import read_experiment
+from ssim.runner import run_experiment
+from ssim.store import Store
 from tests.ssim.test_run_command import complete_runs, leftovers, ssim
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
@@ -87,6 +92,14 @@ def test_a_stream_of_nothing_or_out_of_order_is_told() -> None:
         compiled.tally_stream(iter((np.array([5, 4]),)), *rest)
     with pytest.raises(DataError, match="row 0: is earlier than the row before"):
         compiled.tally_stream(iter((np.array([5, 6]), np.array([5]))), *rest)
+    for odd in (np.array([1.5]), np.array([1], np.int32), np.array([[1]])):
+        with pytest.raises(DataError, match="is no list of whole nanoseconds"):
+            compiled.tally_stream(iter((odd,)), *rest)
+    with pytest.raises(DataError, match="ends before the last arrival"):
+        compiled.tally_stream(iter((np.array([5, 10**9 + 1]),)), *rest)
+    for slo_ns, duration_ns in ((2**60, 10**9), (36_000_000, 2**60)):
+        with pytest.raises(DataError, match="longer than a run can be"):
+            compiled.tally_stream(iter((np.array([5]),)), slo_ns, duration_ns, *rest[2:])
 
 
 def test_chunks_drawn_ahead_are_the_same_and_so_are_their_errors() -> None:
@@ -103,6 +116,21 @@ def test_chunks_drawn_ahead_are_the_same_and_so_are_their_errors() -> None:
     assert next(chunks).tolist() == [1]
     with pytest.raises(DataError, match="breaks off"):
         next(chunks)
+
+
+def test_who_stops_in_a_stream_does_not_wait_for_what_was_to_be_drawn_ahead() -> None:
+    drawn = []
+
+    def slow() -> object:
+        for number in range(100):
+            time.sleep(0.05)
+            drawn.append(number)
+            yield np.array([number])
+
+    chunks = drawn_ahead(slow())
+    assert next(chunks).tolist() == [0]
+    chunks.close()
+    assert len(drawn) < 5
 
 
 def test_more_arrivals_than_are_held_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +154,23 @@ def test_the_whole_azure_day_fits_into_half_a_gigabyte(tmp_path: Path) -> None:
     # The mean of the minutes' rates is exact; the counts are Poisson numbers.
     assert abs(int(row["queries"]) - 910_042_048) < 4.5 * 910_042_048**0.5
     assert float(row["slo_attainment"]) > 0.9999
+
+
+def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_HELD", 1_000_000)
+    text = LONG.replace("workers: 13, drop: expired", "workers: 1").replace("10000,", "100000,")
+    (tmp_path / "small.yaml").write_text(text)
+    queues = []
+
+    class Watched(compiled._Queue):
+        def __init__(self, slo_ns: int) -> None:
+            super().__init__(slo_ns)
+            queues.append(weakref.ref(self))
+
+    monkeypatch.setattr(compiled, "_Queue", Watched)
+    experiment, store = read_experiment(tmp_path / "small.yaml"), Store(tmp_path / "results")
+    with store.writing():
+        failed = run_experiment(experiment, store, jobs=1)
+    gc.collect()
+    assert len(failed) == len(queues) == 2
+    assert [queue() for queue in queues] == [None, None]

@@ -77,6 +77,21 @@ def test_a_process_that_has_ended_does_not_write(tmp_path: Path) -> None:
     assert store.writer() is None
 
 
+def test_the_number_of_a_killed_process_that_another_has_now_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text(str(os.getpid()))
+    assert Store(tmp_path).writer() is None
+
+
+def test_a_damaged_index_does_not_hide_the_others(folder: Path) -> None:
+    assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
+    (folder / "results/other").mkdir()
+    (folder / "results/other/experiment.json").write_text("{")
+    ended = ssim(folder, "sweep", "ls")
+    assert ended.returncode == 0, ended.stderr
+    assert "small" in ended.stdout
+    assert "damaged" in ended.stdout
+
+
 def test_nothing_stored_is_told(folder: Path) -> None:
     assert "nothing is stored" in ssim(folder, "sweep", "ls").stdout
     ended = ssim(folder, "sweep", "status", "small")
