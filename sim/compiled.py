@@ -16,7 +16,7 @@ import numpy as np
 from sim import kernel
 from sim.compiling import compiled_step
 from sim.counting import count
-from sim.errors import DataError, PolicyError, TooLongError
+from sim.errors import NoArrivalsError, PolicyError, TooLongError
 from sim.measured import Outcome
 from sim.policy import Dispatch, View, check_decision, policy_name
 from sim.result import NONE, Batches, Result
@@ -113,7 +113,7 @@ def tally_stream(
         queue.add(chunk, run)
         go_on(final=False)
     if not queue.end:
-        raise DataError("trace", "has no arrivals", "", "a trace needs at least one query")
+        raise NoArrivalsError("trace", "has no arrivals", "", "a trace needs at least one query")
     check_end(duration_ns, queue.last_ns)
     go_on(final=True)
     tally.add_unfinished(queue.arrival_ns[run.head : queue.end])
@@ -284,7 +284,7 @@ class _Queue:
             head = run.head
             kept = self.end - head
             if kept > MOST_HELD:
-                right = "drop: expired gives up those that are late"
+                right = "more workers, a lower rate, or drop: expired, which gives up those that are late"
                 raise TooLongError("trace", "more queries wait than can be held", f"over {MOST_HELD}", right)
             # Twice what is needed: so much has to come before anything is moved again.
             room = max(len(self.arrival_ns), 2 * (kept + len(chunk)))

@@ -121,6 +121,8 @@ class Store:
         if not path.exists():
             return None
         found = _read_json(path, "manifest/1", ("identity", "summary", "outputs", "circumstances"))
+        if not isinstance(found["outputs"], dict):
+            raise StoreError(str(path), "is damaged", "outputs", _MEND)
         for name, facts in found["outputs"].items():
             file = path.with_name(name)
             if not file.is_file() or file.stat().st_size != facts["bytes"]:

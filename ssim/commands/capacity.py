@@ -88,8 +88,8 @@ def _print_table(console: Console, experiment: Experiment, found: Sequence[Found
         console.print(line, soft_wrap=True, highlight=False)
     if any(one.capacity is not None for one in found):
         console.print(
-            f"Each seed for itself holds {spec.target:g} at its rate and misses it {100 * spec.precision:g} % above; "
-            "policies of a seed meet the same random numbers.",
+            f"For each seed by itself: the highest rate, to {100 * spec.precision:g} %, at which a non-increasing fit "
+            f"through all that was tried holds {spec.target:g}. Policies of a seed meet the same random numbers.",
             soft_wrap=True,
             highlight=False,
         )
@@ -122,10 +122,13 @@ def _notes(found: Sequence[Found]) -> Iterator[str]:
         who, search = named(one.run), one.search
         if one.error is not None:
             continue
-        if search.holds is None:
-            yield f"{who}: misses the target at every rate that was tried, down to {search.lowest:g}."
+        barred = f" ({next(iter(search.barred.values()))})" if search.barred else ""
+        if not search.attained:
+            yield f"{who}: no rate could be tried{barred}."
+        elif search.holds is None:
+            yield f"{who}: misses the target at every rate that was tried, down to {search.lowest:g}{barred}."
         elif search.misses is None:
-            yield f"{who}: holds the target at every rate that was tried, up to {search.highest:g}."
-        elif search.misses_below:
-            below = ", ".join(f"{rate:g}" for rate in search.misses_below)
-            yield f"{who}: misses the target at lower rates, too: {below}."
+            yield f"{who}: holds the target at every rate that was tried, up to {search.highest:g}{barred}."
+        elif search.wavers is not None:
+            below, above = search.wavers
+            yield f"{who}: wavers, misses the target at {below:g} and holds it at {above:g}."
