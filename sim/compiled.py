@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from sim import kernel
+from sim import buckets, kernel
 from sim.compiling import compiled_step
 from sim.counting import count
 from sim.errors import NoArrivalsError, PolicyError, TooLongError
@@ -107,7 +107,8 @@ def tally_stream(
         arrival_ns, deadline_ns = queue.arrival_ns[: queue.end], queue.deadline_ns[: queue.end]
         rows = run.advance(arrival_ns, deadline_ns, log, nothing, final=final)
         columns = (column[:rows] for column in log if column is not log.worker)
-        count(arrival_ns[first:], deadline_ns[first:], *columns, accuracy, width_ns, duration_ns, tally.counts)
+        how = (width_ns, duration_ns, buckets.SHIFT, buckets.BEFORE_ONE)
+        count(arrival_ns[first:], deadline_ns[first:], *columns, accuracy, *how, tally.counts)
 
     for chunk in chunks:
         queue.add(chunk, run)
