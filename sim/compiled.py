@@ -1,7 +1,7 @@
 """The compiled engine: replays a trace under a tabulated or stepped policy, to the same outcomes as `sim.engine`.
 
 A trace is replayed whole, with what became of each query (`replay_compiled`), or in a stream of arrivals of which only
-counts are kept (`tally_stream`): memory then grows with the queries that wait, and with nothing else.
+counts are kept (`tally_stream`): memory then grows with the queries that wait, and a little with the windows of time.
 
 Imports numba, which takes a third of a second.
 """

@@ -11,7 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import NoArrivalsError, SpecError, did_you_mean
+from sim.errors import NoArrivalsError, SpecError, TooLongError, did_you_mean
 from ssim.runner import run_all, write_index
 from ssim.search import Search
 
@@ -88,8 +88,6 @@ def find_capacities(
     spec = experiment.capacity
     if f"trace.{spec.rate}" in experiment.swept:
         raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
-    if aims := [key for key in experiment.swept if key.startswith("capacity.")]:
-        raise SpecError("sweep", "a search has one aim", aims[0], "a call for each, with --set")
     # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
     found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
     tried: dict[str, Run] = {}
@@ -126,8 +124,8 @@ def _probes(asking: Iterable[tuple[Found, int]], rate: str) -> Iterator[tuple[Fo
 
 
 def _note(one: Found, step: int, failed: Finished | None, manifest: dict[str, Any] | None) -> None:
-    """Note what came out at a step: an attainment, a rate at which nothing comes, or a failure."""
-    if failed is not None and isinstance(failed.error, NoArrivalsError):
+    """Note what came out at a step: an attainment, a rate at which nothing or too much comes, or a failure."""
+    if failed is not None and isinstance(failed.error, NoArrivalsError | TooLongError):
         one.search.barred[step] = str(failed.error)
     elif failed is not None or manifest is None:
         one.error = failed
@@ -139,12 +137,13 @@ def _start(run: Run, spec: CapacitySpec) -> float:
     """Return the rate of the experiment file, from which a search starts.
 
     Raises:
-        SpecError: The trace has no such parameter, or it is no positive number.
+        SpecError: The trace has no such parameter (`speedup`, or one that ends in `_qps`), or it is no positive number.
     """
     source = run.build_source()
     names = [item.name for item in dataclasses.fields(source) if item.init]
+    names = [name for name in names if name == "speedup" or name.endswith("_qps")]
     if spec.rate not in names:
-        what = f"a trace of kind {run.trace['kind']} has no such parameter"
+        what = f"a trace of kind {run.trace['kind']} has no such rate"
         raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))
     value = getattr(source, spec.rate)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:

@@ -50,6 +50,13 @@ FAILED = "failed"
 MANIFEST = "manifest.json"
 INDEX = "experiment.json"
 
+_PARTS = {
+    "summary": {"queries", "slo_attainment", "mean_serving_accuracy", "unfinished"},
+    "outputs": set[str](),
+    "circumstances": {"wall_s"},
+}
+"""What a manifest must say at least, by its parts."""
+
 _MEND = "run the experiment again: what is damaged is computed anew"
 
 
@@ -122,8 +129,9 @@ class Store:
         if not path.exists():
             return None
         found = _read_json(path, "manifest/1", ("identity", "summary", "outputs", "circumstances"))
-        if not isinstance(found["outputs"], dict):
-            raise StoreError(str(path), "is damaged", "outputs", _MEND)
+        for part, keys in _PARTS.items():
+            if not isinstance(found[part], dict) or not found[part].keys() >= keys:
+                raise StoreError(str(path), "is damaged", part, _MEND)
         for name, facts in found["outputs"].items():
             file = path.with_name(name)
             if not file.is_file() or file.stat().st_size != facts["bytes"]:
@@ -236,7 +244,10 @@ class Store:
         """
         path = self.folder / INDEX
         if not path.exists():
+            inner = [other.parent.name for other in self.folder.glob(f"*/{INDEX}")]
             right = f"run `ssim run` first (looked for {path})"
+            if inner:
+                right = f"there is {', '.join(f'{self.folder.name}/{name}' for name in inner)}"
             raise StoreError(str(self.folder), "holds no results", "", right)
         return _read_json(path, "index/1", ("name", "swept", "runs"))
 

@@ -102,7 +102,7 @@ class TraceSource(ABC):
             if count > most:
                 what = "has more queries than are held in memory at once"
                 raise TooLongError(f"trace {self.name}", what, f"over {most}", "keep: windows streams them")
-        if not chunks:
+        if not count:
             raise self._no_arrivals()
         return np.concatenate(chunks)
 

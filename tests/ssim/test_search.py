@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssim.search import DOUBLINGS, FAR, Search
+from ssim.search import COARSE, DOUBLINGS, EDGE, Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +43,9 @@ def test_a_threshold_is_found_to_the_precision(start: float, factor: float, targ
     assert search.rate(search.holds) <= capacity < search.rate(search.misses)
     assert search.rate(search.misses) / search.rate(search.holds) == pytest.approx(1 + precision, rel=1e-9)
     assert search.wavers is None
-    # Doublings, halvings of what lies between two of them, 1, 2, 4 and 8 steps to either side, two checks.
-    assert len(search.attained) <= abs(math.log2(factor)) + math.log2(math.log(2) / math.log1p(precision) + 1) + 14
+    # Doublings, halvings, the edges, and halvings of one coarse step.
+    coarse = max(1, math.ceil(math.log(COARSE) / math.log1p(precision)))
+    assert len(search.attained) <= abs(math.log2(factor)) + 4 + 2 * EDGE + math.log2(coarse) + 2
 
 
 @given(st.sets(st.integers(600, 760)), st.floats(300, 1500))
@@ -63,25 +64,36 @@ def test_whatever_the_policy_does_the_search_ends_where_the_fit_crosses(missed: 
         assert below < above
 
 
-def test_luck_at_single_rates_moves_the_answer_little_and_so_does_the_start() -> None:
-    """Attainment falls by a percent for each percent of the rate, and every rate has luck of a few of them."""
-    for seed in range(5):
+def test_luck_at_single_rates_moves_the_answer_little_and_the_start_not_at_all() -> None:
+    """Attainment falls by three tenths of a percent for each percent of the rate, and every rate has as much luck."""
+    for seed in range(8):
         luck = np.random.default_rng(seed).normal(0, 0.003, 4000)
 
         def attained(rate: float, luck: np.ndarray = luck) -> float:
             return float(min(1.0, 0.999 - 0.3 * (rate / 500 - 1) + luck[round(math.log(rate) / math.log(1.005))]))
 
         found = [ended(Search(start, 0.999, 0.005), attained) for start in (2000, 1500, 600, 100)]
-        rates = [search.rate(search.holds) for search in found if search.holds is not None]
-        assert len(rates) == 4
-        assert max(rates) / min(rates) < 1.025
-        assert np.mean(rates) == pytest.approx(500, rel=0.02)
+        rates = {search.rate(search.holds) for search in found if search.holds is not None}
+        assert len(rates) == 1
+        assert rates.pop() == pytest.approx(500, rel=0.03)
+
+
+def test_on_a_plateau_the_start_does_not_decide_either() -> None:
+    """Over a third of the rates the attainment is the target, but for luck."""
+    for seed in range(8):
+        luck = np.random.default_rng(seed).normal(0, 1e-4, 4000)
+
+        def attained(rate: float, luck: np.ndarray = luck) -> float:
+            slope = max(0.0, 400 - rate) * 1e-5 - max(0.0, rate - 600) * 1e-5
+            return float(min(1.0, 0.999 + slope + luck[round(math.log(rate) / math.log(1.005))]))
+
+        found = [ended(Search(start, 0.999, 0.005), attained) for start in (2000, 1500, 500, 100)]
+        assert len({search.rate(search.holds) for search in found if search.holds is not None}) == 1
+        assert {search.wavers for search in found} != {None}
 
 
 def test_a_policy_that_fails_where_little_comes_is_told() -> None:
     search = ended(Search(100.0, 0.9, 0.01), lambda rate: 1.0 if 80 < rate < 100.9 else 0.0)
-    assert search.holds is not None
-    assert search.rate(search.holds) == pytest.approx(100.2, rel=0.01)
     assert search.wavers is not None
     assert search.wavers[0] < 80 < search.wavers[1] < 101
 
@@ -109,14 +121,7 @@ def test_what_can_not_be_tried_bounds_the_search() -> None:
     assert search.holds is not None
     assert search.misses is None
     assert len(search.barred) == 1
-    search = Search(100.0, 0.9, 0.01, barred={463: "nothing comes"})
+    search = Search(100.0, 0.9, 0.01, barred={10**6: "too fast", 400: "nothing comes"})
+    search.attained[search.wanted()[0]] = 0.0
     assert search.wanted() == []
     assert search.holds is None
-
-
-def test_rates_around_the_crossing_are_tried_as_far_as_they_waver() -> None:
-    search = ended(Search(100.0, 0.9, 0.001), lambda rate: 0.95 if (rate * 1e4) % 2 < 1 else 0.85)
-    assert search.holds is None or search.misses is None or len(search.attained) < 200
-    calm = ended(Search(100.0, 0.9, 0.001), lambda rate: 1.0 if rate < 123.4 else 0.0)
-    assert calm.holds is not None
-    assert max(step for step in calm.attained if calm.rate(step) < 140) - calm.holds <= FAR
