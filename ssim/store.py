@@ -102,12 +102,11 @@ class Store:
         """Return the process that writes here, or None."""
         try:
             with (self.folder / ".lock").open(encoding="ascii") as lock:
-                process = int(
-                    lock.read()
-                )  # nothing there: nobody is asked for a lock that somebody may be about to take
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return process
+                process = int(lock.read())  # where nothing stands, no lock is tried that somebody may be about to take
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return process
         except (OSError, ValueError):
             pass
         return None  # the number is that of a process that was killed
