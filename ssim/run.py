@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -94,6 +95,17 @@ class Run:
             "policy": {"use": self.policy.use, "params": _parameters(policy)},
             "code": {"toolkit": _toolkit_hash(), "own": sorted(_sha256(path) for path in own)},
         }
+
+    def files(self) -> set[Path]:
+        """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
+        source = self.build_source()
+        relative = not Path(self.trace.get("path") or self.folder).is_absolute()
+        named = {Path(os.path.normpath(path)) for path in source.inputs()}
+        found = {path for path in named if relative or path.is_relative_to(self.folder)}
+        table = self.folder / self.table.use
+        if not Path(self.table.use).is_absolute() and table.is_file():
+            found.add(Path(os.path.normpath(table)))
+        return found | own_sources(type(source), self.folder) | own_sources(type(self.build_policy()), self.folder)
 
     def build_cluster(self) -> Cluster:
         """Return the cluster."""
