@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import warnings
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _PATIENCE_S = 10
+
+_LEAVE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""What a worker that is started here does first: Ctrl-C is for the process that started it, which ends it."""
 
 _dask: Any = distributed  # its annotations are in part missing, in part wrong
 
@@ -43,7 +48,7 @@ class DaskMachines:
     def share(self, value: Any) -> Any:
         """Return the future of a value: that of a task and not a scattered one, which would end with its worker."""
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it is large
-            return self._client.submit(_same, value, pure=False)
+            return self._client.submit(copy, value, pure=False)
 
     def submit(self, function: Any, /, *arguments: Any) -> Future[Any]:
         """Start a task; return its future."""
@@ -51,7 +56,13 @@ class DaskMachines:
         return future
 
     def check(self) -> None:
-        """Pass: if the scheduler goes away, all futures are cancelled."""
+        """Pass if the scheduler is there; if not, futures are cancelled, but for those whose result was on its way.
+
+        Raises:
+            CancelledError: It is gone.
+        """
+        if self._client.status != "running":
+            raise CancelledError
 
 
 @contextmanager
@@ -62,9 +73,12 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[DaskMachi
         SsimError: There is no cluster, or it went away.
     """
     address = address or dask.config.get("scheduler-address", None)
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what is wrong is told below
+    for name in ("distributed.client", "tornado.application"):  # what is wrong is told below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         try:
+            if address:
+                asyncio.run(_reach(address))
             client = stack.enter_context(_dask.Client(address or _started(stack, jobs), timeout=_PATIENCE_S))
         except (OSError, ValueError) as error:
             what = "no scheduler answers" if address else "no cluster can be started here"
@@ -76,12 +90,23 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[DaskMachi
             raise SsimError(where, "the Dask scheduler went away", "", GOES_ON) from error
 
 
+async def _reach(address: str) -> None:
+    """Pass if a scheduler listens at an address; a client would wait without end for who listens and does not answer.
+
+    Raises:
+        OSError: None does.
+    """
+    secrets = _dask.Security().get_connection_args("client")
+    comm = await asyncio.wait_for(_dask.comm.connect(address, timeout=_PATIENCE_S, **secrets), 2 * _PATIENCE_S)
+    await comm.close()
+
+
 def _started(stack: ExitStack, jobs: int) -> Any:
     cluster = _dask.LocalCluster(
-        n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=jobs,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+        preload=[_LEAVE_CTRL_C],
     )
     return stack.enter_context(cluster)
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ssim.backends.machines import Backend
-    from ssim.backends.parcel import Parcel
 
 _CHECK_S = 2.0
 """How long nothing may come back until it is looked whether the cluster is still there."""
@@ -54,11 +53,13 @@ def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) ->
     if not tasks:
         return
     with backend(min(jobs, len(tasks)), str(store.folder)) as machines:
-        parcel = machines.share(packed([task.run for task in tasks]))
+        # Pickled here, not by the engine: there, the toolkit may be missing, and a module of which a task holds an
+        # object is found only when the parcel has been unpacked.
+        parcel = machines.share(pickle.dumps((machines.scratch, packed([task.run for task in tasks]))))
+        call = _sent_as_it_stands()
 
         def send(task: Task) -> Future[_Back]:
-            # Pickled here: a choice may hold an object of a module that is in the parcel, and not yet unpacked there.
-            return machines.submit(_run_there, machines.scratch, parcel, pickle.dumps((task, task.run.identity)))
+            return machines.submit(call, parcel, pickle.dumps((task, task.run.identity)))
 
         waiting = {send(task): task for task in tasks}
         again: set[str] = set()
@@ -82,16 +83,36 @@ def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) ->
                     yield Finished(task.run, back.queries, back.error, back.traceback, back.engine_reason)
 
 
+def _sent_as_it_stands() -> Callable[[bytes, bytes], _Back]:
+    """Return `run_there` as a function that engines send whole, since no module has it: only the call needs ours."""
+
+    def call(parcel: bytes, task: bytes) -> _Back:
+        from ssim.backends.far import run_there
+
+        return run_there(parcel, task)
+
+    return call
+
+
 def _no_answer(error: BaseException, *, killed: bool) -> _Back:
-    what = "was killed each time it tried (out of memory?)" if killed else f"raised {type(error).__name__}"
-    return _Back(error=SsimError("a worker", what, str(error)), traceback="".join(traceback.format_exception(error)))
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
+    what = "was killed each time it tried (out of memory?)" if killed else f"raised {type(cause).__name__}"
+    right = "the toolkit must be installed on all machines" if isinstance(cause, ImportError) else ""
+    told = SsimError("a worker", what, "" if killed else str(cause), right)
+    return _Back(error=told, traceback="".join(traceback.format_exception(error)))
 
 
-def _run_there(scratch: Callable[[], Path], parcel: Parcel, pickled: bytes) -> _Back:
-    """Do a run in a worker; return what came of it."""
+def run_there(parcel: bytes, pickled: bytes) -> _Back:
+    """Do a run in a worker; return what came of it.
+
+    Args:
+        parcel: The folder to work in, as a function that finds it, and what to unpack there.
+        pickled: The task, and the identity of its run.
+    """
+    scratch, unpacking = pickle.loads(parcel)  # noqa: S301 - comes from `run_far`
     here = None
     try:
-        here = parcel.unpacked(scratch())
+        here = unpacking.unpacked(scratch())
         task, identity = pickle.loads(pickled)  # noqa: S301 - comes from `run_far`
         run = replace(task.run, folder=here)
         _check_same(run.identity, identity)
@@ -101,9 +122,9 @@ def _run_there(scratch: Callable[[], Path], parcel: Parcel, pickled: bytes) -> _
             if finished.error is None:
                 files = {path.name: path.read_bytes() for path in Path(folder, run.id).iterdir()}
                 return _Back(finished.queries, engine_reason=finished.engine_reason, files=files)
-        return _Back(error=_told(finished.error, here, parcel.folder), traceback=finished.traceback)
+        return _Back(error=_told(finished.error, here, unpacking.folder), traceback=finished.traceback)
     except Exception as error:  # noqa: BLE001 - own modules may raise anything when they are imported
-        return _Back(error=_told(error, here, parcel.folder), traceback=traceback.format_exc())
+        return _Back(error=_told(error, here, unpacking.folder), traceback=traceback.format_exc())
 
 
 def _check_same(there: dict[str, Any], here: dict[str, Any]) -> None:

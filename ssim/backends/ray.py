@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -42,7 +43,7 @@ class RayMachines:
         self._address = address
         self._missed = 0
         # Left to itself, Ray starts a call that needs more memory than there is again and again, without end.
-        self._call: Any = ray.remote(num_cpus=1, max_retries=0)(_call)
+        self._task: Any = cache(ray.remote(num_cpus=1, max_retries=0))
 
     @staticmethod
     def scratch() -> Path:
@@ -56,7 +57,7 @@ class RayMachines:
 
     def submit(self, function: Any, /, *arguments: Any) -> Future[Any]:
         """Start a task; return its future."""
-        future: Future[Any] = self._call.remote(function, *arguments).future()
+        future: Future[Any] = self._task(function).remote(*arguments).future()
         return future
 
     def check(self) -> None:
@@ -117,7 +118,3 @@ def _reach(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
-
-
-def _call(function: Any, *arguments: Any) -> Any:
-    return function(*arguments)
