@@ -34,7 +34,6 @@ class DaskMachines:
 
     gone: ClassVar[tuple[type[Exception], ...]] = (CancelledError,)
     lost: ClassVar[tuple[type[Exception], ...]] = (distributed.KilledWorker,)
-    sends_again: ClassVar[bool] = True  # as often as distributed.scheduler.allowed-failures says
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -102,6 +101,8 @@ async def _reach(address: str) -> None:
 
 
 def _started(stack: ExitStack, jobs: int) -> Any:
+    # A call whose worker was killed is told at once and sent again by us.
+    stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
     cluster = _dask.LocalCluster(
         n_workers=jobs,
         threads_per_worker=1,

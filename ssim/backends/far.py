@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from concurrent.futures import Future
 
-    from ssim.backends.machines import Backend
+    from ssim.backends.machines import Backend, Machines
 
 _CHECK_S = 2.0
 """How long nothing may come back until it is looked whether the cluster is still there."""
@@ -46,6 +46,9 @@ class _Back:
 def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[Finished]:
     """Do runs of one experiment on other machines and store what comes back; yield each when it has ended.
 
+    A run whose worker was killed is tried again when the others are done, and then once more alone: a run that kills
+    its worker takes others with it, and memory that was too little for several may be enough for one.
+
     Raises:
         SsimError: There is no cluster, or it went away.
         StoreError: A result can't be stored.
@@ -61,26 +64,36 @@ def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) ->
         def send(task: Task) -> Future[_Back]:
             return machines.submit(call, parcel, pickle.dumps((task, task.run.identity)))
 
-        waiting = {send(task): task for task in tasks}
-        again: set[str] = set()
-        while waiting:
-            done, _ = wait(waiting, _CHECK_S, FIRST_COMPLETED)
-            if not done:
-                machines.check()
-            for future in done:
-                task = waiting.pop(future)
-                error = future.exception()
-                if isinstance(error, machines.gone):
-                    raise error
-                killed = isinstance(error, machines.lost)
-                if killed and not machines.sends_again and task.run.id not in again:
-                    again.add(task.run.id)
-                    waiting[send(task)] = task
-                else:
-                    back = future.result() if error is None else _no_answer(error, killed=killed)
-                    if back.files:
-                        store.take(task.run.id, back.files)
-                    yield Finished(task.run, back.queries, back.error, back.traceback, back.engine_reason)
+        killed = yield from _run_round(machines, send, tasks, store)
+        killed = yield from _run_round(machines, send, killed, store)
+        for task in killed:
+            if (yield from _run_round(machines, send, [task], store)):
+                yield Finished(task.run, 0, SsimError("a worker", "was killed each time that it tried this run"))
+
+
+def _run_round(
+    machines: Machines, send: Callable[[Task], Future[_Back]], tasks: Sequence[Task], store: Store
+) -> Generator[Finished, None, list[Task]]:
+    """Do runs once, all at a time, store what comes back, and return those whose worker was killed."""
+    killed = []
+    waiting = {send(task): task for task in tasks}
+    while waiting:
+        done, _ = wait(waiting, _CHECK_S, FIRST_COMPLETED)
+        if not done:
+            machines.check()
+        for future in done:
+            task = waiting.pop(future)
+            error = future.exception()
+            if isinstance(error, machines.gone):
+                raise error
+            if isinstance(error, machines.lost):
+                killed.append(task)
+            else:
+                back = future.result() if error is None else _no_answer(error)
+                if back.files:
+                    store.take(task.run.id, back.files)
+                yield Finished(task.run, back.queries, back.error, back.traceback, back.engine_reason)
+    return killed
 
 
 def _sent_as_it_stands() -> Callable[[bytes, bytes], _Back]:
@@ -94,11 +107,10 @@ def _sent_as_it_stands() -> Callable[[bytes, bytes], _Back]:
     return call
 
 
-def _no_answer(error: BaseException, *, killed: bool) -> _Back:
+def _no_answer(error: BaseException) -> _Back:
     cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
-    what = "was killed each time it tried (out of memory?)" if killed else f"raised {type(cause).__name__}"
     right = "the toolkit must be installed on all machines" if isinstance(cause, ImportError) else ""
-    told = SsimError("a worker", what, "" if killed else str(cause), right)
+    told = SsimError("a worker", f"raised {type(cause).__name__}", str(cause), right)
     return _Back(error=told, traceback="".join(traceback.format_exception(error)))
 
 

@@ -27,12 +27,10 @@ class Machines(Protocol):
     Attributes:
         gone: What a call ends with when the cluster is no longer there.
         lost: What a call ends with whose worker was killed.
-        sends_again: Whether the engine by itself sends a call again whose worker was killed.
     """
 
     gone: ClassVar[tuple[type[Exception], ...]]
     lost: ClassVar[tuple[type[Exception], ...]]
-    sends_again: ClassVar[bool]
 
     @staticmethod
     def scratch() -> Path:

@@ -37,7 +37,6 @@ class RayMachines:
         NodeDiedError,
         ObjectLostError,
     )
-    sends_again: ClassVar[bool] = False
 
     def __init__(self, address: str) -> None:
         self._address = address

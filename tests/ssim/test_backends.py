@@ -1,0 +1,417 @@
+"""`ssim run --backend ray|dask`, on real clusters: processes of this machine that a test starts and kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.ssim.test_run_command import LONG, SMALL, complete_runs, leftovers, ssim, wait_for_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+ROOT = Path(__file__).parents[2]
+
+# One after the other: each of them starts a cluster of two workers, on a machine that may have two cores.
+pytestmark = pytest.mark.xdist_group("clusters")
+
+RAY_HEAD = """\
+import sys
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_token_in_the_home_of_who_runs_this(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Generator[subprocess.Popen[str]]:
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def ray_cluster() -> Generator[tuple[str, subprocess.Popen[str]]]:
+    """Give the address of a Ray cluster, and the process without which it is no more."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    words = [sys.executable, "-c", RAY_HEAD]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with ended(subprocess.Popen(words, env=environment, text=True, **pipes)) as head:
+        assert head.stdout is not None
+        yield head.stdout.readline().strip(), head
+
+
+@contextmanager
+def dask_cluster(folder: Path, **worker: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
+    """Give the address of a Dask cluster, and its scheduler; `worker` is added to the environment of the workers."""
+    file = folder / f"{uuid.uuid4()}.json"
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    scheduler = [sys.executable, "-m", "dask", "scheduler", *common, "--port", "0", "--host", "127.0.0.1"]
+    workers = [sys.executable, "-m", "dask", "worker", *common, "--nworkers", "2", "--nthreads", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, "cwd": folder}
+    with (
+        ended(subprocess.Popen([*scheduler, "--dashboard-address", "127.0.0.1:0"], **quiet)) as first,
+        subprocess.Popen(workers, env={**os.environ, **worker}, **quiet) as others,
+    ):
+        try:
+            until(file.exists)
+            yield json.loads(file.read_text())["address"], first
+        finally:
+            others.terminate()
+
+
+def until(happens: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module", params=["ray", "dask"])
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """The words that send runs to a cluster which is there for all tests of this module."""
+    started = ray_cluster() if request.param == "ray" else dask_cluster(tmp_path_factory.mktemp("dask"))
+    with started as (address, _):
+        yield ("--backend", request.param, "--address", address)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+OWN = """\
+schema: experiment/1
+name: own
+seed: 7
+repeats: 2
+trace: {kind: file, path: ../traces/arrivals.csv, slo_ms: 36}
+cluster: {workers: 2}
+latency_table: table.csv
+policies:
+  - slackfit
+  - {use: "my_policy:Mine", params: {most: 4}}
+  - my_policy:Counting
+"""
+
+MY_POLICY = """\
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from my_helper import at_most
+from sim import Dispatch
+from sim.stepped import Stepped
+
+
+@dataclass(frozen=True)
+class Mine:
+    most: int = 8
+
+    def decide(self, view):
+        return Dispatch(0, at_most(self.most, view.queue_length))
+
+
+@dataclass
+class Counting(Stepped):
+    def memory(self, table, dispatch_ns):
+        return np.zeros(1)
+
+    @staticmethod
+    def step(memory, now_ns, slack_ns, queue_length, arrived, latency_ns):
+        memory[0] = (memory[0] + 1) % 3
+        return 0, 1 + int(memory[0])
+"""
+
+TABLE = """\
+subnet,accuracy,batch_size,latency_ms
+small,73.0,1,2
+small,73.0,8,6
+large,78.0,1,4
+large,78.0,8,12
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The folder of an experiment that is made of one's own policies, table and trace."""
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (tmp_path / "traces").mkdir()
+    arrivals = np.cumsum(np.random.default_rng(1).exponential(1 / 700, 3000))
+    text = "\n".join(["arrival_s", *(f"{value:.6f}" for value in arrivals), ""])
+    (tmp_path / "traces" / "arrivals.csv").write_text(text)
+    (folder / "table.csv").write_text(TABLE)
+    (folder / "my_policy.py").write_text(MY_POLICY)
+    (folder / "my_helper.py").write_text("at_most = min\n")
+    (folder / "own.yaml").write_text(OWN)
+    return folder
+
+
+def assert_same_results(first: Path, second: Path) -> None:
+    """Rows byte for byte, and all of the manifest but its circumstances."""
+    runs = {path.parent.name for path in first.glob("*/manifest.json")}
+    assert runs
+    assert runs == {path.parent.name for path in second.glob("*/manifest.json")}
+    for run in runs:
+        one, other = (json.loads((folder / run / "manifest.json").read_text()) for folder in (first, second))
+        assert one["circumstances"]["engine"] == other["circumstances"]["engine"]
+        for half in ("identity", "outputs", "summary"):
+            assert one[half] == other[half]
+        for name in one["outputs"]:
+            assert (first / run / name).read_bytes() == (second / run / name).read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_results_are_those_of_this_machine_byte_for_byte(own: Path, cluster: tuple[str, ...], engine: str) -> None:
+    words = ("run", "own.yaml", "--no-figures", "--set", f"engine={engine}")
+    assert ssim(own, *words, "--jobs", "1", "--out", "here").returncode == 0
+    there = ssim(own, *words, *cluster, "--out", "there")
+    assert there.returncode == 0, there.stderr
+    assert "[6/6]" in there.stderr
+    assert_same_results(own / "here/own", own / "there/own")
+    assert leftovers(own / "there") == []
+
+
+def test_workers_see_an_edit_of_ones_own_policy(own: Path, cluster: tuple[str, ...]) -> None:
+    """A Dask worker has imported the old one."""
+    words = ("run", "own.yaml", "--no-figures", "--set", "policies=['my_policy:Mine']", "--set", "repeats=1")
+    assert ssim(own, *words, *cluster, "--out", "before").returncode == 0
+    (own / "my_helper.py").write_text("def at_most(most, length):\n    return 1\n")
+    assert ssim(own, *words, *cluster, "--out", "there").returncode == 0
+    assert ssim(own, *words, "--out", "here").returncode == 0
+    assert_same_results(own / "here/own", own / "there/own")
+
+
+def test_a_run_that_fails_is_told_in_words_of_this_machine(own: Path, cluster: tuple[str, ...]) -> None:
+    (own / "moody.py").write_text(
+        "from dataclasses import dataclass\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Moody:\n"
+        "    def decide(self, view):\n"
+        "        if view.now_ns > 10**9:\n"
+        "            raise ValueError(__file__)\n"
+        "        from sim import Dispatch\n"
+        "        return Dispatch(0, 8)\n"
+    )
+    ended = ssim(own, "run", "own.yaml", "--no-figures", "--set", "policies=[slackfit, 'moody:Moody']", *cluster)
+    assert ended.returncode == 1
+    told = ended.stderr.splitlines()
+    assert told[-1] == "ssim: 2 of 4 runs failed"
+    assert told[-2].startswith("ssim: moody:Moody, seed ")
+    assert f"raised ValueError ({own / 'moody.py'})" in told[-2]  # from its copy there, and nevertheless
+    assert len(list((own / "results/own").glob("*/manifest.json"))) == 2
+
+
+def test_a_worker_that_is_killed_ends_no_run_but_the_one_that_kills_it(own: Path, cluster: tuple[str, ...]) -> None:
+    (own / "killer.py").write_text(
+        "import os\n"
+        "from dataclasses import dataclass\n"
+        "from pathlib import Path\n\n"
+        "from sim import Dispatch\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Killer:\n"
+        "    once: str | None = None\n\n"
+        "    def decide(self, view):\n"
+        "        if view.now_ns > 10**9 and not (self.once and Path(self.once).exists()):\n"
+        "            Path(self.once or os.devnull).touch()\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "        return Dispatch(0, 8)\n"
+    )
+    always, once = "killer:Killer", f"{{use: 'killer:Killer', params: {{once: {own}/killed}}}}"
+    words = ("--set", f"policies=[slackfit, '{always}', {once}]", "--set", "repeats=1")
+    ended = ssim(own, "run", "own.yaml", "--no-figures", *words, *cluster)
+    assert ended.returncode == 1
+    told = ended.stderr.splitlines()
+    assert told[-1] == "ssim: 1 of 3 runs failed", ended.stderr
+    assert told[-2] == "ssim: killer:Killer, seed 7: a worker: was killed each time that it tried this run"
+    assert (own / "killed").exists()
+    assert len(list((own / "results/own").glob("*/manifest.json"))) == 2
+
+
+def started(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ssim", "run", "small.yaml", *LONG, *words]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize("how", ["the whole group", "politely"])
+def test_an_interrupted_run_keeps_what_it_has_and_goes_on_there(
+    folder: Path, cluster: tuple[str, ...], how: str
+) -> None:
+    with started(folder, *cluster) as process:
+        wait_for_runs(folder, process, 2)
+        if how == "politely":
+            process.send_signal(signal.SIGTERM)
+        else:
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+    assert "Traceback" not in said
+    kept = complete_runs(folder)
+    assert 2 <= len(kept) < 12
+    assert leftovers(folder) == []
+    again = ssim(folder, "run", "small.yaml", *LONG, *cluster)
+    assert again.returncode == 0, again.stderr
+    assert f"{len(kept)} of 12 runs are stored already" in again.stderr
+    assert len(complete_runs(folder)) == 12
+
+
+@pytest.mark.parametrize("name", ["ray", "dask"])
+def test_a_cluster_that_goes_away_is_told_and_a_second_call_completes_what_is_kept(folder: Path, name: str) -> None:
+    with (
+        ray_cluster() if name == "ray" else dask_cluster(folder) as (address, head),
+        started(folder, "--backend", name, "--address", address) as process,
+    ):
+        wait_for_runs(folder, process, 2)
+        head.kill()
+        _, said = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith(f"ssim: results/small: the {name.capitalize()} ")
+    assert "went away" in said.splitlines()[-1]
+    assert said.splitlines()[-1].endswith("; the same command goes on from what is stored")
+    kept = complete_runs(folder)
+    assert 2 <= len(kept) < 12
+    assert leftovers(folder) == []
+    again = ssim(folder, "run", "small.yaml", *LONG)
+    assert f"{len(kept)} of 12 runs are stored already" in again.stderr
+    assert len(complete_runs(folder)) == 12
+
+
+def processes_with(mark: str) -> list[str]:
+    """Return the processes whose environment holds a mark."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.append(path.with_name("cmdline").read_text())
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("name", ["ray", "dask"])
+@pytest.mark.parametrize("how", ["by itself", "Ctrl-C", pytest.param("kill -9", marks=pytest.mark.slow)])
+def test_a_cluster_that_was_started_here_ends_with_the_run(folder: Path, name: str, how: str) -> None:
+    mark = str(uuid.uuid4())
+    command = [sys.executable, "-m", "ssim", "run", "small.yaml", "--no-figures", "--backend", name, "--jobs", "2"]
+    if how != "by itself":
+        command += LONG
+    with subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "MARK": mark}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        if how != "by itself":
+            wait_for_runs(folder, process, 1)
+        if how == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        elif how == "kill -9":
+            process.kill()
+        assert process.stderr is not None
+        said = process.stderr.read()
+        process.wait(timeout=60)
+    assert process.returncode == {"by itself": 0, "Ctrl-C": 1, "kill -9": -signal.SIGKILL}[how], said
+    until(lambda: not processes_with(mark), 30)
+    assert "Traceback" not in said
+    if how == "by itself":
+        assert len(complete_runs(folder)) == 6
+
+
+@pytest.mark.parametrize("room", ["other", "none"])
+def test_a_worker_without_this_very_toolkit_is_told(folder: Path, room: str) -> None:
+    place = folder / "installed"
+    if room == "other":
+        for name in ("sim", "policies", "ssim"):
+            shutil.copytree(ROOT / name, place / name)
+        with (place / "sim/engine.py").open("a") as file:
+            file.write("# of another version\n")
+    else:
+        (place / "ssim").mkdir(parents=True)
+        (place / "ssim/__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'ssim'\")\n")
+    with dask_cluster(folder, PYTHONPATH=str(place)) as (address, _):
+        ended = ssim(folder, "run", "small.yaml", "--backend", "dask", "--address", address)
+    assert ended.returncode == 1
+    assert "6 of 6 runs failed" in ended.stderr
+    says = {
+        "other": "has another version of the toolkit than the machine that sent the run; "
+        "install the same one on all machines",
+        "none": "raised ModuleNotFoundError (No module named 'ssim'); the toolkit must be installed on all machines",
+    }
+    assert says[room] in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("ray", "--address", "127.0.0.1:1"), "--backend ray, 127.0.0.1:1: no cluster answers"),
+        (("ray", "--address", "nowhere"), "--backend ray, nowhere: no cluster answers"),
+        (("dask", "--address", "nowhere"), "--backend dask, nowhere: no scheduler answers"),
+        pytest.param(
+            ("dask", "--address", "tcp://127.0.0.1:1"),
+            "--backend dask, tcp://127.0.0.1:1: no scheduler answers",
+            marks=pytest.mark.slow,  # it is given ten seconds
+        ),
+    ],
+)
+def test_an_address_at_which_nobody_answers_is_told(folder: Path, words: tuple[str, ...], says: str) -> None:
+    ended = ssim(folder, "run", "small.yaml", "--backend", *words)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"ssim: {says}")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_environment_says_where_the_cluster_is(folder: Path) -> None:
+    for name, variable in (("ray", "RAY_ADDRESS"), ("dask", "DASK_SCHEDULER_ADDRESS")):
+        ended = ssim(folder, "run", "small.yaml", "--backend", name, env={**os.environ, variable: "nowhere"})
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(f"ssim: --backend {name}, nowhere: no ")
+
+
+def test_an_address_needs_a_backend(folder: Path) -> None:
+    ended = ssim(folder, "run", "small.yaml", "--address", "tcp://127.0.0.1:8786")
+    assert ended.returncode == 2
+    assert "--backend ray or dask" in ended.stderr
+
+
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("dask", "distributed")])
+def test_a_package_that_is_not_installed_is_told_with_what_brings_it(folder: Path, name: str, package: str) -> None:
+    script = (
+        "import importlib.util\n"
+        "found = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name: None if name == {package!r} else found(name)\n"
+        "from ssim.cli import main\n"
+        f"main(['run', 'small.yaml', '--backend', {name!r}])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == f"ssim: --backend {name}: {package} is not installed; pip install -e '.[{name}]'\n"
+    assert not (folder / "results").exists()
