@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 import figures
 from figures.style import save
-from sim.whole_file import told, whole_file
+from sim.whole_file import told
+from ssim.drawn import note_drawn
 from ssim.store import WINDOWS
 from ssim.summary import summary_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from matplotlib.figure import Figure
 
@@ -69,8 +68,7 @@ def draw_experiment(store: Store) -> list[Path]:
             else:  # what is there shows other runs
                 for path in folder.glob(f"{name}.*"):
                     path.unlink()
-    with whole_file(_stamp_file(store)) as path:
-        path.write_text(_stamp(store, [path.name for path in paths]), encoding="utf-8")
+    note_drawn(store, paths)
     return paths
 
 
@@ -89,33 +87,7 @@ def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> 
     return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
 
 
-def drawn(store: Store) -> list[Path]:
-    """Return the files of the figures if they show what is stored now, else nothing."""
-    stamp = _stamp_file(store)
-    if not stamp.exists():
-        return []
-    said = stamp.read_text(encoding="utf-8")
-    names = said.splitlines()[1:]
-    files = [store.folder / "figures" / name for name in names]
-    return files if said == _stamp(store, names) and all(file.exists() for file in files) else []
-
-
 def _draw(name: str, *arguments: object) -> Figure:
     module, _, function = figures.FIGURES[name].partition(":")
     figure: Figure = getattr(importlib.import_module(module), function)(*arguments)
     return figure
-
-
-def _stamp_file(store: Store) -> Path:
-    return store.folder / ".drawn"
-
-
-def _stamp(store: Store, names: Sequence[str]) -> str:
-    """Return what decides the pictures (the runs that are stored, what of them, and the code that draws), and names."""
-    found = [(run, store.manifest(run["id"])) for run in store.index()["runs"]]
-    runs = [(run, sorted(manifest["outputs"])) for run, manifest in found if manifest is not None]
-    code = sorted(Path(figures.__file__ or "").parent.glob("*.py"))
-    digest = hashlib.sha256(json.dumps(runs, sort_keys=True).encode())
-    for path in code:
-        digest.update(path.read_bytes())
-    return "\n".join([digest.hexdigest(), *names])

@@ -97,11 +97,17 @@ def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
     _print_tables(console, experiment, by_policy(experiment.runs, rows))
     console.print(f"Table: {table}", soft_wrap=True, highlight=False)
     if figures:
-        from ssim.drawing import draw_experiment, drawn
+        from ssim.drawn import drawn
 
-        for path in drawn(store) or draw_experiment(store):
+        for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
                 console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
+
+
+def _draw(store: Store) -> list[Path]:
+    from ssim.drawing import draw_experiment
+
+    return draw_experiment(store)
 
 
 def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row]) -> None:
