@@ -13,10 +13,10 @@ azure: $(VENV)/.installed-base
 	$(BIN)/ssim run experiments/azure.yaml
 
 test: lint
-	$(BIN)/pytest -n auto -q --durations=5
+	$(BIN)/pytest -n auto --dist loadgroup -q --durations=5
 
 test-all: lint
-	$(BIN)/pytest -n auto -q -m "" --durations=10
+	$(BIN)/pytest -n auto --dist loadgroup -q -m "" --durations=10
 
 lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .
