@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from tests.ssim.test_run_command import SMALL, complete_runs, leftovers, ssim, wait_for_runs
@@ -123,75 +122,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-OWN = """\
-schema: experiment/1
-name: own
-seed: 7
-repeats: 2
-trace: {kind: file, path: ../traces/arrivals.csv, slo_ms: 36}
-cluster: {workers: 2}
-latency_table: table.csv
-policies:
-  - slackfit
-  - {use: "my_policy:Mine", params: {most: 4}}
-  - my_policy:Counting
-"""
-
-MY_POLICY = """\
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-
-from my_helper import at_most
-from sim import Dispatch
-from sim.stepped import Stepped
-
-
-@dataclass(frozen=True)
-class Mine:
-    most: int = 8
-
-    def decide(self, view):
-        return Dispatch(0, at_most(self.most, view.queue_length))
-
-
-@dataclass
-class Counting(Stepped):
-    def memory(self, table, dispatch_ns):
-        return np.zeros(1)
-
-    @staticmethod
-    def step(memory, now_ns, slack_ns, queue_length, arrived, latency_ns):
-        memory[0] = (memory[0] + 1) % 3
-        return 0, 1 + int(memory[0])
-"""
-
-TABLE = """\
-subnet,accuracy,batch_size,latency_ms
-small,73.0,1,2
-small,73.0,8,6
-large,78.0,1,4
-large,78.0,8,12
-"""
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """The folder of an experiment that is made of one's own policies, table and trace."""
-    folder = tmp_path / "experiments"
-    folder.mkdir()
-    (tmp_path / "traces").mkdir()
-    arrivals = np.cumsum(np.random.default_rng(1).exponential(1 / 700, 3000))
-    text = "\n".join(["arrival_s", *(f"{value:.6f}" for value in arrivals), ""])
-    (tmp_path / "traces" / "arrivals.csv").write_text(text)
-    (folder / "table.csv").write_text(TABLE)
-    (folder / "my_policy.py").write_text(MY_POLICY)
-    (folder / "my_helper.py").write_text("at_most = min\n")
-    (folder / "own.yaml").write_text(OWN)
-    return folder
-
-
 def assert_same_results(first: Path, second: Path) -> None:
     """Rows byte for byte, and all of the manifest but its circumstances."""
     runs = {path.parent.name for path in first.glob("*/manifest.json")}
@@ -254,9 +184,9 @@ def test_results_are_the_same_by_way_of_the_client_of_ray(own: Path) -> None:
 @pytest.mark.parametrize("cluster", [sometimes("ray"), "dask"], indirect=True)
 def test_workers_see_an_edit_of_ones_own_policy(own: Path, cluster: tuple[str, ...]) -> None:
     """A Dask worker has imported the old one."""
-    words = ("run", "own.yaml", "--no-figures", "--set", "policies=['my_policy:Mine']", "--set", "repeats=1")
+    words = ("run", "own.yaml", "--no-figures", "--set", "policies=['own_policy:Mine']", "--set", "repeats=1")
     assert ssim(own, *words, *cluster, "--out", "before").returncode == 0
-    (own / "my_helper.py").write_text("def at_most(most, length):\n    return 1\n")
+    (own / "own_helper.py").write_text("def at_most(most, length):\n    return 1\n")
     assert ssim(own, *words, *cluster, "--out", "there").returncode == 0
     assert ssim(own, *words, "--out", "here").returncode == 0
     assert_same_results(own / "here/own", own / "there/own")
