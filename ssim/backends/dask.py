@@ -79,7 +79,7 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[DaskMachi
             if address:
                 asyncio.run(_reach(address))
             client = stack.enter_context(_dask.Client(address or _started(stack, jobs), timeout=_PATIENCE_S))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
             what = "no scheduler answers" if address else "no cluster can be started here"
             name = f"--backend dask, {address}" if address else "--backend dask"
             raise SsimError(name, what, str(error), "such as tcp://host:8786" if address else "") from error

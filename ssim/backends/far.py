@@ -128,7 +128,9 @@ def run_there(parcel: bytes, pickled: bytes) -> _Back:
         task, identity = pickle.loads(pickled)  # noqa: S301 - comes from `run_far`
         run = replace(task.run, folder=here)
         _check_same(run.identity, identity)
-        choice = task.choice if task.choice.rule is None or numba_is_installed() else Choice("simpy", NO_NUMBA)
+        choice = task.choice
+        if run.engine == "auto" and choice.rule is not None and not numba_is_installed():
+            choice = Choice("simpy", NO_NUMBA)
         with tempfile.TemporaryDirectory(dir=scratch()) as folder:
             finished = run_one(Task(run, choice, None), Store(Path(folder)))
             if finished.error is None:
@@ -146,7 +148,7 @@ def _check_same(there: dict[str, Any], here: dict[str, Any]) -> None:
         SsimError: It is not.
     """
     if there["code"]["toolkit"] != here["code"]["toolkit"]:
-        right = "install the same one on all machines"
+        right = "install the same one on all machines, and start their workers anew"
         raise SsimError(_name(), "has another version of the toolkit than the machine that sent the run", "", right)
     if there != here:
         names = ", ".join(name for name in here if there[name] != here[name])

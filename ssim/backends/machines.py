@@ -6,7 +6,6 @@ what has not begun is given up, and a cluster that was started here ends.
 
 from __future__ import annotations
 
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -80,4 +79,9 @@ def way_to(name: str, address: str | None = None) -> Backend:
     package = _PACKAGES[name]
     if find_spec(package) is None:
         raise SpecError(f"--backend {name}", f"{package} is not installed", "", f"pip install -e '.[{name}]'")
-    return partial(import_module(f"ssim.backends.{name}").connected, address)
+
+    def connected(jobs: int, where: str) -> AbstractContextManager[Machines]:
+        way: AbstractContextManager[Machines] = import_module(f"ssim.backends.{name}").connected(address, jobs, where)
+        return way
+
+    return connected

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ _TURN = Lock()
 """Held by the thread of a worker that unpacks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """Files of an experiment.
 
@@ -32,19 +31,13 @@ class Parcel:
         folder: The folder of the experiment on the machine that sends them.
         inside: The path of that folder from the one that holds all files.
         files: The path of each file from there, and its content.
+        name: What the parcel is called where it is unpacked: the same for the same content.
     """
 
     folder: Path
     inside: Path
     files: tuple[tuple[Path, bytes], ...]
-
-    @cached_property
-    def name(self) -> str:
-        """What the parcel is called where it is unpacked: others of the same content have the same name."""
-        whole = hashlib.sha256(repr((self.inside, [(path, len(content)) for path, content in self.files])).encode())
-        for _, content in self.files:
-            whole.update(content)
-        return _NAME + whole.hexdigest()[:16]
+    name: str
 
     def unpacked(self, below: Path) -> Path:
         """Return the folder of the experiment on this machine; its modules are found there from now on.
@@ -52,8 +45,9 @@ class Parcel:
         Args:
             below: The folder to unpack in, which several processes may do at once.
         """
+        below = below.resolve()  # as the folder of an experiment is
+        target = below / self.name
         with _TURN:
-            target = below / self.name
             if not target.exists():
                 self._unpack(target)
             others = [path for path in below.glob(f"{_NAME}*") if path != target]
@@ -79,11 +73,12 @@ class Parcel:
 def packed(runs: Sequence[Run]) -> Parcel:
     """Return the files of runs of one experiment."""
     folder = runs[0].folder
-    files = sorted({path for run in runs for path in run.files()})
-    root = Path(os.path.commonpath([folder, *files]))
-    return Parcel(
-        folder, folder.relative_to(root), tuple((path.relative_to(root), path.read_bytes()) for path in files)
-    )
+    paths = sorted({path for run in runs for path in run.files()})
+    root = Path(os.path.commonpath([folder, *paths]))
+    inside = folder.relative_to(root)
+    files = tuple((path.relative_to(root), path.read_bytes()) for path in paths)
+    content = [str(inside), *((str(path), hashlib.sha256(content).hexdigest()) for path, content in files)]
+    return Parcel(folder, inside, files, _NAME + hashlib.sha256(repr(content).encode()).hexdigest()[:16])
 
 
 def _forget_modules(folders: Iterable[Path]) -> None:

@@ -364,7 +364,7 @@ def test_a_worker_without_this_very_toolkit_is_told(folder: Path, room: str) -> 
     assert "6 of 6 runs failed" in ended.stderr
     says = {
         "other": "has another version of the toolkit than the machine that sent the run; "
-        "install the same one on all machines",
+        "install the same one on all machines, and start their workers anew",
         "none": "raised ModuleNotFoundError (No module named 'ssim'); the toolkit must be installed on all machines",
     }
     assert says[room] in ended.stderr
