@@ -69,8 +69,14 @@ def ray_cluster() -> Generator[tuple[str, subprocess.Popen[str]]]:
 
 
 @contextmanager
-def dask_cluster(folder: Path, **worker: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
-    """Give the address of a Dask cluster, and its scheduler; `worker` is added to the environment of the workers."""
+def dask_cluster(folder: Path, *before: str, **worker: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
+    """Give the address of a Dask cluster, and its scheduler.
+
+    Args:
+        folder: Where its files lie.
+        before: What stands before the command that starts the workers.
+        worker: What is added to their environment.
+    """
     file = folder / f"{uuid.uuid4()}.json"
     common = ["--scheduler-file", str(file), "--no-dashboard"]
     scheduler = [sys.executable, "-m", "dask", "scheduler", *common, "--port", "0", "--host", "127.0.0.1"]
@@ -81,7 +87,7 @@ def dask_cluster(folder: Path, **worker: str) -> Generator[tuple[str, subprocess
         ended(
             subprocess.Popen([*scheduler, "--dashboard-address", "127.0.0.1:0"], env={**os.environ, **once}, **quiet)
         ) as first,
-        subprocess.Popen(workers, env={**os.environ, **worker}, **quiet) as others,
+        subprocess.Popen([*before, *workers], env={**os.environ, **worker}, **quiet) as others,
     ):
         try:
             until(file.exists)
@@ -177,6 +183,21 @@ def test_results_are_the_same_by_way_of_the_client_of_ray(own: Path) -> None:
             there = ssim(own, *words, "--backend", "ray", "--address", f"ray://127.0.0.1:{port}", "--out", "there")
         finally:
             head.terminate()
+    assert there.returncode == 0, there.stderr
+    assert_same_results(own / "here/own", own / "there/own")
+
+
+HIDING = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
+"""Runs a command from which a folder is hidden, as if it were on another machine."""
+
+
+def test_no_file_system_in_common_is_needed(own: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if shutil.which("unshare") is None or subprocess.run([*HIDING, str(own), "true"], check=False).returncode:
+        pytest.skip("no folder can be hidden from a process here")
+    words = ("run", "own.yaml", "--no-figures")
+    assert ssim(own, *words, "--out", "here").returncode == 0
+    with dask_cluster(tmp_path_factory.mktemp("dask"), *HIDING, str(own.parent)) as (address, _):
+        there = ssim(own, *words, "--backend", "dask", "--address", address, "--out", "there")
     assert there.returncode == 0, there.stderr
     assert_same_results(own / "here/own", own / "there/own")
 
