@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.jobs import QUICK
+from benchmarks.jobs import QUICK, rounds
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SWEEP = Path(__file__).with_name("sweep.yaml")
@@ -27,7 +27,7 @@ def ssim(*words: object) -> None:
 def bench_help(benchmark: Any) -> None:
     """`ssim --help`."""
     benchmark.extra_info |= {"what": "ssim --help", "unit": "calls", "count": 1}
-    benchmark.pedantic(ssim, ("--help",), rounds=9, warmup_rounds=1)
+    benchmark.pedantic(ssim, ("--help",), rounds=rounds(9), warmup_rounds=rounds(2) - 1)
 
 
 def bench_stored(benchmark: Any, tmp_path: Path) -> None:
@@ -35,14 +35,16 @@ def bench_stored(benchmark: Any, tmp_path: Path) -> None:
     words = ("run", EXPERIMENTS / "azure.yaml", "--out", tmp_path, *SHORT)
     ssim(*words)
     benchmark.extra_info |= {"what": "ssim run azure.yaml, stored", "unit": "calls", "count": 1}
-    benchmark.pedantic(ssim, words, rounds=7)
+    benchmark.pedantic(ssim, words, rounds=rounds(7))
 
 
 def bench_small(benchmark: Any, tmp_path: Path) -> None:
     """`ssim run` of one small run: 64,000 queries, pictures included."""
     words = ("run", SWEEP, "--out", tmp_path, "--set", "repeats=1", "--set", "sweep={}", "--set", "policies=[slackfit]")
     benchmark.extra_info |= {"what": "ssim run, 64,000 queries", "unit": "calls", "count": 1}
-    benchmark.pedantic(ssim, words, setup=lambda: shutil.rmtree(tmp_path), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(
+        ssim, words, setup=lambda: shutil.rmtree(tmp_path), rounds=rounds(5), warmup_rounds=rounds(2) - 1
+    )
 
 
 PROCESSES = "import sys, ssim.runner as r; r.threads = r.processes; from ssim.cli import main; main(sys.argv[1:])"
@@ -63,7 +65,7 @@ def bench_sweep(benchmark: Any, sweep: str, way: str, tmp_path: Path) -> None:
     words = ("run", str(SWEEP), "--out", str(tmp_path), "--jobs", str(jobs), "--no-figures", *settings, *FEWER, *SHORT)
     benchmark.extra_info |= {"what": f"{sweep}, {way}", "unit": "runs", "count": 10 if QUICK else runs}
     run = lambda: subprocess.run([sys.executable, *start, *words], capture_output=True, check=True)  # noqa: E731
-    benchmark.pedantic(run, setup=lambda: shutil.rmtree(tmp_path), rounds=1 if QUICK else 3, warmup_rounds=1)
+    benchmark.pedantic(run, setup=lambda: shutil.rmtree(tmp_path), rounds=rounds(3), warmup_rounds=rounds(2) - 1)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -73,7 +75,7 @@ def bench_sweep_simpy(benchmark: Any, jobs: int, tmp_path: Path) -> None:
     way = "one at a time" if jobs == 1 else "2 processes"
     benchmark.extra_info |= {"what": f"40 runs of 64,000 queries in SimPy, {way}", "unit": "runs", "count": 40}
     setup = lambda: shutil.rmtree(tmp_path)  # noqa: E731 - as above
-    benchmark.pedantic(ssim, (*words, "--set", "repeats=1"), setup=setup, rounds=1 if QUICK else 3, warmup_rounds=1)
+    benchmark.pedantic(ssim, (*words, "--set", "repeats=1"), setup=setup, rounds=rounds(3), warmup_rounds=rounds(2) - 1)
 
 
 @pytest.mark.parametrize("policy", ["slackfit"])
@@ -82,4 +84,4 @@ def bench_day(benchmark: Any, policy: str, tmp_path: Path) -> None:
     words = ("run", EXPERIMENTS / "azure_day.yaml", "--out", tmp_path, "--set", f"policies=[{policy}]", "--no-figures")
     benchmark.extra_info |= {"what": "the whole day", "unit": "queries", "count": 910_042_048}
     setup = lambda: shutil.rmtree(tmp_path)  # noqa: E731 - as above
-    benchmark.pedantic(ssim, (*words, *SHORT), setup=setup, rounds=1 if QUICK else 3)
+    benchmark.pedantic(ssim, (*words, *SHORT), setup=setup, rounds=rounds(3))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, own_slos
+from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, own_slos, rounds
 from policies.slackfit import SlackFit
 from sim import Cluster, Trace, simulate
 from sim.compiled import replay_compiled
@@ -28,9 +28,9 @@ def bench_workers(benchmark: Any, engine: str, workers: int) -> None:
     trace, cluster = Trace(arrivals, SLO_NS, int(arrivals[-1])), Cluster(workers)
     benchmark.extra_info |= {"what": f"{engine} engine", "unit": "queries", "count": len(trace), "x": workers}
     if engine == "compiled":
-        found = benchmark.pedantic(replay_compiled, (trace, cluster, TABLE, RULE), rounds=15)
+        found = benchmark.pedantic(replay_compiled, (trace, cluster, TABLE, RULE), rounds=rounds(15))
     else:
-        found = benchmark.pedantic(simulate, (trace, cluster, TABLE, SlackFit()), rounds=3)
+        found = benchmark.pedantic(simulate, (trace, cluster, TABLE, SlackFit()), rounds=rounds(3))
     benchmark.extra_info["batches"] = len(found.batches)
 
 
@@ -41,6 +41,6 @@ def bench_queue_length(benchmark: Any, engine: str, waiting: int) -> None:
     trace = own_slos(max(QUERIES, 3 * waiting) // (1 if engine == "compiled" else 2), waiting)
     benchmark.extra_info |= {"what": f"{engine} engine", "unit": "queries", "count": len(trace), "x": waiting}
     if engine == "compiled":
-        benchmark.pedantic(replay_compiled, (trace, CLUSTER, TABLE, RULE), rounds=15)
+        benchmark.pedantic(replay_compiled, (trace, CLUSTER, TABLE, RULE), rounds=rounds(15))
     else:
-        benchmark.pedantic(simulate, (trace, CLUSTER, TABLE, SlackFit()), rounds=3)
+        benchmark.pedantic(simulate, (trace, CLUSTER, TABLE, SlackFit()), rounds=rounds(3))

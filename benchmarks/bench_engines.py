@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light
+from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light, rounds
 from benchmarks.naive_engine import NaiveEngine
 from policies.slackfit import SlackFit
 from sim import Result, Trace, simulate
@@ -78,6 +78,6 @@ def bench_small_batches(benchmark: Any, name: str) -> None:
 def measure(benchmark: Any, name: str, trace: Trace, run: Callable[[Trace], Any]) -> None:
     """Measure an engine on a trace, and hold its outcomes against those of the SimPy engine."""
     benchmark.extra_info |= {"what": name, "unit": "queries", "count": len(trace)}
-    found = benchmark.pedantic(run, (trace,), rounds=5 if len(trace) < 10**5 or "compiled" not in name else 41)
+    found = benchmark.pedantic(run, (trace,), rounds=rounds(41 if "compiled" in name else 5))
     if isinstance(found, Result) and "step" not in name:
         assert np.array_equal(found.outcome, simulate(trace, CLUSTER, TABLE, SlackFit()).outcome)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import policies
-from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, azure
+from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, azure, rounds
 from policies.slackfit import SlackFit
 from sim.compiled import replay_compiled, tally_stream
 from sim.tabulate import tabulate
@@ -47,14 +47,14 @@ def bench_tabulate(benchmark: Any, name: str) -> None:
     """A policy is made into a table, and the table held against it."""
     policy = find_class(name, policies.SHORT_NAMES, "policy")(**PARAMS.get(name, {}))
     benchmark.extra_info |= {"what": name, "unit": "tables", "count": 1}
-    benchmark.pedantic(tabulate, (policy, TABLE), rounds=15)
+    benchmark.pedantic(tabulate, (policy, TABLE), rounds=rounds(15))
 
 
 @pytest.mark.parametrize("name", TRACES)
 def bench_draw(benchmark: Any, name: str) -> None:
     """Arrivals are drawn, in chunks."""
     source = TRACES[name]
-    drawn = benchmark.pedantic(lambda: sum(map(len, source.chunks(7))), rounds=7)
+    drawn = benchmark.pedantic(lambda: sum(map(len, source.chunks(7))), rounds=rounds(7))
     benchmark.extra_info |= {"what": name, "unit": "arrivals", "count": drawn}
 
 
@@ -66,6 +66,6 @@ def bench_store(benchmark: Any, keep: str, tmp_path: Path) -> None:
         run: Any = tally_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE)
     else:
         run = replay_compiled(trace, CLUSTER, TABLE, RULE)
-    benchmark.pedantic(lambda: store.put(str(next(number)), run, {}, {}, keep), rounds=7)
+    benchmark.pedantic(lambda: store.put(str(next(number)), run, {}, {}, keep), rounds=rounds(7))
     size = sum(path.stat().st_size for path in (tmp_path / "0").iterdir())
     benchmark.extra_info |= {"what": f"keep: {keep}", "unit": "queries", "count": len(trace), "bytes": size}

@@ -14,6 +14,12 @@ from sim.traces.azure import Azure
 QUICK = bool(os.environ.get("SSIM_BENCH_QUICK"))
 """Whether everything is small: to see that it runs, not to measure."""
 
+
+def rounds(wanted: int) -> int:
+    """Return how often something is measured: once in a quick run."""
+    return 1 if QUICK else wanted
+
+
 TABLE = load_table("ofa-resnet50-rtx2080ti")
 CLUSTER = Cluster(8)
 SLO_NS = 36_000_000

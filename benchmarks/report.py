@@ -91,7 +91,9 @@ def main() -> None:
     file, *picture = sys.argv[1:]
     found = json.loads(Path(file).read_text(encoding="utf-8"))
     machine = found["machine_info"]
-    print(f"{machine['cpu']['brand_raw']}, {machine['cpu']['count']} cores, Python {machine['python_version']}.")
+    cpu = machine["cpu"]  # a busy machine may not say much of it
+    cores = f"{cpu.get('brand_raw', machine['machine'])}, {cpu.get('count', '?')} cores"
+    print(f"{cores}, Python {machine['python_version']}.")
     for function, title in TITLES.items():
         if title:
             print(f"\n**{title}**\n\n| what | median | rate | to the first | rounds |\n|---|---|---|---|---|")
