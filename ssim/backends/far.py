@@ -58,25 +58,25 @@ def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) ->
     with backend(min(jobs, len(tasks)), str(store.folder)) as machines:
         # Pickled here, not by the engine: there, the toolkit may be missing, and a module of which a task holds an
         # object is found only when the parcel has been unpacked.
-        parcel = machines.share(pickle.dumps((machines.scratch, packed([task.run for task in tasks]))))
+        parcel = pickle.dumps((machines.scratch, packed([task.run for task in tasks])))
         call = _sent_as_it_stands()
 
-        def send(task: Task) -> Future[_Back]:
-            return machines.submit(call, parcel, pickle.dumps((task, task.run.identity)))
+        def send(tasks: Sequence[Task]) -> dict[Future[_Back], Task]:
+            shared = machines.share(parcel)  # anew each time: it may have been lost with a worker
+            return {machines.submit(call, shared, pickle.dumps((task, task.run.identity))): task for task in tasks}
 
-        killed = yield from _run_round(machines, send, tasks, store)
-        killed = yield from _run_round(machines, send, killed, store)
+        killed = yield from _answered(machines, send(tasks), store)
+        killed = yield from _answered(machines, send(killed), store)
         for task in killed:
-            if (yield from _run_round(machines, send, [task], store)):
+            if (yield from _answered(machines, send([task]), store)):
                 yield Finished(task.run, 0, SsimError("a worker", "was killed each time that it tried this run"))
 
 
-def _run_round(
-    machines: Machines, send: Callable[[Task], Future[_Back]], tasks: Sequence[Task], store: Store
+def _answered(
+    machines: Machines, waiting: dict[Future[_Back], Task], store: Store
 ) -> Generator[Finished, None, list[Task]]:
-    """Do runs once, all at a time, store what comes back, and return those whose worker was killed."""
+    """Wait for all answers, store what comes back, and return the tasks whose worker was killed."""
     killed = []
-    waiting = {send(task): task for task in tasks}
     while waiting:
         done, _ = wait(waiting, _CHECK_S, FIRST_COMPLETED)
         if not done:
