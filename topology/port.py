@@ -1,0 +1,377 @@
+"""What a program sees of the world: its ports, one for each channel, and a clock, a machine and random numbers."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from sim.errors import ClosedError, ProgramError, did_you_mean
+from sim.streams import stream
+from sim.units import ns_from_s
+from topology.engine import Entry
+from topology.message import Message, size_of
+from topology.waiting import Crowd, Gathered, One
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+
+    import numpy as np
+
+    from topology.circle import Circle
+    from topology.engine import Carrier
+    from topology.plan import Worker
+    from topology.selection import Selector
+    from topology.stage import Stage
+    from topology.tag import Channel
+
+
+class Port:
+    """A worker's end of a channel.
+
+    Attributes:
+        channel: The channel.
+        notes: What the program notes of its peers, by id; selectors look at it.
+    """
+
+    __slots__ = (
+        "_circle",
+        "_inbox",
+        "_io",
+        "_selector",
+        "_stage",
+        "_traffic",
+        "_waits",
+        "channel",
+        "line_free_ns",
+        "notes",
+    )
+
+    def __init__(self, io: IO, channel: Channel, circle: Circle, selector: Selector) -> None:
+        self.channel = channel
+        self.notes: dict[str, dict[str, Any]] = {}
+        self.line_free_ns = 0
+        self._io = io
+        self._stage = io.stage
+        self._circle = circle
+        self._selector = selector
+        self._traffic = io.stage.report.traffic[channel.name]
+        self._inbox: deque[Message] | None = None
+        self._waits: list[One | Gathered | Crowd] = []
+
+    def peers(self) -> tuple[str, ...]:
+        """Return the ids of the peers that are there now, in the order of the plan.
+
+        Who has fallen silent still counts as there: nobody knows.
+        """
+        present = self._circle.present()
+        own = self._io.worker.id
+        return tuple(peer for peer in present if peer != own) if own in self._circle else present
+
+    def choose(self) -> tuple[str, ...]:
+        """Return the peers that the channel's selector for this role chooses among those that are there."""
+        return self._selector.choose(self.peers(), self.notes, self._io.rng)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is there and nothing can come any more: all peers have ended."""
+        return not self._inbox and not self._circle.possible(self._io.worker.id)
+
+    async def send(self, value: Any, to: str | None = None, size_bytes: int | None = None) -> None:
+        """Send a value; returns when it is handed over, not when it has arrived.
+
+        Args:
+            value: What to send. It is not to be changed afterwards: the receiver may hold the same object.
+            to: The id of a peer; if there is only one, it need not be named.
+            size_bytes: How large it counts; by default the arrays, texts and numbers in it (`topology.message.size_of`).
+
+        Raises:
+            ProgramError: There is no such peer, or it is not said which; or the value has no known size.
+            ClosedError: It is not said to whom, and all peers have ended.
+        """
+        self._post(value, self._only() if to is None else to, size_bytes)
+
+    async def broadcast(self, value: Any, to: Iterable[str] | None = None, size_bytes: int | None = None) -> None:
+        """Send a value to several peers, to all that are there unless it is said to whom; as `send` otherwise."""
+        size = self._size(value) if size_bytes is None else size_bytes
+        for peer in self.peers() if to is None else to:
+            self._post(value, peer, size)
+
+    async def recv(self, sender: str | None = None, timeout_s: float | None = None) -> Message:
+        """Return the next message, in the order of arrival.
+
+        Args:
+            sender: From this peer only; others' messages stay where they are.
+            timeout_s: How long to wait, in seconds; by default as long as the engine is patient.
+
+        Raises:
+            DeadlineError: None came in time.
+            ClosedError: None can come any more: the peer has ended, or all have.
+        """
+        found = self._take(sender)
+        if found is not None:
+            return found
+        if self._circle.is_gone(sender) if sender is not None else not self._circle.possible(self._io.worker.id):
+            raise ClosedError(self.where, "nobody is left to send anything", sender or self.channel.name)
+        got: Message = await self._await(One(self, sender), timeout_s)
+        return got
+
+    async def gather(
+        self, senders: Iterable[str] | None = None, timeout_s: float | None = None, k: int | None = None
+    ) -> dict[str, Message]:
+        """Return one message from each of some peers, by id, in the order they were named in.
+
+        It ends when all have come, or `k` of them, or the time is up, and does not wait for peers that have ended: who is
+        missing in what comes back did not send. A second message of a peer, and one that comes too late, stays for later.
+
+        Args:
+            senders: From whom; by default all that are there now.
+            timeout_s: How long to wait, in seconds.
+            k: How many are enough.
+
+        Raises:
+            DeadlineError: No time was given, and the engine's patience is at an end.
+        """
+        order = tuple(self.peers() if senders is None else senders)
+        wait = Gathered(self, order, len(order) if k is None else k)
+        for message in list(self._inbox or ()):
+            if wait.offer(message):
+                self._inbox.remove(message)  # type: ignore[union-attr]  # it is not empty
+        for peer in order:
+            if self._circle.is_gone(peer):
+                wait.lost(peer)
+        if not wait.complete:
+            await self._await(wait, timeout_s)
+        return {peer: wait.found[peer] for peer in order if peer in wait.found}
+
+    async def stream(
+        self, senders: Iterable[str] | None = None, timeout_s: float | None = None, k: int | None = None
+    ) -> AsyncIterator[Message]:
+        """Yield one message from each of some peers in the order of arrival; arguments and ends are those of `gather`.
+
+        Raises:
+            DeadlineError: No time was given, and the engine's patience is at an end.
+        """
+        order = tuple(self.peers() if senders is None else senders)
+        deadline_ns = None if timeout_s is None else self._io.now_ns + ns_from_s(timeout_s)
+        missing, left = dict.fromkeys(order), len(order) if k is None else k
+        while missing and left > 0:
+            rest_s = None if deadline_ns is None else max(0.0, (deadline_ns - self._io.now_ns) / 1e9)
+            one = await self.gather(tuple(missing), rest_s, 1)
+            for peer in [peer for peer in missing if self._circle.is_gone(peer) and peer not in one]:
+                if not any(message.sender == peer for message in self._inbox or ()):
+                    del missing[peer]
+            for peer, message in one.items():
+                del missing[peer]
+                left -= 1
+                yield message
+            if not one and deadline_ns is not None and self._io.now_ns >= deadline_ns:
+                return
+
+    def __aiter__(self) -> Port:
+        """Iterate over all messages until all peers have ended."""
+        return self
+
+    async def __anext__(self) -> Message:
+        try:
+            return await self.recv()
+        except ClosedError:
+            raise StopAsyncIteration from None
+
+    def peek(self) -> Message | None:
+        """Return the next message and leave it there; None, if there is none."""
+        return self._inbox[0] if self._inbox else None
+
+    async def join(self, k: int = 1, timeout_s: float | None = None) -> tuple[str, ...]:
+        """Return the peers that are there, once there are `k` of them, or when the time is up.
+
+        Raises:
+            DeadlineError: No time was given, and the engine's patience is at an end.
+        """
+        if len(self.peers()) < k:
+            await self._await(Crowd(self, k), timeout_s)
+        return self.peers()
+
+    # What follows is for stages and waits, not for programs.
+
+    @property
+    def carrier(self) -> Carrier:
+        """What carries its messages."""
+        return self._stage.carrier
+
+    @property
+    def where(self) -> str:
+        """What a message says about where something happened."""
+        return f"{self._io.worker.id}, step {self._io.step}, channel {self.channel.name}"
+
+    @property
+    def waits(self) -> Sequence[One | Gathered | Crowd]:
+        """What the program waits for here."""
+        return self._waits
+
+    def put(self, message: Message) -> None:
+        """Take a message that has arrived."""
+        for wait in self._waits:
+            if wait.offer(message):
+                return
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.append(message)
+
+    def lost(self, peer: str) -> None:
+        """Take note that a peer has ended."""
+        for wait in self._waits:
+            wait.lost(peer)
+
+    def joined(self) -> None:
+        """Take note that a peer has come."""
+        for wait in self._waits:
+            wait.joined()
+
+    def possible(self) -> bool:
+        """Return whether a peer is there or still to come."""
+        return self._circle.possible(self._io.worker.id)
+
+    def _take(self, sender: str | None) -> Message | None:
+        if not self._inbox:
+            return None
+        if sender is None or self._inbox[0].sender == sender:
+            return self._inbox.popleft()
+        found = next((message for message in self._inbox if message.sender == sender), None)
+        if found is not None:
+            self._inbox.remove(found)
+        return found
+
+    def _post(self, value: Any, to: str, size_bytes: int | None) -> None:
+        if to not in self._circle or to == self._io.worker.id:
+            raise ProgramError(self.where, "there is no such peer", repr(to), did_you_mean(to, self._circle.members))
+        size = self._size(value) if size_bytes is None else size_bytes
+        self._traffic.messages += 1
+        self._traffic.bytes += size
+        message = Message(self._io.worker.id, to, self.channel.name, value, size, self._stage.carrier.now_ns)
+        self._stage.carrier.carry(message, self._io)
+
+    def _size(self, value: Any) -> int:
+        try:
+            return size_of(value)
+        except TypeError as error:
+            right = "say size_bytes when sending"
+            raise ProgramError(self.where, "what is sent has no known size", str(error), right) from error
+
+    def _only(self) -> str:
+        peers = self.peers()
+        if not peers and not self.possible():
+            raise ClosedError(self.where, "nobody is left to send to", self.channel.name)
+        if len(peers) != 1:
+            right = "name one, or use broadcast" if peers else "await join() first"
+            raise ProgramError(self.where, "there is not just one peer to send to", f"{len(peers)} are there", right)
+        return peers[0]
+
+    async def _await(self, wait: One | Gathered | Crowd, timeout_s: float | None) -> Any:
+        carrier, start_ns = self._stage.carrier, self._io.now_ns
+        call_off: Callable[[], None] | None = None
+        if timeout_s is not None:
+            wait.timed = True
+            call_off = carrier.call_at(start_ns + ns_from_s(timeout_s), wait.expire)
+        self._waits.append(wait)
+        try:
+            return await wait.future
+        finally:
+            self._waits.remove(wait)
+            if call_off is not None:
+                call_off()
+            self._stage.span("wait", self._io, start_ns, self.channel.name)
+
+
+class IO:
+    """All that a program may use of the world.
+
+    Attributes:
+        worker: Who this is: id, role, groups, dataset, compute.
+        step: The step that is under way.
+        stage: What it stands on; not for programs.
+        ended: Whether it has ended, and how; not for programs.
+        flight: How many of its messages are on their way; not for programs.
+        slow: Whose steps take how many times as long: factor, from when, until when; not for programs.
+    """
+
+    __slots__ = ("_ports", "_rng", "_verbs", "ended", "flight", "slow", "stage", "step", "stop", "worker")
+
+    def __init__(self, worker: Worker, stage: Stage, verbs: Mapping[str, str]) -> None:
+        self.worker = worker
+        self.stage = stage
+        self.step = ""
+        self.ended = ""
+        self.flight = 0
+        self.slow: tuple[tuple[float, int, int | None], ...] = ()
+        self.stop: Callable[[], None] | None = None
+        self._verbs = verbs
+        self._ports: dict[str, Port] = {}
+        self._rng: np.random.Generator | None = None
+
+    def __getitem__(self, verb: str) -> Port:
+        """Return the port on which a verb acts; the name of a channel does, too.
+
+        Raises:
+            ProgramError: There is none.
+        """
+        port = self._ports.get(self._verbs.get(verb, verb))
+        if port is None:
+            known = did_you_mean(verb, [*self._verbs, *self._ports])
+            raise ProgramError(f"{self.worker.id}, step {self.step}", "has no such verb or channel", repr(verb), known)
+        return port
+
+    @property
+    def ports(self) -> dict[str, Port]:
+        """The ports by the names of their channels."""
+        return self._ports
+
+    @property
+    def now_ns(self) -> int:
+        """Nanoseconds since the run began: of the world in a simulation, of a real clock otherwise."""
+        return self.stage.carrier.now_ns
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Random numbers of this worker: by the run's seed and its id."""
+        if self._rng is None:
+            role, _, number = self.worker.id.rpartition("/")
+            self._rng = stream(self.stage.seed, f"worker {role}", int(number))
+        return self._rng
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass. Machines and stragglers have no influence on it."""
+        future = self.stage.carrier.future()
+        self.stage.carrier.call_at(self.now_ns + ns_from_s(seconds), lambda: future.set(None))
+        await future
+
+    async def compute(
+        self, function: Callable[..., Any] | None = None, *args: Any, seconds: float | None = None
+    ) -> Any:
+        """Call a function on this worker's machine and return what it returns, when it is done.
+
+        Args:
+            function: What to call; None only lets time pass.
+            args: Its arguments.
+            seconds: What it costs on a machine of speed 1, in virtual time. Without it, the time that the call really
+                takes counts, and no two runs are the same. Engines in real time take the time it takes.
+        """
+        start_ns = self.now_ns
+        value = await self.stage.carrier.compute(self, function, args, seconds)
+        self.stage.span("compute", self, start_ns, self.step)
+        return value
+
+    async def together(self, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Let coroutines run at the same time; return when all have ended."""
+        await self.stage.carrier.together(self, jobs)
+
+    def log(self, kind: str, **fields: Any) -> None:
+        """Note in the report that something happened."""
+        self.stage.report.log.append(Entry(self.now_ns, self.worker.id, kind, fields))
+
+    def slowness(self) -> float:
+        """Return how many times as long as usual this worker takes now."""
+        now_ns, factor = self.now_ns, 1.0
+        for times, from_ns, until_ns in self.slow:
+            if from_ns <= now_ns and (until_ns is None or now_ns < until_ns):
+                factor *= times
+        return factor
