@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.errors import SpecError, did_you_mean
 from topology.checks import Flaw, TagError
@@ -72,11 +72,11 @@ def _binding(role: Role, tag: Tag, programs: Mapping[str, Callable[..., Program]
         flaws.append(Flaw(place, "has no program", role.program, "one for each role"))
         return None
 
-    def make() -> Program:
+    def make() -> Any:
         return maker(**role.config)
 
     try:
-        owner = type(make())
+        owner: type[Any] = type(make())
     except (TypeError, ValueError) as error:
         flaws.append(Flaw((*place, "config"), "does not fit the program", str(error)))
         return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from topology.port import IO
     from topology.program import Program
 
-_Value = TypeVar("_Value", covariant=True)
+_Value_co = TypeVar("_Value_co", covariant=True)
 
 
 class Engine(Protocol):
@@ -48,7 +48,7 @@ class Engine(Protocol):
         ...
 
 
-class Future(Protocol[_Value]):
+class Future(Protocol[_Value_co]):
     """A value that will exist; it is set once, later attempts do nothing."""
 
     @property
@@ -64,7 +64,7 @@ class Future(Protocol[_Value]):
         """Let whoever awaits it raise an error."""
         ...
 
-    def __await__(self) -> Generator[Any, Any, _Value]: ...
+    def __await__(self) -> Generator[Any, Any, _Value_co]: ...
 
 
 class Carrier(Protocol):
@@ -99,6 +99,10 @@ class Carrier(Protocol):
 
     async def together(self, io: IO, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Let jobs of one worker run at the same time; return when all have ended."""
+        ...
+
+    def finish(self) -> None:
+        """Take note that all workers of the stage have ended."""
         ...
 
     def start(self, io: IO, job: Coroutine[Any, Any, None]) -> Callable[[], None]:
@@ -164,7 +168,8 @@ class Report:
     """What came of a run.
 
     Attributes:
-        results: What each worker's program gives as its result, by id; of all but those that left or died.
+        results: What each worker's program gives as its result, by id, in the order of the plan; of those that ended by
+            their last step.
         ended: Who did not end by the last step, by id: `left`, `died`, or `closed` for one whose peers had all ended.
         end_ns: When the last worker ended, in nanoseconds since the run began.
         traffic: What went over each channel, by name.

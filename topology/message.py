@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _NUMBER = 8
 """Bytes of what has no size of its own: a number, a truth value, nothing at all."""
@@ -47,17 +50,18 @@ def size_of(value: Any) -> int:
     nbytes = getattr(value, "nbytes", None)
     if isinstance(nbytes, int):
         return nbytes
-    match value:
-        case None | bool() | int() | float() | complex():
-            return _NUMBER
-        case str():
-            return len(value.encode())
-        case bytes() | bytearray():
-            return len(value)
-        case dict():
-            return sum(map(size_of, value.values()))
-        case list() | tuple() | set() | frozenset():
-            return sum(map(size_of, value))
+    if value is None or isinstance(value, int | float | complex):
+        return _NUMBER
+    if isinstance(value, str | bytes | bytearray):
+        return len(value.encode()) if isinstance(value, str) else len(value)
+    return sum(map(size_of, _inside(value)))
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
     if is_dataclass(value):
-        return sum(size_of(getattr(value, field.name)) for field in fields(value))
+        return [getattr(value, field.name) for field in fields(value)]
     raise TypeError(type(value).__name__)

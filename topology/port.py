@@ -82,7 +82,7 @@ class Port:
         Args:
             value: What to send. It is not to be changed afterwards: the receiver may hold the same object.
             to: The id of a peer; if there is only one, it need not be named.
-            size_bytes: How large it counts; by default the arrays, texts and numbers in it (`topology.message.size_of`).
+            size_bytes: How large it counts; by default what `topology.message.size_of` says.
 
         Raises:
             ProgramError: There is no such peer, or it is not said which; or the value has no known size.
@@ -120,8 +120,9 @@ class Port:
     ) -> dict[str, Message]:
         """Return one message from each of some peers, by id, in the order they were named in.
 
-        It ends when all have come, or `k` of them, or the time is up, and does not wait for peers that have ended: who is
-        missing in what comes back did not send. A second message of a peer, and one that comes too late, stays for later.
+        It ends when all have come, or `k` of them, or the time is up, and does not wait for peers that have ended: who
+        is missing in what comes back did not send. A second message of a peer, and one that comes too late, stays for
+        later.
 
         Args:
             senders: From whom; by default all that are there now.
@@ -139,7 +140,7 @@ class Port:
         for peer in order:
             if self._circle.is_gone(peer):
                 wait.lost(peer)
-        if not wait.complete:
+        if not wait.complete():
             await self._await(wait, timeout_s)
         return {peer: wait.found[peer] for peer in order if peer in wait.found}
 

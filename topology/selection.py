@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sim.parameters import PositiveInt, check_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
 
@@ -21,7 +21,7 @@ class Selector(Protocol):
     """How a role chooses among its peers on a channel."""
 
     def choose(
-        self, peers: Sequence[str], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return the chosen ones, in the order of the peers.
 
@@ -38,9 +38,10 @@ class All:
     """All that are there."""
 
     def choose(
-        self, peers: Sequence[str], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
-        return tuple(peers)
+        """Return all of them."""
+        return peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,11 @@ class Random:
         check_parameters(self)
 
     def choose(
-        self, peers: Sequence[str], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
+        """Return `k` of them."""
         if self.k >= len(peers):
-            return tuple(peers)
+            return peers
         if self.k == 1:
             return (peers[int(rng.integers(len(peers)))],)
         return tuple(peers[number] for number in sorted(rng.choice(len(peers), self.k, replace=False).tolist()))
@@ -80,8 +82,9 @@ class PowerOfTwo:
         check_parameters(self)
 
     def choose(
-        self, peers: Sequence[str], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
+        """Return the least loaded of those drawn."""
         drawn = Random(self.among).choose(peers, notes, rng)
         return (min(drawn, key=lambda peer: notes.get(peer, {}).get("load", 0)),) if drawn else ()
 

@@ -1,11 +1,12 @@
 """The workers of a plan that share a process: their programs, their ports, and who of all workers is there.
 
-It is the same for all engines. An engine in one process has one stage; one with many processes has a stage in each, with
-the workers that run there, and each of them knows of all others whether they are there.
+It is the same for all engines. An engine in one process has one stage; one with many processes has a stage in each,
+with the workers that run there, and each of them knows of all others whether they are there.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sim.errors import ClosedError, ProgramError, SpecError, SsimError
@@ -36,6 +37,7 @@ class Stage:
         report: What came of the run so far.
         ios: Its own workers, by id.
         waiting_for: How many of them have not ended.
+        begun: Whether they have been started.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Stage:
         }
         self._set_up(programs, own)
         self.waiting_for = len(self.ios)
+        self.begun = False
 
     def _set_up(self, programs: Mapping[str, Callable[..., Program]], own: Collection[str] | None) -> None:
         bindings = bind(self.plan.tag, programs)
@@ -89,7 +92,8 @@ class Stage:
         for id_, fault in self._faults.items():
             if id_ not in self.ios and fault.join_s > 0:  # of another stage: it is told here at the same time
                 worker = self.plan.worker(id_)
-                self.carrier.call_at(ns_from_s(fault.join_s), lambda worker=worker: self._join(worker))
+                self.carrier.call_at(ns_from_s(fault.join_s), partial(self._join, worker))
+        self.begun = True
         self._sweep()
 
     def _befall(self, io: IO, fault: Fault) -> None:
@@ -102,7 +106,7 @@ class Stage:
             self._start(io)
         for end_s, how in ((fault.leave_s, "left"), (fault.die_s, "died")):
             if end_s is not None:
-                self.carrier.call_at(ns_from_s(end_s), lambda how=how: self._cut(io, how))
+                self.carrier.call_at(ns_from_s(end_s), partial(self._cut, io, how))
 
     def _start(self, io: IO) -> None:
         io.stop = self.carrier.start(io, self._run(io))
@@ -125,7 +129,6 @@ class Stage:
         except ClosedError:  # all of its peers have ended: there is nothing left that it could do
             self._note(io, "closed")
             self.report.ended[io.worker.id] = "closed"
-            self.report.results[io.worker.id] = program.result()
         except SsimError:
             raise
         except Exception as error:
@@ -149,6 +152,14 @@ class Stage:
         self.report.end_ns = self.carrier.now_ns
         if how != "died":
             self.carrier.farewell(io)
+        if not self.waiting_for:
+            self.carrier.finish()
+
+    def outcome(self) -> Report:
+        """Return what came of the run, in the order of the plan."""
+        results = self.report.results
+        self.report.results = {id_: results[id_] for id_ in self.ios if id_ in results}
+        return self.report
 
     def gone(self, worker: Worker) -> None:
         """Let the peers of a worker know that it has ended; nothing of it is on its way any more."""

@@ -1,4 +1,4 @@
-"""What a worker can wait for at a port. Each wait ends: with what it waits for, with the last peer, or with its time."""
+"""What a worker can wait for at a port. Each wait ends: with what it waits for, the last peer, or its time."""
 
 from __future__ import annotations
 
@@ -61,16 +61,19 @@ class One(_Wait):
         self.sender = sender
 
     def offer(self, message: Message) -> bool:
+        """Take a message of the sender, or of anybody."""
         if self.future.done or (self.sender is not None and self.sender != message.sender):
             return False
         self.future.set(message)
         return True
 
     def lost(self, peer: str) -> None:
+        """End with an error if nobody is left to send."""
         if peer == self.sender or (self.sender is None and not self.port.possible()):
             self.future.fail(ClosedError(self.port.where, "nobody is left to send anything", peer))
 
     def whom(self) -> str:
+        """Return the sender, or all there are."""
         return self.sender or super().whom()
 
 
@@ -85,29 +88,32 @@ class Gathered(_Wait):
         self._missing = set(senders)
         self._k = k
 
-    @property
     def complete(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Return whether there is nothing more to wait for."""
         return not self._missing or len(self.found) >= self._k
 
     def offer(self, message: Message) -> bool:
-        if self.future.done or self.complete or message.sender not in self._missing:
+        """Take the first message of each of the senders."""
+        if self.future.done or self.complete() or message.sender not in self._missing:
             return False
         self._missing.discard(message.sender)
         self.found[message.sender] = message
-        if self.complete:
+        if self.complete():
             self.future.set(None)
         return True
 
     def lost(self, peer: str) -> None:
+        """Wait no longer for this peer."""
         self._missing.discard(peer)
-        if self.complete:
+        if self.complete():
             self.future.set(None)
 
     def expire(self) -> None:
+        """End with what there is."""
         self.future.set(None)
 
     def whom(self) -> str:
+        """Return who has not sent."""
         return _named(sorted(self._missing))
 
 
@@ -121,17 +127,21 @@ class Crowd(_Wait):
         self._k = k
 
     def joined(self) -> None:
+        """End if enough are there."""
         if len(self.port.peers()) >= self._k:
             self.future.set(None)
 
     def lost(self, peer: str) -> None:
+        """End if nobody is left to come."""
         if not self.port.possible():
             self.future.set(None)
 
     def expire(self) -> None:
+        """End with what there is."""
         self.future.set(None)
 
     def whom(self) -> str:
+        """Return how many are asked for and there."""
         return f"{self._k} peers of which {len(self.port.peers())} are there"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from topology.parties import Compute, Dataset
 from topology.tag import Channel, Role, Tag
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from topology.plan import Plan

@@ -1,8 +1,8 @@
 """Virtual time: a plan on SimPy's clock, with links that queue, machines that compute, and parties that fail.
 
-Functions that programs compute are really called (PyTorch trains for real), and take the virtual time that they are said to.
-Workers are coroutines stepped right here; SimPy's calendar holds one event for each instant at which messages arrive, and
-messages are references. So a message costs little more than its entry in the calendar.
+Functions that programs compute are really called (PyTorch trains for real), and take the virtual time that they are
+said to. Workers are coroutines stepped right here; SimPy's calendar holds one event for each instant at which anything
+happens, and messages are references. So a message costs little more than its entry in a list.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class _World:
                     io.stop()
         if self._failed is not None:
             raise self._failed
-        return stage.report
+        return stage.outcome()
 
     def future(self) -> _Future:
         return _Future(self)
@@ -307,6 +307,9 @@ class _World:
         sender.flight -= 1
         if not sender.flight and sender.ended and sender.ended != "died":
             stage.gone(sender.worker)
+
+    def finish(self) -> None:
+        """Nothing is to be done: the loop looks for itself."""
 
     def farewell(self, io: IO) -> None:
         if not io.flight:
