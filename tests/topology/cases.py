@@ -45,6 +45,12 @@ def hybrid() -> Tag:
     )
 
 
+def hybrid_for_rings() -> Tag:
+    tag = hybrid()
+    ring = tag.channel("ring")
+    return Tag(tag.roles, (Channel("ring", ring.pair, ring.groups, {"trainer": ("ring",)}), tag.channel("global")))
+
+
 def parallel(groups: tuple[str, ...]) -> Tag:
     places = tuple({"param": group} for group in groups)
     return Tag(
