@@ -125,14 +125,14 @@ class Port:
         later.
 
         Args:
-            senders: From whom; by default all that are there now.
+            senders: From whom; by default all that are there now, or have left a message here.
             timeout_s: How long to wait, in seconds.
             k: How many are enough.
 
         Raises:
             DeadlineError: No time was given, and the engine's patience is at an end.
         """
-        order = tuple(self.peers() if senders is None else senders)
+        order = self._callers() if senders is None else tuple(senders)
         wait = Gathered(self, order, len(order) if k is None else k)
         for message in list(self._inbox or ()):
             if wait.offer(message):
@@ -152,7 +152,7 @@ class Port:
         Raises:
             DeadlineError: No time was given, and the engine's patience is at an end.
         """
-        order = tuple(self.peers() if senders is None else senders)
+        order = self._callers() if senders is None else tuple(senders)
         deadline_ns = None if timeout_s is None else self._io.now_ns + ns_from_s(timeout_s)
         missing, left = dict.fromkeys(order), len(order) if k is None else k
         while missing and left > 0:
@@ -183,12 +183,12 @@ class Port:
         return self._inbox[0] if self._inbox else None
 
     async def join(self, k: int = 1, timeout_s: float | None = None) -> tuple[str, ...]:
-        """Return the peers that are there, once there are `k` of them, or when the time is up.
+        """Return the peers that are there, once there are `k` of them, the time is up, or none is left to come.
 
         Raises:
             DeadlineError: No time was given, and the engine's patience is at an end.
         """
-        if len(self.peers()) < k:
+        if len(self.peers()) < k and self.possible():
             await self._await(Crowd(self, k), timeout_s)
         return self.peers()
 
@@ -231,6 +231,15 @@ class Port:
     def possible(self) -> bool:
         """Return whether a peer is there or still to come."""
         return self._circle.possible(self._io.worker.id)
+
+    def _callers(self) -> tuple[str, ...]:
+        """Return who is there, and who has gone and left a message, in the order of the plan."""
+        peers = self.peers()
+        left = {message.sender for message in self._inbox or ()}.difference(peers)
+        if not left:
+            return peers
+        left.update(peers)
+        return tuple(peer for peer in self._circle.members if peer in left)
 
     def _take(self, sender: str | None) -> Message | None:
         if not self._inbox:

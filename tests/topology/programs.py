@@ -1,4 +1,4 @@
-"""Programs that learn nothing: they take the weighted mean of what the workers hold, in several ways, or answer requests."""
+"""Programs that learn nothing: they take the weighted mean of what workers hold, in several ways, or answer requests."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ class Top(Program):
         await io["distribute"].broadcast((self.mean, self.last))
 
     async def aggregate(self, io: IO) -> None:
-        got = await io["aggregate"].gather(timeout_s=self.timeout_s)
-        if len(got) < len(io["aggregate"].peers()):
-            io.log("missing", of=len(io["aggregate"].peers()), came=len(got))
+        asked = io["aggregate"].peers()
+        got = await io["aggregate"].gather(asked, timeout_s=self.timeout_s)
+        if len(got) < len(asked):
+            io.log("missing", of=len(asked), came=len(got))
         if got:
             self.size = sum(message.value[1] for message in got.values())
             self.mean = sum((m.value[0] * m.value[1] for m in got.values()), np.zeros(1)) / self.size

@@ -85,7 +85,9 @@ def test_the_makespan_of_a_ring_is_its_formula(n: int) -> None:
 @given(SIZES, SIZES, st.integers(1, 7))
 def test_a_hybrid_gives_the_flat_mean_and_uploads_once_a_group(us: list[int], eu: list[int], length: int) -> None:
     datasets = [*sized(us, "us"), *sized(eu, "eu")]
-    report = SIM.run(expand(cases.hybrid_for_rings(), datasets), {"trainer": lambda: RingHolder(length), "aggregator": RingTop})
+    report = SIM.run(
+        expand(cases.hybrid_for_rings(), datasets), {"trainer": lambda: RingHolder(length), "aggregator": RingTop}
+    )
     np.testing.assert_allclose(report.results["aggregator/0"], flat_mean(datasets, length), rtol=0, atol=1e-12)
     assert report.traffic["global"].messages == len(datasets) + 2
 
