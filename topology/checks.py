@@ -81,10 +81,12 @@ def _channel_flaws(channel: Channel, roles: Mapping[str, Role]) -> Iterator[Flaw
     for group, times in Counter(channel.groups).items():
         if times > 1:
             yield Flaw((*place, "groups"), "a group stands twice", repr(group), "keep one")
-    for field in ("verbs", "select"):
-        for name in getattr(channel, field):
+    lines = channel.link.bandwidth_mbps
+    named = {("verbs",): channel.verbs, ("select",): channel.select, ("link", "bandwidth_mbps"): lines}
+    for field, by_role in named.items():
+        for name in by_role if isinstance(by_role, dict) else ():
             if name not in channel.pair:
-                yield Flaw((*place, field, name), "the role is not on this channel", repr(name), _either(channel.pair))
+                yield Flaw((*place, *field, name), "the role is not on this channel", repr(name), _either(channel.pair))
 
 
 def _role_flaws(role: Role, channels: Mapping[str, Channel]) -> Iterator[Flaw]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from topology.tag import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +29,9 @@ def described(tag: Tag) -> dict[str, dict[str, Any]]:
 
 def _role(role: Role, tag: Tag) -> dict[str, Any]:
     given = _given(role)
-    if all(channel.groups == (DEFAULT,) for channel in tag.channels_of(role.name)):
-        given.pop("at", None)  # the only place there is
+    everywhere = math.prod(len(channel.groups) for channel in tag.channels_of(role.name))
+    if len({tuple(place.values()) for place in role.at}) == len(role.at) == everywhere:
+        given.pop("at", None)  # all the places there are: what it means to name none
     return given
 
 

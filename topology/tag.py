@@ -26,18 +26,26 @@ class Link:
     Attributes:
         latency_ms: From the last bit sent to the last bit received, in milliseconds.
         bandwidth_mbps: In megabits a second, of each worker's own line into this channel; messages of one sender queue
-            for it. None is without limit.
+            for it. One number for all, or one for each role that is named. None is without limit.
         loss: The share of messages that never arrive.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     latency_ms: NonNegative = 0.0
-    bandwidth_mbps: Positive | None = None
+    bandwidth_mbps: Positive | dict[str, Positive] | None = None
     loss: Annotated[float, at.Ge(0), at.Lt(1)] = 0.0
 
     def __post_init__(self) -> None:
-        check_parameters(self)
+        if not isinstance(self.bandwidth_mbps, dict):
+            check_parameters(self)
+        else:
+            for each in self.bandwidth_mbps.values():
+                Link(self.latency_ms, each, self.loss)
+
+    def line_mbps(self, role: str) -> float | None:
+        """Return the bandwidth of the line of a worker of a role, None if it is without limit."""
+        return self.bandwidth_mbps.get(role) if isinstance(self.bandwidth_mbps, dict) else self.bandwidth_mbps
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Programs that learn nothing: they take the weighted mean of what workers hold, in several ways, or answer requests."""
+"""Programs that learn nothing: they take the weighted mean of what workers hold, in many ways, or answer requests."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sim.errors import ClosedError, DeadlineError, ProgramError
+from sim.errors import ClosedError, DeadlineError, ProgramError, SpecError
 from tests.topology import cases
 from tests.topology.programs import Holder, Top
 from topology.engines.sim import SimEngine
@@ -90,6 +90,13 @@ def test_latency_does_not_queue_and_bandwidth_does() -> None:
 
 def test_each_sender_has_a_line_of_its_own_into_a_channel() -> None:
     assert times(talk(Link(bandwidth_mbps=8), talkers=2)) == [1, 1, 2, 2, 3, 3]
+
+
+def test_roles_may_have_lines_of_their_own() -> None:
+    assert times(talk(Link(bandwidth_mbps={"a": 4.0, "b": 8.0}))) == [2, 4, 6]
+    assert times(talk(Link(bandwidth_mbps={"b": 8.0}))) == [0, 0, 0]
+    with pytest.raises(SpecError, match=r"Link.bandwidth_mbps: is out of range \(0.0\)"):
+        Link(bandwidth_mbps={"a": 0.0})
 
 
 def test_the_line_of_a_machine_is_shared_by_its_workers() -> None:

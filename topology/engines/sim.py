@@ -283,10 +283,11 @@ class _World:
         if machine.spec.up_mbps is not None:
             first_ns = max(now_ns, machine.up_free_ns)
             last_ns = machine.up_free_ns = first_ns + _transfer_ns(bits, machine.spec.up_mbps)
-        if link.bandwidth_mbps is not None:
+        line_mbps = link.line_mbps(sender.worker.role)
+        if line_mbps is not None:
             port = sender.ports[message.channel]
             first_ns = max(first_ns, port.line_free_ns)
-            port.line_free_ns = first_ns + _transfer_ns(bits, link.bandwidth_mbps)
+            port.line_free_ns = first_ns + _transfer_ns(bits, line_mbps)
             last_ns = max(last_ns, port.line_free_ns)
         latency_ns = self._latency_ns[message.channel]
         receiver = self._machines[self._stage.ios[message.receiver].worker.compute]
