@@ -21,6 +21,7 @@ COMMANDS = {
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, convert.",
     "trace": "Traces: list, make, describe, plot, fetch.",
+    "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
     "schema": "Print the JSON Schema of experiment files, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sim.errors import SpecError, did_you_mean
-from ssim.plugins import Fault, build
+from ssim.plugins import Fault, build, find_class
 from ssim.yaml_file import YamlFile, read_yaml
+from topology.binding import bind
 from topology.checks import TagError
 from topology.expansion import expand
 from topology.parties import Compute, Dataset
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from topology.plan import Plan
+    from topology.program import Program
 
 _Thing = TypeVar("_Thing")
 
@@ -57,7 +59,15 @@ def read_topology(path: Path) -> Topology:
     Raises:
         SpecError: Something in the file is wrong; tells all of it, by line and column.
     """
-    file = read_yaml(path)
+    return topology_of(read_yaml(path))
+
+
+def topology_of(file: YamlFile) -> Topology:
+    """Return the topology that the content of a file describes.
+
+    Raises:
+        SpecError: Something in it is wrong; tells all of it, by line and column.
+    """
     data = _mapping(file)
     faults = [
         Fault((key,), "is not known here", "", did_you_mean(str(key), _KEYS), at_key=True)
@@ -86,7 +96,42 @@ def read_topology(path: Path) -> Topology:
             faults.append(Fault(("faults", number, "worker"), "there is no such worker", error.value, error.right))
     if faults:
         raise file.error(faults)
-    return Topology(data.get("name", path.stem), plan, tuple(befalling))
+    return Topology(data.get("name", file.path.stem), plan, tuple(befalling))
+
+
+def programs_of(path: Path, found: Topology) -> dict[str, type[Program]]:
+    """Return the classes of the programs that a topology file names, when they fit it.
+
+    Args:
+        path: The file; modules of one's own are looked for in its folder.
+        found: What it describes.
+
+    Raises:
+        SpecError: A role names no program or one that is not there, its `config` is not what the program takes, or the
+            programs do not fit the TAG (`topology.binding`); tells all of it, by line and column.
+    """
+    file = read_yaml(path)
+    faults: list[Fault] = []
+    programs: dict[str, type[Program]] = {}
+    for role in found.tag.roles:
+        if not role.program:
+            faults.append(Fault(("roles", role.name), "names no program", "", "program: module:Class"))
+            continue
+        try:
+            programs[role.name] = find_class(role.program, {}, "program", path.parent.resolve())
+        except SpecError as error:
+            faults.append(Fault(("roles", role.name, "program"), error.what, error.value, error.right))
+        else:
+            _, wrong = build(programs[role.name], role.config)
+            faults += [fault.under("roles", role.name, "config") for fault in wrong]
+    if not faults:
+        try:
+            bind(found.tag, programs)
+        except TagError as error:
+            faults = [Fault(*flaw) for flaw in error.flaws]
+    if faults:
+        raise file.error(faults)
+    return programs
 
 
 def _mapping(file: YamlFile) -> dict[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sim.errors import ProgramError
@@ -23,6 +24,7 @@ class Break(Exception):  # noqa: N818  (the same)
     """Raised by a step: the innermost loop ends."""
 
 
+@dataclass(eq=False)
 class Program:
     """What the workers of a role do. Derive from it; a step `fetch` is a method `async def fetch(self, io)`.
 
