@@ -25,6 +25,8 @@ TITLES = {
     "bench_draw": "Arrivals",
     "bench_tabulate": "Policies into tables",
     "bench_store": "The Azure job into the store",
+    "bench_expand": "Topologies into workers",
+    "bench_messages": "Messages in virtual time, two rounds of a star",
     "bench_help": "Commands, each in a new process",
     "bench_stored": "",
     "bench_small": "",

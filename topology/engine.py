@@ -1,6 +1,6 @@
 """What an engine is, and what comes of a run. The same programs run on each of them, unchanged.
 
-An engine carries messages and lets time pass; what a worker sees (`topology.port`) and who is there (`topology.stage`)
+An engine carries messages and lets time pass; what a worker sees (`topology.io`) and who is there (`topology.stage`)
 is the same code on all of them.
 """
 
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 
+    from topology.io import IO
     from topology.message import Message
     from topology.parties import Fault
     from topology.plan import Plan
-    from topology.port import IO
+    from topology.port import Port
     from topology.program import Program
 
 _Value_co = TypeVar("_Value_co", covariant=True)
@@ -83,8 +84,8 @@ class Carrier(Protocol):
         """Call something at a time; return what calls it off."""
         ...
 
-    def carry(self, message: Message, sender: IO) -> None:
-        """Bring a message to its receiver's stage, in its time; or lose it, if that is what the channel does."""
+    def carry(self, message: Message, port: Port) -> None:
+        """Bring a message from a port to its receiver's stage, in its time; or lose it, if the channel does that."""
         ...
 
     def farewell(self, io: IO) -> None:

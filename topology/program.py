@@ -13,7 +13,7 @@ from topology.steps import Loop, Par, Steps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from topology.port import IO
+    from topology.io import IO
 
 
 class Continue(Exception):  # noqa: N818  (it is no error: it is what `continue` is in a loop)

@@ -14,7 +14,8 @@ from sim.units import ns_from_s
 from topology.binding import bind
 from topology.circle import Circle
 from topology.engine import Entry, Report, Span, Traffic
-from topology.port import IO, Port
+from topology.io import IO
+from topology.port import Port
 from topology.program import perform
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from topology.steps import Loop, Par, Steps
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from topology.port import IO
+    from topology.io import IO
 
     Vector = npt.NDArray[np.float64]
 

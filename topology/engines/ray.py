@@ -25,10 +25,11 @@ from topology.tag import DEFAULT
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from topology.io import IO
     from topology.message import Message
     from topology.parties import Fault
     from topology.plan import Plan
-    from topology.port import IO
+    from topology.port import Port
     from topology.program import Program
 
 _SETTLE_S = 60.0
@@ -186,7 +187,7 @@ class _Carrier(RealTime):
         super().__init__(time.time, start, jobs=1)
         self._home = home
 
-    def carry(self, message: Message, sender: IO) -> None:
+    def carry(self, message: Message, port: Port) -> None:
         """Bring a message to its receiver's actor."""
         there = self._home.homes[message.receiver]
         if there == self._home.number:

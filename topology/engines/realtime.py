@@ -11,8 +11,9 @@ from sim.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 
+    from topology.io import IO
     from topology.message import Message
-    from topology.port import IO
+    from topology.port import Port
     from topology.stage import Stage
 
 
@@ -128,7 +129,7 @@ class RealTime:
             for task in tasks:
                 task.cancel()
 
-    def carry(self, message: Message, sender: IO) -> None:
+    def carry(self, message: Message, port: Port) -> None:
         """Bring a message to its receiver, at once."""
         self.stage.deliver(message)
 

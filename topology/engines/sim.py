@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import heapq
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 
     from topology.engine import Report
+    from topology.io import IO
     from topology.message import Message
     from topology.parties import Compute, Fault
     from topology.plan import Plan
-    from topology.port import IO
+    from topology.port import Port
     from topology.program import Program
+
+_SEARCHES = (100_000, 50, 20)
+"""After how many new objects Python looks for cycles among the young, and after how many such looks among the older."""
 
 _DAY_S = 86_400.0
 _BITS = 8
@@ -171,6 +176,7 @@ class _World:
         self.ready: deque[_Task] = deque()
         self._env = simpy.Environment(initial_time=0)
         self._machines = {id_: _Machine(compute) for id_, compute in plan.computes.items()}
+        self._has_lines = any(compute.up_mbps or compute.down_mbps for compute in plan.computes.values())
         self._losses = stream(seed, "loss")
         self._calendar: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
         self.now_ns = 0
@@ -180,16 +186,14 @@ class _World:
 
     def run(self, stage: Stage) -> Report:
         self._stage = stage
-        gc.collect()
-        gc.freeze()  # a search for garbage need not look at what stands for the whole run
         try:
-            stage.begin()
-            self._drain()
-            step = self._env.step
-            while stage.waiting_for and self._failed is None:
-                step()
+            with _few_searches_for_garbage():
+                stage.begin()
+                self._drain()
+                step = self._env.step
+                while stage.waiting_for and self._failed is None:
+                    step()
         finally:
-            gc.unfreeze()
             for io in stage.ios.values():
                 if io.stop is not None:
                     io.stop()
@@ -271,35 +275,44 @@ class _World:
             io.stop = stop
             parent.stop()
 
-    def carry(self, message: Message, sender: IO) -> None:
-        link = sender.ports[message.channel].channel.link
+    def carry(self, message: Message, port: Port) -> None:
+        link, sender = port.channel.link, port.io
         if link.loss and self._losses.random() < link.loss:
             self._stage.report.traffic[message.channel].lost += 1
             return
         sender.flight += 1
-        first_ns = last_ns = now_ns = self.now_ns
-        machine = self._machines[sender.worker.compute]
-        bits = message.size_bytes * _BITS
+        first_ns = last_ns = self.now_ns
+        if link.bandwidth_mbps is not None or self._has_lines:
+            first_ns, last_ns = self._leave(port, message.size_bytes * _BITS)
+        latency_ns = self._latency_ns[message.channel]
+        if self._has_lines:
+            receiver = self._machines[self._stage.ios[message.receiver].worker.compute]
+            if receiver.spec.down_mbps is not None:  # its line is taken when the first bit gets there, not now
+                ends_ns = last_ns + latency_ns
+                self._plan(first_ns + latency_ns, self._enter, message, sender, receiver, ends_ns)
+                return
+        self._plan(last_ns + latency_ns, self._land, message, sender)
+
+    def _leave(self, port: Port, bits: int) -> tuple[int, int]:
+        """Return when the first and when the last bit of a message have left the lines of its sender."""
+        first_ns = last_ns = self.now_ns
+        worker = port.io.worker
+        machine = self._machines[worker.compute]
         if machine.spec.up_mbps is not None:
-            first_ns = max(now_ns, machine.up_free_ns)
+            first_ns = max(first_ns, machine.up_free_ns)
             last_ns = machine.up_free_ns = first_ns + _transfer_ns(bits, machine.spec.up_mbps)
-        line_mbps = link.line_mbps(sender.worker.role)
+        line_mbps = port.channel.link.line_mbps(worker.role)
         if line_mbps is not None:
-            port = sender.ports[message.channel]
             first_ns = max(first_ns, port.line_free_ns)
             port.line_free_ns = first_ns + _transfer_ns(bits, line_mbps)
             last_ns = max(last_ns, port.line_free_ns)
-        latency_ns = self._latency_ns[message.channel]
-        receiver = self._machines[self._stage.ios[message.receiver].worker.compute]
-        if receiver.spec.down_mbps is None:
-            self._plan(last_ns + latency_ns, self._land, message, sender)
-        else:  # its line is taken when the first bit gets there, not now
-            ends_ns = last_ns + latency_ns
-            self._plan(first_ns + latency_ns, self._enter, message, sender, receiver, bits, ends_ns)
+        return first_ns, max(first_ns, last_ns)
 
-    def _enter(self, message: Message, sender: IO, machine: _Machine, bits: int, ends_ns: int) -> None:
+    def _enter(self, message: Message, sender: IO, machine: _Machine, ends_ns: int) -> None:
+        """Take the line of the receiver's machine, and arrive when both it and the sender's are through."""
         mbps = machine.spec.down_mbps or 1.0
-        machine.down_free_ns = max(self.now_ns, machine.down_free_ns) + _transfer_ns(bits, mbps)
+        machine.down_free_ns = max(self.now_ns, machine.down_free_ns)
+        machine.down_free_ns += _transfer_ns(message.size_bytes * _BITS, mbps)
         self._plan(max(ends_ns, machine.down_free_ns), self._land, message, sender)
 
     def _land(self, message: Message, sender: IO) -> None:
@@ -315,6 +328,19 @@ class _World:
     def farewell(self, io: IO) -> None:
         if not io.flight:
             self._stage.gone(io.worker)
+
+
+@contextmanager
+def _few_searches_for_garbage() -> Generator[None]:
+    """Let Python look for cycles less often: with a hundred thousand workers it would spend half of the run on that."""
+    usual = gc.get_threshold()
+    gc.freeze()  # what is there now stands for the whole run
+    gc.set_threshold(*_SEARCHES)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 def _call(entry: list[Callable[[], None]]) -> None:
