@@ -81,7 +81,11 @@ class Carrier(Protocol):
         ...
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call something at a time; return what calls it off."""
+        """Call something at a time, after all else that happens then; return what calls it off."""
+        ...
+
+    async def sleep(self, duration_ns: int) -> None:
+        """Let time pass."""
         ...
 
     def carry(self, message: Message, port: Port) -> None:

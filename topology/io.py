@@ -77,9 +77,7 @@ class IO:
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass. Machines and stragglers have no influence on it."""
-        future = self.stage.carrier.future()
-        self.stage.carrier.call_at(self.now_ns + ns_from_s(seconds), lambda: future.set(None))
-        await future
+        await self.stage.carrier.sleep(ns_from_s(seconds))
 
     async def compute(
         self, function: Callable[..., Any] | None = None, *args: Any, seconds: float | None = None

@@ -98,6 +98,10 @@ class Stage:
         self._sweep()
 
     def _befall(self, io: IO, fault: Fault) -> None:
+        for end_s, how in ((fault.leave_s, "left"), (fault.die_s, "died")):
+            if end_s == 0:
+                self._cut(io, how)  # it was never there
+                return
         if fault.slow != 1:
             until_ns = None if fault.slow_until_s is None else ns_from_s(fault.slow_until_s)
             io.slow = (*io.slow, (fault.slow, ns_from_s(fault.slow_from_s), until_ns))

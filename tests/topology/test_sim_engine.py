@@ -253,6 +253,25 @@ def test_a_deadline_that_passes_is_an_error_or_a_part_of_what_was_asked_for() ->
     assert ask(step) == ([], ["a/0", "a/1"], 5 * MS)
 
 
+def test_what_comes_at_the_deadline_comes_in_time() -> None:
+    async def step(self: Any, io: Any) -> None:
+        one = await io["talk"].recv(timeout_s=0.005)
+        await io.sleep(0.001)
+        with pytest.raises(DeadlineError):
+            await io["talk"].recv("a/1", timeout_s=0.003999999)
+        self.got = one.arrived_ns, (await io["talk"].recv("a/1", timeout_s=1e-9)).arrived_ns
+
+    class Twice(Talker):
+        async def talk(self, io: Any) -> None:
+            if io.worker.id == "a/1":
+                await io.sleep(0.005)
+            await super().talk(io)
+
+    tag = Tag((Role("a", replicas=2), Role("b")), (Channel("c", ("a", "b"), link=Link(latency_ms=5)),))
+    programs: dict[str, Any] = {"a": partial(Twice, 1), "b": type("Asking", (Asking,), {"ask": step})}
+    assert SimEngine().run(expand(tag), programs).results["b/0"] == (5 * MS, 10 * MS)
+
+
 def test_gathering_takes_one_of_each_in_the_order_asked_for() -> None:
     async def step(self: Any, io: Any) -> None:
         got = await io["talk"].gather(["a/2", "a/0"])

@@ -88,6 +88,10 @@ class RealTime:
         """Call something at a time; return what calls it off."""
         return self._loop.call_later(max(0, when_ns - self.now_ns) / NS_PER_S, callback).cancel
 
+    async def sleep(self, duration_ns: int) -> None:
+        """Let time pass."""
+        await asyncio.sleep(duration_ns / NS_PER_S)
+
     def start(self, io: IO, job: Coroutine[Any, Any, None]) -> Callable[[], None]:
         """Start a worker; return what ends it on the spot."""
         task = self._loop.create_task(job)

@@ -169,6 +169,16 @@ class _Machine:
         return end_ns
 
 
+class _Instant:
+    """What happens at one instant: calls, and what comes after all of them unless it is called off."""
+
+    __slots__ = ("calls", "late")
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.late: list[list[Callable[[], None]]] = []
+
+
 class _World:
     """One run: the clock, the lines and the machines."""
 
@@ -178,7 +188,7 @@ class _World:
         self._machines = {id_: _Machine(compute) for id_, compute in plan.computes.items()}
         self._has_lines = any(compute.up_mbps or compute.down_mbps for compute in plan.computes.values())
         self._losses = stream(seed, "loss")
-        self._calendar: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
+        self._calendar: dict[int, _Instant] = {}
         self.now_ns = 0
         self._stage: Stage
         self._latency_ns = {channel.name: round(channel.link.latency_ms * NS_PER_MS) for channel in plan.tag.channels}
@@ -217,23 +227,39 @@ class _World:
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Callable[[], None]:
         entry = [callback]
-        self._plan(when_ns, _call, entry)
+        self._at(when_ns).late.append(entry)
         return entry.clear
 
+    async def sleep(self, duration_ns: int) -> None:
+        future = self.future()
+        self._plan(self.now_ns + duration_ns, future.set, None)
+        await future
+
     def _plan(self, when_ns: int, call: Callable[..., None], *args: Any) -> None:
-        """Enter a call; those of one instant share an event and happen in the order in which they were entered."""
-        entries = self._calendar.get(when_ns)
-        if entries is None:
-            self._calendar[when_ns] = [(call, args)]
+        """Enter a call; those of one instant happen in the order in which they were entered."""
+        self._at(when_ns).calls.append((call, args))
+
+    def _at(self, when_ns: int) -> _Instant:
+        instant = self._calendar.get(when_ns)
+        if instant is None:
+            instant = self._calendar[when_ns] = _Instant()
             simpy.Timeout(self._env, when_ns - self.now_ns, when_ns).callbacks.append(self._happen)
-        else:
-            entries.append((call, args))
+        return instant
 
     def _happen(self, event: Any) -> None:
+        """Let an instant happen: arrivals and completions, what comes of them, and then deadlines and faults."""
         self.now_ns = event.value
-        for call, args in self._calendar.pop(event.value):
+        instant = self._calendar.pop(event.value)
+        for call, args in instant.calls:
             call(*args)
         self._drain()
+        if event.value in self._calendar:  # something more came of it that happens now
+            self._calendar[event.value].late[:0] = instant.late
+            return
+        for entry in instant.late:
+            for callback in entry:  # none, if it was called off
+                callback()
+            self._drain()
 
     def _drain(self) -> None:
         """Let all tasks go on that can."""
@@ -341,12 +367,6 @@ def _few_searches_for_garbage() -> Generator[None]:
     finally:
         gc.set_threshold(*usual)
         gc.unfreeze()
-
-
-def _call(entry: list[Callable[[], None]]) -> None:
-    """Call what was entered, unless it was called off."""
-    for callback in entry:
-        callback()
 
 
 async def _all_of(tasks: Sequence[_Task]) -> None:
