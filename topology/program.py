@@ -54,9 +54,13 @@ def program_flaws(owner: type[Program], place: tuple[str | int, ...]) -> Iterato
         owner: The program's class.
         place: Where it is named.
     """
-    for name in [*owner.steps.names(), *_conditions(owner.steps)]:
-        if not hasattr(owner, name):
+    for name in owner.steps.names():
+        if not callable(getattr(owner, name, None)):
             yield Flaw(place, f"{owner.__name__} has no method for a step", repr(name), f"async def {name}(self, io)")
+    for name in _conditions(owner.steps):
+        if not hasattr(owner, name):
+            what = f"{owner.__name__} has nothing that says when a loop ends"
+            yield Flaw(place, what, repr(name), f"def {name}(self, io), or a class attribute")
     for verb in owner.awaits:
         if verb not in owner.verbs:
             yield Flaw(
