@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sim.errors import DeadlineError, ProgramError, SpecError
+from sim.errors import DeadlineError, ProgramError, SpecError, SsimError
 from tests.topology import cases
 from tests.topology.programs import (
     Client,
@@ -167,6 +167,17 @@ def test_a_program_that_fails_is_named_by_all_engines(ray_engine: Engine) -> Non
     for engine in (SimEngine(), LocalEngine(), ray_engine):
         with pytest.raises(ProgramError, match=r"trainer/\d, step fail: the program failed with KeyError \('spoon'\)"):
             engine.run(plan, {"trainer": Failing, "aggregator": Top})
+
+
+class Crashing(Failing):
+    def fail(self, io: Any) -> None:
+        os._exit(1)
+
+
+def test_an_actor_that_is_lost_ends_the_run(ray_engine: Engine) -> None:
+    plan, _ = JOBS["classical"]
+    with pytest.raises(SsimError, match="ray: an actor was lost, and its workers with it"):
+        ray_engine.run(plan, {"trainer": Crashing, "aggregator": Top})
 
 
 def test_a_fault_of_nobody_and_two_of_one_are_told() -> None:

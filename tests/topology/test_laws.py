@@ -60,6 +60,40 @@ def test_a_tree_of_aggregators_gives_the_flat_mean(groups: list[list[int]], leng
     np.testing.assert_allclose(mean, flat_mean(datasets, length), rtol=0, atol=1e-12)
 
 
+@st.composite
+def deep_trees(draw: st.DrawFn) -> tuple[Tag, list[Dataset]]:
+    """A tree of any depth, each level of which is a role: the workers of the next one sit where they like."""
+    depth = draw(st.integers(1, 4))
+    widths = [1, *(draw(st.integers(1, 4)) for _ in range(depth - 1))]  # how many aggregators, from the top down
+    roles, channels = [], []
+    above: list[int] = []  # the group of each aggregator of a level on the channel to the level above
+    for level, width in enumerate(widths):
+        below = "trainer" if level == depth - 1 else f"m{level + 1}"
+        role = "top" if level == 0 else f"m{level}"
+        verbs = {below: cases.FETCH, role: cases.SPREAD}
+        channels.append(Channel(f"c{level}", (below, role), tuple(f"g{k}" for k in range(width)), verbs))
+        places = [{f"c{level}": f"g{k}"} | ({f"c{level - 1}": f"g{above[k]}"} if level else {}) for k in range(width)]
+        roles.append(Role(role, at=tuple(places)))
+        following = widths[level + 1] if level + 1 < depth else draw(st.integers(width, 8))
+        following = max(following, width)
+        if level + 1 < depth:
+            widths[level + 1] = following
+        above = [*range(width), *(draw(st.integers(0, width - 1)) for _ in range(following - width))]
+    roles.append(Role("trainer", data=True))
+    datasets = [Dataset(f"d{k}", "trainer", f"g{group}", draw(st.integers(1, 99))) for k, group in enumerate(above)]
+    return Tag(tuple(roles), tuple(channels)), datasets
+
+
+@settings(max_examples=40)
+@given(deep_trees())
+def test_so_does_a_tree_of_any_depth(tree: tuple[Tag, list[Dataset]]) -> None:
+    tag, datasets = tree
+    programs: dict[str, Any] = {role.name: Middle for role in tag.roles}
+    programs |= {"trainer": Holder, "top": lambda: Top(rounds=1)}
+    mean = SIM.run(expand(tag, datasets), programs).results["top/0"]
+    np.testing.assert_allclose(mean, flat_mean(datasets, 3), rtol=0, atol=1e-12)
+
+
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=8), st.integers(1, 11))
 def test_a_ring_gives_the_flat_mean_to_all_to_the_last_bit(sizes: list[int], length: int) -> None:

@@ -135,9 +135,14 @@ def _resources() -> dict[str, float]:
 
 
 def _remote_actor(need: Mapping[str, float]) -> Any:
-    others = {name: amount for name, amount in need.items() if name not in {"cpu", "gpu"}}
     remote: Any = ray.remote(_Home)
-    return remote.options(num_cpus=need.get("cpu", 0), num_gpus=need.get("gpu", 0), resources=others, max_restarts=0)
+    return remote.options(
+        num_cpus=need.get("cpu", 0),
+        num_gpus=need.get("gpu", 0),
+        resources={name: amount for name, amount in need.items() if name not in {"cpu", "gpu"}},
+        scheduling_strategy="SPREAD",  # over the machines: what takes no cpu would be put anywhere
+        max_restarts=0,
+    )
 
 
 def _outcome(handles: Sequence[Any]) -> Report:
