@@ -29,9 +29,8 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     """
     from rich.console import Console
 
-    from sim.errors import SsimError
     from ssim.capacity import find_capacities
-    from ssim.commands.progress import Progress, tell_failures
+    from ssim.commands.progress import Progress, interruptible, tell_failures
     from ssim.drawing import draw_capacities
     from ssim.expand import read_experiment
     from ssim.store import Store
@@ -40,24 +39,18 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name / "capacity")
     progress = Progress(Console(stderr=True), each=False)
-    try:
-        with store.writing():
-            with progress:
-                found = find_capacities(
-                    experiment, store, jobs=jobs, on_round=progress.more, on_finished=progress.finished
-                )
-            rows = [one.row() for one in found]
-            table = store.folder / "capacity.csv"
-            write_csv(table, rows, list(rows[0]))
-            console = Console()
-            _print_table(console, experiment, found)
-            console.print(f"Table: {table}", soft_wrap=True, highlight=False)
-            for path in draw_capacities(store, rows, experiment.capacity.rate):
-                if path.suffix == ".png":
-                    console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
-    except KeyboardInterrupt as error:
-        what = "what was tried is stored, and the same command goes on from there"
-        raise SsimError("interrupted", what) from error
+    with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
+        with progress:
+            found = find_capacities(experiment, store, jobs=jobs, on_round=progress.more, on_finished=progress.finished)
+        rows = [one.row() for one in found]
+        table = store.folder / "capacity.csv"
+        write_csv(table, rows, list(rows[0]))
+        console = Console()
+        _print_table(console, experiment, found)
+        console.print(f"Table: {table}", soft_wrap=True, highlight=False)
+        for path in draw_capacities(store, rows, experiment.capacity.rate):
+            if path.suffix == ".png":
+                console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
     tell_failures([one.error for one in found if one.error], len(found), "searches")
 
 

@@ -50,9 +50,9 @@ def run(
     """Run the experiment of FILE; what is stored already is not computed again."""
     from rich.console import Console
 
-    from sim.errors import SpecError, SsimError
+    from sim.errors import SpecError
     from ssim.backends.machines import way_to
-    from ssim.commands.progress import Progress, tell_failures
+    from ssim.commands.progress import Progress, interruptible, tell_failures
     from ssim.expand import read_experiment
     from ssim.runner import run_experiment
     from ssim.store import Store
@@ -63,22 +63,18 @@ def run(
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name)
     progress = Progress(Console(stderr=True))
-    try:
-        with store.writing():
-            with progress:
-                failed = run_experiment(
-                    experiment,
-                    store,
-                    jobs=jobs,
-                    backend=way,
-                    force=force,
-                    on_start=progress.start,
-                    on_finished=progress.finished,
-                )
-            _report(experiment, store, figures=not no_figures)
-    except KeyboardInterrupt as error:
-        what = "what had finished is stored, and the same command goes on from there"
-        raise SsimError("interrupted", what) from error
+    with interruptible("what had finished is stored, and the same command goes on from there"), store.writing():
+        with progress:
+            failed = run_experiment(
+                experiment,
+                store,
+                jobs=jobs,
+                backend=way,
+                force=force,
+                on_start=progress.start,
+                on_finished=progress.finished,
+            )
+        _report(experiment, store, figures=not no_figures)
     tell_failures(failed, len(experiment.runs))
 
 
