@@ -47,7 +47,7 @@ class Assembly:
         self._counts = _head_counts(modules, self.slices)
         self._blocks = {
             path: tuple(n for n, block in enumerate(structure.blocks) if path.startswith(f"{block}."))
-            for path in (*self.slices, *self.norms)
+            for path in modules
         }
         sliced = {path for path, part in self.slices.items() if {part.takes.group, part.gives.group} != {None}}
         at_work = {*self.norms, *self.selects, *self._counts, *sliced}

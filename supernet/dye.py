@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from supernet.layers import Norm, Weighted, axis, channels, groups, is_norm, is_weighted, mapped, own_parameters, tensors
+from supernet.layers import Norm, Weighted, axis, channels, evaluation, groups, is_norm, is_weighted, mapped, own_parameters, tensors
 from supernet.structure import Channels, Group, Structure, Stuck
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ class _Bath:
         self._stack = ExitStack()
 
     def __enter__(self) -> _Bath:
-        for module in self.modules.values():
-            self._stack.callback(setattr, module, "training", module.training)
-        self.model.eval()
+        self._stack.enter_context(evaluation(self.model))
         self._stack.enter_context(torch.no_grad())
         self._stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused kernels lose NaN in queries and keys
         for path, module in self.modules.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from supernet.structure import Side
 
@@ -75,6 +76,18 @@ def mapped(
         return change(value) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
     return tuple(map(changed, args)), {name: changed(value) for name, value in kwargs.items()}
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Generator[None]:
+    """Put a network, with all in it, into evaluation mode; afterwards, each module is in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def track_anew(norm: Norm, like: torch.Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sim.errors import SpecError
-from supernet.layers import is_norm, track_anew
+from supernet.layers import evaluation, is_norm, track_anew
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,20 +31,17 @@ def calibrate(supernet: Supernet, subnet: SubNet | str, batches: Iterable[Any]) 
         SpecError: There is no such subnet, or no batch, or a batch of one.
         DataError: The statistics come out as no finite numbers.
     """
-    choice, mode, count = supernet.choice(subnet), supernet.training, 0
-    supernet.eval()
-    try:
+    choice, count = supernet.choice(subnet), 0
+    with evaluation(supernet.model):
         network = supernet.assembly.view(supernet.model, choice, {})
         norms = [module for module in network.modules() if is_norm(module)]
         for norm in norms:
             track_anew(norm, next(supernet.parameters()))
             norm.training, norm.momentum = True, None  # without a momentum, torch takes the mean over batches
         with torch.no_grad():
-            for count, batch in enumerate(batches, 1):
+            for count, batch in enumerate(batches, 1):  # noqa: B007 - how many there were
                 supernet.check_batch(batch)
                 network(*(batch if isinstance(batch, tuple) else (batch,)))
-    finally:
-        supernet.train(mode)
     if not count:
         raise SpecError(f"calibrating {subnet}", "was given no batch", right="some batches of training data")
     if norms:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sim.errors import SpecError
-from supernet.layers import Weighted, axis, is_norm, is_weighted, mapped, tensors
+from supernet.layers import Weighted, axis, evaluation, is_norm, is_weighted, mapped, tensors
 from supernet.operators import Moments
 
 if TYPE_CHECKING:
@@ -38,15 +38,11 @@ def verify(supernet: Supernet, arguments: tuple[Any, ...]) -> None:
     Raises:
         SpecError: The subnet fails, or computes something else; names the module.
     """
-    name, mode = supernet.space.family, supernet.training
     choice = supernet.choice(supernet.space.smallest)
     whole = supernet.structure.choice(list(choice.runs), [group.units for group in supernet.structure.groups])
-    supernet.eval()
-    try:
+    with evaluation(supernet.model):
         expected = _run_masked(supernet, whole, choice, arguments)
         found = _run_sliced(supernet, choice, arguments)
-    finally:
-        supernet.train(mode)
     for path, wanted, got in zip(expected.paths, expected.values, found.values, strict=True):
         used = wanted
         for dim, size in enumerate(got.shape):
@@ -54,7 +50,7 @@ def verify(supernet: Supernet, arguments: tuple[Any, ...]) -> None:
         scale = float(used.abs().max()) if used.numel() else 0.0
         if used.shape != got.shape or not torch.allclose(used, got, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
             what = "something between its layers depends on how many channels there are"
-            raise SpecError(f"{name}, {path}", what, f"seen in {supernet.space.smallest.id}", _REMEDY)
+            raise SpecError(f"{supernet.space.family}, {path}", what, f"seen in {supernet.space.smallest.id}", _REMEDY)
 
 
 class _Values(NamedTuple):
