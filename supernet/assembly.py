@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -81,18 +81,17 @@ class Assembly:
             return made[module]
 
         def own(path: str, module: nn.Module) -> nn.Module:
-            if path in self.slices and is_weighted(module):
-                return self.slices[path].view(module, choice)
-            if path in self.norms and is_norm(module):
-                return self.norms[path].view(module, choice, moments.get(path))
-            whole = shell(module)
+            if path in self.slices:
+                return self.slices[path].view(cast("Weighted", module), choice)
+            if path in self.norms:
+                return self.norms[path].view(cast("Norm", module), choice, moments.get(path))
             members: dict[str, tuple[str, nn.Module | None]]
             members = {name: (f"{path}.{name}".lstrip("."), m) for name, m in vars(module)["_modules"].items()}
             if path in self.selects:
                 members = self.selects[path].view(members, choice)
-            vars(whole)["_modules"] = {name: None if m is None else part(way, m) for name, (way, m) in members.items()}
-            vars(whole).update({name: count.of(choice) for name, count in self._counts.get(path, {}).items()})
-            return whole
+            parts = {name: None if m is None else part(way, m) for name, (way, m) in members.items()}
+            counts = {name: count.of(choice) for name, count in self._counts.get(path, {}).items()}
+            return shell(module, _modules=parts, **counts)
 
         # Autograd has to see the views being made, even if the first to ask for them has switched it off.
         with torch.inference_mode(mode=False), torch.enable_grad():

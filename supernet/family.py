@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
@@ -25,6 +25,9 @@ TWIN = 16
 class Family(Protocol):
     """A frozen dataclass whose fields are what is open in the network, such as the number of classes."""
 
+    usual_size: ClassVar[int]
+    """The side of the images, or the tokens of the texts, for which costs are told unless another is asked for."""
+
     @property
     def space(self) -> SubNetSpace:
         """The subnets."""
@@ -42,17 +45,24 @@ class Family(Protocol):
         """Return what turns the space's control tuples into choices."""
         ...
 
+    def original_names(self, name: str) -> tuple[str, ...]:
+        """Return what else a parameter is called in files of weights that were not written by this toolkit."""
+        ...
 
-def build(family: Family, *, seed: int = 0, held: int = 64, cache_bytes: int = 0) -> Supernet:
+
+def build(
+    family: Family, *, seed: int = 0, device: str = "cpu", held: int = 64, cache_bytes: int = 0
+) -> Supernet:
     """Return a family's supernet with random weights.
 
     Args:
         family: With its classes and the like.
         seed: Of the weights; no other random numbers are drawn, or changed.
+        device: Where the weights are; on "meta" there are none, which is enough to count.
         held: As in `Supernet`.
         cache_bytes: As in `Supernet`.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         network = family.network()
     structure = _structure(family)

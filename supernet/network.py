@@ -183,7 +183,7 @@ class Supernet(nn.Module):
         where, expected = f"statistics of {found.id}", 2 * sum(self.assembly.norm_sizes(self.choice(found)).values())
         if statistics.shape != (expected,):
             raise DataError(where, "have the wrong shape", str(tuple(statistics.shape)), f"({expected},)")
-        if not statistics.isfinite().all():
+        if not statistics.is_meta and not statistics.isfinite().all():
             raise DataError(where, "are not all finite", f"{int(statistics.isfinite().logical_not().sum())} are not")
         self._statistics[found.id] = statistics.detach().clone()
         with self._lock:
@@ -289,7 +289,9 @@ class Supernet(nn.Module):
         """Return the running statistics that the shared network came with, if it has seen any batch."""
         found: dict[str, Moments] = {}
         for path, norm in self._norms().items():
-            if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked == 0:
+            if norm.running_mean is None or norm.running_var is None:
+                return {}
+            if norm.num_batches_tracked is not None and (norm.running_mean.is_meta or norm.num_batches_tracked == 0):
                 return {}
             found[path] = Moments(norm.running_mean, norm.running_var)
         return found

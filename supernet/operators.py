@@ -8,7 +8,7 @@ run by several threads, compiled, exported and captured, and gradients flow thro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -85,16 +85,15 @@ class WeightSlice:
         taken, given = self.takes.of(choice), self.gives.of(choice)
         if (taken, given) == (self.takes.count, self.gives.count):
             return layer
-        part, weight = shell(layer), layer.weight[:given]
-        if isinstance(part, nn.Linear):
-            part.in_features, part.out_features = taken, given
-        else:
-            part.in_channels, part.out_channels = taken, given
-            part.groups = self.groups * taken // self.takes.count if self.groups > 1 else 1
+        weight = layer.weight if given == self.gives.count else layer.weight[:given]
         if taken < self.takes.count and self.groups == 1:
             weight = weight[:, :taken]
-        hold(part, weight=weight, bias=None if layer.bias is None else layer.bias[:given])
-        return part
+        bias = None if layer.bias is None else layer.bias[:given]
+        if isinstance(layer, nn.Linear):
+            return shell(layer, {"weight": weight, "bias": bias}, in_features=taken, out_features=given)
+        groups = self.groups * taken // self.takes.count if self.groups > 1 else 1
+        sizes = {"in_channels": taken, "out_channels": given, "groups": groups}
+        return shell(layer, {"weight": weight, "bias": bias}, **sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,31 +108,28 @@ class SubnetNorm:
 
     def view(self, norm: Norm, choice: Choice, moments: Moments | None) -> nn.Module:
         """Return the layer for a subnet; without statistics, one that takes those of each batch."""
-        part = shell(norm)
-        part.num_features = self.gives.of(choice)
-        part.track_running_stats = moments is not None
-        hold(
-            part,
-            weight=None if norm.weight is None else norm.weight[: part.num_features],
-            bias=None if norm.bias is None else norm.bias[: part.num_features],
-            running_mean=None if moments is None else moments.mean,
-            running_var=None if moments is None else moments.variance,
-            num_batches_tracked=None,
-        )
-        return part
+        size = self.gives.of(choice)
+        held = {
+            "weight": None if norm.weight is None else norm.weight[:size],
+            "bias": None if norm.bias is None else norm.bias[:size],
+            "running_mean": None if moments is None else moments.mean,
+            "running_var": None if moments is None else moments.variance,
+            "num_batches_tracked": None,
+        }
+        return shell(norm, held, num_features=size, track_running_stats=moments is not None)
 
 
-def shell(module: ModuleT) -> ModuleT:
-    """Return a module of the same class with the same attributes, hooks and parts, to give other parts to."""
-    part = object.__new__(type(module))
-    part.__dict__ = dict(vars(module))
-    return part
+def shell(module: nn.Module, held: Mapping[str, torch.Tensor | None] | None = None, **attributes: Any) -> nn.Module:
+    """Return a module of the same class and with the same hooks, without running its constructor.
 
-
-def hold(module: nn.Module, **named: torch.Tensor | None) -> None:
-    """Make tensors, views of others among them, the only ones that a shell holds.
-
-    They are buffers: a parameter has to be a leaf, at which gradients would end.
+    Args:
+        module: What it is like; its attributes are taken over, but for those given.
+        held: The only tensors that it holds, instead of the module's own. They are buffers: a parameter has to be a
+            leaf, at which gradients would end.
+        attributes: Those that differ.
     """
-    vars(module)["_parameters"] = {}
-    vars(module)["_buffers"] = named
+    part = object.__new__(type(module))
+    vars(part).update(vars(module), **attributes)  # not by setattr, which a module makes slow
+    if held is not None:
+        vars(part).update(_parameters={}, _buffers=held)
+    return part

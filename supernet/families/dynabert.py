@@ -47,6 +47,7 @@ class DynaBert:
     depths: tuple[int, ...] = (6, 9, 12)
 
     name: ClassVar[str] = "dynabert"
+    usual_size: ClassVar[int] = 128
 
     def __post_init__(self) -> None:
         check_parameters(self)
@@ -75,6 +76,16 @@ class DynaBert:
     def rule(self, structure: Structure) -> Ratios:
         """Return the rule: evenly spaced layers are dropped, a share of heads and neurons is used."""
         return Ratios(structure, ("every_other",), uniform=True, widths=(1.0,))
+
+    def original_names(self, name: str) -> tuple[str, ...]:
+        """Return the names in checkpoints of classifiers, and those that norms had in early ones.
+
+        Example:
+            >>> DynaBert().original_names("pooler.dense.bias")
+            ('bert.pooler.dense.bias', 'pooler.dense.bias')
+        """
+        early = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        return tuple(dict.fromkeys(f"{prefix}{known}" for prefix in ("bert.", "") for known in (name, early)))
 
 
 @dataclass(frozen=True, slots=True)

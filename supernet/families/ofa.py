@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -87,6 +88,8 @@ class OfaResNet50:
 
     classes: PositiveInt = 1000
 
+    usual_size: ClassVar[int] = 224
+
     def __post_init__(self) -> None:
         check_parameters(self)
 
@@ -111,6 +114,15 @@ class OfaResNet50:
         """Return the rule of the published supernet."""
         return stage_rule(structure, _BLOCKS, _channels(), _DIVISOR)
 
+    def original_names(self, name: str) -> tuple[str, ...]:
+        """Return the name in the published supernet, whose layers that can be cut hold a whole one of the same name.
+
+        Example:
+            >>> OfaResNet50().original_names("blocks.0.conv1.bn.weight")
+            ('blocks.0.conv1.bn.bn.weight',)
+        """
+        return (re.sub(r"(conv|bn|linear)(\.\w+)$", r"\1.\1\2", name),)
+
 
 @dataclass(frozen=True, slots=True)
 class OfaResNetSmall:
@@ -127,6 +139,8 @@ class OfaResNetSmall:
     classes: PositiveInt = 10
     channels: PositiveInt = 1
     width: PositiveInt = 16
+
+    usual_size: ClassVar[int] = 28
 
     def __post_init__(self) -> None:
         check_parameters(self)
@@ -153,6 +167,10 @@ class OfaResNetSmall:
         """Return the rule: the stem has the width of the first stage."""
         widths = [[divisible(self.width * times * ratio, 1) for ratio in _SMALL_WIDTHS] for times in (1, 2, 4)]
         return stage_rule(structure, _SMALL_BLOCKS, tuple(map(tuple, widths)), 1)
+
+    def original_names(self, name: str) -> tuple[str, ...]:
+        """Return no other names: nobody has published weights."""
+        return ()
 
 
 _BLOCKS = (4, 4, 6, 4)

@@ -93,6 +93,19 @@ class Block(nn.Module):
         return result
 
 
+def plain_resnet(layers: int, classes: int = 1000) -> ResNet:
+    """Return a hand-tuned ResNet (He et al., CVPR 2016) by its number of layers: 18, 34, 50 or 101."""
+    kind, blocks = _PLAIN[layers]
+    taken, made = 64, list[Block]()
+    for given, count, stride in zip((64, 128, 256, 512), blocks, (1, 2, 2, 2), strict=True):
+        for number in range(count):
+            wide = given if kind is basic else 4 * given
+            made.append(kind(taken, given, wide, stride if number == 0 else 1))
+            taken = wide
+    stem = conv_norm(3, 64, kernel=7, stride=2)
+    return ResNet([stem], nn.MaxPool2d(3, 2, padding=1), made, taken, classes)
+
+
 def bottleneck(taken: int, middle: int, given: int, stride: int) -> Block:
     """Return a block that works on fewer channels in the middle: kernels of 1, 3 and 1."""
     inner = conv_norm(taken, middle, kernel=1), conv_norm(middle, middle, kernel=3, stride=stride)
@@ -112,3 +125,12 @@ def conv_norm(taken: int, given: int, *, kernel: int, stride: int = 1, act: bool
         "bn": nn.BatchNorm2d(given),
     }
     return nn.Sequential(OrderedDict(layers | ({"act": nn.ReLU(inplace=True)} if act else {})))
+
+
+_PLAIN = {
+    18: (basic, (2, 2, 2, 2)),
+    34: (basic, (3, 4, 6, 3)),
+    50: (bottleneck, (3, 4, 6, 3)),
+    101: (bottleneck, (3, 4, 23, 3)),
+}
+"""By the number of layers: the kind of block, and how many of them each stage has."""
