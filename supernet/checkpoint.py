@@ -90,13 +90,13 @@ def load(path: Path) -> Checkpoint:
         DataError: The file is none of ours, or is damaged.
         SpecError: It is of a family or an option that there is not.
     """
-    content = _read(path)
+    content = read(path)
     if content.get("schema") != SCHEMA:
         said = repr(content.get("schema", "no schema"))
         raise DataError(str(path), "is no checkpoint of a supernet", said, f"{SCHEMA}; `ssim supernet import` reads others")
     family = family_named(content["family"], content["options"])
     supernet = build(family)
-    _take(supernet, content["state"], str(path))
+    take(supernet, content["state"], str(path))
     return Checkpoint(supernet.eval(), family, content["more"])
 
 
@@ -111,7 +111,7 @@ def import_weights(family: Family, path: Path, fresh: Collection[str] = ()) -> S
     Raises:
         DataError: The file can't be read, or is of another layout; names the first parameter at which it shows.
     """
-    found = read_safetensors(path) if path.suffix == ".safetensors" else _read(path)
+    found = read_safetensors(path) if path.suffix == ".safetensors" else read(path)
     found = next((found[name] for name in _NESTED if isinstance(found.get(name), dict)), found)
     supernet = build(family)
     state, used = supernet.model.state_dict(), set[str]()
@@ -127,11 +127,11 @@ def import_weights(family: Family, path: Path, fresh: Collection[str] = ()) -> S
     if left:
         right = f"is it {family.space.family}?"
         raise DataError(str(path), f"holds what there is no place for, {len(left)} in all", left[0], right)
-    _take(supernet.model, state, str(path))
+    take(supernet.model, state, str(path))
     return supernet.eval()
 
 
-def _take(module: torch.nn.Module, state: Mapping[str, Any], where: str) -> None:
+def take(module: torch.nn.Module, state: Mapping[str, Any], where: str) -> None:
     """Load a state dict whose names may not fit, or whose shapes.
 
     Raises:
@@ -151,7 +151,7 @@ def _take(module: torch.nn.Module, state: Mapping[str, Any], where: str) -> None
         raise DataError(where, "does not fit", str(error).partition("\n")[2].strip()) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """Return what torch saved.
 
     Raises:

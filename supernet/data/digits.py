@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 grey images of 8 x 8 (the test part of UCI's optical digits), for tests and first tries."""
+"""scikit-learn's digits: 1,797 grey images of 8 x 8 (the test part of UCI's optical digits), for tests."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TEST = 360
 _TEST_SEED = 0  # the test examples are the same whatever the seed of a run is
+_SIDE = 8
 _HALF = 8  # of the largest value of a pixel
 
 
@@ -49,9 +50,9 @@ class Digits:
             from sklearn.datasets import load_digits  # noqa: PLC0415 - an optional dependency, and it takes a second
         except ImportError as error:
             raise SpecError("digits", "needs scikit-learn", str(error), "pip install scikit-learn") from error
-        found = load_digits()
-        images = torch.tensor(found.images, dtype=torch.float32).unsqueeze(1) / _HALF - 1
-        everything = Examples((images,), torch.tensor(found.target, dtype=torch.int64))
+        pixels, labels = load_digits(return_X_y=True)
+        images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, _SIDE, _SIDE) / _HALF - 1
+        everything = Examples((images,), torch.tensor(labels, dtype=torch.int64))
         others, test = split(everything, _TEST_SEED, _TEST, None, "digits")
         train, validation = split(others, seed, self.validation, self.train, "digits")
         return Splits(train, validation, test, {})

@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 
 from sim.errors import DataError, SpecError
 from sim.parameters import PositiveInt, check_parameters
-from supernet.data.source import Examples, Splits, split
+from supernet.data.source import Examples, Splits, located, split
 
 if TYPE_CHECKING:
     from typing import Self
@@ -69,7 +69,7 @@ class FashionMnist:
 
     def located(self, folder: Path) -> Self:
         """Return the source with its path taken from a folder."""
-        return self if self.path is None else replace(self, path=str(folder / self.path))
+        return self if self.path is None else replace(self, path=located(folder, self.path))
 
     def splits(self, seed: int) -> Splits:
         """Return the images; the test images are the 10,000 that were published as such.

@@ -1,4 +1,4 @@
-"""Sentences of film reviews, each with the mean rating of 20 people (Hutto and Gilbert, ICWSM 2014; Pang and Lee, 2004).
+"""Sentences of film reviews (Pang and Lee, ACL 2004), each rated by 20 people (Hutto and Gilbert, ICWSM 2014).
 
 They come in the source distribution of the package vaderSentiment 3.3.2 on PyPI. Quotes from reviews: to use and cite,
 not to pass on.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tarfile
 import zlib
 from dataclasses import dataclass, replace
@@ -19,25 +18,18 @@ import torch
 
 from sim.errors import DataError, SpecError
 from sim.parameters import NonNegative, PositiveInt, check_parameters
-from supernet.data import minilm
-from supernet.data.source import Examples, Splits, split
+from supernet.data.source import Examples, Splits, located, split
 from supernet.data.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from typing import Self
-
-PATH_VARIABLE = "SSIM_REVIEWS"
-"""The environment variable that names the file."""
 
 SHA256 = "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
 """Of the file of sentences."""
 
 _SENTENCES = "movieReviewSnippets_GroundTruth.txt"
 _INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-_GET = (
-    f"`pip download --no-deps --no-binary :all: vaderSentiment==3.3.2` gets the archive that has it; name that, or "
-    f"{_SENTENCES} out of it, by path: or ${PATH_VARIABLE}"
-)
+_GET = f"`pip download --no-deps --no-binary :all: vaderSentiment==3.3.2` gets the archive that has {_SENTENCES}"
 _TEST = 1000
 _TEST_SEED = 0  # the test examples are the same whatever the seed of a run is
 
@@ -50,16 +42,16 @@ class Reviews:
     (examples, tokens).
 
     Attributes:
-        path: The source distribution, or the file of sentences out of it; None for what $SSIM_REVIEWS names.
-        vocabulary: A vocabulary of BERT, one piece a line; None for that of MiniLM, where $SSIM_MINILM says.
+        path: The source distribution, or the file of sentences out of it.
+        vocabulary: The vocabulary of the BERT that is trained, one piece a line.
         tokens: As many pieces as a sentence is cut or filled to.
         clear: Only sentences are used whose rating, from -4 to 4, is farther than this from 0.
         validation: How many are for validation, of those that are not among the 1,000 for tests.
         train: How many are for training; None for all others.
     """
 
-    path: str | None = None
-    vocabulary: str | None = None
+    path: str
+    vocabulary: str
     tokens: PositiveInt = 40
     clear: NonNegative = 0.5
     validation: PositiveInt = 1000
@@ -69,9 +61,12 @@ class Reviews:
         check_parameters(self)
 
     def located(self, folder: Path) -> Self:
-        """Return the source with its paths taken from a folder."""
-        paths = {"path": self.path, "vocabulary": self.vocabulary}
-        return replace(self, **{name: str(folder / path) for name, path in paths.items() if path is not None})
+        """Return the source with its paths taken from a folder.
+
+        Raises:
+            SpecError: A path names an environment variable that is not set.
+        """
+        return replace(self, path=located(folder, self.path), vocabulary=located(folder, self.vocabulary))
 
     def splits(self, seed: int) -> Splits:
         """Return the sentences.
@@ -80,8 +75,9 @@ class Reviews:
             DataError: A file is damaged, or another than the published one.
             SpecError: There is no such file, or there are not so many sentences.
         """
-        pieces, vocabulary_sha256 = self._word_pieces()
-        texts, ratings = _rated(self._path())
+        vocabulary = _read(Path(self.vocabulary), "a vocabulary of BERT, one piece a line")
+        pieces = WordPiece.read(vocabulary, self.vocabulary)
+        texts, ratings = _rated(Path(self.path))
         kept = [index for index, rating in enumerate(ratings) if abs(rating) > self.clear]
         ids = torch.full((len(kept), self.tokens), pieces.numbers["[PAD]"])
         mask = torch.zeros(ids.shape, dtype=torch.bool)
@@ -91,20 +87,7 @@ class Reviews:
         labels = torch.tensor([int(ratings[index] > 0) for index in kept])
         others, test = split(Examples((ids, mask), labels), _TEST_SEED, _TEST, None, "reviews")
         train, validation = split(others, seed, self.validation, self.train, "reviews")
-        return Splits(train, validation, test, {"vocabulary": vocabulary_sha256})
-
-    def _word_pieces(self) -> tuple[WordPiece, str]:
-        if self.vocabulary is None:
-            content, where = minilm.read("vocab.txt")
-        else:
-            content, where = _read(Path(self.vocabulary), "name a vocabulary of BERT"), self.vocabulary
-        return WordPiece.read(content, where), hashlib.sha256(content).hexdigest()
-
-    def _path(self) -> Path:
-        path = self.path or os.environ.get(PATH_VARIABLE)
-        if path is None:
-            raise SpecError("reviews", "no file is named", right=_GET)
-        return Path(path)
+        return Splits(train, validation, test, {"vocabulary": hashlib.sha256(vocabulary).hexdigest()})
 
 
 def _rated(path: Path) -> tuple[list[str], list[float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,8 +43,8 @@ class Examples:
 
     def batches(self, size: int) -> Iterator[Examples]:
         """Yield all examples in their order, so many at a time; the last time, what is left."""
-        parts = zip(*(part.split(size) for part in self.inputs), strict=True)
-        yield from map(Examples, parts, self.labels.split(size))
+        parts = zip(*(torch.split(part, size) for part in self.inputs), strict=True)
+        yield from map(Examples, parts, torch.split(self.labels, size))
 
     def to(self, device: torch.device | str) -> Examples:
         """Return the examples on a device."""
@@ -70,7 +72,11 @@ class Source(Protocol):
     """A frozen dataclass whose fields are its parameters; YAML names it by `kind`."""
 
     def located(self, folder: Path) -> Self:
-        """Return the source with its paths taken from a folder: that of the experiment file."""
+        """Return the source with its paths taken from a folder, that of the experiment file.
+
+        Raises:
+            SpecError: A path names an environment variable that is not set.
+        """
         ...
 
     def splits(self, seed: int) -> Splits:
@@ -81,6 +87,24 @@ class Source(Protocol):
             SpecError: There is no such file, or more examples are asked for than there are.
         """
         ...
+
+
+def located(folder: Path, text: str) -> str:
+    """Return a path as an experiment file has it: from the file's folder, with environment variables put in.
+
+    Raises:
+        SpecError: A variable is not set.
+
+    Example:
+        >>> from pathlib import Path
+        >>> located(Path("/experiments"), "weights/minilm.pt")
+        '/experiments/weights/minilm.pt'
+    """
+    found = os.path.expandvars(text)
+    left = re.search(r"\$\{?\w+\}?", found)
+    if left:
+        raise SpecError("path", "names an environment variable that is not set", left.group(), f"set it: {text}")
+    return str(folder / found)
 
 
 def split(examples: Examples, seed: int, validation: int, train: int | None, where: str) -> tuple[Examples, Examples]:

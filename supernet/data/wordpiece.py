@@ -29,8 +29,8 @@ class WordPiece:
         DataError: The vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
 
     Example:
-        >>> pieces = WordPiece({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "good": 4, "##ness": 5, "!": 6}, "example")
-        >>> pieces.encode("Goodness!", longest=8)
+        >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "##ness", "!"]
+        >>> WordPiece({piece: number for number, piece in enumerate(vocabulary)}, "example").encode("Goodness!", longest=8)
         [2, 4, 5, 6, 3]
     """
 

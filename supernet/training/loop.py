@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from sim.errors import DataError, TrainingError
 from sim.streams import stream
+from supernet.checkpoint import take
 from supernet.extraction import extract
 from supernet.layers import is_norm
-from supernet.training.checkpoints import Checkpoint, fill
+from supernet.training.progress import Progress
 from supernet.training.rewiring import importance, rewire
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ class Step:
         phase: The phase (index) that it is in.
         number: Its number in this phase, from 0.
         loss: The mean loss of its lessons.
-        checkpoint: Makes a checkpoint of what is done, which holds until the next step.
+        progress: Gives what is done, on the tensors themselves: to be written before the next step.
     """
 
     phase: int
     number: int
     loss: float
-    checkpoint: Callable[[], Checkpoint]
+    progress: Callable[[], Progress]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +64,7 @@ class Training:
         examples: What is learned.
         recipe: How.
         seed: Decides the order of the examples, the subnets of each step and what is dropped out.
-        identity: What decides the training, for checkpoints.
+        identity: What decides the training, for its progress.
     """
 
     supernet: Supernet
@@ -72,7 +73,7 @@ class Training:
     seed: int
     identity: str = ""
 
-    def run(self, on_step: Callable[[Step], None], start: Checkpoint | None = None) -> list[float]:
+    def run(self, on_step: Callable[[Step], None], start: Progress | None = None) -> list[float]:
         """Train to the end, and return the loss of each step.
 
         Args:
@@ -80,7 +81,7 @@ class Training:
             start: What is done already.
 
         Raises:
-            DataError: The checkpoint is that of another layout.
+            DataError: What is done is that of another layout.
             SpecError: There are too few examples, or a batch is of one.
             TrainingError: A loss is no finite number; names the phase, the step and the subnet.
         """
@@ -99,7 +100,7 @@ class Training:
                     self._begin(index, state)
                 for number in range(begun, steps[index]):
                     state.losses.append(self._step(index, number, steps[index], state))
-                    on_step(Step(index, number, state.losses[-1], self._checkpointer(index, number + 1, state)))
+                    on_step(Step(index, number, state.losses[-1], self._progress(index, number + 1, state)))
         return state.losses
 
     def _begin(self, index: int, state: _State) -> None:
@@ -138,7 +139,7 @@ class Training:
                 where = f"phase {index}, step {number}"
                 right = "a lower rate, a longer warmup, or clip"
                 raise TrainingError(where, "the loss is no finite number", f"{loss:g}, {lesson.subnet}", right)
-            loss.backward()
+            torch.autograd.backward(loss)
             soft = logits.detach().softmax(1) if soft is None else soft
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.supernet.parameters(), self.recipe.clip)
@@ -166,30 +167,30 @@ class Training:
     def _seed_torch(self, *numbers: int) -> None:
         torch.manual_seed(int(stream(self.seed, "torch", *numbers).integers(2**63)))
 
-    def _checkpointer(self, index: int, done: int, state: _State) -> Callable[[], Checkpoint]:
-        def checkpoint() -> Checkpoint:
-            return Checkpoint(
+    def _progress(self, index: int, done: int, state: _State) -> Callable[[], Progress]:
+        def progress() -> Progress:
+            return Progress(
                 self.identity,
                 index,
                 done,
                 self.supernet.model.state_dict(),
                 state.optimizer.state_dict(),
-                None if state.teacher is None else state.teacher.state_dict(),
+                {} if state.teacher is None else state.teacher.state_dict(),
                 torch.tensor(state.losses, dtype=torch.float64),
             )
 
-        return checkpoint
+        return progress
 
-    def _restore(self, start: Checkpoint, steps: list[int], state: _State) -> None:
+    def _restore(self, start: Progress, steps: list[int], state: _State) -> None:
         if not (start.phase < len(steps) and 0 < start.step <= steps[start.phase]):
             place, right = f"phase {start.phase}, step {start.step}", f"phases of {', '.join(map(str, steps))} steps"
-            raise DataError("checkpoint", "is at a step that there is not", place, right)
-        fill(self.supernet.model, start.weights, "checkpoint")
-        if start.teacher is not None:
+            raise DataError("progress", "is at a step that there is not", place, right)
+        take(self.supernet.model, start.weights, "progress")
+        if start.teacher:
             state.teacher = self._teacher()
-            fill(state.teacher, start.teacher, "checkpoint, teacher")
+            take(state.teacher, start.teacher, "progress, teacher")
         try:
             state.optimizer.load_state_dict(dict(start.optimizer))
         except (ValueError, KeyError) as error:
-            raise DataError("checkpoint", "is of another optimizer", str(error)) from error
+            raise DataError("progress", "is of another optimizer", str(error)) from error
         state.losses = start.losses.tolist()

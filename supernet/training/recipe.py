@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import annotated_types as at
 
 from sim.errors import SpecError
-from sim.parameters import NonNegative, Positive, PositiveInt, check_parameters
+from sim.parameters import Positive, PositiveInt, check_parameters
 from supernet.training.optimizers import Optimizer, Sgd
 from supernet.training.rules import Rule, Sandwich
 

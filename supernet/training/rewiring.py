@@ -1,7 +1,7 @@
 """Network rewiring: units are put in the order of their importance, so that a slice keeps the most important.
 
-DynaBERT (Hou et al., NeurIPS 2020, section 2.1) orders heads of attention and neurons, once-for-all (Cai et al., ICLR 2020,
-section 3.3) channels. The largest subnet computes what it did before.
+DynaBERT (Hou et al., NeurIPS 2020, section 2.1) orders heads of attention and neurons; once-for-all (Cai et al., ICLR
+2020, section 3.3) channels. The largest subnet computes what it did before.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Te
     for batch in batches:
         supernet.zero_grad()
         logits = supernet(batch.inputs[0], supernet.space.largest, *batch.inputs[1:])
-        functional.cross_entropy(logits, batch.labels).backward()
+        torch.autograd.backward(functional.cross_entropy(logits, batch.labels))
         for group, total in zip(groups, found, strict=True):
             change = torch.zeros_like(total)
             for weight, dim in _weights(supernet, group, "in"):
                 if weight.grad is not None:
                     product = (weight.detach() * weight.grad).movedim(dim, 0)
                     change += product.reshape(group.units, -1).sum(1)
-            total += change.abs()
+            total.add_(change.abs())
     supernet.zero_grad()
     return found
 
@@ -71,9 +71,7 @@ def _weights(supernet: Supernet, group: Group, side: Side) -> Iterator[tuple[tor
         layer = supernet.model.get_submodule(path)
         if found != side:
             continue
-        if is_norm(layer):
-            yield from ((parameter, 0) for parameter in layer.parameters(recurse=False))
-        elif is_weighted(layer) and side == "out":
+        if is_norm(layer) or (is_weighted(layer) and side == "out"):
             yield from ((parameter, 0) for parameter in layer.parameters(recurse=False))
         elif is_weighted(layer) and layer.weight.shape[1] == channels(layer, "in"):
             yield layer.weight, 1  # that of a convolution in groups goes over the channels of one group only
