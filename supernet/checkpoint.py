@@ -100,20 +100,21 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(supernet.eval(), family, content["more"])
 
 
-def import_weights(family: Family, path: Path, fresh: Collection[str] = ()) -> Supernet:
+def import_weights(family: Family, path: Path, fresh: Collection[str] = (), *, seed: int = 0) -> Supernet:
     """Return a supernet with the weights of others, under their original names; in evaluation mode.
 
     Args:
         family: What they are weights of.
         path: A file of torch, or one that ends in .safetensors.
         fresh: Beginnings of names of parameters that need not be in the file, and stay as they are at random.
+        seed: Of what stays at random.
 
     Raises:
         DataError: The file can't be read, or is of another layout; names the first parameter at which it shows.
     """
     found = read_safetensors(path) if path.suffix == ".safetensors" else read(path)
     found = next((found[name] for name in _NESTED if isinstance(found.get(name), dict)), found)
-    supernet = build(family)
+    supernet = build(family, seed=seed)
     state, used = supernet.model.state_dict(), set[str]()
     for name in state:
         original = next((n for n in (*family.original_names(name), name) if n in found), None)

@@ -182,6 +182,23 @@ class SubNetSpace:
         """Return a subnet, each entry uniform over its choices."""
         return self._subnet(choices[pick] for choices, pick in zip(self._entries, self._picks(rng), strict=True))
 
+    def evenly(self, count: int) -> list[SubNet]:
+        """Return so many subnets from the smallest to the largest, in each of which all entries are equally far up.
+
+        Depths, ratios and widths go up together: CompOFA (Sahni et al., ICLR 2021). Fewer, if some are equal.
+
+        Args:
+            count: How many, 2 or more.
+
+        Example:
+            >>> space = SubNetSpace("net", depths=((1, 2, 3),), expands=((0.5, 1.0),), widths=())
+            >>> [subnet.id for subnet in space.evenly(3)]
+            ['net:d1:e0.5', 'net:d2:e0.5', 'net:d3:e1.0']
+        """
+        shares = [number / (count - 1) for number in range(count)]
+        found = (self._subnet(c[round(share * (len(c) - 1))] for c in self._entries) for share in shares)
+        return list(dict.fromkeys(found))
+
     def mutate(self, subnet: SubNet, rng: np.random.Generator, rate: float) -> SubNet:
         """Return a subnet in which each entry has been drawn again with a probability of `rate`, one at the least.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -40,6 +40,10 @@ class Digits:
         """Return the source as it is: it has no path."""
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """Return its parameters."""
+        return asdict(self)
+
     def splits(self, seed: int) -> Splits:
         """Return the images.
 
@@ -55,4 +59,4 @@ class Digits:
         everything = Examples((images,), torch.tensor(labels, dtype=torch.int64))
         others, test = split(everything, _TEST_SEED, _TEST, None, "digits")
         train, validation = split(others, seed, self.validation, self.train, "digits")
-        return Splits(train, validation, test, {})
+        return Splits(train, validation, test)

@@ -11,7 +11,7 @@ import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -71,6 +71,10 @@ class FashionMnist:
         """Return the source with its path taken from a folder."""
         return self if self.path is None else replace(self, path=located(folder, self.path))
 
+    def identity(self) -> dict[str, Any]:
+        """Return its parameters; the files are the published ones."""
+        return {"validation": self.validation, "train": self.train}
+
     def splits(self, seed: int) -> Splits:
         """Return the images; the test images are the 10,000 that were published as such.
 
@@ -81,7 +85,7 @@ class FashionMnist:
         folder = self._folder()
         both = _examples(folder, "train")
         train, validation = split(both, seed, self.validation, self.train, "fashion_mnist")
-        return Splits(train, validation, _examples(folder, "t10k"), {})
+        return Splits(train, validation, _examples(folder, "t10k"))
 
     def _folder(self) -> Path:
         variable = os.environ.get(FOLDER_VARIABLE)

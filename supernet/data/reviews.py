@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -68,6 +68,15 @@ class Reviews:
         """
         return replace(self, path=located(folder, self.path), vocabulary=located(folder, self.vocabulary))
 
+    def identity(self) -> dict[str, Any]:
+        """Return its parameters and the hash of the vocabulary; the sentences are the published ones.
+
+        Raises:
+            SpecError: There is no vocabulary.
+        """
+        given = {"tokens": self.tokens, "clear": self.clear, "validation": self.validation, "train": self.train}
+        return {**given, "vocabulary": hashlib.sha256(self._vocabulary()).hexdigest()}
+
     def splits(self, seed: int) -> Splits:
         """Return the sentences.
 
@@ -75,8 +84,7 @@ class Reviews:
             DataError: A file is damaged, or another than the published one.
             SpecError: There is no such file, or there are not so many sentences.
         """
-        vocabulary = _read(Path(self.vocabulary), "a vocabulary of BERT, one piece a line")
-        pieces = WordPiece.read(vocabulary, self.vocabulary)
+        pieces = WordPiece.read(self._vocabulary(), self.vocabulary)
         texts, ratings = _rated(Path(self.path))
         kept = [index for index, rating in enumerate(ratings) if abs(rating) > self.clear]
         ids = torch.full((len(kept), self.tokens), pieces.numbers["[PAD]"])
@@ -87,7 +95,10 @@ class Reviews:
         labels = torch.tensor([int(ratings[index] > 0) for index in kept])
         others, test = split(Examples((ids, mask), labels), _TEST_SEED, _TEST, None, "reviews")
         train, validation = split(others, seed, self.validation, self.train, "reviews")
-        return Splits(train, validation, test, {"vocabulary": hashlib.sha256(vocabulary).hexdigest()})
+        return Splits(train, validation, test)
+
+    def _vocabulary(self) -> bytes:
+        return _read(Path(self.vocabulary), "a vocabulary of BERT, one piece a line")
 
 
 def _rated(path: Path) -> tuple[list[str], list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -13,7 +13,7 @@ from sim.errors import SpecError
 from sim.streams import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Self
 
@@ -59,13 +59,11 @@ class Splits:
         train: What weights are fitted to, and what running statistics are taken from.
         validation: What choices are made by, such as those of a search.
         test: What nothing is decided by: the accuracies that are reported. The same examples for all seeds.
-        facts: What decides the examples and is no parameter of the source: the hashes of files.
     """
 
     train: Examples
     validation: Examples
     test: Examples
-    facts: Mapping[str, str]
 
 
 class Source(Protocol):
@@ -77,6 +75,10 @@ class Source(Protocol):
         Raises:
             SpecError: A path names an environment variable that is not set.
         """
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the examples, as JSON knows it: parameters but for paths, and hashes of files."""
         ...
 
     def splits(self, seed: int) -> Splits:

@@ -30,7 +30,8 @@ class WordPiece:
 
     Example:
         >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "##ness", "!"]
-        >>> WordPiece({piece: number for number, piece in enumerate(vocabulary)}, "example").encode("Goodness!", longest=8)
+        >>> pieces = WordPiece({piece: number for number, piece in enumerate(vocabulary)}, "example")
+        >>> pieces.encode("Goodness!", longest=8)
         [2, 4, 5, 6, 3]
     """
 
