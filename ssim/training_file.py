@@ -177,14 +177,15 @@ def _unknown_subnets(plan: TrainingPlan) -> list[Fault]:
 
 def _hinted(fault: Fault) -> Fault:
     """Return a fault at an unknown key with the known ones of its place."""
+    if not fault.at_key:
+        return fault
     models: dict[str, type[BaseModel]] = {
         "start": StartSpec,
         "phases": PhaseSpec,
         "calibration": CalibrationSpec,
         "search": CostTableSpec if "cost" in fault.place[:-1] else SearchSpec,
     }
-    if not fault.at_key:
-        return fault
-    model = models.get(str(fault.place[0]), TrainingSpec) if len(fault.place) > 1 else TrainingSpec
+    first, *inner = map(str, fault.place)
+    model = models.get(first, TrainingSpec) if inner else TrainingSpec
     known = [field.alias or name for name, field in model.model_fields.items()]
     return replace(fault, right=did_you_mean(str(fault.place[-1]), known))

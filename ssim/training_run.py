@@ -3,11 +3,11 @@
     progress.pt          while it is trained: what is done, to go on from
     supernet.pt          weights, and the running statistics of the subnets that were calibrated
     losses.parquet       the loss of each step
-    manifest.json        what decided the weights, and what else was there; written last: without it, it is not trained
+    manifest.json        what decided the weights, and what else was there; without it, it is not trained yet
     accuracies.parquet   of the subnets that were calibrated, on the test examples
     pareto.parquet       of those that a search has found
 
-The run id is a hash of all that decides the weights but the code: an edit of the toolkit does not undo hours of training.
+The run id is a hash of all that decides the weights but the code: an edit of it does not undo hours of training.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class TrainingRun:
             start, wanted = {"sha256": sha256_of(self.plan.start), "fresh": spec.start.fresh}, spec.start.sha256
             if wanted not in {None, start["sha256"]}:
                 raise DataError(str(self.plan.start), "has another sha256", str(start["sha256"]), str(wanted))
+        phases = zip(spec.phases, recipe.phases, strict=True)
         return {
             "schema": "training-run/1",
             "seed": self.seed,
@@ -88,7 +89,7 @@ class TrainingRun:
                 "optimizer": _plug(spec.optimizer, recipe.optimizer),
                 "phases": [
                     {**dataclasses.asdict(phase), "subnets": _plug(asked.subnets, phase.subnets)}
-                    for asked, phase in zip(spec.phases, recipe.phases, strict=True)
+                    for asked, phase in phases
                 ],
             },
         }
@@ -260,16 +261,19 @@ class TrainingRun:
         checkpoint.save(self.folder / "supernet.pt", trained, self.plan.family, run=self.id, seed=self.seed)
 
     def _untrained(self) -> Supernet:
+        # Channels last: a quarter faster on a CPU. The stubs of torch do not know this call.
+        return self._begun().to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def _begun(self) -> Supernet:
         plan = self.plan
         if plan.start is None or plan.spec.start is None:
-            return build(plan.family, seed=self.seed).to(self.device)
+            return build(plan.family, seed=self.seed)
         if plan.start.suffix != ".safetensors" and checkpoint.read(plan.start).get("schema") == checkpoint.SCHEMA:
             found = checkpoint.load(plan.start)
             if found.family != plan.family:
                 raise DataError(str(plan.start), "is of another family", str(found.family), str(plan.family))
-            return found.supernet.to(self.device)
-        imported = checkpoint.import_weights(plan.family, plan.start, plan.spec.start.fresh, seed=self.seed)
-        return imported.to(self.device)
+            return found.supernet
+        return checkpoint.import_weights(plan.family, plan.start, plan.spec.start.fresh, seed=self.seed)
 
 
 def _plug(asked: dict[str, Any], plug: Any) -> dict[str, Any]:

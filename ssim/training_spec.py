@@ -33,7 +33,7 @@ class PhaseSpec(Closed):
     depths: PositiveInt | None = None
     expands: PositiveInt | None = None
     widths: PositiveInt | None = None
-    subnets: dict[str, Any] = {"kind": "sandwich"}
+    subnets: dict[str, Any] = Field(default_factory=lambda: {"kind": "sandwich"})
     rewire: bool = False
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands import training
 from ssim.printing import console
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def supernet() -> None:
 
     if find_spec("torch") is None:
         raise SpecError("ssim supernet", "torch is not installed", right="pip install -e '.[torch]'")
+
+
+for command in (training.train, training.calibrate):
+    supernet.add_command(command)
 
 
 @supernet.command("list")

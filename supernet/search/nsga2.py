@@ -1,7 +1,7 @@
 """NSGA-II (Deb et al., IEEE Transactions on Evolutionary Computation 6, 2002) over the subnets of a space.
 
-It returns a whole front in one run, where regularised evolution (Real et al., AAAI 2019), as in once-for-all, has to be run
-once for each limit on costs.
+One run returns a whole front; regularised evolution (Real et al., AAAI 2019), as in once-for-all, needs one for each limit
+on costs.
 """
 
 from __future__ import annotations
