@@ -182,6 +182,14 @@ class SubNetSpace:
         """Return a subnet, each entry uniform over its choices."""
         return self._subnet(choices[pick] for choices, pick in zip(self._entries, self._picks(rng), strict=True))
 
+    def graded(self, rng: np.random.Generator) -> SubNet:
+        """Return a subnet whose entries are about equally far up, from the smallest to the largest alike.
+
+        Of subnets whose entries are drawn one by one, as `sample` does, hardly any is small or large.
+        """
+        share = rng.random()
+        return self._subnet(choices[rng.binomial(len(choices) - 1, share)] for choices in self._entries)
+
     def evenly(self, count: int) -> list[SubNet]:
         """Return so many subnets from the smallest to the largest, in each of which all entries are equally far up.
 

@@ -38,7 +38,7 @@ def supernet() -> None:
         raise SpecError("ssim supernet", "torch is not installed", right="pip install -e '.[torch]'")
 
 
-for command in (training.train, training.calibrate):
+for command in (training.train, training.calibrate, training.search, training.fetch):
     supernet.add_command(command)
 
 

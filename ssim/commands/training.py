@@ -165,3 +165,54 @@ def _report(found: Sequence[Accuracies]) -> None:
         accuracy, without = cell([row.accuracy for row in rows]), cell([row.without for row in rows])
         table.add_row(subnet, f"{rows[0].macs / 1e6:.3f}", f"{rows[0].params / 1e3:.1f}", accuracy, without)
     console().print(table)
+
+
+@click.command()
+@_run_options
+def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int | None, device: str) -> None:
+    """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from ssim.searching import search as search_run
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("seed {task.fields[seed]}: {task.completed} subnets measured"),
+        TimeElapsedColumn(),
+    )
+    screen = Console(stderr=True)
+    for run in _runs(file, out, overrides, threads, device):
+        with (
+            run.store.writing(),
+            Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar,
+        ):
+            task = bar.add_task("", total=None, seed=run.seed)
+            ended = search_run(run, partial(bar.advance, task))
+        click.echo(f"seed {run.seed}: {ended.measured} subnets measured on validation examples")
+        if ended.trust is not None:
+            click.echo(
+                f"accuracy foreseen of {ended.trust.subnets} measured ones: {ended.trust.rmse:.2f} points off (root mean "
+                f"square; their spread: {ended.trust.std:.2f}), Kendall's tau {ended.trust.order:.2f}"
+            )
+        _report([ended.found])
+        click.echo(f"stored in {run.folder / 'pareto.parquet'}")
+
+
+@click.command()
+@click.argument("dataset", type=click.Choice(["fashion_mnist"]))
+@click.option("--url", help="The folder that the files are in, instead of that of the authors.")
+@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where the files go.")
+def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
+    """Fetch the files of a data set that may be used but not shipped."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress
+
+    from ssim.fetch import fetch_fashion_mnist
+
+    with Progress(*Progress.get_default_columns(), DownloadColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(dataset, total=None)
+        files = fetch_fashion_mnist(url, folder, lambda done, total: bar.update(task, completed=done, total=total))
+    click.echo(f"{len(files)} files of {dataset}: {files[0].parent}")

@@ -1,12 +1,13 @@
 """NSGA-II (Deb et al., IEEE Transactions on Evolutionary Computation 6, 2002) over the subnets of a space.
 
-One run returns a whole front; regularised evolution (Real et al., AAAI 2019), as in once-for-all, needs one for each limit
-on costs.
+One run returns a whole front; regularised evolution (Real et al., AAAI 2019), as in once-for-all, needs one for each
+limit on costs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,11 +84,8 @@ class Nsga2:
             self._take(self.space.enumerate(), known, self.space.size)
             return self._evaluated(list(known.values()), on_progress)
         rng = stream(seed, "search")
-        first = (
-            self.space.smallest,
-            self.space.largest,
-            *(self.space.sample(rng) for _ in range(_TRIES * self.population)),
-        )
+        drawn = (self.space.graded(rng) for _ in range(_TRIES * self.population))
+        first = chain((self.space.smallest, self.space.largest), drawn)
         living = everything = self._evaluated(self._take(first, known, self.population), on_progress)
         while len(known) < evaluations:
             wanted = min(self.population, evaluations - len(known))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sim.errors import DataError, TrainingError
+from sim.errors import DataError, SpecError, TrainingError
 from sim.streams import stream
 from supernet.checkpoint import take
 from supernet.extraction import extract
@@ -88,7 +88,7 @@ class Training:
         steps = self.recipe.steps(len(self.examples))
         self.supernet.forget_statistics()
         self.supernet.train()
-        self.supernet.check_batch(self.examples.first(self.recipe.batch).inputs)
+        self._check_fit()
         state = _State(self.recipe.optimizer.build(self.supernet.model), None, [])
         first, done = (0, 0) if start is None else (start.phase, start.step)
         if start is not None:
@@ -102,6 +102,27 @@ class Training:
                     state.losses.append(self._step(index, number, steps[index], state))
                     on_step(Step(index, number, state.losses[-1], self._progress(index, number + 1, state)))
         return state.losses
+
+    def _check_fit(self) -> None:
+        """Pass if the network takes the examples, and has a logit for each class.
+
+        Raises:
+            SpecError: It does not, or a batch is of one.
+        """
+        some, largest = self.examples.first(self.recipe.batch), self.supernet.space.largest
+        self.supernet.check_batch(some.inputs)
+        some, shapes = some.first(2), [tuple(part.shape[1:]) for part in some.inputs]
+        try:
+            with torch.no_grad():
+                logits = self.supernet(some.inputs[0], largest, *some.inputs[1:])
+        except (RuntimeError, IndexError, TypeError) as error:
+            value = f"shape {', '.join(map(str, shapes))}: {str(error).splitlines()[0]}"
+            right = f"a {self.supernet.space.family} with other options, or other data"
+            raise SpecError("data", "do not go into the network", value, right) from error
+        most = int(self.examples.labels.max())
+        if logits.dim() != 2 or logits.shape[1] <= most:  # noqa: PLR2004 - batch and classes
+            value = f"labels up to {most}, logits of shape {tuple(logits.shape)}"
+            raise SpecError("data", "have more classes than the network", value, f"{most + 1} classes")
 
     def _begin(self, index: int, state: _State) -> None:
         phase = self.recipe.phases[index]
