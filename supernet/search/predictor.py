@@ -126,5 +126,5 @@ def _squares(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> np
 
 def _kernel(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], length: float) -> npt.NDArray[np.float64]:
     """Return a smooth bump for each pair on a straight line: shape (one, other)."""
-    bump: npt.NDArray[np.float64] = np.exp(-_squares(one, other) / (2 * length**2))
-    return bump + one @ other.T / one.shape[1]
+    total: npt.NDArray[np.float64] = np.exp(-_squares(one, other) / (2 * length**2)) + one @ other.T / one.shape[1]
+    return total

@@ -88,12 +88,12 @@ class Training:
         steps = self.recipe.steps(len(self.examples))
         self.supernet.forget_statistics()
         self.supernet.train()
-        self._check_fit()
-        state = _State(self.recipe.optimizer.build(self.supernet.model), None, [])
-        first, done = (0, 0) if start is None else (start.phase, start.step)
-        if start is not None:
-            self._restore(start, steps, state)
         with torch.random.fork_rng(devices=[]):
+            self._check_fit()
+            state = _State(self.recipe.optimizer.build(self.supernet.model), None, [])
+            first, done = (0, 0) if start is None else (start.phase, start.step)
+            if start is not None:
+                self._restore(start, steps, state)
             for index in range(first, len(steps)):
                 begun = done if index == first else 0
                 if not begun:
