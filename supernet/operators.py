@@ -85,13 +85,12 @@ class WeightSlice:
         taken, given = self.takes.of(choice), self.gives.of(choice)
         if (taken, given) == (self.takes.count, self.gives.count):
             return layer
-        weight = layer.weight if given == self.gives.count else layer.weight[:given]
-        if taken < self.takes.count and self.groups == 1:
-            weight = weight[:, :taken]
+        in_groups = self.groups > 1  # then the weight holds the inputs of one group, which stay as many
+        weight = layer.weight[:given] if in_groups or taken == self.takes.count else layer.weight[:given, :taken]
         bias = None if layer.bias is None else layer.bias[:given]
         if isinstance(layer, nn.Linear):
             return shell(layer, {"weight": weight, "bias": bias}, in_features=taken, out_features=given)
-        groups = self.groups * taken // self.takes.count if self.groups > 1 else 1
+        groups = self.groups * taken // self.takes.count if in_groups else 1
         sizes = {"in_channels": taken, "out_channels": given, "groups": groups}
         return shell(layer, {"weight": weight, "bias": bias}, **sizes)
 
