@@ -19,11 +19,24 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from supernet.layers import Norm, Weighted, axis, channels, evaluation, groups, is_norm, is_weighted, mapped, own_parameters, tensors
+from supernet.layers import (
+    Norm,
+    Weighted,
+    axis,
+    channels,
+    evaluation,
+    groups,
+    is_norm,
+    is_weighted,
+    mapped,
+    own_parameters,
+    tensors,
+)
 from supernet.structure import Channels, Group, Structure, Stuck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Self
 
 NAN = float("nan")
 _Containers = nn.Sequential | nn.ModuleList
@@ -95,7 +108,7 @@ class _Bath:
         self._dye = _Dye()
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Bath:
+    def __enter__(self) -> Self:
         try:
             self._observe()
         except BaseException:

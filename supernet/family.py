@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -25,8 +25,12 @@ TWIN = 16
 class Family(Protocol):
     """A frozen dataclass whose fields are what is open in the network, such as the number of classes."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     usual_size: ClassVar[int]
     """The side of the images, or the tokens of the texts, for which costs are told unless another is asked for."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def space(self) -> SubNetSpace:
@@ -50,9 +54,7 @@ class Family(Protocol):
         ...
 
 
-def build(
-    family: Family, *, seed: int = 0, device: str = "cpu", held: int = 64, cache_bytes: int = 0
-) -> Supernet:
+def build(family: Family, *, seed: int = 0, device: str = "cpu", held: int = 64, cache_bytes: int = 0) -> Supernet:
     """Return a family's supernet with random weights.
 
     Args:

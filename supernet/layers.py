@@ -80,7 +80,9 @@ def mapped(
 
 def is_dense(tensor: torch.Tensor) -> bool:
     """Return whether a tensor's values lie next to each other, in whatever order of dimensions."""
-    return tensor.numel() == 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.numel() == 1 + sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
 
 
 @contextmanager

@@ -230,12 +230,12 @@ class Supernet(nn.Module):
         return {name: value for name, value in vars(self).items() if name not in {"_ready", "_lock"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call] # torch's has no annotations
         self._start_anew()
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """Move or convert everything, as `to` and its like do; subnets that were ready stay behind."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch's has no annotations
         self._statistics = {subnet: fn(statistics) for subnet, statistics in self._statistics.items()}
         self._start_anew()
         return self

@@ -54,7 +54,7 @@ class Ratios:
             if group.block is not None:
                 ratio = control.expands[0 if self.uniform else entries.index(group.block)]
             else:
-                ratio = self.widths[next(widths)] if len(self.widths) > 1 else self.widths[0]
+                ratio = self.widths[next(widths) if len(self.widths) > 1 else -1]
             units.append(math.ceil(ratio * group.units - _ROUNDING))
         return self.structure.choice(runs, units)
 
@@ -112,5 +112,7 @@ def orders(model: nn.Module, structure: Structure) -> tuple[Order, ...]:
     SuperServe (NSDI 2025), section 3: LayerSelect in convolutional networks and in transformers.
     """
     blocks = [model.get_submodule(structure.blocks[stage[0]]) for stage in structure.stages]
-    convolve = [any(isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d) for part in block.modules()) for block in blocks]
+    convolve = [
+        any(isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d) for part in block.modules()) for block in blocks
+    ]
     return tuple("first" if found else "every_other" for found in convolve)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sim.latency import ControlTuple, LatencyTable, Subnet
-from supernet.space import SubNetSpace
 
 # Names as people write them, with what breaks a careless file: a comma, a quote, a line break, a leading zero.
 names = st.sampled_from(["0", "007", "small", "a,b", 'q"q', "näme", "two\nlines", " x "])
@@ -19,18 +18,6 @@ control_tuples = st.builds(
     st.lists(st.sampled_from([0.2, 0.25, 0.35, 1.0]), max_size=3).map(tuple),
     st.lists(st.integers(0, 2), max_size=3).map(tuple),
 )
-
-
-
-
-@st.composite
-def subnet_spaces(draw: st.DrawFn) -> SubNetSpace:
-    """Any space of one entry or more."""
-    choices = st.sets(st.integers(0, 4), min_size=1, max_size=4).map(lambda found: tuple(sorted(found)))
-    entries = draw(st.lists(choices, min_size=1, max_size=9))
-    first, second = sorted(draw(st.lists(st.integers(0, len(entries)), min_size=2, max_size=2)))
-    ratios = tuple(tuple((choice + 1) / 8 for choice in entry) for entry in entries[first:second])
-    return SubNetSpace("net", tuple(entries[:first]), ratios, tuple(entries[second:]))
 
 
 def grids(shape: tuple[int, int], lowest: int = 1, highest: int = 10**13) -> st.SearchStrategy[npt.NDArray[np.int64]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -15,10 +15,12 @@ from sim.streams import stream
 from supernet.extraction import extract
 from supernet.insertion import insert
 from supernet.layers import Weighted, axis, is_norm, mapped
-from supernet.network import Supernet
 from supernet.statistics import calibrate, leading_statistics
 from tests.supernet.built import pictures, small, texts, tiny_bert
 from tests.supernet.networks import Chain, Decoder, MobileNet, ResNet, images, tokens
+
+if TYPE_CHECKING:
+    from supernet.network import Supernet
 
 EXAMPLES = settings(max_examples=12)
 ULPS = 64 * torch.finfo(torch.double).eps
@@ -125,7 +127,9 @@ def test_a_slice_is_the_whole_with_all_else_at_zero(kind: str, seed: int) -> Non
         layer = held.model.get_submodule(path)
         assert isinstance(layer, Weighted)
 
-        def hook(_: nn.Module, args: Any, kwargs: Any, layer: Weighted = layer, taken: int = part.takes.of(choice)) -> Any:
+        def hook(
+            _: nn.Module, args: Any, kwargs: Any, layer: Weighted = layer, taken: int = part.takes.of(choice)
+        ) -> Any:
             def cut(data: torch.Tensor) -> torch.Tensor:
                 dim = axis(layer, data)
                 return data.index_fill(dim, torch.arange(taken, data.shape[dim]), 0.0)

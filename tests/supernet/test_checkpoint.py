@@ -98,12 +98,14 @@ def test_weights_of_once_for_all_are_imported(tmp_path: Path) -> None:
     peer = ofa_peer.ofa_resnet50(classes=5)
     for name, tensor in peer.state_dict().items():
         if name.endswith("num_batches_tracked"):
-            tensor += 1
+            tensor.add_(1)
     torch.save({"state_dict": peer.state_dict(), "epoch": 3}, tmp_path / "ofa.pth")
     held = import_weights(OfaResNet50(classes=5), tmp_path / "ofa.pth")
     x = torch.randn(1, 3, 32, 32)
     assert torch.allclose(held(x, held.space.largest), peer.eval()(x), atol=1e-4)
-    with pytest.raises(DataError, match=r"classifier.linear.weight: has the wrong shape \(\(5, 2048\)\); \(1000, 2048\)"):
+    with pytest.raises(
+        DataError, match=r"classifier.linear.weight: has the wrong shape \(\(5, 2048\)\); \(1000, 2048\)"
+    ):
         import_weights(OfaResNet50(), tmp_path / "ofa.pth")
 
 
@@ -153,7 +155,9 @@ def test_a_part_may_stay_at_random(tmp_path: Path) -> None:
 def test_another_layout_is_told(tmp_path: Path) -> None:
     original_bert(tmp_path / "bert.bin")
     state = torch.load(tmp_path / "bert.bin")
-    with pytest.raises(DataError, match=r"bert.bin: has no \(input_stem.0.conv.weight\); the layout of ofa_resnet_small"):
+    with pytest.raises(
+        DataError, match=r"bert.bin: has no \(input_stem.0.conv.weight\); the layout of ofa_resnet_small"
+    ):
         import_weights(SMALL, tmp_path / "bert.bin")
     torch.save({**state, "cls.predictions.bias": torch.zeros(20)}, tmp_path / "more.bin")
     with pytest.raises(DataError, match=r"holds what there is no place for, 1 in all \(cls.predictions.bias\)"):
@@ -173,7 +177,9 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     safetensors.save_file(tensors, tmp_path / "net.safetensors", metadata={"format": "pt"})
     found = read_safetensors(tmp_path / "net.safetensors")
     assert found.keys() == tensors.keys()
-    assert all(found[name].dtype == tensor.dtype and torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    assert all(
+        found[name].dtype == tensor.dtype and torch.equal(found[name], tensor) for name, tensor in tensors.items()
+    )
 
 
 def test_weights_in_safetensors_are_imported(tmp_path: Path) -> None:
@@ -193,10 +199,14 @@ def test_weights_in_safetensors_are_imported(tmp_path: Path) -> None:
         b"\x10\0\0\0\0\0\0\0{}",
         b"not a file of this format at all",
         (2).to_bytes(8, "little") + b"[]",
-        (len(head := json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode())).to_bytes(8, "little")
+        (len(head := json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode())).to_bytes(
+            8, "little"
+        )
         + head
         + b"1234",
-        (len(head := json.dumps({"a": {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}}).encode())).to_bytes(8, "little")
+        (len(head := json.dumps({"a": {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}}).encode())).to_bytes(
+            8, "little"
+        )
         + head
         + b"12345678",
     ],

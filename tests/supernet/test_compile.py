@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
-from supernet.network import Supernet
 from supernet.statistics import leading_statistics
 from tests.supernet.built import pictures, small, texts, tiny_bert
+
+if TYPE_CHECKING:
+    from supernet.network import Supernet
 
 # torch looks at the .grad of all that enters a graph, and warns of its own look at that of a view.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

@@ -29,8 +29,8 @@ def ofa_costs(size: int = 224) -> Costs:
         return Costs(ofa_on_meta(), OfaResNet50().example(size=size))
 
 
-# GMACs at 224 x 224, parameters and channels of norms as OFA's own definitions give them; the four in the middle are the
-# predicted_mflops of the authors' profile (dhruvsgarg/once-for-all, latency_curves_supernet_resnet_A40...json).
+# GMACs at 224 x 224, parameters and channels of norms as OFA's own definitions give them; the four in the middle are
+# the predicted_mflops of the authors' profile (dhruvsgarg/once-for-all, latency_curves_supernet_resnet_A40...json).
 PUBLISHED = [
     ("0.962", "6.54", 11408),
     ("1.4879", "13.39", 15792),

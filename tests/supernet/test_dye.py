@@ -37,7 +37,9 @@ def test_a_resnet_has_stages_streams_and_channels_inside_of_blocks() -> None:
     }  # fmt: skip
     stream = group_of(found, "layer2.0.conv2", "out")
     assert {"layer2.0.downsample.0.out", "layer2.0.downsample.1.out", "layer2.2.bn2.out", "fc.in"} <= stream
-    assert not any(member.startswith(("fc.out", "conv1.in")) for group in found.groups for member in map(str, group.members))
+    assert not any(
+        member.startswith(("fc.out", "conv1.in")) for group in found.groups for member in map(str, group.members)
+    )
 
 
 def test_a_depthwise_convolution_and_a_gate_are_cut_with_what_enters_them() -> None:

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from torch import nn
 from sim.errors import DataError, SpecError
 from sim.latency import ControlTuple
 from sim.streams import stream
-from supernet.network import Supernet
 from supernet.space import SubNet
 from supernet.statistics import calibrate, leading_statistics
 from tests.supernet.built import pictures, small, texts, tiny_bert
+
+if TYPE_CHECKING:
+    from supernet.network import Supernet
 
 SMALLEST, MIDDLE = "ofa_resnet_small:d0x3:e0.5x9:w0x3", "ofa_resnet_small:d1,0,2:e0.75x9:w1,2,3"
 

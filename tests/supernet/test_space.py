@@ -8,7 +8,7 @@ from sim.errors import SpecError
 from sim.latency import ControlTuple
 from sim.streams import stream
 from supernet.space import MOST_ENUMERATED, SubNet, SubNetSpace
-from tests.strategies import subnet_spaces
+from tests.supernet.strategies import subnet_spaces
 
 SPACE = SubNetSpace("net", depths=((0, 2), (0, 1, 2)), expands=((0.2, 0.35),) * 3, widths=((0, 1),))
 

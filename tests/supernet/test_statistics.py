@@ -62,7 +62,11 @@ def test_leading_statistics_are_those_of_the_largest_cut() -> None:
     [
         ([], SpecError, rf"calibrating {SMALLEST}: was given no batch"),
         ([pictures(1)], SpecError, "batch: has one example only"),
-        ([torch.full((2, 1, 8, 8), float("inf"), dtype=torch.double)], DataError, rf"statistics of {SMALLEST}: are not all finite"),
+        (
+            [torch.full((2, 1, 8, 8), float("inf"), dtype=torch.double)],
+            DataError,
+            rf"statistics of {SMALLEST}: are not all finite",
+        ),
     ],
 )
 def test_what_cannot_be_calibrated_with_is_told(batches: list[torch.Tensor], kind: type[Exception], says: str) -> None:
