@@ -34,9 +34,11 @@ def draw_memory(held: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(style.COLUMN_IN, 2.6), layout="constrained")
         axes = figure.subplots()
         for number, (system, rows) in enumerate(held.groupby("system", sort=False)):
-            marks = {"marker": "o", "markersize": 3.5} if len(rows) <= FEW else {}
-            line = {"color": _COLOURS[number % len(_COLOURS)], "linestyle": style.DASHES[number % len(style.DASHES)]}
-            axes.plot(rows["models"], rows["bytes"] / BYTES_PER_MB, label=str(system), **line, **marks)
+            colour, dash = _COLOURS[number % len(_COLOURS)], style.DASHES[number % len(style.DASHES)]
+            marker, mb = "o" if len(rows) <= FEW else "", rows["bytes"] / BYTES_PER_MB
+            axes.plot(
+                rows["models"], mb, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=str(system)
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter("{x:g}")

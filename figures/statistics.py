@@ -42,8 +42,8 @@ def draw_statistics(subnets: pd.DataFrame, shared_bytes: int) -> Figure:
         axes.bar(places + BAR / 2, statistics / BYTES_PER_MB, BAR, color=_COLOUR, label="own statistics")
         for place, mine, own in zip(places, weights, statistics, strict=True):
             # To the right of the grey bar, which is taller.
-            above = {"xytext": (1, 1.5), "textcoords": "offset points", "ha": "left", "fontsize": style.SMALL_PT}
-            axes.annotate(f"1/{mine / own:.0f}", (place, own / BYTES_PER_MB), **above)
+            at, above = (place, own / BYTES_PER_MB), (1, 1.5)
+            axes.annotate(f"1/{mine / own:.0f}", at, above, textcoords="offset points", fontsize=style.SMALL_PT)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(places, [f"{accuracy:.2f}" for accuracy in subnets["accuracy"]])

@@ -91,7 +91,7 @@ class Assembly:
                 members = self.selects[path].view(members, choice)
             parts = {name: None if m is None else part(way, m) for name, (way, m) in members.items()}
             counts = {name: count.of(choice) for name, count in self._counts.get(path, {}).items()}
-            return shell(module, _modules=parts, **counts)
+            return shell(module, {"_modules": parts, **counts})
 
         # Autograd has to see the views being made, even if the first to ask for them has switched it off.
         with torch.inference_mode(mode=False), torch.enable_grad():

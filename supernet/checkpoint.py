@@ -61,6 +61,7 @@ def family_named(name: str, options: Mapping[str, Any] | None = None) -> Family:
     for option in options or {}:
         if option not in known:
             raise SpecError(name, "has no such option", repr(option), did_you_mean(option, known))
+    given: dict[str, Any]
     given = {option: tuple(value) if isinstance(value, list) else value for option, value in (options or {}).items()}
     return FAMILIES[name](**given)
 
@@ -93,7 +94,9 @@ def load(path: Path) -> Checkpoint:
     content = read(path)
     if content.get("schema") != SCHEMA:
         said = repr(content.get("schema", "no schema"))
-        raise DataError(str(path), "is no checkpoint of a supernet", said, f"{SCHEMA}; `ssim supernet import` reads others")
+        raise DataError(
+            str(path), "is no checkpoint of a supernet", said, f"{SCHEMA}; `ssim supernet import` reads others"
+        )
     family = family_named(content["family"], content["options"])
     supernet = build(family)
     take(supernet, content["state"], str(path))
@@ -112,7 +115,7 @@ def import_weights(family: Family, path: Path, fresh: Collection[str] = (), *, s
     Raises:
         DataError: The file can't be read, or is of another layout; names the first parameter at which it shows.
     """
-    found = read_safetensors(path) if path.suffix == ".safetensors" else read(path)
+    found: dict[str, Any] = read_safetensors(path) if path.suffix == ".safetensors" else read(path)
     found = next((found[name] for name in _NESTED if isinstance(found.get(name), dict)), found)
     supernet = build(family, seed=seed)
     state, used = supernet.model.state_dict(), set[str]()

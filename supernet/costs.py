@@ -167,5 +167,7 @@ def _attention(assembly: Assembly, flops: Mapping[str, int], batch: int) -> list
         inside = [part.gives for layer, part in assembly.slices.items() if layer.startswith(f"{path}.")]
         heads = {Cut(gives.units, gives.group, gives.units) for gives in inside if gives.units not in {1, gives.count}}
         macs = count // (FLOPS_PER_MAC * batch)
-        found.append(_Product(path, macs // heads.copy().pop().count, (*heads,)) if len(heads) == 1 else _Product(path, macs))
+        found.append(
+            _Product(path, macs // heads.copy().pop().count, (*heads,)) if len(heads) == 1 else _Product(path, macs)
+        )
     return found

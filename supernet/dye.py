@@ -19,11 +19,24 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from supernet.layers import Norm, Weighted, axis, channels, evaluation, groups, is_norm, is_weighted, mapped, own_parameters, tensors
+from supernet.layers import (
+    Norm,
+    Weighted,
+    axis,
+    channels,
+    evaluation,
+    groups,
+    is_norm,
+    is_weighted,
+    mapped,
+    own_parameters,
+    tensors,
+)
 from supernet.structure import Channels, Group, Structure, Stuck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Self
 
 NAN = float("nan")
 _Containers = nn.Sequential | nn.ModuleList
@@ -95,7 +108,18 @@ class _Bath:
         self._dye = _Dye()
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Bath:
+    def __enter__(self) -> Self:
+        try:
+            self._observe()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _observe(self) -> None:
         self._stack.enter_context(evaluation(self.model))
         self._stack.enter_context(torch.no_grad())
         self._stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # fused kernels lose NaN in queries and keys
@@ -105,10 +129,6 @@ class _Bath:
             self._stack.callback(enter.remove)
             self._stack.callback(leave.remove)
         self.run()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def run(self, dye: _Dye | None = None) -> _Seen:
         """Return what is seen when the network is run with some dye in it."""
@@ -253,6 +273,9 @@ class _Flows:
     def _follow(self, path: str) -> None:
         """Join a layer's output with what it flows into, or note that it can't be cut."""
         out, count = Channels(path, "out"), channels(self.bath.layers[path], "out")
+        if count == 1:
+            self._fixed.add(out)
+            return
         places = sorted({count // 2, count - 1})
         first, others = (self.bath.run(_Dye({path: which})) for which in ([0], places))
         reached = first.at.keys() | others.at.keys()
@@ -260,7 +283,7 @@ class _Flows:
         why = why or ("" if reached or first.out_of else "is lost sight of")
         for taker in sorted(reached, key=list(self.bath.modules).index):
             units = _units(count, first.at.get(taker), others.at.get(taker), places)
-            if units:
+            if units > 1:
                 self._join(out, Channels(taker, "in" if taker in self.bath.layers else "out"), units)
             else:
                 why = why or f"is mixed or put into another order before {self._name(taker)}"
@@ -302,21 +325,28 @@ class _Flows:
 
 
 def _units(made: int, begin: torch.Tensor | None, others: torch.Tensor | None, places: Sequence[int]) -> int:
-    """Return in how many equal units channels flow from one layer into another, or 0 if not in their order.
+    """Return in how many equal units, the more the better, channels flow from one layer into another in their order.
 
     Args:
         made: How many channels the first layer makes.
-        begin: At which channels of the second layer the dye of the first one's channel 0 arrives, shape (channels,).
+        begin: At which channels of the second layer the dye of the first one's channel 0 arrives: bool, (channels,).
         others: Where the dye of the channels at `places` arrives.
-        places: Some channels, the last among them.
+        places: Some channels.
+
+    Returns:
+        A number that divides both layers' channels, such that no dye leaves the unit that it was put into; 1, in which
+        nothing can be cut, if there is no other.
     """
     if begin is None or others is None:
-        return 0
-    taken, width = len(begin), int(begin.sum())
-    if taken % width or made % (taken // width):
-        return 0
-    units = taken // width
-    in_order = torch.zeros((2, units, width), dtype=torch.bool, device=begin.device)
-    in_order[0, 0] = True
-    in_order[1, [place * units // made for place in places]] = True
-    return units if torch.equal(in_order.flatten(1), torch.stack((begin, others))) else 0
+        return 1
+    taken = len(begin)
+    for units in range(math.gcd(made, taken), 1, -1):
+        if made % units or taken % units:
+            continue
+        stained = torch.stack((begin, others)).unflatten(1, (units, -1)).any(dim=2)
+        expected = torch.zeros_like(stained)
+        expected[0, 0] = True
+        expected[1, [place * units // made for place in places]] = True
+        if torch.equal(stained, expected):
+            return units
+    return 1

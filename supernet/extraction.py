@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from supernet.assembly import shells
@@ -30,7 +29,7 @@ def extract(supernet: Supernet, subnet: SubNet | str) -> nn.Module:
     stands_for: dict[int, object] = {}  # for each slice, what a deep copy has in its place
     for part in shells(viewed, supernet.model):
         for name, slice_ in part.named_buffers(recurse=False):
-            own = slice_.detach().clone(memory_format=torch.contiguous_format)
+            own = slice_.detach().clone()  # dense, in the slice's order of dimensions
             stands_for[id(slice_)] = nn.Parameter(own, slice_.requires_grad) if name in {"weight", "bias"} else own
     plain = copy.deepcopy(viewed, stands_for)
     for part in plain.modules():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -25,8 +25,12 @@ TWIN = 16
 class Family(Protocol):
     """A frozen dataclass whose fields are what is open in the network, such as the number of classes."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     usual_size: ClassVar[int]
     """The side of the images, or the tokens of the texts, for which costs are told unless another is asked for."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def space(self) -> SubNetSpace:
@@ -50,9 +54,7 @@ class Family(Protocol):
         ...
 
 
-def build(
-    family: Family, *, seed: int = 0, device: str = "cpu", held: int = 64, cache_bytes: int = 0
-) -> Supernet:
+def build(family: Family, *, seed: int = 0, device: str = "cpu", held: int = 64, cache_bytes: int = 0) -> Supernet:
     """Return a family's supernet with random weights.
 
     Args:
@@ -62,17 +64,20 @@ def build(
         held: As in `Supernet`.
         cache_bytes: As in `Supernet`.
     """
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    with torch.random.fork_rng(devices=[]):
+        structure = _structure(family)
         torch.manual_seed(seed)
-        network = family.network()
-    structure = _structure(family)
+        with torch.device(device):
+            network = family.network()
     return Supernet(network, structure, family.space, family.rule(structure), held=held, cache_bytes=cache_bytes)
 
 
 @cache
 def _structure(family: Family) -> Structure:
     """Return the structure of a family's network, found in a narrow twin: to run the network itself takes long."""
-    twin = family.network(narrower=TWIN)
+    with torch.device("cpu"):
+        twin = family.network(narrower=TWIN)
+        found = find_structure(twin, family.example())
     with torch.device("meta"):
         network = family.network()
 
@@ -80,7 +85,6 @@ def _structure(family: Family) -> Structure:
         layer = model.get_submodule(channel.path)
         return channels(layer, channel.side) if is_weighted(layer) or is_norm(layer) else 0
 
-    found = find_structure(twin, family.example())
     groups = (
         # Where each channel is a unit, there are as many units as channels; heads there are as many as in the twin.
         replace(group, units=count(network, maker) if group.units == count(twin, maker) else group.units)

@@ -58,9 +58,5 @@ def insert(
         raise SpecError(f"{name}, {first.path}", "can't be sliced", value, f"keep=[{first.path!r}] leaves it whole")
     rule = Ratios(structure, orders(model, structure), uniform, tuple(widths))
     supernet = Supernet(model, structure, rule.space(name, depths, expands), rule)
-    if supernet.space.size == 1:
-        value = f"blocks: {len(structure.blocks)}, stages: {len(structure.stages)}, groups: {len(structure.groups)}"
-        right = "residual blocks in a list or sequence; or widths=(0.5, 1.0), to cut what is in no block"
-        raise SpecError(f"{name} ({type(model).__name__})", "has nothing to choose", value, right)
     verify(supernet, arguments)
     return supernet

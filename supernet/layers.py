@@ -78,6 +78,13 @@ def mapped(
     return tuple(map(changed, args)), {name: changed(value) for name, value in kwargs.items()}
 
 
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor's values lie next to each other, in whatever order of dimensions."""
+    return tensor.numel() == 1 + sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
 @contextmanager
 def evaluation(model: nn.Module) -> Generator[None]:
     """Put a network, with all in it, into evaluation mode; afterwards, each module is in the mode that it was in."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from sim.errors import DataError, SpecError
 from supernet.assembly import Assembly, shells
-from supernet.layers import is_norm, tensors
+from supernet.layers import is_dense, is_norm, tensors
 from supernet.operators import Moments
 
 if TYPE_CHECKING:
@@ -230,12 +230,12 @@ class Supernet(nn.Module):
         return {name: value for name, value in vars(self).items() if name not in {"_ready", "_lock"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call] # torch's has no annotations
         self._start_anew()
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """Move or convert everything, as `to` and its like do; subnets that were ready stay behind."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch's has no annotations
         self._statistics = {subnet: fn(statistics) for subnet, statistics in self._statistics.items()}
         self._start_anew()
         return self
@@ -254,15 +254,15 @@ class Supernet(nn.Module):
             (vars(part)["_buffers"], name, slice_)
             for part in shells(network, self.model)
             for name, slice_ in part.named_buffers(recurse=False)
-            if not slice_.is_contiguous()
+            if not is_dense(slice_)
         ]
         needed = sum(slice_.nbytes for _, _, slice_ in cut)
         if needed > self.cache_bytes:
             return _Ready(network)
-        slices = tuple(slice_ for _, _, slice_ in cut)
+        slices = tuple(slice_ for _, _, slice_ in cut if not slice_.is_inference())  # those have no version
         versions = sum(map(_version, slices))
         for buffers, name, slice_ in cut:
-            buffers[name] = slice_.contiguous()
+            buffers[name] = slice_.clone()
         return _Ready(network, slices, needed, versions)
 
     def _copies_bytes(self) -> int:

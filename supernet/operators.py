@@ -1,4 +1,4 @@
-"""The three operators of SubNetAct (SuperServe, NSDI 2025, section 3): each gives the part of a module that a choice uses.
+"""The three operators of SubNetAct (SuperServe, NSDI 2025, section 3): each gives what a choice uses of a module.
 
 What they give is an ordinary module of the same class whose tensors are views of the shared ones. It carries no switch:
 to run another subnet is to call another module. A network put together from such parts (`supernet.network`) can be
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torch import nn
 
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from supernet.layers import Norm, Weighted
     from supernet.structure import Choice
 
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+MemberT = TypeVar("MemberT")
 
 
 class Moments(NamedTuple):
@@ -60,7 +59,7 @@ class LayerSelect:
 
     blocks: Mapping[str, int]
 
-    def view(self, members: Mapping[str, ModuleT], choice: Choice) -> dict[str, ModuleT]:
+    def view(self, members: Mapping[str, MemberT], choice: Choice) -> dict[str, MemberT]:
         """Return the members that run, by name; numbered from 0 if all were numbered."""
         runs = {name: m for name, m in members.items() if name not in self.blocks or choice.runs[self.blocks[name]]}
         return {str(n): m for n, m in enumerate(runs.values())} if all(map(str.isdigit, members)) else runs
@@ -85,15 +84,13 @@ class WeightSlice:
         taken, given = self.takes.of(choice), self.gives.of(choice)
         if (taken, given) == (self.takes.count, self.gives.count):
             return layer
-        weight = layer.weight if given == self.gives.count else layer.weight[:given]
-        if taken < self.takes.count and self.groups == 1:
-            weight = weight[:, :taken]
-        bias = None if layer.bias is None else layer.bias[:given]
+        in_groups = self.groups > 1  # then the weight holds the inputs of one group, which stay as many
+        weight = layer.weight[:given] if in_groups or taken == self.takes.count else layer.weight[:given, :taken]
+        held = {"weight": weight, "bias": _leading(layer.bias, given)}
         if isinstance(layer, nn.Linear):
-            return shell(layer, {"weight": weight, "bias": bias}, in_features=taken, out_features=given)
-        groups = self.groups * taken // self.takes.count if self.groups > 1 else 1
-        sizes = {"in_channels": taken, "out_channels": given, "groups": groups}
-        return shell(layer, {"weight": weight, "bias": bias}, **sizes)
+            return shell(layer, {"in_features": taken, "out_features": given}, held)
+        groups = self.groups * taken // self.takes.count if in_groups else 1
+        return shell(layer, {"in_channels": taken, "out_channels": given, "groups": groups}, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +107,33 @@ class SubnetNorm:
         """Return the layer for a subnet; without statistics, one that takes those of each batch."""
         size = self.gives.of(choice)
         held = {
-            "weight": None if norm.weight is None else norm.weight[:size],
-            "bias": None if norm.bias is None else norm.bias[:size],
+            "weight": _leading(norm.weight, size),
+            "bias": _leading(norm.bias, size),
             "running_mean": None if moments is None else moments.mean,
             "running_var": None if moments is None else moments.variance,
             "num_batches_tracked": None,
         }
-        return shell(norm, held, num_features=size, track_running_stats=moments is not None)
+        return shell(norm, {"num_features": size, "track_running_stats": moments is not None}, held)
 
 
-def shell(module: nn.Module, held: Mapping[str, torch.Tensor | None] | None = None, **attributes: Any) -> nn.Module:
-    """Return a module of the same class and with the same hooks, without running its constructor.
+def _leading(tensor: torch.Tensor | None, size: int) -> torch.Tensor | None:
+    return None if tensor is None else tensor[:size]
+
+
+def shell(
+    module: nn.Module, attributes: Mapping[str, Any], held: dict[str, torch.Tensor | None] | None = None
+) -> nn.Module:
+    """Return a module of the same class with the same hooks, without running its constructor.
 
     Args:
-        module: What it is like; its attributes are taken over, but for those given.
-        held: The only tensors that it holds, instead of the module's own. They are buffers: a parameter has to be a
+        module: What it is like.
+        attributes: Those in which it differs.
+        held: The only tensors that it holds, in place of the module's own. They are buffers: a parameter has to be a
             leaf, at which gradients would end.
-        attributes: Those that differ.
     """
     part = object.__new__(type(module))
-    vars(part).update(vars(module), **attributes)  # not by setattr, which a module makes slow
+    vars(part).update(vars(module))  # not by setattr, which modules make slow
+    vars(part).update(attributes)
     if held is not None:
         vars(part).update(_parameters={}, _buffers=held)
     return part

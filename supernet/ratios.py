@@ -54,7 +54,7 @@ class Ratios:
             if group.block is not None:
                 ratio = control.expands[0 if self.uniform else entries.index(group.block)]
             else:
-                ratio = self.widths[next(widths)] if len(self.widths) > 1 else self.widths[0]
+                ratio = self.widths[next(widths) if len(self.widths) > 1 else -1]
             units.append(math.ceil(ratio * group.units - _ROUNDING))
         return self.structure.choice(runs, units)
 
@@ -67,7 +67,7 @@ class Ratios:
             expands: What expand ratios there are.
 
         Raises:
-            SpecError: Depths or ratios do not fit the structure.
+            SpecError: Depths or ratios do not fit the structure, or leave nothing to choose.
         """
         stages = self.structure.stages
         found = [range(self._fewest(stage), len(stage) + 1) for stage in stages] if depths is None else depths
@@ -81,7 +81,12 @@ class Ratios:
             if not ratios or max(ratios) != 1 or min(ratios) <= 0:
                 raise SpecError(f"{name}, {option}", "are no ratios", str(list(ratios)), "above 0, up to 1")
         cut = self._cut_blocks()
+        sizes = [len(choices) for choices in found] + [len(expands)] * len(cut)
         free = sum(group.block is None for group in self.structure.groups) if len(self.widths) > 1 else 0
+        if max(sizes, default=1) == 1 and not free:
+            value = f"blocks: {len(self.structure.blocks)}, stages: {len(stages)}, groups: {len(self.structure.groups)}"
+            right = "residual blocks in a list or sequence; or widths=(0.5, 1.0), to cut what is in no block"
+            raise SpecError(name, "has nothing to choose", value, right)
         return SubNetSpace(
             name,
             tuple(tuple(choices) for choices in found),
@@ -107,5 +112,7 @@ def orders(model: nn.Module, structure: Structure) -> tuple[Order, ...]:
     SuperServe (NSDI 2025), section 3: LayerSelect in convolutional networks and in transformers.
     """
     blocks = [model.get_submodule(structure.blocks[stage[0]]) for stage in structure.stages]
-    convolve = [any(isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d) for part in block.modules()) for block in blocks]
+    convolve = [
+        any(isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d) for part in block.modules()) for block in blocks
+    ]
     return tuple("first" if found else "every_other" for found in convolve)

@@ -43,6 +43,8 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise DataError(str(path), "can't be read", error.strerror or str(error)) from error
     begin = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
+        if begin > len(content):
+            raise ValueError("shorter than its header")  # noqa: TRY301 - one way to tell all damage
         header = json.loads(content[_LENGTH_BYTES:begin])
         header.pop("__metadata__", None)
         return {name: _tensor(content, begin, entry) for name, entry in header.items()}

@@ -22,8 +22,8 @@ MOST_ENUMERATED = 1_000_000
 
 _EXAMPLE = "such as ofa_resnet50:d0,2x4:e0.35x18:w1,2x5"
 _FAMILY = r"[^:\s]+"
-_ID = re.compile(rf"(?P<family>{_FAMILY})(:d(?P<depths>[^:]+))?(:e(?P<expands>[^:]+))?(:w(?P<widths>[^:]+))?")
 _PARTS = ("depths", "expands", "widths")
+_ID = re.compile(rf"(?P<family>{_FAMILY})(?=:)" + "".join(rf"(:{part[0]}(?P<{part}>[^:\s]+))?" for part in _PARTS))
 _SHORTEST_RUN, _LONGEST_RUN = 3, 9999
 
 
@@ -37,7 +37,7 @@ class SubNet:
         id: Family and control tuple as text that `parse` reads back; good as the id of a row in a `LatencyTable`.
 
     Raises:
-        SpecError: A depth or a width is no whole number, or an expand ratio no number.
+        SpecError: A depth or a width is no whole number, or an expand ratio no number; or there are none at all.
 
     Example:
         >>> subnet = SubNet("net", ControlTuple((0, 2), (0.2, 0.35, 0.35, 0.35), (1,)))
@@ -54,6 +54,8 @@ class SubNet:
     def __post_init__(self) -> None:
         kinds: dict[str, Callable[[Any], Any]] = {"depths": operator.index, "expands": float, "widths": operator.index}
         parts = {name: self._plain(name, kind) for name, kind in kinds.items()}
+        if not any(parts.values()):
+            raise SpecError(f"{self.family}, control tuple", "is empty", right="a depth, an expand ratio or a width")
         object.__setattr__(self, "control", ControlTuple(**parts))
         texts = (f"{name[0]}{_listed(values)}" for name, values in parts.items() if values)
         object.__setattr__(self, "id", ":".join((self.family, *texts)))
@@ -101,7 +103,8 @@ class SubNetSpace:
         widths: The same for `ControlTuple.widths`.
 
     Raises:
-        SpecError: An entry has no choice, or its choices are not in order; or the name has a colon or a blank.
+        SpecError: There is no entry, or one has no choice, or its choices are not in order; or the name has a colon or
+            a blank in it.
 
     Example:
         >>> space = SubNetSpace("net", depths=((1, 2),), expands=((0.5, 1.0),) * 2, widths=())
@@ -120,6 +123,8 @@ class SubNetSpace:
     def __post_init__(self) -> None:
         if not re.fullmatch(_FAMILY, self.family):
             raise SpecError("space", "the name can't begin an id", repr(self.family), "no colon and no blank")
+        if not self._entries:
+            raise SpecError(self.family, "has no entries to choose", right="a depth, an expand ratio or a width")
         for name in _PARTS:
             for index, choices in enumerate(getattr(self, name)):
                 if not choices or list(choices) != sorted(set(choices)):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supernet.structure import Choice
 
 TOLERANCE = 1e-3
-"""Of the largest value: far above what another order of additions makes of 32-bit numbers, far below a wrong channel."""
+"""Of the largest value: far above what another order of additions makes of 32-bit numbers, far below a mistake."""
 
 _REMEDY = "keep=[...] leaves a module whole"
 
@@ -90,7 +90,7 @@ def _run_sliced(supernet: Supernet, choice: Choice, arguments: tuple[Any, ...]) 
 
 
 def _run(
-    network: nn.Module, layers: Mapping[str, nn.Module], arguments: tuple[Any, ...], taken: Mapping[str, int]
+    network: nn.Module, layers: Mapping[str, Weighted], arguments: tuple[Any, ...], taken: Mapping[str, int]
 ) -> _Values:
     seen = _Values([], [])
 

@@ -66,7 +66,7 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     named = re.findall(
-        r"`((?:sim|ssim|policies|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`", text
+        r"`((?:sim|ssim|policies|supernet|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`", text
     )
     for target in [*((ROOT / page).parent / link for link in linked), *(ROOT / name for name in named)]:
         assert target.exists(), target

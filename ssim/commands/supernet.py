@@ -61,14 +61,16 @@ def list_() -> None:
 @click.option("--table", "table_name", metavar="NAME|FILE", help="Show the subnets of a latency table.")
 @click.option("--size", type=click.IntRange(min=1), help="Side of an image, or tokens of a text, that MACs are for.")
 @_settings
-def show(name: str, subnets: tuple[str, ...], table_name: str | None, size: int | None, settings: tuple[str, ...]) -> None:
+def show(
+    name: str, subnets: tuple[str, ...], table_name: str | None, size: int | None, settings: tuple[str, ...]
+) -> None:
     """Print a family's space, and what subnets cost: by id, or else the smallest and the largest."""
     from rich.table import Table
 
+    from ssim.yaml_file import parse_settings
     from supernet.checkpoint import family_named
     from supernet.costs import Costs
     from supernet.family import build
-    from ssim.yaml_file import parse_settings
 
     family = family_named(name, parse_settings(settings))
     built = build(family, device="meta")
@@ -179,9 +181,9 @@ def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
     claim = 2.6
     up_to = max((row.models for row in in_one if six >= claim * row.bytes), default=0)
     sentences.append(
-        f"{most.models} subnets in SubNetAct take {most.bytes / BYTES_PER_MB:.0f} MB, {six / most.bytes:.2f} times less "
-        f"than the {zoo} published ones apart ({six / BYTES_PER_MB:.0f} MB), {tuned[-1].bytes / most.bytes:.2f} times "
-        f"less than {len(tuned)} ResNets; {claim} times, as the paper says for 500, holds up to {up_to}."
+        f"{most.models} subnets in SubNetAct take {most.bytes / BYTES_PER_MB:.0f} MB, {six / most.bytes:.2f} times "
+        f"less than the {zoo} published ones apart ({six / BYTES_PER_MB:.0f} MB), {tuned[-1].bytes / most.bytes:.2f} "
+        f"times less than {len(tuned)} ResNets; {claim} times, as the paper says for 500, holds up to {up_to}."
     )
     return sentences
 

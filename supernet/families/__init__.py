@@ -2,8 +2,9 @@
 
 from supernet.families.dynabert import DynaBert, DynaBertSmall
 from supernet.families.ofa import OfaResNet50, OfaResNetSmall
+from supernet.family import Family
 
-FAMILIES = {
+FAMILIES: dict[str, type[Family]] = {
     "ofa_resnet50": OfaResNet50,
     "ofa_resnet_small": OfaResNetSmall,
     "dynabert": DynaBert,

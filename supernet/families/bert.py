@@ -19,7 +19,9 @@ INITIAL_STD = 0.02
 
 
 class Bert(nn.Module):
-    """Embeddings, layers of a transformer, and a classifier on the first token: ids (batch, tokens) to (batch, classes).
+    """Embeddings, layers of a transformer, and a classifier on the first token.
+
+    Takes tokens, shape (batch, tokens), and gives logits, shape (batch, classes).
 
     Args:
         vocabulary: The tokens that there are.

@@ -1,7 +1,7 @@
 """Residual networks for images, as ordinary modules without any choice.
 
-Names and layout are those of the static networks of once-for-all (Cai et al., ICLR 2020, github.com/mit-han-lab/once-for-all,
-`ofa/imagenet_classification/networks/resnets.py`), so that weights can be exchanged with them.
+Names and layout are those of the static networks of once-for-all (Cai et al., ICLR 2020;
+github.com/mit-han-lab/once-for-all, `ofa/imagenet_classification/networks/resnets.py`), to exchange weights with them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class ResNet(nn.Module):
-    """A stem, residual blocks, and a linear classifier: images (batch, channels, height, width) to logits (batch, classes).
+    """A stem, residual blocks, and a linear classifier.
+
+    Takes images, shape (batch, channels, height, width), and gives logits, shape (batch, classes).
 
     Args:
         stem: The layers before the pooling.

@@ -1,6 +1,4 @@
-"""One thread for torch: tests run side by side, and threads that wait for each other's cores take far longer."""
-
-from __future__ import annotations
+"""One thread: the tests run in several processes, and threads that wait for each other make small networks slow."""
 
 import torch
 
