@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from supernet.training.loop import Step
 
 
+_OF_IMAGES = 4
+"""The dimensions of a convolution's weight."""
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """The training of one supernet with one seed.
@@ -261,8 +265,11 @@ class TrainingRun:
         checkpoint.save(self.folder / "supernet.pt", trained, self.plan.family, run=self.id, seed=self.seed)
 
     def _untrained(self) -> Supernet:
-        # Channels last: a quarter faster on a CPU. The stubs of torch do not know this call.
-        return self._begun().to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        untrained = self._begun().to(self.device)
+        for weight in untrained.model.parameters():
+            if weight.dim() == _OF_IMAGES:  # a quarter faster on a CPU
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        return untrained
 
     def _begun(self) -> Supernet:
         plan = self.plan
