@@ -12,7 +12,6 @@ from sim.errors import DataError, SpecError
 from sim.streams import stream
 from sim.table_files import load_table
 from sim.units import ms_from_ns
-from ssim.training_spec import CostTableSpec
 from supernet.search.nsga2 import Evaluated, Nsga2
 from supernet.search.pareto import spread
 from supernet.search.predictor import FEWEST, Predictor, Trust, encoded, trust
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ssim.training_run import TrainingRun
+    from ssim.training_spec import LatencySpec
     from supernet.network import Supernet
     from supernet.space import SubNetSpace
     from supernet.structure import Choice
@@ -127,11 +127,10 @@ class _Searcher:
 
 
 def _cost(run: TrainingRun, trained: Supernet) -> Cost:
-    asked, costs = run.plan.spec.search.cost, run.measuring(trained).costs
-    if isinstance(asked, CostTableSpec):
+    asked, costs = run.plan.spec.search.latency, run.measuring(trained).costs
+    if asked is not None:
         return _Latency.of(asked, run, trained)
-    count = costs.macs if asked == "macs" else costs.parameters
-    return lambda subnets: np.array([float(count(subnet)) for subnet in subnets])
+    return lambda subnets: np.array([float(costs.macs(subnet)) for subnet in subnets])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +142,7 @@ class _Latency:
     predictor: Predictor | None
 
     @classmethod
-    def of(cls, asked: CostTableSpec, run: TrainingRun, trained: Supernet) -> _Latency:
+    def of(cls, asked: LatencySpec, run: TrainingRun, trained: Supernet) -> _Latency:
         """Return that of the table that a file names.
 
         Raises:
@@ -173,7 +172,7 @@ class _Latency:
         if unknown and self.predictor is None:
             right = f"{FEWEST} or more, or all that there are"
             raise SpecError(
-                "search.cost", "the table has too few subnets to foresee others", f"{len(self.rows)}", right
+                "search.latency", "the table has too few subnets to foresee others", f"{len(self.rows)}", right
             )
         if unknown and self.predictor is not None:
             found[unknown] = self.predictor.predict(encoded(self.trained, [subnets[index] for index in unknown]))

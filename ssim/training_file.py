@@ -16,7 +16,7 @@ from ssim.expand import put
 from ssim.plugins import Fault, build, faults_of, find_class
 from ssim.training_spec import (
     CalibrationSpec,
-    CostTableSpec,
+    LatencySpec,
     PhaseSpec,
     SearchSpec,
     StartSpec,
@@ -183,7 +183,7 @@ def _hinted(fault: Fault) -> Fault:
         "start": StartSpec,
         "phases": PhaseSpec,
         "calibration": CalibrationSpec,
-        "search": CostTableSpec if "cost" in fault.place[:-1] else SearchSpec,
+        "search": LatencySpec if "latency" in fault.place[:-1] else SearchSpec,
     }
     first, *inner = map(str, fault.place)
     model = models.get(first, TrainingSpec) if inner else TrainingSpec

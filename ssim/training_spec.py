@@ -45,18 +45,18 @@ class CalibrationSpec(Closed):
     subnets: _Spread | Annotated[tuple[str, ...], Field(min_length=1)] = 6
 
 
-class CostTableSpec(Closed):
-    """A latency table, and the batch size whose latency is the cost of a subnet."""
+class LatencySpec(Closed):
+    """A latency table, a shipped name or a file, and the batch size whose latency is meant."""
 
     table: str
     batch: PositiveInt = 1
 
 
 class SearchSpec(Closed):
-    """What a search looks for, and how long.
+    """What a search looks for, and how long: accuracy at the least MACs, or at the least latency if there is a table.
 
-    With `predict`, `measured` subnets are measured, and `evaluations` more are predicted from these. Without, all
-    that are looked at are measured.
+    With `predict`, `measured` subnets are measured, and the accuracy of `evaluations` more is foreseen from these.
+    Without, all that are looked at are measured.
     """
 
     subnets: _Spread = 6
@@ -64,7 +64,7 @@ class SearchSpec(Closed):
     predict: bool = True
     evaluations: PositiveInt = 5000
     population: Annotated[int, Field(ge=4)] = 64
-    cost: Literal["macs", "params"] | CostTableSpec = "macs"
+    latency: LatencySpec | None = None
 
 
 class TrainingSpec(Closed):
