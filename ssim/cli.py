@@ -15,6 +15,8 @@ import click
 
 COMMANDS = {
     "run": "Run an experiment file, print its table and draw its figures.",
+    "capacity": "Find the highest rate at which policies hold an SLO attainment.",
+    "sweep": "Stored experiments: status, ls.",
     "figures": "Draw the figures of stored results again.",
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, convert.",

@@ -47,10 +47,11 @@ def test_the_experiment_of_the_readme_is_right(tmp_path: Path) -> None:
 
 
 def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
-    policy, check = blocks("docs/your_own_policy.md", "python")
+    policy, steady, check = blocks("docs/your_own_policy.md", "python")
     (experiment,) = blocks("docs/your_own_policy.md", "yaml")
     command, checks = blocks("docs/your_own_policy.md", "console")
     (tmp_path / "my_policy.py").write_text(policy)
+    (tmp_path / "steady.py").write_text(steady)
     (tmp_path / "mine.yaml").write_text(experiment)
     (tmp_path / "check.py").write_text(check)
     assert command == "$ ssim run mine.yaml\n"
@@ -60,6 +61,7 @@ def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
     for line in checks.splitlines():
         ended = run(tmp_path, "-m", *line.removeprefix("$ ").split())
         assert ended.returncode == 0, ended.stderr
+        assert "check" not in line or "runs in the compiled engine" in ended.stdout
     assert (tmp_path / "mine.png").exists()
     ended = run(tmp_path, "check.py")
     assert ended.returncode == 0, ended.stderr
