@@ -25,8 +25,10 @@ lint: $(VENV)/.installed-all
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(VENV)/.installed-base
-	$(BIN)/python benchmarks/engine.py
+bench: $(VENV)/.installed-all
+	@mkdir -p results
+	$(BIN)/pytest -c benchmarks/pytest.ini benchmarks --benchmark-json=results/bench.json
+	$(BIN)/python benchmarks/report.py results/bench.json
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

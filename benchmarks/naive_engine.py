@@ -2,7 +2,7 @@
 
 The outcomes are those of `sim.simulate`, reached by another road: a heap for the queue, an event for every arrival
 and every answer, and a dispatch event of the lowest priority for the rule of the instant. The tests hold the two
-against each other; `benchmarks/engine.py` reports how much faster the engine with events per batch is.
+against each other; `benchmarks/bench_engines.py` measures how much faster the engine with events per batch is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One file, one figure: a table of runs in, a matplotlib `Figure` out; nothing is read, saved or simulated here."""
 
 FIGURES = {
+    "capacity": "figures.capacity:draw",
     "dynamics": "figures.dynamics:draw",
     "tradeoff": "figures.tradeoff:draw",
 }

@@ -35,10 +35,8 @@ def draw_memory(held: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         for number, (system, rows) in enumerate(held.groupby("system", sort=False)):
             colour, dash = _COLOURS[number % len(_COLOURS)], style.DASHES[number % len(style.DASHES)]
-            marker, mb = "o" if len(rows) <= FEW else "", rows["bytes"] / BYTES_PER_MB
-            axes.plot(
-                rows["models"], mb, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=str(system)
-            )
+            (line,) = axes.plot(rows["models"], rows["bytes"] / BYTES_PER_MB, label=str(system))
+            line.set(color=colour, linestyle=dash, marker="o" if len(rows) <= FEW else "", markersize=3.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter("{x:g}")

@@ -161,6 +161,10 @@ def handle(label: str, **line: Any) -> Line2D:
     return Line2D([], [], **properties)
 
 
+REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (1, 1.5))}
+"""The properties of a line that is there to be compared with."""
+
+
 def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
     """Put a legend below the panels, in as many columns as fit; of a long name its end stays, which tells most."""
     shown = [name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}" for name in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sim.errors import DataError, did_you_mean
 from sim.intervals import mean_and_half_width
@@ -55,3 +55,33 @@ def estimate(values: Iterable[float], highest: float) -> Estimate:
     if math.isnan(half):
         return Estimate(mean, mean, mean)
     return Estimate(mean, max(0.0, mean - half), min(highest, mean + half))
+
+
+def values(table: pd.DataFrame, column: str) -> list[Any]:
+    """Return the values that a column takes, each once: numbers in order, others as they come."""
+    found = table[column].unique().tolist()
+    # A swept thing may be a number in one run and a word or nothing in another: those have no order but their own.
+    if all(isinstance(value, int | float) for value in found):
+        return sorted(found, key=lambda value: (math.isnan(value), value))
+    return found
+
+
+_UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s"}
+
+
+def setting(name: str, value: object = None) -> str:
+    """Return what a figure says of a swept column and its value; of the column alone, where there is none.
+
+    Example:
+        >>> setting("cluster.dispatch_ms", 3.0), setting("trace.cv2", 4), setting("cluster.drop", "never")
+        ('dispatch = 3 ms', 'cv2 = 4', 'drop = never')
+        >>> setting("cluster.dispatch_ms"), setting("cluster.workers")
+        ('dispatch (ms)', 'workers')
+    """
+    short = name.rpartition(".")[2]
+    suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
+    said, unit = short.removesuffix(suffix).replace("_", " "), _UNITS.get(suffix, "")
+    if value is None:
+        return f"{said} ({unit})" if unit else said
+    shown = f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+    return f"{said} = {shown} {unit}".strip()

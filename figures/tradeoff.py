@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from figures import attainment, style
 from figures.labels import Label, place, place_note
-from figures.tables import Estimate, check_columns, estimate
+from figures.tables import Estimate, check_columns, estimate, setting, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +28,6 @@ _WRAP = 3
 """Panels side by side where only one thing is swept."""
 _NARROW_IN = 2.0
 """Panels narrower than this have no room for a long axis label."""
-_UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s"}
 
 
 class _Point(NamedTuple):
@@ -95,48 +94,27 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
 
 
 def _swept(summary: pd.DataFrame) -> list[str]:
-    swept = [str(name) for name in summary.columns if "." in str(name) and len(_values(summary, name)) > 1]
+    swept = [str(name) for name in summary.columns if "." in str(name) and len(values(summary, name)) > 1]
     told_apart = len(summary[[*swept, "trace"]].drop_duplicates()) == len(summary[swept].drop_duplicates())
-    return swept if told_apart or len(_values(summary, "trace")) == 1 else [*swept, "trace"]
-
-
-def _values(summary: pd.DataFrame, name: str) -> list[Any]:
-    values = summary[name].unique().tolist()
-    # A swept thing may be a number in one run and a word or nothing in another: those have no order but their own.
-    if all(isinstance(value, int | float) for value in values):
-        return sorted(values, key=lambda value: (math.isnan(value), value))
-    return values
+    return swept if told_apart or len(values(summary, "trace")) == 1 else [*swept, "trace"]
 
 
 def _columns(summary: pd.DataFrame, swept: Sequence[str]) -> int:
     """Return how many panels lie side by side: a grid of two swept things, else rows of three."""
     if len(swept) == 2:  # noqa: PLR2004 - rows and columns
-        return len(_values(summary, swept[1]))
-    return min(_WRAP, math.prod(len(_values(summary, name)) for name in swept))
+        return len(values(summary, swept[1]))
+    return min(_WRAP, math.prod(len(values(summary, name)) for name in swept))
 
 
 def _panels(summary: pd.DataFrame, swept: Sequence[str]) -> list[_Panel]:
     panels = []
-    for values in itertools.product(*(_values(summary, name) for name in swept)):
+    for point in itertools.product(*(values(summary, name) for name in swept)):
         rows = summary
-        for name, value in zip(swept, values, strict=True):
+        for name, value in zip(swept, point, strict=True):
             rows = rows[rows[name].isna() if pd.isna(value) else rows[name] == value]
-        title = ", ".join(map(_setting, swept, values))
+        title = ", ".join(map(setting, swept, point))
         panels.append(_Panel(title, [_point(policy, rows) for policy in sorted(set(rows["policy"]), key=style.order)]))
     return panels
-
-
-def _setting(name: str, value: object) -> str:
-    """Return what a panel's title says of a swept column.
-
-    Example:
-        >>> _setting("cluster.dispatch_ms", 3.0), _setting("trace.cv2", 4), _setting("cluster.drop", "never")
-        ('dispatch = 3 ms', 'cv2 = 4', 'drop = never')
-    """
-    short = name.rpartition(".")[2]
-    suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{short.removesuffix(suffix)} = {shown} {_UNITS.get(suffix, '')}".replace("_", " ").strip()
 
 
 def _point(policy: str, rows: pd.DataFrame) -> _Point:

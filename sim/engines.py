@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from sim.engine import simulate
-from sim.errors import SpecError
+from sim.errors import PolicyError, SpecError
+from sim.stepped import Stepped
 from sim.tabulate import DecisionTable, NotTabulableError, tabulate
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ WORTH_COMPILING = 300_000
 """Queries from which a run is worth the start of numba, about a second a process; once it runs, every run is."""
 
 NO_NUMBA = "numba is not installed"
+BROKEN_NUMBA = "numba can't be imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,12 @@ class Choice:
     Attributes:
         engine: `simpy` or `compiled`.
         reason: One sentence.
-        decisions: The tabulated policy, for the compiled engine.
+        rule: What the compiled engine runs: the policy as a table, or the policy itself if it is stepped.
     """
 
     engine: str
     reason: str
-    decisions: DecisionTable | None = None
+    rule: DecisionTable | Stepped | None = None
 
 
 def replay(
@@ -61,11 +63,11 @@ def replay(
         PolicyError: The policy raised, or answered something that can't be carried out.
     """
     choice = choose(len(trace), cluster, table, policy, engine)
-    if choice.decisions is None:
+    if choice.rule is None:
         return simulate(trace, cluster, table, policy, seed=seed), choice
     from sim.compiled import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
 
-    return replay_compiled(trace, cluster, table, choice.decisions), choice
+    return replay_compiled(trace, cluster, table, choice.rule), choice
 
 
 def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, engine: Engine) -> Choice:
@@ -80,20 +82,46 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
         reason = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
         reason = f"{queries} queries are not worth the start of numba"
+    elif broken := _why_not():
+        reason = broken
     else:
         try:
-            decisions = tabulate(policy, table, cluster.dispatch_ns)
-        except NotTabulableError as error:
-            reason = f"{error.where}: {error.what}"
+            rule, found = _rule(policy, table, cluster.dispatch_ns)
+        except (NotTabulableError, PolicyError) as error:
+            reason = f"{error.where}: {error.what}" + (f" ({error.value})" if error.value else "")
         else:
-            found = f"the policy is a table of {decisions.subnets.size} decisions"
-            return Choice("compiled", "asked for" if engine == "compiled" else found, decisions)
+            return Choice("compiled", "asked for" if engine == "compiled" else found, rule)
     if engine == "compiled":
         raise SpecError("engine", "the compiled engine can't run this", reason, "engine: auto or simpy")
     return Choice("simpy", reason)
 
 
+def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[DecisionTable | Stepped, str]:
+    """Return what the compiled engine runs for a policy, and what that is in words.
+
+    Raises:
+        NotTabulableError: It is no table.
+        PolicyError: Its step function can't be compiled.
+    """
+    if isinstance(policy, Stepped):
+        from sim.compiled import compiled_rule  # noqa: PLC0415 - as above
+
+        return compiled_rule(policy), "the policy offers a step function"
+    decisions = tabulate(policy, table, dispatch_ns)
+    return decisions, f"the policy is a table of {decisions.subnets.size} decisions"
+
+
+@cache
+def _why_not() -> str:
+    """Return why the compiled engine can't run although numba is there, or nothing."""
+    try:
+        import sim.compiled  # noqa: F401, PLC0415 - as above
+    except Exception as error:  # noqa: BLE001 - a numba that does not fit NumPy raises an ImportError, a broken one anything
+        return f"{BROKEN_NUMBA} ({error})"
+    return ""
+
+
 @cache
 def numba_is_installed() -> bool:
-    """Return whether the compiled engine can run at all."""
+    """Return whether numba is there, be it broken."""
     return find_spec("numba") is not None

@@ -1,55 +1,142 @@
-"""The loops of the compiled engine: the semantics of `sim.engine` over arrays, without an event queue.
+"""The loop of the compiled engine: the semantics of `sim.engine` over arrays, without an event queue.
 
-With one queue and decisions that depend on nothing but slack and queue length, nothing can happen between the instants
-at which a worker becomes free, a query meets a free worker, or a worker fails or recovers. The loop steps from one to
-the next: one step a batch, and idle time costs nothing. It stops where its arrivals end and goes on with the next, so
-that a trace need not be held whole.
+With one queue and decisions that depend on little more than slack and queue length, nothing can happen between the
+instants at which a worker becomes free, a query meets a free worker, or a worker fails or recovers. The loop steps from
+one to the next: one step a batch, and idle time costs nothing. It stops where its arrivals end and goes on with the
+next, so that a trace need not be held whole.
 
-All of it stays in this one file: numba's cache notices edits of the file that it compiled, not of others. The functions
-run without numba's compiler, too, as `advance.py_func`.
+The functions run without numba's compiler, too, as `advance.py_func`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import numpy as np
+
+from sim.compiling import (
+    BOOL,
+    BOOLS,
+    BYTES,
+    FLOATS,
+    INT,
+    INTS,
+    NOTHING,
+    READ_GRID,
+    READ_INTS,
+    STEP,
+    STEPS,
+    compiled,
+    tuple_of,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sim.kernel_types import Counts, Floats, Ints, Setting, State
+    from sim.compiling import Bools, Floats, Ints
 
 NEVER, EXPIRED, HOPELESS = 0, 1, 2
 """Drop rules."""
 
-START, FINISH, WORKER, SUBNET, SIZE, LOST = range(6)
-"""Columns of the log: one row a batch or a stretch of dropped queries, in the order in which they leave the queue."""
-
-DROPPED, WAITING = -1, -2
-"""What the log has for the subnet of queries that were dropped, or that still wait at the end."""
-
-BUCKET_BITS = 8
-"""Buckets of latencies to each power of two, as a power of two: one is 2**-8 of its latency wide, 0.4 %."""
-
-BUCKETS = 62 << BUCKET_BITS
-"""Buckets for all latencies of a run, which are below 2**62 ns."""
-
-BEFORE_ONE = 1023 << BUCKET_BITS
-"""Buckets that a float has for what is below 1."""
-
-HEAD, ARRIVED, _CHANGE, IDLE, _RUNNING, _LENGTH = range(6)
+HEAD, ARRIVED, BEFORE, _CHANGE, IDLE, _RUNNING, _LENGTH = range(7)
 """Places in `State.at`."""
 
 NEVER_COMES = 2**62
 """The instant of what does not happen."""
 
+DROPPED = -1
+"""What the log has for the subnet of queries that were dropped."""
+
 _NONE = -1
 NOTHING_YET = -2
 
 
-@numba.njit(cache=True, nogil=True)
+class Setting(NamedTuple):
+    """What does not change in a run; all arrays are read-only.
+
+    Attributes:
+        latency_ns: Latency by subnet and batch size, int64, shape (subnets, largest batch + 1).
+        actuation_ns: Delay of a switch to each subnet, int64, shape (subnets,).
+        dispatch_ns: Overhead of a batch.
+        drop_rule: `NEVER`, `EXPIRED` or `HOPELESS`.
+        smallest_ns: The smallest latency.
+        changes: Failures and recoveries as they come, int64, shape (changes, 4): instant, worker, 1 for a failure, and
+            for a recovery when the worker fails next.
+        stepped: Whether decisions come from a step function, not from the table.
+        from_ns: Slacks at which a decision of the table changes, increasing, int64, shape (slacks,).
+        subnets: Subnet decided on, by how many of these slacks are reached, and by queue length; the last column stands
+            for all longer queues. int64, shape (slacks + 1, lengths).
+        sizes: Batch size decided on, likewise.
+    """
+
+    latency_ns: Ints
+    actuation_ns: Ints
+    dispatch_ns: int
+    drop_rule: int
+    smallest_ns: int
+    changes: Ints
+    stepped: bool
+    from_ns: Ints
+    subnets: Ints
+    sizes: Ints
+
+
+class State(NamedTuple):
+    """Where a run stands; `advance` changes all of it.
+
+    Attributes:
+        at: Numbers of the first query in the queue and of the next to arrive; how many arrived before those at hand;
+            the number of the next change; how many workers are idle and how many run; the length of the queue. int64,
+            shape (7,).
+        free: Idle workers, a heap, int64, shape (workers,).
+        finish_ns: When those that run will finish, a heap with `busy`, int64, shape (workers,).
+        busy: Which workers those are.
+        runs: Whether a worker has a batch, bool, shape (workers,).
+        loaded: The subnet on each worker, int64, shape (workers,).
+        fails_ns: When each worker fails next, int64, shape (workers,).
+        deadline_ns: Deadlines of the queue, a heap with `waiting`; empty where deadlines never decrease.
+        waiting: Which queries those are.
+        memory: That of the step function, float64.
+    """
+
+    at: Ints
+    free: Ints
+    finish_ns: Ints
+    busy: Ints
+    runs: Bools
+    loaded: Ints
+    fails_ns: Ints
+    deadline_ns: Ints
+    waiting: Ints
+    memory: Floats
+
+
+class Log(NamedTuple):
+    """One row a batch or a stretch of dropped queries, as they leave the queue; arrays of shape (rows,), int64.
+
+    Attributes:
+        start_ns: When the batch was dispatched, or the queries dropped.
+        finish_ns: When it was answered, or its worker failed.
+        worker: Which worker ran it.
+        subnet: Which subnet ran it; -1 for queries that were dropped.
+        size: How many queries.
+        lost: Whether its worker failed, bool.
+    """
+
+    start_ns: Ints
+    finish_ns: Ints
+    worker: Ints
+    subnet: Ints
+    size: Ints
+    lost: Bools
+
+
+_SETTING = tuple_of(Setting, READ_GRID, READ_INTS, INT, INT, INT, READ_GRID, BOOL, READ_INTS, READ_GRID, READ_GRID)
+_STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, FLOATS)
+_LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
+
+
+@compiled(INT(INTS, INTS, INT, INT, INT))
 def _push(keys: Ints, items: Ints, size: int, key: int, item: int) -> int:
     """Put an item into the heap of the first `size` places, by key and then item; return the new size."""
     place = size
@@ -63,7 +150,7 @@ def _push(keys: Ints, items: Ints, size: int, key: int, item: int) -> int:
     return size + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(INT(INTS, INTS, INT))
 def _pop(keys: Ints, items: Ints, size: int) -> int:
     """Take the first item out of the heap of the first `size` places, which is not empty; return the new size."""
     size -= 1
@@ -84,7 +171,7 @@ def _pop(keys: Ints, items: Ints, size: int) -> int:
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(INT(INTS, INT, INT))
 def _without(heap: Ints, size: int, item: int) -> int:
     """Take one item out of a heap, wherever it is; return the new size. Slow, and as rare as failures."""
     kept = heap[:size][heap[:size] != item]
@@ -94,27 +181,32 @@ def _without(heap: Ints, size: int, item: int) -> int:
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(INT(_SETTING, _STATE, STEPS, READ_INTS, READ_INTS, BOOL, BOOL, _LOG, INTS))
 def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     setting: Setting,
     state: State,
+    step: Any,
     arrival_ns: Ints,
     deadline_ns: Ints,
     in_order: bool,
     final: bool,
-    log: Ints,
+    log: Log,
     left: Ints,
 ) -> int:
     """Replay as far as the arrivals reach and return the number of rows that were written to the log.
 
+    If the step function decides what can't be done, the run ends there, and the result is -1 less the row of the log
+    that says so: when, on which subnet, and with which batch size.
+
     Args:
         setting: What does not change.
         state: Where the run stands; out: where it stands then. Its numbers of queries are indices of these arrays.
+        step: The compiled step function; any where the setting has a table.
         arrival_ns: Arrivals, int64, shape (queries,), never decreasing.
         deadline_ns: Deadlines, int64, shape (queries,).
         in_order: Whether deadlines never decrease: the queue is then a stretch of the arrivals, else a heap.
         final: Whether these are all arrivals; else the run stops at the first instant that later ones may fall into.
-        log: Out: what left the queue, int64, shape (queries, 6); see `START`.
+        log: Out: what left the queue, arrays of shape (queries,).
         left: Out: the queries in the order in which they left the queue, int64, shape (queries,); not written where
             `in_order`, since it is the order of arrival.
     """
@@ -183,14 +275,21 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                         length = _pop(waiting_ns, waiting, length)
                     gone += 1
                 if gone > before:
-                    log[rows, START], log[rows, FINISH], log[rows, WORKER] = now, now, _NONE
-                    log[rows, SUBNET], log[rows, SIZE], log[rows, LOST] = DROPPED, gone - before, 0
+                    log.start_ns[rows], log.finish_ns[rows], log.worker[rows] = now, now, _NONE
+                    log.subnet[rows], log.size[rows], log.lost[rows] = DROPPED, gone - before, False
                     rows += 1
             if length == 0:
                 break
             slack = (deadline_ns[head] if in_order else waiting_ns[0]) - now - dispatch_ns
-            row, column = np.searchsorted(from_ns, slack, side="right"), min(length, longest) - 1
-            subnet, size = subnets[row, column], min(sizes[row, column], length)
+            if setting.stepped:
+                subnet, size = step(state.memory, now, slack, length, arrived + state.at[BEFORE], latency_ns)
+                if not (0 <= subnet < len(latency_ns) and 0 < size < latency_ns.shape[1]):
+                    log.start_ns[rows], log.subnet[rows], log.size[rows] = now, subnet, size
+                    return -1 - rows
+            else:
+                row, column = np.searchsorted(from_ns, slack, side="right"), min(length, longest) - 1
+                subnet, size = subnets[row, column], sizes[row, column]
+            size = min(size, length)
             worker = free[0]
             idle = _pop(free, free, idle)
             finish = now + latency_ns[subnet, size] + dispatch_ns
@@ -204,8 +303,8 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
             else:
                 running = _push(finish_ns, busy, running, finish, worker)
             state.runs[worker] = True
-            log[rows, START], log[rows, FINISH], log[rows, WORKER] = now, finish, worker
-            log[rows, SUBNET], log[rows, SIZE], log[rows, LOST] = subnet, size, lost
+            log.start_ns[rows], log.finish_ns[rows], log.worker[rows] = now, finish, worker
+            log.subnet[rows], log.size[rows], log.lost[rows] = subnet, size, lost
             rows += 1
             if in_order:
                 head += size
@@ -221,26 +320,27 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
     return rows
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(NOTHING(READ_INTS, _LOG, INT, INTS, BOOL, INTS, BYTES))
 def outcomes(
-    deadline_ns: Ints, log: Ints, left: Ints, in_order: bool, batch_of: Ints, outcome: npt.NDArray[np.uint8]
+    deadline_ns: Ints, log: Log, rows: int, left: Ints, in_order: bool, batch_of: Ints, outcome: npt.NDArray[np.uint8]
 ) -> None:
     """Write each query's batch, and what became of it as `sim.result.Outcome`.
 
     Args:
         deadline_ns: Deadlines, int64, shape (queries,).
-        log: The whole log of a run, int64, shape (rows, 6).
+        log: The log of a whole run.
+        rows: How many rows it has.
         left: As `advance` leaves it, or anything where `in_order`.
         in_order: As in `advance`.
         batch_of: In: -1. Out: the number of the batch, where there is one, int64, shape (queries,).
         outcome: In: 3 (unfinished). Out: uint8, shape (queries,).
     """
     start, batch = np.uint64(0), 0
-    for row in range(len(log)):
+    for row in range(rows):
         # Unsigned: no index can be negative, and the compiler need not ask.
-        end, finish = start + np.uint64(log[row, SIZE]), log[row, FINISH]
-        batched = log[row, SUBNET] != DROPPED
-        answered = batched and log[row, LOST] == 0
+        end, finish = start + np.uint64(log.size[row]), log.finish_ns[row]
+        batched = log.subnet[row] != DROPPED
+        answered = batched and not log.lost[row]
         if in_order and answered:
             for query in range(start, end):
                 batch_of[query] = batch
@@ -255,81 +355,14 @@ def outcomes(
         batch += batched
 
 
-BATCHES, BATCHED, LATE, DROPS, UNFINISHED, BUSY_NS, LAST_NS = range(7)
-"""Places in `Counts.totals`."""
-
-W_ARRIVALS, W_MET, W_BATCHES, W_BATCHED, W_BUSY_NS = range(5)
-"""Columns of `Counts.numbers`."""
-
-
-@numba.njit(cache=True, nogil=True)
-def count(  # noqa: C901 - one loop that numba compiles as one
-    arrival_ns: Ints,
-    deadline_ns: Ints,
-    log: Ints,
-    accuracy: Floats,
-    width_ns: int,
-    end_ns: int,
-    counts: Counts,
-) -> None:
-    """Count what the log says of queries that left the queue in order of arrival.
-
-    Args:
-        arrival_ns: Their arrivals, from the first that the log is about, int64.
-        deadline_ns: Their deadlines.
-        log: What became of them, int64, shape (rows, 6).
-        accuracy: Accuracy of each subnet in percent, float64, shape (subnets,).
-        width_ns: The width of a window; a query belongs to the window of its arrival, a batch to that of its start.
-        end_ns: The end of the last window; it has what arrives at that very instant, and no batch that starts then.
-        counts: In and out.
-    """
-    totals, latencies, numbers = counts.totals, counts.latencies, counts.numbers
-    if len(log) == 0:
-        return
-    last = len(numbers) - 1
-    window = min(arrival_ns[0] // width_ns, last)  # of the next arrival
-    started = min(log[0, START] // width_ns, last)  # of the next batch
-    query = np.uint64(0)
-    for row in range(len(log)):
-        start, finish, subnet, size = log[row, START], log[row, FINISH], log[row, SUBNET], log[row, SIZE]
-        answered = subnet >= 0 and log[row, LOST] == 0
-        met, end = 0, query + np.uint64(size)
-        while query < end:
-            while window < last and arrival_ns[query] >= (window + 1) * width_ns:
-                window += 1
-            until = end  # of those that arrived in this window
-            while window < last and arrival_ns[until - np.uint64(1)] >= (window + 1) * width_ns:
-                until -= np.uint64(1)
-            here = 0
-            if answered:
-                for nth in range(query, until):
-                    # The upper bits of the float: its exponent and the first bits behind it.
-                    bits = np.float64(finish - arrival_ns[nth]).view(np.int64)
-                    latencies[np.uint64((bits >> (52 - BUCKET_BITS)) - BEFORE_ONE)] += 1
-                    here += finish <= deadline_ns[nth]
-                numbers[window, W_MET] += here
-                counts.accuracy[window] += here * accuracy[subnet]
-                met += here
-            numbers[window, W_ARRIVALS] += np.int64(until - query)
-            query = until
-        if subnet < 0:
-            totals[DROPS if subnet == DROPPED else UNFINISHED] += size
-            continue
-        counts.met[subnet] += met
-        totals[LATE if answered else DROPS] += size - met
-        totals[BATCHES] += 1
-        totals[BATCHED] += size
-        totals[BUSY_NS] += finish - start
-        totals[LAST_NS] = max(totals[LAST_NS], finish)
-        if start >= end_ns:
-            continue
-        while started < last and start >= (started + 1) * width_ns:
-            started += 1
-        numbers[started, W_BATCHES] += 1
-        numbers[started, W_BATCHED] += size
-        reached = started
-        while start < finish and reached <= last:
-            until_ns = min(finish, end_ns if reached == last else (reached + 1) * width_ns)
-            numbers[reached, W_BUSY_NS] += max(0, until_ns - start)
-            start = until_ns
-            reached += 1
+@compiled(STEP)
+def no_step(
+    memory: Floats,  # noqa: ARG001 - it has the signature of a step function
+    now_ns: int,  # noqa: ARG001
+    slack_ns: int,  # noqa: ARG001
+    queue_length: int,  # noqa: ARG001
+    arrived: int,  # noqa: ARG001
+    latency_ns: Ints,  # noqa: ARG001
+) -> tuple[int, int]:
+    """Stand where a step function is asked for and never called."""
+    return _NONE, _NONE

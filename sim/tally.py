@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim import kernel
+from sim import counting
+from sim.counting import Counts
 from sim.errors import DataError
-from sim.kernel_types import Counts
 from sim.measured import Outcome, OverTime
 from sim.units import NS_PER_S
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sim.cluster import Cluster
     from sim.latency import LatencyTable
 
-QUANTILE_ERROR = 2.0 ** -(kernel.BUCKET_BITS + 1)
+QUANTILE_ERROR = 2.0 ** -(counting.BUCKET_BITS + 1)
 """How far a latency quantile may be off, relatively: half the width of a bucket, 0.2 %."""
 
 
@@ -50,16 +50,27 @@ class Tally:
         counts = Counts(
             totals=np.zeros(7, np.int64),
             met=np.zeros(len(table.subnets), np.int64),
-            latencies=np.zeros(kernel.BUCKETS, np.int64),
+            latencies=np.zeros(counting.BUCKETS, np.int64),
             numbers=np.zeros((bins, 5), np.int64),
             accuracy=np.zeros(bins),
         )
         return cls(table, cluster, duration_ns, width_ns, counts)
 
+    def add_unfinished(self, arrival_ns: npt.NDArray[np.int64]) -> None:
+        """Count queries that still waited when nothing more could happen.
+
+        Args:
+            arrival_ns: Their arrivals, int64.
+        """
+        numbers = self.counts.numbers
+        windows = np.minimum(arrival_ns // self.width_ns, len(numbers) - 1)
+        self.counts.totals[counting.UNFINISHED] += len(arrival_ns)
+        numbers[:, counting.W_ARRIVALS] += np.bincount(windows, minlength=len(numbers))
+
     @property
     def horizon_ns(self) -> int:
         """The length of the run: to the last answer, at least to the end of the trace."""
-        return max(self.duration_ns, self._total(kernel.LAST_NS))
+        return max(self.duration_ns, self._total(counting.LAST_NS))
 
     @property
     def queries(self) -> int:
@@ -71,9 +82,9 @@ class Tally:
         if outcome is Outcome.MET:
             return int(self.counts.met.sum())
         places = {
-            Outcome.LATE: kernel.LATE,
-            Outcome.DROPPED: kernel.DROPS,
-            Outcome.UNFINISHED: kernel.UNFINISHED,
+            Outcome.LATE: counting.LATE,
+            Outcome.DROPPED: counting.DROPS,
+            Outcome.UNFINISHED: counting.UNFINISHED,
         }
         return self._total(places[outcome])
 
@@ -85,17 +96,17 @@ class Tally:
     @property
     def batch_count(self) -> int:
         """All batches."""
-        return self._total(kernel.BATCHES)
+        return self._total(counting.BATCHES)
 
     @property
     def batched(self) -> int:
         """Queries in batches."""
-        return self._total(kernel.BATCHED)
+        return self._total(counting.BATCHED)
 
     @property
     def busy_ns(self) -> int:
         """The time that workers were busy, summed over workers, overheads included."""
-        return self._total(kernel.BUSY_NS)
+        return self._total(counting.BUSY_NS)
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries, to `QUANTILE_ERROR`; NaN if none was answered."""
@@ -128,5 +139,5 @@ class Tally:
 
 def _middle_ns(bucket: int) -> float:
     """Return the middle of a bucket of latencies."""
-    edges = np.array([bucket, bucket + 1], dtype=np.int64) + kernel.BEFORE_ONE
-    return float((edges << (52 - kernel.BUCKET_BITS)).view(np.float64).mean())
+    edges = np.array([bucket, bucket + 1], dtype=np.int64) + counting.BEFORE_ONE
+    return float((edges << (52 - counting.BUCKET_BITS)).view(np.float64).mean())

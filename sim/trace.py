@@ -48,20 +48,9 @@ class Trace:
 
     def __post_init__(self) -> None:
         arrivals = self.arrival_ns
-        if arrivals.ndim != 1 or arrivals.dtype != np.int64:
-            shape_and_type = f"{arrivals.dtype}, shape {arrivals.shape}"
-            raise DataError(
-                "arrival_ns", "is no list of whole nanoseconds", shape_and_type, "must be int64, shape (n,)"
-            )
         check_arrivals(arrivals, where="arrival_ns")
-        if type(self.duration_ns) is not int or self.duration_ns < 1:
-            raise DataError("duration_ns", "is no length of time", repr(self.duration_ns), "whole nanoseconds, above 0")
-        if max(self.duration_ns, int(np.max(self.slo_ns))) >= LATEST_NS:
-            raise DataError("duration_ns and slo_ns", "are longer than a run can be", "", "below 2**60 ns, 36 years")
-        if self.duration_ns < arrivals[-1]:
-            raise DataError(
-                "duration_ns", "ends before the last arrival", str(self.duration_ns), f"{arrivals[-1]} or more"
-            )
+        check_lengths(self.duration_ns, int(np.max(self.slo_ns)))
+        check_end(self.duration_ns, int(arrivals[-1]))
         slo = np.asarray(self.slo_ns)
         if slo.dtype.kind != "i" or slo.shape not in {(), arrivals.shape}:
             raise DataError(
@@ -103,8 +92,11 @@ def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: 
         after_ns: No arrival may be earlier than this.
 
     Raises:
-        DataError: The stretch is empty, an arrival is negative or earlier than the one before it.
+        DataError: The stretch is not int64 or empty, an arrival is negative or earlier than the one before it.
     """
+    if not are_whole(arrival_ns):
+        shape_and_type = f"{arrival_ns.dtype}, shape {arrival_ns.shape}"
+        raise DataError(where, "is no list of whole nanoseconds", shape_and_type, "must be int64, shape (n,)")
     if len(arrival_ns) == 0:
         raise DataError(where, "has no arrivals", "", "a trace needs at least one query")
     steps = np.diff(arrival_ns, prepend=after_ns)
@@ -120,6 +112,33 @@ def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: 
             f"{value} < {before} ns",
             "sort by arrival",
         )
+
+
+def are_whole(arrival_ns: npt.NDArray[np.int64]) -> bool:
+    """Return whether arrival times have the type and the form that they must have: int64, shape (n,)."""
+    return arrival_ns.ndim == 1 and arrival_ns.dtype == np.int64
+
+
+def check_lengths(duration_ns: int, slo_ns: int) -> None:
+    """Check the length of a trace and the longest time to answer.
+
+    Raises:
+        DataError: One is no length, or longer than a run can be.
+    """
+    if type(duration_ns) is not int or duration_ns < 1:
+        raise DataError("duration_ns", "is no length of time", repr(duration_ns), "whole nanoseconds, above 0")
+    if max(duration_ns, slo_ns) >= LATEST_NS:
+        raise DataError("duration_ns and slo_ns", "are longer than a run can be", "", "below 2**60 ns, 36 years")
+
+
+def check_end(duration_ns: int, last_ns: int) -> None:
+    """Check that a trace does not end before its last arrival.
+
+    Raises:
+        DataError: It does.
+    """
+    if duration_ns < last_ns:
+        raise DataError("duration_ns", "ends before the last arrival", str(duration_ns), f"{last_ns} or more")
 
 
 def read_only(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -15,12 +15,14 @@ import click
 
 COMMANDS = {
     "run": "Run an experiment file, print its table and draw its figures.",
+    "capacity": "Find the highest rate at which policies hold an SLO attainment.",
+    "sweep": "Stored experiments: status, ls.",
     "figures": "Draw the figures of stored results again.",
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, convert.",
     "trace": "Traces: list, make, describe, plot, fetch.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import.",
-    "schema": "Print the JSON Schema of experiment files, for editors.",
+    "schema": "Print the JSON Schema of experiment or training files, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 

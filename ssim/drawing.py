@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 import figures
 from figures.style import save
-from sim.whole_file import told, whole_file
+from sim.whole_file import told
+from ssim.drawn import note_drawn
+from ssim.store import WINDOWS
 from ssim.summary import summary_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from matplotlib.figure import Figure
 
     from ssim.store import Store
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 def load_summary(store: Store) -> pd.DataFrame:
     """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
-    frame = pd.DataFrame(summary_rows(store))
+    frame = _frame(summary_rows(store))
     numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
     return frame.astype(dict.fromkeys(numbers, float))
 
@@ -33,10 +35,16 @@ def draw_tradeoff(store: Store) -> Figure:
     return _draw("tradeoff", load_summary(store))
 
 
-def draw_dynamics(store: Store) -> Figure:
-    """Return the dynamics of the first stored run: the first policy of the file, at the first point of the sweep."""
+def draw_dynamics(store: Store) -> Figure | None:
+    """Return the dynamics of the first stored run: the first policy of the file, at the first point of the sweep.
+
+    None where only the figures of runs were kept.
+    """
     for run in store.index()["runs"]:
-        if store.manifest(run["id"]) is not None:
+        manifest = store.manifest(run["id"])
+        if manifest is not None:
+            if WINDOWS not in manifest["outputs"]:
+                return None
             frame = store.windows(run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
             point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
             return _draw("dynamics", frame, f"seed {run['seed']}{point}")
@@ -51,41 +59,40 @@ def draw_experiment(store: Store) -> list[Path]:
     """
     drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
     folder = store.folder / "figures"
+    paths: list[Path] = []
     with told(folder):
         folder.mkdir(exist_ok=True)
-    paths = [path for name, figure in drawings.items() for path in save(figure, folder / name)]
-    with whole_file(_stamp_file(store)) as path:
-        path.write_text(_stamp(store), encoding="ascii")
+        for name, figure in drawings.items():
+            if figure is not None:
+                paths += save(figure, folder / name)
+            else:  # what is there shows other runs
+                for path in folder.glob(f"{name}.*"):
+                    path.unlink()
+    note_drawn(store, paths)
     return paths
 
 
-def drawn(store: Store) -> list[Path]:
-    """Return the files of the figures if they show what is stored now, else nothing."""
-    stamp = _stamp_file(store)
-    if not stamp.exists() or stamp.read_text(encoding="ascii") != _stamp(store):
-        return []
-    files = [store.folder / "figures" / f"{name}{ending}" for name in ("tradeoff", "dynamics") for ending in _ENDINGS]
-    return files if all(file.exists() for file in files) else []
+def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> list[Path]:
+    """Draw the capacities of an experiment into its folder and return the files (PDF, SVG, PNG).
+
+    Args:
+        store: Where they go.
+        rows: The rows of capacity.csv.
+        rate: The parameter of the trace that was moved.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    frame = _frame(rows).astype({"capacity": float})
+    return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
 
 
-_ENDINGS = (".pdf", ".svg", ".png")
+def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table; swept lists and mappings as text, since they can't be told apart or grouped otherwise."""
+    return pd.DataFrame([{k: str(v) if isinstance(v, (list, dict)) else v for k, v in row.items()} for row in rows])
 
 
 def _draw(name: str, *arguments: object) -> Figure:
     module, _, function = figures.FIGURES[name].partition(":")
     figure: Figure = getattr(importlib.import_module(module), function)(*arguments)
     return figure
-
-
-def _stamp_file(store: Store) -> Path:
-    return store.folder / ".drawn"
-
-
-def _stamp(store: Store) -> str:
-    """Return what decides the pictures: the runs that are stored, their names, and the code that draws."""
-    runs = [run for run in store.index()["runs"] if store.manifest(run["id"]) is not None]
-    code = sorted(Path(figures.__file__ or "").parent.glob("*.py"))
-    digest = hashlib.sha256(json.dumps(runs, sort_keys=True).encode())
-    for path in code:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -15,7 +15,7 @@ from sim.errors import SpecError, SsimError, did_you_mean
 from sim.policy import check_decision
 from ssim.plugins import Fault, faults_of
 from ssim.run import Run, policy_of, source_of, table_of
-from ssim.spec import ClusterSpec, ExperimentSpec, PolicySpec, TableSpec, normalised
+from ssim.spec import CapacitySpec, ClusterSpec, ExperimentSpec, PolicySpec, TableSpec, normalised
 from ssim.yaml_file import parse_scalar, read_yaml
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Experiment:
         runs: Its runs: by point of the sweep, then seed, then policy, so that neighbours share a trace.
         swept: The dotted keys that are swept.
         overrides: `key=value` as they were given.
+        capacity: What a search for capacities looks for.
         content: The file's content with overrides, for the record.
     """
 
@@ -39,6 +40,7 @@ class Experiment:
     runs: tuple[Run, ...]
     swept: tuple[str, ...]
     overrides: tuple[str, ...]
+    capacity: CapacitySpec
     content: dict[str, Any]
 
 
@@ -71,7 +73,8 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     if faults:
         overridden = [key for key, _, _ in (text.partition("=") for text in overrides)]
         raise file.error(faults, {key: f"--set {key}" for key in overridden})
-    return Experiment(data["name"], tuple(runs), tuple(data.get("sweep") or ()), tuple(overrides), data)
+    capacity = CapacitySpec.model_validate(data.get("capacity") or {})
+    return Experiment(data["name"], tuple(runs), tuple(data.get("sweep") or ()), tuple(overrides), capacity, data)
 
 
 def put(data: Any, key: str, value: object) -> Fault | None:
@@ -218,7 +221,12 @@ def _hinted(fault: Fault) -> Fault:
     """Return a fault at an unknown key with the known ones of its place."""
     if not fault.at_key:
         return fault
-    models: dict[str, type[BaseModel]] = {"cluster": ClusterSpec, "latency_table": TableSpec, "policies": PolicySpec}
+    models: dict[str, type[BaseModel]] = {
+        "capacity": CapacitySpec,
+        "cluster": ClusterSpec,
+        "latency_table": TableSpec,
+        "policies": PolicySpec,
+    }
     inner = len(fault.place) > 1
     model: type[BaseModel] = models.get(str(fault.place[0]), ExperimentSpec) if inner else ExperimentSpec
     known = [field.alias or name for name, field in model.model_fields.items()]

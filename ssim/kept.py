@@ -54,7 +54,9 @@ def mapped(path: Path, make: Callable[[], npt.NDArray[np.int64]]) -> npt.NDArray
     Raises:
         StoreError: The file can't be written.
     """
-    with told(path), path.with_suffix(".lock").open("w") as lock:
+    with told(path):
+        lock = path.with_suffix(".lock").open("w")
+    with lock:  # an error of `make` is its own, not one of this file
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             made = make()

@@ -175,15 +175,15 @@ class Run:
             shared: As in `build_trace`.
         """
         cluster, table = self.build_cluster(), self.build_table()
-        if choice.decisions is None:
+        if choice.rule is None:
             return simulate(self.build_trace(shared), cluster, table, self.build_policy(), seed=self.seed)
         from sim.compiled import replay_compiled, tally_stream
 
         source = self.build_source()
         if self.keep in {"summary", "windows"} and source.has_one_slo:
             duration_ns, chunks = self._stream(source)
-            return tally_stream(chunks, ns_from_ms(source.slo_ms), duration_ns, cluster, table, choice.decisions)
-        return replay_compiled(self.build_trace(shared), cluster, table, choice.decisions)
+            return tally_stream(chunks, ns_from_ms(source.slo_ms), duration_ns, cluster, table, choice.rule)
+        return replay_compiled(self.build_trace(shared), cluster, table, choice.rule)
 
 
 INTERRUPTED = Event()

@@ -7,7 +7,7 @@ from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sim.engines import WORTH_COMPILING, Choice
 from sim.errors import SsimError, StoreError
@@ -71,12 +71,24 @@ def run_experiment(
         StoreError: Results can't be stored.
         SsimError: A worker process was killed, or a cluster went away.
     """
-    store.write_index(_index(experiment))
+    write_index(experiment, store, experiment.runs)
     distinct = {run.id: run for run in experiment.runs}  # a sweep may leave some runs as they are
     todo = [run for run in distinct.values() if force or not store.has(run.id, run.keep)]
     on_start(len(todo), len(distinct) - len(todo))
+    return run_all(todo, store, jobs=jobs, backend=backend, on_finished=on_finished)
+
+
+def run_all(
+    runs: Sequence[Run],
+    store: Store,
+    *,
+    jobs: int,
+    backend: Backend | None = None,
+    on_finished: Callable[[Finished], None] = lambda _finished: None,
+) -> list[Finished]:
+    """Run and store; return the runs that failed. Arguments and errors are those of `run_experiment`."""
     failed = []
-    with store.shared() as shared, closing(_run_all(todo, store, shared, jobs, backend)) as finishing:
+    with store.shared() as shared, closing(_run_all(runs, store, shared, jobs, backend)) as finishing:
         for finished in finishing:
             on_finished(finished)
             if isinstance(finished.error, StoreError):
@@ -87,19 +99,26 @@ def run_experiment(
     return failed
 
 
-def _index(experiment: Experiment) -> dict[str, Any]:
-    runs = [
+def write_index(experiment: Experiment, store: Store, runs: Sequence[Run]) -> None:
+    """Note which runs make up an experiment.
+
+    Raises:
+        StoreError: It can't be written.
+    """
+    rows = [
         {"id": run.id, "policy": run.label, "trace": run.trace["kind"], "seed": run.seed, "swept": run.swept}
-        for run in experiment.runs
+        for run in runs
     ]
-    return {
-        "schema": "index/1",
-        "name": experiment.name,
-        "swept": experiment.swept,
-        "overrides": experiment.overrides,
-        "runs": runs,
-        "content": experiment.content,
-    }
+    store.write_index(
+        {
+            "schema": "index/1",
+            "name": experiment.name,
+            "swept": experiment.swept,
+            "overrides": experiment.overrides,
+            "runs": rows,
+            "content": experiment.content,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +146,7 @@ def _run_all(
     for run, choice in _chosen(runs):
         if isinstance(choice, Finished):
             yield choice
-        elif choice.decisions is not None:
+        elif choice.rule is not None:
             compiled.append(_Task(run, choice, None))
         else:
             others.append(_Task(run, choice, shared if not here and users[run.trace_key] > 1 else None))
@@ -189,7 +208,8 @@ def _run_one(task: _Task, store: Store) -> Finished:
         circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **watch.circumstances()}
         store.put(run.id, measured, run.identity, circumstances, run.keep)
     except SsimError as error:
-        return Finished(run, 0, error, traceback.format_exc())
+        # A copy: the frames of the error itself would hold all that the run had in memory, to the end of the sweep.
+        return Finished(run, 0, type(error)(*error.args), traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - somebody's own trace source may raise anything
         told = SsimError(f"trace {run.trace['kind']}", f"raised {type(error).__name__}", str(error))
         return Finished(run, 0, told, traceback.format_exc())

@@ -80,6 +80,17 @@ class PolicySpec(Closed):
         return f"{self.use}({given})" if given else self.use
 
 
+class CapacitySpec(Closed):
+    """What `ssim capacity` looks for: the highest rate at which a policy holds an SLO attainment.
+
+    `rate` is the parameter of the trace that is moved, from its value in the file; `precision` how closely, relatively.
+    """
+
+    rate: str = "mean_qps"
+    target: Annotated[float, Field(gt=0, le=1)] = 0.999
+    precision: Annotated[float, Field(ge=1e-6, le=1)] = 0.005
+
+
 class ExperimentSpec(Closed):
     """One experiment: traces, a cluster, a latency table and the policies to compare."""
 
@@ -94,6 +105,7 @@ class ExperimentSpec(Closed):
     keep: Keep = "requests"
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
     sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
+    capacity: CapacitySpec = CapacitySpec()
 
 
 def normalised(data: Any) -> Any:

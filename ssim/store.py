@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from sim.measured import Measured
     from ssim.spec import Keep
 
+WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.parquet"
+
 KEPT: dict[Keep, tuple[str, ...]] = {
     "summary": (),
-    "windows": ("windows.parquet",),
-    "batches": ("windows.parquet", "batches.parquet"),
-    "requests": ("windows.parquet", "batches.parquet", "requests.parquet"),
+    "windows": (WINDOWS,),
+    "batches": (WINDOWS, BATCHES),
+    "requests": (WINDOWS, BATCHES, REQUESTS),
 }
 """The files of a run beside its manifest, by how much of it is stored."""
 
@@ -78,14 +80,29 @@ class Store:
                 holder = f"process {lock.read().strip() or '?'}"
                 right = "wait for it to end, or give another folder with --out"
                 raise StoreError(str(self.folder), "another run is writing here", holder, right) from error
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            with told(self.folder):
+                lock.truncate(0)
+                os.write(lock.fileno(), str(os.getpid()).encode())  # not kept back to fail again when it is closed
             try:
                 self._clear()  # what a killed process left
                 yield
             finally:
                 self._clear()  # what a process that was ended in mid-air left
+                lock.truncate(0)
+
+    def writer(self) -> int | None:
+        """Return the process that writes here, or None."""
+        try:
+            with (self.folder / ".lock").open(encoding="ascii") as lock:
+                process = int(
+                    lock.read()
+                )  # nothing there: nobody is asked for a lock that somebody may be about to take
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return process
+        except (OSError, ValueError):
+            pass
+        return None  # the number is that of a process that was killed
 
     def _clear(self) -> None:
         for left in self.folder.glob(".*.tmp"):
@@ -124,7 +141,7 @@ class Store:
         Raises:
             StoreError: The file is damaged.
         """
-        path = self.folder / run_id / "windows.parquet"
+        path = self.folder / run_id / WINDOWS
         try:
             return pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
@@ -295,9 +312,9 @@ def _windows(run: Measured) -> pa.Table:
 
 
 _TABLES: dict[str, Any] = {
-    "windows.parquet": _windows,
-    "batches.parquet": _batches,
-    "requests.parquet": _requests,
+    WINDOWS: _windows,
+    BATCHES: _batches,
+    REQUESTS: _requests,
 }
 
 

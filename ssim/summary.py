@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import policies
 from sim.intervals import mean_and_half_width
+from sim.whole_file import whole_file
 from ssim.plugins import find_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from ssim.run import Run
     from ssim.store import Store
@@ -81,13 +83,18 @@ def summary_rows(store: Store) -> list[dict[str, Any]]:
     return rows
 
 
-def as_csv(rows: Sequence[dict[str, Any]], swept: Sequence[str]) -> str:
-    """Return summary.csv: an empty field where there is no value."""
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Write a table of runs as CSV: an empty field where there is no value.
+
+    Raises:
+        StoreError: It can't be written.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*COLUMNS, *swept, "unfinished", "run"], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text.getvalue(), encoding="utf-8")
 
 
 def by_policy(runs: Iterable[Run], rows: Sequence[dict[str, Any]]) -> list[Row]:

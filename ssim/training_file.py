@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from supernet.family import Family
 
 
+FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
+"""What short names of families stand for."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
     """What a training file asks for.
@@ -112,10 +116,9 @@ def _plan(data: Any, folder: Path) -> tuple[TrainingPlan | None, list[Fault]]:
 
 def _plugs(data: Any, folder: Path) -> tuple[dict[tuple[Any, ...], Any], list[Fault]]:
     """Return what is named by its kind, by place, and what is wrong with it; what is not there, the model tells."""
-    families = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
     known: dict[tuple[Any, ...], tuple[str, Mapping[str, str]]] = {
         ("data",): ("data source", supernet.data.SHORT_NAMES),
-        ("family",): ("family", families),
+        ("family",): ("family", FAMILY_NAMES),
         ("optimizer",): ("optimizer", supernet.training.OPTIMIZERS),
     }
     content = data if isinstance(data, dict) else {}

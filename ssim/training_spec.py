@@ -86,11 +86,15 @@ class TrainingSpec(Closed):
     search: SearchSpec
 
 
+FILLED_IN: dict[str, Any] = {"optimizer": "sgd", "calibration": {}, "search": {}}
+"""What a file has where it does not say."""
+
+
 def written_out(data: Any) -> Any:
     """Return the content of a training file with its short forms written out: `digits` is `{kind: digits}`."""
     if not isinstance(data, dict):
         return data
-    full = {"optimizer": "sgd", "calibration": {}, "search": {}, **data}
+    full = {**FILLED_IN, **data}
     full |= {key: _kind(full[key]) for key in ("data", "family", "optimizer") if key in full}
     if isinstance(full.get("phases"), list):
         full["phases"] = [

@@ -100,7 +100,7 @@ class _Bath:
         self.model, self.inputs = model, inputs
         self.modules = dict(model.named_modules())
         self.layers: dict[str, Weighted] = {path: m for path, m in self.modules.items() if is_weighted(m)}
-        self.norms: dict[str, Norm] = {path: m for path, m in self.modules.items() if is_norm(m)}
+        self.known: dict[str, Weighted | Norm] = self.layers | {p: m for p, m in self.modules.items() if is_norm(m)}
         self.watched: set[str] = set()
         self.shapes: dict[str, list[torch.Size]] = {}
         """For each module that is called: the shapes of the first tensor that enters and of the first that leaves."""
@@ -138,20 +138,20 @@ class _Bath:
 
     def run_with_all_else_dyed(self) -> _Seen:
         """Return what is seen when all is dyed that is no layer's output: the input, and parameters of other kinds."""
-        known = {id(p) for layer in (self.layers | self.norms).values() for p in own_parameters(layer).values()}
-        others = [p for p in self.model.parameters() if id(p) not in known and p.is_floating_point()]
-        before = [p.clone() for p in others]
+        foreign = (module for path, module in self.modules.items() if path not in self.known)
+        others = {id(p): p for module in foreign for p in own_parameters(module).values() if p.is_floating_point()}
+        before = [parameter.clone() for parameter in others.values()]
         try:
-            for parameter in others:
+            for parameter in others.values():
                 parameter.fill_(NAN)
             return self.run(_Dye(flooded=""))
         finally:
-            for parameter, value in zip(others, before, strict=True):
+            for parameter, value in zip(others.values(), before, strict=True):
                 parameter.copy_(value)
 
     def _entering(self, path: str, module: nn.Module) -> Any:
-        is_other = path not in self.layers | self.norms and not any(module.children())
-        is_other = is_other and (bool(own_parameters(module)) or isinstance(module, nn.GroupNorm))
+        has_own = bool(own_parameters(module)) or isinstance(module, nn.GroupNorm)
+        is_other = has_own and path not in self.known and not any(module.children())
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             given = [t for t in tensors((args, kwargs)) if t.is_floating_point()]
@@ -160,9 +160,8 @@ class _Bath:
                 return mapped(args, kwargs, lambda t: torch.full_like(t, self._dye.water))
             if not any(t.isnan().any() for t in given):
                 return None
-            if path in self.layers or path in self.norms:
-                layer = self.layers.get(path) or self.norms[path]
-                stained = given[0].isnan().movedim(axis(layer, given[0]), 0).flatten(1).any(dim=1)
+            if path in self.known:
+                stained = given[0].isnan().movedim(axis(self.known[path], given[0]), 0).flatten(1).any(dim=1)
                 self._seen.at[path] = stained | self._seen.at.get(path, stained)
             elif is_other:
                 self._seen.through.append(path)
@@ -180,7 +179,7 @@ class _Bath:
             if path in self._dye.channels:
                 where = torch.tensor(self._dye.channels[path], device=first.device)
                 return first.index_fill(axis(self.layers[path], first), where, NAN)
-            if path in self.layers | self.norms and self._dye.makes_up(path):  # a norm that begins at 0 would hide them
+            if path in self.known and self._dye.makes_up(path):  # a norm that begins at 0 would hide them
                 return torch.linspace(-1, 1, first.numel(), dtype=first.dtype, device=first.device).view_as(first)
             if path in self.watched:
                 given = [t for t in tensors(result) if t.is_floating_point()]

@@ -24,9 +24,13 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_snippet_of_the_readme_runs(tmp_path: Path) -> None:
-    (snippet,) = blocks("README.md", "python")
-    (tmp_path / "snippet.py").write_text(snippet)
+def test_the_snippets_of_the_readme_run(tmp_path: Path) -> None:
+    supernet, simulation = blocks("README.md", "python")
+    (tmp_path / "supernet_snippet.py").write_text(f"{supernet}\nprint(*logits.shape, type(model).__name__)")
+    ended = run(tmp_path, "supernet_snippet.py")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["2", "10", "ResNet"]
+    (tmp_path / "snippet.py").write_text(simulation)
     ended = run(tmp_path, "snippet.py")
     assert ended.returncode == 0, ended.stderr
     attainment, accuracy = map(float, ended.stdout.split())
@@ -43,10 +47,11 @@ def test_the_experiment_of_the_readme_is_right(tmp_path: Path) -> None:
 
 
 def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
-    policy, check = blocks("docs/your_own_policy.md", "python")
+    policy, steady, check = blocks("docs/your_own_policy.md", "python")
     (experiment,) = blocks("docs/your_own_policy.md", "yaml")
     command, checks = blocks("docs/your_own_policy.md", "console")
     (tmp_path / "my_policy.py").write_text(policy)
+    (tmp_path / "steady.py").write_text(steady)
     (tmp_path / "mine.yaml").write_text(experiment)
     (tmp_path / "check.py").write_text(check)
     assert command == "$ ssim run mine.yaml\n"
@@ -56,6 +61,7 @@ def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
     for line in checks.splitlines():
         ended = run(tmp_path, "-m", *line.removeprefix("$ ").split())
         assert ended.returncode == 0, ended.stderr
+        assert "check" not in line or "runs in the compiled engine" in ended.stdout
     assert (tmp_path / "mine.png").exists()
     ended = run(tmp_path, "check.py")
     assert ended.returncode == 0, ended.stderr
@@ -73,6 +79,7 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 
 
 def test_every_option_the_readme_names_exists() -> None:
-    usage = run(ROOT, "-m", "ssim", "run", "--help").stdout
+    commands = (["run"], ["supernet", "show"], ["supernet", "import"])
+    usage = "".join(run(ROOT, "-m", "ssim", *words, "--help").stdout for words in commands)
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in usage, option

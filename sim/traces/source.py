@@ -185,11 +185,14 @@ class Recorded(TraceSource):
 def drawn_ahead(chunks: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
     """Yield the same chunks, drawn in a second thread while the first is busy with those before."""
     source = iter(chunks)
-    with ThreadPoolExecutor(1) as pool:
+    pool = ThreadPoolExecutor(1)
+    try:
         drawn = deque(pool.submit(next, source, None) for _ in range(_AHEAD))
         while (chunk := drawn.popleft().result()) is not None:
             drawn.append(pool.submit(next, source, None))
             yield chunk
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)  # who stops here waits for one chunk, not for all that were ahead
 
 
 def rechunked(pieces: Iterable[npt.NDArray[np.int64]], size: int = CHUNK) -> Iterator[npt.NDArray[np.int64]]:

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from sim.latency import LatencyTable
     from sim.policy import Policy
+    from sim.stepped import Stepped
 
 _name = click.argument("name")
 _table = click.option(
@@ -46,11 +47,16 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     """Say whether a policy keeps the rules, and which engine runs it, and why."""
     from policies.checks import check_policy
     from sim.engines import numba_is_installed
+    from sim.stepped import Stepped
     from sim.tabulate import NotTabulableError, tabulate
 
     built, table = _built(name, table_name, settings)
     check_policy(built, table)
     click.echo(f"{name}: keeps the rules")
+    here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
+    if isinstance(built, Stepped):
+        click.echo(f"{name}: {_stepped(built, table)}{here}")
+        return
     try:
         found = tabulate(built, table)
     except NotTabulableError as reason:
@@ -59,8 +65,40 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     rows, lengths = found.subnets.shape
     stretches, queues = f"stretch{'es' if rows > 1 else ''}", f"queue length{'s' if lengths > 1 else ''}"
     said = f"a table of {rows} {stretches} of slack by {lengths} {queues}"
-    here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
     click.echo(f"{name}: runs in the compiled engine as {said}{here}")
+
+
+def _stepped(policy: Stepped, table: LatencyTable) -> str:
+    """Return how a stepped policy runs: compiled, to the same outcomes on a bursty trace, or in SimPy alone.
+
+    Raises:
+        PolicyError: The outcomes differ.
+    """
+    import numpy as np
+
+    from sim.cluster import Cluster
+    from sim.engines import numba_is_installed, replay
+    from sim.errors import PolicyError, SpecError
+    from sim.policy import policy_name
+    from sim.traces.synthetic import Gamma
+
+    if not numba_is_installed():
+        return "offers a step function to the compiled engine"
+    rate = 4 * table.max_batch * 1e9 / float(table.latency_ns.max())
+    slo_ms = 1.2 * float(table.latency_ns.max()) / 1e6
+    trace = Gamma(mean_qps=rate, cv2=4, duration_s=20_000 / rate, slo_ms=slo_ms).trace(seed=0)
+    simpy, _ = replay(trace, Cluster(4), table, policy, engine="simpy")
+    try:
+        compiled, _ = replay(trace, Cluster(4), table, policy, engine="compiled")
+    except SpecError as reason:
+        return f"runs in SimPy alone ({reason.value})"
+    if not all(
+        np.array_equal(getattr(simpy.batches, name), getattr(compiled.batches, name))
+        for name in ("start_ns", "finish_ns", "worker", "subnet", "size")
+    ):
+        what = "decides otherwise when it is compiled"
+        raise PolicyError(policy_name(policy), what, "", "keep to numbers that fit 64 bits, or ask for engine: simpy")
+    return f"runs in the compiled engine by its step function (same outcomes on {len(trace)} queries)"
 
 
 @policy.command()

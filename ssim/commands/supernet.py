@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from supernet.memory import Held
     from supernet.network import Supernet
-    from supernet.space import SubNet
+    from supernet.space import SubNet, SubNetSpace
 
 PUBLISHED = "ofa-resnet50-rtx2080ti"
 """The latency table of the subnets of OFA-ResNet50 that SuperServe serves."""
@@ -73,9 +73,9 @@ def show(
     from supernet.family import build
 
     family = family_named(name, parse_settings(settings))
+    space = family.space
+    shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
     built = build(family, device="meta")
-    space = built.space
-    shown = [space.find(text) for text in subnets] + (_rows_of(table_name, built) if table_name else [])
     costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.usual_size)))
     click.echo(f"{name}: {space.size:.4g} subnets")
     for part in ("depths", "expands", "widths"):
@@ -110,7 +110,7 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     from supernet.memory import BYTES_PER_MB, extracted, hand_tuned, in_place
 
     held = build(OfaResNet50())
-    published = _rows_of(PUBLISHED, held)
+    published = _rows_of(PUBLISHED, held.space)
     rng = stream(seed, "memory")
     subnets = published + [held.space.sample(rng) for _ in range(models - len(published))]
     cached = build(OfaResNet50(), device="meta", cache_bytes=round(cache_mb * BYTES_PER_MB))
@@ -148,7 +148,7 @@ def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], setting
     click.echo(f"imported {file}: {output} ({name}, {parameters / 1e6:.2f} M parameters)")
 
 
-def _rows_of(table_name: str, built: Supernet) -> list[SubNet]:
+def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
     """Return the subnets of a latency table.
 
     Raises:
@@ -162,7 +162,7 @@ def _rows_of(table_name: str, built: Supernet) -> list[SubNet]:
     for row in find_table(table_name).subnets:
         if row.control is None:
             raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", right="one for each subnet")
-        found.append(built.space.find(SubNet(built.space.family, row.control)))
+        found.append(space.find(SubNet(space.family, row.control)))
     return found
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from figures import FIGURES, attainment, dynamics, style, tradeoff
+from figures import FIGURES, attainment, capacity, dynamics, style, tradeoff
 from figures.tables import estimate
 from sim.errors import StoreError
 
@@ -72,9 +72,14 @@ def test_drawing_leaves_the_settings_of_others_alone_and_does_not_mind_them() ->
 def test_a_figure_redrawn_is_the_same_byte_for_byte(
     name: str, tmp_path: Path, summary: pd.DataFrame, windows: pd.DataFrame
 ) -> None:
-    draw, table = {"tradeoff": (tradeoff.draw, summary), "dynamics": (dynamics.draw, windows)}[name]
-    first = style.save(draw(table), tmp_path / "a" / "cv2=0.5")
-    second = style.save(draw(table), tmp_path / "b" / "cv2=0.5")
+    capacities = summary.assign(capacity=np.arange(len(summary)) + 1.0)
+    drawn = {
+        "capacity": lambda: capacity.draw(capacities, "mean_qps"),
+        "dynamics": lambda: dynamics.draw(windows),
+        "tradeoff": lambda: tradeoff.draw(summary),
+    }[name]
+    first = style.save(drawn(), tmp_path / "a" / "cv2=0.5")
+    second = style.save(drawn(), tmp_path / "b" / "cv2=0.5")
     assert [path.name for path in first] == ["cv2=0.5.pdf", "cv2=0.5.svg", "cv2=0.5.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)

@@ -17,7 +17,7 @@ from supernet.insertion import insert
 from supernet.layers import Weighted, axis, is_norm, mapped
 from supernet.statistics import calibrate, leading_statistics
 from tests.supernet.built import pictures, small, texts, tiny_bert
-from tests.supernet.networks import Chain, Decoder, MobileNet, ResNet, images, tokens
+from tests.supernet.networks import ATTENTION, Chain, Decoder, MobileNet, ResNet, encoder, images, tokens, vectors
 
 if TYPE_CHECKING:
     from supernet.network import Supernet
@@ -48,13 +48,14 @@ def network(kind: str) -> tuple[Supernet, torch.Tensor]:
         "resnext": lambda: (insert(MobileNet(groups=4), images(), widths=(0.5, 1.0)), x),
         "chain": lambda: (insert(Chain(), images(size=8), widths=(0.3, 0.6, 1.0)), images(3, size=8).double()),
         "decoder": lambda: (insert(Decoder(), tokens()), tokens(3)),
+        "encoder": lambda: (insert(encoder(), vectors(2), keep=ATTENTION), vectors(3).double()),
     }
     families: dict[str, Any] = {"small": lambda: (small(), pictures()), "bert": lambda: (tiny_bert(), texts())}
     held, x = (inserted | families)[kind]()
     return _lively(held), x
 
 
-KINDS = ["small", "bert", "resnet", "mobilenet", "resnext", "chain", "decoder"]
+KINDS = ["small", "bert", "resnet", "mobilenet", "resnext", "chain", "decoder", "encoder"]
 
 
 def close(one: torch.Tensor, other: torch.Tensor) -> bool:

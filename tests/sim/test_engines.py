@@ -64,4 +64,4 @@ def test_a_policy_that_can_not_be_kept_in_memory_runs_in_simpy() -> None:
         def decide(self, view: View) -> Dispatch:
             return Dispatch(0, self.sizes[view.slack_ns > 0])
 
-    assert choose(10**6, Cluster(1), TABLE, Listed([1, 2]), "auto").reason == "Listed: may remember"
+    assert choose(10**6, Cluster(1), TABLE, Listed([1, 2]), "auto").reason == "Listed: may remember (sizes)"

@@ -481,3 +481,13 @@ def test_a_traceback_is_there_for_who_asks_for_it(folder: Path) -> None:
     ended = ssim(folder, "run", "small.yaml", "--set", "x", "--debug")
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
+
+
+def test_a_sweep_over_lists_and_mappings_is_drawn(folder: Path) -> None:
+    sweep = "sweep={cluster.faults: [[], [{worker: 0, at_s: 1}]]}"
+    for command in ("run", "capacity"):
+        ended = ssim(
+            folder, command, "small.yaml", "--set", sweep, "--set", "capacity={rate: variant_qps, precision: 1}"
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "Picture:" in ended.stdout

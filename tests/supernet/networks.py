@@ -150,9 +150,22 @@ class Decoder(nn.Module):
         return self.head(x)
 
 
+ATTENTION = [f"layers.{n}.self_attn" for n in range(3)]
+
+
+def encoder() -> nn.Module:
+    """The encoder of torch, whose attention keeps its weights in one piece that can't be sliced."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+
+
 def images(batch: int = 2, size: int = 16, channels: int = 3, seed: int = 0) -> torch.Tensor:
     return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 def tokens(batch: int = 2, length: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 20, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def vectors(batch: int = 2, length: int = 5, seed: int = 0) -> torch.Tensor:
+    return torch.randn(batch, length, 8, generator=torch.Generator().manual_seed(seed))

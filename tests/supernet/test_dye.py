@@ -122,16 +122,25 @@ class Shuffled(nn.Module):
         return x + self.second(self.first(x).unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2))
 
 
+class Computed(nn.Module):
+    """The weight of its first layer is computed anew in each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))
+        self.second = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.second(self.first(x))
+
+
 @pytest.mark.parametrize(
     ("inside", "path", "why"),
     [
         (Shuffled(), "0.first", "is mixed or put into another order before 0.second (Conv2d)"),
         (BasicBlock(8, 8, norm=lambda planes: nn.GroupNorm(2, planes)), "0.conv1", "goes through 0.bn1 (GroupNorm)"),
-        (
-            nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
-            "0.self_attn",
-            "is a MultiheadAttention",
-        ),
+        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), "0.self_attn", "is a MultiheadAttention"),
+        (Computed(), "0.first.parametrizations.weight", "is a ParametrizationList"),
     ],
 )
 def test_what_cannot_be_cut_is_named(inside: nn.Module, path: str, why: str) -> None:

@@ -9,7 +9,19 @@ from torch import nn
 from sim.errors import SpecError
 from sim.streams import stream
 from supernet.insertion import insert
-from tests.supernet.networks import BasicBlock, Chain, ConvNormActivation, Decoder, MobileNet, ResNet, images, tokens
+from tests.supernet.networks import (
+    ATTENTION,
+    BasicBlock,
+    Chain,
+    ConvNormActivation,
+    Decoder,
+    MobileNet,
+    ResNet,
+    encoder,
+    images,
+    tokens,
+    vectors,
+)
 
 
 def bert(**changes: Any) -> nn.Module:
@@ -145,8 +157,7 @@ def test_what_cannot_be_inserted_is_named(model: nn.Module, x: torch.Tensor, say
 
 
 def test_what_is_kept_is_left_whole() -> None:
-    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, enable_nested_tensor=False)
-    held = insert(model, torch.randn(2, 3, 8), keep=[f"layers.{n}.self_attn" for n in range(2)])
+    held = insert(encoder(), vectors(), keep=ATTENTION)
     layer = held.actuate(held.space.smallest).layers[0]
     assert (layer.linear1.out_features, layer.self_attn.out_proj.out_features) == (4, 8)
 

@@ -156,7 +156,7 @@ def test_training_changes_no_statistics() -> None:
 
 def test_a_training_step_changes_what_every_subnet_shares() -> None:
     held = small()
-    optimizer = torch.optim.SGD(held.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(held.parameters(), lr=0.01)
     losses = []
     for _ in range(6):
         optimizer.zero_grad()
@@ -164,7 +164,7 @@ def test_a_training_step_changes_what_every_subnet_shares() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_the_mode_counts_when_a_subnet_is_asked_for() -> None:

@@ -1,0 +1,83 @@
+"""Both engines and the usual way of writing a simulator, on one job; the outcomes are the same for every query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light, rounds
+from benchmarks.naive_engine import NaiveEngine
+from policies.slackfit import SlackFit
+from sim import Result, Trace, simulate
+from sim.compiled import replay_compiled, tally_stream
+from sim.stepped import Stepped
+from sim.tabulate import tabulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from sim import LatencyTable
+
+RULE = tabulate(SlackFit(), TABLE)
+
+
+class StepFit(Stepped):
+    """The most accurate subnet whose largest batch fits the slack, by a step function with a memory."""
+
+    def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+        """Return one number, which counts decisions."""
+        return np.zeros(1)
+
+    @staticmethod
+    def step(
+        memory: npt.NDArray[np.float64],
+        now_ns: int,
+        slack_ns: int,
+        queue_length: int,
+        arrived: int,
+        latency_ns: npt.NDArray[np.int64],
+    ) -> tuple[int, int]:
+        """Return subnet and batch size."""
+        memory[0] += 1
+        size, subnet = latency_ns.shape[1] - 1, 0
+        while subnet + 1 < len(latency_ns) and latency_ns[subnet + 1, size] <= slack_ns:
+            subnet += 1
+        return subnet, size
+
+
+ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
+    "a process for each query": (64_000, lambda trace: NaiveEngine(trace, CLUSTER, TABLE, SlackFit()).run()),
+    "SimPy engine": (768_000, lambda trace: simulate(trace, CLUSTER, TABLE, SlackFit())),
+    "compiled, every query kept": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, RULE)),
+    "compiled, counted": (
+        768_000,
+        lambda trace: tally_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE),
+    ),
+    "compiled, a step function": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, StepFit())),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def bench_azure(benchmark: Any, name: str) -> None:
+    """Azure job: SlackFit, mean batch of about 15."""
+    queries, run = ENGINES[name]
+    measure(benchmark, name, first(azure(), queries), run)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def bench_small_batches(benchmark: Any, name: str) -> None:
+    """An eighth of the rate: mean batch of about 1, so an event or a step for nearly every query."""
+    queries, run = ENGINES[name]
+    measure(benchmark, name, first(light(), queries // 4), run)
+
+
+def measure(benchmark: Any, name: str, trace: Trace, run: Callable[[Trace], Any]) -> None:
+    """Measure an engine on a trace, and hold its outcomes against those of the SimPy engine."""
+    benchmark.extra_info |= {"what": name, "unit": "queries", "count": len(trace)}
+    found = benchmark.pedantic(run, (trace,), rounds=rounds(41 if "compiled" in name else 5))
+    if isinstance(found, Result) and "step" not in name:
+        assert np.array_equal(found.outcome, simulate(trace, CLUSTER, TABLE, SlackFit()).outcome)

@@ -1,0 +1,113 @@
+"""The highest rate at which policies hold a target, over something swept (after SuperServe, Figures 5c and 11b).
+
+Where a number is swept it is the horizontal axis, a line a policy; what else is swept makes panels. Where nothing is,
+each policy has a row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from figures import style
+from figures.tables import Estimate, check_columns, estimate, setting, values
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NEEDED = ("policy", "seed", "capacity")
+
+
+def draw(capacities: pd.DataFrame, rate: str) -> Figure:
+    """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
+
+    Args:
+        capacities: One row a search, with the columns `policy`, `seed` and `capacity` (NaN where there is none).
+            Columns with a dot in their name are what the experiment sweeps.
+        rate: The parameter of the trace that was moved.
+
+    Raises:
+        DataError: A column is missing.
+    """
+    if capacities.empty:
+        return style.empty(style.COLUMN_IN)
+    check_columns(capacities, _NEEDED, "capacities")
+    swept = [str(name) for name in capacities.columns if "." in str(name) and len(values(capacities, name)) > 1]
+    along = next((name for name in swept if pd.api.types.is_numeric_dtype(capacities[name])), None)
+    with style.applied():
+        if along is None:
+            return _rows(capacities, swept, rate)
+        return _lines(capacities, along, [name for name in swept if name != along], rate)
+
+
+def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str) -> Figure:
+    panels = list(capacities.groupby(others, sort=False)) if others else [((), capacities)]
+    wide = style.COLUMN_IN if len(panels) == 1 else style.PAGE_IN
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(wide, 0.5 + 2.1 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axes, (point, frame) in zip(grid, panels, strict=False):
+        axes.set_title(", ".join(map(setting, others, point)))
+        _draw_lines(axes, frame, along)
+        axes.set_xlabel(setting(along))
+        axes.set_ylabel(_label(rate))
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    policies = sorted(set(capacities["policy"]), key=style.order)
+    handles = [style.handle(name, linestyle="solid") for name in policies]
+    names = [style.display_name(name) for name in policies]
+    if along == "cluster.workers":
+        handles.append(Line2D([], [], **style.REFERENCE))
+        names.append("in proportion")
+    style.legend_below(figure, handles, names)
+    return figure
+
+
+def _draw_lines(axes: Axes, frame: pd.DataFrame, along: str) -> None:
+    x = np.array(values(frame, along), dtype=float)
+    for depth, policy in enumerate(sorted(set(frame["policy"]), key=style.order, reverse=True)):
+        found = [_estimate(frame[(frame["policy"] == policy) & (frame[along] == at)]) for at in x]
+        look = style.look(policy)
+        mean = np.array([each.mean for each in found])
+        for at, each in zip(x, found, strict=True):
+            axes.plot([at, at], [each.low, each.high], color=look.colour, linewidth=0.7)
+        axes.plot(x, mean, linestyle="solid", zorder=3 + depth / 100, **look.marks())
+        if along == "cluster.workers" and not math.isnan(mean[0]):
+            reference: dict[str, Any] = {**style.REFERENCE, "color": look.colour, "zorder": 2}
+            axes.plot([0, x[-1]], [0, mean[0] / x[0] * x[-1]], **reference)
+
+
+def _rows(capacities: pd.DataFrame, swept: list[str], rate: str) -> Figure:
+    groups = list(capacities.groupby([*swept, "policy"], sort=False))
+    figure = Figure(figsize=(style.COLUMN_IN, 0.6 + 0.25 * len(groups)), layout="constrained")
+    axes = figure.subplots()
+    labels = []
+    for row, (key, frame) in enumerate(groups):
+        *point, policy = map(str, key)
+        each = _estimate(frame)
+        axes.plot([each.low, each.high], [row, row], color=style.look(policy).colour, linewidth=0.7)
+        axes.plot([each.mean], [row], linestyle="none", **style.look(policy).marks())
+        labels.append(", ".join([style.display_name(policy), *map(setting, swept, point)]))
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.set_xlabel(_label(rate))
+    return figure
+
+
+def _estimate(frame: pd.DataFrame) -> Estimate:
+    return estimate(frame["capacity"], highest=math.inf)
+
+
+def _label(rate: str) -> str:
+    return "capacity (q/s)" if rate == "mean_qps" else f"capacity ({rate.replace('_', ' ')})"

@@ -1,0 +1,133 @@
+"""Capacities of an experiment: for each policy, seed and point of its sweep, the highest rate that holds the target.
+
+Each rate that is tried is a run like any other and is stored as one: an interrupted search goes on where it was, and
+a search with another target or precision uses what is there. All policies of a seed meet the same arrivals where they
+meet the same rate, so that their capacities can be compared seed by seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sim.errors import SpecError, did_you_mean
+from ssim.runner import run_all, write_index
+from ssim.search import Search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ssim.expand import Experiment
+    from ssim.run import Run
+    from ssim.runner import Finished
+    from ssim.spec import CapacitySpec
+    from ssim.store import Store
+
+
+@dataclass(slots=True)
+class Found:
+    """The capacity of one policy for one seed at one point of the sweep, as far as it is known.
+
+    Attributes:
+        run: The run at the rate of the experiment file.
+        search: The rates that were tried.
+        error: Why a run of the search failed, or None.
+    """
+
+    run: Run
+    search: Search
+    error: Finished | None = None
+
+    @property
+    def capacity(self) -> float | None:
+        """The highest rate that held the target, or None where it lies outside of what was tried."""
+        holds, misses = self.search.holds, self.search.misses
+        return None if holds is None or misses is None or self.error else self.search.rate(holds)
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of capacity.csv; None where there is no value."""
+        search, holds, misses = self.search, self.search.holds, self.search.misses
+        return {
+            "policy": self.run.label,
+            "trace": self.run.trace["kind"],
+            "seed": self.run.seed,
+            "target": search.target,
+            "capacity": self.capacity,
+            "holds_at": None if holds is None else search.rate(holds),
+            "attainment_there": None if holds is None else search.attained[holds],
+            "misses_at": None if misses is None else search.rate(misses),
+            "attainment_above": None if misses is None else search.attained[misses],
+            "misses_below": " ".join(f"{rate:g}" for rate in search.misses_below),
+            "runs": len(search.attained),
+            **self.run.swept,
+        }
+
+
+def find_capacities(
+    experiment: Experiment,
+    store: Store,
+    *,
+    jobs: int,
+    on_round: Callable[[int, int], None] = lambda _runs, _open: None,
+    on_finished: Callable[[Finished], None] = lambda _finished: None,
+) -> list[Found]:
+    """Return the capacities of all policies, seeds and points. The caller holds `store.writing()`.
+
+    Args:
+        experiment: The experiment.
+        store: Where the runs of the search go.
+        jobs: How many runs at once.
+        on_round: Told how many runs come next, and for how many searches that are still open.
+        on_finished: Told each run that ends.
+
+    Raises:
+        SpecError: The trace has no such rate, or it is swept.
+        StoreError: Results can't be stored.
+    """
+    spec = experiment.capacity
+    if f"trace.{spec.rate}" in experiment.swept:
+        raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
+    if aims := [key for key in experiment.swept if key.startswith("capacity.")]:
+        raise SpecError("sweep", "a search has one aim", aims[0], "a call for each, with --set")
+    # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
+    found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
+    tried: list[Run] = []
+    while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
+        probes = [(one, step, _at_rate(one.run, spec.rate, one.search.rate(step))) for one, step in asking]
+        runs = list({probe.id: probe for _, _, probe in probes}.values())
+        tried += runs
+        write_index(experiment, store, tried)
+        todo = [run for run in runs if not store.has(run.id, run.keep)]
+        on_round(len(todo), len({id(one) for one, _ in asking}))
+        failed = {one.run.id: one for one in run_all(todo, store, jobs=jobs, on_finished=on_finished)}
+        for one, step, probe in probes:
+            manifest = None if probe.id in failed else store.manifest(probe.id)
+            if manifest is None:
+                one.error = failed[probe.id]
+            else:
+                one.search.attained[step] = manifest["summary"]["slo_attainment"]
+    return found
+
+
+def _start(run: Run, spec: CapacitySpec) -> float:
+    """Return the rate of the experiment file, from which a search starts.
+
+    Raises:
+        SpecError: The trace has no such parameter, or it is no positive number.
+    """
+    source = run.build_source()
+    names = [item.name for item in dataclasses.fields(source) if item.init]
+    if spec.rate not in names:
+        what = f"a trace of kind {run.trace['kind']} has no such parameter"
+        raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))
+    value = getattr(source, spec.rate)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        right = f"give trace.{spec.rate} a positive number to start from"
+        raise SpecError("capacity.rate", f"trace.{spec.rate} is no rate", repr(value), right)
+    return float(value)
+
+
+def _at_rate(run: Run, rate: str, value: float) -> Run:
+    swept = {**run.swept, f"trace.{rate}": value}
+    return dataclasses.replace(run, trace={**run.trace, rate: value}, keep="summary", swept=swept)

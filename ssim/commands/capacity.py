@@ -1,0 +1,131 @@
+"""`ssim capacity FILE`: the highest rate at which each policy holds an SLO attainment."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+from ssim.commands.options import experiment_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from ssim.capacity import Found
+    from ssim.expand import Experiment
+
+
+@click.command()
+@experiment_options
+def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
+    """Find the highest rate at which each policy of FILE holds an SLO attainment.
+
+    Its key `capacity` says which parameter of the trace is moved, which attainment is the target, and how closely the
+    rate is found: `{rate: mean_qps, target: 0.999, precision: 0.005}` if it says nothing.
+    """
+    from rich.console import Console
+
+    from sim.errors import SsimError
+    from ssim.capacity import find_capacities
+    from ssim.commands.progress import Progress, tell_failures
+    from ssim.drawing import draw_capacities
+    from ssim.expand import read_experiment
+    from ssim.store import Store
+    from ssim.summary import write_csv
+
+    experiment = read_experiment(file, overrides)
+    store = Store(out / experiment.name / "capacity")
+    progress = Progress(Console(stderr=True), each=False)
+    try:
+        with store.writing():
+            with progress:
+                found = find_capacities(
+                    experiment, store, jobs=jobs, on_round=progress.more, on_finished=progress.finished
+                )
+            rows = [one.row() for one in found]
+            table = store.folder / "capacity.csv"
+            write_csv(table, rows, list(rows[0]))
+            console = Console()
+            _print_table(console, experiment, found)
+            console.print(f"Table: {table}", soft_wrap=True, highlight=False)
+            for path in draw_capacities(store, rows, experiment.capacity.rate):
+                if path.suffix == ".png":
+                    console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
+    except KeyboardInterrupt as error:
+        what = "what was tried is stored, and the same command goes on from there"
+        raise SsimError("interrupted", what) from error
+    tell_failures([one.error for one in found if one.error], len(found))
+
+
+def _print_table(console: Console, experiment: Experiment, found: Sequence[Found]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    spec = experiment.capacity
+    seeds = len({one.run.seed for one in found})
+    over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
+    title = f"{experiment.name}: highest {spec.rate} that holds {spec.target:g} ({over})"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in (*experiment.swept, "policy"):
+        table.add_column(name.rpartition(".")[2], overflow="fold")
+    for name in ("capacity", "to the first"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for here in _grouped(found, lambda one: repr(one.run.swept)):
+        first = {one.run.seed: one.capacity for one in here if one.run.label == here[0].run.label}
+        for members in _grouped(here, lambda one: one.run.label):
+            known = [(one.capacity, first[one.run.seed]) for one in members if one.capacity is not None]
+            ratios = [capacity / base for capacity, base in known if base is not None]
+            missing = f" ({len(known)} of {seeds} seeds)" if 0 < len(known) < seeds else ""
+            run = members[0].run
+            point = [str(run.swept[name]) for name in experiment.swept]
+            table.add_row(*point, run.label + missing, _mean([capacity for capacity, _ in known]), _mean(ratios))
+    console.print(table)
+    for line in _notes(found):
+        console.print(line, soft_wrap=True, highlight=False)
+    if any(one.capacity is not None for one in found):
+        console.print(
+            f"Each seed for itself holds {spec.target:g} at its rate and misses it {100 * spec.precision:g} % above; "
+            "policies of a seed meet the same random numbers.",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def _grouped(found: Sequence[Found], key: Callable[[Found], str]) -> list[list[Found]]:
+    groups: dict[str, list[Found]] = {}
+    for one in found:
+        groups.setdefault(key(one), []).append(one)
+    return list(groups.values())
+
+
+def _mean(values: Sequence[float]) -> str:
+    """Return mean and interval to five and two digits."""
+    from sim.intervals import mean_and_half_width
+
+    if not values:
+        return "-"
+    mean, half = (
+        float(f"{value:.{digits}g}") for value, digits in zip(mean_and_half_width(values), (5, 2), strict=True)
+    )
+    return f"{mean:.10g}" + ("" if math.isnan(half) else f" ±{half:g}")
+
+
+def _notes(found: Sequence[Found]) -> Iterator[str]:
+    """Yield what is not as one would think, a line for each search."""
+    from ssim.commands.progress import named
+
+    for one in found:
+        who, search = named(one.run), one.search
+        if one.error is not None:
+            continue
+        if search.holds is None:
+            yield f"{who}: misses the target at every rate that was tried, down to {search.lowest:g}."
+        elif search.misses is None:
+            yield f"{who}: holds the target at every rate that was tried, up to {search.highest:g}."
+        elif search.misses_below:
+            below = ", ".join(f"{rate:g}" for rate in search.misses_below)
+            yield f"{who}: misses the target at lower rates, too: {below}."

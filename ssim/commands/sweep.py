@@ -1,0 +1,112 @@
+"""`ssim sweep`: what of an experiment is stored, what failed, and what is still to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ssim.store import Store
+
+STATES = ("stored", "failed", "damaged", "to do")
+
+_out = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+
+
+@click.group()
+def sweep() -> None:
+    """Stored experiments: status, ls."""
+
+
+@sweep.command()
+@click.argument("name")
+@_out
+def status(name: str, out: Path) -> None:
+    """Say what of the experiment NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
+    from rich.console import Console
+
+    from ssim.store import Store
+
+    store = Store(out / name)
+    runs = store.index()["runs"]
+    states = _states(store)
+    table = _table("policy", *STATES)
+    for policy in dict.fromkeys(run["policy"] for run in runs):
+        own = [states[run["id"]] for run in runs if run["policy"] == policy]
+        table.add_row(policy, *(str(own.count(state)) for state in STATES))
+    Console().print(table)
+    done = list(states.values()).count("stored")
+    writer = store.writer()
+    now = "nobody is writing" if writer is None else f"process {writer} is writing"
+    click.echo(f"{name}: {done} of {len(states)} runs stored; {now}")
+    reasons: dict[str, list[str]] = {}
+    for run in runs:
+        if states[run["id"]] == "failed":
+            reasons.setdefault(store.failure(run["id"]) or "", []).append(f"{run['policy']}, seed {run['seed']}")
+    for reason, alike in reasons.items():
+        more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+        click.echo(f"failed: {alike[0]}{more}: {reason}")
+    if done < len(states):
+        if writer is None:
+            click.echo("the command that began it goes on from what is stored")
+        raise click.exceptions.Exit(1)
+
+
+@sweep.command()
+@_out
+def ls(out: Path) -> None:
+    """List the experiments that are stored."""
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+
+    from sim.errors import StoreError
+    from ssim.store import INDEX, Store
+
+    found = sorted(path.parent for path in out.rglob(INDEX))
+    if not found:
+        click.echo(f"nothing is stored in {out}")
+        return
+    table = _table("experiment", "runs", "stored", "failed", "MB", "begun")
+    for folder in found:
+        try:
+            states = list(_states(Store(folder)).values())
+        except StoreError:
+            table.add_row(str(folder.relative_to(out)), "damaged")
+            continue
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        begun = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
+        counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))
+        table.add_row(str(folder.relative_to(out)), *counts, f"{size / 1e6:.1f}", f"{begun:%Y-%m-%d %H:%M} UTC")
+    Console().print(table)
+
+
+def _states(store: Store) -> dict[str, str]:
+    """Return the state of each run of an experiment by its id."""
+    from sim.errors import StoreError
+
+    states = {}
+    for run_id in (run["id"] for run in store.index()["runs"]):
+        try:
+            stored = store.manifest(run_id) is not None
+            states[run_id] = "stored" if stored else "failed" if store.failure(run_id) is not None else "to do"
+        except StoreError:
+            states[run_id] = "damaged"
+    return states
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

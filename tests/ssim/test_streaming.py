@@ -1,0 +1,176 @@
+"""Runs that are longer than memory: they stream, end when asked to, and say what can't be done."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policies.slackfit import SlackFit
+from sim import Cluster, compiled
+from sim.engines import choose
+from sim.errors import DataError, TooLongError
+from sim.table_files import load_table
+from sim.traces import source
+from sim.traces.azure import Azure
+from sim.traces.source import drawn_ahead
+from sim.traces.synthetic import Poisson
+from ssim.expand import read_experiment
+from ssim.runner import run_experiment
+from ssim.store import Store
+from tests.ssim.test_run_command import complete_runs, leftovers, ssim
+
+pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
+
+TABLE = load_table("ofa-resnet50-rtx2080ti")
+LONG = """\
+schema: experiment/1
+name: small
+seed: 7
+trace: {kind: azure, mean_qps: 10000, duration_s: 86400, slo_ms: 36}
+cluster: {workers: 13, drop: expired}
+latency_table: ofa-resnet50-rtx2080ti
+keep: windows
+policies: [slackfit, maxbatch]
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_long_run_ends_soon_after_it_is_interrupted(tmp_path: Path, jobs: str) -> None:
+    (tmp_path / "small.yaml").write_text(LONG)
+    command = [sys.executable, "-m", "ssim", "run", "small.yaml", "--jobs", jobs]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "results/small/.shared.tmp").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(2)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 5
+    assert process.returncode == 1
+    assert "interrupted" in said
+    assert not complete_runs(tmp_path)
+    assert not leftovers(tmp_path)
+
+
+def test_simpy_can_not_hold_the_day_and_says_what_can(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(LONG.replace("slackfit, maxbatch", "coarse"))
+    ended = ssim(tmp_path, "run", "small.yaml")
+    assert ended.returncode == 2
+    assert "has more queries than are held in memory at once (over 100000000); " in ended.stderr
+    assert "1 of 1 runs failed" in ended.stderr
+
+
+def test_a_queue_that_outgrows_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_HELD", 100_000)
+    trace = Azure(slo_ms=36, mean_qps=50_000, duration_s=20)
+    rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
+    with pytest.raises(TooLongError, match=r"more queries wait than can be held \(over 100000\); drop: expired"):
+        compiled.tally_stream(trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1), TABLE, rule)
+    tally = compiled.tally_stream(
+        trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1, drop="expired"), TABLE, rule
+    )
+    assert tally.queries == sum(map(len, trace.chunks(1)))
+
+
+def test_a_stream_of_nothing_or_out_of_order_is_told() -> None:
+    rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
+    rest = (36_000_000, 10**9, Cluster(1), TABLE, rule)
+    with pytest.raises(DataError, match="has no arrivals"):
+        compiled.tally_stream(iter(()), *rest)
+    with pytest.raises(DataError, match="row 1: is earlier than the row before"):
+        compiled.tally_stream(iter((np.array([5, 4]),)), *rest)
+    with pytest.raises(DataError, match="row 0: is earlier than the row before"):
+        compiled.tally_stream(iter((np.array([5, 6]), np.array([5]))), *rest)
+    for odd in (np.array([1.5]), np.array([1], np.int32), np.array([[1]])):
+        with pytest.raises(DataError, match="is no list of whole nanoseconds"):
+            compiled.tally_stream(iter((odd,)), *rest)
+    with pytest.raises(DataError, match="ends before the last arrival"):
+        compiled.tally_stream(iter((np.array([5, 10**9 + 1]),)), *rest)
+    for slo_ns, duration_ns in ((2**60, 10**9), (36_000_000, 2**60)):
+        with pytest.raises(DataError, match="longer than a run can be"):
+            compiled.tally_stream(iter((np.array([5]),)), slo_ns, duration_ns, *rest[2:])
+
+
+def test_chunks_drawn_ahead_are_the_same_and_so_are_their_errors() -> None:
+    trace = Poisson(slo_ms=36, mean_qps=100_000, duration_s=20)
+    ahead, own = list(drawn_ahead(trace.chunks(3))), list(trace.chunks(3))
+    assert len(ahead) == len(own) > 20
+    assert all(np.array_equal(one, other) for one, other in zip(ahead, own, strict=True))
+
+    def broken() -> object:
+        yield np.array([1])
+        raise DataError("here", "breaks off")
+
+    chunks = drawn_ahead(broken())
+    assert next(chunks).tolist() == [1]
+    with pytest.raises(DataError, match="breaks off"):
+        next(chunks)
+
+
+def test_who_stops_in_a_stream_does_not_wait_for_what_was_to_be_drawn_ahead() -> None:
+    drawn = []
+
+    def slow() -> object:
+        for number in range(100):
+            time.sleep(0.05)
+            drawn.append(number)
+            yield np.array([number])
+
+    chunks = drawn_ahead(slow())
+    assert next(chunks).tolist() == [0]
+    chunks.close()
+    assert len(drawn) < 5
+
+
+def test_more_arrivals_than_are_held_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = Poisson(slo_ms=36, mean_qps=100_000, duration_s=20)
+    with pytest.raises(TooLongError, match=r"poisson: has more .* \(over 1000\)"):
+        trace.arrivals(1, 1000)
+    monkeypatch.setattr(source, "CHUNK", 10)
+    assert len(trace.arrivals(1)) == len(trace.trace(1))
+
+
+@pytest.mark.slow
+def test_the_whole_azure_day_fits_into_half_a_gigabyte(tmp_path: Path) -> None:
+    experiment = Path(__file__).parents[2] / "experiments" / "azure_day.yaml"
+    command = [sys.executable, "-m", "ssim", "run", str(experiment), "--jobs", "1", "--set", "policies=[slackfit]"]
+    with subprocess.Popen([*command, "--no-figures"], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    assert usage.ru_maxrss < 500 * 1000  # kilobytes
+    with (tmp_path / "results/azure_day/summary.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    # The mean of the minutes' rates is exact; the counts are Poisson numbers.
+    assert abs(int(row["queries"]) - 910_042_048) < 4.5 * 910_042_048**0.5
+    assert float(row["slo_attainment"]) > 0.9999
+
+
+def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_HELD", 1_000_000)
+    text = LONG.replace("workers: 13, drop: expired", "workers: 1").replace("10000,", "100000,")
+    (tmp_path / "small.yaml").write_text(text)
+    queues = []
+
+    class Watched(compiled._Queue):
+        def __init__(self, slo_ns: int) -> None:
+            super().__init__(slo_ns)
+            queues.append(weakref.ref(self))
+
+    monkeypatch.setattr(compiled, "_Queue", Watched)
+    experiment, store = read_experiment(tmp_path / "small.yaml"), Store(tmp_path / "results")
+    with store.writing():
+        failed = run_experiment(experiment, store, jobs=1)
+    gc.collect()
+    assert len(failed) == len(queues) == 2
+    assert [queue() for queue in queues] == [None, None]

@@ -1,0 +1,33 @@
+"""The benchmarks still run, small, and their report has a row for each of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
+
+
+def test_benchmarks_run_and_are_reported(tmp_path: Path) -> None:
+    measured = tmp_path / "bench.json"
+    words = ("-m", "pytest", "-c", "benchmarks/pytest.ini", "benchmarks", f"--benchmark-json={measured}")
+    environment = os.environ | {"SSIM_BENCH_QUICK": "1"}
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stdout
+    words = ("benchmarks/report.py", str(measured), str(tmp_path / "cost.svg"))
+    report = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    names = [one["name"] for one in json.loads(measured.read_text())["benchmarks"]]
+    drawn = [name for name in names if name.startswith(("bench_workers", "bench_queue_length"))]
+    rows = [line for line in report.stdout.splitlines() if line.startswith("| ") and "---" not in line]
+    headings = report.stdout.count("| what |")
+    assert len(rows) - headings + len(drawn) == len(names)
+    assert (tmp_path / "cost.svg").stat().st_size > 1000
