@@ -92,6 +92,7 @@ class Store:
 
     def writer(self) -> int | None:
         """Return the process that writes here, or None."""
+        process = None
         try:
             with (self.folder / ".lock").open(encoding="ascii") as lock:
                 process = int(

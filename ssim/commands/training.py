@@ -176,7 +176,7 @@ def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int | Non
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from ssim.searching import search as search_run
+    from ssim.subnet_search import search as search_run
 
     columns = (
         SpinnerColumn(),

@@ -26,7 +26,7 @@ from sim.latency import LatencyTable
 from sim.table_files import write_table
 from ssim.cli import main
 from ssim.fetch import fetch_fashion_mnist
-from ssim.searching import search
+from ssim.subnet_search import search
 from ssim.training_file import read_training
 from ssim.training_run import TrainingRun
 from supernet import checkpoint
