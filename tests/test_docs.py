@@ -67,7 +67,9 @@ def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/your_own_policy.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/design.md", "docs/your_own_policy.md", "docs/supernet.md", "CONTRIBUTING.md"]
+)
 def test_links_and_files_that_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
@@ -79,7 +81,7 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 
 
 def test_every_option_the_readme_names_exists() -> None:
-    commands = (["run"], ["supernet", "show"], ["supernet", "import"])
+    commands = (["run"], ["supernet", "show"], ["supernet", "import"], ["supernet", "train"])
     usage = "".join(run(ROOT, "-m", "ssim", *words, "--help").stdout for words in commands)
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in usage, option

@@ -33,6 +33,7 @@ from supernet import checkpoint
 from supernet.data import fashion_mnist
 from supernet.families import OfaResNetSmall
 from supernet.family import build
+from tests.test_docs import ROOT, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -260,6 +261,31 @@ def test_training_begins_with_weights_of_others(folder: Path) -> None:
         found[seed] = weights(run)
     assert torch.equal(found[7]["blocks.0.conv1.conv.weight"], state["blocks.0.conv1.conv.weight"])
     assert not torch.equal(found[7]["classifier.linear.weight"], found[8]["classifier.linear.weight"])
+
+
+QUICK = ["phases.0.epochs=1", "repeats=1", "search.measured=20", "search.evaluations=100", "calibration.subnets=2"]
+
+
+def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
+    """What docs/supernet.md shows is run, but for a shorter time."""
+    experiment, phases = blocks("docs/supernet.md", "yaml")
+    commands, *_ = blocks("docs/supernet.md", "console")
+    (snippet,) = blocks("docs/supernet.md", "python")
+    (tmp_path / "experiments").mkdir()
+    file = tmp_path / "experiments" / "supernet_digits.yaml"
+    file.write_text(experiment)
+    shipped = read_training(ROOT / "experiments" / "supernet_digits.yaml")
+    assert read_training(file).spec == shipped.spec
+    for line in commands.splitlines():
+        words = line.removeprefix("$ ssim supernet ").split()
+        ended = ssim(tmp_path, *words, "--threads", "1", *(word for pair in QUICK for word in ("--set", pair)))
+        assert ended.returncode == 0, ended.stderr
+    out = io.StringIO()
+    with chdir(tmp_path), redirect_stdout(out):
+        exec(snippet, {})  # noqa: S102 - our own page
+    assert int(out.getvalue()) >= 2
+    file.write_text(experiment.partition("phases:")[0] + phases)
+    assert len(read_training(file).recipe.phases) == 4
 
 
 @pytest.fixture

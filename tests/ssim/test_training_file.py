@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from sim.errors import DataError, SpecError
+from ssim.schema import training_schema
 from ssim.training_file import read_training
 from ssim.training_run import TrainingRun, asked_subnets
+from ssim.yaml_file import read_yaml
 from supernet.data.digits import Digits
 from supernet.families import OfaResNetSmall
 from supernet.training.optimizers import AdamW, Sgd
@@ -154,3 +156,12 @@ def test_the_files_that_come_with_the_toolkit_are_right(path: Path, monkeypatch:
     monkeypatch.setenv("SSIM_REVIEWS", "/nowhere")
     plan = read_training(path, ["start=null"])
     assert plan.spec.name == path.stem
+
+
+def test_the_json_schema_has_the_keys_and_kinds_of_the_files() -> None:
+    schema = training_schema()
+    given = read_yaml(ROOT / "experiments" / "supernet_reviews.yaml").data
+    assert set(given) <= set(schema["properties"])
+    assert set(schema["required"]) <= set(given) - {"start", "clip"}
+    kinds = [kind["properties"]["kind"].get("const") for kind in schema["properties"]["data"]["anyOf"][1:]]
+    assert kinds == ["digits", "fashion_mnist", "reviews", None]
