@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ssim.training_run import TrainingRun
+    from ssim.training_run import Tell, TrainingRun
     from ssim.training_spec import LatencySpec
     from supernet.network import Supernet
     from supernet.space import SubNetSpace
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     Points = npt.NDArray[np.float64]
     Cost = Callable[[Sequence[SubNet]], npt.NDArray[np.float64]]
-    Tell = Callable[[int], None]
 
 _WHOLE = 100.0  # percent
 
@@ -59,7 +58,7 @@ def search(run: TrainingRun, tell: Tell) -> Search:
 
     Args:
         run: Has been trained.
-        tell: Told of each subnet that was measured on the validation examples: 1 more.
+        tell: Told of each subnet that was measured: 1 more.
 
     Raises:
         SsimError: It has not been trained, or something of it is damaged; or the costs can't be told.
@@ -74,7 +73,7 @@ def search(run: TrainingRun, tell: Tell) -> Search:
     worth = known.front
     chosen = [worth.subnets[index] for index in spread(worth.points, asked.subnets)]
     kept = run.load()  # without the running statistics of those that are not worth it
-    found = Accuracies(tuple(run.measured(kept, chosen)), run.provenance | {"search": asked.model_dump_json()})
+    found = Accuracies(tuple(run.measured(kept, chosen, tell)), run.provenance | {"search": asked.model_dump_json()})
     run.save_found(kept, found)
     return Search(found, len(known.subnets), how_well)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from supernet.space import SubNet
     from supernet.training.loop import Step
 
+    Tell = Callable[[int], None]
 
 _OF_IMAGES = 4
 """The dimensions of a convolution's weight."""
@@ -137,9 +137,7 @@ class TrainingRun:
         """
         with told(self.folder):
             for path in self.folder.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path.name != ".lock":
+                if path.name != ".lock":
                     path.unlink()
 
     def train(self, on_step: Callable[[Step], None], every_s: float) -> None:
@@ -186,6 +184,16 @@ class TrainingRun:
         with told(path):
             path.unlink(missing_ok=True)
 
+    def check_trained(self) -> None:
+        """Pass if there is a trained supernet.
+
+        Raises:
+            SpecError: There is none.
+        """
+        if not self.is_trained:
+            right = "train it first: ssim supernet train FILE"
+            raise SpecError(self.plan.spec.name, "has not been trained with this seed", str(self.seed), right)
+
     def load(self) -> Supernet:
         """Return the trained supernet.
 
@@ -193,9 +201,7 @@ class TrainingRun:
             SpecError: It has not been trained.
             DataError: The file is damaged.
         """
-        if not self.is_trained:
-            right = "train it first: ssim supernet train FILE"
-            raise SpecError(self.plan.spec.name, "has not been trained with this seed", str(self.seed), right)
+        self.check_trained()
         return checkpoint.load(self.folder / "supernet.pt").supernet.to(self.device)
 
     def measuring(self, trained: Supernet) -> Measuring:
@@ -203,14 +209,12 @@ class TrainingRun:
         asked = self.plan.spec.calibration
         return Measuring(trained, self.splits.train.first(asked.examples), asked.batch)
 
-    def calibrate(
-        self, subnets: Sequence[SubNet] = (), on_subnet: Callable[[int], None] = lambda _: None
-    ) -> Accuracies:
+    def calibrate(self, subnets: Sequence[SubNet] = (), tell: Tell = lambda _more: None) -> Accuracies:
         """Calibrate subnets, measure them on the test examples, and store both. The caller holds the store.
 
         Args:
             subnets: Which; none for those that the file asks for. What is stored already is not done again.
-            on_subnet: Told how many have been done.
+            tell: Told of each that has been done: 1 more.
 
         Raises:
             SsimError: It has not been trained, or something of it is damaged.
@@ -224,21 +228,19 @@ class TrainingRun:
             trained = self.load()
             if is_anew:
                 trained.forget_statistics()
-            rows = self.measured(trained, left, on_subnet)
+            rows = self.measured(trained, left, tell)
             self._save(trained)
             known = known.merged(rows)
             known.write(path)
         ids = {subnet.id for subnet in wanted}
         return Accuracies(tuple(row for row in known.rows if row.subnet in ids), known.provenance)
 
-    def measured(
-        self, trained: Supernet, subnets: Sequence[SubNet], on_subnet: Callable[[int], None] = lambda _: None
-    ) -> list[Accuracy]:
+    def measured(self, trained: Supernet, subnets: Sequence[SubNet], tell: Tell) -> list[Accuracy]:
         """Return how accurate subnets are on the test examples; they are calibrated then."""
-        measuring, rows = self.measuring(trained), list[Any]()
+        measuring, rows = self.measuring(trained), list["Accuracy"]()
         for subnet in subnets:
             rows.append(measuring.row(subnet, self.splits.test, self.seed))
-            on_subnet(len(rows))
+            tell(1)
         return rows
 
     @property

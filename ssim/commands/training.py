@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from sim.accuracies import Accuracies, Accuracy
-    from ssim.training_run import TrainingRun
+    from ssim.training_run import Tell, TrainingRun
     from supernet.training.loop import Step
 
 
@@ -63,7 +65,8 @@ def train(
                     click.echo(f"seed {run.seed}: trained already ({run.folder})", err=True)
                 else:
                     _train(run, every_s)
-                found.append(run.calibrate())
+                with _counting(run) as tell:
+                    found.append(run.calibrate(tell=tell))
         except KeyboardInterrupt as error:
             what = "what was stored last is kept, and the same command goes on from there"
             raise SsimError("interrupted", what) from error
@@ -83,8 +86,9 @@ def calibrate(
     found: list[Accuracies] = []
     for run in _runs(file, out, overrides, threads, device):
         wanted = [run.plan.family.space.find(subnet) for subnet in subnets]
-        with run.store.writing():
-            found.append(run.calibrate(wanted))
+        run.check_trained()
+        with run.store.writing(), _counting(run) as tell:
+            found.append(run.calibrate(wanted, tell))
     _report(found)
 
 
@@ -139,6 +143,19 @@ def _train(run: TrainingRun, every_s: float) -> None:
         run.train(on_step, every_s)
 
 
+@contextmanager
+def _counting(run: TrainingRun) -> Generator[Tell]:
+    """Show how many subnets have been measured, on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    words = TextColumn(f"seed {run.seed}: {{task.completed}} subnets measured")
+    screen = Console(stderr=True)
+    columns = SpinnerColumn(), words, TimeElapsedColumn()
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        yield partial(bar.advance, bar.add_task("", total=None))
+
+
 def _report(found: Sequence[Accuracies]) -> None:
     """Print what subnets cost and how accurate they are, over seeds."""
     from rich.table import Table
@@ -171,26 +188,12 @@ def _report(found: Sequence[Accuracies]) -> None:
 @_run_options
 def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int | None, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
-    from functools import partial
-
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from ssim.subnet_search import search as search_run
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("seed {task.fields[seed]}: {task.completed} subnets measured"),
-        TimeElapsedColumn(),
-    )
-    screen = Console(stderr=True)
     for run in _runs(file, out, overrides, threads, device):
-        with (
-            run.store.writing(),
-            Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar,
-        ):
-            task = bar.add_task("", total=None, seed=run.seed)
-            ended = search_run(run, partial(bar.advance, task))
+        run.check_trained()
+        with run.store.writing(), _counting(run) as tell:
+            ended = search_run(run, tell)
         click.echo(f"seed {run.seed}: {ended.measured} subnets measured on validation examples")
         if ended.trust is not None:
             click.echo(
