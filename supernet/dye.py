@@ -101,6 +101,10 @@ class _Bath:
         self.modules = dict(model.named_modules())
         self.layers: dict[str, Weighted] = {path: m for path, m in self.modules.items() if is_weighted(m)}
         self.known: dict[str, Weighted | Norm] = self.layers | {p: m for p, m in self.modules.items() if is_norm(m)}
+        self.places = {
+            path: [p for p, m in model.named_modules(remove_duplicate=False) if m is layer]
+            for path, layer in self.layers.items()
+        }
         self.watched: set[str] = set()
         self.shapes: dict[str, list[torch.Size]] = {}
         """For each module that is called: the shapes of the first tensor that enters and of the first that leaves."""
@@ -195,18 +199,18 @@ def _skippable(bath: _Bath) -> set[str]:
 
     Such a block has a place in a list or sequence, gives what has the shape of what it takes, has a way around all of
     its layers (it is stained when what enters it is, though each of its layers cleans what it takes), and its layers
-    add to what goes that way: a gate, which multiplies, gives nothing where nothing enters. Of blocks in blocks, the
-    innermost count.
+    add to what goes that way: a gate, which multiplies, gives nothing where nothing enters. It has its layers to
+    itself, and of blocks in blocks, the innermost count.
     """
     found: set[str] = set()
     for path in sorted(_listed(bath), key=lambda path: -path.count(".")):
-        inside = f"{path}."
-        shapes = bath.shapes.get(path, [])
+        shapes, layers = bath.shapes.get(path, []), [layer for layer in bath.layers if layer.startswith(f"{path}.")]
         if (
-            len(set(shapes)) == 1
-            and len(shapes) == 2  # noqa: PLR2004 - something came in, something came out
-            and any(layer.startswith(inside) for layer in bath.layers)
-            and not any(block.startswith(inside) for block in found)
+            len(shapes) == 2  # noqa: PLR2004 - something came in, something came out
+            and shapes[0] == shapes[1]
+            and layers
+            and all(place.startswith(f"{path}.") for layer in layers for place in bath.places[layer])
+            and not any(block.startswith(f"{path}.") for block in found)
         ):
             bath.watched = {path}
             if all(path in bath.run(_Dye(flooded=path, water=water)).out_of for water in (NAN, 0.0)):

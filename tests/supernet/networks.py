@@ -150,6 +150,20 @@ class Decoder(nn.Module):
         return self.head(x)
 
 
+class Shared(nn.Module):
+    """Two blocks have a layer in common, the third is called again behind them, and the fourth has all to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.blocks = nn.Sequential(*[BasicBlock(8, 8) for _ in range(4)])
+        self.blocks[1].conv2 = self.blocks[0].conv2
+        self.again = self.blocks[2]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.again(self.blocks(self.stem(x))).mean((2, 3))
+
+
 ATTENTION = [f"layers.{n}.self_attn" for n in range(3)]
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from sim.errors import SpecError
 from sim.streams import stream
+from supernet.extraction import extract
 from supernet.insertion import insert
 from tests.supernet.networks import (
     ATTENTION,
@@ -17,6 +18,7 @@ from tests.supernet.networks import (
     Decoder,
     MobileNet,
     ResNet,
+    Shared,
     encoder,
     images,
     tokens,
@@ -97,6 +99,17 @@ def test_the_model_is_left_as_it_is() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training
     assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in held.parameters()}
+
+
+def test_a_module_with_two_places_stays_one() -> None:
+    held = insert(Shared(), images(), expands=(0.5, 1.0), widths=(0.5, 1.0), uniform=True)
+    assert len(held.space.depths) == 2, "the first and the third are needed elsewhere"
+    subnet = "inserted:d1,1:e0.5:w0"
+    for network in (held.actuate(subnet), extract(held.train(), subnet)):
+        assert network.again is network.blocks[2]
+        assert network.blocks[1].conv2 is network.blocks[0].conv2
+        assert network.again.conv1.out_channels == network.blocks[1].conv2.in_channels == 4
+    assert len(held.actuate(held.space.smallest).blocks) == 2
 
 
 class Counting(nn.Module):
