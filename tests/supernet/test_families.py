@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import ofa_peer
@@ -118,6 +118,7 @@ def test_hand_tuned_resnets_have_the_known_sizes(layers: int, parameters: int) -
         assert sum(parameter.numel() for parameter in plain_resnet(layers).parameters()) == parameters
 
 
+@example(11, 8)
 @given(st.integers(1, 5000), st.integers(1, 16))
 def test_a_divisible_number_is_near(channels: int, divisor: int) -> None:
     found = divisible(channels, divisor)

@@ -77,8 +77,8 @@ def test_heads_that_share_keys_and_tied_weights() -> None:
     held = insert(Decoder(), tokens())
     network = held.actuate(held.space.smallest)
     layer = network.layers[0]
-    assert (layer.num_kv_heads, layer.k_proj.out_features, layer.q_proj.out_features) == (1, 4, 8)
-    assert layer.head_dim == 4, "of the same value as the number of heads"
+    assert (layer.num_kv_heads, layer.k_proj.out_features, layer.q_proj.out_features) == (1, 2, 4)
+    assert layer.head_dim == 2, "though it has the value of the number of heads that share"
     assert network.head.weight is network.embed.weight
 
 
