@@ -181,6 +181,7 @@ def test_what_is_kept_is_left_whole() -> None:
         ({"expands": (0.5,)}, r"inserted, expands: are no ratios \(\[0.5\]\); above 0, up to 1"),
         ({"expands": (0.0, 1.0)}, "expands: are no ratios"),
         ({"widths": (0.5, 1.5)}, "widths: are no ratios"),
+        ({"widths": (0.5, 1.0), "keep": ["conv1", "layer2.0"]}, r"widths: cut nothing \(\[0.5, 1.0\]\); no channels"),
         ({"depths": [(1, 2)]}, r"depths: are not one list for each stage \(1\); 2"),
         ({"depths": [(1, 2), (0, 3)]}, r"depths\[1\]: do not fit the stage \(\[0, 3\]\); up to 2"),
         ({"expands": (1.0, 0.5)}, r"expands\[0\]: has no choices in order"),
