@@ -51,7 +51,9 @@ class Assembly:
         }
         sliced = {path for path, part in self.slices.items() if {part.takes.group, part.gives.group} != {None}}
         at_work = {*self.norms, *self.selects, *self._counts, *sliced}
-        self._touched = {"", *(end for path in at_work for end in _way_to(path))}
+        first = {module: path for path, module in modules.items()}
+        self._first = {path: first[module] for path, module in model.named_modules(remove_duplicate=False)}
+        self._touched = {end for path, place in self._first.items() if place in at_work for end in _way_to(path)} | {""}
 
     def runs(self, path: str, choice: Choice) -> bool:
         """Return whether a layer is in no block that is left out."""
@@ -74,11 +76,9 @@ class Assembly:
         made: dict[nn.Module, nn.Module] = {}  # a module that has two places stays one
 
         def part(path: str, module: nn.Module) -> nn.Module:
-            if path not in self._touched:
-                return module
-            if module not in made:
-                made[module] = own(path, module)
-            return made[module]
+            if path in self._touched and module not in made:
+                made[module] = own(self._first[path], module)
+            return made.get(module, module)
 
         def own(path: str, module: nn.Module) -> nn.Module:
             if path in self.slices:

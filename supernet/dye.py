@@ -101,9 +101,13 @@ class _Bath:
         self.modules = dict(model.named_modules())
         self.layers: dict[str, Weighted] = {path: m for path, m in self.modules.items() if is_weighted(m)}
         self.known: dict[str, Weighted | Norm] = self.layers | {p: m for p, m in self.modules.items() if is_norm(m)}
+        self.places: dict[nn.Module, list[str]] = {}
+        """For each module: all its paths."""
         self.watched: set[str] = set()
         self.shapes: dict[str, list[torch.Size]] = {}
         """For each module that is called: the shapes of the first tensor that enters and of the first that leaves."""
+        for path, module in model.named_modules(remove_duplicate=False):
+            self.places.setdefault(module, []).append(path)
         self._seen = _Seen()
         self._dye = _Dye()
         self._stack = ExitStack()
@@ -195,18 +199,18 @@ def _skippable(bath: _Bath) -> set[str]:
 
     Such a block has a place in a list or sequence, gives what has the shape of what it takes, has a way around all of
     its layers (it is stained when what enters it is, though each of its layers cleans what it takes), and its layers
-    add to what goes that way: a gate, which multiplies, gives nothing where nothing enters. Of blocks in blocks, the
-    innermost count.
+    add to what goes that way: a gate, which multiplies, gives nothing where nothing enters. It has its layers to
+    itself, and of blocks in blocks, the innermost count.
     """
     found: set[str] = set()
     for path in sorted(_listed(bath), key=lambda path: -path.count(".")):
-        inside = f"{path}."
-        shapes = bath.shapes.get(path, [])
+        shapes, layers = bath.shapes.get(path, []), [layer for layer in bath.layers if layer.startswith(f"{path}.")]
         if (
-            len(set(shapes)) == 1
-            and len(shapes) == 2  # noqa: PLR2004 - something came in, something came out
-            and any(layer.startswith(inside) for layer in bath.layers)
-            and not any(block.startswith(inside) for block in found)
+            len(shapes) == 2  # noqa: PLR2004 - something came in, something came out
+            and shapes[0] == shapes[1]
+            and layers
+            and all(place.startswith(f"{path}.") for layer in layers for place in bath.places[bath.layers[layer]])
+            and not any(block.startswith(f"{path}.") for block in found)
         ):
             bath.watched = {path}
             if all(path in bath.run(_Dye(flooded=path, water=water)).out_of for water in (NAN, 0.0)):
@@ -277,10 +281,10 @@ class _Flows:
             return
         places = sorted({count // 2, count - 1})
         first, others = (self.bath.run(_Dye({path: which})) for which in ([0], places))
-        reached = first.at.keys() | others.at.keys()
+        reached = dict.fromkeys((*first.at, *others.at))
         why = f"goes through {self._name(first.through[0])}" if first.through else ""
         why = why or ("" if reached or first.out_of else "is lost sight of")
-        for taker in sorted(reached, key=list(self.bath.modules).index):
+        for taker in reached:
             units = _units(count, first.at.get(taker), others.at.get(taker), places)
             if units > 1:
                 self._join(out, Channels(taker, "in" if taker in self.bath.layers else "out"), units)
@@ -289,10 +293,9 @@ class _Flows:
         if why or "" in first.out_of:
             self._fixed.add(out)
         block = self._block_of(path)
-        if why and block is not None and self.blocks[block] not in first.out_of:
-            via = [through for through in first.through if self._is_kept(through)]
-            if not via:
-                self._note_stuck(path, why)
+        stays_inside = block is not None and self.blocks[block] not in first.out_of
+        if why and stays_inside and not any(map(self._is_kept, first.through)):
+            self._note_stuck(path, why)
 
     def _note_stuck(self, path: str, why: str) -> None:
         if self._block_of(path) is not None and not self._is_kept(path):

@@ -79,6 +79,9 @@ class Supernet(nn.Module):
         held: As many subnets stay ready; of more, the least recently used has to be put together anew.
         cache_bytes: As many bytes as contiguous copies of slices may take, in evaluation mode, for the subnets used
             last. 0 for none: all subnets then run on views.
+
+    Raises:
+        SpecError: No subnet is to stay ready, or the cache is to have less than nothing.
     """
 
     def __init__(
@@ -92,6 +95,9 @@ class Supernet(nn.Module):
         cache_bytes: int = 0,
     ) -> None:
         super().__init__()
+        if held < 1 or cache_bytes < 0:
+            value, right = f"{held}, {cache_bytes}", "one or more, 0 or more"
+            raise SpecError(f"{space.family}, held and cache_bytes", "are out of range", value, right)
         self.model = model
         self.structure, self.space, self.rule = structure, space, rule
         self.assembly = Assembly(model, structure)
@@ -185,7 +191,7 @@ class Supernet(nn.Module):
             raise DataError(where, "have the wrong shape", str(tuple(statistics.shape)), f"({expected},)")
         if not statistics.is_meta and not statistics.isfinite().all():
             raise DataError(where, "are not all finite", f"{int(statistics.isfinite().logical_not().sum())} are not")
-        self._statistics[found.id] = statistics.detach().clone()
+        self._statistics[found.id] = statistics.detach().to(next(self.parameters()), copy=True)
         with self._lock:
             self._ready.pop(found.id, None)
 

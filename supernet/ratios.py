@@ -83,6 +83,9 @@ class Ratios:
         cut = self._cut_blocks()
         sizes = [len(choices) for choices in found] + [len(expands)] * len(cut)
         free = sum(group.block is None for group in self.structure.groups) if len(self.widths) > 1 else 0
+        if len(self.widths) > 1 and not free:
+            right = "no channels outside of single blocks can be cut; leave widths out"
+            raise SpecError(f"{name}, widths", "cut nothing", str(list(self.widths)), right)
         if max(sizes, default=1) == 1 and not free:
             value = f"blocks: {len(self.structure.blocks)}, stages: {len(stages)}, groups: {len(self.structure.groups)}"
             right = "residual blocks in a list or sequence; or widths=(0.5, 1.0), to cut what is in no block"

@@ -111,9 +111,9 @@ class Chain(nn.Module):
 
 
 class GroupedAttention(nn.Module):
-    """A pre-norm block: four heads of queries share two of keys and values, and a number of heads is kept."""
+    """A pre-norm block: four heads of queries share two of keys and values, which are two wide."""
 
-    def __init__(self, hidden: int = 16, heads: int = 4, shared: int = 2) -> None:
+    def __init__(self, hidden: int = 8, heads: int = 4, shared: int = 2) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads, self.head_dim = heads, shared, hidden // heads
         self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
@@ -138,9 +138,9 @@ class GroupedAttention(nn.Module):
 class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Embedding(20, 16)
+        self.embed = nn.Embedding(20, 8)
         self.layers = nn.ModuleList(GroupedAttention() for _ in range(4))
-        self.head = nn.Linear(16, 20, bias=False)
+        self.head = nn.Linear(8, 20, bias=False)
         self.head.weight = self.embed.weight
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -148,6 +148,20 @@ class Decoder(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return self.head(x)
+
+
+class Shared(nn.Module):
+    """Two blocks have a layer in common, the third is called again behind them, and the fourth has all to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.blocks = nn.Sequential(*[BasicBlock(8, 8) for _ in range(4)])
+        self.blocks[1].conv2 = self.blocks[0].conv2
+        self.again = self.blocks[2]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.again(self.blocks(self.stem(x))).mean((2, 3))
 
 
 ATTENTION = [f"layers.{n}.self_attn" for n in range(3)]

@@ -71,6 +71,15 @@ def test_an_actuated_subnet_is_exported(kind: str) -> None:
         assert torch.allclose(exported.module()(batch), held(batch, subnet), rtol=1e-12)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_an_actuated_subnet_is_captured_in_a_cuda_graph() -> None:
+    held, subnet, x = held_and_input("resnet")
+    network, x = held.cuda().actuate(subnet), x.cuda()
+    with torch.no_grad():
+        captured = torch.cuda.make_graphed_callables(network, (x,))
+        assert torch.allclose(captured(x), held(x, subnet), rtol=1e-9)
+
+
 def test_an_actuated_subnet_is_captured_without_a_look_at_data() -> None:
     """What a CUDA graph needs: no result depends on a value that Python has read."""
     held, subnet, x = held_and_input("resnet")

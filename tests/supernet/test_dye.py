@@ -73,7 +73,7 @@ def test_heads_that_share_keys_are_cut_together() -> None:
     assert group_of(found, "layers.1.q_proj", "out") == {
         "layers.1.q_proj.out", "layers.1.k_proj.out", "layers.1.v_proj.out", "layers.1.o_proj.in",
     }  # fmt: skip
-    assert [(group.units, group.block) for group in found.groups[:2]] == [(2, 0), (32, 0)]
+    assert [(group.units, group.block) for group in found.groups[:2]] == [(2, 0), (16, 0)]
     assert not any(group.block is None for group in found.groups), "the residual stream is normalised"
 
 

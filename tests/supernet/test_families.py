@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import ofa_peer
@@ -73,6 +73,13 @@ def test_a_family_is_no_more_than_its_network_with_operators_inserted() -> None:
     assert inserted.structure == held.structure
 
 
+def test_operators_are_inserted_into_ofa_resnet50() -> None:
+    """Into the network as it is, in a sixteenth of the width: nothing is told of what is in it."""
+    held = insert(OfaResNet50(classes=5).network(narrower=16), OfaResNet50().example(), widths=(0.5, 1.0))
+    assert [len(stage) for stage in held.structure.stages] == [1, 3, 3, 5, 3]
+    assert (len(held.space.expands), len(held.space.widths)) == (18, 6)
+
+
 def test_a_small_network_takes_small_images() -> None:
     for family, size in ((OfaResNetSmall(), 28), (OfaResNetSmall(), 8), (OfaResNetSmall(channels=3), 32)):
         held = build(family)
@@ -118,6 +125,7 @@ def test_hand_tuned_resnets_have_the_known_sizes(layers: int, parameters: int) -
         assert sum(parameter.numel() for parameter in plain_resnet(layers).parameters()) == parameters
 
 
+@example(11, 8)
 @given(st.integers(1, 5000), st.integers(1, 16))
 def test_a_divisible_number_is_near(channels: int, divisor: int) -> None:
     found = divisible(channels, divisor)

@@ -8,6 +8,7 @@ from torch import nn
 
 from sim.errors import SpecError
 from sim.streams import stream
+from supernet.extraction import extract
 from supernet.insertion import insert
 from tests.supernet.networks import (
     ATTENTION,
@@ -17,6 +18,7 @@ from tests.supernet.networks import (
     Decoder,
     MobileNet,
     ResNet,
+    Shared,
     encoder,
     images,
     tokens,
@@ -75,8 +77,8 @@ def test_heads_that_share_keys_and_tied_weights() -> None:
     held = insert(Decoder(), tokens())
     network = held.actuate(held.space.smallest)
     layer = network.layers[0]
-    assert (layer.num_kv_heads, layer.k_proj.out_features, layer.q_proj.out_features) == (1, 4, 8)
-    assert layer.head_dim == 4, "of the same value as the number of heads"
+    assert (layer.num_kv_heads, layer.k_proj.out_features, layer.q_proj.out_features) == (1, 2, 4)
+    assert layer.head_dim == 2, "though it has the value of the number of heads that share"
     assert network.head.weight is network.embed.weight
 
 
@@ -97,6 +99,17 @@ def test_the_model_is_left_as_it_is() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training
     assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in held.parameters()}
+
+
+def test_a_module_with_two_places_stays_one() -> None:
+    held = insert(Shared(), images(), expands=(0.5, 1.0), widths=(0.5, 1.0), uniform=True)
+    assert len(held.space.depths) == 2, "the first and the third are needed elsewhere"
+    subnet = "inserted:d1,1:e0.5:w0"
+    for network in (held.actuate(subnet), extract(held.train(), subnet)):
+        assert network.again is network.blocks[2]
+        assert network.blocks[1].conv2 is network.blocks[0].conv2
+        assert network.again.conv1.out_channels == network.blocks[1].conv2.in_channels == 4
+    assert len(held.actuate(held.space.smallest).blocks) == 2
 
 
 class Counting(nn.Module):
@@ -168,6 +181,7 @@ def test_what_is_kept_is_left_whole() -> None:
         ({"expands": (0.5,)}, r"inserted, expands: are no ratios \(\[0.5\]\); above 0, up to 1"),
         ({"expands": (0.0, 1.0)}, "expands: are no ratios"),
         ({"widths": (0.5, 1.5)}, "widths: are no ratios"),
+        ({"widths": (0.5, 1.0), "keep": ["conv1", "layer2.0"]}, r"widths: cut nothing \(\[0.5, 1.0\]\); no channels"),
         ({"depths": [(1, 2)]}, r"depths: are not one list for each stage \(1\); 2"),
         ({"depths": [(1, 2), (0, 3)]}, r"depths\[1\]: do not fit the stage \(\[0, 3\]\); up to 2"),
         ({"expands": (1.0, 0.5)}, r"expands\[0\]: has no choices in order"),

@@ -88,6 +88,12 @@ def test_threads_run_different_subnets_at_once() -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("options", [{"held": 0}, {"cache_bytes": -1}])
+def test_bounds_that_are_none_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(SpecError, match=r"ofa_resnet_small, held and cache_bytes: are out of range"):
+        small(**options)
+
+
 def test_of_more_subnets_than_are_held_the_least_used_goes() -> None:
     held = calibrated(SMALLEST, MIDDLE, held=2)
     first, second = held.actuate(SMALLEST), held.actuate(MIDDLE)
