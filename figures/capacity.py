@@ -39,15 +39,20 @@ def draw(capacities: pd.DataFrame, rate: str) -> Figure:
         return style.empty(style.COLUMN_IN)
     check_columns(capacities, _NEEDED, "capacities")
     swept = [str(name) for name in capacities.columns if "." in str(name) and len(values(capacities, name)) > 1]
-    along = next((name for name in swept if pd.api.types.is_numeric_dtype(capacities[name])), None)
+    along = next((name for name in swept if _is_axis(capacities[name])), None)
     with style.applied():
         if along is None:
             return _rows(capacities, swept, rate)
         return _lines(capacities, along, [name for name in swept if name != along], rate)
 
 
+def _is_axis(column: pd.Series) -> bool:
+    """Return whether the values of a column are places on an axis: numbers, all of them."""
+    return pd.api.types.is_numeric_dtype(column) and not column.isna().any()
+
+
 def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str) -> Figure:
-    panels = list(capacities.groupby(others, sort=False)) if others else [((), capacities)]
+    panels = list(capacities.groupby(others, sort=False, dropna=False)) if others else [((), capacities)]
     wide = style.COLUMN_IN if len(panels) == 1 else style.PAGE_IN
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -87,12 +92,13 @@ def _draw_lines(axes: Axes, frame: pd.DataFrame, along: str) -> None:
 
 
 def _rows(capacities: pd.DataFrame, swept: list[str], rate: str) -> Figure:
-    groups = list(capacities.groupby([*swept, "policy"], sort=False))
+    groups = list(capacities.groupby([*swept, "policy"], sort=False, dropna=False))
     figure = Figure(figsize=(style.COLUMN_IN, 0.6 + 0.25 * len(groups)), layout="constrained")
     axes = figure.subplots()
     labels = []
     for row, (key, frame) in enumerate(groups):
-        *point, policy = map(str, key)
+        *point, label = key
+        policy = str(label)
         each = _estimate(frame)
         axes.plot([each.low, each.high], [row, row], color=style.look(policy).colour, linewidth=0.7)
         axes.plot([each.mean], [row], linestyle="none", **style.look(policy).marks())

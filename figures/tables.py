@@ -83,5 +83,8 @@ def setting(name: str, value: object = None) -> str:
     said, unit = short.removesuffix(suffix).replace("_", " "), _UNITS.get(suffix, "")
     if value is None:
         return f"{said} ({unit})" if unit else said
-    shown = f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+    if isinstance(value, float):
+        shown = "none" if math.isnan(value) else f"{value:g}"
+    else:
+        shown = str(value).replace("_", " ")
     return f"{said} = {shown} {unit}".strip()

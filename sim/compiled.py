@@ -1,7 +1,7 @@
 """The compiled engine: replays a trace under a tabulated or stepped policy, to the same outcomes as `sim.engine`.
 
 A trace is replayed whole, with what became of each query (`replay_compiled`), or in a stream of arrivals of which only
-counts are kept (`tally_stream`): memory then grows with the queries that wait, and with nothing else.
+counts are kept (`tally_stream`): memory then grows with the queries that wait, and a little with the windows of time.
 
 Imports numba, which takes a third of a second.
 """
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from sim import kernel
+from sim import buckets, kernel
 from sim.compiling import compiled_step
 from sim.counting import count
-from sim.errors import DataError, PolicyError, TooLongError
+from sim.errors import NoArrivalsError, PolicyError, TooLongError
 from sim.measured import Outcome
 from sim.policy import Dispatch, View, check_decision, policy_name
 from sim.result import NONE, Batches, Result
@@ -107,13 +107,14 @@ def tally_stream(
         arrival_ns, deadline_ns = queue.arrival_ns[: queue.end], queue.deadline_ns[: queue.end]
         rows = run.advance(arrival_ns, deadline_ns, log, nothing, final=final)
         columns = (column[:rows] for column in log if column is not log.worker)
-        count(arrival_ns[first:], deadline_ns[first:], *columns, accuracy, width_ns, duration_ns, tally.counts)
+        how = (width_ns, duration_ns, buckets.SHIFT, buckets.BEFORE_ONE)
+        count(arrival_ns[first:], deadline_ns[first:], *columns, accuracy, *how, tally.counts)
 
     for chunk in chunks:
         queue.add(chunk, run)
         go_on(final=False)
     if not queue.end:
-        raise DataError("trace", "has no arrivals", "", "a trace needs at least one query")
+        raise NoArrivalsError("trace", "has no arrivals", "", "a trace needs at least one query")
     check_end(duration_ns, queue.last_ns)
     go_on(final=True)
     tally.add_unfinished(queue.arrival_ns[run.head : queue.end])
@@ -284,7 +285,7 @@ class _Queue:
             head = run.head
             kept = self.end - head
             if kept > MOST_HELD:
-                right = "drop: expired gives up those that are late"
+                right = "more workers, a lower rate, or drop: expired, which gives up those that are late"
                 raise TooLongError("trace", "more queries wait than can be held", f"over {MOST_HELD}", right)
             # Twice what is needed: so much has to come before anything is moved again.
             room = max(len(self.arrival_ns), 2 * (kept + len(chunk)))

@@ -1,7 +1,8 @@
 """How the loops of the compiled engine are compiled: to fixed types, once, and kept on disk.
 
 numba's cache notices an edit of the file of a function, and of no other: a compiled function therefore calls only what
-stands in its own file, and takes what it shares with others as arguments. A cache that can't be read is made anew.
+stands in its own file, and takes what it shares with others as arguments. A cache that can't be read is made anew;
+one that can be read, but has other bits than were written, is not noticed.
 """
 
 from __future__ import annotations

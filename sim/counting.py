@@ -11,15 +11,6 @@ from sim.compiling import BOOLS, FLOATS, GRID, INT, INTS, NOTHING, READ_FLOATS, 
 if TYPE_CHECKING:
     from sim.compiling import Bools, Floats, Ints
 
-BUCKET_BITS = 8
-"""Buckets of latencies to each power of two, as a power of two: one is 2**-8 of its latency wide, 0.4 %."""
-
-BUCKETS = 62 << BUCKET_BITS
-"""Buckets for all latencies of a run, which are below 2**62 ns."""
-
-BEFORE_ONE = 1023 << BUCKET_BITS
-"""Buckets that a float has for what is below 1."""
-
 BATCHES, BATCHED, LATE, DROPS, UNFINISHED, BUSY_NS, LAST_NS = range(7)
 """Places in `Counts.totals`."""
 
@@ -33,7 +24,7 @@ class Counts(NamedTuple):
     Attributes:
         totals: Batches; queries in them; late, dropped, unfinished queries; busy time; last answer. int64, shape (7,).
         met: Queries that met their SLO by subnet, int64, shape (subnets,).
-        latencies: Answered queries by bucket of latency, int64, shape (`BUCKETS`,).
+        latencies: Answered queries by bucket of latency, int64, shape (`sim.buckets.COUNT`,).
         numbers: By window: arrivals, met, batches, queries in them, busy time. int64, shape (windows, 5).
         accuracy: By window: the sum of the accuracies of met queries, float64, shape (windows,).
     """
@@ -49,7 +40,21 @@ _COUNTS = tuple_of(Counts, INTS, INTS, INTS, GRID, FLOATS)
 
 
 @compiled(
-    NOTHING(READ_INTS, READ_INTS, READ_INTS, READ_INTS, READ_INTS, READ_INTS, BOOLS, READ_FLOATS, INT, INT, _COUNTS)
+    NOTHING(
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        BOOLS,
+        READ_FLOATS,
+        INT,
+        INT,
+        INT,
+        INT,
+        _COUNTS,
+    )
 )
 def count(  # noqa: C901 - one loop that numba compiles as one
     arrival_ns: Ints,
@@ -62,6 +67,8 @@ def count(  # noqa: C901 - one loop that numba compiles as one
     accuracy: Floats,
     width_ns: int,
     end_ns: int,
+    shift: int,
+    before_one: int,
     counts: Counts,
 ) -> None:
     """Count what the log says of queries that left the queue in order of arrival.
@@ -77,6 +84,8 @@ def count(  # noqa: C901 - one loop that numba compiles as one
         accuracy: Accuracy of each subnet in percent, float64, shape (subnets,).
         width_ns: The width of a window; a query belongs to the window of its arrival, a batch to that of its start.
         end_ns: The end of the last window; it has what arrives at that very instant, and no batch that starts then.
+        shift: How far the bits of a latency are shifted to make a bucket; see `sim.buckets.SHIFT`.
+        before_one: How many buckets lie before the first.
         counts: In and out.
     """
     totals, latencies, numbers = counts.totals, counts.latencies, counts.numbers
@@ -101,7 +110,7 @@ def count(  # noqa: C901 - one loop that numba compiles as one
                 for nth in range(query, until):
                     # The upper bits of the float: its exponent and the first bits behind it.
                     bits = np.float64(finish - arrival_ns[nth]).view(np.int64)
-                    latencies[np.uint64((bits >> (52 - BUCKET_BITS)) - BEFORE_ONE)] += 1
+                    latencies[np.uint64((bits >> shift) - before_one)] += 1
                     here += finish <= deadline_ns[nth]
                 numbers[window, W_MET] += here
                 counts.accuracy[window] += here * accuracy[subnet]

@@ -103,7 +103,7 @@ def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[Decisi
         NotTabulableError: It is no table.
         PolicyError: Its step function can't be compiled.
     """
-    if isinstance(policy, Stepped):
+    if isinstance(policy, Stepped) and type(policy).decide is Stepped.decide:
         from sim.compiled import compiled_rule  # noqa: PLC0415 - as above
 
         return compiled_rule(policy), "the policy offers a step function"

@@ -3,6 +3,7 @@
     SsimError
     ├── SpecError        an experiment file, an option or a parameter asks for something that does not exist or fit
     ├── DataError        a trace, a table or a stored result breaks its own rules
+    │   ├── NoArrivalsError  a trace has no query
     │   └── TooLongError     a trace has more queries than can be held at once
     ├── BatchSizeError   a batch is larger than any that was measured     (also a LookupError)
     ├── PolicyError      a policy failed, or its decision cannot be carried out
@@ -62,6 +63,10 @@ class DataError(SsimError, ValueError):
     """A trace, a table or a stored result breaks its own rules."""
 
     exit_code = 2
+
+
+class NoArrivalsError(DataError):
+    """A trace has no query."""
 
 
 class TooLongError(DataError):

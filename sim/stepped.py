@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Stepped(ABC):
     """A policy that decides by a step function over a few numbers that it remembers.
 
-    A subclass is a dataclass, not frozen; its fields are its parameters. Both engines call the same `step`: the SimPy
-    engine as it stands, the compiled one through numba. It must therefore keep to numbers: no objects, and no integers
-    beyond 64 bits.
+    A subclass is a dataclass without slots; its fields are its parameters. Both engines call the same `step`: the SimPy
+    engine as it stands, the compiled one through numba. It must therefore keep to numbers: no objects, no integers
+    beyond 64 bits, and none made of NaN or infinity.
 
     Example:
         >>> from dataclasses import dataclass
@@ -88,7 +88,9 @@ class Stepped(ABC):
     def decide(self, view: View) -> Dispatch:
         """Return the decision of the step function; each run begins with a memory of its own."""
         if view.system is not self._system:
-            self._system, self._memory = view.system, self.begun(view.table, view.system.dispatch_ns)
+            begun = self.begun(view.table, view.system.dispatch_ns)
+            for name, value in (("_system", view.system), ("_memory", begun)):
+                object.__setattr__(self, name, value)  # it may be a frozen dataclass
         arrived = view.system.arrivals_within(view.now_ns + 1)
         seen = (view.now_ns, view.slack_ns, view.queue_length, arrived, view.table.dense_ns)
         return Dispatch(*self.step(self._memory, *seen))

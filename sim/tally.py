@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim import counting
+from sim import buckets, counting
 from sim.counting import Counts
 from sim.errors import DataError
 from sim.measured import Outcome, OverTime
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
     from sim.cluster import Cluster
     from sim.latency import LatencyTable
 
-QUANTILE_ERROR = 2.0 ** -(counting.BUCKET_BITS + 1)
-"""How far a latency quantile may be off, relatively: half the width of a bucket, 0.2 %."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tally:
     """The counts of a run of which no query is kept, for `sim.metrics`: its memory does not grow with the queries.
 
-    All figures are exact but the latency quantiles, which may be off by `QUANTILE_ERROR`.
+    All figures are exact but the latency quantiles, which may be off by `sim.buckets.QUANTILE_ERROR`.
 
     Attributes:
         table: The latency table.
@@ -50,7 +47,7 @@ class Tally:
         counts = Counts(
             totals=np.zeros(7, np.int64),
             met=np.zeros(len(table.subnets), np.int64),
-            latencies=np.zeros(counting.BUCKETS, np.int64),
+            latencies=np.zeros(buckets.COUNT, np.int64),
             numbers=np.zeros((bins, 5), np.int64),
             accuracy=np.zeros(bins),
         )
@@ -109,18 +106,8 @@ class Tally:
         return self._total(counting.BUSY_NS)
 
     def latency_quantile_ns(self, q: float) -> float:
-        """Return the q-quantile of the latency of answered queries, to `QUANTILE_ERROR`; NaN if none was answered."""
-        reached = np.cumsum(self.counts.latencies)
-        answered = int(reached[-1])
-        if answered == 0:
-            return float("nan")
-        place = q * (answered - 1)
-        first = int(place)
-        below, above = (
-            _middle_ns(int(np.searchsorted(reached, nth, side="right")))
-            for nth in (first, min(first + 1, answered - 1))
-        )
-        return below + (above - below) * (place - first)
+        """Return the q-quantile of the latency of answered queries, to 0.2 %; NaN if none was answered."""
+        return buckets.quantile_ns(self.counts.latencies, q)
 
     def over_time(self, width_ns: int) -> OverTime:
         """Return counts by windows of the width that was decided before the run.
@@ -135,9 +122,3 @@ class Tally:
 
     def _total(self, place: int) -> int:
         return int(self.counts.totals[place])
-
-
-def _middle_ns(bucket: int) -> float:
-    """Return the middle of a bucket of latencies."""
-    edges = np.array([bucket, bucket + 1], dtype=np.int64) + counting.BEFORE_ONE
-    return float((edges << (52 - counting.BUCKET_BITS)).view(np.float64).mean())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.errors import DataError
+from sim.errors import DataError, NoArrivalsError
 from sim.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: 
         shape_and_type = f"{arrival_ns.dtype}, shape {arrival_ns.shape}"
         raise DataError(where, "is no list of whole nanoseconds", shape_and_type, "must be int64, shape (n,)")
     if len(arrival_ns) == 0:
-        raise DataError(where, "has no arrivals", "", "a trace needs at least one query")
+        raise NoArrivalsError(where, "has no arrivals", "", "a trace needs at least one query")
     steps = np.diff(arrival_ns, prepend=after_ns)
     if (steps < 0).any():
         row = int(np.argmax(steps < 0))

@@ -11,12 +11,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import SpecError, did_you_mean
+from sim.errors import NoArrivalsError, SpecError, TooLongError, did_you_mean
 from ssim.runner import run_all, write_index
 from ssim.search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ssim.expand import Experiment
     from ssim.run import Run
@@ -54,11 +54,11 @@ class Found:
             "seed": self.run.seed,
             "target": search.target,
             "capacity": self.capacity,
-            "holds_at": None if holds is None else search.rate(holds),
-            "attainment_there": None if holds is None else search.attained[holds],
+            "attainment": None if holds is None else search.attained[holds],
             "misses_at": None if misses is None else search.rate(misses),
             "attainment_above": None if misses is None else search.attained[misses],
-            "misses_below": " ".join(f"{rate:g}" for rate in search.misses_below),
+            "wavers_from": None if search.wavers is None else search.wavers[0],
+            "wavers_to": None if search.wavers is None else search.wavers[1],
             "runs": len(search.attained),
             **self.run.swept,
         }
@@ -88,46 +88,65 @@ def find_capacities(
     spec = experiment.capacity
     if f"trace.{spec.rate}" in experiment.swept:
         raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
-    if aims := [key for key in experiment.swept if key.startswith("capacity.")]:
-        raise SpecError("sweep", "a search has one aim", aims[0], "a call for each, with --set")
     # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
     found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
-    tried: list[Run] = []
+    tried: dict[str, Run] = {}
     while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
-        probes = [(one, step, _at_rate(one.run, spec.rate, one.search.rate(step))) for one, step in asking]
-        runs = list({probe.id: probe for _, _, probe in probes}.values())
-        tried += runs
-        write_index(experiment, store, tried)
-        todo = [run for run in runs if not store.has(run.id, run.keep)]
+        probes = list(_probes(asking, spec.rate))
+        runs = {probe.id: probe for _, _, probe in probes}
+        tried |= runs
+        write_index(experiment, store, list(tried.values()))
+        todo = [run for run in runs.values() if not store.has(run.id, run.keep)]
         on_round(len(todo), len({id(one) for one, _ in asking}))
-        failed = {one.run.id: one for one in run_all(todo, store, jobs=jobs, on_finished=on_finished)}
+        ended = run_all(todo, store, jobs=jobs, rounds=_ROUNDS, on_finished=on_finished)
+        failed = {finished.run.id: finished for finished in ended}
         for one, step, probe in probes:
-            manifest = None if probe.id in failed else store.manifest(probe.id)
-            if manifest is None:
-                one.error = failed[probe.id]
-            else:
-                one.search.attained[step] = manifest["summary"]["slo_attainment"]
+            _note(one, step, failed.get(probe.id), store.manifest(probe.id))
     return found
+
+
+_ROUNDS = 20
+"""About as many rounds does a search take: what starts an engine is spread over all of them."""
+
+
+def _probes(asking: Iterable[tuple[Found, int]], rate: str) -> Iterator[tuple[Found, int, Run]]:
+    """Yield the run of each step that is asked for; a rate that the trace does not take bars its step."""
+    for one, step in asking:
+        swept = {**one.run.swept, f"trace.{rate}": one.search.rate(step)}
+        trace = {**one.run.trace, rate: one.search.rate(step)}
+        probe = dataclasses.replace(one.run, trace=trace, keep="summary", swept=swept)
+        try:
+            _ = probe.id
+        except SpecError as error:
+            one.search.barred[step] = str(error)
+        else:
+            yield one, step, probe
+
+
+def _note(one: Found, step: int, failed: Finished | None, manifest: dict[str, Any] | None) -> None:
+    """Note what came out at a step: an attainment, a rate at which nothing or too much comes, or a failure."""
+    if failed is not None and isinstance(failed.error, NoArrivalsError | TooLongError):
+        one.search.barred[step] = str(failed.error)
+    elif failed is not None or manifest is None:
+        one.error = failed
+    else:
+        one.search.attained[step] = manifest["summary"]["slo_attainment"]
 
 
 def _start(run: Run, spec: CapacitySpec) -> float:
     """Return the rate of the experiment file, from which a search starts.
 
     Raises:
-        SpecError: The trace has no such parameter, or it is no positive number.
+        SpecError: The trace has no such parameter (`speedup`, or one that ends in `_qps`), or it is no positive number.
     """
     source = run.build_source()
     names = [item.name for item in dataclasses.fields(source) if item.init]
+    names = [name for name in names if name == "speedup" or name.endswith("_qps")]
     if spec.rate not in names:
-        what = f"a trace of kind {run.trace['kind']} has no such parameter"
+        what = f"a trace of kind {run.trace['kind']} has no such rate"
         raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))
     value = getattr(source, spec.rate)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         right = f"give trace.{spec.rate} a positive number to start from"
         raise SpecError("capacity.rate", f"trace.{spec.rate} is no rate", repr(value), right)
     return float(value)
-
-
-def _at_rate(run: Run, rate: str, value: float) -> Run:
-    swept = {**run.swept, f"trace.{rate}": value}
-    return dataclasses.replace(run, trace={**run.trace, rate: value}, keep="summary", swept=swept)

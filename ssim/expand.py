@@ -105,6 +105,10 @@ def put(data: Any, key: str, value: object) -> Fault | None:
     return None
 
 
+_NOT_SWEPT = {"schema", "name", "seed", "repeats", "engine", "keep", "sweep", "capacity"}
+"""What decides no result, or makes repeats."""
+
+
 def _points(data: Any) -> tuple[list[tuple[dict[str, Any], Any]], list[Fault]]:
     """Return the points of the sweep (values by key, content with them put in), and what is wrong with the sweep."""
     sweep = data.get("sweep") if isinstance(data, dict) else None
@@ -119,6 +123,10 @@ def _points(data: Any) -> tuple[list[tuple[dict[str, Any], Any]], list[Fault]]:
         point = copy.deepcopy(data)
         for key, value in values.items():
             fault = put(point, key, value)
+            if key.partition(".")[0] in _NOT_SWEPT:
+                fault = Fault(
+                    (), "can't be swept", "", "trace, cluster, latency_table, policies and what is in them can"
+                )
             if fault:
                 faults.append(Fault(("sweep", key), fault.what, "", fault.right, at_key=True))
         points.append((values, normalised(point)))

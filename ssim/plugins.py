@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import sys
+import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+import policies
+import sim
 from sim.errors import DataError, SpecError, SsimError, did_you_mean
 
 _LINE = 60  # of an offending value, in a message of one line
@@ -106,15 +109,17 @@ def _module_file(folder: Path, module_name: str) -> Path | None:
 
 
 def own_sources(owner: type[Any], folder: Path) -> set[Path]:
-    """Return the files below a folder that a plug-in's class is made of: its own, its bases' and all that they import.
+    """Return the files that a plug-in's class is made of: its own, its bases' and all that they import.
 
-    What is imported is read from the import statements, so that the answer does not depend on what else was loaded.
+    Those of the toolkit, of Python and of installed packages are left out. What is imported is read from the import
+    statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
+    the file that imports it.
     """
     waiting = [Path(inspect.getsourcefile(base) or "") for base in owner.__mro__ if base.__module__ != "builtins"]
     found: set[Path] = set()
     while waiting:
         path = waiting.pop().resolve()
-        if path in found or not path.is_relative_to(folder) or not path.is_file():
+        if path in found or not path.is_file() or not (path.is_relative_to(folder) or _is_own(path)):
             continue
         found.add(path)
         for name in _imported(path):
@@ -122,6 +127,13 @@ def own_sources(owner: type[Any], folder: Path) -> set[Path]:
                 parts = name.split(".")
                 waiting += [file for n in range(len(parts)) if (file := _module_file(place, ".".join(parts[: n + 1])))]
     return found
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a file is neither the toolkit's, nor Python's, nor an installed package's."""
+    rooms = (Path(room.__file__ or "").parent for room in (policies, sim))
+    installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return not any(path.is_relative_to(place) for place in (*rooms, *installed))
 
 
 def _imported(path: Path) -> set[str]:

@@ -84,11 +84,21 @@ def run_all(
     *,
     jobs: int,
     backend: Backend | None = None,
+    rounds: int = 1,
     on_finished: Callable[[Finished], None] = lambda _finished: None,
 ) -> list[Finished]:
-    """Run and store; return the runs that failed. Arguments and errors are those of `run_experiment`."""
+    """Run and store; return the runs that failed. Other arguments and errors are those of `run_experiment`.
+
+    Args:
+        runs: The runs.
+        store: Where results go.
+        jobs: How many runs at once.
+        backend: Where they run.
+        rounds: In how many calls as many runs are to come: an engine that takes long to start may pay for all.
+        on_finished: Told each run that ends.
+    """
     failed = []
-    with store.shared() as shared, closing(_run_all(runs, store, shared, jobs, backend)) as finishing:
+    with store.shared() as shared, closing(_run_all(runs, store, shared, jobs, backend, rounds)) as finishing:
         for finished in finishing:
             on_finished(finished)
             if isinstance(finished.error, StoreError):
@@ -137,13 +147,13 @@ class _Task:
 
 
 def _run_all(
-    runs: Sequence[Run], store: Store, shared: Path, jobs: int, backend: Backend | None
+    runs: Sequence[Run], store: Store, shared: Path, jobs: int, backend: Backend | None, rounds: int
 ) -> Generator[Finished]:
     """Do all runs, those of the compiled engine first; yield each when it has ended."""
     users = Counter(run.trace_key for run in runs)
     here = backend is None and (jobs == 1 or len(runs) == 1)
     compiled, others = [], []
-    for run, choice in _chosen(runs):
+    for run, choice in _chosen(runs, rounds):
         if isinstance(choice, Finished):
             yield choice
         elif choice.rule is not None:
@@ -172,9 +182,9 @@ def _run_on(backend: Backend, tasks: Sequence[_Task], store: Store, jobs: int) -
                 yield future.result()
 
 
-def _chosen(runs: Sequence[Run]) -> Generator[tuple[Run, Choice | Finished]]:
+def _chosen(runs: Sequence[Run], rounds: int) -> Generator[tuple[Run, Choice | Finished]]:
     """Yield the engine of each run; a policy is tabulated once for all runs that use it in the same way."""
-    queries = _queries_ahead(runs)
+    queries = rounds * _queries_ahead(runs)
     known: dict[str, Choice] = {}
     for run in runs:
         key = run.engine_key

@@ -1,8 +1,11 @@
 """The search for a capacity: the highest rate at which one policy holds an SLO attainment, for one seed.
 
-Rates lie on a grid of equal ratios, start x (1 + precision)^step, so that searches of one experiment meet each other's
-rates. From the start the rate is doubled or halved until it holds on one side and misses on the other; then the stretch
-between is halved. What lies below is checked at a few rates, since nothing says that attainment only falls.
+Attainment falls with the rate, but not at every step: a finite trace has luck, and a policy may batch better under more
+load. So a bisection alone would find any crossing of a curve that wavers. Here coarse steps are tried all around it,
+until some in a row below have all held the target and some above have all missed it. The capacity is then read from
+the non-increasing function that fits all rates best (isotonic regression), to the precision that was asked for.
+
+Rates lie on a grid of equal ratios, (1 + precision)^step, the same for all searches, so that they meet each other's.
 """
 
 from __future__ import annotations
@@ -10,11 +13,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+COARSE = 1.1
+"""The ratio of neighbouring coarse rates, about."""
+
+EDGE = 5
+"""As many coarse rates in a row must agree on either side: down to 0.6 times, and up to 1.6 times."""
+
 DOUBLINGS = 10
 """As often is the rate doubled or halved, at most: a factor of a thousand either way."""
 
-CHECKED = (0.5, 0.75, 0.9)
-"""Shares of the capacity at which it is checked that the policy holds there, too."""
+_HAIR = 1e-12
+"""What rounding may take from the mean of equal numbers."""
 
 
 @dataclass(slots=True)
@@ -22,33 +31,38 @@ class Search:
     """Where a search stands.
 
     Attributes:
-        start: The rate at step 0, in whatever unit; positive.
+        start: The first rate, in whatever unit; positive.
         target: The SLO attainment that is to be held, in (0, 1].
         precision: The ratio of neighbouring rates, less 1; positive.
         attained: The attainment at each step that was tried.
+        barred: Steps that can't be tried, and why: no query comes at such a rate, or the trace does not take it.
     """
 
     start: float
     target: float
     precision: float
     attained: dict[int, float] = field(default_factory=dict[int, float])
+    barred: dict[int, str] = field(default_factory=dict[int, str])
 
     def rate(self, step: int) -> float:
         """Return the rate at a step, to 12 digits: equal steps have equal rates."""
-        return float(f"{self.start * (1 + self.precision) ** step:.12g}")
+        return float(f"{(1 + self.precision) ** step:.12g}")
 
     @property
     def holds(self) -> int | None:
-        """The highest step below the lowest miss above it, so far: None if all missed."""
-        held = [step for step, value in self.attained.items() if value >= self.target]
-        return max(held, default=None)
+        """The highest step that was tried at which the fit holds the target; None if it does so nowhere."""
+        return max((step for step, value in self._fit().items() if value >= self.target - _HAIR), default=None)
 
     @property
     def misses(self) -> int | None:
-        """The lowest step above `holds` that missed, so far."""
-        holds = self.holds
-        missed = [s for s, value in self.attained.items() if value < self.target and (holds is None or s > holds)]
-        return min(missed, default=None)
+        """The lowest step that was tried at which it does not; None if it holds the target everywhere."""
+        return min((step for step, value in self._fit().items() if value < self.target - _HAIR), default=None)
+
+    @property
+    def wavers(self) -> tuple[float, float] | None:
+        """From the lowest rate that missed the target to the highest that held it, where these are in this order."""
+        held, missed = self._ends(1)
+        return None if held is None or missed is None or held < missed else (self.rate(missed), self.rate(held))
 
     @property
     def lowest(self) -> float:
@@ -60,28 +74,56 @@ class Search:
         """The highest rate that was tried."""
         return self.rate(max(self.attained))
 
-    @property
-    def misses_below(self) -> list[float]:
-        """Rates below the capacity at which the target was missed: attainment does not only fall with the rate."""
-        holds = self.holds
-        missed = (s for s, value in self.attained.items() if value < self.target and holds is not None and s < holds)
-        return [self.rate(step) for step in sorted(missed)]
-
     def wanted(self) -> list[int]:
         """Return the steps to try next; none when the search has ended."""
+        coarse = self._steps_to(COARSE)
+        doubling = math.ceil(self._steps_to(2) / coarse) * coarse
+        held, missed = self._ends(coarse)
         if not self.attained:
-            return [0]
+            return self._open([self._first])
+        if held is None:
+            return self._open([min(self.attained) - doubling])
+        if missed is None:
+            return self._open([max(self.attained) + doubling])
+        if missed - held > coarse:
+            return self._open([held + (missed - held) // coarse // 2 * coarse])
+        low, high = min(missed - coarse, held), max(held + coarse, missed)
+        around = range(low - (EDGE - 1) * coarse, high + EDGE * coarse, coarse)
         holds, misses = self.holds, self.misses
-        if holds is None:
-            lowest = min(self.attained)
-            return [lowest - self._doubling] if lowest > -DOUBLINGS * self._doubling else []
-        if misses is None:
-            return [holds + self._doubling] if holds < DOUBLINGS * self._doubling else []
-        if misses - holds > 1:
-            return [(holds + misses) // 2]
-        below = {holds + math.floor(math.log(share) / math.log1p(self.precision)) for share in CHECKED}
-        return sorted(below - self.attained.keys())
+        untried = self._open(list(around))
+        if untried or holds is None or misses is None or misses - holds <= 1:
+            return untried
+        return self._open([(holds + misses) // 2])
+
+    def _steps_to(self, ratio: float) -> int:
+        return max(1, math.ceil(math.log(ratio) / math.log1p(self.precision)))
 
     @property
-    def _doubling(self) -> int:
-        return max(1, math.ceil(math.log(2) / math.log1p(self.precision)))
+    def _first(self) -> int:
+        """The coarse step that is nearest to the start."""
+        coarse = self._steps_to(COARSE)
+        return round(math.log(self.start) / math.log1p(self.precision) / coarse) * coarse
+
+    def _ends(self, every: int) -> tuple[int | None, int | None]:
+        """Return the highest step that held the target and the lowest that missed it, among every so many."""
+        tried = {step: value for step, value in self.attained.items() if step % every == 0}
+        held = max((step for step, value in tried.items() if value >= self.target), default=None)
+        missed = min((step for step, value in tried.items() if value < self.target), default=None)
+        return held, missed
+
+    def _open(self, steps: list[int]) -> list[int]:
+        """Return those of some steps that are in reach, can be tried, and were not."""
+        reach = DOUBLINGS * self._steps_to(2)
+        low = max((step for step in self.barred if step < self._first), default=self._first - reach - 1)
+        high = min((step for step in self.barred if step >= self._first), default=self._first + reach + 1)
+        return [step for step in steps if low < step < high and step not in self.attained]
+
+    def _fit(self) -> dict[int, float]:
+        """Return the attainment of the best non-increasing fit at each step that was tried."""
+        if not self.attained:
+            return {}
+        from scipy.optimize import isotonic_regression
+
+        steps = sorted(self.attained)
+        fitted = isotonic_regression([self.attained[step] for step in steps], increasing=False).x
+        return dict(zip(steps, fitted.tolist(), strict=True))

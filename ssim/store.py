@@ -14,20 +14,21 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim import metrics
+from sim import buckets, metrics
 from sim.errors import SsimError, StoreError
 from sim.measured import Outcome
 from sim.result import NONE, Result
 from sim.whole_file import told, whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from sim.measured import Measured
@@ -48,6 +49,13 @@ FAILED = "failed"
 
 MANIFEST = "manifest.json"
 INDEX = "experiment.json"
+
+_PARTS = {
+    "summary": {"queries", "slo_attainment", "mean_serving_accuracy", "unfinished"},
+    "outputs": set[str](),
+    "circumstances": {"wall_s"},
+}
+"""What a manifest must say at least, by its parts."""
 
 _MEND = "run the experiment again: what is damaged is computed anew"
 
@@ -122,6 +130,9 @@ class Store:
         if not path.exists():
             return None
         found = _read_json(path, "manifest/1", ("identity", "summary", "outputs", "circumstances"))
+        for part, keys in _PARTS.items():
+            if not isinstance(found[part], dict) or not found[part].keys() >= keys:
+                raise StoreError(str(path), "is damaged", part, _MEND)
         for name, facts in found["outputs"].items():
             file = path.with_name(name)
             if not file.is_file() or file.stat().st_size != facts["bytes"]:
@@ -173,8 +184,8 @@ class Store:
                 manifest = {
                     "schema": "manifest/1",
                     "identity": identity,
-                    "summary": _summary(run),
-                    "latency_quantiles": "exact" if isinstance(run, Result) else "within 0.2 %",
+                    "summary": _summary(run, keep),
+                    "latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %",
                     "outputs": outputs,
                     "circumstances": circumstances,
                 }
@@ -234,7 +245,10 @@ class Store:
         """
         path = self.folder / INDEX
         if not path.exists():
+            inner = [other.parent.name for other in self.folder.glob(f"*/{INDEX}")]
             right = f"run `ssim run` first (looked for {path})"
+            if inner:
+                right = f"there is {', '.join(f'{self.folder.name}/{name}' for name in inner)}"
             raise StoreError(str(self.folder), "holds no results", "", right)
         return _read_json(path, "index/1", ("name", "swept", "runs"))
 
@@ -249,16 +263,27 @@ def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]
     return found
 
 
-def _summary(run: Measured) -> dict[str, Any]:
+def _is_exact(keep: Keep) -> bool:
+    """Return whether quantiles are those of the latencies themselves: where no query is kept, they are counted ones.
+
+    Also by an engine that has every query at hand, so that the figures of a run do not depend on the engine.
+    """
+    return BATCHES in KEPT[keep]
+
+
+def _summary(run: Measured, keep: Keep) -> dict[str, Any]:
     """Return the figures of a run, in the columns of summary.csv."""
+    quantile_ns: Callable[[float], float] = run.latency_quantile_ns
+    if isinstance(run, Result) and not _is_exact(keep):
+        quantile_ns = partial(buckets.quantile_ns, buckets.counted(run.latency_ns))
     return {
         "queries": run.queries,
         "slo_attainment": metrics.slo_attainment(run),
         "mean_serving_accuracy": _number(metrics.mean_serving_accuracy(run)),
         "dropped": run.count(Outcome.DROPPED),
         "late": run.count(Outcome.LATE),
-        "p50_latency_ms": _number(run.latency_quantile_ns(0.50) / 1e6),
-        "p99_latency_ms": _number(run.latency_quantile_ns(0.99) / 1e6),
+        "p50_latency_ms": _number(quantile_ns(0.50) / 1e6),
+        "p99_latency_ms": _number(quantile_ns(0.99) / 1e6),
         "utilisation": _number(metrics.utilisation(run)),
         "mean_batch_size": _number(metrics.mean_batch_size(run)),
         "unfinished": run.count(Outcome.UNFINISHED),

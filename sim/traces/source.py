@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sim.errors import DataError, TooLongError
+from sim.errors import NoArrivalsError, TooLongError
 from sim.parameters import Positive, check_parameters
 from sim.trace import Trace
 from sim.traces.reading import sha256_of
@@ -102,7 +102,7 @@ class TraceSource(ABC):
             if count > most:
                 what = "has more queries than are held in memory at once"
                 raise TooLongError(f"trace {self.name}", what, f"over {most}", "keep: windows streams them")
-        if not chunks:
+        if not count:
             raise self._no_arrivals()
         return np.concatenate(chunks)
 
@@ -135,9 +135,11 @@ class TraceSource(ABC):
             found["sha256"] = {path.name: sha256_of(path) for path in files}
         return found
 
-    def _no_arrivals(self) -> DataError:
+    def _no_arrivals(self) -> NoArrivalsError:
         where = str(self.inputs()[0]) if self.inputs() else f"trace {self.kind}"
-        return DataError(where, "has no arrivals", "", "a trace needs one at least: a longer duration or a higher rate")
+        return NoArrivalsError(
+            where, "has no arrivals", "", "a trace needs one at least: a longer duration or a higher rate"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,21 +58,22 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     except KeyboardInterrupt as error:
         what = "what was tried is stored, and the same command goes on from there"
         raise SsimError("interrupted", what) from error
-    tell_failures([one.error for one in found if one.error], len(found))
+    tell_failures([one.error for one in found if one.error], len(found), "searches")
 
 
 def _print_table(console: Console, experiment: Experiment, found: Sequence[Found]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     spec = experiment.capacity
     seeds = len({one.run.seed for one in found})
     over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
     title = f"{experiment.name}: highest {spec.rate} that holds {spec.target:g} ({over})"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in (*experiment.swept, "policy"):
         table.add_column(name.rpartition(".")[2], overflow="fold")
-    for name in ("capacity", "to the first"):
+    for name in ("capacity", "wavers between", "to the first"):
         table.add_column(name, justify="right", no_wrap=True)
     for here in _grouped(found, lambda one: repr(one.run.swept)):
         first = {one.run.seed: one.capacity for one in here if one.run.label == here[0].run.label}
@@ -82,14 +83,16 @@ def _print_table(console: Console, experiment: Experiment, found: Sequence[Found
             missing = f" ({len(known)} of {seeds} seeds)" if 0 < len(known) < seeds else ""
             run = members[0].run
             point = [str(run.swept[name]) for name in experiment.swept]
-            table.add_row(*point, run.label + missing, _mean([capacity for capacity, _ in known]), _mean(ratios))
+            mean, ratio = _mean([capacity for capacity, _ in known]), _mean(ratios)
+            table.add_row(*point, run.label + missing, mean, _range(members), ratio)
     console.print(table)
     for line in _notes(found):
         console.print(line, soft_wrap=True, highlight=False)
     if any(one.capacity is not None for one in found):
         console.print(
-            f"Each seed for itself holds {spec.target:g} at its rate and misses it {100 * spec.precision:g} % above; "
-            "policies of a seed meet the same random numbers.",
+            f"For each seed by itself: the highest rate, to {100 * spec.precision:g} %, at which a non-increasing fit "
+            f"through all that was tried holds {spec.target:g}. Policies of a seed meet the same random numbers. "
+            "It wavers from the lowest rate that missed it to the highest that held it; longer traces waver less.",
             soft_wrap=True,
             highlight=False,
         )
@@ -114,6 +117,12 @@ def _mean(values: Sequence[float]) -> str:
     return f"{mean:.10g}" + ("" if math.isnan(half) else f" ±{half:g}")
 
 
+def _range(found: Sequence[Found]) -> str:
+    """Return where searches waver, over all seeds."""
+    ranges = [one.search.wavers for one in found if one.search.wavers is not None and one.error is None]
+    return f"{min(low for low, _ in ranges):.5g} and {max(high for _, high in ranges):.5g}" if ranges else ""
+
+
 def _notes(found: Sequence[Found]) -> Iterator[str]:
     """Yield what is not as one would think, a line for each search."""
     from ssim.commands.progress import named
@@ -122,10 +131,10 @@ def _notes(found: Sequence[Found]) -> Iterator[str]:
         who, search = named(one.run), one.search
         if one.error is not None:
             continue
-        if search.holds is None:
-            yield f"{who}: misses the target at every rate that was tried, down to {search.lowest:g}."
+        barred = f" ({next(iter(search.barred.values()))})" if search.barred else ""
+        if not search.attained:
+            yield f"{who}: no rate could be tried{barred}."
+        elif search.holds is None:
+            yield f"{who}: misses the target at every rate that was tried, down to {search.lowest:g}{barred}."
         elif search.misses is None:
-            yield f"{who}: holds the target at every rate that was tried, up to {search.highest:g}."
-        elif search.misses_below:
-            below = ", ".join(f"{rate:g}" for rate in search.misses_below)
-            yield f"{who}: misses the target at lower rates, too: {below}."
+            yield f"{who}: holds the target at every rate that was tried, up to {search.highest:g}{barred}."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssim.runner import Finished
 
 
-def tell_failures(failed: Sequence[Finished], runs: int) -> None:
+def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> None:
     """Tell why runs failed, each reason once, and end with the exit code of the worst; pass if none did."""
     if not failed:
         return
@@ -32,7 +32,7 @@ def tell_failures(failed: Sequence[Finished], runs: int) -> None:
         click.echo(f"ssim: {named(first)}{more}: {reason}", err=True)
         if click.get_current_context().obj:
             click.echo(alike[0].traceback, err=True)
-    click.echo(f"ssim: {len(failed)} of {runs} runs failed", err=True)
+    click.echo(f"ssim: {len(failed)} of {of} {noun} failed", err=True)
     raise click.exceptions.Exit(max(finished.error.exit_code for finished in failed if finished.error))
 
 

@@ -73,18 +73,25 @@ def ls(out: Path) -> None:
     if not found:
         click.echo(f"nothing is stored in {out}")
         return
-    table = _table("experiment", "runs", "stored", "failed", "MB", "begun")
+    table = _table("experiment", "runs", "stored", "failed", "MB", "changed")
     for folder in found:
         try:
             states = list(_states(Store(folder)).values())
         except StoreError:
             table.add_row(str(folder.relative_to(out)), "damaged")
             continue
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        begun = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
+        size = sum(_size(file) for file in [*folder.glob("*"), *folder.glob("*/*")])
+        changed = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
         counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))
-        table.add_row(str(folder.relative_to(out)), *counts, f"{size / 1e6:.1f}", f"{begun:%Y-%m-%d %H:%M} UTC")
+        table.add_row(str(folder.relative_to(out)), *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
     Console().print(table)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # who writes here may just have moved it
+        return 0
 
 
 def _states(store: Store) -> dict[str, str]:

@@ -62,3 +62,13 @@ def test_a_missing_column_is_told_and_nothing_is_said_so() -> None:
     with pytest.raises(DataError, match="capacity"):
         draw(table(policy=["slackfit"], seed=[1]), "mean_qps")
     assert draw(table(), "mean_qps").texts[0].get_text() == "no runs"
+
+
+def test_what_is_swept_over_a_number_or_nothing_has_a_row_for_each() -> None:
+    frame = table(
+        **{"policy": ["slackfit"] * 2, "seed": [1, 1], "capacity": [1.0, 2.0], "table.max_batch": [None, 8.0]}
+    )
+    (axes,) = draw(frame, "mean_qps").axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["SlackFit, max batch = none", "SlackFit, max batch = 8"]
+    assert {line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"} == {1.0, 2.0}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim import Dispatch, Outcome, Result, Trace, simulate
+from sim.buckets import QUANTILE_ERROR, counted
 from sim.tabulate import DecisionTable
 from tests.laws.cases import Case, cases
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
 from sim.compiled import replay_compiled, tally_stream
-from sim.tally import QUANTILE_ERROR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +81,7 @@ def test_a_stream_in_pieces_counts_what_the_whole_has(case: Case, data: st.DataO
     for q in (0.0, 0.5, 0.99, 1.0):
         exact, close = whole.latency_quantile_ns(q), stream.latency_quantile_ns(q)
         assert close == pytest.approx(exact, rel=QUANTILE_ERROR * (1 + 1e-9), nan_ok=True)
+    assert stream.counts.latencies.tolist() == counted(whole.latency_ns).tolist()
     one, other = stream.over_time(7), whole.over_time(7)
     for name in one._fields:
         assert getattr(one, name).tolist() == pytest.approx(getattr(other, name).tolist()), name

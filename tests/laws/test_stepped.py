@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.naive_engine import NaiveEngine
-from sim import Cluster, Outcome, Trace, simulate
+from sim import Cluster, Dispatch, Outcome, Trace, simulate
 from sim.engines import choose, replay
 from sim.errors import PolicyError, SpecError
 from sim.stepped import Stepped
@@ -22,7 +22,7 @@ from tests.laws.test_compiled import assert_same
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sim import LatencyTable
+    from sim import LatencyTable, View
     from sim.engines import Engine
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
@@ -201,3 +201,29 @@ def test_a_memory_that_is_none_is_the_same_error_in_both_engines(small: Any, sal
             replay(*small, Forgetful(salt), engine=engine)
         said.append(error.value.value)
     assert said[0] == said[1]
+
+
+@dataclass
+class Otherwise(Mixed):
+    """Has a step function, and decides without it."""
+
+    def decide(self, view: View) -> Dispatch:
+        return Dispatch(0, 1)
+
+
+def test_who_decides_otherwise_than_by_the_step_is_not_compiled_by_it(small: Any) -> None:
+    choice = choose(10**9, *small[1:], Otherwise(), "auto")
+    assert choice.engine == "simpy"
+    assert "may remember" in choice.reason
+
+
+@dataclass(frozen=True)
+class FrozenMixed(Mixed.__base__):  # type: ignore[name-defined,misc]
+    salt: int = 0
+    memory = Mixed.memory
+    step = staticmethod(Mixed.step)
+
+
+def test_a_frozen_one_runs_in_both(small: Any) -> None:
+    policy = FrozenMixed(3)
+    assert_same(replay(*small, policy, engine="compiled")[0], replay(*small, policy, engine="simpy")[0])

@@ -63,9 +63,19 @@ def test_the_manifest_says_how_exact_quantiles_are(folder: Path) -> None:
         assert ssim(folder, "run", "small.yaml", "--set", f"keep={keep}", *COMPILED).returncode == 0
         manifests = [json.loads(path.read_text()) for path in folder.rglob("manifest.json")]
         assert {manifest["latency_quantiles"] for manifest in manifests} == {said}
-    # SimPy has every query at hand, whatever is kept.
-    assert ssim(folder, "run", "small.yaml", "--set", "engine=simpy", "--force", "--no-figures").returncode == 0
-    assert {json.loads(path.read_text())["latency_quantiles"] for path in folder.rglob("manifest.json")} == {"exact"}
+
+
+@pytest.mark.parametrize("keep", ["summary", "windows", "requests"])
+def test_a_run_has_the_same_figures_by_both_engines(folder: Path, keep: str) -> None:
+    found = []
+    for engine in ("compiled", "simpy"):
+        words = ("--set", f"engine={engine}", "--set", f"keep={keep}", "--out", engine, "--no-figures")
+        assert ssim(folder, "run", "small.yaml", *words).returncode == 0
+        facts = {path.parent.name: json.loads(path.read_text()) for path in (folder / engine).rglob("manifest.json")}
+        found.append([(run, facts[run]["latency_quantiles"], facts[run]["summary"]) for run in sorted(facts)])
+    for one, other in zip(*found, strict=True):
+        assert one[:2] == other[:2]
+        assert one[2] == pytest.approx(other[2], rel=1e-12)
 
 
 def test_windows_are_the_same_by_both_engines(folder: Path) -> None:

@@ -491,3 +491,22 @@ def test_a_sweep_over_lists_and_mappings_is_drawn(folder: Path) -> None:
         )
         assert ended.returncode == 0, ended.stderr
         assert "Picture:" in ended.stdout
+
+
+def test_an_edit_of_a_policy_that_lies_elsewhere_on_the_path_is_a_new_run(folder: Path) -> None:
+    (folder / "small.yaml").write_text(SMALL.replace("- infaas", "- 'lies_elsewhere:P'"))
+    (folder / "lib").mkdir()
+    (folder / "work").mkdir()
+    (folder / "small.yaml").rename(folder / "work" / "small.yaml")
+    text = "from dataclasses import dataclass\nfrom sim import Dispatch\n@dataclass(frozen=True)\nclass P:\n"
+    text += "    def decide(self, view):\n        return Dispatch(0, 1)\n"
+    environment = os.environ | {"PYTHONPATH": str(folder / "lib")}
+    found = []
+    for subnet in (0, 5):
+        (folder / "lib" / "lies_elsewhere.py").write_text(text.replace("Dispatch(0", f"Dispatch({subnet}"))
+        ended = ssim(folder, "run", "work/small.yaml", "--no-figures", env=environment)
+        assert ended.returncode == 0, ended.stderr
+        index = json.loads((folder / "results/small/experiment.json").read_text())
+        found.append({run["policy"]: run["id"] for run in index["runs"]})
+    assert found[0].pop("lies_elsewhere:P") != found[1].pop("lies_elsewhere:P")
+    assert found[0] == found[1], "the others are not computed again"

@@ -75,7 +75,7 @@ def test_a_queue_that_outgrows_memory_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(compiled, "MOST_HELD", 100_000)
     trace = Azure(slo_ms=36, mean_qps=50_000, duration_s=20)
     rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
-    with pytest.raises(TooLongError, match=r"more queries wait than can be held \(over 100000\); drop: expired"):
+    with pytest.raises(TooLongError, match=r"more queries wait than can be held \(over 100000\); more workers"):
         compiled.tally_stream(trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1), TABLE, rule)
     tally = compiled.tally_stream(
         trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1, drop="expired"), TABLE, rule
