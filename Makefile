@@ -13,10 +13,10 @@ azure: $(VENV)/.installed-base
 	$(BIN)/ssim run experiments/azure.yaml
 
 test: lint
-	$(BIN)/pytest -n auto -q --durations=5
+	$(BIN)/pytest -n auto --dist loadgroup -q --durations=5
 
 test-all: lint
-	$(BIN)/pytest -n auto -q -m "" --durations=10
+	$(BIN)/pytest -n auto --dist loadgroup -q -m "" --durations=10
 
 lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .
@@ -41,7 +41,7 @@ $(VENV)/.installed-base: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-all: setup.cfg pyproject.toml constraints/cpu.txt | $(BIN)/python
-	$(PIP) install -q -e '.[dev,fast,torch]' $(TORCH_CONSTRAINT)
+	$(PIP) install -q -e '.[dev,fast,torch,ray,dask]' $(TORCH_CONSTRAINT)
 	@touch $@ $(VENV)/.installed-base
 
 clean:

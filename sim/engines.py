@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -115,7 +116,7 @@ def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[Decisi
 def _why_not() -> str:
     """Return why the compiled engine can't run although numba is there, or nothing."""
     try:
-        import sim.compiled  # noqa: F401, PLC0415 - as above
+        import_module("sim.compiled")
     except Exception as error:  # noqa: BLE001 - a numba that does not fit NumPy raises an ImportError, a broken one anything
         return f"{BROKEN_NUMBA} ({error})"
     return ""

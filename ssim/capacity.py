@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from ssim.expand import Experiment
     from ssim.run import Run
-    from ssim.runner import Finished
     from ssim.spec import CapacitySpec
     from ssim.store import Store
+    from ssim.task import Finished
 
 
 @dataclass(slots=True)

@@ -131,9 +131,14 @@ def own_sources(owner: type[Any], folder: Path) -> set[Path]:
 
 def _is_own(path: Path) -> bool:
     """Return whether a file is neither the toolkit's, nor Python's, nor an installed package's."""
-    rooms = (Path(room.__file__ or "").parent for room in (policies, sim))
+    return not any(path.is_relative_to(place) for place in _others_places())
+
+
+@lru_cache(maxsize=1)
+def _others_places() -> tuple[Path, ...]:
+    rooms = (Path(room.__file__ or "").resolve().parent for room in (policies, sim))
     installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return not any(path.is_relative_to(place) for place in (*rooms, *installed))
+    return (*rooms, *installed)
 
 
 def _imported(path: Path) -> set[str]:

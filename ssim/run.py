@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -84,7 +85,6 @@ class Run:
         source, policy = self.build_source(), self.build_policy()
         inputs = [_sha256(path) for path in source.inputs()]
         trace = {name: value for name, value in _parameters(source).items() if not (inputs and name == "path")}
-        own = own_sources(type(source), self.folder) | own_sources(type(policy), self.folder)
         return {
             "schema": "run/1",
             "seed": self.seed,
@@ -92,8 +92,24 @@ class Run:
             "cluster": self.cluster.model_dump(mode="json"),
             "latency_table": _table_hash(self.build_table()),
             "policy": {"use": self.policy.use, "params": _parameters(policy)},
-            "code": {"toolkit": _toolkit_hash(), "own": sorted(_sha256(path) for path in own)},
+            "code": {"toolkit": _toolkit_hash(), "own": sorted(_sha256(path) for path in self._own(source, policy))},
         }
+
+    def files(self) -> set[Path]:
+        """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
+        source = self.build_source()
+        relative = not Path(self.trace.get("path") or self.folder).is_absolute()
+        named = {Path(os.path.normpath(path)) for path in source.inputs()}
+        found = {path for path in named if relative or path.is_relative_to(self.folder)}
+        table = self.folder / self.table.use
+        if not Path(self.table.use).is_absolute() and table.is_file():
+            found.add(Path(os.path.normpath(table)))
+        return found | self._own(source, self.build_policy())
+
+    def _own(self, source: TraceSource, policy: Policy) -> set[Path]:
+        """Return the files of one's own plug-ins; those of the toolkit are none, even if they lie below the folder."""
+        own = own_sources(type(source), self.folder) | own_sources(type(policy), self.folder)
+        return own.difference(toolkit_files())
 
     def build_cluster(self) -> Cluster:
         """Return the cluster."""
@@ -265,10 +281,11 @@ def _parameters(plug: object) -> dict[str, Any]:
     return {item.name: json.loads(json.dumps(getattr(plug, item.name), default=str)) for item in given}
 
 
-def toolkit_files() -> list[Path]:
+@lru_cache(maxsize=1)
+def toolkit_files() -> tuple[Path, ...]:
     """Return the simulator's and the policies' own code: a change of any of it may change a result."""
-    rooms = (Path(room.__file__ or "").parent for room in (sim, policies))
-    return sorted(path for room in rooms for path in room.rglob("*.py"))
+    rooms = (Path(room.__file__ or "").resolve().parent for room in (sim, policies))
+    return tuple(sorted(path for room in rooms for path in room.rglob("*.py")))
 
 
 @lru_cache(maxsize=1)

@@ -6,41 +6,24 @@ import traceback
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sim.engines import WORTH_COMPILING, Choice
+from sim.engines import WORTH_COMPILING
 from sim.errors import SsimError, StoreError
-from ssim.backends import processes, threads
-from ssim.circumstances import Stopwatch
+from ssim.backends.far import run_far
+from ssim.backends.local import processes, threads
+from ssim.task import Finished, Task, run_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from ssim.backends import Backend
+    from sim.engines import Choice
+    from ssim.backends.local import Pool
+    from ssim.backends.machines import Backend
     from ssim.expand import Experiment
     from ssim.run import Run
     from ssim.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One run that ended now, well or not.
-
-    Attributes:
-        run: The run.
-        queries: How many queries it replayed; 0 if it failed.
-        error: Why it failed, or None.
-        traceback: Where it failed, as text: an exception loses that on its way between processes.
-        engine_reason: Why the engine ran that ran.
-    """
-
-    run: Run
-    queries: int
-    error: SsimError | None = None
-    traceback: str = ""
-    engine_reason: str = ""
 
 
 def run_experiment(
@@ -62,14 +45,14 @@ def run_experiment(
         experiment: The experiment.
         store: Where results go.
         jobs: How many runs at once: in threads for the compiled engine, which lets go of Python's lock, else processes.
-        backend: Where they run instead, from `ssim.backends`.
+        backend: The machines that do them instead, by way of `ssim.backends.machines`.
         force: Run also what is stored.
         on_start: Told how many runs are to do, and how many are stored.
         on_finished: Told each run that ends.
 
     Raises:
         StoreError: Results can't be stored.
-        SsimError: A worker process was killed, or a cluster went away.
+        SsimError: A worker process of this machine was killed, or a cluster went away.
     """
     write_index(experiment, store, experiment.runs)
     distinct = {run.id: run for run in experiment.runs}  # a sweep may leave some runs as they are
@@ -131,21 +114,6 @@ def write_index(experiment: Experiment, store: Store, runs: Sequence[Run]) -> No
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A run that is to be done.
-
-    Attributes:
-        run: The run.
-        choice: Its engine.
-        shared: Where it finds a trace that other runs need, too; None if none does.
-    """
-
-    run: Run
-    choice: Choice
-    shared: Path | None
-
-
 def _run_all(
     runs: Sequence[Run], store: Store, shared: Path, jobs: int, backend: Backend | None, rounds: int
 ) -> Generator[Finished]:
@@ -157,24 +125,24 @@ def _run_all(
         if isinstance(choice, Finished):
             yield choice
         elif choice.rule is not None:
-            compiled.append(_Task(run, choice, None))
+            compiled.append(Task(run, choice, None))
         else:
-            others.append(_Task(run, choice, shared if not here and users[run.trace_key] > 1 else None))
+            others.append(Task(run, choice, shared if not here and users[run.trace_key] > 1 else None))
     if here:
         for task in compiled + others:
-            yield _run_one(task, store)
+            yield run_one(task, store)
     elif backend is not None:
-        yield from _run_on(backend, compiled + others, store, jobs)
+        yield from run_far(backend, compiled + others, store, jobs)
     else:
         yield from _run_on(threads, compiled, store, jobs)
         yield from _run_on(processes, others, store, jobs)
 
 
-def _run_on(backend: Backend, tasks: Sequence[_Task], store: Store, jobs: int) -> Generator[Finished]:
+def _run_on(pool: Pool, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[Finished]:
     if not tasks:
         return
-    with backend(min(jobs, len(tasks)), str(store.folder)) as submit:
-        waiting: dict[Future[Finished], _Task] = {submit(_run_one, task, store): task for task in tasks}
+    with pool(min(jobs, len(tasks)), str(store.folder)) as submit:
+        waiting: dict[Future[Finished], Task] = {submit(run_one, task, store): task for task in tasks}
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
@@ -208,19 +176,3 @@ def _queries_ahead(runs: Sequence[Run]) -> int:
         except Exception:  # noqa: BLE001 - somebody's own trace source may raise anything; the run will tell
             return 0
     return count
-
-
-def _run_one(task: _Task, store: Store) -> Finished:
-    run, choice = task.run, task.choice
-    watch = Stopwatch()
-    try:
-        measured = run.execute(choice, task.shared)
-        circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **watch.circumstances()}
-        store.put(run.id, measured, run.identity, circumstances, run.keep)
-    except SsimError as error:
-        # A copy: the frames of the error itself would hold all that the run had in memory, to the end of the sweep.
-        return Finished(run, 0, type(error)(*error.args), traceback.format_exc())
-    except Exception as error:  # noqa: BLE001 - somebody's own trace source may raise anything
-        told = SsimError(f"trace {run.trace['kind']}", f"raised {type(error).__name__}", str(error))
-        return Finished(run, 0, told, traceback.format_exc())
-    return Finished(run, measured.queries, engine_reason=choice.reason)

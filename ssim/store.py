@@ -28,7 +28,7 @@ from sim.result import NONE, Result
 from sim.whole_file import told, whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
     from sim.measured import Measured
@@ -103,12 +103,11 @@ class Store:
         process = None
         try:
             with (self.folder / ".lock").open(encoding="ascii") as lock:
-                process = int(
-                    lock.read()
-                )  # nothing there: nobody is asked for a lock that somebody may be about to take
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return process
+                process = int(lock.read())  # where nothing stands, no lock is tried that somebody may be about to take
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return process
         except (OSError, ValueError):
             pass
         return None  # the number is that of a process that was killed
@@ -174,22 +173,39 @@ class Store:
         Raises:
             StoreError: The disk is full, or the folder can't be written; nothing half written stays.
         """
+        with self._replacing(run_id) as folder:
+            outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
+            manifest = {
+                "schema": "manifest/1",
+                "identity": identity,
+                "summary": _summary(run, keep),
+                "latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %",
+                "outputs": outputs,
+                "circumstances": circumstances,
+            }
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        return manifest
+
+    def take(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Store the files of a run as another store, on another machine, has made them.
+
+        Raises:
+            StoreError: The disk is full, or the folder can't be written; nothing half written stays.
+        """
+        with self._replacing(run_id) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+
+    @contextmanager
+    def _replacing(self, run_id: str) -> Generator[Path]:
+        """Give a folder that becomes that of a run."""
         target = self.folder / run_id
         temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
         replaced = self.folder / f".{run_id}.{os.getpid()}.replaced.tmp"
         with told(target):
             try:
                 temporary.mkdir(parents=True)
-                outputs = {name: _write(temporary / name, _TABLES[name](run)) for name in KEPT[keep]}
-                manifest = {
-                    "schema": "manifest/1",
-                    "identity": identity,
-                    "summary": _summary(run, keep),
-                    "latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %",
-                    "outputs": outputs,
-                    "circumstances": circumstances,
-                }
-                (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+                yield temporary
                 if target.exists():  # moved away, not emptied: at no time is there half a run under its name
                     target.rename(replaced)
                 temporary.rename(target)
@@ -197,7 +213,6 @@ class Store:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
                 shutil.rmtree(replaced, ignore_errors=True)
-        return manifest
 
     def put_failure(self, run_id: str, error: SsimError) -> None:
         """Note why a run failed, until it succeeds.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssim.run import Run
-    from ssim.runner import Finished
+    from ssim.task import Finished
 
 
 def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> None:

@@ -22,18 +22,44 @@ if TYPE_CHECKING:
 
 @click.command()
 @experiment_options
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "ray", "dask"]),
+    default="local",
+    show_default=True,
+    help="Who does the runs: this machine, or the machines of a cluster.",
+)
+@click.option(
+    "--address",
+    help="Where the cluster is, if not at RAY_ADDRESS or DASK_SCHEDULER_ADDRESS; without either, one of --jobs "
+    "workers is started here.",
+)
 @click.option("--force", is_flag=True, help="Run also what is stored already.")
 @click.option("--no-figures", is_flag=True, help="Draw nothing.")
-def run(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, force: bool, no_figures: bool) -> None:
+def run(
+    file: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    jobs: int,
+    backend: str,
+    address: str | None,
+    *,
+    force: bool,
+    no_figures: bool,
+) -> None:
     """Run the experiment of FILE; what is stored already is not computed again."""
     from rich.console import Console
 
-    from sim.errors import SsimError
+    from sim.errors import SpecError, SsimError
+    from ssim.backends.machines import way_to
     from ssim.commands.progress import Progress, tell_failures
     from ssim.expand import read_experiment
     from ssim.runner import run_experiment
     from ssim.store import Store
 
+    if address is not None and backend == "local":
+        raise SpecError("--address", "is where a cluster is", repr(address), "--backend ray or dask with it")
+    way = None if backend == "local" else way_to(backend, address)
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name)
     progress = Progress(Console(stderr=True))
@@ -44,6 +70,7 @@ def run(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, force: 
                     experiment,
                     store,
                     jobs=jobs,
+                    backend=way,
                     force=force,
                     on_start=progress.start,
                     on_finished=progress.finished,

@@ -1,6 +1,6 @@
-"""Where runs are done: threads, processes, or the machines of an existing cluster engine.
+"""Threads and processes of this machine.
 
-A backend is a context that gives a function like `concurrent.futures.Executor.submit`; when the context ends, what has
+A pool is a context that gives a function like `concurrent.futures.Executor.submit`; when the context ends, what has
 not begun is given up.
 """
 
@@ -33,8 +33,8 @@ class Submit(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """A place where runs are done."""
+class Pool(Protocol):
+    """A place on this machine where runs are done."""
 
     def __call__(self, jobs: int, where: str, /) -> AbstractContextManager[Submit]:
         """Return the context of a place for so many runs at once; `where` begins its messages."""

@@ -1,0 +1,190 @@
+"""What of an experiment's folder travels to other machines, and what comes of it there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sim.engines import NO_NUMBA, Choice
+from sim.errors import StoreError
+from ssim.backends import far
+from ssim.backends.far import run_there
+from ssim.backends.parcel import packed
+from ssim.expand import read_experiment
+from ssim.store import Store
+from ssim.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ssim.run import Run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _modules_as_they_were() -> Iterator[None]:
+    modules, path = dict(sys.modules), list(sys.path)
+    yield
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+    sys.path[:] = path
+
+
+def runs_of(folder: Path, *overrides: str) -> tuple[Run, ...]:
+    return read_experiment(folder / "own.yaml", overrides).runs
+
+
+def test_what_runs_are_made_of_travels_and_nothing_else(own: Path) -> None:
+    (own / "notes.txt").write_text("not for others")
+    (own.parent / "traces/other.csv").write_text("arrival_s\n1\n")
+    parcel = packed(runs_of(own))
+    assert parcel.inside == Path("experiments")
+    assert {str(path): content for path, content in parcel.files} == {
+        str(path): (own.parent / path).read_bytes()
+        for path in map(
+            Path,
+            (
+                "experiments/own_helper.py",
+                "experiments/own_policy.py",
+                "experiments/table.csv",
+                "traces/arrivals.csv",
+            ),
+        )
+    }
+
+
+def test_what_is_named_by_an_absolute_path_elsewhere_does_not_travel(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "traces").rename(tmp_path / "data")
+    parcel = packed(runs_of(own, f"trace.path={tmp_path}/data/arrivals.csv"))
+    assert parcel.inside == Path()
+    assert [str(path) for path, _ in parcel.files] == ["own_helper.py", "own_policy.py", "table.csv"]
+
+
+def test_a_run_is_the_same_where_it_is_unpacked(own: Path, tmp_path: Path) -> None:
+    runs = runs_of(own)
+    expected = [run.identity for run in runs]
+    (tmp_path / "there").mkdir()
+    here = packed(runs).unpacked(tmp_path / "there")
+    for name in ("own_policy", "own_helper"):
+        del sys.modules[name]  # a worker has not imported them
+    sys.path.remove(str(own))
+    assert [replace(run, folder=here).identity for run in runs] == expected
+    assert Path(sys.modules["own_policy"].__file__ or "").parent == here
+
+
+def test_the_next_parcel_takes_the_place_of_the_last(own: Path, tmp_path: Path) -> None:
+    """Where a worker lives on, and where the folder that sent it is on the path of modules, too."""
+    runs = runs_of(own)
+    parcel = packed(runs)
+    files = [(path, b"at_most = max\n" if path.name == "own_helper.py" else content) for path, content in parcel.files]
+    edited = replace(parcel, files=tuple(files), name=f"{parcel.name}-edited")
+    first = parcel.unpacked(tmp_path)
+    assert sys.path.index(str(first)) < sys.path.index(str(own))
+    for name in ("own_policy", "own_helper"):
+        del sys.modules[name]
+    before = replace(runs[2], folder=first).identity
+    second = edited.unpacked(tmp_path)
+    assert second != first
+    assert str(first) not in sys.path
+    assert {"own_policy", "own_helper"}.isdisjoint(sys.modules)
+    after = replace(runs[2], folder=second).identity
+    assert before["code"]["own"] != after["code"]["own"]
+    assert sys.modules["own_helper"].at_most is max
+    assert parcel.unpacked(tmp_path) == first
+
+
+def test_many_workers_of_one_machine_may_unpack_at_once(own: Path, tmp_path: Path) -> None:
+    parcel = packed(runs_of(own))
+    (tmp_path / parcel.name).mkdir()
+    (tmp_path / parcel.name / "done").touch()  # another was quicker
+    parcel._unpack(tmp_path / parcel.name)
+    assert [path.name for path in (tmp_path / parcel.name).iterdir()] == ["done"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["experiments", "traces", parcel.name])
+
+
+def test_the_toolkit_itself_does_not_travel(own: Path) -> None:
+    """It may lie below the folder of an experiment, as in the home of who cloned it."""
+    (slackfit, *_) = runs_of(own)
+    run = replace(slackfit, folder=ROOT, trace={"kind": "poisson", "mean_qps": 10, "duration_s": 1, "slo_ms": 36})
+    run = replace(run, table=run.table.model_copy(update={"use": "ofa-resnet50-rtx2080ti"}))
+    assert run.files() == set()
+    assert run.identity["code"]["own"] == []
+
+
+SCRATCH = Path()
+
+
+def scratch() -> Path:
+    return SCRATCH
+
+
+@pytest.fixture
+def there(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The scratch folder of a worker, in this process."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr(sys.modules[__name__], "SCRATCH", tmp_path / "there")
+    monkeypatch.syspath_prepend(str(own))
+    return tmp_path / "there"
+
+
+def sent(run: Run, choice: Choice) -> tuple[bytes, bytes]:
+    parcel, task = packed([run]), (Task(run, choice, None), run.identity)
+    for name in {"own_policy", "own_helper"} & set(sys.modules):
+        del sys.modules[name]  # a worker has not imported them
+    return pickle.dumps((scratch, parcel)), pickle.dumps(task)
+
+
+def test_what_comes_back_is_what_a_store_takes(own: Path, there: Path, tmp_path: Path) -> None:
+    run = runs_of(own)[1]
+    name = packed([run]).name
+    back = run_there(*sent(run, Choice("simpy", "asked for")))
+    assert back.error is None
+    assert back.queries == 3000
+    store = Store(tmp_path / "store")
+    store.take(run.id, back.files)
+    assert store.has(run.id, "requests")
+    assert [path.name for path in there.iterdir()] == [name]
+
+
+@pytest.mark.usefixtures("there")
+def test_another_input_there_is_told(own: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "traces/arrivals.csv"
+    pair = sent(runs_of(own, f"trace.path={trace}")[0], Choice("simpy", "asked for"))
+    trace.write_text("arrival_s\n1\n")
+    error = run_there(*pair).error
+    assert "has other inputs of the run than the machine that sent it (trace); " in str(error)
+    trace.unlink()
+    assert str(trace) in str(run_there(*pair).error)
+
+
+@pytest.mark.usefixtures("there")
+def test_a_full_disk_there_fails_the_run_and_not_the_experiment(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pair = sent(runs_of(own)[0], Choice("simpy", "asked for"))
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    error = run_there(*pair).error
+    assert error is not None
+    assert not isinstance(error, StoreError)
+    assert str(error).startswith("a worker on ")
+    assert "there is no room left to write" in str(error)
+
+
+@pytest.mark.usefixtures("there")
+def test_a_worker_without_numba_takes_the_other_engine_where_it_may(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs_of(own)[0]
+    compiled = run.choose(10**9)
+    assert compiled.rule is not None
+    monkeypatch.setattr(far, "numba_is_installed", lambda: False)
+    back = run_there(*sent(run, compiled))
+    assert back.engine_reason == NO_NUMBA
+    assert json.loads(back.files["manifest.json"])["circumstances"]["engine"] == "simpy"
