@@ -7,6 +7,7 @@
     │   └── TooLongError     a trace has more queries than can be held at once
     ├── BatchSizeError   a batch is larger than any that was measured     (also a LookupError)
     ├── PolicyError      a policy failed, or its decision cannot be carried out
+    ├── TrainingError    training can't go on: the loss is no number
     ├── StoreError       results cannot be written or read: folder in use, disk full
     └── FetchError       a data set cannot be fetched: host out of reach, transfer broken off
 
@@ -80,6 +81,10 @@ class BatchSizeError(SsimError, LookupError):
 
 class PolicyError(SsimError):
     """A policy failed, or its decision cannot be carried out."""
+
+
+class TrainingError(SsimError):
+    """Training can't go on: the loss is no finite number."""
 
 
 class StoreError(SsimError):

@@ -21,7 +21,8 @@ COMMANDS = {
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, convert.",
     "trace": "Traces: list, make, describe, plot, fetch.",
-    "schema": "Print the JSON Schema of experiment files, for editors.",
+    "supernet": "Supernets (SubNetAct): list, show, memory, import.",
+    "schema": "Print the JSON Schema of experiment or training files, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 
