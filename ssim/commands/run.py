@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.options import experiment_options
+from ssim.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,8 +81,6 @@ def run(
 
 def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
     """Write summary.csv, print the tables and draw the figures of what is stored."""
-    from rich.console import Console
-
     from ssim.summary import COLUMNS, by_policy, summary_rows, write_csv
 
     rows = summary_rows(store)
@@ -89,15 +88,15 @@ def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
         return
     table = store.folder / "summary.csv"
     write_csv(table, rows, [*COLUMNS, *experiment.swept, "unfinished", "run"])
-    console = Console()
-    _print_tables(console, experiment, by_policy(experiment.runs, rows))
-    console.print(f"Table: {table}", soft_wrap=True, highlight=False)
+    screen = console()
+    _print_tables(screen, experiment, by_policy(experiment.runs, rows))
+    screen.print(f"Table: {table}", soft_wrap=True)
     if figures:
         from ssim.drawn import drawn
 
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
-                console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
+                screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
 
 
 def _draw(store: Store) -> list[Path]:
@@ -106,7 +105,7 @@ def _draw(store: Store) -> list[Path]:
     return draw_experiment(store)
 
 
-def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row]) -> None:
+def _print_tables(screen: Console, experiment: Experiment, rows: Sequence[Row]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -134,14 +133,14 @@ def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row])
                 _cell(row, "mean_batch_size", 1, interval=False),
                 _cell(row, "utilisation", 2, interval=False),
             )
-        console.print(table)
+        screen.print(table)
         for row in here:
             unfinished = sum(run["unfinished"] for run in row.runs)
             if unfinished:
                 line = f"{row.policy}: {unfinished} queries were never started: no worker was left."
-                console.print(line, soft_wrap=True, highlight=False)
+                screen.print(line, soft_wrap=True)
         for line in headlines(sorted(here, key=lambda row: order.index(row.policy))):
-            console.print(line, soft_wrap=True, highlight=False)
+            screen.print(line, soft_wrap=True)
 
 
 def _cell(row: Row, column: str, digits: int, *, interval: bool = True) -> str:

@@ -452,6 +452,13 @@ def test_a_policy_that_ends_the_program_fails_its_run(folder: Path, jobs: str) -
     assert len(complete_runs(folder)) == 4
 
 
+def test_brackets_in_a_path_are_printed_as_they_are(folder: Path) -> None:
+    short = ("--set", "trace.duration_s=0.1", "--set", "repeats=1", "--no-figures")
+    ended = ssim(folder, "run", "small.yaml", "--out", "re[bold]s", *short)
+    assert ended.returncode == 0, ended.stderr
+    assert "Table: re[bold]s/small/summary.csv" in ended.stdout
+
+
 def test_a_trace_source_that_ends_the_program_fails_its_run(folder: Path) -> None:
     (folder / "ending.py").write_text(
         "from dataclasses import dataclass\n"
