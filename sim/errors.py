@@ -7,6 +7,7 @@
     │   └── TooLongError     a trace has more queries than can be held at once
     ├── BatchSizeError   a batch is larger than any that was measured     (also a LookupError)
     ├── PolicyError      a policy failed, or its decision cannot be carried out
+    ├── TrainingError    training can't go on: the loss is no number
     ├── ProgramError     a role program failed, or asked for something that it can't have
     ├── DeadlineError    a role program waited for a message, and none came in time      (also a TimeoutError)
     ├── ClosedError      a role program waits for a message, and nobody is left to send one
@@ -83,6 +84,10 @@ class BatchSizeError(SsimError, LookupError):
 
 class PolicyError(SsimError):
     """A policy failed, or its decision cannot be carried out."""
+
+
+class TrainingError(SsimError):
+    """Training can't go on: the loss is no finite number."""
 
 
 class ProgramError(SsimError):

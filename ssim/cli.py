@@ -21,8 +21,9 @@ COMMANDS = {
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, convert.",
     "trace": "Traces: list, make, describe, plot, fetch.",
+    "supernet": "Supernets (SubNetAct): list, show, memory, import.",
     "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
-    "schema": "Print the JSON Schema of experiment files, for editors.",
+    "schema": "Print the JSON Schema of experiment or training files, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 

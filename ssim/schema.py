@@ -1,4 +1,4 @@
-"""The JSON Schema of experiment files, made from the models and from the parameters of what is plugged in."""
+"""The JSON Schemas of experiment and training files, made from the models and the parameters of what is plugged in."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def experiment_schema() -> dict[str, Any]:
     """Return the JSON Schema of experiment files, short forms included."""
     schema = ExperimentSpec.model_json_schema(by_alias=True)
     properties, definitions = schema["properties"], schema["$defs"]
-    kinds = [_with(name, "kind", owner) for name, owner in _plugs(sim.traces.SHORT_NAMES, "trace kind").items()]
-    own = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
-    properties["trace"] = {"anyOf": [*kinds, own]}
+    properties["trace"] = {"anyOf": _by_kind(sim.traces.SHORT_NAMES, "trace kind")["anyOf"][1:]}
     properties["latency_table"] = {"anyOf": [{"type": "string"}, properties["latency_table"]]}
     uses = [
         {
@@ -36,6 +34,31 @@ def experiment_schema() -> dict[str, Any]:
     properties["policies"]["items"] = {"anyOf": [named, *uses, {"$ref": "#/$defs/PolicySpec"}]}
     definitions["PolicySpec"]["properties"]["use"]["pattern"] = ":"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def training_schema() -> dict[str, Any]:
+    """Return the JSON Schema of training files, short forms included."""
+    import supernet.data
+    import supernet.training
+    from ssim.training_file import FAMILY_NAMES
+    from ssim.training_spec import FILLED_IN, TrainingSpec
+
+    schema = TrainingSpec.model_json_schema(by_alias=True)
+    named = {
+        "data": _by_kind(supernet.data.SHORT_NAMES, "data source"),
+        "family": _by_kind(FAMILY_NAMES, "family"),
+        "optimizer": _by_kind(supernet.training.OPTIMIZERS, "optimizer"),
+    }
+    schema["properties"] |= named
+    schema["required"] = [key for key in schema["required"] if key not in FILLED_IN]
+    schema["$defs"]["PhaseSpec"]["properties"]["subnets"] = _by_kind(supernet.training.RULES, "rule")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _by_kind(names: Mapping[str, str], noun: str) -> dict[str, Any]:
+    kinds = [_with(name, "kind", owner) for name, owner in _plugs(names, noun).items()]
+    own = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
+    return {"anyOf": [{"enum": sorted(names)}, *kinds, own]}
 
 
 def _plugs(names: Mapping[str, str], noun: str) -> dict[str, dict[str, Any]]:

@@ -24,9 +24,13 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_snippet_of_the_readme_runs(tmp_path: Path) -> None:
-    (snippet,) = blocks("README.md", "python")
-    (tmp_path / "snippet.py").write_text(snippet)
+def test_the_snippets_of_the_readme_run(tmp_path: Path) -> None:
+    supernet, simulation = blocks("README.md", "python")
+    (tmp_path / "supernet_snippet.py").write_text(f"{supernet}\nprint(*logits.shape, type(model).__name__)")
+    ended = run(tmp_path, "supernet_snippet.py")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["2", "10", "ResNet"]
+    (tmp_path / "snippet.py").write_text(simulation)
     ended = run(tmp_path, "snippet.py")
     assert ended.returncode == 0, ended.stderr
     attainment, accuracy = map(float, ended.stdout.split())
@@ -93,13 +97,21 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/design.md", "docs/your_own_policy.md", "docs/topology.md", "CONTRIBUTING.md"]
+    "page",
+    [
+        "README.md",
+        "docs/design.md",
+        "docs/your_own_policy.md",
+        "docs/supernet.md",
+        "docs/topology.md",
+        "CONTRIBUTING.md",
+    ],
 )
 def test_links_and_files_that_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     named = re.findall(
-        r"`((?:sim|ssim|policies|topology|topologies|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`",
+        r"`((?:sim|ssim|policies|supernet|topology|topologies|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`",
         text,
     )
     for target in [*((ROOT / page).parent / link for link in linked), *(ROOT / name for name in named)]:
@@ -107,7 +119,7 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 
 
 def test_every_option_the_readme_names_exists() -> None:
-    commands = (("run",), ("topology", "draw"))
+    commands = (["run"], ["supernet", "show"], ["supernet", "import"], ["supernet", "train"], ["topology", "draw"])
     usage = "".join(run(ROOT, "-m", "ssim", *words, "--help").stdout for words in commands)
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in usage, option

@@ -1,4 +1,4 @@
-"""`ssim schema`: the JSON Schema of experiment files."""
+"""`ssim schema`: the JSON Schemas of the files that are read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import click
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON Schema of experiment files, for `# yaml-language-server: $schema=...`."""
+@click.argument("what", type=click.Choice(["experiment", "training"]), default="experiment")
+def schema(what: str) -> None:
+    """Print the JSON Schema of experiment or training files, for `# yaml-language-server: $schema=...`."""
     import json
 
-    from ssim.schema import experiment_schema
+    from ssim.schema import experiment_schema, training_schema
 
-    click.echo(json.dumps(experiment_schema(), indent=2))
+    click.echo(json.dumps(training_schema() if what == "training" else experiment_schema(), indent=2))
