@@ -210,12 +210,13 @@ def test_workers_of_one_machine_share_an_actor() -> None:
 
 
 SLEEPY = """\
-import sys
+import signal
 from tests.topology import cases
 from tests.topology.programs import Holder, Top
 from topology.engines.{engine} import {name}
 from topology.expansion import expand
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 print("begun", flush=True)
 {name}({terms}).run(
     expand(cases.classical(), cases.data(default=2)),

@@ -360,6 +360,19 @@ def test_a_program_that_waits_for_the_dead_is_given_up_after_as_long_as_it_waite
         SimEngine(patience_s=10).run(expand(tag), {"a": Forever, "b": Waiting, "c": Forever})
 
 
+def test_a_loop_without_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Spinning(Program):
+        steps = Steps(Loop("spin", until="never"))
+        never = False
+
+        async def spin(self, io: Any) -> None:
+            await io.sleep(0)
+
+    monkeypatch.setattr("topology.engines.sim._MOST_TURNS", 1000)
+    with pytest.raises(ProgramError, match=r"go round and round, and no time passes \(0 s\)"):
+        SimEngine().run(expand(Tag((Role("a"),))), {"a": Spinning})
+
+
 def test_the_size_of_what_is_sent() -> None:
     @dataclass
     class Update:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import simpy
 
+from sim.errors import ProgramError
 from sim.parameters import Positive, check_parameters
 from sim.streams import stream
 from sim.units import NS_PER_MS, NS_PER_S
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 _SEARCHES = (100_000, 50, 20)
 """After how many new objects Python looks for cycles among the young, and after how many such looks among the older."""
+
+_MOST_TURNS = 1_000_000
+"""If an instant happens more often than this, it will not end."""
 
 _DAY_S = 86_400.0
 _BITS = 8
@@ -190,6 +194,7 @@ class _World:
         self._losses = stream(seed, "loss")
         self._calendar: dict[int, _Instant] = {}
         self.now_ns = 0
+        self._turns = 0  # how often the present instant has happened: things may come of it that happen now, too
         self._stage: Stage
         self._latency_ns = {channel.name: round(channel.link.latency_ms * NS_PER_MS) for channel in plan.tag.channels}
         self._failed: Exception | None = None
@@ -248,6 +253,11 @@ class _World:
 
     def _happen(self, event: Any) -> None:
         """Let an instant happen: arrivals and completions, what comes of them, and then deadlines and faults."""
+        self._turns = self._turns + 1 if event.value == self.now_ns else 0
+        if self._turns > _MOST_TURNS:
+            at = f"{self.now_ns / NS_PER_S:g} s"
+            right = "a loop needs a step that takes time, or a link with latency"
+            raise ProgramError("topology", "programs go round and round, and no time passes", at, right)
         self.now_ns = event.value
         instant = self._calendar.pop(event.value)
         for call, args in instant.calls:
