@@ -18,7 +18,7 @@ class Circle:
         watchers: The ports of their peers.
     """
 
-    __slots__ = ("_absent", "_everybody", "_gone", "_present", "members", "watchers")
+    __slots__ = ("_absent", "_everybody", "_gone", "_order_of_going", "_present", "members", "watchers")
 
     def __init__(self, members: tuple[str, ...], absent: Iterable[str]) -> None:
         self.members = members
@@ -26,6 +26,7 @@ class Circle:
         self._everybody = frozenset(members)
         self._absent = self._everybody.intersection(absent)
         self._gone: set[str] = set()
+        self._order_of_going: list[str] = []
         self._present: tuple[str, ...] | None = None
 
     def __contains__(self, id_: str) -> bool:
@@ -34,13 +35,17 @@ class Circle:
     def present(self) -> tuple[str, ...]:
         """Return who is there now."""
         if self._present is None:
-            away = self._gone | self._absent
+            away = self._absent.union(self._gone)
             self._present = tuple(id_ for id_ in self.members if id_ not in away) if away else self.members
         return self._present
 
     def is_gone(self, id_: str) -> bool:
         """Return whether somebody has ended: nothing will come from there any more."""
         return id_ in self._gone
+
+    def gone_after(self, number: int) -> list[str]:
+        """Return who has ended after the first so many that have."""
+        return self._order_of_going[number:]
 
     def possible(self, viewer: str) -> bool:
         """Return whether somebody other than the viewer is there or still to come."""
@@ -59,6 +64,7 @@ class Circle:
         """Note that somebody has ended, and tell those who look."""
         if id_ not in self._gone:
             self._gone.add(id_)
+            self._order_of_going.append(id_)
             self._present = None
             for port in self.watchers:
                 port.lost(id_)

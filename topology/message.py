@@ -12,7 +12,7 @@ _NUMBER = 8
 """Bytes of what has no size of its own: a number, a truth value, nothing at all."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Message:
     """Something that one worker sent to another.
 

@@ -6,12 +6,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import ClosedError, ProgramError, did_you_mean
-from sim.units import ns_from_s
+from sim.units import NS_PER_S, ns_from_s
 from topology.message import Message, size_of
-from topology.waiting import Crowd, Gathered, One
+from topology.waiting import Crowd, FirstOf, Gathered, One, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
     from topology.circle import Circle
     from topology.engine import Carrier
@@ -51,7 +51,7 @@ class Port:
         self._selector = selector
         self._traffic = io.stage.report.traffic[channel.name]
         self._inbox: deque[Message] | None = None
-        self._waits: list[One | Gathered | Crowd] = []
+        self._waits: list[Wait] = []
 
     def peers(self) -> tuple[str, ...]:
         """Return the ids of the peers that are there now, in the order of the plan.
@@ -102,7 +102,7 @@ class Port:
             DeadlineError: None came in time.
             ClosedError: None can come any more: the peer has ended, or all have.
         """
-        found = self._take(sender)
+        found = self._take(None if sender is None else (sender,))
         if found is not None:
             return found
         if self._circle.is_gone(sender) if sender is not None else not self._circle.possible(self._io.worker.id):
@@ -129,9 +129,8 @@ class Port:
         """
         order = self._callers() if senders is None else tuple(senders)
         wait = Gathered(self, order, len(order) if k is None else k)
-        for message in list(self._inbox or ()):
-            if wait.offer(message):
-                self._inbox.remove(message)  # type: ignore[union-attr]  # it is not empty
+        if self._inbox:
+            self._inbox = deque(message for message in self._inbox if not wait.offer(message))
         for peer in order:
             if self._circle.is_gone(peer):
                 wait.lost(peer)
@@ -147,21 +146,25 @@ class Port:
         Raises:
             DeadlineError: No time was given, and the engine's patience is at an end.
         """
-        order = self._callers() if senders is None else tuple(senders)
+        missing = set(self._callers() if senders is None else senders)
+        left = len(missing) if k is None else k
         deadline_ns = None if timeout_s is None else self._io.now_ns + ns_from_s(timeout_s)
-        missing, left = dict.fromkeys(order), len(order) if k is None else k
+        seen = 0
         while missing and left > 0:
-            rest_s = None if deadline_ns is None else max(0.0, (deadline_ns - self._io.now_ns) / 1e9)
-            one = await self.gather(tuple(missing), rest_s, 1)
-            for peer in [peer for peer in missing if self._circle.is_gone(peer) and peer not in one]:
-                if not any(message.sender == peer for message in self._inbox or ()):
-                    del missing[peer]
-            for peer, message in one.items():
-                del missing[peer]
-                left -= 1
-                yield message
-            if not one and deadline_ns is not None and self._io.now_ns >= deadline_ns:
-                return
+            message = self._take(missing)
+            if message is None:
+                gone = self._circle.gone_after(seen)
+                missing.difference_update(gone)
+                seen += len(gone)
+                if not missing:
+                    return
+                rest_s = None if deadline_ns is None else max(0.0, (deadline_ns - self._io.now_ns) / NS_PER_S)
+                message = await self._await(FirstOf(self, missing), rest_s)
+                if message is None:
+                    return
+            missing.discard(message.sender)
+            left -= 1
+            yield message
 
     def __aiter__(self) -> Port:
         """Iterate over all messages until all peers have ended."""
@@ -205,7 +208,7 @@ class Port:
         return f"{self._io.worker.id}, step {self._io.step}, channel {self.channel.name}"
 
     @property
-    def waits(self) -> Sequence[One | Gathered | Crowd]:
+    def waits(self) -> Sequence[Wait]:
         """What the program waits for here."""
         return self._waits
 
@@ -241,12 +244,13 @@ class Port:
         left.update(peers)
         return tuple(peer for peer in self._circle.members if peer in left)
 
-    def _take(self, sender: str | None) -> Message | None:
+    def _take(self, senders: Collection[str] | None) -> Message | None:
+        """Return the first message of some senders, or of anybody, and take it out; None, if there is none."""
         if not self._inbox:
             return None
-        if sender is None or self._inbox[0].sender == sender:
+        if senders is None or self._inbox[0].sender in senders:
             return self._inbox.popleft()
-        found = next((message for message in self._inbox if message.sender == sender), None)
+        found = next((message for message in self._inbox if message.sender in senders), None)
         if found is not None:
             self._inbox.remove(found)
         return found
@@ -276,7 +280,7 @@ class Port:
             raise ProgramError(self.where, "there is not just one peer to send to", f"{len(peers)} are there", right)
         return peers[0]
 
-    async def _await(self, wait: One | Gathered | Crowd, timeout_s: float | None) -> Any:
+    async def _await(self, wait: Wait, timeout_s: float | None) -> Any:
         carrier, start_ns = self._stage.carrier, self._io.now_ns
         call_off: Callable[[], None] | None = None
         if timeout_s is not None:

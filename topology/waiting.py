@@ -15,7 +15,9 @@ _NAMED = 5
 """As many peers as a message names; the others are counted."""
 
 
-class _Wait:
+class Wait:
+    """Something that a program waits for; `future` is set when the wait ends."""
+
     __slots__ = ("future", "port", "since_ns", "timed")
 
     def __init__(self, port: Port) -> None:
@@ -51,7 +53,7 @@ class _Wait:
         return _named(self.port.peers())
 
 
-class One(_Wait):
+class One(Wait):
     """Waits for one message."""
 
     __slots__ = ("sender",)
@@ -77,7 +79,7 @@ class One(_Wait):
         return self.sender or super().whom()
 
 
-class Gathered(_Wait):
+class Gathered(Wait):
     """Waits for one message from each of some peers; takes them without waking the program for each."""
 
     __slots__ = ("_k", "_missing", "found")
@@ -117,7 +119,39 @@ class Gathered(_Wait):
         return _named(sorted(self._missing))
 
 
-class Crowd(_Wait):
+class FirstOf(Wait):
+    """Waits for the first message of some peers; ends with None when its time is up or the last of them has ended."""
+
+    __slots__ = ("_senders",)
+
+    def __init__(self, port: Port, senders: set[str]) -> None:
+        super().__init__(port)
+        self._senders = senders  # the caller's own: whoever ends meanwhile is taken out of it
+
+    def offer(self, message: Message) -> bool:
+        """Take a message of one of them."""
+        if self.future.done or message.sender not in self._senders:
+            return False
+        self.future.set(message)
+        return True
+
+    def lost(self, peer: str) -> None:
+        """Wait no longer for this peer; if the wait is over, it may have left a message, and stays."""
+        if not self.future.done:
+            self._senders.discard(peer)
+            if not self._senders:
+                self.future.set(None)
+
+    def expire(self) -> None:
+        """End with nothing."""
+        self.future.set(None)
+
+    def whom(self) -> str:
+        """Return for whom it waits."""
+        return _named(sorted(self._senders))
+
+
+class Crowd(Wait):
     """Waits until some peers are there."""
 
     __slots__ = ("_k",)

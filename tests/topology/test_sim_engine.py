@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -291,6 +292,39 @@ def test_a_stream_comes_in_the_order_of_arrival() -> None:
         self.got = first, two, late, none
 
     assert ask(step, messages=2) == (["a/0", "a/1"], ["a/0"], [], ["a/1"])
+
+
+def test_a_long_stream_takes_no_longer_a_message() -> None:
+    def streamed(talkers: int) -> float:
+        async def step(self: Any, io: Any) -> None:
+            self.got = len([m async for m in io["talk"].stream()])
+
+        tag = Tag((Role("a", replicas=talkers, compute="m"), Role("b")), (Channel("c", ("a", "b")),))
+        programs: dict[str, Any] = {"a": partial(Talker, 1), "b": type("Asking", (Asking,), {"ask": step})}
+        plan = expand(tag, computes=[Compute("m", up_mbps=8)])  # one after the other
+        start = time.perf_counter()
+        assert SimEngine().run(plan, programs).results["b/0"] == talkers
+        return time.perf_counter() - start
+
+    streamed(10)
+    assert streamed(16_000) < 60 * streamed(1600)  # ten times as many; the square of it would be a hundred
+
+
+def test_arrays_of_one_sender_do_not_meet() -> None:
+    async def step(self: Any, io: Any) -> None:
+        await io.sleep(1)
+        last = await io["talk"].gather(["a/1"])
+        first = await io["talk"].recv("a/0")
+        self.got = last["a/1"].value.sum(), first.value.sum()
+
+    class Arrays(Talker):
+        async def talk(self, io: Any) -> None:
+            for number in range(3):
+                await io["talk"].send(np.full(4, number + 10 * int(io.worker.id[-1])))
+
+    tag = Tag((Role("a", replicas=2), Role("b")), (Channel("c", ("a", "b")),))
+    programs: dict[str, Any] = {"a": Arrays, "b": type("Asking", (Asking,), {"ask": step})}
+    assert SimEngine().run(expand(tag), programs).results["b/0"] == (40, 0)
 
 
 def test_nobody_left_is_an_error_and_the_end_of_a_loop() -> None:
