@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from topology.tag import Channel
 
 
+_NAMED = 1000
+"""Among as many peers a name that is meant is looked for."""
+
+
 class Port:
     """A worker's end of a channel.
 
@@ -99,9 +103,12 @@ class Port:
             timeout_s: How long to wait, in seconds; by default as long as the engine is patient.
 
         Raises:
+            ProgramError: There is no such peer.
             DeadlineError: None came in time.
             ClosedError: None can come any more: the peer has ended, or all have.
         """
+        if sender is not None:
+            self._check((sender,))
         found = self._take(None if sender is None else (sender,))
         if found is not None:
             return found
@@ -125,9 +132,10 @@ class Port:
             k: How many are enough.
 
         Raises:
+            ProgramError: There is no such peer.
             DeadlineError: No time was given, and the engine's patience is at an end.
         """
-        order = self._callers() if senders is None else tuple(senders)
+        order = self._callers() if senders is None else self._check(tuple(senders))
         wait = Gathered(self, order, len(order) if k is None else k)
         if self._inbox:
             self._inbox = deque(message for message in self._inbox if not wait.offer(message))
@@ -144,9 +152,10 @@ class Port:
         """Yield one message from each of some peers in the order of arrival; arguments and ends are those of `gather`.
 
         Raises:
+            ProgramError: There is no such peer.
             DeadlineError: No time was given, and the engine's patience is at an end.
         """
-        missing = set(self._callers() if senders is None else senders)
+        missing = set(self._callers() if senders is None else self._check(tuple(senders)))
         left = len(missing) if k is None else k
         deadline_ns = None if timeout_s is None else self._io.now_ns + ns_from_s(timeout_s)
         seen = 0
@@ -255,9 +264,21 @@ class Port:
             self._inbox.remove(found)
         return found
 
+    def _check(self, peers: tuple[str, ...]) -> tuple[str, ...]:
+        """Return some peers, if they are.
+
+        Raises:
+            ProgramError: One of them is not.
+        """
+        own = self._io.worker.id
+        for peer in peers:
+            if peer not in self._circle or peer == own:
+                right = did_you_mean(peer, self._circle.members[:_NAMED])
+                raise ProgramError(self.where, "there is no such peer", repr(peer), right)
+        return peers
+
     def _post(self, value: Any, to: str, size_bytes: int | None) -> None:
-        if to not in self._circle or to == self._io.worker.id:
-            raise ProgramError(self.where, "there is no such peer", repr(to), did_you_mean(to, self._circle.members))
+        self._check((to,))
         size = self._size(value) if size_bytes is None else size_bytes
         self._traffic.messages += 1
         self._traffic.bytes += size

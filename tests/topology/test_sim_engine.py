@@ -358,6 +358,8 @@ def test_one_waits_for_a_crowd() -> None:
         (lambda io: io["talk"].send(1), "there is not just one peer to send to"),
         (lambda io: io["talk"].send(1, to="a/7"), r"there is no such peer \('a/7'\)"),
         (lambda io: io["talk"].send(1, to="b/0"), r"there is no such peer \('b/0'\)"),
+        (lambda io: io["talk"].recv("a/7"), r"there is no such peer \('a/7'\)"),
+        (lambda io: io["talk"].gather(["a/0", "b/0"]), r"there is no such peer \('b/0'\)"),
         (lambda io: io["talk"].send(object(), to="a/0"), "what is sent has no known size"),
         (lambda io: io["tlak"].recv(), r"has no such verb or channel \('tlak'\); did you mean 'talk'"),
     ],
