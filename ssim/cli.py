@@ -23,7 +23,7 @@ COMMANDS = {
     "trace": "Traces: list, make, describe, plot, fetch.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import.",
     "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
-    "schema": "Print the JSON Schema of experiment or training files, for editors.",
+    "schema": "Print the JSON Schema of experiment, training or topology files, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 

@@ -6,11 +6,12 @@ import click
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["experiment", "training"]), default="experiment")
+@click.argument("what", type=click.Choice(["experiment", "training", "topology"]), default="experiment")
 def schema(what: str) -> None:
-    """Print the JSON Schema of experiment or training files, for `# yaml-language-server: $schema=...`."""
+    """Print the JSON Schema of experiment, training or topology files, for `# yaml-language-server: $schema=...`."""
     import json
 
-    from ssim.schema import experiment_schema, training_schema
+    from ssim.schema import experiment_schema, topology_schema, training_schema
 
-    click.echo(json.dumps(training_schema() if what == "training" else experiment_schema(), indent=2))
+    made = {"experiment": experiment_schema, "training": training_schema, "topology": topology_schema}
+    click.echo(json.dumps(made[what](), indent=2))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ssim.topology_file import read_topology
+from ssim.yaml_file import read_yaml
 from tests.ssim.test_run_command import ssim
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GOOD = """\
 schema: topology/1
@@ -274,3 +273,21 @@ def test_import_says_what_is_wrong(mine: Path, schema: str, data: str | None, to
     assert ended.returncode == 2
     assert told in ended.stderr
     assert not (mine / "new.yaml").exists()
+
+
+def test_the_schema_for_editors_takes_what_is_read_and_nothing_else(mine: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with the extra [ray]")
+    schema = json.loads(ssim(mine, "schema", "topology").stdout)
+    shipped = sorted((Path(__file__).parents[2] / "topologies").glob("*.yaml"))
+    for path in [*shipped, mine / "mine.yaml"]:
+        jsonschema.validate(read_yaml(path).data, schema)
+    role: dict[str, Any] = {"schema": "topology/1", "roles": {"a": {}}}
+    for wrong in (
+        {"schema": "topology/1"},
+        {**role, "roles": {"a": {"x": 1}}},
+        {**role, "channels": {"c": {"pair": ["a"]}}},
+        {**role, "channels": {"c": {"pair": ["a", "a"], "link": {"late": 1}}}},
+        {**role, "datasets": {"a": {"default": 0}}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)

@@ -273,6 +273,29 @@ def test_what_comes_at_the_deadline_comes_in_time() -> None:
     assert SimEngine().run(expand(tag), programs).results["b/0"] == (5 * MS, 10 * MS)
 
 
+def test_so_does_what_is_sent_at_the_deadline_and_takes_no_time() -> None:
+    async def step(self: Any, io: Any) -> None:
+        self.got = (await io["talk"].recv(timeout_s=0.005)).value, list(await io["talk"].gather(["a/1"], timeout_s=0))
+
+    class Late(Talker):
+        async def talk(self, io: Any) -> None:
+            await io.sleep(0.005)
+            await super().talk(io)
+
+    tag = Tag((Role("a", replicas=2), Role("b")), (Channel("c", ("a", "b")),))
+    programs: dict[str, Any] = {"a": partial(Late, 1), "b": type("Asking", (Asking,), {"ask": step})}
+    assert SimEngine().run(expand(tag), programs).results["b/0"] == (0, ["a/1"])
+
+
+def test_nobody_waits_for_who_has_left_in_the_middle() -> None:
+    plan = expand(cases.classical(), cases.data(default=3))
+    programs: dict[str, Any] = {"trainer": Holder, "aggregator": lambda: Top(rounds=2)}
+    faults = [Fault("trainer/0", slow=5, leave_s=3), Fault("trainer/1", slow=2)]
+    report = SimEngine().run(plan, programs, faults=faults)
+    assert report.end_s == 3 + 2
+    assert report.traffic["param"].messages == (3 + 2) + (2 + 2)
+
+
 def test_gathering_takes_one_of_each_in_the_order_asked_for() -> None:
     async def step(self: Any, io: Any) -> None:
         got = await io["talk"].gather(["a/2", "a/0"])
