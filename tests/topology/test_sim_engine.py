@@ -359,6 +359,7 @@ def test_nobody_left_is_an_error_and_the_end_of_a_loop() -> None:
             await io["talk"].recv("a/0")
         with pytest.raises(ClosedError, match="nobody is left to send to"):
             await io["talk"].send(1)
+        assert [m async for m in io["talk"].stream(["a/0", "a/1"])] == []
         self.got = io["talk"].closed, io["talk"].peers(), await io["talk"].gather(), await io["talk"].join()
 
     assert ask(step) == (True, (), {}, ())
