@@ -365,6 +365,26 @@ def test_nobody_left_is_an_error_and_the_end_of_a_loop() -> None:
     assert ask(step) == (True, (), {}, ())
 
 
+def test_who_is_left_alone_among_its_like_knows_it() -> None:
+    class Alone(Asking):
+        async def ask(self, io: Any) -> None:
+            if io.worker.id != "a/0":
+                return
+            with pytest.raises(ClosedError):
+                await io["talk"].recv()
+            self.got = io["talk"].closed, io.now_ns
+
+    tag = Tag((Role("a", replicas=3),), (Channel("c", ("a", "a")),))
+    assert SimEngine().run(expand(tag), {"a": Alone}).results["a/0"] == (True, 0)
+
+
+def test_a_time_of_its_own_may_be_longer_than_patience() -> None:
+    async def step(self: Any, io: Any) -> None:
+        self.got = (await io["talk"].recv(timeout_s=60)).arrived_ns
+
+    assert ask(step, link=Link(latency_ms=30_000)) == 30 * S
+
+
 def test_one_waits_for_a_crowd() -> None:
     async def step(self: Any, io: Any) -> None:
         early = io["talk"].peers()
