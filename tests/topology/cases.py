@@ -51,6 +51,15 @@ def hybrid_for_rings() -> Tag:
     return Tag(tag.roles, (Channel("ring", ring.pair, ring.groups, {"trainer": ("ring",)}), tag.channel("global")))
 
 
+def diagonal() -> Tag:
+    """A role that sits in two of the four places there are."""
+    places = ({"one": "a", "two": "x"}, {"one": "b", "two": "y"})
+    return Tag(
+        (Role("middle", at=places), Role("left"), Role("right")),
+        (Channel("one", ("middle", "left"), ("a", "b")), Channel("two", ("middle", "right"), ("x", "y"))),
+    )
+
+
 def parallel(groups: tuple[str, ...]) -> Tag:
     places = tuple({"param": group} for group in groups)
     return Tag(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -207,6 +208,36 @@ def test_workers_of_one_machine_share_an_actor() -> None:
     homes = _homes(plan, 2)
     assert {homes[f"trainer/{k}"] for k in (0, 2, 4)} != {homes[f"trainer/{k}"] for k in (1, 3, 5)}
     assert len({homes[f"trainer/{k}"] for k in (0, 2, 4)}) == 1
+
+
+def test_letters_that_overtake_each_other_are_put_in_order() -> None:
+    pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    from topology.engines.ray import RayEngine, _Home
+
+    class Stage:
+        begun = True
+
+        def __init__(self) -> None:
+            self.got: list[Any] = []
+            self.plan = self
+
+        def deliver(self, message: Any) -> None:
+            self.got.append(message)
+
+        def worker(self, id_: str) -> str:
+            return id_
+
+        gone = deliver
+
+    async def deliver_all(home: _Home) -> None:
+        for sender, number, letters in ((1, 2, [5]), (0, 0, [6]), (1, 1, [3, "4"]), (1, 0, [1, 2])):
+            await home.receive(sender, number, letters)  # type: ignore[arg-type]  # numbers stand for messages
+
+    home = _Home(0, (None, {}, {}, 0, (), RayEngine()))
+    home.handles = [None, None]
+    home._stage = stage = Stage()  # type: ignore[assignment]
+    asyncio.run(deliver_all(home))
+    assert stage.got == [6, 1, 2, 3, "4", 5]
 
 
 SLEEPY = """\

@@ -102,7 +102,7 @@ def test_a_difference_is_a_line_for_each_fact() -> None:
 
 
 def test_what_is_described_makes_the_same_tag() -> None:
-    for tag in (cases.hierarchical(("a", "b"), replicas=2), cases.hybrid(), cases.parallel(("x", "y"))):
+    for tag in (cases.hierarchical(("a", "b"), replicas=2), cases.hybrid(), cases.diagonal()):
         data = described(tag)
         roles = [Role(name, **{**body, "at": tuple(body.get("at", ()))}) for name, body in data["roles"].items()]
         channels = [
