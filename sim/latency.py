@@ -85,13 +85,13 @@ class LatencyTable:
         batch_sizes: The measured batch sizes in queries, increasing.
         latency_ns: The latency that serves, int64, shape (subnets, batch_sizes).
         p99_ns: Its 99th percentile, same shape, where known.
-        low_ns: Where the latency's 95 % confidence interval begins, same shape, where known.
-        high_ns: Where it ends, likewise.
         stages: The parts of the latency by name (decode, copy, forward, ...), each int64 of the same shape. Means add
             up to the latency, but for rounding; medians need not.
         between: What a batch size between two measured ones costs.
         default_max_batch: The largest batch size used unless another is asked for; None for all.
         provenance: Where the figures come from.
+        low_ns: Where the latency's 95 % confidence interval begins, int64 of the same shape, where known.
+        high_ns: Where it ends, likewise.
 
     Raises:
         DataError: The grid is not complete, positive and in order; names the subnet and the batch size. Or `between` or
@@ -113,12 +113,12 @@ class LatencyTable:
     batch_sizes: tuple[int, ...]
     latency_ns: npt.NDArray[np.int64]
     p99_ns: npt.NDArray[np.int64] | None = None
-    low_ns: npt.NDArray[np.int64] | None = None
-    high_ns: npt.NDArray[np.int64] | None = None
     stages: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict[str, "npt.NDArray[np.int64]"])
     between: Between = "pad"
     default_max_batch: int | None = None
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    low_ns: npt.NDArray[np.int64] | None = None
+    high_ns: npt.NDArray[np.int64] | None = None
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
 
@@ -290,7 +290,7 @@ def table_from_cells(
         ordered,
         sizes,
         grid(cells, "latency"),
-        **{name: grid(values, name) for name, values in (doubts or {}).items()},
+        **{name: grid(values, name.removesuffix("_ns")) for name, values in (doubts or {}).items()},
         stages={name: grid(values, f"stage {name}") for name, values in (stages or {}).items()},
         between=between,
         default_max_batch=default_max_batch,

@@ -110,7 +110,7 @@ def test_drift_is_seen_and_not_mistaken_for_a_difference() -> None:
     assert drift[-1] > 0.05
     one = grid.measured(CELLS[0], 0.001).wall.median / LATENCY[CELLS[0]]
     for cell in CELLS:  # each is as much too slow as the others
-        assert grid.measured(cell, 0.001).wall.median / LATENCY[cell] == pytest.approx(one, rel=0.01)
+        assert grid.measured(cell, 0.001).wall.median / LATENCY[cell] == pytest.approx(one, rel=0.03)
     assert abs(list(measured(Device()).drift().values())[-1]) < 0.005
 
 

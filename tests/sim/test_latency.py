@@ -199,4 +199,4 @@ def test_every_cell_must_be_there() -> None:
     ):
         table_from_cells("gpu", SUBNETS[:2], {("s", 1): 1, ("m", 4): 2}, where="t.csv")
     with pytest.raises(DataError, match=r"table: a cell of p99 is missing \(subnet s, batch 1\)"):
-        table_from_cells("gpu", SUBNETS[:1], {("s", 1): 1}, {})
+        table_from_cells("gpu", SUBNETS[:1], {("s", 1): 1}, {"p99_ns": {}})
