@@ -124,9 +124,7 @@ class Campaign:
         fewest = min(visits.values(), default=0)
         if fewest < LEAST_VISITS:
             return [cell for cell in open_ if visits[cell] == fewest]
-        doubts = {
-            cell: _doubt(grid, cell, self.precision) for cell in open_ if visits[cell] < self.most_visits
-        }
+        doubts = {cell: _doubt(grid, cell, self.precision) for cell in open_ if visits[cell] < self.most_visits}
         unsure = sorted((cell for cell, doubt in doubts.items() if doubt > self.precision), key=lambda c: -doubts[c])
         return unsure[: max(1, (len(unsure) + 1) // 2)]
 

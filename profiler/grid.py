@@ -187,9 +187,7 @@ def judge(records: Iterable[Record], precision: float, fastest_mhz: float | None
 
 def is_throttled(condition: Condition, fastest_mhz: float | None) -> bool:
     """Return whether a device was slowed down: it says so, or its clock was far below the fastest one seen."""
-    slowed = (
-        condition.clock_mhz is not None and fastest_mhz is not None and condition.clock_mhz < SLOWED * fastest_mhz
-    )
+    slowed = condition.clock_mhz is not None and fastest_mhz is not None and condition.clock_mhz < SLOWED * fastest_mhz
     return bool(condition.throttled_by) or slowed
 
 

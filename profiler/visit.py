@@ -61,8 +61,8 @@ class Visit:
 def visit(run: Callable[[], Sample], rule: VisitRule) -> Visit:
     """Warm up and take samples of a cell.
 
-    The first runs are slow for many reasons (caches, allocators, clocks that rise, code that is compiled), none of which
-    has a fixed length; so warm-up ends when the last runs are no faster than those before them.
+    The first runs are slow for many reasons (caches, allocators, clocks that rise, code that is compiled), none of
+    which has a fixed length; so warm-up ends when the last runs are no faster than those before them.
 
     Args:
         run: Runs the cell once and returns how long it took.

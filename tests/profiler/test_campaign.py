@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MS = 1_000_000
-LATENCY = {Cell(subnet, size): int((2 + 3 * n) * size**0.8 * MS) for n, subnet in enumerate("abc") for size in (1, 4, 16)}
+LATENCY = {Cell(name, size): int((2 + 3 * n) * size**0.8 * MS) for n, name in enumerate("abc") for size in (1, 4, 16)}
 
 
 @dataclass
