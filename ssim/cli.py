@@ -21,6 +21,7 @@ COMMANDS = {
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, diff, convert.",
     "trace": "Traces: list, make, describe, plot, fetch.",
+    "supernet": "Supernets (SubNetAct): list, show, memory, import.",
     "schema": "Print the JSON Schema of experiment files, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""

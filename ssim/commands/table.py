@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from ssim.printing import console
 
+if TYPE_CHECKING:
     from sim.latency import LatencyTable
     from sim.table_checks import Break
 
@@ -33,7 +33,7 @@ def list_() -> None:
         found = find_table(name)
         sizes = ", ".join(map(str, found.batch_sizes))
         rows.add_row(name, found.device, str(len(found.subnets)), sizes, ", ".join(found.stages) or "-")
-    _console().print(rows)
+    console().print(rows)
 
 
 @table.command()
@@ -91,7 +91,7 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
     from sim.units import ms_from_ns
 
     found = _load(source, max_batch, stages, every=every)
-    console = _console()
+    out = console()
     batches = [f"batch {found.batch_sizes[0]}", *map(str, found.batch_sizes[1:])]
     grid = Table("", "subnet", "accuracy %", "GMACs", "params M", box=None, pad_edge=False)
     for column in batches:
@@ -106,13 +106,13 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
             *(f"{ms_from_ns(int(ns)):.3f}" for ns in found.latency_ns[index]),
         )
     of_stages = f", stages {' + '.join(found.stages)}" if found.stages else ""
-    console.print(f"{found.device}: latency in ms{of_stages}; * Pareto-optimal", soft_wrap=True)
-    console.print(grid)
+    out.print(f"{found.device}: latency in ms{of_stages}; * Pareto-optimal", soft_wrap=True)
+    out.print(grid)
     facts = Table(box=None, show_header=False, pad_edge=False)
     for key, text in found.provenance.items():
         facts.add_row(f"{key}:", text)
-    console.print()
-    console.print(facts)
+    out.print()
+    out.print(facts)
 
 
 @table.command()
@@ -188,12 +188,3 @@ def _sentence(table: LatencyTable, broken: Break) -> str:
     rival = cell(broken.rival_subnet, broken.rival_batch_size, broken.rival_ns)
     own = cell(broken.subnet, broken.batch_size, broken.latency_ns)
     return f"{own}: {rival} is {broken.over_percent:.1f} % over"
-
-
-def _console() -> Console:
-    import sys
-
-    from rich.console import Console
-
-    # A pipe has no width, and rich would cut numbers to 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
