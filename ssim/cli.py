@@ -19,7 +19,7 @@ COMMANDS = {
     "sweep": "Stored experiments: status, ls.",
     "figures": "Draw the figures of stored results again.",
     "policy": "Policies: list, check, plot.",
-    "table": "Latency tables: list, show, plot, check, convert.",
+    "table": "Latency tables: list, show, plot, check, diff, convert.",
     "trace": "Traces: list, make, describe, plot, fetch.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import.",
     "schema": "Print the JSON Schema of experiment or training files, for editors.",

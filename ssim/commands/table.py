@@ -36,6 +36,41 @@ def list_() -> None:
     console().print(rows)
 
 
+@table.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--all", "every", is_flag=True, help="List all cells, not only those that differ.")
+def diff(first: str, second: str, *, every: bool) -> None:
+    """Hold table B against table A, cell by cell: faster, slower, or no telling.
+
+    A cell is faster or slower if the confidence intervals of its two medians have nothing in common. Exit code 1 if any is.
+    """
+    from collections import Counter
+
+    from rich.table import Table
+
+    from sim.table_diff import Difference, diff_tables
+    from sim.table_files import find_table
+    from sim.units import ms_from_ns
+
+    one, other = find_table(first), find_table(second)
+    cells = diff_tables(one, other)
+    told = [cell for cell in cells if cell.difference in {Difference.FASTER, Difference.SLOWER}]
+    rows = Table("subnet", "batch", "A ms", "B ms", "B / A", "B is", box=None, pad_edge=False)
+    for cell in cells if every else told:
+        both = (f"{ms_from_ns(ns):.3f}" for ns in (cell.first_ns, cell.second_ns))
+        rows.add_row(cell.subnet, str(cell.batch_size), *both, f"{cell.ratio:.3f}", str(cell.difference))
+    if rows.row_count:
+        _console().print(rows)
+    counts = Counter(cell.difference for cell in cells)
+    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in Difference if counts[kind]))
+    unknown = [name for name, found in ((first, one), (second, other)) if found.low_ns is None]
+    if unknown:
+        click.echo(f"no intervals are known for {' and '.join(unknown)}: nothing can be told but what is equal")
+    if told:
+        raise click.exceptions.Exit(1)
+
+
 _source = click.argument("source", metavar="NAME|FILE")
 _max_batch = click.option(
     "--max-batch", type=click.IntRange(min=1), help="Largest batch size; the table's default if not given."
