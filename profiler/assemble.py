@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,7 +124,7 @@ def held_out(table: LatencyTable, found: Mapping[Cell, Measured]) -> list[HeldOu
 
 
 def better_between(cells: Sequence[HeldOut]) -> Between:
-    """Return which rule says more truly what batch sizes cost that are not in the table: by the median relative error."""
+    """Return which rule comes nearer to batch sizes that are not in the table, by the median relative error."""
     if not cells:
         return "pad"
     padded, line = (
@@ -151,4 +152,4 @@ def between_sizes(sizes: Sequence[int]) -> list[int]:
         >>> between_sizes([1, 2, 4, 8, 16])
         [3, 6, 12]
     """
-    return [(low + high) // 2 for low, high in zip(sizes, sizes[1:], strict=False) if high - low > 1]
+    return [(low + high) // 2 for low, high in pairwise(sizes) if high - low > 1]

@@ -6,7 +6,7 @@ as drift of all cells, and is not mistaken for a difference between two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from profiler.grid import LEAST_VISITS, Cell, Condition, Grid, Record, Verdict
@@ -79,7 +79,7 @@ class Campaign:
     precision: float = 0.02
     budget_ns: int | None = None
     most_visits: int = 20
-    rule: VisitRule = VisitRule()
+    rule: VisitRule = field(default_factory=VisitRule)
 
     def run(
         self,
@@ -117,6 +117,20 @@ class Campaign:
                 on_record(grid.records[-1])
             number += 1
 
+    def ahead(self, grid: Grid) -> tuple[int, int]:
+        """Return how many visits are still to come, as far as can be foreseen, and how many cells are in doubt.
+
+        A cell in doubt gets the visits that every cell gets; of those that come after, one is foreseen.
+        """
+        open_ = [cell for cell in self.cells if cell not in grid.failed]
+        visits = {cell: len(grid.of(cell)) for cell in open_}
+        doubtful = [
+            cell
+            for cell in open_
+            if visits[cell] < self.most_visits and _doubt(grid, cell, self.precision) > self.precision
+        ]
+        return sum(max(1, LEAST_VISITS - visits[cell]) for cell in doubtful), len(doubtful)
+
     def wanted(self, grid: Grid) -> list[Cell]:
         """Return the cells of the next round: those with the fewest visits, and later the half most in doubt."""
         open_ = [cell for cell in self.cells if cell not in grid.failed]
@@ -131,8 +145,10 @@ class Campaign:
 
 def _doubt(grid: Grid, cell: Cell, precision: float) -> float:
     found = grid.measured(cell, precision)
-    if found.verdict is Verdict.OK or found.wall is None:
+    if found.verdict is Verdict.OK:
         return 0.0
+    if found.wall is None:
+        return float("inf")  # not visited yet
     # A throttled cell is in doubt however alike its samples are.
     return float("inf") if found.verdict is Verdict.THROTTLED else found.wall.doubt
 

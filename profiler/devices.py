@@ -84,7 +84,7 @@ def condition_of(device: torch.device) -> Callable[[], Condition]:
     """
     if device.type != "cuda" or find_spec("pynvml") is None:
         return Condition
-    import pynvml
+    import pynvml  # noqa: PLC0415 - it is not everywhere
 
     try:
         pynvml.nvmlInit()

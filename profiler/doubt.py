@@ -56,7 +56,7 @@ def median_interval(visits: Sequence[npt.NDArray[np.int64]]) -> Interval:
 
 
 def _ranks(count: int) -> tuple[int, int] | None:
-    """Return the order statistics (from 0) between which the median lies with 95 % confidence, or None if there are none.
+    """Return the order statistics (from 0) between which the median lies with 95 % confidence, or None without any.
 
     The number of samples below the median is binomial (n, 1/2), whatever their law.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,8 @@ SLOWED = 0.75
 """A clock below this share of the fastest one seen is a throttled one (nvbench's threshold)."""
 
 _POLISHES = 10
+_WHOLE_ROUND = 0.25
+"""A round of fewer visits than this share of the largest says nothing of drift."""
 
 LEAST_VISITS = 3
 """With fewer visits nothing is said of their spread."""
@@ -143,9 +146,12 @@ class Grid:
         """Return by round how much slower it was than the first, whatever cells it visited: 0.02 is 2 percent.
 
         The time of a visit is taken as that of its cell times that of its round, and both are found by medians in turn
-        (Tukey's median polish), so that one odd visit says nothing.
+        (Tukey's median polish), so that one odd visit says nothing. Rounds of a few visits are left out.
         """
-        times = {(r.cell, r.round): math.log(float(np.median(r.visit.wall_ns))) for r in self.records}
+        visits = Counter(record.round for record in self.records)
+        enough = max(visits.values(), default=0) * _WHOLE_ROUND
+        counted = [record for record in self.records if visits[record.round] >= enough]
+        times = {(r.cell, r.round): math.log(float(np.median(r.visit.wall_ns))) for r in counted}
         of_cell = dict.fromkeys((cell for cell, _ in times), 0.0)
         of_round = dict.fromkeys((number for _, number in times), 0.0)
         for _ in range(_POLISHES):

@@ -1,4 +1,4 @@
-"""A real device as a meter: runs networks with torch and reads the clocks. Thin: what is decided is decided elsewhere."""
+"""A real device as a meter: runs networks with torch and reads the clocks. It is thin: others decide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from torch import nn
 
 from profiler.campaign import DeviceError, NotANumberError, OutOfMemoryError
 from profiler.visit import Sample
@@ -46,7 +45,7 @@ class Options:
 class Subject(Protocol):
     """What is measured: the networks of cells, on the device, and what they are called with."""
 
-    def network(self, name: str) -> nn.Module:
+    def network(self, name: str) -> Callable[..., object]:
         """Return a subnet, or one of the stages around it, ready to run."""
         ...
 

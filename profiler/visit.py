@@ -73,7 +73,7 @@ def visit(run: Callable[[], Sample], rule: VisitRule) -> Visit:
     while not settled and sum(warm) < rule.longest_warmup_ns:
         warm.append(run().wall_ns)
         last, before = warm[-rule.window :], warm[-2 * rule.window : -rule.window]
-        settled = len(before) == rule.window and np.median(last) >= np.median(before)
+        settled = len(before) == rule.window and bool(np.median(last) >= np.median(before))
     samples: list[Sample] = []
     spent = 0
     while len(samples) < rule.samples or (spent < rule.least_ns and len(samples) < rule.most):
@@ -81,4 +81,4 @@ def visit(run: Callable[[], Sample], rule: VisitRule) -> Visit:
         spent += samples[-1].wall_ns
     wall, device = zip(*samples, strict=True)
     own = None if None in device else np.array(device, dtype=np.int64)
-    return Visit(np.array(wall, dtype=np.int64), own, len(warm), bool(settled))
+    return Visit(np.array(wall, dtype=np.int64), own, len(warm), settled)

@@ -133,8 +133,8 @@ def _read(line: dict[str, Any], grid: Grid) -> None:
         return
     device = None if line["device_ns"] is None else np.array(line["device_ns"], dtype=np.int64)
     found = Visit(np.array(line["wall_ns"], dtype=np.int64), device, line["warmups"], line["settled"])
-    state = line["condition"]
-    condition = Condition(**{**state, "throttled_by": tuple(state["throttled_by"])})
+    state: dict[str, Any] = line["condition"] | {"throttled_by": tuple(line["condition"]["throttled_by"])}
+    condition = Condition(**state)
     grid.records.append(Record(cell, line["round"], found, condition))
 
 
@@ -150,8 +150,9 @@ def write_samples(grid: Grid, path: Path) -> None:
         own = [None] * len(wall) if device is None else device.tolist()
         state = record.condition
         for number, (wall_ns, device_ns) in enumerate(zip(wall, own, strict=True)):
-            row = (*record.cell, record.round, number, wall_ns, device_ns, record.visit.settled, state.clock_mhz)
-            row = (*row, state.temperature_c, state.power_w, ", ".join(state.throttled_by))
+            times = (record.round, number, wall_ns, device_ns, record.visit.settled)
+            facts = (state.clock_mhz, state.temperature_c, state.power_w, ", ".join(state.throttled_by))
+            row: tuple[Any, ...] = (*record.cell, *times, *facts)
             for name, value in zip(_COLUMNS, row, strict=True):
                 columns[name].append(value)
     table = pa.table({name: pa.array(columns[name], kind) for name, kind in _COLUMNS.items()})

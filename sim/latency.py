@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -197,11 +197,12 @@ class LatencyTable:
             sizes = f"measured: {', '.join(map(str, self.batch_sizes))}"
             raise BatchSizeError(f"table of {self.device}", "no batch size up to", str(limit), sizes)
         keep = sum(size <= limit for size in self.batch_sizes)
+        doubts: dict[str, Any] = {name: grid[:, :keep] for name, grid in self.doubts.items()}
         return replace(
             self,
             batch_sizes=self.batch_sizes[:keep],
             latency_ns=self.latency_ns[:, :keep],
-            **{name: grid[:, :keep] for name, grid in self.doubts.items()},
+            **doubts,
             stages={name: grid[:, :keep] for name, grid in self.stages.items()},
             default_max_batch=None,
         )
@@ -223,7 +224,8 @@ class LatencyTable:
         if set(names) == set(self.stages):
             return self
         chosen = {name: grid for name, grid in self.stages.items() if name in names}
-        return replace(self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, **dict.fromkeys(DOUBTS))
+        unknown: dict[str, Any] = dict.fromkeys(DOUBTS)
+        return replace(self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, **unknown)
 
     def subnet_of_accuracy(self, accuracy: float) -> int:
         """Return the subnet (index) whose accuracy is the one given, to 0.05 points: 78.25 finds 78.250 and 78.2496.

@@ -2,8 +2,8 @@
 
 The layout is that of `latency_curves_supernet_resnet_A40_with_stages_29apr26.json` in `dhruvsgarg/once-for-all`
 (commit 35edfc3d): `models`, each with `id`, `accuracy`, `loading_time_ns` (-1 for unknown), `subnet_dimension` and
-`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may also have
-`low` and `high`, the ends of the latency's confidence interval.)
+`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may have
+`low` and `high`, too, the ends of the latency's confidence interval.)
 
 Ours has more, all optional, that a reader of theirs passes over: `device`, `between`, `default_max_batch` and
 `provenance` at the top, `gmacs` and `params` in a model. Theirs has more that a latency table does not hold and that is

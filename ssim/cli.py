@@ -20,6 +20,7 @@ COMMANDS = {
     "figures": "Draw the figures of stored results again.",
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, diff, convert.",
+    "profile": "Measure the subnets of a supernet on a device: a latency table.",
     "trace": "Traces: list, make, describe, plot, fetch.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import.",
     "schema": "Print the JSON Schema of experiment or training files, for editors.",

@@ -43,7 +43,8 @@ def list_() -> None:
 def diff(first: str, second: str, *, every: bool) -> None:
     """Hold table B against table A, cell by cell: faster, slower, or no telling.
 
-    A cell is faster or slower if the confidence intervals of its two medians have nothing in common. Exit code 1 if any is.
+    A cell is faster or slower if the confidence intervals of its two medians have nothing in common. Exit code 1 if
+    any is.
     """
     from collections import Counter
 
@@ -61,7 +62,7 @@ def diff(first: str, second: str, *, every: bool) -> None:
         both = (f"{ms_from_ns(ns):.3f}" for ns in (cell.first_ns, cell.second_ns))
         rows.add_row(cell.subnet, str(cell.batch_size), *both, f"{cell.ratio:.3f}", str(cell.difference))
     if rows.row_count:
-        _console().print(rows)
+        console().print(rows)
     counts = Counter(cell.difference for cell in cells)
     click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in Difference if counts[kind]))
     unknown = [name for name, found in ((first, one), (second, other)) if found.low_ns is None]
