@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from supernet.network import Supernet
 
 COPIES = ("h2d_copy", "d2h_copy")
-STAGES = ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
-"""The work around a forward pass, in the order in which it is done; copies only where the device has its own memory."""
+"""Stages that there are only where the device has a memory of its own."""
 
 _CALIBRATED_ON = 32
 """Random examples that statistics are taken of where a subnet has none: what they are is no matter of time."""
@@ -45,6 +44,12 @@ class SupernetSubject:
         to: Any = supernet.eval().to  # its annotations leave out layouts
         self._supernet: Supernet = to(device=device, dtype=self._dtype, memory_format=self._layout)
         self._family, self._size = family, size or family.usual_size
+        self._stages: dict[str, Callable[..., object]] = {
+            "preprocess": self._preprocess,
+            "h2d_copy": self._h2d_copy,
+            "postprocess": self._postprocess,
+            "d2h_copy": self._d2h_copy,
+        }
 
     @property
     def size(self) -> int:
@@ -52,8 +57,8 @@ class SupernetSubject:
         return self._size
 
     def stages(self) -> tuple[str, ...]:
-        """Return the names of the stages around the forward pass that there are on this device."""
-        return tuple(name for name in STAGES if self._device.type != "cpu" or name not in COPIES)
+        """Return the names of the stages around the forward pass that there are on this device, in their order."""
+        return tuple(name for name in self._stages if self._device.type != "cpu" or name not in COPIES)
 
     def network(self, name: str) -> Callable[..., object]:
         """Return a subnet by its id, or a stage, ready to run.
@@ -62,8 +67,7 @@ class SupernetSubject:
             SpecError: There is no such subnet.
         """
         if name.startswith(STAGE):
-            stages = (self._preprocess, self._h2d_copy, self._postprocess, self._d2h_copy)
-            return dict(zip(STAGES, stages, strict=True))[name.removeprefix(STAGE)]
+            return self._stages[name.removeprefix(STAGE)]
         if self._supernet.assembly.norms and name not in self._supernet.calibrated:
             calibrate(self._supernet, name, [self._batch(_CALIBRATED_ON)])
         return self._supernet.actuate(name)
