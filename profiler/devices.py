@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def condition_of(device: torch.device) -> Callable[[], Condition]:
     """
     if device.type != "cuda" or find_spec("pynvml") is None:
         return Condition
-    import pynvml  # noqa: PLC0415 - it is not everywhere
+    pynvml: Any = import_module("pynvml")
 
     try:
         pynvml.nvmlInit()
