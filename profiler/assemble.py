@@ -70,7 +70,7 @@ def table_of(
         for size in batch_sizes
         if all(found[Cell(name, size)].wall for name in (*(s.id for s in subnets), *(STAGE + n for n in stages)))
     ]
-    if not whole:
+    if not whole or not subnets:
         raise DataError("profile", "no batch size has a latency for every subnet", "", "smaller ones, or more time")
     cells = [(subnet.id, size) for subnet in subnets for size in whole]
     parts = {name: {cell: found[Cell(STAGE + name, cell[1])] for cell in cells} for name in stages}

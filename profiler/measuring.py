@@ -74,16 +74,15 @@ class Outcome:
 def outcome(profile: Profile, grid: Grid, device: str, provenance: Mapping[str, str]) -> Outcome:
     """Return the table of a profile and how it does on the cells that were held out.
 
-    Of padding and straight lines, that one becomes the table's rule for other batch sizes which is nearer to them.
+    A subnet that can't be timed at all is left out. Of padding and straight lines, that one becomes the table's rule
+    for other batch sizes which is nearer to them.
 
     Raises:
-        DataError: No batch size has a latency for every subnet.
+        DataError: No batch size has a latency for every subnet that can be timed.
     """
-    found = profile.measured(grid)
-    alone = table_of(device, profile.subnets, profile.batch_sizes, found)
-    between = held_out(alone, found)
+    found, sizes = profile.measured(grid), profile.batch_sizes
+    timed = [subnet for subnet in profile.subnets if any(found[Cell(subnet.id, size)].wall for size in sizes)]
+    between = held_out(table_of(device, timed, sizes, found), found)
     rule = better_between(between)
-    table = table_of(
-        device, profile.subnets, profile.batch_sizes, found, stages=profile.stages, between=rule, provenance=provenance
-    )
+    table = table_of(device, timed, sizes, found, stages=profile.stages, between=rule, provenance=provenance)
     return Outcome(table, found, between)

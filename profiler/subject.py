@@ -8,7 +8,9 @@ import torch
 from torch.nn import functional
 
 from profiler.assemble import STAGE
+from profiler.campaign import NotANumberError
 from profiler.torch_meter import DTYPES
+from sim.errors import DataError
 from supernet.statistics import calibrate
 
 if TYPE_CHECKING:
@@ -65,11 +67,15 @@ class SupernetSubject:
 
         Raises:
             SpecError: There is no such subnet.
+            NotANumberError: Its activations are no finite numbers.
         """
         if name.startswith(STAGE):
             return self._stages[name.removeprefix(STAGE)]
         if self._supernet.assembly.norms and name not in self._supernet.calibrated:
-            calibrate(self._supernet, name, [self._batch(_CALIBRATED_ON)])
+            try:
+                calibrate(self._supernet, name, [self._batch(_CALIBRATED_ON)])
+            except DataError as error:
+                raise NotANumberError(name, "gives NaN or infinity", "", "its latency would say nothing") from error
         return self._supernet.actuate(name)
 
     def inputs(self, name: str, batch_size: int) -> tuple[torch.Tensor, ...]:

@@ -92,8 +92,8 @@ class TorchMeter:
         except MemoryError as error:
             raise OutOfMemoryError(where, "does not fit into memory") from error
         except RuntimeError as error:
-            if "not enough memory" in str(error):  # torch's allocator on the CPU has no error of its own
-                raise OutOfMemoryError(where, "does not fit into memory", "", "") from error
+            if "allocate memory" in str(error):  # torch's allocator on the CPU has no error of its own
+                raise OutOfMemoryError(where, "does not fit into memory") from error
             raise DeviceError(str(self._device), f"failed at {where}", str(error).splitlines()[0]) from error
         return lambda: self._timed(call, where)
 

@@ -52,7 +52,7 @@ class VisitLog:
                 raise SpecError(str(path), "has the visits of another profile", other, right)
             for line in lines[1:]:
                 _read(line, self.grid)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)  # nothing is kept back to fail again when it is closed
             self._file.truncate(length)
             if not lines:
                 self._write({"schema": _SCHEMA, "identity": identity})
@@ -96,8 +96,9 @@ class VisitLog:
             )
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        rest = memoryview((json.dumps(line) + "\n").encode())
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
 
 def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

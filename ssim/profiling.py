@@ -25,7 +25,7 @@ from supernet.family import build
 from supernet.space import SubNet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
 
@@ -47,14 +47,14 @@ class Named:
 
     Attributes:
         name: What files are called after it.
-        supernet: Itself.
         family: Its family.
+        supernet: Gives it; one with random weights is built then.
         identity: What it is, to be told from others.
     """
 
     name: str
-    supernet: Supernet
     family: Family
+    supernet: Callable[[], Supernet]
     identity: Mapping[str, Any]
 
 
@@ -76,14 +76,14 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
             raise SpecError(what, "there is no such file or folder", "", f"a training run, or one of {_listed()}")
         family = family_named(what, options)
         facts = {"family": what, "options": dataclasses.asdict(family), "weights": f"random, seed {seed}"}
-        return Named(what, build(family, seed=seed), family, facts)
+        return Named(what, family, lambda: build(family, seed=seed), facts)
     if options:
         raise SpecError("--set", "a trained supernet has its options already", ", ".join(options), "none")
     checkpoint = path / CHECKPOINT if path.is_dir() else path
     held, family, _ = load(checkpoint)
     name = checkpoint.parent.parent.name if path.is_dir() and path.resolve().name.startswith("seed") else path.stem
     facts = {"family": family.space.family, "weights": f"{name}, sha256 {sha256_of(checkpoint)}"}
-    return Named(name, held, family, facts)
+    return Named(name, family, lambda: held, facts)
 
 
 def accuracies_beside(what: str) -> Path:

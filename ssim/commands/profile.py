@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from profiler.grid import Cell, Grid, Record
     from profiler.measuring import Profile
     from profiler.visit_log import VisitLog
+    from sim.latency import LatencyTable
 
 _S_PER_MINUTE = 60
 
@@ -92,7 +93,7 @@ def profile(
     named = find_supernet(supernet, parse_settings(settings), seed)
     rows = find_subnets(source, named.family.space)
     options = Options(dtype, channels_last, compiled, cuda_graph, flush_cache)
-    subject = SupernetSubject(named.supernet, named.family, device, options, size)
+    subject = SupernetSubject(named.supernet(), named.family, device, options, size)
     asked_for = Profile(rows, max_batch, asked, subject.stages() if stages else (), precision)
     identity = identity_of(named, device, options, subject.size)
     folder = out or Path("results") / f"profile-{named.name}-{_slug(device_name(device))}"
@@ -107,7 +108,7 @@ def profile(
         found = outcome(asked_for, log.grid, device_name(device), provenance_of(identity, f"{source}"))
         manifest = {"identity": identity, "seed": seed, "precision": precision, **watch.circumstances()}
         write_profile(folder, asked_for, found, log.grid, manifest)
-    _tell(asked_for, log.grid, found.table.batch_sizes, folder)
+    _tell(asked_for, log.grid, found.table, folder)
 
 
 def _slug(name: str) -> str:
@@ -145,16 +146,20 @@ def _measure(campaign: Campaign, meter: Any, log: VisitLog) -> None:
         campaign.run(meter, log.grid, show, failed)
 
 
-def _tell(profile: Profile, grid: Grid, sizes: tuple[int, ...], folder: Path) -> None:
+def _tell(profile: Profile, grid: Grid, table: LatencyTable, folder: Path) -> None:
     from profiler.grid import verdicts
     from profiler.report import warnings
 
     found = profile.measured(grid)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items())
     click.echo(f"{len(found)} cells: {counts}")
-    left_out = [str(size) for size in profile.batch_sizes if size not in sizes]
-    if left_out:
-        click.echo(f"not in the table, since a subnet has no latency there: batch {', '.join(left_out)}")
+    timed = {subnet.id for subnet in table.subnets}
+    for subnet in profile.subnets:
+        if subnet.id not in timed:
+            click.echo(f"not in the table, since it can't be timed: {subnet.id}")
+    sizes = [str(size) for size in profile.batch_sizes if size not in table.batch_sizes]
+    if sizes:
+        click.echo(f"not in the table, since a subnet has no latency there: batch {', '.join(sizes)}")
     for sentence in warnings(grid):
         click.echo(sentence)
     click.echo(f"Table: {folder / 'table.parquet'}")
