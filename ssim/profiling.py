@@ -50,12 +50,14 @@ class Named:
         family: Its family.
         supernet: Gives it; one with random weights is built then.
         identity: What it is, to be told from others.
+        size: The side of images, or the length of texts, that it was trained on; None where that is not known.
     """
 
     name: str
     family: Family
     supernet: Callable[[], Supernet]
     identity: Mapping[str, Any]
+    size: int | None = None
 
 
 def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
@@ -80,10 +82,10 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
     if options:
         raise SpecError("--set", "a trained supernet has its options already", ", ".join(options), "none")
     checkpoint = path / CHECKPOINT if path.is_dir() else path
-    held, family, _ = load(checkpoint)
+    held, family, more = load(checkpoint)
     name = checkpoint.parent.parent.name if path.is_dir() and path.resolve().name.startswith("seed") else path.stem
     facts = {"family": family.space.family, "weights": f"{name}, sha256 {sha256_of(checkpoint)}"}
-    return Named(name, family, lambda: held, facts)
+    return Named(name, family, lambda: held, facts, more.get("size"))
 
 
 def accuracies_beside(what: str) -> Path:

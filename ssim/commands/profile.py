@@ -25,7 +25,7 @@ _S_PER_MINUTE = 60
 @click.option("--subnets", metavar="FILE|TABLE", help="Which subnets, and how accurate they are.")
 @click.option("--max-batch", type=click.IntRange(min=1), default=16, show_default=True, help="Largest batch size.")
 @click.option("--batch", "asked", type=click.IntRange(min=1), multiple=True, help="A batch size beside the doublings.")
-@click.option("--size", type=click.IntRange(min=1), help="Side of images, or tokens of texts.")
+@click.option("--size", type=click.IntRange(min=1), help="Side of images, or tokens of texts; else as trained.")
 @click.option("--stages", is_flag=True, help="Measure copies, pre- and post-processing, too.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="At most.")
 @click.option(
@@ -93,7 +93,7 @@ def profile(
     named = find_supernet(supernet, parse_settings(settings), seed)
     rows = find_subnets(source, named.family.space)
     options = Options(dtype, channels_last, compiled, cuda_graph, flush_cache)
-    subject = SupernetSubject(named.supernet(), named.family, device, options, size)
+    subject = SupernetSubject(named.supernet(), named.family, device, options, size or named.size)
     asked_for = Profile(rows, max_batch, asked, subject.stages() if stages else (), precision)
     identity = identity_of(named, device, options, subject.size)
     folder = out or Path("results") / f"profile-{named.name}-{_slug(device_name(device))}"

@@ -119,7 +119,9 @@ def test_a_device_that_fails_later_is_lost() -> None:
 
     run = prepare(Given(fails_the_third_time))
     assert run().wall_ns > 0
-    with pytest.raises(DeviceError, match=r"^cpu: failed at one, batch 2 \(CUDA error: device-side assert triggered\)$"):
+    with pytest.raises(
+        DeviceError, match=r"^cpu: failed at one, batch 2 \(CUDA error: device-side assert triggered\)$"
+    ):
         run()
 
 
@@ -157,7 +159,9 @@ def test_a_gpu_has_a_clock_of_its_own_and_a_condition(options: Options) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_batch_too_large_for_a_gpu_is_one_cell_and_the_next_goes_on() -> None:
     device = find_device(0)
-    meter = TorchMeter(Given(lambda x: x, lambda n: (torch.empty(n * 2**40, device=device),)), device, Options(), Condition)
+    meter = TorchMeter(
+        Given(lambda x: x, lambda n: (torch.empty(n * 2**40, device=device),)), device, Options(), Condition
+    )
     with pytest.raises(OutOfMemoryError):
         meter.prepare(Cell("one", 2))
     assert TorchMeter(Given(lambda x: x + 1), device, Options(), Condition).prepare(Cell("one", 1))().wall_ns > 0

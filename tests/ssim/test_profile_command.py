@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from sim.table_files import read_table, write_table  # noqa: E402
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
+
+from tests.test_docs import ROOT, blocks  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -189,3 +192,24 @@ def test_two_profiles_in_a_row_agree(folder: Path) -> None:
     assert np.mean((one.low_ns <= two.high_ns) & (two.low_ns <= one.high_ns)) >= 0.9  # 15 cells: one may differ
     said = ssim(folder, "table", "diff", "one/table.parquet", "two/table.parquet")
     assert "can't tell" in said.stdout
+
+
+@pytest.mark.slow
+def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
+    """What docs/profiler.md shows is run, but for a shorter time, and for what needs a GPU."""
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    shorter = {
+        "supernet": ("--set", "repeats=1", "--set", "phases.0.epochs=1"),
+        "profile": ("--minutes", "0.3"),
+        "run": ("--set", "trace.duration_s=2"),
+    }
+    lines = [
+        line.removeprefix("$ ssim ") for block in blocks("docs/profiler.md", "console") for line in block.splitlines()
+    ]
+    for line in lines:
+        if "--gpu" not in line:
+            words = [path for word in line.split() for path in (sorted(tmp_path.glob(word)) if "*" in word else [word])]
+            ended = ssim(tmp_path, *map(str, words), *shorter.get(str(words[0]), ()))
+            assert ended.returncode == 0, ended.stderr
+    assert "accuracy" in ended.stdout or (tmp_path / "predicted.parquet").exists()
+    assert len(lines) >= 4
