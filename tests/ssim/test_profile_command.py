@@ -21,7 +21,6 @@ from sim.table_files import read_table, write_table  # noqa: E402
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
-
 from tests.test_docs import ROOT, blocks  # noqa: E402
 
 if TYPE_CHECKING:
