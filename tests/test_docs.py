@@ -68,7 +68,15 @@ def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/design.md", "docs/your_own_policy.md", "docs/supernet.md", "CONTRIBUTING.md"]
+    "page",
+    [
+        "README.md",
+        "docs/design.md",
+        "docs/your_own_policy.md",
+        "docs/supernet.md",
+        "docs/profiler.md",
+        "CONTRIBUTING.md",
+    ],
 )
 def test_links_and_files_that_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
