@@ -264,7 +264,8 @@ class TrainingRun:
         found.write(self.folder / "pareto.parquet")
 
     def _save(self, trained: Supernet) -> None:
-        checkpoint.save(self.folder / "supernet.pt", trained, self.plan.family, run=self.id, seed=self.seed)
+        size = self.splits.train.inputs[0].shape[-1]  # the side of images, or the length of texts
+        checkpoint.save(self.folder / "supernet.pt", trained, self.plan.family, run=self.id, seed=self.seed, size=size)
 
     def _untrained(self) -> Supernet:
         untrained = self._begun().to(self.device)

@@ -103,6 +103,7 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
         "docs/design.md",
         "docs/your_own_policy.md",
         "docs/supernet.md",
+        "docs/profiler.md",
         "docs/topology.md",
         "CONTRIBUTING.md",
     ],
