@@ -105,6 +105,7 @@ def profile(
     again = f"what was measured is stored in {visits}, and the same command goes on from there"
     with interruptible(again), VisitLog(visits, identity) as log:
         _measure(campaign, TorchMeter(subject, device, options, condition_of(device)), log)
+        _check_visited(campaign, log.grid, again)
         found = outcome(asked_for, log.grid, device_name(device), provenance_of(identity, f"{source}"))
         manifest = {"identity": identity, "seed": seed, "precision": precision, **watch.circumstances()}
         write_profile(folder, asked_for, found, log.grid, manifest)
@@ -144,6 +145,20 @@ def _measure(campaign: Campaign, meter: Any, log: VisitLog) -> None:
 
         show(None)
         campaign.run(meter, log.grid, show, failed)
+
+
+def _check_visited(campaign: Campaign, grid: Grid, again: str) -> None:
+    """Pass if each cell was visited, or can't be.
+
+    Raises:
+        SsimError: Time ran out before.
+    """
+    from sim.errors import SsimError
+
+    left = len(set(campaign.cells) - {record.cell for record in grid.records} - grid.failed.keys())
+    if left:
+        what = "ran out before every cell was visited once"
+        raise SsimError("--minutes", what, f"{left} of {len(campaign.cells)} were not", again)
 
 
 def _tell(profile: Profile, grid: Grid, table: LatencyTable, folder: Path) -> None:

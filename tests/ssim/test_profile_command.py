@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 FAMILY = OfaResNetSmall(width=4)
 SPACE = FAMILY.space
 SMALL = ("--cpu", "--set", "width=4", "--size", "8", "--max-batch", "4", "--subnets", "wanted.parquet")
-QUICK = ("--minutes", "0.3", "--precision", "0.5")
+QUICK = ("--minutes", "0.2", "--precision", "0.9")
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+"""Two tests at once on two cores would wait for each other's threads."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def folder(tmp_path: Path, wanted: Path) -> Path:
 
 def ssim(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ssim", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD)
 
 
 def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None:
@@ -82,7 +85,7 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
 
 
 def test_what_was_measured_is_taken_over_and_another_supernet_is_refused(folder: Path) -> None:
-    words = ("profile", "ofa_resnet_small", *SMALL, "--minutes", "0.1", "--precision", "0.5", "-o", "out")
+    words = ("profile", "ofa_resnet_small", *SMALL, *QUICK, "-o", "out")
     assert ssim(folder, *words).returncode == 0
     lines = (folder / "out/visits.jsonl").read_text().splitlines()
     assert ssim(folder, *words).returncode == 0
@@ -96,7 +99,8 @@ def test_what_was_measured_is_taken_over_and_another_supernet_is_refused(folder:
 def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> None:
     words = ("profile", "ofa_resnet_small", *SMALL, "--precision", "0.0001", "-o", "out")
     command = [sys.executable, "-m", "ssim", *words]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=ONE_THREAD, **pipes) as process:
         visits = folder / "out/visits.jsonl"
         deadline = time.monotonic() + 60
         while not visits.exists() or len(visits.read_text().splitlines()) < 5:
@@ -109,7 +113,11 @@ def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> N
     (told,) = said.splitlines()
     assert told.startswith("ssim: interrupted: what was measured is stored in out/visits.jsonl")
     kept = visits.read_text().splitlines()
-    assert ssim(folder, *words, "--minutes", "0.1").returncode == 0
+    short = ssim(folder, *words, "--minutes", "0.0001")
+    assert short.returncode == 1
+    assert "--minutes: ran out before every cell was visited once" in short.stderr
+    assert not (folder / "out/table.parquet").exists()
+    assert ssim(folder, *words, *QUICK).returncode == 0
     assert visits.read_text().splitlines()[: len(kept)] == kept
     assert (folder / "out/table.parquet").exists()
 
@@ -139,9 +147,11 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
     )
     words = ("profile", "ofa_resnet_small", *SMALL, *QUICK, "-o", "out")
     command = [sys.executable, "-c", script, *words]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD
+    )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("ssim: out/visits.jsonl: can't be written")
+    assert ended.stderr.startswith("ssim: out/visits.jsonl: there is no room left to write")
     kept = [line for line in (folder / "out/visits.jsonl").read_text().splitlines() if line.endswith("}")]
     assert len(kept) > 1
     assert ssim(folder, *words).returncode == 0
