@@ -69,6 +69,7 @@ class Campaign:
         cells: The cells.
         seed: Of the order of visits.
         precision: The relative half-width that the interval of a cell's median is to have, at most.
+        least_ns: For this long, all cells are visited in turn, be they known or not.
         budget_ns: No visit begins after this long; None for no limit.
         most_visits: To one cell, at most.
         rule: What a visit is.
@@ -77,6 +78,7 @@ class Campaign:
     cells: tuple[Cell, ...]
     seed: int = 0
     precision: float = 0.02
+    least_ns: int = 0
     budget_ns: int | None = None
     most_visits: int = 20
     rule: VisitRule = field(default_factory=VisitRule)
@@ -101,7 +103,7 @@ class Campaign:
         """
         begin = meter.now_ns()
         number = max((record.round for record in grid.records), default=-1) + 1
-        while wanted := self.wanted(grid):
+        while wanted := self.wanted(grid, early=meter.now_ns() - begin < self.least_ns):
             stream(self.seed, "profile.order", number).shuffle(wanted)
             for cell in wanted:
                 if self.budget_ns is not None and meter.now_ns() - begin >= self.budget_ns:
@@ -131,13 +133,20 @@ class Campaign:
         ]
         return sum(max(1, LEAST_VISITS - visits[cell]) for cell in doubtful), len(doubtful)
 
-    def wanted(self, grid: Grid) -> list[Cell]:
-        """Return the cells of the next round: those with the fewest visits, and later the half most in doubt."""
+    def wanted(self, grid: Grid, *, early: bool) -> list[Cell]:
+        """Return the cells of the next round: those with the fewest visits, and later the half most in doubt.
+
+        Args:
+            grid: What was measured so far.
+            early: Whether it is too early to trust in what is known.
+        """
         open_ = [cell for cell in self.cells if cell not in grid.failed]
         visits = {cell: len(grid.of(cell)) for cell in open_}
         fewest = min(visits.values(), default=0)
         if fewest < LEAST_VISITS:
             return [cell for cell in open_ if visits[cell] == fewest]
+        if early:
+            return open_
         doubts = {cell: _doubt(grid, cell, self.precision) for cell in open_ if visits[cell] < self.most_visits}
         unsure = sorted((cell for cell, doubt in doubts.items() if doubt > self.precision), key=lambda c: -doubts[c])
         return unsure[: max(1, (len(unsure) + 1) // 2)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from profiler.doubt import Interval, median_interval
+from profiler.doubt import Interval, median_interval, spread_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -121,6 +121,7 @@ class Grid:
 
     records: list[Record] = field(default_factory=list[Record])
     failed: dict[Cell, Verdict] = field(default_factory=dict[Cell, Verdict])
+    _spread: tuple[int, float] = (0, 0.0)  # of so many records
 
     def of(self, cell: Cell) -> list[Record]:
         """Return the visits to a cell."""
@@ -140,7 +141,17 @@ class Grid:
         """
         if cell in self.failed:
             return Measured(self.failed[cell], visits=len(self.of(cell)))
-        return judge(self.of(cell), precision, self.fastest_mhz)
+        return judge(self.of(cell), precision, self.fastest_mhz, self.spread)
+
+    @property
+    def spread(self) -> float:
+        """How much visits to one cell differ, usually: their relative standard deviation, the median over all cells."""
+        if self._spread[0] != len(self.records):
+            visits: dict[Cell, list[npt.NDArray[np.int64]]] = {}
+            for record in self.records:
+                visits.setdefault(record.cell, []).append(record.visit.wall_ns)
+            self._spread = (len(self.records), spread_of(visits.values()))
+        return self._spread[1]
 
     def drift(self) -> dict[int, float]:
         """Return by round how much slower it was than the first, whatever cells it visited: 0.02 is 2 percent.
@@ -163,7 +174,9 @@ class Grid:
         return {number: math.exp(value - first) - 1 for number, value in sorted(of_round.items())}
 
 
-def judge(records: Iterable[Record], precision: float, fastest_mhz: float | None = None) -> Measured:
+def judge(
+    records: Iterable[Record], precision: float, fastest_mhz: float | None = None, spread: float = 0.0
+) -> Measured:
     """Return what the visits to one cell amount to.
 
     Visits that found the device throttled, or in which times never stopped falling, are left out if enough others are
@@ -173,6 +186,7 @@ def judge(records: Iterable[Record], precision: float, fastest_mhz: float | None
         records: The visits.
         precision: How large the relative doubt of the median may be.
         fastest_mhz: The fastest clock of the device that was seen anywhere.
+        spread: The usual relative standard deviation of visits to one cell.
     """
     everything = list(records)
     if not everything:
@@ -181,9 +195,9 @@ def judge(records: Iterable[Record], precision: float, fastest_mhz: float | None
     settled = [record for record in own_speed if record.visit.settled]
     least = min(LEAST_VISITS, len(everything))
     used = next((some for some in (settled, own_speed) if len(some) >= least), everything)
-    wall = median_interval([record.visit.wall_ns for record in used])
+    wall = median_interval([record.visit.wall_ns for record in used], spread)
     own = [record.visit.device_ns for record in used]
-    device = None if any(times is None for times in own) else median_interval([t for t in own if t is not None])
+    device = None if any(times is None for times in own) else median_interval([t for t in own if t is not None], spread)
     samples = _joined(used)
     sure = len(used) >= LEAST_VISITS and used is settled and wall.doubt <= precision
     verdict = Verdict.THROTTLED if len(own_speed) < least else Verdict.OK if sure else Verdict.NOISY

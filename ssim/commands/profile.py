@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sim.units import NS_PER_S
+
 if TYPE_CHECKING:
     from profiler.campaign import Campaign, CellError
     from profiler.grid import Cell, Grid, Record
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sim.latency import LatencyTable
 
 _S_PER_MINUTE = 60
+_LEAST_NS = 60 * NS_PER_S
+"""What disturbs a machine lasts longer than a calm half minute in which all cells seem to be known."""
 
 
 @click.command()
@@ -101,7 +105,8 @@ def profile(
     if force:
         visits.unlink(missing_ok=True)
     watch = Stopwatch()
-    campaign = Campaign(asked_for.cells, seed, precision, round(minutes * _S_PER_MINUTE * 1e9))
+    budget_ns = round(minutes * _S_PER_MINUTE * NS_PER_S)
+    campaign = Campaign(asked_for.cells, seed, precision, _LEAST_NS, budget_ns)
     again = f"what was measured is stored in {visits}, and the same command goes on from there"
     with interruptible(again), VisitLog(visits, identity) as log:
         _measure(campaign, TorchMeter(subject, device, options, condition_of(device)), log)

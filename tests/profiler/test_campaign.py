@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from profiler.campaign import Campaign, CellError, DeviceError, NotANumberError, OutOfMemoryError
-from profiler.doubt import median_interval
+from profiler.doubt import median_interval, spread_of
 from profiler.grid import Cell, Condition, Grid, Verdict, cells_of
 from profiler.visit import Sample, VisitRule, visit
 
@@ -249,3 +249,30 @@ def test_a_visit_that_never_settles_ends_and_says_so() -> None:
 
 def test_cells_of_a_grid() -> None:
     assert cells_of("ab", [1, 2]) == [Cell("a", 1), Cell("a", 2), Cell("b", 1), Cell("b", 2)]
+
+
+def test_all_cells_are_visited_for_a_while_even_if_they_are_known() -> None:
+    calm = measured(Device(noise=0.001))
+    assert {len(calm.of(cell)) for cell in CELLS} == {3}
+    longer = measured(Device(noise=0.001), least_ns=3 * calm_ns(calm))
+    visits = {len(longer.of(cell)) for cell in CELLS}
+    assert len(visits) == 1
+    assert min(visits) > 3
+
+
+def calm_ns(grid: Grid) -> int:
+    return sum(int(record.visit.wall_ns.sum()) for record in grid.records)
+
+
+def test_visits_that_happen_to_agree_do_not_make_an_interval_narrow() -> None:
+    """Each cell alone is fooled now and then; all together know how much visits differ."""
+    rng = np.random.default_rng(3)
+    narrow = 0
+    for _ in range(200):
+        cells = [
+            [(1e6 * np.exp(rng.normal(0, 0.05)) * np.ones(8)).astype(np.int64) for _ in range(3)] for _ in range(20)
+        ]
+        spread = spread_of(cells)
+        assert 0.02 < spread < 0.08
+        narrow += sum(median_interval(cell, spread).doubt < 0.02 for cell in cells)
+    assert narrow == 0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FAMILY = OfaResNetSmall(width=4)
 SPACE = FAMILY.space
 SMALL = ("--cpu", "--set", "width=4", "--size", "8", "--max-batch", "4", "--subnets", "wanted.parquet")
-QUICK = ("--minutes", "0.2", "--precision", "0.9")
+QUICK = ("--minutes", "0.1", "--precision", "0.9")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 """Two tests at once on two cores would wait for each other's threads."""
 
