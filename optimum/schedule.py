@@ -25,6 +25,7 @@ from sim.errors import SpecError, SsimError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from scipy.optimize import Bounds, LinearConstraint
 
     from optimum.instance import Instance
 
@@ -181,13 +182,13 @@ class _Program(NamedTuple):
         pairs, batch = np.unique(np.column_stack([way, start]), axis=0, return_inverse=True)
         return cls(pairs[:, 0], pairs[:, 1], group, batch.ravel())
 
-    def bounds(self, slots: _Slots, workers: int) -> object:
+    def bounds(self, slots: _Slots, workers: int) -> Bounds:
         """Return the bounds of all variables."""
         from scipy.optimize import Bounds  # noqa: PLC0415 - as above
 
         return Bounds(0, np.concatenate([np.full(len(self.start), workers), slots.queries[self.group]]))
 
-    def constraints(self, slots: _Slots, instance: Instance) -> list[object]:
+    def constraints(self, slots: _Slots, instance: Instance) -> list[LinearConstraint]:
         """Return that no query is served twice, no batch holds more than it can, and no worker runs two at once."""
         from scipy.optimize import LinearConstraint  # noqa: PLC0415 - as above
         from scipy.sparse import csr_array, hstack  # noqa: PLC0415 - as above
