@@ -46,7 +46,12 @@ def draw(table: LatencyTable, bytes_per_s: float, source: str, width: float = st
         axes = figure.add_subplot()
         x = np.arange(len(loading))
         for place, (name, ms) in enumerate(columns.items()):
-            look: dict[str, Any] = {"facecolor": _GREYS[place], "hatch": _HATCHES[place], "edgecolor": "white", "linewidth": 0.3}
+            look: dict[str, Any] = {
+                "facecolor": _GREYS[place],
+                "hatch": _HATCHES[place],
+                "edgecolor": "white",
+                "linewidth": 0.3,
+            }
             axes.bar(x + 0.27 * (place - 1), ms, 0.25, label=name, **look)
         axes.set_xticks(x, [f"{subnet.accuracy:.2f}" for subnet in table.subnets])
         axes.set_xlabel("subnet accuracy (%)")

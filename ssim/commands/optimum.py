@@ -49,8 +49,8 @@ def _compare(experiment: Experiment, store: Store, jobs: int, console: Console) 
 
     from ssim.commands.progress import named
     from ssim.drawing import draw_gap
-    from ssim.gap import COLUMNS, find_gaps
-    from ssim.summary import write_csv
+    from ssim.gap import find_gaps
+    from ssim.studies import write_gaps
 
     beside = Console(stderr=True)
 
@@ -59,8 +59,7 @@ def _compare(experiment: Experiment, store: Store, jobs: int, console: Console) 
 
     gaps = find_gaps(experiment, store, jobs=jobs, on_bound=tell)
     if gaps.rows:
-        table = store.folder / "gap.csv"
-        write_csv(table, gaps.rows, [*COLUMNS, *experiment.swept])
+        table = write_gaps(experiment, store, gaps.rows)
         _print(console, experiment, gaps.rows)
         console.print(f"Table: {table}", soft_wrap=True, highlight=False)
         for path in draw_gap(store, gaps.rows):
