@@ -32,7 +32,7 @@ def draw(windows: pd.DataFrame, width: float = style.COLUMN_IN) -> Figure:
     headings = list(dict.fromkeys(windows["panel"]))
     with style.applied():
         figure = Figure(figsize=(width, 0.5 + 1.3 * len(headings)), layout="constrained")
-        panels = figure.subplots(len(headings), sharex=True, sharey=True, squeeze=False).flat
+        panels = list(figure.subplots(len(headings), sharex=True, sharey=True, squeeze=False).flat)
         for axes, heading in zip(panels, headings, strict=True):
             rows = windows[windows["panel"] == heading].sort_values("start_s")
             start, ingest = rows["start_s"].to_numpy(float), rows["ingest_per_s"].to_numpy(float)
@@ -46,7 +46,7 @@ def draw(windows: pd.DataFrame, width: float = style.COLUMN_IN) -> Figure:
             axes.set_xlim(edges[0], edges[-1])
             axes.set_ylim(bottom=0)
             axes.set_ylabel("rate (q/s)")
-        axes.set_xlabel("time (s)")
-        handles, names = axes.get_legend_handles_labels()
+        panels[-1].set_xlabel("time (s)")
+        handles, names = panels[-1].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
     return figure

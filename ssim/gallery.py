@@ -34,7 +34,7 @@ class Gallery:
 
 def draw_all(
     results: Path,
-    pictures: Sequence[Picture] = PICTURES,
+    pictures: Sequence[Picture] | None = None,
     on_drawn: Callable[[Path], None] = lambda _path: None,
 ) -> Gallery:
     """Draw figures into `figures/` below the folder of results; what can't be drawn is told and the rest drawn.
@@ -43,7 +43,7 @@ def draw_all(
 
     Args:
         results: The folder of all results; only `figures/` in it is written to.
-        pictures: Which.
+        pictures: Which; None for all.
         on_drawn: Told the PNG file of each.
 
     Raises:
@@ -53,7 +53,7 @@ def draw_all(
     folder = results / "figures"
     problems: list[str] = []
     shown: list[tuple[Picture, list[Path]]] = []
-    for picture in pictures:
+    for picture in PICTURES if pictures is None else pictures:
         paths: list[Path] = []
         try:
             for width in picture.widths:

@@ -38,7 +38,7 @@ class Results:
     def summary(self, name: str) -> pd.DataFrame:
         """Return one row a stored run of an experiment: the columns of summary.csv, the swept ones, and `run`.
 
-        Swept lists and mappings are there as text.
+        Swept lists and mappings are there as text; a swept `trace` is `swept trace`.
 
         Raises:
             StoreError: Nothing of it is stored.
@@ -49,6 +49,7 @@ class Results:
             swept = {
                 key: str(value) if isinstance(value, list | dict) else value for key, value in run["swept"].items()
             }
+            swept = {f"swept {key}" if key in known else key: value for key, value in swept.items()}
             rows.append({**known, **manifest["summary"], **swept, "run": run["id"]})
         return pd.DataFrame(rows).astype(dict.fromkeys(_NUMBERS, float))
 

@@ -52,7 +52,7 @@ STUDIES = (
     Study("dynamics_bursty"),
     Study("dynamics_time_varying", ("trace.duration_s=60", "trace.ramp_start_s=30")),
     Study("sensitivity_slo"),
-    Study("sensitivity_base", ("sweep.trace=null",)),
+    Study("sensitivity_base", ()),
     Study("sensitivity_ramp", ("trace.duration_s=120",)),
     Study("sensitivity_coarse"),
     Study("capacity", ("trace.duration_s=5",), searches=True),

@@ -75,6 +75,6 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 
 
 def test_every_option_the_readme_names_exists() -> None:
-    usage = run(ROOT, "-m", "ssim", "run", "--help").stdout
+    usage = "".join(run(ROOT, "-m", "ssim", command, "--help").stdout for command in ("run", "reproduce"))
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in usage, option

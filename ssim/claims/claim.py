@@ -59,7 +59,7 @@ WIDEST = 0.25
 
 
 def near(values: Sequence[float], paper: float) -> bool:
-    """Return whether the mean of some seeds lies within a tenth of the paper's number, or a narrow interval reaches there.
+    """Return whether a mean over seeds lies within a tenth of the paper's number, or a narrow interval reaches there.
 
     Example:
         >>> near([4.5], 4.67), near([1.0], 4.67), near([3.9, 4.0, 4.1], 4.67), near([0.0, 9.0], 3.0)
@@ -71,7 +71,7 @@ def near(values: Sequence[float], paper: float) -> bool:
 
 
 def graded(values: Sequence[float], paper: float, nothing: float = 0.0) -> Verdict:
-    """Return the verdict on a gain: near the paper's, or at least on the same side of nothing gained, interval included.
+    """Return the verdict on a gain: near the paper's, or with its whole interval on the same side of nothing gained.
 
     Example:
         >>> graded([1.0, 1.1], 4.67).value, graded([-0.1, 0.2], 5.0).value

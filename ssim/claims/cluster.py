@@ -39,8 +39,8 @@ def _linear(results: Results) -> Judged:
 
 def _most(_: Results) -> Judged:
     why = (
-        "ResNet-18's latencies are not published, and whether images or requests of 8 images are counted is not stated. "
-        "`experiments/scaling.yaml` has the smallest subnet instead."
+        "ResNet-18's latencies are not published, and whether images or requests of 8 images are counted is not "
+        "stated. `experiments/scaling.yaml` has the smallest subnet instead."
     )
     return Judged("-", Verdict.NOT_TESTABLE, why)
 
