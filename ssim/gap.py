@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optimum
-from optimum import instance_of, upper_bound
+from optimum import instance_of, offline_optimum, upper_bound
 from sim.errors import StoreError
 from sim.whole_file import whole_file
 from ssim.plugins import own_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ssim.expand import Experiment
     from ssim.run import Run
     from ssim.store import Store
+
+    _Asked = tuple[str, bool]
 
 COLUMNS = (
     "policy",
@@ -40,7 +42,18 @@ COLUMNS = (
 )
 """The columns of gap.csv, before those that are swept. `weighted` is SLO attainment times accuracy, from 0 to 1."""
 
+EXACT_COLUMNS = ("optimum_lower", "optimum_upper")
+"""What it has beside them where the offline optimum was asked for: what the best schedule reaches, from and to."""
+
 _SCHEMA = "bound/1"
+
+_KINDS = {False: ("attainment", "accuracy"), True: EXACT_COLUMNS}
+
+EXACT_SLOT_NS = 1_000_000
+"""Slots of the zero-one program."""
+
+EXACT_LIMIT_S = 60.0
+"""The solver's time for each of its two roundings; then its best schedule and its best bound count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,12 @@ class Gaps:
 
 
 def find_gaps(
-    experiment: Experiment, store: Store, *, jobs: int, on_bound: Callable[[int, int], None] = lambda _done, _of: None
+    experiment: Experiment,
+    store: Store,
+    *,
+    jobs: int,
+    exact: bool = False,
+    on_bound: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Gaps:
     """Return what each stored run of an experiment reached, and what any policy could have. The caller holds the store.
 
@@ -65,21 +83,25 @@ def find_gaps(
         experiment: The experiment.
         store: Its results; the bounds are stored there.
         jobs: How many bounds are computed at once, in processes.
+        exact: Solve the zero-one program, too; for some dozens of queries.
         on_bound: Told how many bounds are there, and of how many.
 
     Raises:
+        SpecError: The zero-one program is asked for, and is too large, or the cluster has failures or slow switches.
         StoreError: A result is damaged, or bounds can't be stored.
     """
     keys = {run.id: bound_key(run) for run in experiment.runs}
     needed = {keys[run.id]: run for run in reversed(experiment.runs)}
-    bounds = {key: found for key in needed if (found := _stored(_file(store, key))) is not None}
-    todo = [(key, run) for key, run in needed.items() if key not in bounds]
-    on_bound(len(bounds), len(needed))
-    for key, found in _computed(todo, jobs):
-        with whole_file(_file(store, key)) as path:
-            path.write_text(json.dumps({"schema": _SCHEMA, **found}) + "\n", encoding="utf-8")
-        bounds[key] = found
-        on_bound(len(bounds), len(needed))
+    asked = [(key, kind) for key in needed for kind in ((False, True) if exact else (False,))]
+    found = {one: known for one in asked if (known := _stored(_file(store, *one), _KINDS[one[1]])) is not None}
+    todo = [(one, needed[one[0]]) for one in asked if one not in found]
+    on_bound(len(found), len(asked))
+    for one, values in _computed(todo, jobs):
+        with whole_file(_file(store, *one)) as path:
+            path.write_text(json.dumps({"schema": _SCHEMA, **values}) + "\n", encoding="utf-8")
+        found[one] = values
+        on_bound(len(found), len(asked))
+    bounds = {key: found[key, False] | found.get((key, True), {}) for key in needed}
     rows, missing = [], []
     for run in experiment.runs:
         manifest = store.manifest(run.id)
@@ -108,37 +130,40 @@ def _hash_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _file(store: Store, key: str) -> Path:
-    return store.folder / "bounds" / f"{key}.json"
+def _file(store: Store, key: str, exact: bool) -> Path:
+    return store.folder / "bounds" / f"{key}{'-exact' if exact else ''}.json"
 
 
-def _stored(path: Path) -> dict[str, float] | None:
+def _stored(path: Path, names: Sequence[str]) -> dict[str, float] | None:
     """Return a bound that is stored, or None where it is not, or damaged: it is computed again."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["schema"] == _SCHEMA:
-            return {name: float(found[name]) for name in ("attainment", "accuracy")}
+            return {name: float(found[name]) for name in names}
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def _computed(todo: Sequence[tuple[str, Run]], jobs: int) -> Any:
+def _computed(todo: Sequence[tuple[_Asked, Run]], jobs: int) -> Iterator[tuple[_Asked, dict[str, float]]]:
     """Yield the bounds as they are done, in processes if there are several."""
+    asked, runs, kinds = [one for one, _ in todo], [run for _, run in todo], [one[1] for one, _ in todo]
     if len(todo) <= 1 or jobs == 1:
-        for key, run in todo:
-            yield key, _bounds(run)
+        yield from zip(asked, map(_bounds, runs, kinds), strict=True)
         return
     with ProcessPoolExecutor(min(jobs, len(todo)), get_context("spawn")) as pool:
         try:
-            yield from zip((key for key, _ in todo), pool.map(_bounds, [run for _, run in todo]), strict=True)
+            yield from zip(asked, pool.map(_bounds, runs, kinds), strict=True)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _bounds(run: Run) -> dict[str, float]:
-    """Return what no policy exceeds on the trace of a run, by what a query is worth."""
+def _bounds(run: Run, exact: bool) -> dict[str, float]:
+    """Return what no policy exceeds on the trace of a run, by what a query is worth; or the offline optimum."""
     trace, cluster, table = run.build_trace(), run.build_cluster(), run.build_table()
+    if exact:
+        solved = offline_optimum(instance_of(trace, cluster, table), EXACT_SLOT_NS, EXACT_LIMIT_S)
+        return dict(zip(EXACT_COLUMNS, (solved.lower, solved.upper), strict=True))
     return {
         "attainment": upper_bound(instance_of(trace, cluster, table, "attainment")).upper,
         "accuracy": upper_bound(instance_of(trace, cluster, table, "accuracy")).upper,
@@ -160,5 +185,6 @@ def _row(run: Run, summary: dict[str, Any], bounds: dict[str, float]) -> dict[st
         "weighted_attainment": weighted,
         "weighted_bound": bounds["accuracy"],
         "weighted_share": min(1.0, weighted / bounds["accuracy"]) if bounds["accuracy"] else 1.0,
+        **{name: bounds[name] for name in EXACT_COLUMNS if name in bounds},
         **run.swept,
     }

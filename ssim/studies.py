@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sim.errors import SpecError, SsimError
 from ssim.capacity import find_capacities
 from ssim.expand import read_experiment
-from ssim.gap import COLUMNS, find_gaps
+from ssim.gap import COLUMNS, EXACT_COLUMNS, find_gaps
 from ssim.runner import run_experiment
 from ssim.store import Store
 from ssim.summary import COLUMNS as SUMMARY_COLUMNS
@@ -31,18 +31,21 @@ class Study:
         quick: What is overridden in the short form, as `key=value`; one seed is taken in any case.
         searches: Whether its capacities are looked for, in place of running it as it is.
         bounded: Whether it is held against what any policy could have reached.
+        exact: Whether the offline optimum itself is found, too.
     """
 
     name: str
     quick: tuple[str, ...] = ("trace.duration_s=10",)
     searches: bool = False
     bounded: bool = False
+    exact: bool = False
 
 
 STUDIES = (
     Study("azure", bounded=True),
     Study("overhead", bounded=True),
     Study("bursty", bounded=True),
+    Study("small", (), bounded=True, exact=True),
     Study("time_varying", ("trace.duration_s=40", "trace.ramp_start_s=20")),
     Study("faults", ()),
     Study("actuation"),
@@ -125,7 +128,7 @@ def _conduct(study: Study, experiments: Path, results: Path, *, quick: bool, job
         if rows:
             write_csv(store.folder / "summary.csv", rows, [*SUMMARY_COLUMNS, *experiment.swept, "unfinished", "run"])
         if study.bounded:
-            write_gaps(experiment, store, find_gaps(experiment, store, jobs=jobs).rows)
+            write_gaps(experiment, store, find_gaps(experiment, store, jobs=jobs, exact=study.exact).rows)
     return [f"{study.name}: {each.run.label}, seed {each.run.seed}: {each.error}" for each in failed]
 
 
@@ -145,5 +148,6 @@ def write_gaps(experiment: Experiment, store: Store, rows: Sequence[dict[str, An
         StoreError: It can't be written.
     """
     path = store.folder / "gap.csv"
-    write_csv(path, rows, [*COLUMNS, *experiment.swept])
+    exact = [name for name in EXACT_COLUMNS if rows and name in rows[0]]
+    write_csv(path, rows, [*COLUMNS, *exact, *experiment.swept])
     return path

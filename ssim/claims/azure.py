@@ -47,7 +47,10 @@ def _ratio(results: Results) -> Judged:
     found, baseline = ratio_at_equal_accuracy(results.summary("azure"))
     if not found:
         return Judged("no baseline is as accurate", Verdict.NOT_REPRODUCED)
-    why = f"Taken strictly: the best baseline that is at least as accurate is {baseline}, and it can't keep up."
+    why = (
+        f"Taken strictly: the best baseline that is at least as accurate is {baseline}, and it can't keep up. The "
+        "mean is over ratios seed by seed."
+    )
     return Judged(f"{told(found)}x", graded(found, 2.85, nothing=1.0), why)
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @experiment_options
-def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
+@click.option("--exact", is_flag=True, help="Find the optimum itself, too: for traces of some dozens of queries.")
+def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
     """Hold the stored runs of FILE against an upper bound on what any policy reaches, clairvoyant ones included.
 
     A query counts 1 for attainment, and the accuracy of its subnet for accuracy-weighted attainment. docs/optimum.md
@@ -38,13 +39,13 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> Non
     store.index()  # says so where nothing is stored
     try:
         with store.writing():
-            _compare(experiment, store, jobs, Console())
+            _compare(experiment, store, jobs, Console(), exact=exact)
     except KeyboardInterrupt as error:
         what = "the bounds that were found are stored, and the same command goes on from there"
         raise SsimError("interrupted", what) from error
 
 
-def _compare(experiment: Experiment, store: Store, jobs: int, console: Console) -> None:
+def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
     from rich.console import Console
 
     from ssim.commands.progress import named
@@ -57,7 +58,7 @@ def _compare(experiment: Experiment, store: Store, jobs: int, console: Console) 
     def tell(done: int, of: int) -> None:
         beside.print(f"{done} of {of} bounds", highlight=False)
 
-    gaps = find_gaps(experiment, store, jobs=jobs, on_bound=tell)
+    gaps = find_gaps(experiment, store, jobs=jobs, exact=exact, on_bound=tell)
     if gaps.rows:
         table = write_gaps(experiment, store, gaps.rows)
         _print(console, experiment, gaps.rows)
@@ -81,18 +82,27 @@ def _print(console: Console, experiment: Experiment, rows: Sequence[dict[str, An
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(repr([row["policy"], *(row[key] for key in experiment.swept)]), []).append(row)
-    title = f"{experiment.name}: share of what any policy could have reached, at least (mean over seeds)"
+    title = f"{experiment.name}: attainment weighted by accuracy, of what any policy could reach (mean over seeds)"
     table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in (*experiment.swept, "policy"):
-        table.add_column(name.rpartition(".")[2], overflow="fold")
-    for name in ("attainment", "accuracy-weighted", "of at most", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in experiment.swept:
+        table.add_column(name.rpartition(".")[2].replace("_", " "), max_width=9)
+    table.add_column("policy", overflow="fold", min_width=14)
+    columns = {
+        "slo_attainment": "attains",
+        "weighted_attainment": "weighted",
+        "weighted_bound": "at most",
+        "weighted_share": "share",
+        "optimum_lower": "optimum",
+        "optimum_upper": "to",
+    }
+    shown = [column for column in columns if column in rows[0]]
+    for column in shown:
+        table.add_column(columns[column], justify="right", no_wrap=True)
 
     def mean(members: Sequence[dict[str, Any]], column: str) -> str:
         return f"{mean_and_half_width([row[column] for row in members])[0]:.4f}"
 
     for members in groups.values():
         point = [str(members[0][key]) for key in experiment.swept]
-        columns = ("slo_attainment", "weighted_attainment", "weighted_bound", "weighted_share")
-        table.add_row(*point, members[0]["policy"], *(mean(members, column) for column in columns))
+        table.add_row(*point, members[0]["policy"], *(mean(members, column) for column in shown))
     console.print(table)

@@ -195,6 +195,22 @@ def test_wrong_calls_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "azure.yaml: is not there; name the folder" in capsys.readouterr().err
 
 
+def test_the_optimum_lies_between_what_policies_reach_and_the_bound(tmp_path: Path) -> None:
+    small = Study("small", ("trace.duration_s=0.008",), bounded=True, exact=True)
+    assert conduct(EXPERIMENTS, tmp_path, quick=True, jobs=1, studies=[small]).problems == ()
+    gaps = Results(tmp_path).gaps("small")
+    assert (gaps["weighted_attainment"] <= gaps["optimum_upper"] + 1e-9).all()
+    assert (gaps["optimum_lower"] <= gaps["optimum_upper"] + 1e-9).all()
+    assert (gaps["optimum_lower"] <= gaps["weighted_bound"]).all()
+    assert "## The optimum itself" in page(Results(tmp_path), "a command").text
+
+
+def test_an_optimum_of_too_many_queries_is_told(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("optimum", str(EXPERIMENTS / "azure.yaml"), "--exact", "--out", str(results), "--jobs", "1")
+    assert exit_code(*words, "--set", "repeats=1", "--set", "trace.duration_s=1") == 2
+    assert "slot_ns: needs too many variables" in capsys.readouterr().err
+
+
 def test_a_study_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     experiments = tmp_path / "experiments"
     experiments.mkdir()
