@@ -63,7 +63,8 @@ def bench_sweep(benchmark: Any, sweep: str, way: str, tmp_path: Path) -> None:
     """Sweeps of which the figures are kept, by the compiled engine."""
     (runs, settings), (jobs, start) = SWEEPS[sweep], WAYS[way]
     words = ("run", str(SWEEP), "--out", str(tmp_path), "--jobs", str(jobs), "--no-figures", *settings, *FEWER, *SHORT)
-    benchmark.extra_info |= {"what": f"{sweep}, {way}", "unit": "runs", "count": 10 if QUICK else runs}
+    count = 10 if QUICK else runs
+    benchmark.extra_info |= {"what": f"{sweep}, {way}", "job": sweep, "unit": "runs", "count": count}
     run = lambda: subprocess.run([sys.executable, *start, *words], capture_output=True, check=True)  # noqa: E731
     benchmark.pedantic(run, setup=lambda: shutil.rmtree(tmp_path), rounds=rounds(3), warmup_rounds=rounds(2) - 1)
 

@@ -25,11 +25,16 @@ TITLES = {
     "bench_draw": "Arrivals",
     "bench_tabulate": "Policies into tables",
     "bench_store": "The Azure job into the store",
+    "bench_expand": "Topologies into workers",
+    "bench_messages": "Messages in virtual time, two rounds of a star",
     "bench_help": "Commands, each in a new process",
     "bench_stored": "",
     "bench_small": "",
 }
 """Tables and their headings, in order; one without a heading goes on with the table above it."""
+
+COMPARED = {"bench_azure", "bench_small_batches", "bench_sweep", "bench_sweep_simpy"}
+"""Those that do the same in several ways; of each job the first way is the measure of the others."""
 
 COSTS = {"bench_workers": ("workers", "batch"), "bench_queue_length": ("queries waiting", "query")}
 """The picture's panels: what grows, and what of which the cost is shown."""
@@ -40,16 +45,17 @@ def rows_of(measured: list[dict[str, Any]], function: str) -> list[dict[str, Any
     return [one for one in measured if one["name"].partition("[")[0] == function]
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Return lines of Markdown: what, its rate or its time, and how much faster than the first row it is."""
-    lines = []
+def table(rows: list[dict[str, Any]], *, compared: bool) -> list[str]:
+    """Return lines of Markdown: what, its time and its rate; how much faster than the first way of the same job."""
+    lines, first = [], dict[str, float]()
     for row in rows:
         info, median = row["extra_info"], row["stats"]["median"]
-        per = info["count"] / median
-        ratio = per / (rows[0]["extra_info"]["count"] / rows[0]["stats"]["median"])
+        per_s = info["count"] / median
+        ratio = per_s / first.setdefault(info.get("job", ""), per_s)
         size = f", {info['bytes'] / 1e6:.3g} MB" if "bytes" in info else ""
-        rate = f"{_short(per)} {info['unit']}/s" if info["count"] > 1 else ""
-        lines.append(f"| {info['what']} | {_time(median)}{size} | {rate} | {ratio:.3g}x | {row['stats']['rounds']} |")
+        rate = f"{_short(per_s)} {info['unit']}/s" if info["count"] > 1 else ""
+        to_first = f" {ratio:.3g}x |" if compared else ""
+        lines.append(f"| {info['what']} | {_time(median)}{size} | {rate} |{to_first} {row['stats']['rounds']} |")
     return lines
 
 
@@ -95,9 +101,11 @@ def main() -> None:
     cores = f"{cpu.get('brand_raw', machine['machine'])}, {cpu.get('count', '?')} cores"
     print(f"{cores}, Python {machine['python_version']}.")
     for function, title in TITLES.items():
+        compared = function in COMPARED
         if title:
-            print(f"\n**{title}**\n\n| what | median | rate | to the first | rounds |\n|---|---|---|---|---|")
-        print("\n".join(table(rows_of(found["benchmarks"], function))))
+            more, line = (" to the first |", "---|") if compared else ("", "")
+            print(f"\n**{title}**\n\n| what | median | rate |{more} rounds |\n|---|---|---|{line}---|")
+        print("\n".join(table(rows_of(found["benchmarks"], function), compared=compared)))
     if picture:
         style.save_as(draw(found["benchmarks"]), Path(picture[0]))
 

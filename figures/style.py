@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from matplotlib.artist import Artist
+
 COLUMN_IN = 3.35
 """Width of one column of a two-column paper, in inches."""
 PAGE_IN = 7.0
@@ -163,7 +165,7 @@ REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (
 """The properties of a line that is there to be compared with."""
 
 
-def legend_below(figure: Figure, handles: Sequence[Line2D], names: Sequence[str]) -> None:
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
     """Put a legend below the panels, in as many columns as fit; of a long name its end stays, which tells most."""
     shown = [name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}" for name in names]
     for columns in range(min(6, len(shown)), 0, -1):

@@ -74,8 +74,16 @@ def compiled_step(step: Callable[..., Any]) -> Any:
     It is somebody's own code: an index outside of an array is an error, as in Python, not another place in memory.
 
     Raises:
+        TypeError: It returns something else than two whole numbers, which the signature would silently cut to such.
         Exception: It uses what numba does not know.
     """
+    as_it_is: Any = numba.njit(nogil=True, boundscheck=True)(step)
+    as_it_is.compile(STEP.args)
+    returned = as_it_is.nopython_signatures[0].return_type
+    parts = getattr(returned, "types", ())
+    if len(parts) != len(_PAIR) or not all(isinstance(part, types.Integer) for part in parts):
+        what = f"it returns {returned}; must be two whole numbers: subnet and batch"
+        raise TypeError(what)
     return numba.njit(STEP, nogil=True, boundscheck=True)(step)
 
 

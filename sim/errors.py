@@ -7,6 +7,10 @@
     │   └── TooLongError     a trace has more queries than can be held at once
     ├── BatchSizeError   a batch is larger than any that was measured     (also a LookupError)
     ├── PolicyError      a policy failed, or its decision cannot be carried out
+    ├── TrainingError    training can't go on: the loss is no number
+    ├── ProgramError     a role program failed, or asked for something that it can't have
+    ├── DeadlineError    a role program waited for a message, and none came in time      (also a TimeoutError)
+    ├── ClosedError      a role program waits for a message, and nobody is left to send one
     ├── StoreError       results cannot be written or read: folder in use, disk full
     └── FetchError       a data set cannot be fetched: host out of reach, transfer broken off
 
@@ -80,6 +84,22 @@ class BatchSizeError(SsimError, LookupError):
 
 class PolicyError(SsimError):
     """A policy failed, or its decision cannot be carried out."""
+
+
+class TrainingError(SsimError):
+    """Training can't go on: the loss is no finite number."""
+
+
+class ProgramError(SsimError):
+    """A role program failed, or asked its port or engine for something that it can't have."""
+
+
+class DeadlineError(SsimError, TimeoutError):
+    """A role program waited for a message, and none came in time."""
+
+
+class ClosedError(SsimError):
+    """A role program waits for a message, and nobody is left who could send one."""
 
 
 class StoreError(SsimError):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 Between = Literal["pad", "interpolate"]
 """What a batch size that was not measured costs: that of the next larger one, or a straight line between the two."""
+
+
+DOUBTS = ("p99_ns", "low_ns", "high_ns")
+"""Grids beside the latency that a table may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class LatencyTable:
         between: What a batch size between two measured ones costs.
         default_max_batch: The largest batch size used unless another is asked for; None for all.
         provenance: Where the figures come from.
+        low_ns: Where the latency's 95 % confidence interval begins, int64 of the same shape, where known.
+        high_ns: Where it ends, likewise.
 
     Raises:
         DataError: The grid is not complete, positive and in order; names the subnet and the batch size. Or `between` or
@@ -111,6 +117,8 @@ class LatencyTable:
     between: Between = "pad"
     default_max_batch: int | None = None
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    low_ns: npt.NDArray[np.int64] | None = None
+    high_ns: npt.NDArray[np.int64] | None = None
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
 
@@ -119,15 +127,23 @@ class LatencyTable:
 
     def __post_init__(self) -> None:
         _check_axes(self)
-        p99 = {} if self.p99_ns is None else {"p99_ns": self.p99_ns}
-        for name, grid in {"latency_ns": self.latency_ns, **p99}.items():
+        _check_grid(self, "latency_ns", self.latency_ns, lowest=1)
+        object.__setattr__(self, "latency_ns", read_only(self.latency_ns))
+        for name, grid in self.doubts.items():
             _check_grid(self, name, grid, lowest=1)
             object.__setattr__(self, name, read_only(grid))
+        _check_interval(self)
         for name, grid in self.stages.items():
             _check_grid(self, f"stage {name}", grid, lowest=0)
         object.__setattr__(self, "stages", {name: read_only(grid) for name, grid in self.stages.items()})
         object.__setattr__(self, "dense_ns", read_only(_dense(self.batch_sizes, self.latency_ns, self.between)))
         object.__setattr__(self, "pareto", _pareto(self.subnets, self.latency_ns))
+
+    @property
+    def doubts(self) -> dict[str, npt.NDArray[np.int64]]:
+        """What is known beside the latency by name: of `p99_ns`, `low_ns` and `high_ns` those that there are."""
+        grids = {name: getattr(self, name) for name in DOUBTS}
+        return {name: grid for name, grid in grids.items() if grid is not None}
 
     @property
     def max_batch(self) -> int:
@@ -181,11 +197,12 @@ class LatencyTable:
             sizes = f"measured: {', '.join(map(str, self.batch_sizes))}"
             raise BatchSizeError(f"table of {self.device}", "no batch size up to", str(limit), sizes)
         keep = sum(size <= limit for size in self.batch_sizes)
+        doubts: dict[str, Any] = {name: grid[:, :keep] for name, grid in self.doubts.items()}
         return replace(
             self,
             batch_sizes=self.batch_sizes[:keep],
             latency_ns=self.latency_ns[:, :keep],
-            p99_ns=None if self.p99_ns is None else self.p99_ns[:, :keep],
+            **doubts,
             stages={name: grid[:, :keep] for name, grid in self.stages.items()},
             default_max_batch=None,
         )
@@ -193,7 +210,7 @@ class LatencyTable:
     def with_stages(self, names: Sequence[str]) -> LatencyTable:
         """Return the table whose latency is the sum of some of its stages; of all of them, it is the table itself.
 
-        The 99th percentile of a sum of a few stages is not known.
+        The 99th percentile of a sum of a few stages is not known, nor its interval.
 
         Raises:
             DataError: The table has no such stage, none is named, or their sum is 0 somewhere.
@@ -207,7 +224,8 @@ class LatencyTable:
         if set(names) == set(self.stages):
             return self
         chosen = {name: grid for name, grid in self.stages.items() if name in names}
-        return replace(self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, p99_ns=None)
+        unknown: dict[str, Any] = dict.fromkeys(DOUBTS)
+        return replace(self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, **unknown)
 
     def subnet_of_accuracy(self, accuracy: float) -> int:
         """Return the subnet (index) whose accuracy is the one given, to 0.05 points: 78.25 finds 78.250 and 78.2496.
@@ -233,7 +251,7 @@ def table_from_cells(
     device: str,
     subnets: Iterable[Subnet],
     cells: Cells,
-    p99: Cells | None = None,
+    doubts: Mapping[str, Cells] | None = None,
     stages: Mapping[str, Cells] | None = None,
     *,
     where: str = "table",
@@ -247,7 +265,7 @@ def table_from_cells(
         device: What was measured on.
         subnets: In any order; the table has them by accuracy.
         cells: The latencies.
-        p99: Their 99th percentiles, by the same keys.
+        doubts: What is known beside them, by the names in `DOUBTS` and by the same keys.
         stages: Their parts by name, by the same keys.
         where: What messages call the table.
         between: As in `LatencyTable`.
@@ -274,11 +292,11 @@ def table_from_cells(
         ordered,
         sizes,
         grid(cells, "latency"),
-        None if p99 is None else grid(p99, "p99"),
-        {name: grid(values, f"stage {name}") for name, values in (stages or {}).items()},
-        between,
-        default_max_batch,
-        provenance or {},
+        **{name: grid(values, name.removesuffix("_ns")) for name, values in (doubts or {}).items()},
+        stages={name: grid(values, f"stage {name}") for name, values in (stages or {}).items()},
+        between=between,
+        default_max_batch=default_max_batch,
+        provenance=provenance or {},
     )
 
 
@@ -312,6 +330,19 @@ def _check_grid(table: LatencyTable, name: str, grid: npt.NDArray[np.int64], *, 
         subnet, column = (int(i) for i in np.argwhere(grid < lowest)[0])
         cell = f"subnet {table.subnets[subnet].id}, batch {table.batch_sizes[column]}: {grid[subnet, column]} ns"
         raise DataError(where, "is not positive" if lowest else "is negative", cell, f"{lowest} ns or more")
+
+
+def _check_interval(table: LatencyTable) -> None:
+    if table.low_ns is None and table.high_ns is None:
+        return
+    where = f"table of {table.device}"
+    if table.low_ns is None or table.high_ns is None:
+        raise DataError(where, "has one end of its intervals only", "", "both low_ns and high_ns")
+    outside = (table.low_ns > table.latency_ns) | (table.high_ns < table.latency_ns)
+    if outside.any():
+        subnet, column = (int(i) for i in np.argwhere(outside)[0])
+        cell = f"subnet {table.subnets[subnet].id}, batch {table.batch_sizes[column]}"
+        raise DataError(where, "a latency lies outside of its interval", cell, "low_ns <= latency_ns <= high_ns")
 
 
 def _dense(sizes: tuple[int, ...], latency_ns: npt.NDArray[np.int64], between: Between) -> npt.NDArray[np.int64]:

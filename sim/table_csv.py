@@ -56,7 +56,12 @@ def parse_csv(text: str, where: str) -> LatencyTable:
         raise DataError(where, "has no rows", "", f"one a cell below {','.join(_COLUMNS[:4])}")
     name = Path(where)
     return table_from_cells(
-        name.stem, subnets.values(), cells, p99 or None, where=where, provenance={"source": name.name}
+        name.stem,
+        subnets.values(),
+        cells,
+        {"p99_ns": p99} if p99 else None,
+        where=where,
+        provenance={"source": name.name},
     )
 
 

@@ -2,7 +2,8 @@
 
 The layout is that of `latency_curves_supernet_resnet_A40_with_stages_29apr26.json` in `dhruvsgarg/once-for-all`
 (commit 35edfc3d): `models`, each with `id`, `accuracy`, `loading_time_ns` (-1 for unknown), `subnet_dimension` and
-`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds.
+`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may have
+`low` and `high`, too, the ends of the latency's confidence interval.)
 
 Ours has more, all optional, that a reader of theirs passes over: `device`, `between`, `default_max_batch` and
 `provenance` at the top, `gmacs` and `params` in a model. Theirs has more that a latency table does not hold and that is
@@ -32,6 +33,9 @@ LINE_LENGTH = 230
 """A batch with five stages stays on its line."""
 
 
+_DOUBTS = {"p99": "p99_ns", "low": "low_ns", "high": "high_ns"}
+
+
 def parse_profile(text: str, where: str) -> LatencyTable:
     """Return the table in the text of a profile; its latency is `mean`, rounded to whole nanoseconds.
 
@@ -45,7 +49,7 @@ def parse_profile(text: str, where: str) -> LatencyTable:
     top = _Node(where, "", _load(text, where))
     subnets: dict[str, Subnet] = {}
     cells: dict[tuple[str, int], int] = {}
-    p99: dict[tuple[str, int], int] = {}
+    doubts: dict[str, dict[tuple[str, int], int]] = {}
     stages: dict[str, dict[tuple[str, int], int]] = {}
     for model in top["models"].elements():
         subnet = _subnet(model)
@@ -57,8 +61,9 @@ def parse_profile(text: str, where: str) -> LatencyTable:
             if key in cells:
                 raise row["batch_size"].error("is there twice", "each batch size once for a subnet")
             cells[key] = row["mean"].nanoseconds(lowest=1)
-            if "p99" in row:
-                p99[key] = row["p99"].nanoseconds(lowest=1)
+            for name, column in _DOUBTS.items():
+                if name in row:
+                    doubts.setdefault(column, {})[key] = row[name].nanoseconds(lowest=1)
             for name, stage in row["stages"].members() if "stages" in row else ():
                 stages.setdefault(name, {})[key] = stage["mean"].nanoseconds()
     name = Path(where).name
@@ -66,7 +71,7 @@ def parse_profile(text: str, where: str) -> LatencyTable:
         top["device"].text() if "device" in top else Path(name).stem,
         subnets.values(),
         cells,
-        p99 or None,
+        doubts,
         stages,
         where=where,
         between=cast("Between", top["between"].text()) if "between" in top else "pad",
@@ -198,7 +203,7 @@ def _model(table: LatencyTable, index: int) -> dict[str, object]:
         {
             "batch_size": size,
             "mean": int(table.latency_ns[index, column]),
-            **_known(p99=None if table.p99_ns is None else int(table.p99_ns[index, column])),
+            **{name: int(table.doubts[grid][index, column]) for name, grid in _DOUBTS.items() if grid in table.doubts},
             **_known(stages={name: {"mean": int(ns[index, column])} for name, ns in table.stages.items()} or None),
         }
         for column, size in enumerate(table.batch_sizes)

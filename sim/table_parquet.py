@@ -1,7 +1,7 @@
 """Latency tables as parquet: one row a cell, all that is true of the whole table or a subnet as JSON in the schema.
 
-Columns: subnet, accuracy, batch_size, latency_ns, p99_ns where known, and `stage_NAME_ns` for each stage. The metadata
-of a column holds its unit.
+Columns: subnet, accuracy, batch_size, latency_ns, those of p99_ns, low_ns and high_ns that are known, and
+`stage_NAME_ns` for each stage. The metadata of a column holds its unit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def parse_parquet(content: bytes, where: str) -> LatencyTable:
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
         found = str(facts.get("schema", "")) if isinstance(facts, dict) else ""
         raise DataError(where, "is no latency table", found, f"a parquet file with schema {SCHEMA} in its metadata")
-    expected = _schema(facts["stages"], with_p99=facts["has_p99"])
+    expected = _schema(facts["stages"], _doubts(facts))
     for field in expected:
         found = rows.schema.field(field.name).type if field.name in rows.schema.names else "missing"
         if found != field.type or rows[field.name].null_count:
@@ -56,7 +56,7 @@ def parse_parquet(content: bytes, where: str) -> LatencyTable:
         facts["device"],
         [_subnet(fact, accuracy, where) for fact in facts["subnets"]],
         dict(zip(keys, columns["latency_ns"], strict=True)),
-        dict(zip(keys, columns["p99_ns"], strict=True)) if facts["has_p99"] else None,
+        {name: dict(zip(keys, columns[name], strict=True)) for name in _doubts(facts)},
         {name: dict(zip(keys, columns[_stage_column(name)], strict=True)) for name in facts["stages"]},
         where=where,
         between=facts["between"],
@@ -81,6 +81,7 @@ def parquet_bytes(table: LatencyTable) -> bytes:
         "default_max_batch": table.default_max_batch,
         "provenance": dict(table.provenance),
         "has_p99": table.p99_ns is not None,
+        "has_interval": table.low_ns is not None,
         "stages": list(table.stages),
         "subnets": [
             {
@@ -93,8 +94,8 @@ def parquet_bytes(table: LatencyTable) -> bytes:
             for s in table.subnets
         ],
     }
-    schema = _schema(list(table.stages), with_p99=table.p99_ns is not None)
-    grids = [table.latency_ns, *([] if table.p99_ns is None else [table.p99_ns]), *table.stages.values()]
+    schema = _schema(list(table.stages), list(table.doubts))
+    grids = [table.latency_ns, *table.doubts.values(), *table.stages.values()]
     arrays = [
         [subnet.id for subnet in table.subnets for _ in table.batch_sizes],
         [subnet.accuracy for subnet in table.subnets for _ in table.batch_sizes],
@@ -107,8 +108,13 @@ def parquet_bytes(table: LatencyTable) -> bytes:
     return out.getvalue()
 
 
-def _schema(stages: list[str], *, with_p99: bool) -> pa.Schema:
-    times = ["latency_ns", *(["p99_ns"] if with_p99 else []), *map(_stage_column, stages)]
+def _doubts(facts: dict[str, Any]) -> list[str]:
+    interval = ["low_ns", "high_ns"] if facts.get("has_interval") else []  # files of before have none, and no such fact
+    return [*(["p99_ns"] if facts["has_p99"] else []), *interval]
+
+
+def _schema(stages: list[str], doubts: list[str]) -> pa.Schema:
+    times = ["latency_ns", *doubts, *map(_stage_column, stages)]
     types = {"subnet": pa.string(), "accuracy": pa.float64(), "batch_size": pa.int64()} | dict.fromkeys(
         times, pa.int64()
     )

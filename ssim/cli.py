@@ -21,9 +21,12 @@ COMMANDS = {
     "sweep": "Stored experiments: status, ls.",
     "figures": "Draw the figures of stored results again.",
     "policy": "Policies: list, check, plot.",
-    "table": "Latency tables: list, show, plot, check, convert.",
+    "table": "Latency tables: list, show, plot, check, diff, convert.",
+    "profile": "Measure the subnets of a supernet on a device: a latency table.",
     "trace": "Traces: list, make, describe, plot, fetch.",
-    "schema": "Print the JSON Schema of experiment files, for editors.",
+    "supernet": "Supernets (SubNetAct): list, show, memory, import.",
+    "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
+    "schema": "Print the JSON Schema of experiment, training or topology files, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 

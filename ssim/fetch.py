@@ -1,4 +1,4 @@
-"""Data sets that may be used but not shipped, fetched once into the user's cache: Azure Functions 2019.
+"""Data sets that may be used but not shipped, fetched once into the user's cache: Azure Functions 2019, Fashion-MNIST.
 
 A transfer that was interrupted goes on where it stopped. What arrived is held against the checksum that was recorded
 when the archive was first seen: its publisher states none.
@@ -18,6 +18,7 @@ import requests
 
 from sim.errors import DataError, FetchError, StoreError
 from sim.traces.azure_files import azure2019_folder
+from sim.whole_file import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,9 @@ AZURE2019_URL = (
     + AZURE2019_ARCHIVE
 )
 """Where the data set was in 2024 (Azure/AzurePublicDataset, AzureFunctionsDataset2019.md); it has moved before."""
+
+FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+"""Where the files of Fashion-MNIST are, as its authors say (github.com/zalandoresearch/fashion-mnist)."""
 
 URL_VARIABLE = "SSIM_AZURE2019_URL"
 """The environment variable that names another place."""
@@ -74,6 +78,34 @@ def fetch_azure2019(url: str | None = None, folder: Path | None = None, progress
         complete.touch()
     except OSError as error:
         raise StoreError(str(folder), "can't be written", error.strerror or str(error)) from error
+    return files
+
+
+def fetch_fashion_mnist(
+    url: str | None = None, folder: Path | None = None, progress: Progress | None = None
+) -> list[Path]:
+    """Fetch the four files of Fashion-MNIST and return them; those that are there already are not fetched.
+
+    Args:
+        url: The folder that they are in; None for that of the authors.
+        folder: Where to put them; None for where the source `fashion_mnist` looks for them.
+        progress: As in `fetch_azure2019`, for each file.
+
+    Raises:
+        FetchError: The host is out of reach, or the transfer breaks off.
+        DataError: A file is damaged or another than the published one.
+        StoreError: The files can't be written.
+    """
+    from supernet.data.fashion_mnist import SHA256, fetched_folder, read_checked
+
+    folder = folder or fetched_folder()
+    files = [folder / f"{name}.gz" for name in SHA256]
+    with told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            if not file.exists():
+                download((url or FASHION_MNIST_URL).rstrip("/") + f"/{file.name}", file, progress)
+            read_checked(folder, file.stem)
     return files
 
 

@@ -203,15 +203,20 @@ def faults_of(error: ValidationError, data: object) -> list[Fault]:
     """
     faults: dict[tuple[str | int, ...], Fault] = {}
     for found in error.errors(include_url=False):
-        absent = {"missing": "is missing", "extra_forbidden": "is not known here"}.get(found["type"])
+        absent = _ABSENT.get(found["type"])
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
         if place in faults:  # the options of a union complain one by one
             what = f"{faults[place].what} or {_plain(found).removeprefix('must be ')}"
             faults[place] = dataclasses.replace(faults[place], what=what)
         else:
             what, value = (absent, "") if absent else (_plain(found), _short(found["input"]))
-            faults[place] = Fault(place, what, value, at_key=found["type"] == "extra_forbidden")
+            faults[place] = Fault(place, what, value, at_key=absent == _UNKNOWN)
     return list(faults.values())
+
+
+_UNKNOWN = "is not known here"
+_ABSENT = {"missing": "is missing", "extra_forbidden": _UNKNOWN, "unexpected_keyword_argument": _UNKNOWN}
+"""What pydantic says of keys that should be there or should not: of models, and of dataclasses within dataclasses."""
 
 
 def _inside(data: object, place: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import policies
@@ -17,20 +16,14 @@ import sim
 import sim.traces
 from sim.engine import simulate
 from sim.engines import choose
-from sim.errors import SpecError, SsimError, TooLongError
+from sim.errors import SpecError
 from sim.table_files import load_table, shipped_tables
 from sim.traces.reading import sha256_of
-from sim.traces.source import drawn_ahead
 from sim.units import ns_from_ms
-from ssim.kept import Kept, mapped
+from ssim.arrivals import stream_of, trace_of
 from ssim.plugins import Fault, build, find_class, own_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    import numpy.typing as npt
-
     from sim.cluster import Cluster
     from sim.engines import Choice, Engine
     from sim.latency import LatencyTable
@@ -135,13 +128,7 @@ class Run:
         Raises:
             TooLongError: It is too long to be held.
         """
-        source = self.build_source()
-        return _TRACES.get(self.trace_key, lambda: source.trace_of(self._arrivals(source, shared), self.seed))
-
-    def _arrivals(self, source: TraceSource, shared: Path | None) -> npt.NDArray[np.int64]:
-        if shared is None:
-            return source.arrivals(self.seed)
-        return mapped(shared / f"{self.trace_key}.npy", lambda: source.arrivals(self.seed))
+        return trace_of(self.trace_key, self.build_source(), self.seed, shared)
 
     @cached_property
     def engine_key(self) -> str:
@@ -153,20 +140,6 @@ class Run:
         """What runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
         stamps = [_stamp(path) for path in self.build_source().inputs()]
         return _sha256_of([self.trace, self.seed, str(self.folder), stamps])
-
-    def _stream(self, source: TraceSource) -> tuple[int, Iterator[npt.NDArray[np.int64]]]:
-        """Return the length of the trace and its arrivals in chunks; those of a short one at once, to be shared."""
-
-        def short() -> npt.NDArray[np.int64] | None:
-            try:
-                return source.arrivals(self.seed, _SHORT)
-            except TooLongError:
-                return None
-
-        held = _SHORT_TRACES.get(self.trace_key, short)
-        if held is not None:
-            return source.window_ns(int(held[-1])), iter((held,))
-        return source.duration_ns, _until_interrupted(drawn_ahead(source.chunks(self.seed)))
 
     def build_policy(self) -> Policy:
         """Return a new policy object."""
@@ -197,27 +170,9 @@ class Run:
 
         source = self.build_source()
         if self.keep in {"summary", "windows"} and source.has_one_slo:
-            duration_ns, chunks = self._stream(source)
+            duration_ns, chunks = stream_of(self.trace_key, source, self.seed)
             return tally_stream(chunks, ns_from_ms(source.slo_ms), duration_ns, cluster, table, choice.rule)
         return replay_compiled(self.build_trace(shared), cluster, table, choice.rule)
-
-
-INTERRUPTED = Event()
-"""Set while threads are to come to an end: they stop in the middle of a stream."""
-
-
-def _until_interrupted(chunks: Iterator[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
-    for chunk in chunks:
-        if INTERRUPTED.is_set():
-            raise SsimError("interrupted", "in the middle of a run")
-        yield chunk
-
-
-_SHORT = 4_000_000
-"""Arrivals of a trace that is held for the runs that share it, 32 MB."""
-
-_TRACES: Kept[str, Trace] = Kept(1)
-_SHORT_TRACES: Kept[str, npt.NDArray[np.int64] | None] = Kept(4)
 
 
 def source_of(trace: dict[str, Any], folder: Path) -> tuple[Any, list[Fault]]:

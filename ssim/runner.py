@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ssim.expand import Experiment
     from ssim.run import Run
     from ssim.store import Store
+
+_START_S = 1.5
+"""About how long a process takes to start."""
 
 
 def run_experiment(
@@ -120,8 +124,9 @@ def _run_all(
     """Do all runs, those of the compiled engine first; yield each when it has ended."""
     users = Counter(run.trace_key for run in runs)
     here = backend is None and (jobs == 1 or len(runs) == 1)
+    queries = _queries_ahead(runs)
     compiled, others = [], []
-    for run, choice in _chosen(runs, rounds):
+    for run, choice in _chosen(runs, rounds * queries):
         if isinstance(choice, Finished):
             yield choice
         elif choice.rule is not None:
@@ -135,7 +140,16 @@ def _run_all(
         yield from run_far(backend, compiled + others, store, jobs)
     else:
         yield from _run_on(threads, compiled, store, jobs)
+        if queries < WORTH_COMPILING:
+            yield from _while_processes_would_start(others, store)
         yield from _run_on(processes, others, store, jobs)
+
+
+def _while_processes_would_start(tasks: list[Task], store: Store) -> Generator[Finished]:
+    """Do runs here, and take them off the list, until it has lasted as long as processes take to start."""
+    begin = time.perf_counter()
+    while tasks and time.perf_counter() - begin < _START_S:
+        yield run_one(tasks.pop(0), store)
 
 
 def _run_on(pool: Pool, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[Finished]:
@@ -150,9 +164,13 @@ def _run_on(pool: Pool, tasks: Sequence[Task], store: Store, jobs: int) -> Gener
                 yield future.result()
 
 
-def _chosen(runs: Sequence[Run], rounds: int) -> Generator[tuple[Run, Choice | Finished]]:
-    """Yield the engine of each run; a policy is tabulated once for all runs that use it in the same way."""
-    queries = rounds * _queries_ahead(runs)
+def _chosen(runs: Sequence[Run], queries: int) -> Generator[tuple[Run, Choice | Finished]]:
+    """Yield the engine of each run; a policy is tabulated once for all runs that use it in the same way.
+
+    Args:
+        runs: The runs.
+        queries: How many they are to replay in all, and those that come after them.
+    """
     known: dict[str, Choice] = {}
     for run in runs:
         key = run.engine_key

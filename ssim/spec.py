@@ -14,18 +14,21 @@ from sim.engines import Engine
 from sim.parameters import NonNegative, NonNegativeInt, PositiveInt
 from sim.units import ns_from_ms, ns_from_s
 
-_SEED_LIMIT = 2**63
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 Keep = Literal["summary", "windows", "batches", "requests"]
 """How much of a run is stored: its figures; and how they go in windows of 1 s; and each batch; and each query."""
 
 
-class _Closed(BaseModel):
+class Closed(BaseModel):
+    """A part of a file: it knows its keys and no others."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FaultSpec(_Closed):
+class FaultSpec(Closed):
     """A worker that fails at `at_s` and, if `recover_s` is given, comes back then."""
 
     worker: NonNegativeInt
@@ -33,7 +36,7 @@ class FaultSpec(_Closed):
     recover_s: NonNegative | None = None
 
 
-class ClusterSpec(_Closed):
+class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)]
@@ -56,7 +59,7 @@ class ClusterSpec(_Closed):
         return Cluster(self.workers, ns_from_ms(self.dispatch_ms), actuation, self.drop, tuple(faults))
 
 
-class TableSpec(_Closed):
+class TableSpec(Closed):
     """A latency table: a shipped name or a file, and which part of it to use."""
 
     use: str
@@ -64,7 +67,7 @@ class TableSpec(_Closed):
     stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
-class PolicySpec(_Closed):
+class PolicySpec(Closed):
     """A policy by short name or `module:Class`, and its parameters."""
 
     use: str
@@ -77,7 +80,7 @@ class PolicySpec(_Closed):
         return f"{self.use}({given})" if given else self.use
 
 
-class CapacitySpec(_Closed):
+class CapacitySpec(Closed):
     """What `ssim capacity` looks for: the highest rate at which a policy holds an SLO attainment.
 
     `rate` is the parameter of the trace that is moved, from its value in the file; `precision` how closely, relatively.
@@ -88,12 +91,12 @@ class CapacitySpec(_Closed):
     precision: Annotated[float, Field(ge=1e-6, le=1)] = 0.005
 
 
-class ExperimentSpec(_Closed):
+class ExperimentSpec(Closed):
     """One experiment: traces, a cluster, a latency table and the policies to compare."""
 
     schema_: Literal["experiment/1"] = Field(alias="schema")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    seed: Annotated[int, Field(ge=0, lt=_SEED_LIMIT)]
+    name: Name
+    seed: Seed
     repeats: PositiveInt = 1
     trace: dict[str, Any]
     cluster: ClusterSpec

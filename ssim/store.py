@@ -100,6 +100,7 @@ class Store:
 
     def writer(self) -> int | None:
         """Return the process that writes here, or None."""
+        process = None
         try:
             with (self.folder / ".lock").open(encoding="ascii") as lock:
                 process = int(lock.read())  # where nothing stands, no lock is tried that somebody may be about to take

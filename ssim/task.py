@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sim.errors import SsimError
+from ssim.arrivals import raise_if_interrupted
 from ssim.circumstances import Stopwatch
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def run_one(task: Task, store: Store) -> Finished:
     run, choice = task.run, task.choice
     watch = Stopwatch()
     try:
+        raise_if_interrupted()
         measured = run.execute(choice, task.shared)
+        raise_if_interrupted()
         circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **watch.circumstances()}
         store.put(run.id, measured, run.identity, circumstances, run.keep)
     except SsimError as error:

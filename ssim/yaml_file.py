@@ -17,7 +17,7 @@ from ruamel.yaml.scalarstring import ScalarString
 from sim.errors import SpecError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ssim.plugins import Fault
@@ -125,6 +125,21 @@ def parse_scalar(text: str) -> object:
         return plain(YAML(typ="rt").load(text))
     except YAMLError as error:
         raise SpecError("--set", "the value is no YAML", repr(text)) from error
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, object]:
+    """Return the values of `--set name=value` options, by name.
+
+    Raises:
+        SpecError: One is not of this form, or its value is no YAML.
+    """
+    found: dict[str, object] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise SpecError("--set", "is no name=value", repr(setting), "such as --set buckets=32")
+        found[name] = parse_scalar(value)
+    return found
 
 
 def plain(node: Any) -> Any:

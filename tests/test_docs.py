@@ -24,9 +24,13 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_snippet_of_the_readme_runs(tmp_path: Path) -> None:
-    (snippet,) = blocks("README.md", "python")
-    (tmp_path / "snippet.py").write_text(snippet)
+def test_the_snippets_of_the_readme_run(tmp_path: Path) -> None:
+    supernet, simulation = blocks("README.md", "python")
+    (tmp_path / "supernet_snippet.py").write_text(f"{supernet}\nprint(*logits.shape, type(model).__name__)")
+    ended = run(tmp_path, "supernet_snippet.py")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == ["2", "10", "ResNet"]
+    (tmp_path / "snippet.py").write_text(simulation)
     ended = run(tmp_path, "snippet.py")
     assert ended.returncode == 0, ended.stderr
     attainment, accuracy = map(float, ended.stdout.split())
@@ -63,18 +67,68 @@ def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/your_own_policy.md", "CONTRIBUTING.md"])
+def test_the_topology_page_works_as_it_stands(tmp_path: Path) -> None:
+    mean, relays = blocks("docs/topology.md", "yaml")
+    stations, run_all, relay = blocks("docs/topology.md", "python")
+    (printed,) = blocks("docs/topology.md", "text")
+    for name, text in {"mean.yaml": mean, "relays.yaml": relays, "stations.py": stations, "relays.py": relay}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "run.py").write_text(run_all)
+    ended = run(tmp_path, "run.py")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == printed
+    commands = [
+        line.removeprefix("$ ").split()
+        for block in blocks("docs/topology.md", "console")
+        for line in block.splitlines()
+    ]
+    for words in commands:
+        ended = run(tmp_path, "-m", *words)
+        assert ended.returncode == 0, ended.stderr
+        assert "check" not in words or ended.stdout.endswith("the programs fit\n")
+    assert (tmp_path / "mean.png").exists()
+    (tmp_path / "run.py").write_text(
+        run_all.partition("report =")[0].replace("mean.yaml", "relays.yaml")
+        + """
+print(SimEngine().run(mean.plan, programs).results["centre/0"])
+"""
+    )
+    assert float(run(tmp_path, "run.py").stdout) == pytest.approx(11 / 3, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/design.md",
+        "docs/your_own_policy.md",
+        "docs/supernet.md",
+        "docs/profiler.md",
+        "docs/topology.md",
+        "CONTRIBUTING.md",
+    ],
+)
 def test_links_and_files_that_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     named = re.findall(
-        r"`((?:sim|ssim|policies|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`", text
+        r"`((?:sim|ssim|policies|supernet|topology|topologies|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`",
+        text,
     )
     for target in [*((ROOT / page).parent / link for link in linked), *(ROOT / name for name in named)]:
         assert target.exists(), target
 
 
 def test_every_option_the_readme_names_exists() -> None:
-    usage = "".join(run(ROOT, "-m", "ssim", command, "--help").stdout for command in ("run", "reproduce"))
+    commands = (
+        ["run"],
+        ["reproduce"],
+        ["supernet", "show"],
+        ["supernet", "import"],
+        ["supernet", "train"],
+        ["profile"],
+        ["topology", "draw"],
+    )
+    usage = "".join(run(ROOT, "-m", "ssim", *words, "--help").stdout for words in commands)
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in usage, option

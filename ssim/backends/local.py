@@ -16,7 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sim.errors import SsimError
-from ssim.run import INTERRUPTED
+from ssim.arrivals import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Generator

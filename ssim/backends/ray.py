@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 _PATIENCE_S = 10.0
 _MISSES = 3
 """How often in a row a cluster may not be reached before it is given up."""
+
+
+_WITNESS = "import sys; sys.stdin.read() or sys.exit(sys.argv[1])"
 
 
 class RayMachines:
@@ -83,6 +88,11 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[RayMachin
         SsimError: There is no cluster, or it went away.
     """
     address = address or os.environ.get("RAY_ADDRESS")
+    with _witness(f"ssim: {where}: Ray ended this process, as it does when its cluster goes away; {GOES_ON}"):
+        yield from _joined(address, jobs, where)
+
+
+def _joined(address: str | None, jobs: int, where: str) -> Generator[RayMachines]:
     _start(address, jobs)
     try:
         client = address is not None and address.startswith("ray://")
@@ -91,6 +101,17 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[RayMachin
         raise SsimError(where, "the Ray cluster went away", str(error), GOES_ON) from error
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _witness(words: str) -> Generator[None]:
+    """Have it told if Ray ends this process: where the object store of this machine is gone, it does not raise."""
+    command = [sys.executable, "-I", "-S", "-c", _WITNESS, words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as witness:  # noqa: S603 - our own words
+        try:
+            yield
+        finally:
+            witness.communicate(b"ended by itself")
 
 
 def _start(address: str | None, jobs: int) -> None:

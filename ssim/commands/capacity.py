@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.options import experiment_options
+from ssim.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +30,8 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     """
     from rich.console import Console
 
-    from sim.errors import SsimError
     from ssim.capacity import find_capacities
-    from ssim.commands.progress import Progress, tell_failures
+    from ssim.commands.progress import Progress, interruptible, tell_failures
     from ssim.drawing import draw_capacities
     from ssim.expand import read_experiment
     from ssim.store import Store
@@ -40,37 +40,30 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name / "capacity")
     progress = Progress(Console(stderr=True), each=False)
-    try:
-        with store.writing():
-            with progress:
-                found = find_capacities(
-                    experiment, store, jobs=jobs, on_round=progress.more, on_finished=progress.finished
-                )
-            rows = [one.row() for one in found]
-            table = store.folder / "capacity.csv"
-            write_csv(table, rows, list(rows[0]))
-            console = Console()
-            _print_table(console, experiment, found)
-            console.print(f"Table: {table}", soft_wrap=True, highlight=False)
-            for path in draw_capacities(store, rows, experiment.capacity.rate):
-                if path.suffix == ".png":
-                    console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
-    except KeyboardInterrupt as error:
-        what = "what was tried is stored, and the same command goes on from there"
-        raise SsimError("interrupted", what) from error
+    with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
+        with progress:
+            found = find_capacities(experiment, store, jobs=jobs, on_round=progress.more, on_finished=progress.finished)
+        rows = [one.row() for one in found]
+        table = store.folder / "capacity.csv"
+        write_csv(table, rows, list(rows[0]))
+        screen = console()
+        _print_table(screen, experiment, found)
+        screen.print(f"Table: {table}", soft_wrap=True)
+        for path in draw_capacities(store, rows, experiment.capacity.rate):
+            if path.suffix == ".png":
+                screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
     tell_failures([one.error for one in found if one.error], len(found), "searches")
 
 
-def _print_table(console: Console, experiment: Experiment, found: Sequence[Found]) -> None:
+def _print_table(screen: Console, experiment: Experiment, found: Sequence[Found]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
 
     spec = experiment.capacity
     seeds = len({one.run.seed for one in found})
     over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
     title = f"{experiment.name}: highest {spec.rate} that holds {spec.target:g} ({over})"
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in (*experiment.swept, "policy"):
         table.add_column(name.rpartition(".")[2], overflow="fold")
     for name in ("capacity", "wavers between", "to the first"):
@@ -85,16 +78,15 @@ def _print_table(console: Console, experiment: Experiment, found: Sequence[Found
             point = [str(run.swept[name]) for name in experiment.swept]
             mean, ratio = _mean([capacity for capacity, _ in known]), _mean(ratios)
             table.add_row(*point, run.label + missing, mean, _range(members), ratio)
-    console.print(table)
+    screen.print(table)
     for line in _notes(found):
-        console.print(line, soft_wrap=True, highlight=False)
+        screen.print(line, soft_wrap=True)
     if any(one.capacity is not None for one in found):
-        console.print(
+        screen.print(
             f"For each seed by itself: the highest rate, to {100 * spec.precision:g} %, at which a non-increasing fit "
             f"through all that was tried holds {spec.target:g}. Policies of a seed meet the same random numbers. "
             "It wavers from the lowest rate that missed it to the highest that held it; longer traces waver less.",
             soft_wrap=True,
-            highlight=False,
         )
 
 

@@ -128,19 +128,13 @@ def _built(name: str, table_name: str, settings: tuple[str, ...]) -> tuple[Polic
     from sim.table_files import load_table
     from ssim.run import policy_of
     from ssim.spec import PolicySpec
-    from ssim.yaml_file import parse_scalar
+    from ssim.yaml_file import parse_settings
 
     file, _, owner = name.rpartition(":")
     folder = Path.cwd()
     if file.endswith(".py"):
         folder, name = Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
-    params = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise SpecError("--set", "is no name=value", repr(setting), "such as --set buckets=32")
-        params[key] = parse_scalar(value)
-    built, faults = policy_of(PolicySpec(use=name, params=params), folder)
+    built, faults = policy_of(PolicySpec(use=name, params=parse_settings(settings)), folder)
     if faults:
         raise SpecError(name, "; ".join(map(str, faults)))
     found: Policy = built

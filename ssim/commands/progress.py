@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 from rich import progress
 
 from sim.engines import BROKEN_NUMBA, NO_NUMBA
+from sim.errors import SsimError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from rich.console import Console
 
@@ -34,6 +36,23 @@ def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> No
             click.echo(alike[0].traceback, err=True)
     click.echo(f"ssim: {len(failed)} of {of} {noun} failed", err=True)
     raise click.exceptions.Exit(max(finished.error.exit_code for finished in failed if finished.error))
+
+
+@contextmanager
+def interruptible(kept: str) -> Generator[None]:
+    """Make Ctrl-C, or another polite end, an error that says what was kept.
+
+    Raises:
+        SsimError: The context was interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise SsimError("interrupted", kept) from error
+    except RuntimeError as error:  # it came while somebody else's lock was being taken, and that was not held when left
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise SsimError("interrupted", kept) from error
 
 
 def named(run: Run) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.options import experiment_options
+from ssim.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,9 +51,9 @@ def run(
     """Run the experiment of FILE; what is stored already is not computed again."""
     from rich.console import Console
 
-    from sim.errors import SpecError, SsimError
+    from sim.errors import SpecError
     from ssim.backends.machines import way_to
-    from ssim.commands.progress import Progress, tell_failures
+    from ssim.commands.progress import Progress, interruptible, tell_failures
     from ssim.expand import read_experiment
     from ssim.runner import run_experiment
     from ssim.store import Store
@@ -63,29 +64,23 @@ def run(
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name)
     progress = Progress(Console(stderr=True))
-    try:
-        with store.writing():
-            with progress:
-                failed = run_experiment(
-                    experiment,
-                    store,
-                    jobs=jobs,
-                    backend=way,
-                    force=force,
-                    on_start=progress.start,
-                    on_finished=progress.finished,
-                )
-            _report(experiment, store, figures=not no_figures)
-    except KeyboardInterrupt as error:
-        what = "what had finished is stored, and the same command goes on from there"
-        raise SsimError("interrupted", what) from error
+    with interruptible("what had finished is stored, and the same command goes on from there"), store.writing():
+        with progress:
+            failed = run_experiment(
+                experiment,
+                store,
+                jobs=jobs,
+                backend=way,
+                force=force,
+                on_start=progress.start,
+                on_finished=progress.finished,
+            )
+        _report(experiment, store, figures=not no_figures)
     tell_failures(failed, len(experiment.runs))
 
 
 def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
     """Write summary.csv, print the tables and draw the figures of what is stored."""
-    from rich.console import Console
-
     from ssim.summary import COLUMNS, by_policy, summary_rows, write_csv
 
     rows = summary_rows(store)
@@ -93,15 +88,15 @@ def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
         return
     table = store.folder / "summary.csv"
     write_csv(table, rows, [*COLUMNS, *experiment.swept, "unfinished", "run"])
-    console = Console()
-    _print_tables(console, experiment, by_policy(experiment.runs, rows))
-    console.print(f"Table: {table}", soft_wrap=True, highlight=False)
+    screen = console()
+    _print_tables(screen, experiment, by_policy(experiment.runs, rows))
+    screen.print(f"Table: {table}", soft_wrap=True)
     if figures:
         from ssim.drawn import drawn
 
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
-                console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
+                screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
 
 
 def _draw(store: Store) -> list[Path]:
@@ -110,7 +105,7 @@ def _draw(store: Store) -> list[Path]:
     return draw_experiment(store)
 
 
-def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row]) -> None:
+def _print_tables(screen: Console, experiment: Experiment, rows: Sequence[Row]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -138,14 +133,14 @@ def _print_tables(console: Console, experiment: Experiment, rows: Sequence[Row])
                 _cell(row, "mean_batch_size", 1, interval=False),
                 _cell(row, "utilisation", 2, interval=False),
             )
-        console.print(table)
+        screen.print(table)
         for row in here:
             unfinished = sum(run["unfinished"] for run in row.runs)
             if unfinished:
                 line = f"{row.policy}: {unfinished} queries were never started: no worker was left."
-                console.print(line, soft_wrap=True, highlight=False)
+                screen.print(line, soft_wrap=True)
         for line in headlines(sorted(here, key=lambda row: order.index(row.policy))):
-            console.print(line, soft_wrap=True, highlight=False)
+            screen.print(line, soft_wrap=True)
 
 
 def _cell(row: Row, column: str, digits: int, *, interval: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""`ssim schema`: the JSON Schema of experiment files."""
+"""`ssim schema`: the JSON Schemas of the files that are read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import click
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON Schema of experiment files, for `# yaml-language-server: $schema=...`."""
+@click.argument("what", type=click.Choice(["experiment", "training", "topology"]), default="experiment")
+def schema(what: str) -> None:
+    """Print the JSON Schema of experiment, training or topology files, for `# yaml-language-server: $schema=...`."""
     import json
 
-    from ssim.schema import experiment_schema
+    from ssim.schema import experiment_schema, topology_schema, training_schema
 
-    click.echo(json.dumps(experiment_schema(), indent=2))
+    made = {"experiment": experiment_schema, "training": training_schema, "topology": topology_schema}
+    click.echo(json.dumps(made[what](), indent=2))

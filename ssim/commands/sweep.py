@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.printing import console
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -29,8 +31,6 @@ def sweep() -> None:
 @_out
 def status(name: str, out: Path) -> None:
     """Say what of the experiment NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
-    from rich.console import Console
-
     from ssim.store import Store
 
     store = Store(out / name)
@@ -40,7 +40,7 @@ def status(name: str, out: Path) -> None:
     for policy in dict.fromkeys(run["policy"] for run in runs):
         own = [states[run["id"]] for run in runs if run["policy"] == policy]
         table.add_row(policy, *(str(own.count(state)) for state in STATES))
-    Console().print(table)
+    console().print(table)
     done = list(states.values()).count("stored")
     writer = store.writer()
     now = "nobody is writing" if writer is None else f"process {writer} is writing"
@@ -64,8 +64,6 @@ def ls(out: Path) -> None:
     """List the experiments that are stored."""
     from datetime import UTC, datetime
 
-    from rich.console import Console
-
     from sim.errors import StoreError
     from ssim.store import INDEX, Store
 
@@ -84,7 +82,7 @@ def ls(out: Path) -> None:
         changed = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
         counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))
         table.add_row(str(folder.relative_to(out)), *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
-    Console().print(table)
+    console().print(table)
 
 
 def _size(path: Path) -> int:

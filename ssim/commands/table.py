@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from ssim.printing import console
 
+if TYPE_CHECKING:
     from sim.latency import LatencyTable
     from sim.table_checks import Break
 
@@ -33,7 +33,43 @@ def list_() -> None:
         found = find_table(name)
         sizes = ", ".join(map(str, found.batch_sizes))
         rows.add_row(name, found.device, str(len(found.subnets)), sizes, ", ".join(found.stages) or "-")
-    _console().print(rows)
+    console().print(rows)
+
+
+@table.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--all", "every", is_flag=True, help="List all cells, not only those that differ.")
+def diff(first: str, second: str, *, every: bool) -> None:
+    """Hold table B against table A, cell by cell: faster, slower, or no telling.
+
+    A cell is faster or slower if the confidence intervals of its two medians have nothing in common. Exit code 1 if
+    any is.
+    """
+    from collections import Counter
+
+    from rich.table import Table
+
+    from sim.table_diff import Difference, diff_tables
+    from sim.table_files import find_table
+    from sim.units import ms_from_ns
+
+    one, other = find_table(first), find_table(second)
+    cells = diff_tables(one, other)
+    told = [cell for cell in cells if cell.difference in {Difference.FASTER, Difference.SLOWER}]
+    rows = Table("subnet", "batch", "A ms", "B ms", "B / A", "B is", box=None, pad_edge=False)
+    for cell in cells if every else told:
+        both = (f"{ms_from_ns(ns):.3f}" for ns in (cell.first_ns, cell.second_ns))
+        rows.add_row(cell.subnet, str(cell.batch_size), *both, f"{cell.ratio:.3f}", str(cell.difference))
+    if rows.row_count:
+        console().print(rows)
+    counts = Counter(cell.difference for cell in cells)
+    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in Difference if counts[kind]))
+    unknown = [name for name, found in ((first, one), (second, other)) if found.low_ns is None]
+    if unknown:
+        click.echo(f"no intervals are known for {' and '.join(unknown)}: nothing can be told but what is equal")
+    if told:
+        raise click.exceptions.Exit(1)
 
 
 _source = click.argument("source", metavar="NAME|FILE")
@@ -56,7 +92,7 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
     from sim.units import ms_from_ns
 
     found = _load(source, max_batch, stages, every=every)
-    console = _console()
+    out = console()
     batches = [f"batch {found.batch_sizes[0]}", *map(str, found.batch_sizes[1:])]
     grid = Table("", "subnet", "accuracy %", "GMACs", "params M", box=None, pad_edge=False)
     for column in batches:
@@ -71,13 +107,13 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
             *(f"{ms_from_ns(int(ns)):.3f}" for ns in found.latency_ns[index]),
         )
     of_stages = f", stages {' + '.join(found.stages)}" if found.stages else ""
-    console.print(f"{found.device}: latency in ms{of_stages}; * Pareto-optimal", soft_wrap=True)
-    console.print(grid)
+    out.print(f"{found.device}: latency in ms{of_stages}; * Pareto-optimal", soft_wrap=True)
+    out.print(grid)
     facts = Table(box=None, show_header=False, pad_edge=False)
     for key, text in found.provenance.items():
         facts.add_row(f"{key}:", text)
-    console.print()
-    console.print(facts)
+    out.print()
+    out.print(facts)
 
 
 @table.command()
@@ -121,6 +157,51 @@ def check(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
 
 @table.command()
+@click.option("--from", "source", required=True, metavar="NAME|FILE", help="A measured table.")
+@click.option("--device", required=True, metavar="NAME", help="The GPU to predict for, such as h100.")
+@click.option("--measured-on", metavar="NAME", help="The GPU of the measured table, if its name does not say it.")
+@click.option("--family", default="ofa_resnet50", show_default=True, help="What the subnets are of.")
+@click.option("--size", type=click.IntRange(min=1), help="Side of images, or tokens of texts.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="The table to write.")
+def predict(
+    source: str,
+    device: str,
+    measured_on: str | None,
+    family: str,
+    size: int | None,
+    settings: tuple[str, ...],
+    output: str,
+) -> None:
+    """Predict the latency table of a GPU that you don't have, from one that was measured on another.
+
+    By a roofline over the kernels of each subnet. What was off by how much: docs/profiler.md.
+    """
+    import numpy as np
+
+    from profiler.roofline import SHEETS, predict, sheet_of, works_of
+    from sim.errors import SpecError, did_you_mean
+    from sim.table_files import find_table, write_table
+    from ssim.yaml_file import parse_settings
+    from supernet.checkpoint import family_named
+
+    found = find_table(source)
+    found = found.with_stages(["forward"]) if "forward" in found.stages else found
+    for option, name in (("--device", device), ("--measured-on", measured_on)):
+        if name is not None and name not in SHEETS:
+            raise SpecError(option, "no data sheet is known of it", repr(name), did_you_mean(name, SHEETS))
+    here = SHEETS[measured_on] if measured_on else sheet_of(found.device)
+    if here is None:
+        raise SpecError("--measured-on", "is missing: which GPU is it", repr(found.device), ", ".join(SHEETS))
+    works = works_of(found, family_named(family, parse_settings(settings)), size)
+    predicted, fitted = predict(found, works, here, SHEETS[device])
+    write_table(predicted, output)
+    errors = abs(fitted.errors)
+    click.echo(f"the roofline is off by {np.median(errors):.1%} (median) to {errors.max():.1%} on {found.device}")
+    click.echo(f"predicted {SHEETS[device].name}: {output}")
+
+
+@table.command()
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 def convert(source: str, target: str) -> None:
@@ -153,12 +234,3 @@ def _sentence(table: LatencyTable, broken: Break) -> str:
     rival = cell(broken.rival_subnet, broken.rival_batch_size, broken.rival_ns)
     own = cell(broken.subnet, broken.batch_size, broken.latency_ns)
     return f"{own}: {rival} is {broken.over_percent:.1f} % over"
-
-
-def _console() -> Console:
-    import sys
-
-    from rich.console import Console
-
-    # A pipe has no width, and rich would cut numbers to 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssim.printing import console
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -71,7 +73,6 @@ def describe(kind_or_file: str, settings: tuple[str, ...], seed: int, *, as_json
     if as_json:
         click.echo(json.dumps(_without_nan(dataclasses.asdict(found)), indent=2, allow_nan=False))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("quantity", "value", title=f"{source.name}, seed {seed}")
@@ -83,7 +84,7 @@ def describe(kind_or_file: str, settings: tuple[str, ...], seed: int, *, as_json
         label = f"in {window.windows:,} windows of {window.window_s:.3g} s"
         table.add_row(f"peak / mean {label}", f"{window.peak_to_mean:.3f}")
         table.add_row(f"variance / mean {label}", f"{window.dispersion:.3f}")
-    Console().print(table)
+    console().print(table)
 
 
 @trace.command()

@@ -137,6 +137,31 @@ def test_a_step_that_numba_does_not_know_runs_in_simpy_or_is_told(small: Any) ->
         choose(10**9, cluster, table, Uncompilable(), "compiled")
 
 
+@dataclass
+class Halved(Mixed):
+    """Its batch is no whole number, which the SimPy engine does not take either."""
+
+    @staticmethod
+    def step(_memory: Any, _now: int, _slack: int, queue_length: int, _arrived: int, _latency: Any) -> Any:
+        return 0, queue_length / 2
+
+
+@dataclass
+class Silent(Mixed):
+    @staticmethod
+    def step(_memory: Any, _now: int, _slack: int, _queue_length: int, _arrived: int, _latency: Any) -> Any:
+        return None
+
+
+@pytest.mark.parametrize("kind", [Halved, Silent])
+def test_a_step_that_returns_no_whole_numbers_is_never_cut_to_such(kind: type[Mixed], small: Any) -> None:
+    trace, cluster, table = small
+    with pytest.raises(SpecError, match="must be two whole numbers"):
+        choose(10**9, cluster, table, kind(), "compiled")
+    with pytest.raises(PolicyError):
+        replay(trace, cluster, table, kind(), engine="auto")
+
+
 def test_a_step_is_why_the_compiled_engine_runs(small: Any) -> None:
     trace, cluster, table = small
     assert choose(10**9, cluster, table, Mixed(), "auto").reason == "the policy offers a step function"

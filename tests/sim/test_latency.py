@@ -187,7 +187,7 @@ def test_a_fact_that_cannot_be(facts: dict[str, float]) -> None:
 def test_cells_come_in_any_order() -> None:
     cells = {(s.id, b): int(TABLE.latency_ns[i, j]) for i, s in enumerate(SUBNETS) for j, b in enumerate((1, 4, 8))}
     shuffled = dict(reversed(cells.items()))
-    table = table_from_cells("gpu", SUBNETS[::-1], shuffled, shuffled, {"all": shuffled})
+    table = table_from_cells("gpu", SUBNETS[::-1], shuffled, {"p99_ns": shuffled}, {"all": shuffled})
     assert_same(
         table, replace(TABLE, p99_ns=TABLE.latency_ns, stages={"all": TABLE.latency_ns}, default_max_batch=None)
     )
@@ -199,4 +199,4 @@ def test_every_cell_must_be_there() -> None:
     ):
         table_from_cells("gpu", SUBNETS[:2], {("s", 1): 1, ("m", 4): 2}, where="t.csv")
     with pytest.raises(DataError, match=r"table: a cell of p99 is missing \(subnet s, batch 1\)"):
-        table_from_cells("gpu", SUBNETS[:1], {("s", 1): 1}, {})
+        table_from_cells("gpu", SUBNETS[:1], {("s", 1): 1}, {"p99_ns": {}})

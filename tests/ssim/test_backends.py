@@ -37,7 +37,7 @@ def sometimes(*values: object) -> object:
 RAY_HEAD = """\
 import sys
 import ray
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
@@ -262,7 +262,8 @@ def test_a_worker_that_is_killed_ends_no_run_but_the_one_that_kills_it(own: Path
     assert len(list((own / "results/own").glob("*/manifest.json"))) == 3
 
 
-LONG = ("--set", "trace.duration_s=60", "--set", "engine=simpy", "--set", "repeats=3", "--no-figures")
+LONG = ("--set", "trace.duration_s=60", "--set", "engine=simpy", "--set", "repeats=8", "--no-figures")
+RUNS = 3 * 8
 
 
 def started(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -291,12 +292,12 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on_there(
     assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
     assert "Traceback" not in said
     kept = complete_runs(folder)
-    assert 1 <= len(kept) < 9
+    assert 1 <= len(kept) < RUNS
     assert leftovers(folder) == []
     again = ssim(folder, "run", "small.yaml", *LONG, *cluster)
     assert again.returncode == 0, again.stderr
-    assert f"{len(kept)} of 9 runs are stored already" in again.stderr
-    assert len(complete_runs(folder)) == 9
+    assert f"{len(kept)} of {RUNS} runs are stored already" in again.stderr
+    assert len(complete_runs(folder)) == RUNS
 
 
 @pytest.mark.parametrize("name", ["ray", "dask"])
@@ -309,16 +310,22 @@ def test_a_cluster_that_goes_away_is_told_and_a_second_call_completes_what_is_ke
         head.kill() if name == "dask" else head.terminate()  # as `ray stop`: Ray's agents outlive a kill for a minute
         _, said = process.communicate(timeout=90)
     assert process.returncode == 1
-    (told,) = (line for line in said.splitlines() if line.startswith("ssim: "))  # Ray says more
-    assert told.startswith(f"ssim: results/small: the {name.capitalize()} ")
-    assert "went away" in told
+    told = "\n".join(line for line in said.splitlines() if line.startswith("ssim: "))  # Ray says more
+    assert told, said
+    if name == "dask":
+        assert told.startswith("ssim: results/small: the Dask scheduler went away")
+        assert leftovers(folder) == []
+    else:  # it may raise, or end the process
+        assert told.startswith(
+            ("ssim: results/small: the Ray cluster went away", "ssim: results/small: Ray ended this process")
+        )
     assert told.endswith("; the same command goes on from what is stored")
     kept = complete_runs(folder)
-    assert 1 <= len(kept) < 9
-    assert leftovers(folder) == []
+    assert 1 <= len(kept) < RUNS
     again = ssim(folder, "run", "small.yaml", *LONG)
-    assert f"{len(kept)} of 9 runs are stored already" in again.stderr
-    assert len(complete_runs(folder)) == 9
+    assert f"{len(kept)} of {RUNS} runs are stored already" in again.stderr
+    assert len(complete_runs(folder)) == RUNS
+    assert leftovers(folder) == []
 
 
 def processes_with(mark: str) -> list[str]:

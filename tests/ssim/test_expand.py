@@ -212,10 +212,11 @@ def test_a_wrong_table_is_told_beside_other_faults(tmp_path: Path) -> None:
 
 
 def test_every_experiment_that_comes_with_the_toolkit_is_right() -> None:
-    files = sorted((ROOT / "experiments").glob("*.yaml"))
-    assert files
+    files = [file for file in sorted((ROOT / "experiments").glob("*.yaml")) if "experiment/1" in file.read_text()]
+    assert len(files) > 5
     for file in files:
-        assert read_experiment(file).name == file.stem
+        profiled_first = ["latency_table=ofa-resnet50-a40"] if file.stem == "own_supernet" else []
+        assert read_experiment(file, profiled_first).name == file.stem
 
 
 def test_all_faults_of_a_file_are_told_at_once_by_line_and_column(tmp_path: Path) -> None:

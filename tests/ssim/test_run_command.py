@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -449,6 +450,58 @@ def test_a_policy_that_ends_the_program_fails_its_run(folder: Path, jobs: str) -
     assert ended.returncode == 1
     assert "raised SystemExit (0)" in ended.stderr
     assert len(complete_runs(folder)) == 4
+
+
+def test_brackets_in_a_path_are_printed_as_they_are(folder: Path) -> None:
+    short = ("--set", "trace.duration_s=0.1", "--set", "repeats=1", "--no-figures")
+    ended = ssim(folder, "run", "small.yaml", "--out", "re[bold]s", *short)
+    assert ended.returncode == 0, ended.stderr
+    assert "Table: re[bold]s/small/summary.csv" in ended.stdout
+
+
+def test_a_trace_source_that_ends_the_program_fails_its_run(folder: Path) -> None:
+    (folder / "ending.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from sim.traces.synthetic import Constant\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Ends(Constant):\n"
+        "    def chunks(self, seed):\n"
+        "        if seed == 8:\n"
+        "            raise SystemExit('no more')\n"
+        "        return super().chunks(seed)\n"
+    )
+    text = re.sub(r"trace: .*", "trace: {kind: 'ending:Ends', mean_qps: 100, duration_s: 2, slo_ms: 36}", SMALL)
+    (folder / "small.yaml").write_text(text)
+    ended = ssim(folder, "run", "small.yaml", "--no-figures")
+    assert ended.returncode == 1
+    assert "trace ending:Ends: raised SystemExit (no more)" in ended.stderr
+    assert len(complete_runs(folder)) == 3
+
+
+def test_processes_are_started_for_what_lasts_longer_than_their_start(folder: Path) -> None:
+    (folder / "telling.py").write_text(
+        "import os\nimport time\nfrom dataclasses import dataclass\nfrom sim import Dispatch\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Tells:\n"
+        "    nap_s: float = 0.0\n\n"
+        "    def decide(self, view):\n"
+        "        if view.now_ns == 0:\n"
+        "            time.sleep(self.nap_s)\n"
+        "            with open('processes', 'a') as file:\n"
+        "                print(os.getpid(), file=file)\n"
+        "        return Dispatch(0, 16)\n"
+    )
+    text = re.sub(r"trace: .*", "trace: {kind: constant, mean_qps: 100, duration_s: 2, slo_ms: 36}", SMALL)
+    (folder / "small.yaml").write_text(text[: text.index("policies:")] + "policies: ['telling:Tells']\n")
+    words = ("--jobs", "2", "--set", "repeats=6", "--set", "engine=simpy")
+    started = []
+    for nap in (0.0, 1.0):
+        (folder / "processes").unlink(missing_ok=True)
+        naps = f"policies=[{{use: 'telling:Tells', params: {{nap_s: {nap}}}}}]"
+        ended = ssim(folder, "run", "small.yaml", "--no-figures", *words, "--set", naps)
+        assert ended.returncode == 0, ended.stderr
+        started.append(len(set((folder / "processes").read_text().split())))
+    assert started == [1, 3]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

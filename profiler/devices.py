@@ -1,0 +1,126 @@
+"""Which devices are there, and what one tells of its state: clocks, temperature, power, and why it is slow."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiler.campaign import DeviceError
+from profiler.grid import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def find_device(gpu: int | None) -> torch.device:
+    """Return the device to measure on; nothing else is taken in its place.
+
+    Args:
+        gpu: The number of an accelerator, or None for the CPU.
+
+    Raises:
+        DeviceError: There is no such accelerator; says what there is.
+    """
+    if gpu is None:
+        return torch.device("cpu")
+    kind = torch.accelerator.current_accelerator()
+    count = torch.accelerator.device_count()
+    if kind is None or gpu >= count:
+        there = f"{count} of kind {kind.type}: 0 to {count - 1}" if kind is not None and count else _no_gpu()
+        raise DeviceError(f"--gpu {gpu}", "there is no such GPU", there, "--cpu measures the CPU")
+    return torch.device(kind.type, gpu)
+
+
+def _no_gpu() -> str:
+    built = f"torch {torch.__version__} is built " + ("without CUDA" if torch.version.cuda is None else "for CUDA")
+    return f"no accelerator is found; {built}; the CPU has {os.cpu_count()} cores"
+
+
+def device_name(device: torch.device) -> str:
+    """Return what tables call a device."""
+    if device.type == "cpu":
+        return f"CPU {_cpu_name()}, {torch.get_num_threads()} threads"
+    return str(torch.get_device_module(device.type).get_device_name(device))
+
+
+def device_facts(device: torch.device) -> dict[str, str]:
+    """Return what a manifest says of a device: versions, driver, threads, memory."""
+    facts = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "threads": str(torch.get_num_threads()),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {
+            "cuda": str(torch.version.cuda),
+            "cudnn": str(torch.backends.cudnn.version()),
+            "memory": f"{properties.total_memory / 2**30:.1f} GiB",
+            "multiprocessors": str(properties.multi_processor_count),
+            "uuid": str(getattr(properties, "uuid", "")),
+            "tf32": f"matmul {torch.backends.cuda.matmul.allow_tf32}, cudnn {torch.backends.cudnn.allow_tf32}",
+        }
+    return facts
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - a device file
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def condition_of(device: torch.device) -> Callable[[], Condition]:
+    """Return what tells the state of a device: through NVML on NVIDIA's, where its Python package is installed.
+
+    Elsewhere nothing is known, and the condition says so by being empty.
+    """
+    if device.type != "cuda" or find_spec("pynvml") is None:
+        return Condition
+    pynvml: Any = import_module("pynvml")
+
+    try:
+        pynvml.nvmlInit()
+        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        return Condition
+    return lambda: _nvml_condition(pynvml, handle)
+
+
+_SLOW = {
+    "thermal": ("nvmlClocksThrottleReasonSwThermalSlowdown", "nvmlClocksThrottleReasonHwThermalSlowdown"),
+    "power": ("nvmlClocksThrottleReasonSwPowerCap", "nvmlClocksThrottleReasonHwPowerBrakeSlowdown"),
+    "hardware": ("nvmlClocksThrottleReasonHwSlowdown",),
+}
+"""Why a GPU may be slowed down, and what NVML calls it. (It is also slow when it is idle, which is no fault.)"""
+
+
+def _nvml_condition(nvml: Any, handle: Any) -> Condition:
+    """Return the state of a GPU; what it does not tell is None."""
+
+    def ask(question: str, *arguments: object) -> float | None:
+        try:
+            return float(getattr(nvml, question)(handle, *arguments))
+        except nvml.NVMLError:
+            return None
+
+    clock = ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
+    power_mw = ask("nvmlDeviceGetPowerUsage")
+    bits = int(ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
+    slow = (why for why, names in _SLOW.items() if any(bits & int(getattr(nvml, name, 0)) for name in names))
+    return Condition(
+        clock_mhz=clock,
+        peak_mhz=clock,
+        temperature_c=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        power_w=None if power_mw is None else power_mw / 1000,
+        throttled_by=tuple(slow),
+    )

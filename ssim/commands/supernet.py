@@ -1,0 +1,215 @@
+"""`ssim supernet`: families of supernets, what their subnets cost, and what it takes to hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ssim.commands import training
+from ssim.printing import console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supernet.memory import Held
+    from supernet.network import Supernet
+    from supernet.space import SubNet, SubNetSpace
+
+PUBLISHED = "ofa-resnet50-rtx2080ti"
+"""The latency table of the subnets of OFA-ResNet50 that SuperServe serves."""
+
+_ALONE = 100
+"""As many subnets are extracted to be counted: by then they take fifty times as much as the supernet."""
+
+_family = click.argument("name", metavar="FAMILY")
+_settings = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family.")
+
+
+@click.group()
+def supernet() -> None:
+    """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install -e '.[torch]'`."""
+    from importlib.util import find_spec
+
+    from sim.errors import SpecError
+
+    if find_spec("torch") is None:
+        raise SpecError("ssim supernet", "torch is not installed", right="pip install -e '.[torch]'")
+
+
+for command in (training.train, training.calibrate, training.search, training.fetch):
+    supernet.add_command(command)
+
+
+@supernet.command("list")
+def list_() -> None:
+    """List the families that come with the toolkit, with their options."""
+    import dataclasses
+
+    from supernet.families import FAMILIES
+
+    for name, owner in FAMILIES.items():
+        options = ", ".join(f"{field.name}={field.default}" for field in dataclasses.fields(owner))
+        click.echo(f"{name}: {(owner.__doc__ or '').splitlines()[0]}")
+        click.echo(f"    {owner().space.size:.4g} subnets; {options}")
+
+
+@supernet.command()
+@_family
+@click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
+@click.option("--table", "table_name", metavar="NAME|FILE", help="Show the subnets of a latency table.")
+@click.option("--size", type=click.IntRange(min=1), help="Side of an image, or tokens of a text, that MACs are for.")
+@_settings
+def show(
+    name: str, subnets: tuple[str, ...], table_name: str | None, size: int | None, settings: tuple[str, ...]
+) -> None:
+    """Print a family's space, and what subnets cost: by id, or else the smallest and the largest."""
+    from rich.table import Table
+
+    from ssim.yaml_file import parse_settings
+    from supernet.checkpoint import family_named
+    from supernet.costs import Costs
+    from supernet.family import build
+
+    family = family_named(name, parse_settings(settings))
+    space = family.space
+    shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
+    built = build(family, device="meta")
+    costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.usual_size)))
+    click.echo(f"{name}: {space.size:.4g} subnets")
+    for part in ("depths", "expands", "widths"):
+        choices = getattr(space, part)
+        for entry in sorted(set(choices), key=choices.index):
+            of = [str(index) for index, other in enumerate(choices) if other == entry]
+            click.echo(f"  {part}[{of[0]}{f'..{of[-1]}' if len(of) > 1 else ''}]: {', '.join(map(str, entry))}")
+    rows = Table("subnet", box=None, pad_edge=False)
+    for column in (f"GMACs at {size or family.usual_size}", "params M", "statistics KB"):
+        rows.add_column(column, justify="right", no_wrap=True)
+    for subnet in shown or [space.smallest, space.largest]:
+        macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
+        rows.add_row(subnet.id, f"{macs / 1e9:.4f}", f"{parameters / 1e6:.2f}", f"{4 * statistics / 1e3:.0f}")
+    console().print(rows)
+
+
+@supernet.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to draw into: memory.* and statistics.*.")
+@click.option("--models", type=click.IntRange(min=6), default=500, show_default=True, help="As many subnets are held.")
+@click.option("--cache-mb", type=click.FloatRange(min=0), default=256, show_default=True, help="Of contiguous slices.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the subnets after the six published ones.")
+def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
+    """Say what it takes to hold subnets of OFA-ResNet50, one by one or in one supernet, and draw it.
+
+    After SuperServe (NSDI 2025), Figures 5a and 4, but over the number of subnets.
+    """
+    from rich.table import Table
+
+    from sim.streams import stream
+    from supernet.families import OfaResNet50
+    from supernet.family import build
+    from supernet.memory import BYTES_PER_MB, extracted, hand_tuned, in_place
+
+    held = build(OfaResNet50())
+    published = _rows_of(PUBLISHED, held.space)
+    rng = stream(seed, "memory")
+    subnets = published + [held.space.sample(rng) for _ in range(models - len(published))]
+    cached = build(OfaResNet50(), device="meta", cache_bytes=round(cache_mb * BYTES_PER_MB))
+    systems = [hand_tuned(), extracted(held, subnets[:_ALONE]), in_place(held, subnets)]
+    systems += [in_place(cached, subnets)] if cache_mb else []
+    rows = Table("MB for so many models", box=None, pad_edge=False)
+    counts = [count for count in (1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500, 1000) if count <= models]
+    for count in counts:
+        rows.add_column(str(count), justify="right", no_wrap=True)
+    for system in systems:
+        found = {row.models: f"{row.bytes / BYTES_PER_MB:.0f}" for row in system}
+        rows.add_row(system[0].system, *(found.get(count, "-") for count in counts))
+    console().print(rows)
+    for sentence in _crossings(systems[:3], len(published)):
+        click.echo(sentence)
+    if out is not None:
+        _draw(out, systems, held, published)
+
+
+@supernet.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--family", "name", required=True, help="What the file holds weights of.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The checkpoint to write.")
+@click.option("--fresh", multiple=True, metavar="NAME", help="A part of the network that stays as it is at random.")
+@_settings
+def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
+    """Turn weights of others into a checkpoint: those of once-for-all or DynaBERT, under their original names."""
+    from ssim.yaml_file import parse_settings
+    from supernet.checkpoint import family_named, import_weights, save
+
+    family = family_named(name, parse_settings(settings))
+    imported = import_weights(family, file, fresh)
+    save(output, imported, family)
+    parameters = sum(parameter.numel() for parameter in imported.parameters())
+    click.echo(f"imported {file}: {output} ({name}, {parameters / 1e6:.2f} M parameters)")
+
+
+def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
+    """Return the subnets of a latency table.
+
+    Raises:
+        SsimError: There is no such table, or a row has no control tuple, or one that does not fit the supernet.
+    """
+    from sim.errors import DataError
+    from sim.table_files import find_table
+    from supernet.space import SubNet
+
+    found: list[SubNet] = []
+    for row in find_table(table_name).subnets:
+        if row.control is None:
+            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", right="one for each subnet")
+        found.append(space.find(SubNet(space.family, row.control)))
+    return found
+
+
+def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
+    """Return from how many models on SubNetAct takes less, and how its hold on many compares with a few others."""
+    from supernet.memory import BYTES_PER_MB
+
+    tuned, alone, in_one = systems
+    sentences: list[str] = []
+    for other in (tuned, alone):
+        taken = {row.models: row.bytes for row in in_one}
+        first = next((row.models for row in other if row.bytes > taken[row.models]), None)
+        where = f"from {first} on" if first else f"for none up to {len(other)}"
+        sentences.append(f"SubNetAct takes less than {other[0].system}: {where}.")
+    most, six = in_one[-1], alone[zoo - 1].bytes
+    claim = 2.6
+    up_to = max((row.models for row in in_one if six >= claim * row.bytes), default=0)
+    sentences.append(
+        f"{most.models} subnets in SubNetAct take {most.bytes / BYTES_PER_MB:.0f} MB, {six / most.bytes:.2f} times "
+        f"less than the {zoo} published ones apart ({six / BYTES_PER_MB:.0f} MB), {tuned[-1].bytes / most.bytes:.2f} "
+        f"times less than {len(tuned)} ResNets; {claim} times, as the paper says for 500, holds up to {up_to}."
+    )
+    return sentences
+
+
+def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, published: Sequence[SubNet]) -> None:
+    """Draw bytes over models, and for each published subnet its weights against its statistics."""
+    import pandas as pd
+
+    from figures.memory import draw_memory
+    from figures.statistics import draw_statistics
+    from figures.style import save
+    from sim.table_files import find_table
+    from supernet.costs import Costs
+    from supernet.families import OfaResNet50
+
+    costs = Costs(held, OfaResNet50().example())
+    per_subnet = pd.DataFrame(
+        {
+            "accuracy": row.accuracy,
+            "weights_bytes": 4 * costs.parameters(subnet),
+            "statistics_bytes": 4 * costs.statistics(subnet),
+        }
+        for row, subnet in zip(find_table(PUBLISHED).subnets, published, strict=True)
+    )
+    over_models = pd.DataFrame([row for system in systems for row in system])
+    figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, held.memory().weights)}
+    for name, figure in figures.items():
+        for path in save(figure, out / name):
+            click.echo(path)

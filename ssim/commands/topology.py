@@ -1,0 +1,189 @@
+"""`ssim topology`: look at topologies of roles and channels before anything runs on them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ssim.topology_file import Topology
+    from topology.plan import Plan, Worker
+
+_SHOWN = 20
+"""As many workers as are printed unless they are asked for in a file."""
+
+_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.group()
+def topology() -> None:
+    """Topologies of roles and channels: check, expand, draw, diff, import. FILE is a YAML file as in topologies/."""
+
+
+@topology.command()
+@_file
+def check(file: Path) -> None:
+    """Say whether a topology keeps the rules, how large it is, and whether its programs fit."""
+    from ssim.topology_file import programs_of
+
+    found = _read(file)
+    tag = found.tag
+    roles, channels = _count(len(tag.roles), "role"), _count(len(tag.channels), "channel")
+    click.echo(f"{found.name}: {roles}, {channels}, {_count(len(found.plan), 'worker')}")
+    for role in tag.roles:
+        size = _count(len(found.plan.staff[role.name]), "worker")
+        click.echo(f"    {role.name}: {size}; {_channels(role.name, found) or 'alone'}")
+    without = [role.name for role in tag.roles if not role.program]
+    if without:
+        click.echo(f"no program is named for {', '.join(without)}: only the description was checked")
+        return
+    programs_of(file, found)
+    click.echo("the programs fit")
+
+
+@topology.command()
+@_file
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write all workers to this .csv file.")
+def expand(file: Path, output: Path | None) -> None:
+    """Print the workers of a topology: where each sits, runs, and what data it has."""
+    from sim.errors import SpecError
+    from sim.whole_file import whole_file
+
+    found = _read(file)
+    header = ["id", "role", "at", "dataset", "size", "compute"]
+    if output is None:
+        _print_workers(found.plan, header)
+        return
+    if output.suffix != ".csv":
+        raise SpecError(str(output), "stands for no table of workers", output.suffix or "no ending", ".csv")
+    with whole_file(output) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as text:
+        rows = csv.writer(text)
+        rows.writerow(header)
+        rows.writerows(map(_row, found.plan.workers))
+    click.echo(f"{_count(len(found.plan), 'worker')} of {found.name}: {output}")
+
+
+@topology.command()
+@_file
+@click.option("--workers", is_flag=True, help="Draw workers instead of roles; of many, their places.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .pdf, .svg, .png or .mmd file.")
+def draw(file: Path, output: Path, *, workers: bool) -> None:
+    """Draw a topology: roles and channels, or workers; as a picture, or as Mermaid text (.mmd)."""
+    from sim.whole_file import whole_file
+    from topology.mermaid import mermaid
+    from topology.picture import picture_of_plan, picture_of_tag
+
+    found = _read(file)
+    picture = picture_of_plan(found.plan, found.name) if workers else picture_of_tag(found.tag, found.name)
+    if output.suffix == ".mmd":
+        with whole_file(output) as unfinished:
+            unfinished.write_text(mermaid(picture) + "\n", encoding="utf-8")
+    else:
+        from figures.style import save_as
+        from figures.topology import draw as draw_picture
+
+        save_as(draw_picture(picture), output)
+    click.echo(f"{'workers' if workers else 'roles and channels'} of {found.name}: {output}")
+
+
+@topology.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+def diff(first: Path, second: Path) -> None:
+    """Print what changes from one description of roles and channels to another, a line for each fact."""
+    from topology.description import diff as difference
+
+    old, new = _read(first), _read(second)
+    found = difference(old.tag, new.tag)
+    if found.added or found.dropped:
+        click.echo(str(found))
+    click.echo(f"from {old.name} to {new.name}: +{len(found.added)} -{len(found.dropped)} lines")
+
+
+@topology.command("import")
+@_file
+@click.option("--data", "data_spec", type=click.Path(path_type=Path), help="Flame's data specification (JSON).")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The topology file to write.")
+def import_(file: Path, data_spec: Path | None, output: Path) -> None:
+    """Make a topology file from a schema of Flame (JSON)."""
+    from ruamel.yaml import YAML
+
+    from sim.whole_file import whole_file
+    from ssim.topology_file import topology_of
+    from ssim.yaml_file import YamlFile
+    from topology.flame import from_flame
+
+    made = from_flame(_json(file), None if data_spec is None else _json(data_spec))
+    found = topology_of(YamlFile(file, made.data, None))
+    writer: Any = YAML()
+    writer.default_flow_style = None  # what is small stands in one line
+    writer.width = 120
+    with whole_file(output) as unfinished, unfinished.open("w", encoding="utf-8") as text:
+        writer.dump(made.data, text)
+    for name in made.left_out:
+        click.echo(f"left out: {name}")
+    for name in made.made_up:
+        click.echo(f"made up: {name}")
+    click.echo(f"{_count(len(found.plan), 'worker')} of {file}: {output}")
+
+
+def _read(file: Path) -> Topology:
+    from ssim.topology_file import read_topology
+
+    return read_topology(file)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _channels(role: str, found: Topology) -> str:
+    named = []
+    for channel in found.tag.channels_of(role):
+        groups = "" if len(channel.groups) == 1 else f" in {_count(len(channel.groups), 'group')}"
+        named.append(f"{channel.name} with {channel.peer_of(role)}{groups}")
+    return "; ".join(named)
+
+
+def _row(worker: Worker) -> list[str | int]:
+    groups = " ".join(f"{channel}={group}" for channel, group in worker.at.items())
+    data = worker.dataset
+    return [worker.id, worker.role, groups, data.id if data else "", data.size if data else "", worker.compute]
+
+
+def _print_workers(plan: Plan, header: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for name, staff in plan.staff.items():
+        few = len(staff) if len(plan) <= _SHOWN else _SHOWN // len(plan.staff) + 1
+        for number in range(min(few, len(staff))):
+            id_, role, _, *rest = _row(staff.worker(number))
+            apart = (f"{channel}={group}" for channel, group in staff.worker(number).at.items() if group != "default")
+            table.add_row(*map(str, (id_, role, " ".join(apart), *rest)))
+        if few < len(staff):
+            table.add_row(f"... {len(staff) - few} more of {name}")
+    Console().print(table)
+
+
+def _json(file: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        SpecError: It can't be read, or is no JSON; names the line.
+    """
+    from sim.errors import SpecError
+
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(str(file), "can't be read", error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(str(file), "is no text", f"byte {error.start}", "JSON in UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{file}:{error.lineno}:{error.colno}", "is no JSON", error.msg) from error

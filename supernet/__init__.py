@@ -1,0 +1,27 @@
+"""SubNetAct: one copy of the weights, and any subnet of it in place, at once (SuperServe, NSDI 2025, section 3)."""
+
+from supernet.checkpoint import import_weights, load, save
+from supernet.costs import Costs
+from supernet.extraction import extract
+from supernet.families import FAMILIES
+from supernet.family import Family, build
+from supernet.insertion import insert
+from supernet.network import Supernet
+from supernet.space import SubNet, SubNetSpace
+from supernet.statistics import calibrate
+
+__all__ = [
+    "FAMILIES",
+    "Costs",
+    "Family",
+    "SubNet",
+    "SubNetSpace",
+    "Supernet",
+    "build",
+    "calibrate",
+    "extract",
+    "import_weights",
+    "insert",
+    "load",
+    "save",
+]

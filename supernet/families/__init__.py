@@ -1,0 +1,15 @@
+"""The families that come with the toolkit; one of your own is a class that keeps to `supernet.family.Family`."""
+
+from supernet.families.dynabert import DynaBert, DynaBertSmall
+from supernet.families.ofa import OfaResNet50, OfaResNetSmall
+from supernet.family import Family
+
+FAMILIES: dict[str, type[Family]] = {
+    "ofa_resnet50": OfaResNet50,
+    "ofa_resnet_small": OfaResNetSmall,
+    "dynabert": DynaBert,
+    "dynabert_small": DynaBertSmall,
+}
+"""What a family is called, and its class."""
+
+__all__ = ["FAMILIES", "DynaBert", "DynaBertSmall", "OfaResNet50", "OfaResNetSmall"]

@@ -1,0 +1,138 @@
+"""Residual networks for images, as ordinary modules without any choice.
+
+Names and layout are those of the static networks of once-for-all (Cai et al., ICLR 2020;
+github.com/mit-han-lab/once-for-all, `ofa/imagenet_classification/networks/resnets.py`), to exchange weights with them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+
+class ResNet(nn.Module):
+    """A stem, residual blocks, and a linear classifier.
+
+    Takes images, shape (batch, channels, height, width), and gives logits, shape (batch, classes).
+
+    Args:
+        stem: The layers before the pooling.
+        pooling: What makes the features smaller before the blocks.
+        blocks: Of all stages, in order.
+        features: The channels that the last block gives.
+        classes: The classes.
+    """
+
+    def __init__(
+        self, stem: Sequence[nn.Module], pooling: nn.Module, blocks: Sequence[nn.Module], features: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.input_stem = nn.ModuleList(stem)
+        self.max_pooling = pooling
+        self.blocks = nn.ModuleList(blocks)
+        self.classifier = nn.Sequential(OrderedDict(linear=nn.Linear(features, classes)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch of images."""
+        x = images
+        for layer in self.input_stem:
+            x = layer(x)
+        x = self.max_pooling(x)
+        for block in self.blocks:
+            x = block(x)
+        logits: torch.Tensor = self.classifier(x.mean((2, 3)))
+        return logits
+
+
+class StemBlock(nn.Module):
+    """The residual block in the stem of a ResNet-D: features of some shape in, features of this shape out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv_norm(channels, channels, kernel=3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features with those of one convolution added."""
+        added: torch.Tensor = self.conv(x)
+        return added + x
+
+
+class Block(nn.Module):
+    """A residual block of two or three convolutions; where the shape changes, the input is pooled and projected.
+
+    Args:
+        convolutions: From the block's input to its output.
+        taken: The channels of its input.
+        given: The channels of its output.
+        stride: By which it makes features smaller.
+    """
+
+    def __init__(self, convolutions: Sequence[nn.Module], taken: int, given: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2, *rest = convolutions
+        self.conv3 = rest[0] if rest else nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
+        if stride > 1 or taken != given:
+            pool = nn.AvgPool2d(stride, stride, ceil_mode=True)
+            projection = conv_norm(taken, given, kernel=1, act=False).named_children()
+            self.downsample = nn.Sequential(OrderedDict([("avg_pool", pool), *projection]))
+        self.final_act = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return features of shape (batch, given, height / stride, width / stride)."""
+        added = self.conv3(self.conv2(self.conv1(x)))
+        result: torch.Tensor = self.final_act(added + self.downsample(x))
+        return result
+
+
+def plain_resnet(layers: int, classes: int = 1000) -> ResNet:
+    """Return a hand-tuned ResNet (He et al., CVPR 2016) by its number of layers: 18, 34, 50 or 101."""
+    kind, blocks = _PLAIN[layers]
+    taken, made = 64, list[Block]()
+    for given, count, stride in zip((64, 128, 256, 512), blocks, (1, 2, 2, 2), strict=True):
+        for number in range(count):
+            wide = given if kind is basic else 4 * given
+            made.append(kind(taken, given, wide, stride if number == 0 else 1))
+            taken = wide
+    stem = conv_norm(3, 64, kernel=7, stride=2)
+    return ResNet([stem], nn.MaxPool2d(3, 2, padding=1), made, taken, classes)
+
+
+def bottleneck(taken: int, middle: int, given: int, stride: int) -> Block:
+    """Return a block that works on fewer channels in the middle: kernels of 1, 3 and 1."""
+    inner = conv_norm(taken, middle, kernel=1), conv_norm(middle, middle, kernel=3, stride=stride)
+    return Block((*inner, conv_norm(middle, given, kernel=1, act=False)), taken, given, stride)
+
+
+def basic(taken: int, middle: int, given: int, stride: int) -> Block:
+    """Return a block of two convolutions with kernels of 3."""
+    inner = conv_norm(taken, middle, kernel=3, stride=stride)
+    return Block((inner, conv_norm(middle, given, kernel=3, act=False)), taken, given, stride)
+
+
+def conv_norm(taken: int, given: int, *, kernel: int, stride: int = 1, act: bool = True) -> nn.Sequential:
+    """Return a convolution that keeps the size but for its stride, its norm, and an activation if one is asked for."""
+    layers: dict[str, nn.Module] = {
+        "conv": nn.Conv2d(taken, given, kernel, stride, padding=kernel // 2, bias=False),
+        "bn": nn.BatchNorm2d(given),
+    }
+    return nn.Sequential(OrderedDict(layers | ({"act": nn.ReLU(inplace=True)} if act else {})))
+
+
+_PLAIN = {
+    18: (basic, (2, 2, 2, 2)),
+    34: (basic, (3, 4, 6, 3)),
+    50: (bottleneck, (3, 4, 6, 3)),
+    101: (bottleneck, (3, 4, 23, 3)),
+}
+"""By the number of layers: the kind of block, and how many of them each stage has."""

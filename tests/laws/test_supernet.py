@@ -1,0 +1,146 @@
+"""What holds for every subnet of every supernet."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sim.streams import stream
+from supernet.extraction import extract
+from supernet.insertion import insert
+from supernet.layers import Weighted, axis, is_norm, mapped
+from supernet.statistics import calibrate, leading_statistics
+from tests.supernet.built import pictures, small, texts, tiny_bert
+from tests.supernet.networks import ATTENTION, Chain, Decoder, MobileNet, ResNet, encoder, images, tokens, vectors
+
+if TYPE_CHECKING:
+    from supernet.network import Supernet
+
+EXAMPLES = settings(max_examples=12)
+ULPS = 64 * torch.finfo(torch.double).eps
+"""Of the largest value: sums of a few hundred products, in whatever order."""
+
+
+def _lively(held: Supernet) -> Supernet:
+    """Norms as training leaves them: no statistic, scale or shift has its first value."""
+    generator = torch.Generator().manual_seed(2)
+    for module in held.double().model.modules():
+        if is_norm(module) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.normal_(std=0.2, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+            module.bias.data.normal_(generator=generator)
+            module.num_batches_tracked += 1
+    return held
+
+
+@cache
+def network(kind: str) -> tuple[Supernet, torch.Tensor]:
+    x = images(3).double()
+    inserted = {
+        "resnet": lambda: (insert(ResNet(), images(), widths=(0.25, 0.5, 1.0)), x),
+        "mobilenet": lambda: (insert(MobileNet(), images(), widths=(0.5, 0.75, 1.0)), x),
+        "resnext": lambda: (insert(MobileNet(groups=4), images(), widths=(0.5, 1.0)), x),
+        "chain": lambda: (insert(Chain(), images(size=8), widths=(0.3, 0.6, 1.0)), images(3, size=8).double()),
+        "decoder": lambda: (insert(Decoder(), tokens()), tokens(3)),
+        "encoder": lambda: (insert(encoder(), vectors(2), keep=ATTENTION), vectors(3).double()),
+    }
+    families: dict[str, Any] = {"small": lambda: (small(), pictures()), "bert": lambda: (tiny_bert(), texts())}
+    held, x = (inserted | families)[kind]()
+    return _lively(held), x
+
+
+KINDS = ["small", "bert", "resnet", "mobilenet", "resnext", "chain", "decoder", "encoder"]
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    scale = max(float(one.detach().abs().max()), 1.0)
+    return one.shape == other.shape and bool((one - other).abs().max() <= ULPS * scale)
+
+
+def drawn(held: Supernet, seed: int) -> str:
+    return held.space.sample(stream(seed, "law")).id
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@EXAMPLES
+@given(seed=st.integers(0, 10**6))
+def test_a_subnet_computes_what_it_computes_on_its_own(kind: str, seed: int) -> None:
+    held, x = network(kind)
+    subnet = drawn(held, seed)
+    held.eval()
+    calibrate(held, subnet, [x])
+    assert close(held(x, subnet), extract(held, subnet)(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@EXAMPLES
+@given(seed=st.integers(0, 10**6))
+def test_a_subnet_learns_what_it_learns_on_its_own(kind: str, seed: int) -> None:
+    """Gradients are the same where the subnet has weights, and there are none elsewhere."""
+    held, x = network(kind)
+    for module in held.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    if kind == "bert":
+        held.eval()  # its attention drops out by itself in training mode
+    else:
+        held.train()
+    subnet = drawn(held, seed)
+    plain, choice = extract(held, subnet), held.choice(subnet)
+    held.zero_grad()
+    for model in (lambda x: held(x, subnet), plain):
+        model(x).square().mean().backward()
+    own = [p.grad for p in plain.parameters() if p.grad is not None]
+    used = [
+        parameter.grad
+        for name, parameter in held.model.named_parameters()
+        if parameter.grad is not None and held.assembly.runs(name.rpartition(".")[0], choice)
+    ]
+    assert len(used) == len(own) > 0
+    for shared, grad in zip(used, own, strict=True):
+        part = shared[tuple(slice(0, size) for size in grad.shape)]
+        assert close(part, grad)
+        assert shared.count_nonzero() == part.count_nonzero()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@EXAMPLES
+@given(seed=st.integers(0, 10**6))
+def test_a_slice_is_the_whole_with_all_else_at_zero(kind: str, seed: int) -> None:
+    """What enters a layer of the whole network is put to zero beyond the channels that the subnet's layer takes."""
+    held, x = network(kind)
+    held.eval()
+    subnet = drawn(held, seed)
+    choice = held.choice(subnet)
+    if held.assembly.norms:
+        held.set_statistics(subnet, leading_statistics(held, subnet))
+    whole = held.structure.choice(list(choice.runs), [group.units for group in held.structure.groups])
+    largest = held._moments(held.space.largest, held.choice(held.space.largest))
+    masked = held.assembly.view(held.model, whole, largest)
+    handles = []
+    for path, part in held.assembly.slices.items():
+        layer = held.model.get_submodule(path)
+        assert isinstance(layer, Weighted)
+
+        def hook(
+            _: nn.Module, args: Any, kwargs: Any, layer: Weighted = layer, taken: int = part.takes.of(choice)
+        ) -> Any:
+            def cut(data: torch.Tensor) -> torch.Tensor:
+                dim = axis(layer, data)
+                return data.index_fill(dim, torch.arange(taken, data.shape[dim]), 0.0)
+
+            return mapped(args, kwargs, cut)
+
+        handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
+    try:
+        expected = masked(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert close(held(x, subnet), expected)

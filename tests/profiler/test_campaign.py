@@ -1,0 +1,251 @@
+"""The logic of measuring, on simulated devices whose latencies, drift, outliers and throttling are known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from profiler.campaign import Campaign, CellError, DeviceError, NotANumberError, OutOfMemoryError
+from profiler.doubt import median_interval
+from profiler.grid import Cell, Condition, Grid, Verdict, cells_of
+from profiler.visit import Sample, VisitRule, visit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MS = 1_000_000
+LATENCY = {Cell(name, size): int((2 + 3 * n) * size**0.8 * MS) for n, name in enumerate("abc") for size in (1, 4, 16)}
+
+
+@dataclass
+class Device:
+    """A simulated device: its clock goes by what it runs, and by nothing else."""
+
+    noise: float = 0.01
+    cold: float = 0.0
+    """How much slower the first run after a change of cell is; it halves with each run."""
+    drift_per_s: float = 0.0
+    outliers: float = 0.0
+    clock: Callable[[int], float] = lambda _now: 1500.0
+    fail: dict[Cell, CellError] = field(default_factory=dict)
+    lost_at_ns: int | None = None
+    now: int = 0
+    log: list[Cell] = field(default_factory=list)
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def prepare(self, cell: Cell) -> Callable[[], Sample]:
+        if cell in self.fail:
+            raise self.fail[cell]
+        self.log.append(cell)
+        runs = 0
+
+        def run() -> Sample:
+            nonlocal runs
+            if self.lost_at_ns is not None and self.now >= self.lost_at_ns:
+                raise DeviceError("gpu 0", "was lost")
+            slower = 1 + self.cold * 0.5**runs + self.drift_per_s * self.now / 1e9
+            slower *= 1500 / self.clock(self.now) * self.rng.lognormal(0, self.noise)
+            if self.rng.random() < self.outliers:
+                slower *= 1 + 5 * self.rng.random()
+            runs += 1
+            took = round(LATENCY[cell] * slower)
+            self.now += took
+            return Sample(took, round(took * 0.9))
+
+        return run
+
+    def condition(self) -> Condition:
+        return Condition(self.clock(self.now), self.clock(self.now))
+
+    def now_ns(self) -> int:
+        return self.now
+
+
+CELLS = tuple(LATENCY)
+
+
+def measured(device: Device, **changes: object) -> Grid:
+    grid = Grid()
+    Campaign(CELLS, **changes).run(device, grid)
+    return grid
+
+
+def test_planted_medians_are_found_to_one_percent() -> None:
+    grid = measured(Device())
+    for cell, planted in LATENCY.items():
+        found = grid.measured(cell, 0.02)
+        assert found.verdict is Verdict.OK
+        assert found.wall.median == pytest.approx(planted, rel=0.01)
+        assert found.wall.low <= planted <= found.wall.high or found.wall.doubt < 0.01
+        assert found.device.median == pytest.approx(0.9 * planted, rel=0.01)
+
+
+@pytest.mark.parametrize("outliers", [0.05, 0.15])
+def test_outliers_do_not_move_medians(outliers: float) -> None:
+    grid = measured(Device(outliers=outliers))
+    for cell, planted in LATENCY.items():
+        assert grid.measured(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
+    slowest = [grid.measured(cell, 0.02).p99_ns / planted for cell, planted in LATENCY.items()]
+    assert np.median(slowest) > 1.2, "they are the 99th percentile, not the median"
+
+
+def test_slow_first_runs_are_warm_up_however_many_there_are() -> None:
+    for cold in (0.5, 4.0, 50.0):
+        grid = measured(Device(cold=cold))
+        for cell, planted in LATENCY.items():
+            assert grid.measured(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
+    calm = min(record.visit.warmups for record in measured(Device()).records)
+    assert all(record.visit.warmups > calm for record in measured(Device(cold=50.0)).records)
+
+
+def test_drift_is_seen_and_not_mistaken_for_a_difference() -> None:
+    device = Device(drift_per_s=0.004)
+    grid = measured(device, precision=0.001, most_visits=6)
+    drift = list(grid.drift().values())[:7]  # later rounds visit few cells
+    assert drift == pytest.approx(np.linspace(0, drift[-1], 7), abs=0.02)
+    assert drift[-1] > 0.05
+    one = grid.measured(CELLS[0], 0.001).wall.median / LATENCY[CELLS[0]]
+    for cell in CELLS:  # each is as much too slow as the others
+        assert grid.measured(cell, 0.001).wall.median / LATENCY[cell] == pytest.approx(one, rel=0.03)
+    assert abs(list(measured(Device()).drift().values())[-1]) < 0.005
+
+
+def test_an_interval_of_drifting_visits_is_wider_than_that_of_their_samples() -> None:
+    rng = np.random.default_rng(0)
+    visits = [(rng.normal(1e6 * (1 + 0.05 * n), 1e3, 50)).astype(np.int64) for n in range(4)]
+    same = [(rng.normal(1e6, 1e3, 50)).astype(np.int64) for _ in range(4)]
+    assert median_interval(visits).doubt > 0.05
+    assert median_interval(same).doubt < 0.002
+
+
+def test_noise_beyond_the_precision_is_a_verdict_and_ends() -> None:
+    grid = measured(Device(noise=0.5), precision=0.01, most_visits=5)
+    found = [grid.measured(cell, 0.01) for cell in CELLS]
+    assert {one.verdict for one in found} == {Verdict.NOISY}
+    assert {one.visits for one in found} == {5}
+
+
+def test_throttled_visits_do_not_count_if_others_are_there() -> None:
+    # Slow from 2 to 4 seconds, then fast again.
+    device = Device(clock=lambda now: 900.0 if 2e9 < now < 4e9 else 1500.0)
+    grid = measured(device, precision=0.005)
+    assert any(grid.measured(cell, 0.005).left_out for cell in CELLS)
+    for cell, planted in LATENCY.items():
+        found = grid.measured(cell, 0.005)
+        assert found.verdict is Verdict.OK
+        assert found.wall.median == pytest.approx(planted, rel=0.01)
+
+
+def test_a_device_that_stays_slow_is_called_throttled() -> None:
+    grid = measured(Device(clock=lambda now: 1500.0 if now < 1e8 else 900.0), most_visits=5)
+    verdicts = {grid.measured(cell, 0.02).verdict for cell in CELLS}
+    assert verdicts == {Verdict.THROTTLED}
+
+
+def test_a_cell_that_fails_is_marked_and_the_rest_goes_on() -> None:
+    told = []
+    fail = {
+        Cell("c", 16): OutOfMemoryError("c at 16", "does not fit"),
+        Cell("a", 1): NotANumberError("a at 1", "gives NaN"),
+    }
+    grid = Grid()
+    Campaign(CELLS).run(Device(fail=fail), grid, on_failure=lambda cell, _: told.append(cell))
+    assert set(told) == set(fail)
+    assert grid.measured(Cell("c", 16), 0.02).verdict is Verdict.OUT_OF_MEMORY
+    assert grid.measured(Cell("a", 1), 0.02).verdict is Verdict.NOT_A_NUMBER
+    others = [cell for cell in CELLS if cell not in fail]
+    assert {grid.measured(cell, 0.02).verdict for cell in others} == {Verdict.OK}
+
+
+def test_a_lost_device_leaves_what_was_measured_and_the_rest_is_measured_later() -> None:
+    grid = Grid()
+    with pytest.raises(DeviceError, match="was lost"):
+        Campaign(CELLS).run(Device(lost_at_ns=2 * 10**9), grid)
+    before = len(grid.records)
+    assert 0 < before < 3 * len(CELLS)
+    Campaign(CELLS).run(Device(), grid)
+    assert {grid.measured(cell, 0.02).verdict for cell in CELLS} == {Verdict.OK}
+    rounds = [record.round for record in grid.records]
+    assert rounds == sorted(rounds)
+
+
+def test_visits_are_interleaved_in_an_order_that_the_seed_decides() -> None:
+    orders = []
+    for seed in (0, 0, 1):
+        device = Device()
+        measured(device, seed=seed)
+        first, second = device.log[: len(CELLS)], device.log[len(CELLS) : 2 * len(CELLS)]
+        assert sorted(first) == sorted(second) == sorted(CELLS)
+        assert first != second
+        orders.append(device.log)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_budget_is_kept_and_spent_where_doubt_is_largest() -> None:
+    noisy = Cell("a", 1)
+
+    class Uneven(Device):
+        def prepare(self, cell: Cell) -> Callable[[], Sample]:
+            run = super().prepare(cell)
+            self.noise = 0.3 if cell == noisy else 0.003
+            return run
+
+    device = Uneven()
+    grid = measured(device, precision=0.005, budget_ns=20 * 10**9, most_visits=100)
+    longest = max(record.visit.wall_ns.sum() for record in grid.records)
+    assert device.now < 20 * 10**9 + 3 * longest
+    visits = {cell: len(grid.of(cell)) for cell in CELLS}
+    assert visits[noisy] == max(visits.values()) > 3 * sorted(visits.values())[len(CELLS) // 2]
+
+
+def test_a_budget_that_is_used_up_still_ends_in_order() -> None:
+    grid = measured(Device(), budget_ns=10**9)
+    assert len(grid.records) < len(CELLS)
+    assert grid.measured(CELLS[0], 0.02).verdict is Verdict.NOISY
+
+
+def test_two_campaigns_on_one_device_overlap_nearly_everywhere() -> None:
+    cells = overlaps = 0
+    for seed in range(12):
+        device = Device(noise=0.05, outliers=0.05, rng=np.random.default_rng(seed))
+        one, other = measured(device), measured(device)
+        for cell in CELLS:
+            cells += 1
+            overlaps += one.measured(cell, 0.02).wall.overlaps(other.measured(cell, 0.02).wall)
+    assert overlaps / cells >= 0.95
+
+
+def test_an_interval_covers_the_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(400):
+        visits = [(rng.lognormal(0, 0.3, 12) * 1e6).astype(np.int64) for _ in range(4)]
+        found = median_interval(visits)
+        covered += found.low <= 1e6 <= found.high
+    assert covered / 400 >= 0.95
+
+
+def test_too_few_samples_have_no_interval() -> None:
+    assert median_interval([np.array([5])]).doubt == math.inf
+    assert median_interval([np.arange(1, 100)]).doubt == math.inf, "one visit says nothing of visits"
+    assert median_interval([np.array([5, 6]), np.array([5])]).doubt == math.inf
+
+
+def test_a_visit_that_never_settles_ends_and_says_so() -> None:
+    took = iter(range(10**6, 0, -1))
+
+    def run() -> Sample:
+        return Sample(next(took) * 100)
+
+    found = visit(run, VisitRule(longest_warmup_ns=10**8))
+    assert not found.settled
+    assert found.device_ns is None
+    assert len(found.wall_ns) >= 8
+
+
+def test_cells_of_a_grid() -> None:
+    assert cells_of("ab", [1, 2]) == [Cell("a", 1), Cell("a", 2), Cell("b", 1), Cell("b", 2)]

@@ -1,0 +1,224 @@
+"""`ssim profile` as a user meets it: a small supernet on the CPU, interrupted, and asked for what there is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
+
+from sim.latency import LatencyTable, Subnet  # noqa: E402 - after torch is known to be there
+from sim.table_files import read_table, write_table  # noqa: E402
+from supernet.checkpoint import save  # noqa: E402
+from supernet.families import OfaResNetSmall  # noqa: E402
+from supernet.family import build  # noqa: E402
+from tests.test_docs import ROOT, blocks  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAMILY = OfaResNetSmall(width=4)
+SPACE = FAMILY.space
+SMALL = ("--cpu", "--set", "width=4", "--size", "8", "--max-batch", "4", "--subnets", "wanted.parquet")
+QUICK = ("--minutes", "0.2", "--precision", "0.9")
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+"""Two tests at once on two cores would wait for each other's threads."""
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table that says which subnets are to be measured: its latencies are of no matter."""
+    path = tmp_path_factory.mktemp("wanted") / "wanted.parquet"
+    some = [SPACE.smallest, SPACE.sample(np.random.default_rng(0)), SPACE.largest]
+    subnets = tuple(Subnet(str(n), 60.0 + n, subnet.control) for n, subnet in enumerate(some))
+    write_table(LatencyTable("none", subnets, (1,), np.ones((3, 1), np.int64)), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, wanted: Path) -> Path:
+    (tmp_path / "wanted.parquet").write_bytes(wanted.read_bytes())
+    return tmp_path
+
+
+def ssim(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ssim", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD)
+
+
+def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None:
+    ended = ssim(folder, "profile", "ofa_resnet_small", *SMALL, *QUICK, "--stages", "-o", "out")
+    assert ended.returncode == 0, ended.stderr
+    table = read_table(folder / "out/table.parquet")
+    assert [subnet.accuracy for subnet in table.subnets] == [60.0, 61.0, 62.0]
+    assert table.subnets[-1].id == SPACE.largest.id
+    assert table.batch_sizes == (1, 2, 4)
+    assert table.low_ns is not None
+    assert (table.low_ns <= table.latency_ns).all()
+    assert set(table.stages) == {"preprocess", "postprocess", "forward"}
+    assert (sum(table.stages.values()) == table.latency_ns).all()
+    assert "launch overhead included" in table.provenance["latency"]
+    assert "threads" in table.provenance["device"]
+    samples = pq.read_table(folder / "out/samples.parquet").to_pandas()
+    forward = samples[samples.subnet == SPACE.largest.id].groupby("batch_size").wall_ns.median()
+    assert table.stages["forward"][-1].tolist() == pytest.approx([forward[n] for n in table.batch_sizes], abs=1)
+    assert 3 in forward.index, "held out"
+    said = (folder / "out/report.md").read_text()
+    for heading in ("Verdicts", "Latency in ms", "Stages in ms", "Batch sizes between", "Properties", "Drift"):
+        assert f"\n## {heading}" in said
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    assert manifest["identity"]["device"]["torch"] == torch.__version__
+    assert {"version", "wall_s"} <= manifest.keys()
+    for name in ("table.csv", "superserve.json"):
+        assert (read_table(folder / "out" / name).latency_ns == table.latency_ns).all()
+    assert (folder / "out/latency.png").stat().st_size > 1000
+
+
+def test_what_was_measured_is_taken_over_and_another_supernet_is_refused(folder: Path) -> None:
+    words = ("profile", "ofa_resnet_small", *SMALL, *QUICK, "-o", "out")
+    assert ssim(folder, *words).returncode == 0
+    lines = (folder / "out/visits.jsonl").read_text().splitlines()
+    assert ssim(folder, *words).returncode == 0
+    assert (folder / "out/visits.jsonl").read_text().splitlines()[: len(lines)] == lines
+    other = ssim(folder, *words, "--seed", "1")
+    assert other.returncode == 2
+    assert "has the visits of another profile (weights: 'random, seed 0' there" in other.stderr
+    assert ssim(folder, *words, "--seed", "1", "--force").returncode == 0
+
+
+def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> None:
+    words = ("profile", "ofa_resnet_small", *SMALL, "--precision", "0.0001", "-o", "out")
+    command = [sys.executable, "-m", "ssim", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=ONE_THREAD, **pipes) as process:
+        visits = folder / "out/visits.jsonl"
+        deadline = time.monotonic() + 60
+        while not visits.exists() or len(visits.read_text().splitlines()) < 5:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    (told,) = said.splitlines()
+    assert told.startswith("ssim: interrupted: what was measured is stored in out/visits.jsonl")
+    kept = visits.read_text().splitlines()
+    short = ssim(folder, *words, "--minutes", "0.0001")
+    assert short.returncode == 1
+    assert "--minutes: ran out before every cell was visited once" in short.stderr
+    assert not (folder / "out/table.parquet").exists()
+    assert ssim(folder, *words, *QUICK).returncode == 0
+    assert visits.read_text().splitlines()[: len(kept)] == kept
+    assert (folder / "out/table.parquet").exists()
+
+
+def test_a_subnet_that_gives_nan_is_left_out_and_told(folder: Path) -> None:
+    held = build(FAMILY)
+    with torch.no_grad():
+        cut = next(path for path, part in held.assembly.slices.items() if part.gives.group is not None)
+        held.model.get_submodule(cut).weight[-1] = float("nan")  # a channel that the smallest does not use
+    save(folder / "broken.pt", held.eval(), FAMILY)
+    words = ("--cpu", "--size", "8", "--max-batch", "2", "--subnets", "wanted.parquet", *QUICK)
+    ended = ssim(folder, "profile", "broken.pt", *words, "-o", "out")
+    assert ended.returncode == 0, ended.stderr
+    assert f"not in the table, since it can't be timed: {SPACE.largest.id}" in ended.stdout
+    assert "gives NaN or infinity" in ended.stderr
+    assert SPACE.smallest.id in {subnet.id for subnet in read_table(folder / "out/table.parquet").subnets}
+
+
+def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import ssim.commands.profile, profiler.subject\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
+        "from ssim.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = ("profile", "ofa_resnet_small", *SMALL, *QUICK, "-o", "out")
+    command = [sys.executable, "-c", script, *words]
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("ssim: out/visits.jsonl: there is no room left to write")
+    kept = [line for line in (folder / "out/visits.jsonl").read_text().splitlines() if line.endswith("}")]
+    assert len(kept) > 1
+    assert ssim(folder, *words).returncode == 0
+    assert (folder / "out/visits.jsonl").read_text().splitlines()[: len(kept) - 1] == kept[:-1]
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> None:
+    ended = ssim(folder, "profile", "ofa_resnet_small", "--gpu", "0", "--subnets", "wanted.parquet")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("ssim: --gpu 0: there is no such GPU (no accelerator is found; torch ")
+    assert "--cpu measures the CPU" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ofa_resnet_small",), "on which device; one of --gpu N and --cpu"),
+        (("ofa_resnet_small", "--cpu", "--gpu", "0"), "on which device"),
+        (("ofa_resnet_small", "--cpu"), "--subnets: is missing"),
+        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "there is no such file or folder"),
+        (("ofa_resnet_smal", "--cpu", "--subnets", "wanted.parquet"), "did you mean 'ofa_resnet_small'"),
+        (("ofa_resnet_small", "--cpu", "--subnets", "nothing.parquet"), "nothing.parquet"),
+        (("ofa_resnet_small", "--cpu", "--subnets", "ofa-resnet50-a40"), "depths"),
+        (("dynabert_small", "--cpu", "--subnets", "wanted.parquet"), "dynabert_small"),
+        (("ofa_resnet_small", "--cpu", "--cuda-graph", "--subnets", "wanted.parquet"), "--cuda-graph: needs CUDA"),
+        (("ofa_resnet_small", "--cpu", "--batch", "99", "--subnets", "wanted.parquet"), "--max-batch 99"),
+        (("wanted.parquet", "--cpu", "--subnets", "wanted.parquet"), "can't be read as weights"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_in_a_line(folder: Path, words: tuple[str, ...], told: str) -> None:
+    ended = ssim(folder, "profile", *words)
+    assert ended.returncode in {1, 2}
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.slow
+def test_two_profiles_in_a_row_agree(folder: Path) -> None:
+    began = time.monotonic()
+    for name in ("one", "two"):
+        words = ("--cpu", "--subnets", "wanted.parquet", "--set", "width=4", "--minutes", "1", "--max-batch", "16")
+        assert ssim(folder, "profile", "ofa_resnet_small", *words, "-o", name).returncode == 0
+    assert time.monotonic() - began < 240
+    one, two = (read_table(folder / name / "table.parquet") for name in ("one", "two"))
+    assert np.mean((one.low_ns <= two.high_ns) & (two.low_ns <= one.high_ns)) >= 0.9  # 15 cells: one may differ
+    said = ssim(folder, "table", "diff", "one/table.parquet", "two/table.parquet")
+    assert "can't tell" in said.stdout
+
+
+@pytest.mark.slow
+def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
+    """What docs/profiler.md shows is run, but for a shorter time, and for what needs a GPU."""
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    shorter = {
+        "supernet": ("--set", "repeats=1", "--set", "phases.0.epochs=1"),
+        "profile": ("--minutes", "0.3"),
+        "run": ("--set", "trace.duration_s=2"),
+    }
+    lines = [
+        line.removeprefix("$ ssim ") for block in blocks("docs/profiler.md", "console") for line in block.splitlines()
+    ]
+    for line in lines:
+        if "--gpu" not in line:
+            words = [path for word in line.split() for path in (sorted(tmp_path.glob(word)) if "*" in word else [word])]
+            ended = ssim(tmp_path, *map(str, words), *shorter.get(str(words[0]), ()))
+            assert ended.returncode == 0, ended.stderr
+    assert "accuracy" in ended.stdout or (tmp_path / "predicted.parquet").exists()
+    assert len(lines) >= 4

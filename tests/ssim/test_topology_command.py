@@ -1,0 +1,293 @@
+"""`ssim topology`, and the files it reads: what is wrong is told by line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssim.topology_file import read_topology
+from ssim.yaml_file import read_yaml
+from tests.ssim.test_run_command import ssim
+
+GOOD = """\
+schema: topology/1
+name: mine
+roles:
+  trainer: {data: true, program: "mine:Trainer", config: {lr: 0.5}}
+  server: {program: "mine:Server"}
+channels:
+  param:
+    pair: [trainer, server]
+    groups: [eu, na]
+    verbs: {trainer: [fetch], server: [spread]}
+    select: {server: {use: random, params: {k: 1}}}
+    link: {latency_ms: 2, bandwidth_mbps: {trainer: 10}}
+datasets:
+  trainer:
+    eu: [a, {id: b, size: 5, ref: here, compute: site}]
+    na: {count: 3, size: 7}
+computes:
+  site: {speed: 2, slots: 1}
+faults:
+  - {worker: trainer/1, slow: 3}
+"""
+
+PROGRAMS = """\
+from dataclasses import dataclass
+
+from sim.parameters import Positive
+from topology.program import Program
+from topology.steps import Steps
+
+
+@dataclass
+class Trainer(Program):
+    steps = Steps("fetch")
+    verbs = ("fetch",)
+    awaits = ("fetch",)
+    lr: Positive = 0.1
+
+    async def fetch(self, io):
+        await io["fetch"].recv()
+
+
+@dataclass
+class Server(Program):
+    steps = Steps("spread")
+    verbs = ("spread",)
+
+    async def spread(self, io):
+        await io["spread"].broadcast(1)
+
+
+@dataclass
+class Shy(Server):
+    awaits = ("spread",)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # each test has a module of this name in a folder of its own
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (tmp_path / "mine.py").write_text(PROGRAMS)
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    path = folder / "mine.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_file_is_what_it_says(mine: Path) -> None:
+    found = read_topology(mine / "mine.yaml")
+    assert [worker.id for worker in found.plan.workers] == ["server/0", "server/1", *(f"trainer/{k}" for k in range(5))]
+    second = found.plan.worker("trainer/1")
+    assert (second.compute, second.dataset.size, second.at) == ("site", 5, {"param": "eu"})  # type: ignore[union-attr]
+    assert [found.plan.worker(f"trainer/{k}").dataset.id for k in (2, 4)] == ["trainer-na-0", "trainer-na-2"]  # type: ignore[union-attr]
+    assert found.faults[0].slow == 3
+    assert found.tag.channel("param").link.line_mbps("trainer") == 10
+    assert found.tag.channel("param").link.line_mbps("server") is None
+
+
+def test_check_says_that_all_fits(mine: Path) -> None:
+    ended = ssim(mine, "topology", "check", "mine.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [
+        "mine: 2 roles, 1 channel, 7 workers",
+        "    server: 2 workers; param with trainer in 2 groups",
+        "    trainer: 5 workers; param with server in 2 groups",
+        "the programs fit",
+    ]
+
+
+WRONG = [
+    ("name: mine", "nmae: mine", "2:1: nmae: is not known here; did you mean 'name'?"),
+    ("topology/1", "topology/2", "1:9: schema: is not the schema ('topology/2'); schema: topology/1"),
+    ("lr: 0.5", "lr: -1", "4:63: roles.trainer.config.lr: must be greater than 0 (-1)"),
+    ("lr: 0.5", "rl: 1", "4:59: roles.trainer.config.rl: Trainer has no such parameter; known: lr"),
+    ("mine:Server", "mine:Sever", "5:21: roles.server.program: mine has no class of this name ('Sever'); did you mean"),
+    (
+        "mine:Server",
+        "mine:Shy",
+        "8:11: channels.param.pair: nobody begins: each of these roles first waits for the next",
+    ),
+    (', program: "mine:Trainer"', "", "4:12: roles.trainer: names no program; program: module:Class"),
+    ("data: true", "data: 3", "4:19: roles.trainer.data: must be a valid boolean (3)"),
+    ("[trainer, server]", "[trainer, servre]", "8:21: channels.param.pair.1: there is no such role ('servre')"),
+    ("groups: [eu, na]", "groups: []", "9:13: channels.param.groups: is empty"),
+    ("server: [spread]", "server: [sprd]", "10:40: channels.param.verbs.server.0: the program Server has no such verb"),
+    ("use: random", "use: randm", "11:22: channels.param.select.server: there is no such selector ('randm')"),
+    ("{k: 1}", "{n: 1}", "11:44: channels.param.select.server.params: do not fit the selector random"),
+    ("trainer: 10", "trainr: 10", "12:52: channels.param.link.bandwidth_mbps.trainr: the role is not on this channel"),
+    (
+        "latency_ms: 2",
+        "latency_ms: -2",
+        "12:24: channels.param.link.latency_ms: must be greater than or equal to 0 (-2)",
+    ),
+    ("eu: [a,", "uk: [a,", "15:9: datasets.trainer.uk: 2 datasets of a group that is nowhere ('uk')"),
+    ("[a,", "[b,", "14:3: datasets: an id stands more than once (b)"),
+    ("count: 3", "count: 0", "16:17: datasets.trainer.na.count: is no number of datasets (0); from 1 to 10000000"),
+    ("{count: 3, size: 7}", "x", "16:9: datasets.trainer.na: is neither a number nor a list ('x')"),
+    ("compute: site", "compute: sight", "15:9: datasets.trainer.eu: b lies on a machine that is not there ('sight')"),
+    ("slots: 1", "slots: 0", "18:27: computes.site.slots: must be greater than or equal to 1 (0)"),
+    ("trainer/1", "trainer/9", "20:14: faults.0.worker: there is no such worker ('trainer/9'); server/0 to server/1"),
+    ("slow: 3", "slwo: 3", "20:25: faults.0.slwo: Fault has no such parameter; did you mean 'slow'?"),
+    ("roles:\n", "roles: [a]\nroles:\n", "4:1: the key stands twice ('roles')"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "told"), WRONG, ids=[new.strip() for _, new, _ in WRONG])
+def test_what_is_wrong_is_told_by_line(mine: Path, old: str, new: str, told: str) -> None:
+    from sim.errors import SpecError
+    from ssim.topology_file import programs_of
+
+    change(mine, old, new)
+    with pytest.raises(SpecError) as caught:
+        programs_of(mine / "mine.yaml", read_topology(mine / "mine.yaml"))
+    assert f"mine.yaml:{told}" in str(caught.value)
+
+
+def test_errors_are_a_line_each_and_exit_code_two(mine: Path) -> None:
+    change(mine, "pair: [trainer, server]", "pair: [trainer, x]")
+    change(mine, "name: mine", "nmae: mine")
+    ended = ssim(mine, "topology", "check", "mine.yaml")
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    change(mine, "nmae: mine", "name: mine")
+    ended = ssim(mine, "topology", "expand", "mine.yaml")
+    assert ended.returncode == 2
+    assert all(line.startswith("ssim: mine.yaml:") for line in ended.stderr.splitlines())
+
+
+def test_expand_writes_and_prints_workers(mine: Path) -> None:
+    assert ssim(mine, "topology", "expand", "mine.yaml", "-o", "workers.csv").returncode == 0
+    rows = list(csv.DictReader((mine / "workers.csv").read_text().splitlines()))
+    assert [row["id"] for row in rows[-2:]] == ["trainer/3", "trainer/4"]
+    assert rows[3] == {
+        "id": "trainer/1",
+        "role": "trainer",
+        "at": "param=eu",
+        "dataset": "b",
+        "size": "5",
+        "compute": "site",
+    }
+    printed = ssim(mine, "topology", "expand", "mine.yaml").stdout
+    assert printed.count("trainer/") == 5
+    change(mine, "count: 3", "count: 300")
+    assert "... 291 more of trainer" in ssim(mine, "topology", "expand", "mine.yaml").stdout
+    assert ssim(mine, "topology", "expand", "mine.yaml", "-o", "workers.txt").returncode == 2
+
+
+def test_draw_and_diff(mine: Path) -> None:
+    for words in (("-o", "a.png"), ("--workers", "-o", "b.svg"), ("-o", "c.mmd")):
+        assert ssim(mine, "topology", "draw", "mine.yaml", *words).returncode == 0
+    assert (mine / "a.png").stat().st_size > 1000
+    assert (mine / "c.mmd").read_text().startswith("flowchart BT\n")
+    assert ssim(mine, "topology", "draw", "mine.yaml", "-o", "a.gif").returncode == 2
+    (mine / "old.yaml").write_text((mine / "mine.yaml").read_text())
+    change(mine, "latency_ms: 2", "latency_ms: 3")
+    ended = ssim(mine, "topology", "diff", "old.yaml", "mine.yaml")
+    assert ended.stdout.splitlines() == [
+        "- channels.param.link.latency_ms: 2.0",
+        "+ channels.param.link.latency_ms: 3.0",
+        "from mine to mine: +1 -1 lines",
+    ]
+
+
+# A coordinated topology and its data, in the form of Flame's schemas (api/design_components.partials.yml).
+FLAME: dict[str, Any] = {
+    "name": "coordinated",
+    "roles": [
+        {"name": "trainer", "isDataConsumer": True, "replica": 1, "groupAssociation": [{"param": "red", "ctl": "x"}]},
+        {"name": "middle", "replica": 2, "groupAssociation": [{"param": "red", "ctl": "x"}]},
+    ],
+    "channels": [
+        {
+            "name": "param",
+            "pair": ["trainer", "middle"],
+            "groupBy": {"type": "tag", "value": ["red"]},
+            "funcTags": {"trainer": ["fetch"], "middle": ["distribute"]},
+            "backend": "mqtt",
+            "brokerHost": "somewhere",
+        },
+        {
+            "name": "ctl",
+            "pair": ["trainer", "middle"],
+            "groupBy": {"type": "tag", "value": ["x"]},
+            "description": "who",
+        },
+    ],
+    "connectors": [],
+}
+SPEC = [{"role": "trainer", "datasetGroups": {"red": ["641c67", "641c68"]}}]
+
+
+def test_import_takes_flames_files(mine: Path) -> None:
+    (mine / "schema.json").write_text(json.dumps(FLAME))
+    (mine / "data.json").write_text(json.dumps(SPEC))
+    ended = ssim(mine, "topology", "import", "schema.json", "--data", "data.json", "-o", "new.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [
+        "left out: connectors",
+        "left out: channels.param.brokerHost",
+        "4 workers of schema.json: new.yaml",
+    ]
+    found = read_topology(mine / "new.yaml")
+    assert [worker.id for worker in found.plan.workers] == ["middle/0", "middle/1", "trainer/0", "trainer/1"]
+    param = found.tag.channel("param")
+    assert (param.backend, param.groups, param.verbs["trainer"]) == ("mqtt", ("red",), ("fetch",))
+    assert found.tag.channel("ctl").description == "who"
+    ended = ssim(mine, "topology", "import", "schema.json", "-o", "other.yaml")
+    assert "made up: datasets.trainer: one a group" in ended.stdout
+    assert len(read_topology(mine / "other.yaml").plan) == 3
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "told"),
+    [
+        ("{", None, "schema.json:1:2: is no JSON"),
+        ("[]", None, "roles: is no list (NoneType)"),
+        ('{"roles": [{}], "channels": []}', None, "roles.0: has no name"),
+        (json.dumps(FLAME).replace('["trainer", "middle"]', '["trainer"]'), None, "channels.param.pair.1: is missing"),
+        (json.dumps(FLAME), '{"fromSystem": {}}', "dataSpec: is no list (dict)"),
+        (
+            json.dumps(FLAME),
+            json.dumps(SPEC).replace("red", "uk"),
+            "datasets.trainer.uk: 2 datasets of a group that is now",
+        ),
+    ],
+)
+def test_import_says_what_is_wrong(mine: Path, schema: str, data: str | None, told: str) -> None:
+    (mine / "schema.json").write_text(schema)
+    (mine / "data.json").write_text(data or "[]")
+    words = ("--data", "data.json") if data else ()
+    ended = ssim(mine, "topology", "import", "schema.json", *words, "-o", "new.yaml")
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert not (mine / "new.yaml").exists()
+
+
+def test_the_schema_for_editors_takes_what_is_read_and_nothing_else(mine: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with the extra [ray]")
+    schema = json.loads(ssim(mine, "schema", "topology").stdout)
+    shipped = sorted((Path(__file__).parents[2] / "topologies").glob("*.yaml"))
+    for path in [*shipped, mine / "mine.yaml"]:
+        jsonschema.validate(read_yaml(path).data, schema)
+    role: dict[str, Any] = {"schema": "topology/1", "roles": {"a": {}}}
+    for wrong in (
+        {"schema": "topology/1"},
+        {**role, "roles": {"a": {"x": 1}}},
+        {**role, "channels": {"c": {"pair": ["a"]}}},
+        {**role, "channels": {"c": {"pair": ["a", "a"], "link": {"late": 1}}}},
+        {**role, "datasets": {"a": {"default": 0}}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)

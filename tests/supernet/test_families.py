@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from benchmarks import ofa_peer
+from sim.errors import SpecError
+from sim.parameters import check_parameters
+from sim.streams import stream
+from supernet.dye import find_structure
+from supernet.families import FAMILIES, DynaBert, OfaResNet50, OfaResNetSmall
+from supernet.families.ofa import divisible
+from supernet.families.resnet import plain_resnet
+from supernet.family import build
+from supernet.insertion import insert
+from supernet.statistics import leading_statistics
+from tests.supernet.built import SMALL, TINY_BERT, dynabert_on_meta, ofa_on_meta, pictures, small
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_keeps_to_what_a_family_is(name: str) -> None:
+    family = FAMILIES[name]()
+    check_parameters(family)
+    assert family.space.family == name
+    held = build(family, device="meta")
+    shapes = [choice.runs for choice in map(held.choice, (held.space.smallest, held.space.largest))]
+    assert all(shapes[1])
+    assert not all(shapes[0])
+    assert hash(family) == hash(FAMILIES[name]())
+
+
+def test_ofa_resnet50_has_the_published_space() -> None:
+    space = OfaResNet50().space
+    assert (len(space.depths), len(space.expands), len(space.widths)) == (5, 18, 6)
+    assert space.size == 2 * 3**4 * 3**18 * 3**6
+    assert f"{space.size:.1e}" == "4.6e+13"
+
+
+def test_ofa_resnet50_skips_blocks_and_the_stem_as_coded() -> None:
+    held = ofa_on_meta()
+    stem_and_18 = [0, 4, 4, 6, 4]
+
+    def running(depths: str) -> list[int]:
+        runs = iter(held.choice(f"ofa_resnet50:{depths}:e0.2x18:w0x6").runs)
+        return [next(runs), *(sum(next(runs) for _ in range(count)) for count in stem_and_18[1:])]
+
+    assert running("d0x5") == [False, 2, 2, 4, 2]
+    assert running("d2x5") == [True, 4, 4, 6, 4]
+    assert running("d2,0,1,2,1") == [True, 2, 3, 6, 3]
+
+
+def test_dynabert_has_twelve_subnets() -> None:
+    held = dynabert_on_meta()
+    assert held.space.size == 12
+    network = held.actuate("dynabert:d9:e0.25")
+    assert len(network.encoder["layer"]) == 9
+    assert network.encoder["layer"][0].attention["self"].query.weight.shape == (192, 768)
+    assert network.encoder["layer"][0].intermediate["dense"].out_features == 768
+
+
+def test_the_structure_of_a_narrow_twin_is_that_of_the_network() -> None:
+    for family in (SMALL, TINY_BERT):
+        held = build(family)
+        assert held.structure == find_structure(held.model, family.example())
+
+
+def test_a_family_is_no_more_than_its_network_with_operators_inserted() -> None:
+    """What a family has of its own is how a control tuple is read."""
+    held = build(SMALL)
+    inserted = insert(held.model, SMALL.example(2), widths=(0.5, 1.0))
+    assert inserted.structure == held.structure
+
+
+def test_operators_are_inserted_into_ofa_resnet50() -> None:
+    """Into the network as it is, in a sixteenth of the width: nothing is told of what is in it."""
+    held = insert(OfaResNet50(classes=5).network(narrower=16), OfaResNet50().example(), widths=(0.5, 1.0))
+    assert [len(stage) for stage in held.structure.stages] == [1, 3, 3, 5, 3]
+    assert (len(held.space.expands), len(held.space.widths)) == (18, 6)
+
+
+def test_a_small_network_takes_small_images() -> None:
+    for family, size in ((OfaResNetSmall(), 28), (OfaResNetSmall(), 8), (OfaResNetSmall(channels=3), 32)):
+        held = build(family)
+        (x,) = family.example(2, size)
+        assert held(x.normal_(), held.space.smallest).shape == (2, 10)
+
+
+def test_the_smallest_of_the_small_has_an_eighth_of_the_width() -> None:
+    held = build(OfaResNetSmall())
+    network = held.actuate(held.space.smallest)
+    assert [block.conv2.conv.out_channels for block in network.blocks] == [2, 4, 8]
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    state = torch.random.get_rng_state()
+    one, same, other = (build(SMALL, seed=seed).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    name = "model.classifier.linear.weight"
+    assert torch.equal(one[name], same[name])
+    assert not torch.equal(one[name], other[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"classes": 0}, r"DynaBert.classes: is out of range \(0\)"),
+        ({"hidden": 100}, r"dynabert.hidden: is no multiple of the heads \(100\); 12"),
+        ({"layers": 8}, r"dynabert.depths: do not end with all layers \(\(6, 9, 12\)\); 8"),
+        ({"depths": (0, 12)}, "dynabert.depths: do not end"),
+    ],
+)
+def test_options_that_do_not_fit_are_told(options: dict[str, int], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        DynaBert(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("layers", "parameters"), [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160)]
+)
+def test_hand_tuned_resnets_have_the_known_sizes(layers: int, parameters: int) -> None:
+    """The sizes that torchvision's documentation gives."""
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in plain_resnet(layers).parameters()) == parameters
+
+
+@example(11, 8)
+@given(st.integers(1, 5000), st.integers(1, 16))
+def test_a_divisible_number_is_near(channels: int, divisor: int) -> None:
+    found = divisible(channels, divisor)
+    assert found % divisor == 0
+    assert found >= divisor
+    assert 0.9 * channels <= found <= max(divisor, channels + divisor)
+
+
+def test_an_unused_middle_costs_nothing() -> None:
+    held = small().eval()
+    subnet = "ofa_resnet_small:d0x3:e0.5x9:w1x3"
+    held.set_statistics(subnet, leading_statistics(held, subnet))
+    assert held(pictures(), subnet).shape == (3, 10)
+
+
+@pytest.mark.skipif(not ofa_peer.is_installed(), reason="the package ofa is not installed")
+def test_all_subnets_compute_what_those_of_once_for_all_do() -> None:
+    """The same weights copied in, under their original names: the same outputs, with the peer's shared statistics."""
+    peer = ofa_peer.ofa_resnet50(classes=7).eval()
+    family = OfaResNet50(classes=7)
+    generator = torch.Generator().manual_seed(0)
+    state = peer.state_dict()
+    for name, tensor in state.items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 2.0, generator=generator)
+        elif name.endswith("running_mean"):
+            tensor.normal_(std=0.1, generator=generator)
+    held = build(family).eval()
+    own = {name: state[family.original_names(name)[0]] for name in held.model.state_dict()}
+    assert len(own) == len(state)
+    held.model.load_state_dict(own)
+    for module in held.assembly.norms:
+        held.model.get_submodule(module).num_batches_tracked += 1
+    (x,) = family.example(1, 64)
+    x.normal_(generator=generator)
+    rng = stream(0, "peer")
+    with torch.no_grad():
+        for subnet in (held.space.smallest, held.space.largest, *(held.space.sample(rng) for _ in range(4))):
+            held.set_statistics(subnet, leading_statistics(held, subnet))
+            ofa_peer.activate(peer, subnet)
+            expected, found = peer(x), held(x, subnet)
+            assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())), subnet
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6))
+def test_the_choice_of_a_control_tuple_fits_the_network(seed: int) -> None:
+    held = ofa_on_meta()
+    choice = held.choice(held.space.sample(stream(seed, "test")))
+    for group, units in zip(held.structure.groups, choice.units, strict=True):
+        runs = group.block is None or choice.runs[group.block]
+        assert (0 < units <= group.units) if runs else units == 0

@@ -1,0 +1,299 @@
+"""One program, three engines: the same results, the same messages, and never a hang, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sim.errors import DeadlineError, ProgramError, SpecError, SsimError
+from tests.topology import cases
+from tests.topology.programs import (
+    Client,
+    Gossip,
+    Holder,
+    Middle,
+    Ring,
+    RingHolder,
+    RingTop,
+    Router,
+    Server,
+    Top,
+)
+from topology.checks import TagError
+from topology.engines.local import LocalEngine
+from topology.engines.sim import SimEngine
+from topology.expansion import expand
+from topology.parties import Dataset, Fault
+from topology.program import Program
+from topology.steps import Steps
+from topology.tag import Channel, Role, Tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from topology.engine import Engine, Report
+    from topology.plan import Plan
+
+# One after the other with those of other files: they start Ray on a machine that may have two cores.
+pytestmark = pytest.mark.xdist_group("clusters")
+
+QUICK = partial(Holder, work_s=0.01)
+TREE = {"trainer": QUICK, "mid": Middle, "top": Top}
+GOSSIP = Tag((Role("trainer", data=True),), (Channel("gossip", ("trainer", "trainer")),))
+SERVING = Tag(
+    (Role("client", config={"rate": 200.0, "requests": 20}), Role("router"), Role("server", config={"mean_s": 0.001})),
+    (
+        Channel("req", ("client", "router"), verbs={"client": ("ask",), "router": ("ingest",)}),
+        Channel("pool", ("router", "server"), verbs={"router": ("dispatch",)}),
+    ),
+)
+JOBS: dict[str, tuple[Plan, dict[str, Any]]] = {
+    "classical": (expand(cases.classical(), cases.data(default=3)), {"trainer": QUICK, "aggregator": Top}),
+    "hierarchical": (expand(cases.hierarchical(("a", "b")), cases.data(a=2, b=1)), TREE),
+    "distributed": (expand(cases.distributed(), cases.data(default=4)), {"trainer": Ring}),
+    "hybrid": (
+        expand(cases.hybrid_for_rings(), cases.data(us=2, eu=3)),
+        {"trainer": RingHolder, "aggregator": RingTop},
+    ),
+    "parallel": (expand(cases.parallel(("a", "b")), cases.data(a=2, b=2)), {"trainer": QUICK, "aggregator": Top}),
+    "gossip": (expand(GOSSIP, cases.data(default=5)), {"trainer": Gossip}),
+    "serving": (expand(SERVING), {"client": Client, "router": Router, "server": Server}),
+}
+
+
+def same(one: Report, other: Report) -> None:
+    assert list(one.results) == list(other.results)
+    for id_, value in one.results.items():
+        if not id_.startswith("server"):  # what it keeps is times
+            np.testing.assert_array_equal(value, other.results[id_])
+    assert one.traffic == other.traffic
+
+
+@pytest.fixture(scope="module")
+def ray_engine() -> Iterator[Engine]:
+    ray = pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    from topology.engines.ray import RayEngine
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    signal.signal(signal.SIGTERM, handler)
+    yield RayEngine(actors=2, patience_s=20)
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_virtual_and_real_time_agree(job: str) -> None:
+    plan, programs = JOBS[job]
+    same(SimEngine().run(plan, programs, seed=4), LocalEngine(patience_s=20).run(plan, programs, seed=4))
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_actors_of_ray_agree(job: str, ray_engine: Engine) -> None:
+    plan, programs = JOBS[job]
+    same(SimEngine().run(plan, programs, seed=4), ray_engine.run(plan, programs, seed=4))
+
+
+def dead(plan: Plan) -> str:
+    """Somebody whom the others wait for."""
+    return next(worker.id for worker in plan.workers if worker.role in {"trainer", "server"})
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_nobody_waits_for_ever_for_the_dead(job: str) -> None:
+    plan, programs = JOBS[job]
+    for engine in (SimEngine(patience_s=5), LocalEngine(patience_s=0.3)):
+        start = time.monotonic()
+        with pytest.raises(DeadlineError, match="nothing came for"):
+            engine.run(plan, programs, faults=[Fault(dead(plan), die_s=0.0)])
+        assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("job", ["classical", "hierarchical", "hybrid"])
+def test_nor_among_actors(job: str, ray_engine: Any) -> None:
+    plan, programs = JOBS[job]
+    engine = type(ray_engine)(actors=2, patience_s=1)
+    with pytest.raises(DeadlineError, match="nothing came for"):
+        engine.run(plan, programs, faults=[Fault(dead(plan), die_s=0.0)])
+
+
+@pytest.mark.parametrize("how", ["die_s", "leave_s", "join_s"])
+@pytest.mark.parametrize("virtual", [True, False])
+def test_with_a_deadline_the_average_is_of_those_that_came(how: str, virtual: bool) -> None:
+    plan, _ = JOBS["classical"]
+    programs: dict[str, Any] = {
+        "trainer": partial(Holder, work_s=0.02),
+        "aggregator": lambda: Top(rounds=3, timeout_s=0.2),
+    }
+    engine = SimEngine(patience_s=9) if virtual else LocalEngine(patience_s=9)
+    report = engine.run(plan, programs, faults=[Fault("trainer/1", **{how: 0.03})])
+    everybody = SimEngine().run(plan, programs).results["aggregator/0"]
+    without = SimEngine().run(plan, programs, faults=[Fault("trainer/1", leave_s=0)]).results["aggregator/0"]
+    last = report.results["aggregator/0"]
+    np.testing.assert_array_equal(last, everybody if how == "join_s" else without)
+    assert [entry.kind for entry in report.log if entry.kind in {"joined", "died", "left"}] == [
+        {"die_s": "died", "leave_s": "left", "join_s": "joined"}[how]
+    ]
+    assert any(entry.kind == "missing" for entry in report.log) == (how != "join_s")
+
+
+def test_actors_bear_those_who_leave(ray_engine: Engine) -> None:
+    plan, programs = JOBS["classical"]
+    report = ray_engine.run(plan, programs, faults=[Fault("trainer/1", leave_s=0.0)])
+    assert report.ended == {"trainer/1": "left"}
+    assert ("trainer/1", "left") in [(entry.worker, entry.kind) for entry in report.log]
+
+
+class Failing(Program):
+    steps = Steps("fail")
+    verbs = ("fetch", "upload")
+
+    def fail(self, io: Any) -> None:
+        raise KeyError("spoon")
+
+
+def test_a_program_that_fails_is_named_by_all_engines(ray_engine: Engine) -> None:
+    plan, _ = JOBS["classical"]
+    for engine in (SimEngine(), LocalEngine(), ray_engine):
+        with pytest.raises(ProgramError, match=r"trainer/\d, step fail: the program failed with KeyError \('spoon'\)"):
+            engine.run(plan, {"trainer": Failing, "aggregator": Top})
+
+
+class Crashing(Failing):
+    def fail(self, io: Any) -> None:
+        os._exit(1)
+
+
+def test_an_actor_that_is_lost_ends_the_run(ray_engine: Engine) -> None:
+    plan, _ = JOBS["classical"]
+    with pytest.raises(SsimError, match="ray: an actor was lost, and its workers with it"):
+        ray_engine.run(plan, {"trainer": Crashing, "aggregator": Top})
+
+
+def test_a_fault_of_nobody_and_two_of_one_are_told() -> None:
+    plan, programs = JOBS["classical"]
+    with pytest.raises(SpecError, match=r"no such worker \('trainer/9'\); .*trainer/0 to trainer/2"):
+        SimEngine().run(plan, programs, faults=[Fault("trainer/9")])
+    with pytest.raises(SpecError, match="stands twice"):
+        SimEngine().run(plan, programs, faults=[Fault("trainer/0"), Fault("trainer/0")])
+    with pytest.raises(SpecError, match="comes before the worker joins"):
+        Fault("trainer/0", join_s=2, die_s=1)
+
+
+def test_ray_says_what_it_has_too_little_of(ray_engine: Engine) -> None:
+    roles = (Role("trainer", data=True, resources={"gpu": 0.5}), Role("aggregator"))
+    plan = expand(Tag(roles, cases.classical().channels), cases.data(default=3))
+    with pytest.raises(SpecError, match=r"ask for more gpu than the cluster has \(1.5\); 0"):
+        ray_engine.run(plan, {"trainer": QUICK, "aggregator": Top})
+
+
+def test_workers_of_one_machine_share_an_actor() -> None:
+    pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    from topology.engines.ray import _homes
+    from topology.parties import Compute
+
+    datasets = [Dataset(f"d{k}", "trainer", compute=f"m{k % 2}") for k in range(6)]
+    plan = expand(cases.classical(), datasets, [Compute("m0"), Compute("m1")])
+    homes = _homes(plan, 2)
+    assert {homes[f"trainer/{k}"] for k in (0, 2, 4)} != {homes[f"trainer/{k}"] for k in (1, 3, 5)}
+    assert len({homes[f"trainer/{k}"] for k in (0, 2, 4)}) == 1
+
+
+def test_letters_that_overtake_each_other_are_put_in_order() -> None:
+    pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    from topology.engines.ray import RayEngine, _Home
+
+    class Stage:
+        begun = True
+
+        def __init__(self) -> None:
+            self.got: list[Any] = []
+            self.plan = self
+
+        def deliver(self, message: Any) -> None:
+            self.got.append(message)
+
+        def worker(self, id_: str) -> str:
+            return id_
+
+        gone = deliver
+
+    async def deliver_all(home: _Home) -> None:
+        for sender, number, letters in ((1, 2, [5]), (0, 0, [6]), (1, 1, [3, "4"]), (1, 0, [1, 2])):
+            await home.receive(sender, number, letters)  # type: ignore[arg-type]  # numbers stand for messages
+
+    home = _Home(0, (None, {}, {}, 0, (), RayEngine()))
+    home.handles = [None, None]
+    home._stage = stage = Stage()  # type: ignore[assignment]
+    asyncio.run(deliver_all(home))
+    assert stage.got == [6, 1, 2, 3, "4", 5]
+
+
+SLEEPY = """\
+import signal
+from tests.topology import cases
+from tests.topology.programs import Holder, Top
+from topology.engines.{engine} import {name}
+from topology.expansion import expand
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
+print("begun", flush=True)
+{name}({terms}).run(
+    expand(cases.classical(), cases.data(default=2)),
+    {{"trainer": lambda: Holder(work_s={work}), "aggregator": lambda: Top(rounds={rounds})}},
+)
+"""
+
+
+@contextmanager
+def started(engine: str, name: str, terms: str, work: float, rounds: int) -> Iterator[subprocess.Popen[str]]:
+    text = SLEEPY.format(engine=engine, name=name, terms=terms, work=work, rounds=rounds)
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    with subprocess.Popen(
+        [sys.executable, "-c", text],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "terms", "work", "rounds"),
+    [("sim", "SimEngine", "", 0.1, 10**9), ("local", "LocalEngine", "", 5.0, 10)],
+)
+def test_an_interruption_ends_a_run(engine: str, name: str, terms: str, work: float, rounds: int) -> None:
+    with started(engine, name, terms, work, rounds) as process:
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) != 0
+        assert process.stderr is not None
+        assert "KeyboardInterrupt" in process.stderr.read()
+
+
+def test_programs_that_do_not_fit_are_told_before_anything_runs() -> None:
+    plan, programs = JOBS["classical"]
+    with pytest.raises(TagError, match=r"roles.trainer: has no program"):
+        SimEngine().run(plan, {"aggregator": Top})
+    with pytest.raises(TagError, match=r"channels.param.verbs.trainer.0: the program Top has no such verb \('fetch'\)"):
+        SimEngine().run(plan, {**programs, "trainer": Top})
+    with pytest.raises(TagError, match=r"roles.nobody: is no role of the topology"):
+        SimEngine().run(plan, {**programs, "nobody": Top})

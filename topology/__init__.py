@@ -1,0 +1,1 @@
+"""Roles, channels and what runs them: topologies as data, role programs, and engines behind one protocol."""
