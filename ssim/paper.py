@@ -1,6 +1,6 @@
 """The figures of SuperServe (NSDI 2025), and those that it lacks: what each is drawn from, and how.
 
-Each is a function of stored results and a width. Figures 4, 5a and 5b need the supernet, 3 and 7 are drawings.
+Each is a function of stored results and a width. Figures 4 and 5a need torch; 3 and 7 are drawings.
 """
 
 from __future__ import annotations
@@ -11,10 +11,25 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from figures import capacity, decisions, dynamics, flops, gap, latency, loading, served, slack, sweep, tradeoff
+from figures import (
+    capacity,
+    decisions,
+    dynamics,
+    flops,
+    gap,
+    latency,
+    loading,
+    memory,
+    served,
+    slack,
+    statistics,
+    sweep,
+    tradeoff,
+)
 from figures.style import COLUMN_IN, PAGE_IN
 from sim.table_files import load_table
 from ssim.decided import decided
+from ssim.held import holding
 from ssim.run import policy_of
 from ssim.spec import PolicySpec
 
@@ -103,6 +118,18 @@ def _accuracy(_: Results, width: float) -> Figure:
     return flops.draw_accuracy(load_table(TABLE), others, width)
 
 
+def _statistics(_: Results, width: float) -> Figure:
+    del width
+    found = holding()
+    return statistics.draw_statistics(pd.DataFrame(found.subnets), found.shared_bytes)
+
+
+def _memory(_: Results, width: float) -> Figure:
+    del width
+    found = holding()
+    return memory.draw_memory(pd.DataFrame([*found.tuned, *found.alone, *found.in_one]))
+
+
 def _table(name: str) -> Callable[[Results, float], Figure]:
     return lambda _, width: latency.draw_latency(load_table(name), width=width)
 
@@ -185,6 +212,8 @@ PICTURES = (
     Picture("fig01b", "Figure 1b", "What a slow switch costs", "actuation", _misses),
     Picture("fig01c", "Figure 1c", "A policy that switches in 0 and in 100 ms", "actuation", _served),
     Picture("fig02", "Figure 2", "Accuracy of subnets and of ResNets over operations", "", _accuracy),
+    Picture("fig04", "Figure 4", "Statistics of subnets beside weights", "", _statistics, _COLUMN),
+    Picture("fig05a", "Figure 5a", "Memory over the number of subnets", "", _memory, _COLUMN),
     Picture(
         "fig05c", "Figure 5c", "The highest rate of single subnets, and of policies", "capacity", _capacity("capacity")
     ),

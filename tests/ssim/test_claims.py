@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssim.claims import CLAIMS, azure
+from sim.table_files import load_table
+from ssim.claims import CLAIMS, azure, supernet
 from ssim.claims.claim import Verdict, decided, gain_at_equal_attainment, graded, near, ratio_at_equal_accuracy
+from ssim.held import holding
 from ssim.results import Results
 
 
@@ -88,3 +90,33 @@ def test_what_is_near_is_reproduced_and_what_points_elsewhere_never_has_the_dire
 def test_a_claim_that_holds_is_reproduced(holds: bool, direction: bool) -> None:
     expected = Verdict.REPRODUCED if holds else Verdict.DIRECTION if direction else Verdict.NOT_REPRODUCED
     assert decided(holds, direction) is expected
+
+
+def test_the_supernets_claims_are_counted() -> None:
+    memory, actuation, statistics = (claim.judge(Results(Path())) for claim in supernet.CLAIMS)
+    assert memory.verdict is Verdict.DIRECTION
+    assert memory.ours == "2.01x"  # as `ssim supernet memory` says
+    assert actuation.verdict is Verdict.REPRODUCED
+    assert statistics.verdict is Verdict.REPRODUCED
+
+
+def test_without_torch_they_can_not_be_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssim.held.find_spec", lambda _: None)
+    monkeypatch.setattr("ssim.claims.supernet.holding", holding.__wrapped__)
+    for claim in supernet.CLAIMS:
+        judged = claim.judge(Results(Path()))
+        assert judged.verdict is Verdict.NOT_TESTABLE
+        assert judged.why == "the supernet: torch is not installed; pip install -e '.[torch]'"
+
+
+def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:
+    """The figures of the paper count; `supernet.memory` holds and measures."""
+    from supernet.families import OfaResNet50
+    from supernet.family import build
+    from supernet.memory import in_place
+    from supernet.space import SubNet
+
+    net = build(OfaResNet50(), device="meta")
+    rows = load_table("ofa-resnet50-rtx2080ti").subnets
+    published = [net.space.find(SubNet(net.space.family, row.control)) for row in rows if row.control]
+    assert [row.bytes for row in in_place(net, published)] == [row.bytes for row in holding().in_one[: len(published)]]
