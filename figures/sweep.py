@@ -91,7 +91,7 @@ def _scale(axes: Axes, x: list[float], along: str, label: str) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(label or setting(along))
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 2 * _BREAK * (high - low), high)
+    axes.set_ylim(low - 2 * _BREAK * (high - low), high + _BREAK * (high - low))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="lower"))
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]

@@ -101,6 +101,8 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
     [
         "README.md",
         "docs/design.md",
+        "docs/optimum.md",
+        "docs/reproduction.md",
         "docs/your_own_policy.md",
         "docs/supernet.md",
         "docs/profiler.md",
