@@ -3,6 +3,7 @@
 FIGURES = {
     "capacity": "figures.capacity:draw",
     "dynamics": "figures.dynamics:draw",
+    "gap": "figures.gap:draw",
     "tradeoff": "figures.tradeoff:draw",
 }
 """What a figure is called, and the function that draws it."""

@@ -24,26 +24,27 @@ if TYPE_CHECKING:
 _NEEDED = ("policy", "seed", "capacity")
 
 
-def draw(capacities: pd.DataFrame, rate: str) -> Figure:
+def draw(capacities: pd.DataFrame, rate: str, width: float | None = None) -> Figure:
     """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
         capacities: One row a search, with the columns `policy`, `seed` and `capacity` (NaN where there is none).
             Columns with a dot in their name are what the experiment sweeps.
         rate: The parameter of the trace that was moved.
+        width: In inches; None for one column, or for the page if there are several panels.
 
     Raises:
         DataError: A column is missing.
     """
     if capacities.empty:
-        return style.empty(style.COLUMN_IN)
+        return style.empty(width or style.COLUMN_IN)
     check_columns(capacities, _NEEDED, "capacities")
     swept = [str(name) for name in capacities.columns if "." in str(name) and len(values(capacities, name)) > 1]
     along = next((name for name in swept if _is_axis(capacities[name])), None)
     with style.applied():
         if along is None:
-            return _rows(capacities, swept, rate)
-        return _lines(capacities, along, [name for name in swept if name != along], rate)
+            return _rows(capacities, swept, rate, width or style.COLUMN_IN)
+        return _lines(capacities, along, [name for name in swept if name != along], rate, width)
 
 
 def _is_axis(column: pd.Series) -> bool:
@@ -51,9 +52,9 @@ def _is_axis(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) and not column.isna().any()
 
 
-def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str) -> Figure:
+def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str, width: float | None) -> Figure:
     panels = list(capacities.groupby(others, sort=False, dropna=False)) if others else [((), capacities)]
-    wide = style.COLUMN_IN if len(panels) == 1 else style.PAGE_IN
+    wide = width or (style.COLUMN_IN if len(panels) == 1 else style.PAGE_IN)
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(wide, 0.5 + 2.1 * rows), layout="constrained")
@@ -91,9 +92,9 @@ def _draw_lines(axes: Axes, frame: pd.DataFrame, along: str) -> None:
             axes.plot([0, x[-1]], [0, mean[0] / x[0] * x[-1]], **reference)
 
 
-def _rows(capacities: pd.DataFrame, swept: list[str], rate: str) -> Figure:
+def _rows(capacities: pd.DataFrame, swept: list[str], rate: str, width: float) -> Figure:
     groups = list(capacities.groupby([*swept, "policy"], sort=False, dropna=False))
-    figure = Figure(figsize=(style.COLUMN_IN, 0.6 + 0.25 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(width, 0.6 + 0.25 * len(groups)), layout="constrained")
     axes = figure.subplots()
     labels = []
     for row, (key, frame) in enumerate(groups):

@@ -13,6 +13,10 @@ from matplotlib.ticker import LogLocator
 from sim.units import NS_PER_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
     from sim.latency import LatencyTable
 
 COLUMN_INCHES = 3.35
@@ -40,7 +44,7 @@ _DARK = 0.179
 """Below this luminance, white has more contrast than black: the same definition, solved for equal contrast."""
 
 
-def draw_latency(table: LatencyTable, title: str | None = None) -> Figure:
+def draw_latency(table: LatencyTable, title: str | None = None, width: float = COLUMN_INCHES) -> Figure:
     """Return the heat map of a table: batch size over accuracy, the latency in milliseconds in each cell.
 
     Colours go by the logarithm of the latency. A table of more than eight subnets has a colour bar in place of numbers.
@@ -48,40 +52,69 @@ def draw_latency(table: LatencyTable, title: str | None = None) -> Figure:
     Args:
         table: Each of its subnets is a column, each measured batch size a row.
         title: Stands above it; the table's device unless given, "" for none.
+        width: In inches.
     """
     latency_ms = table.latency_ns.T / NS_PER_MS
-    rows, columns = latency_ms.shape
+    # Two digits where the source has no more: a third would be made up.
+    digits = 2 if all(float(f"{value:.2g}") == value for value in latency_ms.flat) else 3
+    heading = table.device if title is None else title
+    narrow = len(table.subnets) <= MOST_COLUMNS
+    unit = " (latency in ms)" if narrow and heading else ""
+    accuracies = [subnet.accuracy for subnet in table.subnets]
+    return draw_cells(
+        latency_ms, accuracies, table.batch_sizes, "latency (ms)", f"{heading}{unit}", digits=digits, width=width
+    )
+
+
+def draw_cells(
+    cells: npt.NDArray[np.float64],
+    accuracies: Sequence[float],
+    batch_sizes: Sequence[int],
+    label: str,
+    title: str,
+    *,
+    digits: int = 3,
+    width: float = COLUMN_INCHES,
+) -> Figure:
+    """Return the heat map of something that subnets and batch sizes decide: colours go by its logarithm.
+
+    Args:
+        cells: Positive, float64, shape (batch sizes, subnets).
+        accuracies: Of the subnets, in percent.
+        batch_sizes: In queries.
+        label: What a colour bar says, where there are too many subnets for numbers in the cells.
+        title: What stands above; "" for nothing.
+        digits: Of the numbers in the cells.
+        width: In inches.
+    """
+    rows, columns = cells.shape
     narrow = columns <= MOST_COLUMNS
-    figure = Figure(figsize=(COLUMN_INCHES, MARGIN_INCHES + ROW_INCHES * max(rows, 4)), layout="constrained")
+    figure = Figure(figsize=(width, MARGIN_INCHES + ROW_INCHES * max(rows, 4)), layout="constrained")
     axes = figure.add_subplot()
-    fastest, slowest = float(latency_ms.min()), float(latency_ms.max())
+    lowest, highest = float(cells.min()), float(cells.max())
     # A table of one value has no range: any will do.
-    norm = LogNorm(fastest, slowest if slowest > fastest else 2 * fastest)
-    cells = axes.pcolormesh(latency_ms, norm=norm, cmap=_COLOURS, edgecolor="white", linewidth=0.5 if narrow else 0)
+    norm = LogNorm(lowest, highest if highest > lowest else 2 * lowest)
+    shades = axes.pcolormesh(cells, norm=norm, cmap=_COLOURS, edgecolor="white", linewidth=0.5 if narrow else 0)
     if narrow:
-        # Two digits where the source has no more: a third would be made up.
-        digits = 2 if all(float(f"{value:.2g}") == value for value in latency_ms.flat) else 3
         for row, column in np.ndindex(rows, columns):
-            value = float(latency_ms[row, column])
+            value = float(cells[row, column])
             colour = "white" if _luminance(_COLOURS(norm(value))) < _DARK else "black"
             text = milliseconds(value, digits)
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=POINTS)
     else:
-        bar = figure.colorbar(cells, ax=axes, ticks=LogLocator(subs=(1, 2, 5)), format="{x:g}")
+        bar = figure.colorbar(shades, ax=axes, ticks=LogLocator(subs=(1, 2, 5)), format="{x:g}")
         bar.minorticks_off()
-        bar.set_label("latency (ms)", fontsize=POINTS)
+        bar.set_label(label, fontsize=POINTS)
         bar.ax.tick_params(labelsize=POINTS)
     shown = np.unique(np.linspace(0, columns - 1, columns if narrow else FEW_TICKS).astype(int))
-    axes.set_xticks(shown + 0.5, [f"{table.subnets[index].accuracy:.2f}" for index in shown])
-    axes.set_yticks(np.arange(rows) + 0.5, [str(size) for size in table.batch_sizes])
+    axes.set_xticks(shown + 0.5, [f"{accuracies[index]:.2f}" for index in shown])
+    axes.set_yticks(np.arange(rows) + 0.5, [str(size) for size in batch_sizes])
     axes.tick_params(length=0, labelsize=POINTS)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("subnet accuracy (%)", fontsize=POINTS)
     axes.set_ylabel("batch size", fontsize=POINTS)
-    heading = table.device if title is None else title
-    unit = " (latency in ms)" if narrow else ""
-    if heading:
-        axes.set_title(f"{heading}{unit}", fontsize=POINTS, wrap=True)
+    if title:
+        axes.set_title(title, fontsize=POINTS, wrap=True)
     return figure
 
 

@@ -16,6 +16,8 @@ import click
 COMMANDS = {
     "run": "Run an experiment file, print its table and draw its figures.",
     "capacity": "Find the highest rate at which policies hold an SLO attainment.",
+    "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
+    "optimum": "Hold stored runs against what any policy could have reached.",
     "sweep": "Stored experiments: status, ls.",
     "figures": "Draw the figures of stored results again.",
     "policy": "Policies: list, check, plot.",

@@ -87,6 +87,19 @@ def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> 
     return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
 
 
+def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
+    """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
+
+    Args:
+        store: Where they go.
+        rows: The rows of gap.csv.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    return list(save(_draw("gap", _frame(rows)), store.folder / "figures" / "gap"))
+
+
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return rows as a table; swept lists and mappings as text, since they can't be told apart or grouped otherwise."""
     return pd.DataFrame([{k: str(v) if isinstance(v, (list, dict)) else v for k, v in row.items()} for row in rows])

@@ -101,6 +101,8 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
     [
         "README.md",
         "docs/design.md",
+        "docs/optimum.md",
+        "docs/reproduction.md",
         "docs/your_own_policy.md",
         "docs/supernet.md",
         "docs/profiler.md",
@@ -122,6 +124,7 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 def test_every_option_the_readme_names_exists() -> None:
     commands = (
         ["run"],
+        ["reproduce"],
         ["supernet", "show"],
         ["supernet", "import"],
         ["supernet", "train"],

@@ -1,4 +1,4 @@
-"""`ssim figures NAME`: draw the figures of stored results again."""
+"""`ssim figures NAME`: draw the figures of stored results again; `ssim figures all`: the figures of the paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ import click
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )
 def figures(name: str, out: Path) -> None:
-    """Draw the figures of the experiment NAME again, from what is stored."""
+    """Draw the figures of the experiment NAME again, from what is stored; with `all`, those of the paper.
+
+    The figures of the paper come from several experiments and go into figures/ below the folder of results, with an
+    index page.
+    """
+    problems = _all(out) if name == "all" else _one(name, out)
+    for problem in problems:
+        click.echo(f"ssim: {problem}", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _one(name: str, out: Path) -> list[str]:
+    """Draw the figures of one experiment and return what could not be drawn."""
     from ssim.drawing import draw_experiment
     from ssim.store import Store
 
@@ -21,7 +34,18 @@ def figures(name: str, out: Path) -> None:
     for path in draw_experiment(store):
         click.echo(path)
     missing = [run for run in store.index()["runs"] if store.manifest(run["id"]) is None]
-    for run in missing:
-        click.echo(f"ssim: not stored, so not drawn: {run['policy']}, seed {run['seed']}", err=True)
-    if missing:
-        raise click.exceptions.Exit(1)
+    return [f"not stored, so not drawn: {run['policy']}, seed {run['seed']}" for run in missing]
+
+
+def _all(out: Path) -> list[str]:
+    """Draw the figures of the paper and return what could not be drawn."""
+    from sim.errors import StoreError
+    from ssim.gallery import draw_all
+
+    if not out.is_dir():
+        raise StoreError(
+            str(out), "is no folder of results", "", "`ssim reproduce` makes one, or name another with --out"
+        )
+    gallery = draw_all(out, on_drawn=click.echo)
+    click.echo(f"{len(gallery.drawn)} pictures (PNG, with PDF and SVG beside them): {gallery.index}")
+    return list(gallery.problems)

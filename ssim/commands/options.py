@@ -30,12 +30,13 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="KEY=VALUE",
             help="Override a key, such as trace.mean_qps=4000.",
         ),
-        click.option("--jobs", type=click.IntRange(1), default=_cores, show_default="cores", help="Runs at once."),
+        click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Runs at once."),
     )
     for parameter in reversed(parameters):
         command = parameter(command)
     return command
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

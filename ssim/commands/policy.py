@@ -108,27 +108,13 @@ def _stepped(policy: Stepped, table: LatencyTable) -> str:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .pdf, .svg or .png file.")
 def plot(name: str, table_name: str, settings: tuple[str, ...], output: Path) -> None:
     """Draw what a policy decides over slack and queue length."""
-    import numpy as np
-
     from figures.decisions import draw_decisions
     from figures.style import save_as
-    from policies.checks import still_view
-    from sim.policy import Dispatch
+    from ssim.decided import decided
 
     built, table = _built(name, table_name, settings)
-    slowest_ms = float(table.latency_ns.max()) / 1e6
-    edges = np.linspace(-0.1 * slowest_ms, 1.2 * slowest_ms, 521)
-    lengths = np.arange(1, 2 * table.max_batch + 1)
-    shape = (len(lengths), len(edges) - 1)
-    accuracy, size = np.full(shape, np.nan), np.full(shape, np.nan)
-    for row, length in enumerate(lengths.tolist()):
-        for column, middle_ms in enumerate((edges[:-1] + edges[1:]) / 2):
-            decision = built.decide(still_view(table, slack_ns=round(middle_ms * 1e6), queue_length=length))
-            if isinstance(decision, Dispatch):
-                accuracy[row, column] = table.subnets[decision.subnet].accuracy
-                size[row, column] = decision.batch_size
     label = ", ".join((name, *settings))
-    save_as(draw_decisions(edges, lengths, accuracy, size, f"{label} on {table.device}"), output)
+    save_as(draw_decisions(*decided(built, table), title=f"{label} on {table.device}"), output)
     click.echo(f"what {name} decides: {output}")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from figures import FIGURES, attainment, capacity, dynamics, style, tradeoff
+from figures import FIGURES, attainment, capacity, dynamics, gap, style, tradeoff
 from figures.tables import estimate
 from sim.errors import StoreError
 
@@ -73,9 +73,11 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
     name: str, tmp_path: Path, summary: pd.DataFrame, windows: pd.DataFrame
 ) -> None:
     capacities = summary.assign(capacity=np.arange(len(summary)) + 1.0)
+    gaps = summary.assign(weighted_bound=0.8, weighted_attainment=0.7 * summary["slo_attainment"])
     drawn = {
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
         "dynamics": lambda: dynamics.draw(windows),
+        "gap": lambda: gap.draw(gaps),
         "tradeoff": lambda: tradeoff.draw(summary),
     }[name]
     first = style.save(drawn(), tmp_path / "a" / "cv2=0.5")

@@ -1,0 +1,108 @@
+"""`ssim optimum FILE`: what each policy reached, as a share of what any could have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ssim.commands.options import experiment_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from rich.console import Console
+
+    from ssim.expand import Experiment
+    from ssim.store import Store
+
+
+@click.command()
+@experiment_options
+@click.option("--exact", is_flag=True, help="Find the optimum itself, too: for traces of some dozens of queries.")
+def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
+    """Hold the stored runs of FILE against an upper bound on what any policy reaches, clairvoyant ones included.
+
+    A query counts 1 for attainment, and the accuracy of its subnet for accuracy-weighted attainment. docs/optimum.md
+    has the bound and its proof.
+    """
+    from rich.console import Console
+
+    from sim.errors import SsimError
+    from ssim.expand import read_experiment
+    from ssim.store import Store
+
+    experiment = read_experiment(file, overrides)
+    store = Store(out / experiment.name)
+    store.index()  # says so where nothing is stored
+    try:
+        with store.writing():
+            _compare(experiment, store, jobs, Console(), exact=exact)
+    except KeyboardInterrupt as error:
+        what = "the bounds that were found are stored, and the same command goes on from there"
+        raise SsimError("interrupted", what) from error
+
+
+def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
+    from rich.console import Console
+
+    from ssim.commands.progress import named
+    from ssim.drawing import draw_gap
+    from ssim.gap import find_gaps
+    from ssim.studies import write_gaps
+
+    beside = Console(stderr=True)
+
+    def tell(done: int, of: int) -> None:
+        beside.print(f"{done} of {of} bounds", highlight=False)
+
+    gaps = find_gaps(experiment, store, jobs=jobs, exact=exact, on_bound=tell)
+    if gaps.rows:
+        table = write_gaps(experiment, store, gaps.rows)
+        _print(console, experiment, gaps.rows)
+        console.print(f"Table: {table}", soft_wrap=True, highlight=False)
+        for path in draw_gap(store, gaps.rows):
+            if path.suffix == ".png":
+                console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
+    for run in gaps.missing:
+        click.echo(f"ssim: not stored, so not compared: {named(run)}", err=True)
+    if gaps.missing:
+        raise click.exceptions.Exit(1)
+
+
+def _print(console: Console, experiment: Experiment, rows: Sequence[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from sim.intervals import mean_and_half_width
+
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(repr([row["policy"], *(row[key] for key in experiment.swept)]), []).append(row)
+    title = f"{experiment.name}: attainment weighted by accuracy, of what any policy could reach (mean over seeds)"
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in experiment.swept:
+        table.add_column(name.rpartition(".")[2].replace("_", " "), max_width=9)
+    table.add_column("policy", overflow="fold", min_width=14)
+    columns = {
+        "slo_attainment": "attains",
+        "weighted_attainment": "weighted",
+        "weighted_bound": "at most",
+        "weighted_share": "share",
+        "optimum_lower": "optimum",
+        "optimum_upper": "to",
+    }
+    shown = [column for column in columns if column in rows[0]]
+    for column in shown:
+        table.add_column(columns[column], justify="right", no_wrap=True)
+
+    def mean(members: Sequence[dict[str, Any]], column: str) -> str:
+        return f"{mean_and_half_width([row[column] for row in members])[0]:.4f}"
+
+    for members in groups.values():
+        point = [str(members[0][key]) for key in experiment.swept]
+        table.add_row(*point, members[0]["policy"], *(mean(members, column) for column in shown))
+    console.print(table)

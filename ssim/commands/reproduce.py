@@ -1,0 +1,90 @@
+"""`ssim reproduce`: run the experiments of the paper, draw its figures, and say what became of its claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ssim.commands.options import cores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from ssim.claims.claim import Claim, Judged
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Short traces and one seed, in quick/ below the folder of results.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+@click.option(
+    "--experiments",
+    type=click.Path(path_type=Path),
+    default=Path("experiments"),
+    show_default=True,
+    help="Folder of experiment files.",
+)
+@click.option(
+    "--page",
+    "page_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The page that is written: docs/reproduction.md unless --quick, then beside its results.",
+)
+@click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Runs at once.")
+def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | None, jobs: int) -> None:
+    """Run what is missing of the paper's experiments, draw its figures, and hold its claims against what came out.
+
+    What is stored is not computed again. The claims are printed and written to a page, with what the paper leaves open
+    swept, and with how near each policy comes to what any could have reached.
+    """
+    from rich.console import Console
+
+    from sim.errors import SsimError
+    from sim.whole_file import whole_file
+    from ssim.gallery import draw_all
+    from ssim.reproduction import page
+    from ssim.results import Results
+    from ssim.studies import conduct
+
+    results = out / "quick" if quick else out
+    path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")
+    console, beside = Console(), Console(stderr=True)
+
+    def tell(name: str, seconds: float) -> None:
+        beside.print(f"{name}: {seconds:.0f} s", highlight=False)
+
+    try:
+        conducted = conduct(experiments, results, quick=quick, jobs=jobs, on_study=tell)
+        gallery = draw_all(results)
+        made = page(Results(results), "ssim reproduce --quick" if quick else "ssim reproduce")
+        with whole_file(path) as unfinished:
+            unfinished.write_text(made.text, encoding="utf-8")
+    except KeyboardInterrupt as error:
+        raise SsimError(
+            "interrupted", "what had finished is stored, and the same command goes on from there"
+        ) from error
+    _print(console, made.judged)
+    console.print(f"Page: {path}", soft_wrap=True, highlight=False)
+    console.print(f"Pictures: {gallery.index}", soft_wrap=True, highlight=False)
+    problems = dict.fromkeys((*conducted.problems, *gallery.problems, *made.problems))
+    for problem in problems:
+        click.echo(f"ssim: {problem}", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _print(console: Console, judged: Sequence[tuple[Claim, Judged]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("claim", "where", "paper", "here", "verdict"):
+        table.add_column(name, overflow="fold")
+    for claim, each in judged:
+        table.add_row(claim.statement, claim.where, claim.paper, each.ours, each.verdict.value)
+    console.print(table)

@@ -1,0 +1,153 @@
+"""What `ssim reproduce` runs: the experiments of the paper, what is found out with each, and a short form of each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sim.errors import SpecError, SsimError
+from ssim.capacity import find_capacities
+from ssim.expand import read_experiment
+from ssim.gap import COLUMNS, EXACT_COLUMNS, find_gaps
+from ssim.runner import run_experiment
+from ssim.store import Store
+from ssim.summary import COLUMNS as SUMMARY_COLUMNS
+from ssim.summary import summary_rows, write_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from ssim.expand import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """An experiment file and what is found out with it.
+
+    Attributes:
+        name: Of the file and of the experiment.
+        quick: What is overridden in the short form, as `key=value`; one seed is taken in any case.
+        searches: Whether its capacities are looked for, in place of running it as it is.
+        bounded: Whether it is held against what any policy could have reached.
+        exact: Whether the offline optimum itself is found, too.
+    """
+
+    name: str
+    quick: tuple[str, ...] = ("trace.duration_s=10",)
+    searches: bool = False
+    bounded: bool = False
+    exact: bool = False
+
+
+STUDIES = (
+    Study("azure", bounded=True),
+    Study("overhead", bounded=True),
+    Study("bursty", bounded=True),
+    Study("small", (), bounded=True, exact=True),
+    Study("time_varying", ("trace.duration_s=40", "trace.ramp_start_s=20")),
+    Study("faults", ()),
+    Study("actuation"),
+    Study("buckets"),
+    Study("fixed_subnets"),
+    Study("transformer"),
+    Study("dynamics_bursty"),
+    Study("dynamics_time_varying", ("trace.duration_s=60", "trace.ramp_start_s=30")),
+    Study("sensitivity_slo"),
+    Study("sensitivity_base", ()),
+    Study("sensitivity_ramp", ("trace.duration_s=120",)),
+    Study("sensitivity_coarse"),
+    Study("capacity", ("trace.duration_s=5",), searches=True),
+    Study("scaling", ("trace.duration_s=5", "capacity.precision=0.02"), searches=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conducted:
+    """What came of the studies.
+
+    Attributes:
+        problems: What failed, a line each.
+        seconds: How long all took.
+    """
+
+    problems: tuple[str, ...]
+    seconds: float
+
+
+def conduct(
+    experiments: Path,
+    results: Path,
+    *,
+    quick: bool,
+    jobs: int,
+    studies: Iterable[Study] = STUDIES,
+    on_study: Callable[[str, float], None] = lambda _name, _seconds: None,
+) -> Conducted:
+    """Run what is not stored of the studies, with its capacities and bounds. What fails does not end the others.
+
+    Args:
+        experiments: The folder of experiment files.
+        results: The folder of results.
+        quick: Short traces and one seed.
+        jobs: How many runs at once.
+        studies: Which.
+        on_study: Told the name of each when it has ended, and how long it took.
+
+    Raises:
+        SpecError: An experiment file is not there.
+        StoreError: Results can't be stored.
+    """
+    problems: list[str] = []
+    begin = time.perf_counter()
+    wanted = list(studies)
+    for study in wanted:
+        path = experiments / f"{study.name}.yaml"
+        if not path.is_file():
+            raise SpecError(str(path), "is not there", "", "name the folder of experiment files with --experiments")
+    for study in wanted:
+        started = time.perf_counter()
+        try:
+            problems += _conduct(study, experiments, results, quick=quick, jobs=jobs)
+        except SsimError as error:
+            problems.append(f"{study.name}: {error}")
+        on_study(study.name, time.perf_counter() - started)
+    return Conducted(tuple(problems), time.perf_counter() - begin)
+
+
+def _conduct(study: Study, experiments: Path, results: Path, *, quick: bool, jobs: int) -> list[str]:
+    overrides = ("repeats=1", *study.quick) if quick else ()
+    experiment = read_experiment(experiments / f"{study.name}.yaml", overrides)
+    if study.searches:
+        return _search(experiment, Store(results / experiment.name / "capacity"), jobs)
+    store = Store(results / experiment.name)
+    with store.writing():
+        failed = run_experiment(experiment, store, jobs=jobs)
+        rows = summary_rows(store)
+        if rows:
+            write_csv(store.folder / "summary.csv", rows, [*SUMMARY_COLUMNS, *experiment.swept, "unfinished", "run"])
+        if study.bounded:
+            write_gaps(experiment, store, find_gaps(experiment, store, jobs=jobs, exact=study.exact).rows)
+    return [f"{study.name}: {each.run.label}, seed {each.run.seed}: {each.error}" for each in failed]
+
+
+def _search(experiment: Experiment, store: Store, jobs: int) -> list[str]:
+    with store.writing():
+        found = find_capacities(experiment, store, jobs=jobs)
+        rows = [one.row() for one in found]
+        write_csv(store.folder / "capacity.csv", rows, list(rows[0]))
+    failed = [(one, one.error) for one in found if one.error is not None]
+    return [f"{experiment.name}: {one.run.label}, seed {one.run.seed}: {error.error}" for one, error in failed]
+
+
+def write_gaps(experiment: Experiment, store: Store, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write gap.csv and return its path.
+
+    Raises:
+        StoreError: It can't be written.
+    """
+    path = store.folder / "gap.csv"
+    exact = [name for name in EXACT_COLUMNS if rows and name in rows[0]]
+    write_csv(path, rows, [*COLUMNS, *exact, *experiment.swept])
+    return path
