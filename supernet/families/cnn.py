@@ -1,4 +1,4 @@
-"""A small convolutional network, as federated learning is usually tried on (McMahan et al., AISTATS 2017, section 3)."""
+"""A small convolutional network, as federated learning is usually tried on (McMahan et al., AISTATS 2017)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,155 @@
+"""What a party does with the model that it gets: some epochs of gradient descent on its own examples."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import annotated_types as at
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sim.streams import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from federated.averaging import State
+    from sim.parameters import NonNegative, Positive, PositiveInt
+    from supernet.data.source import Examples
+    from supernet.network import Supernet
+
+Momentum = Annotated[float, at.Ge(0), at.Lt(1)]
+_DROPPING = threading.Lock()
+"""Networks that drop out at random draw from the process's random numbers: one thread at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a party trains.
+
+    Attributes:
+        epochs: How many times it goes through its examples.
+        batch: Examples in a step.
+        rate: The learning rate.
+        momentum: Of the steps; 0 for none.
+        decay: Weight decay.
+    """
+
+    epochs: PositiveInt = 1
+    batch: PositiveInt = 32
+    rate: Positive = 0.1
+    momentum: Momentum = 0.0
+    decay: NonNegative = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        change: By how much each weight has moved, of the parts that the subnet uses.
+        loss: The mean loss in the first epoch.
+        energy: The mean of squared losses in it.
+        travelled: The sum of the learning rates of all steps.
+    """
+
+    change: State
+    loss: float
+    energy: float
+    travelled: float
+
+
+def train(
+    network: Supernet,
+    subnet: str,
+    extents: Mapping[str, tuple[int, ...]],
+    examples: Examples,
+    settings: Settings,
+    pull: float,
+    shift: State,
+    chance: tuple[int, ...],
+) -> Trained:
+    """Train a subnet in place.
+
+    Args:
+        network: Holds the weights to begin with, in training mode.
+        subnet: Its id.
+        extents: The part of each parameter that the subnet uses.
+        examples: What is learned.
+        settings: How.
+        pull: How strongly weights are pulled back to where they began.
+        shift: What is added to gradients, on leading parts.
+        chance: A seed and numbers that decide the order of the examples.
+    """
+    parameters = {name: p for name, p in network.model.named_parameters() if name in extents}
+    begin = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = torch.optim.SGD(
+        parameters.values(), lr=settings.rate, momentum=settings.momentum, weight_decay=settings.decay
+    )
+    drops = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
+    losses: list[torch.Tensor] = []
+    steps = 0
+    with _DROPPING if drops else nullcontext():
+        if drops:
+            torch.manual_seed(int(stream(chance[0], "dropout", *chance[1:]).integers(2**63)))
+        for epoch in range(settings.epochs):
+            for batch in _batches(examples, settings.batch, (*chance, epoch)):
+                optimizer.zero_grad(set_to_none=True)
+                logits = network.actuate(subnet)(*batch.inputs)
+                each = functional.cross_entropy(logits, batch.labels, reduction="none")
+                torch.autograd.backward(each.mean())
+                _bend(parameters, begin, pull, shift)
+                optimizer.step()
+                steps += 1
+                if not epoch:
+                    losses.append(each.detach())
+    optimizer.zero_grad(set_to_none=True)
+    change = {
+        name: (p.detach() - begin[name])[tuple(map(slice, extents[name]))].clone() for name, p in parameters.items()
+    }
+    first = torch.cat(losses).to(torch.float64)
+    return Trained(change, float(first.mean()), float((first**2).mean()), steps * settings.rate)
+
+
+def _bend(parameters: Mapping[str, nn.Parameter], begin: State, pull: float, shift: State) -> None:
+    """Add to gradients what the algorithm wants."""
+    with torch.no_grad():
+        for name, p in parameters.items():
+            if p.grad is None:
+                continue
+            if pull:
+                p.grad.add_(p - begin[name], alpha=pull)
+            if name in shift:
+                place = tuple(map(slice, shift[name].shape))
+                p.grad[place] += shift[name]
+
+
+def _batches(examples: Examples, size: int, chance: tuple[int, ...]) -> Iterator[Examples]:
+    """Yield all examples in a random order; a last one that would be alone is left out: it has no statistics."""
+    order = stream(chance[0], "order", *chance[1:]).permutation(len(examples))
+    shuffled = examples.take(torch.from_numpy(order))
+    for batch in shuffled.batches(size):
+        if len(batch) > 1:
+            yield batch
+
+
+def steps_of(examples: int, settings: Settings) -> int:
+    """Return how many examples a training goes through."""
+    alone = examples % settings.batch == 1
+    return settings.epochs * (examples - alone)
+
+
+def clipped(change: State, longest: float) -> State:
+    """Return a change that is no longer than a length, over all its parameters together."""
+    length = float(torch.sqrt(sum((part.to(torch.float64) ** 2).sum() for part in change.values())))  # type: ignore[arg-type]
+    if length <= longest:
+        return change
+    return {name: part * (longest / length) for name, part in change.items()}
+
+
+Memory = dict[str, Any]
+"""What a worker remembers from one rest to the next: plain values and tensors, in mappings and lists."""
