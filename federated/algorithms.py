@@ -83,13 +83,17 @@ class FedAvg:
 
     rate: Positive = 1.0
 
-    pull: ClassVar[float] = 0.0
     uniform: ClassVar[bool] = False
     plain: ClassVar[bool] = False
     controls: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_parameters(self)
+
+    @property
+    def pull(self) -> float:
+        """How strongly a party is pulled back to where it began: not at all."""
+        return 0.0
 
     def shift(self, memory: _Memory, sent: State) -> State:
         """Return nothing: the gradient stays as it is."""
@@ -112,7 +116,7 @@ class FedProx(FedAvg):
         pull: The paper's mu.
     """
 
-    pull: NonNegative = 0.01  # type: ignore[misc]  # what is fixed for others is a parameter here
+    pull: NonNegative = 0.01  # pyright: ignore[reportIncompatibleMethodOverride]  # here it is a parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +138,7 @@ class FedOpt(FedAvg):
     tau: Positive = 1e-3
 
     def step(self, memory: _Memory, state: State, mean: Update, covered: State) -> State:
-        """Return the model after a step of the optimizer; elements that nobody trained stay, and so do their moments."""
+        """Return the model after a step; elements that nobody trained stay, and so do their moments."""
         first, second = memory.setdefault("first", {}), memory.setdefault("second", {})
         new = dict(state)
         for name, change in split(mean.change)[0].items():
@@ -169,7 +173,7 @@ class FedDyn(FedAvg):
         pull: The paper's alpha.
     """
 
-    pull: Positive = 0.1  # type: ignore[misc]  # what is fixed for others is a parameter here
+    pull: Positive = 0.1  # pyright: ignore[reportIncompatibleMethodOverride]  # here it is a parameter
 
     uniform: ClassVar[bool] = True
 

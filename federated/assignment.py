@@ -102,7 +102,7 @@ class Sandwich:
     ) -> dict[str, str]:
         """Return the largest for one, the smallest for another, a random one for each of the others."""
         found: dict[str, str] = {}
-        order = [parties[number] for number in rng.permutation(len(parties)).tolist()]
+        order = [parties[int(number)] for number in rng.permutation(len(parties))]
         for end, subnet in (("largest", space.largest), ("smallest", space.smallest)):
             counts: dict[str, int] = memory.setdefault(end, {})
             left = [party for party in order if party not in found]

@@ -84,10 +84,8 @@ class Sum:
             whole = self.extents.shape(name)
             if name not in self.total:
                 self.total[name] = torch.zeros(whole, dtype=torch.float64)
-            mass = self.extents.mass(name, scaled)
             place = _leading(change.shape)
-            part = mass if isinstance(mass, float) else mass[place]
-            self.total[name][place] += change.to(torch.float64) * part
+            self.total[name][place] += change.to(torch.float64) * self.extents.mass(name, scaled)[place]
         for subnet, weight in scaled.items():
             self.weights[subnet] = self.weights.get(subnet, 0.0) + weight
         weight = math.fsum(scaled.values())
@@ -144,8 +142,7 @@ class Sum:
             plain = name.removeprefix(CONTROL)
             place = _leading(self.extents.union(self.weights)[plain])
             mass = self.extents.mass(name, self.weights)
-            divided = total / mass if isinstance(mass, float) else torch.where(mass > 0, total / mass, 0.0)
-            part = divided[place]
+            part = torch.where(mass[place] > 0, total[place] / mass[place], 0.0)
             change[name] = part.to(like[plain].dtype) if like is not None else part.clone()
         weight = math.fsum(self.weights.values())
         loss, energy = self.loss / weight, self.energy / weight

@@ -116,9 +116,9 @@ def compressed(change: State, compression: Compression, memory: dict[str, Any]) 
 
 def opened(update: Update) -> Update:
     """Return an update with all its tensors unpacked."""
-    if all(isinstance(part, torch.Tensor) for part in update.change.values()):
-        return update
     parts: dict[str, Any] = dict(update.change)
+    if all(isinstance(part, torch.Tensor) for part in parts.values()):
+        return update
     whole = {name: part if isinstance(part, torch.Tensor) else part.unpacked() for name, part in parts.items()}
     return replace(update, change=whole)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,10 @@ class Extents:
                 merged[name] = shape if other is None else tuple(map(max, shape, other))
         return {name: merged[name] for name in self.shapes if name in merged}
 
-    def mass(self, name: str, weights: Mapping[str, float]) -> float | torch.Tensor:
-        """Return the weight of each element of a parameter: one number where it is the same for all that anybody has.
+    def mass(self, name: str, weights: Mapping[str, float]) -> torch.Tensor:
+        """Return the weight of each element of a parameter, float64, of the shape of the whole.
+
+        Where all subnets use the same part, it is that part's weight everywhere, in one number that is repeated.
 
         Args:
             name: Of the parameter, or of its control variate.
@@ -77,7 +80,8 @@ class Extents:
         plain = name.rpartition(":")[2]
         parts = [(shape, weight) for subnet, weight in weights.items() if (shape := self.of(subnet).get(plain))]
         if len({shape for shape, _ in parts}) == 1:
-            return sum(weight for _, weight in parts)
+            weight = math.fsum(weight for _, weight in parts)
+            return torch.tensor(weight, dtype=torch.float64).expand(self.shapes[plain])
         mass = torch.zeros(self.shapes[plain], dtype=torch.float64)
         for shape, weight in parts:
             mass[tuple(slice(size) for size in shape)] += weight

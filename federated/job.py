@@ -11,7 +11,6 @@ from federated.assignment import Largest, MaxNet, Rule
 from federated.averaging import CONTROL, Sum, Update, split
 from federated.compression import Compression, compressed
 from federated.local import Memory, Settings, clipped, steps_of, train
-from federated.privacy import Privacy
 from federated.workshop import Workshop, number_of
 from sim.errors import SpecError
 from sim.streams import stream
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from federated.averaging import State
     from federated.extents import Extents
+    from federated.privacy import Privacy
     from supernet.space import SubNetSpace
     from topology.io import IO
     from topology.parties import Dataset

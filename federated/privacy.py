@@ -48,10 +48,9 @@ class Privacy:
             return mean
         change = {}
         for name, part in mean.change.items():
-            mass = extents.mass(name, mean.weights)
-            weight = mass if isinstance(mass, float) else mass[tuple(map(slice, part.shape))]
+            weight = extents.mass(name, mean.weights)[tuple(map(slice, part.shape))]
             drawn = torch.from_numpy(rng.normal(0.0, self.noise * self.clip, tuple(part.shape)))
-            spread = drawn / weight if isinstance(weight, float) else torch.where(weight > 0, drawn / weight, 0.0)
+            spread = torch.where(weight > 0, drawn / weight, 0.0)
             change[name] = (part.to(torch.float64) + spread).to(part.dtype)
         return replace(mean, change=change)
 

@@ -286,8 +286,7 @@ class Aggregator(Member):
         covered: State = {}
         for name, part in mean.change.items():
             mass = self.job.extents.mass(name, mean.weights)
-            place = tuple(map(slice, part.shape))
-            covered[name] = torch.ones(part.shape) if isinstance(mass, float) else mass[place] > 0
+            covered[name] = mass[tuple(map(slice, part.shape))] > 0
         own = self.memory.setdefault("algorithm", {})
         self.memory["state"] = self.job.algorithm.step(own, self.state, mean, covered)
 
