@@ -65,9 +65,21 @@ def device_facts(device: torch.device) -> dict[str, str]:
             "memory": f"{properties.total_memory / 2**30:.1f} GiB",
             "multiprocessors": str(properties.multi_processor_count),
             "uuid": str(getattr(properties, "uuid", "")),
+            "driver": _driver(),
             "tf32": f"matmul {torch.backends.cuda.matmul.allow_tf32}, cudnn {torch.backends.cudnn.allow_tf32}",
         }
     return facts
+
+
+def _driver() -> str:
+    if find_spec("pynvml") is None:
+        return "not known: nvidia-ml-py is not installed"
+    pynvml: Any = import_module("pynvml")
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError as error:
+        return f"not known: {error}"
 
 
 def _cpu_name() -> str:

@@ -207,7 +207,7 @@ def test_the_optimum_lies_between_what_policies_reach_and_the_bound(tmp_path: Pa
 
 def test_an_optimum_of_too_many_queries_is_told(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("optimum", str(EXPERIMENTS / "azure.yaml"), "--exact", "--out", str(results), "--jobs", "1")
-    assert exit_code(*words, "--set", "repeats=1", "--set", "trace.duration_s=1") == 2
+    assert exit_code(*words, "--set", "repeats=1", "--set", "trace.duration_s=10") == 2
     assert "slot_ns: needs too many variables" in capsys.readouterr().err
 
 
