@@ -10,7 +10,7 @@ import torch
 from federated.job import Task
 from federated.programs import Trainer
 from sim.errors import DataError, SpecError
-from sim.parameters import Positive
+from sim.parameters import Positive  # noqa: TC001 - programs are built by what their annotations say
 from sim.units import NS_PER_S
 from topology.steps import Loop, Steps
 
@@ -24,18 +24,62 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Peer(Trainer):
-    """A trainer that holds a model itself; derived ones say what it does with those of others.
+class Speaker(Trainer):
+    """A trainer that speaks with other trainers, over the first of its verbs.
 
     Attributes:
         timeout_s: How long it waits for a peer, in seconds; None for as long as the engine is patient.
     """
 
+    timeout_s: Positive | None = None
+
+    def port(self, io: IO) -> Port:
+        """Return the port to the other trainers."""
+        return io[self.verbs[0]]
+
+    async def expect(
+        self, io: IO, wanted: Callable[[Message], bool], stale: Callable[[Message], bool], timeout_s: float | None
+    ) -> Message | None:
+        """Return the first message that is wanted; None if it does not come in time.
+
+        Args:
+            io: The world.
+            wanted: Says what is waited for.
+            stale: Says what nobody will want any more; everything else is kept for later.
+            timeout_s: How long to wait.
+
+        Raises:
+            ClosedError: Nobody is left.
+            DeadlineError: No time was given, and the engine's patience is at an end.
+        """
+        kept: list[Message] = vars(self).setdefault("kept", [])
+        kept[:] = [message for message in kept if not stale(message)]
+        found = next((message for message in kept if wanted(message)), None)
+        if found is not None:
+            kept.remove(found)
+            return found
+        until_ns = None if timeout_s is None else io.now_ns + round(timeout_s * NS_PER_S)
+        while True:
+            left_s = None if until_ns is None else max(0.0, (until_ns - io.now_ns) / NS_PER_S)
+            try:
+                message = await self.port(io).recv(timeout_s=left_s)
+            except TimeoutError:
+                if timeout_s is None:
+                    raise
+                return None
+            if wanted(message):
+                return message
+            if not stale(message):
+                kept.append(message)
+
+
+@dataclass(eq=False)
+class Peer(Speaker):
+    """A trainer that holds a model itself; derived ones say what it does with those of others."""
+
     steps: ClassVar[Steps] = Steps("load", Loop("choose", "train", "adopt", "note_round", until="over"))
     verbs: ClassVar[tuple[str, ...]] = ()
     awaits: ClassVar[tuple[str, ...]] = ()
-
-    timeout_s: Positive | None = None
 
     def load(self, io: IO) -> None:
         """Remember; the first time, begin with the initial model.
@@ -82,10 +126,6 @@ class Peer(Trainer):
         subnet = subnets[io.worker.id]
         return Task(self.version, subnet, self.job.cut(self.state, subnet))
 
-    def port(self, io: IO) -> Port:
-        """Return the port to the other trainers."""
-        return io[self.verbs[0]]
-
     def adopt(self, io: IO) -> None:
         """Take over what training has changed."""
         self.memory["state"] = added(self.state, self.update.change)
@@ -96,41 +136,6 @@ class Peer(Trainer):
         present = ranked(io, self.port(io))
         if io.worker.id == present[0]:
             self.note(io, self.state, self.version, loss=self.update.loss)
-
-    async def expect(
-        self, io: IO, wanted: Callable[[Message], bool], stale: Callable[[Message], bool], timeout_s: float | None
-    ) -> Message | None:
-        """Return the first message that is wanted; None if it does not come in time.
-
-        Args:
-            io: The world.
-            wanted: Says what is waited for.
-            stale: Says what nobody will want any more; everything else is kept for later.
-            timeout_s: How long to wait.
-
-        Raises:
-            ClosedError: Nobody is left.
-            DeadlineError: No time was given, and the engine's patience is at an end.
-        """
-        kept: list[Message] = vars(self).setdefault("kept", [])
-        kept[:] = [message for message in kept if not stale(message)]
-        found = next((message for message in kept if wanted(message)), None)
-        if found is not None:
-            kept.remove(found)
-            return found
-        until_ns = None if timeout_s is None else io.now_ns + round(timeout_s * NS_PER_S)
-        while True:
-            left_s = None if until_ns is None else max(0.0, (until_ns - io.now_ns) / NS_PER_S)
-            try:
-                message = await self.port(io).recv(timeout_s=left_s)
-            except TimeoutError:
-                if timeout_s is None:
-                    raise
-                return None
-            if wanted(message):
-                return message
-            if not stale(message):
-                kept.append(message)
 
 
 def ranked(io: IO, port: Port) -> tuple[str, ...]:
@@ -164,7 +169,8 @@ def checked(state: Any, like: Mapping[str, torch.Tensor]) -> State:
         raise DataError("model", "has other parameters", type(state).__name__, f"{len(like)} parameters")
     for name, part in state.items():
         if tuple(part.shape) != tuple(like[name].shape):
-            raise DataError(f"model, {name}", "has the wrong shape", str(tuple(part.shape)), str(tuple(like[name].shape)))
+            right = str(tuple(like[name].shape))
+            raise DataError(f"model, {name}", "has the wrong shape", str(tuple(part.shape)), right)
         if not torch.isfinite(part).all():
             raise DataError(f"model, {name}", "is not all finite")
     return state
@@ -175,5 +181,5 @@ def mixed(states: Iterable[tuple[float, Mapping[str, torch.Tensor]]], like: Mapp
     total = {name: torch.zeros(part.shape, dtype=torch.float64) for name, part in like.items()}
     for weight, state in states:
         for name, part in total.items():
-            part += weight * state[name].to(torch.float64)
+            part.add_(state[name].to(torch.float64), alpha=weight)
     return {name: part.to(like[name].dtype) for name, part in total.items()}

@@ -151,13 +151,17 @@ class Aggregator(Member):
         port = io["distribute"]
         if not port.peers():
             await port.join(timeout_s=self.timeout_s)
-        self.asked = port.choose()
+        self.asked = self.chosen(io)
         if not self.asked:
             io.log("alone", round=self.version + 1)
             raise Break
         self.sent_ns = io.now_ns
         for peer, task in self.tasks(io, self.asked).items():
             await port.send(task, to=peer)
+
+    def chosen(self, io: IO) -> tuple[str, ...]:
+        """Return whom to send the model to."""
+        return io["distribute"].choose()
 
     def tasks(self, io: IO, peers: tuple[str, ...]) -> dict[str, Task]:
         """Return what each peer is to do."""
