@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from federated.averaging import Sum, Update
 from federated.compression import opened
@@ -20,7 +20,6 @@ from topology.program import Break
 if TYPE_CHECKING:
     from topology.io import IO
     from topology.message import Message
-    from topology.steps import Steps
 
 
 @dataclass(eq=False)
@@ -35,7 +34,7 @@ class AsyncAggregator(Aggregator):
         concurrency: As many parties are at work at once; None for all.
     """
 
-    steps: ClassVar[Steps] = Aggregator.steps.replace("distribute", "hand_out").replace("collect", "receive")
+    steps = Aggregator.steps.replace("distribute", "hand_out").replace("collect", "receive")
 
     buffer: PositiveInt = 4
     concurrency: PositiveInt | None = None

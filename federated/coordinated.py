@@ -44,7 +44,7 @@ class CoordinatedTrainer(Trainer):
         timeout_s: How long it waits for the model, in seconds; then it asks again.
     """
 
-    steps: ClassVar[Steps] = Trainer.steps.before("fetch", "ask")
+    steps = Trainer.steps.before("fetch", "ask")
     verbs: ClassVar[tuple[str, ...]] = (*Trainer.verbs, "ask")
     awaits: ClassVar[tuple[str, ...]] = ("ask",)
 
@@ -81,7 +81,7 @@ class CoordinatedTrainer(Trainer):
 class CoordinatedMiddle(Middle):
     """Asks who belongs to it in this round; nobody does while it is bypassed."""
 
-    steps: ClassVar[Steps] = Middle.steps.before("fetch", "ask")
+    steps = Middle.steps.before("fetch", "ask")
     verbs: ClassVar[tuple[str, ...]] = (*Middle.verbs, "ask")
     awaits: ClassVar[tuple[str, ...]] = ("ask",)
 
@@ -104,14 +104,14 @@ class CoordinatedMiddle(Middle):
 
 @dataclass(eq=False)
 class CoordinatedAggregator(Aggregator):
-    """Asks which aggregators take part, and tells afterwards how long each of them took."""
+    """Says that a round begins, hears which aggregators take part, and tells afterwards how long each of them took."""
 
-    steps: ClassVar[Steps] = Aggregator.steps.before("distribute", "ask").after("collect", "tell")
+    steps = Aggregator.steps.before("distribute", "ask").after("collect", "tell")
     verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "ask")
-    awaits: ClassVar[tuple[str, ...]] = ("ask",)
 
     async def ask(self, io: IO) -> None:
-        """Tell that a round begins, and hear who takes part."""
+        """Say that a round begins, and hear who takes part."""
+        await io["ask"].send(self.version)
         self.advice = await advised(io)
 
     def chosen(self, io: IO) -> tuple[str, ...]:
@@ -140,8 +140,9 @@ class Coordinator(Member):
         timeout_s: How long it waits for the top to tell how a round went, in seconds.
     """
 
-    steps: ClassVar[Steps] = Steps("load", Loop("pair", "learn", until="never"), "dismiss")
+    steps = Steps("load", Loop("hear", "pair", "learn", until="never"), "dismiss")
     verbs: ClassVar[tuple[str, ...]] = ("advise_trainers", "advise_middles", "advise_top")
+    awaits: ClassVar[tuple[str, ...]] = ("advise_top",)
     never = False
 
     timeout_s: Positive | None = None
@@ -150,14 +151,25 @@ class Coordinator(Member):
         check_parameters(self)
 
     def load(self, io: IO) -> None:
-        """Remember the round, for how long whom is bypassed, and who did how well."""
+        """Remember until when whom is bypassed, and who did how well."""
         super().load(io)
-        for name, empty in (("round", 0), ("until", {}), ("times", {})):
-            self.memory.setdefault(name, empty)
+        for name in ("until", "times"):
+            self.memory.setdefault(name, {})
+
+    async def hear(self, io: IO) -> None:
+        """Hear from the top that a round begins.
+
+        Raises:
+            Break: The top is done.
+        """
+        message = await io["advise_top"].recv(timeout_s=self.timeout_s)
+        if message.value is None:
+            raise Break
+        self.turn: int = message.value
 
     async def pair(self, io: IO) -> None:
         """Say to each for this round whom it belongs to."""
-        turn, until = self.memory["round"], self.memory["until"]
+        turn, until = self.turn, self.memory["until"]
         middles = sorted(io["advise_middles"].peers(), key=rank_key)
         trainers = sorted(io["advise_trainers"].peers(), key=rank_key)
         if not middles or not trainers:
@@ -176,15 +188,9 @@ class Coordinator(Member):
         io.log("paired", round=turn + 1, loads=self.loads)
 
     async def learn(self, io: IO) -> None:
-        """Hear how long each aggregator took, and decide whom to bypass.
-
-        Raises:
-            Break: The top is done.
-        """
+        """Hear how long each aggregator took, and decide whom to bypass."""
         message = await io["advise_top"].recv(timeout_s=self.timeout_s)
-        if message.value is None:
-            raise Break
-        turn, until, times = self.memory["round"], self.memory["until"], self.memory["times"]
+        turn, until, times = self.turn, self.memory["until"], self.memory["times"]
         each = {middle: seconds / self.loads[middle] for middle, seconds in message.value.items()}
         for middle, seconds in each.items():
             others = [other for name, other in each.items() if name != middle and math.isfinite(other)]
@@ -199,7 +205,6 @@ class Coordinator(Member):
                 times.pop(middle, None)
                 if math.isfinite(seconds):
                     times["usual"] = seconds
-        self.memory["round"] = turn + 1
 
     async def dismiss(self, io: IO) -> None:
         """Tell all that there is nothing more to do."""

@@ -49,8 +49,8 @@ class CyclicTrainer(Peer):
     `timeout_s`, the one behind gets the copy, and it is logged; a model that comes twice is trained once.
     """
 
-    steps: ClassVar[Steps] = Steps(
-        "load",_ROUND, "tell")    verbs: ClassVar[tuple[str, ...]] = ("hand_on",)
+    steps = Steps("load", _ROUND, "tell")
+    verbs: ClassVar[tuple[str, ...]] = ("hand_on",)
 
     def load(self, io: IO) -> None:
         """Remember who goes round."""
@@ -147,7 +147,7 @@ class SwarmTrainer(Peer):
     Who does not hear from it in time keeps what it has trained, and that is logged.
     """
 
-    steps: ClassVar[Steps] = Peer.steps.replace("adopt", "share", "spread")
+    steps = Peer.steps.replace("adopt", "share", "spread")
     verbs: ClassVar[tuple[str, ...]] = ("share", "spread")
 
     def leader(self, io: IO) -> str:

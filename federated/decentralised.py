@@ -77,7 +77,7 @@ class Speaker(Trainer):
 class Peer(Speaker):
     """A trainer that holds a model itself; derived ones say what it does with those of others."""
 
-    steps: ClassVar[Steps] = Steps("load", Loop("choose", "train", "adopt", "note_round", until="over"))
+    steps = Steps("load", Loop("choose", "train", "adopt", "note_round", until="over"))
     verbs: ClassVar[tuple[str, ...]] = ()
     awaits: ClassVar[tuple[str, ...]] = ()
 

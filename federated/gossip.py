@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from federated.decentralised import Peer, checked, mixed, ranked
 from sim.errors import DataError, SpecError
-from topology.steps import Par, Steps
+from topology.steps import Par
 
 if TYPE_CHECKING:
     from federated.averaging import State
@@ -31,7 +31,7 @@ class GossipTrainer(Peer):
         edges: A graph of one's own in its place, as pairs of numbers of workers.
     """
 
-    steps: ClassVar[Steps] = Peer.steps.after("adopt", Par("say", "hear"), "mix")
+    steps = Peer.steps.after("adopt", Par("say", "hear"), "mix")
     verbs: ClassVar[tuple[str, ...]] = ("gossip",)
 
     graph: Literal["ring", "complete", "torus"] = "ring"

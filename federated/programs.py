@@ -41,7 +41,7 @@ class Trainer(Member):
         decay: Weight decay.
     """
 
-    steps: ClassVar[Steps] = Steps("load", Loop("fetch", "train", "upload", until="never"))
+    steps = Steps("load", Loop("fetch", "train", "upload", until="never"))
     verbs: ClassVar[tuple[str, ...]] = ("fetch", "upload")
     awaits: ClassVar[tuple[str, ...]] = ("fetch",)
     never = False
@@ -112,7 +112,7 @@ class Aggregator(Member):
         timeout_s: How long it waits for updates in a round, in seconds; None for as long as the engine is patient.
     """
 
-    steps: ClassVar[Steps] = Steps("load", Loop("distribute", "collect", "average", "step", until="over"), "dismiss")
+    steps = Steps("load", Loop("distribute", "collect", "average", "step", until="over"), "dismiss")
     verbs: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
     timeout_s: Positive | None = None
@@ -317,7 +317,7 @@ class EagerAggregator(Aggregator):
 class Middle(Aggregator):
     """Between the holder of the model and others, in a tree of any depth: passes the model on, and the mean back."""
 
-    steps: ClassVar[Steps] = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
+    steps = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
     verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "fetch", "upload")
     awaits: ClassVar[tuple[str, ...]] = ("fetch",)
 

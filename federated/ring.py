@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from federated.averaging import State
     from topology.io import IO
     from topology.message import Message
-    from topology.steps import Steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +167,7 @@ class RingTrainer(Ringing, Peer):
     Models are averaged, not changes: who misses a round is back with the others in the next.
     """
 
-    steps: ClassVar[Steps] = Peer.steps.after("adopt", "agree", "reduce", "take_mean")
+    steps = Peer.steps.after("adopt", "agree", "reduce", "take_mean")
     verbs: ClassVar[tuple[str, ...]] = ("ring",)
 
     def vector(self) -> State:
@@ -190,7 +189,7 @@ class RingTrainer(Ringing, Peer):
 class HybridTrainer(Ringing):
     """A ring within a cluster, and one upload for all of it, by the first in the ring."""
 
-    steps: ClassVar[Steps] = Trainer.steps.before("upload", "agree", "reduce", "speak_for_all")
+    steps = Trainer.steps.before("upload", "agree", "reduce", "speak_for_all")
     verbs: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
 
     def speak_for_all(self, io: IO) -> None:
