@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sim.errors import DataError
 from sim.latency import ControlTuple, Subnet
+from sim.parquet import read_parquet
 from sim.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Accuracies:
             DataError: The file can't be read, is damaged or is another.
         """
         try:
-            table = pq.read_table(pa.BufferReader(path.read_bytes()))
+            table = read_parquet(pa.BufferReader(path.read_bytes()))
             facts = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
         except OSError as error:
             raise DataError(str(path), "can't be read", error.strerror or str(error)) from error

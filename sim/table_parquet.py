@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from sim.errors import DataError
 from sim.latency import ControlTuple, LatencyTable, Subnet, table_from_cells
+from sim.parquet import read_parquet
 
 SCHEMA = "latency-table/1"
 """What a file says that it is; the number changes when an old reader would misread a new file."""
@@ -34,7 +35,7 @@ def parse_parquet(content: bytes, where: str) -> LatencyTable:
         DataError: The file is damaged or is none of ours.
     """
     try:
-        rows = pq.read_table(pa.BufferReader(content))
+        rows = read_parquet(pa.BufferReader(content))
         facts = json.loads((rows.schema.metadata or {}).get(_METADATA, b"{}"))
     except (pa.ArrowException, OSError, ValueError) as error:
         message = str(error).splitlines()[0]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sim.errors import StoreError
+from sim.parquet import read_parquet
 from ssim.store import REQUESTS, WINDOWS, Store
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class Results:
                 continue
             path = store.folder / run["id"] / REQUESTS
             try:
-                table = pq.read_table(path, columns=["arrival_ns", "deadline_ns", "finish_ns"])
-            except (pa.ArrowException, OSError) as error:
+                table = read_parquet(path).select(["arrival_ns", "deadline_ns", "finish_ns"])
+            except (pa.ArrowException, OSError, KeyError) as error:
                 raise StoreError(str(path), "is damaged", str(error), "run the experiment again") from error
             arrival, deadline, finish = (column.to_numpy() for column in table.columns)
             slo_ms = max(slo_ms, float((deadline - arrival).max()) / 1e6)

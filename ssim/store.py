@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from sim import buckets, metrics
 from sim.errors import SsimError, StoreError
 from sim.measured import Outcome
+from sim.parquet import read_parquet
 from sim.result import NONE, Result
 from sim.whole_file import told, whole_file
 
@@ -154,7 +155,7 @@ class Store:
         """
         path = self.folder / run_id / WINDOWS
         try:
-            return pq.read_table(path)
+            return read_parquet(path)
         except (pa.ArrowException, OSError) as error:
             raise StoreError(str(path), "is damaged or missing", str(error), _MEND) from error
 

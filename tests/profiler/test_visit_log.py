@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 import pytest
 
 from profiler.campaign import Campaign, DeviceError, OutOfMemoryError
 from profiler.grid import Cell, Verdict
 from profiler.visit_log import VisitLog, write_samples
 from sim.errors import SpecError
+from sim.parquet import read_parquet
 from tests.profiler.test_campaign import CELLS, Device
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_the_log_of_another_profile_is_refused(tmp_path: Path) -> None:
 def test_samples_are_stored_each(tmp_path: Path) -> None:
     log = run(tmp_path / "v.jsonl", Device())
     write_samples(log.grid, tmp_path / "s.parquet")
-    table = pq.read_table(tmp_path / "s.parquet").to_pandas()
+    table = read_parquet(tmp_path / "s.parquet").to_pandas()
     assert len(table) == sum(len(record.visit.wall_ns) for record in log.grid.records)
     first = log.grid.records[0]
     assert table.wall_ns[: len(first.visit.wall_ns)].tolist() == first.visit.wall_ns.tolist()

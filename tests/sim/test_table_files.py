@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 from sim.errors import BatchSizeError, DataError, SpecError, SsimError, StoreError
 from sim.latency import LatencyTable, Subnet
+from sim.parquet import read_parquet
 from sim.table_csv import csv_text, parse_csv
 from sim.table_files import find_table, load_table, read_table, shipped_tables, write_table
 from sim.table_json import parse_profile, profile_text
@@ -291,7 +292,7 @@ def test_a_parquet_file_that_is_damaged(tmp_path: Path) -> None:
 def test_a_parquet_file_that_was_changed(tmp_path: Path, change: Any, message: str) -> None:
     file = tmp_path / "t.parquet"
     write_table(TABLE, file)
-    rows = pq.read_table(file)
+    rows = read_parquet(file)
     changed = change(rows)
     pq.write_table(changed.replace_schema_metadata(rows.schema.metadata), file)
     with pytest.raises(DataError, match=message):

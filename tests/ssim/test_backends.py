@@ -90,7 +90,7 @@ def dask_cluster(folder: Path, *before: str, **worker: str) -> Generator[tuple[s
         subprocess.Popen([*before, *workers], env={**os.environ, **worker}, **quiet, start_new_session=True) as others,
     ):
         try:
-            until(file.exists)
+            until(lambda: file.exists() and file.read_text().endswith("}"))  # it is there before it is written
             yield json.loads(file.read_text())["address"], first
         finally:
             os.killpg(

@@ -7,9 +7,9 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 import pytest
 
+from sim.parquet import read_parquet
 from ssim.store import KEPT
 from tests.ssim.test_run_command import SMALL, ssim
 
@@ -83,7 +83,7 @@ def test_windows_are_the_same_by_both_engines(folder: Path) -> None:
     for engine in ("compiled", "simpy"):
         words = ("--set", f"engine={engine}", "--set", "keep=windows", "--no-figures", "--out", engine)
         assert ssim(folder, "run", "small.yaml", *words).returncode == 0
-        tables = {path.parent.name: pq.read_table(path).to_pandas() for path in (folder / engine).rglob("*.parquet")}
+        tables = {path.parent.name: read_parquet(path).to_pandas() for path in (folder / engine).rglob("*.parquet")}
         found.append(tables)
     assert found[0].keys() == found[1].keys()
     for run, table in found[0].items():

@@ -12,12 +12,12 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
 from sim.latency import LatencyTable, Subnet  # noqa: E402 - after torch is known to be there
+from sim.parquet import read_parquet  # noqa: E402
 from sim.table_files import read_table, write_table  # noqa: E402
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
@@ -69,7 +69,7 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
     assert (sum(table.stages.values()) == table.latency_ns).all()
     assert "launch overhead included" in table.provenance["latency"]
     assert "threads" in table.provenance["device"]
-    samples = pq.read_table(folder / "out/samples.parquet").to_pandas()
+    samples = read_parquet(folder / "out/samples.parquet").to_pandas()
     forward = samples[samples.subnet == SPACE.largest.id].groupby("batch_size").wall_ns.median()
     assert table.stages["forward"][-1].tolist() == pytest.approx([forward[n] for n in table.batch_sizes], abs=1)
     assert 3 in forward.index, "held out"

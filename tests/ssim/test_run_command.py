@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+
+from sim.parquet import read_parquet
 
 SMALL = """\
 schema: experiment/1
@@ -84,7 +85,7 @@ def test_rows_per_query_say_what_summary_says(done: tuple[Path, str]) -> None:
     with (folder / "results" / "small" / "summary.csv").open() as file:
         for row in csv.DictReader(file):
             run = folder / "results" / "small" / row["run"]
-            requests = pq.read_table(run / "requests.parquet")
+            requests = read_parquet(run / "requests.parquet")
             assert requests.column_names == [
                 "arrival_ns",
                 "deadline_ns",
@@ -103,7 +104,7 @@ def test_rows_per_query_say_what_summary_says(done: tuple[Path, str]) -> None:
             assert (frame.outcome == "late").sum() == int(row["late"])
             latency_ms = (frame.finish_ns - frame.arrival_ns) / 1e6
             assert latency_ms.quantile(0.99) == pytest.approx(float(row["p99_latency_ms"]))
-            batches = pq.read_table(run / "batches.parquet").to_pandas()
+            batches = read_parquet(run / "batches.parquet").to_pandas()
             assert batches["size"].sum() == frame.worker.notna().sum()
             assert batches["size"].mean() == pytest.approx(float(row["mean_batch_size"]))
 
@@ -113,7 +114,7 @@ def test_policies_of_one_seed_meet_the_same_arrivals(done: tuple[Path, str]) -> 
     index = json.loads((folder / "results" / "small" / "experiment.json").read_text())
     arrivals: dict[int, list[np.ndarray]] = {}
     for run in index["runs"]:
-        column = pq.read_table(folder / "results" / "small" / run["id"] / "requests.parquet")["arrival_ns"]
+        column = read_parquet(folder / "results" / "small" / run["id"] / "requests.parquet")["arrival_ns"]
         arrivals.setdefault(run["seed"], []).append(column.to_numpy())
     for same in arrivals.values():
         assert all(np.array_equal(same[0], other) for other in same)

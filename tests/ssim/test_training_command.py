@@ -16,13 +16,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sim.accuracies import Accuracies
 from sim.errors import DataError, FetchError
 from sim.latency import LatencyTable
+from sim.parquet import read_parquet
 from sim.table_files import write_table
 from ssim.cli import main
 from ssim.fetch import fetch_fashion_mnist
@@ -102,7 +102,7 @@ def test_train_says_what_came_out_and_leaves_it(trained: Path) -> None:
         "manifest.json",
         "supernet.pt",
     ]
-    assert pq.read_table(run.folder / "losses.parquet")["phase"].to_pylist() == [0] * 10 + [1] * 20
+    assert read_parquet(run.folder / "losses.parquet")["phase"].to_pylist() == [0] * 10 + [1] * 20
     manifest = json.loads((run.folder / "manifest.json").read_text())
     assert manifest["identity"] == json.loads(json.dumps(run.identity))
     assert manifest["circumstances"]["threads"] == 1
