@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from figures import holdings, learning, timeline
 from figures.style import save
+from sim.parquet import read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,5 +76,5 @@ def _traffic(runs: Sequence[FederatedRun]) -> pd.DataFrame:
 
 
 def _table(run: FederatedRun, name: str) -> pd.DataFrame:
-    frame: pd.DataFrame = pq.read_table(run.folder / f"{name}.parquet").to_pandas()
+    frame: pd.DataFrame = read_parquet(run.folder / f"{name}.parquet").to_pandas()
     return frame
