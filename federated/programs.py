@@ -19,6 +19,7 @@ from sim.errors import DataError, SpecError
 from sim.parameters import NonNegative, Positive, PositiveInt, check_parameters
 from sim.units import NS_PER_S
 from topology.program import Break
+from topology.selection import Random
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class Aggregator(Member):
         if not self.asked:
             io.log("alone", round=self.version + 1)
             raise Break
+        by_chance = isinstance(port.selector, Random) and port.channel.peer_of(io.worker.role) in self.job.data_roles
+        self.drawn = len(self.asked) / len(port.peers()) if by_chance else 1.0
         self.sent_ns = io.now_ns
         for peer, task in self.tasks(io, self.asked).items():
             await port.send(task, to=peer)
@@ -281,7 +284,7 @@ class Aggregator(Member):
         if privacy is None:
             return mean, {}
         chance = self.job.chance("privacy", io.worker.id, self.version)
-        history = counted(self.memory.get("privacy", []), mean.parties / mean.of)
+        history = counted(self.memory.get("privacy", []), self.drawn)
         self.memory["privacy"] = history
         return privacy.noisy(mean, self.job.extents, chance), {"epsilon": privacy.epsilon(history)}
 
