@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from federated.extents import Extents
 
 _Delta = Annotated[float, at.Gt(0), at.Lt(1)]
-_ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
-"""Of Renyi divergences: whole ones, for which sampling has a finite formula."""
+_WHOLE = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
+"""Orders of Renyi divergences for which sampling has a finite formula; without sampling, all are at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Privacy:
         if not self.noise:
             return float("inf")
         accounting, rdp = _accounting()
-        ledger = rdp.RdpAccountant(_ORDERS)
+        ledger = rdp.RdpAccountant(_WHOLE if any(share < 1 for share, _ in history) else None)
         for share, rounds in history:
             event = accounting.GaussianDpEvent(self.noise)
             ledger.compose(accounting.PoissonSampledDpEvent(share, event) if share < 1 else event, int(rounds))
