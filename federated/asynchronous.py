@@ -27,7 +27,7 @@ class AsyncAggregator(Aggregator):
     """Holds the model, and hands it to whoever is free. Trainers are those of the classical topology, as they are.
 
     Before it rests or ends, it hands out nothing more and takes all that is under way; what is left in the buffer then
-    is kept over a rest, and logged at the end. A party that is silent for `timeout_s` is given up, and logged.
+    is kept over a rest. At the end no version is made of it, and it is logged. A party that is silent for `timeout_s` is given up, and logged.
 
     Attributes:
         buffer: As many updates make a version (the paper's K).
@@ -115,7 +115,7 @@ class AsyncAggregator(Aggregator):
     async def average(self, io: IO) -> None:
         """Take the mean when the buffer is full."""
         self.mean: Update | None = None
-        if self.count >= self.buffer:
+        if self.count >= self.buffer and self.version < self.job.rounds:
             total = self.others
             total.of = max(total.parties, len(io["distribute"].peers()))
             seconds = self.job.averaging_seconds(self.count)
