@@ -71,12 +71,12 @@ def upper_bound(
     dual = _Dual(instance, slot_ns)
     best = dual.constant() if price is None else price
     least = dual.bound(best)
-    if iterations:
-        for smoothing in SMOOTHINGS:
-            found = dual.improved(best, smoothing, iterations)
-            bound = dual.bound(found)
-            if bound < least:
-                best, least = found, bound
+    for smoothing in SMOOTHINGS if iterations else ():
+        found = dual.improved(best, smoothing, iterations)
+        bound = dual.bound(found)
+        if bound >= least:
+            break  # where a rougher search finds nothing, a finer one finds little
+        best, least = found, bound
     return Bound(min(least, dual.everything) + _SAFETY, best, slot_ns)
 
 
@@ -110,12 +110,13 @@ class _Dual:
         self._slots = int(deadline.max() // slot_ns) + 1
         queries = np.bincount(arrival // slot_ns, minlength=self._slots)
         self._queries = queries.astype(np.float64)
-        slo = int((deadline - arrival).max())
-        self._ways = [
-            self._way(instance, way, slot_ns, queries)
-            for way in range(instance.ways)
-            if instance.duration_ns[way] <= slo
-        ]
+        self._slo = int((deadline - arrival).max())
+        self._there = np.flatnonzero(queries)
+        self._first = (np.cumsum(queries) - queries)[self._there]
+        self._latest = np.maximum.reduceat(deadline, self._first)
+        come = np.searchsorted(arrival, arrival, "right")
+        ways = np.flatnonzero(instance.duration_ns <= self._slo).tolist()
+        self._ways = [self._way(instance, way, slot_ns, come) for way in ways]
         self._tail = 2 + max((way.whole for way in self._ways), default=0)
         self._workers = _alive(instance, slot_ns, self._slots)
         self._total = len(instance)
@@ -124,24 +125,22 @@ class _Dual:
         rates = instance.value * instance.most * (slot_ns / instance.duration_ns)
         self._unit = float(rates.max())  # what a worker earns in a slot, at most: the unit of prices
 
-    def _way(self, instance: Instance, way: int, slot_ns: int, queries: _Whole) -> _Way:
-        arrival, deadline = instance.arrival_ns, instance.deadline_ns
-        duration = int(instance.duration_ns[way])
-        there = np.flatnonzero(queries)
-        first = (np.cumsum(queries) - queries)[there]
+    def _way(self, instance: Instance, way: int, slot_ns: int, come: _Whole) -> _Way:
+        """Return a way; `come` is how many have come when each query arrives, itself included."""
+        arrival, duration = instance.arrival_ns, int(instance.duration_ns[way])
         # Who may be in a batch that starts at t has come by t, and not so early that its time is up before the end.
-        room = int((deadline - arrival).max()) - duration
+        room = self._slo - duration
         edges = np.arange(self._slots) * slot_ns
         count = np.searchsorted(arrival, edges, "right") - np.searchsorted(arrival, edges - room, "left")
         # Within a slot the count rises at arrivals only.
-        at_arrival = np.searchsorted(arrival, arrival, "right") - np.searchsorted(arrival, arrival - room, "left")
-        count[there] = np.maximum(count[there], np.maximum.reduceat(at_arrival, first))
-        latest = np.maximum.reduceat(deadline, first) - duration
-        span = np.where(latest >= 0, latest // slot_ns - there, -1)  # from a group's slot to the last start for it
+        at_arrival = come - np.searchsorted(arrival, arrival - room, "left")
+        count[self._there] = np.maximum(count[self._there], np.maximum.reduceat(at_arrival, self._first))
+        latest = self._latest - duration
+        span = np.where(latest >= 0, latest // slot_ns - self._there, -1)  # from a group's slot to its last start
         barred = []
         for offset in range(int(span.max()) + 1):
             late = np.zeros(self._slots, dtype=bool)
-            late[there] = span < offset
+            late[self._there] = span < offset
             barred.append(late if late.any() else None)
         fill = np.minimum(count, instance.most[way]).astype(np.float64)
         whole, rest = divmod(duration, slot_ns)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,11 @@ import optimum
 from optimum import instance_of, offline_optimum, upper_bound
 from sim.errors import StoreError
 from sim.whole_file import whole_file
+from ssim.backends.local import processes
 from ssim.plugins import own_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ssim.expand import Experiment
     from ssim.run import Run
@@ -96,11 +97,12 @@ def find_gaps(
     found = {one: known for one in asked if (known := _stored(_file(store, *one), _KINDS[one[1]])) is not None}
     todo = [(one, needed[one[0]]) for one in asked if one not in found]
     on_bound(len(found), len(asked))
-    for one, values in _computed(todo, jobs):
-        with whole_file(_file(store, *one)) as path:
-            path.write_text(json.dumps({"schema": _SCHEMA, **values}) + "\n", encoding="utf-8")
-        found[one] = values
-        on_bound(len(found), len(asked))
+    with closing(_computed(todo, jobs)) as computed:
+        for one, values in computed:
+            with whole_file(_file(store, *one)) as path:
+                path.write_text(json.dumps({"schema": _SCHEMA, **values}) + "\n", encoding="utf-8")
+            found[one] = values
+            on_bound(len(found), len(asked))
     bounds = {key: found[key, False] | found.get((key, True), {}) for key in needed}
     rows, missing = [], []
     for run in experiment.runs:
@@ -145,17 +147,19 @@ def _stored(path: Path, names: Sequence[str]) -> dict[str, float] | None:
     return None
 
 
-def _computed(todo: Sequence[tuple[_Asked, Run]], jobs: int) -> Iterator[tuple[_Asked, dict[str, float]]]:
-    """Yield the bounds as they are done, in processes if there are several."""
-    asked, runs, kinds = [one for one, _ in todo], [run for _, run in todo], [one[1] for one, _ in todo]
+def _computed(todo: Sequence[tuple[_Asked, Run]], jobs: int) -> Generator[tuple[_Asked, dict[str, float]]]:
+    """Yield the bounds as they are done, in processes if there are several.
+
+    Raises:
+        SsimError: A process was killed.
+    """
     if len(todo) <= 1 or jobs == 1:
-        yield from zip(asked, map(_bounds, runs, kinds), strict=True)
+        yield from ((one, _bounds(run, one[1])) for one, run in todo)
         return
-    with ProcessPoolExecutor(min(jobs, len(todo)), get_context("spawn")) as pool:
-        try:
-            yield from zip(asked, pool.map(_bounds, runs, kinds), strict=True)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with processes(min(jobs, len(todo)), "bounds") as submit:
+        under_way = {submit(_bounds, run, one[1]): one for one, run in todo}
+        for future in as_completed(under_way):
+            yield under_way[future], future.result()
 
 
 def _bounds(run: Run, exact: bool) -> dict[str, float]:

@@ -92,8 +92,11 @@ def holding() -> Holding:
     return Holding(hand_tuned(), extracted(net, published), in_one, subnets, shared)
 
 
+@lru_cache(maxsize=1)
 def actuation_s() -> tuple[float, float]:
     """Return the CPU seconds that it takes to actuate the largest published subnet: for the first time, and again.
+
+    A process measures it once.
 
     Raises:
         SpecError: torch is not installed.

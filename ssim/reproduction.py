@@ -106,7 +106,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _optimum(results: Results) -> str:
     rows = []
     for name, label in (("azure", "Azure"), ("bursty", "bursty"), ("overhead", "Azure, overhead")):
-        gaps = results.gaps(name)
+        try:
+            gaps = results.gaps(name)
+        except StoreError as error:  # told, and the others shown
+            results.problems.append(str(error))
+            continue
         swept = [column for column in gaps.columns if "." in column]
         for point, here in gaps.groupby(swept) if swept else [((), gaps)]:
             setting = " ".join([label, *map(_shown, point)])

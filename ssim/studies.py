@@ -83,6 +83,7 @@ def conduct(
     quick: bool,
     jobs: int,
     studies: Iterable[Study] = STUDIES,
+    on_begin: Callable[[str], None] = lambda _name: None,
     on_study: Callable[[str, float], None] = lambda _name, _seconds: None,
 ) -> Conducted:
     """Run what is not stored of the studies, with its capacities and bounds. What fails does not end the others.
@@ -93,6 +94,7 @@ def conduct(
         quick: Short traces and one seed.
         jobs: How many runs at once.
         studies: Which.
+        on_begin: Told the name of each when it begins.
         on_study: Told the name of each when it has ended, and how long it took.
 
     Raises:
@@ -108,6 +110,7 @@ def conduct(
             raise SpecError(str(path), "is not there", "", "name the folder of experiment files with --experiments")
     for study in wanted:
         started = time.perf_counter()
+        on_begin(study.name)
         try:
             problems += _conduct(study, experiments, results, quick=quick, jobs=jobs)
         except SsimError as error:

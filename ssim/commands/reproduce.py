@@ -55,11 +55,14 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
     path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")
     console, beside = Console(), Console(stderr=True)
 
+    def begin(name: str) -> None:
+        beside.print(f"{name} ...", highlight=False)
+
     def tell(name: str, seconds: float) -> None:
         beside.print(f"{name}: {seconds:.0f} s", highlight=False)
 
     try:
-        conducted = conduct(experiments, results, quick=quick, jobs=jobs, on_study=tell)
+        conducted = conduct(experiments, results, quick=quick, jobs=jobs, on_begin=begin, on_study=tell)
         gallery = draw_all(results)
         made = page(Results(results), "ssim reproduce --quick" if quick else "ssim reproduce")
         with whole_file(path) as unfinished:
