@@ -1,0 +1,106 @@
+"""Federated training: how many times a second a party trains, beside a loop written by hand and the peers.
+
+A small CNN on scikit-learn's digits (`experiments/federated_digits.yaml`, in equal parts), FedAvg, all with one thread.
+Parties have few examples, so what a framework costs is seen; the more they have, the less it matters. Flower has two
+processes where there are two cores, the others have one. Set-up is not timed (data, networks, Ray, a first round).
+
+Wall time, medians over a few rounds of measuring; in each all are run in turn, and ratios are medians of the ratios
+within it, so that whatever else the machine does hits all alike. Test accuracy and loss, means over seeds, show that all
+did the same work: whom they choose, and the order of examples, is left to each.
+
+    pip install 'pfl[pytorch]' 'flwr[simulation]'
+    python -m benchmarks.bench_federated
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from benchmarks.federated_peers import Outcome, Peer, Task, here, plain_loop
+from benchmarks.jobs import QUICK, rounds
+from benchmarks.peers import aligned
+from topology.engines.sim import SimEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SIZES = {"10 of 100": (100, 10), "100 of 100": (100, 100), "10 of 10": (10, 10)}
+"""How many parties there are, and how many of them train in a round."""
+
+
+def ssim(task: Task) -> Outcome:
+    """Train with ours, in virtual time."""
+    run, job = task.run, task.job
+    programs = job.programs(run.plan.owners)
+    begin = perf_counter()
+    report = SimEngine().run(run.plan.topology.plan, programs, seed=task.seed)
+    return Outcome(perf_counter() - begin, report.results["aggregator/0"]["state"])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("who", "train"), [("a plain loop", plain_loop), ("in virtual time", ssim)])
+def bench_trainings(benchmark: Any, who: str, train: Any, size: str) -> None:
+    """Parties train, with our engine and without any."""
+    torch.set_num_threads(1)
+    clients, chosen = SIZES[size]
+    task = Task(clients, chosen, rounds=1 if QUICK else 200 // chosen)
+    train(replace(task, rounds=1))
+    benchmark.extra_info |= {"what": f"{size} parties, {who}", "job": size, "unit": "trainings"}
+    benchmark.extra_info["count"] = task.trainings
+    outcome = benchmark.pedantic(train, (task,), rounds=rounds(5))
+    assert all(part.isfinite().all() for part in outcome.state.values())
+
+
+def measure(peers: Sequence[Peer], task: Task, repeats: int) -> list[list[Outcome]]:
+    """Return what came of it, by peer and repeat; each repeat has a seed of its own and starts with another peer."""
+    found: list[list[Outcome]] = [[] for _ in peers]
+    for repeat in range(repeats):
+        for turn in range(len(peers)):
+            which = (repeat + turn) % len(peers)
+            found[which].append(peers[which].train(replace(task, seed=task.seed + repeat)))
+    return found
+
+
+def table(peers: Sequence[Peer], task: Task, found: list[list[Outcome]]) -> str:
+    """Return who did how many trainings a second, how much that is of the first's, and what came of them."""
+    rows = [["who", "job", "trainings/s", "to ssim", "ms a training", "test accuracy %", "test loss"]]
+    for peer, outcomes in zip(peers, found, strict=True):
+        median = statistics.median(outcome.seconds for outcome in outcomes)
+        ratio = statistics.median(
+            own.seconds / other.seconds for own, other in zip(found[0], outcomes, strict=True)
+        )
+        seeds = [replace(task, seed=task.seed + repeat) for repeat in range(len(outcomes))]
+        results = [seed.result(outcome.state) for seed, outcome in zip(seeds, outcomes, strict=True)]
+        accuracy, loss = (statistics.fmean(column) for column in zip(*results, strict=True))
+        job = f"{task.chosen} of {task.clients} parties, {task.rounds} rounds"
+        speed = [f"{task.trainings / median:,.0f}", f"{ratio:.2f}x", f"{1e3 * median / task.trainings:.2f}"]
+        rows.append([peer.name, job, *speed, f"{accuracy:.1f}", f"{loss:.3f}"])
+    return aligned(rows)
+
+
+def main() -> None:
+    """Measure, compare and print."""
+    parser = argparse.ArgumentParser(description="Federated training of a small CNN by ssim and its peers.")
+    parser.add_argument("--trainings", type=int, default=1_000, help="how often a party trains, in a run")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    peers = [Peer("ssim, SimPy engine", ssim), *here()]
+    for peer in peers[:3]:  # whatever is slow the first time
+        peer.train(Task(10, 2, 2))
+    for clients, chosen in SIZES.values():
+        task = Task(clients, chosen, max(1, options.trainings // chosen))
+        print(table(peers, task, measure(peers, task, options.repeats)), flush=True)
+        print(f"{len(task.shards[0][1])} examples a party, {task.epochs} epochs, batches of {task.batch}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
