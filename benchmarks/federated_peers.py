@@ -37,7 +37,7 @@ State = dict[str, torch.Tensor]
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "federated_digits.yaml"
-PULL_S = 0.01
+PULL_S = 0.002
 """How often Flower's server looks for answers; by default every 0.1 s, and a round takes no less."""
 
 
@@ -264,7 +264,7 @@ def flower(task: Task) -> Outcome:
         num_supernodes=task.clients,
         backend_config={
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            "init_args": {"log_to_driver": False, "logging_level": "ERROR"},
+            "init_args": {"address": "local", "log_to_driver": False, "logging_level": "ERROR"},
         },
     )
     return found[0]
