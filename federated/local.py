@@ -11,7 +11,9 @@ import annotated_types as at
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
+from federated.extents import leading
 from sim.streams import stream
 
 if TYPE_CHECKING:
@@ -87,9 +89,7 @@ def train(
     """
     parameters = {name: p for name, p in network.model.named_parameters() if name in extents}
     begin = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = torch.optim.SGD(
-        parameters.values(), lr=settings.rate, momentum=settings.momentum, weight_decay=settings.decay
-    )
+    descent = _Descent(parameters, begin, settings, pull, shift)
     drops = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
     losses: list[torch.Tensor] = []
     steps = 0
@@ -98,34 +98,60 @@ def train(
             torch.manual_seed(int(stream(chance[0], "dropout", *chance[1:]).integers(2**63)))
         for epoch in range(settings.epochs):
             for batch in _batches(examples, settings.batch, (*chance, epoch)):
-                optimizer.zero_grad(set_to_none=True)
                 logits = network.actuate(subnet)(*batch.inputs)
                 each = functional.cross_entropy(logits, batch.labels, reduction="none")
-                torch.autograd.backward(each.mean())
-                _bend(parameters, begin, pull, shift)
-                optimizer.step()
+                descent.step(each.mean())
                 steps += 1
                 if not epoch:
                     losses.append(each.detach())
-    optimizer.zero_grad(set_to_none=True)
     change = {
-        name: (p.detach() - begin[name])[tuple(map(slice, extents[name]))].clone() for name, p in parameters.items()
+        name: leading(p.detach(), extents[name]) - leading(begin[name], extents[name]) for name, p in parameters.items()
     }
     first = torch.cat(losses).to(torch.float64)
     return Trained(change, float(first.mean()), float((first**2).mean()), steps * settings.rate)
 
 
-def _bend(parameters: Mapping[str, nn.Parameter], begin: State, pull: float, shift: State) -> None:
-    """Add to gradients what the algorithm wants."""
-    with torch.no_grad():
-        for name, p in parameters.items():
-            if p.grad is None:
-                continue
-            if pull:
-                p.grad.add_(p - begin[name], alpha=pull)
-            if name in shift:
-                place = tuple(map(slice, shift[name].shape))
-                p.grad[place] += shift[name]
+class _Descent:
+    """Steps of gradient descent by torch's own function, without the class around it, which costs more than small steps."""
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], begin: State, settings: Settings, pull: float, shift: State
+    ) -> None:
+        self._parameters = list(parameters.values())
+        self._begin = list(begin.values())
+        self._shift = {number: shift[name] for number, name in enumerate(parameters) if name in shift}
+        self._pull = pull
+        self._momenta: list[torch.Tensor | None] = [None] * len(parameters)
+        self._settings = settings
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Move all weights by the gradient of a loss."""
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        with torch.no_grad():
+            bent = {number: self._bent(number, found) for number, found in enumerate(gradients) if found is not None}
+            momenta = [self._momenta[number] for number in bent]
+            sgd(
+                [self._parameters[number] for number in bent],
+                list(bent.values()),
+                momenta,
+                weight_decay=self._settings.decay,
+                momentum=self._settings.momentum,
+                lr=self._settings.rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
+        for number, momentum in zip(bent, momenta, strict=True):
+            self._momenta[number] = momentum
+
+    def _bent(self, number: int, gradient: torch.Tensor) -> torch.Tensor:
+        """Return a gradient with what the algorithm adds to it."""
+        if self._pull:
+            gradient = gradient.add(self._parameters[number] - self._begin[number], alpha=self._pull)
+        if number in self._shift:
+            gradient = gradient.clone()
+            leading(gradient, self._shift[number].shape).add_(self._shift[number])
+        return gradient
 
 
 def _batches(examples: Examples, size: int, chance: tuple[int, ...]) -> Iterator[Examples]:

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import torch
 
-from federated.extents import Extents, extents_of
+from federated.extents import Extents, extents_of, leading
 from supernet.costs import Costs
 from supernet.family import build
 from supernet.statistics import calibrate
@@ -144,7 +144,7 @@ class Workshop:
             for name, parameter in network.model.named_parameters():
                 part = state.get(name)
                 if part is not None:
-                    parameter[tuple(map(slice, part.shape))] = part
+                    leading(parameter, part.shape).copy_(part)
         return network
 
     def accuracies(self, state: State, subnets: Sequence[str]) -> dict[str, float]:
