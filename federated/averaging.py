@@ -81,8 +81,10 @@ class Sum:
         """
         self.check(update)
         scaled = {subnet: weight * scale for subnet, weight in update.weights.items()}
+        one = next(iter(scaled.values())) if len(scaled) == 1 else None  # it is the weight of all elements
         for name, change in update.change.items():
-            weighed = change.to(torch.float64) * leading(self.extents.mass(name, scaled), change.shape)
+            mass = leading(self.extents.mass(name, scaled), change.shape) if one is None else one
+            weighed = change.to(torch.float64) * mass
             if name not in self.total:
                 self.total[name] = torch.zeros(self.extents.shape(name), dtype=torch.float64)
             leading(self.total[name], change.shape).add_(weighed)

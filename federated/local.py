@@ -68,6 +68,7 @@ class Trained:
 def train(
     network: Supernet,
     subnet: str,
+    parameters: Mapping[str, nn.Parameter],
     extents: Mapping[str, tuple[int, ...]],
     examples: Examples,
     settings: Settings,
@@ -80,6 +81,7 @@ def train(
     Args:
         network: Holds the weights to begin with, in training mode.
         subnet: Its id.
+        parameters: Those that the subnet uses.
         extents: The part of each parameter that the subnet uses.
         examples: What is learned.
         settings: How.
@@ -87,7 +89,6 @@ def train(
         shift: What is added to gradients, on leading parts.
         chance: A seed and numbers that decide the order of the examples.
     """
-    parameters = {name: p for name, p in network.model.named_parameters() if name in extents}
     begin = {name: p.detach().clone() for name, p in parameters.items()}
     descent = _Descent(parameters, begin, settings, pull, shift)
     drops = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
@@ -99,16 +100,18 @@ def train(
         for epoch in range(settings.epochs):
             for batch in _batches(examples, settings.batch, (*chance, epoch)):
                 logits = network.actuate(subnet)(*batch.inputs)
-                each = functional.cross_entropy(logits, batch.labels, reduction="none")
-                descent.step(each.mean())
-                steps += 1
-                if not epoch:
+                if epoch:
+                    descent.step(functional.cross_entropy(logits, batch.labels))
+                else:
+                    each = functional.cross_entropy(logits, batch.labels, reduction="none")
+                    descent.step(each.mean())
                     losses.append(each.detach())
+                steps += 1
     change = {
         name: leading(p.detach(), extents[name]) - leading(begin[name], extents[name]) for name, p in parameters.items()
     }
     first = torch.cat(losses).to(torch.float64)
-    return Trained(change, float(first.mean()), float((first**2).mean()), steps * settings.rate)
+    return Trained(change, float(first.mean()), float(first @ first) / len(first), steps * settings.rate)
 
 
 class _Descent:
