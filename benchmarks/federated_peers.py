@@ -165,18 +165,32 @@ def plain_loop(task: Task) -> Outcome:
     return Outcome(perf_counter() - begin, state)
 
 
-def pfl(task: Task) -> Outcome:
-    """Train with pfl-research's simulation: one process, parties one after the other, their batches cut once.
+def pfl_shuffled(task: Task) -> Outcome:
+    """Train with pfl-research, its examples shuffled in each epoch as those of all others are."""
+    return pfl(task, shuffled=True)
 
-    It does not shuffle a party's examples, which saves it a little. Its first round, in which it always measures, is
-    not timed, and the weights are put back after it.
+
+def pfl(task: Task, *, shuffled: bool = False) -> Outcome:
+    """Train with pfl-research's simulation: one process, parties one after the other.
+
+    By itself it does not shuffle a party's examples, but cuts them into batches once. Its first round, in which it
+    always measures, is not timed, and the weights are put back after it.
     """
     names = ("pytorch", "simulate", "weighting", "federated_averaging", "dataset", "federated_dataset", "sampling")
     rooms = ("model", "aggregate", "aggregate", "algorithm", "data", "data", "data")
     peer = {name: import_module(f"pfl.{room}.{name}") for name, room in zip(names, rooms, strict=True)}
     hyper, base = import_module("pfl.hyperparam"), import_module("pfl.algorithm.base")
     np.random.seed(task.seed)  # noqa: NPY002 - the only one that it takes
-    datasets = [peer["dataset"].Dataset(shard, user_id=client) for client, shard in enumerate(task.shards)]
+    torch.manual_seed(task.seed)
+
+    class Shuffled(peer["dataset"].Dataset):  # type: ignore[misc]
+        def iter(self, batch_size: int) -> Iterator[Any]:
+            images, labels = self.raw_data
+            for which in torch.randperm(len(labels)).split(batch_size):
+                yield images[which], labels[which]
+
+    dataset = Shuffled if shuffled else peer["dataset"].Dataset
+    datasets = [dataset(shard, user_id=client) for client, shard in enumerate(task.shards)]
     sampler = peer["sampling"].get_user_sampler("minimize_reuse", range(task.clients))
     backend = peer["simulate"].SimulatedBackend(
         training_data=peer["federated_dataset"].FederatedDataset(datasets.__getitem__, sampler),
@@ -282,6 +296,7 @@ class Peer(NamedTuple):
 PEERS = (
     Peer("plain loop", plain_loop),
     Peer("pfl-research", pfl, "pfl", "pfl[pytorch]"),
+    Peer("pfl-research, shuffled", pfl_shuffled, "pfl", "pfl[pytorch]"),
     Peer("Flower", flower, "flwr", "flwr[simulation]"),
 )
 
@@ -294,5 +309,5 @@ def here() -> Iterator[Peer]:
         elif find_spec(peer.package) is None or (peer.package == "flwr" and find_spec("ray") is None):
             print(f"without {peer.name}: pip install '{peer.asked}'", file=sys.stderr)
         else:
-            also = f" on Ray {version('ray')}" if peer.package == "flwr" else ""
-            yield peer._replace(name=f"{peer.name} {version(peer.package)}{also}")
+            also = f", Ray {version('ray')}" if peer.package == "flwr" else ""
+            yield peer._replace(name=f"{peer.name} ({version(peer.package)}{also})")
