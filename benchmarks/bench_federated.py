@@ -26,6 +26,7 @@ import torch
 from benchmarks.federated_peers import Outcome, Peer, Task, here, plain_loop
 from benchmarks.jobs import QUICK, rounds
 from benchmarks.peers import aligned
+from sim import stream
 from topology.engines.sim import SimEngine
 
 if TYPE_CHECKING:
@@ -60,11 +61,10 @@ def bench_trainings(benchmark: Any, who: str, train: Any, size: str) -> None:
 
 
 def measure(peers: Sequence[Peer], task: Task, repeats: int) -> list[list[Outcome]]:
-    """Return what came of it, by peer and repeat; each repeat has a seed of its own and starts with another peer."""
+    """Return what came of it, by peer and repeat; each repeat has a seed and an order of its own."""
     found: list[list[Outcome]] = [[] for _ in peers]
     for repeat in range(repeats):
-        for turn in range(len(peers)):
-            which = (repeat + turn) % len(peers)
+        for which in stream(task.seed, "turns", repeat).permutation(len(peers)):
             found[which].append(peers[which].train(replace(task, seed=task.seed + repeat)))
     return found
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,8 @@ State = dict[str, torch.Tensor]
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "federated_digits.yaml"
+SETTLING_S = 2.0
+"""How long Ray's processes are given to end, so that the next one to be measured has the machine alone."""
 PULL_S = 0.002
 """How often Flower's server looks for answers; by default every 0.1 s, and a round takes no less."""
 
@@ -281,6 +283,7 @@ def flower(task: Task) -> Outcome:
             "init_args": {"address": "local", "log_to_driver": False, "logging_level": "ERROR"},
         },
     )
+    sleep(SETTLING_S)
     return found[0]
 
 
