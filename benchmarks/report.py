@@ -22,7 +22,7 @@ TITLES = {
     "bench_day": "The whole Azure day",
     "bench_sweep": "Sweeps, each in a new process",
     "bench_sweep_simpy": "",
-    "bench_trainings": "Federated training",
+    "bench_trainings": "Federated training, so many parties of so many in a round",
     "bench_draw": "Arrivals",
     "bench_tabulate": "Policies into tables",
     "bench_store": "The Azure job into the store",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import annotated_types as at
 import torch
@@ -115,7 +115,7 @@ def train(
 
 
 class _Descent:
-    """Steps of gradient descent by torch's own function, without the class around it, which costs more than small steps."""
+    """Steps of gradient descent by torch's own function; the class around it costs as much as a small layer."""
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], begin: State, settings: Settings, pull: float, shift: State
@@ -129,9 +129,10 @@ class _Descent:
 
     def step(self, loss: torch.Tensor) -> None:
         """Move all weights by the gradient of a loss."""
-        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        gradients = cast("tuple[torch.Tensor | None, ...]", found)  # torch's annotation forgets the unused
         with torch.no_grad():
-            bent = {number: self._bent(number, found) for number, found in enumerate(gradients) if found is not None}
+            bent = {number: self._bent(number, own) for number, own in enumerate(gradients) if own is not None}
             momenta = [self._momenta[number] for number in bent]
             sgd(
                 [self._parameters[number] for number in bent],
