@@ -1,12 +1,13 @@
 """Differential privacy of parties: updates are clipped, the holder of the model adds noise to their sum, and counts.
 
-McMahan et al. (ICLR 2018), with a fixed weight for each party. The accountants are Opacus' (pip install opacus).
+McMahan et al. (ICLR 2018), with a fixed weight for each party: what is protected is the model, from whoever sees it but
+the holder. The accountant is that of dp-accounting (pip install dp-accounting), by Renyi divergences (Mironov 2017).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import annotated_types as at
 import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from federated.extents import Extents
 
 _Delta = Annotated[float, at.Gt(0), at.Lt(1)]
+_WHOLE = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
+"""Orders of Renyi divergences for which sampling has a finite formula; without sampling, all are at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +34,11 @@ class Privacy:
         clip: The longest that a party's change may be, over all its parameters together.
         noise: The standard deviation of the noise on the sum of changes, in units of `clip`; 0 only clips.
         delta: The probability that the guarantee does not hold.
-        accountant: How privacy loss is added up: Renyi (Mironov 2017) or privacy random variables (Gopi et al. 2021).
     """
 
     clip: Positive = 1.0
     noise: NonNegative = 1.0
     delta: _Delta = 1e-5
-    accountant: Literal["rdp", "prv"] = "rdp"
 
     def __post_init__(self) -> None:
         check_parameters(self)
@@ -55,33 +56,39 @@ class Privacy:
         return replace(mean, change=change)
 
     def epsilon(self, history: list[list[float]]) -> float:
-        """Return the epsilon of all rounds so far.
+        """Return the epsilon of all rounds so far, for data sets that differ by one party.
+
+        A share below 1 counts as if each party had been drawn by itself with that probability (Poisson sampling), as in
+        the paper; selectors draw a fixed number.
 
         Args:
-            history: For each run of like rounds: the share of parties that took part, and how many rounds.
+            history: For each run of like rounds: the share of parties that chance drew, and how many rounds.
 
         Raises:
-            SpecError: Opacus is not installed.
+            SpecError: dp-accounting is not installed.
         """
         if not self.noise:
             return float("inf")
-        ledger: Any = _accountant(self.accountant)
-        ledger.history = [(self.noise, share, int(rounds)) for share, rounds in history]
-        return float(ledger.get_epsilon(delta=self.delta))
+        accounting, rdp = _accounting()
+        ledger = rdp.RdpAccountant(_WHOLE if any(share < 1 for share, _ in history) else None)
+        for share, rounds in history:
+            event = accounting.GaussianDpEvent(self.noise)
+            ledger.compose(accounting.PoissonSampledDpEvent(share, event) if share < 1 else event, int(rounds))
+        return float(ledger.get_epsilon(self.delta))
 
 
-def _accountant(name: str) -> Any:
+def _accounting() -> tuple[Any, Any]:
     try:
-        from opacus import accountants  # noqa: PLC0415 - an optional dependency, and it takes three seconds
+        import dp_accounting  # noqa: PLC0415 - an optional dependency
+        from dp_accounting import rdp  # noqa: PLC0415
     except ImportError as error:
         right = "pip install -e '.[privacy]'"
-        raise SpecError("privacy", "needs the accountants of Opacus", str(error), right) from error
-    found: Any = accountants
-    return found.RDPAccountant() if name == "rdp" else found.PRVAccountant()
+        raise SpecError("privacy", "needs the package dp-accounting", str(error), right) from error
+    return dp_accounting, rdp
 
 
 def counted(history: list[list[float]], share: float) -> list[list[float]]:
-    """Return a history with one more round in which such a share of the parties took part."""
+    """Return a history with one more round in which chance drew such a share of the parties."""
     if history and history[-1][0] == share:
         return [*history[:-1], [share, history[-1][1] + 1]]
     return [*history, [share, 1]]

@@ -21,6 +21,7 @@ from sim.errors import DataError, SpecError
 from sim.parameters import NonNegative, Positive, PositiveInt, check_parameters
 from sim.units import NS_PER_S
 from topology.program import Break
+from topology.selection import Random
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class Aggregator(Member):
         if not self.asked:
             io.log("alone", round=self.version + 1)
             raise Break
+        by_chance = isinstance(port.selector, Random) and port.channel.peer_of(io.worker.role) in self.job.data_roles
+        self.drawn = len(self.asked) / len(port.peers()) if by_chance else 1.0
         self.sent_ns = io.now_ns
         for task, same in groupby(self.tasks(io, self.asked).items(), itemgetter(1)):
             await port.broadcast(task, to=[peer for peer, _ in same])
@@ -284,7 +287,7 @@ class Aggregator(Member):
         if privacy is None:
             return mean, {}
         chance = self.job.chance("privacy", io.worker.id, self.version)
-        history = counted(self.memory.get("privacy", []), mean.parties / mean.of)
+        history = counted(self.memory.get("privacy", []), self.drawn)
         self.memory["privacy"] = history
         return privacy.noisy(mean, self.job.extents, chance), {"epsilon": privacy.epsilon(history)}
 
