@@ -1,8 +1,8 @@
 """The same federated training by others: a loop written by hand, pfl-research, and Flower's simulation.
 
 All get the same network, the same examples, dealt out to the same parties, and the same settings. Whom they choose in a
-round, and in which order a party takes its examples, is each one's own chance. Each tells how long it took, set-up left
-out, and the weights it came to.
+round, and in which order a party takes its examples, is each one's own chance. Each tells how long it took, without
+set-up and a first round, and the weights it came to.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PULL_S = 0.002
 
 
 class Outcome(NamedTuple):
-    """What came of a training: wall time in seconds without set-up, and the weights."""
+    """What came of a training: wall time in seconds from the end of the first round, and the weights."""
 
     seconds: float
     state: State
@@ -57,7 +57,7 @@ class Task:
     Attributes:
         clients: How many parties there are.
         chosen: How many of them train in a round.
-        rounds: How many rounds.
+        rounds: How many rounds are timed, after a first one that is not.
         epochs: How many times a party goes through its examples.
         batch: Examples in a step.
         rate: The learning rate.
@@ -153,8 +153,9 @@ def plain_loop(task: Task) -> Outcome:
     torch.manual_seed(task.seed)
     rng = np.random.default_rng(task.seed)
     network, state, shards = task.network(), task.initial, task.shards
-    begin = perf_counter()
-    for _ in range(task.rounds):
+    begin = 0.0
+    for done in range(task.rounds + 1):
+        begin = perf_counter() if done == 1 else begin
         chosen = rng.choice(task.clients, task.chosen, replace=False)
         weight = sum(len(shards[client][1]) for client in chosen)
         mean = {name: torch.zeros_like(part) for name, part in state.items()}
@@ -175,8 +176,7 @@ def pfl_shuffled(task: Task) -> Outcome:
 def pfl(task: Task, *, shuffled: bool = False) -> Outcome:
     """Train with pfl-research's simulation: one process, parties one after the other.
 
-    By itself it does not shuffle a party's examples, but cuts them into batches once. Its first round, in which it
-    always measures, is not timed, and the weights are put back after it.
+    By itself it does not shuffle a party's examples, but cuts them into batches once.
     """
     names = ("pytorch", "simulate", "weighting", "federated_averaging", "dataset", "federated_dataset", "sampling")
     rooms = ("model", "aggregate", "aggregate", "algorithm", "data", "data", "data")
@@ -207,7 +207,6 @@ def pfl(task: Task, *, shuffled: bool = False) -> Outcome:
     class Clock(import_module("pfl.callback.base").TrainingProcessCallback):  # type: ignore[misc]
         def after_central_iteration(self, aggregate_metrics: Any, model: Any, *, central_iteration: int) -> Any:
             if central_iteration == 0:
-                network.load_state_dict(task.initial)
                 begin[0] = perf_counter()
             return False, import_module("pfl.metrics").Metrics()
 
@@ -249,8 +248,7 @@ def _flower_train(message: Any, context: Any) -> Any:
 def flower(task: Task) -> Outcome:
     """Train with Flower's simulation: as many Ray actors as there are cores, each with one thread.
 
-    An actor keeps network and examples. Ray's start and a first round, in which actors fetch the examples, are not
-    timed.
+    An actor keeps network and examples, which it fetches in the first round.
     """
     os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
     app, client, server = (import_module(f"flwr.{name}") for name in ("app", "clientapp", "serverapp"))
@@ -263,15 +261,15 @@ def flower(task: Task) -> Outcome:
     logging.getLogger("flwr").setLevel(logging.ERROR)
     client_app, server_app, found = client.ClientApp(), server.ServerApp(), list[Outcome]()
     client_app.train()(_flower_train)
-    config = app.ConfigRecord({name: getattr(task, name) for name in Task.__dataclass_fields__})
+    settings = app.ConfigRecord({name: getattr(task, name) for name in Task.__dataclass_fields__})
 
     @server_app.main()  # type: ignore[untyped-decorator]
     def _main(grid: Any, _context: Any) -> None:
         grid.pull_interval = PULL_S
-        arrays = app.ArrayRecord(task.initial)
-        strategy.start(grid=grid, initial_arrays=arrays, num_rounds=1, train_config=copy.deepcopy(config))
+        arrays, config = app.ArrayRecord(task.initial), copy.deepcopy(settings)
+        first = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=1, train_config=config)
         begin = perf_counter()
-        done = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=task.rounds, train_config=config)
+        done = strategy.start(grid=grid, initial_arrays=first.arrays, num_rounds=task.rounds, train_config=settings)
         found.append(Outcome(perf_counter() - begin, done.arrays.to_torch_state_dict()))
 
     import_module("flwr.simulation").run_simulation(

@@ -126,6 +126,7 @@ class _Descent:
         self._pull = pull
         self._momenta: list[torch.Tensor | None] = [None] * len(parameters)
         self._settings = settings
+        self._together = all(p.is_cuda for p in self._parameters)  # as torch itself decides, in each step anew
 
     def step(self, loss: torch.Tensor) -> None:
         """Move all weights by the gradient of a loss."""
@@ -144,6 +145,7 @@ class _Descent:
                 dampening=0.0,
                 nesterov=False,
                 maximize=False,
+                foreach=self._together,
             )
         for number, momentum in zip(bent, momenta, strict=True):
             self._momenta[number] = momentum
@@ -161,10 +163,9 @@ class _Descent:
 def _batches(examples: Examples, size: int, chance: tuple[int, ...]) -> Iterator[Examples]:
     """Yield all examples in a random order; a last one that would be alone is left out: it has no statistics."""
     order = stream(chance[0], "order", *chance[1:]).permutation(len(examples))
-    shuffled = examples.take(torch.from_numpy(order))
-    for batch in shuffled.batches(size):
-        if len(batch) > 1:
-            yield batch
+    for which in torch.from_numpy(order).split(size):
+        if len(which) > 1:
+            yield examples.take(which)
 
 
 def steps_of(examples: int, settings: Settings) -> int:
