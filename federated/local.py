@@ -107,11 +107,16 @@ def train(
                     descent.step(each.mean())
                     losses.append(each.detach())
                 steps += 1
-    change = {
-        name: leading(p.detach(), extents[name]) - leading(begin[name], extents[name]) for name, p in parameters.items()
-    }
+    change = {name: _moved(p.detach(), begin[name], extents[name]) for name, p in parameters.items()}
     first = torch.cat(losses).to(torch.float64)
     return Trained(change, float(first.mean()), float(first @ first) / len(first), steps * settings.rate)
+
+
+def _moved(now: torch.Tensor, begin: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return by how much the leading part has moved, in place of where it began if that is all of it."""
+    if now.shape == shape:
+        return torch.sub(now, begin, out=begin)
+    return leading(now, shape) - leading(begin, shape)
 
 
 class _Descent:
