@@ -37,6 +37,8 @@ State = dict[str, torch.Tensor]
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "federated_digits.yaml"
+ON_RAY = 3
+"""What has to start Ray is measured in one repeat of so many."""
 SETTLING_S = 2.0
 """How long Ray's processes are given to end, so that the next one to be measured has the machine alone."""
 PULL_S = 0.002
@@ -286,19 +288,20 @@ def flower(task: Task) -> Outcome:
 
 
 class Peer(NamedTuple):
-    """Somebody who can be measured; `package` is what has to be installed, and `asked` how."""
+    """Somebody who can be measured, in one repeat of `every`; `package` has to be installed, as `asked` says."""
 
     name: str
     train: Callable[[Task], Outcome]
     package: str = ""
     asked: str = ""
+    every: int = 1
 
 
 PEERS = (
     Peer("plain loop", plain_loop),
     Peer("pfl-research", pfl, "pfl", "pfl[pytorch]"),
     Peer("pfl-research, shuffled", pfl_shuffled, "pfl", "pfl[pytorch]"),
-    Peer("Flower", flower, "flwr", "flwr[simulation]"),
+    Peer("Flower", flower, "flwr", "flwr[simulation]", ON_RAY),
 )
 
 
