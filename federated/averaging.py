@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from federated.extents import leading
 from sim.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,12 +81,13 @@ class Sum:
         """
         self.check(update)
         scaled = {subnet: weight * scale for subnet, weight in update.weights.items()}
+        one = next(iter(scaled.values())) if len(scaled) == 1 else None  # it is the weight of all elements
         for name, change in update.change.items():
-            whole = self.extents.shape(name)
+            mass = leading(self.extents.mass(name, scaled), change.shape) if one is None else one
+            weighed = change.to(torch.float64) * mass
             if name not in self.total:
-                self.total[name] = torch.zeros(whole, dtype=torch.float64)
-            place = _leading(change.shape)
-            self.total[name][place] += change.to(torch.float64) * self.extents.mass(name, scaled)[place]
+                self.total[name] = torch.zeros(self.extents.shape(name), dtype=torch.float64)
+            leading(self.total[name], change.shape).add_(weighed)
         for subnet, weight in scaled.items():
             self.weights[subnet] = self.weights.get(subnet, 0.0) + weight
         weight = math.fsum(scaled.values())
@@ -114,7 +116,7 @@ class Sum:
             shape = expected[name.removeprefix(CONTROL)]
             if tuple(change.shape) != shape:
                 raise DataError(f"update, {name}", "has the wrong shape", str(tuple(change.shape)), str(shape))
-            if not torch.isfinite(change).all():
+            if not math.isfinite(change.sum(dtype=torch.float64)) and not torch.isfinite(change).all():
                 raise DataError(f"update, {name}", "is not all finite", f"{int((~torch.isfinite(change)).sum())} not")
 
     def merge(self, other: Sum, scale: float = 1.0, own: float = 1.0) -> Sum:
@@ -138,11 +140,11 @@ class Sum:
             base: The version that it began from.
         """
         change: State = {}
+        shapes = self.extents.union(self.weights)
         for name, total in self.total.items():
             plain = name.removeprefix(CONTROL)
-            place = _leading(self.extents.union(self.weights)[plain])
-            mass = self.extents.mass(name, self.weights)
-            part = torch.where(mass[place] > 0, total[place] / mass[place], 0.0)
+            mass = leading(self.extents.mass(name, self.weights), shapes[plain])
+            part = torch.where(mass > 0, leading(total, shapes[plain]) / mass, 0.0)
             change[name] = part.to(like[plain].dtype) if like is not None else part.clone()
         weight = math.fsum(self.weights.values())
         loss, energy = self.loss / weight, self.energy / weight
@@ -157,7 +159,7 @@ def applied(state: Mapping[str, torch.Tensor], change: Mapping[str, torch.Tensor
     new = dict(state)
     for name, part in change.items():
         whole = state[name].to(torch.float64, copy=True)
-        whole[_leading(part.shape)] += rate * part.to(torch.float64)
+        leading(whole, part.shape).add_(rate * part.to(torch.float64))
         new[name] = whole.to(state[name].dtype)
     return new
 
@@ -167,7 +169,3 @@ def split(change: Mapping[str, torch.Tensor]) -> tuple[State, State]:
     own = {name: part for name, part in change.items() if not name.startswith(CONTROL)}
     control = {name.removeprefix(CONTROL): part for name, part in change.items() if name.startswith(CONTROL)}
     return own, control
-
-
-def _leading(shape: torch.Size | tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(slice(size) for size in shape)

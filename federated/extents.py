@@ -84,8 +84,13 @@ class Extents:
             return torch.tensor(weight, dtype=torch.float64).expand(self.shapes[plain])
         mass = torch.zeros(self.shapes[plain], dtype=torch.float64)
         for shape, weight in parts:
-            mass[tuple(slice(size) for size in shape)] += weight
+            leading(mass, shape).add_(weight)
         return mass
+
+
+def leading(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a view of the leading part of a tensor; the tensor itself, if that is all of it."""
+    return tensor if tensor.shape == shape else tensor[tuple(map(slice, shape))]
 
 
 def extents_of(network: Supernet) -> Extents:

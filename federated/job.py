@@ -158,11 +158,13 @@ class Job:
         """
         count = memory["trained"] = memory.get("trained", 0) + 1
         weights, sent = split(task.state)
-        own = memory.setdefault("algorithm", {})
+        own, extents = memory.setdefault("algorithm", {}), self.extents.of(task.subnet)
+        network, parameters = self.workshop.write(weights), self.workshop.parameters
         done = train(
-            self.workshop.write(weights),
+            network,
             task.subnet,
-            self.extents.of(task.subnet),
+            {name: parameters[name] for name in extents},
+            extents,
             self.workshop.shards[dataset.id],
             settings,
             self.algorithm.pull,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import annotated_types as at
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
+from federated.extents import leading
 from sim.streams import stream
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Trained:
 def train(
     network: Supernet,
     subnet: str,
+    parameters: Mapping[str, nn.Parameter],
     extents: Mapping[str, tuple[int, ...]],
     examples: Examples,
     settings: Settings,
@@ -78,6 +81,7 @@ def train(
     Args:
         network: Holds the weights to begin with, in training mode.
         subnet: Its id.
+        parameters: Those that the subnet uses.
         extents: The part of each parameter that the subnet uses.
         examples: What is learned.
         settings: How.
@@ -85,11 +89,8 @@ def train(
         shift: What is added to gradients, on leading parts.
         chance: A seed and numbers that decide the order of the examples.
     """
-    parameters = {name: p for name, p in network.model.named_parameters() if name in extents}
     begin = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = torch.optim.SGD(
-        parameters.values(), lr=settings.rate, momentum=settings.momentum, weight_decay=settings.decay
-    )
+    descent = _Descent(parameters, begin, settings, pull, shift)
     drops = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
     losses: list[torch.Tensor] = []
     steps = 0
@@ -98,43 +99,78 @@ def train(
             torch.manual_seed(int(stream(chance[0], "dropout", *chance[1:]).integers(2**63)))
         for epoch in range(settings.epochs):
             for batch in _batches(examples, settings.batch, (*chance, epoch)):
-                optimizer.zero_grad(set_to_none=True)
                 logits = network.actuate(subnet)(*batch.inputs)
-                each = functional.cross_entropy(logits, batch.labels, reduction="none")
-                torch.autograd.backward(each.mean())
-                _bend(parameters, begin, pull, shift)
-                optimizer.step()
-                steps += 1
-                if not epoch:
+                if epoch:
+                    descent.step(functional.cross_entropy(logits, batch.labels))
+                else:
+                    each = functional.cross_entropy(logits, batch.labels, reduction="none")
+                    descent.step(each.mean())
                     losses.append(each.detach())
-    optimizer.zero_grad(set_to_none=True)
-    change = {
-        name: (p.detach() - begin[name])[tuple(map(slice, extents[name]))].clone() for name, p in parameters.items()
-    }
+                steps += 1
+    change = {name: _moved(p.detach(), begin[name], extents[name]) for name, p in parameters.items()}
     first = torch.cat(losses).to(torch.float64)
-    return Trained(change, float(first.mean()), float((first**2).mean()), steps * settings.rate)
+    return Trained(change, float(first.mean()), float(first @ first) / len(first), steps * settings.rate)
 
 
-def _bend(parameters: Mapping[str, nn.Parameter], begin: State, pull: float, shift: State) -> None:
-    """Add to gradients what the algorithm wants."""
-    with torch.no_grad():
-        for name, p in parameters.items():
-            if p.grad is None:
-                continue
-            if pull:
-                p.grad.add_(p - begin[name], alpha=pull)
-            if name in shift:
-                place = tuple(map(slice, shift[name].shape))
-                p.grad[place] += shift[name]
+def _moved(now: torch.Tensor, begin: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return by how much the leading part has moved, in place of where it began if that is all of it."""
+    if now.shape == shape:
+        return torch.sub(now, begin, out=begin)
+    return leading(now, shape) - leading(begin, shape)
+
+
+class _Descent:
+    """Steps of gradient descent by torch's own function; the class around it costs as much as a small layer."""
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], begin: State, settings: Settings, pull: float, shift: State
+    ) -> None:
+        self._parameters = list(parameters.values())
+        self._begin = list(begin.values())
+        self._shift = {number: shift[name] for number, name in enumerate(parameters) if name in shift}
+        self._pull = pull
+        self._momenta: list[torch.Tensor | None] = [None] * len(parameters)
+        self._settings = settings
+        self._together = all(p.is_cuda for p in self._parameters)  # as torch itself decides, in each step anew
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Move all weights by the gradient of a loss."""
+        found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        gradients = cast("tuple[torch.Tensor | None, ...]", found)  # torch's annotation forgets the unused
+        with torch.no_grad():
+            bent = {number: self._bent(number, own) for number, own in enumerate(gradients) if own is not None}
+            momenta = [self._momenta[number] for number in bent]
+            sgd(
+                [self._parameters[number] for number in bent],
+                list(bent.values()),
+                momenta,
+                weight_decay=self._settings.decay,
+                momentum=self._settings.momentum,
+                lr=self._settings.rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                foreach=self._together,
+            )
+        for number, momentum in zip(bent, momenta, strict=True):
+            self._momenta[number] = momentum
+
+    def _bent(self, number: int, gradient: torch.Tensor) -> torch.Tensor:
+        """Return a gradient with what the algorithm adds to it."""
+        if self._pull:
+            gradient = gradient.add(self._parameters[number] - self._begin[number], alpha=self._pull)
+        if number in self._shift:
+            gradient = gradient.clone()
+            leading(gradient, self._shift[number].shape).add_(self._shift[number])
+        return gradient
 
 
 def _batches(examples: Examples, size: int, chance: tuple[int, ...]) -> Iterator[Examples]:
     """Yield all examples in a random order; a last one that would be alone is left out: it has no statistics."""
     order = stream(chance[0], "order", *chance[1:]).permutation(len(examples))
-    shuffled = examples.take(torch.from_numpy(order))
-    for batch in shuffled.batches(size):
-        if len(batch) > 1:
-            yield batch
+    for which in torch.from_numpy(order).split(size):
+        if len(which) > 1:
+            yield examples.take(which)
 
 
 def steps_of(examples: int, settings: Settings) -> int:

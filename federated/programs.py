@@ -6,6 +6,8 @@ All other topologies derive their programs from these.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -159,8 +161,8 @@ class Aggregator(Member):
         by_chance = isinstance(port.selector, Random) and port.channel.peer_of(io.worker.role) in self.job.data_roles
         self.drawn = len(self.asked) / len(port.peers()) if by_chance else 1.0
         self.sent_ns = io.now_ns
-        for peer, task in self.tasks(io, self.asked).items():
-            await port.send(task, to=peer)
+        for task, same in groupby(self.tasks(io, self.asked).items(), itemgetter(1)):
+            await port.broadcast(task, to=[peer for peer, _ in same])
 
     def chosen(self, io: IO) -> tuple[str, ...]:
         """Return whom to send the model to."""
@@ -171,11 +173,12 @@ class Aggregator(Member):
         port = io["distribute"]
         if port.channel.peer_of(io.worker.role) not in self.job.data_roles:
             whole = {**self.state, **controls(self.control())}
-            return {peer: Task(self.version, "", whole) for peer in peers}
+            return dict.fromkeys(peers, Task(self.version, "", whole))
         rule = self.memory.setdefault("rule", {})
         chance = self.job.chance("assignment", io.worker.id, self.version)
         subnets = self.job.rule.assign(peers, self.job.space, rule, chance)
-        return {peer: self.task(subnet) for peer, subnet in subnets.items()}
+        tasks = {subnet: self.task(subnet) for subnet in set(subnets.values())}
+        return {peer: tasks[subnet] for peer, subnet in subnets.items()}
 
     def task(self, subnet: str) -> Task:
         """Return the task of training a subnet."""

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import torch
 
-from federated.extents import Extents, extents_of
+from federated.extents import Extents, extents_of, leading
 from supernet.costs import Costs
 from supernet.family import build
 from supernet.statistics import calibrate
@@ -22,6 +22,8 @@ from supernet.training.evaluation import accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from torch import nn
 
     from federated.averaging import State
     from federated.partition import Partition
@@ -116,6 +118,14 @@ class Workshop:
         return found
 
     @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The weights of this thread's own network, by name: to look them up costs as much as a small layer."""
+        found: dict[str, nn.Parameter] | None = getattr(self._threads, "parameters", None)
+        if found is None:
+            found = self._threads.parameters = dict(self.network.model.named_parameters())
+        return found
+
+    @property
     def extents(self) -> Extents:
         """Which part of each parameter a subnet uses."""
         found: Extents = self._once("extents", lambda: extents_of(build(self.family, seed=self.seed).train()))
@@ -129,8 +139,13 @@ class Workshop:
 
     def seconds(self, subnet: str, examples: int) -> float:
         """Return what training on so many examples costs on a machine of speed 1: three forward passes for each."""
-        costs: Costs = self._once("costs", lambda: Costs(build(self.family), self.splits.train.first(1).inputs))
-        return 3 * costs.macs(subnet) * examples / (self.gmacs_per_s * 1e9)
+        macs: int = self._once(f"macs of {subnet}", lambda: self._costs.macs(subnet))
+        return 3 * macs * examples / (self.gmacs_per_s * 1e9)
+
+    @property
+    def _costs(self) -> Costs:
+        found: Costs = self._once("costs", lambda: Costs(build(self.family), self.splits.train.first(1).inputs))
+        return found
 
     def averaging_seconds(self, updates: int) -> float:
         """Return what it costs to add up so many updates: one operation a parameter."""
@@ -139,13 +154,12 @@ class Workshop:
 
     def write(self, state: State) -> Supernet:
         """Return this thread's network with some weights, those of a subnet in their leading parts."""
-        network = self.network
         with torch.no_grad():
-            for name, parameter in network.model.named_parameters():
+            for name, parameter in self.parameters.items():
                 part = state.get(name)
                 if part is not None:
-                    parameter[tuple(map(slice, part.shape))] = part
-        return network
+                    leading(parameter, part.shape).copy_(part)
+        return self.network
 
     def accuracies(self, state: State, subnets: Sequence[str]) -> dict[str, float]:
         """Return how accurate subnets are on the examples for validation, in percent, with statistics of their own."""
