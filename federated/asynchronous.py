@@ -27,7 +27,8 @@ class AsyncAggregator(Aggregator):
     """Holds the model, and hands it to whoever is free. Trainers are those of the classical topology, as they are.
 
     Before it rests or ends, it hands out nothing more and takes all that is under way; what is left in the buffer then
-    is kept over a rest. At the end no version is made of it, and it is logged. A party that is silent for `timeout_s` is given up, and logged.
+    is kept over a rest. At the end no version is made of it, and it is logged. A party that is silent for `timeout_s`
+    is given up, and logged.
 
     Attributes:
         buffer: As many updates make a version (the paper's K).

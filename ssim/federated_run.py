@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,11 @@ from federated.decentralised import mixed
 from federated.job import Job
 from federated.workshop import Workshop
 from sim.accuracies import Accuracies
-from sim.errors import DataError, SpecError, TrainingError
+from sim.errors import SpecError, TrainingError
 from sim.streams import stream
 from sim.whole_file import told, whole_file
 from ssim.circumstances import Stopwatch
+from ssim.federated_progress import Progress
 from ssim.store import Store
 from ssim.training_run import asked_among
 from supernet import checkpoint
@@ -52,61 +53,9 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/1"
-_QUIET = {"round", "buffered", "paired"}
-"""What is noted so often that it is no event."""
 _MOST_SPANS = 200
 """Of more workers than this, how they spent the first rounds is not recorded."""
 REAL_PATIENCE_S = 3600.0
-
-
-@dataclass(slots=True)
-class Progress:
-    """What is done of a training.
-
-    Attributes:
-        done: How many rounds.
-        segment: How many rests there were.
-        clock_ns: When the last round was done.
-        memory: What each worker remembers, by its id.
-        rounds: A row for each round and holder of a model.
-        traffic: A row for each of these and each channel.
-        events: A row for what else happened.
-        sent: Messages, bytes and lost messages of each channel, up to the last rest.
-    """
-
-    done: int = 0
-    segment: int = 0
-    clock_ns: int = 0
-    memory: dict[str, Any] = field(default_factory=dict)
-    rounds: list[Row] = field(default_factory=list)
-    traffic: list[Row] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
-    sent: dict[str, list[int]] = field(default_factory=dict)
-
-    def write(self, path: Path, identity: str) -> None:
-        """Write it to a file; whoever looks sees the old file or this one.
-
-        Raises:
-            StoreError: It can't be written.
-        """
-        content = {name: getattr(self, name) for name in self.__slots__}
-        with whole_file(path) as unfinished:
-            torch.save({"schema": SCHEMA, "identity": identity, **content}, unfinished)
-
-    @classmethod
-    def read(cls, path: Path, identity: str) -> Progress:
-        """Return what is in a file.
-
-        Raises:
-            DataError: The file is damaged, or of another training.
-        """
-        content, anew = checkpoint.read(path), "delete it, or train with --force: training begins anew"
-        if content.get("schema") != SCHEMA:
-            raise DataError(str(path), f"is no {SCHEMA}", repr(content.get("schema", "no schema")), anew)
-        if content.get("identity") != identity:
-            raise DataError(str(path), "is of another training", str(content.get("identity")), f"{identity}; {anew}")
-        return cls(**{name: content[name] for name in cls.__slots__})
 
 
 @dataclass(frozen=True)
@@ -243,12 +192,12 @@ class FederatedRun:
             if progress.segment == 1:
                 spans = report.spans
             progress.write(path, self.id)
-        self._store(progress)
+        progress.store(self.folder)
         holders = self._models(progress)
         manifest = {
             "schema": "federated-manifest/1",
             "identity": self.identity,
-            "summary": {"time_s": progress.clock_ns / 1e9, **self._summary(progress), **holders},
+            "summary": {**progress.summary(), **holders},
             "circumstances": {
                 **watch.circumstances(),
                 "torch": torch.__version__,
@@ -266,12 +215,12 @@ class FederatedRun:
         """Train to the next rest, and take down what happened."""
         spec, plan = self.plan.spec, self.plan.topology.plan
         stop = spec.rounds if spec.checkpoint is None else min(spec.rounds, progress.done + spec.checkpoint)
-        live: list[Row] = []
+        heard = 0
 
-        def told_round(io: IO, entry: Row) -> None:
-            sent = {name: (t.messages, t.bytes, t.lost) for name, t in io.stage.report.traffic.items()}
-            live.append(self._row(progress, io.now_ns, io.worker.id, entry, sent))
-            on_round(live[-1])
+        def told_round(io: IO, noted: Row) -> None:
+            nonlocal heard
+            heard += 1
+            on_round(progress.row(io.now_ns, io.worker.id, noted, io.stage.report))
 
         job = replace(self.job.rested(progress.memory, stop), told=told_round)
         chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
@@ -280,72 +229,15 @@ class FederatedRun:
         report = self.engine(spec.patience_s, record=record).run(
             plan, job.programs(self.plan.owners), seed=chance, faults=faults
         )
-        sent = {name: (t.messages, t.bytes, t.lost) for name, t in report.traffic.items()}
-        noted = [entry for entry in report.log if entry.kind == "round"]
-        if not live:  # elsewhere, and told only now
-            live = [self._row(progress, entry.at_ns, entry.worker, entry.fields, sent) for entry in noted]
-            for row in live:
-                on_round(row)
-        if not noted:
+        rounds = [entry for entry in report.log if entry.kind == "round"]
+        if not rounds:
             why = ", ".join(sorted({entry.kind for entry in report.log})) or "nothing was noted"
             raise TrainingError(f"round {progress.done + 1}", "no round was done: nobody is left to train", why)
-        progress.events += [
-            {"time_s": (progress.clock_ns + entry.at_ns) / 1e9, "worker": entry.worker, "kind": entry.kind}
-            | {"fields": json.dumps(entry.fields, default=str)}
-            for entry in report.log
-            if entry.kind not in _QUIET
-        ]
-        progress.rounds += live
-        before = progress.sent
-        progress.sent = {
-            name: [old + new for old, new in zip(before.get(name, [0, 0, 0]), own, strict=True)]
-            for name, own in sent.items()
-        }
-        progress.memory |= report.results
-        progress.done = max(entry.fields["round"] for entry in noted)
-        progress.clock_ns += max(entry.at_ns for entry in noted)
-        progress.segment += 1
+        if not heard:  # they were elsewhere, and it is told only now
+            for entry in rounds:
+                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report))
+        progress.rest(report, rounds)
         return report
-
-    def _row(
-        self, progress: Progress, at_ns: int, worker: str, entry: Mapping[str, Any], sent: Mapping[str, tuple[int, ...]]
-    ) -> Row:
-        time_s = (progress.clock_ns + at_ns) / 1e9
-        for name, counts in sent.items():
-            before = progress.sent.get(name, [0, 0, 0])
-            messages, size, lost = (old + new for old, new in zip(before, counts, strict=True))
-            where = {"round": entry["round"], "worker": worker, "time_s": time_s, "channel": name}
-            progress.traffic.append({**where, "messages": messages, "bytes": size, "lost": lost})
-        total = sum(old[1] for old in progress.sent.values()) + sum(counts[1] for counts in sent.values())
-        return {"worker": worker, "time_s": time_s, "bytes": total, **entry}
-
-    def _summary(self, progress: Progress) -> Row:
-        kinds = sorted({row["kind"] for row in progress.events})
-        return {
-            "rounds": progress.done,
-            "bytes": {name: counts[1] for name, counts in progress.sent.items()},
-            "messages": {name: counts[0] for name, counts in progress.sent.items()},
-            "events": {kind: sum(row["kind"] == kind for row in progress.events) for kind in kinds},
-        }
-
-    def _store(self, progress: Progress) -> None:
-        """Store the tables."""
-        rows, accuracies = [], []
-        for row in progress.rounds:
-            rest = {key: value for key, value in row.items() if key != "accuracy"}
-            rows.append(rest)
-            where = {key: row[key] for key in ("round", "worker", "time_s")}
-            accuracies += [{**where, "subnet": name, "accuracy": value} for name, value in row["accuracy"].items()]
-        keys = dict.fromkeys(key for row in rows for key in row)
-        tables = {
-            "rounds": [{key: row.get(key) for key in keys} for row in rows],
-            "progress": accuracies,
-            "traffic": progress.traffic,
-            "events": progress.events,
-        }
-        for name, table in tables.items():
-            with whole_file(self.folder / f"{name}.parquet") as unfinished:
-                pq.write_table(pa.Table.from_pylist(table), unfinished)
 
     def _write_holdings(self) -> None:
         rows: list[Row] = []

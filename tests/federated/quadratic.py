@@ -90,7 +90,9 @@ class Quadratic(Job):
             change = self.broken[dataset.id](change)
         beside = self.algorithm.trained(own, sent, change, STEPS * settings.rate)
         loss = float(len(memory))
-        return Update({**change, **beside}, {task.subnet: self.weight(dataset)}, loss=loss, energy=1.0, base=task.version)
+        return Update(
+            {**change, **beside}, {task.subnet: self.weight(dataset)}, loss=loss, energy=1.0, base=task.version
+        )
 
 
 def parties(*sizes: int, group: str = "default", first: int = 0) -> list[Dataset]:
@@ -102,9 +104,7 @@ def job_of(plan: Plan, rounds: int = 3, **more: Any) -> Quadratic:
     return Quadratic(Parabolas(held), rounds, **more)  # type: ignore[arg-type]  # it is all that these programs need
 
 
-def run(
-    plan: Plan, owners: dict[str, type[Program]], job: Job, engine: Engine | None = None, **more: Any
-) -> Report:
+def run(plan: Plan, owners: dict[str, type[Program]], job: Job, engine: Engine | None = None, **more: Any) -> Report:
     return (engine or SimEngine()).run(plan, job.programs(owners), **more)
 
 
@@ -123,4 +123,3 @@ def far(one: State, other: State) -> float:
     """By how much two states differ at most."""
     assert set(one) == set(other)
     return max(float((one[name] - other[name]).abs().max()) for name in one)
-

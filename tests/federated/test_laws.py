@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 from typing import Any
 
@@ -167,12 +168,8 @@ def test_nobody_hangs_when_one_is_gone(name: str, how: str) -> None:
     middle_s = run(plan, owners, job_of(plan)).end_s / 2
     for role in owners:
         fault = Fault(f"{role}/0", **{how: middle_s})
-        try:
-            report = run(plan, owners, job_of(plan), SimEngine(patience_s=30), faults=[fault])
-        except SsimError as error:
-            assert str(error)
-        else:
-            assert report.ended
+        with suppress(SsimError):  # it may say that nobody is left
+            assert run(plan, owners, job_of(plan), SimEngine(patience_s=30), faults=[fault]).ended
 
 
 @pytest.mark.parametrize("broken", ["nan", "shape", "name"])
