@@ -9,6 +9,7 @@ import pandas as pd
 from figures import holdings, learning, timeline
 from figures.style import save
 from sim.parquet import read_parquet
+from topology.engine import Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,22 +18,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ssim.federated_run import FederatedRun
-    from topology.engine import Span
 
 
-def draw_run(run: FederatedRun, spans: Sequence[Span]) -> list[Path]:
-    """Draw who holds what, how accurate it became over time and bytes, and a round, into the run's folder.
+def draw_run(run: FederatedRun) -> list[Path]:
+    """Draw who holds what, how accurate it became over time and bytes, and the first round, into the run's folder.
+
+    The round is drawn where it was recorded how workers spent it.
 
     Args:
         run: It is trained.
-        spans: How workers spent their time, if that was recorded: the first round is drawn.
     """
     folder = run.folder / "figures"
     paths = [
         *save(holdings.draw(_table(run, "holdings")), folder / "holdings"),
         *save(learning.draw(_curves([run]), _traffic([run])), folder / "learning"),
     ]
-    if spans:
+    if (run.folder / "spans.parquet").exists():
+        spans = [Span(*row) for row in _table(run, "spans").itertuples(index=False)]
         rounds = _table(run, "rounds")
         end_s = float(rounds[rounds["round"] == 1]["time_s"].max())
         workers = [worker.id for worker in run.plan.topology.plan.workers]

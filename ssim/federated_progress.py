@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from sim.errors import DataError
 from sim.whole_file import whole_file
@@ -58,8 +57,7 @@ class Progress:
             StoreError: It can't be written.
         """
         content = {name: getattr(self, name) for name in self.__slots__}
-        with whole_file(path) as unfinished:
-            torch.save({"schema": SCHEMA, "identity": identity, **content}, unfinished)
+        checkpoint.write(path, {"schema": SCHEMA, "identity": identity, **content})
 
     @classmethod
     def read(cls, path: Path, identity: str) -> Progress:
@@ -134,5 +132,14 @@ class Progress:
             "events": self.events,
         }
         for name, table in tables.items():
-            with whole_file(folder / f"{name}.parquet") as unfinished:
-                pq.write_table(pa.Table.from_pylist(table), unfinished)
+            write_rows(folder / f"{name}.parquet", table)
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write rows to a Parquet file; whoever looks sees the old file or this one.
+
+    Raises:
+        StoreError: It can't be written.
+    """
+    with whole_file(path) as unfinished:
+        pq.write_table(pa.Table.from_pylist(rows), unfinished)

@@ -6,6 +6,7 @@
     progress.parquet     round, worker, time, subnet, accuracy on the examples for validation
     traffic.parquet      round, time, channel, messages and bytes since the beginning
     events.parquet       what else happened: who was missing, late, refused, bypassed, and so on
+    spans.parquet        of virtual time and not too many workers: how each spent it up to the first rest
     holdings.parquet     how many examples of each class each party holds
     manifest.json        what decided the weights, and what else was there; without it, it is not trained yet
     accuracies.parquet   of the subnets that were calibrated, on the test examples
@@ -22,8 +23,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from federated.decentralised import mixed
@@ -34,7 +33,7 @@ from sim.errors import SpecError, TrainingError
 from sim.streams import stream
 from sim.whole_file import told, whole_file
 from ssim.circumstances import Stopwatch
-from ssim.federated_progress import Progress
+from ssim.federated_progress import Progress, write_rows
 from ssim.store import Store
 from ssim.training_run import asked_among
 from supernet import checkpoint
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
     from ssim.federated_file import FederatedPlan
     from supernet.network import Supernet
-    from topology.engine import Engine, Report, Span
+    from topology.engine import Engine
     from topology.io import IO
     from topology.parties import Fault
 
@@ -171,26 +170,21 @@ class FederatedRun:
             raise SpecError("engine", "needs Ray", str(error), "pip install -e '.[ray]'") from error
         return RayEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
 
-    def train(self, on_round: Callable[[Row], None]) -> list[Span]:
+    def train(self, on_round: Callable[[Row], None]) -> None:
         """Train, from the beginning or from the last rest, and store what comes of it. The caller holds the store.
 
         Args:
             on_round: Told each round: round, worker, time in seconds, accuracies, bytes, and what else was noted.
-
-        Returns:
-            How workers spent their time up to the first rest, if that was recorded now.
 
         Raises:
             SsimError: Data or progress are damaged, a program failed, or nobody is left to train.
         """
         watch, path = Stopwatch(), self.folder / "progress.pt"
         progress = Progress.read(path, self.id) if path.exists() else Progress()
-        resumed, spans = progress.done, list["Span"]()
+        resumed = progress.done
         self._write_holdings()
         while progress.done < self.plan.spec.rounds:
-            report = self._segment(progress, on_round)
-            if progress.segment == 1:
-                spans = report.spans
+            self._segment(progress, on_round)
             progress.write(path, self.id)
         progress.store(self.folder)
         holders = self._models(progress)
@@ -209,9 +203,8 @@ class FederatedRun:
             unfinished.write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
         with told(path):
             path.unlink(missing_ok=True)
-        return spans
 
-    def _segment(self, progress: Progress, on_round: Callable[[Row], None]) -> Report:
+    def _segment(self, progress: Progress, on_round: Callable[[Row], None]) -> None:
         """Train to the next rest, and take down what happened."""
         spec, plan = self.plan.spec, self.plan.topology.plan
         stop = spec.rounds if spec.checkpoint is None else min(spec.rounds, progress.done + spec.checkpoint)
@@ -237,15 +230,15 @@ class FederatedRun:
             for entry in rounds:
                 on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report))
         progress.rest(report, rounds)
-        return report
+        if record:
+            write_rows(self.folder / "spans.parquet", [span._asdict() for span in report.spans])
 
     def _write_holdings(self) -> None:
         rows: list[Row] = []
         for party, shard in self.workshop.shards.items():
             counts = torch.bincount(shard.labels, minlength=int(self.workshop.splits.train.labels.max()) + 1)
             rows += [{"party": party, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
-        with whole_file(self.folder / "holdings.parquet") as unfinished:
-            pq.write_table(pa.Table.from_pylist(rows), unfinished)
+        write_rows(self.folder / "holdings.parquet", rows)
 
     def _models(self, progress: Progress) -> Row:
         """Store the models of all holders; parties that have one each are taken together."""

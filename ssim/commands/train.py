@@ -69,12 +69,11 @@ def _one(run: FederatedRun, *, force: bool) -> None:
         run.forget()
     if run.is_trained:
         click.echo(f"{run.plan.spec.name}, seed {run.seed}: trained already ({run.folder})", err=True)
-        run.calibrate()
-        return
-    spans = run.train(_told(run))
+    else:
+        run.train(_told(run))
+        click.echo(f"stored in {run.folder}", err=True)
     run.calibrate()
-    draw_run(run, spans)
-    click.echo(f"stored in {run.folder}", err=True)
+    draw_run(run)
 
 
 def _told(run: FederatedRun) -> Callable[[dict[str, Any]], None]:
@@ -84,13 +83,11 @@ def _told(run: FederatedRun) -> Callable[[dict[str, Any]], None]:
     screen = Console(stderr=True)
     rounds = run.plan.spec.rounds
     step = max(1, rounds // 20)
-    best: dict[str, int] = {}
 
     def told(row: dict[str, Any]) -> None:
         done, worker = row["round"], row["worker"]
         if not row["accuracy"] or (done % step and done != rounds):
             return
-        best[worker] = done
         shown = " ".join(f"{accuracy:.1f}" for accuracy in row["accuracy"].values())
         epsilon = f", epsilon {row['epsilon']:.2f}" if "epsilon" in row else ""
         text = (
