@@ -1,6 +1,6 @@
 """Federated training: how many times a second a party trains, beside a loop written by hand and the peers.
 
-A small CNN on scikit-learn's digits (`experiments/federated_digits.yaml`, equal parts), FedAvg, one thread a process.
+A small CNN on scikit-learn's digits (`experiments/federated/digits.yaml`, equal parts), FedAvg, one thread a process.
 Parties have few examples, so what a framework costs is seen; the more they have, the less it matters. On Ray there is
 a process for each core, the others have one. Set-up is not timed (data, networks, Ray, a first round).
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 State = dict[str, torch.Tensor]
 Examples = tuple[torch.Tensor, torch.Tensor]
 
-EXPERIMENT = Path(__file__).parents[1] / "experiments" / "federated_digits.yaml"
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "federated" / "digits.yaml"
 ON_RAY = 3
 """What has to start Ray is measured in one repeat of so many."""
 SETTLING_S = 2.0

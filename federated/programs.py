@@ -266,7 +266,10 @@ class Aggregator(Member):
         return total.mean(self.state, self.version)
 
     def step(self, io: IO) -> None:
-        """Make the next model of the mean; without any update it stays as it is."""
+        """Make the next model of the mean; without any update it stays as it is.
+
+        The shares of all weight that the smallest and the largest subnet have had are noted: who has little starves.
+        """
         loss = float("nan")
         more: dict[str, Any] = {}
         if self.mean is None:
@@ -277,7 +280,9 @@ class Aggregator(Member):
             if self.job.privacy is not None:
                 mean, more = self.privately(mean, io)
             self.advance(mean)
+            ends = {"smallest": self.job.space.smallest.id, "largest": self.job.space.largest.id}
             more["parties"] = mean.parties
+            more |= {end: mean.weights.get(subnet, 0.0) / mean.weight for end, subnet in ends.items()}
         self.memory["round"] = self.version + 1
         self.note(io, self.state, self.version, loss=loss, **more)
 

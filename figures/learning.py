@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BYTES_PER_MB = 10**6
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#6E6E6E")
+_LABELLED = 0.15
+"""Narrower parts of the longest bar than this have no room for a name."""
 
 
 def draw(curves: pd.DataFrame, traffic: pd.DataFrame) -> Figure:
@@ -64,15 +66,14 @@ def _bars(axes: Axes, traffic: pd.DataFrame) -> None:
     runs = list(dict.fromkeys(mean["run"]))
     by = "run" if len(runs) > 1 else "channel"
     rows = list(dict.fromkeys(mean[by]))
-    left = np.zeros(len(rows))
+    left, longest = np.zeros(len(rows)), mean.groupby(by)["bytes"].sum().max() / BYTES_PER_MB
     for number, channel in enumerate(dict.fromkeys(mean["channel"])):
         own = mean[mean["channel"] == channel].set_index(by)["bytes"]
         wide = np.array([float(own.get(row, 0.0)) for row in rows]) / BYTES_PER_MB
         axes.barh(range(len(rows)), wide, 0.6, left=left, color=_COLOURS[number % len(_COLOURS)], alpha=0.8)
-        if by == "run":
-            largest = int(wide.argmax())
-            if wide[largest] > 0:
-                axes.text(left[largest] + wide[largest] / 2, largest, channel, ha="center", va="center", fontsize=5)
+        largest = int(wide.argmax())
+        if by == "run" and wide[largest] > _LABELLED * longest:
+            axes.text(left[largest] + wide[largest] / 2, largest, channel, ha="center", va="center", fontsize=5)
         left += wide
     axes.set_yticks(range(len(rows)), [str(row) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -103,10 +103,13 @@ class Progress:
         self.segment += 1
 
     def summary(self) -> Row:
-        """Return what happened in all: rounds, virtual or real time, bytes and messages of each channel, events."""
+        """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""
         kinds = sorted({row["kind"] for row in self.events})
+        ends = [row for row in self.rounds if "smallest" in row]
+        weight = {end: sum(row[end] for row in ends) / len(ends) for end in ("smallest", "largest") if ends}
         return {
             "time_s": self.clock_ns / 1e9,
+            "weight": weight,
             "rounds": self.done,
             "bytes": {name: counts[1] for name, counts in self.sent.items()},
             "messages": {name: counts[0] for name, counts in self.sent.items()},

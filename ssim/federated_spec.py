@@ -64,7 +64,13 @@ class FederatedSpec(Closed):
 KINDS = ("data", "partition", "family", "algorithm", "subnets", "compression")
 """The sections whose class is named by `kind`; `digits` is short for `{kind: digits}`."""
 
-FILLED_IN: dict[str, Any] = {"partition": "iid", "algorithm": "fedavg", "subnets": "largest"}
+FILLED_IN: dict[str, Any] = {
+    "partition": "iid",
+    "algorithm": "fedavg",
+    "subnets": "largest",
+    "evaluation": {},
+    "calibration": {},
+}
 """What a file has where it does not say."""
 
 

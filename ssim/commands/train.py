@@ -132,5 +132,8 @@ def _report(runs: Sequence[FederatedRun]) -> None:
     sent = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items())
     time = "virtual s" if runs[0].plan.spec.engine == "sim" else "s"
     click.echo(f"{summary['rounds']} rounds in {summary['time_s']:.2f} {time}; {sent}")
+    if summary["weight"].get("largest", 1) < 1:  # not all train the whole network
+        shares = ", ".join(f"{end} {100 * share:.1f} %" for end, share in summary["weight"].items())
+        click.echo(f"weight in the means, over all rounds: {shares}")
     if summary["events"]:
         click.echo("events: " + ", ".join(f"{count} {kind}" for kind, count in summary["events"].items()))
