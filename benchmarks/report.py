@@ -22,6 +22,7 @@ TITLES = {
     "bench_day": "The whole Azure day",
     "bench_sweep": "Sweeps, each in a new process",
     "bench_sweep_simpy": "",
+    "bench_trainings": "Federated training, so many parties of so many in a round",
     "bench_draw": "Arrivals",
     "bench_tabulate": "Policies into tables",
     "bench_store": "The Azure job into the store",
@@ -33,7 +34,7 @@ TITLES = {
 }
 """Tables and their headings, in order; one without a heading goes on with the table above it."""
 
-COMPARED = {"bench_azure", "bench_small_batches", "bench_sweep", "bench_sweep_simpy"}
+COMPARED = {"bench_azure", "bench_small_batches", "bench_sweep", "bench_sweep_simpy", "bench_trainings"}
 """Those that do the same in several ways; of each job the first way is the measure of the others."""
 
 COSTS = {"bench_workers": ("workers", "batch"), "bench_queue_length": ("queries waiting", "query")}

@@ -25,6 +25,7 @@ COMMANDS = {
     "profile": "Measure the subnets of a supernet on a device: a latency table.",
     "trace": "Traces: list, make, describe, plot, fetch.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import.",
+    "train": "Train a model or a supernet over the parties of a topology.",
     "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
     "schema": "Print the JSON Schema of experiment, training or topology files, for editors.",
 }

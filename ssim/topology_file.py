@@ -99,18 +99,19 @@ def topology_of(file: YamlFile) -> Topology:
     return Topology(data.get("name", file.path.stem), plan, tuple(befalling))
 
 
-def programs_of(path: Path, found: Topology) -> dict[str, type[Program]]:
+def programs_of(path: Path, found: Topology, file: YamlFile | None = None) -> dict[str, type[Program]]:
     """Return the classes of the programs that a topology file names, when they fit it.
 
     Args:
         path: The file; modules of one's own are looked for in its folder.
         found: What it describes.
+        file: Its content, if this is not as it stands there.
 
     Raises:
         SpecError: A role names no program or one that is not there, its `config` is not what the program takes, or the
             programs do not fit the TAG (`topology.binding`); tells all of it, by line and column.
     """
-    file = read_yaml(path)
+    file = read_yaml(path) if file is None else file
     faults: list[Fault] = []
     programs: dict[str, type[Program]] = {}
     for role in found.tag.roles:

@@ -131,13 +131,13 @@ def _plugs(data: Any, folder: Path) -> tuple[dict[tuple[Any, ...], Any], list[Fa
     faults: list[Fault] = []
     for place, value in named.items():
         if isinstance(value, dict):
-            found[place], wrong = _plug(value, *known[place], folder)
+            found[place], wrong = plug(value, *known[place], folder)
             inner = (*place, "subnets") if place[0] == "phases" else place
             faults += [fault.under(*inner) for fault in wrong]
     return found, faults
 
 
-def _plug(value: dict[str, Any], noun: str, names: Mapping[str, str], folder: Path) -> tuple[Any, list[Fault]]:
+def plug(value: dict[str, Any], noun: str, names: Mapping[str, str], folder: Path) -> tuple[Any, list[Fault]]:
     """Return the object that `kind` and parameters describe, or None and what is wrong with them."""
     kind = value.get("kind")
     if not isinstance(kind, str):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ssim.training_file import TrainingPlan
     from supernet.data.source import Splits
     from supernet.network import Supernet
-    from supernet.space import SubNet
+    from supernet.space import SubNet, SubNetSpace
     from supernet.training.loop import Step
 
     Tell = Callable[[int], None]
@@ -293,7 +293,11 @@ def _plug(asked: dict[str, Any], plug: Any) -> dict[str, Any]:
 
 def asked_subnets(plan: TrainingPlan) -> list[SubNet]:
     """Return the subnets that a file wants to be calibrated."""
-    asked, space = plan.spec.calibration.subnets, plan.family.space
+    return asked_among(plan.family.space, plan.spec.calibration.subnets)
+
+
+def asked_among(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[SubNet]:
+    """Return so many subnets of a space, from the smallest to the largest, or those that are named."""
     if isinstance(asked, int):
         return list(space.enumerate()) if space.size <= asked else space.evenly(asked)
     return [space.find(subnet) for subnet in asked]

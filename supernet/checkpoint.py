@@ -80,8 +80,7 @@ def save(path: Path, supernet: Supernet, family: Family, **more: Any) -> None:
     """
     options = {field.name: getattr(family, field.name) for field in dataclasses.fields(family)}
     content = {"schema": SCHEMA, "family": family.space.family, "options": options, "state": supernet.state_dict()}
-    with whole_file(path) as unfinished:
-        torch.save({**content, "more": more}, unfinished)
+    write(path, {**content, "more": more})
 
 
 def load(path: Path) -> Checkpoint:
@@ -153,6 +152,16 @@ def take(module: torch.nn.Module, state: Mapping[str, Any], where: str) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(where, "does not fit", str(error).partition("\n")[2].strip()) from error
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Let torch save plain values and tensors; equal content gives equal bytes.
+
+    Raises:
+        StoreError: The file can't be written.
+    """
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:  # of a path, torch writes its name inside
+        torch.save(content, file)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -96,6 +96,27 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
     assert float(run(tmp_path, "run.py").stdout) == pytest.approx(11 / 3, abs=1e-12)
 
 
+def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
+    (mine,) = blocks("docs/federated.md", "yaml")
+    first, own, uplink = blocks("docs/federated.md", "console")
+    (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
+    install, digits = (line.removeprefix("$ ") for line in first.splitlines())
+    assert install == "pip install -e '.[torch]'"
+    assert (ROOT / digits.split()[-1]).is_file()
+    for line in own.splitlines():
+        ended = run(tmp_path, "-m", *line.removeprefix("$ ").split())
+        assert ended.returncode == 0, ended.stderr
+    assert len(list((tmp_path / "results" / "mine").iterdir())) == 2
+    folder, compare = (line.removeprefix("$ ").split() for line in uplink.splitlines())
+    files = [word for word in compare if word.endswith(".yaml")]
+    assert all((ROOT / folder[1] / file).is_file() for file in files)
+    short = ["rounds=2", "data={kind: digits, train: 200}", "evaluation.every=2"]
+    given = [word for setting in short for word in ("--set", setting)]
+    ended = run(ROOT / folder[1], "-m", *compare[:-1], str(tmp_path / "both.png"), *given, "--out", str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "both.png").exists()
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -107,6 +128,7 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
         "docs/supernet.md",
         "docs/profiler.md",
         "docs/topology.md",
+        "docs/federated.md",
         "CONTRIBUTING.md",
     ],
 )
@@ -114,7 +136,7 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     named = re.findall(
-        r"`((?:sim|ssim|policies|supernet|topology|topologies|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`",
+        r"`((?:sim|ssim|policies|supernet|topology|topologies|federated|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`",
         text,
     )
     for target in [*((ROOT / page).parent / link for link in linked), *(ROOT / name for name in named)]:
@@ -130,6 +152,7 @@ def test_every_option_the_readme_names_exists() -> None:
         ["supernet", "train"],
         ["profile"],
         ["topology", "draw"],
+        ["train"],
     )
     usage = "".join(run(ROOT, "-m", "ssim", *words, "--help").stdout for words in commands)
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):

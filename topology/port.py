@@ -36,13 +36,13 @@ class Port:
         "_circle",
         "_inbox",
         "_io",
-        "_selector",
         "_stage",
         "_traffic",
         "_waits",
         "channel",
         "line_free_ns",
         "notes",
+        "selector",
     )
 
     def __init__(self, io: IO, channel: Channel, circle: Circle, selector: Selector) -> None:
@@ -52,7 +52,7 @@ class Port:
         self._io = io
         self._stage = io.stage
         self._circle = circle
-        self._selector = selector
+        self.selector = selector
         self._traffic = io.stage.report.traffic[channel.name]
         self._inbox: deque[Message] | None = None
         self._waits: list[Wait] = []
@@ -68,7 +68,7 @@ class Port:
 
     def choose(self) -> tuple[str, ...]:
         """Return the peers that the channel's selector for this role chooses among those that are there."""
-        return self._selector.choose(self.peers(), self.notes, self._io.rng)
+        return self.selector.choose(self.peers(), self.notes, self._io.rng)
 
     @property
     def closed(self) -> bool:

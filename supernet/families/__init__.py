@@ -1,10 +1,12 @@
 """The families that come with the toolkit; one of your own is a class that keeps to `supernet.family.Family`."""
 
+from supernet.families.cnn import CnnSmall
 from supernet.families.dynabert import DynaBert, DynaBertSmall
 from supernet.families.ofa import OfaResNet50, OfaResNetSmall
 from supernet.family import Family
 
 FAMILIES: dict[str, type[Family]] = {
+    "cnn_small": CnnSmall,
     "ofa_resnet50": OfaResNet50,
     "ofa_resnet_small": OfaResNetSmall,
     "dynabert": DynaBert,
@@ -12,4 +14,4 @@ FAMILIES: dict[str, type[Family]] = {
 }
 """What a family is called, and its class."""
 
-__all__ = ["FAMILIES", "DynaBert", "DynaBertSmall", "OfaResNet50", "OfaResNetSmall"]
+__all__ = ["FAMILIES", "CnnSmall", "DynaBert", "DynaBertSmall", "OfaResNet50", "OfaResNetSmall"]

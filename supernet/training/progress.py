@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sim.errors import DataError
-from sim.whole_file import whole_file
-from supernet.checkpoint import read
+from supernet.checkpoint import read, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +51,7 @@ class Progress:
         Raises:
             StoreError: The disk is full, or the file can't be written.
         """
-        with whole_file(path) as unfinished:
-            torch.save({"schema": SCHEMA, **{name: getattr(self, name) for name in _KINDS}}, unfinished)
+        write(path, {"schema": SCHEMA, **{name: getattr(self, name) for name in _KINDS}})
 
     @classmethod
     def read(cls, path: Path, identity: str) -> Progress:

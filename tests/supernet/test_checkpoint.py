@@ -87,7 +87,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.pt")
 
 
-@pytest.mark.parametrize(("name", "says"), [("ofa_resnet5", "did you mean 'ofa_resnet50'"), ("", "known: dynabert")])
+@pytest.mark.parametrize(("name", "says"), [("ofa_resnet5", "did you mean 'ofa_resnet50'"), ("", "known: cnn_small")])
 def test_an_unknown_family_is_told(name: str, says: str) -> None:
     with pytest.raises(SpecError, match=says):
         family_named(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from figures.style import save_as
 from figures.topology import draw
-from ssim.topology_file import read_topology
+from ssim.topology_file import programs_of, read_topology
 from tests.topology import cases
 from topology.description import described, diff, lines
 from topology.expansion import expand
@@ -30,12 +32,31 @@ def test_all_that_are_promised_are_there() -> None:
 def test_each_is_right_and_says_what_it_changes(path: Path) -> None:
     found = read_topology(path)
     assert found.name == path.stem
-    said = re.search(r"# Description from (\w+\.yaml): \+(\d+) -(\d+) lines\.", path.read_text())
+    said = re.search(
+        r"# Description from (\w+\.yaml): \+(\d+) -(\d+) lines\. Programs: \+(\d+) lines\.", path.read_text()
+    )
     if said is None:
         assert path.stem in {"classical", "serving"}
         return
     changed = diff(read_topology(FOLDER / said[1]).tag, found.tag)
     assert (len(changed.added), len(changed.dropped)) == (int(said[2]), int(said[3]))
+    assert sum(map(code_lines, owners(path) - owners(FOLDER / said[1]))) == int(said[4])
+
+
+def owners(path: Path) -> set[type]:
+    """The classes that the programs of a topology are made of."""
+    pytest.importorskip("torch", reason="programs that train need the extra [torch]")
+    programs = programs_of(path, read_topology(path)).values()
+    return {owner for program in programs for owner in program.__mro__ if owner.__module__.startswith("federated.")}
+
+
+def code_lines(owner: type) -> int:
+    """The lines of a class without comments and docstrings, laid out as Python itself would."""
+    tree = ast.parse(inspect.getsource(owner))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return len(ast.unparse(tree).splitlines())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,0 +1,376 @@
+"""Parts of federated training, each against what its paper says."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="federated training needs the extra [torch]")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from federated.algorithms import FedAvg, FedDyn, FedOpt, FedProx, Scaffold  # noqa: E402
+from federated.assignment import Largest, MaxNet, Random, Sandwich, Static, TrackingSandwich  # noqa: E402
+from federated.averaging import Update  # noqa: E402
+from federated.compression import EightBit, TopK, compressed, opened  # noqa: E402
+from federated.extents import Extents, extents_of  # noqa: E402
+from federated.local import Settings, clipped, train  # noqa: E402
+from federated.partition import Dirichlet, Iid, LabelSkew, Quantity  # noqa: E402
+from federated.privacy import Privacy, counted  # noqa: E402
+from federated.selection import Oort, PowerOfChoice  # noqa: E402
+from sim.errors import SpecError  # noqa: E402
+from sim.streams import stream  # noqa: E402
+from supernet.data.source import Examples  # noqa: E402
+from supernet.families import CnnSmall, OfaResNetSmall  # noqa: E402
+from supernet.family import build  # noqa: E402
+
+tensor = partial(torch.tensor, dtype=torch.float64)
+SPACE = OfaResNetSmall(width=8).space
+PARTIES = tuple(f"trainer/{number}" for number in range(6))
+
+
+def one(change: dict[str, Any], parties: int = 1, of: int = 1) -> Update:
+    return Update(change, {"s": 1.0}, parties, of)
+
+
+# ---- algorithms: the server's half
+
+
+def covered(*seen: int) -> dict[str, Any]:
+    return {"w": tensor(seen)}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "yogi", "adagrad"])
+def test_fedopt_steps_as_algorithm_2_says(optimizer: Any) -> None:
+    plug = FedOpt(optimizer=optimizer, rate=0.1, beta1=0.8, beta2=0.9, tau=0.01)
+    memory: dict[str, Any] = {}
+    state, x, m, v = {"w": tensor([1.0])}, 1.0, 0.0, 0.01**2
+    for change in (0.5, -0.2, 0.1):
+        state = plug.step(memory, state, one({"w": tensor([change])}), covered(1))
+        m = 0.8 * m + 0.2 * change
+        v = {
+            "adagrad": v + change**2,
+            "adam": 0.9 * v + 0.1 * change**2,
+            "yogi": v - 0.1 * change**2 * math.copysign(1, v - change**2),
+        }[optimizer]
+        x += 0.1 * m / (math.sqrt(v) + 0.01)
+        assert state["w"].item() == pytest.approx(x, abs=1e-14)
+
+
+def test_what_nobody_trained_stays_and_so_do_its_moments() -> None:
+    memory: dict[str, Any] = {}
+    begin = {"w": tensor([1.0, 2.0])}
+    once = FedOpt().step(memory, begin, one({"w": tensor([0.5, 0.5])}), covered(1, 1))
+    moments = {kind: memory[kind]["w"].clone() for kind in ("first", "second")}
+    twice = FedOpt().step(memory, once, one({"w": tensor([0.5, 0.0])}), covered(1, 0))
+    assert twice["w"][1] == once["w"][1]
+    assert twice["w"][0] != once["w"][0]
+    assert all(memory[kind]["w"][1] == moments[kind][1] for kind in moments)
+
+
+def test_scaffold_takes_out_what_a_party_differs_in() -> None:
+    plug, memory, holder = Scaffold(), dict[str, Any](), dict[str, Any]()
+    sent = {"w": tensor([0.0, 0.0])}
+    change = {"w": tensor([-0.3, 0.6])}
+    beside = plug.trained(memory, sent, change, travelled=0.3)
+    assert memory["control"]["w"].tolist() == [1.0, -2.0]  # option II: c_i - c + (x - y) / (K eta)
+    state = plug.step(holder, {"w": tensor([5.0, 5.0])}, one({**change, **beside}, 1, 4), covered(1, 1))
+    assert state["w"].tolist() == [4.7, 5.6]
+    assert holder["control"]["w"].tolist() == [0.25, -0.5]  # one of four took part
+    assert plug.shift(memory, holder["control"])["w"].tolist() == [0.25 - 1, -0.5 + 2]
+
+
+def test_feddyn_follows_the_gradient_of_each_party() -> None:
+    plug, memory = FedDyn(pull=0.5), dict[str, Any]()
+    assert plug.shift(memory, {}) == {}
+    plug.trained(memory, {}, {"w": tensor([2.0])}, 0.1)
+    plug.trained(memory, {}, {"w": tensor([1.0])}, 0.1)
+    assert plug.shift(memory, {})["w"].tolist() == [0.5 * 3.0]
+
+
+# ---- a party's own training
+
+
+def toy(examples: int = 12) -> tuple[Any, Any, Any, Examples]:
+    network = build(CnnSmall(width=4, hidden=8, classes=3)).double().train()
+    chance = torch.Generator().manual_seed(1)
+    images = torch.randn((examples, 1, 8, 8), generator=chance, dtype=torch.float64)
+    labels = torch.randint(3, (examples,), generator=chance)
+    return network, extents_of(network), dict(network.model.named_parameters()), Examples((images,), labels)
+
+
+def trained(algorithm: FedAvg, options: Settings, shift: Any = None) -> dict[str, Any]:
+    network, extents, parameters, examples = toy()
+    subnet = network.space.largest.id
+    own = extents.of(subnet)
+    done = train(network, subnet, parameters, own, examples, options, algorithm.pull, shift or {}, (7, 1, 1))
+    return done.change
+
+
+def by_torch(options: Settings, pull: float = 0.0, shift: Any = None) -> dict[str, Any]:
+    """The same with torch's own optimizer, and the pull as a part of the loss."""
+    network, _, parameters, examples = toy()
+    begin = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = torch.optim.SGD(
+        parameters.values(), options.rate, momentum=options.momentum, weight_decay=options.decay
+    )
+    for epoch in range(options.epochs):
+        order = torch.from_numpy(stream(7, "order", 1, 1, epoch).permutation(len(examples)))
+        for at in order.split(options.batch):
+            logits = network.model(examples.inputs[0][at])
+            loss = torch.nn.functional.cross_entropy(logits, examples.labels[at])
+            for name, parameter in parameters.items():
+                loss = loss + pull / 2 * (parameter - begin[name]).square().sum()
+                if shift:
+                    loss = loss + (parameter * shift[name]).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return {name: p.detach() - begin[name] for name, p in parameters.items()}
+
+
+@pytest.mark.parametrize("options", [Settings(2, 4, 0.1), Settings(2, 4, 0.05, 0.9, 0.01)])
+@pytest.mark.parametrize("algorithm", [FedAvg(), FedProx(pull=0.3)])
+def test_a_party_trains_as_torch_does(algorithm: FedAvg, options: Settings) -> None:
+    expected = by_torch(options, algorithm.pull)
+    for name, part in trained(algorithm, options).items():
+        assert (part - expected[name]).abs().max() < 1e-12
+
+
+def test_a_shift_is_a_part_of_the_gradient() -> None:
+    _, _, parameters, _ = toy()
+    shift = {name: torch.full_like(p, 0.01) for name, p in parameters.items()}
+    expected = by_torch(Settings(1, 4, 0.1), shift=shift)
+    for name, part in trained(FedAvg(), Settings(1, 4, 0.1), shift).items():
+        assert (part - expected[name]).abs().max() < 1e-12
+
+
+def test_a_subnet_is_trained_and_the_rest_stays() -> None:
+    network, extents, parameters, examples = toy()
+    subnet = network.space.smallest.id
+    own, before = extents.of(subnet), {name: p.detach().clone() for name, p in parameters.items()}
+    done = train(network, subnet, {n: parameters[n] for n in own}, own, examples, Settings(2, 4), 0.0, {}, (7, 1, 1))
+    for name, p in parameters.items():
+        place = tuple(map(slice, own[name]))
+        assert torch.allclose(p[place], before[name][place] + done.change[name])
+        left = p.detach() - before[name]
+        left[place] = 0
+        assert not left.any()
+
+
+@given(st.floats(0.01, 10), st.lists(st.floats(-5, 5), min_size=2, max_size=6))
+def test_clipping_keeps_the_direction_and_bounds_the_length(clip: float, values: list[float]) -> None:
+    change = {"a": tensor(values[:1]), "b": tensor(values[1:])}
+    found = clipped(change, clip)
+    long = math.sqrt(sum(value**2 for value in values))
+    short = math.sqrt(sum(float(part.square().sum()) for part in found.values()))
+    assert short == pytest.approx(min(long, clip), rel=1e-9, abs=1e-12)
+    if long > 0:
+        assert torch.allclose(found["b"] * long, change["b"] * short, atol=1e-9)
+
+
+# ---- who trains what
+
+
+def test_a_sandwich_has_the_largest_the_smallest_and_others() -> None:
+    ends = (SPACE.largest.id, SPACE.smallest.id)
+    found = Sandwich().assign(PARTIES, SPACE, {}, stream(1, "sandwich"))
+    assert list(found) == list(PARTIES)
+    assert {*ends} <= {*found.values()}
+    alone = Sandwich().assign(PARTIES[:1], SPACE, {}, stream(1, "sandwich"))
+    assert list(alone.values()) == [SPACE.largest.id]
+
+
+def test_the_tracking_sandwich_gives_all_their_turn() -> None:
+    memory: dict[str, Any] = {}
+    rng = stream(1, "tracking")
+    rounds = [TrackingSandwich().assign(PARTIES, SPACE, memory, rng) for _ in range(4 * len(PARTIES))]
+    for end, subnet in (("largest", SPACE.largest.id), ("smallest", SPACE.smallest.id)):
+        assert sum(memory[end].values()) == len(rounds)
+        assert max(memory[end].values()) - min(memory[end].values()) <= 1, end
+        assert all(subnet in found.values() for found in rounds)
+
+
+def test_a_static_rule_never_changes_and_deals_evenly() -> None:
+    memory: dict[str, Any] = {}
+    rule, rng = Static(subnets=3), stream(1, "static")
+    first = rule.assign(PARTIES, SPACE, memory, rng)
+    assert first == {**rule.assign(PARTIES[3:], SPACE, memory, rng), **rule.assign(PARTIES[:3], SPACE, memory, rng)}
+    assert sorted(map([*first.values()].count, set(first.values()))) == [2, 2, 2]
+
+
+def test_random_and_largest() -> None:
+    assert set(Largest().assign(PARTIES, SPACE, {}, stream(1, "x")).values()) == {SPACE.largest.id}
+    assert len(set(Random().assign(PARTIES, SPACE, {}, stream(1, "x")).values())) == len(PARTIES)
+
+
+def test_maxnets_share_falls_along_a_cosine() -> None:
+    plug = MaxNet(first=0.8, last=0.2, over=0.5)
+    shares = [plug.share(done, 100) for done in range(101)]
+    assert shares[0] == 0.8
+    assert shares[25] == pytest.approx(0.5)
+    assert shares[50:] == [pytest.approx(0.2)] * 51
+    assert all(a >= b for a, b in pairwise(shares))
+    with pytest.raises(SpecError, match="leaves the others nothing"):
+        MaxNet(first=1.0)
+
+
+# ---- compression
+
+
+@pytest.mark.parametrize("plug", [TopK(0.25), EightBit()])
+def test_what_is_left_out_comes_later(plug: Any) -> None:
+    """What was sent in all, and what is left, are all that there was to send."""
+    memory: dict[str, Any] = {}
+    chance = torch.Generator().manual_seed(1)
+    wanted, sent = torch.zeros(8, 5, dtype=torch.float64), torch.zeros(8, 5, dtype=torch.float64)
+    for turn in range(12):
+        rows = 8 if turn % 3 else 4  # a smaller subnet now and then
+        change = torch.randn((rows, 5), generator=chance, dtype=torch.float64)
+        wanted[:rows] += change
+        sent[:rows] += opened(one(compressed({"w": change}, plug, memory))).change["w"]
+    assert (wanted - sent - memory["residual"]["w"]).abs().max() < 1e-12
+    assert memory["residual"]["w"].abs().max() < 6  # and it does not pile up
+
+
+def test_eight_bits_are_off_by_half_a_step_at_most() -> None:
+    part = torch.randn(1000, generator=torch.Generator().manual_seed(1))
+    packed = EightBit().packed(part)
+    assert packed.levels.dtype == torch.int8
+    assert (packed.unpacked() - part).abs().max() <= part.abs().max() / 127 / 2 * 1.001
+    assert not EightBit().packed(torch.zeros(3)).unpacked().any()
+
+
+def test_top_k_sends_what_changed_most() -> None:
+    part = tensor([[0.1, -5.0], [3.0, 0.2]])
+    packed = TopK(0.5).packed(part)
+    assert packed.unpacked().tolist() == [[0, -5.0], [3.0, 0]]
+    assert (packed.indices.dtype, len(packed.values)) == (torch.int32, 2)
+
+
+# ---- privacy
+
+
+@pytest.mark.parametrize(("noise", "rounds"), [(1.0, 1), (2.0, 10), (5.0, 100)])
+def test_epsilon_without_sampling_is_between_the_exact_one_and_that_of_renyi(noise: float, rounds: int) -> None:
+    """T Gaussian mechanisms are one with noise / sqrt(T), whose epsilon is known (Balle and Wang, ICML 2018)."""
+    pytest.importorskip("dp_accounting", reason="accounting needs the extra [privacy]")
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    delta, s = 1e-5, noise / math.sqrt(rounds)
+
+    def left(epsilon: float) -> float:
+        below = norm.cdf(0.5 / s - epsilon * s)
+        return float(below - math.exp(epsilon) * norm.cdf(-0.5 / s - epsilon * s)) - delta
+
+    exact = brentq(left, 0, 200)
+    found = Privacy(noise=noise, delta=delta).epsilon([[1.0, rounds]])
+    renyi = 0.5 / s**2 + math.sqrt(2 * math.log(1 / delta)) / s
+    assert exact <= found <= renyi * 1.001
+
+
+def test_sampling_amplifies_and_rounds_add_up() -> None:
+    pytest.importorskip("dp_accounting", reason="accounting needs the extra [privacy]")
+    plug = Privacy(noise=1.0)
+    assert plug.epsilon([[0.01, 100]]) < 0.2 * plug.epsilon([[1.0, 100]])
+    assert plug.epsilon([[0.1, 10]]) < plug.epsilon([[0.1, 11]])
+    assert Privacy(noise=0.0).epsilon([[1.0, 1]]) == math.inf
+    assert counted(counted(counted([], 0.5), 0.5), 1.0) == [[0.5, 2], [1.0, 1]]
+
+
+def test_noise_is_that_of_the_sum_over_the_weight() -> None:
+    plug, shapes = Privacy(clip=2.0, noise=1.5), {"w": (200, 300)}
+    mean = Update({"w": torch.zeros(shapes["w"], dtype=torch.float64)}, {"s": 4.0})
+    found = plug.noisy(mean, Extents(shapes, {"s": shapes}), stream(1, "noise")).change["w"]
+    assert float(found.std()) == pytest.approx(1.5 * 2.0 / 4, rel=0.02)
+    assert abs(float(found.mean())) < 0.01
+
+
+# ---- selection
+
+
+def test_oort_prefers_who_promises_much_and_is_quick() -> None:
+    notes = {peer: {"utility": 1.0, "seconds": 1.0, "round": 1, "loss": 1.0} for peer in PARTIES}
+    notes[PARTIES[0]]["utility"] = 50.0
+    notes[PARTIES[1]]["seconds"] = 100.0
+    plug, rng = Oort(k=2, explore=0.0, least=0.0), stream(1, "oort")
+    counts = dict.fromkeys(PARTIES, 0)
+    for _ in range(400):
+        chosen = plug.choose(PARTIES, notes, rng)
+        assert len(chosen) == 2
+        for peer in chosen:
+            counts[peer] += 1
+    assert counts[PARTIES[0]] > 390
+    assert counts[PARTIES[1]] < 5
+    assert min(counts[peer] for peer in PARTIES[2:]) > 50
+
+
+def test_oort_explores_those_that_are_not_known() -> None:
+    notes = {peer: {"utility": 1.0, "seconds": 1.0, "round": 1} for peer in PARTIES[:4]}
+    rng = stream(1, "oort")
+    for _ in range(20):
+        assert set(PARTIES[4:]) & set(Oort(k=2, explore=0.5, least=0.5).choose(PARTIES, notes, rng))
+    assert Oort(k=9).choose(PARTIES, {}, rng) == PARTIES
+    assert len(Oort(k=3).choose(PARTIES, {}, rng)) == 3
+
+
+def test_power_of_choice_takes_the_worst_of_some() -> None:
+    notes = {peer: {"loss": float(number)} for number, peer in enumerate(PARTIES)}
+    rng = stream(1, "choice")
+    assert PowerOfChoice(k=2, among=6).choose(PARTIES, notes, rng) == PARTIES[-2:]
+    picks = [PowerOfChoice(k=1, among=2).choose(PARTIES, notes, rng)[0] for _ in range(3000)]
+    share = picks.count(PARTIES[-1]) / len(picks)
+    assert share == pytest.approx(2 / 6, abs=0.03)  # it wins whenever it is drawn
+    assert PARTIES[0] not in picks
+
+
+# ---- partitions
+
+LABELS = np.repeat(np.arange(10), 60)
+
+
+@given(st.sampled_from([Iid(), Dirichlet(alpha=0.5), LabelSkew(classes=2), Quantity()]), st.integers(5, 12))
+@settings(max_examples=40)
+def test_each_example_goes_to_one_party(plug: Any, parties: int) -> None:
+    found = plug.deal(LABELS, [1] * parties, 7)
+    assert sorted(np.concatenate(found)) == list(range(len(LABELS)))
+    assert all(len(part) for part in found)
+    again = plug.deal(LABELS, [1] * parties, 7)
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_iid_follows_sizes_and_label_skew_gives_few_classes() -> None:
+    assert [len(part) for part in Iid().deal(LABELS, [1, 2, 3], 7)] == [100, 200, 300]
+    for part in LabelSkew(classes=3).deal(LABELS, [1] * 10, 7):
+        assert len(np.unique(LABELS[part])) == 3
+
+
+def test_the_smaller_alpha_the_more_parties_differ() -> None:
+    def spread(alpha: float) -> float:
+        found = Dirichlet(alpha=alpha, least=1).deal(LABELS, [1] * 8, 7)
+        shares = [np.bincount(LABELS[part], minlength=10) / len(part) for part in found]
+        return float(np.std(shares))
+
+    assert spread(0.1) > 2 * spread(1.0) > 4 * spread(100.0)
+
+
+@pytest.mark.parametrize(
+    ("plug", "parties", "says"),
+    [
+        (Dirichlet(alpha=0.01, least=50), 20, "some party gets too little"),
+        (LabelSkew(classes=11), 9, "more than there are"),
+        (LabelSkew(classes=1), 3, "too few for so few parties"),
+        (Quantity(least=100), 7, "too few examples"),
+        (Iid(), 700, "a party gets no examples"),
+    ],
+)
+def test_parties_without_examples_are_refused(plug: Any, parties: int, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        plug.deal(LABELS, [1] * parties, 7)

@@ -1,0 +1,245 @@
+"""`ssim train` as a user meets it: a small network on digits, interrupted, resumed, and told what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="federated training needs the extra [torch]")
+
+from sim.accuracies import Accuracies  # noqa: E402 - after torch is known to be there
+from sim.parquet import read_parquet  # noqa: E402
+from sim.table_files import read_table  # noqa: E402
+from ssim.cli import main  # noqa: E402
+from ssim.federated_file import read_federated  # noqa: E402
+from ssim.federated_run import FederatedRun  # noqa: E402
+from supernet import checkpoint  # noqa: E402
+from tests.test_docs import ROOT  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = f"""\
+schema: federated/1
+name: small
+seed: 7
+topology:
+  use: {ROOT / "topologies" / "classical.yaml"}
+  datasets: {{trainer: {{default: 4}}}}
+data: {{kind: digits, train: 320}}
+partition: {{kind: dirichlet, alpha: 0.5}}
+family: {{kind: cnn_small, width: 4, hidden: 16}}
+rounds: 3
+checkpoint: 1
+calibration: {{subnets: 2, examples: 64}}
+"""
+
+
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ssim(folder: Path, *words: str) -> Ended:
+    """Run the command in this process: torch takes longer to load than all else."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("federated")
+    (folder / "small.yaml").write_text(SMALL)
+    ended = ssim(folder, "train", "small.yaml")
+    assert ended.returncode == 0, ended.stderr
+    (folder / "said").write_text(ended.stdout)
+    return folder
+
+
+def run_of(folder: Path, *overrides: str) -> FederatedRun:
+    return FederatedRun(read_federated(folder / "small.yaml", overrides), 7, folder / "results")
+
+
+def weights(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
+    return checkpoint.load(run_of(folder, *overrides).folder / "supernet.pt").supernet.model.state_dict()
+
+
+def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
+    run = run_of(trained)
+    names = {path.name for path in run.folder.iterdir()} - {".lock", "figures"}
+    tables = ("accuracies", "events", "holdings", "progress", "rounds", "spans", "traffic")
+    assert names == {"manifest.json", "supernet.pt", *(f"{name}.parquet" for name in tables)}
+    assert {path.stem for path in (run.folder / "figures").iterdir()} == {"holdings", "learning", "round"}
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    assert manifest["identity"] == json.loads(json.dumps(run.identity, default=str))
+    rounds = read_parquet(run.folder / "rounds.parquet").to_pandas()
+    assert rounds["round"].tolist() == [1, 2, 3]
+    assert rounds["time_s"].is_monotonic_increasing
+    assert manifest["summary"]["time_s"] == rounds["time_s"].iloc[-1]
+    sent = read_parquet(run.folder / "traffic.parquet").to_pandas()
+    assert sent["messages"].iloc[-1] == 3 * 4 * 2 + 2 * 4  # a model and an update; at two rests all are dismissed
+    assert sent["bytes"].iloc[-1] == rounds["bytes"].iloc[-1]
+    assert manifest["summary"]["bytes"]["param"] == sent["bytes"].iloc[-1] + 4 * 8  # and dismissed once more
+    model = sum(part.numel() * part.element_size() for part in run.workshop.initial().values())
+    assert sent["bytes"].iloc[-1] == pytest.approx(3 * 4 * 2 * model, rel=0.05)
+    held = read_parquet(run.folder / "holdings.parquet").to_pandas()
+    assert held["examples"].sum() == len(run.workshop.splits.train)
+    said = (trained / "said").read_text().splitlines()
+    assert said[0] == "small: accuracy in %, digits, test split"
+    assert len(Accuracies.read(run.folder / "accuracies.parquet").rows) == 2
+    assert said[-1].startswith(f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param ")
+
+
+def test_what_is_trained_is_not_trained_again_and_drawn_the_same(trained: Path) -> None:
+    files = sorted(path for path in run_of(trained).folder.rglob("*") if path.is_file())
+    before = [path.read_bytes() for path in files]
+    ended = ssim(trained, "train", "small.yaml")
+    assert "seed 7: trained already" in ended.stderr
+    assert ended.stdout == (trained / "said").read_text()
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_force_comes_to_the_same_bytes(trained: Path) -> None:
+    path = run_of(trained).folder / "supernet.pt"
+    before = path.read_bytes()
+    assert ssim(trained, "train", "small.yaml", "--force").returncode == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, folder: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "ssim", "train", "small.yaml"]
+    progress = run_of(folder).folder / "progress.pt"
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not progress.exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+    if how is signal.SIGINT:
+        assert process.returncode == 1
+        assert said.splitlines()[-1].startswith("ssim: interrupted: what was stored at the last rest is kept")
+    assert not (progress.parent / "manifest.json").exists()
+    assert ssim(folder, "train", "small.yaml").returncode == 0
+    manifest = json.loads((progress.parent / "manifest.json").read_text())
+    assert manifest["circumstances"]["resumed_after"] in {1, 2}
+    assert (progress.parent / "supernet.pt").read_bytes() == (run_of(trained).folder / "supernet.pt").read_bytes()
+    for name in ("rounds", "progress", "traffic"):
+        same = [read_parquet(run_of(where).folder / f"{name}.parquet") for where in (trained, folder)]
+        assert same[0].equals(same[1]), name
+
+
+def test_real_time_comes_to_the_same_weights(trained: Path) -> None:
+    ended = ssim(trained, "train", "small.yaml", "--set", "engine=local")
+    assert ended.returncode == 0, ended.stderr
+    virtual, real = weights(trained), weights(trained, "engine=local")
+    assert all(torch.equal(part, real[name]) for name, part in virtual.items())
+
+
+@pytest.mark.xdist_group("ray")
+def test_actors_of_ray_come_to_the_same_weights(trained: Path) -> None:
+    ray = pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    try:
+        ended = ssim(trained, "train", "small.yaml", "--set", "engine=ray", "--set", "checkpoint=10")
+    finally:
+        ray.shutdown()
+    assert ended.returncode == 0, ended.stderr
+    virtual, far = weights(trained), weights(trained, "engine=ray", "checkpoint=10")
+    assert all(torch.equal(part, far[name]) for name, part in virtual.items())
+
+
+def test_a_trained_supernet_is_profiled(trained: Path) -> None:
+    words = ("--cpu", "--max-batch", "2", "--minutes", "0.05", "--precision", "0.9", "-o", "out")
+    subnets = run_of(trained).folder / "accuracies.parquet"
+    ended = ssim(trained, "profile", str(run_of(trained).folder), *words, "--subnets", str(subnets))
+    assert ended.returncode == 0, ended.stderr
+    table = read_table(trained / "out" / "table.parquet")
+    accuracies = {row.subnet: row.accuracy for row in Accuracies.read(subnets).rows}
+    assert {subnet.id: subnet.accuracy for subnet in table.subnets} == accuracies
+
+
+def test_several_are_drawn_in_one_picture(trained: Path) -> None:
+    (trained / "ring.yaml").write_text(SMALL.replace("classical", "distributed").replace("small\n", "ring\n"))
+    ended = ssim(trained, "train", "small.yaml", "ring.yaml", "--compare", "both.png")
+    assert ended.returncode == 0, ended.stderr
+    assert (trained / "both.png").read_bytes().startswith(b"\x89PNG")
+    assert ended.stdout.splitlines()[-1] == "drawn: both.png"
+
+
+BAD = [
+    ("rounds: 3", "rounds: 0", r"small\.yaml:10:9: rounds: "),
+    ("rounds: 3", "round: 3", r"small\.yaml:10:1: round: .*did you mean 'rounds'"),
+    ("kind: digits", "kind: digit", r"small\.yaml:7:\d+: data\.kind: .*did you mean 'digits'"),
+    ("alpha: 0.5", "alpha: -1", r"small\.yaml:8:\d+: partition\.alpha: "),
+    ("width: 4", "width: 6", r"small\.yaml:9:\d+: family\.width: .*can't be cut in quarters"),
+    ("rounds: 3", "rounds: 3\nalgorithm: fedavgg", r"small\.yaml:11:\d+: algorithm\.kind: .*did you mean 'fedavg'"),
+    ("rounds: 3", "rounds: 3\nmaxnet: {first: 2}", r"small\.yaml:11:\d+: maxnet\.first: "),
+    ("trainer: {default: 4}", "trainr: {default: 4}", r"small\.yaml:6:\d+: .*trainr"),
+    ("trainer: {default: 4}", "trainer: {eu: 4}", r"small\.yaml:6:\d+: .*eu"),
+    ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: is no file that is there"),
+    ("subnets: 2", "subnets: ['cnn_small:w9x3']", r"small\.yaml:12:\d+: calibration\.subnets\.0: "),
+    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: do not go together"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "says"), BAD, ids=[new.partition("\n")[2] or new for _, new, _ in BAD])
+def test_what_is_wrong_in_a_file_is_told_where_it_stands(folder: Path, old: str, new: str, says: str) -> None:
+    assert old in SMALL
+    (folder / "small.yaml").write_text(SMALL.replace(old, new))
+    ended = ssim(folder, "train", "small.yaml")
+    assert ended.returncode == 2, ended.stderr
+    assert re.search(says, ended.stderr), ended.stderr
+    assert all(line.startswith("ssim: ") for line in ended.stderr.splitlines())
+    assert not list((folder / "results").rglob("*.pt"))
+
+
+def test_damaged_progress_is_told(folder: Path) -> None:
+    run = run_of(folder)
+    run.folder.mkdir(parents=True)
+    (run.folder / "progress.pt").write_bytes(b"half")
+    ended = ssim(folder, "train", "small.yaml")
+    assert ended.returncode == 2
+    assert "progress.pt: can't be read as weights" in ended.stderr
+    assert ssim(folder, "train", "small.yaml", "--force", "--set", "rounds=1").returncode == 0
+
+
+NOBODY = "faults: [" + ", ".join(f"{{worker: trainer/{n}, die_s: 0.001}}" for n in range(4)) + "]"
+
+
+def test_a_federation_whose_parties_are_dead_ends(folder: Path) -> None:
+    (folder / "small.yaml").write_text(SMALL.replace("\ndata", f"\n  {NOBODY}\ndata"))
+    ended = ssim(folder, "train", "small.yaml")
+    assert ended.returncode == 1
+    (told,) = ended.stderr.splitlines()
+    assert "aggregator/0, step collect, channel param: nothing came for 86400 s" in told
+    assert "give the wait a timeout_s" in told
+
+
+def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Path) -> None:
+    options = f"roles: {{aggregator: {{config: {{timeout_s: 5}}}}}}\n  {NOBODY}"
+    (folder / "small.yaml").write_text(SMALL.replace("\ndata", f"\n  {options}\ndata"))
+    ended = ssim(folder, "train", "small.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"events: .*3 missing.*3 unchanged", ended.stdout), ended.stdout
+    begin = run_of(folder).workshop.initial()
+    assert all(torch.equal(part, weights(folder)[name]) for name, part in begin.items())
