@@ -20,6 +20,7 @@ COMMANDS = {
     "optimum": "Hold stored runs against what any policy could have reached.",
     "sweep": "Stored experiments: status, ls.",
     "figures": "Draw the figures of stored results again.",
+    "report": "Make one page of stored results, for a browser.",
     "policy": "Policies: list, check, plot.",
     "table": "Latency tables: list, show, plot, check, diff, convert.",
     "profile": "Measure the subnets of a supernet on a device: a latency table.",

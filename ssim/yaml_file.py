@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
@@ -140,6 +141,14 @@ def parse_settings(settings: Iterable[str]) -> dict[str, object]:
             raise SpecError("--set", "is no name=value", repr(setting), "such as --set buckets=32")
         found[name] = parse_scalar(value)
     return found
+
+
+def as_yaml(data: Any) -> str:
+    """Return plain data as YAML, in the order in which it is."""
+    text, yaml = StringIO(), YAML(typ="safe", pure=True)
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its stubs know None only
+    yaml.dump(data, text)
+    return text.getvalue()
 
 
 def plain(node: Any) -> Any:

@@ -147,6 +147,7 @@ def test_every_option_the_readme_names_exists() -> None:
     commands = (
         ["run"],
         ["reproduce"],
+        ["report"],
         ["supernet", "show"],
         ["supernet", "import"],
         ["supernet", "train"],

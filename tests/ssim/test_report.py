@@ -1,0 +1,259 @@
+"""`ssim report`: the page is opened in a real browser, where there is one, and asked what it shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("plotly", reason="a report needs the extra [report]")
+
+from ssim.cli import main
+from ssim.report import MOST_WINDOWS, together
+from ssim.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+
+EXPERIMENT = """\
+schema: experiment/1
+name: {name}
+seed: 7
+repeats: {repeats}
+trace: {{kind: poisson, mean_qps: 500, duration_s: {seconds}, slo_ms: 36}}
+cluster: {{workers: 1}}
+latency_table: ofa-resnet50-rtx2080ti
+keep: windows
+policies: [slackfit, {{use: clipper, params: {{accuracy: 80.16}}}}]
+sweep: {{trace.mean_qps: {rates}}}
+"""
+
+WATCH = "<head><script>window.onerror = (text) => { document.documentElement.dataset.error = text; };</script>"
+
+
+def exit_code(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return int(ended.value.code or 0)
+
+
+def experiment(folder: Path, name: str, repeats: int, seconds: int, rates: Sequence[int]) -> None:
+    (folder / f"{name}.yaml").write_text(
+        EXPERIMENT.format(name=name, repeats=repeats, seconds=seconds, rates=list(rates))
+    )
+    words = ("run", str(folder / f"{name}.yaml"), "--out", str(folder / "results"), "--no-figures", "--jobs", "1")
+    assert exit_code(*words) == 0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    experiment(folder, "one", 2, 5, [300, 900])
+    experiment(folder, "two", 1, 2, [400])
+    return folder / "results"
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path) -> Path:
+    """Results of one's own, to be broken."""
+    return Path(shutil.copytree(made, tmp_path / "results"))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def opened(page: Path, then: str = "") -> str:
+    """Return what a browser made of a page after it did something there; no script may have failed."""
+    text = page.read_text(encoding="utf-8").replace("<head>", WATCH, 1)
+    own = page.with_name("opened.html")
+    own.write_text(text.replace("</body>", f"<script>{then}</script></body>"), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--virtual-time-budget=3000"]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={page.parent / 'browser'}"]
+    assert BROWSER is not None
+    ended = subprocess.run(
+        [BROWSER, *flags, own.as_uri()], capture_output=True, text=True, timeout=120, check=True, encoding="utf-8"
+    )
+    assert "data-error" not in ended.stdout[:500], ended.stdout[:500]
+    assert 'data-ready="yes"' in ended.stdout
+    return ended.stdout
+
+
+def shown(dom: str, id_: str) -> str:
+    found = re.search(rf'id="{id_}"[^>]*>(.*?)</(?:output|pre|h2|table|select)>', dom, re.DOTALL)
+    assert found is not None, id_
+    return found[1]
+
+
+def test_the_page_needs_nothing_and_changes_nothing(made: Path, tmp_path: Path) -> None:
+    before = hashes(made)
+    for name in ("a.html", "b.html"):
+        assert exit_code("report", str(made / "one"), "-o", str(tmp_path / name)) == 0
+    assert hashes(made) == before
+    page = (tmp_path / "a.html").read_bytes()
+    assert page == (tmp_path / "b.html").read_bytes()
+    head = page[: page.index(b'<script id="data"')]
+    assert re.findall(rb"(?:src|href)=\S+", head) == [b'href="data:,">']  # it asks for no other file
+    assert not re.search(rb"@import|url\(", head)
+
+
+@in_browser
+def test_the_browser_shows_the_table_the_experiment_and_a_run(made: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
+    dom = opened(page)
+    assert shown(dom, "summary") == "Summary of one"
+    table = shown(dom, "table")
+    assert table.count("<tr") == 1 + 2 * 2
+    runs = Store(made / "one").index()["runs"]
+    for run in runs:
+        assert f"trace.mean_qps = {run['swept']['trace.mean_qps']}" in table
+    assert "trace: {kind: poisson" in shown(dom, "spec")
+    assert json.loads(shown(dom, "manifest"))["schema"] == "manifest/1"
+    assert shown(dom, "run").count("<option") == len(runs) == 8
+    for chart, points in (("tradeoff", 2), ("dynamics", 0)):
+        drawn = dom[dom.index(f'id="{chart}"') :]
+        assert "<svg" in drawn[: drawn.index("</section>")], chart
+        assert drawn[: drawn.index("</section>")].count('class="point"') == points
+
+
+@in_browser
+def test_any_run_is_scrubbed_over_time(made: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
+    store = Store(made / "one")
+    number, second = 5, 3
+    run = store.index()["runs"][number]
+    windows = store.windows(run["id"]).to_pandas()
+    then = f"""
+    by("run").value = {number};
+    by("run").onchange({{ target: by("run") }});
+    by("time").value = {second};
+    by("time").oninput({{ target: by("time") }});
+    by("point").value = 1;
+    by("point").onchange();
+    """
+    dom = opened(page, then)
+    told = shown(dom, "now")
+    assert told.startswith(f"{second} to {second + 1} s: ingest {windows['ingest_per_s'][second]:g}, ")
+    assert f"batch size {windows['batch_size'][second]:.5g}"[:16] in told
+    assert json.loads(shown(dom, "manifest")) == store.manifest(run["id"])
+    chosen = re.findall(r'<tr tabindex="0" class="chosen">(.*?)</tr>', shown(dom, "table"), re.DOTALL)
+    assert len(chosen) == 1
+    assert run["policy"] in chosen[0]
+
+
+@in_browser
+def test_several_experiments_are_chosen_from(made: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(made), "-o", str(page)) == 0
+    dom = opened(page, 'by("experiment").value = 1; by("experiment").onchange({ target: by("experiment") });')
+    assert shown(dom, "summary") == "Summary of two"
+    assert shown(dom, "experiment").count("<option") == 2
+
+
+@in_browser
+def test_a_hundred_runs_open_soon(tmp_path: Path) -> None:
+    experiment(tmp_path, "many", 10, 60, [300, 400, 500, 600, 700])
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(tmp_path / "results" / "many"), "-o", str(page)) == 0
+    dom = opened(page, "document.documentElement.dataset.took = performance.now();")
+    took = re.search(r'data-took="([\d.]+)"', dom)
+    assert took is not None
+    assert shown(dom, "run").count("<option") == 100
+    assert float(took[1]) < 5000  # below one second on a machine that does nothing else
+
+
+def test_what_is_missing_is_told_and_the_rest_is_there(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(results / "one")
+    gone, other_version, damaged = (run["id"] for run in store.index()["runs"][:3])
+    shutil.rmtree(store.folder / gone)
+    manifest = store.folder / other_version / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("manifest/1", "manifest/9"))
+    (store.folder / damaged / "windows.parquet").write_bytes(b"")
+    assert exit_code("report", str(results)) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3
+    assert all(line.startswith("ssim: not in the report: one: ") for line in told)
+    assert told[0].endswith("not stored")
+    assert "of another version" in told[1]
+    assert "windows.parquet: is damaged or missing" in told[2]
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert page.count("<li>") == 3
+
+
+def test_without_any_run_there_is_no_page(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for manifest in (results / "two").glob("*/manifest.json"):
+        manifest.unlink()
+    assert exit_code("report", str(results / "two")) == 1
+    assert "holds no run" in capsys.readouterr().err
+    assert not (results / "two" / "report.html").exists()
+    assert exit_code("report", str(results / "nowhere")) == 1
+    assert "holds no results" in capsys.readouterr().err
+    (results / "one" / "experiment.json").write_text("{")
+    assert exit_code("report", str(results / "one")) == 1
+    assert "is damaged" in capsys.readouterr().err
+
+
+@in_browser
+def test_names_are_text_and_not_markup(results: Path, tmp_path: Path) -> None:
+    index = results / "two" / "experiment.json"
+    content = json.loads(index.read_text())
+    wicked = "</script><img src=x onerror=alert(1)>"
+    content["name"] = content["runs"][0]["policy"] = wicked
+    index.write_text(json.dumps(content))
+    assert exit_code("report", str(results / "two"), "-o", str(tmp_path / "page.html")) == 0
+    dom = opened(tmp_path / "page.html")
+    assert "<img" not in re.sub(r"<script.*?</script>", "", dom, flags=re.DOTALL)
+    assert "&lt;/script&gt;&lt;img src=x" in shown(dom, "table")
+
+
+def test_a_run_of_which_only_figures_were_kept_is_there(tmp_path: Path) -> None:
+    experiment(tmp_path, "short", 1, 2, [400])
+    words = ("run", str(tmp_path / "short.yaml"), "--out", str(tmp_path / "brief"), "--set", "keep=summary")
+    assert exit_code(*words, "--no-figures", "--jobs", "1") == 0
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(tmp_path / "brief"), "-o", str(page)) == 0
+    if BROWSER is not None:
+        assert "only its figures were kept" in opened(page)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**16))
+def test_windows_taken_together_stand_for_as_many_queries(windows: int, size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    arrivals = rng.integers(0, 5, windows).astype(float)
+    met = np.array([rng.integers(0, n + 1) for n in arrivals.astype(int)], float)
+    accuracy = met * rng.uniform(70, 80, windows)
+    with np.errstate(invalid="ignore"):
+        columns = {
+            "start_s": np.arange(windows, dtype=float),
+            "ingest_per_s": arrivals,
+            "slo_attainment": met / arrivals,
+            "serving_accuracy": accuracy / met,
+            "batch_size": np.where(arrivals > 0, 2.0, np.nan),
+            "workers_busy": rng.uniform(0, 8, windows),
+        }
+    found = together(columns, size)
+    lengths = np.diff([*range(0, windows, size), windows])
+    assert len(found["start_s"]) == len(lengths)
+    total = found["ingest_per_s"] * lengths
+    assert np.isclose(total.sum(), arrivals.sum())
+    assert np.isclose(np.nansum(found["slo_attainment"] * total), met.sum())
+    assert np.isclose(
+        np.nansum(found["serving_accuracy"] * np.nan_to_num(found["slo_attainment"] * total)), accuracy.sum()
+    )
+    assert np.isclose((found["workers_busy"] * lengths).sum(), columns["workers_busy"].sum())
+    assert np.isnan(found["slo_attainment"][total == 0]).all()
+    assert MOST_WINDOWS > 1
