@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 def read_parquet(source: Path | pa.BufferReader) -> pa.Table:
     """Return what is in a parquet file.
 
-    pyarrow's own `read_table` hands back the table while its threads still tidy up; one process in a hundred that ends
-    right after it is aborted ("terminate called without an active exception", apache/arrow issues 34314, 39862). A
-    `ParquetFile` is done when it says so.
+    On this thread: a process that ends soon after pyarrow's threads have read for it, above all one that has loaded
+    torch, is often aborted ("terminate called without an active exception", apache/arrow issues 34314, 39862).
 
     Raises:
         pyarrow.ArrowException: It is damaged, or no parquet file.
         OSError: It can't be read.
     """
     with pq.ParquetFile(source) as file:
-        return file.read()
+        return file.read(use_threads=False)
