@@ -20,6 +20,7 @@ from figures import style
 from sim.errors import SpecError, StoreError
 from sim.intervals import mean_and_half_width
 from sim.version import VERSION
+from ssim.results import Results
 from ssim.store import INDEX, WINDOWS, Store
 from ssim.yaml_file import as_yaml
 
@@ -86,13 +87,14 @@ def collect(folder: Path) -> Report:
     Raises:
         StoreError: No run of any experiment is stored there.
     """
-    report = Report()
     inner = sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
     if (folder / INDEX).exists() or not inner:
         inner = [folder]
+    report = Report()
     for one in inner:
+        results = Results(one.parent, report.problems)
         try:
-            report.experiments.append(_experiment(Store(one), report.problems))
+            report.experiments.append(_experiment(results, one.name))
         except StoreError as error:
             report.problems.append(str(error))
     if not report.experiments:
@@ -100,22 +102,18 @@ def collect(folder: Path) -> Report:
     return report
 
 
-def _experiment(store: Store, problems: list[str]) -> dict[str, Any]:
+def _experiment(results: Results, name: str) -> dict[str, Any]:
+    store = Store(results.folder / name)
     index = store.index()
     points: list[str] = []
     runs: list[dict[str, Any]] = []
-    for run in index["runs"]:
-        point = ", ".join(f"{key} = {value}" for key, value in run["swept"].items())
-        where = f"{index['name']}: {run['policy']}, seed {run['seed']}{f', {point}' if point else ''}"
+    for run, manifest in results.runs(name):
         try:
-            manifest = store.manifest(run["id"])
-            windows = _windows(store, run["id"], manifest) if manifest is not None else None
+            windows = _windows(store, run["id"], manifest)
         except StoreError as error:
-            problems.append(f"{where}: {error}")
+            results.note(index["name"], run, str(error))
             continue
-        if manifest is None:
-            problems.append(f"{where}: {store.failure(run['id']) or 'not stored'}")
-            continue
+        point = ", ".join(f"{key} = {value}" for key, value in run["swept"].items())
         if point not in points:
             points.append(point)
         known = {"policy": run["policy"], "seed": run["seed"], "point": points.index(point), "id": run["id"]}

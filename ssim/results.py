@@ -44,7 +44,7 @@ class Results:
             StoreError: Nothing of it is stored.
         """
         rows = []
-        for run, manifest in self._runs(name):
+        for run, manifest in self.runs(name):
             known = {key: run[key] for key in ("policy", "trace", "seed")}
             swept = {
                 key: str(value) if isinstance(value, list | dict) else value for key, value in run["swept"].items()
@@ -65,7 +65,7 @@ class Results:
         """
         store = Store(self.folder / name)
         frames = []
-        for run, manifest in self._runs(name):
+        for run, manifest in self.runs(name):
             if self._is(run, only) and WINDOWS in manifest["outputs"]:
                 frame = store.windows(run["id"]).to_pandas()
                 frames.append(frame.assign(policy=run["policy"], seed=run["seed"], **run["swept"]))
@@ -81,7 +81,7 @@ class Results:
         """
         store = Store(self.folder / name)
         frames, slo_ms = [], 0.0
-        for run, manifest in self._runs(name):
+        for run, manifest in self.runs(name):
             if REQUESTS not in manifest["outputs"]:
                 continue
             path = store.folder / run["id"] / REQUESTS
@@ -126,30 +126,32 @@ class Results:
             raise StoreError(str(path), "is damaged", f"no {needed}", f"`{command}` makes it anew")
         return found
 
-    def _runs(self, name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    def runs(self, name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yield the runs of an experiment that are stored, each with its manifest; note those that are not.
 
         Raises:
             StoreError: None is.
         """
         store = Store(self.folder / name)
-        some = False
-        for run in store.index()["runs"]:
+        index, some = store.index(), False
+        for run in index["runs"]:
             try:
                 manifest = store.manifest(run["id"])
                 why = "" if manifest else store.failure(run["id"]) or "not stored"
             except StoreError as error:
                 manifest, why = None, str(error)
             if manifest is None:
-                swept = "".join(f", {key} = {value}" for key, value in run["swept"].items())
-                self._note(f"{name}: {run['policy']}, seed {run['seed']}{swept}: {why}")
+                self.note(index["name"], run, why)
             else:
                 some = True
                 yield run, manifest
         if not some:
             raise StoreError(str(store.folder), "holds no run", "", f"ssim run experiments/{name}.yaml")
 
-    def _note(self, problem: str) -> None:
+    def note(self, name: str, run: dict[str, Any], why: str) -> None:
+        """Note that a run of an experiment is missing or damaged, and why."""
+        swept = "".join(f", {key} = {value}" for key, value in run["swept"].items())
+        problem = f"{name}: {run['policy']}, seed {run['seed']}{swept}: {why}"
         if problem not in self.problems:
             self.problems.append(problem)
 

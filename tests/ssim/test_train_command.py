@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from contextlib import chdir, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,10 +17,10 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from sim.accuracies import Accuracies  # noqa: E402 - after torch is known to be there
 from sim.parquet import read_parquet  # noqa: E402
 from sim.table_files import read_table  # noqa: E402
-from ssim.cli import main  # noqa: E402
 from ssim.federated_file import read_federated  # noqa: E402
 from ssim.federated_run import FederatedRun  # noqa: E402
 from supernet import checkpoint  # noqa: E402
+from tests.ssim.in_process import ssim  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402
 
 if TYPE_CHECKING:
@@ -42,20 +40,6 @@ rounds: 3
 checkpoint: 1
 calibration: {{subnets: 2, examples: 64}}
 """
-
-
-class Ended(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def ssim(folder: Path, *words: str) -> Ended:
-    """Run the command in this process: torch takes longer to load than all else."""
-    out, err = io.StringIO(), io.StringIO()
-    with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main(list(words))
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stdout
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ from sim.errors import DataError, FetchError
 from sim.latency import LatencyTable
 from sim.parquet import read_parquet
 from sim.table_files import write_table
-from ssim.cli import main
 from ssim.fetch import fetch_fashion_mnist
 from ssim.subnet_search import search
 from ssim.training_file import read_training
@@ -33,11 +32,14 @@ from supernet import checkpoint
 from supernet.data import fashion_mnist
 from supernet.families import OfaResNetSmall
 from supernet.family import build
+from tests.ssim import in_process
 from tests.test_docs import ROOT, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.ssim.in_process import Ended
 
 torch.set_num_threads(1)
 
@@ -56,18 +58,9 @@ search: {subnets: 6, measured: 24, evaluations: 200, population: 16}
 """
 
 
-class Ended(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def ssim(folder: Path, *words: str) -> Ended:
-    """Run the command in this process: torch takes longer to load than all else."""
-    out, err = io.StringIO(), io.StringIO()
-    with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-        main(["supernet", *words])
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    """Run a command of supernets."""
+    return in_process.ssim(folder, "supernet", *words)
 
 
 @pytest.fixture

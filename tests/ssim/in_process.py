@@ -1,0 +1,30 @@
+"""The command line in this process: torch takes longer to load than all else."""
+
+from __future__ import annotations
+
+import io
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from ssim.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ssim(folder: Path, *words: str) -> Ended:
+    """Run a command in a folder."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
