@@ -147,7 +147,9 @@ def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:
 
 def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="the site needs the extra [docs]")
-    ended = run(ROOT, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path))  # strict: a dead link is an error
+    ended = run(
+        ROOT, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)
+    )  # strict: a dead link is an error
     assert ended.returncode == 0, ended.stderr
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
     assert pages <= {path.stem for path in tmp_path.glob("*.html")}

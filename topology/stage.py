@@ -80,7 +80,9 @@ class Stage:
                     group = worker.at[channel.name]
                     circle = self._circles[channel.name, group, channel.peer_of(worker.role)]
                     colleagues = self._circles[channel.name, group, worker.role]
-                    port = io.ports[channel.name] = Port(io, channel, circle, colleagues, binding.selectors[channel.name])
+                    port = io.ports[channel.name] = Port(
+                        io, channel, circle, colleagues, binding.selectors[channel.name]
+                    )
                     circle.watchers.append(port)
                 self._programs[worker.id] = binding.make()
 
