@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # No NVIDIA GPU here: take the CPU build of torch instead of gigabytes of CUDA.
 TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints/cpu.txt)
 
-.PHONY: azure test test-all lint bench clean
+.PHONY: azure test test-all lint docs bench clean
 .DELETE_ON_ERROR:
 
 azure: $(VENV)/.installed-base
@@ -25,6 +25,10 @@ lint: $(VENV)/.installed-all
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+docs: $(VENV)/.installed-all
+	$(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
+
 bench: $(VENV)/.installed-all
 	@mkdir -p results
 	$(BIN)/pytest -c benchmarks/pytest.ini benchmarks --benchmark-json=results/bench.json
@@ -41,7 +45,7 @@ $(VENV)/.installed-base: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-all: setup.cfg pyproject.toml constraints/cpu.txt | $(BIN)/python
-	$(PIP) install -q -e '.[dev,fast,torch,ray,dask,privacy,report]' $(TORCH_CONSTRAINT)
+	$(PIP) install -q -e '.[dev,fast,torch,ray,dask,privacy,report,docs]' $(TORCH_CONSTRAINT)
 	@touch $@ $(VENV)/.installed-base
 
 clean:

@@ -75,7 +75,7 @@ class AsyncAggregator(Aggregator):
         port = io["distribute"]
         if not port.peers() and not self.working:
             await port.join(timeout_s=self.timeout_s)
-        free = [peer for peer in port.choose() if peer not in self.working]
+        free = [peer for peer in port.choose(self.own(io)) if peer not in self.working]
         io.rng.shuffle(free)
         room = len(free) if self.concurrency is None else max(0, self.concurrency - len(self.working))
         chosen = set(free[:room])
@@ -118,7 +118,7 @@ class AsyncAggregator(Aggregator):
         self.mean: Update | None = None
         if self.count >= self.buffer and self.version < self.job.rounds:
             total = self.others
-            total.of = max(total.parties, len(io["distribute"].peers()))
+            total.of = max(total.parties, len(self.own(io)))
             seconds = self.job.averaging_seconds(self.count)
             mean: Update = await io.compute(total.mean, self.state, self.version, seconds=seconds)
             shrink = self.scales / self.count  # the paper divides by how many there are, not by the sum of scales

@@ -84,6 +84,7 @@ class CoordinatedMiddle(Middle):
     steps = Middle.steps.before("fetch", "ask")
     verbs: ClassVar[tuple[str, ...]] = (*Middle.verbs, "ask")
     awaits: ClassVar[tuple[str, ...]] = ("ask",)
+    advice = Advice(0, ())
 
     async def ask(self, io: IO) -> None:
         """Hear who belongs to it.
@@ -96,8 +97,8 @@ class CoordinatedMiddle(Middle):
         if not self.advice.peers:
             raise Continue
 
-    def chosen(self, io: IO) -> tuple[str, ...]:
-        """Return those who belong to it and are there."""
+    def own(self, io: IO) -> tuple[str, ...]:
+        """Return those who belong to it in this round and are there."""
         present = set(io["distribute"].peers())
         return tuple(peer for peer in self.advice.peers if peer in present)
 
@@ -114,8 +115,8 @@ class CoordinatedAggregator(Aggregator):
         await io["ask"].send(self.version)
         self.advice = await advised(io)
 
-    def chosen(self, io: IO) -> tuple[str, ...]:
-        """Return those who take part and are there."""
+    def own(self, io: IO) -> tuple[str, ...]:
+        """Return those who take part in this round and are there."""
         present = set(io["distribute"].peers())
         return tuple(peer for peer in self.advice.peers if peer in present)
 

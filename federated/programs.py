@@ -154,19 +154,19 @@ class Aggregator(Member):
         port = io["distribute"]
         if not port.peers():
             await port.join(timeout_s=self.timeout_s)
-        self.asked = self.chosen(io)
+        self.asked = port.choose(self.own(io))
         if not self.asked:
             io.log("alone", round=self.version + 1)
             raise Break
         by_chance = isinstance(port.selector, Random) and port.channel.peer_of(io.worker.role) in self.job.data_roles
-        self.drawn = len(self.asked) / len(port.peers()) if by_chance else 1.0
+        self.drawn = len(self.asked) / len(self.own(io)) if by_chance else 1.0
         self.sent_ns = io.now_ns
         for task, same in groupby(self.tasks(io, self.asked).items(), itemgetter(1)):
             await port.broadcast(task, to=[peer for peer, _ in same])
 
-    def chosen(self, io: IO) -> tuple[str, ...]:
-        """Return whom to send the model to."""
-        return io["distribute"].choose()
+    def own(self, io: IO) -> tuple[str, ...]:
+        """Return those who belong to it and are there: with replicas, each has a part of them."""
+        return io["distribute"].own_peers()
 
     def tasks(self, io: IO, peers: tuple[str, ...]) -> dict[str, Task]:
         """Return what each peer is to do."""
@@ -262,7 +262,7 @@ class Aggregator(Member):
         if not total.weights:
             return None
         notes = io["distribute"].notes
-        total.of = max(total.parties, sum(notes.get(peer, {}).get("of", 1) for peer in io["distribute"].peers()))
+        total.of = max(total.parties, sum(notes.get(peer, {}).get("of", 1) for peer in self.own(io)))
         return total.mean(self.state, self.version)
 
     def step(self, io: IO) -> None:
@@ -306,8 +306,8 @@ class Aggregator(Member):
         self.memory["state"] = self.job.algorithm.step(own, self.state, mean, covered)
 
     async def dismiss(self, io: IO) -> None:
-        """Tell all that there is nothing more to do."""
-        await io["distribute"].broadcast(None)
+        """Tell all of its own that there is nothing more to do."""
+        await io["distribute"].broadcast(None, to=self.own(io))
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,66 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
     assert float(run(tmp_path, "run.py").stdout) == pytest.approx(11 / 3, abs=1e-12)
 
 
+def typed(page: str, folder: Path, *, leave: str = "$ pip|$ make|$ cd") -> list[str]:
+    """Type the commands of a page into a folder, those that begin otherwise; return what each printed."""
+    printed = []
+    for line in "".join(blocks(page, "console")).splitlines():
+        if not re.match(leave.replace("$", r"\$"), line):
+            ended = run(folder, "-m", *shlex.split(line.removeprefix("$ ")))
+            assert ended.returncode == 0, f"{line}: {ended.stderr}"
+            printed.append(ended.stdout)
+    return printed
+
+
+def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,) = blocks("docs/index.md", "yaml")
+    (tmp_path / "first.yaml").write_text(experiment)
+    first, other, status = typed("docs/index.md", tmp_path)
+    assert "slackfit" in first
+    assert first != other
+    assert "first" in status
+    assert (tmp_path / "results/first/summary.csv").exists()
+
+
+def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
+    (log,) = blocks("docs/own_trace.md", "python")
+    (experiment,) = blocks("docs/own_trace.md", "yaml")
+    (tmp_path / "from_log.py").write_text(log)
+    (tmp_path / "replay.yaml").write_text(experiment)
+    assert run(tmp_path, "from_log.py").returncode == 0
+    described, _, replayed = typed("docs/own_trace.md", tmp_path)
+    assert "6000" in described.replace(",", "")
+    assert "infaas" in replayed
+    assert (tmp_path / "rate.png").exists()
+
+
+def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    whole, drawn, *short = "".join(blocks("docs/figure9.md", "console")).splitlines()
+    assert whole == "$ ssim run experiments/bursty.yaml --no-figures"  # it takes minutes; the short ones do the same
+    assert drawn == "$ ssim figures bursty"
+    for line in short:
+        ended = run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ")), "--no-figures")
+        assert ended.returncode == 0, ended.stderr
+    ended = run(tmp_path, "-m", "ssim", "figures", "bursty", "--out", "late")
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "late/bursty/figures/tradeoff.png").exists()
+    ended = run(tmp_path, "-m", "ssim", "report", "short/bursty")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the site needs the extra [docs]")
+    ended = run(
+        ROOT, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)
+    )  # strict: a dead link is an error
+    assert ended.returncode == 0, ended.stderr
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= {path.stem for path in tmp_path.glob("*.html")}
+    first = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="{page}.html"' in first for page in pages - {"index"})
+
+
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     (mine,) = blocks("docs/federated.md", "yaml")
     first, own, uplink = blocks("docs/federated.md", "console")
@@ -122,6 +183,9 @@ def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     [
         "README.md",
         "docs/design.md",
+        "docs/index.md",
+        "docs/own_trace.md",
+        "docs/figure9.md",
         "docs/optimum.md",
         "docs/reproduction.md",
         "docs/your_own_policy.md",

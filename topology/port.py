@@ -34,6 +34,7 @@ class Port:
 
     __slots__ = (
         "_circle",
+        "_colleagues",
         "_inbox",
         "_io",
         "_stage",
@@ -45,13 +46,14 @@ class Port:
         "selector",
     )
 
-    def __init__(self, io: IO, channel: Channel, circle: Circle, selector: Selector) -> None:
+    def __init__(self, io: IO, channel: Channel, circle: Circle, colleagues: Circle, selector: Selector) -> None:
         self.channel = channel
         self.notes: dict[str, dict[str, Any]] = {}
         self.line_free_ns = 0
         self._io = io
         self._stage = io.stage
         self._circle = circle
+        self._colleagues = colleagues
         self.selector = selector
         self._traffic = io.stage.report.traffic[channel.name]
         self._inbox: deque[Message] | None = None
@@ -66,9 +68,17 @@ class Port:
         own = self._io.worker.id
         return tuple(peer for peer in present if peer != own) if own in self._circle else present
 
-    def choose(self) -> tuple[str, ...]:
-        """Return the peers that the channel's selector for this role chooses among those that are there."""
-        return self.selector.choose(self.peers(), self.notes, self._io.rng)
+    def own_peers(self) -> tuple[str, ...]:
+        """Return the peers there that fall to this worker, if all of its role in the group share them out in turn."""
+        sharing = self._colleagues.members
+        if len(sharing) == 1:
+            return self.peers()
+        own = set(self._circle.members[sharing.index(self._io.worker.id) :: len(sharing)])
+        return tuple(peer for peer in self.peers() if peer in own)
+
+    def choose(self, among: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """Return the peers that the channel's selector for this role chooses among some; among all that are there."""
+        return self.selector.choose(self.peers() if among is None else among, self.notes, self._io.rng)
 
     @property
     def closed(self) -> bool:

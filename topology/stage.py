@@ -77,8 +77,12 @@ class Stage:
                 binding = bindings[worker.role]
                 io = self.ios[worker.id] = IO(worker, self, binding.verbs)
                 for channel in channels[worker.role]:
-                    circle = self._circles[channel.name, worker.at[channel.name], channel.peer_of(worker.role)]
-                    port = io.ports[channel.name] = Port(io, channel, circle, binding.selectors[channel.name])
+                    group = worker.at[channel.name]
+                    circle = self._circles[channel.name, group, channel.peer_of(worker.role)]
+                    colleagues = self._circles[channel.name, group, worker.role]
+                    port = io.ports[channel.name] = Port(
+                        io, channel, circle, colleagues, binding.selectors[channel.name]
+                    )
                     circle.watchers.append(port)
                 self._programs[worker.id] = binding.make()
 

@@ -195,3 +195,17 @@ def test_who_comes_late_takes_part_from_then_on() -> None:
     counts = [entry.fields["parties"] for entry in report.log if entry.kind == "round"]
     assert (counts[0], counts[-1]) == (2, 3)
     assert counts == sorted(counts)
+
+
+@given(SIZES, st.integers(2, 3))
+@settings(max_examples=10, deadline=None)
+def test_replicas_share_out_their_trainers(groups: list[list[int]], replicas: int) -> None:
+    groups = [[*sizes, *[1] * replicas] for sizes in groups]  # enough for each
+    names = ("a", "b", "c")[: len(groups)]
+    plan = grouped(cases.hierarchical(names, replicas), groups, names)
+    report = run(plan, TREE, job_of(plan))
+    assert far(state_of(report, "top/0"), flat([size for sizes in groups for size in sizes])) < 1e-12
+    assert {memory["trained"] for id_, memory in report.results.items() if id_.startswith("trainer")} == {3}
+    trainers, middles = sum(map(len, groups)), replicas * len(groups)
+    assert report.traffic["param"].messages == trainers * (2 * 3 + 1)  # a model and an update, and one dismissal
+    assert report.traffic["global"].messages == middles * (2 * 3 + 1)
