@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from topology.io import IO
 
 ROUNDS = 2
+GOLDEN = 0.618034
+"""Its multiples are spread over an interval evenly, and are all different: no stream of random numbers is needed."""
 
 
 def _size(number: int) -> int:
@@ -40,13 +42,13 @@ def bench_expand(benchmark: Any, workers: int, groups: int) -> None:
 
 @dataclass
 class Client(Program):
-    """Takes a number and sends one; computes for as long as it is told, or for a random time."""
+    """Takes a number and sends one; computes for a second, or for a time that no other client takes."""
 
     steps = Steps(Loop("fetch", "train", "upload", until="last"))
     verbs = ("fetch", "upload")
     awaits = ("fetch",)
 
-    at_random: bool = False
+    own_time: bool = False
     last: bool = field(default=False, init=False)
 
     async def fetch(self, io: IO) -> None:
@@ -55,7 +57,8 @@ class Client(Program):
 
     async def train(self, io: IO) -> None:
         """Let time pass."""
-        await io.compute(seconds=float(io.rng.exponential()) if self.at_random else 1.0)
+        number = int(io.worker.id.partition("/")[2])
+        await io.compute(seconds=1.0 + (number * GOLDEN) % 1.0 if self.own_time else 1.0)
 
     async def upload(self, io: IO) -> None:
         """Send a number."""

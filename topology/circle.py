@@ -15,22 +15,20 @@ class Circle:
 
     Attributes:
         members: Their ids, in the order of the plan.
+        everybody: The same, to look somebody up.
         watchers: The ports of their peers.
     """
 
-    __slots__ = ("_absent", "_everybody", "_gone", "_order_of_going", "_present", "members", "watchers")
+    __slots__ = ("_absent", "_gone", "_order_of_going", "_present", "everybody", "members", "watchers")
 
     def __init__(self, members: tuple[str, ...], absent: Iterable[str]) -> None:
         self.members = members
         self.watchers: list[Port] = []
-        self._everybody = frozenset(members)
-        self._absent = self._everybody.intersection(absent)
+        self.everybody = frozenset(members)
+        self._absent = self.everybody.intersection(absent)
         self._gone: set[str] = set()
         self._order_of_going: list[str] = []
         self._present: tuple[str, ...] | None = None
-
-    def __contains__(self, id_: str) -> bool:
-        return id_ in self._everybody
 
     def present(self) -> tuple[str, ...]:
         """Return who is there now."""
@@ -50,7 +48,7 @@ class Circle:
     def possible(self, viewer: str) -> bool:
         """Return whether somebody other than the viewer is there or still to come."""
         open_ = len(self.members) - len(self._gone)
-        return open_ > (1 if viewer in self._everybody and viewer not in self._gone else 0)
+        return open_ > (1 if viewer in self.everybody and viewer not in self._gone else 0)
 
     def join(self, id_: str) -> None:
         """Note that somebody is there, and tell those who look."""

@@ -35,6 +35,7 @@ class Port:
     __slots__ = (
         "_circle",
         "_colleagues",
+        "_everybody",
         "_inbox",
         "_io",
         "_stage",
@@ -54,6 +55,7 @@ class Port:
         self._stage = io.stage
         self._circle = circle
         self._colleagues = colleagues
+        self._everybody = circle.everybody
         self.selector = selector
         self._traffic = io.stage.report.traffic[channel.name]
         self._inbox: deque[Message] | None = None
@@ -66,7 +68,7 @@ class Port:
         """
         present = self._circle.present()
         own = self._io.worker.id
-        return tuple(peer for peer in present if peer != own) if own in self._circle else present
+        return tuple(peer for peer in present if peer != own) if own in self._everybody else present
 
     def own_peers(self) -> tuple[str, ...]:
         """Return the peers there that fall to this worker, if all of its role in the group share them out in turn."""
@@ -282,18 +284,20 @@ class Port:
         """
         own = self._io.worker.id
         for peer in peers:
-            if peer not in self._circle or peer == own:
+            if peer not in self._everybody or peer == own:
                 right = did_you_mean(peer, self._circle.members[:_NAMED])
                 raise ProgramError(self.where, "there is no such peer", repr(peer), right)
         return peers
 
     def _post(self, value: Any, to: str, size_bytes: int | None) -> None:
-        self._check((to,))
+        own = self._io.worker.id
+        if to not in self._everybody or to == own:
+            self._check((to,))
         size = self._size(value) if size_bytes is None else size_bytes
         self._traffic.messages += 1
         self._traffic.bytes += size
-        message = Message(self._io.worker.id, to, self.channel.name, value, size, self._stage.carrier.now_ns)
-        self._stage.carrier.carry(message, self)
+        carrier = self._stage.carrier
+        carrier.carry(Message(own, to, self.channel.name, value, size, carrier.now_ns), self)
 
     def _size(self, value: Any) -> int:
         try:

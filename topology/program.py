@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sim.errors import ProgramError
 from topology.checks import Flaw
 from topology.steps import Loop, Par, Steps
 
@@ -76,36 +75,31 @@ def _conditions(steps: Steps) -> Iterator[str]:
             yield from _conditions(step)
 
 
-async def perform(program: Program, io: IO) -> None:
-    """Do what a program's steps say.
+def perform(step: str | Steps, program: Program, io: IO) -> Awaitable[None] | None:
+    """Begin a step of a program, or all of its steps; return what is to be awaited, if anything is."""
+    if isinstance(step, Loop):
+        return _repeat(step, program, io)
+    if isinstance(step, Par):
+        return io.together([_in_turn(Steps(each), program, io) for each in step.body])
+    if isinstance(step, Steps):
+        return _in_turn(step, program, io)
+    io.step = step
+    method: Callable[[IO], Awaitable[None] | None] = getattr(program, step)
+    return method(io)
 
-    Raises:
-        SsimError: A step failed.
-    """
-    try:
-        await _perform(program.steps, program, io)
-    except (Continue, Break):
-        where = f"{io.worker.id}, step {io.step}"
-        raise ProgramError(where, "Continue and Break are for steps within a loop") from None
 
-
-async def _perform(steps: Steps, program: Program, io: IO) -> None:
-    if isinstance(steps, Loop):
-        await _repeat(steps, program, io)
-    elif isinstance(steps, Par):
-        await io.together([_perform(Steps(step), program, io) for step in steps.body])
-    else:
-        for step in steps.body:
-            waiting = _begin(step, program, io)
-            if waiting is not None:
-                await waiting
+async def _in_turn(steps: Steps, program: Program, io: IO) -> None:
+    for step in steps.body:
+        waiting = perform(step, program, io)
+        if waiting is not None:
+            await waiting
 
 
 async def _repeat(loop: Loop, program: Program, io: IO) -> None:
     while True:
         try:
             for step in loop.body:
-                waiting = _begin(step, program, io)
+                waiting = perform(step, program, io)
                 if waiting is not None:
                     await waiting
         except Continue:
@@ -117,12 +111,3 @@ async def _repeat(loop: Loop, program: Program, io: IO) -> None:
             ended = ended(io)
         if await ended if isinstance(ended, Awaitable) else ended:
             return
-
-
-def _begin(step: str | Steps, program: Program, io: IO) -> Awaitable[None] | None:
-    """Begin a step and return what is to be awaited, if anything is: a coroutine less for each step."""
-    if isinstance(step, Steps):
-        return _perform(step, program, io)
-    io.step = step
-    method: Callable[[IO], Awaitable[None] | None] = getattr(program, step)
-    return method(io)

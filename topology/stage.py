@@ -16,7 +16,7 @@ from topology.circle import Circle
 from topology.engine import Entry, Report, Span, Traffic
 from topology.io import IO
 from topology.port import Port
-from topology.program import perform
+from topology.program import Break, Continue, perform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -133,11 +133,16 @@ class Stage:
     async def _run(self, io: IO) -> None:
         program = self._programs[io.worker.id]
         try:
-            await perform(program, io)
+            waiting = perform(program.steps, program, io)
+            if waiting is not None:
+                await waiting
             self.report.results[io.worker.id] = program.result()
         except ClosedError:  # all of its peers have ended: there is nothing left that it could do
             self._note(io, "closed")
             self.report.ended[io.worker.id] = "closed"
+        except (Continue, Break):
+            where = f"{io.worker.id}, step {io.step}"
+            raise ProgramError(where, "Continue and Break are for steps within a loop") from None
         except SsimError:
             raise
         except Exception as error:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _SEARCHES = (100_000, 50, 20)
 """After how many new objects Python looks for cycles among the young, and after how many such looks among the older."""
 
+_NEW_PER_WORKER = 32
+"""With many workers it looks after as many new objects of each: looks that find all of them in use are in vain."""
+
 _MOST_TURNS = 1_000_000
 """If an instant happens more often than this, it will not end."""
 
@@ -79,8 +82,11 @@ class SimEngine:
             SsimError: A program failed, or waited in vain for longer than `patience_s`.
         """
         world = _World(plan, seed)
-        stage = Stage(plan, programs, world, seed=seed, faults=faults, patience_s=self.patience_s, record=self.record)
-        return world.run(stage)
+        with _few_searches_for_garbage(len(plan)):
+            stage = Stage(
+                plan, programs, world, seed=seed, faults=faults, patience_s=self.patience_s, record=self.record
+            )
+            return world.run(stage)
 
 
 class _Future:
@@ -123,9 +129,10 @@ class _Future:
 class _Task:
     """A coroutine that is under way; `finished` is set when it has ended."""
 
-    __slots__ = ("_coroutine", "children", "finished")
+    __slots__ = ("_coroutine", "_world", "children", "finished")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], world: _World) -> None:
+        self._world = world
         self._coroutine: Coroutine[Any, Any, None] | None = coroutine
         self.finished = _Future(world)
         self.children: list[_Task] = []
@@ -138,11 +145,15 @@ class _Task:
         except StopIteration:
             self._coroutine = None
             self.finished.set(None)
-        except Exception as error:  # noqa: BLE001  (it is told where the task is awaited)
+        except Exception as error:  # noqa: BLE001  (it is told elsewhere)
             self._coroutine = None
-            self.finished.fail(error)
+            self.fail(error)
         else:
             future.awaited_by(self)
+
+    def fail(self, error: Exception) -> None:
+        """Tell of an error where the task is awaited."""
+        self.finished.fail(error)
 
     def stop(self) -> None:
         """End it on the spot."""
@@ -151,6 +162,15 @@ class _Task:
             child.stop()
         if coroutine is not None:
             coroutine.close()
+
+
+class _WorkersTask(_Task):
+    """What a worker does: nobody awaits it, and an error ends the run."""
+
+    __slots__ = ()
+
+    def fail(self, error: Exception) -> None:
+        self._world.failed(error)
 
 
 class _Machine:
@@ -173,12 +193,13 @@ class _Machine:
         return end_ns
 
 
-class _Instant:
+class _Instant(simpy.Timeout):
     """What happens at one instant: calls, and what comes after all of them unless it is called off."""
 
-    __slots__ = ("calls", "late")
-
-    def __init__(self) -> None:
+    def __init__(self, world: _World, when_ns: int) -> None:
+        super().__init__(world.env, when_ns - world.now_ns)
+        self.callbacks.append(world.happen)
+        self.when_ns = when_ns
         self.calls: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.late: list[list[Callable[[], None]]] = []
 
@@ -188,13 +209,12 @@ class _World:
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self.ready: deque[_Task] = deque()
-        self._env = simpy.Environment(initial_time=0)
+        self.env = simpy.Environment(initial_time=0)
         self._machines = {id_: _Machine(compute) for id_, compute in plan.computes.items()}
         self._has_lines = any(compute.up_mbps or compute.down_mbps for compute in plan.computes.values())
         self._losses = stream(seed, "loss")
         self._calendar: dict[int, _Instant] = {}
         self.now_ns = 0
-        self._turns = 0  # how often the present instant has happened: things may come of it that happen now, too
         self._stage: Stage
         self._latency_ns = {channel.name: round(channel.link.latency_ms * NS_PER_MS) for channel in plan.tag.channels}
         self._failed: Exception | None = None
@@ -202,12 +222,11 @@ class _World:
     def run(self, stage: Stage) -> Report:
         self._stage = stage
         try:
-            with _few_searches_for_garbage():
-                stage.begin()
-                self._drain()
-                step = self._env.step
-                while stage.waiting_for and self._failed is None:
-                    step()
+            stage.begin()
+            self._drain()
+            step = self.env.step
+            while self._going_on():
+                step()
         finally:
             for io in stage.ios.values():
                 if io.stop is not None:
@@ -216,19 +235,20 @@ class _World:
             raise self._failed
         return stage.outcome()
 
+    def _going_on(self) -> bool:
+        return self._stage.waiting_for > 0 and self._failed is None
+
     def future(self) -> _Future:
         return _Future(self)
 
     def start(self, io: IO, job: Coroutine[Any, Any, None]) -> Callable[[], None]:
-        task = _Task(self._guarded(job), self)
+        task = _WorkersTask(job, self)
         self.ready.append(task)
         return task.stop
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
-        try:
-            await job
-        except Exception as error:  # noqa: BLE001  (it is raised where the run was started)
-            self._failed = self._failed or error
+    def failed(self, error: Exception) -> None:
+        """End the run with an error."""
+        self._failed = self._failed or error
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Callable[[], None]:
         entry = [callback]
@@ -247,29 +267,33 @@ class _World:
     def _at(self, when_ns: int) -> _Instant:
         instant = self._calendar.get(when_ns)
         if instant is None:
-            instant = self._calendar[when_ns] = _Instant()
-            simpy.Timeout(self._env, when_ns - self.now_ns, when_ns).callbacks.append(self._happen)
+            instant = self._calendar[when_ns] = _Instant(self, when_ns)
         return instant
 
-    def _happen(self, event: Any) -> None:
-        """Let an instant happen: arrivals and completions, what comes of them, and then deadlines and faults."""
-        self._turns = self._turns + 1 if event.value == self.now_ns else 0
-        if self._turns > _MOST_TURNS:
-            at = f"{self.now_ns / NS_PER_S:g} s"
-            right = "a loop needs a step that takes time, or a link with latency"
-            raise ProgramError("topology", "programs go round and round, and no time passes", at, right)
-        self.now_ns = event.value
-        instant = self._calendar.pop(event.value)
-        for call, args in instant.calls:
-            call(*args)
-        self._drain()
-        if event.value in self._calendar:  # something more came of it that happens now
-            self._calendar[event.value].late[:0] = instant.late
-            return
-        for entry in instant.late:
-            for callback in entry:  # none, if it was called off
-                callback()
+    def happen(self, instant: _Instant) -> None:
+        """Let an instant happen: arrivals and completions, what comes of them, and then deadlines and faults.
+
+        What comes of that may happen at the same instant, which then takes another turn.
+        """
+        self.now_ns = instant.when_ns
+        turns = 0
+        while (instant.calls or instant.late) and self._going_on():
+            turns += 1
+            if turns > _MOST_TURNS:
+                at = f"{self.now_ns / NS_PER_S:g} s"
+                right = "a loop needs a step that takes time, or a link with latency"
+                raise ProgramError("topology", "programs go round and round, and no time passes", at, right)
+            calls, instant.calls = instant.calls, []
+            for call, args in calls:
+                call(*args)
             self._drain()
+            if not instant.calls:
+                late, instant.late = instant.late, []
+                for entry in late:
+                    for callback in entry:  # none, if it was called off
+                        callback()
+                    self._drain()
+        del self._calendar[instant.when_ns]
 
     def _drain(self) -> None:
         """Let all tasks go on that can."""
@@ -367,11 +391,12 @@ class _World:
 
 
 @contextmanager
-def _few_searches_for_garbage() -> Generator[None]:
+def _few_searches_for_garbage(workers: int) -> Generator[None]:
     """Let Python look for cycles less often: with a hundred thousand workers it would spend half of the run on that."""
+    young, *older = _SEARCHES
     usual = gc.get_threshold()
     gc.freeze()  # what is there now stands for the whole run
-    gc.set_threshold(*_SEARCHES)
+    gc.set_threshold(max(young, _NEW_PER_WORKER * workers), *older)
     try:
         yield
     finally:
