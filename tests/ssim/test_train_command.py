@@ -151,6 +151,22 @@ def test_actors_of_ray_come_to_the_same_weights(trained: Path) -> None:
     assert all(torch.equal(part, far[name]) for name, part in virtual.items())
 
 
+@pytest.mark.parametrize("name", ["hierarchical", "hybrid"])
+def test_trees_and_rings_train_a_real_network_to_the_same_weights(tmp_path: Path, name: str) -> None:
+    whole = "  roles: {trainer: {config: {epochs: 1, batch: 320, rate: 0.1}}}\n  use:"  # a batch holds all of a party
+    flat = SMALL.replace("  use:", whole)
+    tree = flat.replace("classical", name).replace("default: 4", "eu: 2, na: 2")
+    found = []
+    for where, text in ((tmp_path / "flat", flat), (tmp_path / "tree", tree)):
+        where.mkdir()
+        (where / "small.yaml").write_text(text)
+        assert ssim(where, "train", "small.yaml").returncode == 0
+        found.append(weights(where))
+    start = FederatedRun(read_federated(tmp_path / "flat" / "small.yaml"), 7, tmp_path).workshop.initial()
+    assert max(float((found[0][part] - start[part]).abs().max()) for part in start) > 0.01
+    assert max(float((found[0][part] - found[1][part]).abs().max()) for part in start) < 1e-6  # float32
+
+
 def test_a_trained_supernet_is_profiled(trained: Path) -> None:
     words = ("--cpu", "--max-batch", "2", "--minutes", "0.05", "--precision", "0.9", "-o", "out")
     subnets = run_of(trained).folder / "accuracies.parquet"
