@@ -14,6 +14,7 @@ import torch
 from federated.averaging import Update
 from federated.decentralised import Peer, Speaker, added, rank_key
 from federated.programs import Aggregator, Trainer
+from sim.errors import ProgramError
 from sim.units import NS_PER_S
 from topology.program import Continue
 
@@ -211,7 +212,22 @@ class HybridTrainer(Ringing):
 
 @dataclass(eq=False)
 class HybridAggregator(Aggregator):
-    """Waits for updates that stand for all who were asked, whoever sends them."""
+    """Waits for updates that stand for all who were asked, whoever sends them.
+
+    It has no replicas: they would share out trainers, whose rings would mix their models.
+    """
+
+    def own(self, io: IO) -> tuple[str, ...]:
+        """Return who is there.
+
+        Raises:
+            ProgramError: It has replicas.
+        """
+        own, all_ = super().own(io), io["distribute"].peers()
+        if own != all_:
+            where, right = f"{io.worker.id}, step {io.step}", "one replica"
+            raise ProgramError(where, "of those who share rings each would hold another model", "replicas", right)
+        return own
 
     async def answers(self, io: IO, asked: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield the updates of this round until they stand for all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -18,7 +19,7 @@ from federated.asynchronous import AsyncAggregator  # noqa: E402
 from federated.gossip import GossipTrainer  # noqa: E402
 from federated.programs import Aggregator, EagerAggregator, EagerMiddle, Middle, Trainer  # noqa: E402
 from federated.ring import HybridAggregator, HybridTrainer, RingTrainer  # noqa: E402
-from sim.errors import SsimError  # noqa: E402
+from sim.errors import ProgramError, SsimError  # noqa: E402
 from tests.federated.quadratic import NAMES, SHAPES, far, job_of, parties, run, shipped, state_of  # noqa: E402
 from tests.topology import cases  # noqa: E402
 from topology.engines.local import LocalEngine  # noqa: E402
@@ -209,3 +210,11 @@ def test_replicas_share_out_their_trainers(groups: list[list[int]], replicas: in
     trainers, middles = sum(map(len, groups)), replicas * len(groups)
     assert report.traffic["param"].messages == trainers * (2 * 3 + 1)  # a model and an update, and one dismissal
     assert report.traffic["global"].messages == middles * (2 * 3 + 1)
+
+
+def test_rings_have_one_aggregator() -> None:
+    tag = cases.hybrid_for_rings()
+    tag = replace(tag, roles=tuple(replace(r, replicas=2) if r.name == "aggregator" else r for r in tag.roles))
+    plan = grouped(tag, [[1, 2], [3]], ("us", "eu"))
+    with pytest.raises(ProgramError, match="replica"):
+        run(plan, {"trainer": HybridTrainer, "aggregator": HybridAggregator}, job_of(plan))
