@@ -112,7 +112,7 @@ def _draw_edge(axes: Axes, edge: Edge, places: dict[str, tuple[float, float]], c
         middle = (x0, y0 - 0.4) if below else (x0 + 0.62, y0)
     elif y0 == y1:
         far = abs(x1 - x0)
-        bend = min(0.35, 0.45 / far) * (1 if x1 > x0 else -1)
+        bend = min(0.45, 0.58 / far) * (1 if x1 > x0 else -1)
         arrow: dict[str, Any] = {
             "arrowstyle": "-",
             "connectionstyle": f"arc3,rad={bend}",
