@@ -80,7 +80,7 @@ def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str, w
 
 def _draw_lines(axes: Axes, frame: pd.DataFrame, along: str) -> None:
     x = np.array(values(frame, along), dtype=float)
-    for depth, policy in enumerate(sorted(set(frame["policy"]), key=style.order, reverse=True)):
+    for depth, policy in enumerate(sorted(set(frame["policy"]), key=lambda policy: -style.look(policy).size)):
         found = [_estimate(frame[(frame["policy"] == policy) & (frame[along] == at)]) for at in x]
         look = style.look(policy)
         mean = np.array([each.mean for each in found])

@@ -1,4 +1,7 @@
-"""What it takes to load a model beside what it takes to run it (after SuperServe, NSDI 2025, Figure 1a)."""
+"""What it takes to load a model, beside what it takes to run it, and to actuate it in place.
+
+After SuperServe (NSDI 2025), Figures 1a and 5b.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import style
+from figures.tables import check_columns
 from sim.errors import DataError
 from sim.units import NS_PER_MS
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
     from sim.latency import LatencyTable
 
 BYTES_PER_WEIGHT = 4
@@ -31,11 +38,7 @@ def draw(table: LatencyTable, bytes_per_s: float, source: str, width: float = st
     Raises:
         DataError: The table does not say how many weights a subnet has.
     """
-    weights = [subnet.params for subnet in table.subnets]
-    if None in weights:
-        where, what = f"table of {table.device}", "a subnet's number of weights is not known"
-        raise DataError(where, what, table.subnets[weights.index(None)].id, "a table with params")
-    loading = np.array(weights, dtype=float) * BYTES_PER_WEIGHT / bytes_per_s * 1e3
+    loading = _loading_ms(table, bytes_per_s)
     columns = {
         f"load, {source}": loading,
         f"run, batch {table.batch_sizes[0]}": table.latency_ns[:, 0] / NS_PER_MS,
@@ -59,3 +62,57 @@ def draw(table: LatencyTable, bytes_per_s: float, source: str, width: float = st
         axes.grid(visible=False, axis="x")
         axes.legend(loc="upper left")
     return figure
+
+
+_MARKS = (
+    ("load, {}", "loading_ms", "#08306B", "s"),
+    ("actuate, first", "first_ms", "#4292C6", "^"),
+    ("actuate, again", "again_ms", "#D55E00", "o"),
+)
+
+
+def draw_actuation(
+    table: LatencyTable, actuated: pd.DataFrame, bytes_per_s: float, source: str, width: float = style.COLUMN_IN
+) -> Figure:
+    """Return marks for each subnet on a logarithmic axis: the time to load it, and to actuate it in a supernet.
+
+    Args:
+        table: Its subnets with their numbers of weights, of 4 bytes each.
+        actuated: Columns `first_ms` and `again_ms`, a row for each subnet, in the order of the table.
+        bytes_per_s: How fast weights are loaded.
+        source: Where that rate comes from, for the legend.
+        width: In inches.
+
+    Raises:
+        DataError: The table does not say how many weights a subnet has, or a column or row is missing.
+    """
+    check_columns(actuated, ("first_ms", "again_ms"), "actuation")
+    if len(actuated) != len(table.subnets):
+        raise DataError("actuation", "is not of the subnets of the table", str(len(actuated)), str(len(table.subnets)))
+    shown = actuated.assign(loading_ms=_loading_ms(table, bytes_per_s))
+    with style.applied():
+        figure = Figure(figsize=(width, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        x = np.arange(len(shown))
+        for name, column, colour, mark in _MARKS:
+            axes.plot(x, shown[column], mark, color=colour, label=name.format(source), markersize=5)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(x, [f"{subnet.accuracy:.2f}" for subnet in table.subnets])
+        axes.set_xlabel("subnet accuracy (%)")
+        axes.set_ylabel("time (ms)")
+        style.legend_below(figure, *axes.get_legend_handles_labels())
+    return figure
+
+
+def _loading_ms(table: LatencyTable, bytes_per_s: float) -> npt.NDArray[np.float64]:
+    """Return how long it takes to load each subnet.
+
+    Raises:
+        DataError: The table does not say how many weights a subnet has.
+    """
+    weights = [subnet.params for subnet in table.subnets]
+    if None in weights:
+        where, what = f"table of {table.device}", "a subnet's number of weights is not known"
+        raise DataError(where, what, table.subnets[weights.index(None)].id, "a table with params")
+    return np.array(weights, dtype=np.float64) * BYTES_PER_WEIGHT / bytes_per_s * 1e3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from figures import style
 from figures.tables import check_columns
@@ -41,6 +42,7 @@ def draw_memory(held: pd.DataFrame) -> Figure:
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(LogFormatter())
         axes.set_xlabel("models held")
         axes.set_ylabel("memory (MB)")
         style.legend_below(figure, *axes.get_legend_handles_labels())

@@ -131,11 +131,11 @@ def display_name(label: str) -> str:
 
     Example:
         >>> display_name("clipper(accuracy=78.25)"), display_name("infaas"), display_name("slackfit(buckets=32)")
-        ('Clipper+ 78.25', 'INFaaS', 'slackfit(buckets=32)')
+        ('Clipper+ 78.25', 'INFaaS', 'SlackFit(buckets=32)')
     """
     if not parameters(label) or family(label) == "clipper":
         return f"{look(label).name} {parameters(label)}".strip()
-    return label
+    return f"{look(label).name}({parameters(label)})"
 
 
 def look(label: str) -> Look:

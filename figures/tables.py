@@ -66,7 +66,8 @@ def values(table: pd.DataFrame, column: str) -> list[Any]:
     return found
 
 
-_UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s"}
+_UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
+_SAID = {"cv2": "CV²"}
 
 
 def setting(name: str, value: object = None) -> str:
@@ -74,13 +75,13 @@ def setting(name: str, value: object = None) -> str:
 
     Example:
         >>> setting("cluster.dispatch_ms", 3.0), setting("trace.cv2", 4), setting("cluster.drop", "never")
-        ('dispatch = 3 ms', 'cv2 = 4', 'drop = never')
+        ('dispatch = 3 ms', 'CV² = 4', 'drop = never')
         >>> setting("cluster.dispatch_ms"), setting("cluster.workers")
         ('dispatch (ms)', 'workers')
     """
     short = name.rpartition(".")[2]
     suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
-    said, unit = short.removesuffix(suffix).replace("_", " "), _UNITS.get(suffix, "")
+    said, unit = _SAID.get(short, short.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
     if value is None:
         return f"{said} ({unit})" if unit else said
     if isinstance(value, float):

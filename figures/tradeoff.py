@@ -76,7 +76,7 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
         decades = attainment.decades(point.attainment.mean for point in everything)
         _scale(grid[0], everything, decades)
         for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-            axes.set_title(textwrap.fill(panel.title, _characters(panel_in)))
+            axes.set_title(_title(panel.title, _characters(panel_in)))
             _draw_points(axes, panel, decades)
             if number % columns == 0:
                 axes.set_ylabel("SLO attainment")
@@ -177,6 +177,12 @@ def _write(axes: Axes, panel: _Panel) -> None:
         width = axes.get_window_extent().width / axes.figure.dpi
         note = textwrap.fill(f"no query met: {', '.join(absent)}", _characters(width))
         place_note(axes, note, [*markers, *intervals, *texts], style.GREY)
+
+
+def _title(title: str, characters: int) -> str:
+    """Return a title in lines of so many characters that break between settings, not within one."""
+    whole = "\N{NO-BREAK SPACE}"
+    return textwrap.fill(title.replace(" ", whole).replace(f",{whole}", ", "), characters).replace(whole, " ")
 
 
 def _characters(width: float) -> int:

@@ -27,6 +27,7 @@ from figures import (
     tradeoff,
 )
 from figures.style import COLUMN_IN, PAGE_IN
+from figures.tables import setting
 from sim.table_files import load_table
 from ssim.decided import decided
 from ssim.held import holding
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ssim.results import Results
 
 TABLE = "ofa-resnet50-rtx2080ti"
+TRANSFORMER = "dynabert-predicted"
 
 CLOCKWORK_BYTES_PER_S = 102e6 / 8.37e-3
 """102 MB of weights of ResNet-50 in 8.37 ms: Clockwork's profile, as coded by SuperServe's group in
@@ -100,6 +102,11 @@ def _loading(_: Results, width: float) -> Figure:
     return loading.draw(load_table(TABLE), CLOCKWORK_BYTES_PER_S, "12.2 GB/s", width)
 
 
+def _actuation(results: Results, width: float) -> Figure:
+    table = load_table(TABLE)
+    return loading.draw_actuation(table, results.actuations(), CLOCKWORK_BYTES_PER_S, "12.2 GB/s", width)
+
+
 def _misses(results: Results, width: float) -> Figure:
     return sweep.draw(results.summary("actuation"), "cluster.actuation_ms", "delay of a switch (ms)", width)
 
@@ -130,8 +137,8 @@ def _memory(_: Results, width: float) -> Figure:
     return memory.draw_memory(pd.DataFrame([*found.tuned, *found.alone, *found.in_one]))
 
 
-def _table(name: str) -> Callable[[Results, float], Figure]:
-    return lambda _, width: latency.draw_latency(load_table(name), width=width)
+def _table(name: str, title: str | None = None) -> Callable[[Results, float], Figure]:
+    return lambda _, width: latency.draw_latency(load_table(name), title, width)
 
 
 def _tradeoff(name: str) -> Callable[[Results, float], Figure]:
@@ -147,8 +154,7 @@ def _dynamics_by(name: str, key: str) -> Callable[[Results, float], Figure]:
 
     def draw(results: Results, width: float) -> Figure:
         windows = results.windows(name, policy="slackfit")
-        short = key.rpartition(".")[2]
-        labels = "slackfit(" + short + "=" + windows[key].astype(str) + ")"
+        labels = [f"slackfit({setting(key, value)})" for value in windows[key]]
         return dynamics.draw(windows.assign(policy=labels), "", width)
 
     return draw
@@ -164,8 +170,8 @@ def _policy_space(results: Results, width: float) -> Figure:
     return sweep.draw(shown, "trace.cv2", "CV² of the arrivals", width)
 
 
-def _operations(_: Results, width: float) -> Figure:
-    return flops.draw_batches(load_table(TABLE), width)
+def _operations(name: str) -> Callable[[Results, float], Figure]:
+    return lambda _, width: flops.draw_batches(load_table(name), width)
 
 
 def _slack(results: Results, width: float) -> Figure:
@@ -214,9 +220,11 @@ PICTURES = (
     Picture("fig02", "Figure 2", "Accuracy of subnets and of ResNets over operations", "", _accuracy),
     Picture("fig04", "Figure 4", "Statistics of subnets beside weights", "", _statistics, _COLUMN),
     Picture("fig05a", "Figure 5a", "Memory over the number of subnets", "", _memory, _COLUMN),
+    Picture("fig05b", "Figure 5b", "Loading a subnet, beside actuating it in place", "", _actuation),
     Picture(
         "fig05c", "Figure 5c", "The highest rate of single subnets, and of policies", "capacity", _capacity("capacity")
     ),
+    Picture("fig06a", "Figure 6a", "Latencies of a transformer, PREDICTED", "", _table(TRANSFORMER, "PREDICTED")),
     Picture("fig06b", "Figure 6b", "Latencies, as published for the RTX 2080 Ti", "", _table(TABLE)),
     Picture("fig06b-a40", "", "Latencies on an A40", "", _table("ofa-resnet50-a40")),
     Picture("fig08a", "Figure 8a", "Azure Functions, CNN supernet", "azure", _tradeoff("azure")),
@@ -235,7 +243,8 @@ PICTURES = (
         "fig11b", "Figure 11b", "The highest rate over the number of workers", "scaling", _capacity("scaling"), _PAGE
     ),
     Picture("fig11c", "Figure 11c", "Three policies over CV²", "bursty", _policy_space),
-    Picture("fig12b", "Figure 12b", "Operations of batches", "", _operations),
+    Picture("fig12a", "Figure 12a", "Operations of batches, transformer", "", _operations(TRANSFORMER)),
+    Picture("fig12b", "Figure 12b", "Operations of batches, CNN", "", _operations(TABLE)),
     Picture(
         "fig13a",
         "Figure 13a",

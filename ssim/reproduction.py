@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from figures.tables import setting
 from sim.errors import SsimError, StoreError
 from ssim.claims import CLAIMS
 from ssim.claims.claim import (
@@ -105,7 +106,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _optimum(results: Results) -> str:
     rows = []
-    for name, label in (("azure", "Azure"), ("bursty", "bursty"), ("overhead", "Azure, overhead")):
+    for name, label in (("azure", "Azure"), ("bursty", "bursty"), ("overhead", "Azure")):
         try:
             gaps = results.gaps(name)
         except StoreError as error:  # told, and the others shown
@@ -113,18 +114,17 @@ def _optimum(results: Results) -> str:
             continue
         swept = [column for column in gaps.columns if "." in column]
         for point, here in gaps.groupby(swept) if swept else [((), gaps)]:
-            setting = " ".join([label, *map(_shown, point)])
+            trace = ", ".join([label, *map(setting, swept, point)])
             bound = 100 * here.drop_duplicates("seed")["weighted_bound"]
             single = here[here["policy"].str.startswith("clipper")].groupby("policy")["weighted_share"].mean()
             shares = [here[here["policy"] == policy]["weighted_share"] for policy in ("slackfit", "maxbatch")]
             cells = [told((100 * share).tolist()) for share in shares]
-            rows.append((setting, told(bound.tolist()), *cells, f"{100 * single.max():.2f} ({single.idxmax()})"))
+            rows.append((trace, told(bound.tolist()), *cells, f"{100 * single.max():.2f} ({single.idxmax()})"))
     head = ("trace", "at most", "SlackFit's share, %", "MaxBatch's share, %", "the best single subnet's share, %")
     return f"""Accuracy-weighted attainment (SLO attainment times mean serving accuracy, the objective of the paper's
 optimal policy) against an upper bound on what *any* policy reaches on the same arrivals, clairvoyant ones included;
 the proof is in [optimum.md](optimum.md). A share says how near a policy is at least: it may be nearer. `ssim optimum
-experiments/NAME.yaml` finds them. The settings are the rate of the variant stream and CV² for bursty traces,
-milliseconds of overhead a batch for the last.
+experiments/NAME.yaml` finds them.
 
 {_table(head, rows)}"""
 
@@ -225,7 +225,7 @@ def _pivot(runs: pd.DataFrame, swept: Sequence[str]) -> str:
     rows = []
     for point, here in runs.groupby(list(swept), sort=False):
         rows.append((*map(_shown, point), *(_outcome(here, policy) for policy in policies)))
-    names = [column.rpartition(".")[2].replace("_", " ") for column in swept]
+    names = [setting(column) for column in swept]
     return "SLO attainment, accuracy in %:\n\n" + _table((*names, *policies), rows)
 
 

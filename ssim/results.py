@@ -115,6 +115,19 @@ class Results:
         """
         return self._csv(self.folder / name / "gap.csv", f"ssim optimum experiments/{name}.yaml", "weighted_bound")
 
+    @property
+    def actuation_file(self) -> Path:
+        """Where it is stored what it takes to actuate subnets."""
+        return self.folder / "supernet" / "actuation.csv"
+
+    def actuations(self) -> pd.DataFrame:
+        """Return what it takes to actuate the published subnets: a row each, the fields of `ssim.held.Actuation`.
+
+        Raises:
+            StoreError: It is not there, or damaged.
+        """
+        return self._csv(self.actuation_file, "ssim reproduce", "again_ms")
+
     def _csv(self, path: Path, command: str, needed: str) -> pd.DataFrame:
         try:
             found = pd.read_csv(path)

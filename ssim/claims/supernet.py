@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sim.errors import SpecError
 from ssim.claims.claim import Claim, Judged, Verdict, decided, graded
-from ssim.held import MODELS, actuation_s, holding
+from ssim.held import MODELS, holding, needs_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,19 +17,20 @@ _SCALE_MS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 """Times of this machine are told to their order: their digits would differ from run to run."""
 
 
-def _with_torch(judge: Callable[[], Judged]) -> Callable[[Results], Judged]:
+def _with_torch(judge: Callable[[Results], Judged]) -> Callable[[Results], Judged]:
     """Return a judge that says what is missing where torch is not installed."""
 
-    def judged(_: Results) -> Judged:
+    def judged(results: Results) -> Judged:
         try:
-            return judge()
+            needs_torch()
+            return judge(results)
         except SpecError as error:
             return Judged("-", Verdict.NOT_TESTABLE, str(error))
 
     return judged
 
 
-def _memory() -> Judged:
+def _memory(_: Results) -> Judged:
     found = holding()
     alone = found.alone[-1].bytes
     ratio = alone / found.in_one[-1].bytes
@@ -41,16 +42,18 @@ def _memory() -> Judged:
     return Judged(f"{ratio:.2f}x", graded([ratio], 2.6, nothing=1.0), why)
 
 
-def _actuation() -> Judged:
-    first, again = (1e3 * seconds for seconds in actuation_s())
+def _actuation(results: Results) -> Judged:
+    slowest = results.actuations()[["first_ms", "again_ms"]].max()
+    first, again = float(slowest["first_ms"]), float(slowest["again_ms"])
     told = [next((f"< {limit:g} ms" for limit in _SCALE_MS if ms < limit), f"{ms:.0f} ms") for ms in (again, first)]
     why = (
-        "CPU time of this machine; nothing is copied. What a forward pass then takes: `python -m benchmarks.actuation`."
+        "The slowest of six, in CPU time of this machine; nothing is copied. What a forward pass then takes: "
+        "`python -m benchmarks.actuation`."
     )
     return Judged(f"{told[0]}; {told[1]} for the first time", decided(again < 1), why)
 
 
-def _statistics() -> Judged:
+def _statistics(_: Results) -> Judged:
     found = holding()
     of_shared = [found.shared_bytes / each.statistics_bytes for each in found.subnets]
     of_own = [each.weights_bytes / each.statistics_bytes for each in found.subnets]

@@ -44,9 +44,10 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
     """
     from rich.console import Console
 
-    from sim.errors import SsimError
+    from sim.errors import SpecError, SsimError
     from sim.whole_file import whole_file
     from ssim.gallery import draw_all
+    from ssim.held import store_actuations
     from ssim.reproduction import page
     from ssim.results import Results
     from ssim.studies import conduct
@@ -63,6 +64,10 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
 
     try:
         conducted = conduct(experiments, results, quick=quick, jobs=jobs, on_begin=begin, on_study=tell)
+        try:
+            store_actuations(Results(results).actuation_file)
+        except SpecError as error:
+            beside.print(str(error), highlight=False)  # figures and claims say so, too
         gallery = draw_all(results)
         made = page(Results(results), "ssim reproduce --quick" if quick else "ssim reproduce")
         with whole_file(path) as unfinished:

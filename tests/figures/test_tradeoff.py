@@ -220,10 +220,10 @@ def test_two_swept_columns_make_a_grid_with_the_first_down_and_shared_axes(summa
     table = sweep(summary, **{"trace.rate_per_s": [2950, 4900, 5550], "trace.cv2": [2, 4, 8], "cluster.workers": [8]})
     figure = tradeoff.draw(table)
     assert [axes.get_title() for axes in figure.axes][:4] == [
-        "rate = 2950 /s, cv2 = 2",
-        "rate = 2950 /s, cv2 = 4",
-        "rate = 2950 /s, cv2 = 8",
-        "rate = 4900 /s, cv2 = 2",
+        "rate = 2950 /s, CV² = 2",
+        "rate = 2950 /s, CV² = 4",
+        "rate = 2950 /s, CV² = 8",
+        "rate = 4900 /s, CV² = 2",
     ]
     assert len(figure.axes) == 9
     assert len({axes.get_xlim() for axes in figure.axes}) == len({axes.get_ylim() for axes in figure.axes}) == 1

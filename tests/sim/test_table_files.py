@@ -137,8 +137,8 @@ def test_the_authors_a40_profile() -> None:
 
 
 def test_shipped_tables_agree_on_the_subnets() -> None:
-    assert shipped_tables() == ["ofa-resnet50-a40", "ofa-resnet50-rtx2080ti"]
-    a40, rtx = map(find_table, shipped_tables())
+    assert shipped_tables() == ["dynabert-predicted", "ofa-resnet50-a40", "ofa-resnet50-rtx2080ti"]
+    a40, rtx = map(find_table, shipped_tables()[1:])
     assert a40.subnets == rtx.subnets
     assert {"source", "device", "supernet"} <= a40.provenance.keys() & rtx.provenance.keys()
     # What the authors' search predicted for four of the six, in MFLOPs.
@@ -146,6 +146,28 @@ def test_shipped_tables_agree_on_the_subnets() -> None:
     assert {s.id: s.gmacs for s in rtx.subnets if s.id in predicted} == {
         name: round(mflops / 1000, 3) for name, mflops in predicted.items()
     }
+
+
+def test_what_is_predicted_for_a_transformer_is_what_its_provenance_says() -> None:
+    pytest.importorskip("torch", reason="operations are counted from the supernet")
+    from supernet.costs import Costs
+    from supernet.families import DynaBert
+    from supernet.family import build
+
+    cnn, table = find_table("ofa-resnet50-rtx2080ti").up_to(16), find_table("dynabert-predicted")
+    largest = cnn.subnets[-1]
+    assert largest.gmacs is not None
+    a_layer_ms, per_ms = cnn.latency_ns[-1, 0] / 1e6 / 18, largest.gmacs * 16 / (cnn.latency_ns[-1, -1] / 1e6)
+    family = DynaBert()
+    costs = Costs(build(family, device="meta"), tuple(part.to("meta") for part in family.example(1, 128)))
+    for row, subnet in enumerate(table.subnets):
+        assert subnet.control is not None
+        gmacs = round(costs.macs(subnet.id) / 1e9, 3)
+        assert (subnet.gmacs, subnet.params) == (gmacs, round(costs.parameters(subnet.id), -4))
+        for column, batch in enumerate(table.batch_sizes):
+            ms = max(a_layer_ms * subnet.control.depths[0], gmacs * batch / per_ms)
+            assert table.latency_ns[row, column] == round(100 * ms) * 10_000
+    assert "PREDICTED" in table.device
 
 
 def test_a_shipped_file_is_as_our_writer_writes_it() -> None:
