@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.printing import console
+from ssim.printing import print_accuracies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,27 +108,8 @@ def _report(runs: Sequence[FederatedRun]) -> None:
     """Print how accurate the subnets are, over seeds, and what the training took."""
     import json
 
-    from rich.table import Table
-
-    from sim.intervals import mean_and_half_width
-
-    rows: dict[str, list[float]] = {}
-    first = runs[0].calibrate()
-    for run in runs:
-        for row in run.calibrate().rows:
-            rows.setdefault(row.subnet, []).append(row.accuracy)
-    manifests = [json.loads((run.folder / "manifest.json").read_text()) for run in runs]
-    seeds = f" (mean and 95 % interval over {len(runs)} seeds)" if len(runs) > 1 else ""
-    click.echo(f"{runs[0].plan.spec.name}: accuracy in %, {first.provenance['data']}{seeds}")
-    table = Table("subnet", box=None, pad_edge=False)
-    for column in ("MMACs", "params k", "accuracy"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in first.rows:
-        mean, half = mean_and_half_width(rows[row.subnet])
-        shown = f"{mean:.2f}" + (f" ±{half:.2f}" if half == half else "")  # noqa: PLR0124 - no interval of one seed
-        table.add_row(row.subnet, f"{row.macs / 1e6:.3f}", f"{row.params / 1e3:.1f}", shown)
-    console().print(table)
-    summary = manifests[0]["summary"]
+    print_accuracies(runs[0].plan.spec.name, [run.calibrate() for run in runs])
+    summary = json.loads((runs[0].folder / "manifest.json").read_text())["summary"]
     sent = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items())
     time = "virtual s" if runs[0].plan.spec.engine == "sim" else "s"
     click.echo(f"{summary['rounds']} rounds in {summary['time_s']:.2f} {time}; {sent}")

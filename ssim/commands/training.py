@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.printing import console
+from ssim.printing import print_accuracies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from sim.accuracies import Accuracies, Accuracy
+    from sim.accuracies import Accuracies
     from ssim.training_run import Tell, TrainingRun
     from supernet.training.loop import Step
 
@@ -157,31 +156,7 @@ def _counting(run: TrainingRun) -> Generator[Tell]:
 
 
 def _report(found: Sequence[Accuracies]) -> None:
-    """Print what subnets cost and how accurate they are, over seeds."""
-    from rich.table import Table
-
-    from sim.intervals import mean_and_half_width
-
-    by_subnet: dict[str, list[Accuracy]] = {}
-    for row in (row for accuracies in found for row in accuracies.rows):
-        by_subnet.setdefault(row.subnet, []).append(row)
-
-    def cell(values: Sequence[float | None]) -> str:
-        mean, half = mean_and_half_width([value for value in values if value is not None] or [math.nan])
-        return "-" if math.isnan(mean) else f"{mean:.2f}" + ("" if math.isnan(half) else f" ±{half:.2f}")
-
-    seeds = len(found)
-    click.echo(
-        f"{found[0].provenance['supernet'].partition(',')[0]}: accuracy in %, {found[0].provenance['data']}"
-        f"{f' (mean and 95 % interval over {seeds} seeds)' if seeds > 1 else ''}"
-    )
-    table = Table("subnet", box=None, pad_edge=False)
-    for column in ("MMACs", "params k", "accuracy", "without SubnetNorm"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for subnet, rows in by_subnet.items():
-        accuracy, without = cell([row.accuracy for row in rows]), cell([row.without for row in rows])
-        table.add_row(subnet, f"{rows[0].macs / 1e6:.3f}", f"{rows[0].params / 1e3:.1f}", accuracy, without)
-    console().print(table)
+    print_accuracies(found[0].provenance["supernet"].partition(",")[0], found)
 
 
 @click.command()
