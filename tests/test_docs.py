@@ -97,12 +97,18 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
     assert float(run(tmp_path, "run.py").stdout) == pytest.approx(11 / 3, abs=1e-12)
 
 
+def globbed(folder: Path, word: str) -> list[str]:
+    """Return the paths that a word stands for, as a shell would."""
+    return [str(path.relative_to(folder)) for path in sorted(folder.glob(word))] if "*" in word else [word]
+
+
 def typed(page: str, folder: Path, *, leave: str = "$ pip|$ make|$ cd") -> list[str]:
     """Type the commands of a page into a folder, those that begin otherwise; return what each printed."""
     printed = []
     for line in "".join(blocks(page, "console")).splitlines():
         if not re.match(leave.replace("$", r"\$"), line):
-            ended = run(folder, "-m", *shlex.split(line.removeprefix("$ ")))
+            words = [path for word in shlex.split(line.removeprefix("$ ")) for path in globbed(folder, word)]
+            ended = run(folder, "-m", *words)
             assert ended.returncode == 0, f"{line}: {ended.stderr}"
             printed.append(ended.stdout)
     return printed
@@ -143,6 +149,24 @@ def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:
     assert (tmp_path / "late/bursty/figures/tradeoff.png").exists()
     ended = run(tmp_path, "-m", "ssim", "report", "short/bursty")
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="supernets need the extra [torch]")
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    _, calibrated, searched = typed("docs/supernet.md", tmp_path)
+    assert "ofa_resnet_small:d1x3:e1.0x9:w1x3" in calibrated
+    assert "stored in" in searched
+    on_gpu = "$ ssim profile ofa_resnet50 --gpu 0"
+    _, _, replayed, _ = typed("docs/profiler.md", tmp_path, leave="$ pip|" + on_gpu)
+    assert "slackfit" in replayed
+    assert (tmp_path / "results/profile-supernet_digits/report.md").is_file()
+    assert (tmp_path / "predicted.parquet").is_file()
+    if not torch.cuda.is_available():
+        refused = run(tmp_path, "-m", *on_gpu.removeprefix("$ ").split())
+        assert refused.returncode != 0
+        assert "gpu" in refused.stderr.lower()
 
 
 def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ def run(*words: str) -> str:
 
 def test_list_names_what_is_shipped() -> None:
     lines = run("list").splitlines()
-    assert [line.split()[0] for line in lines] == ["name", A40, RTX]
-    assert "NVIDIA RTX 2080 Ti" in lines[2]
-    assert "1, 2, 4, 8, 16, 32" in lines[2]
+    assert [line.split()[0] for line in lines] == ["name", "dynabert-predicted", A40, RTX]
+    assert "PREDICTED" in lines[1]
+    assert "NVIDIA RTX 2080 Ti" in lines[3]
+    assert "1, 2, 4, 8, 16, 32" in lines[3]
 
 
 def test_show_prints_the_whole_row_and_the_source() -> None:

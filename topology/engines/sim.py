@@ -21,6 +21,7 @@ from sim.errors import ProgramError
 from sim.parameters import Positive, check_parameters
 from sim.streams import stream
 from sim.units import NS_PER_MS, NS_PER_S
+from topology.engines.tasks import Future, Task, together
 from topology.stage import Stage
 
 if TYPE_CHECKING:
@@ -89,90 +90,6 @@ class SimEngine:
             return world.run(stage)
 
 
-class _Future:
-    __slots__ = ("_error", "_task", "_value", "_world", "done")
-
-    def __init__(self, world: _World) -> None:
-        self._world = world
-        self._task: _Task | None = None
-        self._value: Any = None
-        self._error: Exception | None = None
-        self.done = False
-
-    def set(self, value: Any) -> None:
-        if not self.done:
-            self.done = True
-            self._value = value
-            if self._task is not None:
-                self._world.ready.append(self._task)
-
-    def fail(self, error: Exception) -> None:
-        if not self.done:
-            self._error = error
-            self.set(None)
-
-    def __await__(self) -> Generator[_Future, None, Any]:
-        if not self.done:
-            yield self
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def awaited_by(self, task: _Task) -> None:
-        """Let a task go on when there is a value."""
-        if self.done:
-            self._world.ready.append(task)
-        else:
-            self._task = task
-
-
-class _Task:
-    """A coroutine that is under way; `finished` is set when it has ended."""
-
-    __slots__ = ("_coroutine", "_world", "children", "finished")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], world: _World) -> None:
-        self._world = world
-        self._coroutine: Coroutine[Any, Any, None] | None = coroutine
-        self.finished = _Future(world)
-        self.children: list[_Task] = []
-
-    def step(self) -> None:
-        if self._coroutine is None:
-            return
-        try:
-            future = self._coroutine.send(None)
-        except StopIteration:
-            self._coroutine = None
-            self.finished.set(None)
-        except Exception as error:  # noqa: BLE001  (it is told elsewhere)
-            self._coroutine = None
-            self.fail(error)
-        else:
-            future.awaited_by(self)
-
-    def fail(self, error: Exception) -> None:
-        """Tell of an error where the task is awaited."""
-        self.finished.fail(error)
-
-    def stop(self) -> None:
-        """End it on the spot."""
-        coroutine, self._coroutine = self._coroutine, None
-        for child in self.children:
-            child.stop()
-        if coroutine is not None:
-            coroutine.close()
-
-
-class _WorkersTask(_Task):
-    """What a worker does: nobody awaits it, and an error ends the run."""
-
-    __slots__ = ()
-
-    def fail(self, error: Exception) -> None:
-        self._world.failed(error)
-
-
 class _Machine:
     """A compute with its lines and slots; times in nanoseconds since the run began."""
 
@@ -208,7 +125,7 @@ class _World:
     """One run: the clock, the lines and the machines."""
 
     def __init__(self, plan: Plan, seed: int) -> None:
-        self.ready: deque[_Task] = deque()
+        self.ready: deque[Task] = deque()
         self.env = simpy.Environment(initial_time=0)
         self._machines = {id_: _Machine(compute) for id_, compute in plan.computes.items()}
         self._has_lines = any(compute.up_mbps or compute.down_mbps for compute in plan.computes.values())
@@ -238,16 +155,15 @@ class _World:
     def _going_on(self) -> bool:
         return self._stage.waiting_for > 0 and self._failed is None
 
-    def future(self) -> _Future:
-        return _Future(self)
+    def future(self) -> Future:
+        return Future(self.ready)
 
     def start(self, io: IO, job: Coroutine[Any, Any, None]) -> Callable[[], None]:
-        task = _WorkersTask(job, self)
+        task = Task(job, self.ready, self._fail)
         self.ready.append(task)
         return task.stop
 
-    def failed(self, error: Exception) -> None:
-        """End the run with an error."""
+    def _fail(self, error: Exception) -> None:
         self._failed = self._failed or error
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Callable[[], None]:
@@ -317,9 +233,7 @@ class _World:
         return value
 
     async def together(self, io: IO, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
-        tasks = [_Task(job, self) for job in jobs]
-        parent = _Task(_all_of(tasks), self)
-        parent.children = tasks
+        parent = together(jobs, self.ready)
         stop = io.stop
 
         def stop_all() -> None:
@@ -328,7 +242,6 @@ class _World:
                 stop()
 
         io.stop = stop_all
-        self.ready.extend([*tasks, parent])
         try:
             await parent.finished
         finally:
@@ -402,11 +315,6 @@ def _few_searches_for_garbage(workers: int) -> Generator[None]:
     finally:
         gc.set_threshold(*usual)
         gc.unfreeze()
-
-
-async def _all_of(tasks: Sequence[_Task]) -> None:
-    for task in tasks:
-        await task.finished
 
 
 def _transfer_ns(bits: int, mbps: float) -> int:
