@@ -121,7 +121,7 @@ class Results:
         return self.folder / "supernet" / "actuation.csv"
 
     def actuations(self) -> pd.DataFrame:
-        """Return what it takes to actuate the published subnets: a row each, the fields of `ssim.held.Actuation`.
+        """Return what it takes to actuate the published subnets: a row each, the fields of `ssim.paper.held.Actuation`.
 
         Raises:
             StoreError: It is not there, or damaged.

@@ -40,8 +40,8 @@ def training_schema() -> dict[str, Any]:
     """Return the JSON Schema of training files, short forms included."""
     import supernet.data
     import supernet.training
-    from ssim.training_file import FAMILY_NAMES
-    from ssim.training_spec import FILLED_IN, TrainingSpec
+    from ssim.training.file import FAMILY_NAMES
+    from ssim.training.spec import FILLED_IN, TrainingSpec
 
     schema = TrainingSpec.model_json_schema(by_alias=True)
     named = {

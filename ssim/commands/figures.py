@@ -40,7 +40,7 @@ def _one(name: str, out: Path) -> list[str]:
 def _all(out: Path) -> list[str]:
     """Draw the figures of the paper and return what could not be drawn."""
     from sim.errors import StoreError
-    from ssim.gallery import draw_all
+    from ssim.paper.gallery import draw_all
 
     if not out.is_dir():
         raise StoreError(

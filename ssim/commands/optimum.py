@@ -51,7 +51,7 @@ def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, 
     from ssim.commands.progress import named
     from ssim.drawing import draw_gap
     from ssim.gap import find_gaps
-    from ssim.studies import write_gaps
+    from ssim.paper.studies import write_gaps
 
     beside = Console(stderr=True)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.claims.claim import Claim, Judged
+    from ssim.paper.claims.claim import Claim, Judged
 
 
 @click.command()
@@ -46,11 +46,11 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
 
     from sim.errors import SpecError, SsimError
     from sim.whole_file import whole_file
-    from ssim.gallery import draw_all
-    from ssim.held import store_actuations
-    from ssim.reproduction import page
+    from ssim.paper.gallery import draw_all
+    from ssim.paper.held import store_actuations
+    from ssim.paper.page import page
+    from ssim.paper.studies import conduct
     from ssim.results import Results
-    from ssim.studies import conduct
 
     results = out / "quick" if quick else out
     path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")

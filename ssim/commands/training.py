@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from sim.accuracies import Accuracies
-    from ssim.training_run import Tell, TrainingRun
+    from ssim.training.run import Tell, TrainingRun
     from supernet.training.loop import Step
 
 
@@ -96,8 +96,8 @@ def _runs(file: Path, out: Path, overrides: Sequence[str], threads: int | None, 
     import torch
 
     from sim.errors import SpecError
-    from ssim.training_file import read_training
-    from ssim.training_run import TrainingRun
+    from ssim.training.file import read_training
+    from ssim.training.run import TrainingRun
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -163,7 +163,7 @@ def _report(found: Sequence[Accuracies]) -> None:
 @_run_options
 def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int | None, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
-    from ssim.subnet_search import search as search_run
+    from ssim.training.search import search as search_run
 
     for run in _runs(file, out, overrides, threads, device):
         run.check_trained()

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.table_files import load_table
-from ssim.claims import CLAIMS, azure, supernet
-from ssim.claims.claim import Verdict, decided, gain_at_equal_attainment, graded, near, ratio_at_equal_accuracy
-from ssim.held import holding, store_actuations
+from ssim.paper.claims import CLAIMS, azure, supernet
+from ssim.paper.claims.claim import Verdict, decided, gain_at_equal_attainment, graded, near, ratio_at_equal_accuracy
+from ssim.paper.held import holding, store_actuations
 from ssim.results import Results
 
 
@@ -109,8 +109,8 @@ def test_the_supernets_claims_are_counted(tmp_path: Path) -> None:
 
 
 def test_without_torch_they_can_not_be_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssim.held.find_spec", lambda _: None)
-    monkeypatch.setattr("ssim.claims.supernet.holding", holding.__wrapped__)
+    monkeypatch.setattr("ssim.paper.held.find_spec", lambda _: None)
+    monkeypatch.setattr("ssim.paper.claims.supernet.holding", holding.__wrapped__)
     for claim in supernet.CLAIMS:
         judged = claim.judge(Results(Path()))
         assert judged.verdict is Verdict.NOT_TESTABLE

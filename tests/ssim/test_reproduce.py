@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import ssim.gallery
 import ssim.gap
+import ssim.paper.gallery
 from sim.errors import SpecError, SsimError, StoreError
 from ssim.cli import main
-from ssim.gallery import draw_all
-from ssim.paper import PICTURES
-from ssim.reproduction import page
+from ssim.paper.gallery import draw_all
+from ssim.paper.page import page
+from ssim.paper.pictures import PICTURES
+from ssim.paper.studies import STUDIES, Study, conduct
 from ssim.results import Results
 from ssim.store import Store
-from ssim.studies import STUDIES, Study, conduct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +136,7 @@ def test_the_command_says_which_and_ends_with_1(
     results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = [picture for picture in PICTURES if picture.name in {"fig06b", "fig09", "fig08c", "gap"}]
-    monkeypatch.setattr(ssim.gallery, "PICTURES", some)
+    monkeypatch.setattr(ssim.paper.gallery, "PICTURES", some)
     list(damaged(results))
     (results / "azure" / "gap.csv").unlink()
     assert exit_code("figures", "all", "--out", str(results)) == 1

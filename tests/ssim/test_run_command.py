@@ -303,7 +303,9 @@ def test_a_killed_run_leaves_nothing_half_written_behind(folder: Path) -> None:
 def test_two_runs_into_one_folder_do_not_mix(folder: Path) -> None:
     process = started(folder, "--jobs", "1")
     wait_for_runs(folder, process, 1)
+    process.send_signal(signal.SIGSTOP)  # or it might have ended before the other comes to look
     other = ssim(folder, "run", "small.yaml", *LONG)
+    process.send_signal(signal.SIGCONT)
     assert other.returncode == 1
     assert other.stderr.splitlines() == [
         (

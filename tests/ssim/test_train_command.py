@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from sim.accuracies import Accuracies  # noqa: E402 - after torch is known to be there
 from sim.parquet import read_parquet  # noqa: E402
 from sim.table_files import read_table  # noqa: E402
-from ssim.federated_file import read_federated  # noqa: E402
-from ssim.federated_run import FederatedRun  # noqa: E402
+from ssim.federated.file import read_federated  # noqa: E402
+from ssim.federated.run import FederatedRun  # noqa: E402
 from supernet import checkpoint  # noqa: E402
 from tests.ssim.in_process import ssim  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402

@@ -25,9 +25,9 @@ from sim.latency import LatencyTable
 from sim.parquet import read_parquet
 from sim.table_files import write_table
 from ssim.fetch import fetch_fashion_mnist
-from ssim.subnet_search import search
-from ssim.training_file import read_training
-from ssim.training_run import TrainingRun
+from ssim.training.file import read_training
+from ssim.training.run import TrainingRun
+from ssim.training.search import search
 from supernet import checkpoint
 from supernet.data import fashion_mnist
 from supernet.families import OfaResNetSmall

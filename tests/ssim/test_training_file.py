@@ -9,8 +9,8 @@ import torch
 
 from sim.errors import DataError, SpecError
 from ssim.schema import training_schema
-from ssim.training_file import read_training
-from ssim.training_run import TrainingRun, asked_subnets
+from ssim.training.file import read_training
+from ssim.training.run import TrainingRun, asked_subnets
 from ssim.yaml_file import read_yaml
 from supernet.data.digits import Digits
 from supernet.families import OfaResNetSmall

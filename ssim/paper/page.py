@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from figures.tables import setting
 from sim.errors import SsimError, StoreError
-from ssim.claims import CLAIMS
-from ssim.claims.claim import (
+from ssim.paper.claims import CLAIMS
+from ssim.paper.claims.claim import (
     Claim,
     Judged,
     Verdict,

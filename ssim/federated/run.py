@@ -33,9 +33,9 @@ from sim.errors import SpecError, TrainingError
 from sim.streams import stream
 from sim.whole_file import told, whole_file
 from ssim.circumstances import Stopwatch
-from ssim.federated_progress import Progress, write_rows
+from ssim.federated.progress import Progress, write_rows
 from ssim.store import Store
-from ssim.training_run import asked_among
+from ssim.training.run import asked_among
 from supernet import checkpoint
 from supernet.training.measuring import Measuring
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ssim.federated_file import FederatedPlan
+    from ssim.federated.file import FederatedPlan
     from supernet.network import Supernet
     from topology.engine import Engine
     from topology.io import IO

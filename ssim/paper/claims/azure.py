@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ssim.claims.claim import (
+from ssim.paper.claims.claim import (
     Claim,
     Judged,
     Verdict,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.table_files import load_table
-from ssim.claims.claim import NEAR, Claim, Judged, Verdict, clipper, decided, near, told, values
+from ssim.paper.claims.claim import NEAR, Claim, Judged, Verdict, clipper, decided, near, told, values
 
 if TYPE_CHECKING:
     from ssim.results import Results

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ssim.training_run import Tell, TrainingRun
-    from ssim.training_spec import LatencySpec
+    from ssim.training.run import Tell, TrainingRun
+    from ssim.training.spec import LatencySpec
     from supernet.network import Supernet
     from supernet.space import SubNetSpace
     from supernet.structure import Choice

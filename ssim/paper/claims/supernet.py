@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.errors import SpecError
-from ssim.claims.claim import Claim, Judged, Verdict, decided, graded
-from ssim.held import MODELS, holding, needs_torch
+from ssim.paper.claims.claim import Claim, Judged, Verdict, decided, graded
+from ssim.paper.held import MODELS, holding, needs_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

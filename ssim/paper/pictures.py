@@ -30,7 +30,7 @@ from figures.style import COLUMN_IN, PAGE_IN
 from figures.tables import setting
 from sim.table_files import load_table
 from ssim.decided import decided
-from ssim.held import holding
+from ssim.paper.held import holding
 from ssim.run import policy_of
 from ssim.spec import PolicySpec
 

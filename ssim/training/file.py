@@ -14,7 +14,7 @@ import supernet.training
 from sim.errors import SpecError, SsimError, did_you_mean
 from ssim.expand import put
 from ssim.plugins import Fault, build, faults_of, find_class
-from ssim.training_spec import (
+from ssim.training.spec import (
     CalibrationSpec,
     LatencySpec,
     PhaseSpec,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from figures.style import COLUMN_IN, save
 from sim.errors import SsimError, StoreError
 from sim.whole_file import told, whole_file
-from ssim.paper import PICTURES, Picture
+from ssim.paper.pictures import PICTURES, Picture
 from ssim.results import Results
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sim.accuracies import Accuracy
-    from ssim.training_file import TrainingPlan
+    from ssim.training.file import TrainingPlan
     from supernet.data.source import Splits
     from supernet.network import Supernet
     from supernet.space import SubNet, SubNetSpace

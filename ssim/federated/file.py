@@ -15,11 +15,11 @@ from federated.assignment import MaxNet
 from federated.privacy import Privacy
 from sim.errors import SpecError, SsimError, did_you_mean
 from ssim.expand import put
-from ssim.federated_spec import EvaluationSpec, FederatedSpec, TopologySpec, written_out
+from ssim.federated.spec import EvaluationSpec, FederatedSpec, TopologySpec, written_out
 from ssim.plugins import Fault, build, faults_of
 from ssim.topology_file import Topology, programs_of, topology_of
-from ssim.training_file import FAMILY_NAMES, plug
-from ssim.training_spec import CalibrationSpec
+from ssim.training.file import FAMILY_NAMES, plug
+from ssim.training.spec import CalibrationSpec
 from ssim.yaml_file import YamlFile, parse_settings, read_yaml
 from supernet.data.source import located
 

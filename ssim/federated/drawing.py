@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from ssim.federated_run import FederatedRun
+    from ssim.federated.run import FederatedRun
 
 
 def draw_run(run: FederatedRun) -> list[Path]:

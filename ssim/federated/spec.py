@@ -12,7 +12,7 @@ from pydantic import Field
 
 from sim.parameters import Positive, PositiveInt
 from ssim.spec import Closed, Name, Seed
-from ssim.training_spec import CalibrationSpec
+from ssim.training.spec import CalibrationSpec
 
 
 class TopologySpec(Closed):

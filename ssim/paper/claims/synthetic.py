@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ssim.claims.claim import (
+from ssim.paper.claims.claim import (
     Claim,
     Judged,
     Verdict,
