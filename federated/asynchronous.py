@@ -73,8 +73,8 @@ class AsyncAggregator(Aggregator):
         if self.version >= self.job.end:
             return
         port = io["distribute"]
-        if not port.peers() and not self.working:
-            await port.join(timeout_s=self.timeout_s)
+        if not self.working:
+            await port.join(timeout_s=self.timeout_s, among=self.due(io))
         free = [peer for peer in port.choose(self.own(io)) if peer not in self.working]
         io.rng.shuffle(free)
         room = len(free) if self.concurrency is None else max(0, self.concurrency - len(self.working))

@@ -97,10 +97,9 @@ class CoordinatedMiddle(Middle):
         if not self.advice.peers:
             raise Continue
 
-    def own(self, io: IO) -> tuple[str, ...]:
-        """Return those who belong to it in this round and are there."""
-        present = set(io["distribute"].peers())
-        return tuple(peer for peer in self.advice.peers if peer in present)
+    def due(self, io: IO) -> tuple[str, ...]:
+        """Return those who belong to it in this round."""
+        return self.advice.peers
 
 
 @dataclass(eq=False)
@@ -113,12 +112,11 @@ class CoordinatedAggregator(Aggregator):
     async def ask(self, io: IO) -> None:
         """Say that a round begins, and hear who takes part."""
         await io["ask"].send(self.version)
-        self.advice = await advised(io)
+        self.advice: Advice = await advised(io)
 
-    def own(self, io: IO) -> tuple[str, ...]:
-        """Return those who take part in this round and are there."""
-        present = set(io["distribute"].peers())
-        return tuple(peer for peer in self.advice.peers if peer in present)
+    def due(self, io: IO) -> tuple[str, ...]:
+        """Return those who take part in this round."""
+        return self.advice.peers
 
     async def tell(self, io: IO) -> None:
         """Tell how many seconds each took; a time without end for who did not answer."""

@@ -152,9 +152,7 @@ class Aggregator(Member):
             Break: Nobody is left.
         """
         port = io["distribute"]
-        if not port.peers():
-            await port.join(timeout_s=self.timeout_s)
-        self.asked = port.choose(self.own(io))
+        self.asked = port.choose(await port.join(timeout_s=self.timeout_s, among=self.due(io)))
         if not self.asked:
             io.log("alone", round=self.version + 1)
             raise Break
@@ -164,9 +162,14 @@ class Aggregator(Member):
         for task, same in groupby(self.tasks(io, self.asked).items(), itemgetter(1)):
             await port.broadcast(task, to=[peer for peer, _ in same])
 
+    def due(self, io: IO) -> tuple[str, ...]:
+        """Return those who belong to it, there or not: with replicas, each has a part of them."""
+        return io["distribute"].share()
+
     def own(self, io: IO) -> tuple[str, ...]:
-        """Return those who belong to it and are there: with replicas, each has a part of them."""
-        return io["distribute"].own_peers()
+        """Return those who belong to it and are there."""
+        present = set(io["distribute"].peers())
+        return tuple(peer for peer in self.due(io) if peer in present)
 
     def tasks(self, io: IO, peers: tuple[str, ...]) -> dict[str, Task]:
         """Return what each peer is to do."""

@@ -217,17 +217,17 @@ class HybridAggregator(Aggregator):
     It has no replicas: they would share out trainers, whose rings would mix their models.
     """
 
-    def own(self, io: IO) -> tuple[str, ...]:
-        """Return who is there.
+    def due(self, io: IO) -> tuple[str, ...]:
+        """Return all peers.
 
         Raises:
             ProgramError: It has replicas.
         """
-        own, all_ = super().own(io), io["distribute"].peers()
-        if own != all_:
+        due = super().due(io)
+        if not set(io["distribute"].peers()) <= set(due):
             where, right = f"{io.worker.id}, step {io.step}", "one replica"
             raise ProgramError(where, "of those who share rings each would hold another model", "replicas", right)
-        return own
+        return due
 
     async def answers(self, io: IO, asked: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield the updates of this round until they stand for all."""

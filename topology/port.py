@@ -70,13 +70,13 @@ class Port:
         own = self._io.worker.id
         return tuple(peer for peer in present if peer != own) if own in self._everybody else present
 
-    def own_peers(self) -> tuple[str, ...]:
-        """Return the peers there that fall to this worker, if all of its role in the group share them out in turn."""
+    def share(self) -> tuple[str, ...]:
+        """Return all that fall to this worker, there or not, if those of its role in the group share out their peers.
+
+        They do so in turn; alone it has them all.
+        """
         sharing = self._colleagues.members
-        if len(sharing) == 1:
-            return self.peers()
-        own = set(self._circle.members[sharing.index(self._io.worker.id) :: len(sharing)])
-        return tuple(peer for peer in self.peers() if peer in own)
+        return self._circle.members[sharing.index(self._io.worker.id) :: len(sharing)]
 
     def choose(self, among: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Return the peers that the channel's selector for this role chooses among some; among all that are there."""
@@ -201,15 +201,23 @@ class Port:
         """Return the next message and leave it there; None, if there is none."""
         return self._inbox[0] if self._inbox else None
 
-    async def join(self, k: int = 1, timeout_s: float | None = None) -> tuple[str, ...]:
+    async def join(
+        self, k: int = 1, timeout_s: float | None = None, among: Collection[str] | None = None
+    ) -> tuple[str, ...]:
         """Return the peers that are there, once there are `k` of them, the time is up, or none is left to come.
+
+        Args:
+            k: How many.
+            timeout_s: How long to wait, in seconds.
+            among: Which peers are meant; None for all.
 
         Raises:
             DeadlineError: No time was given, and the engine's patience is at an end.
         """
-        if len(self.peers()) < k and self.possible():
-            await self._await(Crowd(self, k), timeout_s)
-        return self.peers()
+        wait = Crowd(self, k, among)
+        if not wait.complete() and wait.possible():
+            await self._await(wait, timeout_s)
+        return wait.there()
 
     # What follows is for stages and waits, not for programs.
 
@@ -252,9 +260,11 @@ class Port:
         for wait in self._waits:
             wait.joined()
 
-    def possible(self) -> bool:
-        """Return whether a peer is there or still to come."""
-        return self._circle.possible(self._io.worker.id)
+    def possible(self, among: Collection[str] | None = None) -> bool:
+        """Return whether a peer, or one of some, is there or still to come."""
+        if among is None:
+            return self._circle.possible(self._io.worker.id)
+        return not all(self._circle.is_gone(peer) for peer in among)
 
     def _callers(self) -> tuple[str, ...]:
         """Return who is there, and who has gone and left a message, in the order of the plan."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sim.errors import ClosedError, DeadlineError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from topology.engine import Future
     from topology.message import Message
     from topology.port import Port
@@ -154,20 +156,34 @@ class FirstOf(Wait):
 class Crowd(Wait):
     """Waits until some peers are there."""
 
-    __slots__ = ("_k",)
+    __slots__ = ("_among", "_k")
 
-    def __init__(self, port: Port, k: int) -> None:
+    def __init__(self, port: Port, k: int, among: Collection[str] | None) -> None:
         super().__init__(port)
         self._k = k
+        self._among = None if among is None else frozenset(among)
+
+    def there(self) -> tuple[str, ...]:
+        """Return those who are meant and there."""
+        peers = self.port.peers()
+        return peers if self._among is None else tuple(peer for peer in peers if peer in self._among)
+
+    def complete(self) -> bool:
+        """Return whether enough are there."""
+        return len(self.there()) >= self._k
+
+    def possible(self) -> bool:
+        """Return whether one of them is there or still to come."""
+        return self.port.possible(self._among)
 
     def joined(self) -> None:
         """End if enough are there."""
-        if len(self.port.peers()) >= self._k:
+        if self.complete():
             self.future.set(None)
 
     def lost(self, peer: str) -> None:
         """End if nobody is left to come."""
-        if not self.port.possible():
+        if not self.possible():
             self.future.set(None)
 
     def expire(self) -> None:
@@ -176,7 +192,7 @@ class Crowd(Wait):
 
     def whom(self) -> str:
         """Return how many are asked for and there."""
-        return f"{self._k} peers of which {len(self.port.peers())} are there"
+        return f"{self._k} peers of which {len(self.there())} are there"
 
 
 def _named(peers: tuple[str, ...] | list[str]) -> str:

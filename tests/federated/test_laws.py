@@ -212,6 +212,21 @@ def test_replicas_share_out_their_trainers(groups: list[list[int]], replicas: in
     assert report.traffic["global"].messages == middles * (2 * 3 + 1)
 
 
+def test_a_replica_waits_for_who_comes_late() -> None:
+    plan = grouped(cases.hierarchical(("a",), 2), [[4, 4]], ("a",))  # one trainer for each of the middle
+    report = run(plan, TREE, job_of(plan), faults=[Fault("trainer/1", join_s=0.01)])
+    trained = [memory["trained"] for id_, memory in report.results.items() if id_.startswith("trainer")]
+    assert trained == [3, 3]
+    assert {entry.kind for entry in report.log} == {"joined", "round"}
+
+
+def test_a_replica_that_nobody_is_left_for_is_alone() -> None:
+    plan = grouped(cases.hierarchical(("a",), 3), [[4, 4]], ("a",))
+    report = run(plan, TREE, job_of(plan))
+    assert far(state_of(report, "top/0"), flat([4, 4])) < 1e-12
+    assert [entry.worker for entry in report.log if entry.kind == "alone"] == ["mid/2"]
+
+
 def test_rings_have_one_aggregator() -> None:
     tag = cases.hybrid_for_rings()
     tag = replace(tag, roles=tuple(replace(r, replicas=2) if r.name == "aggregator" else r for r in tag.roles))
