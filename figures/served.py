@@ -39,7 +39,7 @@ def draw(windows: pd.DataFrame, width: float = style.COLUMN_IN) -> Figure:
             edges = np.append(start, start[-1] + (start[-1] - start[0]) / max(1, len(start) - 1))
             met = ingest * np.nan_to_num(rows["slo_attainment"].to_numpy(float))
             axes.stairs(ingest, edges, baseline=met, fill=True, color="#F0B488", linewidth=0, label="late")
-            axes.stairs(ingest, edges, baseline=None, color=style.GREY, linewidth=0.7, label="queries")
+            axes.stairs(ingest, edges, baseline=None, color="black", linewidth=0.5, label="queries")
             axes.stairs(met, edges, baseline=None, color="#D55E00", linewidth=1.0, label="answered in time")
             late = 1 - met.sum() / ingest.sum()
             axes.set_title(f"{heading}: {100 * late:.2g} % late" if late > 0 else f"{heading}: none late")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -39,7 +39,8 @@ def draw_statistics(subnets: pd.DataFrame, shared_bytes: int) -> Figure:
         weights, statistics = subnets["weights_bytes"].to_numpy(), subnets["statistics_bytes"].to_numpy()
         axes.axhline(shared_bytes / BYTES_PER_MB, color="black", linestyle=style.DASHES[1], label="whole supernet")
         axes.bar(places - BAR / 2, weights / BYTES_PER_MB, BAR, color=style.GREY, label="weights used")
-        axes.bar(places + BAR / 2, statistics / BYTES_PER_MB, BAR, color=_COLOUR, label="own statistics")
+        hatched: dict[str, Any] = {"color": _COLOUR, "hatch": "////", "edgecolor": "white", "linewidth": 0.3}
+        axes.bar(places + BAR / 2, statistics / BYTES_PER_MB, BAR, label="own statistics", **hatched)
         for place, mine, own in zip(places, weights, statistics, strict=True):
             # To the right of the grey bar, which is taller.
             at, above = (place, own / BYTES_PER_MB), (1, 1.5)
