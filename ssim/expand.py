@@ -13,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 from policies.checks import still_view
 from sim.errors import SpecError, SsimError, did_you_mean
 from sim.policy import check_decision
-from ssim.plugins import Fault, faults_of
+from ssim.plugins import Fault, faults_of, hinted
 from ssim.run import Run, policy_of, source_of, table_of
 from ssim.spec import CapacitySpec, ClusterSpec, ExperimentSpec, PolicySpec, TableSpec, normalised
 from ssim.yaml_file import parse_scalar, read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -60,9 +60,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         key, equals, value = override.partition("=")
         if not equals:
             raise SpecError("--set", "is no key=value", repr(override), "such as --set trace.mean_qps=4000")
-        fault = put(data, key, parse_scalar(value))
-        if fault:
-            raise SpecError("--set", fault.what, repr(key), fault.right)
+        put_all(data, {key: parse_scalar(value)})
     data = normalised(data)
     points, faults = _points(data)
     runs: list[Run] = []
@@ -75,6 +73,18 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise file.error(faults, {key: f"--set {key}" for key in overridden})
     capacity = CapacitySpec.model_validate(data.get("capacity") or {})
     return Experiment(data["name"], tuple(runs), tuple(data.get("sweep") or ()), tuple(overrides), capacity, data)
+
+
+def put_all(data: Any, settings: Mapping[str, object]) -> None:
+    """Set the dotted keys that were given with `--set` in a file's content.
+
+    Raises:
+        SpecError: There is no such place.
+    """
+    for key, value in settings.items():
+        fault = put(data, key, value)
+        if fault:
+            raise SpecError("--set", fault.what, repr(key), fault.right)
 
 
 def put(data: Any, key: str, value: object) -> Fault | None:
@@ -104,6 +114,13 @@ def put(data: Any, key: str, value: object) -> Fault | None:
                 return Fault((), "there is nothing below this", key, ".".join(steps[:depth]))
     return None
 
+
+_BELOW: dict[str, type[BaseModel]] = {
+    "capacity": CapacitySpec,
+    "cluster": ClusterSpec,
+    "latency_table": TableSpec,
+    "policies": PolicySpec,
+}
 
 _NOT_SWEPT = {"schema", "name", "seed", "repeats", "engine", "keep", "sweep", "capacity"}
 """What decides no result, or makes repeats."""
@@ -147,7 +164,7 @@ def _runs(data: Any, folder: Path, values: dict[str, Any]) -> tuple[list[Run], l
     try:
         spec = ExperimentSpec.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        known = [_hinted(fault) for fault in faults_of(error, data)]
+        known = [hinted(fault, ExperimentSpec, _BELOW) for fault in faults_of(error, data)]
         return [], known + _plugin_faults(data, folder) + _table_faults(data, folder)
     faults = _plugin_faults(data, folder) or _misfits(spec, folder)
     if faults:
@@ -223,19 +240,3 @@ def _misfits(spec: ExperimentSpec, folder: Path) -> list[Fault]:
             text = str(error) if isinstance(error, SsimError) else f"raised {type(error).__name__}: {error}"
             faults.append(Fault(("policies", i), text))
     return faults
-
-
-def _hinted(fault: Fault) -> Fault:
-    """Return a fault at an unknown key with the known ones of its place."""
-    if not fault.at_key:
-        return fault
-    models: dict[str, type[BaseModel]] = {
-        "capacity": CapacitySpec,
-        "cluster": ClusterSpec,
-        "latency_table": TableSpec,
-        "policies": PolicySpec,
-    }
-    inner = len(fault.place) > 1
-    model: type[BaseModel] = models.get(str(fault.place[0]), ExperimentSpec) if inner else ExperimentSpec
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    return replace(fault, right=did_you_mean(str(fault.place[-1]), known))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
+    from pydantic import BaseModel
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -192,6 +194,22 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
 def _adapters(owner: type[Any]) -> dict[str, TypeAdapter[Any]]:
     hints = get_type_hints(owner, include_extras=True)
     return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(owner)}
+
+
+def hinted(fault: Fault, file: type[BaseModel], below: Mapping[str, type[BaseModel]]) -> Fault:
+    """Return a fault at an unknown key with the known ones of its place.
+
+    Args:
+        fault: Any; one that is at no key stays as it is.
+        file: The model of the whole file.
+        below: The models of what stands below its keys.
+    """
+    if not fault.at_key:
+        return fault
+    first, *inner = map(str, fault.place)
+    model = below.get(first, file) if inner else file
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return dataclasses.replace(fault, right=did_you_mean(str(fault.place[-1]), known))
 
 
 def faults_of(error: ValidationError, data: object) -> list[Fault]:

@@ -13,12 +13,12 @@ import supernet.data
 from federated import algorithms, assignment, compression, partition
 from federated.assignment import MaxNet
 from federated.privacy import Privacy
-from sim.errors import SpecError, SsimError, did_you_mean
-from ssim.expand import put
+from sim.errors import SsimError
+from ssim.expand import put_all
 from ssim.federated.spec import EvaluationSpec, FederatedSpec, TopologySpec, written_out
-from ssim.plugins import Fault, build, faults_of
+from ssim.plugins import Fault, build, faults_of, hinted
 from ssim.topology_file import Topology, programs_of, topology_of
-from ssim.training.file import FAMILY_NAMES, plug
+from ssim.training.file import FAMILY_NAMES, plug, unknown_subnets
 from ssim.training.spec import CalibrationSpec
 from ssim.yaml_file import YamlFile, parse_settings, read_yaml
 from supernet.data.source import located
@@ -44,6 +44,11 @@ PLUGS: dict[str, tuple[str, Mapping[str, str]]] = {
 }
 """What can be plugged in where: what it is called, and what short names stand for."""
 
+_BELOW: dict[str, type[BaseModel]] = {
+    "topology": TopologySpec,
+    "evaluation": EvaluationSpec,
+    "calibration": CalibrationSpec,
+}
 _FIXED: dict[str, type[Any]] = {"maxnet": MaxNet, "privacy": Privacy}
 
 
@@ -129,22 +134,19 @@ def read_federated(path: Path, overrides: Sequence[str] = ()) -> FederatedPlan:
     file = read_yaml(path)
     data = written_out(file.data)
     settings = parse_settings(overrides)
-    for key, value in settings.items():
-        fault = put(data, key, value)
-        if fault:
-            raise SpecError("--set", fault.what, repr(key), fault.right)
+    put_all(data, settings)
     data, folder = written_out(data), path.parent.resolve()
     plugs, faults = _plugs(data, folder)
     try:
         spec = FederatedSpec.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        faults = [*map(_hinted, faults_of(error, data)), *faults]
+        faults = [*(hinted(fault, FederatedSpec, _BELOW) for fault in faults_of(error, data)), *faults]
         raise file.error(faults, {key: f"--set {key}" for key in settings}) from error
     if faults:
         raise file.error(faults, {key: f"--set {key}" for key in settings})
     description, topology, owners = _topology(spec.topology, data["topology"], file, folder)
     plan = FederatedPlan(spec, topology, description, owners, **plugs)
-    faults = _unknown_subnets(plan)
+    faults = unknown_subnets(plan.family.space, spec.calibration.subnets)
     if faults:
         raise file.error(faults)
     return plan
@@ -197,29 +199,3 @@ def merged(base: Any, changed: Any) -> Any:
     full = {key: merged(base.get(key), value) for key, value in changed.items() if value is not None}
     kept = {key: full.get(key, value) for key, value in base.items() if key in full or key not in changed}
     return {**kept, **{key: value for key, value in full.items() if key not in base}}
-
-
-def _unknown_subnets(plan: FederatedPlan) -> list[Fault]:
-    asked = plan.spec.calibration.subnets
-    faults: list[Fault] = []
-    for number, subnet in enumerate(asked if isinstance(asked, tuple) else ()):
-        try:
-            plan.family.space.find(subnet)
-        except SpecError as error:
-            faults.append(Fault(("calibration", "subnets", number), error.what, error.value, error.right))
-    return faults
-
-
-def _hinted(fault: Fault) -> Fault:
-    """Return a fault at an unknown key with the known ones of its place."""
-    if not fault.at_key:
-        return fault
-    models: dict[str, type[BaseModel]] = {
-        "topology": TopologySpec,
-        "evaluation": EvaluationSpec,
-        "calibration": CalibrationSpec,
-    }
-    first, *inner = map(str, fault.place)
-    model = models.get(first, FederatedSpec) if inner else FederatedSpec
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    return replace(fault, right=did_you_mean(str(fault.place[-1]), known))

@@ -17,7 +17,6 @@ is not interrupted rests in the same places, so that one that was comes to the s
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -34,8 +33,8 @@ from sim.streams import stream
 from sim.whole_file import told, whole_file
 from ssim.circumstances import Stopwatch
 from ssim.federated.progress import Progress, write_rows
-from ssim.store import Store
 from ssim.training.run import asked_among
+from ssim.training.stored import StoredTraining
 from supernet import checkpoint
 from supernet.training.measuring import Measuring
 
@@ -58,7 +57,7 @@ REAL_PATIENCE_S = 3600.0
 
 
 @dataclass(frozen=True)
-class FederatedRun:
+class FederatedRun(StoredTraining):
     """One federated training with one seed.
 
     Attributes:
@@ -68,8 +67,6 @@ class FederatedRun:
     """
 
     plan: FederatedPlan
-    seed: int
-    results: Path
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -99,27 +96,6 @@ class FederatedRun:
         }
 
     @cached_property
-    def id(self) -> str:
-        """The first 8 hex digits of the SHA-256 of the identity."""
-        text = json.dumps(self.identity, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    @property
-    def folder(self) -> Path:
-        """Where the run is stored."""
-        return self.results / self.plan.spec.name / f"seed{self.seed}-{self.id}"
-
-    @property
-    def store(self) -> Store:
-        """The run's folder, to be held for writing."""
-        return Store(self.folder)
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether it is trained to the end."""
-        return (self.folder / "manifest.json").is_file()
-
-    @cached_property
     def workshop(self) -> Workshop:
         """Data and networks."""
         plan = self.plan
@@ -142,17 +118,6 @@ class FederatedRun:
             plan.watched,
             plan.spec.evaluation.every,
         )
-
-    def forget(self) -> None:
-        """Delete all that is stored of the run but its lock.
-
-        Raises:
-            StoreError: A file can't be deleted.
-        """
-        with told(self.folder):
-            for path in self.folder.iterdir():
-                if path.is_file() and path.name != ".lock":
-                    path.unlink()
 
     def engine(self, patience_s: float | None, *, record: bool) -> Engine:
         """Return the engine that the file asks for."""

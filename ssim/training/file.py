@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 import supernet.data
 import supernet.training
-from sim.errors import SpecError, SsimError, did_you_mean
-from ssim.expand import put
-from ssim.plugins import Fault, build, faults_of, find_class
+from sim.errors import SpecError, SsimError
+from ssim.expand import put_all
+from ssim.plugins import Fault, build, faults_of, find_class, hinted
 from ssim.training.spec import (
     CalibrationSpec,
     LatencySpec,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from supernet.data.source import Source
     from supernet.family import Family
+    from supernet.space import SubNetSpace
 
 
 FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
@@ -78,10 +79,7 @@ def read_training(path: Path, overrides: Sequence[str] = ()) -> TrainingPlan:
     file = read_yaml(path)
     data = written_out(file.data)
     settings = parse_settings(overrides)
-    for key, value in settings.items():
-        fault = put(data, key, value)
-        if fault:
-            raise SpecError("--set", fault.what, repr(key), fault.right)
+    put_all(data, settings)
     plan, faults = _plan(written_out(data), path.parent.resolve())
     if plan is None:
         raise file.error(faults, {key: f"--set {key}" for key in settings})
@@ -110,7 +108,7 @@ def _plan(data: Any, folder: Path) -> tuple[TrainingPlan | None, list[Fault]]:
     )
     start, faults = _start(spec.start, folder)
     plan = TrainingPlan(spec, folder, plugs["data",], plugs["family",], recipe, start)
-    faults += _unknown_subnets(plan)
+    faults += unknown_subnets(plan.family.space, spec.calibration.subnets)
     return (None if faults else plan), faults
 
 
@@ -167,28 +165,22 @@ def _start(start: StartSpec | None, folder: Path) -> tuple[Path | None, list[Fau
     return path, [] if path.is_file() else [Fault(("start", "path"), "is no file that is there", str(path), right)]
 
 
-def _unknown_subnets(plan: TrainingPlan) -> list[Fault]:
-    asked = plan.spec.calibration.subnets
+def unknown_subnets(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[Fault]:
+    """Return which of the subnets that are to be calibrated, if any are named, a space does not have."""
     faults: list[Fault] = []
     for number, subnet in enumerate(asked if isinstance(asked, tuple) else ()):
         try:
-            plan.family.space.find(subnet)
+            space.find(subnet)
         except SpecError as error:
             faults.append(Fault(("calibration", "subnets", number), error.what, error.value, error.right))
     return faults
 
 
 def _hinted(fault: Fault) -> Fault:
-    """Return a fault at an unknown key with the known ones of its place."""
-    if not fault.at_key:
-        return fault
-    models: dict[str, type[BaseModel]] = {
+    below: dict[str, type[BaseModel]] = {
         "start": StartSpec,
         "phases": PhaseSpec,
         "calibration": CalibrationSpec,
         "search": LatencySpec if "latency" in fault.place[:-1] else SearchSpec,
     }
-    first, *inner = map(str, fault.place)
-    model = models.get(first, TrainingSpec) if inner else TrainingSpec
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    return replace(fault, right=did_you_mean(str(fault.place[-1]), known))
+    return hinted(fault, TrainingSpec, below)

@@ -13,7 +13,6 @@ The run id is a hash of all that decides the weights but the code: an edit of it
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from sim.errors import DataError, SpecError
 from sim.traces.reading import sha256_of
 from sim.whole_file import told, whole_file
 from ssim.circumstances import Stopwatch
-from ssim.store import Store
+from ssim.training.stored import StoredTraining
 from supernet import checkpoint
 from supernet.family import build
 from supernet.training.loop import Training
@@ -38,7 +37,6 @@ from supernet.training.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from sim.accuracies import Accuracy
     from ssim.training.file import TrainingPlan
@@ -54,7 +52,7 @@ _OF_IMAGES = 4
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class TrainingRun(StoredTraining):
     """The training of one supernet with one seed.
 
     Attributes:
@@ -65,8 +63,6 @@ class TrainingRun:
     """
 
     plan: TrainingPlan
-    seed: int
-    results: Path
     device: str = "cpu"
 
     @cached_property
@@ -99,26 +95,6 @@ class TrainingRun:
         }
 
     @cached_property
-    def id(self) -> str:
-        """The first 8 hex digits of the SHA-256 of the identity."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-
-    @property
-    def folder(self) -> Path:
-        """Where the run is stored."""
-        return self.results / self.plan.spec.name / f"seed{self.seed}-{self.id}"
-
-    @property
-    def store(self) -> Store:
-        """The run's folder, to be held for writing."""
-        return Store(self.folder)
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether there is a trained supernet."""
-        return (self.folder / "manifest.json").is_file()
-
-    @cached_property
     def splits(self) -> Splits:
         """The examples.
 
@@ -128,17 +104,6 @@ class TrainingRun:
         found = self.plan.source.splits(self.seed)
         parts = (part.to(self.device) for part in (found.train, found.validation, found.test))
         return type(found)(*parts)
-
-    def forget(self) -> None:
-        """Delete all that is stored of the run but its lock.
-
-        Raises:
-            StoreError: A file can't be deleted.
-        """
-        with told(self.folder):
-            for path in self.folder.iterdir():
-                if path.name != ".lock":
-                    path.unlink()
 
     def train(self, on_step: Callable[[Step], None], every_s: float) -> None:
         """Train, from the beginning or from where it was, and store the supernet. The caller holds the store.
