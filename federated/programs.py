@@ -152,12 +152,13 @@ class Aggregator(Member):
             Break: Nobody is left.
         """
         port = io["distribute"]
-        self.asked = port.choose(await port.join(timeout_s=self.timeout_s, among=self.due(io)))
+        there = await port.join(timeout_s=self.timeout_s, among=self.due(io))
+        self.asked = port.choose(there)
         if not self.asked:
             io.log("alone", round=self.version + 1)
             raise Break
         by_chance = isinstance(port.selector, Random) and port.channel.peer_of(io.worker.role) in self.job.data_roles
-        self.drawn = len(self.asked) / len(self.own(io)) if by_chance else 1.0
+        self.drawn = len(self.asked) / len(there) if by_chance else 1.0
         self.sent_ns = io.now_ns
         for task, same in groupby(self.tasks(io, self.asked).items(), itemgetter(1)):
             await port.broadcast(task, to=[peer for peer, _ in same])
@@ -168,8 +169,7 @@ class Aggregator(Member):
 
     def own(self, io: IO) -> tuple[str, ...]:
         """Return those who belong to it and are there."""
-        present = set(io["distribute"].peers())
-        return tuple(peer for peer in self.due(io) if peer in present)
+        return io["distribute"].peers(self.due(io))
 
     def tasks(self, io: IO, peers: tuple[str, ...]) -> dict[str, Task]:
         """Return what each peer is to do."""

@@ -217,17 +217,16 @@ class HybridAggregator(Aggregator):
     It has no replicas: they would share out trainers, whose rings would mix their models.
     """
 
-    def due(self, io: IO) -> tuple[str, ...]:
-        """Return all peers.
+    async def distribute(self, io: IO) -> None:
+        """Send the model to all.
 
         Raises:
             ProgramError: It has replicas.
         """
-        due = super().due(io)
-        if not set(io["distribute"].peers()) <= set(due):
+        if not set(io["distribute"].peers()) <= set(self.due(io)):
             where, right = f"{io.worker.id}, step {io.step}", "one replica"
             raise ProgramError(where, "of those who share rings each would hold another model", "replicas", right)
-        return due
+        await super().distribute(io)
 
     async def answers(self, io: IO, asked: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield the updates of this round until they stand for all."""

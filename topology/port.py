@@ -35,7 +35,6 @@ class Port:
     __slots__ = (
         "_circle",
         "_colleagues",
-        "_everybody",
         "_inbox",
         "_io",
         "_stage",
@@ -55,20 +54,24 @@ class Port:
         self._stage = io.stage
         self._circle = circle
         self._colleagues = colleagues
-        self._everybody = circle.everybody
         self.selector = selector
         self._traffic = io.stage.report.traffic[channel.name]
         self._inbox: deque[Message] | None = None
         self._waits: list[Wait] = []
 
-    def peers(self) -> tuple[str, ...]:
-        """Return the ids of the peers that are there now, in the order of the plan.
+    def peers(self, among: Collection[str] | None = None) -> tuple[str, ...]:
+        """Return the ids of the peers that are there now, or of those among some, in the order of the plan.
 
         Who has fallen silent still counts as there: nobody knows.
         """
         present = self._circle.present()
         own = self._io.worker.id
-        return tuple(peer for peer in present if peer != own) if own in self._everybody else present
+        if own in self._circle.everybody:
+            present = tuple(peer for peer in present if peer != own)
+        if among is None:
+            return present
+        meant = frozenset(among)
+        return tuple(peer for peer in present if peer in meant)
 
     def share(self) -> tuple[str, ...]:
         """Return all that fall to this worker, there or not, if those of its role in the group share out their peers.
@@ -217,7 +220,7 @@ class Port:
         wait = Crowd(self, k, among)
         if not wait.complete() and wait.possible():
             await self._await(wait, timeout_s)
-        return wait.there()
+        return self.peers(among)
 
     # What follows is for stages and waits, not for programs.
 
@@ -294,15 +297,14 @@ class Port:
         """
         own = self._io.worker.id
         for peer in peers:
-            if peer not in self._everybody or peer == own:
+            if peer not in self._circle.everybody or peer == own:
                 right = did_you_mean(peer, self._circle.members[:_NAMED])
                 raise ProgramError(self.where, "there is no such peer", repr(peer), right)
         return peers
 
     def _post(self, value: Any, to: str, size_bytes: int | None) -> None:
         own = self._io.worker.id
-        if to not in self._everybody or to == own:
-            self._check((to,))
+        self._check((to,))
         size = self._size(value) if size_bytes is None else size_bytes
         self._traffic.messages += 1
         self._traffic.bytes += size

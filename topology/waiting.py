@@ -163,14 +163,9 @@ class Crowd(Wait):
         self._k = k
         self._among = None if among is None else frozenset(among)
 
-    def there(self) -> tuple[str, ...]:
-        """Return those who are meant and there."""
-        peers = self.port.peers()
-        return peers if self._among is None else tuple(peer for peer in peers if peer in self._among)
-
     def complete(self) -> bool:
         """Return whether enough are there."""
-        return len(self.there()) >= self._k
+        return len(self.port.peers(self._among)) >= self._k
 
     def possible(self) -> bool:
         """Return whether one of them is there or still to come."""
@@ -192,7 +187,7 @@ class Crowd(Wait):
 
     def whom(self) -> str:
         """Return how many are asked for and there."""
-        return f"{self._k} peers of which {len(self.there())} are there"
+        return f"{self._k} peers of which {len(self.port.peers(self._among))} are there"
 
 
 def _named(peers: tuple[str, ...] | list[str]) -> str:
