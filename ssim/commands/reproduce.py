@@ -65,7 +65,7 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
     try:
         conducted = conduct(experiments, results, quick=quick, jobs=jobs, on_begin=begin, on_study=tell)
         try:
-            store_actuations(Results(results).actuation_file)
+            store_actuations(Results(results))
         except SpecError as error:
             beside.print(str(error), highlight=False)  # figures and claims say so, too
         gallery = draw_all(results)

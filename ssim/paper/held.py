@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 import time
 import timeit
@@ -12,15 +10,17 @@ from importlib.util import find_spec
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.errors import SpecError
+from sim.errors import SpecError, StoreError
 from sim.streams import stream
 from sim.table_files import load_table
-from sim.whole_file import told, whole_file
+from ssim.summary import write_csv
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from sim.latency import Subnet
+    from ssim.results import Results
     from supernet.memory import Held
+    from supernet.network import Supernet
+    from supernet.space import SubNet
 
 TABLE = "ofa-resnet50-rtx2080ti"
 """The table whose subnets SuperServe serves."""
@@ -79,12 +79,10 @@ def holding() -> Holding:
     from supernet.families import OfaResNet50
     from supernet.family import build
     from supernet.memory import Held, extracted, hand_tuned
-    from supernet.space import SubNet
 
     family = OfaResNet50()
     net = build(family, device="meta")
-    rows = [row for row in load_table(TABLE).subnets if row.control is not None]
-    published = [net.space.find(SubNet(net.space.family, row.control)) for row in rows if row.control is not None]
+    rows, published = zip(*_published(net), strict=True)
     chance = stream(0, "memory")
     sampled = [net.space.sample(chance) for _ in range(MODELS - len(published))]
     costs = Costs(net, tuple(part.to("meta") for part in family.example()))
@@ -94,9 +92,17 @@ def holding() -> Holding:
     ]
     # As `supernet.memory.in_place` without a cache, which takes a minute to actuate them all.
     shared = net.memory().weights
-    own = (4 * costs.statistics(subnet) for subnet in published + sampled)
+    own = (4 * costs.statistics(subnet) for subnet in [*published, *sampled])
     in_one = [Held("SubNetAct", models, shared + total) for models, total in enumerate(accumulate(own), 1)]
     return Holding(hand_tuned(), extracted(net, published), in_one, subnets, shared)
+
+
+def _published(net: Supernet) -> list[tuple[Subnet, SubNet]]:
+    """Return the subnets of the table, each as it stands there and as one of the supernet's."""
+    from supernet.space import SubNet
+
+    rows = load_table(TABLE).subnets
+    return [(row, net.space.find(SubNet(net.space.family, row.control))) for row in rows if row.control is not None]
 
 
 class Actuation(NamedTuple):
@@ -116,12 +122,10 @@ def actuations() -> list[Actuation]:
     needs_torch()
     from supernet.families import OfaResNet50
     from supernet.family import build
-    from supernet.space import SubNet
 
     net = build(OfaResNet50()).eval()
     found = []
-    for row in load_table(TABLE).subnets:
-        subnet = net.space.find(SubNet(net.space.family, row.control)) if row.control else net.space.largest
+    for row, subnet in _published(net):
         channels = sum(net.assembly.norm_sizes(net.choice(subnet)).values())
         net.set_statistics(subnet, next(net.parameters()).new_zeros(2 * channels))
         began = time.process_time()
@@ -132,20 +136,15 @@ def actuations() -> list[Actuation]:
     return found
 
 
-def store_actuations(path: Path) -> None:
-    """Measure what it takes to actuate the published subnets, and store it as CSV; what is stored stays.
+def store_actuations(results: Results) -> None:
+    """Measure what it takes to actuate the published subnets, and store it, unless it is stored already.
 
     Raises:
         SpecError: torch is not installed.
         StoreError: It can't be written.
     """
-    if path.exists():
-        return
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(Actuation._fields)
-    rows.writerows(actuations())
-    with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as unfinished:
-        unfinished.write_text(text.getvalue(), encoding="utf-8")
+    try:
+        results.actuations()
+    except StoreError:  # it is not there, or damaged
+        rows = [each._asdict() for each in actuations()]
+        write_csv(results.actuation_file, rows, Actuation._fields)

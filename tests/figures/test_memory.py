@@ -3,9 +3,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from figures.loading import draw_actuation
 from figures.memory import draw_memory
 from figures.statistics import draw_statistics
 from sim.errors import DataError
+from sim.table_files import load_table
 
 HELD = pd.DataFrame(
     [("apart", 1, 4e6), ("apart", 2, 9e6), *(("together", n, 1e7 + n) for n in range(1, 21))],
@@ -51,3 +53,17 @@ def test_a_missing_column_is_told() -> None:
         draw_memory(HELD.drop(columns="bytes"))
     with pytest.raises(DataError, match=r"statistics: a column is missing \(accuracy\)"):
         draw_statistics(SUBNETS.drop(columns="accuracy"), 1)
+
+
+def test_loading_stands_above_actuating() -> None:
+    table = load_table("ofa-resnet50-rtx2080ti")
+    actuated = pd.DataFrame({"first_ms": [1.0] * 6, "again_ms": [5e-4] * 6})
+    (axes,) = draw_actuation(table, actuated, 1e9, "1 GB/s").axes
+    load, first, again = axes.lines
+    assert load.get_label() == "load, 1 GB/s"
+    params = [subnet.params for subnet in table.subnets]
+    assert list(load.get_ydata()) == pytest.approx([4 * count / 1e6 for count in params if count])
+    assert (set(first.get_ydata()), set(again.get_ydata())) == ({1.0}, {5e-4})
+    assert axes.get_yscale() == "log"
+    with pytest.raises(DataError, match="is not of the subnets"):
+        draw_actuation(table, actuated[:5], 1e9, "1 GB/s")

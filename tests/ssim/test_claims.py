@@ -94,11 +94,13 @@ def test_a_claim_that_holds_is_reproduced(holds: bool, direction: bool) -> None:
 
 def test_the_supernets_claims_are_counted(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    store_actuations(results.actuation_file)
+    store_actuations(results)
     stored = results.actuation_file.read_bytes()
     memory, actuation, statistics = (claim.judge(results) for claim in supernet.CLAIMS)
-    store_actuations(results.actuation_file)
+    store_actuations(results)
     assert results.actuation_file.read_bytes() == stored, "what is stored stays"
+    results.actuation_file.write_bytes(b"damaged")
+    store_actuations(results)
     shown = results.actuations()
     assert shown["accuracy"].tolist() == [subnet.accuracy for subnet in load_table("ofa-resnet50-rtx2080ti").subnets]
     assert (shown["again_ms"] < shown["first_ms"]).all()
