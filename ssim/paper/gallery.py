@@ -91,7 +91,7 @@ def _page(shown: Sequence[tuple[Picture, list[Path]]], folder: Path) -> str:
     sections = []
     for picture, paths in shown:
         where = f"{picture.paper}: " if picture.paper else ""
-        source = f"experiments/{picture.source}.yaml" if picture.source else "no experiment: published figures"
+        source = f"experiments/{picture.source}.yaml" if picture.source else "no experiment: published, counted from the supernet, or measured by ssim reproduce"
         heading = f"<h2 id={picture.name!r}>{html.escape(where + picture.title)}</h2>"
         if not paths:
             sections.append(f"<section>{heading}<p class=none>not drawn; from {source}</p></section>")
