@@ -79,6 +79,8 @@ def draw_all(
     return Gallery(folder / "index.html", drawn, tuple(problems))
 
 
+_NO_EXPERIMENT = "no experiment: published, counted from the supernet, or measured by ssim reproduce"
+
 _STYLE = (
     "body{font:16px/1.4 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
     "section{margin:2.5em 0;break-inside:avoid}img{max-width:100%;display:block;margin:.5em 0}"
@@ -91,7 +93,7 @@ def _page(shown: Sequence[tuple[Picture, list[Path]]], folder: Path) -> str:
     sections = []
     for picture, paths in shown:
         where = f"{picture.paper}: " if picture.paper else ""
-        source = f"experiments/{picture.source}.yaml" if picture.source else "no experiment: published, counted from the supernet, or measured by ssim reproduce"
+        source = f"experiments/{picture.source}.yaml" if picture.source else _NO_EXPERIMENT
         heading = f"<h2 id={picture.name!r}>{html.escape(where + picture.title)}</h2>"
         if not paths:
             sections.append(f"<section>{heading}<p class=none>not drawn; from {source}</p></section>")
