@@ -31,7 +31,7 @@ from torch.nn import functional
 from benchmarks import ofa_peer
 from benchmarks.peers import aligned
 from sim import stream
-from sim.table_files import find_table
+from sim.tables.files import find_table
 from supernet.extraction import extract
 from supernet.families import OfaResNet50
 from supernet.family import build

@@ -47,7 +47,9 @@ def bench_small(benchmark: Any, tmp_path: Path) -> None:
     )
 
 
-PROCESSES = "import sys, ssim.runner as r; r.threads = r.processes; from ssim.cli import main; main(sys.argv[1:])"
+PROCESSES = (
+    "import sys, ssim.execution.runner as r; r.threads = r.processes; from ssim.cli import main; main(sys.argv[1:])"
+)
 """A command line that sends runs of the compiled engine to processes, which it does not do by itself."""
 
 SWEEPS = {

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, own_slos, rounds
 from policies.slackfit import SlackFit
 from sim import Cluster, Trace, simulate
-from sim.compiled import replay_compiled
-from sim.tabulate import tabulate
+from sim.compiled.replay import replay_compiled
+from sim.compiled.tabulate import tabulate
 
 RULE = tabulate(SlackFit(), TABLE)
 QUERIES = 2_000 if QUICK else 400_000

@@ -11,9 +11,9 @@ from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light, rounds
 from benchmarks.naive_engine import NaiveEngine
 from policies.slackfit import SlackFit
 from sim import Result, Trace, simulate
-from sim.compiled import replay_compiled, tally_stream
-from sim.stepped import Stepped
-from sim.tabulate import tabulate
+from sim.compiled.replay import replay_compiled, tally_stream
+from sim.compiled.stepped import Stepped
+from sim.compiled.tabulate import tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ import pytest
 import policies
 from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, azure, rounds
 from policies.slackfit import SlackFit
-from sim.compiled import replay_compiled, tally_stream
-from sim.tabulate import tabulate
+from sim.compiled.replay import replay_compiled, tally_stream
+from sim.compiled.tabulate import tabulate
 from sim.traces.azure import Azure
 from sim.traces.synthetic import Bursty, Constant, Gamma, Poisson, TimeVarying
-from ssim.plugins import find_class
-from ssim.store import KEPT, Store
+from ssim.files.plugins import find_class
+from ssim.results.store import KEPT, Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ssim.federated.file import read_federated
-from ssim.federated.run import FederatedRun
+from ssim.jobs.federated.file import read_federated
+from ssim.jobs.federated.run import FederatedRun
 from supernet.families.cnn import ConvNet
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from sim import Cluster, Trace
-from sim.table_files import load_table
+from sim.tables.files import load_table
 from sim.traces.azure import Azure
 
 QUICK = bool(os.environ.get("SSIM_BENCH_QUICK"))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import simpy
 
-from sim.policy import Dispatch, Drop, View, Wait
-from sim.result import Outcome
-from sim.streams import stream
+from sim.base.streams import stream
+from sim.engine.policy import Dispatch, Drop, View, Wait
+from sim.engine.result import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Generator

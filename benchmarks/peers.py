@@ -28,8 +28,8 @@ import numpy as np
 
 from policies.slackfit import SlackFit
 from sim import Cluster, LatencyTable, Subnet, Trace, simulate, stream
+from sim.base.units import NS_PER_MS
 from sim.engines import choose, numba_is_installed, replay
-from sim.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ import annotated_types as at
 import torch
 
 from federated.averaging import CONTROL, applied, split
-from sim.parameters import NonNegative, Positive, check_parameters
+from sim.base.parameters import NonNegative, Parameters, Positive
 
 if TYPE_CHECKING:
     from federated.averaging import State, Update
@@ -74,7 +74,7 @@ class Algorithm(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedAvg:
+class FedAvg(Parameters):
     """The mean of what parties have made of the model, by their examples (McMahan et al., AISTATS 2017).
 
     Attributes:
@@ -86,9 +86,6 @@ class FedAvg:
     uniform: ClassVar[bool] = False
     plain: ClassVar[bool] = False
     controls: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     @property
     def pull(self) -> float:

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sim.errors import SpecError
-from sim.parameters import PositiveInt, Share, check_parameters
+from sim.base.errors import SpecError
+from sim.base.parameters import Parameters, PositiveInt, Share, check_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Largest:
 
 
 @dataclass(frozen=True, slots=True)
-class Static:
+class Static(Parameters):
     """Each party trains the same subnet for ever: so many from the smallest to the largest, dealt out in turn.
 
     Attributes:
@@ -60,9 +60,6 @@ class Static:
     """
 
     subnets: PositiveInt = 4
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def assign(
         self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator

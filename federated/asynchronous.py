@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from federated.averaging import Sum, Update
 from federated.compression import opened
 from federated.programs import Aggregator
-from sim.errors import DataError, SpecError
-from sim.parameters import PositiveInt  # noqa: TC001 - programs are built by what their annotations say
+from sim.base.errors import DataError, SpecError
+from sim.base.parameters import PositiveInt  # noqa: TC001 - programs are built by what their annotations say
 from topology.program import Break
 
 if TYPE_CHECKING:

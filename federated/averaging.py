@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from federated.extents import leading
-from sim.errors import DataError
+from sim.base.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

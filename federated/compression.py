@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from sim.parameters import Share, check_parameters
+from sim.base.parameters import Parameters, Share
 
 if TYPE_CHECKING:
     from federated.averaging import State, Update
@@ -64,7 +64,7 @@ class Coarse:
 
 
 @dataclass(frozen=True, slots=True)
-class TopK:
+class TopK(Parameters):
     """Of each parameter only the elements that changed most.
 
     Attributes:
@@ -72,9 +72,6 @@ class TopK:
     """
 
     share: Share = 0.1
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def packed(self, part: torch.Tensor) -> Sparse:
         """Return the largest elements."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from federated.decentralised import rank_key
 from federated.job import Member
 from federated.programs import Aggregator, Middle, Trainer
-from sim.parameters import Positive, check_parameters
+from sim.base.parameters import Parameters, Positive
 from topology.program import Break, Continue
 from topology.steps import Loop, Steps
 
@@ -132,7 +132,7 @@ class CoordinatedAggregator(Aggregator):
 
 
 @dataclass(eq=False)
-class Coordinator(Member):
+class Coordinator(Parameters, Member):
     """Pairs trainers with aggregators, so that each gets as many as the others, and bypasses who straggles.
 
     Attributes:
@@ -145,9 +145,6 @@ class Coordinator(Member):
     never = False
 
     timeout_s: Positive | None = None
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def load(self, io: IO) -> None:
         """Remember until when whom is bypassed, and who did how well."""

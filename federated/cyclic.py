@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from federated.averaging import Sum, Update
 from federated.decentralised import Peer, added, checked, rank_key, ranked
-from sim.errors import DataError
+from sim.base.errors import DataError
 from topology.program import Break
 from topology.steps import Loop, Steps
 

@@ -9,9 +9,9 @@ import torch
 
 from federated.job import Task
 from federated.programs import Trainer
-from sim.errors import DataError, SpecError
-from sim.parameters import Positive  # noqa: TC001 - programs are built by what their annotations say
-from sim.units import NS_PER_S
+from sim.base.errors import DataError, SpecError
+from sim.base.parameters import Positive  # noqa: TC001 - programs are built by what their annotations say
+from sim.base.units import NS_PER_S
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:

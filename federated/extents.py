@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from federated.decentralised import Peer, checked, mixed, ranked
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 from topology.steps import Par
 
 if TYPE_CHECKING:

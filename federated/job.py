@@ -12,8 +12,8 @@ from federated.averaging import CONTROL, Sum, Update, split
 from federated.compression import Compression, compressed
 from federated.local import Memory, Settings, clipped, steps_of, train
 from federated.workshop import Workshop, number_of
-from sim.errors import SpecError
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.streams import stream
 from topology.program import Program
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from torch.nn import functional
 from torch.optim.sgd import sgd
 
 from federated.extents import leading
-from sim.streams import stream
+from sim.base.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from federated.averaging import State
-    from sim.parameters import NonNegative, Positive, PositiveInt
+    from sim.base.parameters import NonNegative, Positive, PositiveInt
     from supernet.data.source import Examples
     from supernet.network import Supernet
 

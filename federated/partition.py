@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from sim.errors import SpecError
-from sim.parameters import Positive, PositiveInt, check_parameters
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.parameters import Parameters, Positive, PositiveInt
+from sim.base.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Iid:
 
 
 @dataclass(frozen=True, slots=True)
-class Dirichlet:
+class Dirichlet(Parameters):
     """Each class is dealt out in shares drawn from a Dirichlet distribution (Hsu, Qi and Brown, arXiv 1909.06335).
 
     Attributes:
@@ -57,9 +57,6 @@ class Dirichlet:
 
     alpha: Positive = 0.5
     least: PositiveInt = 2
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts whose mixtures of classes differ."""
@@ -81,7 +78,7 @@ class Dirichlet:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelSkew:
+class LabelSkew(Parameters):
     """Each party has examples of so many classes (McMahan et al., AISTATS 2017, section 3, who cut sorted shards).
 
     Attributes:
@@ -89,9 +86,6 @@ class LabelSkew:
     """
 
     classes: PositiveInt = 2
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts of few classes; each class is shared equally by those who have it, in turn round the circle."""
@@ -114,7 +108,7 @@ class LabelSkew:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(Parameters):
     """Classes alike, amounts not: shares of all examples are drawn from a Dirichlet distribution.
 
     After Li et al. (ICDE 2022), who call it quantity skew.
@@ -126,9 +120,6 @@ class Quantity:
 
     alpha: Positive = 1.0
     least: PositiveInt = 2
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts of different size."""

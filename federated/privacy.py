@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import annotated_types as at
 import torch
 
-from sim.errors import SpecError
-from sim.parameters import NonNegative, Positive, check_parameters
+from sim.base.errors import SpecError
+from sim.base.parameters import NonNegative, Parameters, Positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ _WHOLE = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy:
+class Privacy(Parameters):
     """Gaussian noise for the whole of what a party sends.
 
     Attributes:
@@ -39,9 +39,6 @@ class Privacy:
     clip: Positive = 1.0
     noise: NonNegative = 1.0
     delta: _Delta = 1e-5
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def noisy(self, mean: Update, extents: Extents, rng: np.random.Generator) -> Update:
         """Return a mean of clipped updates with noise: on each element, that of the sum over the element's weight."""

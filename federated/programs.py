@@ -17,9 +17,9 @@ from federated.compression import opened
 from federated.job import Member, Task, controls
 from federated.local import Momentum, Settings
 from federated.privacy import counted
-from sim.errors import DataError, SpecError
-from sim.parameters import NonNegative, Positive, PositiveInt, check_parameters
-from sim.units import NS_PER_S
+from sim.base.errors import DataError, SpecError
+from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt
+from sim.base.units import NS_PER_S
 from topology.program import Break
 from topology.selection import Random
 from topology.steps import Loop, Steps
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Trainer(Member):
+class Trainer(Parameters, Member):
     """Gets a model, trains it on its own examples, and sends by how much it changed; until it is dismissed.
 
     Attributes:
@@ -54,9 +54,6 @@ class Trainer(Member):
     rate: Positive = 0.1
     momentum: Momentum = 0.0
     decay: NonNegative = 0.0
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     @property
     def settings(self) -> Settings:
@@ -105,7 +102,7 @@ class Trainer(Member):
 
 
 @dataclass(eq=False)
-class Aggregator(Member):
+class Aggregator(Parameters, Member):
     """Holds the model: each round it sends it to those that its selector chooses, and takes the mean of their updates.
 
     The mean is over those who answer. An update that is damaged is refused, one that comes too late for its round is
@@ -119,9 +116,6 @@ class Aggregator(Member):
     verbs: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
     timeout_s: Positive | None = None
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def load(self, io: IO) -> None:
         """Remember; the first time, begin with the initial model."""

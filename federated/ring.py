@@ -14,8 +14,8 @@ import torch
 from federated.averaging import Update
 from federated.decentralised import Peer, Speaker, added, rank_key
 from federated.programs import Aggregator, Trainer
-from sim.errors import ProgramError
-from sim.units import NS_PER_S
+from sim.base.errors import ProgramError
+from sim.base.units import NS_PER_S
 from topology.program import Continue
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import annotated_types as at
 import numpy as np
 
-from sim.parameters import NonNegative, PositiveInt, Share, check_parameters
+from sim.base.parameters import NonNegative, Parameters, PositiveInt, Share
 from topology.selection import Random
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _STALE = 0.1  # of the bonus for who was long not chosen, as in the paper
 
 
 @dataclass(frozen=True, slots=True)
-class Oort:
+class Oort(Parameters):
     """The parties that promise most in least time, and some that are not known (Lai et al., OSDI 2021, section 4).
 
     A known party's worth is its utility, plus a bonus the longer it was not chosen, times (T / seconds)^alpha if it
@@ -46,9 +46,6 @@ class Oort:
     least: _Share = 0.2
     alpha: NonNegative = 2.0
     pace: Share = 0.8
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def choose(
         self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
@@ -81,7 +78,7 @@ class Oort:
 
 
 @dataclass(frozen=True, slots=True)
-class PowerOfChoice:
+class PowerOfChoice(Parameters):
     """Of some taken at random, those with the highest loss (Cho, Wang and Joshi, AISTATS 2022).
 
     Attributes:
@@ -91,9 +88,6 @@ class PowerOfChoice:
 
     k: PositiveInt = 1
     among: PositiveInt = 2
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def choose(
         self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator

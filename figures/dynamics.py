@@ -45,7 +45,7 @@ def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
     """Return the figure: four panels over time, one line a policy, the mean over its seeds.
 
     Args:
-        windows: One row a window, with the columns of `sim.metrics.windows`, and `policy` and `seed` if there are
+        windows: One row a window, with the columns of `sim.engine.metrics.windows`; `policy` and `seed` if there are
             several. NaN leaves a gap, and so does a window that is missing.
         title: What stands above.
         width: In inches.

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from figures import attainment, style
 from figures.latency import draw_cells
-from sim.errors import DataError
+from sim.base.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sim.latency import LatencyTable
+    from sim.tables.latency import LatencyTable
 
 
 class Model(NamedTuple):

@@ -10,14 +10,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from sim.units import NS_PER_MS
+from sim.base.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from sim.latency import LatencyTable
+    from sim.tables.latency import LatencyTable
 
 COLUMN_INCHES = 3.35
 """The width of one column of a two-column paper."""

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 
 from figures import style
 from figures.tables import check_columns
-from sim.errors import DataError
-from sim.units import NS_PER_MS
+from sim.base.errors import DataError
+from sim.base.units import NS_PER_MS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from sim.latency import LatencyTable
+    from sim.tables.latency import LatencyTable
 
 BYTES_PER_WEIGHT = 4
 _HATCHES = ("", "////", "xx")

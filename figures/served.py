@@ -20,7 +20,7 @@ def draw(windows: pd.DataFrame, width: float = style.COLUMN_IN) -> Figure:
     """Return a panel for each value of `panel`, in the order in which they come; what is late is filled.
 
     Args:
-        windows: One row a window of one run each, with the columns of `sim.metrics.windows`, and `panel`: its heading.
+        windows: One row a window of one run each, with the columns of `sim.engine.metrics.windows`; `panel`: heading.
         width: In inches.
 
     Raises:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.style import context
 
-from sim.errors import SpecError
-from sim.whole_file import whole_file
+from sim.base.errors import SpecError
+from sim.base.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

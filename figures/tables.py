@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sim.errors import DataError, did_you_mean
-from sim.intervals import mean_and_half_width
+from sim.base.errors import DataError, did_you_mean
+from sim.base.intervals import mean_and_half_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

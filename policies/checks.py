@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.errors import PolicyError
-from sim.policy import Policy, View, check_decision, policy_name
-from sim.streams import stream
+from sim.base.errors import PolicyError
+from sim.base.streams import stream
+from sim.engine.policy import Policy, View, check_decision, policy_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sim.latency import LatencyTable
+    from sim.tables.latency import LatencyTable
 
 
 @dataclass(frozen=True, slots=True)

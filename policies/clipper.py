@@ -14,15 +14,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from policies.slack_table import SlackTable, one_subnet
-from sim.parameters import Percent, check_parameters
+from sim.base.parameters import Parameters, Percent
 
 if TYPE_CHECKING:
-    from sim.latency import LatencyTable
-    from sim.policy import Dispatch, Policy, View
+    from sim.engine.policy import Dispatch, Policy, View
+    from sim.tables.latency import LatencyTable
 
 
 @dataclass(frozen=True, slots=True)
-class Clipper:
+class Clipper(Parameters):
     """One fixed subnet; the largest batch that fits the slack.
 
     Attributes:
@@ -32,9 +32,6 @@ class Clipper:
     accuracy: Percent
 
     serves_one_model: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def decide(self, view: View) -> Dispatch:
         """Return the largest batch of the subnet that fits.

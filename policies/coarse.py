@@ -14,16 +14,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from policies.slack_table import one_subnet
-from sim.parameters import Positive, check_parameters
-from sim.units import NS_PER_S, ns_from_ms
+from sim.base.parameters import Parameters, Positive
+from sim.base.units import NS_PER_S, ns_from_ms
 
 if TYPE_CHECKING:
-    from sim.latency import LatencyTable
-    from sim.policy import Dispatch, Policy, View
+    from sim.engine.policy import Dispatch, Policy, View
+    from sim.tables.latency import LatencyTable
 
 
 @dataclass(frozen=True, slots=True)
-class Coarse:
+class Coarse(Parameters):
     """The most accurate subnet that can serve the rate seen lately; the largest batch that fits the slack.
 
     Attributes:
@@ -33,9 +33,6 @@ class Coarse:
 
     window_ms: Positive = 1000.0
     headroom: Positive = 1.0
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def decide(self, view: View) -> Dispatch:
         """Return the largest batch that fits on the most accurate subnet that can serve the rate."""

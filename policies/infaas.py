@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from policies.slack_table import SlackTable, one_subnet
-from sim.errors import DataError
-from sim.parameters import Percent, check_parameters
+from sim.base.errors import DataError
+from sim.base.parameters import Parameters, Percent
 
 if TYPE_CHECKING:
-    from sim.latency import LatencyTable
-    from sim.policy import Dispatch, Policy, View
+    from sim.engine.policy import Dispatch, Policy, View
+    from sim.tables.latency import LatencyTable
 
 
 @dataclass(frozen=True, slots=True)
-class Infaas:
+class Infaas(Parameters):
     """The subnet with the highest throughput among those above an accuracy threshold; the largest batch that fits.
 
     Attributes:
@@ -33,9 +33,6 @@ class Infaas:
     min_accuracy: Percent | None = None
 
     serves_one_model: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def decide(self, view: View) -> Dispatch:
         """Return the largest batch that fits on the cheapest subnet.

@@ -12,11 +12,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from policies.slack_table import SlackTable, tabulate
-from sim.policy import Dispatch
+from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
-    from sim.latency import LatencyTable
-    from sim.policy import Policy, View
+    from sim.engine.policy import Policy, View
+    from sim.tables.latency import LatencyTable
 
 
 @dataclass(frozen=True, slots=True)

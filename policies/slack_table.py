@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sim.policy import Dispatch
+from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sim.latency import LatencyTable
+    from sim.tables.latency import LatencyTable
 
 
 @dataclass(frozen=True, slots=True)

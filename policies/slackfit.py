@@ -25,16 +25,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from policies.slack_table import SlackTable
-from sim.parameters import PositiveInt, check_parameters
-from sim.policy import Dispatch
+from sim.base.parameters import Parameters, PositiveInt
+from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
-    from sim.latency import LatencyTable
-    from sim.policy import Policy, View
+    from sim.engine.policy import Policy, View
+    from sim.tables.latency import LatencyTable
 
 
 @dataclass(frozen=True, slots=True)
-class SlackFit:
+class SlackFit(Parameters):
     """The highest latency bucket that fits the slack; in it, the largest batch.
 
     Attributes:
@@ -44,9 +44,6 @@ class SlackFit:
 
     buckets: PositiveInt = 20
     queue_aware: bool = False
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def decide(self, view: View) -> Dispatch:
         """Return the choice of the highest bucket whose choice fits the slack."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from profiler.grid import Cell, Measured
-from sim.errors import DataError
-from sim.latency import LatencyTable, table_from_cells
+from sim.base.errors import DataError
+from sim.tables.latency import LatencyTable, table_from_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sim.latency import Between, Subnet
+    from sim.tables.latency import Between, Subnet
 
 STAGE = "stage:"
 """What the names of cells begin with that are no subnets, but work around them, such as copying a batch."""

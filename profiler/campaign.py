@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from profiler.grid import LEAST_VISITS, Cell, Condition, Grid, Record, Verdict
 from profiler.visit import VisitRule, visit
-from sim.errors import SsimError
-from sim.streams import stream
+from sim.base.errors import SsimError
+from sim.base.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

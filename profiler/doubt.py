@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sim.intervals import mean_and_half_width
+from sim.base.intervals import mean_and_half_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from profiler.assemble import HeldOut
     from profiler.grid import Grid, Measured
-    from sim.latency import LatencyTable, Subnet
+    from sim.tables.latency import LatencyTable, Subnet
 
 
 @dataclass(frozen=True, slots=True)

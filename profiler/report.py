@@ -8,8 +8,8 @@ import numpy as np
 
 from profiler.assemble import STAGE
 from profiler.grid import SLOWED, Cell, Verdict, is_throttled, verdicts
-from sim.table_checks import check_properties
-from sim.units import ms_from_ns
+from sim.base.units import ms_from_ns
+from sim.tables.checks import check_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from profiler.assemble import HeldOut
     from profiler.grid import Grid, Measured
     from profiler.measuring import Outcome, Profile
-    from sim.latency import LatencyTable
+    from sim.tables.latency import LatencyTable
 
 _MOVED = 0.1
 """Rounds that differ by more than this share are worth a warning."""

@@ -17,8 +17,8 @@ from scipy.optimize import least_squares
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from sim.errors import DataError
-from sim.latency import LatencyTable
+from sim.base.errors import DataError
+from sim.tables.latency import LatencyTable
 from supernet.family import build
 from supernet.layers import tensors
 from supernet.space import SubNet

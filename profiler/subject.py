@@ -10,7 +10,7 @@ from torch.nn import functional
 from profiler.assemble import STAGE
 from profiler.campaign import NotANumberError
 from profiler.torch_meter import DTYPES
-from sim.errors import DataError
+from sim.base.errors import DataError
 from supernet.statistics import calibrate
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sim.units import NS_PER_MS
+from sim.base.units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from profiler.grid import Cell, Condition, Grid, Record, Verdict
 from profiler.visit import Visit
-from sim.errors import SpecError
-from sim.whole_file import told, whole_file
+from sim.base.errors import SpecError
+from sim.base.whole_file import told, whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,17 +9,17 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from sim.engine import simulate
-from sim.errors import PolicyError, SpecError
-from sim.stepped import Stepped
-from sim.tabulate import DecisionTable, NotTabulableError, tabulate
+from sim.base.errors import PolicyError, SpecError
+from sim.compiled.stepped import Stepped
+from sim.compiled.tabulate import DecisionTable, NotTabulableError, tabulate
+from sim.engine.driver import simulate
 
 if TYPE_CHECKING:
-    from sim.cluster import Cluster
-    from sim.latency import LatencyTable
-    from sim.policy import Policy
-    from sim.result import Result
-    from sim.trace import Trace
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import Policy
+    from sim.engine.result import Result
+    from sim.tables.latency import LatencyTable
+    from sim.traces.trace import Trace
 
 Engine = Literal["auto", "simpy", "compiled"]
 """What an experiment may ask for; the outcomes are the same."""
@@ -66,7 +66,7 @@ def replay(
     choice = choose(len(trace), cluster, table, policy, engine)
     if choice.rule is None:
         return simulate(trace, cluster, table, policy, seed=seed), choice
-    from sim.compiled import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
+    from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
 
     return replay_compiled(trace, cluster, table, choice.rule), choice
 
@@ -105,7 +105,7 @@ def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[Decisi
         PolicyError: Its step function can't be compiled.
     """
     if isinstance(policy, Stepped) and type(policy).decide is Stepped.decide:
-        from sim.compiled import compiled_rule  # noqa: PLC0415 - as above
+        from sim.compiled.replay import compiled_rule  # noqa: PLC0415 - as above
 
         return compiled_rule(policy), "the policy offers a step function"
     decisions = tabulate(policy, table, dispatch_ns)
@@ -116,7 +116,7 @@ def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[Decisi
 def _why_not() -> str:
     """Return why the compiled engine can't run although numba is there, or nothing."""
     try:
-        import_module("sim.compiled")
+        import_module("sim.compiled.replay")
     except Exception as error:  # noqa: BLE001 - a numba that does not fit NumPy raises an ImportError, a broken one anything
         return f"{BROKEN_NUMBA} ({error})"
     return ""

@@ -52,7 +52,7 @@ class _Commands(click.Group):
 
 def _version(context: click.Context, _: click.Parameter, on: bool) -> None:
     if on:
-        from sim.version import VERSION
+        from sim.base.version import VERSION
 
         click.echo(f"ssim {VERSION}")
         context.exit()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from policies.checks import still_view
-from sim.policy import Dispatch
+from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sim.latency import LatencyTable
-    from sim.policy import Policy
+    from sim.engine.policy import Policy
+    from sim.tables.latency import LatencyTable
 
 
 class Decided(NamedTuple):

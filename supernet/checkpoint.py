@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from sim.errors import DataError, SpecError, did_you_mean
-from sim.whole_file import whole_file
+from sim.base.errors import DataError, SpecError, did_you_mean
+from sim.base.whole_file import whole_file
 from supernet.families import FAMILIES
 from supernet.family import build
 from supernet.safetensors import read_safetensors

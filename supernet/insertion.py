@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from supernet.dye import find_structure
 from supernet.network import Supernet
 from supernet.ratios import Ratios, orders

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 from supernet.assembly import Assembly, shells
 from supernet.layers import is_dense, is_norm, tensors
 from supernet.operators import Moments

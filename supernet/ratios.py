@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from supernet.space import SubNetSpace
 from supernet.structure import kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sim.latency import ControlTuple
+    from sim.tables.latency import ControlTuple
     from supernet.structure import Choice, Order, Structure
 
 _ROUNDING = 1e-9

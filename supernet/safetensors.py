@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sim.errors import DataError
+from sim.base.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path

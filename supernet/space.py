@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import SpecError
-from sim.latency import ControlTuple
+from sim.base.errors import SpecError
+from sim.tables.latency import ControlTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -112,7 +112,7 @@ class SubNetSpace:
         (8, 'net:d1:e0.5,0.5', 'net:d2:e1.0,1.0')
         >>> space.find("net:d3:e0.5,0.5")
         Traceback (most recent call last):
-        sim.errors.SpecError: net, depths[0]: is no choice (3); one of 1, 2
+        sim.base.errors.SpecError: net, depths[0]: is no choice (3); one of 1, 2
     """
 
     family: str

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from supernet.layers import evaluation, is_norm, track_anew
 
 if TYPE_CHECKING:

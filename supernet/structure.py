@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from sim.latency import ControlTuple
+    from sim.tables.latency import ControlTuple
 
 Side = Literal["in", "out"]
 Order = Literal["first", "every_other"]

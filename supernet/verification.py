@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from supernet.layers import Weighted, axis, evaluation, is_norm, is_weighted, mapped, tensors
 from supernet.operators import Moments
 

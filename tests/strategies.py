@@ -8,7 +8,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sim.latency import ControlTuple, LatencyTable, Subnet
+from sim.tables.latency import ControlTuple, LatencyTable, Subnet
 
 # Names as people write them, with what breaks a careless file: a comma, a quote, a line break, a leading zero.
 names = st.sampled_from(["0", "007", "small", "a,b", 'q"q', "näme", "two\nlines", " x "])

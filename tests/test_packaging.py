@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("sim", "policies", "optimum", "supernet", "topology", "federated", "figures", "ssim")
+ROOMS = ("sim", "policies", "supernet", "profiler", "topology", "federated", "figures", "ssim")
 
 
 @pytest.mark.parametrize("room", ROOMS)

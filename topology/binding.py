@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import SpecError, did_you_mean
+from sim.base.errors import SpecError, did_you_mean
 from topology.checks import Flaw, TagError
 from topology.program import Program, program_flaws
 from topology.selection import SHORT_NAMES, All

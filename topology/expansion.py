@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.errors import did_you_mean
+from sim.base.errors import did_you_mean
 from topology.checks import Flaw, TagError
 from topology.parties import Compute
 from topology.plan import Plan, Staff

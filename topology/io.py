@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import ProgramError, did_you_mean
-from sim.streams import stream
-from sim.units import ns_from_s
+from sim.base.errors import ProgramError, did_you_mean
+from sim.base.streams import stream
+from sim.base.units import ns_from_s
 from topology.engine import Entry
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sim.errors import SpecError
-from sim.parameters import NonNegative, NonNegativeInt, Positive, PositiveInt, check_parameters
+from sim.base.errors import SpecError
+from sim.base.parameters import NonNegative, NonNegativeInt, Parameters, Positive, PositiveInt, check_parameters
 from topology.tag import DEFAULT
 
 
@@ -34,7 +34,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Compute:
+class Compute(Parameters):
     """A party's machine, and its line to the rest of the world. Only virtual time makes use of the numbers.
 
     Attributes:
@@ -50,9 +50,6 @@ class Compute:
     slots: PositiveInt | None = None
     up_mbps: Positive | None = None
     down_mbps: Positive | None = None
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 
 if TYPE_CHECKING:
     import numpy as np

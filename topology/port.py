@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import ClosedError, ProgramError, did_you_mean
-from sim.units import NS_PER_S, ns_from_s
+from sim.base.errors import ClosedError, ProgramError, did_you_mean
+from sim.base.units import NS_PER_S, ns_from_s
 from topology.message import Message, size_of
 from topology.waiting import Crowd, FirstOf, Gathered, One, Wait
 

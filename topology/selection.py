@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sim.parameters import PositiveInt, check_parameters
+from sim.base.parameters import Parameters, PositiveInt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class Random:
+class Random(Parameters):
     """So many of them at random, each as likely as the other; all, if there are fewer.
 
     Attributes:
@@ -53,9 +53,6 @@ class Random:
     """
 
     k: PositiveInt = 1
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def choose(
         self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
@@ -69,7 +66,7 @@ class Random:
 
 
 @dataclass(frozen=True, slots=True)
-class PowerOfTwo:
+class PowerOfTwo(Parameters):
     """Of two (or more) taken at random, the one with the smallest note `load` (Mitzenmacher 2001).
 
     Attributes:
@@ -77,9 +74,6 @@ class PowerOfTwo:
     """
 
     among: PositiveInt = 2
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def choose(
         self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sim.errors import ClosedError, ProgramError, SpecError, SsimError
-from sim.units import ns_from_s
+from sim.base.errors import ClosedError, ProgramError, SpecError, SsimError
+from sim.base.units import ns_from_s
 from topology.binding import bind
 from topology.circle import Circle
 from topology.engine import Entry, Report, Span, Traffic

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sim.errors import SpecError, did_you_mean
+from sim.base.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 import annotated_types as at
 
-from sim.parameters import NonNegative, Positive, PositiveInt, check_parameters
+from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt, check_parameters
 from topology.checks import TagError, flaws_of
 
 DEFAULT = "default"
@@ -59,7 +59,7 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class Role(Parameters):
     """A vertex of the TAG: what some workers have in common.
 
     Attributes:
@@ -84,9 +84,6 @@ class Role:
     resources: dict[str, NonNegative] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     description: str = ""
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import ClosedError, DeadlineError
+from sim.base.errors import ClosedError, DeadlineError
 
 if TYPE_CHECKING:
     from collections.abc import Collection

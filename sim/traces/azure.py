@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sim.parameters import NonNegative, Positive  # noqa: TC001 - the bounds are read at run time
-from sim.streams import stream
+from sim.base.parameters import NonNegative, Positive  # noqa: TC001 - the bounds are read at run time
+from sim.base.streams import stream
+from sim.base.units import NS_PER_S, ns_from_s
 from sim.traces.source import TraceSource, rechunked
-from sim.units import NS_PER_S, ns_from_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

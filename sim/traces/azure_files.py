@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 from platformdirs import user_cache_path
 
-from sim.errors import DataError, SpecError
-from sim.parameters import Positive, PositiveInt, Share, check_parameters
-from sim.streams import stream
+from sim.base.errors import DataError, SpecError
+from sim.base.parameters import Positive, PositiveInt, Share, check_parameters
+from sim.base.streams import stream
+from sim.base.units import NS_PER_S, ns_from_s
 from sim.traces.azure import shrunk, unshrunk
 from sim.traces.reading import csv_batches, header_of, ns_of_seconds
 from sim.traces.source import CHUNK, Recorded, TraceSource
-from sim.units import NS_PER_S, ns_from_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.errors import DataError
-from sim.parameters import Positive  # noqa: TC001 - the bounds are read at run time
-from sim.trace import Trace, check_arrivals
+from sim.base.errors import DataError
+from sim.base.parameters import Positive  # noqa: TC001 - the bounds are read at run time
+from sim.base.units import NS_PER_MS
 from sim.traces.reading import csv_batches, header_of, ns_of_seconds, require_columns
 from sim.traces.source import CHUNK, Recorded, rechunked
-from sim.units import NS_PER_MS
+from sim.traces.trace import Trace, check_arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from sim.errors import DataError, did_you_mean
+from sim.base.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence

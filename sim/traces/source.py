@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sim.errors import NoArrivalsError, TooLongError
-from sim.parameters import Positive, check_parameters
-from sim.trace import Trace
+from sim.base.errors import NoArrivalsError, TooLongError
+from sim.base.parameters import Parameters, Positive
+from sim.base.units import ns_from_ms, ns_from_s
 from sim.traces.reading import sha256_of
-from sim.units import ns_from_ms, ns_from_s
+from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ _AHEAD = 32  # chunks: more than a minute of the largest trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TraceSource(ABC):
+class TraceSource(Parameters, ABC):
     """A source of arrivals; the fields of a subclass are its parameters in an experiment file.
 
     Attributes:
@@ -47,9 +47,6 @@ class TraceSource(ABC):
 
     kind: ClassVar[str]
     """What experiment files call the source."""
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     @abstractmethod
     def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:

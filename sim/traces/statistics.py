@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.errors import DataError
-from sim.trace import check_arrivals
-from sim.units import NS_PER_S
+from sim.base.errors import DataError
+from sim.base.units import NS_PER_S
+from sim.traces.trace import check_arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

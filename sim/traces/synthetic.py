@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from sim.errors import SpecError
-from sim.parameters import NonNegative, Positive, check_parameters
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.parameters import NonNegative, Positive, check_parameters
+from sim.base.streams import stream
+from sim.base.units import NS_PER_S, ns_from_s
 from sim.traces.source import CHUNK, TraceSource, rechunked
-from sim.units import NS_PER_S, ns_from_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

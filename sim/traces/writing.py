@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.errors import DataError, SpecError
-from sim.units import NS_PER_MS, NS_PER_S
-from sim.whole_file import whole_file
+from sim.base.errors import DataError, SpecError
+from sim.base.units import NS_PER_MS, NS_PER_S
+from sim.base.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.options import experiment_options
-from ssim.printing import console
+from ssim.commands.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.capacity import Found
-    from ssim.expand import Experiment
+    from ssim.execution.capacity import Found
+    from ssim.jobs.experiment.expand import Experiment
 
 
 @click.command()
@@ -30,12 +30,12 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     """
     from rich.console import Console
 
-    from ssim.capacity import find_capacities
     from ssim.commands.progress import Progress, interruptible, tell_failures
-    from ssim.drawing import draw_capacities
-    from ssim.expand import read_experiment
-    from ssim.store import Store
-    from ssim.summary import write_csv
+    from ssim.execution.capacity import find_capacities
+    from ssim.jobs.experiment.drawing import draw_capacities
+    from ssim.jobs.experiment.expand import read_experiment
+    from ssim.jobs.experiment.summary import write_csv
+    from ssim.results.store import Store
 
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name / "capacity")
@@ -99,7 +99,7 @@ def _grouped(found: Sequence[Found], key: Callable[[Found], str]) -> list[list[F
 
 def _mean(values: Sequence[float]) -> str:
     """Return mean and interval to five and two digits."""
-    from sim.intervals import mean_and_half_width
+    from sim.base.intervals import mean_and_half_width
 
     if not values:
         return "-"

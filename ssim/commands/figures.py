@@ -27,8 +27,8 @@ def figures(name: str, out: Path) -> None:
 
 def _one(name: str, out: Path) -> list[str]:
     """Draw the figures of one experiment and return what could not be drawn."""
-    from ssim.drawing import draw_experiment
-    from ssim.store import Store
+    from ssim.jobs.experiment.drawing import draw_experiment
+    from ssim.results.store import Store
 
     store = Store(out / name)
     for path in draw_experiment(store):
@@ -39,7 +39,7 @@ def _one(name: str, out: Path) -> list[str]:
 
 def _all(out: Path) -> list[str]:
     """Draw the figures of the paper and return what could not be drawn."""
-    from sim.errors import StoreError
+    from sim.base.errors import StoreError
     from ssim.paper.gallery import draw_all
 
     if not out.is_dir():

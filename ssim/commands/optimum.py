@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.expand import Experiment
-    from ssim.store import Store
+    from ssim.jobs.experiment.expand import Experiment
+    from ssim.results.store import Store
 
 
 @click.command()
@@ -30,9 +30,9 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
     """
     from rich.console import Console
 
-    from sim.errors import SsimError
-    from ssim.expand import read_experiment
-    from ssim.store import Store
+    from sim.base.errors import SsimError
+    from ssim.jobs.experiment.expand import read_experiment
+    from ssim.results.store import Store
 
     experiment = read_experiment(file, overrides)
     store = Store(out / experiment.name)
@@ -49,8 +49,8 @@ def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, 
     from rich.console import Console
 
     from ssim.commands.progress import named
-    from ssim.drawing import draw_gap
-    from ssim.gap import find_gaps
+    from ssim.execution.gap import find_gaps
+    from ssim.jobs.experiment.drawing import draw_gap
     from ssim.paper.studies import write_gaps
 
     beside = Console(stderr=True)
@@ -77,7 +77,7 @@ def _print(console: Console, experiment: Experiment, rows: Sequence[dict[str, An
     from rich.table import Table
     from rich.text import Text
 
-    from sim.intervals import mean_and_half_width
+    from sim.base.intervals import mean_and_half_width
 
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

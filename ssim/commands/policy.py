@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sim.latency import LatencyTable
-    from sim.policy import Policy
-    from sim.stepped import Stepped
+    from sim.compiled.stepped import Stepped
+    from sim.engine.policy import Policy
+    from sim.tables.latency import LatencyTable
 
 _name = click.argument("name")
 _table = click.option(
@@ -30,7 +30,7 @@ def list_() -> None:
     import dataclasses
 
     from policies import SHORT_NAMES
-    from ssim.plugins import find_class
+    from ssim.files.plugins import find_class
 
     for name in sorted(SHORT_NAMES):
         owner = find_class(name, SHORT_NAMES, "policy")
@@ -46,9 +46,9 @@ def list_() -> None:
 def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     """Say whether a policy keeps the rules, and which engine runs it, and why."""
     from policies.checks import check_policy
+    from sim.compiled.stepped import Stepped
+    from sim.compiled.tabulate import NotTabulableError, tabulate
     from sim.engines import numba_is_installed
-    from sim.stepped import Stepped
-    from sim.tabulate import NotTabulableError, tabulate
 
     built, table = _built(name, table_name, settings)
     check_policy(built, table)
@@ -76,10 +76,10 @@ def _stepped(policy: Stepped, table: LatencyTable) -> str:
     """
     import numpy as np
 
-    from sim.cluster import Cluster
+    from sim.base.errors import PolicyError, SpecError
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import policy_name
     from sim.engines import numba_is_installed, replay
-    from sim.errors import PolicyError, SpecError
-    from sim.policy import policy_name
     from sim.traces.synthetic import Gamma
 
     if not numba_is_installed():
@@ -124,11 +124,11 @@ def _built(name: str, table_name: str, settings: tuple[str, ...]) -> tuple[Polic
     Raises:
         SsimError: There is no such policy, parameter or table.
     """
-    from sim.errors import SpecError
-    from sim.table_files import load_table
-    from ssim.run import policy_of
-    from ssim.spec import PolicySpec
-    from ssim.yaml_file import parse_settings
+    from sim.base.errors import SpecError
+    from sim.tables.files import load_table
+    from ssim.files.yaml_file import parse_settings
+    from ssim.jobs.experiment.run import policy_of
+    from ssim.jobs.experiment.spec import PolicySpec
 
     file, _, owner = name.rpartition(":")
     folder = Path.cwd()

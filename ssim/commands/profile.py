@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sim.units import NS_PER_S
+from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
     from profiler.campaign import Campaign, CellError
     from profiler.grid import Cell, Grid, Record
     from profiler.measuring import Profile
     from profiler.visit_log import VisitLog
-    from sim.latency import LatencyTable
+    from sim.tables.latency import LatencyTable
 
 _S_PER_MINUTE = 60
 _LEAST_NS = 60 * NS_PER_S
@@ -80,11 +80,18 @@ def profile(
     from profiler.subject import SupernetSubject
     from profiler.torch_meter import Options, TorchMeter
     from profiler.visit_log import VisitLog
-    from sim.errors import SpecError
-    from ssim.circumstances import Stopwatch
+    from sim.base.errors import SpecError
     from ssim.commands.progress import interruptible
-    from ssim.profiling import accuracies_beside, find_subnets, find_supernet, identity_of, provenance_of, write_profile
-    from ssim.yaml_file import parse_settings
+    from ssim.files.yaml_file import parse_settings
+    from ssim.jobs.profiling import (
+        accuracies_beside,
+        find_subnets,
+        find_supernet,
+        identity_of,
+        provenance_of,
+        write_profile,
+    )
+    from ssim.results.environment import Stopwatch
 
     if (gpu is None) != cpu:
         raise SpecError("ssim profile", "on which device", "", "one of --gpu N and --cpu")
@@ -158,7 +165,7 @@ def _check_visited(campaign: Campaign, grid: Grid, again: str) -> None:
     Raises:
         SsimError: Time ran out before.
     """
-    from sim.errors import SsimError
+    from sim.base.errors import SsimError
 
     left = len(set(campaign.cells) - {record.cell for record in grid.records} - grid.failed.keys())
     if left:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import click
 from rich import progress
 
+from sim.base.errors import SsimError
 from sim.engines import BROKEN_NUMBA, NO_NUMBA
-from sim.errors import SsimError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from rich.console import Console
 
-    from ssim.run import Run
-    from ssim.task import Finished
+    from ssim.execution.task import Finished
+    from ssim.jobs.experiment.run import Run
 
 
 def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> None:

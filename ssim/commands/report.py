@@ -16,8 +16,8 @@ def report(results: Path, out: Path | None) -> None:
     RESULTS is the folder of an experiment, such as results/azure, or one with several. The page has the table, the
     trade-off and any run over time with values under the pointer, the experiment, and each run's manifest.
     """
-    from sim.whole_file import whole_file
-    from ssim.report import collect, page
+    from sim.base.whole_file import whole_file
+    from ssim.results.report import collect, page
 
     found = collect(results)
     path = results / "report.html" if out is None else out

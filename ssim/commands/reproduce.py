@@ -44,13 +44,13 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
     """
     from rich.console import Console
 
-    from sim.errors import SpecError, SsimError
-    from sim.whole_file import whole_file
+    from sim.base.errors import SpecError, SsimError
+    from sim.base.whole_file import whole_file
     from ssim.paper.gallery import draw_all
     from ssim.paper.held import store_actuations
     from ssim.paper.page import page
     from ssim.paper.studies import conduct
-    from ssim.results import Results
+    from ssim.results.reading import Results
 
     results = out / "quick" if quick else out
     path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")

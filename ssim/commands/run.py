@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.options import experiment_options
-from ssim.printing import console
+from ssim.commands.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.expand import Experiment
-    from ssim.store import Store
-    from ssim.summary import Row
+    from ssim.jobs.experiment.expand import Experiment
+    from ssim.jobs.experiment.summary import Row
+    from ssim.results.store import Store
 
 
 @click.command()
@@ -51,12 +51,12 @@ def run(
     """Run the experiment of FILE; what is stored already is not computed again."""
     from rich.console import Console
 
-    from sim.errors import SpecError
-    from ssim.backends.machines import way_to
+    from sim.base.errors import SpecError
     from ssim.commands.progress import Progress, interruptible, tell_failures
-    from ssim.expand import read_experiment
-    from ssim.runner import run_experiment
-    from ssim.store import Store
+    from ssim.execution.backends.machines import way_to
+    from ssim.execution.runner import run_experiment
+    from ssim.jobs.experiment.expand import read_experiment
+    from ssim.results.store import Store
 
     if address is not None and backend == "local":
         raise SpecError("--address", "is where a cluster is", repr(address), "--backend ray or dask with it")
@@ -81,7 +81,7 @@ def run(
 
 def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
     """Write summary.csv, print the tables and draw the figures of what is stored."""
-    from ssim.summary import COLUMNS, by_policy, summary_rows, write_csv
+    from ssim.jobs.experiment.summary import COLUMNS, by_policy, summary_rows, write_csv
 
     rows = summary_rows(store)
     if not rows:
@@ -92,7 +92,7 @@ def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
     _print_tables(screen, experiment, by_policy(experiment.runs, rows))
     screen.print(f"Table: {table}", soft_wrap=True)
     if figures:
-        from ssim.drawn import drawn
+        from ssim.jobs.experiment.drawn import drawn
 
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
@@ -100,7 +100,7 @@ def _report(experiment: Experiment, store: Store, *, figures: bool) -> None:
 
 
 def _draw(store: Store) -> list[Path]:
-    from ssim.drawing import draw_experiment
+    from ssim.jobs.experiment.drawing import draw_experiment
 
     return draw_experiment(store)
 
@@ -109,7 +109,7 @@ def _print_tables(screen: Console, experiment: Experiment, rows: Sequence[Row]) 
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from ssim.summary import headlines
+    from ssim.jobs.experiment.summary import headlines
 
     order = [run.label for run in experiment.runs]
     changed = f", with {', '.join(experiment.overrides)}" if experiment.overrides else ""

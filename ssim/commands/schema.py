@@ -11,7 +11,7 @@ def schema(what: str) -> None:
     """Print the JSON Schema of experiment, training or topology files, for `# yaml-language-server: $schema=...`."""
     import json
 
-    from ssim.schema import experiment_schema, topology_schema, training_schema
+    from ssim.jobs.schema import experiment_schema, topology_schema, training_schema
 
     made = {"experiment": experiment_schema, "training": training_schema, "topology": topology_schema}
     click.echo(json.dumps(made[what](), indent=2))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands import training
-from ssim.printing import console
+from ssim.commands.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def supernet() -> None:
     """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install -e '.[torch]'`."""
     from importlib.util import find_spec
 
-    from sim.errors import SpecError
+    from sim.base.errors import SpecError
 
     if find_spec("torch") is None:
         raise SpecError("ssim supernet", "torch is not installed", right="pip install -e '.[torch]'")
@@ -67,7 +67,7 @@ def show(
     """Print a family's space, and what subnets cost: by id, or else the smallest and the largest."""
     from rich.table import Table
 
-    from ssim.yaml_file import parse_settings
+    from ssim.files.yaml_file import parse_settings
     from supernet.checkpoint import family_named
     from supernet.costs import Costs
     from supernet.family import build
@@ -104,7 +104,7 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     """
     from rich.table import Table
 
-    from sim.streams import stream
+    from sim.base.streams import stream
     from supernet.families import OfaResNet50
     from supernet.family import build
     from supernet.memory import BYTES_PER_MB, extracted, hand_tuned, in_place
@@ -138,7 +138,7 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
 @_settings
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Turn weights of others into a checkpoint: those of once-for-all or DynaBERT, under their original names."""
-    from ssim.yaml_file import parse_settings
+    from ssim.files.yaml_file import parse_settings
     from supernet.checkpoint import family_named, import_weights, save
 
     family = family_named(name, parse_settings(settings))
@@ -154,8 +154,8 @@ def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
     Raises:
         SsimError: There is no such table, or a row has no control tuple, or one that does not fit the supernet.
     """
-    from sim.errors import DataError
-    from sim.table_files import find_table
+    from sim.base.errors import DataError
+    from sim.tables.files import find_table
     from supernet.space import SubNet
 
     found: list[SubNet] = []
@@ -195,7 +195,7 @@ def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, publishe
     from figures.memory import draw_memory
     from figures.statistics import draw_statistics
     from figures.style import save
-    from sim.table_files import find_table
+    from sim.tables.files import find_table
     from supernet.costs import Costs
     from supernet.families import OfaResNet50
 

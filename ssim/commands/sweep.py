@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.printing import console
+from ssim.commands.printing import console
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ssim.store import Store
+    from ssim.results.store import Store
 
 STATES = ("stored", "failed", "damaged", "to do")
 
@@ -31,7 +31,7 @@ def sweep() -> None:
 @_out
 def status(name: str, out: Path) -> None:
     """Say what of the experiment NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
-    from ssim.store import Store
+    from ssim.results.store import Store
 
     store = Store(out / name)
     runs = store.index()["runs"]
@@ -64,8 +64,8 @@ def ls(out: Path) -> None:
     """List the experiments that are stored."""
     from datetime import UTC, datetime
 
-    from sim.errors import StoreError
-    from ssim.store import INDEX, Store
+    from sim.base.errors import StoreError
+    from ssim.results.store import INDEX, Store
 
     found = sorted(path.parent for path in out.rglob(INDEX))
     if not found:
@@ -94,7 +94,7 @@ def _size(path: Path) -> int:
 
 def _states(store: Store) -> dict[str, str]:
     """Return the state of each run of an experiment by its id."""
-    from sim.errors import StoreError
+    from sim.base.errors import StoreError
 
     states = {}
     for run_id in (run["id"] for run in store.index()["runs"]):

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.printing import console
+from ssim.commands.printing import console
 
 if TYPE_CHECKING:
-    from sim.latency import LatencyTable
-    from sim.table_checks import Break
+    from sim.tables.checks import Break
+    from sim.tables.latency import LatencyTable
 
 
 @click.group()
@@ -26,7 +26,7 @@ def list_() -> None:
     """List the tables that come with the toolkit."""
     from rich.table import Table
 
-    from sim.table_files import find_table, shipped_tables
+    from sim.tables.files import find_table, shipped_tables
 
     rows = Table("name", "device", "subnets", "batch sizes", "stages", box=None, pad_edge=False)
     for name in shipped_tables():
@@ -50,9 +50,9 @@ def diff(first: str, second: str, *, every: bool) -> None:
 
     from rich.table import Table
 
-    from sim.table_diff import Difference, diff_tables
-    from sim.table_files import find_table
-    from sim.units import ms_from_ns
+    from sim.base.units import ms_from_ns
+    from sim.tables.diff import Difference, diff_tables
+    from sim.tables.files import find_table
 
     one, other = find_table(first), find_table(second)
     cells = diff_tables(one, other)
@@ -89,7 +89,7 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
     """Print a table in milliseconds, and where its figures come from."""
     from rich.table import Table
 
-    from sim.units import ms_from_ns
+    from sim.base.units import ms_from_ns
 
     found = _load(source, max_batch, stages, every=every)
     out = console()
@@ -146,7 +146,7 @@ def check(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
     It is a report: a table that breaks them is none the worse, and the command ends with 0.
     """
-    from sim.table_checks import check_properties
+    from sim.tables.checks import check_properties
 
     found = _load(source, max_batch, stages, every=every)
     for result in check_properties(found):
@@ -180,9 +180,9 @@ def predict(
     import numpy as np
 
     from profiler.roofline import SHEETS, predict, sheet_of, works_of
-    from sim.errors import SpecError, did_you_mean
-    from sim.table_files import find_table, write_table
-    from ssim.yaml_file import parse_settings
+    from sim.base.errors import SpecError, did_you_mean
+    from sim.tables.files import find_table, write_table
+    from ssim.files.yaml_file import parse_settings
     from supernet.checkpoint import family_named
 
     found = find_table(source)
@@ -209,15 +209,15 @@ def convert(source: str, target: str) -> None:
 
     A .csv file has no room for devices, stages, control tuples and provenance.
     """
-    from sim.table_files import find_table, write_table
+    from sim.tables.files import find_table, write_table
 
     write_table(find_table(source), target)
     click.echo(f"converted {source}: {target}")
 
 
 def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> LatencyTable:
-    from sim.errors import SpecError
-    from sim.table_files import find_table, load_table
+    from sim.base.errors import SpecError
+    from sim.tables.files import find_table, load_table
 
     if every and max_batch is not None:
         raise SpecError("--all", "goes not with --max-batch", str(max_batch), "one of the two")
@@ -226,7 +226,7 @@ def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
 
 def _sentence(table: LatencyTable, broken: Break) -> str:
-    from sim.units import ms_from_ns
+    from sim.base.units import ms_from_ns
 
     def cell(subnet: int, batch_size: int, ns: int) -> str:
         return f"{table.subnets[subnet].accuracy:.2f} at batch {batch_size} ({ms_from_ns(ns):.3f} ms)"

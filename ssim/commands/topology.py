@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ssim.topology_file import Topology
+    from ssim.files.topology_file import Topology
     from topology.plan import Plan, Worker
 
 _SHOWN = 20
@@ -28,7 +28,7 @@ def topology() -> None:
 @_file
 def check(file: Path) -> None:
     """Say whether a topology keeps the rules, how large it is, and whether its programs fit."""
-    from ssim.topology_file import programs_of
+    from ssim.files.topology_file import programs_of
 
     found = _read(file)
     tag = found.tag
@@ -50,8 +50,8 @@ def check(file: Path) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write all workers to this .csv file.")
 def expand(file: Path, output: Path | None) -> None:
     """Print the workers of a topology: where each sits, runs, and what data it has."""
-    from sim.errors import SpecError
-    from sim.whole_file import whole_file
+    from sim.base.errors import SpecError
+    from sim.base.whole_file import whole_file
 
     found = _read(file)
     header = ["id", "role", "at", "dataset", "size", "compute"]
@@ -73,7 +73,7 @@ def expand(file: Path, output: Path | None) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .pdf, .svg, .png or .mmd file.")
 def draw(file: Path, output: Path, *, workers: bool) -> None:
     """Draw a topology: roles and channels, or workers; as a picture, or as Mermaid text (.mmd)."""
-    from sim.whole_file import whole_file
+    from sim.base.whole_file import whole_file
     from topology.mermaid import mermaid
     from topology.picture import picture_of_plan, picture_of_tag
 
@@ -112,9 +112,9 @@ def import_(file: Path, data_spec: Path | None, output: Path) -> None:
     """Make a topology file from a schema of Flame (JSON)."""
     from ruamel.yaml import YAML
 
-    from sim.whole_file import whole_file
-    from ssim.topology_file import topology_of
-    from ssim.yaml_file import YamlFile
+    from sim.base.whole_file import whole_file
+    from ssim.files.topology_file import topology_of
+    from ssim.files.yaml_file import YamlFile
     from topology.flame import from_flame
 
     made = from_flame(_json(file), None if data_spec is None else _json(data_spec))
@@ -132,7 +132,7 @@ def import_(file: Path, data_spec: Path | None, output: Path) -> None:
 
 
 def _read(file: Path) -> Topology:
-    from ssim.topology_file import read_topology
+    from ssim.files.topology_file import read_topology
 
     return read_topology(file)
 
@@ -177,7 +177,7 @@ def _json(file: Path) -> Any:
     Raises:
         SpecError: It can't be read, or is no JSON; names the line.
     """
-    from sim.errors import SpecError
+    from sim.base.errors import SpecError
 
     try:
         return json.loads(file.read_text(encoding="utf-8"))

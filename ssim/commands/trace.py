@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.printing import console
+from ssim.commands.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,9 +49,9 @@ _output_option = click.option(
 @_output_option
 def make(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) -> None:
     """Write the arrivals of a source to OUTPUT: .parquet, .csv or .csv.gz."""
+    from sim.base.units import ns_from_ms
     from sim.traces.files import File
     from sim.traces.writing import write_trace
-    from sim.units import ns_from_ms
 
     source, has_slo = _source(kind_or_file, settings)
     slo_ns: int | npt.NDArray[np.int64] | None = ns_from_ms(source.slo_ms) if has_slo else None
@@ -94,8 +94,8 @@ def plot(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) 
     """Draw the rate over time to OUTPUT: .pdf, .svg or .png."""
     from figures.style import save_as
     from figures.trace_rate import draw
+    from sim.base.units import NS_PER_S
     from sim.traces.statistics import window_counts
-    from sim.units import NS_PER_S
 
     source, _ = _source(kind_or_file, settings)
     fine, coarse = (window_counts(source.chunks(seed), length) for length in ((1, 12), (1, 1)))
@@ -113,7 +113,7 @@ def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-    from ssim.fetch import fetch_azure2019
+    from ssim.files.fetch import fetch_azure2019
 
     with Progress(
         *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True)
@@ -127,7 +127,7 @@ def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
 def list_kinds() -> None:
     """List the kinds of sources, each with its parameters."""
     from sim.traces import SHORT_NAMES
-    from ssim.plugins import find_class
+    from ssim.files.plugins import find_class
 
     for kind in SHORT_NAMES:
         found = find_class(kind, SHORT_NAMES, "trace source")
@@ -147,9 +147,9 @@ def _source(kind_or_file: str, settings: tuple[str, ...]) -> tuple[TraceSource, 
     Raises:
         SpecError: There is no such kind, or its parameters are wrong; names all that is wrong with them.
     """
-    from sim.errors import SpecError
+    from sim.base.errors import SpecError
     from sim.traces import SHORT_NAMES
-    from ssim.plugins import build, find_class
+    from ssim.files.plugins import build, find_class
 
     params = dict(_setting(text) for text in settings)
     is_path = kind_or_file not in SHORT_NAMES and (Path(kind_or_file).exists() or kind_or_file.endswith(_PATH_SUFFIXES))
@@ -172,7 +172,7 @@ def _setting(text: str) -> tuple[str, object]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    from sim.errors import SpecError
+    from sim.base.errors import SpecError
 
     name, equals, value = text.partition("=")
     if not equals or not name:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.printing import print_accuracies
+from ssim.commands.printing import print_accuracies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ssim.federated.run import FederatedRun
+    from ssim.jobs.federated.run import FederatedRun
 
 
 @click.command()
@@ -37,9 +37,9 @@ def train(
     """
     import torch
 
-    from sim.errors import SsimError
-    from ssim.federated.file import read_federated
-    from ssim.federated.run import FederatedRun
+    from sim.base.errors import SsimError
+    from ssim.jobs.federated.file import read_federated
+    from ssim.jobs.federated.run import FederatedRun
 
     torch.set_num_threads(threads)  # with one, a training comes out the same in every process
     plans = [read_federated(file, overrides) for file in files]
@@ -56,14 +56,14 @@ def train(
         _report([run for run in done if run.plan is plan])
     if compare is not None:
         from figures.style import save_as
-        from ssim.federated.drawing import compared
+        from ssim.jobs.federated.drawing import compared
 
         click.echo(f"drawn: {save_as(compared(done), compare)}")
 
 
 def _one(run: FederatedRun, *, force: bool) -> None:
     """Train one run unless it is trained, and draw its pictures."""
-    from ssim.federated.drawing import draw_run
+    from ssim.jobs.federated.drawing import draw_run
 
     if force:
         run.forget()

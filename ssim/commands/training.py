@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.printing import print_accuracies
+from ssim.commands.printing import print_accuracies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from sim.accuracies import Accuracies
-    from ssim.training.run import Tell, TrainingRun
+    from sim.tables.accuracies import Accuracies
+    from ssim.jobs.training.run import Tell, TrainingRun
     from supernet.training.loop import Step
 
 
@@ -52,7 +52,7 @@ def train(
 
     What is trained already is not trained again; what was interrupted goes on where it was.
     """
-    from sim.errors import SsimError
+    from sim.base.errors import SsimError
 
     found: list[Accuracies] = []
     for run in _runs(file, out, overrides, threads, device):
@@ -95,9 +95,9 @@ def _runs(file: Path, out: Path, overrides: Sequence[str], threads: int | None, 
     """Yield the runs of a training file, by seed."""
     import torch
 
-    from sim.errors import SpecError
-    from ssim.training.file import read_training
-    from ssim.training.run import TrainingRun
+    from sim.base.errors import SpecError
+    from ssim.jobs.training.file import read_training
+    from ssim.jobs.training.run import TrainingRun
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -163,7 +163,7 @@ def _report(found: Sequence[Accuracies]) -> None:
 @_run_options
 def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int | None, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
-    from ssim.training.search import search as search_run
+    from ssim.jobs.training.search import search as search_run
 
     for run in _runs(file, out, overrides, threads, device):
         run.check_trained()
@@ -188,7 +188,7 @@ def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress
 
-    from ssim.fetch import fetch_fashion_mnist
+    from ssim.files.fetch import fetch_fashion_mnist
 
     with Progress(*Progress.get_default_columns(), DownloadColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(dataset, total=None)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from figures.style import COLUMN_IN, save
-from sim.errors import SsimError, StoreError
-from sim.whole_file import told, whole_file
+from sim.base.errors import SsimError, StoreError
+from sim.base.whole_file import told, whole_file
 from ssim.paper.pictures import PICTURES, Picture
-from ssim.results import Results
+from ssim.results.reading import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

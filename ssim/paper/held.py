@@ -10,14 +10,14 @@ from importlib.util import find_spec
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.errors import SpecError, StoreError
-from sim.streams import stream
-from sim.table_files import load_table
-from ssim.summary import write_csv
+from sim.base.errors import SpecError, StoreError
+from sim.base.streams import stream
+from sim.tables.files import load_table
+from ssim.jobs.experiment.summary import write_csv
 
 if TYPE_CHECKING:
-    from sim.latency import Subnet
-    from ssim.results import Results
+    from sim.tables.latency import Subnet
+    from ssim.results.reading import Results
     from supernet.memory import Held
     from supernet.network import Supernet
     from supernet.space import SubNet

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.tables import setting
-from sim.errors import SsimError, StoreError
+from sim.base.errors import SsimError, StoreError
 from ssim.paper.claims import CLAIMS
 from ssim.paper.claims.claim import (
     Claim,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ssim.results import Results
+    from ssim.results.reading import Results
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,19 +28,19 @@ from figures import (
 )
 from figures.style import COLUMN_IN, PAGE_IN
 from figures.tables import setting
-from sim.table_files import load_table
+from sim.tables.files import load_table
 from ssim.decided import decided
+from ssim.jobs.experiment.run import policy_of
+from ssim.jobs.experiment.spec import PolicySpec
 from ssim.paper.held import holding
-from ssim.run import policy_of
-from ssim.spec import PolicySpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from matplotlib.figure import Figure
 
-    from sim.policy import Policy
-    from ssim.results import Results
+    from sim.engine.policy import Policy
+    from ssim.results.reading import Results
 
 TABLE = "ofa-resnet50-rtx2080ti"
 TRANSFORMER = "dynabert-predicted"

@@ -6,20 +6,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.errors import SpecError, SsimError
-from ssim.capacity import find_capacities
-from ssim.expand import read_experiment
-from ssim.gap import COLUMNS, EXACT_COLUMNS, find_gaps
-from ssim.runner import run_experiment
-from ssim.store import Store
-from ssim.summary import COLUMNS as SUMMARY_COLUMNS
-from ssim.summary import summary_rows, write_csv
+from sim.base.errors import SpecError, SsimError
+from ssim.execution.capacity import find_capacities
+from ssim.execution.gap import COLUMNS, EXACT_COLUMNS, find_gaps
+from ssim.execution.runner import run_experiment
+from ssim.jobs.experiment.expand import read_experiment
+from ssim.jobs.experiment.summary import COLUMNS as SUMMARY_COLUMNS
+from ssim.jobs.experiment.summary import summary_rows, write_csv
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from ssim.expand import Experiment
+    from ssim.jobs.experiment.expand import Experiment
 
 
 @dataclass(frozen=True, slots=True)

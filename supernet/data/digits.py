@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sim.errors import SpecError
-from sim.parameters import PositiveInt, check_parameters
+from sim.base.errors import SpecError
+from sim.base.parameters import Parameters, PositiveInt
 from supernet.data.source import Examples, Splits, split
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _HALF = 8  # of the largest value of a pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Digits:
+class Digits(Parameters):
     """The digits that come with scikit-learn: float32 of shape (examples, 1, 8, 8), from -1 to 1.
 
     Attributes:
@@ -32,9 +32,6 @@ class Digits:
 
     validation: PositiveInt = 237
     train: PositiveInt | None = None
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def located(self, folder: Path) -> Self:
         """Return the source as it is: it has no path."""

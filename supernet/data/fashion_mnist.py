@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from platformdirs import user_cache_path
 
-from sim.errors import DataError, SpecError
-from sim.parameters import PositiveInt, check_parameters
+from sim.base.errors import DataError, SpecError
+from sim.base.parameters import Parameters, PositiveInt
 from supernet.data.source import Examples, Splits, located, split
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def fetched_folder() -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FashionMnist:
+class FashionMnist(Parameters):
     """Fashion-MNIST. Images are float32 of shape (examples, 1, 28, 28), of mean 0 and standard deviation 1 over all.
 
     Attributes:
@@ -63,9 +63,6 @@ class FashionMnist:
     path: str | None = None
     validation: PositiveInt = 5000
     train: PositiveInt | None = None
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def located(self, folder: Path) -> Self:
         """Return the source with its path taken from a folder."""

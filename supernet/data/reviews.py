@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sim.errors import DataError, SpecError
-from sim.parameters import NonNegative, PositiveInt, check_parameters
+from sim.base.errors import DataError, SpecError
+from sim.base.parameters import NonNegative, Parameters, PositiveInt
 from supernet.data.source import Examples, Splits, located, split
 from supernet.data.wordpiece import WordPiece
 
@@ -35,7 +35,7 @@ _TEST_SEED = 0  # the test examples are the same whatever the seed of a run is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reviews:
+class Reviews(Parameters):
     """Sentences of film reviews, to be told whether they are for (1) or against (0) the film.
 
     Inputs are the numbers of WordPiece pieces, int64, and a mask, True where there is a piece, both of shape
@@ -56,9 +56,6 @@ class Reviews:
     clear: NonNegative = 0.5
     validation: PositiveInt = 1000
     train: PositiveInt | None = None
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def located(self, folder: Path) -> Self:
         """Return the source with its paths taken from a folder.

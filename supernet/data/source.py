@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from sim.errors import SpecError
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from sim.errors import SpecError
-from sim.parameters import PositiveInt, check_parameters
+from sim.base.errors import SpecError
+from sim.base.parameters import PositiveInt, check_parameters
 from supernet.space import SubNetSpace
 
 if TYPE_CHECKING:
-    from sim.latency import ControlTuple
+    from sim.tables.latency import ControlTuple
     from supernet.structure import Choice, Structure
 
 _QUARTERS = (1, 2, 3, 4)

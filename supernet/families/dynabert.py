@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from sim.errors import SpecError
-from sim.parameters import PositiveInt, check_parameters
+from sim.base.errors import SpecError
+from sim.base.parameters import PositiveInt, check_parameters
 from supernet.families.bert import Bert
 from supernet.ratios import Ratios
 from supernet.space import SubNetSpace

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
-from sim.parameters import PositiveInt, check_parameters
+from sim.base.parameters import Parameters, PositiveInt
 from supernet.families.resnet import ResNet, StemBlock, basic, bottleneck, conv_norm
 from supernet.space import SubNetSpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sim.latency import ControlTuple
+    from sim.tables.latency import ControlTuple
     from supernet.families.resnet import Block
     from supernet.structure import Choice, Structure
 
@@ -79,7 +79,7 @@ def stage_rule(
 
 
 @dataclass(frozen=True, slots=True)
-class OfaResNet50:
+class OfaResNet50(Parameters):
     """OFA-ResNet50, which SuperServe serves: a ResNet-D of 10 to 18 bottleneck blocks, for images of 224 x 224.
 
     Attributes:
@@ -89,9 +89,6 @@ class OfaResNet50:
     classes: PositiveInt = 1000
 
     usual_size: ClassVar[int] = 224
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     @property
     def space(self) -> SubNetSpace:
@@ -125,7 +122,7 @@ class OfaResNet50:
 
 
 @dataclass(frozen=True, slots=True)
-class OfaResNetSmall:
+class OfaResNetSmall(Parameters):
     """A residual network for small images that is trained in minutes: three stages of one to three blocks.
 
     Its widths go down to an eighth: most of the distance in accuracy between its subnets comes from them.
@@ -141,9 +138,6 @@ class OfaResNetSmall:
     width: PositiveInt = 16
 
     usual_size: ClassVar[int] = 28
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     @property
     def space(self) -> SubNetSpace:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.errors import SpecError
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.streams import stream
 from supernet.search.pareto import crowding, front, ranks
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.errors import SpecError
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

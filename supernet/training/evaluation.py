@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 
 if TYPE_CHECKING:
     from supernet.data.source import Examples

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sim.errors import DataError, SpecError, TrainingError
-from sim.streams import stream
+from sim.base.errors import DataError, SpecError, TrainingError
+from sim.base.streams import stream
 from supernet.checkpoint import take
 from supernet.extraction import extract
 from supernet.layers import is_norm

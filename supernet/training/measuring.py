@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sim.accuracies import Accuracy
+from sim.tables.accuracies import Accuracy
 from supernet.costs import Costs
 from supernet.statistics import calibrate, leading_statistics
 from supernet.training.evaluation import accuracy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import annotated_types as at
 import torch
 
-from sim.parameters import NonNegative, check_parameters
+from sim.base.parameters import NonNegative, Parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ class Optimizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sgd:
+class Sgd(Parameters):
     """Stochastic gradient descent with Nesterov's momentum, as once-for-all trains.
 
     Attributes:
@@ -36,16 +36,13 @@ class Sgd:
     momentum: _Momentum = 0.9
     decay: NonNegative = 3e-5
 
-    def __post_init__(self) -> None:
-        check_parameters(self)
-
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return it for the parameters of a network."""
         return torch.optim.SGD(_groups(model, self.decay), lr=0.0, momentum=self.momentum, nesterov=self.momentum > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdamW:
+class AdamW(Parameters):
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
 
     Attributes:
@@ -57,9 +54,6 @@ class AdamW:
     decay: NonNegative = 0.01
     beta1: _Momentum = 0.9
     beta2: _Momentum = 0.999
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return it for the parameters of a network."""

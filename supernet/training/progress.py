@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sim.errors import DataError
+from sim.base.errors import DataError
 from supernet.checkpoint import read, write
 
 if TYPE_CHECKING:

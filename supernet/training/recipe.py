@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import annotated_types as at
 
-from sim.errors import SpecError
-from sim.parameters import Positive, PositiveInt, check_parameters
+from sim.base.errors import SpecError
+from sim.base.parameters import Parameters, Positive, PositiveInt
 from supernet.training.optimizers import Optimizer, Sgd
 from supernet.training.rules import Rule, Sandwich
 
@@ -20,7 +20,7 @@ _Share = Annotated[float, at.Ge(0), at.Le(1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
+class Phase(Parameters):
     """A part of the training, with an optimizer and a schedule of rates of its own.
 
     Attributes:
@@ -43,9 +43,6 @@ class Phase:
     widths: PositiveInt | None = None
     subnets: Rule = field(default_factory=Sandwich)
     rewire: bool = False
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def opened(self, space: SubNetSpace) -> SubNetSpace:
         """Return the subnets that are open, as a space."""
@@ -71,7 +68,7 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(Parameters):
     """How a supernet is trained.
 
     Attributes:
@@ -87,9 +84,6 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Sgd)
     smoothing: _Share = 0.0
     clip: Positive | None = None
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def steps(self, examples: int) -> list[int]:
         """Return how many steps each phase has; what an epoch leaves over of the last batch is not used.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from sim.parameters import NonNegative, NonNegativeInt, PositiveInt, check_parameters
+from sim.base.parameters import NonNegative, NonNegativeInt, Parameters, PositiveInt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sandwich:
+class Sandwich(Parameters):
     """The sandwich rule with in-place distillation (BigNAS: Yu et al., ECCV 2020, sections 3.1 and 3.2).
 
     The largest subnet learns from the labels; the smallest and some random ones from what the largest answers.
@@ -56,9 +56,6 @@ class Sandwich:
 
     frozen_teacher: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        check_parameters(self)
-
     def lessons(self, space: SubNetSpace, rng: np.random.Generator) -> list[Lesson]:
         """Return what is trained in one step; no subnet twice, so that with one open this is ordinary training."""
         others = dict.fromkeys([space.smallest, *(space.sample(rng) for _ in range(self.random))])
@@ -67,7 +64,7 @@ class Sandwich:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shrinking:
+class Shrinking(Parameters):
     """A step of progressive shrinking (once-for-all: Cai et al., ICLR 2020, section 3.3).
 
     Some random subnets learn from the labels and from the largest as it was before it began to be shrunk.
@@ -81,9 +78,6 @@ class Shrinking:
     teacher: NonNegative = 1.0
 
     frozen_teacher: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def lessons(self, space: SubNetSpace, rng: np.random.Generator) -> list[Lesson]:
         """Return what is trained in one step."""

@@ -11,7 +11,7 @@ import torch
 from federated.averaging import Update, split
 from federated.extents import Extents
 from federated.job import Job
-from ssim.topology_file import programs_of, read_topology
+from ssim.files.topology_file import programs_of, read_topology
 from supernet.families import CnnSmall
 from topology.engines.sim import SimEngine
 from topology.parties import Dataset

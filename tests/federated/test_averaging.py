@@ -16,8 +16,8 @@ from hypothesis import strategies as st  # noqa: E402
 
 from federated.averaging import Sum, Update, applied  # noqa: E402
 from federated.extents import Extents, extents_of  # noqa: E402
-from sim.errors import DataError, SpecError  # noqa: E402
-from sim.streams import stream  # noqa: E402
+from sim.base.errors import DataError, SpecError  # noqa: E402
+from sim.base.streams import stream  # noqa: E402
 from supernet.extraction import extract  # noqa: E402
 from supernet.families import CnnSmall, OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402

@@ -25,8 +25,8 @@ from federated.partition import Dirichlet  # noqa: E402
 from federated.programs import Aggregator, Trainer  # noqa: E402
 from federated.ring import RingTrainer  # noqa: E402
 from federated.workshop import Workshop  # noqa: E402
-from sim.errors import SpecError  # noqa: E402
-from ssim.topology_file import read_topology  # noqa: E402
+from sim.base.errors import SpecError  # noqa: E402
+from ssim.files.topology_file import read_topology  # noqa: E402
 from supernet.data.digits import Digits  # noqa: E402
 from supernet.families import CnnSmall  # noqa: E402
 from tests.federated.quadratic import (  # noqa: E402

@@ -19,7 +19,7 @@ from federated.asynchronous import AsyncAggregator  # noqa: E402
 from federated.gossip import GossipTrainer  # noqa: E402
 from federated.programs import Aggregator, EagerAggregator, EagerMiddle, Middle, Trainer  # noqa: E402
 from federated.ring import HybridAggregator, HybridTrainer, RingTrainer  # noqa: E402
-from sim.errors import ProgramError, SsimError  # noqa: E402
+from sim.base.errors import ProgramError, SsimError  # noqa: E402
 from tests.federated.quadratic import NAMES, SHAPES, far, job_of, parties, run, shipped, state_of  # noqa: E402
 from tests.topology import cases  # noqa: E402
 from topology.engines.local import LocalEngine  # noqa: E402

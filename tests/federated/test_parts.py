@@ -24,8 +24,8 @@ from federated.local import Settings, clipped, train  # noqa: E402
 from federated.partition import Dirichlet, Iid, LabelSkew, Quantity  # noqa: E402
 from federated.privacy import Privacy, counted  # noqa: E402
 from federated.selection import Oort, PowerOfChoice  # noqa: E402
-from sim.errors import SpecError  # noqa: E402
-from sim.streams import stream  # noqa: E402
+from sim.base.errors import SpecError  # noqa: E402
+from sim.base.streams import stream  # noqa: E402
 from supernet.data.source import Examples  # noqa: E402
 from supernet.families import CnnSmall, OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from figures.capacity import draw
-from sim.errors import DataError
+from sim.base.errors import DataError
 
 
 def table(**columns: Any) -> pd.DataFrame:

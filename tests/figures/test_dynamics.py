@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from figures import dynamics
-from sim.errors import DataError
+from sim.base.errors import DataError
 
 
 def lines(axes: Axes) -> dict[str, Line2D]:

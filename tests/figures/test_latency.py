@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from figures.latency import COLUMN_INCHES, MOST_COLUMNS, POINTS, draw_latency
-from sim.latency import LatencyTable, Subnet
-from sim.table_files import load_table
+from sim.tables.files import load_table
+from sim.tables.latency import LatencyTable, Subnet
 
 RTX = load_table("ofa-resnet50-rtx2080ti")
 

@@ -6,8 +6,8 @@ import pytest
 from figures.loading import draw_actuation
 from figures.memory import draw_memory
 from figures.statistics import draw_statistics
-from sim.errors import DataError
-from sim.table_files import load_table
+from sim.base.errors import DataError
+from sim.tables.files import load_table
 
 HELD = pd.DataFrame(
     [("apart", 1, 4e6), ("apart", 2, 9e6), *(("together", n, 1e7 + n) for n in range(1, 21))],

@@ -11,8 +11,8 @@ import pytest
 from matplotlib.text import Text
 
 from figures import capacity, flops, gap, latency, loading, served, slack, style, sweep
-from sim.errors import DataError
-from sim.table_files import load_table
+from sim.base.errors import DataError
+from sim.tables.files import load_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +152,7 @@ def test_tables_without_a_column_are_told() -> None:
 
 
 def test_tables_without_facts_are_told() -> None:
-    from sim.latency import LatencyTable, Subnet
+    from sim.tables.latency import LatencyTable, Subnet
 
     bare = LatencyTable("gpu", (Subnet("s", 70.0),), (1,), np.array([[5]]))
     for draw in (

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from figures import FIGURES, attainment, capacity, dynamics, gap, style, tradeoff
 from figures.tables import estimate
-from sim.errors import StoreError
+from sim.base.errors import StoreError
 
 LABELS = ["slackfit", "slackfit(buckets=32)", "clipper(accuracy=78.25)", "infaas", "maxacc", "maxbatch", "coarse"]
 

@@ -15,7 +15,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from figures import style, tradeoff
-from sim.errors import DataError
+from sim.base.errors import DataError
 from tests.figures.conftest import ACCURACIES
 
 

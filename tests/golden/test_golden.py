@@ -13,8 +13,8 @@ import numpy as np
 
 import policies
 from sim import Cluster, Fault, Outcome, Trace, simulate
-from sim.table_files import load_table
-from ssim.plugins import find_class
+from sim.tables.files import load_table
+from ssim.files.plugins import find_class
 
 FILE = Path(__file__).with_name("runs.csv")
 MS = 1_000_000

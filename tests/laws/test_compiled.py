@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim import Dispatch, Outcome, Result, Trace, simulate
-from sim.buckets import QUANTILE_ERROR, counted
-from sim.tabulate import DecisionTable
+from sim.compiled.tabulate import DecisionTable
+from sim.engine.histogram import QUANTILE_ERROR, counted
 from tests.laws.cases import Case, cases
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
-from sim.compiled import replay_compiled, tally_stream
+from sim.compiled.replay import replay_compiled, tally_stream
 
 
 @dataclasses.dataclass(frozen=True)

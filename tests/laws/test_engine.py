@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from benchmarks.naive_engine import NaiveEngine
 from sim import Cluster, Dispatch, Fault, LatencyTable, Outcome, Result, Trace, View, simulate
-from sim.engine import _Engine
+from sim.engine.driver import _Engine
 from tests.laws.cases import Case, cases
 
 

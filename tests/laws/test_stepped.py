@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks.naive_engine import NaiveEngine
 from sim import Cluster, Dispatch, Outcome, Trace, simulate
+from sim.base.errors import PolicyError, SpecError
+from sim.compiled.stepped import Stepped
 from sim.engines import choose, replay
-from sim.errors import PolicyError, SpecError
-from sim.stepped import Stepped
-from sim.table_files import load_table
+from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
 from tests.laws.test_compiled import assert_same
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
-from sim.compiled import replay_compiled, tally_stream
+from sim.compiled.replay import replay_compiled, tally_stream
 
 
 @dataclass

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sim.streams import stream
+from sim.base.streams import stream
 from supernet.extraction import extract
 from supernet.insertion import insert
 from supernet.layers import Weighted, axis, is_norm, mapped

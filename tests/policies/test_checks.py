@@ -10,7 +10,7 @@ import pytest
 import policies
 from policies.checks import check_policy
 from sim import Decision, Dispatch, PolicyError, Subnet, View, Wait, table_from_cells
-from ssim.plugins import find_class
+from ssim.files.plugins import find_class
 from tests.policies.test_policies import PAPER
 
 REQUIRED = {"clipper": {"accuracy": 78.25}}

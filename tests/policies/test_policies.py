@@ -19,7 +19,7 @@ from policies.slackfit import SlackFit, bucket_choices
 from sim import DataError, Dispatch, LatencyTable, SpecError, Subnet, View
 
 if TYPE_CHECKING:
-    from sim.policy import Policy
+    from sim.engine.policy import Policy
 
 MS = 1_000_000
 

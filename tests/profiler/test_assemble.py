@@ -8,7 +8,7 @@ from profiler.assemble import STAGE, batch_grid, better_between, between_sizes, 
 from profiler.doubt import Interval
 from profiler.grid import Cell, Measured, Verdict
 from sim import Subnet
-from sim.errors import DataError
+from sim.base.errors import DataError
 
 SUBNETS = [Subnet("a", 60.0), Subnet("b", 70.0)]
 

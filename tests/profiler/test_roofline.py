@@ -18,8 +18,8 @@ from profiler.roofline import (  # noqa: E402 - after torch is known to be there
     work_of,
     works_of,
 )
-from sim.latency import LatencyTable, Subnet  # noqa: E402
-from sim.table_files import find_table  # noqa: E402
+from sim.tables.files import find_table  # noqa: E402
+from sim.tables.latency import LatencyTable, Subnet  # noqa: E402
 from supernet.costs import Costs  # noqa: E402
 from supernet.families import DynaBertSmall, OfaResNet50  # noqa: E402
 from supernet.family import build  # noqa: E402

@@ -9,8 +9,8 @@ import pytest
 from profiler.campaign import Campaign, DeviceError, OutOfMemoryError
 from profiler.grid import Cell, Verdict
 from profiler.visit_log import VisitLog, write_samples
-from sim.errors import SpecError
-from sim.parquet import read_parquet
+from sim.base.errors import SpecError
+from sim.base.parquet import read_parquet
 from tests.profiler.test_campaign import CELLS, Device
 
 if TYPE_CHECKING:

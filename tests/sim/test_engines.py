@@ -15,7 +15,7 @@ from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit
 from sim import Cluster, Dispatch, Fault, SpecError, engines
 from sim.engines import choose, replay
-from sim.table_files import load_table
+from sim.tables.files import load_table
 from sim.traces.synthetic import Bursty
 from tests.laws.test_compiled import assert_same
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from own_helper import at_most
 from sim import Dispatch
-from sim.stepped import Stepped
+from sim.compiled.stepped import Stepped
 
 
 @dataclass(frozen=True)

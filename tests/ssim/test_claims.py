@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.table_files import load_table
+from sim.tables.files import load_table
 from ssim.paper.claims import CLAIMS, azure, supernet
 from ssim.paper.claims.claim import Verdict, decided, gain_at_equal_attainment, graded, near, ratio_at_equal_accuracy
 from ssim.paper.held import holding, store_actuations
-from ssim.results import Results
+from ssim.results.reading import Results
 
 
 def runs(**policies: tuple[float, float]) -> pd.DataFrame:

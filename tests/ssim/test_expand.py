@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sim import SpecError
-from ssim.expand import read_experiment
-from ssim.run import toolkit_files
+from ssim.jobs.experiment.expand import read_experiment
+from ssim.jobs.experiment.run import toolkit_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +139,7 @@ def test_an_edit_of_anything_that_decides_the_result_changes_the_id(tmp_path: Pa
         (tmp_path / name).write_text(text)
 
     def identity() -> str:
-        script = "from pathlib import Path; from ssim.expand import read_experiment; "
+        script = "from pathlib import Path; from ssim.jobs.experiment.expand import read_experiment; "
         script += "print(read_experiment(Path('experiment.yaml')).runs[0].id)"
         ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
         return ended.stdout
@@ -160,8 +160,9 @@ def test_an_edit_of_anything_that_decides_the_result_changes_the_id(tmp_path: Pa
 
 def test_the_id_covers_the_toolkit_s_own_policies_and_engine() -> None:
     rooms = {path.parent.name for path in toolkit_files()}
-    assert {"sim", "traces", "policies"} <= rooms
-    assert {"engine.py", "slack_table.py", "slackfit.py", "azure.py"} <= {path.name for path in toolkit_files()}
+    assert {"base", "engine", "tables", "traces", "compiled", "policies"} <= rooms
+    assert "bounds" not in rooms
+    assert {"driver.py", "slack_table.py", "slackfit.py", "azure.py"} <= {path.name for path in toolkit_files()}
 
 
 def test_modules_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:

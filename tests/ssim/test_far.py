@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sim.base.errors import StoreError
 from sim.engines import NO_NUMBA, Choice
-from sim.errors import StoreError
-from ssim.backends import far
-from ssim.backends.far import run_there
-from ssim.backends.parcel import packed
-from ssim.expand import read_experiment
-from ssim.store import Store
-from ssim.task import Task
+from ssim.execution.backends import far
+from ssim.execution.backends.far import run_there
+from ssim.execution.backends.parcel import packed
+from ssim.execution.task import Task
+from ssim.jobs.experiment.expand import read_experiment
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ssim.run import Run
+    from ssim.jobs.experiment.run import Run
 
 ROOT = Path(__file__).parents[2]
 

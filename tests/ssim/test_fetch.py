@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from sim.errors import DataError, FetchError, StoreError
+from sim.base.errors import DataError, FetchError, StoreError
 from sim.traces.azure_files import Azure2019
-from ssim.fetch import AZURE2019_ARCHIVE, download, fetch_azure2019
+from ssim.files.fetch import AZURE2019_ARCHIVE, download, fetch_azure2019
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

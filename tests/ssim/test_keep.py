@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sim.parquet import read_parquet
-from ssim.store import KEPT
+from sim.base.parquet import read_parquet
+from ssim.results.store import KEPT
 from tests.ssim.test_run_command import SMALL, ssim
 
 if TYPE_CHECKING:

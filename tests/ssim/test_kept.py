@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from sim.errors import StoreError
-from ssim.kept import Kept, mapped
+from sim.base.errors import StoreError
+from ssim.jobs.experiment.kept import Kept, mapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from ssim.kept import mapped
+from ssim.jobs.experiment.kept import mapped
 
 def make():
     (Path(sys.argv[1]).parent / f"making-{sys.argv[2]}").touch()

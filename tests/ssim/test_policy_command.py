@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from sim.errors import PolicyError, SpecError
+from sim.base.errors import PolicyError, SpecError
 from ssim.commands.policy import policy
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
-from sim.latency import LatencyTable, Subnet  # noqa: E402 - after torch is known to be there
-from sim.parquet import read_parquet  # noqa: E402
-from sim.table_files import read_table, write_table  # noqa: E402
+from sim.base.parquet import read_parquet  # noqa: E402
+from sim.tables.files import read_table, write_table  # noqa: E402
+from sim.tables.latency import LatencyTable, Subnet  # noqa: E402 - after torch is known to be there
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 
 from ssim.cli import main
-from ssim.report import MOST_WINDOWS, together
-from ssim.store import Store
+from ssim.results.report import MOST_WINDOWS, together
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

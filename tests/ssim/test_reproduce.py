@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import ssim.gap
+import ssim.execution.gap
 import ssim.paper.gallery
-from sim.errors import SpecError, SsimError, StoreError
+from sim.base.errors import SpecError, SsimError, StoreError
 from ssim.cli import main
 from ssim.paper.gallery import draw_all
 from ssim.paper.page import page
 from ssim.paper.pictures import PICTURES
 from ssim.paper.studies import STUDIES, Study, conduct
-from ssim.results import Results
-from ssim.store import Store
+from ssim.results.reading import Results
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,8 +73,8 @@ def test_a_study_that_is_stored_computes_nothing(results: Path, monkeypatch: pyt
     def refuse(*_: object) -> None:
         pytest.fail("computed again")
 
-    monkeypatch.setattr(ssim.gap, "upper_bound", refuse)
-    monkeypatch.setattr("ssim.run.Run.execute", refuse)
+    monkeypatch.setattr(ssim.execution.gap, "upper_bound", refuse)
+    monkeypatch.setattr("ssim.jobs.experiment.run.Run.execute", refuse)
     before = hashes(results)
     assert conduct(EXPERIMENTS, results, quick=True, jobs=1, studies=[AZURE]).problems == ()
     assert hashes(results) == before

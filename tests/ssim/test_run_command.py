@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.parquet import read_parquet
+from sim.base.parquet import read_parquet
 
 SMALL = """\
 schema: experiment/1
@@ -422,7 +422,7 @@ def test_a_policy_of_which_a_seed_failed_is_marked_and_not_compared(folder: Path
         "            raise KeyError('no\\nmood')\n"
         "        return Dispatch(0, 16)\n"
     )
-    from sim.streams import stream
+    from sim.base.streams import stream
 
     mood = stream(8, "policy").bit_generator.state["state"]["inc"] % 1000
     (folder / "moody.py").write_text((folder / "moody.py").read_text().replace("MOOD", str(mood)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssim.search import COARSE, DOUBLINGS, EDGE, Search
+from ssim.execution.search import COARSE, DOUBLINGS, EDGE, Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable

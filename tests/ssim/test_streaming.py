@@ -16,16 +16,16 @@ import pytest
 
 from policies.slackfit import SlackFit
 from sim import Cluster, compiled
+from sim.base.errors import DataError, TooLongError
 from sim.engines import choose
-from sim.errors import DataError, TooLongError
-from sim.table_files import load_table
+from sim.tables.files import load_table
 from sim.traces import source
 from sim.traces.azure import Azure
 from sim.traces.source import drawn_ahead
 from sim.traces.synthetic import Poisson
-from ssim.expand import read_experiment
-from ssim.runner import run_experiment
-from ssim.store import Store
+from ssim.execution.runner import run_experiment
+from ssim.jobs.experiment.expand import read_experiment
+from ssim.results.store import Store
 from tests.ssim.test_run_command import complete_runs, leftovers, ssim
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 import supernet.memory
-from sim.errors import DataError, SpecError, SsimError
+from sim.base.errors import DataError, SpecError, SsimError
 from ssim.commands.supernet import supernet as command
 from supernet.checkpoint import load
 from supernet.families import FAMILIES, OfaResNetSmall

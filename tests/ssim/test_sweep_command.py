@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ssim.store import Store
+from ssim.results.store import Store
 from tests.ssim.test_run_command import SMALL, complete_runs, ssim, started
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sim.errors import DataError, SpecError, SsimError, StoreError
-from sim.table_files import find_table, read_table
+from sim.base.errors import DataError, SpecError, SsimError, StoreError
+from sim.tables.files import find_table, read_table
 from ssim.commands.table import table
 from tests.strategies import assert_same
 

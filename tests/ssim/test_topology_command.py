@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ssim.topology_file import read_topology
-from ssim.yaml_file import read_yaml
+from ssim.files.topology_file import read_topology
+from ssim.files.yaml_file import read_yaml
 from tests.ssim.test_run_command import ssim
 
 GOOD = """\
@@ -40,7 +40,7 @@ faults:
 PROGRAMS = """\
 from dataclasses import dataclass
 
-from sim.parameters import Positive
+from sim.base.parameters import Positive
 from topology.program import Program
 from topology.steps import Steps
 
@@ -146,8 +146,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("old", "new", "told"), WRONG, ids=[new.strip() for _, new, _ in WRONG])
 def test_what_is_wrong_is_told_by_line(mine: Path, old: str, new: str, told: str) -> None:
-    from sim.errors import SpecError
-    from ssim.topology_file import programs_of
+    from sim.base.errors import SpecError
+    from ssim.files.topology_file import programs_of
 
     change(mine, old, new)
     with pytest.raises(SpecError) as caught:

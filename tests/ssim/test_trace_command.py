@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from figures.trace_rate import draw
-from sim.errors import DataError, FetchError, SpecError, SsimError, StoreError
+from sim.base.errors import DataError, FetchError, SpecError, SsimError, StoreError
 from sim.traces import SHORT_NAMES
 from sim.traces.azure import Azure
 from sim.traces.files import File

@@ -14,11 +14,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="federated training needs the extra [torch]")
 
-from sim.accuracies import Accuracies  # noqa: E402 - after torch is known to be there
-from sim.parquet import read_parquet  # noqa: E402
-from sim.table_files import read_table  # noqa: E402
-from ssim.federated.file import read_federated  # noqa: E402
-from ssim.federated.run import FederatedRun  # noqa: E402
+from sim.base.parquet import read_parquet  # noqa: E402
+from sim.tables.accuracies import Accuracies  # noqa: E402 - after torch is known to be there
+from sim.tables.files import read_table  # noqa: E402
+from ssim.jobs.federated.file import read_federated  # noqa: E402
+from ssim.jobs.federated.run import FederatedRun  # noqa: E402
 from supernet import checkpoint  # noqa: E402
 from tests.ssim.in_process import ssim  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402

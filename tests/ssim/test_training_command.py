@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 import torch
 
-from sim.accuracies import Accuracies
-from sim.errors import DataError, FetchError
-from sim.latency import LatencyTable
-from sim.parquet import read_parquet
-from sim.table_files import write_table
-from ssim.fetch import fetch_fashion_mnist
-from ssim.training.file import read_training
-from ssim.training.run import TrainingRun
-from ssim.training.search import search
+from sim.base.errors import DataError, FetchError
+from sim.base.parquet import read_parquet
+from sim.tables.accuracies import Accuracies
+from sim.tables.files import write_table
+from sim.tables.latency import LatencyTable
+from ssim.files.fetch import fetch_fashion_mnist
+from ssim.jobs.training.file import read_training
+from ssim.jobs.training.run import TrainingRun
+from ssim.jobs.training.search import search
 from supernet import checkpoint
 from supernet.data import fashion_mnist
 from supernet.families import OfaResNetSmall

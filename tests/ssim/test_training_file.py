@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sim.errors import DataError, SpecError
-from ssim.schema import training_schema
-from ssim.training.file import read_training
-from ssim.training.run import TrainingRun, asked_subnets
-from ssim.yaml_file import read_yaml
+from sim.base.errors import DataError, SpecError
+from ssim.files.yaml_file import read_yaml
+from ssim.jobs.schema import training_schema
+from ssim.jobs.training.file import read_training
+from ssim.jobs.training.run import TrainingRun, asked_subnets
 from supernet.data.digits import Digits
 from supernet.families import OfaResNetSmall
 from supernet.training.optimizers import AdamW, Sgd

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import ofa_peer
-from sim.errors import DataError, SpecError, StoreError
+from sim.base.errors import DataError, SpecError, StoreError
 from supernet.checkpoint import SCHEMA, family_named, import_weights, load, save
 from supernet.families import DynaBert, DynaBertSmall, OfaResNet50
 from supernet.safetensors import read_safetensors

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sim.streams import stream
-from sim.table_files import find_table
+from sim.base.streams import stream
+from sim.tables.files import find_table
 from supernet.costs import Costs
 from supernet.extraction import extract
 from supernet.families import OfaResNet50

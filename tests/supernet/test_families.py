@@ -6,9 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import ofa_peer
-from sim.errors import SpecError
-from sim.parameters import check_parameters
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.parameters import check_parameters
+from sim.base.streams import stream
 from supernet.dye import find_structure
 from supernet.families import FAMILIES, DynaBert, OfaResNet50, OfaResNetSmall
 from supernet.families.ofa import divisible

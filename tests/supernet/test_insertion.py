@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sim.errors import SpecError
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.streams import stream
 from supernet.extraction import extract
 from supernet.insertion import insert
 from tests.supernet.networks import (

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 
-from sim.streams import stream
+from sim.base.streams import stream
 from supernet.extraction import extract
 from supernet.families import OfaResNet50
 from supernet.memory import extracted, hand_tuned, in_place, model_bytes

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from sim.errors import DataError, SpecError
-from sim.latency import ControlTuple
-from sim.streams import stream
+from sim.base.errors import DataError, SpecError
+from sim.base.streams import stream
+from sim.tables.latency import ControlTuple
 from supernet.space import SubNet
 from supernet.statistics import calibrate, leading_statistics
 from tests.supernet.built import pictures, small, texts, tiny_bert

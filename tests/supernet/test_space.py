@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sim.errors import SpecError
-from sim.latency import ControlTuple
-from sim.streams import stream
+from sim.base.errors import SpecError
+from sim.base.streams import stream
+from sim.tables.latency import ControlTuple
 from supernet.space import MOST_ENUMERATED, SubNet, SubNetSpace
 from tests.supernet.strategies import subnet_spaces
 

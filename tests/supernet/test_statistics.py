@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 from supernet.extraction import extract
 from supernet.statistics import calibrate, leading_statistics
 from tests.supernet.built import pictures, small, texts, tiny_bert

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sim.errors import DeadlineError, ProgramError, SpecError, SsimError
+from sim.base.errors import DeadlineError, ProgramError, SpecError, SsimError
 from tests.topology import cases
 from tests.topology.programs import (
     Client,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from tests.topology import cases
 from topology.checks import TagError
 from topology.expansion import expand

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sim.errors import ClosedError, DeadlineError, ProgramError, SpecError
+from sim.base.errors import ClosedError, DeadlineError, ProgramError, SpecError
 from tests.topology import cases
 from tests.topology.programs import Holder, Top
 from topology.engines.sim import SimEngine

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sim.errors import ProgramError, SpecError
+from sim.base.errors import ProgramError, SpecError
 from topology.engines.sim import SimEngine
 from topology.expansion import expand
 from topology.program import Break, Continue, Program

@@ -11,7 +11,7 @@ import pytest
 
 from figures.style import save_as
 from figures.topology import draw
-from ssim.topology_file import programs_of, read_topology
+from ssim.files.topology_file import programs_of, read_topology
 from tests.topology import cases
 from topology.description import described, diff, lines
 from topology.expansion import expand

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sim.parameters import Positive, PositiveInt, check_parameters
+from sim.base.parameters import Parameters, Positive, PositiveInt
 from topology.engines.realtime import RealTime
 from topology.stage import Stage
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalEngine:
+class LocalEngine(Parameters):
     """Runs plans in this process, in real time. Links and speeds are this machine's; faults happen as they are said.
 
     Attributes:
@@ -34,9 +34,6 @@ class LocalEngine:
     patience_s: Positive = 60.0
     jobs: PositiveInt | None = None
     record: bool = False
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def run(
         self,

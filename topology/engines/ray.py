@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from sim.errors import SpecError, SsimError
-from sim.parameters import Positive, PositiveInt, check_parameters
+from sim.base.errors import SpecError, SsimError
+from sim.base.parameters import Parameters, Positive, PositiveInt
 from topology.binding import bind
 from topology.engine import Report
 from topology.engines.realtime import RealTime
@@ -37,7 +37,7 @@ _SETTLE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class RayEngine:
+class RayEngine(Parameters):
     """Runs plans on the Ray cluster that this process is connected to, or on one that is started here for the run.
 
     Workers of one compute share an actor; those of `default` are spread. Between actors messages are pickled by Ray,
@@ -52,9 +52,6 @@ class RayEngine:
     actors: PositiveInt | None = None
     patience_s: Positive = 60.0
     record: bool = False
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def run(
         self,

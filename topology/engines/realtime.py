@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from sim.units import NS_PER_S
+from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence

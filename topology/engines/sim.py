@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import simpy
 
-from sim.errors import ProgramError
-from sim.parameters import Positive, check_parameters
-from sim.streams import stream
-from sim.units import NS_PER_MS, NS_PER_S
+from sim.base.errors import ProgramError
+from sim.base.parameters import Parameters, Positive
+from sim.base.streams import stream
+from sim.base.units import NS_PER_MS, NS_PER_S
 from topology.engines.tasks import Future, Task, together
 from topology.stage import Stage
 
@@ -50,7 +50,7 @@ _PER_MEGA = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class SimEngine:
+class SimEngine(Parameters):
     """Runs plans in virtual time, the same way for the same seed.
 
     A message leaves by the line of its sender's machine (`Compute.up_mbps`) and the sender's own line into the channel
@@ -64,9 +64,6 @@ class SimEngine:
 
     patience_s: Positive = _DAY_S
     record: bool = False
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def run(
         self,

@@ -19,7 +19,7 @@ from ssim.paper.claims.claim import (
 )
 
 if TYPE_CHECKING:
-    from ssim.results import Results
+    from ssim.results.reading import Results
 
 _DIVERGED = 0.5
 """An attainment below this is called divergence: with nothing dropped, the queue grows all along."""

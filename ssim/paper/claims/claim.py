@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.intervals import mean_and_half_width
+from sim.base.intervals import mean_and_half_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import pandas as pd
 
-    from ssim.results import Results
+    from ssim.results.reading import Results
 
 
 class Verdict(StrEnum):
@@ -117,7 +117,7 @@ def values(runs: pd.DataFrame, policy: str, column: str) -> list[float]:
     Raises:
         StoreError: There is none.
     """
-    from sim.errors import StoreError
+    from sim.base.errors import StoreError
 
     found = list(by_seed(runs, policy, column).values())
     if not found:

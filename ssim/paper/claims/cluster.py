@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sim.table_files import load_table
+from sim.tables.files import load_table
 from ssim.paper.claims.claim import NEAR, Claim, Judged, Verdict, clipper, decided, near, told, values
 
 if TYPE_CHECKING:
-    from ssim.results import Results
+    from ssim.results.reading import Results
 
 
 def _faults(results: Results) -> Judged:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from ssim.paper.claims.claim import Claim, Judged, Verdict, decided, graded
 from ssim.paper.held import MODELS, holding, needs_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ssim.results import Results
+    from ssim.results.reading import Results
 
 _SCALE_MS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 """Times of this machine are told to their order: their digits would differ from run to run."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ssim.results import Results
+    from ssim.results.reading import Results
 
 RATES, CV2S = (2950, 4900, 5550), (2, 4, 8)
 ENDS, PACES = (4800, 6800, 7800), (250, 500, 5000)

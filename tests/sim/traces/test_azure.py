@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.streams import stream
+from sim.base.streams import stream
+from sim.base.units import NS_PER_S
 from sim.traces.azure import HOURLY, Azure, placed, shrunk, unshrunk
 from sim.traces.statistics import describe, window_counts
-from sim.units import NS_PER_S
 
 SEEDS = range(40)
 DAYS = [Azure(slo_ms=36).minute_qps(seed) for seed in SEEDS]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 from sim.traces.azure_files import DAY_FILE, Azure2019, Azure2021
 from sim.traces.statistics import describe, window_counts
 from tests.sim.traces.sources import joined

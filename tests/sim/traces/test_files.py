@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sim.errors import DataError, SpecError, StoreError
+from sim.base.errors import DataError, SpecError, StoreError
 from sim.traces.files import File, Llm
 from sim.traces.source import CHUNK
 from sim.traces.synthetic import Gamma

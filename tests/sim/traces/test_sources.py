@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 from sim.traces import SHORT_NAMES
 from sim.traces.azure import Azure
 from sim.traces.source import CHUNK, TraceSource
 from sim.traces.synthetic import Constant, Gamma, Poisson
-from ssim.plugins import find_class
+from ssim.files.plugins import find_class
 from tests.sim.traces.sources import GENERATORS, identity, joined
 
 every_generator = pytest.mark.parametrize("source", GENERATORS, ids=identity)

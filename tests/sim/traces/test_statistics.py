@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.errors import DataError
+from sim.base.errors import DataError
+from sim.base.units import NS_PER_S
 from sim.traces.statistics import describe, window_counts
-from sim.units import NS_PER_S
 
 arrivals = st.lists(st.integers(0, 200 * NS_PER_S), min_size=1, max_size=80).map(sorted)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
+from sim.base.units import NS_PER_S
 from sim.traces.statistics import describe, window_counts
 from sim.traces.synthetic import Bursty, Constant, Gamma, Poisson, TimeVarying, _merged
-from sim.units import NS_PER_S
 from tests.sim.traces.sources import joined
 
 SIGMAS = 4.5

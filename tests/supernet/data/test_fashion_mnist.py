@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 from supernet.data import fashion_mnist
 from supernet.data.fashion_mnist import DEBIAN_FOLDER, FOLDER_VARIABLE, FashionMnist, fetched_folder
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sim.errors import DataError, SpecError
+from sim.base.errors import DataError, SpecError
 from supernet.data import reviews
 from supernet.data.reviews import Reviews
 from supernet.data.wordpiece import WordPiece

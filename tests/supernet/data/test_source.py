@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from supernet.data.digits import Digits
 from supernet.data.source import Examples, located, split
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from supernet.costs import Costs
 from supernet.families import OfaResNetSmall
 from supernet.family import build

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from sim.errors import DataError, SpecError, TrainingError
+from sim.base.errors import DataError, SpecError, TrainingError
 from supernet.data.source import Examples
 from supernet.families import OfaResNetSmall
 from supernet.family import build

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import SpecError
+from sim.base.errors import SpecError
 from supernet.space import SubNetSpace
 from supernet.training.recipe import Phase
 from supernet.training.rules import Sandwich, Shrinking

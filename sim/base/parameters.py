@@ -1,0 +1,102 @@
+"""Parameters of what can be plugged in: frozen dataclasses whose fields say what values they take.
+
+A trace source or a policy is a frozen dataclass and its fields are its parameters. The types below carry their bounds
+as annotations; `check_parameters` holds the fields to them when an object is made in Python, and the loader of
+experiment files holds the same annotations against the YAML, with line and column.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import types
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
+
+import annotated_types as at
+
+from sim.base.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Positive = Annotated[float, at.Gt(0), at.Lt(math.inf)]
+"""A finite number above zero."""
+
+NonNegative = Annotated[float, at.Ge(0), at.Lt(math.inf)]
+"""A finite number, zero or more."""
+
+PositiveInt = Annotated[int, at.Ge(1)]
+"""A whole number, one or more."""
+
+NonNegativeInt = Annotated[int, at.Ge(0)]
+"""A whole number, zero or more."""
+
+Share = Annotated[float, at.Gt(0), at.Le(1)]
+"""A share of a whole: above zero, at most one."""
+
+Percent = Annotated[float, at.Gt(0), at.Le(100)]
+"""A percentage: above zero, at most a hundred."""
+
+_COMPARISONS: dict[type, tuple[Callable[[float, float], bool], str]] = {
+    at.Gt: (operator.gt, "above"),
+    at.Ge: (operator.ge, "at least"),
+    at.Lt: (operator.lt, "below"),
+    at.Le: (operator.le, "at most"),
+}
+
+
+class Parameters:
+    """Base of frozen dataclasses whose fields carry bounds: each object is checked when it is made.
+
+    Who needs further checks writes a `__post_init__` that begins with `check_parameters(self)`; `super()` without
+    arguments fails in a dataclass with slots.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+
+def check_parameters(plug: object) -> None:
+    """Hold each field of a dataclass to the bounds in its annotation.
+
+    Raises:
+        SpecError: A field has another type or lies outside its bounds; names the class, the field and the value.
+    """
+    for name, (kind, bounds, optional) in _bounded_fields(cast("Any", type(plug))).items():
+        value = getattr(plug, name)
+        if value is None and optional:
+            continue
+        where = f"{type(plug).__name__}.{name}"
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
+            raise SpecError(where, "is not a number", repr(value), f"must be {_describe(kind, bounds)}")
+        if not all(_holds(value, bound) for bound in bounds):
+            raise SpecError(where, "is out of range", repr(value), f"must be {_describe(kind, bounds)}")
+
+
+@cache
+def _bounded_fields(owner: type) -> dict[str, tuple[type, tuple[Any, ...], bool]]:
+    """Return number type, bounds and whether None will do, of the fields that are `Positive` or `Positive | None`."""
+    hints = get_type_hints(owner, include_extras=True)
+    found = {}
+    for field in dataclasses.fields(owner):
+        hint = hints[field.name]
+        options = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
+        for option in options:
+            if get_origin(option) is Annotated and get_args(option)[0] in {int, float}:
+                kind, *bounds = get_args(option)
+                found[field.name] = (kind, tuple(bounds), type(None) in options)
+    return found
+
+
+def _holds(value: float, bound: Any) -> bool:
+    compare, _ = _COMPARISONS[type(bound)]
+    return compare(value, dataclasses.astuple(bound)[0])
+
+
+def _describe(kind: type, bounds: tuple[Any, ...]) -> str:
+    limits = [f"{_COMPARISONS[type(b)][1]} {limit}" for b in bounds if (limit := dataclasses.astuple(b)[0]) != math.inf]
+    return ("a whole number " if kind is int else "a finite number ") + " and ".join(limits)

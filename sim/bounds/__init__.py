@@ -1,0 +1,10 @@
+"""What any policy could have reached: the offline optimum of small traces, and an upper bound for long ones.
+
+Neither an engine nor a policy: nothing here decides anything while time goes on, and all of it knows the future.
+"""
+
+from sim.bounds.instance import Instance, Values, instance_of
+from sim.bounds.schedule import Optimum, offline_optimum
+from sim.bounds.upper import Bound, upper_bound
+
+__all__ = ["Bound", "Instance", "Optimum", "Values", "instance_of", "offline_optimum", "upper_bound"]

@@ -1,0 +1,213 @@
+"""The offline optimum of a small trace: the zero-one program of SuperServe (NSDI 2025, section 4, Eq. 1), in slots.
+
+The paper decides for each batch of queries, subnet, worker and start. Here queries, batches and workers that can't be
+told apart are counted instead, which leaves out nothing (`docs/optimum.md` proves it):
+
+- `x[way, slot]`, whole numbers: how many batches start in this way (subnet and batch size) at this slot. At no slot
+  are more of them under way than there are workers (1b); they can then be laid on workers.
+- `y[group, way, slot]`: how many queries of a group (one arrival slot and one deadline slot) they hold. Only between
+  arrival (1c) and deadline (1e); no query twice (1a); no more than the batches hold. These are flows, so that whole
+  batches alone make them whole.
+
+Time goes in slots. Rounded against us (late arrivals, long batches, early deadlines) the optimum is a schedule that can
+be run: a lower bound. Rounded in our favour every schedule in continuous time is one in slots: an upper bound. With
+slots that divide all times the two are one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sim.base.errors import SpecError, SsimError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from scipy.optimize import Bounds, LinearConstraint
+
+    from sim.bounds.instance import Instance
+
+
+class Batch(NamedTuple):
+    """Batches of the lower bound that start at one instant in one way; `queries` is how many they hold in all."""
+
+    start_ns: int
+    way: int
+    batches: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """What the best clairvoyant policy reaches, between two bounds.
+
+    Attributes:
+        lower: What a schedule that was found reaches: the value of all queries over their number.
+        upper: What none exceeds.
+        proven: Whether the solver proved both within its time, so that only the slots are left between them.
+        batches: The schedule that was found.
+    """
+
+    lower: float
+    upper: float
+    proven: bool
+    batches: tuple[Batch, ...]
+
+
+MOST_VARIABLES = 2_000_000
+"""More than this and the solver needs hours and tens of gigabytes."""
+
+
+def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0) -> Optimum:
+    """Return the optimum of an instance, solved twice: rounded against us and in our favour.
+
+    A solver that is out of time gives its best schedule and its best bound, which hold as well.
+
+    Args:
+        instance: The queries, workers and ways.
+        slot_ns: The length of a slot in nanoseconds; at most the shortest batch.
+        time_limit_s: For each of the two.
+
+    Raises:
+        SpecError: A slot is longer than the shortest batch, the cluster has failures or switches that take time, or
+            there are too many queries for so short slots.
+        SsimError: The solver failed.
+    """
+    shortest = int(instance.duration_ns.min())
+    if not 1 <= slot_ns <= shortest:
+        raise SpecError("slot_ns", "is no length of a slot", str(slot_ns), f"1 to {shortest}, the shortest batch")
+    if instance.cluster.faults or instance.cluster.actuation_ns != 0:
+        what = "failures and switches that take time are not part of the zero-one program"
+        raise SpecError("cluster", what, "", "a cluster without faults and with actuation_ns 0; the bound takes both")
+    lower = _solve(_Slots.late(instance, slot_ns), instance, slot_ns, time_limit_s)
+    upper = _solve(_Slots.early(instance, slot_ns), instance, slot_ns, time_limit_s)
+    return Optimum(lower.reached, upper.bound, lower.proven and upper.proven, lower.batches)
+
+
+class _Slots(NamedTuple):
+    """An instance in slots: groups of queries and their numbers, and the lengths of the ways; all int64."""
+
+    arrival: npt.NDArray[np.int64]
+    deadline: npt.NDArray[np.int64]
+    queries: npt.NDArray[np.int64]
+    duration: npt.NDArray[np.int64]
+
+    @classmethod
+    def late(cls, instance: Instance, slot_ns: int) -> _Slots:
+        """Return the slots that are rounded against us."""
+        arrival, duration = -(-instance.arrival_ns // slot_ns), -(-instance.duration_ns // slot_ns)
+        return cls._grouped(arrival, instance.deadline_ns // slot_ns, duration)
+
+    @classmethod
+    def early(cls, instance: Instance, slot_ns: int) -> _Slots:
+        """Return the slots that are rounded in our favour."""
+        arrival, deadline = instance.arrival_ns // slot_ns, instance.deadline_ns // slot_ns
+        return cls._grouped(arrival, deadline, instance.duration_ns // slot_ns)
+
+    @classmethod
+    def _grouped(
+        cls, arrival: npt.NDArray[np.int64], deadline: npt.NDArray[np.int64], duration: npt.NDArray[np.int64]
+    ) -> _Slots:
+        groups, queries = np.unique(np.column_stack([arrival, deadline]), axis=0, return_counts=True)
+        return cls(groups[:, 0], groups[:, 1], queries.astype(np.int64), duration)
+
+
+class _Solved(NamedTuple):
+    reached: float
+    bound: float
+    proven: bool
+    batches: tuple[Batch, ...]
+
+
+def _solve(slots: _Slots, instance: Instance, slot_ns: int, time_limit_s: float) -> _Solved:
+    """Return what the program reaches and what its solver proved."""
+    from scipy.optimize import milp  # noqa: PLC0415 - half a second, and only this needs it
+
+    program = _Program.of(slots, instance)
+    if not len(program.group):
+        return _Solved(0.0, 0.0, proven=True, batches=())
+    starts = len(program.start)
+    cost = np.concatenate([np.zeros(starts), -instance.value[program.way[program.batch]]])
+    solved = milp(
+        cost,
+        integrality=np.concatenate([np.ones(starts), np.zeros(len(program.group))]),
+        bounds=program.bounds(slots, instance.cluster.workers),
+        constraints=program.constraints(slots, instance),
+        options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
+    )
+    if solved.x is None and solved.mip_dual_bound is None:
+        raise SsimError("milp", "found neither a schedule nor a bound", str(solved.message), "give it more time")
+    everything = float(instance.value.max()) * len(instance)
+    bound = everything if solved.mip_dual_bound is None else min(everything, -float(solved.mip_dual_bound))
+    if solved.x is None:
+        return _Solved(0.0, bound / len(instance), proven=False, batches=())
+    held = np.bincount(program.batch, solved.x[starts:], minlength=starts)
+    batches = tuple(
+        Batch(int(program.start[i]) * slot_ns, int(program.way[i]), round(solved.x[i]), round(held[i]))
+        for i in np.flatnonzero(np.rint(held))
+    )
+    # The value of whole queries, not the solver's objective: that is off by its tolerances.
+    reached = sum(instance.value[batch.way] * batch.queries for batch in batches)
+    return _Solved(float(reached) / len(instance), bound / len(instance), solved.status == 0, batches)
+
+
+class _Program(NamedTuple):
+    """The variables: batches by way and start, and queries by group and batch; all int64."""
+
+    way: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int64]
+    batch: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, slots: _Slots, instance: Instance) -> _Program:
+        """Return the variables that can be other than 0.
+
+        Raises:
+            SpecError: There are too many.
+        """
+        room = slots.deadline[:, None] - slots.duration[None, :] - slots.arrival[:, None] + 1
+        fitting = np.maximum(room, 0)
+        total = int(fitting.sum())
+        if total > MOST_VARIABLES:
+            what, value = "needs too many variables", f"{total} for {len(instance)} queries"
+            raise SpecError("slot_ns", what, value, f"longer slots or fewer queries: up to {MOST_VARIABLES}")
+        groups, ways = np.nonzero(fitting)
+        times = fitting[groups, ways]
+        group, way = np.repeat(groups, times), np.repeat(ways, times)
+        first = np.repeat(np.cumsum(times) - times, times)
+        start = slots.arrival[group] + np.arange(total) - first
+        pairs, batch = np.unique(np.column_stack([way, start]), axis=0, return_inverse=True)
+        return cls(pairs[:, 0], pairs[:, 1], group, batch.ravel())
+
+    def bounds(self, slots: _Slots, workers: int) -> Bounds:
+        """Return the bounds of all variables."""
+        from scipy.optimize import Bounds  # noqa: PLC0415 - as above
+
+        return Bounds(0, np.concatenate([np.full(len(self.start), workers), slots.queries[self.group]]))
+
+    def constraints(self, slots: _Slots, instance: Instance) -> list[LinearConstraint]:
+        """Return that no query is served twice, no batch holds more than it can, and no worker runs two at once."""
+        from scipy.optimize import LinearConstraint  # noqa: PLC0415 - as above
+        from scipy.sparse import csr_array, hstack  # noqa: PLC0415 - as above
+
+        starts, flows = len(self.start), len(self.group)
+        ones, each = np.ones(flows), np.arange(flows)
+        served = csr_array((ones, (self.group, each)), shape=(len(slots.queries), flows))
+        held = csr_array((ones, (self.batch, each)), shape=(starts, flows))
+        room = csr_array((-instance.most[self.way].astype(float), (np.arange(starts),) * 2), shape=(starts, starts))
+        length = slots.duration[self.way]
+        first = int(self.start.min())
+        columns = np.repeat(np.arange(starts), length)
+        begun = np.repeat(np.cumsum(length) - length, length)
+        rows = np.repeat(self.start - first, length) + np.arange(len(columns)) - begun
+        shape = (int(rows.max()) + 1, starts)
+        running = csr_array((np.ones(len(columns)), (rows, columns)), shape=shape)
+        nothing = csr_array((len(slots.queries), starts))
+        return [
+            LinearConstraint(hstack([nothing, served]), ub=slots.queries),
+            LinearConstraint(hstack([room, held]), ub=0),
+            LinearConstraint(hstack([running, csr_array((shape[0], flows))]), ub=instance.cluster.workers),
+        ]

@@ -1,0 +1,260 @@
+"""An upper bound on what any policy reaches on a trace, clairvoyant ones included, for traces of millions of queries.
+
+Lagrangian relaxation: workers are not limited but rented, at a price that changes over time. At any prices, what a
+schedule is worth is at most what all workers cost over all time, plus for each query the best that it could gain in any
+batch that it might be part of, its share of the rent taken off. `docs/optimum.md` proves it. Every choice of prices
+gives a bound; good ones are looked for with a smoothed version of it, and the bound itself is evaluated without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sim.base.errors import SpecError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sim.bounds.instance import Instance
+
+    _Floats = npt.NDArray[np.float64]
+    _Whole = npt.NDArray[np.int64]
+
+SMOOTHINGS = (0.003, 0.0005)
+"""Temperatures of the smoothed bound, in what a query is worth; the last is less than what any two subnets differ."""
+
+ITERATIONS = 10
+"""Steps at each of them. The best constant price is near already; ten times the steps gain a tenth of what these do."""
+
+_SAFETY = 1e-9
+"""Added to the bound: more than what rounding in float64 can take from a mean of shares."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """What no policy exceeds.
+
+    Attributes:
+        upper: The value of all queries over their number, at most.
+        price: The rent of a worker for each slot, float64, shape (slots,). It proves the bound, and shows where load
+            is tight.
+        slot_ns: The length of a slot.
+    """
+
+    upper: float
+    price: _Floats
+    slot_ns: int
+
+
+def upper_bound(
+    instance: Instance, slot_ns: int = 4_000_000, iterations: int = ITERATIONS, price: _Floats | None = None
+) -> Bound:
+    """Return an upper bound on what any policy reaches.
+
+    It holds for clusters whose workers fail and whose switches take time: the workers that are alive are rented, and
+    switches are free. Queries may have SLOs of their own; the bound is tightest where they have one.
+
+    Args:
+        instance: The queries, workers and ways.
+        slot_ns: Prices are constant over so long a time. Shorter is tighter and slower.
+        iterations: Steps of the search for prices at each temperature; 0 takes the best constant price.
+        price: Where the search starts; None for the best constant price.
+
+    Raises:
+        SpecError: The slot has no length.
+    """
+    if slot_ns < 1:
+        raise SpecError("slot_ns", "is no length of a slot", str(slot_ns), "1 or more")
+    dual = _Dual(instance, slot_ns)
+    best = dual.constant() if price is None else price
+    least = dual.bound(best)
+    for smoothing in SMOOTHINGS if iterations else ():
+        found = dual.improved(best, smoothing, iterations)
+        bound = dual.bound(found)
+        if bound >= least:
+            break  # where a rougher search finds nothing, a finer one finds little
+        best, least = found, bound
+    return Bound(min(least, dual.everything) + _SAFETY, best, slot_ns)
+
+
+class _Way(NamedTuple):
+    """One way to run a batch: its length is `whole` slots and the part `rest` of one.
+
+    `fill` is the largest batch that can start in each slot, float64, shape (slots,). `barred` says for each offset,
+    from 0, which groups' queries can't be in a batch that starts so many slots after their own: bool, shape (slots,),
+    or None where all can.
+    """
+
+    value: float
+    whole: int
+    rest: float
+    fill: _Floats
+    barred: tuple[npt.NDArray[np.bool_] | None, ...]
+
+
+class _Priced(NamedTuple):
+    """A way at given prices: what a query gains that starts in a slot, and which instant of it is cheapest."""
+
+    gain: _Floats
+    cheapest: _Whole
+
+
+class _Dual:
+    """The bound as a function of prices. Queries that arrive in the same slot are a group; some groups are empty."""
+
+    def __init__(self, instance: Instance, slot_ns: int) -> None:
+        arrival, deadline = instance.arrival_ns, instance.deadline_ns
+        self._slots = int(deadline.max() // slot_ns) + 1
+        queries = np.bincount(arrival // slot_ns, minlength=self._slots)
+        self._queries = queries.astype(np.float64)
+        self._slo = int((deadline - arrival).max())
+        self._there = np.flatnonzero(queries)
+        self._first = (np.cumsum(queries) - queries)[self._there]
+        self._latest = np.maximum.reduceat(deadline, self._first)
+        come = np.searchsorted(arrival, arrival, "right")
+        ways = np.flatnonzero(instance.duration_ns <= self._slo).tolist()
+        self._ways = [self._way(instance, way, slot_ns, come) for way in ways]
+        self._tail = 2 + max((way.whole for way in self._ways), default=0)
+        self._workers = _alive(instance, slot_ns, self._slots)
+        self._total = len(instance)
+        self.everything = max((way.value for way in self._ways), default=0.0)
+        """What all queries are worth together, over their number, if nothing stands in their way."""
+        rates = instance.value * instance.most * (slot_ns / instance.duration_ns)
+        self._unit = float(rates.max())  # what a worker earns in a slot, at most: the unit of prices
+
+    def _way(self, instance: Instance, way: int, slot_ns: int, come: _Whole) -> _Way:
+        """Return a way; `come` is how many have come when each query arrives, itself included."""
+        arrival, duration = instance.arrival_ns, int(instance.duration_ns[way])
+        # Who may be in a batch that starts at t has come by t, and not so early that its time is up before the end.
+        room = self._slo - duration
+        edges = np.arange(self._slots) * slot_ns
+        count = np.searchsorted(arrival, edges, "right") - np.searchsorted(arrival, edges - room, "left")
+        # Within a slot the count rises at arrivals only.
+        at_arrival = come - np.searchsorted(arrival, arrival - room, "left")
+        count[self._there] = np.maximum(count[self._there], np.maximum.reduceat(at_arrival, self._first))
+        latest = self._latest - duration
+        span = np.where(latest >= 0, latest // slot_ns - self._there, -1)  # from a group's slot to its last start
+        barred = []
+        for offset in range(int(span.max()) + 1):
+            late = np.zeros(self._slots, dtype=bool)
+            late[self._there] = span < offset
+            barred.append(late if late.any() else None)
+        fill = np.minimum(count, instance.most[way]).astype(np.float64)
+        whole, rest = divmod(duration, slot_ns)
+        return _Way(float(instance.value[way]), whole, rest / slot_ns, fill, tuple(barred))
+
+    def constant(self) -> _Floats:
+        """Return the best of some constant prices."""
+        levels = np.concatenate([[0.0], np.geomspace(1e-3, 1, 13)]) * self._unit
+        bounds = [self.bound(np.full(self._slots, level)) for level in levels]
+        return np.full(self._slots, levels[int(np.argmin(bounds))])
+
+    def bound(self, price: _Floats) -> float:
+        """Return the bound at these prices, over the number of queries."""
+        price = np.maximum(price, 0.0)
+        gains = self._best([self._priced(way, self._extended(price)).gain for way in self._ways])
+        return float(self._workers @ price + self._queries @ gains) / self._total
+
+    def improved(self, price: _Floats, smoothing: float, iterations: int) -> _Floats:
+        """Return better prices: those at which the smoothed bound is least, found by L-BFGS from these."""
+        from scipy.optimize import minimize  # noqa: PLC0415 - half a second, and only this needs it
+
+        def scaled(x: _Floats) -> tuple[float, _Floats]:
+            value, slope = self._smoothed(x * self._unit, smoothing)
+            return value * self._slots, slope * self._unit * self._slots
+
+        found = minimize(
+            scaled,
+            price / self._unit,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0.0, None)] * self._slots,
+            options={"maxiter": iterations, "maxfun": 2 * iterations},
+        )
+        return np.asarray(found.x * self._unit)
+
+    def _extended(self, price: _Floats) -> _Floats:
+        """Return prices that go on after the last slot: nothing that counts runs then."""
+        return np.concatenate([price, np.zeros(self._tail)])
+
+    def _priced(self, way: _Way, price: _Floats) -> _Priced:
+        """Return what a query gains in this way by the slot in which its batch starts, at the cheapest instant of it.
+
+        The rent is linear in the start between the instants at which the batch begins or ends at the edge of a slot,
+        so that one of three is the cheapest: the beginning of the slot, the one in it at which the end meets an edge,
+        and the end of the slot.
+        """
+        slots, whole, rest = self._slots, way.whole, way.rest
+        paid = np.concatenate([[0.0], np.cumsum(price)])
+        at_edge = paid[whole : whole + slots + 1] - paid[: slots + 1] + rest * price[whole : whole + slots + 1]
+        between = rest * price[:slots] + paid[whole + 1 : whole + 1 + slots] - paid[1 : 1 + slots]
+        rents = np.stack([at_edge[:-1], between, at_edge[1:]])
+        cheapest = np.argmin(rents, axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.where(way.fill > 0, way.value - rents.min(axis=0) / way.fill, -np.inf)
+        return _Priced(gain, cheapest)
+
+    def _best(self, gains: list[_Floats]) -> _Floats:
+        """Return the most that a query of each group gains: 0 if it is best not served."""
+        best = np.zeros(self._slots)
+        for way, gain in zip(self._ways, gains, strict=True):
+            for offset, barred in enumerate(way.barred):
+                here = best[: self._slots - offset]
+                np.maximum(here, gain[offset:], out=here, where=True if barred is None else ~barred[: len(here)])
+        return best
+
+    def _smoothed(self, price: _Floats, smoothing: float) -> tuple[float, _Floats]:
+        """Return the bound with soft maxima, and its slope by the price of each slot; both over the number of queries.
+
+        In float32 where it costs time: nothing is proved by it.
+        """
+        priced = [self._priced(way, self._extended(price)) for way in self._ways]
+        best = self._best([each.gain for each in priced])
+        lowest = (best / smoothing).astype(np.float32)
+        total = np.exp(-lowest)
+        weights = []
+        for way, each in zip(self._ways, priced, strict=True):
+            gain = (each.gain / smoothing).astype(np.float32)
+            for offset, barred in enumerate(way.barred):
+                weight = gain[offset:] - lowest[: self._slots - offset]
+                if barred is not None:  # before: what a query may not do can be worth more than all it may
+                    weight[barred[: len(weight)]] = -np.inf
+                np.exp(weight, out=weight)
+                total[: len(weight)] += weight
+                weights.append(weight)
+        share = (self._queries / total).astype(np.float32)
+        slope = self._workers.copy()
+        at = iter(weights)
+        for way, each in zip(self._ways, priced, strict=True):
+            served = np.zeros(self._slots)
+            for offset in range(len(way.barred)):
+                served[offset:] += next(at) * share[: self._slots - offset]
+            slope -= self._rented(way, each, np.divide(served, way.fill, out=served, where=way.fill > 0))
+        value = self._workers @ price + self._queries @ (best + smoothing * np.log(total))
+        return float(value) / self._total, slope / self._total
+
+    def _rented(self, way: _Way, priced: _Priced, batches: _Floats) -> _Floats:
+        """Return how many workers are rented in each slot for so many batches by the slot in which they start."""
+        slots, whole, rest = self._slots, way.whole, way.rest
+        change = np.zeros(slots + self._tail + 1)
+        part = np.zeros(slots + self._tail + 1)
+        for instant, begin, rest_at in ((0, 0, whole), (1, 1, 0), (2, 1, whole + 1)):
+            these = np.where(priced.cheapest == instant, batches, 0.0)
+            change[begin : begin + slots] += these
+            change[begin + whole : begin + whole + slots] -= these
+            part[rest_at : rest_at + slots] += rest * these
+        return (np.cumsum(change) + part)[:slots]
+
+
+def _alive(instance: Instance, slot_ns: int, slots: int) -> _Floats:
+    """Return the mean number of workers alive in each slot, float64, shape (slots,)."""
+    workers = np.full(slots, float(instance.cluster.workers))
+    edges = np.arange(slots + 1) * slot_ns
+    for fault in instance.cluster.faults:
+        end = edges[-1] if fault.recover_ns is None else min(fault.recover_ns, int(edges[-1]))
+        down = np.minimum(edges[1:], end) - np.maximum(edges[:-1], fault.at_ns)
+        workers -= np.maximum(down, 0) / slot_ns
+    return workers

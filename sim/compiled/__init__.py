@@ -1,0 +1,1 @@
+"""The engine that numba compiles: decision tables, step functions, and streaming metrics."""

@@ -1,0 +1,1 @@
+"""The engine: the rule of an instant, the clock that drives it, and what comes out of a run."""

@@ -1,0 +1,183 @@
+"""The queue: earliest deadline first, ties by arrival order.
+
+Two forms with one interface. Where deadlines never decrease in order of arrival (one SLO for all), the queue is a
+stretch of the arrival list between two pointers; else it is a heap of (deadline, query).
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sim.traces.trace import Trace
+
+
+class Queue(Protocol):
+    """Queries that wait, the most urgent first. Queries are admitted when the clock reaches their arrival."""
+
+    arrivals: list[int]
+    """All arrivals of the trace, in nanoseconds."""
+    length: int
+    """Queries waiting."""
+    admitted: int
+    """Queries that have arrived so far."""
+
+    def admit(self, now_ns: int) -> None:
+        """Take in all queries that arrived up to now."""
+        ...
+
+    def head_deadline(self) -> int:
+        """Return the deadline of the most urgent query; the queue is not empty."""
+        ...
+
+    def deadlines(self, count: int) -> list[int]:
+        """Return the deadlines of up to `count` queries, the most urgent first."""
+        ...
+
+    def take(self, count: int) -> None:
+        """Take the `count` most urgent queries out as the next batch; there are that many."""
+        ...
+
+    def drop(self, count: int) -> None:
+        """Drop the `count` most urgent queries; there are that many."""
+        ...
+
+    def drop_before(self, deadline_ns: int) -> None:
+        """Drop all queries with a deadline earlier than this."""
+        ...
+
+    def batch_of_query(self) -> npt.NDArray[np.int64]:
+        """Return each query's batch, numbered in order of `take`; `DROPPED`, or `WAITING` (queued or not arrived)."""
+        ...
+
+
+DROPPED = -1
+WAITING = -2
+
+
+def queue_for(trace: Trace) -> Queue:
+    """Return the cheaper queue that is exact for a trace."""
+    deadlines = trace.deadline_ns
+    return (OrderedQueue if trace.in_order else HeapQueue)(trace.arrival_ns.tolist(), deadlines.tolist())
+
+
+class OrderedQueue:
+    """Queries whose deadlines come in order of arrival: a stretch of the arrival list."""
+
+    __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length")
+
+    def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
+        self.arrivals = arrivals
+        self._deadlines = deadlines
+        self._head = 0
+        self._stretches: list[tuple[int, bool]] = []  # (how many in a row, whether they form a batch)
+        self.admitted = 0
+        self.length = 0
+
+    def admit(self, now_ns: int) -> None:
+        """Take in all queries that arrived up to now."""
+        self.admitted = bisect_right(self.arrivals, now_ns, self.admitted)
+        self.length = self.admitted - self._head
+
+    def head_deadline(self) -> int:
+        """Return the deadline of the most urgent query."""
+        return self._deadlines[self._head]
+
+    def deadlines(self, count: int) -> list[int]:
+        """Return the deadlines of up to `count` queries, the most urgent first."""
+        return self._deadlines[self._head : self._head + min(count, self.length)]
+
+    def take(self, count: int) -> None:
+        """Take the `count` most urgent queries out as the next batch."""
+        self._remove(count, batch=True)
+
+    def drop(self, count: int) -> None:
+        """Drop the `count` most urgent queries."""
+        self._remove(count, batch=False)
+
+    def drop_before(self, deadline_ns: int) -> None:
+        """Drop all queries with a deadline earlier than this."""
+        if self.length and self._deadlines[self._head] < deadline_ns:
+            first_kept = bisect_left(self._deadlines, deadline_ns, self._head, self.admitted)
+            self._remove(first_kept - self._head, batch=False)
+
+    def _remove(self, count: int, *, batch: bool) -> None:
+        self._stretches.append((count, batch))
+        self._head += count
+        self.length -= count
+
+    def batch_of_query(self) -> npt.NDArray[np.int64]:
+        """Return the number of each query's batch; see `Queue`."""
+        counts = np.array([count for count, _ in self._stretches], dtype=np.int64)
+        is_batch = np.array([batch for _, batch in self._stretches], dtype=bool)
+        number = np.where(is_batch, np.cumsum(is_batch) - 1, DROPPED)
+        waiting = np.full(len(self.arrivals) - self._head, WAITING, dtype=np.int64)
+        return np.concatenate([np.repeat(number, counts).astype(np.int64, copy=False), waiting])
+
+
+class HeapQueue:
+    """Queries with deadlines of their own: a heap of (deadline, query)."""
+
+    __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length")
+
+    def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
+        self.arrivals = arrivals
+        self._deadlines = deadlines
+        self._heap: list[tuple[int, int]] = []
+        self._batch_of = [WAITING] * len(arrivals)
+        self._batches = 0
+        self.admitted = 0
+        self.length = 0
+
+    def admit(self, now_ns: int) -> None:
+        """Take in all queries that arrived up to now."""
+        arrived = bisect_right(self.arrivals, now_ns, self.admitted)
+        for query in range(self.admitted, arrived):
+            heapq.heappush(self._heap, (self._deadlines[query], query))
+        self.admitted = arrived
+        self.length = len(self._heap)
+
+    def head_deadline(self) -> int:
+        """Return the deadline of the most urgent query."""
+        return self._heap[0][0]
+
+    def deadlines(self, count: int) -> list[int]:
+        """Return the deadlines of up to `count` queries, the most urgent first."""
+        found: list[int] = []
+        # Down from the root of the heap: the next one is always a child of one that was found.
+        candidates = [(self._heap[0], 0)] if self._heap else []
+        while candidates and len(found) < count:
+            (deadline, _), place = heapq.heappop(candidates)
+            found.append(deadline)
+            for child in range(2 * place + 1, min(2 * place + 3, len(self._heap))):
+                heapq.heappush(candidates, (self._heap[child], child))
+        return found
+
+    def take(self, count: int) -> None:
+        """Take the `count` most urgent queries out as the next batch."""
+        self._remove(count, self._batches)
+        self._batches += 1
+
+    def drop(self, count: int) -> None:
+        """Drop the `count` most urgent queries."""
+        self._remove(count, DROPPED)
+
+    def drop_before(self, deadline_ns: int) -> None:
+        """Drop all queries with a deadline earlier than this."""
+        while self._heap and self._heap[0][0] < deadline_ns:
+            self._remove(1, DROPPED)
+
+    def _remove(self, count: int, mark: int) -> None:
+        for _ in range(count):
+            self._batch_of[heapq.heappop(self._heap)[1]] = mark
+        self.length -= count
+
+    def batch_of_query(self) -> npt.NDArray[np.int64]:
+        """Return the number of each query's batch; see `Queue`."""
+        return np.array(self._batch_of, dtype=np.int64)

@@ -1,0 +1,237 @@
+"""What became of each query and each batch of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.engine.measured import Outcome, OverTime, window_edges
+from sim.engine.queues import DROPPED
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sim.engine.cluster import Cluster
+    from sim.tables.latency import LatencyTable
+    from sim.traces.trace import Trace
+
+
+NONE = -1
+"""No time, worker, subnet or batch: the query was never started, or never answered."""
+
+
+class BatchLog:
+    """The batches of a run as they are started."""
+
+    __slots__ = ("finish", "lost", "size", "start", "subnet", "worker")
+
+    def __init__(self) -> None:
+        self.start: list[int] = []
+        self.finish: list[int] = []
+        self.worker: list[int] = []
+        self.subnet: list[int] = []
+        self.size: list[int] = []
+        self.lost: list[int] = []
+
+    def add(self, start_ns: int, finish_ns: int, worker: int, subnet: int, size: int) -> int:
+        """Note a batch and return its number."""
+        self.start.append(start_ns)
+        self.finish.append(finish_ns)
+        self.worker.append(worker)
+        self.subnet.append(subnet)
+        self.size.append(size)
+        return len(self.start) - 1
+
+    def lose(self, batch: int, at_ns: int) -> None:
+        """Note that a batch was lost with its worker."""
+        self.finish[batch] = at_ns
+        self.lost.append(batch)
+
+    def batches(self) -> Batches:
+        """Return the batches as arrays."""
+        lost = np.zeros(len(self.start), dtype=bool)
+        lost[self.lost] = True
+        columns = (self.start, self.finish, self.worker, self.subnet, self.size)
+        start, finish, worker, subnet, size = (np.array(column, dtype=np.int64) for column in columns)
+        return Batches(start, finish, worker, subnet, size, lost)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batches:
+    """The batches of a run in the order in which they were started; all arrays have shape (batches,).
+
+    Attributes:
+        start_ns: When the batch was dispatched, int64.
+        finish_ns: When it was answered, or when its worker failed, int64.
+        worker: Which worker ran it, int64.
+        subnet: Which subnet ran it (index into the table), int64.
+        size: How many queries it held, int64.
+        lost: Whether its worker failed, bool.
+    """
+
+    start_ns: npt.NDArray[np.int64]
+    finish_ns: npt.NDArray[np.int64]
+    worker: npt.NDArray[np.int64]
+    subnet: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    lost: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What became of each query of a trace.
+
+    Laws: every arrival has exactly one outcome; busy + idle + down = workers x horizon.
+
+    Attributes:
+        trace: The arrivals.
+        table: The latency table.
+        cluster: The workers.
+        batches: The batches.
+        batch: Each query's batch, int64, shape (queries,); -1 for none.
+        outcome: Each query's `Outcome`, uint8, shape (queries,).
+        horizon_ns: The length of the run: to the last answer, at least to the end of the trace.
+    """
+
+    trace: Trace
+    table: LatencyTable
+    cluster: Cluster
+    batches: Batches
+    batch: npt.NDArray[np.int64]
+    outcome: npt.NDArray[np.uint8]
+    horizon_ns: int
+
+    @classmethod
+    def of(
+        cls,
+        trace: Trace,
+        table: LatencyTable,
+        cluster: Cluster,
+        batches: Batches,
+        batch: npt.NDArray[np.int64],
+        outcome: npt.NDArray[np.uint8],
+    ) -> Result:
+        """Return the result with its horizon, its arrays read-only."""
+        for array in (outcome, batch, *(getattr(batches, column.name) for column in fields(batches))):
+            array.flags.writeable = False
+        return cls(
+            trace,
+            table,
+            cluster,
+            batches,
+            batch,
+            outcome,
+            max(trace.duration_ns, int(batches.finish_ns.max(initial=0))),
+        )
+
+    def per_query(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return a column of the batches for each query, int64, shape (queries,); -1 where it has no batch."""
+        return np.append(column, NONE)[self.batch]
+
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Which queries were answered, in time or late; bool, shape (queries,)."""
+        return self.outcome <= Outcome.LATE
+
+    @property
+    def latency_ns(self) -> npt.NDArray[np.int64]:
+        """Time from arrival to answer of the answered queries, int64, shape (answered,)."""
+        return self.per_query(self.batches.finish_ns)[self.answered] - self.trace.arrival_ns[self.answered]
+
+    # What figures are made of (sim.engine.metrics.Measured).
+
+    @property
+    def duration_ns(self) -> int:
+        """The length of the trace."""
+        return self.trace.duration_ns
+
+    @property
+    def queries(self) -> int:
+        """All queries."""
+        return len(self.trace)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return the number of queries with an outcome."""
+        return int(np.count_nonzero(self.outcome == outcome))
+
+    @property
+    def met_by_subnet(self) -> npt.NDArray[np.int64]:
+        """Queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
+        met = self.outcome == Outcome.MET
+        return np.bincount(self.batches.subnet[self.batch[met]], minlength=len(self.table.subnets))
+
+    @property
+    def batch_count(self) -> int:
+        """All batches."""
+        return len(self.batches)
+
+    @property
+    def batched(self) -> int:
+        """Queries in batches."""
+        return int(self.batches.size.sum())
+
+    @property
+    def busy_ns(self) -> int:
+        """The time that workers were busy, summed over workers, overheads included."""
+        return int((self.batches.finish_ns - self.batches.start_ns).sum())
+
+    def latency_quantile_ns(self, q: float) -> float:
+        """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""
+        latency = self.latency_ns
+        return float(np.quantile(latency, q)) if len(latency) else float("nan")
+
+    def over_time(self, width_ns: int) -> OverTime:
+        """Return counts by windows of a width."""
+        edges = window_edges(self.duration_ns, width_ns)
+        bins, batches, met = len(edges) - 1, self.batches, self.outcome == Outcome.MET
+        arrival = np.minimum(self.trace.arrival_ns // width_ns, bins - 1)  # one at the very end belongs to the last
+        accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
+        started = batches.start_ns < self.duration_ns
+        start = batches.start_ns[started] // width_ns
+        return OverTime(
+            arrivals=np.bincount(arrival, minlength=bins),
+            met=np.bincount(arrival[met], minlength=bins),
+            accuracy=np.bincount(arrival[met], accuracy[batches.subnet[self.batch[met]]], bins).astype(
+                np.float64, copy=False
+            ),
+            batches=np.bincount(start, minlength=bins),
+            batched=np.bincount(start, batches.size[started], bins).astype(np.int64),
+            busy_ns=np.diff(_had_run(batches.start_ns, edges) - _had_run(batches.finish_ns, edges)),
+        )
+
+
+def _had_run(since_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return how long all of what began at some instants had gone on at each edge, summed."""
+    ordered = np.sort(since_ns)
+    before = np.searchsorted(ordered, edges)
+    # Sums of many late instants leave int64; in float64 they keep the 15 digits that are needed.
+    total = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
+    had_run: npt.NDArray[np.float64] = before * edges.astype(np.float64) - total[before]
+    return had_run
+
+
+def result_of(
+    trace: Trace, table: LatencyTable, cluster: Cluster, batches: Batches, batch_of_query: npt.NDArray[np.int64]
+) -> Result:
+    """Return the result of a finished run.
+
+    Args:
+        trace: The arrivals.
+        table: The latency table.
+        cluster: The workers.
+        batches: The batches.
+        batch_of_query: As `sim.engine.queues.Queue.batch_of_query` gives it.
+    """
+    batch = np.maximum(batch_of_query, NONE)
+    outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
+    outcome[batch_of_query == DROPPED] = Outcome.DROPPED
+    served = batch >= 0
+    in_time = batches.finish_ns[batch[served]] <= trace.deadline_ns[served]
+    answered = np.where(in_time, Outcome.MET, Outcome.LATE)
+    outcome[served] = np.where(batches.lost[batch[served]], Outcome.DROPPED, answered)
+    return Result.of(trace, table, cluster, batches, batch, outcome)

@@ -1,0 +1,152 @@
+"""How accurate the subnets of trained supernets are, as parquet: what a profile adds latencies to.
+
+One row a subnet and a seed of training. The metadata of a column holds its unit, that of the file where it comes from.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sim.base.errors import DataError
+from sim.base.parquet import read_parquet
+from sim.base.whole_file import whole_file
+from sim.tables.latency import ControlTuple, Subnet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+SCHEMA = "accuracies/1"
+"""What a file says that it is; the number changes when an old reader would misread a new file."""
+
+_METADATA = b"ssim"
+_COLUMNS = {
+    "subnet": (pa.string(), "id"),
+    "seed": (pa.int64(), "of training"),
+    "accuracy": (pa.float64(), "percent"),
+    "without": (pa.float64(), "percent; with the largest subnet's running statistics; null: there are none"),
+    "examples": (pa.int64(), "examples"),
+    "macs": (pa.int64(), "multiply-accumulate operations of one example"),
+    "params": (pa.int64(), "weights"),
+    "depths": (pa.list_(pa.int64()), "control tuple"),
+    "expands": (pa.list_(pa.float64()), "control tuple"),
+    "widths": (pa.list_(pa.int64()), "control tuple"),
+}
+_NULLABLE = ("without",)
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How accurate one subnet of one trained supernet is.
+
+    Attributes:
+        subnet: The id of the subnet.
+        control: The control tuple that actuates it.
+        seed: The seed that the supernet was trained with.
+        accuracy: In percent, on examples that nothing was decided by.
+        without: The same with the largest subnet's running statistics in place of its own, which is what SubnetNorm
+            is for; None if there are no running statistics.
+        examples: How many examples it is of.
+        macs: Multiply-accumulate operations of one example.
+        params: Weights.
+    """
+
+    subnet: str
+    control: ControlTuple
+    seed: int
+    accuracy: float
+    without: float | None
+    examples: int
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracies:
+    """The accuracies of some subnets, of supernets that were trained alike.
+
+    Attributes:
+        rows: One a subnet and a seed.
+        provenance: Where the figures come from.
+    """
+
+    rows: tuple[Accuracy, ...]
+    provenance: Mapping[str, str]
+
+    def subnets(self, seed: int | None = None) -> tuple[Subnet, ...]:
+        """Return the subnets as a `LatencyTable` has them, the least accurate first.
+
+        Args:
+            seed: Accuracies are those of the supernet that was trained with it; None for the mean over all.
+
+        Raises:
+            DataError: There is no row of this seed, or an accuracy is 0.
+        """
+        rows = [row for row in self.rows if seed in {None, row.seed}]
+        if not rows:
+            seeds = ", ".join(sorted({str(row.seed) for row in self.rows}))
+            raise DataError("accuracies", "none is of this seed", str(seed), seeds)
+        found: list[Subnet] = []
+        for subnet, same in groupby(sorted(rows, key=lambda row: row.subnet), key=lambda row: row.subnet):
+            one, *others = same
+            mean = sum(row.accuracy for row in (one, *others)) / (1 + len(others))
+            found.append(Subnet(subnet, mean, one.control, one.macs / 1e9, one.params))
+        return tuple(sorted(found, key=lambda subnet: (subnet.accuracy, subnet.id)))
+
+    def merged(self, others: Iterable[Accuracy]) -> Accuracies:
+        """Return these with other rows, which take the place of those of the same subnet and seed."""
+        rows = {(row.seed, row.subnet): row for row in (*self.rows, *others)}
+        return Accuracies(tuple(rows.values()), self.provenance)
+
+    def write(self, path: Path) -> None:
+        """Write a parquet file; whoever looks sees the old file or this one.
+
+        Raises:
+            StoreError: The disk is full, or the file can't be written.
+        """
+        values: dict[str, Sequence[object]] = {name: [getattr(row, name) for row in self.rows] for name in _PLAIN}
+        values |= {name: [getattr(row.control, name) for row in self.rows] for name in _CONTROL}
+        columns = [pa.array(values[name], kind) for name, (kind, _) in _COLUMNS.items()]
+        fields = [pa.field(name, kind, metadata={"unit": unit}) for name, (kind, unit) in _COLUMNS.items()]
+        facts = {"schema": SCHEMA, "provenance": dict(self.provenance)}
+        out = io.BytesIO()
+        pq.write_table(pa.table(columns, schema=pa.schema(fields, metadata={_METADATA: json.dumps(facts)})), out)
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(out.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> Accuracies:
+        """Return what is in a file.
+
+        Raises:
+            DataError: The file can't be read, is damaged or is another.
+        """
+        try:
+            table = read_parquet(pa.BufferReader(path.read_bytes()))
+            facts = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
+        except OSError as error:
+            raise DataError(str(path), "can't be read", error.strerror or str(error)) from error
+        except (pa.ArrowException, ValueError) as error:
+            raise DataError(str(path), "is no whole parquet file", str(error).splitlines()[0]) from error
+        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+            raise DataError(str(path), "holds no accuracies", right=f"a parquet file with schema {SCHEMA}")
+        for name, (kind, _) in _COLUMNS.items():
+            found = table.schema.field(name).type if name in table.schema.names else "missing"
+            if found != kind or (table[name].null_count and name not in _NULLABLE):
+                raise DataError(f"{path}, column {name}", "has the wrong type or gaps", str(found), str(kind))
+        rows = (
+            Accuracy(control=ControlTuple(*(tuple(row.pop(name)) for name in _CONTROL)), **row)
+            for row in table.select([*_COLUMNS]).to_pylist()
+        )
+        return cls(tuple(rows), facts["provenance"])
+
+
+_CONTROL = ("depths", "expands", "widths")
+_PLAIN = tuple(name for name in _COLUMNS if name not in _CONTROL)

@@ -1,0 +1,55 @@
+"""What commands print tables on, and the table that several print."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from sim.tables.accuracies import Accuracies, Accuracy
+
+
+def console() -> Console:
+    """Return a console for tables: plain text, wide where there is no terminal."""
+    from rich.console import Console
+
+    # A pipe has no width, and rich would cut numbers to 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+
+
+def print_accuracies(name: str, found: Sequence[Accuracies]) -> None:
+    """Print what subnets cost and how accurate they are: means and intervals over seeds, if there are several.
+
+    Args:
+        name: What was trained.
+        found: By seed.
+    """
+    from rich.table import Table
+
+    from sim.base.intervals import mean_and_half_width
+
+    by_subnet: dict[str, list[Accuracy]] = {}
+    for row in (row for accuracies in found for row in accuracies.rows):
+        by_subnet.setdefault(row.subnet, []).append(row)
+    norms = any(row.without is not None for rows in by_subnet.values() for row in rows)
+
+    def cell(values: Sequence[float | None]) -> str:
+        mean, half = mean_and_half_width([value for value in values if value is not None] or [math.nan])
+        return "-" if math.isnan(mean) else f"{mean:.2f}" + ("" if math.isnan(half) else f" ±{half:.2f}")
+
+    over = f" (mean and 95 % interval over {len(found)} seeds)" if len(found) > 1 else ""
+    screen = console()
+    screen.print(f"{name}: accuracy in %, {found[0].provenance['data']}{over}", soft_wrap=True)
+    table = Table("subnet", box=None, pad_edge=False)
+    for column in ("MMACs", "params k", "accuracy", *["without SubnetNorm"] * norms):
+        table.add_column(column, justify="right", no_wrap=True)
+    for subnet, rows in by_subnet.items():
+        costs = f"{rows[0].macs / 1e6:.3f}", f"{rows[0].params / 1e3:.1f}"
+        accurate = [cell([row.accuracy for row in rows]), *[cell([row.without for row in rows])] * norms]
+        table.add_row(subnet, *costs, *accurate)
+    screen.print(table)

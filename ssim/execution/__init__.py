@@ -1,0 +1,1 @@
+"""Runs under way: on threads, processes and clusters, and the search for a capacity."""

@@ -1,0 +1,170 @@
+"""Runs on other machines: what they need is sent there, what comes of them is sent back and stored here.
+
+So a cluster needs no file system in common with this machine, one process alone writes to the store, and a run that is
+done twice, because its machine was thought lost, does no harm. The toolkit must be installed there; the identity of
+each run, hashes of code and inputs included, is worked out there again and must be the same.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import tempfile
+import traceback
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim.base.errors import SsimError, StoreError
+from sim.engines import NO_NUMBA, Choice, numba_is_installed
+from ssim.execution.backends.parcel import packed
+from ssim.execution.task import Finished, Task, run_one
+from ssim.results.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from concurrent.futures import Future
+
+    from ssim.execution.backends.machines import Backend, Machines
+
+_CHECK_S = 2.0
+"""How long nothing may come back until it is looked whether the cluster is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """What comes back of a run: the attributes of a `Finished`, and the files to store by name."""
+
+    queries: int = 0
+    error: SsimError | None = None
+    traceback: str = ""
+    engine_reason: str = ""
+    files: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+
+def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[Finished]:
+    """Do runs of one experiment on other machines and store what comes back; yield each when it has ended.
+
+    A run whose worker was killed is tried again when the others are done, and then once more alone: a run that kills
+    its worker takes others with it, and memory that was too little for several may be enough for one.
+
+    Raises:
+        SsimError: There is no cluster, or it went away.
+        StoreError: A result can't be stored.
+    """
+    if not tasks:
+        return
+    with backend(min(jobs, len(tasks)), str(store.folder)) as machines:
+        # Pickled here, not by the engine: there, the toolkit may be missing, and a module of which a task holds an
+        # object is found only when the parcel has been unpacked.
+        parcel = pickle.dumps((machines.scratch, packed([task.run for task in tasks])))
+        call = _sent_as_it_stands()
+
+        def send(tasks: Sequence[Task]) -> dict[Future[_Back], Task]:
+            shared = machines.share(parcel)  # anew each time: it may have been lost with a worker
+            return {machines.submit(call, shared, pickle.dumps((task, task.run.identity))): task for task in tasks}
+
+        killed = yield from _answered(machines, send(tasks), store)
+        killed = yield from _answered(machines, send(killed), store)
+        for task in killed:
+            if (yield from _answered(machines, send([task]), store)):
+                yield Finished(task.run, 0, SsimError("a worker", "was killed each time that it tried this run"))
+
+
+def _answered(
+    machines: Machines, waiting: dict[Future[_Back], Task], store: Store
+) -> Generator[Finished, None, list[Task]]:
+    """Wait for all answers, store what comes back, and return the tasks whose worker was killed."""
+    killed = []
+    while waiting:
+        done, _ = wait(waiting, _CHECK_S, FIRST_COMPLETED)
+        if not done:
+            machines.check()
+        for future in done:
+            task = waiting.pop(future)
+            error = future.exception()
+            if isinstance(error, machines.gone):
+                raise error
+            if isinstance(error, machines.lost):
+                killed.append(task)
+            else:
+                back = future.result() if error is None else _no_answer(error)
+                if back.files:
+                    store.take(task.run.id, back.files)
+                yield Finished(task.run, back.queries, back.error, back.traceback, back.engine_reason)
+    return killed
+
+
+def _sent_as_it_stands() -> Callable[[bytes, bytes], _Back]:
+    """Return `run_there` as a function that engines send whole, since no module has it: only the call needs ours."""
+
+    def call(parcel: bytes, task: bytes) -> _Back:
+        from ssim.execution.backends.far import run_there
+
+        return run_there(parcel, task)
+
+    return call
+
+
+def _no_answer(error: BaseException) -> _Back:
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
+    right = "the toolkit must be installed on all machines" if isinstance(cause, ImportError) else ""
+    told = SsimError("a worker", f"raised {type(cause).__name__}", str(cause), right)
+    return _Back(error=told, traceback="".join(traceback.format_exception(error)))
+
+
+def run_there(parcel: bytes, pickled: bytes) -> _Back:
+    """Do a run in a worker; return what came of it.
+
+    Args:
+        parcel: The folder to work in, as a function that finds it, and what to unpack there.
+        pickled: The task, and the identity of its run.
+    """
+    scratch, unpacking = pickle.loads(parcel)  # noqa: S301 - comes from `run_far`
+    here = None
+    try:
+        here = unpacking.unpacked(scratch())
+        task, identity = pickle.loads(pickled)  # noqa: S301 - comes from `run_far`
+        run = replace(task.run, folder=here)
+        _check_same(run.identity, identity)
+        choice = task.choice
+        if run.engine == "auto" and choice.rule is not None and not numba_is_installed():
+            choice = Choice("simpy", NO_NUMBA)
+        with tempfile.TemporaryDirectory(dir=scratch()) as folder:
+            finished = run_one(Task(run, choice, None), Store(Path(folder)))
+            if finished.error is None:
+                files = {path.name: path.read_bytes() for path in Path(folder, run.id).iterdir()}
+                return _Back(finished.queries, engine_reason=finished.engine_reason, files=files)
+        return _Back(error=_told(finished.error, here, unpacking.folder), traceback=finished.traceback)
+    except Exception as error:  # noqa: BLE001 - own modules may raise anything when they are imported
+        return _Back(error=_told(error, here, unpacking.folder), traceback=traceback.format_exc())
+
+
+def _check_same(there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Pass if the identity of a run is the same as on the machine that sent it.
+
+    Raises:
+        SsimError: It is not.
+    """
+    if there["code"]["toolkit"] != here["code"]["toolkit"]:
+        right = "install the same one on all machines, and start their workers anew"
+        raise SsimError(_name(), "has another version of the toolkit than the machine that sent the run", "", right)
+    if there != here:
+        names = ", ".join(name for name in here if there[name] != here[name])
+        right = "what an experiment names by an absolute path must be the same on all machines"
+        raise SsimError(_name(), "has other inputs of the run than the machine that sent it", names, right)
+
+
+def _told(error: Exception, here: Path | None, sent_from: Path) -> SsimError:
+    """Return an error in the words of the machine that sent the run."""
+    if not isinstance(error, SsimError):
+        return SsimError(_name(), f"raised {type(error).__name__}", str(error))
+    parts = [str(part).replace(str(here), str(sent_from)) for part in error.args]
+    if isinstance(error, StoreError):  # no room there, which says nothing of the room here
+        return SsimError(f"{_name()}, {parts[0]}", *parts[1:])
+    return type(error)(*parts)
+
+
+def _name() -> str:
+    return f"a worker on {socket.gethostname()}"

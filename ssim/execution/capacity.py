@@ -1,0 +1,152 @@
+"""Capacities of an experiment: for each policy, seed and point of its sweep, the highest rate that holds the target.
+
+Each rate that is tried is a run like any other and is stored as one: an interrupted search goes on where it was, and
+a search with another target or precision uses what is there. All policies of a seed meet the same arrivals where they
+meet the same rate, so that their capacities can be compared seed by seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sim.base.errors import NoArrivalsError, SpecError, TooLongError, did_you_mean
+from ssim.execution.runner import run_all, write_index
+from ssim.execution.search import Search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ssim.execution.task import Finished
+    from ssim.jobs.experiment.expand import Experiment
+    from ssim.jobs.experiment.run import Run
+    from ssim.jobs.experiment.spec import CapacitySpec
+    from ssim.results.store import Store
+
+
+@dataclass(slots=True)
+class Found:
+    """The capacity of one policy for one seed at one point of the sweep, as far as it is known.
+
+    Attributes:
+        run: The run at the rate of the experiment file.
+        search: The rates that were tried.
+        error: Why a run of the search failed, or None.
+    """
+
+    run: Run
+    search: Search
+    error: Finished | None = None
+
+    @property
+    def capacity(self) -> float | None:
+        """The highest rate that held the target, or None where it lies outside of what was tried."""
+        holds, misses = self.search.holds, self.search.misses
+        return None if holds is None or misses is None or self.error else self.search.rate(holds)
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of capacity.csv; None where there is no value."""
+        search, holds, misses = self.search, self.search.holds, self.search.misses
+        return {
+            "policy": self.run.label,
+            "trace": self.run.trace["kind"],
+            "seed": self.run.seed,
+            "target": search.target,
+            "capacity": self.capacity,
+            "attainment": None if holds is None else search.attained[holds],
+            "misses_at": None if misses is None else search.rate(misses),
+            "attainment_above": None if misses is None else search.attained[misses],
+            "wavers_from": None if search.wavers is None else search.wavers[0],
+            "wavers_to": None if search.wavers is None else search.wavers[1],
+            "runs": len(search.attained),
+            **self.run.swept,
+        }
+
+
+def find_capacities(
+    experiment: Experiment,
+    store: Store,
+    *,
+    jobs: int,
+    on_round: Callable[[int, int], None] = lambda _runs, _open: None,
+    on_finished: Callable[[Finished], None] = lambda _finished: None,
+) -> list[Found]:
+    """Return the capacities of all policies, seeds and points. The caller holds `store.writing()`.
+
+    Args:
+        experiment: The experiment.
+        store: Where the runs of the search go.
+        jobs: How many runs at once.
+        on_round: Told how many runs come next, and for how many searches that are still open.
+        on_finished: Told each run that ends.
+
+    Raises:
+        SpecError: The trace has no such rate, or it is swept.
+        StoreError: Results can't be stored.
+    """
+    spec = experiment.capacity
+    if f"trace.{spec.rate}" in experiment.swept:
+        raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
+    # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
+    found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
+    tried: dict[str, Run] = {}
+    while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
+        probes = list(_probes(asking, spec.rate))
+        runs = {probe.id: probe for _, _, probe in probes}
+        tried |= runs
+        write_index(experiment, store, list(tried.values()))
+        todo = [run for run in runs.values() if not store.has(run.id, run.keep)]
+        on_round(len(todo), len({id(one) for one, _ in asking}))
+        ended = run_all(todo, store, jobs=jobs, rounds=_ROUNDS, on_finished=on_finished)
+        failed = {finished.run.id: finished for finished in ended}
+        for one, step, probe in probes:
+            _note(one, step, failed.get(probe.id), store.manifest(probe.id))
+    return found
+
+
+_ROUNDS = 20
+"""About as many rounds does a search take: what starts an engine is spread over all of them."""
+
+
+def _probes(asking: Iterable[tuple[Found, int]], rate: str) -> Iterator[tuple[Found, int, Run]]:
+    """Yield the run of each step that is asked for; a rate that the trace does not take bars its step."""
+    for one, step in asking:
+        swept = {**one.run.swept, f"trace.{rate}": one.search.rate(step)}
+        trace = {**one.run.trace, rate: one.search.rate(step)}
+        probe = dataclasses.replace(one.run, trace=trace, keep="summary", swept=swept)
+        try:
+            _ = probe.id
+        except SpecError as error:
+            one.search.barred[step] = str(error)
+        else:
+            yield one, step, probe
+
+
+def _note(one: Found, step: int, failed: Finished | None, manifest: dict[str, Any] | None) -> None:
+    """Note what came out at a step: an attainment, a rate at which nothing or too much comes, or a failure."""
+    if failed is not None and isinstance(failed.error, NoArrivalsError | TooLongError):
+        one.search.barred[step] = str(failed.error)
+    elif failed is not None or manifest is None:
+        one.error = failed
+    else:
+        one.search.attained[step] = manifest["summary"]["slo_attainment"]
+
+
+def _start(run: Run, spec: CapacitySpec) -> float:
+    """Return the rate of the experiment file, from which a search starts.
+
+    Raises:
+        SpecError: The trace has no such parameter (`speedup`, or one that ends in `_qps`), or it is no positive number.
+    """
+    source = run.build_source()
+    names = [item.name for item in dataclasses.fields(source) if item.init]
+    names = [name for name in names if name == "speedup" or name.endswith("_qps")]
+    if spec.rate not in names:
+        what = f"a trace of kind {run.trace['kind']} has no such rate"
+        raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))
+    value = getattr(source, spec.rate)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        right = f"give trace.{spec.rate} a positive number to start from"
+        raise SpecError("capacity.rate", f"trace.{spec.rate} is no rate", repr(value), right)
+    return float(value)

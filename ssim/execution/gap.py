@@ -1,0 +1,194 @@
+"""Each stored run's attainment as a share of the upper bound that holds for any policy on its trace (`sim.bounds`).
+
+A bound belongs to a trace, a cluster and a table, whatever the policy. It is stored beside the runs, under the hash of
+all that decides it, and never computed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sim.bounds
+from sim.base.errors import StoreError
+from sim.base.whole_file import whole_file
+from sim.bounds import instance_of, offline_optimum, upper_bound
+from ssim.execution.backends.local import processes
+from ssim.files.plugins import own_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from ssim.jobs.experiment.expand import Experiment
+    from ssim.jobs.experiment.run import Run
+    from ssim.results.store import Store
+
+    _Asked = tuple[str, bool]
+
+COLUMNS = (
+    "policy",
+    "seed",
+    "slo_attainment",
+    "attainment_bound",
+    "attainment_share",
+    "weighted_attainment",
+    "weighted_bound",
+    "weighted_share",
+)
+"""The columns of gap.csv, before those that are swept. `weighted` is SLO attainment times accuracy, from 0 to 1."""
+
+EXACT_COLUMNS = ("optimum_lower", "optimum_upper")
+"""What it has beside them where the offline optimum was asked for: what the best schedule reaches, from and to."""
+
+_SCHEMA = "bound/1"
+
+_KINDS = {False: ("attainment", "accuracy"), True: EXACT_COLUMNS}
+
+EXACT_SLOT_NS = 1_000_000
+"""Slots of the zero-one program."""
+
+EXACT_LIMIT_S = 60.0
+"""The solver's time for each of its two roundings; then its best schedule and its best bound count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What came of a comparison.
+
+    Attributes:
+        rows: A row a stored run, in the columns of gap.csv.
+        missing: The runs that are not stored, which therefore could not be compared.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    missing: tuple[Run, ...]
+
+
+def find_gaps(
+    experiment: Experiment,
+    store: Store,
+    *,
+    jobs: int,
+    exact: bool = False,
+    on_bound: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Gaps:
+    """Return what each stored run of an experiment reached, and what any policy could have. The caller holds the store.
+
+    Args:
+        experiment: The experiment.
+        store: Its results; the bounds are stored there.
+        jobs: How many bounds are computed at once, in processes.
+        exact: Solve the zero-one program, too; for some dozens of queries.
+        on_bound: Told how many bounds are there, and of how many.
+
+    Raises:
+        SpecError: The zero-one program is asked for, and is too large, or the cluster has failures or slow switches.
+        StoreError: A result is damaged, or bounds can't be stored.
+    """
+    keys = {run.id: bound_key(run) for run in experiment.runs}
+    needed = {keys[run.id]: run for run in reversed(experiment.runs)}
+    asked = [(key, kind) for key in needed for kind in ((False, True) if exact else (False,))]
+    found = {one: known for one in asked if (known := _stored(_file(store, *one), _KINDS[one[1]])) is not None}
+    todo = [(one, needed[one[0]]) for one in asked if one not in found]
+    on_bound(len(found), len(asked))
+    with closing(_computed(todo, jobs)) as computed:
+        for one, values in computed:
+            with whole_file(_file(store, *one)) as path:
+                path.write_text(json.dumps({"schema": _SCHEMA, **values}) + "\n", encoding="utf-8")
+            found[one] = values
+            on_bound(len(found), len(asked))
+    bounds = {key: found[key, False] | found.get((key, True), {}) for key in needed}
+    rows, missing = [], []
+    for run in experiment.runs:
+        manifest = store.manifest(run.id)
+        if manifest is None:
+            missing.append(run)
+        else:
+            rows.append(_row(run, manifest["summary"], bounds[keys[run.id]]))
+    return Gaps(tuple(rows), tuple(missing))
+
+
+def bound_key(run: Run) -> str:
+    """Return the hash of all that decides the bound of a run: its identity without the policy, and code."""
+    decided = {name: value for name, value in run.identity.items() if name not in {"policy", "code"}}
+    sources = own_sources(type(run.build_source()), run.folder)
+    code = {"toolkit": run.identity["code"]["toolkit"], "optimum": _code_hash(), "own": sorted(map(_hash_of, sources))}
+    return hashlib.sha256(json.dumps([decided, code], sort_keys=True).encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def _code_hash() -> str:
+    files = sorted(Path(sim.bounds.__file__ or "").parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _file(store: Store, key: str, exact: bool) -> Path:
+    return store.folder / "bounds" / f"{key}{'-exact' if exact else ''}.json"
+
+
+def _stored(path: Path, names: Sequence[str]) -> dict[str, float] | None:
+    """Return a bound that is stored, or None where it is not, or damaged: it is computed again."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema"] == _SCHEMA:
+            return {name: float(found[name]) for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _computed(todo: Sequence[tuple[_Asked, Run]], jobs: int) -> Generator[tuple[_Asked, dict[str, float]]]:
+    """Yield the bounds as they are done, in processes if there are several.
+
+    Raises:
+        SsimError: A process was killed.
+    """
+    if len(todo) <= 1 or jobs == 1:
+        yield from ((one, _bounds(run, one[1])) for one, run in todo)
+        return
+    with processes(min(jobs, len(todo)), "bounds") as submit:
+        under_way = {submit(_bounds, run, one[1]): one for one, run in todo}
+        for future in as_completed(under_way):
+            yield under_way[future], future.result()
+
+
+def _bounds(run: Run, exact: bool) -> dict[str, float]:
+    """Return what no policy exceeds on the trace of a run, by what a query is worth; or the offline optimum."""
+    trace, cluster, table = run.build_trace(), run.build_cluster(), run.build_table()
+    if exact:
+        solved = offline_optimum(instance_of(trace, cluster, table), EXACT_SLOT_NS, EXACT_LIMIT_S)
+        return dict(zip(EXACT_COLUMNS, (solved.lower, solved.upper), strict=True))
+    return {
+        "attainment": upper_bound(instance_of(trace, cluster, table, "attainment")).upper,
+        "accuracy": upper_bound(instance_of(trace, cluster, table, "accuracy")).upper,
+    }
+
+
+def _row(run: Run, summary: dict[str, Any], bounds: dict[str, float]) -> dict[str, Any]:
+    attainment = summary["slo_attainment"]
+    weighted = attainment * (summary["mean_serving_accuracy"] or 0.0) / 100
+    if attainment > bounds["attainment"] or weighted > bounds["accuracy"]:
+        what, value = "a run exceeds what no policy can exceed", f"{weighted:.9g} > {bounds['accuracy']:.9g}"
+        raise StoreError(f"run {run.id}", what, value, "the toolkit is at fault: please report it")
+    return {
+        "policy": run.label,
+        "seed": run.seed,
+        "slo_attainment": attainment,
+        "attainment_bound": min(1.0, bounds["attainment"]),
+        "attainment_share": min(1.0, attainment / bounds["attainment"]) if bounds["attainment"] else 1.0,
+        "weighted_attainment": weighted,
+        "weighted_bound": bounds["accuracy"],
+        "weighted_share": min(1.0, weighted / bounds["accuracy"]) if bounds["accuracy"] else 1.0,
+        **{name: bounds[name] for name in EXACT_COLUMNS if name in bounds},
+        **run.swept,
+    }

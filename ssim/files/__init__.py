@@ -1,0 +1,1 @@
+"""Files that people write: YAML with positions, plug-ins, topologies, JSON Schemas."""

@@ -1,0 +1,161 @@
+"""YAML files with the position of everything in them, so that a fault can be told by line and column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
+from ruamel.yaml.scalarfloat import ScalarFloat
+from ruamel.yaml.scalarint import ScalarInt
+from ruamel.yaml.scalarstring import ScalarString
+
+from sim.base.errors import SpecError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from ssim.files.plugins import Fault
+
+
+class FaultsError(SpecError):
+    """All that is wrong with a file: one line for each fault."""
+
+    def __init__(self, where: str, lines: Sequence[str]) -> None:
+        super().__init__(where, "\n".join(lines))
+        self.args = (where, tuple(lines))
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
+class YamlFile:
+    """A YAML file as plain data, and where everything in it stands.
+
+    Attributes:
+        path: The file.
+        data: Its content: dicts, lists, strings, numbers, booleans, None.
+        marked: The same with positions, as the parser gave it.
+    """
+
+    path: Path
+    data: Any
+    marked: Any
+
+    def line(self, fault: Fault) -> str:
+        """Return one line for a fault: file, line, column, place and what is wrong."""
+        line, column = self._position(fault.place, at_key=fault.at_key)
+        return f"{self.path}:{line + 1}:{column + 1}: {fault}"
+
+    def error(self, faults: Sequence[Fault], elsewhere: Mapping[str, str] | None = None) -> FaultsError:
+        """Return the error that tells all faults, in the order of the file.
+
+        Args:
+            faults: What is wrong.
+            elsewhere: Dotted keys whose values do not come from this file, and what to name in its place.
+        """
+        ordered = sorted(faults, key=lambda fault: self._position(fault.place, at_key=fault.at_key))
+        lines = []
+        for fault in ordered:
+            dotted = ".".join(map(str, fault.place))
+            origin = next((name for key, name in (elsewhere or {}).items() if f"{dotted}.".startswith(f"{key}.")), None)
+            lines.append(one_line(f"{origin}: {fault}" if origin else self.line(fault)))
+        return FaultsError(str(self.path), list(dict.fromkeys(lines)))
+
+    def _position(self, place: tuple[str | int, ...], *, at_key: bool) -> tuple[int, int]:
+        """Return line and column, from 0, of the innermost thing on the way to a place that stands in the file."""
+        node, position = self.marked, (0, 0)
+        for depth, step in enumerate(place):
+            last = depth == len(place) - 1
+            if isinstance(node, CommentedMap) and step in (node.lc.data or {}):
+                position = node.lc.key(step) if (last and at_key) else node.lc.value(step)
+                node = node[step]
+            elif isinstance(node, CommentedSeq) and isinstance(step, int) and step in (node.lc.data or {}):
+                position = node.lc.item(step)
+                node = node[step]
+            else:
+                break
+        return position
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Return a YAML file.
+
+    Scalars are those of YAML 1.2: `1e-3` is a number, `on` and `12:30` are texts. A key that stands twice is an error.
+
+    Raises:
+        SpecError: The file can't be read, or is no YAML; names line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(str(path), "can't be read", error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(str(path), "is no text", f"byte {error.start}", "YAML in UTF-8") from error
+    try:
+        marked = YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        mark = error.problem_mark
+        key = (error.problem or "").split('"')[1]
+        raise SpecError(
+            f"{path}:{mark.line + 1}:{mark.column + 1}", "the key stands twice", repr(key), "keep one"
+        ) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise SpecError(where, "is no YAML", str(error.problem)) from error
+    except YAMLError as error:
+        raise SpecError(str(path), "is no YAML", str(error).splitlines()[0]) from error
+    return YamlFile(path, plain(marked), marked)
+
+
+def parse_scalar(text: str) -> object:
+    """Return the value of a piece of YAML, as for `--set name=value`.
+
+    Raises:
+        SpecError: The text is no YAML.
+    """
+    try:
+        return plain(YAML(typ="rt").load(text))
+    except YAMLError as error:
+        raise SpecError("--set", "the value is no YAML", repr(text)) from error
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, object]:
+    """Return the values of `--set name=value` options, by name.
+
+    Raises:
+        SpecError: One is not of this form, or its value is no YAML.
+    """
+    found: dict[str, object] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise SpecError("--set", "is no name=value", repr(setting), "such as --set buckets=32")
+        found[name] = parse_scalar(value)
+    return found
+
+
+def as_yaml(data: Any) -> str:
+    """Return plain data as YAML, in the order in which it is."""
+    text, yaml = StringIO(), YAML(typ="safe", pure=True)
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its stubs know None only
+    yaml.dump(data, text)
+    return text.getvalue()
+
+
+def plain(node: Any) -> Any:
+    """Return marked YAML as plain Python data."""
+    if isinstance(node, CommentedMap):
+        return {plain(key): plain(value) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        return [plain(item) for item in node]
+    kinds = {ScalarBoolean: bool, ScalarFloat: float, ScalarInt: int, ScalarString: str}
+    return next((made(node) for marked, made in kinds.items() if isinstance(node, marked)), node)

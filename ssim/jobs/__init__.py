@@ -1,0 +1,1 @@
+"""What a file asks for: experiments, trainings, federated trainings and profiles."""

@@ -1,0 +1,84 @@
+"""The arrivals of runs: drawn once for all that share them, and given up where they are interrupted."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import TYPE_CHECKING
+
+from sim.base.errors import SsimError, TooLongError
+from sim.traces.source import drawn_ahead
+from ssim.jobs.experiment.kept import Kept, mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from sim.traces.source import TraceSource
+    from sim.traces.trace import Trace
+
+INTERRUPTED = Event()
+"""Set while threads are to come to an end."""
+
+_SHORT = 4_000_000
+"""Arrivals of a trace that is held for the runs that share it, 32 MB."""
+
+_TRACES: Kept[str, Trace] = Kept(1)
+_SHORT_TRACES: Kept[str, npt.NDArray[np.int64] | None] = Kept(4)
+
+
+def trace_of(key: str, source: TraceSource, seed: int, shared: Path | None) -> Trace:
+    """Return a trace, in memory.
+
+    Args:
+        key: What runs have in common that meet the same arrivals.
+        source: Its source.
+        seed: Its seed.
+        shared: A folder in which processes find it that need it, too, made by the first of them.
+
+    Raises:
+        TooLongError: It is too long to be held.
+    """
+
+    def arrivals() -> npt.NDArray[np.int64]:
+        if shared is None:
+            return source.arrivals(seed)
+        return mapped(shared / f"{key}.npy", lambda: source.arrivals(seed))
+
+    return _TRACES.get(key, lambda: source.trace_of(arrivals(), seed))
+
+
+def stream_of(key: str, source: TraceSource, seed: int) -> tuple[int, Iterator[npt.NDArray[np.int64]]]:
+    """Return the length of a trace in nanoseconds and its arrivals in chunks; those of a short one at once, held.
+
+    Arguments are those of `trace_of`.
+    """
+
+    def short() -> npt.NDArray[np.int64] | None:
+        try:
+            return source.arrivals(seed, _SHORT)
+        except TooLongError:
+            return None
+
+    held = _SHORT_TRACES.get(key, short)
+    if held is not None:
+        return source.window_ns(int(held[-1])), iter((held,))
+    return source.duration_ns, _until_interrupted(drawn_ahead(source.chunks(seed)))
+
+
+def raise_if_interrupted() -> None:
+    """Pass if nobody waits for this thread to end.
+
+    Raises:
+        SsimError: Somebody does.
+    """
+    if INTERRUPTED.is_set():
+        raise SsimError("interrupted", "before the end of a run")
+
+
+def _until_interrupted(chunks: Iterator[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
+    for chunk in chunks:
+        raise_if_interrupted()
+        yield chunk

@@ -1,0 +1,111 @@
+"""From stored results to pictures: loads what a figure needs, draws and saves it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+import figures
+from figures.style import save
+from sim.base.whole_file import told
+from ssim.jobs.experiment.drawn import note_drawn
+from ssim.jobs.experiment.summary import summary_rows
+from ssim.results.store import WINDOWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from ssim.results.store import Store
+
+
+def load_summary(store: Store) -> pd.DataFrame:
+    """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
+    frame = _frame(summary_rows(store))
+    numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
+def draw_tradeoff(store: Store) -> Figure:
+    """Return the trade-off of all runs."""
+    return _draw("tradeoff", load_summary(store))
+
+
+def draw_dynamics(store: Store) -> Figure | None:
+    """Return the dynamics of the first stored run: the first policy of the file, at the first point of the sweep.
+
+    None where only the figures of runs were kept.
+    """
+    for run in store.index()["runs"]:
+        manifest = store.manifest(run["id"])
+        if manifest is not None:
+            if WINDOWS not in manifest["outputs"]:
+                return None
+            frame = store.windows(run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
+            point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
+            return _draw("dynamics", frame, f"seed {run['seed']}{point}")
+    return _draw("dynamics", pd.DataFrame())
+
+
+def draw_experiment(store: Store) -> list[Path]:
+    """Draw all figures of an experiment into its folder and return their files (PDF, SVG, PNG).
+
+    Raises:
+        StoreError: Nothing is stored, a result is damaged, or the files can't be written.
+    """
+    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
+    folder = store.folder / "figures"
+    paths: list[Path] = []
+    with told(folder):
+        folder.mkdir(exist_ok=True)
+        for name, figure in drawings.items():
+            if figure is not None:
+                paths += save(figure, folder / name)
+            else:  # what is there shows other runs
+                for path in folder.glob(f"{name}.*"):
+                    path.unlink()
+    note_drawn(store, paths)
+    return paths
+
+
+def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> list[Path]:
+    """Draw the capacities of an experiment into its folder and return the files (PDF, SVG, PNG).
+
+    Args:
+        store: Where they go.
+        rows: The rows of capacity.csv.
+        rate: The parameter of the trace that was moved.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    frame = _frame(rows).astype({"capacity": float})
+    return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
+
+
+def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
+    """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
+
+    Args:
+        store: Where they go.
+        rows: The rows of gap.csv.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    return list(save(_draw("gap", _frame(rows)), store.folder / "figures" / "gap"))
+
+
+def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table; swept lists and mappings as text, since they can't be told apart or grouped otherwise."""
+    return pd.DataFrame([{k: str(v) if isinstance(v, (list, dict)) else v for k, v in row.items()} for row in rows])
+
+
+def _draw(name: str, *arguments: object) -> Figure:
+    module, _, function = figures.FIGURES[name].partition(":")
+    figure: Figure = getattr(importlib.import_module(module), function)(*arguments)
+    return figure

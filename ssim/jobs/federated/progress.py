@@ -1,0 +1,148 @@
+"""What is done of a federated training: enough to go on from, and all that was noted on the way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sim.base.errors import DataError
+from sim.base.whole_file import whole_file
+from supernet import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from topology.engine import Entry, Report
+
+    Row = dict[str, Any]
+
+SCHEMA = "federated-progress/1"
+_QUIET = {"round", "buffered", "paired"}
+"""What is noted so often that it is no event."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is done of a training.
+
+    Attributes:
+        done: How many rounds.
+        segment: How many rests there were.
+        clock_ns: When the last round was done.
+        memory: What each worker remembers, by its id.
+        rounds: A row for each round and holder of a model.
+        traffic: A row for each of these and each channel.
+        events: A row for what else happened.
+        sent: Messages, bytes and lost messages of each channel, up to the last rest.
+    """
+
+    done: int = 0
+    segment: int = 0
+    clock_ns: int = 0
+    memory: dict[str, Any] = field(default_factory=dict)
+    rounds: list[Row] = field(default_factory=list)
+    traffic: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    sent: dict[str, list[int]] = field(default_factory=dict)
+
+    def write(self, path: Path, identity: str) -> None:
+        """Write it to a file; whoever looks sees the old file or this one.
+
+        Raises:
+            StoreError: It can't be written.
+        """
+        content = {name: getattr(self, name) for name in self.__slots__}
+        checkpoint.write(path, {"schema": SCHEMA, "identity": identity, **content})
+
+    @classmethod
+    def read(cls, path: Path, identity: str) -> Progress:
+        """Return what is in a file.
+
+        Raises:
+            DataError: The file is damaged, or of another training.
+        """
+        content, anew = checkpoint.read(path), "delete it, or train with --force: training begins anew"
+        if content.get("schema") != SCHEMA:
+            raise DataError(str(path), f"is no {SCHEMA}", repr(content.get("schema", "no schema")), anew)
+        if content.get("identity") != identity:
+            raise DataError(str(path), "is of another training", str(content.get("identity")), f"{identity}; {anew}")
+        return cls(**{name: content[name] for name in cls.__slots__})
+
+    def row(self, at_ns: int, worker: str, noted: Mapping[str, Any], report: Report) -> Row:
+        """Take down what a worker noted when a round was done, with what was sent until then; return its row."""
+        time_s, total = (self.clock_ns + at_ns) / 1e9, sum(size for _, size, _ in self.sent.values())
+        for name, now in report.traffic.items():
+            messages, size, lost = self.sent.get(name, (0, 0, 0))
+            self.traffic.append(
+                {"round": noted["round"], "worker": worker, "time_s": time_s, "channel": name}
+                | {"messages": messages + now.messages, "bytes": size + now.bytes, "lost": lost + now.lost}
+            )
+            total += now.bytes
+        self.rounds.append({"worker": worker, "time_s": time_s, "bytes": total, **noted})
+        return self.rounds[-1]
+
+    def rest(self, report: Report, rounds: Iterable[Entry]) -> None:
+        """Take over what workers remember at a rest, and what else happened up to it."""
+        self.events += [
+            {"time_s": (self.clock_ns + entry.at_ns) / 1e9, "worker": entry.worker, "kind": entry.kind}
+            | {"fields": json.dumps(entry.fields, default=str)}
+            for entry in report.log
+            if entry.kind not in _QUIET
+        ]
+        for name, now in report.traffic.items():
+            messages, size, lost = self.sent.get(name, (0, 0, 0))
+            self.sent[name] = [messages + now.messages, size + now.bytes, lost + now.lost]
+        self.memory |= report.results
+        self.done = max(entry.fields["round"] for entry in rounds)
+        self.clock_ns += max(entry.at_ns for entry in rounds)
+        self.segment += 1
+
+    def summary(self) -> Row:
+        """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""
+        kinds = sorted({row["kind"] for row in self.events})
+        ends = [row for row in self.rounds if "smallest" in row]
+        weight = {end: sum(row[end] for row in ends) / len(ends) for end in ("smallest", "largest") if ends}
+        return {
+            "time_s": self.clock_ns / 1e9,
+            "weight": weight,
+            "rounds": self.done,
+            "bytes": {name: counts[1] for name, counts in self.sent.items()},
+            "messages": {name: counts[0] for name, counts in self.sent.items()},
+            "events": {kind: sum(row["kind"] == kind for row in self.events) for kind in kinds},
+        }
+
+    def store(self, folder: Path) -> None:
+        """Write the tables of a training that is done.
+
+        Raises:
+            StoreError: A file can't be written.
+        """
+        accuracies = [
+            {key: row[key] for key in ("round", "worker", "time_s")} | {"subnet": name, "accuracy": value}
+            for row in self.rounds
+            for name, value in row["accuracy"].items()
+        ]
+        keys = [key for key in dict.fromkeys(key for row in self.rounds for key in row) if key != "accuracy"]
+        tables = {
+            "rounds": [{key: row.get(key) for key in keys} for row in self.rounds],
+            "progress": accuracies,
+            "traffic": self.traffic,
+            "events": self.events,
+        }
+        for name, table in tables.items():
+            write_rows(folder / f"{name}.parquet", table)
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write rows to a Parquet file; whoever looks sees the old file or this one.
+
+    Raises:
+        StoreError: It can't be written.
+    """
+    with whole_file(path) as unfinished:
+        pq.write_table(pa.Table.from_pylist(rows), unfinished)

@@ -1,0 +1,178 @@
+"""Searches a trained supernet for the subnets that are worth serving, and measures them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.base.errors import DataError, SpecError
+from sim.base.streams import stream
+from sim.base.units import ms_from_ns
+from sim.tables.accuracies import Accuracies
+from sim.tables.files import load_table
+from supernet.search.nsga2 import Evaluated, Nsga2
+from supernet.search.pareto import spread
+from supernet.search.predictor import FEWEST, Predictor, Trust, encoded, trust
+from supernet.space import SubNet
+from supernet.training.evaluation import accuracy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from ssim.jobs.training.run import Tell, TrainingRun
+    from ssim.jobs.training.spec import LatencySpec
+    from supernet.network import Supernet
+    from supernet.space import SubNetSpace
+    from supernet.structure import Choice
+    from supernet.training.measuring import Measuring
+
+    Points = npt.NDArray[np.float64]
+    Cost = Callable[[Sequence[SubNet]], npt.NDArray[np.float64]]
+
+_WHOLE = 100.0  # percent
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search has found.
+
+    Attributes:
+        found: The accuracies of the subnets that are worth serving, on the test examples, by cost.
+        measured: How many subnets were measured on the validation examples.
+        trust: How well the accuracy was foreseen of measured subnets; None where nothing was foreseen.
+    """
+
+    found: Accuracies
+    measured: int
+    trust: Trust | None
+
+
+def search(run: TrainingRun, tell: Tell) -> Search:
+    """Search as the training file says, and store what is found. The caller holds the store.
+
+    What is chosen is chosen by accuracies on the validation examples; those on the test examples are only reported.
+
+    Args:
+        run: Has been trained.
+        tell: Told of each subnet that was measured: 1 more.
+
+    Raises:
+        SsimError: It has not been trained, or something of it is damaged; or the costs can't be told.
+    """
+    asked, trained = run.plan.spec.search, run.load()
+    searcher = _Searcher(run, run.measuring(trained), _cost(run, trained), tell)
+    if asked.predict and trained.space.size > asked.measured:
+        known, how_well = searcher.with_predictor()
+    else:
+        population = min(asked.population, asked.measured)
+        known, how_well = searcher.nsga2(searcher.measured, population).search(asked.measured, run.seed), None
+    worth = known.front
+    chosen = [worth.subnets[index] for index in spread(worth.points, asked.subnets)]
+    kept = run.load()  # without the running statistics of those that are not worth it
+    found = Accuracies(tuple(run.measured(kept, chosen, tell)), run.provenance | {"search": asked.model_dump_json()})
+    run.save_found(kept, found)
+    return Search(found, len(known.subnets), how_well)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Searcher:
+    run: TrainingRun
+    measuring: Measuring
+    cost: Cost
+    tell: Tell
+
+    def measured(self, subnets: Sequence[SubNet]) -> Points:
+        """Return cost and error of subnets, calibrated, on the validation examples."""
+        errors: list[float] = []
+        for subnet in subnets:
+            self.measuring.calibrate(subnet)
+            errors.append(_WHOLE - accuracy(self.measuring.supernet, subnet, self.run.splits.validation))
+            self.tell(1)
+        return np.column_stack([self.cost(subnets), errors])
+
+    def nsga2(self, evaluate: Callable[[Sequence[SubNet]], Points], population: int) -> Nsga2:
+        """Return the search of the supernet's space."""
+        trained = self.measuring.supernet
+        return Nsga2(trained.space, trained.choice, evaluate, population)
+
+    def with_predictor(self) -> tuple[Evaluated, Trust]:
+        """Return the subnets that were measured: a sample, then those that are foreseen from it to be the best."""
+        asked, seed, trained = self.run.plan.spec.search, self.run.seed, self.measuring.supernet
+        rng = stream(seed, "sample")
+        drawn = (self.space.smallest, self.space.largest, *(self.space.graded(rng) for _ in range(asked.measured - 2)))
+        sample = {trained.choice(subnet): subnet for subnet in drawn}
+        subnets = list(sample.values())
+        points, codes = self.measured(subnets), encoded(trained, subnets)
+        predictor = Predictor.fit(codes, points[:, 1])
+
+        def foreseen(subnets: Sequence[SubNet]) -> Points:
+            return np.column_stack([self.cost(subnets), predictor.predict(encoded(trained, subnets))])
+
+        best = self.nsga2(foreseen, asked.population).search(asked.evaluations, seed).front
+        chosen = (best.subnets[index] for index in spread(best.points, asked.subnets))
+        new = [subnet for subnet in chosen if trained.choice(subnet) not in sample]
+        if new:
+            subnets, points = [*subnets, *new], np.concatenate([points, self.measured(new)])
+        return Evaluated(tuple(subnets), points), trust(codes, points[: len(codes), 1], seed)
+
+    @property
+    def space(self) -> SubNetSpace:
+        """The subnets."""
+        return self.measuring.supernet.space
+
+
+def _cost(run: TrainingRun, trained: Supernet) -> Cost:
+    asked, costs = run.plan.spec.search.latency, run.measuring(trained).costs
+    if asked is not None:
+        return _Latency.of(asked, run, trained)
+    return lambda subnets: np.array([float(costs.macs(subnet)) for subnet in subnets])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Latency:
+    """The latency of subnets in ms: that of a table, and for subnets that are not in it, what it lets foresee."""
+
+    trained: Supernet
+    rows: dict[Choice, float]
+    predictor: Predictor | None
+
+    @classmethod
+    def of(cls, asked: LatencySpec, run: TrainingRun, trained: Supernet) -> _Latency:
+        """Return that of the table that a file names.
+
+        Raises:
+            SsimError: There is no such table, it ends below the batch size, or is of another supernet.
+            DataError: A subnet of it has no control tuple.
+        """
+        path, space = run.plan.folder / asked.table, trained.space
+        table = load_table(path if path.suffix else asked.table)
+        known: dict[Choice, tuple[SubNet, float]] = {}
+        for index, row in enumerate(table.subnets):
+            if row.control is None:
+                raise DataError(f"{asked.table}, subnet {row.id}", "has no control tuple", right="one for each subnet")
+            subnet = space.find(SubNet(space.family, row.control))
+            known[trained.choice(subnet)] = subnet, ms_from_ns(table.latency(index, asked.batch))
+        subnets, latencies = zip(*known.values(), strict=True)
+        predictor = Predictor.fit(encoded(trained, subnets), np.array(latencies)) if len(known) >= FEWEST else None
+        return cls(trained, dict(zip(known, latencies, strict=True)), predictor)
+
+    def __call__(self, subnets: Sequence[SubNet]) -> npt.NDArray[np.float64]:
+        """Return the latencies of subnets.
+
+        Raises:
+            SpecError: One is not in the table, which has too few to foresee it.
+        """
+        found = np.array([self.rows.get(self.trained.choice(subnet), np.nan) for subnet in subnets])
+        unknown = np.flatnonzero(np.isnan(found)).tolist()
+        if unknown and self.predictor is None:
+            right = f"{FEWEST} or more, or all that there are"
+            raise SpecError(
+                "search.latency", "the table has too few subnets to foresee others", f"{len(self.rows)}", right
+            )
+        if unknown and self.predictor is not None:
+            found[unknown] = self.predictor.predict(encoded(self.trained, [subnets[index] for index in unknown]))
+        return found

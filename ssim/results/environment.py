@@ -1,0 +1,57 @@
+"""What else was there when a run was made: time, versions, machine, commit. Stored beside a result, never compared."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sim.base.version import VERSION
+from sim.engines import numba_is_installed
+
+
+class Stopwatch:
+    """Measures how long a run takes, from now."""
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC)
+        self._begin = time.perf_counter()
+
+    def circumstances(self) -> dict[str, Any]:
+        """Return what else was there, and how long the run took."""
+        return {
+            **_versions(),
+            "started": self._started.isoformat(timespec="seconds"),
+            "wall_s": round(time.perf_counter() - self._begin, 6),
+        }
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, Any]:
+    libraries = {
+        name: importlib.metadata.version(name)
+        for name in ("numpy", "pyarrow", "simpy", *(("numba",) if numba_is_installed() else ()))
+    }
+    return {
+        "version": VERSION,
+        "python": platform.python_version(),
+        "libraries": libraries,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **_commit(),
+    }
+
+
+def _commit() -> dict[str, Any]:
+    folder = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": found.stdout.strip()}

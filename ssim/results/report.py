@@ -1,0 +1,236 @@
+"""Stored results as one page: what it shows is collected here, once; `ssim/page/` says how it looks and moves.
+
+The page holds everything, plotly's library included, and asks nothing of the network. The same results give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from dataclasses import dataclass, field
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from figures import style
+from sim.base.errors import SpecError, StoreError
+from sim.base.intervals import mean_and_half_width
+from sim.base.version import VERSION
+from ssim.files.yaml_file import as_yaml
+from ssim.results.reading import Results
+from ssim.results.store import INDEX, WINDOWS, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Column = npt.NDArray[np.float64]
+
+MOST_WINDOWS = 720
+"""A run is shown in no more windows: of a longer one, several are taken together."""
+
+COLUMNS = {
+    "slo_attainment": ("SLO attainment", 6),
+    "mean_serving_accuracy": ("accuracy %", 2),
+    "p50_latency_ms": ("p50 ms", 1),
+    "p99_latency_ms": ("p99 ms", 1),
+    "mean_batch_size": ("batch", 1),
+    "utilisation": ("busy", 2),
+    "dropped": ("dropped", 0),
+    "queries": ("queries", 0),
+}
+"""The columns of the table: of summary.csv, how they are called, and with how many decimals they are shown."""
+
+_SYMBOLS = {
+    "*": "star",
+    "o": "circle",
+    "D": "diamond",
+    "^": "triangle-up",
+    "s": "square",
+    "v": "triangle-down",
+    "p": "pentagon",
+    "h": "hexagon",
+    "X": "x",
+    "P": "cross",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "8": "octagon",
+}
+"""What plotly calls the markers of the figures."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What the page shows.
+
+    Attributes:
+        experiments: One mapping an experiment: `name`, `spec` (YAML), `points` of the sweep, `policies`, `runs`.
+        problems: What is not shown, and why, a line each.
+    """
+
+    experiments: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def collect(folder: Path) -> Report:
+    """Return what a page of stored results shows; nothing that is stored is changed.
+
+    Args:
+        folder: That of one experiment, or one with several of them.
+
+    Raises:
+        StoreError: No run of any experiment is stored there.
+    """
+    inner = sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
+    if (folder / INDEX).exists() or not inner:
+        inner = [folder]
+    report = Report()
+    for one in inner:
+        results = Results(one.parent, report.problems)
+        try:
+            report.experiments.append(_experiment(results, one.name))
+        except StoreError as error:
+            report.problems.append(str(error))
+    if not report.experiments:
+        raise StoreError(str(folder), "holds no run to report", "; ".join(report.problems))
+    return report
+
+
+def _experiment(results: Results, name: str) -> dict[str, Any]:
+    store = Store(results.folder / name)
+    index = store.index()
+    points: list[str] = []
+    runs: list[dict[str, Any]] = []
+    for run, manifest in results.runs(name):
+        try:
+            windows = _windows(store, run["id"], manifest)
+        except StoreError as error:
+            results.note(index["name"], run, str(error))
+            continue
+        point = ", ".join(f"{key} = {value}" for key, value in run["swept"].items())
+        if point not in points:
+            points.append(point)
+        known = {"policy": run["policy"], "seed": run["seed"], "point": points.index(point), "id": run["id"]}
+        runs.append({**known, "summary": manifest["summary"], "windows": windows, "manifest": manifest})
+    if not runs:
+        raise StoreError(str(store.folder), "holds no run", "", "run the experiment first")
+    policies = {run["policy"]: _look(run["policy"]) for run in sorted(runs, key=lambda run: style.order(run["policy"]))}
+    spec = as_yaml(index["content"]) if "content" in index else ""
+    return {"name": index["name"], "spec": spec, "points": points, "policies": policies, "runs": runs}
+
+
+def _look(policy: str) -> dict[str, str]:
+    look = style.look(policy)
+    symbol = _SYMBOLS[look.marker] + ("" if look.filled else "-open")
+    return {"colour": look.colour, "symbol": symbol, "name": style.display_name(policy)}
+
+
+def _windows(store: Store, run_id: str, manifest: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+    """Return a run over time, by column; None if that was not kept."""
+    if WINDOWS not in manifest["outputs"]:
+        return None
+    table = store.windows(run_id)
+    try:
+        columns = {
+            name: table[name].to_numpy().astype(np.float64)
+            for name in ("start_s", "ingest_per_s", "serving_accuracy", "batch_size", "slo_attainment", "workers_busy")
+        }
+    except KeyError as error:
+        raise StoreError(WINDOWS, "is damaged", f"no {error}", "run the experiment again") from error
+    merged = together(columns, -(-len(columns["start_s"]) // MOST_WINDOWS))
+    return {name: [None if math.isnan(value) else float(f"{value:.7g}") for value in merged[name]] for name in merged}
+
+
+def together(columns: Mapping[str, Column], size: int) -> dict[str, Column]:
+    """Return windows with so many neighbours taken together: means by what each stands for.
+
+    Attainment is the mean over queries, accuracy over met queries, batch size (for want of their number) over windows.
+
+    Args:
+        columns: As `sim.engine.metrics.windows` gives them, float64, shape (windows,).
+        size: How many become one.
+    """
+    if size <= 1:
+        return dict(columns)
+    ingest = columns["ingest_per_s"]
+    met = np.nan_to_num(ingest * columns["slo_attainment"])
+    even = np.ones_like(ingest)
+    weights = {"slo_attainment": ingest, "serving_accuracy": met}
+    edges = np.arange(0, len(ingest), size)
+
+    def mean(name: str) -> Column:
+        values, weight = columns[name], weights.get(name, even)
+        weight = np.where(np.isnan(values), 0.0, weight)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Column = np.add.reduceat(np.nan_to_num(values) * weight, edges) / np.add.reduceat(weight, edges)
+        return found
+
+    return {"start_s": columns["start_s"][edges]} | {name: mean(name) for name in columns if name != "start_s"}
+
+
+def page(report: Report) -> str:
+    """Return the page (HTML).
+
+    Raises:
+        SpecError: plotly is not installed.
+    """
+    parts = files("ssim.results") / "page"
+    experiments = [{**one, "table": _table(one)} for one in report.experiments]
+    columns = [(name, shown) for name, (shown, _) in COLUMNS.items()]
+    data = json.dumps({"columns": columns, "experiments": experiments}, separators=(",", ":"), allow_nan=False)
+    title = str(experiments[0]["name"]) if len(experiments) == 1 else f"{len(experiments)} experiments"
+    listed = "".join(f"<li>{html.escape(problem)}</li>" for problem in report.problems)
+    return Template((parts / "report.html").read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
+        version=VERSION,
+        css=(parts / "report.css").read_text(encoding="utf-8"),
+        problems=f"<section class=problems><h2>Not in this report</h2><ul>{listed}</ul></section>" if listed else "",
+        data=data.replace("</", "<\\/"),
+        plotly=_plotly(),
+        js=(parts / "report.js").read_text(encoding="utf-8"),
+    )
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise SpecError("report", "needs plotly", str(error), "pip install -e '.[report]'") from error
+    text: str = get_plotlyjs()
+    return text
+
+
+def _table(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the table: one a policy at a point of the sweep, over seeds, best attainment first."""
+    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for run in experiment["runs"]:
+        groups.setdefault((run["point"], run["policy"]), []).append(run["summary"])
+    rows = []
+    for (point, policy), summaries in groups.items():
+        estimates = {name: _estimate([summary.get(name) for summary in summaries]) for name in COLUMNS}
+        shown = {name: _shown(*estimates[name], COLUMNS[name][1]) for name in COLUMNS}
+        rows.append(
+            {"point": point, "policy": policy, "runs": len(summaries), "shown": shown}
+            | {name: estimates[name] for name in ("slo_attainment", "mean_serving_accuracy")}
+        )
+    return sorted(rows, key=lambda row: (row["point"], -(row["slo_attainment"][0] or 0.0), row["policy"]))
+
+
+def _estimate(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return mean and half-width of the 95 % interval over the seeds that have a value; None where there is none."""
+    known = [float(value) for value in values if value is not None]
+    mean, half = mean_and_half_width(known) if known else (math.nan, math.nan)
+    return None if math.isnan(mean) else mean, None if math.isnan(half) else half
+
+
+def _shown(mean: float | None, half: float | None, decimals: int) -> str:
+    if mean is None:
+        return "-"
+    wide = f"{half or 0.0:,.{decimals}f}"
+    return f"{mean:,.{decimals}f}" + (f" ± {wide}" if float(wide.replace(",", "")) else "")

@@ -1,0 +1,200 @@
+"""The bound against the offline optimum, the offline optimum against trying everything, and both against policies."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim import Cluster, Fault, LatencyTable, SpecError, Subnet, Trace, metrics, simulate
+from sim.bounds import Instance, Optimum, instance_of, offline_optimum, upper_bound
+from sim.tables.files import load_table
+from tests.laws.cases import Case, cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.bounds.instance import Values
+
+
+def reached(case: Case, values: Values) -> float:
+    result = simulate(case.trace, case.cluster, case.table, case.policy)
+    attainment = metrics.slo_attainment(result)
+    if values == "attainment" or not attainment:
+        return attainment
+    return attainment * metrics.mean_serving_accuracy(result) / 100
+
+
+def tried(instance: Instance) -> float:
+    """The optimum by trying everything: each query in turn goes nowhere, into a batch that is there, or begins one."""
+    queries, workers = range(len(instance)), instance.cluster.workers
+    latest = int(instance.deadline_ns.max())
+
+    def fits(batches: list[tuple[int, int, list[int]]]) -> bool:
+        busy = np.zeros(latest + 1, dtype=int)
+        for start, way, members in batches:
+            end = start + int(instance.duration_ns[way])
+            if end > instance.deadline_ns[members].min() or len(members) > instance.most[way]:
+                return False
+            busy[start:end] += 1
+        return bool(busy.max() <= workers)
+
+    def best(query: int, batches: list[tuple[int, int, list[int]]]) -> float:
+        if not fits(batches):
+            return -1.0
+        if query == len(queries):
+            return float(sum(instance.value[way] * len(members) for _, way, members in batches))
+        arrival = int(instance.arrival_ns[query])
+        found = [best(query + 1, batches)]
+        for i, (start, way, members) in enumerate(batches):
+            if start >= arrival:
+                more = (start, way, [*members, query])
+                found.append(best(query + 1, [*batches[:i], more, *batches[i + 1 :]]))
+        for start, way in itertools.product(range(arrival, latest), range(instance.ways)):
+            found.append(best(query + 1, [*batches, (start, way, [query])]))
+        return max(found)
+
+    return best(0, []) / len(instance)
+
+
+@st.composite
+def instances(draw: Callable[..., Any], most: int, span: int, longest: int) -> Instance:
+    queries, subnets = draw(st.integers(1, most)), draw(st.integers(1, 2))
+    gaps = draw(st.lists(st.integers(0, 3), min_size=queries, max_size=queries))
+    grid = draw(st.lists(st.integers(1, longest), min_size=2 * subnets, max_size=2 * subnets))
+    table = LatencyTable(
+        "toy",
+        tuple(Subnet(f"s{i}", 60.0 + 15 * i) for i in range(subnets)),
+        (1, draw(st.integers(2, 3))),
+        np.array(grid, dtype=np.int64).reshape(subnets, 2),
+    )
+    arrivals = np.cumsum(np.array(gaps, dtype=np.int64))
+    slos = st.integers(1, span)
+    slo = draw(slos | st.lists(slos, min_size=queries, max_size=queries))
+    trace = Trace(arrivals, slo if isinstance(slo, int) else np.array(slo, dtype=np.int64), int(arrivals[-1]) + 1)
+    cluster = Cluster(draw(st.integers(1, 2)), dispatch_ns=draw(st.integers(0, 1)))
+    return instance_of(trace, cluster, table, draw(st.sampled_from(["attainment", "accuracy"])))
+
+
+def solved(instance: Instance, slot_ns: int = 1) -> Optimum:
+    found = offline_optimum(instance, slot_ns)
+    assert found.proven
+    return found
+
+
+@given(instances(most=3, span=7, longest=4))
+@settings(max_examples=25)
+def test_the_program_finds_what_trying_everything_finds(instance: Instance) -> None:
+    found = solved(instance)
+    assert found.lower == pytest.approx(found.upper, abs=1e-7)
+    assert found.lower == pytest.approx(tried(instance), abs=1e-9)
+
+
+@given(instances(most=12, span=20, longest=9), st.integers(1, 30), st.sampled_from([0, 0, 2]))
+@settings(max_examples=40)
+def test_the_bound_is_not_below_the_optimum(instance: Instance, slot_ns: int, iterations: int) -> None:
+    assert upper_bound(instance, slot_ns, iterations).upper >= solved(instance).lower
+
+
+@given(instances(most=6, span=15, longest=9), st.integers(1, 9), st.data())
+@settings(max_examples=40)
+def test_any_prices_give_a_bound(instance: Instance, slot_ns: int, data: st.DataObject) -> None:
+    slots = len(upper_bound(instance, slot_ns, 0).price)
+    prices = data.draw(st.lists(st.floats(0, 2), min_size=slots, max_size=slots))
+    assert upper_bound(instance, slot_ns, 0, np.array(prices)).upper >= solved(instance).lower
+
+
+@given(instances(most=8, span=60, longest=40), st.integers(2, 9))
+@settings(max_examples=25)
+def test_rounding_brackets_the_optimum(instance: Instance, slot_ns: int) -> None:
+    exact = solved(instance)
+    rounded = offline_optimum(instance, min(slot_ns, int(instance.duration_ns.min())))
+    assert rounded.lower <= exact.upper + 1e-7
+    assert rounded.upper >= exact.lower - 1e-7
+
+
+@given(instances(most=10, span=25, longest=9), st.integers(1, 3))
+@settings(max_examples=40)
+def test_the_schedule_that_is_found_can_be_run(instance: Instance, slot_ns: int) -> None:
+    """Laid on workers and filled with queries one by one, in order of deadlines, it is worth what is said."""
+    found = offline_optimum(instance, min(slot_ns, int(instance.duration_ns.min())))
+    ends = sorted(
+        (b.start_ns + int(instance.duration_ns[b.way]), b.start_ns, b.way)
+        for b in found.batches
+        for _ in range(b.batches)
+    )
+    busy = np.zeros(int(instance.deadline_ns.max()) + 1, dtype=int)
+    for end, start, _ in ends:
+        busy[start:end] += 1
+    assert busy.max(initial=0) <= instance.cluster.workers
+    held = sum(batch.queries for batch in found.batches)
+    assert sum(instance.value[batch.way] * batch.queries for batch in found.batches) == pytest.approx(
+        found.lower * len(instance)
+    )
+    assert all(batch.queries <= batch.batches * instance.most[batch.way] for batch in found.batches)
+    assert held == _matched(instance, found)
+
+
+def _matched(instance: Instance, found: Optimum) -> int:
+    """As many queries as find a place each in the batches, by augmenting paths."""
+    places = [(b.start_ns, b.way) for b in found.batches for _ in range(b.queries)]
+    taken: dict[int, int] = {}
+
+    def place(query: int, seen: set[int]) -> bool:
+        for i, (start, way) in enumerate(places):
+            end = start + int(instance.duration_ns[way])
+            if i in seen or not instance.arrival_ns[query] <= start or end > instance.deadline_ns[query]:
+                continue
+            seen.add(i)
+            if i not in taken or place(taken[i], seen):
+                taken[i] = query
+                return True
+        return False
+
+    return sum(place(query, set()) for query in range(len(instance)))
+
+
+@given(cases(), st.sampled_from(["attainment", "accuracy"]), st.integers(1, 12))
+@settings(max_examples=30)
+def test_no_policy_exceeds_the_bound(case: Case, values: Values, slot_ns: int) -> None:
+    """With failures, switches, drop rules and SLOs of their own, too."""
+    instance = instance_of(case.trace, case.cluster, case.table, values)
+    assert reached(case, values) <= upper_bound(instance, slot_ns, 1).upper
+
+
+def test_the_bound_is_near_the_optimum_where_load_is_tight() -> None:
+    """A tenth of a point above what can't be exceeded, where the load costs more than one."""
+    arrivals = np.sort(np.random.default_rng(3).integers(0, 25_000_000, 50))
+    instance = instance_of(Trace(arrivals, 30_000_000, 25_000_000), Cluster(1), load_table("ofa-resnet50-rtx2080ti"))
+    found = offline_optimum(instance, 2_000_000)
+    bound = upper_bound(instance, 1_000_000).upper
+    assert found.lower < bound
+    assert bound - found.upper < 0.001
+    assert instance.value.max() - found.upper > 0.01
+
+
+def test_nothing_that_can_be_answered_is_worth_nothing() -> None:
+    table = LatencyTable("toy", (Subnet("s", 70.0),), (1,), np.array([[9]]))
+    instance = instance_of(Trace(np.array([0, 3]), 5, 10), Cluster(1), table)
+    assert offline_optimum(instance, 1).upper == 0
+    assert upper_bound(instance, 2).upper < 1e-6
+
+
+def test_wrong_input_is_told() -> None:
+    table = LatencyTable("toy", (Subnet("s", 70.0),), (1,), np.array([[4]]))
+    trace = Trace(np.array([0]), 5, 10)
+    with pytest.raises(SpecError, match=r"slot_ns: is no length of a slot \(5\); 1 to 4, the shortest batch"):
+        offline_optimum(instance_of(trace, Cluster(1), table), 5)
+    with pytest.raises(SpecError, match="slot_ns: is no length of a slot"):
+        upper_bound(instance_of(trace, Cluster(1), table), 0)
+    with pytest.raises(SpecError, match="failures and switches"):
+        offline_optimum(instance_of(trace, Cluster(2, faults=(Fault(0, 1),)), table), 1)
+    with pytest.raises(SpecError, match="values: are not known"):
+        instance_of(trace, Cluster(1), table, "speed")  # type: ignore[arg-type]
+    many = Trace(np.arange(2000, dtype=np.int64), 4000, 2000)
+    with pytest.raises(SpecError, match="needs too many variables"):
+        offline_optimum(instance_of(many, Cluster(1), table), 1)
