@@ -184,7 +184,7 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
     statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
     the file that imports it.
     """
-    bases = {base for owner in owners for base in owner.__mro__ if base.__module__ != "builtins"}
+    bases = {base for owner in owners for base in owner.__mro__ if base.__module__.partition(".")[0] not in _NOT_OWN}
     waiting = [Path(inspect.getsourcefile(base) or "") for base in bases]
     found: set[Path] = set()
     while waiting:
@@ -197,6 +197,10 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
                 parts = name.split(".")
                 waiting += [file for n in range(len(parts)) if (file := _module_file(place, ".".join(parts[: n + 1])))]
     return found
+
+
+_NOT_OWN = {"builtins", "abc", "typing", *PACKAGES}
+"""Modules of which no class is looked at: those of Python and of the toolkit."""
 
 
 def _is_own(path: Path, folder: Path) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sim import SpecError
-from ssim.jobs.reading import read_job as read_experiment
 from ssim.jobs.experiment.run import toolkit_files
+from ssim.jobs.reading import read_job as read_experiment
 
 ROOT = Path(__file__).parents[2]
 

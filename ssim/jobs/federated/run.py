@@ -33,7 +33,8 @@ from sim.base.streams import stream
 from sim.base.whole_file import told
 from ssim.extras import require
 from ssim.jobs.federated.progress import Progress, write_rows
-from ssim.jobs.job import Done, described, own_code
+from ssim.jobs.identity import described, own_code
+from ssim.jobs.job import Done
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
 
