@@ -106,14 +106,6 @@ def test_what_init_writes_runs_as_it_is(clean: Path, tmp_path: Path, kind: str) 
     command = said.splitlines()[-1].removeprefix("next: ssim ").split()
     ssim(clean, tmp_path, *command)
 
-    from ssim.files.shipped import folder_of
-
-    experiments = tmp_path / "some"
-    experiments.mkdir()
-    (experiments / "azure.yaml").write_text((folder_of("experiments") / "azure.yaml").read_text())
-    command = [str(clean / "bin" / "ssim"), "reproduce", "--help"]
-    assert "those that come with the toolkit" in " ".join(done(command, tmp_path).split())
-
 
 @pytest.mark.parametrize(
     ("words", "extra"),
