@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sim.base.errors import ProgramError, did_you_mean
 from sim.base.streams import stream
 from sim.base.units import ns_from_s
+from topology.deadline import Deadline
 from topology.engine import Entry
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ class IO:
             role, _, number = self.worker.id.rpartition("/")
             self._rng = stream(self.stage.seed, f"worker {role}", int(number))
         return self._rng
+
+    def deadline(self, timeout_s: float | None) -> Deadline:
+        """Return a deadline for several waits: give each of them its `left_s` as `timeout_s`.
+
+        Args:
+            timeout_s: Seconds from now on; None for no limit.
+        """
+        return Deadline(lambda: self.now_ns, timeout_s)
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass. Machines and stragglers have no influence on it."""

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import ClosedError, ProgramError, did_you_mean
-from sim.base.units import NS_PER_S, ns_from_s
+from sim.base.units import ns_from_s
 from topology.message import Message, size_of
 from topology.waiting import Crowd, FirstOf, Gathered, One, Wait
 
@@ -132,6 +132,21 @@ class Port:
         got: Message = await self._await(One(self, sender), timeout_s)
         return got
 
+    async def newest(self, timeout_s: float | None = None) -> Message:
+        """Return the newest message and drop those before it; wait for one if none has arrived.
+
+        Args:
+            timeout_s: How long to wait, in seconds; by default as long as the engine is patient.
+
+        Raises:
+            DeadlineError: None came in time.
+            ClosedError: None can come any more.
+        """
+        message = await self.recv(timeout_s=timeout_s)
+        while self._inbox:
+            message = self._inbox.popleft()
+        return message
+
     async def gather(
         self, senders: Iterable[str] | None = None, timeout_s: float | None = None, k: int | None = None
     ) -> dict[str, Message]:
@@ -172,7 +187,7 @@ class Port:
         """
         missing = set(self._callers() if senders is None else self._check(tuple(senders)))
         left = len(missing) if k is None else k
-        deadline_ns = None if timeout_s is None else self._io.now_ns + ns_from_s(timeout_s)
+        deadline = self._io.deadline(timeout_s)
         seen = 0
         while missing and left > 0:
             message = self._take(missing)
@@ -182,8 +197,7 @@ class Port:
                 seen += len(gone)
                 if not missing:
                     return
-                rest_s = None if deadline_ns is None else max(0.0, (deadline_ns - self._io.now_ns) / NS_PER_S)
-                message = await self._await(FirstOf(self, missing), rest_s)
+                message = await self._await(FirstOf(self, missing), deadline.left_s)
                 if message is None:
                     return
             missing.discard(message.sender)

@@ -296,6 +296,27 @@ def test_nobody_waits_for_who_has_left_in_the_middle() -> None:
     assert report.traffic["param"].messages == (3 + 2) + (2 + 2)
 
 
+def test_the_newest_message_stands_for_those_before_it() -> None:
+    async def step(self: Any, io: Any) -> None:
+        newest = await io["talk"].newest(timeout_s=1)
+        self.got = newest.value, io["talk"].peek()
+        with pytest.raises(ClosedError):
+            await io["talk"].newest()
+
+    assert ask(step, talkers=1) == (2, None)
+
+
+def test_waits_share_a_deadline() -> None:
+    async def step(self: Any, io: Any) -> None:
+        deadline = io.deadline(0.008)
+        await io["talk"].recv("a/0", timeout_s=deadline.left_s)
+        left_s = deadline.left_s
+        await io.sleep(0.01)
+        self.got = left_s, deadline.left_s, io.deadline(None).left_s
+
+    assert ask(step) == (0.003, 0.0, None)
+
+
 def test_gathering_takes_one_of_each_in_the_order_asked_for() -> None:
     async def step(self: Any, io: Any) -> None:
         got = await io["talk"].gather(["a/2", "a/0"])
