@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -225,10 +225,10 @@ def _located(issue: Issue, counts: _Counts) -> Issue:
     """Return an issue with the place that it has in the file, and with a hint if its key is unknown."""
     place, section = issue.place, str(issue.place[0]) if issue.place else ""
     if issue.at_key:
-        owner = (
-            {"link": Link, "select": Select}.get(str(place[2]), OWNERS[section]) if len(place) > 1 else TopologyModel
-        )
-        known = [name.rstrip("_") for name in owner.__annotations__ if name not in KEYS.get(section, ())]
+        known = {"schema", "name", *OWNERS}
+        if len(place) > 2:  # noqa: PLR2004 - section, name, key
+            owner = {"link": Link, "select": Select}.get(str(place[2]), OWNERS[section])
+            known = {field.name for field in fields(owner)}.difference(KEYS[section])
         issue = replace(issue, right=did_you_mean(str(place[-1]), known))
     if place == ("schema",):
         issue = replace(issue, right=f"schema: {SCHEMA}")
