@@ -285,9 +285,12 @@ def issues_of(error: ValidationError, data: object, model: type[BaseModel] | Non
     """
     issues: dict[tuple[str | int, ...], Issue] = {}
     for found in error.errors(include_url=False):
-        absent = _ABSENT.get(found["type"])
+        absent, cause = _ABSENT.get(found["type"]), found.get("ctx", {}).get("error")
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
-        if place in issues:  # the options of a union complain one by one
+        if isinstance(cause, SpecError):  # of a dataclass that checks itself
+            place = (*place, cause.where.rpartition(".")[2])
+            issues[place] = Issue.of(cause, *place)
+        elif place in issues:  # the options of a union complain one by one
             problem = f"{issues[place].problem} or {_plain(found).removeprefix('must be ')}"
             issues[place] = dataclasses.replace(issues[place], problem=problem)
         elif absent == _UNKNOWN:
@@ -322,6 +325,7 @@ _WORDS = {
     "too_short": "is empty",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping, key: value",
+    "dataclass_type": "must be a mapping, key: value",
     "model_type": "must be a mapping, key: value",
     "model_attributes_type": "must be a mapping, key: value",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-'",
