@@ -133,31 +133,34 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
         PolicyError: It is no decision, names no subnet, worker or batch size that there is, a busy worker, or an
             instant that has passed.
     """
+    if isinstance(decision, Dispatch):
+        subnet, size, worker = decision.subnet, decision.batch_size, decision.worker
+        if not _is_index(subnet, len(view.table.subnets)):
+            hint = f"an index from 0 to {len(view.table.subnets) - 1}"
+            raise _wrong(policy, view, "there is no such subnet", subnet, hint)
+        if not _is_index(size, view.table.batch_sizes[-1] + 1) or size == 0:
+            hint = f"a whole number from 1 to {view.table.max_batch}"
+            raise _wrong(policy, view, "no such batch size", size, hint)
+        if worker is not None and not (_is_whole(worker) and worker in view.system.free_workers()):
+            hint = f"free: {', '.join(map(str, view.system.free_workers()))}"
+            raise _wrong(policy, view, "answers for a worker that is not free", worker, hint)
+    elif isinstance(decision, Wait):
+        if not _is_whole(decision.until_ns) or decision.until_ns <= view.now_ns:
+            hint = f"whole nanoseconds above {view.now_ns}"
+            raise _wrong(policy, view, "waits for an instant that is not ahead", decision.until_ns, hint)
+    elif isinstance(decision, Drop):
+        if not _is_index(decision.count, view.queue_length + 1) or decision.count == 0:
+            raise _wrong(policy, view, "drops queries that are not there", decision.count, f"1 to {view.queue_length}")
+    else:
+        raise _wrong(policy, view, "answers something that is no decision", decision, "Dispatch, Wait or Drop")
 
-    def wrong(what: str, value: object, right: str) -> PolicyError:
-        return PolicyError(f"{policy_name(policy)} at {view.now_ns} ns", what, repr(value), right)
 
-    match decision:
-        case Dispatch(subnet=subnet, batch_size=size, worker=worker):
-            if not _is_index(subnet, len(view.table.subnets)):
-                raise wrong("there is no such subnet", subnet, f"an index from 0 to {len(view.table.subnets) - 1}")
-            if not _is_index(size, view.table.max_batch + 1) or size == 0:
-                raise wrong("no such batch size", size, f"a whole number from 1 to {view.table.max_batch}")
-            if worker is not None and not (_is_whole(worker) and worker in view.system.free_workers()):
-                free = ", ".join(map(str, view.system.free_workers()))
-                raise wrong("answers for a worker that is not free", worker, f"free: {free}")
-        case Wait(until_ns=until):
-            if not _is_whole(until) or until <= view.now_ns:
-                raise wrong("waits for an instant that is not ahead", until, f"whole nanoseconds above {view.now_ns}")
-        case Drop(count=count):
-            if not _is_index(count, view.queue_length + 1) or count == 0:
-                raise wrong("drops queries that are not there", count, f"1 to {view.queue_length}")
-        case _:
-            raise wrong("answers something that is no decision", decision, "Dispatch, Wait or Drop")
+def _wrong(policy: Policy, view: View, problem: str, value: object, hint: str) -> PolicyError:
+    return PolicyError(f"{policy_name(policy)} at {view.now_ns} ns", problem, repr(value), hint)
 
 
 def _is_index(value: object, length: int) -> bool:
-    return _is_whole(value) and 0 <= value < length
+    return (type(value) is int or isinstance(value, np.integer)) and 0 <= int(value) < length
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -27,6 +27,8 @@ class Queue(Protocol):
     """Queries waiting."""
     admitted: int
     """Queries that have arrived so far."""
+    next_arrival_ns: int | None
+    """The earliest known arrival that has not been admitted yet, or None."""
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
@@ -70,7 +72,7 @@ def queue_for(trace: Trace) -> Queue:
 class OrderedQueue:
     """Queries whose deadlines come in order of arrival: a stretch of the arrival list."""
 
-    __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length")
+    __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length", "next_arrival_ns")
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
         self.arrivals = arrivals
@@ -78,12 +80,14 @@ class OrderedQueue:
         self._head = 0
         self._stretches: list[tuple[int, bool]] = []  # (how many in a row, whether they form a batch)
         self.admitted = 0
+        self.next_arrival_ns = arrivals[0] if arrivals else None
         self.length = 0
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
-        self.admitted = bisect_right(self.arrivals, now_ns, self.admitted)
-        self.length = self.admitted - self._head
+        self.admitted = admitted = bisect_right(self.arrivals, now_ns, self.admitted)
+        self.next_arrival_ns = self.arrivals[admitted] if admitted < len(self.arrivals) else None
+        self.length = admitted - self._head
 
     def head_deadline(self) -> int:
         """Return the deadline of the most urgent query."""
@@ -95,22 +99,20 @@ class OrderedQueue:
 
     def take(self, count: int) -> None:
         """Take the `count` most urgent queries out as the next batch."""
-        self._remove(count, batch=True)
+        self._stretches.append((count, True))
+        self._head += count
+        self.length -= count
 
     def drop(self, count: int) -> None:
         """Drop the `count` most urgent queries."""
-        self._remove(count, batch=False)
+        self._stretches.append((count, False))
+        self._head += count
+        self.length -= count
 
     def drop_before(self, deadline_ns: int) -> None:
         """Drop all queries with a deadline earlier than this."""
         if self.length and self._deadlines[self._head] < deadline_ns:
-            first_kept = bisect_left(self._deadlines, deadline_ns, self._head, self.admitted)
-            self._remove(first_kept - self._head, batch=False)
-
-    def _remove(self, count: int, *, batch: bool) -> None:
-        self._stretches.append((count, batch))
-        self._head += count
-        self.length -= count
+            self.drop(bisect_left(self._deadlines, deadline_ns, self._head, self.admitted) - self._head)
 
     def batch_of_query(self) -> npt.NDArray[np.int64]:
         """Return the number of each query's batch; see `Queue`."""
@@ -124,7 +126,7 @@ class OrderedQueue:
 class HeapQueue:
     """Queries with deadlines of their own: a heap of (deadline, query)."""
 
-    __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length")
+    __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length", "next_arrival_ns")
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
         self.arrivals = arrivals
@@ -133,6 +135,7 @@ class HeapQueue:
         self._batch_of = [WAITING] * len(arrivals)
         self._batches = 0
         self.admitted = 0
+        self.next_arrival_ns = arrivals[0] if arrivals else None
         self.length = 0
 
     def admit(self, now_ns: int) -> None:
@@ -141,6 +144,7 @@ class HeapQueue:
         for query in range(self.admitted, arrived):
             heapq.heappush(self._heap, (self._deadlines[query], query))
         self.admitted = arrived
+        self.next_arrival_ns = self.arrivals[arrived] if arrived < len(self.arrivals) else None
         self.length = len(self._heap)
 
     def head_deadline(self) -> int:

@@ -35,17 +35,16 @@ class BatchLog:
         self.size: list[int] = []
         self.lost: list[int] = []
 
-    def add(self, start_ns: int, finish_ns: int, worker: int, subnet: int, size: int) -> int:
-        """Note a batch and return its number."""
+    def add(self, start_ns: int, finish_ns: int, worker: int, subnet: int, size: int) -> None:
+        """Record the next batch."""
         self.start.append(start_ns)
         self.finish.append(finish_ns)
         self.worker.append(worker)
         self.subnet.append(subnet)
         self.size.append(size)
-        return len(self.start) - 1
 
     def lose(self, batch: int, at_ns: int) -> None:
-        """Note that a batch was lost with its worker."""
+        """Record that a batch was lost with its worker."""
         self.finish[batch] = at_ns
         self.lost.append(batch)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from benchmarks.naive_engine import NaiveEngine
 from sim import Cluster, Dispatch, Fault, LatencyTable, Outcome, Result, Trace, View, simulate
-from sim.engine.driver import _Engine
+from sim.engine.driver import _Run
 from tests.laws.cases import Case, cases
 
 
@@ -130,7 +130,7 @@ def test_events_exist_per_batch_and_per_arrival_at_an_idle_cluster_not_per_query
     assert counted.events <= len(result.batches) + len(idle_starts) + 2 * changes + dropped + 1
 
 
-class _Counting(_Engine):
+class _Counting(_Run):
     events = 0
 
     def _after(self, *args: object) -> None:
