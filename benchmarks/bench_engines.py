@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light, rounds
-from benchmarks.naive_engine import NaiveEngine
+from tests.laws.naive_engine import NaiveEngine
 from policies.slackfit import SlackFit
 from sim import Result, Trace, simulate
 from sim.compiled.replay import replay_compiled, tally_stream

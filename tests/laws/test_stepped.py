@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.naive_engine import NaiveEngine
+from tests.laws.naive_engine import NaiveEngine
 from sim import Cluster, Dispatch, Outcome, Trace, simulate
 from sim.base.errors import PolicyError, SpecError
 from sim.compiled.stepped import Stepped
