@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light, rounds
-from tests.laws.naive_engine import NaiveEngine
 from policies.slackfit import SlackFit
 from sim import Result, Trace, simulate
 from sim.compiled.replay import replay_compiled, tally_stream
 from sim.compiled.stepped import Stepped
 from sim.compiled.tabulate import tabulate
+from tests.laws.naive_engine import NaiveEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

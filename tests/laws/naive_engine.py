@@ -103,7 +103,7 @@ class NaiveEngine:
         if not self.pending:
             self.pending = True
             event = self.env.event()
-            event._ok, event._value = True, None  # noqa: SLF001 - triggered, but with a priority of our own
+            event._ok, event._value = True, None
             event.callbacks.append(self._settle)
             self.env.schedule(event, priority=LOWEST)
 

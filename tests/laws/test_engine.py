@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 from hypothesis import given, settings
 
-from tests.laws.naive_engine import NaiveEngine
 from sim import Cluster, Dispatch, Fault, LatencyTable, Outcome, Result, Trace, View, simulate
 from sim.engine.driver import _Run
 from tests.laws.cases import Case, cases
+from tests.laws.naive_engine import NaiveEngine
 
 
 def run(case: Case) -> Result:

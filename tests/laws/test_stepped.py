@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.laws.naive_engine import NaiveEngine
 from sim import Cluster, Dispatch, Outcome, Trace, simulate
 from sim.base.errors import PolicyError, SpecError
 from sim.compiled.stepped import Stepped
 from sim.engines import choose, replay
 from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
+from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import assert_same
 
 if TYPE_CHECKING:
