@@ -45,7 +45,7 @@ class TagError(SpecError):
         self.flaws = tuple(flaws)
 
     def __str__(self) -> str:
-        return self.what
+        return self.problem
 
 
 def flaws_of(roles: Sequence[Role], channels: Sequence[Channel]) -> list[Flaw]:

@@ -1,7 +1,7 @@
 """The queue: earliest deadline first, ties by arrival order.
 
-Two forms with one interface. Where deadlines never decrease in order of arrival (one SLO for all), the queue is a
-stretch of the arrival list between two pointers; else it is a heap of (deadline, query).
+Two implementations of one interface. If deadlines never decrease in order of arrival (one SLO for all), the queue is a
+slice of the arrival list between two indices; else it is a heap of (deadline, query).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Queue(Protocol):
-    """Queries that wait, the most urgent first. Queries are admitted when the clock reaches their arrival."""
+    """Waiting queries, the most urgent first. A query is admitted when the clock reaches its arrival."""
 
     arrivals: list[int]
     """All arrivals of the trace, in nanoseconds."""
@@ -64,13 +64,13 @@ WAITING = -2
 
 
 def queue_for(trace: Trace) -> Queue:
-    """Return the cheaper queue that is exact for a trace."""
+    """Return the fastest queue that is exact for a trace."""
     deadlines = trace.deadline_ns
     return (OrderedQueue if trace.in_order else HeapQueue)(trace.arrival_ns.tolist(), deadlines.tolist())
 
 
 class OrderedQueue:
-    """Queries whose deadlines come in order of arrival: a stretch of the arrival list."""
+    """Queries whose deadlines are in order of arrival: a slice of the arrival list."""
 
     __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length", "next_arrival_ns")
 
@@ -78,7 +78,7 @@ class OrderedQueue:
         self.arrivals = arrivals
         self._deadlines = deadlines
         self._head = 0
-        self._stretches: list[tuple[int, bool]] = []  # (how many in a row, whether they form a batch)
+        self._stretches: list[tuple[int, bool]] = []  # (number of queries, whether they form a batch)
         self.admitted = 0
         self.next_arrival_ns = arrivals[0] if arrivals else None
         self.length = 0
@@ -124,7 +124,7 @@ class OrderedQueue:
 
 
 class HeapQueue:
-    """Queries with deadlines of their own: a heap of (deadline, query)."""
+    """Queries with individual SLOs: a heap of (deadline, query)."""
 
     __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length", "next_arrival_ns")
 
@@ -154,7 +154,7 @@ class HeapQueue:
     def deadlines(self, count: int) -> list[int]:
         """Return the deadlines of up to `count` queries, the most urgent first."""
         found: list[int] = []
-        # Down from the root of the heap: the next one is always a child of one that was found.
+        # Down from the root of the heap: the next deadline is always a child of an earlier one.
         candidates = [(self._heap[0], 0)] if self._heap else []
         while candidates and len(found) < count:
             (deadline, _), place = heapq.heappop(candidates)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from sim.engines import Choice
+    from sim.engines import EngineChoice
     from ssim.execution.backends.local import Pool
     from ssim.execution.backends.machines import Backend
     from ssim.jobs.experiment.expand import Experiment
@@ -164,14 +164,14 @@ def _run_on(pool: Pool, tasks: Sequence[Task], store: Store, jobs: int) -> Gener
                 yield future.result()
 
 
-def _chosen(runs: Sequence[Run], queries: int) -> Generator[tuple[Run, Choice | Finished]]:
+def _chosen(runs: Sequence[Run], queries: int) -> Generator[tuple[Run, EngineChoice | Finished]]:
     """Yield the engine of each run; a policy is tabulated once for all runs that use it in the same way.
 
     Args:
         runs: The runs.
         queries: How many they are to replay in all, and those that come after them.
     """
-    known: dict[str, Choice] = {}
+    known: dict[str, EngineChoice] = {}
     for run in runs:
         key = run.engine_key
         try:

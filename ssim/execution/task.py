@@ -13,7 +13,7 @@ from ssim.results.environment import Stopwatch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sim.engines import Choice
+    from sim.engines import EngineChoice
     from ssim.jobs.experiment.run import Run
     from ssim.results.store import Store
 
@@ -29,7 +29,7 @@ class Task:
     """
 
     run: Run
-    choice: Choice
+    choice: EngineChoice
     shared: Path | None
 
 

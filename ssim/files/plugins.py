@@ -186,7 +186,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
         return owner(**values), []
     except (SsimError, ValueError, TypeError) as error:
         if isinstance(error, (SpecError, DataError)):
-            return None, [Fault((error.where.rpartition(".")[2],), error.what, error.value, error.right)]
+            return None, [Fault((error.location.rpartition(".")[2],), error.problem, error.value, error.hint)]
         return None, [Fault((), f"{owner.__name__}: {error}")]
 
 

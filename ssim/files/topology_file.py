@@ -93,7 +93,7 @@ def topology_of(file: YamlFile) -> Topology:
         try:
             plan.worker(one.worker)
         except SpecError as error:
-            faults.append(Fault(("faults", number, "worker"), "there is no such worker", error.value, error.right))
+            faults.append(Fault(("faults", number, "worker"), "there is no such worker", error.value, error.hint))
     if faults:
         raise file.error(faults)
     return Topology(data.get("name", file.path.stem), plan, tuple(befalling))
@@ -121,7 +121,7 @@ def programs_of(path: Path, found: Topology, file: YamlFile | None = None) -> di
         try:
             programs[role.name] = find_class(role.program, {}, "program", path.parent.resolve())
         except SpecError as error:
-            faults.append(Fault(("roles", role.name, "program"), error.what, error.value, error.right))
+            faults.append(Fault(("roles", role.name, "program"), error.problem, error.value, error.hint))
         else:
             _, wrong = build(programs[role.name], role.config)
             faults += [fault.under("roles", role.name, "config") for fault in wrong]

@@ -23,16 +23,16 @@ import pyarrow.parquet as pq
 
 from sim.base.errors import SsimError, StoreError
 from sim.base.parquet import read_parquet
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from sim.engine import histogram, metrics
-from sim.engine.measured import Outcome
 from sim.engine.result import NONE, Result
+from sim.engine.run_metrics import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
-    from sim.engine.measured import Measured
+    from sim.engine.run_metrics import RunMetrics
 
 Keep = Literal["summary", "windows", "batches", "requests"]
 """How much of a run is stored: its figures; and how they go in windows of 1 s; and each batch; and each query."""
@@ -80,7 +80,7 @@ class Store:
         Raises:
             StoreError: Another process holds it, or it can't be made.
         """
-        with told(self.folder):
+        with translate_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / ".lock").open("a+")
         with lock:
@@ -91,7 +91,7 @@ class Store:
                 holder = f"process {lock.read().strip() or '?'}"
                 right = "wait for it to end, or give another folder with --out"
                 raise StoreError(str(self.folder), "another run is writing here", holder, right) from error
-            with told(self.folder):
+            with translate_os_errors(self.folder):
                 lock.truncate(0)
                 os.write(lock.fileno(), str(os.getpid()).encode())  # not kept back to fail again when it is closed
             try:
@@ -162,7 +162,7 @@ class Store:
             raise StoreError(str(path), "is damaged or missing", str(error), _MEND) from error
 
     def put(
-        self, run_id: str, run: Measured, identity: dict[str, Any], circumstances: dict[str, Any], keep: Keep
+        self, run_id: str, run: RunMetrics, identity: dict[str, Any], circumstances: dict[str, Any], keep: Keep
     ) -> dict[str, Any]:
         """Store a run and return its manifest. A run that is there already is replaced.
 
@@ -205,7 +205,7 @@ class Store:
         target = self.folder / run_id
         temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
         replaced = self.folder / f".{run_id}.{os.getpid()}.replaced.tmp"
-        with told(target):
+        with translate_os_errors(target):
             try:
                 temporary.mkdir(parents=True)
                 yield temporary
@@ -239,7 +239,7 @@ class Store:
     def shared(self) -> Generator[Path]:
         """Give a folder for what runs share while they are under way."""
         path = self.folder / ".shared.tmp"
-        with told(path):
+        with translate_os_errors(path):
             path.mkdir(exist_ok=True)
         try:
             yield path
@@ -289,11 +289,11 @@ def _is_exact(keep: Keep) -> bool:
     return BATCHES in KEPT[keep]
 
 
-def _summary(run: Measured, keep: Keep) -> dict[str, Any]:
+def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
     """Return the figures of a run, in the columns of summary.csv."""
     quantile_ns: Callable[[float], float] = run.latency_quantile_ns
     if isinstance(run, Result) and not _is_exact(keep):
-        quantile_ns = partial(histogram.quantile_ns, histogram.counted(run.latency_ns))
+        quantile_ns = partial(histogram.quantile_ns, histogram.latency_histogram(run.latency_ns))
     return {
         "queries": run.queries,
         "slo_attainment": metrics.slo_attainment(run),
@@ -350,7 +350,7 @@ def _requests(result: Result) -> pa.Table:
     )
 
 
-def _windows(run: Measured) -> pa.Table:
+def _windows(run: RunMetrics) -> pa.Table:
     meaning = "per window of 1 s; queries by arrival, batches by start"
     return _table("windows/1", **{name: (values, meaning) for name, values in metrics.windows(run).items()})
 

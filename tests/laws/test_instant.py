@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from hypothesis import given, settings
 
-from sim import Cluster, Dispatch, Fault, LatencyTable, Result, Trace, View, Wait, simulate
+from sim import Cluster, Dispatch, LatencyTable, Result, Trace, View, Wait, WorkerFailure, simulate
 from sim.engine.instant import BatchStart, Scheduler
 from sim.engine.queues import queue_for
 from tests.laws.cases import Case, cases
@@ -97,7 +97,7 @@ def test_a_late_wake_up_is_still_the_end_of_the_wait() -> None:
 
 
 def test_a_worker_that_comes_back_and_fails_at_one_instant_is_down() -> None:
-    faults = (Fault(0, 5, 20), Fault(0, 20, 40))
+    faults = (WorkerFailure(0, 5, 20), WorkerFailure(0, 20, 40))
     result = simulate(trace_of(0, 20), Cluster(1, faults=faults), TABLE, Scripted(lambda _: Dispatch(0, 1)))
     assert result.batches.start_ns.tolist() == [0, 40]
 

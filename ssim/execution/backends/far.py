@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SsimError, StoreError
-from sim.engines import NO_NUMBA, Choice, numba_is_installed
+from sim.engines import NO_NUMBA, EngineChoice, numba_is_installed
 from ssim.execution.backends.parcel import packed
 from ssim.execution.task import Finished, Task, run_one
 from ssim.results.store import Store
@@ -130,7 +130,7 @@ def run_there(parcel: bytes, pickled: bytes) -> _Back:
         _check_same(run.identity, identity)
         choice = task.choice
         if run.engine == "auto" and choice.rule is not None and not numba_is_installed():
-            choice = Choice("simpy", NO_NUMBA)
+            choice = EngineChoice("simpy", NO_NUMBA)
         with tempfile.TemporaryDirectory(dir=scratch()) as folder:
             finished = run_one(Task(run, choice, None), Store(Path(folder)))
             if finished.error is None:

@@ -25,9 +25,9 @@ from ssim.jobs.experiment.arrivals import stream_of, trace_of
 
 if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
-    from sim.engine.measured import Measured
     from sim.engine.policy import Policy
-    from sim.engines import Choice, Engine
+    from sim.engine.run_metrics import RunMetrics
+    from sim.engines import Engine, EngineChoice
     from sim.tables.latency import LatencyTable
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
@@ -149,7 +149,7 @@ class Run:
         _raise_first(faults)
         return policy
 
-    def choose(self, queries: int) -> Choice:
+    def choose(self, queries: int) -> EngineChoice:
         """Return the engine for this run, where so many queries are to be replayed in all.
 
         Raises:
@@ -157,7 +157,7 @@ class Run:
         """
         return choose(queries, self.build_cluster(), self.build_table(), self.build_policy(), self.engine)
 
-    def execute(self, choice: Choice, shared: Path | None = None) -> Measured:
+    def execute(self, choice: EngineChoice, shared: Path | None = None) -> RunMetrics:
         """Return what came out of the simulation: counts where no more is kept and the engine can, else every query.
 
         Args:
@@ -167,12 +167,12 @@ class Run:
         cluster, table = self.build_cluster(), self.build_table()
         if choice.rule is None:
             return simulate(self.build_trace(shared), cluster, table, self.build_policy(), seed=self.seed)
-        from sim.compiled.replay import replay_compiled, tally_stream
+        from sim.compiled.replay import replay_compiled, replay_stream
 
         source = self.build_source()
         if self.keep in {"summary", "windows"} and source.has_one_slo:
             duration_ns, chunks = stream_of(self.trace_key, source, self.seed)
-            return tally_stream(chunks, ns_from_ms(source.slo_ms), duration_ns, cluster, table, choice.rule)
+            return replay_stream(chunks, ns_from_ms(source.slo_ms), duration_ns, cluster, table, choice.rule)
         return replay_compiled(self.build_trace(shared), cluster, table, choice.rule)
 
 
@@ -184,7 +184,7 @@ def source_of(trace: dict[str, Any], folder: Path) -> tuple[Any, list[Fault]]:
     try:
         owner = find_class(kind, sim.traces.SHORT_NAMES, "trace kind", folder)
     except SpecError as error:
-        return None, [Fault(("kind",), error.what, error.value, error.right)]
+        return None, [Fault(("kind",), error.problem, error.value, error.hint)]
     source, faults = build(owner, {name: value for name, value in trace.items() if name != "kind"})
     return (source.located(folder) if source is not None else None), faults
 
@@ -194,7 +194,7 @@ def policy_of(policy: PolicySpec, folder: Path) -> tuple[Any, list[Fault]]:
     try:
         owner = find_class(policy.use, policies.SHORT_NAMES, "policy", folder)
     except SpecError as error:
-        return None, [Fault(("use",), error.what, error.value, error.right)]
+        return None, [Fault(("use",), error.problem, error.value, error.hint)]
     built, faults = build(owner, policy.params)
     if built is not None and not callable(getattr(built, "decide", None)):
         return None, [

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sim.base.parameters import NonNegative, NonNegativeInt, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
-from sim.engine.cluster import MOST_WORKERS, Cluster, DropRule, Fault
+from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
 from sim.engines import Engine
 from ssim.results.store import Keep
 
@@ -36,7 +36,7 @@ class FaultSpec(Closed):
 class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
-    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)]
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
     dispatch_ms: NonNegative = 0.0
     actuation_ms: NonNegative | Literal["table"] = 0.0
     drop: DropRule = "never"
@@ -49,7 +49,7 @@ class ClusterSpec(Closed):
             SpecError: A fault does not fit the workers, or another fault.
         """
         faults = (
-            Fault(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
+            WorkerFailure(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
             for f in self.faults
         )
         actuation: int | Literal["table"] = "table" if self.actuation_ms == "table" else ns_from_ms(self.actuation_ms)

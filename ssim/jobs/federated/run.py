@@ -29,7 +29,7 @@ from federated.job import Job
 from federated.workshop import Workshop
 from sim.base.errors import SpecError, TrainingError
 from sim.base.streams import stream
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from sim.tables.accuracies import Accuracies
 from ssim.jobs.federated.progress import Progress, write_rows
 from ssim.jobs.training.run import asked_among
@@ -166,7 +166,7 @@ class FederatedRun(StoredTraining):
         }
         with whole_file(self.folder / "manifest.json") as unfinished:
             unfinished.write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def _segment(self, progress: Progress, on_round: Callable[[Row], None]) -> None:

@@ -144,7 +144,7 @@ def plug(value: dict[str, Any], noun: str, names: Mapping[str, str], folder: Pat
     try:
         owner = find_class(kind, names, noun, folder)
     except SpecError as error:
-        return None, [Fault(("kind",), error.what, error.value, error.right)]
+        return None, [Fault(("kind",), error.problem, error.value, error.hint)]
     built, faults = build(owner, {name: given for name, given in value.items() if name != "kind"})
     if built is not None and hasattr(built, "located"):
         try:
@@ -172,7 +172,7 @@ def unknown_subnets(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[Fa
         try:
             space.find(subnet)
         except SpecError as error:
-            faults.append(Fault(("calibration", "subnets", number), error.what, error.value, error.right))
+            faults.append(Fault(("calibration", "subnets", number), error.problem, error.value, error.hint))
     return faults
 
 

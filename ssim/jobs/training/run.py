@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sim.base.errors import DataError, SpecError
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from sim.tables.accuracies import Accuracies
 from sim.traces.reading import sha256_of
 from ssim.jobs.training.stored import StoredTraining
@@ -146,7 +146,7 @@ class TrainingRun(StoredTraining):
         }
         with whole_file(self.folder / "manifest.json") as unfinished:
             unfinished.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def check_trained(self) -> None:

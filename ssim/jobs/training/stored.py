@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class StoredTraining(ABC):
         Raises:
             StoreError: A file can't be deleted.
         """
-        with told(self.folder):
+        with translate_os_errors(self.folder):
             for path in self.folder.iterdir():
                 if path.is_file() and path.name != ".lock":
                     path.unlink()
