@@ -40,7 +40,7 @@ SIZES = {"10 of 100": (100, 10), "100 of 100": (100, 100), "10 of 10": (10, 10)}
 def ssim(task: Task) -> Outcome:
     """Train with ours, in virtual time."""
     plan, owners, done = task.run.plan.topology.plan, task.run.plan.owners, list[float]()
-    job = replace(task.job, rounds=task.rounds + 1, told=lambda *_: done.append(perf_counter()))
+    job = replace(task.job, rounds=task.rounds + 1, on_round=lambda *_: done.append(perf_counter()))
     report = SimEngine().run(plan, job.programs(owners), seed=task.seed)
     return Outcome(done[-1] - done[0], report.results["aggregator/0"]["state"])
 

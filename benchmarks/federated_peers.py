@@ -98,17 +98,17 @@ class Task:
     @cached_property
     def job(self) -> Job:
         """The same, without measuring accuracies on the way."""
-        return replace(self.run.job, watched=())
+        return replace(self.run.job, evaluated=())
 
     @cached_property
     def shards(self) -> tuple[Examples, ...]:
         """The examples of each party: images, float32 (examples, 1, 8, 8), and labels, int64 (examples,)."""
-        return tuple((part.inputs[0], part.labels) for part in self.job.workshop.shards.values())
+        return tuple((part.inputs[0], part.labels) for part in self.job.context.shards.values())
 
     @property
     def initial(self) -> State:
         """The weights that all begin with."""
-        return self.job.initial()
+        return self.job.context.initial_state()
 
     def network(self) -> ConvNet:
         """Return a plain network with these weights."""
@@ -118,7 +118,7 @@ class Task:
 
     def result(self, state: State) -> tuple[float, float]:
         """Return accuracy in percent and mean loss of weights on the test examples."""
-        network, test = self.network().eval(), self.job.workshop.splits.test
+        network, test = self.network().eval(), self.job.context.splits.test
         network.load_state_dict(state)
         with torch.no_grad():
             logits = network(*test.inputs)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from federated.algorithms import Algorithm
-    from federated.assignment import Rule
+    from federated.assignment import SubnetAssignment
     from federated.compression import Compression
     from federated.partition import Partition
     from supernet.data.source import Source
@@ -39,7 +39,7 @@ PLUGS: dict[str, tuple[str, Mapping[str, str]]] = {
     "partition": ("partition", partition.SHORT_NAMES),
     "family": ("family", FAMILY_NAMES),
     "algorithm": ("algorithm", algorithms.SHORT_NAMES),
-    "subnets": ("rule", assignment.SHORT_NAMES),
+    "subnets": ("subnet assignment", assignment.SHORT_NAMES),
     "compression": ("compression", compression.SHORT_NAMES),
 }
 """What can be plugged in where: what it is called, and what short names stand for."""
@@ -64,11 +64,11 @@ class FederatedPlan:
         source: The data.
         partition: How they are dealt out.
         family: The family of supernets.
-        algorithm: What parties and holders of the model do.
-        rule: Who trains which subnet.
-        maxnet: How much the largest subnet counts.
+        algorithm: Corrections of the clients and step of the server.
+        assignment: Subnet of each client in a round.
+        maxnet: Weight of the largest subnet.
         privacy: Clipping and noise.
-        compression: Of what parties send.
+        compression: Compression of client updates.
     """
 
     spec: FederatedSpec
@@ -79,7 +79,7 @@ class FederatedPlan:
     partition: Partition
     family: Family
     algorithm: Algorithm
-    rule: Rule
+    assignment: SubnetAssignment
     maxnet: MaxNet | None
     privacy: Privacy | None
     compression: Compression | None
@@ -155,7 +155,7 @@ def read_federated(path: Path, overrides: Sequence[str] = ()) -> FederatedPlan:
 def _plugs(data: Any, folder: Path) -> tuple[dict[str, Any], list[Fault]]:
     """Return what is named by its kind, by the names of the plan's fields, and what is wrong with it."""
     content = data if isinstance(data, dict) else {}
-    fields = {"data": "source", "subnets": "rule"}
+    fields = {"data": "source", "subnets": "assignment"}
     found: dict[str, Any] = {fields.get(key, key): None for key in (*PLUGS, *_FIXED)}
     faults: list[Fault] = []
     for key, (noun, names) in PLUGS.items():

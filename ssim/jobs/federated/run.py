@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from federated.decentralised import mixed
+from federated.context import TrainingContext
+from federated.costs import CostModel
 from federated.job import Job
-from federated.workshop import Workshop
+from federated.state import weighted_sum
 from sim.base.errors import SpecError, TrainingError
 from sim.base.streams import stream
 from sim.base.whole_file import told, whole_file
@@ -85,7 +86,7 @@ class FederatedRun(StoredTraining):
             "partition": kind(spec.partition, plan.partition),
             "family": kind(spec.family, plan.family),
             "algorithm": kind(spec.algorithm, plan.algorithm),
-            "subnets": kind(spec.subnets, plan.rule),
+            "subnets": kind(spec.subnets, plan.assignment),
             "maxnet": kind(spec.maxnet, plan.maxnet),
             "privacy": kind(spec.privacy, plan.privacy),
             "compression": kind(spec.compression, plan.compression),
@@ -96,25 +97,25 @@ class FederatedRun(StoredTraining):
         }
 
     @cached_property
-    def workshop(self) -> Workshop:
+    def context(self) -> TrainingContext:
         """Data and networks."""
         plan = self.plan
         datasets = [worker.dataset for worker in plan.topology.plan.workers if worker.dataset is not None]
-        return Workshop(plan.source, plan.partition, plan.family, datasets, self.seed, plan.spec.gmacs_per_s)
+        return TrainingContext(plan.source, plan.partition, plan.family, datasets, self.seed)
 
     @cached_property
     def job(self) -> Job:
         """The training, apart from its topology."""
-        plan, roles = self.plan, self.plan.topology.tag.roles
+        plan = self.plan
         return Job(
-            self.workshop,
+            self.context,
+            CostModel(self.context, plan.spec.gmacs_per_s),
             plan.spec.rounds,
             plan.algorithm,
-            plan.rule,
+            plan.assignment,
             plan.maxnet,
             plan.privacy,
             plan.compression,
-            frozenset(role.name for role in roles if role.data),
             plan.watched,
             plan.spec.evaluation.every,
         )
@@ -180,7 +181,7 @@ class FederatedRun(StoredTraining):
             heard += 1
             on_round(progress.row(io.now_ns, io.worker.id, noted, io.stage.report))
 
-        job = replace(self.job.rested(progress.memory, stop), told=told_round)
+        job = replace(self.job.resumed(progress.memory, stop), on_round=told_round)
         chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
         faults = [_later(fault, progress.clock_ns / 1e9) for fault in self.plan.topology.faults]
         record = spec.engine == "sim" and not progress.segment and len(plan) <= _MOST_SPANS
@@ -200,30 +201,30 @@ class FederatedRun(StoredTraining):
 
     def _write_holdings(self) -> None:
         rows: list[Row] = []
-        for party, shard in self.workshop.shards.items():
-            counts = torch.bincount(shard.labels, minlength=int(self.workshop.splits.train.labels.max()) + 1)
+        for party, shard in self.context.shards.items():
+            counts = torch.bincount(shard.labels, minlength=int(self.context.splits.train.labels.max()) + 1)
             rows += [{"party": party, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
         write_rows(self.folder / "holdings.parquet", rows)
 
     def _models(self, progress: Progress) -> Row:
         """Store the models of all holders; parties that have one each are taken together."""
-        data_roles = self.job.data_roles
+        data_roles = self.context.data_roles
         held = {id_: memory["state"] for id_, memory in progress.memory.items() if "state" in memory}
         own = {id_: state for id_, state in held.items() if id_.rpartition("/")[0] in data_roles}
         more: Row = {"holders": sorted(held)}
         if own:
             first = next(iter(own.values()))
-            mean = mixed(((1 / len(own), state) for state in own.values()), first)
+            mean = weighted_sum(((1 / len(own), state) for state in own.values()), first)
             apart = max(float((s[name] - part).abs().max()) for s in own.values() for name, part in mean.items())
             more["apart"] = apart  # by how much a weight of a party is off the mean, at most
             held = {"": mean}
         for number, (id_, state) in enumerate(held.items()):
             name = "supernet.pt" if not number else f"supernet-{id_.replace('/', '-')}.pt"
-            self._save(self.folder / name, self.workshop.write(state))
+            self._save(self.folder / name, self.context.load_state(state))
         return more
 
     def _save(self, path: Path, trained: Supernet) -> None:
-        size = self.workshop.splits.train.inputs[0].shape[-1]
+        size = self.context.splits.train.inputs[0].shape[-1]
         checkpoint.save(path, trained, self.plan.family, run=self.id, seed=self.seed, size=size)
 
     def calibrate(self) -> Accuracies:
@@ -236,7 +237,7 @@ class FederatedRun(StoredTraining):
         if path.exists():
             return Accuracies.read(path)
         trained = checkpoint.load(self.folder / "supernet.pt").supernet
-        splits = self.workshop.splits
+        splits = self.context.splits
         measuring = Measuring(trained, splits.train.first(asked.examples), asked.batch)
         subnets = asked_among(self.plan.family.space, asked.subnets)
         rows = tuple(measuring.row(subnet, splits.test, self.seed) for subnet in subnets)
