@@ -113,9 +113,9 @@ class AsyncAggregator(Aggregator):
         self.scales += scale
         self.buffered += 1
         io.log("buffered", sender=message.sender, base=update.base, staleness=staleness)
-        note = io["distribute"].notes.setdefault(message.sender, {})
         utility = plain.weight * plain.squared_loss**0.5
-        note |= {"loss": plain.loss, "utility": utility, "round": self.version + 1}
+        stats = io["distribute"].peer_stats.setdefault(message.sender, {})
+        stats |= {"loss": plain.loss, "utility": utility, "round": self.version + 1}
 
     async def average(self, io: IO) -> None:
         """Compute the mean once the buffer is full."""

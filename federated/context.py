@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubNetSpace
-    from topology.parties import Dataset
+    from topology.deployment import Dataset
 
 _CALIBRATION_EXAMPLES = 1024
 _CALIBRATION_BATCH = 128

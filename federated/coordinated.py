@@ -45,8 +45,8 @@ class CoordinatedTrainer(Trainer):
     """
 
     steps = Trainer.steps.before("fetch", "ask")
-    verbs: ClassVar[tuple[str, ...]] = (*Trainer.verbs, "ask")
-    awaits: ClassVar[tuple[str, ...]] = ("ask",)
+    function_tags: ClassVar[tuple[str, ...]] = (*Trainer.function_tags, "ask")
+    receives_first: ClassVar[tuple[str, ...]] = ("ask",)
 
     timeout_s: Positive | None = None
 
@@ -82,8 +82,8 @@ class CoordinatedIntermediateAggregator(IntermediateAggregator):
     """An intermediate aggregator that asks for its trainers in each round; it has none while it is bypassed."""
 
     steps = IntermediateAggregator.steps.before("fetch", "ask")
-    verbs: ClassVar[tuple[str, ...]] = (*IntermediateAggregator.verbs, "ask")
-    awaits: ClassVar[tuple[str, ...]] = ("ask",)
+    function_tags: ClassVar[tuple[str, ...]] = (*IntermediateAggregator.function_tags, "ask")
+    receives_first: ClassVar[tuple[str, ...]] = ("ask",)
     pairing = Pairing(0, ())
 
     async def ask(self, io: IO) -> None:
@@ -106,7 +106,7 @@ class CoordinatedAggregator(Aggregator):
     """A server that asks for the aggregators of each round, and reports how long each of them took."""
 
     steps = Aggregator.steps.before("distribute", "ask").after("collect", "report_times")
-    verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "ask")
+    function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "ask")
 
     async def ask(self, io: IO) -> None:
         """Announce the round, and receive its aggregators."""
@@ -119,9 +119,9 @@ class CoordinatedAggregator(Aggregator):
 
     async def report_times(self, io: IO) -> None:
         """Send the seconds that each aggregator took, infinity for those that did not answer."""
-        notes = io["distribute"].notes
-        answered = [peer for peer in self.selected if notes.get(peer, {}).get("round") == self.version + 1]
-        seconds = {peer: notes[peer]["seconds"] for peer in answered}
+        stats = io["distribute"].peer_stats
+        answered = [peer for peer in self.selected if stats.get(peer, {}).get("round") == self.version + 1]
+        seconds = {peer: stats[peer]["seconds"] for peer in answered}
         await io["ask"].send(dict.fromkeys(self.selected, math.inf) | seconds)
 
     async def dismiss(self, io: IO) -> None:
@@ -138,8 +138,8 @@ class Coordinator(Parameters, FederatedProgram):
     """
 
     steps = Steps("load", Loop("receive_round", "pair", "receive_times", until="never"), "dismiss")
-    verbs: ClassVar[tuple[str, ...]] = ("advise_trainers", "advise_middles", "advise_top")
-    awaits: ClassVar[tuple[str, ...]] = ("advise_top",)
+    function_tags: ClassVar[tuple[str, ...]] = ("advise_trainers", "advise_middles", "advise_top")
+    receives_first: ClassVar[tuple[str, ...]] = ("advise_top",)
     never = False
 
     timeout_s: Positive | None = None

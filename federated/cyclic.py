@@ -50,7 +50,7 @@ class CyclicTrainer(PeerTrainer):
     """
 
     steps = Steps("load", _ROUND, "send_final")
-    verbs: ClassVar[tuple[str, ...]] = ("hand_on",)
+    function_tags: ClassVar[tuple[str, ...]] = ("hand_on",)
 
     def load(self, io: IO) -> None:
         """Restore the memory and the order of the trainers."""
@@ -143,7 +143,7 @@ class SwarmTrainer(PeerTrainer):
     """
 
     steps = PeerTrainer.steps.replace("apply_update", "share", "spread")
-    verbs: ClassVar[tuple[str, ...]] = ("share", "spread")
+    function_tags: ClassVar[tuple[str, ...]] = ("share", "spread")
 
     def leader(self, io: IO) -> str:
         """Return the trainer that averages in this round."""

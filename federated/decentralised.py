@@ -33,7 +33,7 @@ class MessagingTrainer(Trainer):
 
     def port(self, io: IO) -> Port:
         """Return the port to the other trainers."""
-        return io[self.verbs[0]]
+        return io[self.function_tags[0]]
 
     async def receive_matching(
         self, io: IO, matches: Callable[[Message], bool], is_stale: Callable[[Message], bool], timeout_s: float | None
@@ -76,8 +76,8 @@ class PeerTrainer(MessagingTrainer):
     """A trainer with a model of its own; derived classes combine it with those of other trainers."""
 
     steps = Steps("load", Loop("choose_subnet", "train", "apply_update", "complete_round", until="finished"))
-    verbs: ClassVar[tuple[str, ...]] = ()
-    awaits: ClassVar[tuple[str, ...]] = ()
+    function_tags: ClassVar[tuple[str, ...]] = ()
+    receives_first: ClassVar[tuple[str, ...]] = ()
 
     def load(self, io: IO) -> None:
         """Restore the memory; the first time, begin with the initial model.

@@ -51,7 +51,7 @@ class GossipTrainer(PeerTrainer):
     """
 
     steps = PeerTrainer.steps.after("apply_update", Par("send_model", "receive_models"), "mix")
-    verbs: ClassVar[tuple[str, ...]] = ("gossip",)
+    function_tags: ClassVar[tuple[str, ...]] = ("gossip",)
 
     graph: Literal["ring", "complete", "torus"] = "ring"
     edges: tuple[tuple[int, int], ...] = ()

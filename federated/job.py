@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from federated.costs import CostModel
     from federated.privacy import Privacy
+    from topology.deployment import Dataset
     from topology.io import IO
-    from topology.parties import Dataset
 
 OnRound = Callable[["IO", dict[str, Any]], None]
 

@@ -22,15 +22,15 @@ from sim.base.errors import DataError, SpecError
 from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt
 from sim.base.units import NS_PER_S
 from topology.program import Break
-from topology.selection import Random
+from topology.selection import RandomPeers
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from topology.deployment import Dataset
     from topology.io import IO
     from topology.message import Message
-    from topology.parties import Dataset
 
 INVALID = (DataError, RuntimeError, AttributeError, TypeError, IndexError)
 """What adding a damaged update may raise."""
@@ -49,8 +49,8 @@ class Trainer(Parameters, FederatedProgram):
     """
 
     steps = Steps("load", Loop("fetch", "train", "upload", until="never"))
-    verbs: ClassVar[tuple[str, ...]] = ("fetch", "upload")
-    awaits: ClassVar[tuple[str, ...]] = ("fetch",)
+    function_tags: ClassVar[tuple[str, ...]] = ("fetch", "upload")
+    receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
     never = False
 
     epochs: PositiveInt = 1
@@ -130,7 +130,7 @@ class Aggregator(Parameters, FederatedProgram):
     """
 
     steps = Steps("load", Loop("distribute", "collect", "average", "step", until="finished"), "dismiss")
-    verbs: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
+    function_tags: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
     timeout_s: Positive | None = None
 
@@ -168,7 +168,7 @@ class Aggregator(Parameters, FederatedProgram):
         if not self.selected:
             io.log("alone", round=self.version + 1)
             raise Break
-        sampled = isinstance(port.selector, Random) and self.serves_clients(io)
+        sampled = isinstance(port.selector, RandomPeers) and self.serves_clients(io)
         self.sampled_share = len(self.selected) / len(present) if sampled else 1.0
         self.sent_ns = io.now_ns
         for task, group in groupby(self.tasks(io, self.selected).items(), itemgetter(1)):
@@ -258,7 +258,7 @@ class Aggregator(Parameters, FederatedProgram):
     def add_update(self, io: IO, message: Message) -> None:
         """Add an update to its sum, or refuse it; record what selectors use."""
         update = message.value
-        note = io["distribute"].notes.setdefault(message.sender, {})
+        stats = io["distribute"].peer_stats.setdefault(message.sender, {})
         try:
             if not isinstance(update, Update):
                 raise DataError("update", "wrong type", type(update).__name__)
@@ -270,8 +270,8 @@ class Aggregator(Parameters, FederatedProgram):
             return
         self.added += 1
         seconds = (message.arrived_ns - self.sent_ns) / NS_PER_S
-        note |= {"loss": plain.loss, "utility": plain.weight * plain.squared_loss**0.5, "seconds": seconds}
-        note |= {"eligible": plain.eligible, "round": self.version + 1, "load": note.get("load", 0) + 1}
+        stats |= {"loss": plain.loss, "utility": plain.weight * plain.squared_loss**0.5, "seconds": seconds}
+        stats |= {"eligible": plain.eligible, "round": self.version + 1, "load": stats.get("load", 0) + 1}
 
     async def average(self, io: IO) -> None:
         """Compute the mean for the duration that the machine takes."""
@@ -283,8 +283,8 @@ class Aggregator(Parameters, FederatedProgram):
         total = self.job.total(self.largest, self.others, self.version)
         if not total.weights:
             return None
-        notes = io["distribute"].notes
-        eligible = sum(notes.get(peer, {}).get("eligible", 1) for peer in self.present_peers(io))
+        stats = io["distribute"].peer_stats
+        eligible = sum(stats.get(peer, {}).get("eligible", 1) for peer in self.present_peers(io))
         total.eligible = max(total.clients, eligible)
         return total.mean(self.state, self.version)
 
@@ -344,8 +344,8 @@ class IntermediateAggregator(Aggregator):
     """An aggregator between the server and the clients: it passes the model down and the mean of the updates up."""
 
     steps = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
-    verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "fetch", "upload")
-    awaits: ClassVar[tuple[str, ...]] = ("fetch",)
+    function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "fetch", "upload")
+    receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
 
     def load(self, io: IO) -> None:
         """Restore the memory; it has no model of its own."""

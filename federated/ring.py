@@ -173,7 +173,7 @@ class RingTrainer(RingAllReduce, PeerTrainer):
     """
 
     steps = PeerTrainer.steps.after("apply_update", "announce", "all_reduce", "apply_mean")
-    verbs: ClassVar[tuple[str, ...]] = ("ring",)
+    function_tags: ClassVar[tuple[str, ...]] = ("ring",)
 
     def full_state(self) -> State:
         """Return its model."""
@@ -195,7 +195,7 @@ class HybridTrainer(RingAllReduce):
     """A ring within each cluster; the first member of a ring uploads the mean for all."""
 
     steps = Trainer.steps.before("upload", "announce", "all_reduce", "merge_updates")
-    verbs: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
+    function_tags: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
 
     def merge_updates(self, io: IO) -> None:
         """Replace its update by the mean of the ring; if the ring broke, keep its own.

@@ -1,7 +1,7 @@
 """Client selection by training statistics: Oort and power of choice, for `select` of a channel.
 
-Aggregators record in the notes of each client: `loss` (mean loss of its last training), `utility` (number of examples
-times the root mean squared loss), `seconds` (from sending the model to its update) and `round`.
+Aggregators record in the `peer_stats` of each client: `loss` (mean loss of its last training), `utility` (number of
+examples times the root mean squared loss), `seconds` (from sending the model to its update) and `round`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import annotated_types as at
 import numpy as np
 
 from sim.base.parameters import NonNegative, Parameters, PositiveInt, Share
-from topology.selection import Random
+from topology.selection import RandomPeers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,28 +48,28 @@ class Oort(Parameters):
     pace: Share = 0.8
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return `k` peers, in their order."""
         if self.k >= len(peers):
             return peers
-        explored = [peer for peer in peers if math.isfinite(notes.get(peer, {}).get("utility", math.nan))]
+        explored = [peer for peer in peers if math.isfinite(stats.get(peer, {}).get("utility", math.nan))]
         unexplored = [peer for peer in peers if peer not in set(explored)]
-        last_round = max((notes[peer]["round"] for peer in explored), default=0)
+        last_round = max((stats[peer]["round"] for peer in explored), default=0)
         share = max(self.least, self.explore * self.fade**last_round)
         new = min(len(unexplored), max(round(share * self.k), self.k - len(explored)))
-        chosen = set(Random(new).choose(tuple(unexplored), notes, rng)) if new else set[str]()
+        chosen = set(RandomPeers(new).choose(tuple(unexplored), stats, rng)) if new else set[str]()
         if explored and len(chosen) < self.k:
-            scores = self._scores([notes[peer] for peer in explored], last_round)
+            scores = self._scores([stats[peer] for peer in explored], last_round)
             count = min(self.k - len(chosen), int(np.count_nonzero(scores)))
             picks = rng.choice(len(explored), count, replace=False, p=scores / scores.sum())
             chosen |= {explored[int(pick)] for pick in picks}
         return tuple(peer for peer in peers if peer in chosen)
 
-    def _scores(self, notes: list[Mapping[str, Any]], last_round: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        seconds = np.array([note["seconds"] for note in notes], float)
-        utility = np.array([note["utility"] for note in notes], float)
-        age = np.maximum(1, last_round + 1 - np.array([note["round"] for note in notes], float))
+    def _scores(self, stats: list[Mapping[str, Any]], last_round: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        seconds = np.array([entry["seconds"] for entry in stats], float)
+        utility = np.array([entry["utility"] for entry in stats], float)
+        age = np.maximum(1, last_round + 1 - np.array([entry["round"] for entry in stats], float))
         bonus = np.sqrt(_STALENESS * math.log(last_round + 1) * age / (last_round + 1)) * utility.mean()
         limit = float(np.quantile(seconds, self.pace))
         penalty = np.where(seconds > limit, (limit / np.maximum(seconds, 1e-12)) ** self.alpha, 1.0)
@@ -90,9 +90,9 @@ class PowerOfChoice(Parameters):
     among: PositiveInt = 2
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return `k` peers, in their order; clients without a known loss come first."""
-        candidates = Random(max(self.k, self.among)).choose(peers, notes, rng)
-        worst = sorted(candidates, key=lambda peer: -notes.get(peer, {}).get("loss", math.inf))[: self.k]
+        candidates = RandomPeers(max(self.k, self.among)).choose(peers, stats, rng)
+        worst = sorted(candidates, key=lambda peer: -stats.get(peer, {}).get("loss", math.inf))[: self.k]
         return tuple(peer for peer in peers if peer in set(worst))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
 
-    from topology.engine import Span
+    from topology.report import Span
 
 MOST_ROWS = 60
 """As many workers as can be told apart; the others are left out, and the title says so."""

@@ -14,7 +14,7 @@ from figures import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from topology.picture import Edge, Node, Picture
+    from topology.diagram import Diagram, Edge, Node
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DATA, _OTHER = "#DCEBF5", "#F4F4F4"
@@ -24,32 +24,32 @@ _GAP = 0.18
 _LETTER = 0.085
 
 
-def draw(picture: Picture) -> Figure:
+def draw(diagram: Diagram) -> Figure:
     """Return the figure of a picture."""
     with style.applied():
-        rows = [list(row) for _, row in itertools.groupby(picture.nodes, key=lambda node: node.level)]
+        rows = [list(row) for _, row in itertools.groupby(diagram.nodes, key=lambda node: node.level)]
         places, width = _places(rows)
-        colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(picture.channels)}
+        colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(diagram.channels)}
         height = _LEVEL * len(rows) + 0.1
         inches = min(max(width * 0.8, 2.2), style.PAGE_IN)
-        legend = not any(edge.label for edge in picture.edges)
+        legend = not any(edge.label for edge in diagram.edges)
         figure = Figure(figsize=(inches, 0.8 * height + 0.35 + 0.2 * legend), layout="constrained")
         axes = figure.subplots()
         axes.set_axis_off()
         margin = max((_GAP + _LETTER * len(_row_name(row)) for row in rows if _row_name(row)), default=0.0)
         axes.set_xlim(-margin, width)
-        loops = any(edge.first == edge.second for edge in picture.edges)
+        loops = any(edge.first == edge.second for edge in diagram.edges)
         axes.set_ylim(-0.6 if loops else -0.3, height - 0.7)
         for level, row in enumerate(rows):
             axes.text(-margin, level * _LEVEL, _row_name(row), color=style.GREY, ha="left", va="center")
-        axes.set_title(picture.title)
-        for number, edge in enumerate(picture.edges):
+        axes.set_title(diagram.title)
+        for number, edge in enumerate(diagram.edges):
             _draw_edge(axes, edge, places, colours[edge.channel], number)
-        for node in picture.nodes:
+        for node in diagram.nodes:
             _draw_node(axes, node, places[node.id])
         if legend:
-            handles = [Line2D([], [], color=colours[name]) for name in picture.channels]
-            style.legend_below(figure, handles, picture.channels)
+            handles = [Line2D([], [], color=colours[name]) for name in diagram.channels]
+            style.legend_below(figure, handles, diagram.channels)
     return figure
 
 

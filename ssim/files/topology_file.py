@@ -9,10 +9,9 @@ from sim.base.errors import SpecError, did_you_mean
 from ssim.files.plugins import Fault, build, find_class
 from ssim.files.yaml_file import YamlFile, read_yaml
 from topology.binding import bind
-from topology.checks import TagError
+from topology.deployment import Dataset, InjectedFault, Machine
 from topology.expansion import expand
-from topology.parties import Compute, Dataset
-from topology.parties import Fault as Befalling
+from topology.flaws import TagError
 from topology.tag import Channel, Role, Tag
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Topology:
 
     name: str
     plan: Plan
-    faults: tuple[Befalling, ...] = ()
+    faults: tuple[InjectedFault, ...] = ()
 
     @property
     def tag(self) -> Tag:
@@ -80,7 +79,7 @@ def topology_of(file: YamlFile) -> Topology:
         faults.append(Fault(("name",), "must be a text", repr(data["name"])))
     roles = _named(data, "roles", Role, faults)
     channels = _named(data, "channels", Channel, faults, _full_channel)
-    computes = _named(data, "computes", Compute, faults, key="id")
+    computes = _named(data, "computes", Machine, faults, key="id")
     datasets = list(_datasets(data, faults))
     befalling = _befalling(data, faults)
     if faults:
@@ -245,17 +244,17 @@ def _one(
         yield made
 
 
-def _befalling(data: dict[Any, Any], faults: list[Fault]) -> list[Befalling]:
+def _befalling(data: dict[Any, Any], faults: list[Fault]) -> list[InjectedFault]:
     given = data.get("faults") or []
     if not isinstance(given, list):
         faults.append(Fault(("faults",), "must be a list", type(given).__name__))
         return []
-    found: list[Befalling] = []
+    found: list[InjectedFault] = []
     for number, body in enumerate(given):
         if not isinstance(body, dict):
             faults.append(Fault(("faults", number), "must be a mapping, key: value", repr(body)))
             continue
-        made, wrong = build(Befalling, body)
+        made, wrong = build(InjectedFault, body)
         faults += [fault.under("faults", number) for fault in wrong]
         found += [made] if made is not None else []
     return found

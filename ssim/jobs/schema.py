@@ -58,11 +58,11 @@ def training_schema() -> dict[str, Any]:
 def topology_schema() -> dict[str, Any]:
     """Return the JSON Schema of topology files, short forms included."""
     from ssim.files.topology_file import SCHEMA
-    from topology.parties import Compute, Dataset, Fault
+    from topology.deployment import Dataset, InjectedFault, Machine
     from topology.selection import SHORT_NAMES
     from topology.tag import Channel, Role
 
-    parts = {owner: TypeAdapter[Any](owner).json_schema() for owner in (Role, Channel, Compute, Dataset, Fault)}
+    parts = {owner: TypeAdapter[Any](owner).json_schema() for owner in (Role, Channel, Machine, Dataset, InjectedFault)}
     definitions = {name: each for part in parts.values() for name, each in part.pop("$defs", {}).items()}
     named = {"anyOf": [{"enum": sorted(SHORT_NAMES)}, {"type": "string", "pattern": ":"}, {"$ref": "#/$defs/Select"}]}
     parts[Channel]["properties"]["select"] = {"type": "object", "additionalProperties": named}
@@ -78,8 +78,8 @@ def topology_schema() -> dict[str, Any]:
         "roles": _by_name(_without(parts[Role], "name")),
         "channels": _by_name(_without(parts[Channel], "name")),
         "datasets": {"type": "object", "additionalProperties": by_group},
-        "computes": _by_name(_without(parts[Compute], "id")),
-        "faults": {"type": "array", "items": {**parts[Fault], "additionalProperties": False}},
+        "computes": _by_name(_without(parts[Machine], "id")),
+        "faults": {"type": "array", "items": {**parts[InjectedFault], "additionalProperties": False}},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -48,8 +48,8 @@ from topology.steps import Steps
 @dataclass
 class Trainer(Program):
     steps = Steps("fetch")
-    verbs = ("fetch",)
-    awaits = ("fetch",)
+    function_tags = ("fetch",)
+    receives_first = ("fetch",)
     lr: Positive = 0.1
 
     async def fetch(self, io):
@@ -59,7 +59,7 @@ class Trainer(Program):
 @dataclass
 class Server(Program):
     steps = Steps("spread")
-    verbs = ("spread",)
+    function_tags = ("spread",)
 
     async def spread(self, io):
         await io["spread"].broadcast(1)
@@ -67,7 +67,7 @@ class Server(Program):
 
 @dataclass
 class Shy(Server):
-    awaits = ("spread",)
+    receives_first = ("spread",)
 """
 
 
@@ -93,8 +93,8 @@ def test_a_file_is_what_it_says(mine: Path) -> None:
     assert (second.compute, second.dataset.size, second.at) == ("site", 5, {"param": "eu"})  # type: ignore[union-attr]
     assert [found.plan.worker(f"trainer/{k}").dataset.id for k in (2, 4)] == ["trainer-na-0", "trainer-na-2"]  # type: ignore[union-attr]
     assert found.faults[0].slow == 3
-    assert found.tag.channel("param").link.line_mbps("trainer") == 10
-    assert found.tag.channel("param").link.line_mbps("server") is None
+    assert found.tag.channel("param").link.egress_mbps("trainer") == 10
+    assert found.tag.channel("param").link.egress_mbps("server") is None
 
 
 def test_check_says_that_all_fits(mine: Path) -> None:

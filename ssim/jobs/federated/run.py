@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
     from ssim.jobs.federated.file import FederatedPlan
     from supernet.network import Supernet
+    from topology.deployment import InjectedFault
     from topology.engine import Engine
     from topology.io import IO
-    from topology.parties import Fault
 
     State = dict[str, torch.Tensor]
     Row = dict[str, Any]
@@ -129,12 +129,12 @@ class FederatedRun(StoredTraining):
         if self.plan.spec.engine == "local":
             from topology.engines.local import LocalEngine
 
-            return LocalEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
+            return LocalEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
         try:
             from topology.engines.ray import RayEngine
         except ImportError as error:
             raise SpecError("engine", "needs Ray", str(error), "pip install -e '.[ray]'") from error
-        return RayEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
+        return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
 
     def train(self, on_round: Callable[[Row], None]) -> None:
         """Train, from the beginning or from the last rest, and store what comes of it. The caller holds the store.
@@ -179,7 +179,7 @@ class FederatedRun(StoredTraining):
         def told_round(io: IO, noted: Row) -> None:
             nonlocal heard
             heard += 1
-            on_round(progress.row(io.now_ns, io.worker.id, noted, io.stage.report))
+            on_round(progress.row(io.now_ns, io.worker.id, noted, io.traffic))
 
         job = replace(self.job.resumed(progress.memory, stop), on_round=told_round)
         chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
@@ -194,7 +194,7 @@ class FederatedRun(StoredTraining):
             raise TrainingError(f"round {progress.done + 1}", "no round was done: nobody is left to train", why)
         if not heard:  # they were elsewhere, and it is told only now
             for entry in rounds:
-                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report))
+                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report.traffic))
         progress.rest(report, rounds)
         if record:
             write_rows(self.folder / "spans.parquet", [span._asdict() for span in report.spans])
@@ -253,8 +253,8 @@ class FederatedRun(StoredTraining):
         return found
 
 
-def _later(fault: Fault, seconds: float) -> Fault:
-    """Return what befalls a worker as seen from some seconds later."""
+def _later(fault: InjectedFault, seconds: float) -> InjectedFault:
+    """Return a fault with its times relative to a later start."""
 
     def moved(when: float | None) -> float | None:
         return None if when is None else max(0.0, when - seconds)

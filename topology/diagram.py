@@ -58,7 +58,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Diagram:
     """Nodes and edges.
 
     Attributes:
@@ -74,7 +74,7 @@ class Picture:
     channels: tuple[str, ...]
 
 
-def picture_of_tag(tag: Tag, title: str = "") -> Picture:
+def diagram_of_tag(tag: Tag, title: str = "") -> Diagram:
     """Return the picture of roles and channels."""
     levels = _levels(tag)
     nodes = []
@@ -92,13 +92,13 @@ def _label(channel: Channel) -> str:
     return channel.name if len(channel.groups) == 1 else f"{channel.name} ({shown})"
 
 
-def picture_of_plan(plan: Plan, title: str = "") -> Picture:
+def diagram_of_plan(plan: Plan, title: str = "") -> Diagram:
     """Return the picture of workers and who can send to whom; of many workers, that of their places."""
     levels = _levels(plan.tag)
     alone = len(plan) <= MOST_NODES
     nodes: list[Node] = []
     node_of: dict[str, str] = {}
-    for name, staff in plan.staff.items():
+    for name, staff in plan.roles.items():
         for place, groups in enumerate(staff.role.at):
             numbers = [number for number, at in enumerate(staff.places.tolist()) if at == place]
             shown = [group for channel, group in groups.items() if len(plan.tag.channel(channel).groups) > 1]
@@ -159,6 +159,6 @@ def _levels(tag: Tag) -> dict[str, int]:
     return levels
 
 
-def _picture(title: str, nodes: Sequence[Node], edges: Sequence[Edge], tag: Tag) -> Picture:
+def _picture(title: str, nodes: Sequence[Node], edges: Sequence[Edge], tag: Tag) -> Diagram:
     ordered = tuple(sorted(nodes, key=lambda node: node.level))
-    return Picture(title, ordered, tuple(edges), tuple(channel.name for channel in tag.channels))
+    return Diagram(title, ordered, tuple(edges), tuple(channel.name for channel in tag.channels))
