@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from federated.decentralised import plan_order
 from federated.job import FederatedProgram
-from federated.programs import Aggregator, IntermediateAggregator, Trainer
+from federated.programs import Aggregator, IntermediateAggregator, Trainer, receive_newest
 from sim.base.parameters import Parameters, Positive
 from topology.program import Break, Continue
 from topology.steps import Loop, Steps
@@ -56,7 +56,7 @@ class CoordinatedTrainer(Trainer):
         Raises:
             Break: It is dismissed.
         """
-        self.pairing = await receive_pairing(io)
+        self.pairing = (await receive_newest(io, "ask")).value
 
     async def fetch(self, io: IO) -> None:
         """Receive the model of this round from its aggregator.
@@ -74,7 +74,7 @@ class CoordinatedTrainer(Trainer):
                 raise Continue from None
             if self.message.value is not None and self.message.value.version >= self.pairing.version:
                 break
-        self.read_task()
+        self.task = self.message.value
 
 
 @dataclass(eq=False)
@@ -92,7 +92,7 @@ class CoordinatedIntermediateAggregator(IntermediateAggregator):
         Raises:
             Continue: It is bypassed.
         """
-        self.pairing = await receive_pairing(io)
+        self.pairing = (await receive_newest(io, "ask")).value
         if not self.pairing.peers:
             raise Continue
 
@@ -111,7 +111,7 @@ class CoordinatedAggregator(Aggregator):
     async def ask(self, io: IO) -> None:
         """Announce the round, and receive its aggregators."""
         await io["ask"].send(self.version)
-        self.pairing: Pairing = await receive_pairing(io)
+        self.pairing: Pairing = (await receive_newest(io, "ask")).value
 
     def assigned_peers(self, io: IO) -> tuple[str, ...]:
         """Return the aggregators of this round."""
@@ -204,17 +204,3 @@ class Coordinator(Parameters, FederatedProgram):
         """Dismiss trainers and intermediate aggregators."""
         for verb in ("advise_trainers", "advise_middles"):
             await io[verb].broadcast(None)
-
-
-async def receive_pairing(io: IO) -> Any:
-    """Return the newest pairing that has arrived.
-
-    Raises:
-        Break: The worker is dismissed.
-    """
-    message = await io["ask"].recv()
-    while (newer := io["ask"].peek()) is not None:
-        message = await io["ask"].recv(newer.sender)
-    if message.value is None:
-        raise Break
-    return message.value

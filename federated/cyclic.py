@@ -68,7 +68,7 @@ class CyclicTrainer(PeerTrainer):
             Break: The model is final.
         """
         if not self.has_model:
-            message = await self.receive_matching(io, self.is_new, self.is_stale, None)
+            message = await self.receive_matching(io, self.is_new, None)
             if message is None:
                 raise Break
             self.previous, self.visit = message.sender, message.value.visit
@@ -115,8 +115,7 @@ class CyclicTrainer(PeerTrainer):
             if distance > 1:  # a skipped trainer counts as visited, so that a cycle remains a round
                 self.visit += 1
             await port.send(Handover(self.visit, self.state), to=following)
-            is_receipt, never = partial(self.is_receipt, following), lambda _: False
-            if await self.receive_matching(io, is_receipt, never, self.timeout_s) is not None:
+            if await self.receive_matching(io, partial(self.is_receipt, following), self.timeout_s) is not None:
                 return
             io.log("missing", round=self.version + 1, peers=[following])
         io.log("alone", round=self.version + 1)
@@ -170,7 +169,7 @@ class SwarmTrainer(PeerTrainer):
             return
         message = None
         if leader in self.port(io).peers():
-            message = await self.receive_matching(io, self.is_mean, self.is_stale, self.timeout_s)
+            message = await self.receive_matching(io, self.is_mean, self.timeout_s)
         self.memory["state"] = self.shared.delta
         if message is None:
             io.log("missing", round=self.version + 1, peers=[leader])
@@ -182,7 +181,7 @@ class SwarmTrainer(PeerTrainer):
         models = {io.worker.id: self.shared}
         while missing := set(self.port(io).peers()) - set(models):
             matches = partial(self.is_model, missing)
-            message = await self.receive_matching(io, matches, self.is_stale, self.timeout_s)
+            message = await self.receive_matching(io, matches, self.timeout_s)
             if message is None:
                 io.log("missing", round=self.version + 1, peers=sorted(missing, key=plan_order))
                 break

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from federated.job import TrainingTask
+from federated.job import ModelProgram, TrainingTask
 from federated.programs import Trainer
-from federated.state import State, add_delta, check_state
+from federated.state import add_delta, check_state
 from sim.base.errors import DataError, SpecError
 from sim.base.parameters import Positive  # noqa: TC001 - programs are built by what their annotations say
-from sim.base.units import NS_PER_S
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
@@ -31,48 +30,56 @@ class MessagingTrainer(Trainer):
 
     timeout_s: Positive | None = None
 
+    def load(self, io: IO) -> None:
+        """Restore the memory."""
+        super().load(io)
+        self.pending: list[Message] = []
+
+    def is_stale(self, message: Message) -> bool:
+        """Return whether a message is of no further use."""
+        return False
+
     def port(self, io: IO) -> Port:
         """Return the port to the other trainers."""
         return io[self.function_tags[0]]
 
     async def receive_matching(
-        self, io: IO, matches: Callable[[Message], bool], is_stale: Callable[[Message], bool], timeout_s: float | None
+        self, io: IO, matches: Callable[[Message], bool], timeout_s: float | None
     ) -> Message | None:
         """Return the first message that matches; None if none arrives in time.
+
+        Other messages are kept for later calls until they are stale.
 
         Args:
             io: The worker's interface.
             matches: Whether a message is the expected one.
-            is_stale: Whether a message can be discarded; all others are kept for later calls.
             timeout_s: Seconds to wait; None for the patience of the engine.
 
         Raises:
             ClosedError: No peer is left.
             DeadlineError: `timeout_s` is None, and the patience of the engine is exhausted.
         """
-        pending: list[Message] = vars(self).setdefault("pending", [])
-        pending[:] = [message for message in pending if not is_stale(message)]
-        early = next((message for message in pending if matches(message)), None)
+        self.pending = [message for message in self.pending if not self.is_stale(message)]
+        early = next((message for message in self.pending if matches(message)), None)
         if early is not None:
-            pending.remove(early)
+            self.pending.remove(early)
             return early
-        until_ns = None if timeout_s is None else io.now_ns + round(timeout_s * NS_PER_S)
+        deadline = io.deadline(timeout_s)
         while True:
-            left_s = None if until_ns is None else max(0.0, (until_ns - io.now_ns) / NS_PER_S)
             try:
-                message = await self.port(io).recv(timeout_s=left_s)
+                message = await self.port(io).recv(timeout_s=deadline.left_s)
             except TimeoutError:
                 if timeout_s is None:
                     raise
                 return None
             if matches(message):
                 return message
-            if not is_stale(message):
-                pending.append(message)
+            if not self.is_stale(message):
+                self.pending.append(message)
 
 
 @dataclass(eq=False)
-class PeerTrainer(MessagingTrainer):
+class PeerTrainer(MessagingTrainer, ModelProgram):
     """A trainer with a model of its own; derived classes combine it with those of other trainers."""
 
     steps = Steps("load", Loop("choose_subnet", "train", "apply_update", "complete_round", until="finished"))
@@ -80,7 +87,7 @@ class PeerTrainer(MessagingTrainer):
     receives_first: ClassVar[tuple[str, ...]] = ()
 
     def load(self, io: IO) -> None:
-        """Restore the memory; the first time, begin with the initial model.
+        """Restore the memory, and check the job.
 
         Raises:
             SpecError: The job has a setting that needs a server.
@@ -93,24 +100,6 @@ class PeerTrainer(MessagingTrainer):
         for name in ("privacy", "compression", "maxnet"):
             if getattr(self.job, name) is not None:
                 raise SpecError(name, problem, "", "use a topology with an aggregator")
-        if "state" not in self.memory:
-            self.memory |= {"state": self.job.context.initial_state(), "round": 0}
-
-    @property
-    def state(self) -> State:
-        """Its model."""
-        state: State = self.memory["state"]
-        return state
-
-    @property
-    def version(self) -> int:
-        """The number of completed rounds."""
-        completed: int = self.memory["round"]
-        return completed
-
-    def finished(self, io: IO) -> bool:
-        """Return whether the last round, or the one before a checkpoint boundary, is completed."""
-        return self.version >= self.job.last_round
 
     def choose_subnet(self, io: IO) -> None:
         """Choose its subnet: each trainer computes the same assignment to all."""

@@ -81,7 +81,7 @@ class GossipTrainer(PeerTrainer):
         self.received: dict[str, State] = {}
         while missing := set(self.weights) & set(self.port(io).peers()) - set(self.received):
             matches = partial(self.is_model, missing)
-            message = await self.receive_matching(io, matches, self.is_stale, self.timeout_s)
+            message = await self.receive_matching(io, matches, self.timeout_s)
             if message is None:
                 break
             self.received[message.sender] = message.value.state

@@ -208,3 +208,29 @@ class FederatedProgram(Program):
     def result(self) -> Memory:
         """Return the memory."""
         return self.memory
+
+
+class ModelProgram(FederatedProgram):
+    """A program with a model of its own, in its memory."""
+
+    def load(self, io: IO) -> None:
+        """Restore the memory; the first time, begin with the initial model."""
+        super().load(io)
+        if "state" not in self.memory:
+            self.memory |= {"state": self.job.context.initial_state(), "round": 0}
+
+    @property
+    def state(self) -> State:
+        """The model."""
+        state: State = self.memory["state"]
+        return state
+
+    @property
+    def version(self) -> int:
+        """The number of completed rounds."""
+        completed: int = self.memory["round"]
+        return completed
+
+    def finished(self, io: IO) -> bool:
+        """Return whether the last round, or the one before a checkpoint boundary, is completed."""
+        return self.version >= self.job.last_round

@@ -14,7 +14,7 @@ import torch
 
 from federated.averaging import Update, UpdateSum
 from federated.compression import decompress_update
-from federated.job import FederatedProgram, TrainingTask
+from federated.job import FederatedProgram, ModelProgram, TrainingTask
 from federated.local import LocalSettings, Momentum
 from federated.privacy import add_round
 from federated.state import State, as_controls, split_controls
@@ -88,20 +88,12 @@ class Trainer(Parameters, FederatedProgram):
         return io.worker.dataset
 
     async def fetch(self, io: IO) -> None:
-        """Receive the newest model."""
-        self.message = await io["fetch"].recv()
-        while (newer := io["fetch"].peek()) is not None:
-            self.message = await io["fetch"].recv(newer.sender)
-        self.read_task()
-
-    def read_task(self) -> None:
-        """Read the task in the message.
+        """Receive the newest model.
 
         Raises:
             Break: It is dismissed.
         """
-        if self.message.value is None:
-            raise Break
+        self.message = await receive_newest(io, "fetch")
         self.task: TrainingTask = self.message.value
 
     async def train(self, io: IO) -> None:
@@ -119,7 +111,7 @@ class Trainer(Parameters, FederatedProgram):
 
 
 @dataclass(eq=False)
-class Aggregator(Parameters, FederatedProgram):
+class Aggregator(Parameters, ModelProgram):
     """The server: in each round it sends the model to the selected clients and takes the mean of their updates.
 
     The mean is over the updates that arrive. Damaged updates are refused, and updates that arrive after their round are
@@ -133,28 +125,6 @@ class Aggregator(Parameters, FederatedProgram):
     function_tags: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
     timeout_s: Positive | None = None
-
-    def load(self, io: IO) -> None:
-        """Restore the memory; the first time, begin with the initial model."""
-        super().load(io)
-        if "state" not in self.memory:
-            self.memory |= {"state": self.job.context.initial_state(), "round": 0}
-
-    @property
-    def state(self) -> State:
-        """The model."""
-        state: State = self.memory["state"]
-        return state
-
-    @property
-    def version(self) -> int:
-        """The number of completed rounds."""
-        completed: int = self.memory["round"]
-        return completed
-
-    def finished(self, io: IO) -> bool:
-        """Return whether the last round, or the one before a checkpoint boundary, is completed."""
-        return self.version >= self.job.last_round
 
     async def distribute(self, io: IO) -> None:
         """Send the model.
@@ -193,10 +163,10 @@ class Aggregator(Parameters, FederatedProgram):
             return dict.fromkeys(peers, TrainingTask(self.version, "", full))
         memory, rng = self.memory.setdefault("assignment", {}), self.job.rng("assignment", io.worker.id, self.version)
         subnets = self.job.assignment.assign(peers, self.job.context.space, memory, rng)
-        tasks = {subnet: self.task(subnet) for subnet in set(subnets.values())}
+        tasks = {subnet: self.task_for(subnet) for subnet in set(subnets.values())}
         return {peer: tasks[subnet] for peer, subnet in subnets.items()}
 
-    def task(self, subnet: str) -> TrainingTask:
+    def task_for(self, subnet: str) -> TrainingTask:
         """Return the task to train a subnet."""
         shapes, controls = self.job.context.subnet_shapes, self.control_variates()
         state = shapes.slice(self.state, subnet)
@@ -229,13 +199,11 @@ class Aggregator(Parameters, FederatedProgram):
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield the updates of this round in the order of arrival, and log those of earlier rounds."""
-        missing, port = set(peers), io["aggregate"]
-        until_ns = None if self.timeout_s is None else io.now_ns + round(self.timeout_s * NS_PER_S)
-        again = True
+        missing, deadline, again = set(peers), io.deadline(self.timeout_s), True
         while again and missing:
             again = False
-            left_s = None if until_ns is None else max(0.0, (until_ns - io.now_ns) / NS_PER_S)
-            async for message in port.stream(tuple(peer for peer in peers if peer in missing), timeout_s=left_s):
+            senders = tuple(peer for peer in peers if peer in missing)
+            async for message in io["aggregate"].stream(senders, timeout_s=deadline.left_s):
                 if self.is_late(io, message):
                     again = True  # the peer's update of this round is still to come
                     continue
@@ -354,16 +322,16 @@ class IntermediateAggregator(Aggregator):
     @property
     def state(self) -> State:
         """The model that it received."""
-        return split_controls(self.task_received.state)[0]
+        return split_controls(self.task.state)[0]
 
     @property
     def version(self) -> int:
         """The version of the model that it received."""
-        return self.task_received.version
+        return self.task.version
 
     def control_variates(self) -> State:
         """Return the control variates that it received."""
-        return split_controls(self.task_received.state)[1]
+        return split_controls(self.task.state)[1]
 
     def finished(self, io: IO) -> bool:
         """Return False: it ends when it is dismissed."""
@@ -375,12 +343,8 @@ class IntermediateAggregator(Aggregator):
         Raises:
             Break: It is dismissed.
         """
-        self.message = await io["fetch"].recv()
-        while (newer := io["fetch"].peek()) is not None:
-            self.message = await io["fetch"].recv(newer.sender)
-        if self.message.value is None:
-            raise Break
-        self.task_received: TrainingTask = self.message.value
+        self.message = await receive_newest(io, "fetch")
+        self.task: TrainingTask = self.message.value
 
     async def upload(self, io: IO) -> None:
         """Send the mean to the sender of the model; an update of zero clients if there is no mean."""
@@ -393,3 +357,15 @@ class EagerIntermediateAggregator(IntermediateAggregator):
     """An intermediate aggregator that adds each update on arrival."""
 
     collect = EagerAggregator.collect
+
+
+async def receive_newest(io: IO, tag: str) -> Message:
+    """Return the newest message on the channel of a function tag.
+
+    Raises:
+        Break: The worker is dismissed.
+    """
+    message = await io[tag].newest()
+    if message.value is None:
+        raise Break
+    return message

@@ -16,7 +16,6 @@ from federated.decentralised import MessagingTrainer, PeerTrainer, plan_order
 from federated.programs import Aggregator, Trainer
 from federated.state import State, add_delta, prefix_slice
 from sim.base.errors import ProgramError
-from sim.base.units import NS_PER_S
 from topology.program import Continue
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class RingAllReduce(MessagingTrainer):
         self.eligible = len(port.peers()) + 1
         await port.broadcast(announcement)
         while missing := set(port.peers()) - set(self.ready):
-            message = await self.receive_matching(io, self.is_ready, self.is_stale, self.timeout_s)
+            message = await self.receive_matching(io, self.is_ready, self.timeout_s)
             if message is None:
                 io.log("missing", round=self.round + 1, peers=sorted(missing, key=plan_order))
                 return
@@ -118,7 +117,7 @@ class RingAllReduce(MessagingTrainer):
             sent, received = (rank - step) % n, (rank - step - 1) % n
             await self.port(io).send(Chunk(self.round, step, chunks[sent]), to=following)
             is_chunk = partial(self.is_chunk, previous, step)
-            message = await self.receive_matching(io, is_chunk, self.is_stale, self.timeout_s)
+            message = await self.receive_matching(io, is_chunk, self.timeout_s)
             if message is None or message.value.values.shape != chunks[received].shape:
                 io.log("broken", round=self.round + 1, step=step, peer=previous)
                 return
@@ -230,11 +229,10 @@ class HybridAggregator(Aggregator):
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield the updates of this round until they stand for all peers."""
-        left, until_ns = len(peers), None if self.timeout_s is None else io.now_ns + round(self.timeout_s * NS_PER_S)
+        left, deadline = len(peers), io.deadline(self.timeout_s)
         while left > 0:
-            left_s = None if until_ns is None else max(0.0, (until_ns - io.now_ns) / NS_PER_S)
             try:
-                message = await io["aggregate"].recv(timeout_s=left_s)
+                message = await io["aggregate"].recv(timeout_s=deadline.left_s)
             except TimeoutError:
                 if self.timeout_s is None:
                     raise
