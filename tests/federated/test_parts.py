@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+import federated  # noqa: E402
+from federated import algorithms, assignment, compression, partition  # noqa: E402
 from federated.algorithms import FedAvg, FedDyn, FedOpt, FedProx, Scaffold  # noqa: E402
 from federated.assignment import (  # noqa: E402
     LargestAssignment,
@@ -45,6 +47,15 @@ CLIENTS = tuple(f"trainer/{number}" for number in range(6))
 
 def update_of(delta: dict[str, Any], clients: int = 1, eligible: int = 1) -> Update:
     return Update(delta, {"s": 1.0}, clients, eligible)
+
+
+@pytest.mark.parametrize("module", [algorithms, assignment, compression, partition])
+def test_each_class_with_a_short_name_is_exported(module: Any) -> None:
+    for target in module.SHORT_NAMES.values():
+        path, _, name = target.partition(":")
+        assert path == module.__name__
+        assert getattr(module, name) is getattr(federated, name)
+        assert name in federated.__all__
 
 
 # ---- algorithms: the server's half
