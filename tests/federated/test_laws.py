@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from hypothesis import given, settings  # noqa: E402 - after torch is known to be there
 from hypothesis import strategies as st  # noqa: E402
 
-from federated.algorithms import FedDyn, Scaffold  # noqa: E402
+from federated.algorithms import FedAvg, FedDyn, FedOpt, FedProx, Scaffold  # noqa: E402
 from federated.asynchronous import AsyncAggregator  # noqa: E402
 from federated.gossip import GossipTrainer  # noqa: E402
 from federated.programs import Aggregator, EagerAggregator, EagerIntermediateAggregator, IntermediateAggregator, Trainer  # noqa: E402
@@ -137,6 +137,19 @@ def test_clients_that_differ_come_to_the_optimum_of_all_where_averaging_does_not
     }
     assert far(flat([1, 1, 1], rounds=150), optimum) > 0.01
     assert far(flat([1, 1, 1], rounds=150, algorithm=algorithm), optimum) < 1e-6
+
+
+@pytest.mark.parametrize("base", [FedAvg, FedProx, FedOpt, FedDyn, Scaffold])
+def test_a_derived_algorithm_can_call_its_base_class(base: Any) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Derived(base):  # type: ignore[misc]
+        def gradient_correction(self, memory: Any, received: Any) -> Any:
+            return super().gradient_correction(memory, received)
+
+        def server_step(self, memory: Any, state: Any, mean: Any, mask: Any) -> Any:
+            return super().server_step(memory, state, mean, mask)
+
+    assert far(flat([3, 5], algorithm=Derived()), flat([3, 5], algorithm=base())) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
