@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from federated.algorithms import FedAvg
 from federated.job import ModelProgram, TrainingTask
 from federated.programs import Trainer
 from federated.state import add_delta, check_state
@@ -94,9 +95,9 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
         """
         super().load(io)
         problem = "needs a server; in this topology each trainer has a model of its own"
-        name = type(self.job.algorithm).__name__
-        if name not in {"FedAvg", "FedProx"}:
-            raise SpecError("algorithm", problem, name, "use fedavg or fedprox")
+        algorithm = type(self.job.algorithm)
+        if algorithm.server_step is not FedAvg.server_step:
+            raise SpecError("algorithm", problem, algorithm.__name__, "use fedavg or fedprox")
         for name in ("privacy", "compression", "maxnet"):
             if getattr(self.job, name) is not None:
                 raise SpecError(name, problem, "", "use a topology with an aggregator")
