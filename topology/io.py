@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from topology.plan import Worker
     from topology.report import Traffic
     from topology.state import WorkerState
 
 
 class IO:
-    """All that a program may use of the world."""
+    """All that a program may use of the world.
 
-    __slots__ = ("_function_tags", "_ports", "_state")
+    Attributes:
+        worker: The worker: id, role, groups, dataset, machine.
+    """
+
+    __slots__ = ("_function_tags", "_ports", "_state", "_transport", "worker")
 
     def __init__(self, state: WorkerState, function_tags: Mapping[str, str]) -> None:
-        self._state = state
+        self.worker = state.worker
+        self._state, self._transport = state, state.transport
         self._function_tags = function_tags
         self._ports = {name: Port(mailbox) for name, mailbox in state.mailboxes.items()}
 
@@ -44,11 +48,6 @@ class IO:
         return port
 
     @property
-    def worker(self) -> Worker:
-        """The worker: id, role, groups, dataset, machine."""
-        return self._state.worker
-
-    @property
     def step(self) -> str:
         """The name of the current step."""
         return self._state.step
@@ -56,7 +55,7 @@ class IO:
     @property
     def now_ns(self) -> int:
         """Nanoseconds since the run began, in virtual or real time."""
-        return self._state.now_ns()
+        return self._transport.now_ns
 
     @property
     def rng(self) -> np.random.Generator:
@@ -78,7 +77,7 @@ class IO:
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass, whatever the speed of the machine."""
-        await self._state.context.transport.sleep(ns_from_s(seconds))
+        await self._transport.sleep(ns_from_s(seconds))
 
     async def compute(
         self, function: Callable[..., Any] | None = None, *args: Any, seconds: float | None = None
@@ -91,15 +90,15 @@ class IO:
             seconds: Its cost on a machine of speed 1, in virtual time. Without it the time that the call really takes
                 counts, and no two runs are the same. In real time it takes the time it takes.
         """
-        state, start_ns = self._state, self.now_ns
-        transport = state.context.transport
-        value = await transport.compute(state.worker, state.slowdown(), function, args, seconds)
+        state, transport = self._state, self._transport
+        start_ns = transport.now_ns
+        value = await transport.compute(self.worker, state.slowdown(), function, args, seconds)
         state.record_span("compute", start_ns, state.step)
         return value
 
     async def together(self, coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Run coroutines concurrently; return when all have ended."""
-        await self._state.context.transport.together(coroutines)
+        await self._transport.together(coroutines)
 
     def log(self, kind: str, **fields: Any) -> None:
         """Add an event to the report's log."""

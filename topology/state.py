@@ -51,6 +51,7 @@ class WorkerState:
     Attributes:
         worker: Its id, role, groups, dataset and machine.
         context: What it shares with the others.
+        transport: The engine's side, as in the context.
         mailboxes: Its end of each channel, by name.
         step: The name of the current step.
         ended: How it ended; "" while it has not.
@@ -58,11 +59,12 @@ class WorkerState:
         stop: Stops it at once; None before it has started.
     """
 
-    __slots__ = ("_rng", "context", "ended", "mailboxes", "slow", "step", "stop", "worker")
+    __slots__ = ("_rng", "context", "ended", "mailboxes", "slow", "step", "stop", "transport", "worker")
 
     def __init__(self, worker: Worker, context: RunContext) -> None:
         self.worker = worker
         self.context = context
+        self.transport = context.transport
         self.mailboxes: dict[str, Mailbox] = {}
         self.step = ""
         self.ended = ""
@@ -72,7 +74,7 @@ class WorkerState:
 
     def now_ns(self) -> int:
         """Return the nanoseconds since the run began."""
-        return self.context.transport.now_ns
+        return self.transport.now_ns
 
     @property
     def rng(self) -> np.random.Generator:
@@ -85,13 +87,15 @@ class WorkerState:
     def slowdown(self) -> float:
         """Return how many times as long as usual a computation that starts now takes."""
         factor, from_ns, until_ns = self.slow
+        if factor == 1:
+            return factor
         now_ns = self.now_ns()
         return factor if from_ns <= now_ns and (until_ns is None or now_ns < until_ns) else 1.0
 
     def record_span(self, kind: str, start_ns: int, what: str) -> None:
         """Record a span that ends now."""
         if self.context.record and not self.ended:
-            self.context.report.spans.append(Span(kind, self.worker.id, start_ns, self.now_ns(), what))
+            self.context.report.spans.append(Span(kind, self.worker.id, start_ns, self.transport.now_ns, what))
 
 
 class Mailbox:
@@ -99,6 +103,7 @@ class Mailbox:
 
     Attributes:
         owner: The worker.
+        transport: The engine's side.
         channel: The channel.
         others: The workers at the other end.
         colleagues: The workers at this end, the owner included.
@@ -107,12 +112,25 @@ class Mailbox:
         inbox: Messages that have arrived and were not received yet, in order.
     """
 
-    __slots__ = ("_traffic", "channel", "colleagues", "inbox", "others", "owner", "selector", "waits")
+    __slots__ = (
+        "_id",
+        "_traffic",
+        "channel",
+        "colleagues",
+        "inbox",
+        "others",
+        "owner",
+        "selector",
+        "transport",
+        "waits",
+    )
 
     def __init__(
         self, owner: WorkerState, channel: Channel, others: Membership, colleagues: Membership, selector: Selector
     ) -> None:
         self.owner = owner
+        self._id = owner.worker.id
+        self.transport = owner.transport
         self.channel = channel
         self.others = others
         self.colleagues = colleagues
@@ -133,9 +151,8 @@ class Mailbox:
             among: Only these; None for all.
         """
         present = self.others.present()
-        own = self.owner.worker.id
-        if own in self.others.ids:
-            present = tuple(peer for peer in present if peer != own)
+        if self._id in self.others.ids:
+            present = tuple(peer for peer in present if peer != self._id)
         if among is None:
             return present
         wanted = frozenset(among)
@@ -144,7 +161,7 @@ class Mailbox:
     def any_remaining(self, among: Collection[str] | None = None) -> bool:
         """Return whether any peer, or any of some, is present or still to join."""
         if among is None:
-            return self.others.any_remaining(self.owner.worker.id)
+            return self.others.any_remaining(self._id)
         return not all(self.others.has_left(peer) for peer in among)
 
     def senders(self) -> tuple[str, ...]:
@@ -162,9 +179,8 @@ class Mailbox:
         Raises:
             ProgramError: One is not.
         """
-        own = self.owner.worker.id
         for peer in peers:
-            if peer not in self.others.ids or peer == own:
+            if peer not in self.others.ids or peer == self._id:
                 hint = did_you_mean(peer, self.others.members[:_SEARCHED])
                 raise ProgramError(self.location, "unknown peer", repr(peer), hint)
         return peers
@@ -222,8 +238,8 @@ class Mailbox:
         self.checked((to,))
         self._traffic.messages += 1
         self._traffic.bytes += size_bytes
-        transport = self.owner.context.transport
-        transport.send(Message(self.owner.worker.id, to, self.channel.name, value, size_bytes, transport.now_ns))
+        transport = self.transport
+        transport.send(Message(self._id, to, self.channel.name, value, size_bytes, transport.now_ns))
 
     async def wait(self, wait: PendingWait, timeout_s: float | None) -> Any:
         """Return the value of a wait when it ends.
@@ -232,7 +248,7 @@ class Mailbox:
             wait: The wait.
             timeout_s: When it expires, in seconds from now; None for the engine's default timeout.
         """
-        transport = self.owner.context.transport
+        transport = self.transport
         start_ns = transport.now_ns
         cancel: Callable[[], None] | None = None
         if timeout_s is not None:
@@ -261,7 +277,7 @@ class PendingWait:
     __slots__ = ("future", "has_timeout", "mailbox", "since_ns")
 
     def __init__(self, mailbox: Mailbox) -> None:
-        transport = mailbox.owner.context.transport
+        transport = mailbox.transport
         self.mailbox = mailbox
         self.has_timeout = False
         self.future: Future[Any] = transport.future()
@@ -283,7 +299,7 @@ class PendingWait:
 
     def fail(self) -> None:
         """End at the engine's default timeout, with an error."""
-        waited_s = (self.mailbox.owner.now_ns() - self.since_ns) / 1e9
+        waited_s = (self.mailbox.transport.now_ns - self.since_ns) / 1e9
         hint = "a peer may have died: set timeout_s on the wait, or a longer default timeout on the engine"
         problem = f"no message within {waited_s:.6g} s"
         self.future.fail(DeadlineError(self.mailbox.location, problem, f"from {self.awaited()}", hint))

@@ -254,6 +254,7 @@ _WORDS = {
     "too_short": "is empty",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping, key: value",
+    "dataclass_type": "must be a mapping, key: value",
     "model_type": "must be a mapping, key: value",
     "model_attributes_type": "must be a mapping, key: value",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-'",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -57,42 +59,40 @@ def training_schema() -> dict[str, Any]:
 
 def topology_schema() -> dict[str, Any]:
     """Return the JSON Schema of topology files, short forms included."""
-    from ssim.files.topology_file import SCHEMA
-    from topology.deployment import Dataset, InjectedFault, Machine
+    from ssim.files.topology_file import KEYS, OWNERS, TopologyModel
     from topology.selection import SHORT_NAMES
-    from topology.tag import Channel, Role
+    from topology.tag import Link, Select
 
-    parts = {owner: TypeAdapter[Any](owner).json_schema() for owner in (Role, Channel, Machine, Dataset, InjectedFault)}
-    definitions = {name: each for part in parts.values() for name, each in part.pop("$defs", {}).items()}
-    named = {"anyOf": [{"enum": sorted(SHORT_NAMES)}, {"type": "string", "pattern": ":"}, {"$ref": "#/$defs/Select"}]}
-    parts[Channel]["properties"]["select"] = {"type": "object", "additionalProperties": named}
-    count = {"type": "integer", "minimum": 1}
-    dataset = _without(parts[Dataset], "role", "group")
-    counted = _without(dataset, "id")
+    schema = TopologyModel.model_json_schema(by_alias=True)
+    properties, definitions = schema["properties"], schema["$defs"]
+    for owner in (Link, Select):
+        definitions[owner.__name__] = _described(owner, definitions[owner.__name__])
+    for section, owner in OWNERS.items():
+        definitions[owner.__name__] = _described(owner, _without(definitions[owner.__name__], *KEYS[section]))
+        if section in {"roles", "channels", "computes"}:
+            properties[section]["additionalProperties"] = {
+                "anyOf": [{"$ref": f"#/$defs/{owner.__name__}"}, {"type": "null"}]
+            }
+    use = [{"enum": sorted(SHORT_NAMES)}, {"type": "string", "pattern": ":"}, {"$ref": "#/$defs/Select"}]
+    definitions["Channel"]["properties"]["select"]["additionalProperties"] = {"anyOf": use}
+    count = {"type": "integer", "minimum": 1, "description": "The number of datasets."}
+    counted = _without(definitions["Dataset"], "id")
     counted = {**counted, "properties": {"count": count, **counted["properties"]}, "required": ["count"]}
-    listed = {"type": "array", "items": {"anyOf": [{"type": "string"}, dataset]}}
-    by_group = {"type": "object", "additionalProperties": {"anyOf": [count, listed, counted]}}
+    listed = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Dataset"}]}}
+    group = {"type": "object", "additionalProperties": {"anyOf": [count, listed, counted]}}
+    properties["datasets"]["additionalProperties"] = group
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _described(owner: type[Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a dataclass with the descriptions of its fields, as in its docstring."""
+    section = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    texts = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE))
     properties = {
-        "schema": {"const": SCHEMA},
-        "name": {"type": "string"},
-        "roles": _by_name(_without(parts[Role], "name")),
-        "channels": _by_name(_without(parts[Channel], "name")),
-        "datasets": {"type": "object", "additionalProperties": by_group},
-        "computes": _by_name(_without(parts[Machine], "id")),
-        "faults": {"type": "array", "items": {**parts[InjectedFault], "additionalProperties": False}},
+        name: {**part, "description": " ".join(texts[name].split())} if name in texts else part
+        for name, part in schema["properties"].items()
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": properties,
-        "required": ["schema", "roles"],
-        "additionalProperties": False,
-        "$defs": definitions,
-    }
-
-
-def _by_name(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": {"anyOf": [schema, {"type": "null"}]}}
+    return {**schema, "properties": properties, "description": (owner.__doc__ or "").partition("\n")[0]}
 
 
 def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -94,17 +94,6 @@ class _MachineState:
         return end_ns
 
 
-class _SenderState:
-    """The messages of a worker that are under way."""
-
-    __slots__ = ("in_flight", "leaving", "worker")
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.in_flight = 0
-        self.leaving = False  # whether it has ended, and the others are notified after the last of its messages
-
-
 class _Instant(simpy.Timeout):
     """An instant: its calls, and its late calls, which come after all of them unless they are cancelled."""
 
@@ -126,7 +115,8 @@ class _VirtualTime:
         self._limited = any(machine.up_mbps or machine.down_mbps for machine in plan.machines.values())
         self._channels = {channel.name: channel for channel in plan.tag.channels}
         self._latency_ns = {channel.name: round(channel.link.latency_ms * NS_PER_MS) for channel in plan.tag.channels}
-        self._senders = {worker.id: _SenderState(worker) for worker in plan.workers}
+        self._in_flight: dict[str, int] = {}  # messages under way, by sender
+        self._leaving: set[str] = set()  # workers that have ended while messages of theirs are under way
         self._egress_free_ns: dict[tuple[str, str], int] = {}  # by sender and channel
         self._losses = stream(seed, "loss")
         self._calendar: dict[int, _Instant] = {}
@@ -136,6 +126,7 @@ class _VirtualTime:
 
     def run(self, runtime: WorkerRuntime) -> RunReport:
         self._runtime = runtime
+        self._in_flight = dict.fromkeys(runtime.states, 0)
         try:
             runtime.start()
             self._drain()
@@ -246,19 +237,18 @@ class _VirtualTime:
         if channel.link.loss and self._losses.random() < channel.link.loss:
             self._runtime.lose(message)
             return
-        sender = self._senders[message.sender]
-        sender.in_flight += 1
+        self._in_flight[message.sender] += 1
         first_ns = last_ns = self.now_ns
         if channel.link.bandwidth_mbps is not None or self._limited:
-            first_ns, last_ns = self._leave(sender.worker, channel, message.size_bytes * _BITS)
+            first_ns, last_ns = self._leave(self._worker(message.sender), channel, message.size_bytes * _BITS)
         latency_ns = self._latency_ns[message.channel]
         if self._limited:
-            receiver = self._machines[self._senders[message.receiver].worker.compute]
+            receiver = self._machines[self._worker(message.receiver).compute]
             if receiver.spec.down_mbps is not None:  # its interface is busy from when the first bit arrives, not now
                 ends_ns = last_ns + latency_ns
-                self._schedule(first_ns + latency_ns, self._enter, message, sender, receiver, ends_ns)
+                self._schedule(first_ns + latency_ns, self._enter, message, receiver, ends_ns)
                 return
-        self._schedule(last_ns + latency_ns, self._arrive, message, sender)
+        self._schedule(last_ns + latency_ns, self._arrive, message)
 
     def _leave(self, sender: Worker, channel: Channel, bits: int) -> tuple[int, int]:
         """Return when the first and the last bit of a message have left its sender's interfaces."""
@@ -275,23 +265,26 @@ class _VirtualTime:
             last_ns = max(last_ns, free_ns)
         return first_ns, max(first_ns, last_ns)
 
-    def _enter(self, message: Message, sender: _SenderState, machine: _MachineState, ends_ns: int) -> None:
+    def _enter(self, message: Message, machine: _MachineState, ends_ns: int) -> None:
         """Occupy the receiver's interface; arrive when both it and the sender's are done."""
         mbps = machine.spec.down_mbps or 1.0
         machine.down_free_ns = max(self.now_ns, machine.down_free_ns)
         machine.down_free_ns += _transfer_ns(message.size_bytes * _BITS, mbps)
-        self._schedule(max(ends_ns, machine.down_free_ns), self._arrive, message, sender)
+        self._schedule(max(ends_ns, machine.down_free_ns), self._arrive, message)
 
-    def _arrive(self, message: Message, sender: _SenderState) -> None:
+    def _arrive(self, message: Message) -> None:
+        sender = message.sender
         self._runtime.deliver(message)
-        sender.in_flight -= 1
-        if not sender.in_flight and sender.leaving:
-            self._runtime.worker_left(sender.worker)
+        self._in_flight[sender] -= 1
+        if sender in self._leaving and not self._in_flight[sender]:
+            self._runtime.worker_left(self._worker(sender))
+
+    def _worker(self, id_: str) -> Worker:
+        return self._runtime.states[id_].worker
 
     def notify_left(self, worker: Worker) -> None:
-        sender = self._senders[worker.id]
-        if sender.in_flight:
-            sender.leaving = True
+        if self._in_flight[worker.id]:
+            self._leaving.add(worker.id)
         else:
             self._runtime.worker_left(worker)
 
