@@ -109,9 +109,7 @@ def main() -> None:
         trainings = options.trainings * clients // 100  # the fewer clients, the more examples each has
         task = Task(clients, chosen, max(1, trainings // chosen))
         print(table(peers, task, measure(peers, task, options.repeats)), flush=True)
-        print(
-            f"{len(task.shards[0][1])} examples a client, {task.epochs} epochs, batches of {task.batch}\n", flush=True
-        )
+        print(f"{len(task.shards[0][1])} examples each, {task.epochs} epochs, batches of {task.batch}\n", flush=True)
 
 
 if __name__ == "__main__":

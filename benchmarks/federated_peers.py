@@ -31,7 +31,7 @@ from supernet.families.cnn import ConvNet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from federated.job import Job
+    from federated.job import FederatedJob
 
 State = dict[str, torch.Tensor]
 Examples = tuple[torch.Tensor, torch.Tensor]
@@ -96,7 +96,7 @@ class Task:
         return FederatedRun(read_federated(EXPERIMENT, settings), self.seed, Path())
 
     @cached_property
-    def job(self) -> Job:
+    def job(self) -> FederatedJob:
         """The same, without measuring accuracies on the way."""
         return replace(self.run.job, evaluated=())
 

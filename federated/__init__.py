@@ -24,7 +24,7 @@ from federated.costs import CostModel
 from federated.cyclic import CyclicTrainer, SwarmTrainer
 from federated.decentralised import PeerTrainer
 from federated.gossip import GossipTrainer
-from federated.job import Job
+from federated.job import FederatedJob
 from federated.partition import Dirichlet, Iid, LabelSkew, Partition, Quantity
 from federated.privacy import Privacy
 from federated.programs import (
@@ -57,12 +57,12 @@ __all__ = [
     "FedDyn",
     "FedOpt",
     "FedProx",
+    "FederatedJob",
     "GossipTrainer",
     "HybridAggregator",
     "HybridTrainer",
     "Iid",
     "IntermediateAggregator",
-    "Job",
     "LabelSkew",
     "LargestAssignment",
     "MaxNet",

@@ -44,7 +44,7 @@ class TrainingTask:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class FederatedJob:
     """A federated training, independent of its topology.
 
     Attributes:
@@ -93,7 +93,7 @@ class Job:
         """Return factories of the roles' programs, given their classes."""
         return {role: ProgramFactory(owner, self) for role, owner in owners.items()}
 
-    def resumed(self, memory: Mapping[str, Memory], checkpoint_round: int) -> Job:
+    def resumed(self, memory: Mapping[str, Memory], checkpoint_round: int) -> FederatedJob:
         """Return the job that continues from one checkpoint boundary to the next."""
         return replace(self, memory={**self.memory, **memory}, checkpoint_round=checkpoint_round)
 
@@ -174,7 +174,7 @@ class ProgramFactory:
     """Creates the programs of a role, with access to the job."""
 
     owner: type[Program]
-    job: Job
+    job: FederatedJob
 
     def __call__(self, **config: Any) -> Program:
         """Return a program."""
@@ -191,7 +191,7 @@ class FederatedProgram(Program):
         memory: Plain values and tensors.
     """
 
-    job: Job
+    job: FederatedJob
     memory: Memory
 
     def load(self, io: IO) -> None:

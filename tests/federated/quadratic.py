@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from federated.averaging import Update
-from federated.job import Job
+from federated.job import FederatedJob
 from federated.state import split_controls
 from federated.subnet_shapes import SubnetShapes
 from ssim.files.topology_file import programs_of, read_topology
@@ -76,7 +76,7 @@ class FixedCosts:
 
 
 @dataclass(frozen=True, eq=False)
-class Quadratic(Job):
+class Quadratic(FederatedJob):
     """A job whose clients do plain gradient steps on their quadratic losses.
 
     Attributes:
@@ -117,7 +117,7 @@ def job_of(plan: Plan, rounds: int = 3, **more: Any) -> Quadratic:
     return Quadratic(*stubs, rounds, **more)
 
 
-def run(plan: Plan, owners: dict[str, type[Program]], job: Job, engine: Engine | None = None, **more: Any) -> RunReport:
+def run(plan: Plan, owners: dict[str, type[Program]], job: Any, engine: Engine | None = None, **more: Any) -> RunReport:
     return (engine or SimEngine()).run(plan, job.programs(owners), **more)
 
 

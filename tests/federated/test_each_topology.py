@@ -22,7 +22,7 @@ from federated.coordinated import (  # noqa: E402
 from federated.costs import CostModel  # noqa: E402
 from federated.cyclic import CyclicTrainer, SwarmTrainer  # noqa: E402
 from federated.gossip import GossipTrainer, neighbours  # noqa: E402
-from federated.job import Job, TrainingTask  # noqa: E402
+from federated.job import FederatedJob, TrainingTask  # noqa: E402
 from federated.partition import Dirichlet  # noqa: E402
 from federated.programs import Aggregator, Trainer  # noqa: E402
 from federated.ring import RingTrainer  # noqa: E402
@@ -66,7 +66,7 @@ def test_one_step_of_each_on_all_its_examples_is_one_step_on_all_examples() -> N
     datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
     context = TrainingContext(Digits(train=200), Dirichlet(0.5), CnnSmall(width=4, hidden=16), datasets, 7)
     trainer = lambda **_: Trainer(epochs=1, batch=1000, rate=0.1)  # noqa: E731
-    job = Job(context, CostModel(context), 1)
+    job = FederatedJob(context, CostModel(context), 1)
     makers = job.programs(FLAT)
     owners = {"trainer": replace(makers["trainer"], owner=trainer), "aggregator": makers["aggregator"]}  # type: ignore[type-var]
     found = state_of(SimEngine().run(plan, owners), "aggregator/0")

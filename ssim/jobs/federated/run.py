@@ -26,7 +26,7 @@ import torch
 
 from federated.context import TrainingContext
 from federated.costs import CostModel
-from federated.job import Job
+from federated.job import FederatedJob
 from federated.state import weighted_sum
 from sim.base.errors import SpecError, TrainingError
 from sim.base.streams import stream
@@ -104,10 +104,10 @@ class FederatedRun(StoredTraining):
         return TrainingContext(plan.source, plan.partition, plan.family, datasets, self.seed)
 
     @cached_property
-    def job(self) -> Job:
+    def job(self) -> FederatedJob:
         """The training, apart from its topology."""
         plan = self.plan
-        return Job(
+        return FederatedJob(
             self.context,
             CostModel(self.context, plan.spec.gmacs_per_s),
             plan.spec.rounds,
