@@ -18,7 +18,7 @@ COMMANDS = {
     "capacity": "Find the highest rate at which policies hold an SLO attainment.",
     "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
     "optimum": "Hold stored runs against what any policy could have reached.",
-    "sweep": "Stored experiments: status, ls.",
+    "results": "Stored results: status, ls.",
     "figures": "Draw the figures of stored results again.",
     "report": "Make one page of stored results, for a browser.",
     "policy": "Policies: list, check, plot.",

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from sim.base.errors import SpecError, did_you_mean
-from ssim.files.plugins import Fault as Issue
-from ssim.files.plugins import build, faults_of, find_class
+from ssim.files.model import Closed
+from ssim.files.plugins import Issue, build, find_class, issues_of
 from ssim.files.yaml_file import YamlFile, read_yaml
 from topology.binding import bind
 from topology.deployment import Dataset, InjectedFault, Machine
@@ -44,10 +44,8 @@ def _name(text: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
-class TopologyModel(BaseModel):
+class TopologyModel(Closed):
     """A topology: roles and the channels between them, and a deployment of datasets, machines and faults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     schema_: Literal["topology/1"] = Field(alias="schema")
     """The kind of file."""
@@ -55,11 +53,11 @@ class TopologyModel(BaseModel):
     """The name of the topology; by default that of the file."""
     roles: dict[Name, Role]
     """Roles by name: workers that run the same program."""
-    channels: dict[Name, Channel] = {}
+    channels: dict[Name, Channel] = Field(default_factory=dict)
     """Channels by name: pairs of roles whose workers can send to each other."""
-    datasets: dict[str, dict[str, tuple[Dataset, ...]]] = {}
+    datasets: dict[str, dict[str, tuple[Dataset, ...]]] = Field(default_factory=dict)
     """Datasets by role and group: a number, a list of ids or of datasets, or a `count` with common properties."""
-    computes: dict[Name, Machine] = {}
+    computes: dict[Name, Machine] = Field(default_factory=dict)
     """Machines by name; `default` exists without an entry."""
     faults: tuple[InjectedFault, ...] = ()
     """Faults to inject, one entry for each affected worker."""
@@ -107,7 +105,7 @@ def topology_of(file: YamlFile) -> Topology:
     try:
         model = TopologyModel.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        issues += [_located(issue, counts) for issue in faults_of(error, content)]
+        issues += [_located(issue, counts) for issue in issues_of(error, content)]
         raise file.error(issues) from error
     if issues:
         raise file.error(issues)
@@ -148,7 +146,7 @@ def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) ->
         try:
             programs[role.name] = find_class(role.program, {}, "program", path.parent.resolve())
         except SpecError as error:
-            issues.append(Issue(("roles", role.name, "program"), error.what, error.value, error.right))
+            issues.append(Issue.of(error, "roles", role.name, "program"))
         else:
             _, wrong = build(programs[role.name], role.config)
             issues += [issue.under("roles", role.name, "config") for issue in wrong]
@@ -229,11 +227,11 @@ def _located(issue: Issue, counts: _Counts) -> Issue:
         if len(place) > 2:  # noqa: PLR2004 - section, name, key
             owner = {"link": Link, "select": Select}.get(str(place[2]), OWNERS[section])
             known = {field.name for field in fields(owner)}.difference(KEYS[section])
-        issue = replace(issue, right=did_you_mean(str(place[-1]), known))
+        issue = replace(issue, hint=did_you_mean(str(place[-1]), known))
     if place == ("schema",):
-        issue = replace(issue, right=f"schema: {SCHEMA}")
+        issue = replace(issue, hint=f"schema: {SCHEMA}")
     if section == "datasets" and len(place) == 3:  # noqa: PLR2004 - section, role, group
-        issue = replace(issue, right="a number of datasets, a list, or a mapping with count")
+        issue = replace(issue, hint="a number of datasets, a list, or a mapping with count")
     if section == "datasets" and place[1:3] in counts:
         issue = replace(issue, place=place[:3] + place[4:])
     return issue
