@@ -18,7 +18,7 @@ from ssim.execution.backends import far
 from ssim.execution.backends.far import run_there
 from ssim.execution.backends.parcel import packed
 from ssim.execution.task import Task
-from ssim.jobs.reading import read_job as read_experiment
+from ssim.jobs.reading import read_job
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _modules_as_they_were() -> Iterator[None]:
 
 
 def runs_of(folder: Path, *overrides: str) -> tuple[Run, ...]:
-    return read_experiment(folder / "own.yaml", overrides).runs
+    return read_job(folder / "own.yaml", overrides).runs
 
 
 def test_what_runs_are_made_of_travels_and_nothing_else(own: Path) -> None:

@@ -202,14 +202,14 @@ def test_without_any_run_there_is_no_page(results: Path, capsys: pytest.CaptureF
     assert not (results / "two" / "report.html").exists()
     assert exit_code("report", str(results / "nowhere")) == 1
     assert "holds no results" in capsys.readouterr().err
-    (results / "one" / "experiment.json").write_text("{")
+    (results / "one" / "job.json").write_text("{")
     assert exit_code("report", str(results / "one")) == 1
     assert "is damaged" in capsys.readouterr().err
 
 
 @in_browser
 def test_names_are_text_and_not_markup(results: Path, tmp_path: Path) -> None:
-    index = results / "two" / "experiment.json"
+    index = results / "two" / "job.json"
     content = json.loads(index.read_text())
     wicked = "</script><img src=x onerror=alert(1)>"
     content["name"] = content["runs"][0]["policy"] = wicked

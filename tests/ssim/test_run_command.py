@@ -111,7 +111,7 @@ def test_rows_per_query_say_what_summary_says(done: tuple[Path, str]) -> None:
 
 def test_policies_of_one_seed_meet_the_same_arrivals(done: tuple[Path, str]) -> None:
     folder, _ = done
-    index = json.loads((folder / "results" / "small" / "experiment.json").read_text())
+    index = json.loads((folder / "results" / "small" / "job.json").read_text())
     arrivals: dict[int, list[np.ndarray]] = {}
     for run in index["runs"]:
         column = read_parquet(folder / "results" / "small" / run["id"] / "requests.parquet")["arrival_ns"]
@@ -562,7 +562,7 @@ def test_an_edit_of_a_policy_that_lies_elsewhere_on_the_path_is_a_new_run(folder
         (folder / "lib" / "lies_elsewhere.py").write_text(text.replace("Dispatch(0", f"Dispatch({subnet}"))
         ended = ssim(folder, "run", "work/small.yaml", "--no-figures", env=environment)
         assert ended.returncode == 0, ended.stderr
-        index = json.loads((folder / "results/small/experiment.json").read_text())
+        index = json.loads((folder / "results/small/job.json").read_text())
         found.append({run["policy"]: run["id"] for run in index["runs"]})
     assert found[0].pop("lies_elsewhere:P") != found[1].pop("lies_elsewhere:P")
     assert found[0] == found[1], "the others are not computed again"

@@ -24,7 +24,7 @@ from sim.traces.azure import Azure
 from sim.traces.source import drawn_ahead
 from sim.traces.synthetic import Poisson
 from ssim.execution.runner import run_job
-from ssim.jobs.reading import read_job as read_experiment
+from ssim.jobs.reading import read_job
 from ssim.results.store import Store
 from tests.ssim.test_run_command import complete_runs, leftovers, ssim
 
@@ -172,7 +172,7 @@ def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: 
             queues.append(weakref.ref(self))
 
     monkeypatch.setattr(compiled, "_Queue", Watched)
-    experiment, store = read_experiment(tmp_path / "small.yaml"), Store(tmp_path / "results")
+    experiment, store = read_job(tmp_path / "small.yaml"), Store(tmp_path / "results")
     with store.writing():
         failed = run_job(experiment, store, jobs=1)
     gc.collect()
