@@ -7,6 +7,7 @@ value: it has an identity, its id is a hash of the identity, and it stores its r
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -78,7 +79,7 @@ class Kind:
         """Return a file's content with its short forms written out: `slackfit` is `{use: slackfit}`."""
         if not isinstance(content, dict):
             return content
-        full = {**self.filled_in, **content}
+        full = {**copy.deepcopy(dict(self.filled_in)), **content}  # who gets it may put something in
         full |= {key: {inner: full[key]} for key, inner in self.short.items() if isinstance(full.get(key), str)}
         for slot in self.slots:
             if slot.place[-1] == "*":
@@ -210,6 +211,13 @@ class Run(ABC):
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the job."""
         return {"id": self.id, "label": self.label, "seed": self.seed, "swept": self.swept}
+
+    def __getstate__(self) -> dict[str, Any]:
+        known = {item.name for item in dataclasses.fields(self)} | {"identity", "id"}
+        return {name: value for name, value in self.__dict__.items() if name in known}  # the rest is made where it runs
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     def __str__(self) -> str:
         values = "".join(f", {key} = {value}" for key, value in self.swept.items())

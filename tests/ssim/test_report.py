@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 
 from ssim.cli import main
+from ssim.results.record import read_windows
 from ssim.results.report import MOST_WINDOWS, together
 from ssim.results.store import Store
 
@@ -136,7 +137,7 @@ def test_any_run_is_scrubbed_over_time(made: Path, tmp_path: Path) -> None:
     store = Store(made / "one")
     number, second = 5, 3
     run = store.index()["runs"][number]
-    windows = store.windows(run["id"]).to_pandas()
+    windows = read_windows(store, run["id"]).to_pandas()
     then = f"""
     by("run").value = {number};
     by("run").onchange({{ target: by("run") }});

@@ -136,12 +136,6 @@ class FederatedRun(Trained):
             self.spec.evaluation.every,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"point": self.point, "seed": self.seed}  # networks and data are made where it runs
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     def engine(self, patience_s: float | None, *, record: bool) -> Engine:
         """Return the engine that the file asks for."""
         if self.spec.engine == "sim":
