@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ssim
-from sim.base.errors import SpecError
+from sim.base.errors import SpecError, SsimError, raised
 from ssim.files.plugins import own_sources, sections
 from ssim.packages import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from sim.base.errors import SsimError
     from ssim.files.model import JobSpec
     from ssim.files.plugins import Issue, Slot
     from ssim.files.yaml_file import YamlFile
@@ -47,7 +46,7 @@ COMMANDS = {
     "experiment/1": "ssim run",
     "training/1": "ssim supernet train",
     "federated/1": "ssim train",
-    "profile/1": "ssim profile",
+    "profile/1": "ssim run",
     "topology/1": "ssim topology check",
 }
 """The familiar command for files of a schema; `ssim run` takes all but topologies."""
@@ -271,9 +270,7 @@ class Run(ABC):
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
-        from sim.base.errors import SsimError
-
-        return SsimError(str(self), f"raised {type(error).__name__}", str(error))
+        return SsimError(self.point.schema.partition("/")[0], *raised(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sim import SpecError
-from ssim.jobs.reading import read_job
 from ssim.jobs.experiment.run import toolkit_files
+from ssim.jobs.reading import read_job
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,7 +188,11 @@ def test_modules_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> No
             "sweep: {cluster.workers: [2, 4, 2]}\npolicies:",
             "sweep.cluster.workers.2: duplicate value (2); list each value once",
         ),
-        ("policies:", "sweep: {cluster.workers: [2, 2.0]}\npolicies:", "sweep.cluster.workers.1: duplicate value (2.0)"),
+        (
+            "policies:",
+            "sweep: {cluster.workers: [2, 2.0]}\npolicies:",
+            "sweep.cluster.workers.1: duplicate value (2.0)",
+        ),
     ],
 )
 def test_duplicates_would_count_as_extra_repeats(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -257,7 +261,11 @@ swep: {}
         ("seed: 7", "seed: '7'", "experiment.yaml:3:7: seed: must be a whole number ('7')"),
         ("seed: 7", "seed: 1.5", "experiment.yaml:3:7: seed: must be a whole number"),
         ("schema: experiment/1\n", "", "experiment.yaml:1:1: schema: is missing"),
-        ("experiment/1", "experiment/2", "experiment.yaml:1:9: schema: unknown schema ('experiment/2'); did you mean 'experiment/1'?"),
+        (
+            "experiment/1",
+            "experiment/2",
+            "experiment.yaml:1:9: schema: unknown schema ('experiment/2'); did you mean 'experiment/1'?",
+        ),
         (
             "kind: poisson",
             "kind: poison",
@@ -404,6 +412,9 @@ class Plain:
 """
     )
     said = lambda name: lines(tmp_path, GOOD.replace("- slackfit", f"- bad_lab_pieces:{name}"))[0]  # noqa: E731
-    assert said("Raises") == "experiment.yaml:9:5: policies.0: raised RuntimeError: not today (bad_lab_pieces.py:6, in decide)"
+    assert (
+        said("Raises")
+        == "experiment.yaml:9:5: policies.0: raised RuntimeError: not today (bad_lab_pieces.py:6, in decide)"
+    )
     assert "Empty has no method decide(view)" in said("Empty")
     assert "Plain is no dataclass" in said("Plain")

@@ -128,7 +128,9 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
         _, said = process.communicate(timeout=60)
     if how is signal.SIGINT:
         assert process.returncode == 1
-        assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored, and the same command goes on from there")
+        assert said.splitlines()[-1].startswith(
+            "ssim: interrupted: what had finished is stored, and the same command goes on from there"
+        )
     assert not (progress.parent / "manifest.json").exists()
     assert ssim(folder, "train", "small.yaml").returncode == 0
     manifest = json.loads((progress.parent / "manifest.json").read_text())

@@ -332,7 +332,7 @@ class TrainingRun(Trained):
             "device": means.device,
             "resumed": start is not None,
         }
-        summary = {"steps": len(losses), "loss": float(losses[-1])}
+        summary = {"steps": len(losses), "loss": float(losses[-1]) if len(losses) else None}
         store.finish(self.id, self.identity, summary, ["losses.parquet"], ["supernet.pt"], circumstances)
         with told(path):
             path.unlink(missing_ok=True)
