@@ -95,7 +95,8 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     said = (trained / "said").read_text().splitlines()
     assert said[0] == "small: accuracy in %, digits, test split"
     assert len(Accuracies.read(kept / "accuracies.parquet").rows) == 2
-    assert said[-1].startswith(f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param ")
+    assert said[-2].startswith(f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param ")
+    assert said[-1] == f"Pictures: results/small/{run.id}/figures"
 
 
 def test_what_is_trained_is_not_trained_again_and_drawn_the_same(trained: Path) -> None:
@@ -216,7 +217,7 @@ def test_what_is_wrong_in_a_file_is_told_where_it_stands(folder: Path, old: str,
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 2, ended.stderr
     assert re.search(says, ended.stderr), ended.stderr
-    assert all(line.startswith("ssim: ") for line in ended.stderr.splitlines())
+    assert all(line.startswith(("ssim: ", "[1/1] small, seed 7: failed")) for line in ended.stderr.splitlines())
     assert not list((folder / "results").rglob("*.pt"))
 
 
@@ -237,7 +238,8 @@ def test_a_federation_whose_parties_are_dead_ends(folder: Path) -> None:
     (folder / "small.yaml").write_text(SMALL.replace("\ndata", f"\n  {NOBODY}\ndata"))
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 1
-    (told,) = ended.stderr.splitlines()
+    progress, told, last = ended.stderr.splitlines()
+    assert (progress, last) == ("[1/1] small, seed 7: failed", "ssim: 1 of 1 runs failed")
     assert "aggregator/0, step collect, channel param: nothing came for 86400 s" in told
     assert "give the wait a timeout_s" in told
 
