@@ -120,7 +120,7 @@ class Mine(Sandwich):
 from dataclasses import dataclass
 from federated.programs import Trainer
 
-@dataclass(frozen=True)
+@dataclass
 class Mine(Trainer):
     pass
 """,
