@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ssim.jobs.reading import read_job as read_experiment
+from ssim.jobs.reading import read_job
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +45,7 @@ def test_the_experiment_of_the_readme_is_right(tmp_path: Path) -> None:
     policy, *_ = blocks("docs/your_own_policy.md", "python")
     (tmp_path / "my_policy.py").write_text(policy)
     (tmp_path / "mine.yaml").write_text(experiment)
-    assert len(read_experiment(tmp_path / "mine.yaml").runs) == 4 * 3 * 3
+    assert len(read_job(tmp_path / "mine.yaml").runs) == 4 * 3 * 3
 
 
 def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
