@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
-from supernet.dye import find_structure
 from supernet.layers import channels, is_norm, is_weighted
+from supernet.nan_tracing import find_structure
 from supernet.network import Supernet
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def build(family: Family, *, seed: int = 0, device: str = "cpu", held: int = 64,
 def _structure(family: Family) -> Structure:
     """Return the structure of a family's network, found in a narrow twin: to run the network itself takes long."""
     with torch.device("cpu"):
-        twin = family.network(narrower=TWIN)
-        found = find_structure(twin, family.example())
+        twin, example = family.network(narrower=TWIN), family.example()
+    found = find_structure(twin, example)  # outside: each operation under a device mode takes twice as long
     with torch.device("meta"):
         network = family.network()
 

@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError
-from supernet.dye import find_structure
+from supernet.nan_tracing import find_structure
 from supernet.network import Supernet
 from supernet.ratios import Ratios, orders
 from supernet.verification import verify
@@ -30,7 +30,7 @@ def insert(
 ) -> Supernet:
     """Return a supernet of an ordinary network, which is left as it is.
 
-    The network is run on the inputs to see what belongs together (`supernet.dye`), and the smallest subnet to see that
+    The network is run on the inputs to see what belongs together (`supernet.nan_tracing`), and the smallest subnet to see that
     it computes what the whole network does with all unused channels at zero.
 
     Args:

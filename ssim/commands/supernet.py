@@ -65,6 +65,7 @@ def show(
     name: str, subnets: tuple[str, ...], table_name: str | None, size: int | None, settings: tuple[str, ...]
 ) -> None:
     """Print a family's space, and what subnets cost: by id, or else the smallest and the largest."""
+    from rich.console import Console
     from rich.table import Table
 
     from ssim.files.yaml_file import parse_settings
@@ -75,8 +76,9 @@ def show(
     family = family_named(name, parse_settings(settings))
     space = family.space
     shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
-    built = build(family, device="meta")
-    costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.usual_size)))
+    with Console(stderr=True).status(f"{name}: finding the structure of the network, counting MACs"):  # on a terminal
+        built = build(family, device="meta")
+        costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.usual_size)))
     click.echo(f"{name}: {space.size:.4g} subnets")
     for part in ("depths", "expands", "widths"):
         choices = getattr(space, part)

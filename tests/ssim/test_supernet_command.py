@@ -60,6 +60,14 @@ def test_show_prints_the_subnets_that_superserve_serves() -> None:
     ]
 
 
+def test_show_names_the_step_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["show", "ofa_resnet_small", "--size", "8"]
+    assert CliRunner().invoke(command, words, catch_exceptions=False).stderr == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
+    shown = CliRunner().invoke(command, words, catch_exceptions=False).stderr
+    assert "ofa_resnet_small: finding the structure of the network, counting MACs" in shown
+
+
 def test_show_prints_a_subnet_by_its_id() -> None:
     last = run("show", "dynabert_small", "dynabert_small:d4:e0.5").splitlines()[-1]
     assert last.split() == ["dynabert_small:d4:e0.5", "0.4783", "15.62", "0"]

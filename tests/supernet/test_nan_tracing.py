@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
-from supernet.dye import find_structure
+from supernet.nan_tracing import find_structure
 from supernet.structure import Channels, Structure
 from tests.supernet.networks import (
     BasicBlock,
@@ -97,6 +99,26 @@ def test_the_network_comes_back_as_it_was_even_if_it_fails() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_tracing_takes_one_thread_and_gives_the_others_back(fails: bool) -> None:
+    class Counting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            if fails:
+                raise RuntimeError
+            return x
+
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(RuntimeError) if fails else nullcontext():
+            find_structure(nn.Sequential(nn.Conv2d(3, 8, 1), Counting()), (images(),))
+        assert (set(seen), torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_block_whose_last_norm_begins_at_zero_is_found() -> None:
     """Many begin to train with it (He et al., 2019), and then a new block adds nothing at all."""
     model = ResNet()
@@ -137,7 +159,7 @@ class Computed(nn.Module):
 @pytest.mark.parametrize(
     ("inside", "path", "why"),
     [
-        (Shuffled(), "0.first", "is mixed or put into another order before 0.second (Conv2d)"),
+        (Shuffled(), "0.first", "is mixed or reordered before 0.second (Conv2d)"),
         (BasicBlock(8, 8, norm=lambda planes: nn.GroupNorm(2, planes)), "0.conv1", "goes through 0.bn1 (GroupNorm)"),
         (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), "0.self_attn", "is a MultiheadAttention"),
         (Computed(), "0.first.parametrizations.weight", "is a ParametrizationList"),
