@@ -30,8 +30,11 @@ def insert(
 ) -> Supernet:
     """Return a supernet of an ordinary network, which is left as it is.
 
-    The network is run on the inputs to see what belongs together (`supernet.nan_tracing`), and the smallest subnet to see that
-    it computes what the whole network does with all unused channels at zero.
+    The network runs on the inputs to find its structure (`supernet.nan_tracing`), and the smallest subnet to check that
+    it computes what the whole network computes with all unused channels at zero. Hooks of the network run, too.
+
+    The supernet has the weights of the network, and its device, dtype, hooks, frozen parameters, and mode of each
+    module: in evaluation mode if the network is.
 
     Args:
         model: Any module. Its blocks can be left out where they stand in an `nn.Sequential` or `nn.ModuleList` and

@@ -99,6 +99,7 @@ class Supernet(nn.Module):
             value, right = f"{held}, {cache_bytes}", "one or more, 0 or more"
             raise SpecError(f"{space.family}, held and cache_bytes", "are out of range", value, right)
         self.model = model
+        self.training = model.training
         self.structure, self.space, self.rule = structure, space, rule
         self.assembly = Assembly(model, structure)
         self.held, self.cache_bytes = held, cache_bytes
@@ -211,7 +212,7 @@ class Supernet(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; subnets that were ready for the other have to be asked for again."""
-        if mode != self.training:
+        if any(module.training != mode for module in self.modules()):
             self._start_anew()
         return super().train(mode)
 

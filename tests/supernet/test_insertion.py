@@ -101,6 +101,44 @@ def test_the_model_is_left_as_it_is() -> None:
     assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in held.parameters()}
 
 
+@pytest.mark.parametrize("mode", ["train", "eval", "frozen norms"])
+def test_the_supernet_is_in_the_mode_of_the_model(mode: str) -> None:
+    model = ResNet().train(mode != "eval")
+    if mode == "frozen norms":
+        model.layer1.eval()
+    supernet = insert(model, images())
+    assert supernet.training == model.training
+    modes = {path: module.training for path, module in model.named_modules()}
+    assert {path: module.training for path, module in supernet.model.named_modules()} == modes
+    assert {module.training for module in supernet.train().actuate(supernet.space.smallest).modules()} == {True}
+
+
+def test_the_supernet_has_all_else_of_the_model_too() -> None:
+    model = ResNet().double().to(memory_format=torch.channels_last)
+    model.bn1.requires_grad_(requires_grad=False)
+    model.layer1[0].conv1.register_forward_hook(lambda _, __, result: seen.append(result.dtype))
+    seen: list[torch.dtype] = []
+    chance = torch.random.get_rng_state()
+    supernet = insert(model, images().double())
+    assert torch.equal(torch.random.get_rng_state(), chance)
+    for (path, given), (same, taken) in zip(model.named_parameters(), supernet.model.named_parameters(), strict=True):
+        assert (path, given.requires_grad, given.dtype, given.stride()) == (
+            same,
+            taken.requires_grad,
+            taken.dtype,
+            taken.stride(),
+        )
+        assert torch.equal(given, taken)
+    for given, taken in zip(model.buffers(), supernet.model.buffers(), strict=True):
+        assert torch.equal(given, taken)
+        assert given.data_ptr() != taken.data_ptr()
+    hooks = {path: (len(m._forward_hooks), len(m._forward_pre_hooks)) for path, m in supernet.model.named_modules()}
+    assert {path: counts for path, counts in hooks.items() if any(counts)} == {"layer1.0.conv1": (1, 0)}
+    seen.clear()
+    supernet(images().double(), supernet.space.smallest)
+    assert seen == [torch.double]
+
+
 def test_a_module_with_two_places_stays_one() -> None:
     held = insert(Shared(), images(), expands=(0.5, 1.0), widths=(0.5, 1.0), uniform=True)
     assert len(held.space.depths) == 2, "the first and the third are needed elsewhere"
