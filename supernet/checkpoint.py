@@ -10,12 +10,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from sim.base.errors import DataError, SpecError, did_you_mean
 from sim.base.whole_file import whole_file
 from supernet.families import FAMILIES
 from supernet.family import build
-from supernet.safetensors import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -180,3 +181,17 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(str(path), "holds no weights by name", type(content).__name__, "a state dict")
     return content
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a .safetensors file by name, on the CPU.
+
+    Raises:
+        DataError: The file can't be read, or is damaged or of another format.
+    """
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise DataError(str(path), "can't be read", error.strerror or str(error)) from error
+    except SafetensorError as error:
+        raise DataError(str(path), "is damaged", str(error), "a whole .safetensors file") from error

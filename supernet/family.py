@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
+from supernet.discovery import find_structure
 from supernet.layers import channels, is_norm, is_weighted
-from supernet.nan_tracing import find_structure
 from supernet.network import Supernet
 
 if TYPE_CHECKING:

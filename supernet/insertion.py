@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError
-from supernet.nan_tracing import find_structure
+from supernet.discovery import find_structure
 from supernet.network import Supernet
 from supernet.ratios import Ratios, orders
 from supernet.verification import verify
@@ -30,7 +30,7 @@ def insert(
 ) -> Supernet:
     """Return a supernet of an ordinary network, which is left as it is.
 
-    The network runs on the inputs to find its structure (`supernet.nan_tracing`), and the smallest subnet to check that
+    The network runs on the inputs to find its structure (`supernet.discovery`), and the smallest subnet to check that
     it computes what the whole network computes with all unused channels at zero. Hooks of the network run, too.
 
     The supernet has the weights of the network, and its device, dtype, hooks, frozen parameters, and mode of each

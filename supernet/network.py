@@ -73,7 +73,7 @@ class Supernet(nn.Module):
 
     Args:
         model: Becomes the supernet's own.
-        structure: Found in the model by `supernet.nan_tracing`.
+        structure: Found in the model by `supernet.discovery`.
         space: What control tuples there are.
         rule: Knows what they stand for.
         held: As many subnets stay ready; of more, the least recently used has to be put together anew.

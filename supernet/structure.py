@@ -1,6 +1,6 @@
 """What can be chosen in a network: which blocks may be left out, and which channels can be cut, together with which.
 
-`supernet.nan_tracing` finds the structure of a network, a family's rule turns a control tuple into a `Choice` of it,
+`supernet.discovery` finds the structure of a network, a family's rule turns a control tuple into a `Choice` of it,
 and the operators carry the choice out. Layers are named by their paths (`layer1.0.conv1`), as in
 `nn.Module.named_modules`.
 """

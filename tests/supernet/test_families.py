@@ -9,12 +9,12 @@ from benchmarks import ofa_peer
 from sim.base.errors import SpecError
 from sim.base.parameters import check_parameters
 from sim.base.streams import stream
+from supernet.discovery import find_structure
 from supernet.families import FAMILIES, DynaBert, OfaResNet50, OfaResNetSmall
 from supernet.families.ofa import divisible
 from supernet.families.resnet import plain_resnet
 from supernet.family import build
 from supernet.insertion import insert
-from supernet.nan_tracing import find_structure
 from supernet.statistics import leading_statistics
 from tests.supernet.built import SMALL, TINY_BERT, dynabert_on_meta, ofa_on_meta, pictures, small
 

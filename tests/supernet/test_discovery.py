@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from supernet.nan_tracing import find_structure
+from supernet.discovery import find_structure
 from supernet.structure import Channels, Structure
 from tests.supernet.networks import (
     BasicBlock,
