@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
 
 _Memory = dict[str, Any]
 
@@ -27,7 +27,7 @@ class Rule(Protocol):
     """Says who trains which subnet."""
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, parties: Sequence[str], space: SubnetSpace, memory: _Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return the subnet (id) of each party (id) for one round.
 
@@ -45,7 +45,7 @@ class Largest:
     """All train the largest subnet: ordinary federated learning of one network."""
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, parties: Sequence[str], space: SubnetSpace, memory: _Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return the largest for all."""
         return dict.fromkeys(parties, space.largest.id)
@@ -62,10 +62,10 @@ class Static(Parameters):
     subnets: PositiveInt = 4
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, parties: Sequence[str], space: SubnetSpace, memory: _Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return what each party has had before; one that is new gets the next in turn."""
-        graded = [space.largest] if self.subnets == 1 else space.evenly(self.subnets)
+        graded = [space.largest] if self.subnets == 1 else space.linspace(self.subnets)
         held: dict[str, str] = memory.setdefault("held", {})
         for party in parties:
             held.setdefault(party, graded[len(held) % len(graded)].id)
@@ -77,7 +77,7 @@ class Random:
     """Each party trains a random subnet."""
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, parties: Sequence[str], space: SubnetSpace, memory: _Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return a random one for each."""
         return {party: space.sample(rng).id for party in parties}
@@ -95,7 +95,7 @@ class Sandwich:
     track: bool = False
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, parties: Sequence[str], space: SubnetSpace, memory: _Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return the largest for one, the smallest for another, a random one for each of the others."""
         found: dict[str, str] = {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from federated.averaging import State
     from federated.extents import Extents
     from federated.privacy import Privacy
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
     from topology.io import IO
     from topology.parties import Dataset
 
@@ -104,7 +104,7 @@ class Job:
         return self.rounds if self.stop is None else min(self.stop, self.rounds)
 
     @property
-    def space(self) -> SubNetSpace:
+    def space(self) -> SubnetSpace:
         """The subnets."""
         return self.workshop.space
 

@@ -170,7 +170,7 @@ def _batches(examples: Examples, size: int, chance: tuple[int, ...]) -> Iterator
     order = stream(chance[0], "order", *chance[1:]).permutation(len(examples))
     for which in torch.from_numpy(order).split(size):
         if len(which) > 1:
-            yield examples.take(which)
+            yield examples.select(which)
 
 
 def steps_of(examples: int, settings: Settings) -> int:

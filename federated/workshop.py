@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from supernet.data.source import Examples, Source, Splits
     from supernet.family import Family
     from supernet.network import Supernet
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
     from topology.parties import Dataset
 
 _CALIBRATED = 1024
@@ -101,10 +101,10 @@ class Workshop:
         ordered = sorted(self.datasets, key=lambda dataset: dataset.id)
         train = self.splits.train
         parts = self.partition.deal(train.labels.numpy(), [dataset.size for dataset in ordered], self.seed)
-        return {d.id: train.take(torch.from_numpy(part)) for d, part in zip(ordered, parts, strict=True)}
+        return {d.id: train.select(torch.from_numpy(part)) for d, part in zip(ordered, parts, strict=True)}
 
     @property
-    def space(self) -> SubNetSpace:
+    def space(self) -> SubnetSpace:
         """The subnets."""
         return self.family.space
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.campaign import DeviceError
-from profiler.grid import Condition
+from profiler.grid import DeviceState
+from profiler.schedule import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,13 +90,13 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def condition_of(device: torch.device) -> Callable[[], Condition]:
+def device_state_reader(device: torch.device) -> Callable[[], DeviceState]:
     """Return what tells the state of a device: through NVML on NVIDIA's, where its Python package is installed.
 
     Elsewhere nothing is known, and the condition says so by being empty.
     """
     if device.type != "cuda" or find_spec("pynvml") is None:
-        return Condition
+        return DeviceState
     pynvml: Any = import_module("pynvml")
 
     try:
@@ -104,7 +104,7 @@ def condition_of(device: torch.device) -> Callable[[], Condition]:
         uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
     except pynvml.NVMLError:
-        return Condition
+        return DeviceState
     return lambda: _nvml_condition(pynvml, handle)
 
 
@@ -116,7 +116,7 @@ _SLOW = {
 """Why a GPU may be slowed down, and what NVML calls it. (It is also slow when it is idle, which is no fault.)"""
 
 
-def _nvml_condition(nvml: Any, handle: Any) -> Condition:
+def _nvml_condition(nvml: Any, handle: Any) -> DeviceState:
     """Return the state of a GPU; what it does not tell is None."""
 
     def ask(question: str, *arguments: object) -> float | None:
@@ -129,7 +129,7 @@ def _nvml_condition(nvml: Any, handle: Any) -> Condition:
     power_mw = ask("nvmlDeviceGetPowerUsage")
     bits = int(ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
     slow = (why for why, names in _SLOW.items() if any(bits & int(getattr(nvml, name, 0)) for name in names))
-    return Condition(
+    return DeviceState(
         clock_mhz=clock,
         peak_mhz=clock,
         temperature_c=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),

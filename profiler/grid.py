@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from profiler.doubt import Interval, median_interval, spread_of
+from profiler.confidence import Interval, median_interval, spread_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
-    from profiler.visit import Visit
+    from profiler.trial import Trial
 
-SLOWED = 0.75
+THROTTLED_BELOW = 0.75
 """A clock below this share of the fastest one seen is a throttled one (nvbench's threshold)."""
 
 _POLISHES = 10
 _WHOLE_ROUND = 0.25
 """A round of fewer visits than this share of the largest says nothing of drift."""
 
-LEAST_VISITS = 3
+MIN_TRIALS = 3
 """With fewer visits nothing is said of their spread."""
 
 
-class Verdict(StrEnum):
+class CellStatus(StrEnum):
     """What may be believed of a cell."""
 
     OK = "ok"
@@ -52,7 +52,7 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class DeviceState:
     """The state of the device around a visit, as far as it tells.
 
     Attributes:
@@ -71,7 +71,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Record:
+class TrialRecord:
     """One visit to a cell.
 
     Attributes:
@@ -83,31 +83,31 @@ class Record:
 
     cell: Cell
     round: int
-    visit: Visit
-    condition: Condition = Condition()
+    visit: Trial
+    condition: DeviceState = DeviceState()
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class CellEstimate:
     """What is known of a cell.
 
     Attributes:
-        verdict: What may be believed of it.
+        status: What may be believed of it.
         wall: The median of the wall clock and its interval, in nanoseconds; None where there is none.
         device: Likewise, of the device's own time.
         p99_ns: The 99th percentile of the wall clock.
         samples: How many samples these come from.
         visits: In how many visits they were taken.
-        left_out: Visits that do not count: the device was throttled, or times were still falling.
+        discarded: Visits that do not count: the device was throttled, or times were still falling.
     """
 
-    verdict: Verdict
+    status: CellStatus
     wall: Interval | None = None
     device: Interval | None = None
     p99_ns: float | None = None
     samples: int = 0
     visits: int = 0
-    left_out: int = 0
+    discarded: int = 0
 
 
 @dataclass(slots=True)
@@ -119,20 +119,20 @@ class Grid:
         failed: Cells that can't be measured, and why.
     """
 
-    records: list[Record] = field(default_factory=list[Record])
-    failed: dict[Cell, Verdict] = field(default_factory=dict[Cell, Verdict])
+    records: list[TrialRecord] = field(default_factory=list[TrialRecord])
+    failed: dict[Cell, CellStatus] = field(default_factory=dict[Cell, CellStatus])
     _spread: tuple[int, float] = (0, 0.0)  # of so many records
 
-    def of(self, cell: Cell) -> list[Record]:
+    def trials_of(self, cell: Cell) -> list[TrialRecord]:
         """Return the visits to a cell."""
         return [record for record in self.records if record.cell == cell]
 
     @property
     def fastest_mhz(self) -> float | None:
         """The fastest clock that was seen."""
-        return max((r.condition.peak_mhz for r in self.records if r.condition.peak_mhz is not None), default=None)
+        return max((r.state.peak_mhz for r in self.records if r.state.peak_mhz is not None), default=None)
 
-    def measured(self, cell: Cell, precision: float) -> Measured:
+    def measured(self, cell: Cell, precision: float) -> CellEstimate:
         """Return what is known of a cell.
 
         Args:
@@ -140,8 +140,8 @@ class Grid:
             precision: How large the relative doubt of its median may be.
         """
         if cell in self.failed:
-            return Measured(self.failed[cell], visits=len(self.of(cell)))
-        return judge(self.of(cell), precision, self.fastest_mhz, self.spread)
+            return CellEstimate(self.failed[cell], visits=len(self.trials_of(cell)))
+        return estimate_cell(self.trials_of(cell), precision, self.fastest_mhz, self.spread)
 
     @property
     def spread(self) -> float:
@@ -149,7 +149,7 @@ class Grid:
         if self._spread[0] != len(self.records):
             visits: dict[Cell, list[npt.NDArray[np.int64]]] = {}
             for record in self.records:
-                visits.setdefault(record.cell, []).append(record.visit.wall_ns)
+                visits.setdefault(record.cell, []).append(record.trial.wall_ns)
             self._spread = (len(self.records), spread_of(visits.values()))
         return self._spread[1]
 
@@ -162,7 +162,7 @@ class Grid:
         visits = Counter(record.round for record in self.records)
         enough = max(visits.values(), default=0) * _WHOLE_ROUND
         counted = [record for record in self.records if visits[record.round] >= enough]
-        times = {(r.cell, r.round): math.log(float(np.median(r.visit.wall_ns))) for r in counted}
+        times = {(r.cell, r.round): math.log(float(np.median(r.trial.wall_ns))) for r in counted}
         of_cell = dict.fromkeys((cell for cell, _ in times), 0.0)
         of_round = dict.fromkeys((number for _, number in times), 0.0)
         for _ in range(_POLISHES):
@@ -174,9 +174,9 @@ class Grid:
         return {number: math.exp(value - first) - 1 for number, value in sorted(of_round.items())}
 
 
-def judge(
-    records: Iterable[Record], precision: float, fastest_mhz: float | None = None, spread: float = 0.0
-) -> Measured:
+def estimate_cell(
+    records: Iterable[TrialRecord], precision: float, fastest_mhz: float | None = None, spread: float = 0.0
+) -> CellEstimate:
     """Return what the visits to one cell amount to.
 
     Visits that found the device throttled, or in which times never stopped falling, are left out if enough others are
@@ -190,38 +190,42 @@ def judge(
     """
     everything = list(records)
     if not everything:
-        return Measured(Verdict.NOISY)
-    own_speed = [record for record in everything if not is_throttled(record.condition, fastest_mhz)]
-    settled = [record for record in own_speed if record.visit.settled]
-    least = min(LEAST_VISITS, len(everything))
+        return CellEstimate(CellStatus.NOISY)
+    own_speed = [record for record in everything if not is_throttled(record.state, fastest_mhz)]
+    settled = [record for record in own_speed if record.trial.settled]
+    least = min(MIN_TRIALS, len(everything))
     used = next((some for some in (settled, own_speed) if len(some) >= least), everything)
-    wall = median_interval([record.visit.wall_ns for record in used], spread)
-    own = [record.visit.device_ns for record in used]
+    wall = median_interval([record.trial.wall_ns for record in used], spread)
+    own = [record.trial.device_ns for record in used]
     device = None if any(times is None for times in own) else median_interval([t for t in own if t is not None], spread)
     samples = _joined(used)
-    sure = len(used) >= LEAST_VISITS and used is settled and wall.doubt <= precision
-    verdict = Verdict.THROTTLED if len(own_speed) < least else Verdict.OK if sure else Verdict.NOISY
+    sure = len(used) >= MIN_TRIALS and used is settled and wall.relative_half_width <= precision
+    status = CellStatus.THROTTLED if len(own_speed) < least else CellStatus.OK if sure else CellStatus.NOISY
     p99 = float(np.quantile(samples, 0.99))
-    return Measured(verdict, wall, device, p99, len(samples), len(used), len(everything) - len(used))
+    return CellEstimate(status, wall, device, p99, len(samples), len(used), len(everything) - len(used))
 
 
-def is_throttled(condition: Condition, fastest_mhz: float | None) -> bool:
+def is_throttled(condition: DeviceState, fastest_mhz: float | None) -> bool:
     """Return whether a device was slowed down: it says so, or its clock was far below the fastest one seen."""
-    slowed = condition.clock_mhz is not None and fastest_mhz is not None and condition.clock_mhz < SLOWED * fastest_mhz
+    slowed = (
+        condition.clock_mhz is not None
+        and fastest_mhz is not None
+        and condition.clock_mhz < THROTTLED_BELOW * fastest_mhz
+    )
     return bool(condition.throttled_by) or slowed
 
 
-def _joined(records: Iterable[Record]) -> npt.NDArray[np.int64]:
-    return np.concatenate([record.visit.wall_ns for record in records])
+def _joined(records: Iterable[TrialRecord]) -> npt.NDArray[np.int64]:
+    return np.concatenate([record.trial.wall_ns for record in records])
 
 
-def cells_of(subnets: Iterable[str], batch_sizes: Iterable[int]) -> list[Cell]:
+def grid_cells(subnets: Iterable[str], batch_sizes: Iterable[int]) -> list[Cell]:
     """Return all cells of a grid."""
     sizes = list(batch_sizes)
     return [Cell(subnet, size) for subnet in subnets for size in sizes]
 
 
-def verdicts(found: Mapping[Cell, Measured]) -> dict[Verdict, int]:
-    """Return how many cells have each verdict, those with none left out."""
-    counts = {verdict: sum(one.verdict is verdict for one in found.values()) for verdict in Verdict}
-    return {verdict: count for verdict, count in counts.items() if count}
+def count_statuses(found: Mapping[Cell, CellEstimate]) -> dict[CellStatus, int]:
+    """Return how many cells have each status, those with none left out."""
+    counts = {status: sum(one.status is status for one in found.values()) for status in CellStatus}
+    return {status: count for status, count in counts.items() if count}

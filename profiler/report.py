@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from profiler.assemble import STAGE
-from profiler.grid import SLOWED, Cell, Verdict, is_throttled, verdicts
+from profiler.grid import THROTTLED_BELOW, Cell, CellStatus, count_statuses, is_throttled
+from profiler.table import STAGE
 from sim.base.units import ms_from_ns
 from sim.tables.checks import check_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from profiler.assemble import HeldOut
-    from profiler.grid import Grid, Measured
-    from profiler.measuring import Outcome, Profile
+    from profiler.grid import CellEstimate, Grid
+    from profiler.profile import ProfilePlan, ProfileResult
+    from profiler.table import HeldOutCell
     from sim.tables.latency import LatencyTable
 
 _MOVED = 0.1
 """Rounds that differ by more than this share are worth a warning."""
 
 
-def report(profile: Profile, outcome: Outcome, grid: Grid, picture: str) -> str:
+def report(profile: ProfilePlan, outcome: ProfileResult, grid: Grid, picture: str) -> str:
     """Return the report.
 
     Args:
@@ -48,13 +48,13 @@ def report(profile: Profile, outcome: Outcome, grid: Grid, picture: str) -> str:
 def warnings(grid: Grid) -> list[str]:
     """Return what makes the whole profile doubtful, a sentence each."""
     found: list[str] = []
-    clocks = [r.condition.clock_mhz for r in grid.records if r.condition.clock_mhz is not None]
+    clocks = [r.state.clock_mhz for r in grid.records if r.state.clock_mhz is not None]
     if clocks and min(clocks) < (1 - _MOVED) * max(clocks):
         found.append(f"Clocks moved between {min(clocks):.0f} and {max(clocks):.0f} MHz.")
-    slow = sum(is_throttled(record.condition, grid.fastest_mhz) for record in grid.records)
+    slow = sum(is_throttled(record.state, grid.fastest_mhz) for record in grid.records)
     if slow:
-        reasons = sorted({why for record in grid.records for why in record.condition.throttled_by})
-        why = ", ".join(reasons) or f"clock below {SLOWED:.0%} of the fastest"
+        reasons = sorted({why for record in grid.records for why in record.state.throttled_by})
+        why = ", ".join(reasons) or f"clock below {THROTTLED_BELOW:.0%} of the fastest"
         found.append(f"The device was throttled in {slow} of {len(grid.records)} visits ({why}).")
     rounds = grid.drift()
     if rounds and max(rounds.values()) - min(rounds.values()) > _MOVED:
@@ -64,19 +64,19 @@ def warnings(grid: Grid) -> list[str]:
     return found
 
 
-def _verdicts(found: Mapping[Cell, Measured], precision: float) -> Iterator[str]:
+def _verdicts(found: Mapping[Cell, CellEstimate], precision: float) -> Iterator[str]:
     meaning = {
-        Verdict.OK: f"the interval of the median is within {precision:.1%} of it",
-        Verdict.NOISY: "it is wider",
-        Verdict.THROTTLED: "too few visits found the device at its own speed",
-        Verdict.OUT_OF_MEMORY: "the batch does not fit",
-        Verdict.NOT_A_NUMBER: "the result has NaN or infinity",
+        CellStatus.OK: f"the interval of the median is within {precision:.1%} of it",
+        CellStatus.NOISY: "it is wider",
+        CellStatus.THROTTLED: "too few visits found the device at its own speed",
+        CellStatus.OUT_OF_MEMORY: "the batch does not fit",
+        CellStatus.NOT_A_NUMBER: "the result has NaN or infinity",
     }
-    for verdict, count in verdicts(found).items():
-        yield f"- {count} of {len(found)} cells {verdict}: {meaning[verdict]}"
+    for status, count in count_statuses(found).items():
+        yield f"- {count} of {len(found)} cells {status}: {meaning[status]}"
 
 
-def _latencies(table: LatencyTable, found: Mapping[Cell, Measured]) -> Iterator[str]:
+def _latencies(table: LatencyTable, found: Mapping[Cell, CellEstimate]) -> Iterator[str]:
     yield f"| subnet | accuracy % | {' | '.join(f'batch {size}' for size in table.batch_sizes)} |"
     yield "|---|---|" + "---|" * len(table.batch_sizes)
     for row, subnet in enumerate(table.subnets):
@@ -87,23 +87,23 @@ def _latencies(table: LatencyTable, found: Mapping[Cell, Measured]) -> Iterator[
     yield "The forward pass: median ± half of its 95 % interval. `*`: no other is as accurate and as fast."
 
 
-def _stages(profile: Profile, sizes: Sequence[int], found: Mapping[Cell, Measured]) -> Iterator[str]:
+def _stages(profile: ProfilePlan, sizes: Sequence[int], found: Mapping[Cell, CellEstimate]) -> Iterator[str]:
     yield f"| stage | {' | '.join(f'batch {size}' for size in sizes)} |"
     yield "|---|" + "---|" * len(sizes)
     for name in profile.stages:
         yield f"| {name} | {' | '.join(_cell(found[Cell(STAGE + name, size)]) for size in sizes)} |"
 
 
-def _cell(one: Measured) -> str:
-    """Return median and doubt in milliseconds, and the verdict where it is not ok."""
+def _cell(one: CellEstimate) -> str:
+    """Return median and doubt in milliseconds, and the status where it is not ok."""
     if one.wall is None:
-        return one.verdict.value
-    doubt = f" ± {one.wall.doubt:.1%}" if np.isfinite(one.wall.doubt) else ""
-    verdict = "" if one.verdict is Verdict.OK else f" ({one.verdict.value})"
-    return f"{ms_from_ns(round(one.wall.median)):.3f}{doubt}{verdict}"
+        return one.status.value
+    doubt = f" ± {one.wall.relative_half_width:.1%}" if np.isfinite(one.wall.relative_half_width) else ""
+    status = "" if one.status is CellStatus.OK else f" ({one.status.value})"
+    return f"{ms_from_ns(round(one.wall.median)):.3f}{doubt}{status}"
 
 
-def _between(table: LatencyTable, held: Sequence[HeldOut]) -> Iterator[str]:
+def _between(table: LatencyTable, held: Sequence[HeldOutCell]) -> Iterator[str]:
     if not held:
         yield "No cell was held out."
         return
@@ -120,8 +120,8 @@ def _between(table: LatencyTable, held: Sequence[HeldOut]) -> Iterator[str]:
 
 def _properties(table: LatencyTable) -> Iterator[str]:
     for found in check_properties(table):
-        verdict = "holds in all" if found.holds else f"breaks in {len(found.breaks)} of"
-        yield f"- {found.name} {verdict} {found.cells} cells: {found.rule}"
+        status = "holds in all" if found.holds else f"breaks in {len(found.breaks)} of"
+        yield f"- {found.name} {status} {found.cells} cells: {found.rule}"
 
 
 def _drift(grid: Grid) -> Iterator[str]:

@@ -21,7 +21,7 @@ from sim.base.errors import DataError
 from sim.tables.latency import LatencyTable
 from supernet.family import build
 from supernet.layers import tensors
-from supernet.space import SubNet
+from supernet.space import SubnetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from supernet.network import Supernet
 
 
-class Sheet(NamedTuple):
+class DataSheet(NamedTuple):
     """What the data sheet of a device says.
 
     Attributes:
@@ -46,19 +46,19 @@ class Sheet(NamedTuple):
     gb_per_s: float
 
 
-SHEETS = {
-    "rtx2080ti": Sheet("NVIDIA RTX 2080 Ti", 13.45, 616),
-    "rtx3090": Sheet("NVIDIA RTX 3090", 35.6, 936),
-    "rtx4090": Sheet("NVIDIA RTX 4090", 82.6, 1008),
-    "t4": Sheet("NVIDIA T4", 8.1, 320),
-    "v100": Sheet("NVIDIA V100 SXM2", 15.7, 900),
-    "a10": Sheet("NVIDIA A10", 31.2, 600),
-    "a40": Sheet("NVIDIA A40", 37.4, 696),
-    "a100": Sheet("NVIDIA A100 SXM4 80 GB", 19.5, 2039),
-    "l4": Sheet("NVIDIA L4", 30.3, 300),
-    "l40s": Sheet("NVIDIA L40S", 91.6, 864),
-    "h100": Sheet("NVIDIA H100 SXM5", 66.9, 3350),
-    "h200": Sheet("NVIDIA H200 SXM", 66.9, 4800),
+DATA_SHEETS = {
+    "rtx2080ti": DataSheet("NVIDIA RTX 2080 Ti", 13.45, 616),
+    "rtx3090": DataSheet("NVIDIA RTX 3090", 35.6, 936),
+    "rtx4090": DataSheet("NVIDIA RTX 4090", 82.6, 1008),
+    "t4": DataSheet("NVIDIA T4", 8.1, 320),
+    "v100": DataSheet("NVIDIA V100 SXM2", 15.7, 900),
+    "a10": DataSheet("NVIDIA A10", 31.2, 600),
+    "a40": DataSheet("NVIDIA A40", 37.4, 696),
+    "a100": DataSheet("NVIDIA A100 SXM4 80 GB", 19.5, 2039),
+    "l4": DataSheet("NVIDIA L4", 30.3, 300),
+    "l40s": DataSheet("NVIDIA L40S", 91.6, 864),
+    "h100": DataSheet("NVIDIA H100 SXM5", 66.9, 3350),
+    "h200": DataSheet("NVIDIA H200 SXM", 66.9, 4800),
 }
 """NVIDIA's data sheets, by the names that `--device` takes."""
 
@@ -95,7 +95,7 @@ class Roofline:
         busy = np.maximum(work.flops / self.flops_per_ns, work.bytes / self.bytes_per_ns)
         return float(np.maximum(busy, self.launch_ns).sum())
 
-    def carried(self, here: Sheet, there: Sheet) -> Roofline:
+    def carried(self, here: DataSheet, there: DataSheet) -> Roofline:
         """Return the roofline of another device: each rate by its data sheet, launches as they are."""
         flops, traffic = there.tflops / here.tflops, there.gb_per_s / here.gb_per_s
         return replace(self, flops_per_ns=self.flops_per_ns * flops, bytes_per_ns=self.bytes_per_ns * traffic)
@@ -133,7 +133,7 @@ def work_of(supernet: Supernet, family: Family, subnet: str, batch_size: int, si
     sizes = supernet.assembly.norm_sizes(supernet.choice(subnet))
     if sizes:
         supernet.set_statistics(subnet, torch.empty(2 * sum(sizes.values()), device="meta"))
-    inputs = tuple(part.to("meta") for part in family.example(batch_size, size or family.usual_size))
+    inputs = tuple(part.to("meta") for part in family.example(batch_size, size or family.default_size))
     with torch.no_grad(), _Kernels() as kernels:
         supernet.eval().actuate(subnet)(*inputs)
     flops, traffic = np.array(kernels.rows, dtype=np.float64).T
@@ -167,7 +167,7 @@ def works_of(table: LatencyTable, family: Family, size: int | None = None) -> Wo
     for row, subnet in enumerate(table.subnets):
         if subnet.control is None:
             raise DataError(f"table of {table.device}, subnet {subnet.id}", "has no control tuple", "", "one for each")
-        name = family.space.find(SubNet(family.space.family, subnet.control)).id
+        name = family.space.find(SubnetConfig(family.space.family, subnet.control)).id
         for column, batch_size in enumerate(table.batch_sizes):
             found[row, column] = work_of(net, family, name, batch_size, size)
     return found
@@ -178,7 +178,7 @@ def errors_of(roofline: Roofline, table: LatencyTable, works: Works) -> npt.NDAr
     return np.array([roofline.time_ns(work) / table.latency_ns[cell] - 1 for cell, work in works.items()])
 
 
-def fit(table: LatencyTable, works: Works, sheet: Sheet) -> Fit:
+def fit(table: LatencyTable, works: Works, sheet: DataSheet) -> Fit:
     """Return the roofline nearest to a table in its logarithms, with no rate above that of the data sheet."""
     peak = np.log([np.inf, sheet.tflops * 1e3, sheet.gb_per_s])
     start = np.log([1e4, sheet.tflops * 1e3 * _USUAL, sheet.gb_per_s * _USUAL])
@@ -195,11 +195,11 @@ _USUAL = 0.5
 """The share of a data sheet's rates at which a fit begins."""
 
 
-def predict(table: LatencyTable, works: Works, here: Sheet, there: Sheet) -> tuple[LatencyTable, Fit]:
+def predict(table: LatencyTable, works: Works, here: DataSheet, there: DataSheet) -> tuple[LatencyTable, Fit]:
     """Return the table of another device, and how well the roofline behind it fits the table that it comes from.
 
     Args:
-        table: Measured, of the forward pass.
+        table: CellEstimate, of the forward pass.
         works: Those of its cells.
         here: The data sheet of the device that it was measured on.
         there: That of the other device.
@@ -229,13 +229,13 @@ def predict(table: LatencyTable, works: Works, here: Sheet, there: Sheet) -> tup
     return predicted, found
 
 
-def sheet_of(device: str) -> Sheet | None:
+def find_data_sheet(device: str) -> DataSheet | None:
     """Return the data sheet of a device by what torch or a table calls it, or None.
 
     Example:
-        >>> sheet_of("NVIDIA A100-SXM4-80GB").name
+        >>> find_data_sheet("NVIDIA A100-SXM4-80GB").name
         'NVIDIA A100 SXM4 80 GB'
     """
     plain = re.sub(r"[^a-z0-9]", "", device.lower())
-    named = [name for name in SHEETS if name in plain]
-    return SHEETS[max(named, key=len)] if named else None
+    named = [name for name in DATA_SHEETS if name in plain]
+    return DATA_SHEETS[max(named, key=len)] if named else None

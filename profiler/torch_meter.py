@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
-from profiler.campaign import DeviceError, NotANumberError, OutOfMemoryError
-from profiler.visit import Sample
+from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError
+from profiler.trial import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from profiler.grid import Cell, Condition
+    from profiler.grid import Cell, DeviceState
 
 Precision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -42,7 +42,7 @@ class Options:
     flush_cache: bool = False
 
 
-class Subject(Protocol):
+class ModelUnderTest(Protocol):
     """What is measured: the networks of cells, on the device, and what they are called with."""
 
     def network(self, name: str) -> Callable[..., object]:
@@ -62,10 +62,10 @@ class TorchMeter:
     """
 
     def __init__(
-        self, subject: Subject, device: torch.device, options: Options, condition: Callable[[], Condition]
+        self, subject: ModelUnderTest, device: torch.device, options: Options, condition: Callable[[], DeviceState]
     ) -> None:
         self._subject, self._device, self._options = subject, device, options
-        self.condition = condition
+        self.state = condition
         self._has_events = device.type != "cpu"
         self._compiled: dict[str, Callable[..., Any]] = {}
         self._scratch: torch.Tensor | None = None

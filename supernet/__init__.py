@@ -7,15 +7,15 @@ from supernet.families import FAMILIES
 from supernet.family import Family, build
 from supernet.insertion import insert
 from supernet.network import Supernet
-from supernet.space import SubNet, SubNetSpace
+from supernet.space import SubnetConfig, SubnetSpace
 from supernet.statistics import calibrate
 
 __all__ = [
     "FAMILIES",
     "Costs",
     "Family",
-    "SubNet",
-    "SubNetSpace",
+    "SubnetConfig",
+    "SubnetSpace",
     "Supernet",
     "build",
     "calibrate",

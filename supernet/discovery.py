@@ -15,7 +15,7 @@ from torch import nn
 
 from supernet.layers import channels, groups, own_parameters
 from supernet.nan_tracing import NAN, Poison, Probe, single_thread
-from supernet.structure import Channels, Group, Structure, Stuck
+from supernet.structure import Channels, Group, Structure, Unsliceable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ class _GroupFinder:
 
     def __init__(self, probe: Probe, blocks: tuple[str, ...], keep: Sequence[str]) -> None:
         self.probe, self.blocks, self.keep = probe, blocks, keep
-        self.unsliceable: list[Stuck] = []
+        self.unsliceable: list[Unsliceable] = []
         self._parent: dict[Channels, Channels] = {}
         self._units: dict[Channels, int] = {}
         self._fixed: set[Channels] = set()
@@ -144,7 +144,7 @@ class _GroupFinder:
 
     def _note_unsliceable(self, path: str, reason: str) -> None:
         if self._block_of(path) is not None and not self._is_kept(path):
-            self.unsliceable.append(Stuck(path, reason))
+            self.unsliceable.append(Unsliceable(path, reason))
 
     def _name(self, path: str) -> str:
         return f"{path} ({type(self.probe.modules[path]).__name__})"

@@ -11,10 +11,10 @@ import click
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from profiler.campaign import Campaign, CellError
-    from profiler.grid import Cell, Grid, Record
-    from profiler.measuring import Profile
-    from profiler.visit_log import VisitLog
+    from profiler.grid import Cell, Grid, TrialRecord
+    from profiler.profile import ProfilePlan
+    from profiler.schedule import CellError, Schedule
+    from profiler.trial_log import TrialLog
     from sim.tables.latency import LatencyTable
 
 _S_PER_MINUTE = 60
@@ -74,12 +74,12 @@ def profile(
     SUPERNET is the folder of a training run, a checkpoint, or a family (random weights take as long as trained ones).
     What was measured before in the same folder is taken over: an interrupted profile goes on, a longer one gets surer.
     """
-    from profiler.campaign import Campaign
-    from profiler.devices import condition_of, device_name, find_device
-    from profiler.measuring import Profile, outcome
-    from profiler.subject import SupernetSubject
+    from profiler.devices import device_name, device_state_reader, find_device
+    from profiler.model_under_test import SupernetUnderTest
+    from profiler.profile import ProfilePlan, outcome
+    from profiler.schedule import Schedule
     from profiler.torch_meter import Options, TorchMeter
-    from profiler.visit_log import VisitLog
+    from profiler.trial_log import TrialLog
     from sim.base.errors import SpecError
     from ssim.commands.progress import interruptible
     from ssim.files.yaml_file import parse_settings
@@ -104,20 +104,20 @@ def profile(
     named = find_supernet(supernet, parse_settings(settings), seed)
     rows = find_subnets(source, named.family.space)
     options = Options(dtype, channels_last, compiled, cuda_graph, flush_cache)
-    subject = SupernetSubject(named.supernet(), named.family, device, options, size or named.size)
-    asked_for = Profile(rows, max_batch, asked, subject.stages() if stages else (), precision)
-    identity = identity_of(named, device, options, subject.size)
+    model = SupernetUnderTest(named.supernet(), named.family, device, options, size or named.size)
+    asked_for = ProfilePlan(rows, max_batch, asked, model.stages() if stages else (), precision)
+    identity = identity_of(named, device, options, model.size)
     folder = out or Path("results") / f"profile-{named.name}-{_slug(device_name(device))}"
     visits = folder / "visits.jsonl"
     if force:
         visits.unlink(missing_ok=True)
     watch = Stopwatch()
     budget_ns = round(minutes * _S_PER_MINUTE * NS_PER_S)
-    campaign = Campaign(asked_for.cells, seed, precision, _LEAST_NS, budget_ns)
+    schedule = Schedule(asked_for.cells, seed, precision, _LEAST_NS, budget_ns)
     again = f"what was measured is stored in {visits}, and the same command goes on from there"
-    with interruptible(again), VisitLog(visits, identity) as log:
-        _measure(campaign, TorchMeter(subject, device, options, condition_of(device)), log)
-        _check_visited(campaign, log.grid, again)
+    with interruptible(again), TrialLog(visits, identity) as log:
+        _measure(schedule, TorchMeter(model, device, options, device_state_reader(device)), log)
+        _check_visited(schedule, log.grid, again)
         found = outcome(asked_for, log.grid, device_name(device), provenance_of(identity, f"{source}"))
         manifest = {"identity": identity, "seed": seed, "precision": precision, **watch.circumstances()}
         write_profile(folder, asked_for, found, log.grid, manifest)
@@ -128,7 +128,7 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _measure(campaign: Campaign, meter: Any, log: VisitLog) -> None:
+def _measure(schedule: Schedule, meter: Any, log: TrialLog) -> None:
     """Measure, with a bar on a terminal; cells that can't be measured are told."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -143,11 +143,11 @@ def _measure(campaign: Campaign, meter: Any, log: VisitLog) -> None:
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("", total=None)
 
-        def show(record: Record | None) -> None:
+        def show(record: TrialRecord | None) -> None:
             if record is not None:
                 log.add(record)
             if screen.is_terminal:
-                ahead, doubtful = campaign.ahead(log.grid)
+                ahead, doubtful = schedule.remaining(log.grid)
                 done = len(log.grid.records)
                 bar.update(task, completed=done, total=done + ahead, description=f"{doubtful} cells in doubt")
 
@@ -156,10 +156,10 @@ def _measure(campaign: Campaign, meter: Any, log: VisitLog) -> None:
             screen.print(str(error), soft_wrap=True, highlight=False, markup=False)
 
         show(None)
-        campaign.run(meter, log.grid, show, failed)
+        schedule.run(meter, log.grid, show, failed)
 
 
-def _check_visited(campaign: Campaign, grid: Grid, again: str) -> None:
+def _check_visited(schedule: Schedule, grid: Grid, again: str) -> None:
     """Pass if each cell was visited, or can't be.
 
     Raises:
@@ -167,18 +167,18 @@ def _check_visited(campaign: Campaign, grid: Grid, again: str) -> None:
     """
     from sim.base.errors import SsimError
 
-    left = len(set(campaign.cells) - {record.cell for record in grid.records} - grid.failed.keys())
+    left = len(set(schedule.cells) - {record.cell for record in grid.records} - grid.failed.keys())
     if left:
         what = "ran out before every cell was visited once"
-        raise SsimError("--minutes", what, f"{left} of {len(campaign.cells)} were not", again)
+        raise SsimError("--minutes", what, f"{left} of {len(schedule.cells)} were not", again)
 
 
-def _tell(profile: Profile, grid: Grid, table: LatencyTable, folder: Path) -> None:
-    from profiler.grid import verdicts
+def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -> None:
+    from profiler.grid import count_statuses
     from profiler.report import warnings
 
     found = profile.measured(grid)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items())
+    counts = ", ".join(f"{count} {status}" for status, count in count_statuses(found).items())
     click.echo(f"{len(found)} cells: {counts}")
     timed = {subnet.id for subnet in table.subnets}
     for subnet in profile.subnets:

@@ -13,9 +13,9 @@ from ssim.commands.printing import console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supernet.memory import Held
+    from supernet.memory import Footprint
     from supernet.network import Supernet
-    from supernet.space import SubNet, SubNetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
 
 PUBLISHED = "ofa-resnet50-rtx2080ti"
 """The latency table of the subnets of OFA-ResNet50 that SuperServe serves."""
@@ -69,16 +69,16 @@ def show(
     from rich.table import Table
 
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named
+    from supernet.checkpoint import find_family
     from supernet.costs import Costs
     from supernet.family import build
 
-    family = family_named(name, parse_settings(settings))
+    family = find_family(name, parse_settings(settings))
     space = family.space
     shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
     with Console(stderr=True).status(f"{name}: finding the structure of the network, counting MACs"):  # on a terminal
         built = build(family, device="meta")
-        costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.usual_size)))
+        costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.default_size)))
     click.echo(f"{name}: {space.size:.4g} subnets")
     for part in ("depths", "expands", "widths"):
         choices = getattr(space, part)
@@ -86,7 +86,7 @@ def show(
             of = [str(index) for index, other in enumerate(choices) if other == entry]
             click.echo(f"  {part}[{of[0]}{f'..{of[-1]}' if len(of) > 1 else ''}]: {', '.join(map(str, entry))}")
     rows = Table("subnet", box=None, pad_edge=False)
-    for column in (f"GMACs at {size or family.usual_size}", "params M", "statistics KB"):
+    for column in (f"GMACs at {size or family.default_size}", "params M", "statistics KB"):
         rows.add_column(column, justify="right", no_wrap=True)
     for subnet in shown or [space.smallest, space.largest]:
         macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
@@ -141,16 +141,16 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Turn weights of others into a checkpoint: those of once-for-all or DynaBERT, under their original names."""
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named, import_weights, save
+    from supernet.checkpoint import find_family, import_weights, save
 
-    family = family_named(name, parse_settings(settings))
+    family = find_family(name, parse_settings(settings))
     imported = import_weights(family, file, fresh)
     save(output, imported, family)
     parameters = sum(parameter.numel() for parameter in imported.parameters())
     click.echo(f"imported {file}: {output} ({name}, {parameters / 1e6:.2f} M parameters)")
 
 
-def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
+def _rows_of(table_name: str, space: SubnetSpace) -> list[SubnetConfig]:
     """Return the subnets of a latency table.
 
     Raises:
@@ -158,17 +158,17 @@ def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
     """
     from sim.base.errors import DataError
     from sim.tables.files import find_table
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
-    found: list[SubNet] = []
+    found: list[SubnetConfig] = []
     for row in find_table(table_name).subnets:
         if row.control is None:
             raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", right="one for each subnet")
-        found.append(space.find(SubNet(space.family, row.control)))
+        found.append(space.find(SubnetConfig(space.family, row.control)))
     return found
 
 
-def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
+def _crossings(systems: Sequence[Sequence[Footprint]], zoo: int) -> list[str]:
     """Return from how many models on SubNetAct takes less, and how its hold on many compares with a few others."""
     from supernet.memory import BYTES_PER_MB
 
@@ -190,7 +190,7 @@ def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
     return sentences
 
 
-def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, published: Sequence[SubNet]) -> None:
+def _draw(out: Path, systems: Sequence[Sequence[Footprint]], held: Supernet, published: Sequence[SubnetConfig]) -> None:
     """Draw bytes over models, and for each published subnet its weights against its statistics."""
     import pandas as pd
 

@@ -172,8 +172,8 @@ def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int | Non
         click.echo(f"seed {run.seed}: {ended.measured} subnets measured on validation examples")
         if ended.trust is not None:
             click.echo(
-                f"accuracy foreseen of {ended.trust.subnets} measured ones: {ended.trust.rmse:.2f} points off (root "
-                f"mean square; they spread by {ended.trust.std:.2f}), Kendall's tau {ended.trust.order:.2f}"
+                f"accuracy foreseen of {ended.trust.held_out} measured ones: {ended.trust.rmse:.2f} points off (root "
+                f"mean square; they spread by {ended.trust.std:.2f}), Kendall's tau {ended.trust.kendall_tau:.2f}"
             )
         _report([ended.found])
         click.echo(f"stored in {run.folder / 'pareto.parquet'}")

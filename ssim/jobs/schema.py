@@ -51,7 +51,7 @@ def training_schema() -> dict[str, Any]:
     }
     schema["properties"] |= named
     schema["required"] = [key for key in schema["required"] if key not in FILLED_IN]
-    schema["$defs"]["PhaseSpec"]["properties"]["subnets"] = _by_kind(supernet.training.RULES, "rule")
+    schema["$defs"]["PhaseSpec"]["properties"]["subnets"] = _by_kind(supernet.training.SAMPLING_RULES, "rule")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

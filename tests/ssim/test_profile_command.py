@@ -140,7 +140,7 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
     script = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import ssim.commands.profile, profiler.subject\n"
+        "import ssim.commands.profile, profiler.model_under_test\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
         "from ssim.cli import main\n"
         "main(sys.argv[1:])\n"

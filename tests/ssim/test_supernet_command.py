@@ -80,8 +80,8 @@ def test_show_prints_a_subnet_by_its_id() -> None:
         (["show", "dynabert", "--set", "class=2"], "did you mean 'classes'"),
         (["show", "dynabert", "--set", "classes"], r"--set: is no name=value \('classes'\)"),
         (["show", "dynabert", "--set", "classes=many"], r"DynaBert.classes: is not a number \('many'\)"),
-        (["show", "dynabert", "dynabert:d7:e0.5"], r"dynabert, depths\[0\]: is no choice \(7\); one of 6, 9, 12"),
-        (["show", "dynabert", "--table", "ofa-resnet50-a40"], "dynabert, depths: has the wrong length"),
+        (["show", "dynabert", "dynabert:d7:e0.5"], r"dynabert, depths\[0\]: not a choice \(7\); one of 6, 9, 12"),
+        (["show", "dynabert", "--table", "ofa-resnet50-a40"], "dynabert, depths: wrong length"),
     ],
 )
 def test_what_is_wrong_is_said(words: list[str], says: str) -> None:

@@ -16,7 +16,7 @@ from supernet.data.digits import Digits
 from supernet.families import OfaResNetSmall
 from supernet.training.optimizers import AdamW, Sgd
 from supernet.training.recipe import Phase
-from supernet.training.rules import Sandwich, Shrinking
+from supernet.training.sampling import Sandwich, Shrinking
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +71,7 @@ def test_a_file_becomes_objects(tmp_path: Path) -> None:
     assert plan.recipe.phases[0] == Phase(epochs=1, rate=0.01, depths=1, expands=1, widths=1, subnets=Sandwich())
     assert plan.recipe.phases[1] == Phase(epochs=2, rate=0.02, rewire=True, subnets=Shrinking(random=3))
     assert list(plan.seeds) == [7, 8]
-    assert asked_subnets(plan) == plan.family.space.evenly(4)
+    assert asked_subnets(plan) == plan.family.space.linspace(4)
 
 
 def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
 
 def test_a_subnet_that_there_is_not_is_told(tmp_path: Path) -> None:
     asked = "subnets: ['ofa_resnet_small:d2x3:e1.0x9:w3x3', 'ofa_resnet_small:d3x3:e1.0x9:w3x3']"
-    with pytest.raises(SpecError, match=r"yaml:13:87: calibration\.subnets\.1: is no choice \(3\); one of 0, 1, 2"):
+    with pytest.raises(SpecError, match=r"yaml:13:87: calibration\.subnets\.1: not a choice \(3\); one of 0, 1, 2"):
         read_training(written(tmp_path, GOOD.replace("subnets: 4", asked)))
 
 

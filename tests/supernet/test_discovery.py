@@ -30,7 +30,7 @@ def test_a_resnet_has_stages_streams_and_channels_inside_of_blocks() -> None:
     found = find_structure(ResNet(), (images(),))
     assert found.blocks == ("layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer2.2")
     assert found.stages == ((0, 1), (3, 4))
-    assert not found.stuck
+    assert not found.unsliceable
     assert [(group.units, group.block) for group in found.groups if group.block is not None] == [
         (8, 0), (8, 1), (12, 2), (12, 3), (12, 4),
     ]  # fmt: skip
@@ -157,7 +157,7 @@ class Computed(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("inside", "path", "why"),
+    ("inside", "path", "reason"),
     [
         (Shuffled(), "0.first", "is mixed or reordered before 0.second (Conv2d)"),
         (BasicBlock(8, 8, norm=lambda planes: nn.GroupNorm(2, planes)), "0.conv1", "goes through 0.bn1 (GroupNorm)"),
@@ -165,12 +165,12 @@ class Computed(nn.Module):
         (Computed(), "0.first.parametrizations.weight", "is a ParametrizationList"),
     ],
 )
-def test_what_cannot_be_cut_is_named(inside: nn.Module, path: str, why: str) -> None:
+def test_what_cannot_be_cut_is_named(inside: nn.Module, path: str, reason: str) -> None:
     x = images(channels=8) if path != "0.self_attn" else torch.randn(2, 3, 16)
     model = nn.Sequential(inside, nn.Identity())
-    (stuck,) = find_structure(model, (x,)).stuck
-    assert (stuck.path, stuck.why) == (path, why)
-    assert not find_structure(model, (x,), keep=[path]).stuck
+    (unsliceable,) = find_structure(model, (x,)).unsliceable
+    assert (unsliceable.path, unsliceable.reason) == (path, reason)
+    assert not find_structure(model, (x,), keep=[path]).unsliceable
 
 
 def test_what_is_to_be_kept_is_in_no_group() -> None:

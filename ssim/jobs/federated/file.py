@@ -93,7 +93,7 @@ class FederatedPlan:
     def watched(self) -> tuple[str, ...]:
         """The subnets whose accuracy is measured on the way."""
         space, count = self.family.space, self.spec.evaluation.subnets
-        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.evenly(count)))
+        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.linspace(count)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from ssim.jobs.training.run import asked_among
 from ssim.jobs.training.stored import StoredTraining
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
-from supernet.training.measuring import Measuring
+from supernet.training.evaluation import SubnetEvaluator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -237,9 +237,9 @@ class FederatedRun(StoredTraining):
             return Accuracies.read(path)
         trained = checkpoint.load(self.folder / "supernet.pt").supernet
         splits = self.workshop.splits
-        measuring = Measuring(trained, splits.train.first(asked.examples), asked.batch)
+        measuring = SubnetEvaluator(trained, splits.train.first(asked.examples), asked.batch)
         subnets = asked_among(self.plan.family.space, asked.subnets)
-        rows = tuple(measuring.row(subnet, splits.test, self.seed) for subnet in subnets)
+        rows = tuple(measuring.evaluate(subnet, splits.test, self.seed) for subnet in subnets)
         self._save(self.folder / "supernet.pt", trained)
         provenance = {
             "supernet": f"{self.plan.spec.name}, run {self.id}",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from supernet.data.source import Source
     from supernet.family import Family
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
 
 
 FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
@@ -123,7 +123,7 @@ def _plugs(data: Any, folder: Path) -> tuple[dict[tuple[Any, ...], Any], list[Fa
     named = {place: content.get(place[0]) for place in known}
     listed: Any = content.get("phases")
     for number, phase in enumerate(listed if isinstance(listed, list) else []):
-        known["phases", number] = ("rule", supernet.training.RULES)
+        known["phases", number] = ("rule", supernet.training.SAMPLING_RULES)
         named["phases", number] = phase.get("subnets", {"kind": "sandwich"}) if isinstance(phase, dict) else None
     found: dict[tuple[Any, ...], Any] = {}
     faults: list[Fault] = []
@@ -165,7 +165,7 @@ def _start(start: StartSpec | None, folder: Path) -> tuple[Path | None, list[Fau
     return path, [] if path.is_file() else [Fault(("start", "path"), "is no file that is there", str(path), right)]
 
 
-def unknown_subnets(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[Fault]:
+def unknown_subnets(space: SubnetSpace, asked: int | tuple[str, ...]) -> list[Fault]:
     """Return which of the subnets that are to be calibrated, if any are named, a space does not have."""
     faults: list[Fault] = []
     for number, subnet in enumerate(asked if isinstance(asked, tuple) else ()):

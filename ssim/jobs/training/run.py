@@ -31,9 +31,9 @@ from ssim.jobs.training.stored import StoredTraining
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
 from supernet.family import build
+from supernet.training.checkpoint import TrainingCheckpoint
+from supernet.training.evaluation import SubnetEvaluator
 from supernet.training.loop import Training
-from supernet.training.measuring import Measuring
-from supernet.training.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ssim.jobs.training.file import TrainingPlan
     from supernet.data.source import Splits
     from supernet.network import Supernet
-    from supernet.space import SubNet, SubNetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
     from supernet.training.loop import Step
 
     Tell = Callable[[int], None]
@@ -117,14 +117,14 @@ class TrainingRun(StoredTraining):
         """
         watch, path = Stopwatch(), self.folder / "progress.pt"
         training = Training(self._untrained(), self.splits.train, self.plan.recipe, self.seed, self.id)
-        start = Progress.read(path, self.id) if path.exists() else None
+        start = TrainingCheckpoint.read(path, self.id) if path.exists() else None
         steps = self.plan.recipe.steps(len(self.splits.train))
         stored = time.monotonic()
 
         def told_step(step: Step) -> None:
             nonlocal stored
             if time.monotonic() - stored >= every_s or step.number + 1 == steps[step.phase]:
-                step.progress().write(path)
+                step.checkpoint().write(path)
                 stored = time.monotonic()
             on_step(step)
 
@@ -169,12 +169,12 @@ class TrainingRun(StoredTraining):
         self.check_trained()
         return checkpoint.load(self.folder / "supernet.pt").supernet.to(self.device)
 
-    def measuring(self, trained: Supernet) -> Measuring:
+    def measuring(self, trained: Supernet) -> SubnetEvaluator:
         """Return what calibrates and measures subnets, as the file says."""
         asked = self.plan.spec.calibration
-        return Measuring(trained, self.splits.train.first(asked.examples), asked.batch)
+        return SubnetEvaluator(trained, self.splits.train.first(asked.examples), asked.batch)
 
-    def calibrate(self, subnets: Sequence[SubNet] = (), tell: Tell = lambda _more: None) -> Accuracies:
+    def calibrate(self, subnets: Sequence[SubnetConfig] = (), tell: Tell = lambda _more: None) -> Accuracies:
         """Calibrate subnets, measure them on the test examples, and store both. The caller holds the store.
 
         Args:
@@ -200,11 +200,11 @@ class TrainingRun(StoredTraining):
         ids = {subnet.id for subnet in wanted}
         return Accuracies(tuple(row for row in known.rows if row.subnet in ids), known.provenance)
 
-    def measured(self, trained: Supernet, subnets: Sequence[SubNet], tell: Tell) -> list[Accuracy]:
+    def measured(self, trained: Supernet, subnets: Sequence[SubnetConfig], tell: Tell) -> list[Accuracy]:
         """Return how accurate subnets are on the test examples; they are calibrated then."""
         measuring, rows = self.measuring(trained), list["Accuracy"]()
         for subnet in subnets:
-            rows.append(measuring.row(subnet, self.splits.test, self.seed))
+            rows.append(measuring.evaluate(subnet, self.splits.test, self.seed))
             tell(1)
         return rows
 
@@ -256,13 +256,13 @@ def _plug(asked: dict[str, Any], plug: Any) -> dict[str, Any]:
     return {"kind": asked["kind"], **dataclasses.asdict(plug)}
 
 
-def asked_subnets(plan: TrainingPlan) -> list[SubNet]:
+def asked_subnets(plan: TrainingPlan) -> list[SubnetConfig]:
     """Return the subnets that a file wants to be calibrated."""
     return asked_among(plan.family.space, plan.spec.calibration.subnets)
 
 
-def asked_among(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[SubNet]:
+def asked_among(space: SubnetSpace, asked: int | tuple[str, ...]) -> list[SubnetConfig]:
     """Return so many subnets of a space, from the smallest to the largest, or those that are named."""
     if isinstance(asked, int):
-        return list(space.enumerate()) if space.size <= asked else space.evenly(asked)
+        return list(space.enumerate()) if space.size <= asked else space.linspace(asked)
     return [space.find(subnet) for subnet in asked]

@@ -30,7 +30,7 @@ class Interval(NamedTuple):
     high: float
 
     @property
-    def doubt(self) -> float:
+    def relative_half_width(self) -> float:
         """The larger half of the interval relative to the median: 0.01 is one percent either way."""
         return max(self.high - self.median, self.median - self.low) / self.median
 
@@ -59,7 +59,7 @@ def median_interval(visits: Sequence[npt.NDArray[np.int64]], spread: float = 0.0
     samples for an interval, its ends are infinite.
 
     Visits that happen to agree promise too much as well, the more so as a cell is visited until they do. So the
-    interval is no narrower than that of three visits of the usual spread; of more no more is believed, since what
+    interval is no width_divisor than that of three visits of the usual spread; of more no more is believed, since what
     disturbs a machine for minutes moves many of them alike.
 
     Args:

@@ -23,26 +23,26 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class VisitRule:
+class TrialLimits:
     """When a visit goes on and when it ends.
 
     Attributes:
         window: Runs that are compared with as many before them: warm-up ends when their median is not lower.
-        longest_warmup_ns: Warm-up ends after this long in any case.
+        max_warmup_ns: Warm-up ends after this long in any case.
         samples: Samples of a visit, at least.
-        least_ns: Samples are taken for this long, at least.
+        min_duration_ns: Samples are taken for this long, at least.
         most: Samples of a visit, at most.
     """
 
     window: int = 4
-    longest_warmup_ns: int = 10_000 * NS_PER_MS
+    max_warmup_ns: int = 10_000 * NS_PER_MS
     samples: int = 8
-    least_ns: int = 30 * NS_PER_MS
+    min_duration_ns: int = 30 * NS_PER_MS
     most: int = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Visit:
+class Trial:
     """What a visit gave.
 
     Attributes:
@@ -58,7 +58,7 @@ class Visit:
     settled: bool
 
 
-def visit(run: Callable[[], Sample], rule: VisitRule) -> Visit:
+def visit(run: Callable[[], Sample], rule: TrialLimits) -> Trial:
     """Warm up and take samples of a cell.
 
     The first runs are slow for many reasons (caches, allocators, clocks that rise, code that is compiled), none of
@@ -70,15 +70,15 @@ def visit(run: Callable[[], Sample], rule: VisitRule) -> Visit:
     """
     warm: list[int] = []
     settled = False
-    while not settled and sum(warm) < rule.longest_warmup_ns:
+    while not settled and sum(warm) < rule.max_warmup_ns:
         warm.append(run().wall_ns)
         last, before = warm[-rule.window :], warm[-2 * rule.window : -rule.window]
         settled = len(before) == rule.window and bool(np.median(last) >= np.median(before))
     samples: list[Sample] = []
     spent = 0
-    while len(samples) < rule.samples or (spent < rule.least_ns and len(samples) < rule.most):
+    while len(samples) < rule.samples or (spent < rule.min_duration_ns and len(samples) < rule.most):
         samples.append(run())
         spent += samples[-1].wall_ns
     wall, device = zip(*samples, strict=True)
     own = None if None in device else np.array(device, dtype=np.int64)
-    return Visit(np.array(wall, dtype=np.int64), own, len(warm), settled)
+    return Trial(np.array(wall, dtype=np.int64), own, len(warm), settled)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from profiler.grid import Cell, Measured
+from profiler.grid import Cell, CellEstimate
 from sim.base.errors import DataError
 from sim.tables.latency import LatencyTable, table_from_cells
 
@@ -22,7 +22,7 @@ STAGE = "stage:"
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class HeldOutCell:
     """A cell that is not in the table, and what the table says of it.
 
     Attributes:
@@ -38,11 +38,11 @@ class HeldOut:
     interpolated_ns: float
 
 
-def table_of(
+def build_table(
     device: str,
     subnets: Sequence[Subnet],
     batch_sizes: Sequence[int],
-    found: Mapping[Cell, Measured],
+    found: Mapping[Cell, CellEstimate],
     *,
     stages: Sequence[str] = (),
     between: Between = "pad",
@@ -81,7 +81,9 @@ def table_of(
         return {cell: max(1, sum(_ns(part[cell], end) for part in every)) for cell in cells}
 
     p99 = None if stages else {cell: max(1, round(forward[cell].p99_ns or 0)) for cell in cells}
-    finite = all(np.isfinite(part[cell].wall.doubt) for part in every for cell in cells if part[cell].wall)  # type: ignore[union-attr]
+    finite = all(
+        np.isfinite(part[cell].wall.relative_half_width) for part in every for cell in cells if part[cell].wall
+    )  # type: ignore[union-attr]
     interval = {"low_ns": summed("low"), "high_ns": summed("high")} if finite else {}
     return table_from_cells(
         device,
@@ -98,11 +100,11 @@ def table_of(
     )
 
 
-def _ns(found: Measured, end: str) -> int:
+def _ns(found: CellEstimate, end: str) -> int:
     return 0 if found.wall is None else round(getattr(found.wall, end))
 
 
-def held_out(table: LatencyTable, found: Mapping[Cell, Measured]) -> list[HeldOut]:
+def held_out(table: LatencyTable, found: Mapping[Cell, CellEstimate]) -> list[HeldOutCell]:
     """Return the cells of a table's subnets that lie between its batch sizes, and what it says of them.
 
     Args:
@@ -119,11 +121,11 @@ def held_out(table: LatencyTable, found: Mapping[Cell, Measured]) -> list[HeldOu
         row = table.latency_ns[rows[cell.subnet]]
         above = int(np.searchsorted(table.batch_sizes, cell.batch_size))
         line = float(np.interp(cell.batch_size, table.batch_sizes, row))
-        result.append(HeldOut(cell, wall.median, float(row[above]), line))
+        result.append(HeldOutCell(cell, wall.median, float(row[above]), line))
     return result
 
 
-def better_between(cells: Sequence[HeldOut]) -> Between:
+def better_between(cells: Sequence[HeldOutCell]) -> Between:
     """Return which rule comes nearer to batch sizes that are not in the table, by the median relative error."""
     if not cells:
         return "pad"
@@ -145,11 +147,11 @@ def batch_grid(largest: int, asked: Sequence[int] = ()) -> list[int]:
     return sorted({*doublings, largest, *asked})
 
 
-def between_sizes(sizes: Sequence[int]) -> list[int]:
+def midpoints(sizes: Sequence[int]) -> list[int]:
     """Return one batch size in the middle of each gap.
 
     Example:
-        >>> between_sizes([1, 2, 4, 8, 16])
+        >>> midpoints([1, 2, 4, 8, 16])
         [3, 6, 12]
     """
     return [(low + high) // 2 for low, high in pairwise(sizes) if high - low > 1]

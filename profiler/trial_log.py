@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from profiler.grid import Cell, Condition, Grid, Record, Verdict
-from profiler.visit import Visit
+from profiler.grid import Cell, CellStatus, DeviceState, Grid, TrialRecord
+from profiler.trial import Trial
 from sim.base.errors import SpecError
 from sim.base.whole_file import told, whole_file
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from profiler.campaign import CellError
+    from profiler.schedule import CellError
 
 _SCHEMA = "visits/1"
 
 
-class VisitLog:
+class TrialLog:
     """Appends visits to a file, each as soon as it is made."""
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -63,24 +63,24 @@ class VisitLog:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: TrialRecord) -> None:
         """Append a visit.
 
         Raises:
             StoreError: The disk is full.
         """
-        device = record.visit.device_ns
+        device = record.trial.device_ns
         with told(self._path):
             self._write(
                 {
                     "subnet": record.cell.subnet,
                     "batch_size": record.cell.batch_size,
                     "round": record.round,
-                    "warmups": record.visit.warmups,
-                    "settled": record.visit.settled,
-                    "wall_ns": record.visit.wall_ns.tolist(),
+                    "warmups": record.trial.warmups,
+                    "settled": record.trial.settled,
+                    "wall_ns": record.trial.wall_ns.tolist(),
                     "device_ns": None if device is None else device.tolist(),
-                    "condition": dataclasses.asdict(record.condition),
+                    "condition": dataclasses.asdict(record.state),
                 }
             )
 
@@ -92,7 +92,7 @@ class VisitLog:
         """
         with told(self._path):
             self._write(
-                {"subnet": cell.subnet, "batch_size": cell.batch_size, "failed": error.verdict, "why": str(error)}
+                {"subnet": cell.subnet, "batch_size": cell.batch_size, "failed": error.status, "why": str(error)}
             )
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -130,13 +130,13 @@ def _what_differs(first: dict[str, Any], identity: dict[str, Any]) -> str:
 def _read(line: dict[str, Any], grid: Grid) -> None:
     cell = Cell(line["subnet"], line["batch_size"])
     if "failed" in line:
-        grid.failed[cell] = Verdict(line["failed"])
+        grid.failed[cell] = CellStatus(line["failed"])
         return
     device = None if line["device_ns"] is None else np.array(line["device_ns"], dtype=np.int64)
-    found = Visit(np.array(line["wall_ns"], dtype=np.int64), device, line["warmups"], line["settled"])
+    found = Trial(np.array(line["wall_ns"], dtype=np.int64), device, line["warmups"], line["settled"])
     state: dict[str, Any] = line["condition"] | {"throttled_by": tuple(line["condition"]["throttled_by"])}
-    condition = Condition(**state)
-    grid.records.append(Record(cell, line["round"], found, condition))
+    condition = DeviceState(**state)
+    grid.records.append(TrialRecord(cell, line["round"], found, condition))
 
 
 def write_samples(grid: Grid, path: Path) -> None:
@@ -147,11 +147,11 @@ def write_samples(grid: Grid, path: Path) -> None:
     """
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for record in grid.records:
-        wall, device = record.visit.wall_ns.tolist(), record.visit.device_ns
+        wall, device = record.trial.wall_ns.tolist(), record.trial.device_ns
         own = [None] * len(wall) if device is None else device.tolist()
-        state = record.condition
+        state = record.state
         for number, (wall_ns, device_ns) in enumerate(zip(wall, own, strict=True)):
-            times = (record.round, number, wall_ns, device_ns, record.visit.settled)
+            times = (record.round, number, wall_ns, device_ns, record.trial.settled)
             facts = (state.clock_mhz, state.temperature_c, state.power_w, ", ".join(state.throttled_by))
             row: tuple[Any, ...] = (*record.cell, *times, *facts)
             for name, value in zip(_COLUMNS, row, strict=True):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from profiler.campaign import Campaign, CellError, DeviceError, NotANumberError, OutOfMemoryError
-from profiler.doubt import median_interval, spread_of
-from profiler.grid import Cell, Condition, Grid, Verdict, cells_of
-from profiler.visit import Sample, VisitRule, visit
+from profiler.confidence import median_interval, spread_of
+from profiler.grid import Cell, CellStatus, DeviceState, Grid, grid_cells
+from profiler.schedule import CellError, DeviceError, NotANumberError, OutOfMemoryError, Schedule
+from profiler.trial import Sample, TrialLimits, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +58,8 @@ class Device:
 
         return run
 
-    def condition(self) -> Condition:
-        return Condition(self.clock(self.now), self.clock(self.now))
+    def device_state(self) -> DeviceState:
+        return DeviceState(self.clock(self.now), self.clock(self.now))
 
     def now_ns(self) -> int:
         return self.now
@@ -70,17 +70,17 @@ CELLS = tuple(LATENCY)
 
 def measured(device: Device, **changes: object) -> Grid:
     grid = Grid()
-    Campaign(CELLS, **changes).run(device, grid)
+    Schedule(CELLS, **changes).run(device, grid)
     return grid
 
 
 def test_planted_medians_are_found_to_one_percent() -> None:
     grid = measured(Device())
     for cell, planted in LATENCY.items():
-        found = grid.measured(cell, 0.02)
-        assert found.verdict is Verdict.OK
+        found = grid.estimate(cell, 0.02)
+        assert found.status is CellStatus.OK
         assert found.wall.median == pytest.approx(planted, rel=0.01)
-        assert found.wall.low <= planted <= found.wall.high or found.wall.doubt < 0.01
+        assert found.wall.low <= planted <= found.wall.high or found.wall.relative_half_width < 0.01
         assert found.device.median == pytest.approx(0.9 * planted, rel=0.01)
 
 
@@ -88,8 +88,8 @@ def test_planted_medians_are_found_to_one_percent() -> None:
 def test_outliers_do_not_move_medians(outliers: float) -> None:
     grid = measured(Device(outliers=outliers))
     for cell, planted in LATENCY.items():
-        assert grid.measured(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
-    slowest = [grid.measured(cell, 0.02).p99_ns / planted for cell, planted in LATENCY.items()]
+        assert grid.estimate(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
+    slowest = [grid.estimate(cell, 0.02).p99_ns / planted for cell, planted in LATENCY.items()]
     assert np.median(slowest) > 1.2, "they are the 99th percentile, not the median"
 
 
@@ -97,20 +97,20 @@ def test_slow_first_runs_are_warm_up_however_many_there_are() -> None:
     for cold in (0.5, 4.0, 50.0):
         grid = measured(Device(cold=cold))
         for cell, planted in LATENCY.items():
-            assert grid.measured(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
-    calm = min(record.visit.warmups for record in measured(Device()).records)
-    assert all(record.visit.warmups > calm for record in measured(Device(cold=50.0)).records)
+            assert grid.estimate(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
+    calm = min(record.trial.warmups for record in measured(Device()).records)
+    assert all(record.trial.warmups > calm for record in measured(Device(cold=50.0)).records)
 
 
 def test_drift_is_seen_and_not_mistaken_for_a_difference() -> None:
     device = Device(drift_per_s=0.004)
-    grid = measured(device, precision=0.001, most_visits=6)
+    grid = measured(device, precision=0.001, max_trials=6)
     drift = list(grid.drift().values())[:7]  # later rounds visit few cells
     assert drift == pytest.approx(np.linspace(0, drift[-1], 7), abs=0.02)
     assert drift[-1] > 0.05
-    one = grid.measured(CELLS[0], 0.001).wall.median / LATENCY[CELLS[0]]
+    one = grid.estimate(CELLS[0], 0.001).wall.median / LATENCY[CELLS[0]]
     for cell in CELLS:  # each is as much too slow as the others
-        assert grid.measured(cell, 0.001).wall.median / LATENCY[cell] == pytest.approx(one, rel=0.03)
+        assert grid.estimate(cell, 0.001).wall.median / LATENCY[cell] == pytest.approx(one, rel=0.03)
     assert abs(list(measured(Device()).drift().values())[-1]) < 0.005
 
 
@@ -118,14 +118,14 @@ def test_an_interval_of_drifting_visits_is_wider_than_that_of_their_samples() ->
     rng = np.random.default_rng(0)
     visits = [(rng.normal(1e6 * (1 + 0.05 * n), 1e3, 50)).astype(np.int64) for n in range(4)]
     same = [(rng.normal(1e6, 1e3, 50)).astype(np.int64) for _ in range(4)]
-    assert median_interval(visits).doubt > 0.05
-    assert median_interval(same).doubt < 0.002
+    assert median_interval(visits).relative_half_width > 0.05
+    assert median_interval(same).relative_half_width < 0.002
 
 
 def test_noise_beyond_the_precision_is_a_verdict_and_ends() -> None:
-    grid = measured(Device(noise=0.5), precision=0.01, most_visits=5)
-    found = [grid.measured(cell, 0.01) for cell in CELLS]
-    assert {one.verdict for one in found} == {Verdict.NOISY}
+    grid = measured(Device(noise=0.5), precision=0.01, max_trials=5)
+    found = [grid.estimate(cell, 0.01) for cell in CELLS]
+    assert {one.status for one in found} == {CellStatus.NOISY}
     assert {one.visits for one in found} == {5}
 
 
@@ -133,17 +133,17 @@ def test_throttled_visits_do_not_count_if_others_are_there() -> None:
     # Slow from 2 to 4 seconds, then fast again.
     device = Device(clock=lambda now: 900.0 if 2e9 < now < 4e9 else 1500.0)
     grid = measured(device, precision=0.005)
-    assert any(grid.measured(cell, 0.005).left_out for cell in CELLS)
+    assert any(grid.estimate(cell, 0.005).discarded for cell in CELLS)
     for cell, planted in LATENCY.items():
-        found = grid.measured(cell, 0.005)
-        assert found.verdict is Verdict.OK
+        found = grid.estimate(cell, 0.005)
+        assert found.status is CellStatus.OK
         assert found.wall.median == pytest.approx(planted, rel=0.01)
 
 
 def test_a_device_that_stays_slow_is_called_throttled() -> None:
-    grid = measured(Device(clock=lambda now: 1500.0 if now < 1e8 else 900.0), most_visits=5)
-    verdicts = {grid.measured(cell, 0.02).verdict for cell in CELLS}
-    assert verdicts == {Verdict.THROTTLED}
+    grid = measured(Device(clock=lambda now: 1500.0 if now < 1e8 else 900.0), max_trials=5)
+    count_statuses = {grid.estimate(cell, 0.02).status for cell in CELLS}
+    assert count_statuses == {CellStatus.THROTTLED}
 
 
 def test_a_cell_that_fails_is_marked_and_the_rest_goes_on() -> None:
@@ -153,22 +153,22 @@ def test_a_cell_that_fails_is_marked_and_the_rest_goes_on() -> None:
         Cell("a", 1): NotANumberError("a at 1", "gives NaN"),
     }
     grid = Grid()
-    Campaign(CELLS).run(Device(fail=fail), grid, on_failure=lambda cell, _: told.append(cell))
+    Schedule(CELLS).run(Device(fail=fail), grid, on_failure=lambda cell, _: told.append(cell))
     assert set(told) == set(fail)
-    assert grid.measured(Cell("c", 16), 0.02).verdict is Verdict.OUT_OF_MEMORY
-    assert grid.measured(Cell("a", 1), 0.02).verdict is Verdict.NOT_A_NUMBER
+    assert grid.estimate(Cell("c", 16), 0.02).status is CellStatus.OUT_OF_MEMORY
+    assert grid.estimate(Cell("a", 1), 0.02).status is CellStatus.NOT_A_NUMBER
     others = [cell for cell in CELLS if cell not in fail]
-    assert {grid.measured(cell, 0.02).verdict for cell in others} == {Verdict.OK}
+    assert {grid.estimate(cell, 0.02).status for cell in others} == {CellStatus.OK}
 
 
 def test_a_lost_device_leaves_what_was_measured_and_the_rest_is_measured_later() -> None:
     grid = Grid()
     with pytest.raises(DeviceError, match="was lost"):
-        Campaign(CELLS).run(Device(lost_at_ns=2 * 10**9), grid)
+        Schedule(CELLS).run(Device(lost_at_ns=2 * 10**9), grid)
     before = len(grid.records)
     assert 0 < before < 3 * len(CELLS)
-    Campaign(CELLS).run(Device(), grid)
-    assert {grid.measured(cell, 0.02).verdict for cell in CELLS} == {Verdict.OK}
+    Schedule(CELLS).run(Device(), grid)
+    assert {grid.estimate(cell, 0.02).status for cell in CELLS} == {CellStatus.OK}
     rounds = [record.round for record in grid.records]
     assert rounds == sorted(rounds)
 
@@ -195,17 +195,17 @@ def test_a_budget_is_kept_and_spent_where_doubt_is_largest() -> None:
             return run
 
     device = Uneven()
-    grid = measured(device, precision=0.005, budget_ns=20 * 10**9, most_visits=100)
-    longest = max(record.visit.wall_ns.sum() for record in grid.records)
+    grid = measured(device, precision=0.005, budget_ns=20 * 10**9, max_trials=100)
+    longest = max(record.trial.wall_ns.sum() for record in grid.records)
     assert device.now < 20 * 10**9 + 3 * longest
-    visits = {cell: len(grid.of(cell)) for cell in CELLS}
+    visits = {cell: len(grid.trials_of(cell)) for cell in CELLS}
     assert visits[noisy] == max(visits.values()) > 3 * sorted(visits.values())[len(CELLS) // 2]
 
 
 def test_a_budget_that_is_used_up_still_ends_in_order() -> None:
     grid = measured(Device(), budget_ns=10**9)
     assert len(grid.records) < len(CELLS)
-    assert grid.measured(CELLS[0], 0.02).verdict is Verdict.NOISY
+    assert grid.estimate(CELLS[0], 0.02).status is CellStatus.NOISY
 
 
 def test_two_campaigns_on_one_device_overlap_nearly_everywhere() -> None:
@@ -230,9 +230,9 @@ def test_an_interval_covers_the_median_as_often_as_it_says() -> None:
 
 
 def test_too_few_samples_have_no_interval() -> None:
-    assert median_interval([np.array([5])]).doubt == math.inf
-    assert median_interval([np.arange(1, 100)]).doubt == math.inf, "one visit says nothing of visits"
-    assert median_interval([np.array([5, 6]), np.array([5])]).doubt == math.inf
+    assert median_interval([np.array([5])]).relative_half_width == math.inf
+    assert median_interval([np.arange(1, 100)]).relative_half_width == math.inf, "one visit says nothing of visits"
+    assert median_interval([np.array([5, 6]), np.array([5])]).relative_half_width == math.inf
 
 
 def test_a_visit_that_never_settles_ends_and_says_so() -> None:
@@ -241,27 +241,27 @@ def test_a_visit_that_never_settles_ends_and_says_so() -> None:
     def run() -> Sample:
         return Sample(next(took) * 100)
 
-    found = visit(run, VisitRule(longest_warmup_ns=10**8))
+    found = visit(run, TrialLimits(max_warmup_ns=10**8))
     assert not found.settled
     assert found.device_ns is None
     assert len(found.wall_ns) >= 8
 
 
 def test_cells_of_a_grid() -> None:
-    assert cells_of("ab", [1, 2]) == [Cell("a", 1), Cell("a", 2), Cell("b", 1), Cell("b", 2)]
+    assert grid_cells("ab", [1, 2]) == [Cell("a", 1), Cell("a", 2), Cell("b", 1), Cell("b", 2)]
 
 
 def test_all_cells_are_visited_for_a_while_even_if_they_are_known() -> None:
     calm = measured(Device(noise=0.001))
     assert {len(calm.of(cell)) for cell in CELLS} == {3}
-    longer = measured(Device(noise=0.001), least_ns=3 * calm_ns(calm))
+    longer = measured(Device(noise=0.001), min_duration_ns=3 * calm_ns(calm))
     visits = {len(longer.of(cell)) for cell in CELLS}
     assert len(visits) == 1
     assert min(visits) > 3
 
 
 def calm_ns(grid: Grid) -> int:
-    return sum(int(record.visit.wall_ns.sum()) for record in grid.records)
+    return sum(int(record.trial.wall_ns.sum()) for record in grid.records)
 
 
 def test_visits_that_happen_to_agree_do_not_make_an_interval_narrow() -> None:
@@ -274,5 +274,5 @@ def test_visits_that_happen_to_agree_do_not_make_an_interval_narrow() -> None:
         ]
         spread = spread_of(cells)
         assert 0.02 < spread < 0.08
-        narrow += sum(median_interval(cell, spread).doubt < 0.02 for cell in cells)
+        narrow += sum(median_interval(cell, spread).relative_half_width < 0.02 for cell in cells)
     assert narrow == 0

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.assemble import STAGE, batch_grid, better_between, between_sizes, held_out, table_of
-from profiler.grid import Cell, cells_of
+from profiler.grid import Cell, grid_cells
+from profiler.table import STAGE, batch_grid, better_between, build_table, held_out, midpoints
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from profiler.assemble import HeldOut
-    from profiler.grid import Grid, Measured
+    from profiler.grid import CellEstimate, Grid
+    from profiler.table import HeldOutCell
     from sim.tables.latency import LatencyTable, Subnet
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ProfilePlan:
     """What is to be measured.
 
     Attributes:
@@ -49,15 +49,15 @@ class Profile:
         names = [subnet.id for subnet in self.subnets]
         ends = dict.fromkeys((names[0], names[-1]))
         around = [STAGE + name for name in self.stages]
-        return (*cells_of([*names, *around], self.batch_sizes), *cells_of(ends, between_sizes(self.batch_sizes)))
+        return (*grid_cells([*names, *around], self.batch_sizes), *grid_cells(ends, midpoints(self.batch_sizes)))
 
-    def measured(self, grid: Grid) -> dict[Cell, Measured]:
+    def measured(self, grid: Grid) -> dict[Cell, CellEstimate]:
         """Return what is known of each cell."""
-        return {cell: grid.measured(cell, self.precision) for cell in self.cells}
+        return {cell: grid.estimate(cell, self.precision) for cell in self.cells}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ProfileResult:
     """What came out.
 
     Attributes:
@@ -67,11 +67,11 @@ class Outcome:
     """
 
     table: LatencyTable
-    found: Mapping[Cell, Measured]
-    held_out: Sequence[HeldOut]
+    found: Mapping[Cell, CellEstimate]
+    held_out: Sequence[HeldOutCell]
 
 
-def outcome(profile: Profile, grid: Grid, device: str, provenance: Mapping[str, str]) -> Outcome:
+def outcome(profile: ProfilePlan, grid: Grid, device: str, provenance: Mapping[str, str]) -> ProfileResult:
     """Return the table of a profile and how it does on the cells that were held out.
 
     A subnet that can't be timed at all is left out. Of padding and straight lines, that one becomes the table's rule
@@ -82,7 +82,7 @@ def outcome(profile: Profile, grid: Grid, device: str, provenance: Mapping[str, 
     """
     found, sizes = profile.measured(grid), profile.batch_sizes
     timed = [subnet for subnet in profile.subnets if any(found[Cell(subnet.id, size)].wall for size in sizes)]
-    between = held_out(table_of(device, timed, sizes, found), found)
+    between = held_out(build_table(device, timed, sizes, found), found)
     rule = better_between(between)
-    table = table_of(device, timed, sizes, found, stages=profile.stages, between=rule, provenance=provenance)
-    return Outcome(table, found, between)
+    table = build_table(device, timed, sizes, found, stages=profile.stages, between=rule, provenance=provenance)
+    return ProfileResult(table, found, between)

@@ -9,27 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from profiler.grid import LEAST_VISITS, Cell, Condition, Grid, Record, Verdict
-from profiler.visit import VisitRule, visit
+from profiler.grid import MIN_TRIALS, Cell, CellStatus, DeviceState, Grid, TrialRecord
+from profiler.trial import TrialLimits, visit
 from sim.base.errors import SsimError
 from sim.base.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from profiler.visit import Sample
+    from profiler.trial import Sample
 
 
 class CellError(SsimError):
     """One cell can't be measured; the others can."""
 
-    verdict = Verdict.NOT_A_NUMBER
+    status = CellStatus.NOT_A_NUMBER
 
 
 class OutOfMemoryError(CellError):
     """A batch does not fit into the memory of the device."""
 
-    verdict = Verdict.OUT_OF_MEMORY
+    status = CellStatus.OUT_OF_MEMORY
 
 
 class NotANumberError(CellError):
@@ -52,7 +52,7 @@ class Meter(Protocol):
         """
         ...
 
-    def condition(self) -> Condition:
+    def device_state(self) -> DeviceState:
         """Return the state of the device."""
         ...
 
@@ -62,32 +62,32 @@ class Meter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Campaign:
+class Schedule:
     """What is to be measured, and how well.
 
     Attributes:
         cells: The cells.
         seed: Of the order of visits.
         precision: The relative half-width that the interval of a cell's median is to have, at most.
-        least_ns: For this long, all cells are visited in turn, be they known or not.
+        min_duration_ns: For this long, all cells are visited in turn, be they known or not.
         budget_ns: No visit begins after this long; None for no limit.
-        most_visits: To one cell, at most.
+        max_trials: To one cell, at most.
         rule: What a visit is.
     """
 
     cells: tuple[Cell, ...]
     seed: int = 0
     precision: float = 0.02
-    least_ns: int = 0
+    min_duration_ns: int = 0
     budget_ns: int | None = None
-    most_visits: int = 20
-    rule: VisitRule = field(default_factory=VisitRule)
+    max_trials: int = 20
+    rule: TrialLimits = field(default_factory=TrialLimits)
 
     def run(
         self,
         meter: Meter,
         grid: Grid,
-        on_record: Callable[[Record], None] = lambda _record: None,
+        on_record: Callable[[TrialRecord], None] = lambda _record: None,
         on_failure: Callable[[Cell, CellError], None] = lambda _cell, _error: None,
     ) -> None:
         """Measure until every cell is known to the precision, or can't be, or time or patience runs out.
@@ -103,19 +103,19 @@ class Campaign:
         """
         begin = meter.now_ns()
         number = max((record.round for record in grid.records), default=-1) + 1
-        while wanted := self.wanted(grid, early=meter.now_ns() - begin < self.least_ns):
+        while wanted := self.wanted(grid, early=meter.now_ns() - begin < self.min_duration_ns):
             stream(self.seed, "profile.order", number).shuffle(wanted)
             for cell in wanted:
                 if self.budget_ns is not None and meter.now_ns() - begin >= self.budget_ns:
                     return
                 try:
-                    before = meter.condition()
+                    before = meter.device_state()
                     found = visit(meter.prepare(cell), self.rule)
                 except CellError as error:
-                    grid.failed[cell] = error.verdict
+                    grid.failed[cell] = error.status
                     on_failure(cell, error)
                     continue
-                grid.records.append(Record(cell, number, found, worse(before, meter.condition())))
+                grid.records.append(TrialRecord(cell, number, found, worst_state(before, meter.device_state())))
                 on_record(grid.records[-1])
             number += 1
 
@@ -125,13 +125,13 @@ class Campaign:
         A cell in doubt gets the visits that every cell gets; of those that come after, one is foreseen.
         """
         open_ = [cell for cell in self.cells if cell not in grid.failed]
-        visits = {cell: len(grid.of(cell)) for cell in open_}
+        visits = {cell: len(grid.trials_of(cell)) for cell in open_}
         doubtful = [
             cell
             for cell in open_
-            if visits[cell] < self.most_visits and _doubt(grid, cell, self.precision) > self.precision
+            if visits[cell] < self.max_trials and _doubt(grid, cell, self.precision) > self.precision
         ]
-        return sum(max(1, LEAST_VISITS - visits[cell]) for cell in doubtful), len(doubtful)
+        return sum(max(1, MIN_TRIALS - visits[cell]) for cell in doubtful), len(doubtful)
 
     def wanted(self, grid: Grid, *, early: bool) -> list[Cell]:
         """Return the cells of the next round: those with the fewest visits, and later the half most in doubt.
@@ -141,30 +141,30 @@ class Campaign:
             early: Whether it is too early to trust in what is known.
         """
         open_ = [cell for cell in self.cells if cell not in grid.failed]
-        visits = {cell: len(grid.of(cell)) for cell in open_}
+        visits = {cell: len(grid.trials_of(cell)) for cell in open_}
         fewest = min(visits.values(), default=0)
-        if fewest < LEAST_VISITS:
+        if fewest < MIN_TRIALS:
             return [cell for cell in open_ if visits[cell] == fewest]
         if early:
             return open_
-        doubts = {cell: _doubt(grid, cell, self.precision) for cell in open_ if visits[cell] < self.most_visits}
+        doubts = {cell: _doubt(grid, cell, self.precision) for cell in open_ if visits[cell] < self.max_trials}
         unsure = sorted((cell for cell, doubt in doubts.items() if doubt > self.precision), key=lambda c: -doubts[c])
         return unsure[: max(1, (len(unsure) + 1) // 2)]
 
 
 def _doubt(grid: Grid, cell: Cell, precision: float) -> float:
-    found = grid.measured(cell, precision)
-    if found.verdict is Verdict.OK:
+    found = grid.estimate(cell, precision)
+    if found.status is CellStatus.OK:
         return 0.0
     if found.wall is None:
         return float("inf")  # not visited yet
     # A throttled cell is in doubt however alike its samples are.
-    return float("inf") if found.verdict is Verdict.THROTTLED else found.wall.doubt
+    return float("inf") if found.status is CellStatus.THROTTLED else found.wall.relative_half_width
 
 
-def worse(before: Condition, after: Condition) -> Condition:
+def worst_state(before: DeviceState, after: DeviceState) -> DeviceState:
     """Return the condition of a visit: the slower clock, the higher temperature and power, all reasons to be slow."""
-    return Condition(
+    return DeviceState(
         _of(min, before.clock_mhz, after.clock_mhz),
         _of(max, before.peak_mhz, after.peak_mhz),
         _of(max, before.temperature_c, after.temperature_c),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from profiler.assemble import STAGE
-from profiler.campaign import NotANumberError
+from profiler.schedule import NotANumberError
+from profiler.table import STAGE
 from profiler.torch_meter import DTYPES
 from sim.base.errors import DataError
 from supernet.statistics import calibrate
@@ -27,7 +27,7 @@ _CALIBRATED_ON = 32
 """Random examples that statistics are taken of where a subnet has none: what they are is no matter of time."""
 
 
-class SupernetSubject:
+class SupernetUnderTest:
     """A supernet on a device, and batches of random numbers for it.
 
     Args:
@@ -45,7 +45,7 @@ class SupernetSubject:
         self._dtype, self._device = DTYPES[options.precision], device
         to: Any = supernet.eval().to  # its annotations leave out layouts
         self._supernet: Supernet = to(device=device, dtype=self._dtype, memory_format=self._layout)
-        self._family, self._size = family, size or family.usual_size
+        self._family, self._size = family, size or family.default_size
         self._stages: dict[str, Callable[..., object]] = {
             "preprocess": self._preprocess,
             "h2d_copy": self._h2d_copy,
