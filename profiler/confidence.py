@@ -1,4 +1,4 @@
-"""How sure a median is: intervals that take in both the spread of samples and the drift from visit to visit."""
+"""Confidence intervals of medians, from the spread of samples and the drift between trials."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 _NORMAL = 1.96
-"""Standard deviations to either side that hold 95 % of a normal law."""
+"""The 97.5 % quantile of the standard normal distribution."""
 
-_BELIEVED = 3
-"""As many visits to a cell count as independent ones, at most, where they agree."""
+_MAX_INDEPENDENT = 3
+"""The largest number of trials of a cell that counts as independent."""
 
 
 class Interval(NamedTuple):
-    """A median and its confidence interval, in nanoseconds; without an end that is known, infinite."""
+    """A median and its confidence interval, in nanoseconds; ends that can't be estimated are infinite."""
 
     median: float
     low: float
@@ -35,57 +35,57 @@ class Interval(NamedTuple):
         return max(self.high - self.median, self.median - self.low) / self.median
 
     def overlaps(self, other: Interval) -> bool:
-        """Return whether the two have a value in common."""
+        """Return whether the intervals intersect."""
         return self.low <= other.high and other.low <= self.high
 
 
-def spread_of(visits: Iterable[Sequence[npt.NDArray[np.int64]]]) -> float:
-    """Return the usual relative standard deviation of visits to one cell: the median over all cells.
+def trial_spread(trials: Iterable[Sequence[npt.NDArray[np.int64]]]) -> float:
+    """Return the typical relative standard deviation between trials of one cell: the median over all cells.
 
     Args:
-        visits: For each cell, the samples of each visit; cells of one visit say nothing.
+        trials: For each cell, the samples of each trial; cells of one trial are ignored.
     """
-    logarithms = ([math.log(float(np.median(samples))) for samples in cell] for cell in visits)
-    found = [float(np.std(times, ddof=1)) for times in logarithms if len(times) > 1]
-    return float(np.median(found)) if found else 0.0
+    logarithms = ([math.log(float(np.median(samples))) for samples in cell] for cell in trials)
+    deviations = [float(np.std(times, ddof=1)) for times in logarithms if len(times) > 1]
+    return float(np.median(deviations)) if deviations else 0.0
 
 
-def median_interval(visits: Sequence[npt.NDArray[np.int64]], spread: float = 0.0) -> Interval:
+def median_interval(trials: Sequence[npt.NDArray[np.int64]], spread: float = 0.0) -> Interval:
     """Return the median over all samples of a cell, with its 95 % interval.
 
-    Samples of one visit are alike: what disturbs a machine lasts longer than a sample. Pooled, they would promise too
-    much, so that the interval is the union of two: that of the median of all samples by order statistics, which assumes
-    nothing of their law, and Student's around the mean of the visits' medians. With fewer than two visits, or too few
-    samples for an interval, its ends are infinite.
+    Samples of one trial are correlated: a disturbance of the machine lasts longer than a sample. Pooling them would
+    give too narrow an interval, so the interval is the union of two: the distribution-free interval of the median of
+    all samples by order statistics, and Student's interval of the mean of the trials' medians. With fewer than two
+    trials, or too few samples for an interval, its ends are infinite.
 
-    Visits that happen to agree promise too much as well, the more so as a cell is visited until they do. So the
-    interval is no width_divisor than that of three visits of the usual spread; of more no more is believed, since what
-    disturbs a machine for minutes moves many of them alike.
+    Trials that agree by chance give too narrow an interval as well, the more so as a cell is measured until they do.
+    So the interval is at least that of three trials of the typical spread. More than three do not narrow this bound,
+    since a disturbance of minutes shifts many trials alike.
 
     Args:
-        visits: The samples of each visit in nanoseconds, int64, each of shape (samples,), none empty.
-        spread: The usual relative standard deviation of visits, as `spread_of` returns it.
+        trials: The samples of each trial in nanoseconds, int64, each of shape (samples,), none empty.
+        spread: The typical relative standard deviation between trials, as `trial_spread` returns it.
     """
-    samples = np.sort(np.concatenate(visits))
+    samples = np.sort(np.concatenate(trials))
     median = float(np.median(samples))
     ranks = _ranks(len(samples))
-    if ranks is None or len(visits) < 2:  # noqa: PLR2004 - the spread of visits needs two
+    if ranks is None or len(trials) < 2:  # noqa: PLR2004 - the spread between trials needs two
         return Interval(median, -math.inf, math.inf)
-    center, half = mean_and_half_width([float(np.median(visit)) for visit in visits], CONFIDENCE)
+    center, half = mean_and_half_width([float(np.median(trial)) for trial in trials], CONFIDENCE)
     low, high = float(samples[ranks[0]]), float(samples[ranks[1]])
-    least = _NORMAL * spread * median / math.sqrt(_BELIEVED)
+    least = _NORMAL * spread * median / math.sqrt(_MAX_INDEPENDENT)
     return Interval(median, min(low, center - half, median - least), max(high, center + half, median + least))
 
 
 def _ranks(count: int) -> tuple[int, int] | None:
-    """Return the order statistics (from 0) between which the median lies with 95 % confidence, or None without any.
+    """Return the order statistics (from 0) that enclose the median with 95 % confidence, or None for too few samples.
 
-    The number of samples below the median is binomial (n, 1/2), whatever their law.
+    The number of samples below the median is binomial (n, 1/2) for any distribution.
     """
-    below, outside = -1, 0.0
+    below, tail = -1, 0.0
     while below + 1 < count / 2:
-        outside += math.comb(count, below + 1) / 2**count
-        if outside > (1 - CONFIDENCE) / 2:
+        tail += math.comb(count, below + 1) / 2**count
+        if tail > (1 - CONFIDENCE) / 2:
             break
         below += 1
     return None if below < 0 else (below, count - 1 - below)

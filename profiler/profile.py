@@ -1,4 +1,4 @@
-"""A profile from its cells to its table: which cells there are, what is known of them, and what is written down."""
+"""A profile: the plan of its cells, their estimates, and the table that results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.grid import Cell, grid_cells
-from profiler.table import STAGE, batch_grid, better_between, build_table, held_out, midpoints
+from profiler.table import STAGE, batch_grid, build_table, held_out, midpoints, nearer_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,71 +18,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProfilePlan:
-    """What is to be measured.
+    """The subnets and batch sizes to measure.
 
     Attributes:
         subnets: With their accuracies, the least accurate first.
-        largest: The largest batch size.
-        asked: Batch sizes beside 1 and its doublings.
-        stages: The names of the stages around the forward pass that are measured, too.
-        precision: The relative half-width that the interval of a cell's median is to have, at most.
+        max_batch: The largest batch size.
+        extra_batches: Batch sizes beside 1 and its doublings.
+        stages: The names of the measured stages around the forward pass.
+        precision: The relative half-width of the confidence interval of a cell's median to reach.
     """
 
     subnets: tuple[Subnet, ...]
-    largest: int
-    asked: tuple[int, ...] = ()
+    max_batch: int
+    extra_batches: tuple[int, ...] = ()
     stages: tuple[str, ...] = ()
     precision: float = 0.02
 
     @property
     def batch_sizes(self) -> list[int]:
         """The batch sizes of the table."""
-        return batch_grid(self.largest, self.asked)
+        return batch_grid(self.max_batch, self.extra_batches)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """All cells: those of the table, and some between its batch sizes, held out to see what it says of them.
+        """All cells: those of the table, and held-out ones between its batch sizes.
 
-        Held out are all gaps, of the first and the last subnet only: how time goes from one batch size to the next
-        is much the same for all.
+        Held out is one batch size in each gap, for the first and the last subnet only: the shape of the latency over
+        the batch size is similar for all subnets.
         """
         names = [subnet.id for subnet in self.subnets]
         ends = dict.fromkeys((names[0], names[-1]))
-        around = [STAGE + name for name in self.stages]
-        return (*grid_cells([*names, *around], self.batch_sizes), *grid_cells(ends, midpoints(self.batch_sizes)))
+        stages = [STAGE + name for name in self.stages]
+        return (*grid_cells([*names, *stages], self.batch_sizes), *grid_cells(ends, midpoints(self.batch_sizes)))
 
-    def measured(self, grid: Grid) -> dict[Cell, CellEstimate]:
-        """Return what is known of each cell."""
+    def estimates(self, grid: Grid) -> dict[Cell, CellEstimate]:
+        """Return the estimate of each cell."""
         return {cell: grid.estimate(cell, self.precision) for cell in self.cells}
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileResult:
-    """What came out.
+    """The result of a profile.
 
     Attributes:
         table: The latency table.
-        found: What is known of each cell.
-        held_out: Cells between the table's batch sizes, and what it says of them.
+        estimates: Of each cell.
+        held_out: Cells between the table's batch sizes, with the table's predictions.
     """
 
     table: LatencyTable
-    found: Mapping[Cell, CellEstimate]
+    estimates: Mapping[Cell, CellEstimate]
     held_out: Sequence[HeldOutCell]
 
 
-def outcome(profile: ProfilePlan, grid: Grid, device: str, provenance: Mapping[str, str]) -> ProfileResult:
-    """Return the table of a profile and how it does on the cells that were held out.
+def profile_result(plan: ProfilePlan, grid: Grid, device: str, provenance: Mapping[str, str]) -> ProfileResult:
+    """Return the table of a profile and its errors on the held-out cells.
 
-    A subnet that can't be timed at all is left out. Of padding and straight lines, that one becomes the table's rule
-    for other batch sizes which is nearer to them.
+    Subnets without any latency are left out. The table's rule for other batch sizes is padding or linear
+    interpolation, whichever has the smaller error on the held-out cells.
 
     Raises:
-        DataError: No batch size has a latency for every subnet that can be timed.
+        DataError: No batch size has a latency for every subnet with a latency.
     """
-    found, sizes = profile.measured(grid), profile.batch_sizes
-    timed = [subnet for subnet in profile.subnets if any(found[Cell(subnet.id, size)].wall for size in sizes)]
-    between = held_out(build_table(device, timed, sizes, found), found)
-    rule = better_between(between)
-    table = build_table(device, timed, sizes, found, stages=profile.stages, between=rule, provenance=provenance)
-    return ProfileResult(table, found, between)
+    estimates, sizes = plan.estimates(grid), plan.batch_sizes
+    timed = [subnet for subnet in plan.subnets if any(estimates[Cell(subnet.id, size)].wall for size in sizes)]
+    between = held_out(build_table(device, timed, sizes, estimates), estimates)
+    rule = nearer_rule(between)
+    table = build_table(device, timed, sizes, estimates, stages=plan.stages, between=rule, provenance=provenance)
+    return ProfileResult(table, estimates, between)

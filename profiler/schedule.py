@@ -1,7 +1,7 @@
-"""Which cell is visited next: all in turn, in random order, again and again; then those in doubt, while time is left.
+"""The measurement schedule: all cells in random order, round after round; then the least certain, while time is left.
 
-Visits to a cell are spread over the whole time, between visits to others. So a machine that warms up or gets busy shows
-as drift of all cells, and is not mistaken for a difference between two.
+Trials of a cell are spread over the whole time, between trials of other cells. So a machine that warms up or gets busy
+shows as drift of all cells, and not as a difference between two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from profiler.grid import MIN_TRIALS, Cell, CellStatus, DeviceState, Grid, TrialRecord
-from profiler.trial import TrialLimits, visit
+from profiler.trial import TrialLimits, run_trial
 from sim.base.errors import SsimError
 from sim.base.streams import stream
 
@@ -33,22 +33,22 @@ class OutOfMemoryError(CellError):
 
 
 class NotANumberError(CellError):
-    """The result of a subnet has NaN or infinity."""
+    """The result of a subnet contains NaN or infinity."""
 
 
 class DeviceError(SsimError):
-    """The device is not there, or no longer."""
+    """The device is missing, or was lost."""
 
 
 class Meter(Protocol):
-    """A device that runs cells; what it knows of time is its own."""
+    """A device that runs cells and measures time."""
 
     def prepare(self, cell: Cell) -> Callable[[], Sample]:
-        """Return a call that runs a cell once and tells how long it took.
+        """Return a call that runs a cell once and returns its time.
 
         Raises:
             CellError: This cell can't be measured.
-            DeviceError: None can, any more.
+            DeviceError: The device was lost.
         """
         ...
 
@@ -57,22 +57,22 @@ class Meter(Protocol):
         ...
 
     def now_ns(self) -> int:
-        """Return the time."""
+        """Return the current time."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What is to be measured, and how well.
+    """The cells to measure, and when to stop.
 
     Attributes:
         cells: The cells.
-        seed: Of the order of visits.
-        precision: The relative half-width that the interval of a cell's median is to have, at most.
-        min_duration_ns: For this long, all cells are visited in turn, be they known or not.
-        budget_ns: No visit begins after this long; None for no limit.
-        max_trials: To one cell, at most.
-        rule: What a visit is.
+        seed: Of the order of trials.
+        precision: The relative half-width of the confidence interval of a cell's median at which the cell is done.
+        min_duration_ns: For this time, every round contains all cells.
+        budget_ns: No trial begins after this time; None for no limit.
+        max_trials: The most trials of a cell.
+        limits: Of each trial.
     """
 
     cells: tuple[Cell, ...]
@@ -81,7 +81,7 @@ class Schedule:
     min_duration_ns: int = 0
     budget_ns: int | None = None
     max_trials: int = 20
-    rule: TrialLimits = field(default_factory=TrialLimits)
+    limits: TrialLimits = field(default_factory=TrialLimits)
 
     def run(
         self,
@@ -90,80 +90,86 @@ class Schedule:
         on_record: Callable[[TrialRecord], None] = lambda _record: None,
         on_failure: Callable[[Cell, CellError], None] = lambda _cell, _error: None,
     ) -> None:
-        """Measure until every cell is known to the precision, or can't be, or time or patience runs out.
+        """Measure until each cell is known to the precision or has failed, or a limit is reached.
 
         Args:
             meter: The device.
-            grid: In: what was measured before, in an earlier call that was interrupted. Out: all that was measured.
-            on_record: Told each visit.
-            on_failure: Told each cell that can't be measured.
+            grid: The measurements of an earlier, interrupted call; the new ones are appended.
+            on_record: Called after each trial.
+            on_failure: Called for each cell that can't be measured.
 
         Raises:
-            DeviceError: The device was lost; the grid has what was measured before.
+            DeviceError: The device was lost; the grid contains all measurements before.
         """
         begin = meter.now_ns()
         number = max((record.round for record in grid.records), default=-1) + 1
-        while wanted := self.wanted(grid, early=meter.now_ns() - begin < self.min_duration_ns):
-            stream(self.seed, "profile.order", number).shuffle(wanted)
-            for cell in wanted:
+        while cells := self.next_round(grid, early=meter.now_ns() - begin < self.min_duration_ns):
+            stream(self.seed, "profile.order", number).shuffle(cells)
+            for cell in cells:
                 if self.budget_ns is not None and meter.now_ns() - begin >= self.budget_ns:
                     return
                 try:
                     before = meter.device_state()
-                    found = visit(meter.prepare(cell), self.rule)
+                    trial = run_trial(meter.prepare(cell), self.limits)
                 except CellError as error:
                     grid.failed[cell] = error.status
                     on_failure(cell, error)
                     continue
-                grid.records.append(TrialRecord(cell, number, found, worst_state(before, meter.device_state())))
+                grid.records.append(TrialRecord(cell, number, trial, worst_state(before, meter.device_state())))
                 on_record(grid.records[-1])
             number += 1
 
-    def ahead(self, grid: Grid) -> tuple[int, int]:
-        """Return how many visits are still to come, as far as can be foreseen, and how many cells are in doubt.
+    def remaining(self, grid: Grid) -> tuple[int, int]:
+        """Return the expected number of further trials, and the number of cells that are not yet certain.
 
-        A cell in doubt gets the visits that every cell gets; of those that come after, one is foreseen.
+        An uncertain cell gets the trials that every cell gets, and at least one.
         """
-        open_ = [cell for cell in self.cells if cell not in grid.failed]
-        visits = {cell: len(grid.trials_of(cell)) for cell in open_}
-        doubtful = [
+        trials = self._trials(grid)
+        uncertain = [
             cell
-            for cell in open_
-            if visits[cell] < self.max_trials and _doubt(grid, cell, self.precision) > self.precision
+            for cell, count in trials.items()
+            if count < self.max_trials and _uncertainty(grid, cell, self.precision) > self.precision
         ]
-        return sum(max(1, MIN_TRIALS - visits[cell]) for cell in doubtful), len(doubtful)
+        return sum(max(1, MIN_TRIALS - trials[cell]) for cell in uncertain), len(uncertain)
 
-    def wanted(self, grid: Grid, *, early: bool) -> list[Cell]:
-        """Return the cells of the next round: those with the fewest visits, and later the half most in doubt.
+    def next_round(self, grid: Grid, *, early: bool) -> list[Cell]:
+        """Return the cells of the next round: those with the fewest trials, and later the less certain half.
 
         Args:
-            grid: What was measured so far.
-            early: Whether it is too early to trust in what is known.
+            grid: The measurements so far.
+            early: Whether the round contains all cells, however certain.
         """
-        open_ = [cell for cell in self.cells if cell not in grid.failed]
-        visits = {cell: len(grid.trials_of(cell)) for cell in open_}
-        fewest = min(visits.values(), default=0)
+        trials = self._trials(grid)
+        fewest = min(trials.values(), default=0)
         if fewest < MIN_TRIALS:
-            return [cell for cell in open_ if visits[cell] == fewest]
+            return [cell for cell, count in trials.items() if count == fewest]
         if early:
-            return open_
-        doubts = {cell: _doubt(grid, cell, self.precision) for cell in open_ if visits[cell] < self.max_trials}
-        unsure = sorted((cell for cell, doubt in doubts.items() if doubt > self.precision), key=lambda c: -doubts[c])
-        return unsure[: max(1, (len(unsure) + 1) // 2)]
+            return list(trials)
+        uncertainty = {
+            cell: _uncertainty(grid, cell, self.precision) for cell, count in trials.items() if count < self.max_trials
+        }
+        uncertain = sorted(
+            (c for c, width in uncertainty.items() if width > self.precision), key=lambda c: -uncertainty[c]
+        )
+        return uncertain[: max(1, (len(uncertain) + 1) // 2)]
+
+    def _trials(self, grid: Grid) -> dict[Cell, int]:
+        """Return the number of trials of each cell that has not failed."""
+        return {cell: len(grid.trials_of(cell)) for cell in self.cells if cell not in grid.failed}
 
 
-def _doubt(grid: Grid, cell: Cell, precision: float) -> float:
-    found = grid.estimate(cell, precision)
-    if found.status is CellStatus.OK:
+def _uncertainty(grid: Grid, cell: Cell, precision: float) -> float:
+    estimate = grid.estimate(cell, precision)
+    if estimate.status is CellStatus.OK:
         return 0.0
-    if found.wall is None:
-        return float("inf")  # not visited yet
-    # A throttled cell is in doubt however alike its samples are.
-    return float("inf") if found.status is CellStatus.THROTTLED else found.wall.relative_half_width
+    if estimate.wall is None:
+        return float("inf")  # no trial yet
+    # The samples of a throttled cell may agree, and still do not count.
+    return float("inf") if estimate.status is CellStatus.THROTTLED else estimate.wall.relative_half_width
 
 
 def worst_state(before: DeviceState, after: DeviceState) -> DeviceState:
-    """Return the condition of a visit: the slower clock, the higher temperature and power, all reasons to be slow."""
+    """Return the state for a trial: the slower clock and the higher temperature and power, the signs of slow-down."""
     return DeviceState(
         _of(min, before.clock_mhz, after.clock_mhz),
         _of(max, before.peak_mhz, after.peak_mhz),

@@ -1,4 +1,4 @@
-"""From measured cells to the latency table that the simulator replays."""
+"""Builds the latency table that the simulator replays from the estimates of cells."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from sim.tables.latency import Between, Subnet
 
 STAGE = "stage:"
-"""What the names of cells begin with that are no subnets, but work around them, such as copying a batch."""
+"""The prefix of cells that are not subnets but stages around the forward pass, such as copying a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutCell:
-    """A cell that is not in the table, and what the table says of it.
+    """A measured cell between the batch sizes of the table, with the table's predictions.
 
     Attributes:
         cell: The cell.
-        measured_ns: Its median.
+        measured_ns: The measured median.
         padded_ns: The latency of the next larger batch size of the table.
-        interpolated_ns: That on the straight line between its neighbours.
+        interpolated_ns: The linear interpolation between its neighbours.
     """
 
     cell: Cell
@@ -42,7 +42,7 @@ def build_table(
     device: str,
     subnets: Sequence[Subnet],
     batch_sizes: Sequence[int],
-    found: Mapping[Cell, CellEstimate],
+    estimates: Mapping[Cell, CellEstimate],
     *,
     stages: Sequence[str] = (),
     between: Between = "pad",
@@ -50,39 +50,40 @@ def build_table(
 ) -> LatencyTable:
     """Return the table of all batch sizes at which every subnet has a latency.
 
-    The latency is the median of the wall clock. With stages around the forward pass it is the sum of theirs and its
-    own, and its interval goes from the sum of the lower ends to that of the upper ones.
+    The latency is the median of the wall clock. With stages around the forward pass, it is the sum over the stages and
+    the forward pass, and the ends of its interval are the sums of their ends.
 
     Args:
-        device: What was measured on.
+        device: The name of the measured device.
         subnets: With their accuracies.
-        batch_sizes: Those that the table is to have.
-        found: What is known of the cells.
+        batch_sizes: Of the table; those without a latency for every subnet are left out.
+        estimates: Of all cells.
         stages: The names of the stages around the forward pass.
-        between: What a batch size costs that is not in the table.
-        provenance: Where the figures come from.
+        between: The table's rule for batch sizes between its own.
+        provenance: The origin of the measurements.
 
     Raises:
         DataError: No batch size has a latency for every subnet.
     """
-    whole = [
+    complete = [
         size
         for size in batch_sizes
-        if all(found[Cell(name, size)].wall for name in (*(s.id for s in subnets), *(STAGE + n for n in stages)))
+        if all(estimates[Cell(name, size)].wall for name in (*(s.id for s in subnets), *(STAGE + n for n in stages)))
     ]
-    if not whole or not subnets:
-        raise DataError("profile", "no batch size has a latency for every subnet", "", "smaller ones, or more time")
-    cells = [(subnet.id, size) for subnet in subnets for size in whole]
-    parts = {name: {cell: found[Cell(STAGE + name, cell[1])] for cell in cells} for name in stages}
-    forward = {cell: found[Cell(*cell)] for cell in cells}
-    every = [forward, *parts.values()]
+    if not complete or not subnets:
+        hint = "smaller batch sizes, or more time"
+        raise DataError("profile", "no batch size has a latency for every subnet", "", hint)
+    cells = [(subnet.id, size) for subnet in subnets for size in complete]
+    parts = {name: {cell: estimates[Cell(STAGE + name, cell[1])] for cell in cells} for name in stages}
+    forward = {cell: estimates[Cell(*cell)] for cell in cells}
+    summands = [forward, *parts.values()]
 
     def summed(end: str) -> dict[tuple[str, int], int]:
-        return {cell: max(1, sum(_ns(part[cell], end) for part in every)) for cell in cells}
+        return {cell: max(1, sum(_ns(part[cell], end) for part in summands)) for cell in cells}
 
     p99 = None if stages else {cell: max(1, round(forward[cell].p99_ns or 0)) for cell in cells}
     finite = all(
-        np.isfinite(part[cell].wall.relative_half_width) for part in every for cell in cells if part[cell].wall
+        np.isfinite(part[cell].wall.relative_half_width) for part in summands for cell in cells if part[cell].wall
     )  # type: ignore[union-attr]
     interval = {"low_ns": summed("low"), "high_ns": summed("high")} if finite else {}
     return table_from_cells(
@@ -100,22 +101,22 @@ def build_table(
     )
 
 
-def _ns(found: CellEstimate, end: str) -> int:
-    return 0 if found.wall is None else round(getattr(found.wall, end))
+def _ns(estimate: CellEstimate, end: str) -> int:
+    return 0 if estimate.wall is None else round(getattr(estimate.wall, end))
 
 
-def held_out(table: LatencyTable, found: Mapping[Cell, CellEstimate]) -> list[HeldOutCell]:
-    """Return the cells of a table's subnets that lie between its batch sizes, and what it says of them.
+def held_out(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> list[HeldOutCell]:
+    """Return the cells of a table's subnets between its batch sizes, with the table's predictions.
 
     Args:
         table: The table, of the forward pass alone.
-        found: What is known of all cells.
+        estimates: Of all cells.
     """
     rows = {subnet.id: row for row, subnet in enumerate(table.subnets)}
-    cells = [cell for cell in found if cell.subnet in rows and cell.batch_size not in table.batch_sizes]
+    cells = [cell for cell in estimates if cell.subnet in rows and cell.batch_size not in table.batch_sizes]
     result = []
     for cell in cells:
-        wall = found[cell].wall
+        wall = estimates[cell].wall
         if wall is None or not table.batch_sizes[0] < cell.batch_size < table.batch_sizes[-1]:
             continue
         row = table.latency_ns[rows[cell.subnet]]
@@ -125,8 +126,8 @@ def held_out(table: LatencyTable, found: Mapping[Cell, CellEstimate]) -> list[He
     return result
 
 
-def better_between(cells: Sequence[HeldOutCell]) -> Between:
-    """Return which rule comes nearer to batch sizes that are not in the table, by the median relative error."""
+def nearer_rule(cells: Sequence[HeldOutCell]) -> Between:
+    """Return the rule with the smaller median relative error on held-out cells."""
     if not cells:
         return "pad"
     padded, line = (
@@ -136,19 +137,19 @@ def better_between(cells: Sequence[HeldOutCell]) -> Between:
     return "interpolate" if line < padded else "pad"
 
 
-def batch_grid(largest: int, asked: Sequence[int] = ()) -> list[int]:
-    """Return the batch sizes of a table: 1 and its doublings up to the largest, the largest, and those asked for.
+def batch_grid(max_batch: int, extra: Sequence[int] = ()) -> list[int]:
+    """Return the batch sizes of a table: 1 and its doublings, the largest, and extra ones.
 
     Example:
         >>> batch_grid(16), batch_grid(12, [3])
         ([1, 2, 4, 8, 16], [1, 2, 3, 4, 8, 12])
     """
-    doublings = [2**power for power in range(largest.bit_length()) if 2**power <= largest]
-    return sorted({*doublings, largest, *asked})
+    doublings = [2**power for power in range(max_batch.bit_length()) if 2**power <= max_batch]
+    return sorted({*doublings, max_batch, *extra})
 
 
 def midpoints(sizes: Sequence[int]) -> list[int]:
-    """Return one batch size in the middle of each gap.
+    """Return the batch size in the middle of each gap.
 
     Example:
         >>> midpoints([1, 2, 4, 8, 16])

@@ -1,4 +1,4 @@
-"""One visit to a cell of the grid: warm up until times no longer fall, then take samples."""
+"""One trial of a cell of the grid: warm up until times no longer fall, then take samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Sample(NamedTuple):
-    """One run: wall clock from the call to its result, and the device's own time where it has a clock; nanoseconds."""
+    """One run in nanoseconds: wall clock from the call to its result, and device time where the device has a clock."""
 
     wall_ns: int
     device_ns: int | None = None
@@ -24,31 +24,31 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TrialLimits:
-    """When a visit goes on and when it ends.
+    """The lengths of the two parts of a trial.
 
     Attributes:
-        window: Runs that are compared with as many before them: warm-up ends when their median is not lower.
-        max_warmup_ns: Warm-up ends after this long in any case.
-        samples: Samples of a visit, at least.
-        min_duration_ns: Samples are taken for this long, at least.
-        most: Samples of a visit, at most.
+        window: Warm-up ends when the median of this many runs is not below that of as many runs before them.
+        max_warmup_ns: Warm-up ends after this time in any case.
+        min_samples: The fewest samples.
+        min_sampling_ns: The least time for which samples are taken.
+        max_samples: The most samples.
     """
 
     window: int = 4
     max_warmup_ns: int = 10_000 * NS_PER_MS
-    samples: int = 8
-    min_duration_ns: int = 30 * NS_PER_MS
-    most: int = 200
+    min_samples: int = 8
+    min_sampling_ns: int = 30 * NS_PER_MS
+    max_samples: int = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """What a visit gave.
+    """The measurements of a trial.
 
     Attributes:
         wall_ns: Wall clock of each sample, int64, shape (samples,).
-        device_ns: The device's own time of each, likewise; None where it has no clock.
-        warmups: Runs before them.
+        device_ns: Device time of each, likewise; None where the device has no clock.
+        warmups: The number of warm-up runs.
         settled: Whether times had stopped falling before the first sample.
     """
 
@@ -58,27 +58,27 @@ class Trial:
     settled: bool
 
 
-def visit(run: Callable[[], Sample], rule: TrialLimits) -> Trial:
+def run_trial(run: Callable[[], Sample], limits: TrialLimits) -> Trial:
     """Warm up and take samples of a cell.
 
-    The first runs are slow for many reasons (caches, allocators, clocks that rise, code that is compiled), none of
-    which has a fixed length; so warm-up ends when the last runs are no faster than those before them.
+    The first runs are slow for many reasons (caches, allocators, rising clocks, compilation), none of which has a fixed
+    length; so warm-up ends when the last runs are no faster than those before them.
 
     Args:
-        run: Runs the cell once and returns how long it took.
-        rule: When to go on and when to end.
+        run: Runs the cell once and returns the time.
+        limits: Of warm-up and sampling.
     """
-    warm: list[int] = []
+    warmups: list[int] = []
     settled = False
-    while not settled and sum(warm) < rule.max_warmup_ns:
-        warm.append(run().wall_ns)
-        last, before = warm[-rule.window :], warm[-2 * rule.window : -rule.window]
-        settled = len(before) == rule.window and bool(np.median(last) >= np.median(before))
+    while not settled and sum(warmups) < limits.max_warmup_ns:
+        warmups.append(run().wall_ns)
+        last, before = warmups[-limits.window :], warmups[-2 * limits.window : -limits.window]
+        settled = len(before) == limits.window and bool(np.median(last) >= np.median(before))
     samples: list[Sample] = []
     spent = 0
-    while len(samples) < rule.samples or (spent < rule.min_duration_ns and len(samples) < rule.most):
+    while len(samples) < limits.min_samples or (spent < limits.min_sampling_ns and len(samples) < limits.max_samples):
         samples.append(run())
         spent += samples[-1].wall_ns
     wall, device = zip(*samples, strict=True)
-    own = None if None in device else np.array(device, dtype=np.int64)
-    return Trial(np.array(wall, dtype=np.int64), own, len(warm), settled)
+    device_ns = None if None in device else np.array(device, dtype=np.int64)
+    return Trial(np.array(wall, dtype=np.int64), device_ns, len(warmups), settled)

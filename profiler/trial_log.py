@@ -1,7 +1,7 @@
-"""The visits of a profile on disk: a line each as they are made, so that nothing is lost; as parquet in the end.
+"""The trials of a profile on disk: a JSON line each as soon as it is made, and parquet in the end.
 
-The first line says what is measured. A line that was cut off in the middle, by a full disk or the end of the process,
-is left out when the log is read again.
+The first line identifies the profile. An incomplete last line, from a full disk or a killed process, is dropped when
+the log is read.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 
     from profiler.schedule import CellError
 
-_SCHEMA = "visits/1"
+_SCHEMA = "visits/1"  # the format has kept its first name
 
 
 class TrialLog:
-    """Appends visits to a file, each as soon as it is made."""
+    """Appends trials to a file, each as soon as it is made."""
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        """Open the log of a profile, or begin it.
+        """Open the log of a profile, or create it.
 
         Args:
             path: The file.
-            identity: All that decides what is measured; a log of anything else is refused.
+            identity: All that determines the measurements; the log of another identity is refused.
 
         Raises:
             SpecError: The file is the log of another profile.
-            StoreError: It can't be read or written.
+            StoreError: The file can't be read or written.
         """
         self._path = path
         self.grid = Grid()
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines, length = _whole_lines(path)
+            lines, length = _complete_lines(path)
             if lines and (lines[0].get("schema") != _SCHEMA or lines[0].get("identity") != identity):
-                other, right = _what_differs(lines[0], identity), "another --out, or --force to measure anew"
-                raise SpecError(str(path), "has the visits of another profile", other, right)
+                hint = "another --out, or --force to start again"
+                raise SpecError(str(path), "contains another profile", _differences(lines[0], identity), hint)
             for line in lines[1:]:
                 _read(line, self.grid)
-            self._file = path.open("ab", buffering=0)  # nothing is kept back to fail again when it is closed
+            self._file = path.open("ab", buffering=0)  # so that closing can't fail on unwritten bytes
             self._file.truncate(length)
             if not lines:
                 self._write({"schema": _SCHEMA, "identity": identity})
@@ -64,7 +64,7 @@ class TrialLog:
         self._file.close()
 
     def add(self, record: TrialRecord) -> None:
-        """Append a visit.
+        """Append a trial.
 
         Raises:
             StoreError: The disk is full.
@@ -85,7 +85,7 @@ class TrialLog:
             )
 
     def fail(self, cell: Cell, error: CellError) -> None:
-        """Append that a cell can't be measured.
+        """Append the failure of a cell.
 
         Raises:
             StoreError: The disk is full.
@@ -101,9 +101,9 @@ class TrialLog:
             rest = rest[self._file.write(rest) :]
 
 
-def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the lines of a log up to the first that is not whole, and how many bytes these take."""
-    found: list[dict[str, Any]] = []
+def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the lines of a log before the first incomplete one, and their bytes."""
+    lines: list[dict[str, Any]] = []
     length = 0
     for text in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
         try:
@@ -112,19 +112,19 @@ def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
             line = None
         if not isinstance(line, dict):
             break
-        found.append(line)
+        lines.append(line)
         length += len(text)
-    return found, length
+    return lines, length
 
 
-def _what_differs(first: dict[str, Any], identity: dict[str, Any]) -> str:
-    """Return which facts differ, with both values of the first."""
-    there = first.get("identity")
-    if not isinstance(there, dict):
+def _differences(first: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Return the names of the differences, with both values of the first."""
+    stored = first.get("identity")
+    if not isinstance(stored, dict):
         return "of another version"
-    names = [name for name in identity.keys() | there.keys() if identity.get(name) != there.get(name)]
+    names = [name for name in identity.keys() | stored.keys() if identity.get(name) != stored.get(name)]
     name = min(names, default="")
-    return f"{', '.join(sorted(names))}: {there.get(name)!r} there, {identity.get(name)!r} here"
+    return f"{', '.join(sorted(names))}: stored {stored.get(name)!r}, now {identity.get(name)!r}"
 
 
 def _read(line: dict[str, Any], grid: Grid) -> None:
@@ -133,24 +133,23 @@ def _read(line: dict[str, Any], grid: Grid) -> None:
         grid.failed[cell] = CellStatus(line["failed"])
         return
     device = None if line["device_ns"] is None else np.array(line["device_ns"], dtype=np.int64)
-    found = Trial(np.array(line["wall_ns"], dtype=np.int64), device, line["warmups"], line["settled"])
+    trial = Trial(np.array(line["wall_ns"], dtype=np.int64), device, line["warmups"], line["settled"])
     state: dict[str, Any] = line["condition"] | {"throttled_by": tuple(line["condition"]["throttled_by"])}
-    condition = DeviceState(**state)
-    grid.records.append(TrialRecord(cell, line["round"], found, condition))
+    grid.records.append(TrialRecord(cell, line["round"], trial, DeviceState(**state)))
 
 
 def write_samples(grid: Grid, path: Path) -> None:
     """Write every sample as parquet: subnet, batch_size, round, sample, wall_ns, device_ns, settled, clock_mhz, ...
 
     Raises:
-        StoreError: It can't be written.
+        StoreError: The file can't be written.
     """
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for record in grid.records:
         wall, device = record.trial.wall_ns.tolist(), record.trial.device_ns
-        own = [None] * len(wall) if device is None else device.tolist()
+        device_times = [None] * len(wall) if device is None else device.tolist()
         state = record.state
-        for number, (wall_ns, device_ns) in enumerate(zip(wall, own, strict=True)):
+        for number, (wall_ns, device_ns) in enumerate(zip(wall, device_times, strict=True)):
             times = (record.round, number, wall_ns, device_ns, record.trial.settled)
             facts = (state.clock_mhz, state.temperature_c, state.power_w, ", ".join(state.throttled_by))
             row: tuple[Any, ...] = (*record.cell, *times, *facts)

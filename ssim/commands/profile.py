@@ -44,7 +44,7 @@ _LEAST_NS = 60 * NS_PER_S
 @click.option("--compile", "compiled", is_flag=True, help="Run subnets through torch.compile.")
 @click.option("--cuda-graph", is_flag=True, help="Capture each batch once and replay it: no launch overhead.")
 @click.option("--flush-cache", is_flag=True, help="Empty the device's caches before each run.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of visits, and of random weights.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of trials, and of random weights.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family.")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the profile.")
 @click.option("--force", is_flag=True, help="Forget what was measured before.")
@@ -72,11 +72,11 @@ def profile(
     """Measure the subnets of SUPERNET at every batch size on a device.
 
     SUPERNET is the folder of a training run, a checkpoint, or a family (random weights take as long as trained ones).
-    What was measured before in the same folder is taken over: an interrupted profile goes on, a longer one gets surer.
+    Measurements in the same folder are reused: an interrupted profile continues, and more time narrows the intervals.
     """
     from profiler.devices import device_name, device_state_reader, find_device
     from profiler.model_under_test import SupernetUnderTest
-    from profiler.profile import ProfilePlan, outcome
+    from profiler.profile import ProfilePlan, profile_result
     from profiler.schedule import Schedule
     from profiler.torch_meter import Options, TorchMeter
     from profiler.trial_log import TrialLog
@@ -108,17 +108,17 @@ def profile(
     asked_for = ProfilePlan(rows, max_batch, asked, model.stages() if stages else (), precision)
     identity = identity_of(named, device, options, model.size)
     folder = out or Path("results") / f"profile-{named.name}-{_slug(device_name(device))}"
-    visits = folder / "visits.jsonl"
+    log_path = folder / "visits.jsonl"
     if force:
-        visits.unlink(missing_ok=True)
+        log_path.unlink(missing_ok=True)
     watch = Stopwatch()
     budget_ns = round(minutes * _S_PER_MINUTE * NS_PER_S)
     schedule = Schedule(asked_for.cells, seed, precision, _LEAST_NS, budget_ns)
-    again = f"what was measured is stored in {visits}, and the same command goes on from there"
-    with interruptible(again), TrialLog(visits, identity) as log:
+    again = f"what was measured is stored in {log_path}, and the same command goes on from there"
+    with interruptible(again), TrialLog(log_path, identity) as log:
         _measure(schedule, TorchMeter(model, device, options, device_state_reader(device)), log)
-        _check_visited(schedule, log.grid, again)
-        found = outcome(asked_for, log.grid, device_name(device), provenance_of(identity, f"{source}"))
+        _check_measured(schedule, log.grid, again)
+        found = profile_result(asked_for, log.grid, device_name(device), provenance_of(identity, f"{source}"))
         manifest = {"identity": identity, "seed": seed, "precision": precision, **watch.circumstances()}
         write_profile(folder, asked_for, found, log.grid, manifest)
     _tell(asked_for, log.grid, found.table, folder)
@@ -137,7 +137,7 @@ def _measure(schedule: Schedule, meter: Any, log: TrialLog) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed} visits"),
+        TextColumn("{task.completed} trials"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
@@ -147,9 +147,9 @@ def _measure(schedule: Schedule, meter: Any, log: TrialLog) -> None:
             if record is not None:
                 log.add(record)
             if screen.is_terminal:
-                ahead, doubtful = schedule.remaining(log.grid)
+                ahead, uncertain = schedule.remaining(log.grid)
                 done = len(log.grid.records)
-                bar.update(task, completed=done, total=done + ahead, description=f"{doubtful} cells in doubt")
+                bar.update(task, completed=done, total=done + ahead, description=f"{uncertain} uncertain cells")
 
         def failed(cell: Cell, error: CellError) -> None:
             log.fail(cell, error)
@@ -159,8 +159,8 @@ def _measure(schedule: Schedule, meter: Any, log: TrialLog) -> None:
         schedule.run(meter, log.grid, show, failed)
 
 
-def _check_visited(schedule: Schedule, grid: Grid, again: str) -> None:
-    """Pass if each cell was visited, or can't be.
+def _check_measured(schedule: Schedule, grid: Grid, again: str) -> None:
+    """Check that each cell was measured at least once, or has failed.
 
     Raises:
         SsimError: Time ran out before.
@@ -169,7 +169,7 @@ def _check_visited(schedule: Schedule, grid: Grid, again: str) -> None:
 
     left = len(set(schedule.cells) - {record.cell for record in grid.records} - grid.failed.keys())
     if left:
-        what = "ran out before every cell was visited once"
+        what = "ran out before every cell was measured once"
         raise SsimError("--minutes", what, f"{left} of {len(schedule.cells)} were not", again)
 
 
@@ -177,7 +177,7 @@ def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -
     from profiler.grid import count_statuses
     from profiler.report import warnings
 
-    found = profile.measured(grid)
+    found = profile.estimates(grid)
     counts = ", ".join(f"{count} {status}" for status, count in count_statuses(found).items())
     click.echo(f"{len(found)} cells: {counts}")
     timed = {subnet.id for subnet in table.subnets}

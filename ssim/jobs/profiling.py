@@ -138,7 +138,7 @@ def _rows(source: str | Path) -> tuple[Subnet, ...]:
 
 
 def identity_of(named: Named, device: torch.device, options: Options, size: int) -> dict[str, Any]:
-    """Return all that decides how long a cell takes: visits of one identity may be put together."""
+    """Return all that determines the latency of a cell: trials of one identity can be combined."""
     return {
         **named.identity,
         "size": size,
@@ -164,7 +164,7 @@ def provenance_of(identity: Mapping[str, Any], accuracies: str) -> dict[str, str
 
 
 def write_profile(
-    folder: Path, profile: ProfilePlan, outcome: ProfileResult, grid: Grid, manifest: Mapping[str, Any]
+    folder: Path, plan: ProfilePlan, result: ProfileResult, grid: Grid, manifest: Mapping[str, Any]
 ) -> None:
     """Write all files of a profile.
 
@@ -172,11 +172,11 @@ def write_profile(
         StoreError: The disk is full, or the folder can't be written.
     """
     for name in ("table.parquet", "table.csv", "superserve.json"):
-        write_table(outcome.table, folder / name)
+        write_table(result.table, folder / name)
     write_samples(grid, folder / "samples.parquet")
-    save(draw_latency(outcome.table), folder / "latency")
+    save(draw_latency(result.table), folder / "latency")
     for name, text in {
-        "report.md": report(profile, outcome, grid, "latency.png"),
+        "report.md": report(plan, result, grid, "latency.png"),
         "manifest.json": json.dumps({"schema": "profile/1", **manifest}, indent=1, default=str) + "\n",
     }.items():
         with whole_file(folder / name) as unfinished:

@@ -128,7 +128,7 @@ def actuations() -> list[Actuation]:
     net = build(OfaResNet50()).eval()
     found = []
     for row, subnet in _published(net):
-        channels = sum(net.assembly.norm_sizes(net.choice(subnet)).values())
+        channels = sum(net.assembly.norm_sizes(net.active_config(subnet)).values())
         net.set_statistics(subnet, next(net.parameters()).new_zeros(2 * channels))
         began = time.process_time()
         net.actuate(subnet)

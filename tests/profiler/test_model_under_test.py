@@ -30,51 +30,51 @@ BERT = DynaBertSmall(layers=2, hidden=24, heads=4, ffn=48, vocabulary=50, positi
 
 
 @cache
-def held(family: Any) -> Supernet:
+def supernet_of(family: Any) -> Supernet:
     return build(family)
 
 
-def subject(family: Any = RESNET, options: Options | None = None, size: int = 8) -> SupernetUnderTest:
-    return SupernetUnderTest(held(family), family, CPU, options or Options(), size)
+def model_under_test(family: Any = RESNET, options: Options | None = None, size: int = 8) -> SupernetUnderTest:
+    return SupernetUnderTest(supernet_of(family), family, CPU, options or Options(), size)
 
 
 @pytest.mark.parametrize("family", [RESNET, BERT])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_every_subnet_runs_on_its_batch(family: Any, batch: int) -> None:
-    here = subject(family)
+    model = model_under_test(family)
     for subnet in (family.space.smallest, family.space.largest):
         with torch.inference_mode():
-            result = here.network(subnet.id)(*here.inputs(subnet.id, batch))
+            result = model.network(subnet.id)(*model.inputs(subnet.id, batch))
         assert result.shape == (batch, family.classes)
 
 
 def test_stages_lead_from_bytes_to_an_answer() -> None:
-    here = subject()
-    assert here.stages() == ("preprocess", "postprocess"), "nothing is copied on a CPU"
-    stage = {name: here.network(STAGE + name) for name in ("preprocess", "h2d_copy", "postprocess", "d2h_copy")}
-    (raw,) = here.inputs(f"{STAGE}preprocess", 4)
+    model = model_under_test()
+    assert model.stages() == ("preprocess", "postprocess"), "nothing is copied on a CPU"
+    stage = {name: model.network(STAGE + name) for name in ("preprocess", "h2d_copy", "postprocess", "d2h_copy")}
+    (raw,) = model.inputs(f"{STAGE}preprocess", 4)
     assert raw.dtype == torch.uint8
     (images,) = stage["preprocess"](raw)
     assert (images.min(), images.max()) == (-1, pytest.approx(1, abs=0.01))
     (copied,) = stage["h2d_copy"](images)
     smallest = RESNET.space.smallest.id
     with torch.inference_mode():
-        logits = here.network(smallest)(copied)
+        logits = model.network(smallest)(copied)
     share, likeliest = stage["d2h_copy"](*stage["postprocess"](logits))
     assert (likeliest == logits.argmax(1)).all()
     assert ((share > 0.1) & (share <= 1)).all()
-    assert here.inputs(smallest, 4)[0].equal(images), "what is measured is what the stages before it give"
+    assert model.inputs(smallest, 4)[0].equal(images), "what is measured is what the stages before it give"
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_options_change_what_runs(precision: Any, dtype: Any) -> None:
     supernet = build(RESNET)
-    here = SupernetUnderTest(supernet, RESNET, CPU, Options(precision, channels_last=True), 8)
-    (images,) = here.inputs(RESNET.space.largest.id, 2)
+    model = SupernetUnderTest(supernet, RESNET, CPU, Options(precision, channels_last=True), 8)
+    (images,) = model.inputs(RESNET.space.largest.id, 2)
     assert images.dtype == dtype
     assert images.is_contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        assert here.network(RESNET.space.largest.id)(images).dtype == dtype
+        assert model.network(RESNET.space.largest.id)(images).dtype == dtype
 
 
 @dataclass
@@ -103,7 +103,7 @@ def test_a_batch_that_does_not_fit_is_out_of_memory() -> None:
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("form", [lambda x: x, lambda x: {"logits": (x,)}])
 def test_a_result_that_is_no_number_is_told(wrong: float, form: Callable[[Any], Any]) -> None:
-    with pytest.raises(NotANumberError, match="one, batch 2: gives NaN or infinity"):
+    with pytest.raises(NotANumberError, match="one, batch 2: the result contains NaN or infinity"):
         prepare(Given(lambda x: form(x + wrong)))
 
 
@@ -146,10 +146,10 @@ def test_the_cpu_is_there_and_says_what_it_is() -> None:
 @pytest.mark.parametrize("options", [Options(), Options(cuda_graph=True), Options("fp16", channels_last=True)])
 def test_a_gpu_has_a_clock_of_its_own_and_a_condition(options: Options) -> None:
     device = find_device(0)
-    here = SupernetUnderTest(build(RESNET), RESNET, device, options, 28)
-    assert here.stages() == ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
-    meter = TorchMeter(here, device, options, device_state_reader(device))
-    for name in (RESNET.space.largest.id, *(STAGE + stage for stage in here.stages()[1:])):
+    model = SupernetUnderTest(build(RESNET), RESNET, device, options, 28)
+    assert model.stages() == ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
+    meter = TorchMeter(model, device, options, device_state_reader(device))
+    for name in (RESNET.space.largest.id, *(STAGE + stage for stage in model.stages()[1:])):
         sample = meter.prepare(Cell(name, 8))()
         assert 0 < sample.device_ns <= 2 * sample.wall_ns
     assert meter.device_state().clock_mhz > 0

@@ -6,7 +6,7 @@ import pytest
 
 from profiler.confidence import Interval
 from profiler.grid import Cell, CellEstimate, CellStatus
-from profiler.table import STAGE, batch_grid, better_between, build_table, held_out, midpoints
+from profiler.table import STAGE, batch_grid, build_table, held_out, midpoints, nearer_rule
 from sim import Subnet
 from sim.base.errors import DataError
 
@@ -56,10 +56,10 @@ def test_held_out_cells_say_which_rule_is_better() -> None:
         (3, 130, 140, 130),
         (6, 160, 180, 160),
     ]
-    assert better_between(cells) == "interpolate"
+    assert nearer_rule(cells) == "interpolate"
     stairs = {Cell("a", b): ok(100.0 * max(1, 2 ** (b - 1).bit_length())) for b in (1, 2, 3, 4, 6, 8)}
-    assert better_between(held_out(build_table("cpu", SUBNETS[:1], [1, 2, 4, 8], stairs), stairs)) == "pad"
-    assert better_between([]) == "pad"
+    assert nearer_rule(held_out(build_table("cpu", SUBNETS[:1], [1, 2, 4, 8], stairs), stairs)) == "pad"
+    assert nearer_rule([]) == "pad"
 
 
 def test_batch_sizes_double_and_gaps_have_a_middle() -> None:

@@ -1,4 +1,4 @@
-"""Visits on disk: nothing that was measured is lost, and nothing of another profile is mixed in."""
+"""Trials on disk: nothing that was measured is lost, and nothing of another profile is mixed in."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_interrupted_profile_goes_on(tmp_path: Path) -> None:
 
 def test_the_log_of_another_profile_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "v.jsonl", Device())
-    with pytest.raises(SpecError, match=r"visits of another profile \(seed: 0 there, 1 here\)"):
+    with pytest.raises(SpecError, match=r"contains another profile \(seed: stored 0, now 1\)"):
         TrialLog(tmp_path / "v.jsonl", IDENTITY | {"seed": 1})
     (tmp_path / "x.jsonl").write_text("{}\n")
     with pytest.raises(SpecError, match="of another version"):
