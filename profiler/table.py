@@ -82,9 +82,8 @@ def build_table(
         return {cell: max(1, sum(_ns(part[cell], end) for part in summands)) for cell in cells}
 
     p99 = None if stages else {cell: max(1, round(forward[cell].p99_ns or 0)) for cell in cells}
-    finite = all(
-        np.isfinite(part[cell].wall.relative_half_width) for part in summands for cell in cells if part[cell].wall
-    )  # type: ignore[union-attr]
+    walls = (wall for part in summands for cell in cells if (wall := part[cell].wall))
+    finite = all(np.isfinite(wall.relative_half_width) for wall in walls)
     interval = {"low_ns": summed("low"), "high_ns": summed("high")} if finite else {}
     return table_from_cells(
         device,

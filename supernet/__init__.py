@@ -1,6 +1,7 @@
-"""SubNetAct: one copy of the weights, and any subnet of it in place, at once (SuperServe, NSDI 2025, section 3)."""
+"""SubNetAct: one copy of the weights runs any subnet in place (SuperServe, NSDI 2025, section 3)."""
 
-from supernet.checkpoint import import_weights, load, save
+from supernet.checkpoint import find_family, import_weights, load, save
+from supernet.checks import check_family
 from supernet.costs import Costs
 from supernet.extraction import extract
 from supernet.families import FAMILIES
@@ -19,7 +20,9 @@ __all__ = [
     "Supernet",
     "build",
     "calibrate",
+    "check_family",
     "extract",
+    "find_family",
     "import_weights",
     "insert",
     "load",

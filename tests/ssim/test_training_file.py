@@ -16,7 +16,7 @@ from supernet.data.digits import Digits
 from supernet.families import OfaResNetSmall
 from supernet.training.optimizers import AdamW, Sgd
 from supernet.training.recipe import Phase
-from supernet.training.sampling import Sandwich, Shrinking
+from supernet.training.sampling import ProgressiveShrinking, SandwichRule
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,8 +68,8 @@ def test_a_file_becomes_objects(tmp_path: Path) -> None:
     assert plan.source == Digits(train=96)
     assert plan.family == OfaResNetSmall(width=8)
     assert plan.recipe.optimizer == AdamW(decay=0.1)
-    assert plan.recipe.phases[0] == Phase(epochs=1, rate=0.01, depths=1, expands=1, widths=1, subnets=Sandwich())
-    assert plan.recipe.phases[1] == Phase(epochs=2, rate=0.02, rewire=True, subnets=Shrinking(random=3))
+    assert plan.recipe.phases[0] == Phase(epochs=1, rate=0.01, depths=1, expands=1, widths=1, subnets=SandwichRule())
+    assert plan.recipe.phases[1] == Phase(epochs=2, rate=0.02, rewire=True, subnets=ProgressiveShrinking(random=3))
     assert list(plan.seeds) == [7, 8]
     assert asked_subnets(plan) == plan.family.space.linspace(4)
 
