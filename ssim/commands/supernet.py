@@ -96,7 +96,7 @@ def show(
 
 @supernet.command()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to draw into: memory.* and statistics.*.")
-@click.option("--models", type=click.IntRange(min=6), default=500, show_default=True, help="As many subnets are held.")
+@click.option("--models", type=click.IntRange(min=6), default=500, show_default=True, help="Number of subnets.")
 @click.option("--cache-mb", type=click.FloatRange(min=0), default=256, show_default=True, help="Of contiguous slices.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the subnets after the six published ones.")
 def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
@@ -111,12 +111,12 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     from supernet.family import build
     from supernet.memory import BYTES_PER_MB, extracted, hand_tuned, in_place
 
-    held = build(OfaResNet50())
-    published = _rows_of(PUBLISHED, held.space)
+    net = build(OfaResNet50())
+    published = _rows_of(PUBLISHED, net.space)
     rng = stream(seed, "memory")
-    subnets = published + [held.space.sample(rng) for _ in range(models - len(published))]
+    subnets = published + [net.space.sample(rng) for _ in range(models - len(published))]
     cached = build(OfaResNet50(), device="meta", cache_bytes=round(cache_mb * BYTES_PER_MB))
-    systems = [hand_tuned(), extracted(held, subnets[:_ALONE]), in_place(held, subnets)]
+    systems = [hand_tuned(), extracted(net, subnets[:_ALONE]), in_place(net, subnets)]
     systems += [in_place(cached, subnets)] if cache_mb else []
     rows = Table("MB for so many models", box=None, pad_edge=False)
     counts = [count for count in (1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500, 1000) if count <= models]
@@ -129,7 +129,7 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     for sentence in _crossings(systems[:3], len(published)):
         click.echo(sentence)
     if out is not None:
-        _draw(out, systems, held, published)
+        _draw(out, systems, net, published)
 
 
 @supernet.command("import")
@@ -190,7 +190,7 @@ def _crossings(systems: Sequence[Sequence[Footprint]], zoo: int) -> list[str]:
     return sentences
 
 
-def _draw(out: Path, systems: Sequence[Sequence[Footprint]], held: Supernet, published: Sequence[SubnetConfig]) -> None:
+def _draw(out: Path, systems: Sequence[Sequence[Footprint]], net: Supernet, published: Sequence[SubnetConfig]) -> None:
     """Draw bytes over models, and for each published subnet its weights against its statistics."""
     import pandas as pd
 
@@ -201,7 +201,7 @@ def _draw(out: Path, systems: Sequence[Sequence[Footprint]], held: Supernet, pub
     from supernet.costs import Costs
     from supernet.families import OfaResNet50
 
-    costs = Costs(held, OfaResNet50().example())
+    costs = Costs(net, OfaResNet50().example())
     per_subnet = pd.DataFrame(
         {
             "accuracy": row.accuracy,
@@ -211,7 +211,7 @@ def _draw(out: Path, systems: Sequence[Sequence[Footprint]], held: Supernet, pub
         for row, subnet in zip(find_table(PUBLISHED).subnets, published, strict=True)
     )
     over_models = pd.DataFrame([row for system in systems for row in system])
-    figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, held.memory().weights)}
+    figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, net.memory().weights)}
     for name, figure in figures.items():
         for path in save(figure, out / name):
             click.echo(path)

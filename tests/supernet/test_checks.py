@@ -50,7 +50,7 @@ class Fixed(nn.Module):
         ({"network": lambda *_, **__: 5}, r"^Mine.network: not a module \(int\)"),
         ({"network": lambda _self: None}, r"^Mine.network: building it with width_divisor=16 raised TypeError"),
         (
-            {"network": lambda _, width_divisor=1: nn.Sequential(*map(nn.Linear, [28] * width_divisor, [28] * width_divisor))},
+            {"network": lambda _, width_divisor=1: nn.Sequential(*(nn.Linear(28, 28) for _ in range(width_divisor)))},
             r"^Mine.network: the modules depend on width_divisor \(1?\d\)",
         ),
         ({"example": lambda _self, batch=1, *_: torch.zeros(batch, 1, 28, 28)}, r"^Mine.example: not arguments"),
