@@ -73,8 +73,8 @@ def median_interval(trials: Sequence[npt.NDArray[np.int64]], spread: float = 0.0
         return Interval(median, -math.inf, math.inf)
     center, half = mean_and_half_width([float(np.median(trial)) for trial in trials], CONFIDENCE)
     low, high = float(samples[ranks[0]]), float(samples[ranks[1]])
-    least = _NORMAL * spread * median / math.sqrt(_MAX_INDEPENDENT)
-    return Interval(median, min(low, center - half, median - least), max(high, center + half, median + least))
+    min_half = _NORMAL * spread * median / math.sqrt(_MAX_INDEPENDENT)
+    return Interval(median, min(low, center - half, median - min_half), max(high, center + half, median + min_half))
 
 
 def _ranks(count: int) -> tuple[int, int] | None:

@@ -120,9 +120,9 @@ def _held_out(table: LatencyTable, cells: Sequence[HeldOutCell]) -> Iterator[str
 
 
 def _properties(table: LatencyTable) -> Iterator[str]:
-    for found in check_properties(table):
-        verdict = "holds in all" if found.holds else f"breaks in {len(found.breaks)} of"
-        yield f"- {found.name} {verdict} {found.cells} cells: {found.rule}"
+    for check in check_properties(table):
+        result = "holds in all" if check.holds else f"breaks in {len(check.breaks)} of"
+        yield f"- {check.name} {result} {check.cells} cells: {check.rule}"
 
 
 def _drift(grid: Grid) -> Iterator[str]:

@@ -210,11 +210,11 @@ def predict(table: LatencyTable, works: Works, source: DataSheet, target: DataSh
         target: The data sheet of the other device.
     """
     fitted = fit(table, works, source)
-    other = fitted.roofline.scaled(source, target)
+    roofline = fitted.roofline.scaled(source, target)
     latency_ns = np.empty_like(table.latency_ns)
     for cell, work in works.items():
-        latency_ns[cell] = max(1, round(other.time_ns(work)))
-    rates = (other.launch_ns / 1e3, other.flops_per_ns / 1e3, other.bytes_per_ns)
+        latency_ns[cell] = max(1, round(roofline.time_ns(work)))
+    rates = (roofline.launch_ns / 1e3, roofline.flops_per_ns / 1e3, roofline.bytes_per_ns)
     provenance = {
         "source": f"PREDICTED, not measured: a roofline fitted to the table of {table.device}",
         "fit": f"relative error: median {np.median(abs(fitted.errors)):.1%}, largest {abs(fitted.errors).max():.1%}",

@@ -96,9 +96,9 @@ class TrialLog:
             )
 
     def _write(self, line: dict[str, Any]) -> None:
-        rest = memoryview((json.dumps(line) + "\n").encode())
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        unwritten = memoryview((json.dumps(line) + "\n").encode())
+        while unwritten:
+            unwritten = unwritten[self._file.write(unwritten) :]
 
 
 def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -95,19 +95,19 @@ class Costs:
 
 def _parameters(model: nn.Module, assembly: Assembly) -> list[_Product]:
     names = {id(p): name for name, p in model.named_parameters()}  # a tied parameter counts once
-    found: list[_Product] = []
+    products: list[_Product] = []
     for path, module in model.named_modules():
         for name, parameter in own_parameters(module).items():
             if names[id(parameter)] != f"{path}.{name}".lstrip("."):
                 continue
             if path in assembly.slices and name == "weight":
-                found.append(_weights(path, assembly.slices[path], parameter))
+                products.append(_weights(path, assembly.slices[path], parameter))
             elif path in assembly.slices or path in assembly.norms:
                 part = assembly.slices.get(path) or assembly.norms[path]
-                found.append(_Product(path, 1, (part.outputs,)))
+                products.append(_Product(path, 1, (part.outputs,)))
             else:
-                found.append(_Product(path, parameter.numel()))
-    return found
+                products.append(_Product(path, parameter.numel()))
+    return products
 
 
 def _weights(path: str, part: WeightSlice, weight: torch.Tensor) -> _Product:
@@ -137,14 +137,14 @@ def _macs(model: nn.Module, assembly: Assembly, inputs: tuple[Any, ...]) -> list
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernel for CPU is not counted
         with flops:
             model(*inputs)
-    found = [
+    products = [
         product._replace(factor=product.factor * outputs[path] // part.outputs.count)
         for path, part in assembly.slices.items()
         for product in [_weights(path, part, model.get_submodule(path).get_parameter("weight"))]
     ]
     names = {f"{type(model).__name__}.{path}".rstrip("."): path for path, _ in model.named_modules()}
     by_path = {names[name]: sum(counts.values()) for name, counts in flops.get_flop_counts().items() if name in names}
-    return found + _attention(assembly, {path: count for path, count in by_path.items() if count}, batch)
+    return products + _attention(assembly, {path: count for path, count in by_path.items() if count}, batch)
 
 
 def _attention(assembly: Assembly, flops: Mapping[str, int], batch: int) -> list[_Product]:
@@ -155,13 +155,13 @@ def _attention(assembly: Assembly, flops: Mapping[str, int], batch: int) -> list
         flops: Of each module, including the modules inside it.
         batch: The examples of the batch.
     """
-    own = dict(flops)
+    exclusive = dict(flops)
     for path, count in flops.items():
-        around = [other for other in flops if path.startswith(f"{other}.".lstrip(".")) and other != path]
+        around = [outer for outer in flops if path.startswith(f"{outer}.".lstrip(".")) and outer != path]
         if around:
-            own[max(around, key=len)] -= count
-    found: list[_Product] = []
-    for path, count in own.items():
+            exclusive[max(around, key=len)] -= count
+    products: list[_Product] = []
+    for path, count in exclusive.items():
         if path in assembly.slices or not count:
             continue
         inside = [part.outputs for layer, part in assembly.slices.items() if layer.startswith(f"{path}.")]
@@ -169,7 +169,7 @@ def _attention(assembly: Assembly, flops: Mapping[str, int], batch: int) -> list
             ChannelSlice(part.units, part.group, part.units) for part in inside if part.units not in {1, part.count}
         }
         macs = count // (FLOPS_PER_MAC * batch)
-        found.append(
+        products.append(
             _Product(path, macs // heads.copy().pop().count, (*heads,)) if len(heads) == 1 else _Product(path, macs)
         )
-    return found
+    return products

@@ -48,7 +48,7 @@ def _skippable(probe: Probe) -> set[str]:
     add to that path: a gate, which multiplies, gives nothing where nothing enters. It shares no layer with other
     modules, and of nested blocks, the innermost counts.
     """
-    found: set[str] = set()
+    blocks: set[str] = set()
     for path in sorted(_listed(probe), key=lambda path: -path.count(".")):
         shapes, layers = probe.shapes.get(path, []), [layer for layer in probe.layers if layer.startswith(f"{path}.")]
         if (
@@ -56,11 +56,11 @@ def _skippable(probe: Probe) -> set[str]:
             and shapes[0] == shapes[1]
             and layers
             and all(place.startswith(f"{path}.") for layer in layers for place in probe.paths[probe.layers[layer]])
-            and not any(block.startswith(f"{path}.") for block in found)
+            and not any(block.startswith(f"{path}.") for block in blocks)
             and all(path in probe.run(Poison(entering=path, fill=fill), [path]).outputs for fill in (NAN, 0.0))
         ):
-            found.add(path)
-    return found
+            blocks.add(path)
+    return blocks
 
 
 def _listed(probe: Probe) -> dict[str, str]:
@@ -125,12 +125,12 @@ class _GroupFinder:
             return
         samples = sorted({count // 2, count - 1})
         watched = ["", *self.blocks]
-        first, others = (self.probe.run(Poison({path: poisoned}), watched) for poisoned in ([0], samples))
-        reached = dict.fromkeys((*first.layers, *others.layers))
+        first, second = (self.probe.run(Poison({path: poisoned}), watched) for poisoned in ([0], samples))
+        reached = dict.fromkeys((*first.layers, *second.layers))
         reason = f"goes through {self._name(first.others[0])}" if first.others else ""
         reason = reason or ("" if reached or first.outputs else "reaches no other layer")
         for taker in reached:
-            units = _units(count, first.layers.get(taker), others.layers.get(taker), samples)
+            units = _units(count, first.layers.get(taker), second.layers.get(taker), samples)
             if units > 1:
                 self._join(out, Channels(taker, "in" if taker in self.probe.layers else "out"), units)
             else:
@@ -171,26 +171,26 @@ class _GroupFinder:
         self._units[root] = math.gcd(self._units[root], self._units[child], units)
 
 
-def _units(count: int, first: torch.Tensor | None, others: torch.Tensor | None, samples: Sequence[int]) -> int:
+def _units(count: int, first: torch.Tensor | None, second: torch.Tensor | None, samples: Sequence[int]) -> int:
     """Return into how many equal units channels are divided on their way from one layer into another, in order.
 
     Args:
         count: The output channels of the first layer.
         first: The channels of the second layer that the first layer's channel 0 poisons: bool, shape (channels,).
-        others: Those that the channels `samples` poison.
+        second: Those that the channels `samples` poison.
         samples: Some channels of the first layer.
 
     Returns:
         The largest number that divides the channels of both layers and for which poison stays within its unit; 1, which
         can't be sliced, if there is no other.
     """
-    if first is None or others is None:
+    if first is None or second is None:
         return 1
-    taken = len(first)
-    for units in range(math.gcd(count, taken), 1, -1):
-        if count % units or taken % units:
+    inputs = len(first)
+    for units in range(math.gcd(count, inputs), 1, -1):
+        if count % units or inputs % units:
             continue
-        poisoned = torch.stack((first, others)).unflatten(1, (units, -1)).any(dim=2)
+        poisoned = torch.stack((first, second)).unflatten(1, (units, -1)).any(dim=2)
         expected = torch.zeros_like(poisoned)
         expected[0, 0] = True
         expected[1, [sample * units // count for sample in samples]] = True

@@ -29,8 +29,8 @@ def extract(supernet: Supernet, subnet: SubnetConfig | str) -> nn.Module:
     memo: dict[int, object] = {}  # the copy of each slice, as copy.deepcopy looks it up
     for part in subnet_modules(viewed, supernet.model):
         for name, slice_ in part.named_buffers(recurse=False):
-            own = slice_.detach().clone()  # dense, in the slice's order of dimensions
-            memo[id(slice_)] = nn.Parameter(own, slice_.requires_grad) if name in {"weight", "bias"} else own
+            dense = slice_.detach().clone()  # in the slice's order of dimensions
+            memo[id(slice_)] = nn.Parameter(dense, slice_.requires_grad) if name in {"weight", "bias"} else dense
     plain = copy.deepcopy(viewed, memo)
     for part in plain.modules():
         buffers = vars(part)["_buffers"]

@@ -56,8 +56,8 @@ def insert(
     model = copy.deepcopy(model)
     structure = find_structure(model, arguments, keep)
     if structure.unsliceable:
-        first, others = structure.unsliceable[0], len(structure.unsliceable) - 1
-        value = f"it {first.reason}" + (f"; and {others} more" if others else "")
+        first, further = structure.unsliceable[0], len(structure.unsliceable) - 1
+        value = f"it {first.reason}" + (f"; and {further} more" if further else "")
         raise SpecError(f"{name}, {first.path}", "can't be sliced", value, f"keep=[{first.path!r}] leaves it whole")
     decoder = RatioDecoder(structure, orders(model, structure), uniform, tuple(widths))
     supernet = Supernet(model, structure, decoder.space(name, depths, expands), decoder)

@@ -146,15 +146,15 @@ class Probe:
 
     def run_with_all_else_poisoned(self) -> Reached:
         """Run the network with NaN in all that is no layer's output: its inputs, and parameters of other modules."""
-        foreign = (module for path, module in self.modules.items() if path not in self.known)
-        others = {id(p): p for module in foreign for p in own_parameters(module).values() if p.is_floating_point()}
-        before = [parameter.clone() for parameter in others.values()]
+        modules = (module for path, module in self.modules.items() if path not in self.known)
+        foreign = {id(p): p for module in modules for p in own_parameters(module).values() if p.is_floating_point()}
+        before = [parameter.clone() for parameter in foreign.values()]
         try:
-            for parameter in others.values():
+            for parameter in foreign.values():
                 parameter.fill_(NAN)
             return self.run(Poison(entering=""))
         finally:
-            for parameter, value in zip(others.values(), before, strict=True):
+            for parameter, value in zip(foreign.values(), before, strict=True):
                 parameter.copy_(value)
 
     def _hook(self, stack: ExitStack, path: str, *, enter: Any = None, leave: Any = None) -> None:
@@ -190,13 +190,13 @@ class Probe:
 
     def _at_layer(self, path: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            given = [t for t in tensors((args, kwargs)) if t.is_floating_point()]
-            if not any(t.isnan().any() for t in given):
+            floats = [t for t in tensors((args, kwargs)) if t.is_floating_point()]
+            if not any(t.isnan().any() for t in floats):
                 return None
             if path not in self.known:
                 self._reached.others.append(path)
                 return None
-            poisoned = given[0].isnan().movedim(axis(self.known[path], given[0]), 0).flatten(1).any(dim=1)
+            poisoned = floats[0].isnan().movedim(axis(self.known[path], floats[0]), 0).flatten(1).any(dim=1)
             self._reached.layers[path] = poisoned | self._reached.layers.get(path, poisoned)
             return mapped(args, kwargs, lambda t: t.nan_to_num(0.0)) if path in self.layers else None
 
@@ -216,8 +216,8 @@ class Probe:
 
     def _look_at(self, path: str) -> Any:
         def hook(_: nn.Module, __: Any, result: Any) -> None:
-            given = [t for t in tensors(result) if t.is_floating_point()]
-            if any((t.isnan() if math.isnan(self._poison.fill) else t).any() for t in given):
+            floats = [t for t in tensors(result) if t.is_floating_point()]
+            if any((t.isnan() if math.isnan(self._poison.fill) else t).any() for t in floats):
                 self._reached.outputs.add(path)
 
         return hook

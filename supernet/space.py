@@ -225,8 +225,8 @@ class SubnetSpace:
         if open_entries and not redrawn[open_entries].any():
             redrawn[rng.choice(open_entries)] = True
         for index in filter(redrawn.__getitem__, open_entries):
-            others = [choice for choice in entries[index] if choice != values[index]]
-            values[index] = others[int(rng.integers(len(others)))]
+            alternatives = [choice for choice in entries[index] if choice != values[index]]
+            values[index] = alternatives[int(rng.integers(len(alternatives)))]
         return self._subnet(values)
 
     def crossover(self, first: SubnetConfig, second: SubnetConfig, rng: np.random.Generator) -> SubnetConfig:
@@ -249,8 +249,8 @@ class SubnetSpace:
 
     def _subnet(self, values: Iterable[Any]) -> SubnetConfig:
         """Return the subnet with these values of all entries."""
-        rest = iter(values)
-        parts = (tuple(itertools.islice(rest, len(getattr(self, name)))) for name in _PARTS)
+        remaining = iter(values)
+        parts = (tuple(itertools.islice(remaining, len(getattr(self, name)))) for name in _PARTS)
         return SubnetConfig(self.family, ControlTuple(*parts))
 
 

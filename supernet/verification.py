@@ -41,16 +41,20 @@ def verify(supernet: Supernet, arguments: tuple[Any, ...]) -> None:
     config = supernet.active_config(supernet.space.smallest)
     whole = supernet.structure.config(list(config.active_blocks), [group.units for group in supernet.structure.groups])
     with evaluation(supernet.model):
-        expected = _run_masked(supernet, whole, config, arguments)
-        found = _run_sliced(supernet, config, arguments)
-    for path, wanted, got in zip(expected.paths, expected.values, found.values, strict=True):
-        used = wanted
-        for dim, size in enumerate(got.shape):
+        masked = _run_masked(supernet, whole, config, arguments)
+        sliced = _run_sliced(supernet, config, arguments)
+    for path, expected, result in zip(masked.paths, masked.values, sliced.values, strict=True):
+        used = expected
+        for dim, size in enumerate(result.shape):
             used = used.narrow(dim, 0, min(size, used.shape[dim]))
         scale = float(used.abs().max()) if used.numel() else 0.0
-        if used.shape != got.shape or not torch.allclose(used, got, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
-            what = "code between its layers depends on the number of channels"
-            raise SpecError(f"{supernet.space.family}, {path}", what, f"in subnet {supernet.space.smallest.id}", _HINT)
+        if used.shape != result.shape or not torch.allclose(
+            used, result, rtol=0, atol=TOLERANCE * scale, equal_nan=True
+        ):
+            problem = "code between its layers depends on the number of channels"
+            raise SpecError(
+                f"{supernet.space.family}, {path}", problem, f"in subnet {supernet.space.smallest.id}", _HINT
+            )
 
 
 class _Values(NamedTuple):
@@ -85,8 +89,8 @@ def _run_sliced(supernet: Supernet, config: ActiveConfig, arguments: tuple[Any, 
         inside = [names[owner] for owner in selves if isinstance(owner, nn.Module) and owner in names]
         where = next((path for path in reversed(inside) if path), type(supernet.model).__name__)
         value = f"{type(error).__name__}: {error}"
-        what = f"fails in subnet {supernet.space.smallest.id}"
-        raise SpecError(f"{supernet.space.family}, {where}", what, value, _HINT) from error
+        problem = f"fails in subnet {supernet.space.smallest.id}"
+        raise SpecError(f"{supernet.space.family}, {where}", problem, value, _HINT) from error
 
 
 def _run(
@@ -96,10 +100,10 @@ def _run(
 
     def note(path: str, layer: Weighted) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            def masked(given: torch.Tensor) -> torch.Tensor:
-                dim = axis(layer, given)
-                size = used.get(path, given.shape[dim])
-                value = given.index_fill(dim, torch.arange(size, given.shape[dim], device=given.device), 0.0)
+            def masked(value: torch.Tensor) -> torch.Tensor:
+                dim = axis(layer, value)
+                size = used.get(path, value.shape[dim])
+                value = value.index_fill(dim, torch.arange(size, value.shape[dim], device=value.device), 0.0)
                 seen.paths.append(path)
                 seen.values.append(value)
                 return value

@@ -54,6 +54,6 @@ class Digits(Parameters):
         pixels, labels = load_digits(return_X_y=True)
         images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, _SIDE, _SIDE) / _HALF - 1
         examples = Examples((images,), torch.tensor(labels, dtype=torch.int64))
-        others, test = split(examples, _TEST_SEED, _TEST, None, "digits")
-        train, validation = split(others, seed, self.validation, self.train, "digits")
+        remaining, test = split(examples, _TEST_SEED, _TEST, None, "digits")
+        train, validation = split(remaining, seed, self.validation, self.train, "digits")
         return Splits(train, validation, test)

@@ -90,8 +90,8 @@ class Reviews(Parameters):
             encoded = torch.tensor(tokenizer.encode(texts[index], self.tokens))
             ids[row, : len(encoded)], mask[row, : len(encoded)] = encoded, True
         labels = torch.tensor([int(ratings[index] > 0) for index in used])
-        others, test = split(Examples((ids, mask), labels), _TEST_SEED, _TEST, None, "reviews")
-        train, validation = split(others, seed, self.validation, self.train, "reviews")
+        remaining, test = split(Examples((ids, mask), labels), _TEST_SEED, _TEST, None, "reviews")
+        train, validation = split(remaining, seed, self.validation, self.train, "reviews")
         return Splits(train, validation, test)
 
     def _vocabulary(self) -> bytes:

@@ -122,8 +122,8 @@ def split(examples: Examples, seed: int, validation: int, train: int | None, whe
     Raises:
         SpecError: There are too few examples.
     """
-    wanted = validation + (1 if train is None else train)
-    if wanted > len(examples):
+    requested = validation + (1 if train is None else train)
+    if requested > len(examples):
         value, hint = f"{validation} for validation + {train}", f"at most {len(examples)}"
         raise SpecError(where, "more examples requested than exist", value, hint)
     order = torch.from_numpy(stream(seed, "split").permutation(len(examples)))

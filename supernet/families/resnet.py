@@ -79,8 +79,8 @@ class Block(nn.Module):
 
     def __init__(self, convolutions: Sequence[nn.Module], in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1, self.conv2, *rest = convolutions
-        self.conv3 = rest[0] if rest else nn.Identity()
+        self.conv1, self.conv2, *third = convolutions
+        self.conv3 = third[0] if third else nn.Identity()
         self.downsample: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
             pool = nn.AvgPool2d(stride, stride, ceil_mode=True)

@@ -88,8 +88,8 @@ class Nsga2:
         first = chain((self.space.smallest, self.space.largest), drawn)
         population = archive = self._evaluated(self._new(first, known, self.population), on_progress)
         while len(known) < evaluations:
-            wanted = min(self.population, evaluations - len(known))
-            children = self._new(self._children(population, rng, _TRIES * wanted), known, wanted)
+            count = min(self.population, evaluations - len(known))
+            children = self._new(self._children(population, rng, _TRIES * count), known, count)
             if not children:
                 break
             offspring = self._evaluated(children, lambda _: on_progress(len(known)))
@@ -97,16 +97,16 @@ class Nsga2:
         return archive
 
     def _new(
-        self, drawn: Iterable[SubnetConfig], known: dict[Hashable, SubnetConfig], wanted: int
+        self, drawn: Iterable[SubnetConfig], known: dict[Hashable, SubnetConfig], count: int
     ) -> list[SubnetConfig]:
-        """Return drawn subnets with new networks, up to the number wanted; adds their networks to the known ones."""
+        """Return drawn subnets with new networks, up to a count; adds their networks to the known ones."""
         new: list[SubnetConfig] = []
         for subnet in drawn:
             network = self.network(subnet)
             if network not in known:
                 known[network] = subnet
                 new.append(subnet)
-            if len(new) == wanted:
+            if len(new) == count:
                 break
         return new
 

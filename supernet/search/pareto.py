@@ -20,13 +20,13 @@ def front(points: npt.NDArray[np.float64]) -> list[int]:
         >>> front(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [1.0, 2.0]]))
         [1, 0]
     """
-    found: list[int] = []
-    least = np.inf
+    indices: list[int] = []
+    best_error = np.inf
     for index in np.lexsort((points[:, 1], points[:, 0])).tolist():
-        if points[index, 1] < least:
-            found.append(index)
-            least = points[index, 1]
-    return found
+        if points[index, 1] < best_error:
+            indices.append(index)
+            best_error = points[index, 1]
+    return indices
 
 
 def nondomination_ranks(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -36,16 +36,16 @@ def nondomination_ranks(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64
         >>> nondomination_ranks(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [3.0, 3.0]])).tolist()
         [0, 0, 1, 2]
     """
-    found = np.zeros(len(points), np.int64)
+    fronts = np.zeros(len(points), np.int64)
     last: list[float] = []  # the least error in each front so far, by rising cost
     previous, place = None, 0
     for index in np.lexsort((points[:, 1], points[:, 0])).tolist():
         error = float(points[index, 1])
         if previous is None or (points[index] != points[previous]).any():
-            place = next((n for n, least in enumerate(last) if error < least), len(last))
+            place = next((n for n, lowest in enumerate(last) if error < lowest), len(last))
             last[place : place + 1] = [error]
-        found[index], previous = place, index
-    return found
+        fronts[index], previous = place, index
+    return fronts
 
 
 def crowding_distances(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
