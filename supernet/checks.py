@@ -63,10 +63,11 @@ def _check_options(family: Family, name: str) -> None:
         is_hashable = hash(family) == hash(dataclasses.replace(family)) and family == dataclasses.replace(family)
     if not is_hashable:
         raise SpecError(name, "equal options give unequal families", "", "the __eq__ and __hash__ of the dataclass")
-    if not isinstance(family.default_size, int) or family.default_size < 1:
-        raise SpecError(f"{name}.default_size", "not a size", repr(family.default_size), "a whole number, 1 or more")
+    size: Any = family.default_size
+    if not isinstance(size, int) or size < 1:
+        raise SpecError(f"{name}.default_size", "not a size", repr(size), "a whole number, 1 or more")
     with _errors(f"{name}.space", "reading it"):
-        space = family.space
+        space: Any = family.space
     if not isinstance(space, SubnetSpace) or space.size < 2:  # noqa: PLR2004 - a smallest and a largest
         raise SpecError(f"{name}.space", "not a space of two subnets or more", repr(space), "a SubnetSpace")
 
