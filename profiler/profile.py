@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from profiler.grid import CellEstimate, Grid
     from profiler.table import HeldOutCell
-    from sim.tables.latency import LatencyTable, Subnet
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ProfilePlan:
         precision: The relative half-width of the confidence interval of a cell's median to reach.
     """
 
-    subnets: tuple[Subnet, ...]
+    subnets: tuple[ProfiledSubnet, ...]
     max_batch: int
     extra_batches: tuple[int, ...] = ()
     stages: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from sim.tables.latency import LatencyTable, table_from_cells
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sim.tables.latency import Between, Subnet
+    from sim.tables.latency import Between, ProfiledSubnet
 
 STAGE = "stage:"
 """The prefix of cells that are not subnets but stages around the forward pass, such as copying a batch."""
@@ -40,7 +40,7 @@ class HeldOutCell:
 
 def build_table(
     device: str,
-    subnets: Sequence[Subnet],
+    subnets: Sequence[ProfiledSubnet],
     batch_sizes: Sequence[int],
     estimates: Mapping[Cell, CellEstimate],
     *,
@@ -94,7 +94,7 @@ def build_table(
             name: {cell: _ns(part[cell], "median") for cell in cells}
             for name, part in ({**parts, "forward": forward} if stages else {}).items()
         },
-        where="profile",
+        location="profile",
         between=between,
         provenance=provenance,
     )

@@ -84,11 +84,15 @@ def save(path: Path, supernet: Supernet, family: Family, **extra: Any) -> None:
     write(path, {**content, "more": extra})
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path, family: Family | None = None) -> Checkpoint:
     """Return the content of a checkpoint.
 
+    Args:
+        path: The file.
+        family: Its family, if it is not a shipped one.
+
     Raises:
-        DataError: The file is not a checkpoint, or is damaged.
+        DataError: The file is not a checkpoint, is damaged, or has another family.
         SpecError: Its family or an option is unknown.
     """
     content = read(path)
@@ -96,7 +100,10 @@ def load(path: Path) -> Checkpoint:
         schema = repr(content.get("schema", "no schema"))
         hint = f"{SCHEMA}; `ssim supernet import` reads weights of other tools"
         raise DataError(str(path), "not a checkpoint of a supernet", schema, hint)
-    family = find_family(content["family"], content["options"])
+    if family is None:
+        family = find_family(content["family"], content["options"])
+    elif family.space.family != content["family"]:
+        raise DataError(str(path), "belongs to another family", content["family"], family.space.family)
     supernet = build(family)
     load_state(supernet, content["state"], str(path))
     return Checkpoint(supernet.eval(), family, content["more"])

@@ -289,7 +289,7 @@ class Supernet(nn.Module):
             shared = self._shared_moments() if config == self.active_config(self.space.largest) else {}
             if sizes and not shared:
                 hint = "calibrate it, or use training mode"
-                raise SpecError(f"subnet {subnet.id}", "has no running statistics", right=hint)
+                raise SpecError(f"subnet {subnet.id}", "has no running statistics", hint=hint)
             return shared
         parts = statistics.split([*sizes.values()] * 2)
         return {path: Moments(parts[n], parts[n + len(sizes)]) for n, path in enumerate(sizes)}

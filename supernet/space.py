@@ -55,7 +55,7 @@ class SubnetConfig:
         kinds: dict[str, Callable[[Any], Any]] = {"depths": operator.index, "expands": float, "widths": operator.index}
         parts = {name: self._plain(name, kind) for name, kind in kinds.items()}
         if not any(parts.values()):
-            raise SpecError(f"{self.family}, control tuple", "is empty", right="a depth, an expand ratio or a width")
+            raise SpecError(f"{self.family}, control tuple", "is empty", hint="a depth, an expand ratio or a width")
         object.__setattr__(self, "control", ControlTuple(**parts))
         texts = (f"{name[0]}{_listed(values)}" for name, values in parts.items() if values)
         object.__setattr__(self, "id", ":".join((self.family, *texts)))
@@ -124,7 +124,7 @@ class SubnetSpace:
         if not re.fullmatch(_FAMILY, self.family):
             raise SpecError("space", "invalid family name", repr(self.family), "a name without colons and spaces")
         if not self._entries:
-            raise SpecError(self.family, "no entries", right="a depth, an expand ratio or a width")
+            raise SpecError(self.family, "no entries", hint="a depth, an expand ratio or a width")
         for name in _PARTS:
             for index, choices in enumerate(getattr(self, name)):
                 if not choices or list(choices) != sorted(set(choices)):

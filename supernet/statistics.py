@@ -43,7 +43,7 @@ def calibrate(supernet: Supernet, subnet: SubnetConfig | str, batches: Iterable[
                 supernet.check_batch(batch)
                 network(*(batch if isinstance(batch, tuple) else (batch,)))
     if not count:
-        raise SpecError(f"calibrating {subnet}", "no batch given", right="batches of training data")
+        raise SpecError(f"calibrating {subnet}", "no batch given", hint="batches of training data")
     if norms:
         moments = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
         supernet.set_statistics(subnet, torch.cat([part for part in moments if part is not None]))

@@ -14,13 +14,17 @@
     ├── StoreError       results cannot be written or read: folder in use, disk full
     └── FetchError       a data set cannot be fetched: host out of reach, transfer broken off
 
-A message reads `where: what is wrong (the value); what would be right`. The parts are the exception's `args`, as they
+A message reads `location: problem (value); hint`. The parts are the exception's `args`, as they
 are, and the sentence is made in `__str__`: SimPy and pickle rebuild exceptions by `type(error)(*error.args)`.
 """
 
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -29,31 +33,34 @@ if TYPE_CHECKING:
 
 _LONGEST = 1000
 
+PACKAGES = ("sim", "policies", "supernet", "profiler", "topology", "federated", "figures", "ssim")
+"""The top-level packages of the toolkit."""
+
 
 class SsimError(Exception):
     """Something this toolkit was asked to do that it can't, in words for the person who asked.
 
     Attributes:
-        where: The file and line, the array and row, or the parameter.
-        what: What is wrong.
+        location: The file and line, the array and row, or the parameter.
+        problem: What is wrong.
         value: The offending value as text, or "".
-        right: What would be right, or "".
+        hint: How to correct it, or "".
     """
 
     exit_code: ClassVar[int] = 1
     """What a command ends with: 2 for bad input, 1 for a failure."""
 
-    def __init__(self, where: str, what: str, value: str = "", right: str = "") -> None:
-        super().__init__(where, what, value, right)
-        self.where = where
-        self.what = what
+    def __init__(self, location: str, problem: str, value: str = "", hint: str = "") -> None:
+        super().__init__(location, problem, value, hint)
+        self.location = location
+        self.problem = problem
         self.value = value
-        self.right = right
+        self.hint = hint
 
     def __str__(self) -> str:
         value = f" ({self.value})" if self.value else ""
-        right = f"; {self.right}" if self.right else ""
-        return one_line(f"{self.where}: {self.what}{value}{right}")
+        hint = f"; {self.hint}" if self.hint else ""
+        return one_line(f"{self.location}: {self.problem}{value}{hint}")
 
 
 class SpecError(SsimError, ValueError):
@@ -128,3 +135,42 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def raised(error: BaseException, situation: str = "") -> tuple[str, str]:
+    """Return the problem and value of a message about an exception that a user's code raised.
+
+    Args:
+        error: The exception, with its traceback.
+        situation: What the code was called with, if that helps to find the cause.
+
+    Returns:
+        Such as `("raised ZeroDivisionError: division by zero", "mine.py:6, in decide; slack 12.3 ms, queue 4")`.
+    """
+    text, kind = str(error), type(error).__name__
+    what = text if isinstance(error, SsimError) else f"raised {kind}: {text}" if text else f"raised {kind}"
+    return what, "; ".join(filter(None, (user_frame(error), situation)))
+
+
+def user_frame(error: BaseException) -> str:
+    """Return the innermost frame of a user's own code in an exception's traceback, or "" if there is none.
+
+    Frames of the toolkit, of Python and of installed packages are passed over.
+
+    Returns:
+        Such as `"mine.py:6, in decide"`.
+    """
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = frame.f_code.co_filename
+        if path.endswith(".py") and not any(Path(path).resolve().is_relative_to(place) for place in _others_places()):
+            found = f"{Path(path).name}:{line}, in {frame.f_code.co_name}"
+    return found
+
+
+@lru_cache(maxsize=1)
+def _others_places() -> tuple[Path, ...]:
+    """Return the folders of code that is not the user's: the toolkit, Python, installed packages."""
+    root = Path(__file__).resolve().parents[2]
+    installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return (*(root / package for package in PACKAGES), *installed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sim.compiled.stepped import Stepped
+    from sim.compiled.step_policy import StepPolicy
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
 
@@ -46,7 +46,7 @@ def list_() -> None:
 def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     """Say whether a policy keeps the rules, and which engine runs it, and why."""
     from policies.checks import check_policy
-    from sim.compiled.stepped import Stepped
+    from sim.compiled.step_policy import StepPolicy
     from sim.compiled.tabulate import NotTabulableError, tabulate
     from sim.engines import numba_is_installed
 
@@ -54,7 +54,7 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     check_policy(built, table)
     click.echo(f"{name}: keeps the rules")
     here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
-    if isinstance(built, Stepped):
+    if isinstance(built, StepPolicy):
         click.echo(f"{name}: {_stepped(built, table)}{here}")
         return
     try:
@@ -68,7 +68,7 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     click.echo(f"{name}: runs in the compiled engine as {said}{here}")
 
 
-def _stepped(policy: Stepped, table: LatencyTable) -> str:
+def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
     """Return how a stepped policy runs: compiled, to the same outcomes on a bursty trace, or in SimPy alone.
 
     Raises:
@@ -124,18 +124,13 @@ def _built(name: str, table_name: str, settings: tuple[str, ...]) -> tuple[Polic
     Raises:
         SsimError: There is no such policy, parameter or table.
     """
-    from sim.base.errors import SpecError
     from sim.tables.files import load_table
     from ssim.files.yaml_file import parse_settings
-    from ssim.jobs.experiment.run import policy_of
+    from ssim.jobs.experiment.run import build_policy
     from ssim.jobs.experiment.spec import PolicySpec
 
     file, _, owner = name.rpartition(":")
     folder = Path.cwd()
     if file.endswith(".py"):
         folder, name = Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
-    built, faults = policy_of(PolicySpec(use=name, params=parse_settings(settings)), folder)
-    if faults:
-        raise SpecError(name, "; ".join(map(str, faults)))
-    found: Policy = built
-    return found, load_table(table_name)
+    return build_policy(PolicySpec(use=name, params=parse_settings(settings)), folder), load_table(table_name)

@@ -7,10 +7,10 @@ import pytest
 from profiler.confidence import Interval
 from profiler.grid import Cell, CellEstimate, CellStatus
 from profiler.table import STAGE, batch_grid, build_table, held_out, midpoints, nearer_rule
-from sim import Subnet
+from sim import ProfiledSubnet
 from sim.base.errors import DataError
 
-SUBNETS = [Subnet("a", 60.0), Subnet("b", 70.0)]
+SUBNETS = [ProfiledSubnet("a", 60.0), ProfiledSubnet("b", 70.0)]
 
 
 def ok(median: float, half: float = 1.0) -> CellEstimate:

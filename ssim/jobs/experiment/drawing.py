@@ -9,10 +9,10 @@ import pandas as pd
 
 import figures
 from figures.style import save
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import summary_rows
-from ssim.results.store import WINDOWS
+from ssim.results.record import WINDOWS, read_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def draw_dynamics(store: Store) -> Figure | None:
         if manifest is not None:
             if WINDOWS not in manifest["outputs"]:
                 return None
-            frame = store.windows(run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
+            frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
             point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
             return _draw("dynamics", frame, f"seed {run['seed']}{point}")
     return _draw("dynamics", pd.DataFrame())
@@ -60,7 +60,7 @@ def draw_experiment(store: Store) -> list[Path]:
     drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
     folder = store.folder / "figures"
     paths: list[Path] = []
-    with told(folder):
+    with translate_os_errors(folder):
         folder.mkdir(exist_ok=True)
         for name, figure in drawings.items():
             if figure is not None:

@@ -1,0 +1,117 @@
+"""`ssim results`: what of a job is stored, what failed, and what is still to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ssim.commands.printing import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ssim.results.store import Store
+
+STATES = ("stored", "failed", "damaged", "to do")
+
+_out = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+
+
+@click.group()
+def results() -> None:
+    """Stored results: status, ls."""
+
+
+@results.command()
+@click.argument("name")
+@_out
+def status(name: str, out: Path) -> None:
+    """Say what of the job NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
+    from ssim.results.store import Store
+
+    store = Store(out / name)
+    runs = store.index()["runs"]
+    states = _states(store)
+    table = _table("run", *STATES)
+    for label in dict.fromkeys(run["label"] for run in runs):
+        own = [states[run["id"]] for run in runs if run["label"] == label]
+        table.add_row(label, *(str(own.count(state)) for state in STATES))
+    console().print(table)
+    done = list(states.values()).count("stored")
+    writer = store.writer()
+    now = "no process is writing" if writer is None else f"process {writer} is writing"
+    click.echo(f"{name}: {done} of {len(states)} runs stored; {now}")
+    reasons: dict[str, list[str]] = {}
+    for run in runs:
+        if states[run["id"]] == "failed":
+            reasons.setdefault(store.failure(run["id"]) or "", []).append(f"{run['policy']}, seed {run['seed']}")
+    for reason, alike in reasons.items():
+        more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+        click.echo(f"failed: {alike[0]}{more}: {reason}")
+    if done < len(states):
+        if writer is None:
+            click.echo("run the same command again to finish it")
+        raise click.exceptions.Exit(1)
+
+
+@results.command()
+@_out
+def ls(out: Path) -> None:
+    """List the jobs that have results."""
+    from datetime import UTC, datetime
+
+    from sim.base.errors import StoreError
+    from ssim.results.store import INDEX, Store
+
+    found = sorted(path.parent for path in out.rglob(INDEX))
+    if not found:
+        click.echo(f"nothing is stored in {out}")
+        return
+    table = _table("job", "runs", "stored", "failed", "MB", "changed")
+    for folder in found:
+        try:
+            states = list(_states(Store(folder)).values())
+        except StoreError:
+            table.add_row(str(folder.relative_to(out)), "damaged")
+            continue
+        size = sum(_size(file) for file in [*folder.glob("*"), *folder.glob("*/*")])
+        changed = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
+        counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))
+        table.add_row(str(folder.relative_to(out)), *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
+    console().print(table)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # who writes here may just have moved it
+        return 0
+
+
+def _states(store: Store) -> dict[str, str]:
+    """Return the state of each run of a job by its id."""
+    from sim.base.errors import StoreError
+
+    states = {}
+    for run_id in (run["id"] for run in store.index()["runs"]):
+        try:
+            stored = store.manifest(run_id) is not None
+            states[run_id] = "stored" if stored else "failed" if store.failure(run_id) is not None else "to do"
+        except StoreError:
+            states[run_id] = "damaged"
+    return states
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

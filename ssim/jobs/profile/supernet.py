@@ -1,0 +1,176 @@
+"""From what `ssim profile` is asked for to what is measured, and from that to files."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from figures.latency import draw_latency
+from figures.style import save
+from profiler.devices import device_facts, device_name
+from profiler.report import report
+from profiler.trial_log import write_samples
+from sim.base.errors import DataError, SpecError
+from sim.base.whole_file import whole_file
+from sim.tables.accuracies import Accuracies
+from sim.tables.files import find_table, shipped_tables, write_table
+from sim.tables.latency import ProfiledSubnet
+from sim.traces.reading import sha256_of
+from supernet.checkpoint import find_family, load
+from supernet.families import FAMILIES
+from supernet.family import build
+from supernet.space import SubnetConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+
+    from profiler.grid import Grid
+    from profiler.profile import ProfilePlan, ProfileResult
+    from profiler.torch_meter import Options
+    from supernet.family import Family
+    from supernet.network import Supernet
+    from supernet.space import SubnetSpace
+
+CHECKPOINT = "supernet.pt"
+_BESIDE = ("pareto.parquet", "accuracies.parquet")
+"""Where the accuracies of a trained supernet are, the better choice first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A supernet that was named on the command line.
+
+    Attributes:
+        name: What files are called after it.
+        family: Its family.
+        supernet: Gives it; one with random weights is built then.
+        identity: What it is, to be told from others.
+        size: The side of images, or the length of texts, that it was trained on; None where that is not known.
+    """
+
+    name: str
+    family: Family
+    supernet: Callable[[], Supernet]
+    identity: Mapping[str, Any]
+    size: int | None = None
+
+
+def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
+    """Return a supernet: a family with random weights, or a trained one.
+
+    Args:
+        what: The name of a family, a checkpoint, or the folder of a training run.
+        options: Those of the family.
+        seed: Of random weights.
+
+    Raises:
+        SpecError: There is nothing of this name, or a trained supernet was to get options.
+        DataError: The checkpoint is damaged.
+    """
+    path = Path(what)
+    if what in FAMILIES or not path.exists():
+        if what not in FAMILIES and (path.suffix or len(path.parts) > 1):
+            raise SpecError(what, "no such file or folder", "", f"a training run, or one of {_listed()}")
+        family = find_family(what, options)
+        facts = {"family": what, "options": dataclasses.asdict(family), "weights": f"random, seed {seed}"}
+        return Named(what, family, lambda: build(family, seed=seed), facts)
+    if options:
+        raise SpecError("--set", "a trained supernet has its options already", ", ".join(options), "none")
+    checkpoint = path / CHECKPOINT if path.is_dir() else path
+    held, family, more = load(checkpoint)
+    name = checkpoint.parent.parent.name if path.is_dir() and path.resolve().name.startswith("seed") else path.stem
+    facts = {"family": family.space.family, "weights": f"{name}, sha256 {sha256_of(checkpoint)}"}
+    return Named(name, family, lambda: held, facts, more.get("size"))
+
+
+def accuracies_beside(what: str) -> Path:
+    """Return the file that has the subnets of a trained supernet.
+
+    Raises:
+        SpecError: There is none.
+    """
+    folder = Path(what) if Path(what).is_dir() else Path(what).parent
+    found = next((folder / file for file in _BESIDE if (folder / file).exists()), None)
+    if found is None or what in FAMILIES:
+        right = f"{' or '.join(_BESIDE)} of a training, or a latency table such as {', '.join(shipped_tables())}"
+        raise SpecError("--subnets", "is missing: which ones, and how accurate are they", "", right)
+    return found
+
+
+def _listed() -> str:
+    return ", ".join(FAMILIES)
+
+
+def find_subnets(source: str | Path, space: SubnetSpace) -> tuple[ProfiledSubnet, ...]:
+    """Return the subnets to measure and their accuracies, under the ids of their space.
+
+    Args:
+        source: Accuracies of a training, or a latency table.
+        space: The supernet's.
+
+    Raises:
+        SpecError: There is no such file, or a subnet is none of the supernet's.
+        DataError: The file is damaged, or a row of a table has no control tuple.
+    """
+    rows = _rows(source)
+    found = []
+    for row in rows:
+        if row.control is None:
+            raise DataError(f"{source}, subnet {row.id}", "has no control tuple", "", "one for each subnet")
+        subnet = space.find(SubnetConfig(space.family, row.control))
+        found.append(ProfiledSubnet(subnet.id, row.accuracy, row.control, row.gmacs, row.params))
+    return tuple(found)
+
+
+def _rows(source: str | Path) -> tuple[ProfiledSubnet, ...]:
+    if str(source) not in shipped_tables() and Path(source).suffix == ".parquet":
+        try:
+            return Accuracies.read(Path(source)).subnets()
+        except DataError as error:
+            if "holds no accuracies" not in error.problem:
+                raise
+    return find_table(source).subnets
+
+
+def identity_of(named: Named, device: torch.device, options: Options, size: int) -> dict[str, Any]:
+    """Return all that decides how long a cell takes: visits of one identity may be put together."""
+    return {
+        **named.identity,
+        "size": size,
+        "device": {"name": device_name(device), **device_facts(device)},
+        "options": dataclasses.asdict(options),
+    }
+
+
+def provenance_of(identity: Mapping[str, Any], accuracies: str) -> dict[str, str]:
+    """Return what a table says of where its figures come from."""
+    device, options = identity["device"], identity["options"]
+    chosen = ", ".join(name.replace("_", " ") for name, value in options.items() if value is True)
+    facts = ", ".join(f"{name} {text}" for name, text in device.items() if name != "name")
+    return {
+        "source": "measured by ssim profile",
+        "supernet": f"{identity['family']}, {identity['weights']}",
+        "input": f"size {identity['size']}",
+        "device": f"{device['name']} ({facts})",
+        "latency": "wall clock from the call to the end of the work on the device, launch overhead included; medians",
+        "options": f"{options['precision']}{', ' if chosen else ''}{chosen}",
+        "accuracy": accuracies,
+    }
+
+
+def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: Grid) -> None:
+    """Write all files of a profile.
+
+    Raises:
+        StoreError: The disk is full, or the folder can't be written.
+    """
+    for name in ("table.parquet", "table.csv", "superserve.json"):
+        write_table(result.table, folder / name)
+    write_samples(grid, folder / "samples.parquet")
+    save(draw_latency(result.table), folder / "latency")
+    with whole_file(folder / "report.md") as unfinished:
+        unfinished.write_text(report(plan, result, grid, "latency.png"), encoding="utf-8")
