@@ -80,7 +80,14 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
     assert table.stages["forward"][-1].tolist() == pytest.approx([forward[n] for n in table.batch_sizes], abs=1)
     assert 3 in forward.index, "held out"
     said = (folder / "out/report.md").read_text()
-    for heading in ("Verdicts", "Latency in ms", "Stages in ms", "Batch sizes between", "Properties", "Drift"):
+    for heading in (
+        "Status of the cells",
+        "Latency in ms",
+        "Stages in ms",
+        "Held-out batch sizes",
+        "Properties",
+        "Drift",
+    ):
         assert f"\n## {heading}" in said
     manifest = json.loads((run_folder(folder) / "manifest.json").read_text())
     assert manifest["identity"]["device"]["torch"] == torch.__version__
@@ -136,14 +143,14 @@ def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> N
 def test_a_subnet_that_gives_nan_is_left_out_and_told(folder: Path) -> None:
     held = build(FAMILY)
     with torch.no_grad():
-        cut = next(path for path, part in held.assembly.slices.items() if part.gives.group is not None)
+        cut = next(path for path, part in held.assembly.slices.items() if part.outputs.group is not None)
         held.model.get_submodule(cut).weight[-1] = float("nan")  # a channel that the smallest does not use
     save(folder / "broken.pt", held.eval(), FAMILY)
     words = ("--cpu", "--size", "8", "--max-batch", "2", "--subnets", "wanted.parquet", *QUICK)
     ended = ssim(folder, "profile", "broken.pt", *words, "-o", "out")
     assert ended.returncode == 0, ended.stderr
     assert f"not in the table, since it can't be timed: {SPACE.largest.id}" in ended.stdout
-    assert "gives NaN or infinity" in ended.stderr
+    assert "the result contains NaN or infinity" in ended.stderr
     assert SPACE.smallest.id in {subnet.id for subnet in read_table(folder / "out/table.parquet").subnets}
 
 
@@ -151,7 +158,7 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
     script = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import ssim.commands.profile, profiler.subject\n"
+        "import ssim.commands.profile, profiler.model_under_test\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
         "from ssim.cli import main\n"
         "main(sys.argv[1:])\n"
@@ -174,7 +181,7 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
 def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> None:
     ended = ssim(folder, "profile", "ofa_resnet_small", "--gpu", "0", "--subnets", "wanted.parquet")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("ssim: --gpu 0: there is no such GPU (no accelerator is found; torch ")
+    assert ended.stderr.startswith("ssim: --gpu 0: GPU not found (no accelerator; torch ")
     assert "--cpu measures the CPU" in ended.stderr
 
 

@@ -199,7 +199,7 @@ BAD = [
     ("rounds: 3", "round: 3", r"small\.yaml:10:1: round: .*did you mean 'rounds'"),
     ("kind: digits", "kind: digit", r"small\.yaml:7:\d+: data\.kind: .*did you mean 'digits'"),
     ("alpha: 0.5", "alpha: -1", r"small\.yaml:8:\d+: partition\.alpha: "),
-    ("width: 4", "width: 6", r"small\.yaml:9:\d+: family\.width: .*can't be cut in quarters"),
+    ("width: 4", "width: 6", r"small\.yaml:9:\d+: family\.width: .*can't be sliced in quarters"),
     ("rounds: 3", "rounds: 3\nalgorithm: fedavgg", r"small\.yaml:11:\d+: algorithm\.kind: .*did you mean 'fedavg'"),
     ("rounds: 3", "rounds: 3\nmaxnet: {first: 2}", r"small\.yaml:11:\d+: maxnet\.first: "),
     ("trainer: {default: 4}", "trainr: {default: 4}", r"small\.yaml:6:\d+: .*trainr"),

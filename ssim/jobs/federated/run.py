@@ -81,7 +81,7 @@ class FederatedRun(Trained):
     def watched(self) -> tuple[str, ...]:
         """The subnets whose accuracy is measured during training."""
         space, count = self.parts.family.space, self.spec.evaluation.subnets
-        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.evenly(count)))
+        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.linspace(count)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
