@@ -63,8 +63,8 @@ class Port:
 
         Peers are dealt out in turn; a single replica has all of them.
         """
-        replicas = self._mailbox.colleagues.members
-        return self._mailbox.others.members[replicas.index(self._mailbox.owner.worker.id) :: len(replicas)]
+        replicas = self._mailbox.own_group.members
+        return self._mailbox.peer_group.members[replicas.index(self._mailbox.owner.worker.id) :: len(replicas)]
 
     def choose(self, among: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Return the peers that the channel's selector for this role chooses.
@@ -158,7 +158,7 @@ class Port:
         if mailbox.inbox:
             mailbox.inbox = deque(message for message in mailbox.inbox if not wait.offer(message))
         for peer in order:
-            if mailbox.others.has_left(peer):
+            if mailbox.peer_group.has_left(peer):
                 wait.peer_left(peer)
         if not wait.complete():
             await mailbox.wait(wait, timeout_s)
@@ -181,7 +181,7 @@ class Port:
         while missing and remaining > 0:
             message = mailbox.take(missing)
             if message is None:
-                departed = mailbox.others.departures(seen)
+                departed = mailbox.peer_group.departures(seen)
                 missing.difference_update(departed)
                 seen += len(departed)
                 if not missing:
