@@ -241,7 +241,6 @@ def _datasets(model: TopologyModel, counts: _Counts) -> Iterator[Dataset]:
     for role, groups in model.datasets.items():
         for group, datasets in groups.items():
             yield from datasets
-            count, first = counts.get((role, group), 1), datasets[0] if datasets else None
-            width = len(str(count - 1))
-            for number in range(1, count if first else 1):
-                yield Dataset(f"{role}-{group}-{number:0{width}}", role, group, first.size, first.compute, first.ref)
+            count = counts.get((role, group), 1)
+            for number in range(1, count):
+                yield replace(datasets[0], id=f"{role}-{group}-{number:0{len(str(count - 1))}}")
