@@ -90,9 +90,9 @@ def check_policy(policy: Policy, table: LatencyTable) -> None:
     for slack_ns, queue_length, now_ns in _situations(table):
         answer = _ask(policy, table, slack_ns, queue_length, now_ns)
         if frozen and _ask(policy, table, slack_ns, queue_length, now_ns) != answer:
-            what = "is frozen, but answers the same view differently"
-            where = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
-            raise PolicyError(where, what, repr(answer), "a policy that remembers must not be a frozen dataclass")
+            problem = "is frozen, but decides differently on the same view"
+            location = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
+            raise PolicyError(location, problem, repr(answer), "a policy with state must not be a frozen dataclass")
 
 
 def _ask(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, now_ns: int) -> object:
@@ -101,11 +101,11 @@ def _ask(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, 
     try:
         decision = policy.decide(view)
     except (Exception, SystemExit) as error:
-        where = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
-        raise PolicyError(where, f"raised {type(error).__name__}", str(error)) from error
+        location = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
+        raise PolicyError(location, f"raised {type(error).__name__}", str(error)) from error
     check_decision(decision, view, policy)
     if not np.array_equal(before, table.dense_ns):
-        raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is only to be looked at")
+        raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is read-only")
     return decision
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @job_options()
 @click.option("--exact", is_flag=True, help="Find the optimum itself, too: for traces of some dozens of queries.")
-def optimum(file: str, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
+def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
     """Hold the stored runs of FILE against an upper bound on what any policy reaches, clairvoyant ones included.
 
     A query counts 1 for attainment, and the accuracy of its subnet for accuracy-weighted attainment. docs/optimum.md
@@ -31,10 +31,10 @@ def optimum(file: str, out: Path, overrides: tuple[str, ...], jobs: int, *, exac
     from rich.console import Console
 
     from sim.base.errors import SsimError
-    from ssim.commands.present.conduct import read
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    experiment = read(file, overrides, "experiment/1")
+    experiment = read_job(file, overrides, "experiment/1")
     store = Store(out / experiment.name)
     store.index()  # says so where nothing is stored
     try:

@@ -29,13 +29,13 @@ _settings = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE
 
 @click.group()
 def supernet() -> None:
-    """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install -e '.[torch]'`."""
+    """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install 'superserve-sim[torch]'`."""
     from importlib.util import find_spec
 
     from sim.base.errors import SpecError
 
     if find_spec("torch") is None:
-        raise SpecError("ssim supernet", "torch is not installed", right="pip install -e '.[torch]'")
+        raise SpecError("ssim supernet", "torch is not installed", hint="pip install 'superserve-sim[torch]'")
 
 
 for command in (training.train, training.calibrate, training.search, training.fetch):
@@ -161,7 +161,7 @@ def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
     found: list[SubNet] = []
     for row in find_table(table_name).subnets:
         if row.control is None:
-            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", right="one for each subnet")
+            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
         found.append(space.find(SubNet(space.family, row.control)))
     return found
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssim.commands.options import ShippedFile
+
 if TYPE_CHECKING:
     from ssim.files.topology_file import Topology
     from topology.plan import Plan, Worker
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 """As many workers as are printed unless they are asked for in a file."""
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", metavar="FILE", type=ShippedFile("topologies"))
 
 
 @click.group()
@@ -91,8 +93,8 @@ def draw(file: Path, output: Path, *, workers: bool) -> None:
 
 
 @topology.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@click.argument("first", type=ShippedFile("topologies"))
+@click.argument("second", type=ShippedFile("topologies"))
 def diff(first: Path, second: Path) -> None:
     """Print what changes from one description of roles and channels to another, a line for each fact."""
     from topology.description import diff as difference

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.commands.options import device_options, job_options, out_option, set_option
+from ssim.commands.options import ShippedFile, device_options, job_options, out_option, set_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Train again what is trained already.")
 def train(
-    file: str,
+    file: Path,
     out: Path,
     overrides: tuple[str, ...],
     jobs: int,
@@ -38,28 +38,34 @@ def train(
 
     What is trained already is not trained again; what was interrupted goes on from its last checkpoint.
     """
-    from ssim.commands.present.conduct import conduct, read
+    from ssim.commands.present.conduct import conduct
     from ssim.jobs.job import Means
+    from ssim.jobs.reading import read_job
 
-    job = read(file, overrides, "training/1")
+    job = read_job(file, overrides, "training/1")
     conduct(job, out, means=Means(device, threads, every_s), jobs=jobs, force=force)
 
 
 def _trained_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (device_options, set_option, out_option, click.argument("file", metavar="FILE")):
+    for option in (
+        device_options,
+        set_option,
+        out_option,
+        click.argument("file", metavar="FILE", type=ShippedFile("experiments")),
+    ):
         command = option(command)
     return command
 
 
-def _trained(file: str, out: Path, overrides: Sequence[str], threads: int) -> tuple[Job, Store, list[Any]]:
+def _trained(file: Path, out: Path, overrides: Sequence[str], threads: int) -> tuple[Job, Store, list[Any]]:
     """Return a job of training, its store, and its runs, all of which have been trained."""
     import torch
 
-    from ssim.commands.present.conduct import read
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
     torch.set_num_threads(threads)
-    job = read(file, overrides, "training/1")
+    job = read_job(file, overrides, "training/1")
     store = Store(out / job.name)
     for run in job.runs:
         run.check_trained(store)
@@ -70,7 +76,7 @@ def _trained(file: str, out: Path, overrides: Sequence[str], threads: int) -> tu
 @_trained_options
 @click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
 def calibrate(
-    file: str, out: Path, overrides: tuple[str, ...], threads: int, device: str, subnets: tuple[str, ...]
+    file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str, subnets: tuple[str, ...]
 ) -> None:
     """Give subnets of the trained supernets of FILE running statistics; say how accurate they are with and without.
 
@@ -91,7 +97,7 @@ def calibrate(
 
 @click.command(epilog="Example: ssim supernet search supernet_digits")
 @_trained_options
-def search(file: str, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
+def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
     from ssim.commands.present.training import counting, show
     from ssim.jobs.job import Means

@@ -118,7 +118,7 @@ def topology_of(file: YamlFile) -> Topology:
         try:
             plan.worker(fault.worker)
         except SpecError as error:
-            issues.append(Issue(("faults", number, "worker"), "unknown worker", error.value, error.right))
+            issues.append(Issue(("faults", number, "worker"), "unknown worker", error.value, error.hint))
     if issues:
         raise file.error(issues)
     return Topology(model.name or file.path.stem, plan, model.faults)
@@ -241,6 +241,9 @@ def _datasets(model: TopologyModel, counts: _Counts) -> Iterator[Dataset]:
     for role, groups in model.datasets.items():
         for group, datasets in groups.items():
             yield from datasets
-            count = counts.get((role, group), 1)
+            count, first = counts.get((role, group), 1), datasets[0] if datasets else None
+            width = len(str(count - 1))
+            if first is None:
+                continue
             for number in range(1, count):
-                yield replace(datasets[0], id=f"{role}-{group}-{number:0{len(str(count - 1))}}")
+                yield Dataset(f"{role}-{group}-{number:0{width}}", role, group, first.size, first.compute, first.ref)
