@@ -111,7 +111,7 @@ class Port:
         mailbox = self._mailbox
         if sender is not None:
             mailbox.checked((sender,))
-        message = mailbox.take(None if sender is None else (sender,))
+        message = mailbox.take(None if sender is None else (sender,)) if mailbox.inbox else None
         if message is not None:
             return message
         if not mailbox.any_remaining(None if sender is None else (sender,)):
@@ -226,7 +226,7 @@ class Port:
         return self.peers(among)
 
     def _only_peer(self) -> str:
-        mailbox, peers = self._mailbox, self.peers()
+        mailbox, peers = self._mailbox, self._mailbox.peers()
         if not peers and not mailbox.any_remaining():
             raise ClosedError(mailbox.location, "all peers have ended", self.channel.name)
         if len(peers) != 1:
