@@ -18,7 +18,7 @@ COMMANDS = {
     "capacity": "Find the highest rate at which policies hold an SLO attainment.",
     "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
     "optimum": "Hold stored runs against what any policy could have reached.",
-    "sweep": "Stored experiments: status, ls.",
+    "results": "Stored results: status, ls.",
     "figures": "Draw the figures of stored results again.",
     "report": "Make one page of stored results, for a browser.",
     "policy": "Policies: list, check, plot.",
@@ -28,7 +28,9 @@ COMMANDS = {
     "supernet": "Supernets (SubNetAct): list, show, memory, import.",
     "train": "Train a model or a supernet over the parties of a topology.",
     "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
-    "schema": "Print the JSON Schema of experiment, training or topology files, for editors.",
+    "schema": "Print the JSON Schema of a kind of file, for editors.",
+    "examples": "List the experiments, trainings and topologies that come with the toolkit.",
+    "init": "Write a small commented file to begin with.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 
@@ -53,8 +55,10 @@ class _Commands(click.Group):
 def _version(context: click.Context, _: click.Parameter, on: bool) -> None:
     if on:
         from sim.base.version import VERSION
+        from ssim.results.environment import commit
 
-        click.echo(f"ssim {VERSION}")
+        made_from = commit()
+        click.echo(f"ssim {VERSION}{f' (commit {made_from})' if made_from else ''}")
         context.exit()
 
 
@@ -86,6 +90,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, ModuleNotFoundError):
+            from ssim.extras import missing
+
+            error = missing(error.name or "") or error
         _say(str(error) if _is_ours(error) else f"{type(error).__name__}: {error} (--debug shows where)")
         sys.exit(getattr(error, "exit_code", 1))
     sys.exit(code or 0)  # a command that ends with an exit code comes back with it

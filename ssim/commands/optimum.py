@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.commands.options import experiment_options
+from ssim.commands.options import job_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.jobs.experiment.expand import Experiment
+    from ssim.jobs.job import Job
     from ssim.results.store import Store
 
 
 @click.command()
-@experiment_options
+@job_options()
 @click.option("--exact", is_flag=True, help="Find the optimum itself, too: for traces of some dozens of queries.")
 def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
     """Hold the stored runs of FILE against an upper bound on what any policy reaches, clairvoyant ones included.
@@ -31,10 +31,10 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
     from rich.console import Console
 
     from sim.base.errors import SsimError
-    from ssim.jobs.experiment.expand import read_experiment
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    experiment = read_experiment(file, overrides)
+    experiment = read_job(file, overrides, "experiment/1")
     store = Store(out / experiment.name)
     store.index()  # says so where nothing is stored
     try:
@@ -45,10 +45,9 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
         raise SsimError("interrupted", what) from error
 
 
-def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
+def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
     from rich.console import Console
 
-    from ssim.commands.progress import named
     from ssim.execution.gap import find_gaps
     from ssim.jobs.experiment.drawing import draw_gap
     from ssim.paper.studies import write_gaps
@@ -67,12 +66,12 @@ def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, 
             if path.suffix == ".png":
                 console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
     for run in gaps.missing:
-        click.echo(f"ssim: not stored, so not compared: {named(run)}", err=True)
+        click.echo(f"ssim: not stored, so not compared: {run}", err=True)
     if gaps.missing:
         raise click.exceptions.Exit(1)
 
 
-def _print(console: Console, experiment: Experiment, rows: Sequence[dict[str, Any]]) -> None:
+def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--experiments",
     type=click.Path(path_type=Path),
-    default=Path("experiments"),
-    show_default=True,
-    help="Folder of experiment files.",
+    help="Folder of experiment files; if left out, experiments/ here, or else those that come with the toolkit.",
 )
 @click.option(
     "--page",
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     help="The page that is written: docs/reproduction.md unless --quick, then beside its results.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Runs at once.")
-def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | None, jobs: int) -> None:
+def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Path | None, jobs: int) -> None:
     """Run what is missing of the paper's experiments, draw its figures, and hold its claims against what came out.
 
     What is stored is not computed again. The claims are printed and written to a page, with what the paper leaves open
@@ -46,12 +44,15 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
 
     from sim.base.errors import SpecError, SsimError
     from sim.base.whole_file import whole_file
+    from ssim.files.shipped import folder_of
     from ssim.paper.gallery import draw_all
     from ssim.paper.held import store_actuations
     from ssim.paper.page import page
     from ssim.paper.studies import conduct
     from ssim.results.reading import Results
 
+    if experiments is None:
+        experiments = Path("experiments") if Path("experiments").is_dir() else folder_of("experiments")
     results = out / "quick" if quick else out
     path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")
     console, beside = Console(), Console(stderr=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import click
 
+_KINDS = ("experiment", "training", "federated", "profile", "topology")
 
-@click.command()
-@click.argument("what", type=click.Choice(["experiment", "training", "topology"]), default="experiment")
-def schema(what: str) -> None:
-    """Print the JSON Schema of experiment, training or topology files, for `# yaml-language-server: $schema=...`."""
+
+@click.command(epilog="Example: ssim schema federated > federated.json")
+@click.argument("kind", type=click.Choice(_KINDS), default="experiment")
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a KIND of file, for editors: `# yaml-language-server: $schema=federated.json`."""
     import json
 
-    from ssim.jobs.schema import experiment_schema, topology_schema, training_schema
+    from ssim.jobs.schema import job_schema, topology_schema
 
-    made = {"experiment": experiment_schema, "training": training_schema, "topology": topology_schema}
-    click.echo(json.dumps(made[what](), indent=2))
+    found = topology_schema() if kind == "topology" else job_schema(f"{kind}/1")
+    click.echo(json.dumps(found, indent=2))

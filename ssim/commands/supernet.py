@@ -29,13 +29,13 @@ _settings = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE
 
 @click.group()
 def supernet() -> None:
-    """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install -e '.[torch]'`."""
+    """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install 'superserve-sim[torch]'`."""
     from importlib.util import find_spec
 
     from sim.base.errors import SpecError
 
     if find_spec("torch") is None:
-        raise SpecError("ssim supernet", "torch is not installed", hint="pip install -e '.[torch]'")
+        raise SpecError("ssim supernet", "torch is not installed", hint="pip install 'superserve-sim[torch]'")
 
 
 for command in (training.train, training.calibrate, training.search, training.fetch):

@@ -22,7 +22,8 @@ from sim.base.intervals import mean_and_half_width
 from sim.base.version import VERSION
 from ssim.files.yaml_file import as_yaml
 from ssim.results.reading import Results
-from ssim.results.store import INDEX, WINDOWS, Store
+from ssim.results.record import WINDOWS, read_windows
+from ssim.results.store import INDEX, Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,7 +136,7 @@ def _windows(store: Store, run_id: str, manifest: Mapping[str, Any]) -> dict[str
     """Return a run over time, by column; None if that was not kept."""
     if WINDOWS not in manifest["outputs"]:
         return None
-    table = store.windows(run_id)
+    table = read_windows(store, run_id)
     try:
         columns = {
             name: table[name].to_numpy().astype(np.float64)
@@ -201,7 +202,7 @@ def _plotly() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise SpecError("report", "needs plotly", str(error), "pip install -e '.[report]'") from error
+        raise SpecError("report", "needs plotly", str(error), "pip install 'superserve-sim[report]'") from error
     text: str = get_plotlyjs()
     return text
 

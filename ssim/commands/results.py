@@ -1,4 +1,4 @@
-"""`ssim sweep`: what of an experiment is stored, what failed, and what is still to do."""
+"""`ssim results`: what of a job is stored, what failed, and what is still to do."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _out = click.option(
 
 
 @click.group()
-def sweep() -> None:
-    """Stored experiments: status, ls."""
+def results() -> None:
+    """Stored results: status, ls."""
 
 
-@sweep.command()
+@results.command()
 @click.argument("name")
 @_out
 def status(name: str, out: Path) -> None:
-    """Say what of the experiment NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
+    """Say what of the job NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
     from ssim.results.store import Store
 
     store = Store(out / name)
     runs = store.index()["runs"]
     states = _states(store)
-    table = _table("policy", *STATES)
-    for policy in dict.fromkeys(run["policy"] for run in runs):
-        own = [states[run["id"]] for run in runs if run["policy"] == policy]
-        table.add_row(policy, *(str(own.count(state)) for state in STATES))
+    table = _table("run", *STATES)
+    for label in dict.fromkeys(run["label"] for run in runs):
+        own = [states[run["id"]] for run in runs if run["label"] == label]
+        table.add_row(label, *(str(own.count(state)) for state in STATES))
     console().print(table)
     done = list(states.values()).count("stored")
     writer = store.writer()
-    now = "nobody is writing" if writer is None else f"process {writer} is writing"
+    now = "no process is writing" if writer is None else f"process {writer} is writing"
     click.echo(f"{name}: {done} of {len(states)} runs stored; {now}")
     reasons: dict[str, list[str]] = {}
     for run in runs:
@@ -54,14 +54,14 @@ def status(name: str, out: Path) -> None:
         click.echo(f"failed: {alike[0]}{more}: {reason}")
     if done < len(states):
         if writer is None:
-            click.echo("the command that began it goes on from what is stored")
+            click.echo("run the same command again to finish it")
         raise click.exceptions.Exit(1)
 
 
-@sweep.command()
+@results.command()
 @_out
 def ls(out: Path) -> None:
-    """List the experiments that are stored."""
+    """List the jobs that have results."""
     from datetime import UTC, datetime
 
     from sim.base.errors import StoreError
@@ -71,7 +71,7 @@ def ls(out: Path) -> None:
     if not found:
         click.echo(f"nothing is stored in {out}")
         return
-    table = _table("experiment", "runs", "stored", "failed", "MB", "changed")
+    table = _table("job", "runs", "stored", "failed", "MB", "changed")
     for folder in found:
         try:
             states = list(_states(Store(folder)).values())
@@ -93,7 +93,7 @@ def _size(path: Path) -> int:
 
 
 def _states(store: Store) -> dict[str, str]:
-    """Return the state of each run of an experiment by its id."""
+    """Return the state of each run of a job by its id."""
     from sim.base.errors import StoreError
 
     states = {}
