@@ -52,15 +52,15 @@ def _is_axis(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) and not column.isna().any()
 
 
-def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str, width: float | None) -> Figure:
-    panels = list(capacities.groupby(others, sort=False, dropna=False)) if others else [((), capacities)]
+def _lines(capacities: pd.DataFrame, along: str, panel_columns: list[str], rate: str, width: float | None) -> Figure:
+    panels = list(capacities.groupby(panel_columns, sort=False, dropna=False)) if panel_columns else [((), capacities)]
     wide = width or (style.COLUMN_IN if len(panels) == 1 else style.PAGE_IN)
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(wide, 0.5 + 2.1 * rows), layout="constrained")
     grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for axes, (point, frame) in zip(grid, panels, strict=False):
-        axes.set_title(", ".join(map(setting, others, point)))
+        axes.set_title(", ".join(map(setting, panel_columns, point)))
         _draw_lines(axes, frame, along)
         axes.set_xlabel(setting(along))
         axes.set_ylabel(_label(rate))
@@ -83,11 +83,11 @@ def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str, w
 def _draw_lines(axes: Axes, frame: pd.DataFrame, along: str) -> None:
     x = np.array(values(frame, along), dtype=float)
     for depth, policy in enumerate(sorted(set(frame["policy"]), key=lambda policy: -style.look(policy).size)):
-        found = [_estimate(frame[(frame["policy"] == policy) & (frame[along] == at)]) for at in x]
+        estimates = [_estimate(frame[(frame["policy"] == policy) & (frame[along] == at)]) for at in x]
         look = style.look(policy)
-        mean = np.array([each.mean for each in found])
-        for at, each in zip(x, found, strict=True):
-            axes.plot([at, at], [each.low, each.high], color=look.colour, linewidth=0.7)
+        mean = np.array([result.mean for result in estimates])
+        for at, result in zip(x, estimates, strict=True):
+            axes.plot([at, at], [result.low, result.high], color=look.colour, linewidth=0.7)
         axes.plot(x, mean, linestyle="solid", zorder=3 + depth / 100, **look.marks())
         if along == "cluster.workers" and not math.isnan(mean[0]):
             axes.plot([0, x[-1]], [0, mean[0] / x[0] * x[-1]], zorder=2, **style.REFERENCE)
@@ -101,9 +101,9 @@ def _rows(capacities: pd.DataFrame, swept: list[str], rate: str, width: float) -
     for row, (key, frame) in enumerate(groups):
         *point, label = key
         policy = str(label)
-        each = _estimate(frame)
-        axes.plot([each.low, each.high], [row, row], color=style.look(policy).colour, linewidth=0.7)
-        axes.plot([each.mean], [row], linestyle="none", **style.look(policy).marks())
+        result = _estimate(frame)
+        axes.plot([result.low, result.high], [row, row], color=style.look(policy).colour, linewidth=0.7)
+        axes.plot([result.mean], [row], linestyle="none", **style.look(policy).marks())
         labels.append(", ".join([style.display_name(policy), *map(setting, swept, point)]))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)

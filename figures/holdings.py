@@ -30,23 +30,23 @@ def draw(held: pd.DataFrame) -> Figure:
     if held.empty:
         return style.empty(style.COLUMN_IN)
     parties, labels = list(dict.fromkeys(held["party"])), sorted(held["label"].unique())
-    shown = parties[:MOST_PARTIES]
-    rows = held[held["party"].isin(shown)]
+    named = parties[:MOST_PARTIES]
+    rows = held[held["party"].isin(named)]
     with style.applied():
-        figure = Figure(figsize=(style.COLUMN_IN, 1.0 + 0.2 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(style.COLUMN_IN, 1.0 + 0.2 * len(named)), layout="constrained")
         axes, sums = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-        places = {party: number for number, party in enumerate(shown)}
+        places = {party: number for number, party in enumerate(named)}
         area = _AREA_PT2 * rows["examples"] / max(1, rows["examples"].max())
         axes.scatter(rows["label"], rows["party"].map(places), s=area, color="#0072B2", linewidths=0)
         totals = rows.groupby("party", sort=False)["examples"].sum()
         sums.barh([places[str(party)] for party in totals.index], totals, height=0.6, color="#56B4E9")
-        axes.set_yticks(range(len(shown)), [str(party) for party in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_yticks(range(len(named)), [str(party) for party in named])
+        axes.set_ylim(len(named) - 0.4, -0.6)
         axes.set_xticks(labels)
         axes.set_xlim(labels[0] - 0.6, labels[-1] + 0.6)
         axes.set_xlabel("class")
         sums.set_xlabel("examples")
         sums.grid(visible=False, axis="y")
-        if len(parties) > len(shown):
-            axes.set_title(f"{len(parties) - len(shown)} more parties are not shown")
+        if len(parties) > len(named):
+            axes.set_title(f"{len(parties) - len(named)} more parties are not shown")
     return figure

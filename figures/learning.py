@@ -68,8 +68,8 @@ def _bars(axes: Axes, traffic: pd.DataFrame) -> None:
     rows = list(dict.fromkeys(mean[by]))
     left, longest = np.zeros(len(rows)), mean.groupby(by)["bytes"].sum().max() / BYTES_PER_MB
     for number, channel in enumerate(dict.fromkeys(mean["channel"])):
-        own = mean[mean["channel"] == channel].set_index(by)["bytes"]
-        wide = np.array([float(own.get(row, 0.0)) for row in rows]) / BYTES_PER_MB
+        per_row = mean[mean["channel"] == channel].set_index(by)["bytes"]
+        wide = np.array([float(per_row.get(row, 0.0)) for row in rows]) / BYTES_PER_MB
         axes.barh(range(len(rows)), wide, 0.6, left=left, color=_COLOURS[number % len(_COLOURS)], alpha=0.8)
         largest = int(wide.argmax())
         if by == "run" and wide[largest] > _LABELLED * longest:

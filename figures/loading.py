@@ -91,13 +91,13 @@ def draw_actuation(
         raise DataError(
             "actuation", "does not match the subnets of the table", str(len(actuated)), str(len(table.subnets))
         )
-    shown = actuated.assign(loading_ms=_loading_ms(table, bytes_per_s))
+    times = actuated.assign(loading_ms=_loading_ms(table, bytes_per_s))
     with style.applied():
         figure = Figure(figsize=(width, 2.5), layout="constrained")
         axes = figure.add_subplot()
-        x = np.arange(len(shown))
+        x = np.arange(len(times))
         for name, column, colour, mark in _MARKS:
-            axes.plot(x, shown[column], mark, color=colour, label=name.format(source), markersize=5)
+            axes.plot(x, times[column], mark, color=colour, label=name.format(source), markersize=5)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(x, [f"{subnet.accuracy:.2f}" for subnet in table.subnets])

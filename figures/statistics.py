@@ -41,10 +41,16 @@ def draw_statistics(subnets: pd.DataFrame, shared_bytes: int) -> Figure:
         axes.bar(places - BAR / 2, weights / BYTES_PER_MB, BAR, color=style.GREY, label="weights used")
         hatched: dict[str, Any] = {"color": _COLOUR, "hatch": "////", "edgecolor": "white", "linewidth": 0.3}
         axes.bar(places + BAR / 2, statistics / BYTES_PER_MB, BAR, label="own statistics", **hatched)
-        for place, mine, own in zip(places, weights, statistics, strict=True):
+        for place, weight_bytes, statistics_bytes in zip(places, weights, statistics, strict=True):
             # To the right of the grey bar, which is taller.
-            at, above = (place, own / BYTES_PER_MB), (1, 1.5)
-            axes.annotate(f"1/{mine / own:.0f}", at, above, textcoords="offset points", fontsize=style.SMALL_PT)
+            at, above = (place, statistics_bytes / BYTES_PER_MB), (1, 1.5)
+            axes.annotate(
+                f"1/{weight_bytes / statistics_bytes:.0f}",
+                at,
+                above,
+                textcoords="offset points",
+                fontsize=style.SMALL_PT,
+            )
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(places, [f"{accuracy:.2f}" for accuracy in subnets["accuracy"]])

@@ -59,11 +59,11 @@ def estimate(values: Iterable[float], highest: float) -> Estimate:
 
 def values(table: pd.DataFrame, column: str) -> list[Any]:
     """Return the values that a column takes, each once: numbers in order, others as they come."""
-    found = table[column].unique().tolist()
+    distinct = table[column].unique().tolist()
     # A swept thing may be a number in one run and a word or nothing in another: those have no order but their own.
-    if all(isinstance(value, int | float) for value in found):
-        return sorted(found, key=lambda value: (math.isnan(value), value))
-    return found
+    if all(isinstance(value, int | float) for value in distinct):
+        return sorted(distinct, key=lambda value: (math.isnan(value), value))
+    return distinct
 
 
 _UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
@@ -81,11 +81,11 @@ def setting(name: str, value: object = None) -> str:
     """
     short = name.rpartition(".")[2]
     suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
-    said, unit = _SAID.get(short, short.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
+    words, unit = _SAID.get(short, short.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
     if value is None:
-        return f"{said} ({unit})" if unit else said
+        return f"{words} ({unit})" if unit else words
     if isinstance(value, float):
-        shown = "none" if math.isnan(value) else f"{value:g}"
+        formatted = "none" if math.isnan(value) else f"{value:g}"
     else:
-        shown = str(value).replace("_", " ")
-    return f"{said} = {shown} {unit}".strip()
+        formatted = str(value).replace("_", " ")
+    return f"{words} = {formatted} {unit}".strip()

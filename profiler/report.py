@@ -120,7 +120,7 @@ def _between(table: LatencyTable, held: Sequence[HeldOut]) -> Iterator[str]:
 
 def _properties(table: LatencyTable) -> Iterator[str]:
     for found in check_properties(table):
-        verdict = "holds in all" if found.holds else f"breaks in {len(found.breaks)} of"
+        verdict = "holds in all" if found.holds else f"breaks in {len(found.violations)} of"
         yield f"- {found.name} {verdict} {found.cells} cells: {found.rule}"
 
 

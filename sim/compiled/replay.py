@@ -131,8 +131,12 @@ def compiled_rule(policy: StepPolicy) -> StepPolicy:
     try:
         _step(type(policy).step)
     except Exception as error:  # numba raises its own errors and others
-        said = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")]
-        raise PolicyError(f"{type(policy).__name__}.step", "can't be compiled", (said or [repr(error)])[0]) from error
+        messages = [
+            line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")
+        ]
+        raise PolicyError(
+            f"{type(policy).__name__}.step", "can't be compiled", (messages or [repr(error)])[0]
+        ) from error
     return policy
 
 
