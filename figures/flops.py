@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Model(NamedTuple):
-    """A model by itself: name, operations for one query in 1e9 multiply-accumulates, accuracy in percent."""
+    """A stand-alone model: name, operations for one query in 1e9 multiply-accumulates, accuracy in percent."""
 
     name: str
     gmacs: float
@@ -31,7 +31,7 @@ _BREAK = 0.05
 def draw_accuracy(
     table: LatencyTable, references: Mapping[str, Sequence[Model]], width: float = style.COLUMN_IN
 ) -> Figure:
-    """Return the accuracy of subnets and of other models over their operations.
+    """Return the figure of accuracy over operations, of subnets and of reference models.
 
     Args:
         table: The subnets, with their operations.
@@ -39,7 +39,7 @@ def draw_accuracy(
         width: In inches.
 
     Raises:
-        DataError: The table does not say how many operations a subnet takes.
+        DataError: The table lacks the operations of a subnet.
     """
     subnets = [Model("", gmacs, subnet.accuracy) for subnet, gmacs in zip(table.subnets, _gmacs(table), strict=True)]
     looks: list[dict[str, Any]] = [
@@ -71,7 +71,7 @@ def draw_batches(table: LatencyTable, width: float = style.COLUMN_IN) -> Figure:
     """Return the heat map of operations: batch size over accuracy, GMACs of the batch in each cell.
 
     Raises:
-        DataError: The table does not say how many operations a subnet takes.
+        DataError: The table lacks the operations of a subnet.
     """
     grid = np.outer(table.batch_sizes, _gmacs(table))
     accuracies = [subnet.accuracy for subnet in table.subnets]
@@ -81,6 +81,6 @@ def draw_batches(table: LatencyTable, width: float = style.COLUMN_IN) -> Figure:
 def _gmacs(table: LatencyTable) -> list[float]:
     operations = [subnet.gmacs for subnet in table.subnets]
     if None in operations:
-        location, problem = f"table of {table.device}", "the operations of a subnet are not known"
+        location, problem = f"table of {table.device}", "lacks the operations of a subnet"
         raise DataError(location, problem, table.subnets[operations.index(None)].id, "a table with gmacs")
     return [gmacs for gmacs in operations if gmacs is not None]

@@ -1,4 +1,4 @@
-"""Who holds what: the examples of each class that each party of a federated training has."""
+"""The partition of a data set: number of examples per class and party of a federated training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_PARTIES = 40
-"""As many parties as have room for a name."""
+"""Maximum number of parties with a readable name."""
 _AREA_PT2 = 110.0  # of the largest disc
 
 
 def draw(held: pd.DataFrame) -> Figure:
-    """Return a row a party and a column a class, with discs whose areas are numbers of examples; totals at the right.
+    """Return a figure with a row per party and a column per class; disc areas are numbers of examples.
 
     Args:
         held: Columns `party`, `label` and `examples`; parties in the order of the rows.

@@ -1,4 +1,4 @@
-"""SLO attainment and serving accuracy over something swept, a line a policy (after SuperServe, Figures 1b and 11c)."""
+"""SLO attainment and serving accuracy over a swept parameter (after SuperServe, Figures 1b and 11c)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def draw(summary: pd.DataFrame, along: str, label: str = "", width: float = styl
     """Return two panels, one above the other: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
-        summary: One row a run, with the columns `policy`, `seed`, `slo_attainment` (0 to 1), `mean_serving_accuracy`
+        summary: One row per run, with the columns `policy`, `seed`, `slo_attainment` (0 to 1), `mean_serving_accuracy`
             (percent; NaN if no query met its SLO) and that of `along`.
         along: The column that is the horizontal axis; numbers.
-        label: What it is called; what its name says if empty.
+        label: Its axis label; derived from its name if empty.
         width: In inches.
 
     Raises:
