@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import sim.traces
 from policies.checks import static_view
-from sim.base.errors import SsimError, user_frame
+from sim.base.errors import SsimError, raised
 from sim.engine.policy import check_decision
 from sim.tables.files import load_table, shipped_tables
 from ssim.files.plugins import Issue, Slot
@@ -122,8 +122,7 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
     except SsimError as error:
         yield Issue((), str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy may raise anything
-        frame = user_frame(error)
-        yield Issue((), f"raised {type(error).__name__}: {error}" + (f" ({frame})" if frame else ""))
+        yield Issue((), *raised(error))
 
 
 def runs(point: Point) -> Iterator[ExperimentRun]:
