@@ -126,11 +126,18 @@ def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
-    (log,) = blocks("docs/own_trace.md", "python")
+    log, pulses = blocks("docs/own_trace.md", "python")
     (experiment,) = blocks("docs/own_trace.md", "yaml")
     (tmp_path / "from_log.py").write_text(log)
+    (tmp_path / "pulses.py").write_text(pulses)
     (tmp_path / "replay.yaml").write_text(experiment)
     assert run(tmp_path, "from_log.py").returncode == 0
+    assert run(tmp_path, "pulses.py").returncode == 0
+    (tmp_path / "own.yaml").write_text(
+        experiment.replace("{kind: file, path: mine.csv}", '{kind: "pulses:Pulses", slo_ms: 36}')
+    )
+    own = run(tmp_path, "-m", "ssim", "run", "own.yaml", "--no-figures")
+    assert own.returncode == 0, own.stderr
     described, _, replayed = typed("docs/own_trace.md", tmp_path)
     assert "6000" in described.replace(",", "")
     assert "infaas" in replayed

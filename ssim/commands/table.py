@@ -150,9 +150,9 @@ def check(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
     found = _load(source, max_batch, stages, every=every)
     for result in check_properties(found):
-        verdict = "holds in all" if result.holds else f"breaks in {len(result.breaks)} of"
+        verdict = "holds in all" if result.holds else f"breaks in {len(result.violations)} of"
         click.echo(f"{result.name} {verdict} {result.cells} cells: {result.rule}")
-        for broken in result.breaks:
+        for broken in result.violations:
             click.echo(f"  {_sentence(found, broken)}")
 
 
