@@ -21,6 +21,10 @@ are, and the sentence is made in `__str__`: SimPy and pickle rebuild exceptions 
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 1000
+
+PACKAGES = ("sim", "policies", "supernet", "profiler", "topology", "federated", "figures", "ssim")
+"""The top-level packages of the toolkit."""
 
 
 class SsimError(Exception):
@@ -128,3 +135,42 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def raised(error: BaseException, situation: str = "") -> tuple[str, str]:
+    """Return the problem and value of a message about an exception that a user's code raised.
+
+    Args:
+        error: The exception, with its traceback.
+        situation: What the code was called with, if that helps to find the cause.
+
+    Returns:
+        Such as `("raised ZeroDivisionError: division by zero", "mine.py:6, in decide; slack 12.3 ms, queue 4")`.
+    """
+    text = str(error)
+    what = f"raised {type(error).__name__}{': ' if text else ''}{text}"
+    return what, "; ".join(filter(None, (user_frame(error), situation)))
+
+
+def user_frame(error: BaseException) -> str:
+    """Return the innermost frame of a user's own code in an exception's traceback, or "" if there is none.
+
+    Frames of the toolkit, of Python and of installed packages are passed over.
+
+    Returns:
+        Such as `"mine.py:6, in decide"`.
+    """
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = frame.f_code.co_filename
+        if path.endswith(".py") and not any(Path(path).resolve().is_relative_to(place) for place in _others_places()):
+            found = f"{Path(path).name}:{line}, in {frame.f_code.co_name}"
+    return found
+
+
+@lru_cache(maxsize=1)
+def _others_places() -> tuple[Path, ...]:
+    """Return the folders of code that is not the user's: the toolkit, Python, installed packages."""
+    root = Path(__file__).resolve().parents[2]
+    installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return (*(root / package for package in PACKAGES), *installed)
