@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.base.errors import PolicyError
+from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
-from sim.engine.policy import Policy, View, check_decision, policy_name
+from sim.engine.policy import Decision, Policy, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,19 +91,29 @@ def check_policy(policy: Policy, table: LatencyTable) -> None:
         answer = _ask(policy, table, slack_ns, queue_length, now_ns)
         if frozen and _ask(policy, table, slack_ns, queue_length, now_ns) != answer:
             what = "is frozen, but answers the same view differently"
-            where = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
+            view = still_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
+            where = f"{policy_name(policy)}, {situation(view)}"
             raise PolicyError(where, what, repr(answer), "a policy that remembers must not be a frozen dataclass")
+
+
+def ask(policy: Policy, view: View) -> Decision:
+    """Return a policy's decision, which can be carried out.
+
+    Raises:
+        PolicyError: The policy raised, or its decision cannot be carried out; names place and situation.
+    """
+    try:
+        decision = policy.decide(view)
+    except (Exception, SystemExit) as error:
+        raise PolicyError(policy_name(policy), *raised(error, situation(view))) from error
+    check_decision(decision, view, policy)
+    return decision
 
 
 def _ask(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, now_ns: int) -> object:
     view = still_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
     before = table.dense_ns.copy()
-    try:
-        decision = policy.decide(view)
-    except (Exception, SystemExit) as error:
-        where = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
-        raise PolicyError(where, f"raised {type(error).__name__}", str(error)) from error
-    check_decision(decision, view, policy)
+    decision = ask(policy, view)
     if not np.array_equal(before, table.dense_ns):
         raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is only to be looked at")
     return decision

@@ -86,13 +86,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        _say(str(error) if _is_ours(error) else f"{type(error).__name__}: {error} (--debug shows where)")
+        _say(str(error) if _is_ours(error) else _sentence(error))
         sys.exit(getattr(error, "exit_code", 1))
     sys.exit(code or 0)  # a command that ends with an exit code comes back with it
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _sentence(error: Exception) -> str:
+    from sim.base.errors import user_frame
+
+    place = user_frame(error)
+    return f"{type(error).__name__}: {error} ({f'{place}; ' if place else ''}--debug shows the traceback)"
 
 
 def _is_ours(error: Exception) -> bool:

@@ -147,8 +147,8 @@ def raised(error: BaseException, situation: str = "") -> tuple[str, str]:
     Returns:
         Such as `("raised ZeroDivisionError: division by zero", "mine.py:6, in decide; slack 12.3 ms, queue 4")`.
     """
-    text = str(error)
-    what = f"raised {type(error).__name__}{': ' if text else ''}{text}"
+    text, kind = str(error), type(error).__name__
+    what = text if isinstance(error, SsimError) else f"raised {kind}: {text}" if text else f"raised {kind}"
     return what, "; ".join(filter(None, (user_frame(error), situation)))
 
 

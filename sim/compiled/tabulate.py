@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy as np
 
 from sim.base.arrays import read_only
-from sim.base.errors import SsimError
+from sim.base.errors import SsimError, raised
 from sim.base.streams import stream
 from sim.compiled.symbolic import FAR, NoSystem, Reach, StandIn, Trail, Unseen, Untraceable, standing_for
-from sim.engine.policy import Dispatch, Policy, View, check_decision, policy_name
+from sim.engine.policy import Dispatch, Policy, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +102,7 @@ def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> Decis
     except NotTabulableError:
         raise
     except (Exception, SystemExit) as error:
-        raise NotTabulableError(name, f"raised {type(error).__name__}", str(error)) from error
+        raise NotTabulableError(name, *raised(error)) from error
     return found
 
 
@@ -205,7 +205,7 @@ def _hold_against(
             trail.check()
             check_decision(decision, View(now_ns, slack_ns, length, table, system), policy)
             if decision != found.at(slack_ns, length):
-                where = f"{policy_name(policy)}, slack {slack_ns} ns, {length} queued"
+                where = f"{policy_name(policy)}, {situation(view)}"
                 right = f"{found.at(slack_ns, length)!r} by the table; a policy must depend on its view alone"
                 raise NotTabulableError(where, "does not answer as it did", repr(decision), right)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, cast
 
 import simpy
 
-from sim.base.errors import PolicyError
+from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
-from sim.engine.policy import Dispatch, Drop, Policy, View, check_decision, policy_name
+from sim.base.units import format_ms
+from sim.engine.policy import Dispatch, Drop, Policy, View, check_decision, policy_name, situation
 from sim.engine.queues import queue_for
 from sim.engine.result import BatchLog, Result, result_of
 
@@ -182,8 +183,8 @@ class _Engine:
             try:
                 decision = decide(view)
             except (Exception, SystemExit) as error:
-                what = f"raised {type(error).__name__}"
-                raise PolicyError(f"{policy_name(self._policy)} at {now} ns", what, str(error), "") from error
+                where = f"{policy_name(self._policy)} at {format_ms(now)}"
+                raise PolicyError(where, *raised(error, situation(view))) from error
             check_decision(decision, view, self._policy)
             if isinstance(decision, Dispatch):
                 self._start(now, decision)
@@ -226,6 +227,5 @@ class _Engine:
         something_ahead = arrivals_ahead or self._changes or any(batch is not None for batch in self._running)
         if not something_ahead and wait_until > max(self._queue.deadlines(self._queue.length)):
             what = "waits with nothing left to wait for, past every deadline"
-            raise PolicyError(
-                f"{policy_name(self._policy)} at {now} ns", what, f"until {wait_until} ns", "dispatch or drop"
-            )
+            where = f"{policy_name(self._policy)} at {format_ms(now)}"
+            raise PolicyError(where, what, f"until {format_ms(wait_until)}", "dispatch or drop")

@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sim.base.errors import SsimError
+from sim.base.errors import SsimError, raised
 from ssim.jobs.experiment.arrivals import raise_if_interrupted
 from ssim.results.environment import Stopwatch
 
@@ -66,6 +66,6 @@ def run_one(task: Task, store: Store) -> Finished:
         # A copy: the frames of the error itself would hold all that the run had in memory, to the end of the sweep.
         return Finished(run, 0, type(error)(*error.args), traceback.format_exc())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody's own trace source may raise anything
-        told = SsimError(f"trace {run.trace['kind']}", f"raised {type(error).__name__}", str(error))
+        told = SsimError(f"trace {run.trace['kind']}", *raised(error))
         return Finished(run, 0, told, traceback.format_exc())
     return Finished(run, measured.queries, engine_reason=choice.reason)

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import policies
 import sim
-from sim.base.errors import DataError, SpecError, SsimError, did_you_mean
+from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, raised
 
 _LINE = 60  # of an offending value, in a message of one line
 
@@ -95,8 +95,9 @@ def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        what = f"the module of the {noun} can't be imported"
-        raise SpecError(noun, what, repr(module_name), f"{type(error).__name__}: {error}") from error
+        problem, place = raised(error)
+        what = f"importing {module_name!r} {problem}"
+        raise SpecError(noun, what, place) from error
     mine = None if folder is None else _module_file(folder, module_name)
     if mine is not None and Path(module.__file__ or "").resolve() != mine.resolve():
         what = "another module of this name comes first"
@@ -188,6 +189,9 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
         if isinstance(error, (SpecError, DataError)):
             return None, [Fault((error.where.rpartition(".")[2],), error.what, error.value, error.right)]
         return None, [Fault((), f"{owner.__name__}: {error}")]
+    except Exception as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
+        what, place = raised(error)
+        return None, [Fault((), f"{owner.__name__} {what}", place)]
 
 
 @lru_cache(maxsize=64)

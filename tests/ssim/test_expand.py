@@ -284,7 +284,7 @@ swep: {}
         ("accuracy: 78.25", "accuracy: 75", "policies.1: table of"),
         ("{accuracy: 78.25}", "{}", "policies.1.params: Clipper needs the parameter 'accuracy'"),
         ("- slackfit", "- mine", "there is no such policy ('mine')"),
-        ("- slackfit", "- nowhere:Mine", "the module of the policy can't be imported ('nowhere'); ModuleNotFoundError"),
+        ("- slackfit", "- nowhere:Mine", "policies.0.use: importing 'nowhere' raised ModuleNotFoundError"),
         (
             "- slackfit",
             "- policies.slackfit:SlackFitt",
@@ -404,6 +404,7 @@ class Plain:
 """
     )
     said = lambda name: lines(tmp_path, GOOD.replace("- slackfit", f"- bad_lab_pieces:{name}"))[0]  # noqa: E731
-    assert said("Raises") == "experiment.yaml:9:5: policies.0: raised RuntimeError: not today"
+    what = "policies.0: raised RuntimeError: not today (bad_lab_pieces.py:6, in decide; slack 34 ms, queue 1)"
+    assert said("Raises") == f"experiment.yaml:9:5: {what}"
     assert "Empty has no method decide(view)" in said("Empty")
     assert "Plain is no dataclass" in said("Plain")

@@ -432,7 +432,7 @@ def test_a_policy_of_which_a_seed_failed_is_marked_and_not_compared(folder: Path
     assert "moody:Moody (1 of 2 seeds)" in ended.stdout
     assert "At equal" not in ended.stdout
     assert "ssim: moody:Moody, seed 8: Moody() at " in ended.stderr
-    assert "raised KeyError ('no\\nmood')" in ended.stderr
+    assert "raised KeyError: 'no\\nmood' (moody.py:13, in decide; slack " in ended.stderr
     assert 'moody.py", line 13' in ended.stderr  # --debug shows the policy's own line
 
 
@@ -451,7 +451,7 @@ def test_a_policy_that_ends_the_program_fails_its_run(folder: Path, jobs: str) -
     (folder / "small.yaml").write_text(SMALL.replace("- slackfit", "- quitter:Quits"))
     ended = ssim(folder, "run", "small.yaml", "--jobs", jobs, "--no-figures")
     assert ended.returncode == 1
-    assert "raised SystemExit (0)" in ended.stderr
+    assert "raised SystemExit: 0 (quitter.py:8, in decide; slack " in ended.stderr
     assert len(complete_runs(folder)) == 4
 
 
@@ -477,7 +477,7 @@ def test_a_trace_source_that_ends_the_program_fails_its_run(folder: Path) -> Non
     (folder / "small.yaml").write_text(text)
     ended = ssim(folder, "run", "small.yaml", "--no-figures")
     assert ended.returncode == 1
-    assert "trace ending:Ends: raised SystemExit (no more)" in ended.stderr
+    assert "trace ending:Ends: raised SystemExit: no more (ending.py:9, in chunks)" in ended.stderr
     assert len(complete_runs(folder)) == 3
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from policies.checks import still_view
-from sim.base.errors import SpecError, SsimError, did_you_mean
-from sim.engine.policy import check_decision
+from policies.checks import ask, still_view
+from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
 from ssim.files.plugins import Fault, faults_of, hinted
 from ssim.files.yaml_file import parse_scalar, read_yaml
 from ssim.jobs.experiment.run import Run, policy_of, source_of, table_of
@@ -235,8 +234,7 @@ def _misfits(spec: ExperimentSpec, folder: Path) -> list[Fault]:
         policy = policy_of(item, folder)[0]
         view = still_view(table, slack_ns=int(table.latency_ns.max()))
         try:
-            check_decision(policy.decide(view), view, policy)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy may raise anything
-            text = str(error) if isinstance(error, SsimError) else f"raised {type(error).__name__}: {error}"
-            faults.append(Fault(("policies", i), text))
+            ask(policy, view)
+        except PolicyError as error:
+            faults.append(Fault(("policies", i), error.what, error.value, error.right))
     return faults
