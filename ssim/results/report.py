@@ -143,7 +143,10 @@ def _windows(store: Store, run_id: str, manifest: Mapping[str, Any]) -> dict[str
         }
     except KeyError as error:
         raise StoreError(WINDOWS, "is damaged", f"no {error}", "run the experiment again") from error
-    merged = together(columns, -(-len(columns["start_s"]) // MOST_WINDOWS))
+    starts = columns["start_s"]
+    merged = together(columns, -(-len(starts) // MOST_WINDOWS))
+    width = starts[1] - starts[0] if len(starts) > 1 else 1.0
+    merged["end_s"] = np.append(merged["start_s"][1:], starts[-1:] + width)
     return {name: [None if math.isnan(value) else float(f"{value:.7g}") for value in merged[name]] for name in merged}
 
 
