@@ -21,7 +21,7 @@ class Difference(StrEnum):
     """Its whole interval lies above."""
     SAME = "same"
     """The two latencies are equal, to the nanosecond."""
-    CANT_TELL = "can't tell"
+    INCONCLUSIVE = "inconclusive"
     """The intervals overlap, or one of the two is not known."""
 
 
@@ -74,11 +74,11 @@ def _compared(
 ) -> CellDifference:
     one, other = int(first.latency_ns[here]), int(second.latency_ns[there])
     if first.low_ns is None or first.high_ns is None or second.low_ns is None or second.high_ns is None:
-        said = Difference.SAME if one == other else Difference.CANT_TELL
+        said = Difference.SAME if one == other else Difference.INCONCLUSIVE
     elif second.high_ns[there] < first.low_ns[here]:
         said = Difference.FASTER
     elif second.low_ns[there] > first.high_ns[here]:
         said = Difference.SLOWER
     else:
-        said = Difference.SAME if one == other else Difference.CANT_TELL
+        said = Difference.SAME if one == other else Difference.INCONCLUSIVE
     return CellDifference(first.subnets[here[0]].id, first.batch_sizes[here[1]], one, other, said)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import Group, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -21,19 +22,22 @@ _out = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def sweep() -> None:
-    """Stored experiments: status, ls."""
+    """Stored experiments: which runs are stored, which failed, and which are still to do."""
 
 
-@sweep.command()
+@sweep.command(epilog=example("ssim sweep status azure"))
 @click.argument("name")
 @_out
 def status(name: str, out: Path) -> None:
-    """Say what of the experiment NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
-    from ssim.results.store import Store
+    """Print how many runs of the experiment NAME are stored, failed or to do, by policy, and why runs failed.
 
-    store = Store(out / name)
+    The exit code is 0 if all runs are stored, else 1.
+    """
+    from ssim.results.stored import stored
+
+    store = stored(out, name)
     runs = store.index()["runs"]
     states = _states(store)
     table = _table("policy", *STATES)
@@ -43,7 +47,7 @@ def status(name: str, out: Path) -> None:
     console().print(table)
     done = list(states.values()).count("stored")
     writer = store.writer()
-    now = "nobody is writing" if writer is None else f"process {writer} is writing"
+    now = "no process is writing" if writer is None else f"process {writer} is writing"
     click.echo(f"{name}: {done} of {len(states)} runs stored; {now}")
     reasons: dict[str, list[str]] = {}
     for run in runs:
@@ -54,14 +58,14 @@ def status(name: str, out: Path) -> None:
         click.echo(f"failed: {alike[0]}{more}: {reason}")
     if done < len(states):
         if writer is None:
-            click.echo("the command that began it goes on from what is stored")
+            click.echo("the command that started it computes what is missing")
         raise click.exceptions.Exit(1)
 
 
-@sweep.command()
+@sweep.command(epilog=example("ssim sweep ls", "ssim sweep ls --out /data/results"))
 @_out
 def ls(out: Path) -> None:
-    """List the experiments that are stored."""
+    """List the stored experiments, with their runs, size and time of the last change."""
     from datetime import UTC, datetime
 
     from sim.base.errors import StoreError

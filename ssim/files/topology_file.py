@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sim.base.errors import SpecError, did_you_mean
 from ssim.files.plugins import Fault, build, find_class
+from ssim.files.schemas import check_schema
 from ssim.files.yaml_file import YamlFile, read_yaml
 from topology.binding import bind
 from topology.checks import TagError
@@ -59,6 +60,7 @@ def read_topology(path: Path) -> Topology:
     Raises:
         SpecError: Something in the file is wrong; tells all of it, by line and column.
     """
+    check_schema(path, SCHEMA)
     return topology_of(read_yaml(path))
 
 

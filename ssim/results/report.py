@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,10 @@ from sim.base.version import VERSION
 from ssim.files.yaml_file import as_yaml
 from ssim.results.reading import Results
 from ssim.results.store import INDEX, WINDOWS, Store
+from ssim.results.stored import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -87,6 +88,9 @@ def collect(folder: Path) -> Report:
     Raises:
         StoreError: No run of any experiment is stored there.
     """
+    if not folder.is_dir():
+        what = "is a file, not a folder of results" if folder.is_file() else "folder not found"
+        raise StoreError(str(folder), what, "", listed(Path("results") if folder.is_file() else folder.parent))
     inner = sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
     if (folder / INDEX).exists() or not inner:
         inner = [folder]

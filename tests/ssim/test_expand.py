@@ -327,11 +327,11 @@ def test_a_fault_of_the_sweep_is_told_at_the_sweep(tmp_path: Path, sweep: str, s
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("trace.mean_qps", "--set: is no key=value ('trace.mean_qps')"),
+        ("trace.mean_qps", "--set: must be NAME=VALUE ('trace.mean_qps')"),
         ("trce.mean_qps=4", "--set: there is no such key ('trce.mean_qps'); did you mean 'trace'?"),
         ("policies.5.use=x", "--set: there is no such entry"),
         ("seed.x=1", "--set: there is nothing below this"),
-        ("seed=[", "--set: the value is no YAML ('[')"),
+        ("seed=[", "--set: the value of seed is not valid YAML ('[')"),
     ],
 )
 def test_overrides_are_checked(tmp_path: Path, override: str, says: str) -> None:

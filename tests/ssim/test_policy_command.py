@@ -74,7 +74,7 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         (["check", "slakfit"], "did you mean 'slackfit'"),
         (["check", "clipper"], "needs the parameter 'accuracy'"),
         (["check", "slackfit", "--set", "bucket=3"], "did you mean 'buckets'"),
-        (["check", "slackfit", "--set", "buckets"], "is no name=value"),
+        (["check", "slackfit", "--set", "buckets"], "must be NAME=VALUE"),
         (["check", "slackfit", "--table", "nope"], "there is no such table"),
         (["plot", "slackfit", "-o", "x.gif"], "stands for no format of pictures"),
     ],

@@ -244,7 +244,7 @@ def test_without_any_run_there_is_no_page(results: Path, capsys: pytest.CaptureF
     assert "holds no run" in capsys.readouterr().err
     assert not (results / "two" / "report.html").exists()
     assert exit_code("report", str(results / "nowhere")) == 1
-    assert "holds no results" in capsys.readouterr().err
+    assert "folder not found; stored in " in capsys.readouterr().err
     (results / "one" / "experiment.json").write_text("{")
     assert exit_code("report", str(results / "one")) == 1
     assert "is damaged" in capsys.readouterr().err

@@ -26,14 +26,14 @@ def test_a_whole_experiment_and_what_is_taken_from_it(folder: Path) -> None:
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
     ended = ssim(folder, "sweep", "status", "small")
     assert ended.returncode == 0
-    assert "small: 6 of 6 runs stored; nobody is writing" in ended.stdout
+    assert "small: 6 of 6 runs stored; no process is writing" in ended.stdout
     gone, damaged, *_ = sorted(complete_runs(folder))
     shutil.rmtree(folder / "results/small" / gone)
     (folder / "results/small" / damaged / "batches.parquet").write_bytes(b"")
     ended = ssim(folder, "sweep", "status", "small")
     assert ended.returncode == 1
     assert "small: 4 of 6 runs stored" in ended.stdout
-    assert "goes on from what is stored" in ended.stdout
+    assert "the command that started it computes what is missing" in ended.stdout
     listed = ssim(folder, "sweep", "ls").stdout.split()
     assert listed[listed.index("small") :][1:4] == ["6", "4", "0"]
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
@@ -66,7 +66,7 @@ def test_who_writes_is_told_while_it_does_and_not_once_it_was_killed(folder: Pat
     assert f"process {process.pid} is writing" in said.stdout
     process.kill()
     process.communicate()
-    assert "nobody is writing" in ssim(folder, "sweep", "status", "small").stdout
+    assert "no process is writing" in ssim(folder, "sweep", "status", "small").stdout
 
 
 def test_a_process_that_has_ended_does_not_write(tmp_path: Path) -> None:
@@ -96,4 +96,4 @@ def test_nothing_stored_is_told(folder: Path) -> None:
     assert "nothing is stored" in ssim(folder, "sweep", "ls").stdout
     ended = ssim(folder, "sweep", "status", "small")
     assert ended.returncode == 1
-    assert "holds no results" in ended.stderr
+    assert "no stored results of this name ('small')" in ended.stderr

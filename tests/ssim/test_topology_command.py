@@ -246,14 +246,14 @@ def test_import_takes_flames_files(mine: Path) -> None:
     assert (param.backend, param.groups, param.verbs["trainer"]) == ("mqtt", ("red",), ("fetch",))
     assert found.tag.channel("ctl").description == "who"
     ended = ssim(mine, "topology", "import", "schema.json", "-o", "other.yaml")
-    assert "made up: datasets.trainer: one a group" in ended.stdout
+    assert "filled in: datasets.trainer: one a group" in ended.stdout
     assert len(read_topology(mine / "other.yaml").plan) == 3
 
 
 @pytest.mark.parametrize(
     ("schema", "data", "told"),
     [
-        ("{", None, "schema.json:1:2: is no JSON"),
+        ("{", None, "schema.json:1:2: is not valid JSON"),
         ("[]", None, "roles: is no list (NoneType)"),
         ('{"roles": [{}], "channels": []}', None, "roles.0: has no name"),
         (json.dumps(FLAME).replace('["trainer", "middle"]', '["trainer"]'), None, "channels.param.pair.1: is missing"),

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from policies.checks import ask, still_view
 from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
 from ssim.files.plugins import Fault, faults_of, hinted
-from ssim.files.yaml_file import parse_scalar, read_yaml
+from ssim.files.yaml_file import parse_settings, read_yaml
 from ssim.jobs.experiment.run import Run, policy_of, source_of, table_of
 from ssim.jobs.experiment.spec import CapacitySpec, ClusterSpec, ExperimentSpec, PolicySpec, TableSpec, normalised
 
@@ -55,11 +55,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     file = read_yaml(path)
     data = normalised(file.data)
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise SpecError("--set", "is no key=value", repr(override), "such as --set trace.mean_qps=4000")
-        put_all(data, {key: parse_scalar(value)})
+    put_all(data, parse_settings(overrides))
     data = normalised(data)
     points, faults = _points(data)
     runs: list[Run] = []

@@ -29,20 +29,20 @@ def table(latency: list[list[int]], half: int | None = None, sizes: tuple[int, .
 def test_faster_slower_and_no_telling() -> None:
     one, other = table([[100, 200], [300, 400]], 10), table([[79, 221], [310, 400]], 10)
     said = [cell.difference for cell in diff_tables(one, other)]
-    assert said == [Difference.FASTER, Difference.SLOWER, Difference.CANT_TELL, Difference.SAME]
+    assert said == [Difference.FASTER, Difference.SLOWER, Difference.INCONCLUSIVE, Difference.SAME]
     back = [cell.difference for cell in diff_tables(other, one)]
-    assert back == [Difference.SLOWER, Difference.FASTER, Difference.CANT_TELL, Difference.SAME]
+    assert back == [Difference.SLOWER, Difference.FASTER, Difference.INCONCLUSIVE, Difference.SAME]
     assert diff_tables(one, other)[1].ratio == pytest.approx(1.105)
 
 
 def test_intervals_that_touch_tell_nothing() -> None:
-    assert diff_tables(table([[100, 200]], 10), table([[120, 221]], 10))[0].difference == Difference.CANT_TELL
+    assert diff_tables(table([[100, 200]], 10), table([[120, 221]], 10))[0].difference == Difference.INCONCLUSIVE
     assert diff_tables(table([[100, 200]], 10), table([[120, 221]], 10))[1].difference == Difference.SLOWER
 
 
 def test_without_intervals_only_what_is_equal_is_told() -> None:
     said = [cell.difference for cell in diff_tables(table([[100, 200]]), table([[100, 900]], 10))]
-    assert said == [Difference.SAME, Difference.CANT_TELL]
+    assert said == [Difference.SAME, Difference.INCONCLUSIVE]
 
 
 def test_only_common_cells_are_compared_and_none_is_an_error() -> None:
@@ -78,7 +78,7 @@ def test_the_command_lists_what_differs_and_ends_with_1_if_anything_does(tmp_pat
     files = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
     ended = CliRunner().invoke(table_command, ["diff", *files])
     assert ended.exit_code == 1
-    assert "4 cells: 1 faster, 2 same, 1 can't tell" in ended.output
+    assert "4 cells: 1 faster, 2 same, 1 inconclusive" in ended.output
     assert ended.output.count("faster") == 2
     assert CliRunner().invoke(table_command, ["diff", files[0], files[0]]).exit_code == 0
     assert CliRunner().invoke(table_command, ["diff", *files, "--all"]).output.count("\n") >= 5
