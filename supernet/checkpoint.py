@@ -83,8 +83,12 @@ def save(path: Path, supernet: Supernet, family: Family, **more: Any) -> None:
     write(path, {**content, "more": more})
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path, family: Family | None = None) -> Checkpoint:
     """Return what a checkpoint holds.
+
+    Args:
+        path: The checkpoint.
+        family: The family that it is of, where the toolkit does not know it by name.
 
     Raises:
         DataError: The file is none of ours, or is damaged.
@@ -96,7 +100,10 @@ def load(path: Path) -> Checkpoint:
         raise DataError(
             str(path), "is no checkpoint of a supernet", said, f"{SCHEMA}; `ssim supernet import` reads others"
         )
-    family = family_named(content["family"], content["options"])
+    if family is None:
+        family = family_named(content["family"], content["options"])
+    elif family.space.family != content["family"]:
+        raise DataError(str(path), "holds another family", content["family"], family.space.family)
     supernet = build(family)
     take(supernet, content["state"], str(path))
     return Checkpoint(supernet.eval(), family, content["more"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ssim.jobs.experiment.expand import read_experiment
+from ssim.jobs.reading import read_job as read_experiment
 
 ROOT = Path(__file__).parents[1]
 

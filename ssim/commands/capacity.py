@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.commands.options import experiment_options
+from ssim.commands.options import job_options
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssim.execution.capacity import Found
-    from ssim.jobs.experiment.expand import Experiment
+    from ssim.jobs.job import Job
 
 
 @click.command()
-@experiment_options
-def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
+@job_options()
+def capacity(file: str, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
     """Find the highest rate at which each policy of FILE holds an SLO attainment.
 
     Its key `capacity` says which parameter of the trace is moved, which attainment is the target, and how closely the
@@ -30,14 +30,14 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     """
     from rich.console import Console
 
-    from ssim.commands.progress import Progress, interruptible, tell_failures
+    from ssim.commands.present.conduct import read
+    from ssim.commands.present.progress import Progress, interruptible, tell_failures
     from ssim.execution.capacity import find_capacities
     from ssim.jobs.experiment.drawing import draw_capacities
-    from ssim.jobs.experiment.expand import read_experiment
     from ssim.jobs.experiment.summary import write_csv
     from ssim.results.store import Store
 
-    experiment = read_experiment(file, overrides)
+    experiment = read(file, overrides, "experiment/1")
     store = Store(out / experiment.name / "capacity")
     progress = Progress(Console(stderr=True), each=False)
     with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
@@ -49,17 +49,17 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
         screen = console()
         _print_table(screen, experiment, found)
         screen.print(f"Table: {table}", soft_wrap=True)
-        for path in draw_capacities(store, rows, experiment.capacity.rate):
+        for path in draw_capacities(store, rows, experiment.spec.capacity.rate):
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
     tell_failures([one.error for one in found if one.error], len(found), "searches")
 
 
-def _print_table(screen: Console, experiment: Experiment, found: Sequence[Found]) -> None:
+def _print_table(screen: Console, experiment: Job, found: Sequence[Found]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    spec = experiment.capacity
+    spec = experiment.spec.capacity
     seeds = len({one.run.seed for one in found})
     over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
     title = f"{experiment.name}: highest {spec.rate} that holds {spec.target:g} ({over})"
@@ -117,10 +117,8 @@ def _range(found: Sequence[Found]) -> str:
 
 def _notes(found: Sequence[Found]) -> Iterator[str]:
     """Yield what is not as one would think, a line for each search."""
-    from ssim.commands.progress import named
-
     for one in found:
-        who, search = named(one.run), one.search
+        who, search = one.run, one.search
         if one.error is not None:
             continue
         barred = f" ({next(iter(search.barred.values()))})" if search.barred else ""

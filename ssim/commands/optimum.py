@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import example
-from ssim.commands.options import experiment_options
+from ssim.commands.options import job_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.jobs.experiment.expand import Experiment
+    from ssim.jobs.job import Job
     from ssim.results.store import Store
 
 
-@click.command(epilog=example("ssim optimum experiments/azure.yaml --set trace.duration_s=20"))
-@experiment_options
+@click.command(epilog=example("ssim optimum azure --set trace.duration_s=20"))
+@job_options()
 @click.option(
     "--exact",
     is_flag=True,
     help="Also solve for the optimum itself (a zero-one program); for traces of a few dozen queries.",
 )
-def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
+def optimum(file: str, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
     """Compare the stored runs of FILE with an upper bound on what any policy can reach, even one that knows the future.
 
     A met query counts 1 for SLO attainment, and the accuracy of its subnet for accuracy-weighted attainment. The table
@@ -37,10 +37,10 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
     from rich.console import Console
 
     from sim.base.errors import SsimError, StoreError
-    from ssim.jobs.experiment.expand import read_experiment
+    from ssim.commands.present.conduct import read
     from ssim.results.store import Store
 
-    experiment = read_experiment(file, overrides)
+    experiment = read(file, overrides, "experiment/1")
     store = Store(out / experiment.name)
     if not any(store.manifest(run.id) for run in experiment.runs):
         words = "".join(f" --set {setting}" for setting in overrides)
@@ -53,10 +53,9 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
         raise SsimError("interrupted", what) from error
 
 
-def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
+def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
     from rich.console import Console
 
-    from ssim.commands.progress import named
     from ssim.execution.gap import find_gaps
     from ssim.jobs.experiment.drawing import draw_gap
     from ssim.paper.studies import write_gaps
@@ -75,12 +74,12 @@ def _compare(experiment: Experiment, store: Store, jobs: int, console: Console, 
             if path.suffix == ".png":
                 console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
     for run in gaps.missing:
-        click.echo(f"ssim: not stored, therefore not compared: {named(run)}", err=True)
+        click.echo(f"ssim: not stored, therefore not compared: {run}", err=True)
     if gaps.missing:
         raise click.exceptions.Exit(1)
 
 
-def _print(console: Console, experiment: Experiment, rows: Sequence[dict[str, Any]]) -> None:
+def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

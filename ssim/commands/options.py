@@ -1,4 +1,4 @@
-"""What the commands that run an experiment have in common."""
+"""Options that several commands have in common."""
 
 from __future__ import annotations
 
@@ -11,32 +11,62 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command with the argument FILE and the options `--out`, `--set` and `--jobs`."""
-    parameters = (
-        click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
-        click.option(
-            "--out",
-            type=click.Path(path_type=Path),
-            default=Path("results"),
-            show_default=True,
-            help="Folder of results.",
-        ),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Override a key, such as trace.mean_qps=4000.",
-        ),
-        click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Runs at once."),
-    )
-    for parameter in reversed(parameters):
-        command = parameter(command)
-    return command
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+out_option = click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of results; each job has a folder of its name in it.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the file, such as trace.mean_qps=4000 or seed=8. Repeatable.",
+)
+
+
+def job_options(jobs: Callable[[], int] | int = cores) -> Decorator:
+    """Return a decorator that adds the argument FILE and the options `--out`, `--set` and `--jobs`.
+
+    Args:
+        jobs: The default of `--jobs`.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        shown = "cores" if callable(jobs) else True
+        parameters = (
+            click.argument("file", metavar="FILE"),
+            out_option,
+            set_option,
+            click.option(
+                "-j", "--jobs", type=click.IntRange(1), default=jobs, show_default=shown, help="Number of runs at once."
+            ),
+        )
+        for parameter in reversed(parameters):
+            command = parameter(command)
+        return command
+
+    return decorate
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where a training computes."""
+    for option in (
+        click.option("--device", default="cpu", show_default=True, help="Device of trainings: cpu, cuda, cuda:1, ..."),
+        click.option(
+            "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each training."
+        ),
+    ):
+        command = option(command)
+    return command

@@ -146,18 +146,13 @@ def _built(name: str, table_name: str, settings: tuple[str, ...]) -> tuple[Polic
     Raises:
         SsimError: There is no such policy, parameter or table.
     """
-    from sim.base.errors import SpecError
     from sim.tables.files import load_table
     from ssim.files.yaml_file import parse_settings
-    from ssim.jobs.experiment.run import policy_of
+    from ssim.jobs.experiment.run import build_policy
     from ssim.jobs.experiment.spec import PolicySpec
 
     file, _, owner = name.rpartition(":")
     folder = Path.cwd()
     if file.endswith(".py"):
         folder, name = Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
-    built, faults = policy_of(PolicySpec(use=name, params=parse_settings(settings)), folder)
-    if faults:
-        raise SpecError(name, "; ".join(map(str, faults)))
-    found: Policy = built
-    return found, load_table(table_name)
+    return build_policy(PolicySpec(use=name, params=parse_settings(settings)), folder), load_table(table_name)

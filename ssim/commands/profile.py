@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-from sim.base.units import NS_PER_S
-
-if TYPE_CHECKING:
-    from profiler.campaign import Campaign, CellError
-    from profiler.grid import Cell, Grid, Record
-    from profiler.measuring import Profile
-    from profiler.visit_log import VisitLog
-    from sim.tables.latency import LatencyTable
-
-_S_PER_MINUTE = 60
-_LEAST_NS = 60 * NS_PER_S
-"""What disturbs a machine lasts longer than a calm half minute in which all cells seem to be known."""
 
 
 @click.command()
@@ -74,120 +61,48 @@ def profile(
     SUPERNET is the folder of a training run, a checkpoint, or a family (random weights take as long as trained ones).
     What was measured before in the same folder is taken over: an interrupted profile goes on, a longer one gets surer.
     """
-    from profiler.campaign import Campaign
-    from profiler.devices import condition_of, device_name, find_device
-    from profiler.measuring import Profile, outcome
-    from profiler.subject import SupernetSubject
-    from profiler.torch_meter import Options, TorchMeter
-    from profiler.visit_log import VisitLog
+    from profiler.devices import device_name, find_device
     from sim.base.errors import SpecError
-    from ssim.commands.progress import interruptible
+    from ssim.commands.present.conduct import conduct
     from ssim.files.yaml_file import parse_settings
-    from ssim.jobs.profiling import (
-        accuracies_beside,
-        find_subnets,
-        find_supernet,
-        identity_of,
-        provenance_of,
-        write_profile,
-    )
-    from ssim.results.environment import Stopwatch
+    from ssim.jobs.job import MEANS
+    from ssim.jobs.reading import job_of
 
     if (gpu is None) != cpu:
-        raise SpecError("ssim profile", "on which device", "", "one of --gpu N and --cpu")
-    if max(asked, default=0) > max_batch:
-        raise SpecError("--batch", "is above the largest batch size", str(max(asked)), f"--max-batch {max(asked)}")
-    device = find_device(gpu)
-    if cuda_graph and device.type != "cuda":
-        raise SpecError("--cuda-graph", "needs CUDA", device.type, "a GPU of NVIDIA, or without it")
-    source = subnets or accuracies_beside(supernet)
-    named = find_supernet(supernet, parse_settings(settings), seed)
-    rows = find_subnets(source, named.family.space)
-    options = Options(dtype, channels_last, compiled, cuda_graph, flush_cache)
-    subject = SupernetSubject(named.supernet(), named.family, device, options, size or named.size)
-    asked_for = Profile(rows, max_batch, asked, subject.stages() if stages else (), precision)
-    identity = identity_of(named, device, options, subject.size)
-    folder = out or Path("results") / f"profile-{named.name}-{_slug(device_name(device))}"
-    visits = folder / "visits.jsonl"
-    if force:
-        visits.unlink(missing_ok=True)
-    watch = Stopwatch()
-    budget_ns = round(minutes * _S_PER_MINUTE * NS_PER_S)
-    campaign = Campaign(asked_for.cells, seed, precision, _LEAST_NS, budget_ns)
-    again = f"what was measured is stored in {visits}, and the same command goes on from there"
-    with interruptible(again), VisitLog(visits, identity) as log:
-        _measure(campaign, TorchMeter(subject, device, options, condition_of(device)), log)
-        _check_visited(campaign, log.grid, again)
-        found = outcome(asked_for, log.grid, device_name(device), provenance_of(identity, f"{source}"))
-        manifest = {"identity": identity, "seed": seed, "precision": precision, **watch.circumstances()}
-        write_profile(folder, asked_for, found, log.grid, manifest)
-    _tell(asked_for, log.grid, found.table, folder)
+        raise SpecError("ssim profile", "the device is not clear", "", "give one of --gpu N and --cpu")
+    device = device_name(find_device(gpu))
+    folder = out or Path("results") / f"profile-{_stem(supernet)}-{_slug(device)}"
+    content = {
+        "schema": "profile/1",
+        "name": folder.name,
+        "seed": seed,
+        "supernet": supernet,
+        "options": parse_settings(settings),
+        "device": "cpu" if gpu is None else gpu,
+        "subnets": subnets,
+        "max_batch": max_batch,
+        "batches": list(asked),
+        "size": size,
+        "stages": stages,
+        "minutes": minutes,
+        "precision": precision,
+        "dtype": dtype,
+        "channels_last": channels_last,
+        "compile": compiled,
+        "cuda_graph": cuda_graph,
+        "flush_cache": flush_cache,
+    }
+    job = job_of("profile/1", content, Path.cwd())
+    conduct(job, folder.parent, means=MEANS, force=force)
+
+
+def _stem(supernet: str) -> str:
+    """Return what a profile is called after: the family, or the training that a supernet comes from."""
+    path = Path(supernet)
+    if path.is_dir() and path.resolve().name.startswith("seed"):
+        return path.resolve().parent.name
+    return path.stem
 
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _measure(campaign: Campaign, meter: Any, log: VisitLog) -> None:
-    """Measure, with a bar on a terminal; cells that can't be measured are told."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed} visits"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(record: Record | None) -> None:
-            if record is not None:
-                log.add(record)
-            if screen.is_terminal:
-                ahead, doubtful = campaign.ahead(log.grid)
-                done = len(log.grid.records)
-                bar.update(task, completed=done, total=done + ahead, description=f"{doubtful} cells in doubt")
-
-        def failed(cell: Cell, error: CellError) -> None:
-            log.fail(cell, error)
-            screen.print(str(error), soft_wrap=True, highlight=False, markup=False)
-
-        show(None)
-        campaign.run(meter, log.grid, show, failed)
-
-
-def _check_visited(campaign: Campaign, grid: Grid, again: str) -> None:
-    """Pass if each cell was visited, or can't be.
-
-    Raises:
-        SsimError: Time ran out before.
-    """
-    from sim.base.errors import SsimError
-
-    left = len(set(campaign.cells) - {record.cell for record in grid.records} - grid.failed.keys())
-    if left:
-        what = "ran out before every cell was visited once"
-        raise SsimError("--minutes", what, f"{left} of {len(campaign.cells)} were not", again)
-
-
-def _tell(profile: Profile, grid: Grid, table: LatencyTable, folder: Path) -> None:
-    from profiler.grid import verdicts
-    from profiler.report import warnings
-
-    found = profile.measured(grid)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items())
-    click.echo(f"{len(found)} cells: {counts}")
-    timed = {subnet.id for subnet in table.subnets}
-    for subnet in profile.subnets:
-        if subnet.id not in timed:
-            click.echo(f"not in the table, since it can't be timed: {subnet.id}")
-    sizes = [str(size) for size in profile.batch_sizes if size not in table.batch_sizes]
-    if sizes:
-        click.echo(f"not in the table, since a subnet has no latency there: batch {', '.join(sizes)}")
-    for sentence in warnings(grid):
-        click.echo(sentence)
-    click.echo(f"Table: {folder / 'table.parquet'}")
-    click.echo(f"Report: {folder / 'report.md'}")

@@ -9,11 +9,11 @@ import click
 from ssim.commands.group import Group
 
 COMMANDS = {
-    "run": "Run an experiment file, print its table and draw its figures.",
+    "run": "Run an experiment, a training or a profile; print its table and draw its figures.",
     "capacity": "Find the highest rate at which each policy holds an SLO attainment.",
     "optimum": "Compare stored runs with an upper bound on what any policy can reach.",
     "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
-    "sweep": "Stored experiments: status, ls.",
+    "results": "Stored results: status, ls.",
     "figures": "Draw the figures of a stored experiment again, or those of the paper.",
     "report": "Make one HTML page of stored results.",
     "policy": "Scheduling policies: list, check, plot.",
@@ -23,7 +23,7 @@ COMMANDS = {
     "supernet": "Supernets (SubNetAct): list, show, memory, import, train, calibrate, search, fetch.",
     "train": "Train a model or a supernet over the clients of a topology (federated learning).",
     "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
-    "schema": "Print the JSON Schema of experiment, training or topology files, for editors.",
+    "schema": "Print the JSON Schema of a kind of file, for editors.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 

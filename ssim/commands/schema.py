@@ -6,18 +6,20 @@ import click
 
 from ssim.commands.group import example
 
+_KINDS = ("experiment", "training", "federated", "profile", "topology")
 
-@click.command(epilog=example("ssim schema experiment > experiment.schema.json"))
-@click.argument("what", type=click.Choice(["experiment", "training", "topology"]), default="experiment")
-def schema(what: str) -> None:
-    """Print the JSON Schema of experiment, training or topology files.
 
-    It names every key with its type. An editor with a YAML language server completes and checks a file that begins with
-    `# yaml-language-server: $schema=experiment.schema.json`.
+@click.command(epilog=example("ssim schema federated > federated.json"))
+@click.argument("kind", type=click.Choice(_KINDS), default="experiment")
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a KIND of file: every key with its meaning, type and default.
+
+    An editor with a YAML language server completes and checks a file that begins with
+    `# yaml-language-server: $schema=federated.json`.
     """
     import json
 
-    from ssim.jobs.schema import experiment_schema, topology_schema, training_schema
+    from ssim.jobs.schema import job_schema, topology_schema
 
-    made = {"experiment": experiment_schema, "training": training_schema, "topology": topology_schema}
-    click.echo(json.dumps(made[what](), indent=2))
+    found = topology_schema() if kind == "topology" else job_schema(f"{kind}/1")
+    click.echo(json.dumps(found, indent=2))

@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.commands.printing import print_accuracies
+from ssim.commands.options import device_options, job_options, out_option, set_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from sim.tables.accuracies import Accuracies
-    from ssim.jobs.training.run import Tell, TrainingRun
-    from supernet.training.loop import Step
-
-
-def _run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add what names the training and says where it is done."""
-    for option in (
-        click.option("--device", default="cpu", show_default=True, help="Where it is computed: cpu, cuda, cuda:1, ..."),
-        click.option("--threads", type=click.IntRange(1), help="Threads of the CPU; torch's choice if not given."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, such as seed=8."),
-        click.option(
-            "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="For results."
-        ),
-        click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
-    ):
-        command = option(command)
-    return command
+    from ssim.jobs.job import Job
+    from ssim.results.store import Store
 
 
-@click.command()
-@_run_options
-@click.option("--every", "every_s", type=click.FloatRange(0), default=30, show_default=True, help="Store progress, s.")
-@click.option("--force", is_flag=True, help="Train also what is trained already.")
+@click.command(epilog="Example: ssim supernet train supernet_digits --set seed=8")
+@job_options(1)
+@device_options
+@click.option(
+    "--every", "every_s", type=click.FloatRange(0), default=30, show_default=True, help="Seconds between checkpoints."
+)
+@click.option("--force", is_flag=True, help="Train again what is trained already.")
 def train(
-    file: Path,
+    file: str,
     out: Path,
     overrides: tuple[str, ...],
-    threads: int | None,
+    jobs: int,
+    threads: int,
     device: str,
     every_s: float,
     *,
@@ -50,133 +36,79 @@ def train(
 ) -> None:
     """Train the supernet of FILE, calibrate subnets and say how accurate they are.
 
-    What is trained already is not trained again; what was interrupted goes on where it was.
+    What is trained already is not trained again; what was interrupted goes on from its last checkpoint.
     """
-    from sim.base.errors import SsimError
+    from ssim.commands.present.conduct import conduct, read
+    from ssim.jobs.job import Means
 
-    found: list[Accuracies] = []
-    for run in _runs(file, out, overrides, threads, device):
-        try:
-            with run.store.writing():
-                if force:
-                    run.forget()
-                if run.is_trained:
-                    click.echo(f"seed {run.seed}: trained already ({run.folder})", err=True)
-                else:
-                    _train(run, every_s)
-                with _counting(run) as tell:
-                    found.append(run.calibrate(tell=tell))
-        except KeyboardInterrupt as error:
-            what = "what was stored last is kept, and the same command goes on from there"
-            raise SsimError("interrupted", what) from error
-    _report(found)
+    job = read(file, overrides, "training/1")
+    conduct(job, out, means=Means(device, threads, every_s), jobs=jobs, force=force)
 
 
-@click.command()
-@_run_options
+def _trained_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (device_options, set_option, out_option, click.argument("file", metavar="FILE")):
+        command = option(command)
+    return command
+
+
+def _trained(file: str, out: Path, overrides: Sequence[str], threads: int) -> tuple[Job, Store, list[Any]]:
+    """Return a job of training, its store, and its runs, all of which have been trained."""
+    import torch
+
+    from ssim.commands.present.conduct import read
+    from ssim.results.store import Store
+
+    torch.set_num_threads(threads)
+    job = read(file, overrides, "training/1")
+    store = Store(out / job.name)
+    for run in job.runs:
+        run.check_trained(store)
+    return job, store, list(job.runs)
+
+
+@click.command(epilog="Example: ssim supernet calibrate supernet_digits cnn_small:w1x3")
+@_trained_options
 @click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
 def calibrate(
-    file: Path, out: Path, overrides: tuple[str, ...], threads: int | None, device: str, subnets: tuple[str, ...]
+    file: str, out: Path, overrides: tuple[str, ...], threads: int, device: str, subnets: tuple[str, ...]
 ) -> None:
     """Give subnets of the trained supernets of FILE running statistics; say how accurate they are with and without.
 
     SUBNETs are ids; without any, those that FILE asks for.
     """
-    found: list[Accuracies] = []
-    for run in _runs(file, out, overrides, threads, device):
-        wanted = [run.plan.family.space.find(subnet) for subnet in subnets]
-        run.check_trained()
-        with run.store.writing(), _counting(run) as tell:
-            found.append(run.calibrate(wanted, tell))
-    _report(found)
+    from ssim.commands.present.training import counting, show
+    from ssim.jobs.job import Means
+
+    job, store, runs = _trained(file, out, overrides, threads)
+    found = []
+    with store.writing():
+        for run in runs:
+            wanted = [run.parts.family.space.find(subnet) for subnet in subnets]
+            with counting(str(run)) as on_subnet:
+                found.append(run.calibrate(store, Means(device, threads), wanted, on_subnet))
+    show(job.name, found)
 
 
-def _runs(file: Path, out: Path, overrides: Sequence[str], threads: int | None, device: str) -> Generator[TrainingRun]:
-    """Yield the runs of a training file, by seed."""
-    import torch
-
-    from sim.base.errors import SpecError
-    from ssim.jobs.training.file import read_training
-    from ssim.jobs.training.run import TrainingRun
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SpecError("--device", "can't be used", device, str(error).splitlines()[0]) from error
-    plan = read_training(file, overrides)
-    for seed in plan.seeds:
-        yield TrainingRun(plan, seed, out, device)
-
-
-def _train(run: TrainingRun, every_s: float) -> None:
-    """Train, with a bar of the steps on a terminal and ten lines elsewhere."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-    )
-    steps = run.plan.recipe.steps(len(run.splits.train))
-    before = [sum(steps[:phase]) for phase in range(len(steps))]
-    begin = time.perf_counter()
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task(f"seed {run.seed}", total=sum(steps), loss=float("nan"))
-
-        def on_step(step: Step) -> None:
-            done = before[step.phase] + step.number + 1
-            where = f"seed {run.seed}, phase {step.phase + 1} of {len(steps)}"
-            bar.update(task, completed=done, loss=step.loss, description=where)
-            if not screen.is_terminal and 10 * done // sum(steps) > 10 * (done - 1) // sum(steps):
-                passed = f"{time.perf_counter() - begin:.0f} s"
-                click.echo(f"{where}: {done} of {sum(steps)} steps, loss {step.loss:.3f}, {passed}", err=True)
-
-        run.train(on_step, every_s)
-
-
-@contextmanager
-def _counting(run: TrainingRun) -> Generator[Tell]:
-    """Show how many subnets have been measured, on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    words = TextColumn(f"seed {run.seed}: {{task.completed}} subnets measured")
-    screen = Console(stderr=True)
-    columns = SpinnerColumn(), words, TimeElapsedColumn()
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        yield partial(bar.advance, bar.add_task("", total=None))
-
-
-def _report(found: Sequence[Accuracies]) -> None:
-    print_accuracies(found[0].provenance["supernet"].partition(",")[0], found)
-
-
-@click.command()
-@_run_options
-def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int | None, device: str) -> None:
+@click.command(epilog="Example: ssim supernet search supernet_digits")
+@_trained_options
+def search(file: str, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
+    from ssim.commands.present.training import counting, show
+    from ssim.jobs.job import Means
     from ssim.jobs.training.search import search as search_run
 
-    for run in _runs(file, out, overrides, threads, device):
-        run.check_trained()
-        with run.store.writing(), _counting(run) as tell:
-            ended = search_run(run, tell)
+    job, store, runs = _trained(file, out, overrides, threads)
+    for run in runs:
+        with store.writing(), counting(str(run)) as on_subnet:
+            ended = search_run(run, store, Means(device, threads), on_subnet)
         click.echo(f"seed {run.seed}: {ended.measured} subnets measured on validation examples")
         if ended.trust is not None:
             click.echo(
-                f"accuracy foreseen of {ended.trust.subnets} measured ones: {ended.trust.rmse:.2f} points off (root "
-                f"mean square; they spread by {ended.trust.std:.2f}), Kendall's tau {ended.trust.order:.2f}"
+                f"predicted accuracy of {ended.trust.subnets} held-out subnets: RMSE {ended.trust.rmse:.2f} points "
+                f"(standard deviation of the accuracies {ended.trust.std:.2f}), Kendall's tau {ended.trust.order:.2f}"
             )
-        _report([ended.found])
-        click.echo(f"stored in {run.folder / 'pareto.parquet'}")
+        show(job.name, [ended.found])
+        click.echo(f"stored in {store.folder / run.id / 'pareto.parquet'}")
 
 
 @click.command()

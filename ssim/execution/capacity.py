@@ -18,10 +18,9 @@ from ssim.execution.search import Search
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ssim.execution.task import Finished
-    from ssim.jobs.experiment.expand import Experiment
-    from ssim.jobs.experiment.run import Run
+    from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.experiment.spec import CapacitySpec
+    from ssim.jobs.job import Finished, Job
     from ssim.results.store import Store
 
 
@@ -35,7 +34,7 @@ class Found:
         error: Why a run of the search failed, or None.
     """
 
-    run: Run
+    run: ExperimentRun
     search: Search
     error: Finished | None = None
 
@@ -50,7 +49,7 @@ class Found:
         search, holds, misses = self.search, self.search.holds, self.search.misses
         return {
             "policy": self.run.label,
-            "trace": self.run.trace["kind"],
+            "trace": self.run.spec.trace["kind"],
             "seed": self.run.seed,
             "target": search.target,
             "capacity": self.capacity,
@@ -65,7 +64,7 @@ class Found:
 
 
 def find_capacities(
-    experiment: Experiment,
+    experiment: Job,
     store: Store,
     *,
     jobs: int,
@@ -85,18 +84,18 @@ def find_capacities(
         SpecError: The trace has no such rate, or it is swept.
         StoreError: Results can't be stored.
     """
-    spec = experiment.capacity
+    spec = experiment.spec.capacity
     if f"trace.{spec.rate}" in experiment.swept:
         raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
     # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
     found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
-    tried: dict[str, Run] = {}
+    tried: dict[str, ExperimentRun] = {}
     while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
         probes = list(_probes(asking, spec.rate))
         runs = {probe.id: probe for _, _, probe in probes}
         tried |= runs
         write_index(experiment, store, list(tried.values()))
-        todo = [run for run in runs.values() if not store.has(run.id, run.keep)]
+        todo = [run for run in runs.values() if not run.is_stored(store)]
         on_round(len(todo), len({id(one) for one, _ in asking}))
         ended = run_all(todo, store, jobs=jobs, rounds=_ROUNDS, on_finished=on_finished)
         failed = {finished.run.id: finished for finished in ended}
@@ -109,12 +108,13 @@ _ROUNDS = 20
 """About as many rounds does a search take: what starts an engine is spread over all of them."""
 
 
-def _probes(asking: Iterable[tuple[Found, int]], rate: str) -> Iterator[tuple[Found, int, Run]]:
+def _probes(asking: Iterable[tuple[Found, int]], rate: str) -> Iterator[tuple[Found, int, ExperimentRun]]:
     """Yield the run of each step that is asked for; a rate that the trace does not take bars its step."""
     for one, step in asking:
-        swept = {**one.run.swept, f"trace.{rate}": one.search.rate(step)}
-        trace = {**one.run.trace, rate: one.search.rate(step)}
-        probe = dataclasses.replace(one.run, trace=trace, keep="summary", swept=swept)
+        point = one.run.point
+        content = {**point.content, "trace": {**point.content["trace"], rate: one.search.rate(step)}, "keep": "summary"}
+        swept = {**point.swept, f"trace.{rate}": one.search.rate(step)}
+        probe = dataclasses.replace(one.run, point=dataclasses.replace(point, content=content, swept=swept))
         try:
             _ = probe.id
         except SpecError as error:
@@ -133,17 +133,17 @@ def _note(one: Found, step: int, failed: Finished | None, manifest: dict[str, An
         one.search.attained[step] = manifest["summary"]["slo_attainment"]
 
 
-def _start(run: Run, spec: CapacitySpec) -> float:
+def _start(run: ExperimentRun, spec: CapacitySpec) -> float:
     """Return the rate of the experiment file, from which a search starts.
 
     Raises:
         SpecError: The trace has no such parameter (`speedup`, or one that ends in `_qps`), or it is no positive number.
     """
-    source = run.build_source()
+    source = run.parts.source
     names = [item.name for item in dataclasses.fields(source) if item.init]
     names = [name for name in names if name == "speedup" or name.endswith("_qps")]
     if spec.rate not in names:
-        what = f"a trace of kind {run.trace['kind']} has no such rate"
+        what = f"a trace of kind {run.spec.trace['kind']} has no such rate"
         raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))
     value = getattr(source, spec.rate)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:

@@ -11,22 +11,20 @@ import json
 from concurrent.futures import as_completed
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sim.bounds
 from sim.base.errors import StoreError
 from sim.base.whole_file import whole_file
 from sim.bounds import instance_of, offline_optimum, upper_bound
 from ssim.execution.backends.local import processes
-from ssim.files.plugins import own_sources
+from ssim.jobs.job import code_of, own_code, own_hash, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
-    from ssim.jobs.experiment.expand import Experiment
-    from ssim.jobs.experiment.run import Run
+    from ssim.jobs.experiment.run import ExperimentRun
+    from ssim.jobs.job import Job
     from ssim.results.store import Store
 
     _Asked = tuple[str, bool]
@@ -67,11 +65,11 @@ class Gaps:
     """
 
     rows: tuple[dict[str, Any], ...]
-    missing: tuple[Run, ...]
+    missing: tuple[ExperimentRun, ...]
 
 
 def find_gaps(
-    experiment: Experiment,
+    experiment: Job,
     store: Store,
     *,
     jobs: int,
@@ -114,22 +112,16 @@ def find_gaps(
     return Gaps(tuple(rows), tuple(missing))
 
 
-def bound_key(run: Run) -> str:
+def bound_key(run: ExperimentRun) -> str:
     """Return the hash of all that decides the bound of a run: its identity without the policy, and code."""
     decided = {name: value for name, value in run.identity.items() if name not in {"policy", "code"}}
-    sources = own_sources(type(run.build_source()), run.folder)
-    code = {"toolkit": run.identity["code"]["toolkit"], "optimum": _code_hash(), "own": sorted(map(_hash_of, sources))}
+    own = own_code([run.parts.source], run.point.folder)
+    code = {
+        "toolkit": run.identity["code"]["toolkit"],
+        "bounds": own_hash(code_of("sim/bounds")),
+        "own": sorted(map(sha256, own)),
+    }
     return hashlib.sha256(json.dumps([decided, code], sort_keys=True).encode()).hexdigest()[:12]
-
-
-@lru_cache(maxsize=1)
-def _code_hash() -> str:
-    files = sorted(Path(sim.bounds.__file__ or "").parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _file(store: Store, key: str, exact: bool) -> Path:
@@ -147,7 +139,7 @@ def _stored(path: Path, names: Sequence[str]) -> dict[str, float] | None:
     return None
 
 
-def _computed(todo: Sequence[tuple[_Asked, Run]], jobs: int) -> Generator[tuple[_Asked, dict[str, float]]]:
+def _computed(todo: Sequence[tuple[_Asked, ExperimentRun]], jobs: int) -> Generator[tuple[_Asked, dict[str, float]]]:
     """Yield the bounds as they are done, in processes if there are several.
 
     Raises:
@@ -162,9 +154,9 @@ def _computed(todo: Sequence[tuple[_Asked, Run]], jobs: int) -> Generator[tuple[
             yield under_way[future], future.result()
 
 
-def _bounds(run: Run, exact: bool) -> dict[str, float]:
+def _bounds(run: ExperimentRun, exact: bool) -> dict[str, float]:
     """Return what no policy exceeds on the trace of a run, by what a query is worth; or the offline optimum."""
-    trace, cluster, table = run.build_trace(), run.build_cluster(), run.build_table()
+    trace, cluster, table = run.trace(), run.parts.cluster, run.parts.table
     if exact:
         solved = offline_optimum(instance_of(trace, cluster, table), EXACT_SLOT_NS, EXACT_LIMIT_S)
         return dict(zip(EXACT_COLUMNS, (solved.lower, solved.upper), strict=True))
@@ -174,7 +166,7 @@ def _bounds(run: Run, exact: bool) -> dict[str, float]:
     }
 
 
-def _row(run: Run, summary: dict[str, Any], bounds: dict[str, float]) -> dict[str, Any]:
+def _row(run: ExperimentRun, summary: dict[str, Any], bounds: dict[str, float]) -> dict[str, Any]:
     attainment = summary["slo_attainment"]
     weighted = attainment * (summary["mean_serving_accuracy"] or 0.0) / 100
     if attainment > bounds["attainment"] or weighted > bounds["accuracy"]:

@@ -16,48 +16,115 @@ import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-import policies
-import sim
+import ssim
 from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, raised
+from ssim.files.model import known_keys
+from ssim.packages import PACKAGES
 
 _LINE = 60  # of an offending value, in a message of one line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
     from pydantic import BaseModel
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Issue:
     """One thing that is wrong in a file or a set of parameters.
 
     Attributes:
         place: The path to it: keys and list indices.
-        what: What is wrong.
+        problem: What is wrong.
         value: The offending value as text, or "".
-        right: What would be right, or "".
+        hint: The way out, or "".
         at_key: Whether the key itself is wrong, not its value.
     """
 
     place: tuple[str | int, ...]
-    what: str
+    problem: str
     value: str = ""
-    right: str = ""
+    hint: str = ""
     at_key: bool = False
 
-    def under(self, *prefix: str | int) -> Fault:
-        """Return the fault as seen from further out."""
+    @classmethod
+    def of(cls, error: SsimError, *place: str | int) -> Issue:
+        """Return an error as an issue at a place, without the location that the error names."""
+        return cls(place, error.what, error.value, error.right)
+
+    def under(self, *prefix: str | int) -> Issue:
+        """Return the issue as seen from further out."""
         return dataclasses.replace(self, place=(*prefix, *self.place))
 
     def __str__(self) -> str:
-        where = ".".join(map(str, self.place))
-        return str(SsimError(where, self.what, self.value, self.right)) if where else self.what
+        location = ".".join(map(str, self.place))
+        return str(SsimError(location, self.problem, self.value, self.hint)) if location else self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place of a file where a plug-in is named.
+
+    Attributes:
+        place: The path to it; "*" stands for each entry of a list.
+        noun: What messages call such a plug-in.
+        names: What short names stand for.
+        key: The key that names the class. Its parameters stand beside `kind`, and below `params` beside `use`.
+    """
+
+    place: tuple[str, ...]
+    noun: str
+    names: Mapping[str, str]
+    key: Literal["kind", "use"] = "kind"
+
+    def build(self, value: Mapping[str, Any], folder: Path) -> tuple[Any, list[Issue]]:
+        """Return the object that a file's section describes, or None and what is wrong with the section.
+
+        Args:
+            value: The section, its short form written out.
+            folder: The folder of the file, where modules and data are looked for.
+        """
+        name = value.get(self.key)
+        if not isinstance(name, str):
+            hint = f"such as {self.key}: {next(iter(self.names), 'module:Class')}"
+            return None, [
+                Issue((self.key,) if self.key in value else (), f"a {self.noun} needs a {self.key}", "", hint)
+            ]
+        try:
+            owner = find_class(name, self.names, self.noun, folder)
+        except SpecError as error:
+            return None, [Issue.of(error, self.key)]
+        if self.key == "use":
+            params, prefix = value.get("params", {}), ["params"]
+        else:
+            params, prefix = {key: given for key, given in value.items() if key != self.key}, []
+        built, issues = build(owner, params if isinstance(params, dict) else {})
+        if built is not None and hasattr(built, "located"):
+            try:
+                built = built.located(folder)
+            except SsimError as error:
+                built, issues = None, [Issue((), str(error))]
+        return built, [issue.under(*prefix) for issue in issues]
+
+
+def sections(data: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield the sections of a file's content at a place, each with its path; "*" stands for each entry of a list."""
+    if not place:
+        yield (), data
+        return
+    step, *inner = place
+    children: Iterable[tuple[str | int, Any]] = ()
+    if step == "*":
+        children = enumerate(data) if isinstance(data, list) else ()
+    elif isinstance(data, dict) and step in data:
+        children = ((step, data[step]),)
+    for key, child in children:
+        yield from (((key, *path), value) for path, value in sections(child, tuple(inner)))
 
 
 def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Path | None = None) -> type[Any]:
@@ -111,18 +178,19 @@ def _module_file(folder: Path, module_name: str) -> Path | None:
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 
 
-def own_sources(owner: type[Any], folder: Path) -> set[Path]:
-    """Return the files that a plug-in's class is made of: its own, its bases' and all that they import.
+def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
+    """Return the files that plug-in classes are made of: their own, those of their bases and all that these import.
 
     Those of the toolkit, of Python and of installed packages are left out. What is imported is read from the import
     statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
     the file that imports it.
     """
-    waiting = [Path(inspect.getsourcefile(base) or "") for base in owner.__mro__ if base.__module__ != "builtins"]
+    bases = {base for owner in owners for base in owner.__mro__ if base.__module__ != "builtins"}
+    waiting = [Path(inspect.getsourcefile(base) or "") for base in bases]
     found: set[Path] = set()
     while waiting:
         path = waiting.pop().resolve()
-        if path in found or not path.is_file() or not (path.is_relative_to(folder) or _is_own(path)):
+        if path in found or not path.is_file() or not _is_own(path, folder):
             continue
         found.add(path)
         for name in _imported(path):
@@ -132,16 +200,23 @@ def own_sources(owner: type[Any], folder: Path) -> set[Path]:
     return found
 
 
-def _is_own(path: Path) -> bool:
+def _is_own(path: Path, folder: Path) -> bool:
     """Return whether a file is neither the toolkit's, nor Python's, nor an installed package's."""
-    return not any(path.is_relative_to(place) for place in _others_places())
+    toolkit, installed = _toolkit_places(), _installed_places()
+    if any(path.is_relative_to(place) for place in toolkit):
+        return False
+    return path.is_relative_to(folder) or not any(path.is_relative_to(place) for place in installed)
 
 
 @lru_cache(maxsize=1)
-def _others_places() -> tuple[Path, ...]:
-    rooms = (Path(room.__file__ or "").resolve().parent for room in (policies, sim))
-    installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return (*rooms, *installed)
+def _toolkit_places() -> tuple[Path, ...]:
+    root = Path(ssim.__file__ or "").resolve().parents[1]
+    return tuple(root / name for name in PACKAGES)
+
+
+@lru_cache(maxsize=1)
+def _installed_places() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _imported(path: Path) -> set[str]:
@@ -156,7 +231,7 @@ def _imported(path: Path) -> set[str]:
     return names
 
 
-def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fault]]:
+def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Issue]]:
     """Return an object built from parameters as they come from YAML, or None and all that is wrong with them.
 
     Types are strict: a text is no number. Lists stand for tuples, whole numbers for floats.
@@ -166,13 +241,13 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
         params: Values by name.
     """
     fields = {field.name: field for field in dataclasses.fields(owner) if field.init}
-    faults = [
-        Fault((key,), f"{owner.__name__} has no such parameter", "", did_you_mean(key, fields), at_key=True)
+    issues = [
+        Issue((key,), f"{owner.__name__} has no such parameter", "", did_you_mean(key, fields), at_key=True)
         for key in params
         if key not in fields
     ]
     required = [name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING]
-    faults += [Fault((), f"{owner.__name__} needs the parameter {name!r}") for name in required if name not in params]
+    issues += [Issue((), f"{owner.__name__} needs the parameter {name!r}") for name in required if name not in params]
     adapters = _adapters(cast("Any", owner))
     values: dict[str, object] = {}
     for key, raw in params.items():
@@ -180,18 +255,18 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Fau
             try:
                 values[key] = adapters[key].validate_json(json.dumps(raw, default=str), strict=True)
             except ValidationError as error:
-                faults += [fault.under(key) for fault in faults_of(error, raw)]
-    if faults:
-        return None, faults
+                issues += [issue.under(key) for issue in issues_of(error, raw)]
+    if issues:
+        return None, issues
     try:
         return owner(**values), []
     except (SsimError, ValueError, TypeError) as error:
         if isinstance(error, (SpecError, DataError)):
-            return None, [Fault((error.where.rpartition(".")[2],), error.what, error.value, error.right)]
-        return None, [Fault((), f"{owner.__name__}: {error}")]
+            return None, [Issue.of(error, error.where.rpartition(".")[2])]
+        return None, [Issue((), f"{owner.__name__}: {error}")]
     except Exception as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
-        what, place = raised(error)
-        return None, [Fault((), f"{owner.__name__} {what}", place)]
+        problem, place = raised(error)
+        return None, [Issue((), f"{owner.__name__} {problem}", place)]
 
 
 @lru_cache(maxsize=64)
@@ -200,40 +275,29 @@ def _adapters(owner: type[Any]) -> dict[str, TypeAdapter[Any]]:
     return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(owner)}
 
 
-def hinted(fault: Fault, file: type[BaseModel], below: Mapping[str, type[BaseModel]]) -> Fault:
-    """Return a fault at an unknown key with the known ones of its place.
-
-    Args:
-        fault: Any; one that is at no key stays as it is.
-        file: The model of the whole file.
-        below: The models of what stands below its keys.
-    """
-    if not fault.at_key:
-        return fault
-    first, *inner = map(str, fault.place)
-    model = below.get(first, file) if inner else file
-    known = [field.alias or name for name, field in model.model_fields.items()]
-    return dataclasses.replace(fault, right=did_you_mean(str(fault.place[-1]), known))
-
-
-def faults_of(error: ValidationError, data: object) -> list[Fault]:
-    """Return the faults that pydantic found, one for each place, in our words where they are plainer.
+def issues_of(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> list[Issue]:
+    """Return the issues that pydantic found, one for each place; an unknown key comes with the known ones.
 
     Args:
         error: What pydantic found.
         data: What it looked at.
+        model: The model of the data, if it is that of a whole file.
     """
-    faults: dict[tuple[str | int, ...], Fault] = {}
+    issues: dict[tuple[str | int, ...], Issue] = {}
     for found in error.errors(include_url=False):
         absent = _ABSENT.get(found["type"])
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
-        if place in faults:  # the options of a union complain one by one
-            what = f"{faults[place].what} or {_plain(found).removeprefix('must be ')}"
-            faults[place] = dataclasses.replace(faults[place], what=what)
+        if place in issues:  # the options of a union complain one by one
+            problem = f"{issues[place].problem} or {_plain(found).removeprefix('must be ')}"
+            issues[place] = dataclasses.replace(issues[place], problem=problem)
+        elif absent == _UNKNOWN:
+            known = [] if model is None else known_keys(model, place)
+            hint = did_you_mean(str(place[-1]), known) if known else ""
+            issues[place] = Issue(place, absent, "", hint, at_key=True)
         else:
-            what, value = (absent, "") if absent else (_plain(found), _short(found["input"]))
-            faults[place] = Fault(place, what, value, at_key=absent == _UNKNOWN)
-    return list(faults.values())
+            problem, value = (absent, "") if absent else (_plain(found), _short(found["input"]))
+            issues[place] = Issue(place, problem, value)
+    return list(issues.values())
 
 
 _UNKNOWN = "is not known here"

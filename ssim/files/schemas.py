@@ -14,9 +14,10 @@ COMMANDS = {
     "experiment/1": "ssim run",
     "training/1": "ssim supernet train",
     "federated/1": "ssim train",
+    "profile/1": "ssim run",
     "topology/1": "ssim topology check",
 }
-"""The command for files of a schema."""
+"""The familiar command for files of a schema; `ssim run` takes all but topologies."""
 
 _SCHEMA = re.compile(r"""^schema:\s*["']?([^\s"'#]+)""", re.MULTILINE)
 
@@ -42,5 +43,4 @@ def check_schema(path: Path, wanted: str) -> None:
     """
     found = schema_of(path)
     if found != wanted and found in COMMANDS:
-        what, value = f"must have the schema {wanted}", f"schema: {found}"
-        raise SpecError(str(path), what, value, f"`{COMMANDS[found]} {path}` takes this file")
+        raise SpecError(str(path), f"is a file of schema {found}", "", f"use `{COMMANDS[found]} {path}`")

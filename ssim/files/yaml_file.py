@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from ssim.files.plugins import Fault
+    from ssim.files.plugins import Issue
 
 
 class FaultsError(SpecError):
@@ -49,12 +49,12 @@ class YamlFile:
     data: Any
     marked: Any
 
-    def line(self, fault: Fault) -> str:
+    def line(self, fault: Issue) -> str:
         """Return one line for a fault: file, line, column, place and what is wrong."""
         line, column = self._position(fault.place, at_key=fault.at_key)
         return f"{self.path}:{line + 1}:{column + 1}: {fault}"
 
-    def error(self, faults: Sequence[Fault], elsewhere: Mapping[str, str] | None = None) -> FaultsError:
+    def error(self, faults: Sequence[Issue], elsewhere: Mapping[str, str] | None = None) -> FaultsError:
         """Return the error that tells all faults, in the order of the file.
 
         Args:

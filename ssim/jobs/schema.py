@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-import policies
-import sim.traces
 from ssim.files.plugins import find_class
-from ssim.jobs.experiment.spec import ExperimentSpec
+from ssim.jobs.job import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from ssim.files.plugins import Slot
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def experiment_schema() -> dict[str, Any]:
-    """Return the JSON Schema of experiment files, short forms included."""
-    schema = ExperimentSpec.model_json_schema(by_alias=True)
-    properties, definitions = schema["properties"], schema["$defs"]
-    properties["trace"] = {"anyOf": _by_kind(sim.traces.SHORT_NAMES, "trace kind")["anyOf"][1:]}
-    properties["latency_table"] = {"anyOf": [{"type": "string"}, properties["latency_table"]]}
-    uses = [
-        {
-            "type": "object",
-            "properties": {"use": {"const": name}, "params": owner},
-            "required": ["use"],
-            "additionalProperties": False,
-        }
-        for name, owner in _plugs(policies.SHORT_NAMES, "policy").items()
-    ]
-    named = {"type": "string", "anyOf": [{"enum": sorted(policies.SHORT_NAMES)}, {"pattern": ":"}]}
-    properties["policies"]["items"] = {"anyOf": [named, *uses, {"$ref": "#/$defs/PolicySpec"}]}
-    definitions["PolicySpec"]["properties"]["use"]["pattern"] = ":"
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+def job_schema(schema: str) -> dict[str, Any]:
+    """Return the JSON Schema of the files of a job, short forms included.
 
-
-def training_schema() -> dict[str, Any]:
-    """Return the JSON Schema of training files, short forms included."""
-    import supernet.data
-    import supernet.training
-    from ssim.jobs.training.file import FAMILY_NAMES
-    from ssim.jobs.training.spec import FILLED_IN, TrainingSpec
-
-    schema = TrainingSpec.model_json_schema(by_alias=True)
-    named = {
-        "data": _by_kind(supernet.data.SHORT_NAMES, "data source"),
-        "family": _by_kind(FAMILY_NAMES, "family"),
-        "optimizer": _by_kind(supernet.training.OPTIMIZERS, "optimizer"),
-    }
-    schema["properties"] |= named
-    schema["required"] = [key for key in schema["required"] if key not in FILLED_IN]
-    schema["$defs"]["PhaseSpec"]["properties"]["subnets"] = _by_kind(supernet.training.RULES, "rule")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    Args:
+        schema: Such as `experiment/1`.
+    """
+    kind = kind_of(schema)
+    found = kind.model.model_json_schema(by_alias=True)
+    for slot in kind.slots:
+        owner, key, is_list = found, slot.place[0], slot.place[-1] == "*"
+        if slot.place[1:2] == ("*",) and not is_list:  # a key of each entry of a list
+            owner, key = found["$defs"][found["properties"][key]["items"]["$ref"].rpartition("/")[2]], slot.place[2]
+        place = owner["properties"][key]
+        if not slot.names:
+            continue
+        named = _named(slot)
+        if is_list:
+            place["items"] = named
+        else:
+            optional = [{"type": "null"}] if {"type": "null"} in place.get("anyOf", []) else []
+            kept = {name: place[name] for name in ("description", "default") if name in place}
+            owner["properties"][key] = {"anyOf": [*named["anyOf"], *optional], **kept}
+    for key in kind.short:
+        place = found["properties"][key]
+        description = {"description": place["description"]} if "description" in place else {}
+        found["properties"][key] = {"anyOf": [{"type": "string"}, place], **description}
+    found["required"] = [key for key in found["required"] if key not in kind.filled_in]
+    return {"$schema": _DIALECT, **found}
 
 
 def topology_schema() -> dict[str, Any]:
@@ -101,19 +93,33 @@ def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:
     return {**schema, "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _by_kind(names: Mapping[str, str], noun: str) -> dict[str, Any]:
-    kinds = [_with(name, "kind", owner) for name, owner in _plugs(names, noun).items()]
-    own = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
-    return {"anyOf": [{"enum": sorted(names)}, *kinds, own]}
+def _named(slot: Slot) -> dict[str, Any]:
+    """Return the schema of a section that names a plug-in, by its name alone or with its parameters."""
+    options: list[dict[str, Any]] = [{"type": "string", "anyOf": [{"enum": sorted(slot.names)}, {"pattern": ":"}]}]
+    for name in slot.names:
+        owner = find_class(name, slot.names, slot.noun)
+        params = _described(owner)
+        head = {"const": name, "description": _first_line(owner)}
+        if slot.key == "use":
+            shown = {"use": head, "params": params}
+            options.append({"type": "object", "properties": shown, "required": ["use"], "additionalProperties": False})
+        else:
+            required = ["kind", *params.get("required", [])]
+            options.append({**params, "properties": {"kind": head, **params["properties"]}, "required": required})
+    own = {"type": "object", "properties": {slot.key: {"type": "string", "pattern": ":"}}, "required": [slot.key]}
+    return {"anyOf": [*options, own]}
 
 
-def _plugs(names: Mapping[str, str], noun: str) -> dict[str, dict[str, Any]]:
-    return {
-        name: TypeAdapter(find_class(name, names, noun)).json_schema() | {"additionalProperties": False}
-        for name in names
-    }
+def _described(owner: type[Any]) -> dict[str, Any]:
+    """Return the schema of a dataclass, each field with what the docstring of the class says of it."""
+    schema = {"properties": {}, **TypeAdapter(owner).json_schema(), "additionalProperties": False}
+    text = inspect.getdoc(owner) or ""
+    _, _, attributes = text.partition("Attributes:\n")
+    for name, words in re.findall(r"^    (\w+): ((?:.+\n?)(?:     +.+\n?)*)", attributes, re.MULTILINE):
+        if name in schema["properties"]:
+            schema["properties"][name]["description"] = " ".join(words.split())
+    return schema
 
 
-def _with(name: str, key: str, schema: dict[str, Any]) -> dict[str, Any]:
-    properties = {key: {"const": name}, **schema["properties"]}
-    return {**schema, "properties": properties, "required": [key, *schema.get("required", [])]}
+def _first_line(owner: type[Any]) -> str:
+    return (inspect.getdoc(owner) or "").partition("\n")[0]

@@ -30,7 +30,7 @@ from figures.style import COLUMN_IN, PAGE_IN
 from figures.tables import setting
 from sim.tables.files import load_table
 from ssim.decided import decided
-from ssim.jobs.experiment.run import policy_of
+from ssim.jobs.experiment.run import build_policy
 from ssim.jobs.experiment.spec import PolicySpec
 from ssim.paper.held import holding
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from sim.engine.policy import Policy
     from ssim.results.reading import Results
 
 TABLE = "ofa-resnet50-rtx2080ti"
@@ -181,7 +180,7 @@ def _slack(results: Results, width: float) -> Figure:
 def _decisions(policy: PolicySpec) -> Callable[[Results, float], Figure]:
     def draw(_: Results, width: float) -> Figure:
         del width
-        built: Policy = policy_of(policy, Path())[0]
+        built = build_policy(policy, Path())
         table = load_table(TABLE)
         return decisions.draw_decisions(*decided(built, table), title=f"{policy.label} on {table.device}")
 

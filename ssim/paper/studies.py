@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from sim.base.errors import SpecError, SsimError
 from ssim.execution.capacity import find_capacities
 from ssim.execution.gap import COLUMNS, EXACT_COLUMNS, find_gaps
-from ssim.execution.runner import run_experiment
-from ssim.jobs.experiment.expand import read_experiment
+from ssim.execution.runner import run_job
 from ssim.jobs.experiment.summary import COLUMNS as SUMMARY_COLUMNS
 from ssim.jobs.experiment.summary import summary_rows, write_csv
+from ssim.jobs.reading import read_job
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from ssim.jobs.experiment.expand import Experiment
+    from ssim.jobs.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +121,12 @@ def conduct(
 
 def _conduct(study: Study, experiments: Path, results: Path, *, quick: bool, jobs: int) -> list[str]:
     overrides = ("repeats=1", *study.quick) if quick else ()
-    experiment = read_experiment(experiments / f"{study.name}.yaml", overrides)
+    experiment = read_job(experiments / f"{study.name}.yaml", overrides, "experiment/1")
     if study.searches:
         return _search(experiment, Store(results / experiment.name / "capacity"), jobs)
     store = Store(results / experiment.name)
     with store.writing():
-        failed = run_experiment(experiment, store, jobs=jobs)
+        failed = run_job(experiment, store, jobs=jobs)
         rows = summary_rows(store)
         if rows:
             write_csv(store.folder / "summary.csv", rows, [*SUMMARY_COLUMNS, *experiment.swept, "unfinished", "run"])
@@ -135,7 +135,7 @@ def _conduct(study: Study, experiments: Path, results: Path, *, quick: bool, job
     return [f"{study.name}: {each.run.label}, seed {each.run.seed}: {each.error}" for each in failed]
 
 
-def _search(experiment: Experiment, store: Store, jobs: int) -> list[str]:
+def _search(experiment: Job, store: Store, jobs: int) -> list[str]:
     with store.writing():
         found = find_capacities(experiment, store, jobs=jobs)
         rows = [one.row() for one in found]
@@ -144,7 +144,7 @@ def _search(experiment: Experiment, store: Store, jobs: int) -> list[str]:
     return [f"{experiment.name}: {one.run.label}, seed {one.run.seed}: {error.error}" for one, error in failed]
 
 
-def write_gaps(experiment: Experiment, store: Store, rows: Sequence[dict[str, Any]]) -> Path:
+def write_gaps(experiment: Job, store: Store, rows: Sequence[dict[str, Any]]) -> Path:
     """Write gap.csv and return its path.
 
     Raises:

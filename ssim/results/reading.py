@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
-from ssim.results.store import REQUESTS, WINDOWS, Store
+from ssim.results.record import REQUESTS, WINDOWS, read_windows
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +68,7 @@ class Results:
         frames = []
         for run, manifest in self.runs(name):
             if self._is(run, only) and WINDOWS in manifest["outputs"]:
-                frame = store.windows(run["id"]).to_pandas()
+                frame = read_windows(store, run["id"]).to_pandas()
                 frames.append(frame.assign(policy=run["policy"], seed=run["seed"], **run["swept"]))
         return pd.concat(frames, ignore_index=True) if frames else self._none(name, only)
 

@@ -23,7 +23,8 @@ from sim.base.intervals import mean_and_half_width
 from sim.base.version import VERSION
 from ssim.files.yaml_file import as_yaml
 from ssim.results.reading import Results
-from ssim.results.store import INDEX, WINDOWS, Store
+from ssim.results.record import WINDOWS, read_windows
+from ssim.results.store import INDEX, Store
 from ssim.results.stored import listed
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _windows(store: Store, run_id: str, manifest: Mapping[str, Any]) -> dict[str
     """Return a run over time, by column; None if that was not kept."""
     if WINDOWS not in manifest["outputs"]:
         return None
-    table = store.windows(run_id)
+    table = read_windows(store, run_id)
     try:
         columns = {
             name: table[name].to_numpy().astype(np.float64)

@@ -17,6 +17,7 @@ from ssim.commands.group import Group
 from ssim.commands.root import COMMANDS
 from ssim.commands.root import ssim as root
 from ssim.packages import PACKAGES
+from ssim.results.store import INDEX
 from tests.ssim.in_process import ssim
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def test_every_command_has_help_for_each_option_and_an_example_that_parses(
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     assert command.help
     assert [option.name for option in options if not option.help] == []
-    assert all(option.name == "output" for option in options if "-o" in option.opts)
+    assert all(option.name in {"out", "output"} for option in options if "-o" in option.opts)
     if isinstance(command, click.Group):
         return
     _, _, examples = (command.epilog or "").partition("\n  ssim ")
@@ -156,7 +157,7 @@ def test_every_command_has_help_for_each_option_and_an_example_that_parses(
         (("rnu",), "No such command 'rnu'. Did you mean 'run'?"),
         (("table", "shwo"), "No such command 'shwo'. Did you mean 'show'?"),
         (("help", "tabel"), "No such command 'tabel'. Did you mean 'table'?"),
-        (("sweep", "xyz"), "No such command 'xyz'. Commands: status, ls."),
+        (("results", "xyz"), "No such command 'xyz'. Commands: status, ls."),
         (("--halp",), "No such option"),
     ],
 )
@@ -192,17 +193,17 @@ def test_an_error_of_ones_own_code_names_its_line(tmp_path: Path, monkeypatch: p
 
 
 def test_an_unknown_name_is_answered_by_what_is_stored(tmp_path: Path) -> None:
-    for words in (("sweep", "status", "azure"), ("figures", "azure")):
+    for words in (("results", "status", "azure"), ("figures", "azure")):
         ended = ssim(tmp_path, *words)
         assert ended.returncode == 1
         assert "nothing is stored in results; `ssim run FILE` stores results" in ended.stderr
     for name in ("azure", "rates"):
         (tmp_path / "results" / name).mkdir(parents=True)
-        (tmp_path / "results" / name / "experiment.json").touch()
+        (tmp_path / "results" / name / INDEX).touch()
     (tmp_path / "azure.yaml").touch()
     for words, says in (
         (
-            ("sweep", "status", "azrue"),
+            ("results", "status", "azrue"),
             "results: no stored results of this name ('azrue'); stored in results: azure, rates",
         ),
         (("figures", "xyz"), "results: no stored results of this name ('xyz'); stored in results: azure, rates"),

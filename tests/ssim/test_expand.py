@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sim import SpecError
-from ssim.jobs.experiment.expand import read_experiment
 from ssim.jobs.experiment.run import toolkit_files
+from ssim.jobs.reading import read_job as read_experiment
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +139,7 @@ def test_an_edit_of_anything_that_decides_the_result_changes_the_id(tmp_path: Pa
         (tmp_path / name).write_text(text)
 
     def identity() -> str:
-        script = "from pathlib import Path; from ssim.jobs.experiment.expand import read_experiment; "
+        script = "from pathlib import Path; from ssim.jobs.reading import read_job as read_experiment; "
         script += "print(read_experiment(Path('experiment.yaml')).runs[0].id)"
         ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
         return ended.stdout

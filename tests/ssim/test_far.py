@@ -18,7 +18,7 @@ from ssim.execution.backends import far
 from ssim.execution.backends.far import run_there
 from ssim.execution.backends.parcel import packed
 from ssim.execution.task import Task
-from ssim.jobs.experiment.expand import read_experiment
+from ssim.jobs.reading import read_job as read_experiment
 from ssim.results.store import Store
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 
 from ssim.cli import main
+from ssim.results.record import read_windows
 from ssim.results.report import MOST_WINDOWS, together
-from ssim.results.store import Store
+from ssim.results.store import INDEX, Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +139,7 @@ def test_any_run_is_scrubbed_over_time(made: Path, tmp_path: Path) -> None:
     store = Store(made / "one")
     number, second = 5, 3
     run = store.index()["runs"][number]
-    windows = store.windows(run["id"]).to_pandas()
+    windows = read_windows(store, run["id"]).to_pandas()
     then = f"""
     by("run").value = {number};
     by("run").onchange({{ target: by("run") }});
@@ -245,14 +246,14 @@ def test_without_any_run_there_is_no_page(results: Path, capsys: pytest.CaptureF
     assert not (results / "two" / "report.html").exists()
     assert exit_code("report", str(results / "nowhere")) == 1
     assert "folder not found; stored in " in capsys.readouterr().err
-    (results / "one" / "experiment.json").write_text("{")
+    (results / "one" / INDEX).write_text("{")
     assert exit_code("report", str(results / "one")) == 1
     assert "is damaged" in capsys.readouterr().err
 
 
 @in_browser
 def test_names_are_text_and_not_markup(results: Path, tmp_path: Path) -> None:
-    index = results / "two" / "experiment.json"
+    index = results / "two" / INDEX
     content = json.loads(index.read_text())
     wicked = "</script><img src=x onerror=alert(1)>"
     content["name"] = content["runs"][0]["policy"] = wicked

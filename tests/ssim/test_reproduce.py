@@ -188,7 +188,7 @@ def test_ssim_optimum_tells_what_it_could_not_compare(results: Path, capsys: pyt
 
 def test_wrong_calls_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     azure = EXPERIMENTS / "azure.yaml"
-    for file in ("anything", "experiment.json"):  # with an index, too: it is written before any run ends
+    for file in ("anything", "job.json"):  # with an index, too: it is written before any run ends
         (tmp_path / "azure").mkdir(exist_ok=True)
         (tmp_path / "azure" / file).write_text("{}")
         assert exit_code("optimum", str(azure), "--set", "repeats=1", "--out", str(tmp_path)) == 1

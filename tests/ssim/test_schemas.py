@@ -46,9 +46,8 @@ def test_another_schema_is_told_with_its_command(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         check_schema(tmp_path / "a.yaml", "topology/1")
     assert str(caught.value) == (
-        f"{tmp_path / 'a.yaml'}: must have the schema topology/1 (schema: experiment/1); "
-        f"`ssim run {tmp_path / 'a.yaml'}` takes this file"
+        f"{tmp_path / 'a.yaml'}: is a file of schema experiment/1; use `ssim run {tmp_path / 'a.yaml'}`"
     )
     ended = ssim(tmp_path, "topology", "draw", "a.yaml", "-o", "a.svg")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert "`ssim run a.yaml` takes this file" in ended.stderr
+    assert "use `ssim run a.yaml`" in ended.stderr

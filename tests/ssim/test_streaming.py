@@ -23,8 +23,8 @@ from sim.traces import source
 from sim.traces.azure import Azure
 from sim.traces.source import drawn_ahead
 from sim.traces.synthetic import Poisson
-from ssim.execution.runner import run_experiment
-from ssim.jobs.experiment.expand import read_experiment
+from ssim.execution.runner import run_job
+from ssim.jobs.reading import read_job as read_experiment
 from ssim.results.store import Store
 from tests.ssim.test_run_command import complete_runs, leftovers, ssim
 
@@ -174,7 +174,7 @@ def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(compiled, "_Queue", Watched)
     experiment, store = read_experiment(tmp_path / "small.yaml"), Store(tmp_path / "results")
     with store.writing():
-        failed = run_experiment(experiment, store, jobs=1)
+        failed = run_job(experiment, store, jobs=1)
     gc.collect()
     assert len(failed) == len(queues) == 2
     assert [queue() for queue in queues] == [None, None]

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SsimError, StoreError
-from sim.engines import NO_NUMBA, Choice, numba_is_installed
 from ssim.execution.backends.parcel import packed
-from ssim.execution.task import Finished, Task, run_one
+from ssim.execution.perform import perform
+from ssim.jobs.job import Done, Finished, Task, own_hash
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
@@ -36,10 +36,9 @@ _CHECK_S = 2.0
 class _Back:
     """What comes back of a run: the attributes of a `Finished`, and the files to store by name."""
 
-    queries: int = 0
+    done: Done = field(default_factory=Done)
     error: SsimError | None = None
     traceback: str = ""
-    engine_reason: str = ""
     files: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
 
@@ -58,7 +57,7 @@ def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) ->
     with backend(min(jobs, len(tasks)), str(store.folder)) as machines:
         # Pickled here, not by the engine: there, the toolkit may be missing, and a module of which a task holds an
         # object is found only when the parcel has been unpacked.
-        parcel = pickle.dumps((machines.scratch, packed([task.run for task in tasks])))
+        parcel = pickle.dumps((machines.scratch, packed([task.run for task in tasks]), own_hash()))
         call = _sent_as_it_stands()
 
         def send(tasks: Sequence[Task]) -> dict[Future[_Back], Task]:
@@ -69,7 +68,7 @@ def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) ->
         killed = yield from _answered(machines, send(killed), store)
         for task in killed:
             if (yield from _answered(machines, send([task]), store)):
-                yield Finished(task.run, 0, SsimError("a worker", "was killed each time that it tried this run"))
+                yield Finished(task.run, error=SsimError("a worker", "was killed each time that it tried this run"))
 
 
 def _answered(
@@ -92,7 +91,7 @@ def _answered(
                 back = future.result() if error is None else _no_answer(error)
                 if back.files:
                     store.take(task.run.id, back.files)
-                yield Finished(task.run, back.queries, back.error, back.traceback, back.engine_reason)
+                yield Finished(task.run, back.done, back.error, back.traceback)
     return killed
 
 
@@ -121,33 +120,30 @@ def run_there(parcel: bytes, pickled: bytes) -> _Back:
         parcel: The folder to work in, as a function that finds it, and what to unpack there.
         pickled: The task, and the identity of its run.
     """
-    scratch, unpacking = pickle.loads(parcel)  # noqa: S301 - comes from `run_far`
+    scratch, unpacking, toolkit = pickle.loads(parcel)  # noqa: S301 - comes from `run_far`
     here = None
     try:
         here = unpacking.unpacked(scratch())
         task, identity = pickle.loads(pickled)  # noqa: S301 - comes from `run_far`
-        run = replace(task.run, folder=here)
-        _check_same(run.identity, identity)
-        choice = task.choice
-        if run.engine == "auto" and choice.rule is not None and not numba_is_installed():
-            choice = Choice("simpy", NO_NUMBA)
+        run = replace(task.run, point=replace(task.run.point, folder=here))
+        _check_same(toolkit, run.identity, identity)
         with tempfile.TemporaryDirectory(dir=scratch()) as folder:
-            finished = run_one(Task(run, choice, None), Store(Path(folder)))
+            finished = perform(replace(task, run=run), Store(Path(folder)))
             if finished.error is None:
                 files = {path.name: path.read_bytes() for path in Path(folder, run.id).iterdir()}
-                return _Back(finished.queries, engine_reason=finished.engine_reason, files=files)
+                return _Back(finished.done, files=files)
         return _Back(error=_told(finished.error, here, unpacking.folder), traceback=finished.traceback)
     except Exception as error:  # noqa: BLE001 - own modules may raise anything when they are imported
         return _Back(error=_told(error, here, unpacking.folder), traceback=traceback.format_exc())
 
 
-def _check_same(there: dict[str, Any], here: dict[str, Any]) -> None:
+def _check_same(toolkit: str, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Pass if the identity of a run is the same as on the machine that sent it.
 
     Raises:
         SsimError: It is not.
     """
-    if there["code"]["toolkit"] != here["code"]["toolkit"]:
+    if toolkit != own_hash():
         right = "install the same one on all machines, and start their workers anew"
         raise SsimError(_name(), "has another version of the toolkit than the machine that sent the run", "", right)
     if there != here:

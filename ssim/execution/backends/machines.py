@@ -81,7 +81,9 @@ def way_to(name: str, address: str | None = None) -> Backend:
         raise SpecError(f"--backend {name}", f"{package} is not installed", "", f"pip install -e '.[{name}]'")
 
     def connected(jobs: int, where: str) -> AbstractContextManager[Machines]:
-        way: AbstractContextManager[Machines] = import_module(f"ssim.backends.{name}").connected(address, jobs, where)
+        way: AbstractContextManager[Machines] = import_module(f"ssim.execution.backends.{name}").connected(
+            address, jobs, where
+        )
         return way
 
     return connected

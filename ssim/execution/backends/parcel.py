@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ssim.jobs.experiment.run import Run
+    from ssim.jobs.job import Run
 
 _NAME = "ssim-parcel-"
 
@@ -71,8 +71,8 @@ class Parcel:
 
 
 def packed(runs: Sequence[Run]) -> Parcel:
-    """Return the files of runs of one experiment."""
-    folder = runs[0].folder
+    """Return the files of runs of one job."""
+    folder = runs[0].point.folder
     paths = sorted({path for run in runs for path in run.files()})
     root = Path(os.path.commonpath([folder, *paths]))
     inside = folder.relative_to(root)

@@ -12,7 +12,7 @@ from figures.style import save
 from sim.base.whole_file import told
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import summary_rows
-from ssim.results.store import WINDOWS
+from ssim.results.record import WINDOWS, read_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def draw_dynamics(store: Store) -> Figure | None:
         if manifest is not None:
             if WINDOWS not in manifest["outputs"]:
                 return None
-            frame = store.windows(run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
+            frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
             point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
             return _draw("dynamics", frame, f"seed {run['seed']}{point}")
     return _draw("dynamics", pd.DataFrame())

@@ -7,40 +7,40 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sim.base.parameters import NonNegative, NonNegativeInt, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
 from sim.engine.cluster import MOST_WORKERS, Cluster, DropRule, Fault
 from sim.engines import Engine
-from ssim.results.store import Keep
-
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-
-
-class Closed(BaseModel):
-    """A part of a file: it knows its keys and no others."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from ssim.files.model import Closed, JobSpec
+from ssim.results.record import Keep
 
 
 class FaultSpec(Closed):
-    """A worker that fails at `at_s` and, if `recover_s` is given, comes back then."""
+    """A worker that fails, and may come back."""
 
     worker: NonNegativeInt
+    """Number of the worker, from 0."""
     at_s: NonNegative
+    """When it fails, in seconds from the start of the trace."""
     recover_s: NonNegative | None = None
+    """When it comes back, in seconds from the start of the trace; never if left out."""
 
 
 class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)]
+    """Number of workers."""
     dispatch_ms: NonNegative = 0.0
+    """Overhead of each batch in milliseconds, on top of its latency."""
     actuation_ms: NonNegative | Literal["table"] = 0.0
+    """Delay in milliseconds when a worker changes its subnet; `table` takes it from the latency table."""
     drop: DropRule = "never"
+    """Which queries are dropped: `never`, `expired` (deadline passed) or `hopeless` (no subnet is fast enough)."""
     faults: tuple[FaultSpec, ...] = ()
+    """Workers that fail."""
 
     def build(self) -> Cluster:
         """Return the cluster, in nanoseconds.
@@ -57,18 +57,23 @@ class ClusterSpec(Closed):
 
 
 class TableSpec(Closed):
-    """A latency table: a shipped name or a file, and which part of it to use."""
+    """A latency table, and which part of it to use."""
 
     use: str
+    """A shipped name, or a file relative to this one."""
     max_batch: PositiveInt | None = None
+    """Largest batch size to use; all that the table has if left out."""
     stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
 
 
 class PolicySpec(Closed):
-    """A policy by short name or `module:Class`, and its parameters."""
+    """A policy, and its parameters."""
 
     use: str
-    params: dict[str, Any] = {}
+    """A short name, or `module:Class` for one of your own."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters by name."""
 
     @property
     def label(self) -> str:
@@ -78,40 +83,32 @@ class PolicySpec(Closed):
 
 
 class CapacitySpec(Closed):
-    """What `ssim capacity` looks for: the highest rate at which a policy holds an SLO attainment.
-
-    `rate` is the parameter of the trace that is moved, from its value in the file; `precision` how closely, relatively.
-    """
+    """What `ssim capacity` looks for: the highest rate at which a policy holds an SLO attainment."""
 
     rate: str = "mean_qps"
+    """Parameter of the trace that is moved, from its value in the file."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.999
+    """SLO attainment to hold, from 0 to 1."""
     precision: Annotated[float, Field(ge=1e-6, le=1)] = 0.005
+    """How closely the rate is found, relatively."""
 
 
-class ExperimentSpec(Closed):
+class ExperimentSpec(JobSpec):
     """One experiment: traces, a cluster, a latency table and the policies to compare."""
 
     schema_: Literal["experiment/1"] = Field(alias="schema")
-    name: Name
-    seed: Seed
-    repeats: PositiveInt = 1
+    """What kind of file this is."""
     trace: dict[str, Any]
+    """The arrivals: `kind`, and the parameters of that kind."""
     cluster: ClusterSpec
+    """The workers."""
     latency_table: TableSpec
+    """How long a batch of each subnet takes."""
     engine: Engine = "auto"
+    """Which engine runs it: `auto`, `simpy` or `compiled`; results are the same."""
     keep: Keep = "requests"
+    """How much of a run is stored: `summary`, `windows` of 1 s, `batches` or `requests`."""
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
+    """The policies to compare."""
     capacity: CapacitySpec = CapacitySpec()
-
-
-def normalised(data: Any) -> Any:
-    """Return the content of an experiment file with its short forms written out: `slackfit` is `{use: slackfit}`."""
-    if not isinstance(data, dict):
-        return data
-    full = dict(data)
-    if isinstance(full.get("latency_table"), str):
-        full["latency_table"] = {"use": full["latency_table"]}
-    if isinstance(full.get("policies"), list):
-        full["policies"] = [{"use": item} if isinstance(item, str) else item for item in full["policies"]]
-    return full
+    """What `ssim capacity` looks for."""

@@ -8,16 +8,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import policies
 from sim.base.intervals import mean_and_half_width
 from sim.base.whole_file import whole_file
-from ssim.files.plugins import find_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from ssim.jobs.experiment.run import Run
+    from ssim.jobs.experiment.run import ExperimentRun
     from ssim.results.store import Store
 
 COLUMNS = (
@@ -97,10 +95,10 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]
         unfinished.write_text(text.getvalue(), encoding="utf-8")
 
 
-def by_policy(runs: Iterable[Run], rows: Sequence[dict[str, Any]]) -> list[Row]:
+def by_policy(runs: Iterable[ExperimentRun], rows: Sequence[dict[str, Any]]) -> list[Row]:
     """Return the rows over repeats: by point of the sweep, then the best attainment first, then the best accuracy."""
     stored = {row["run"]: row for row in rows}
-    groups: dict[tuple[tuple[tuple[str, Any], ...], str], list[Run]] = {}
+    groups: dict[tuple[tuple[tuple[str, Any], ...], str], list[ExperimentRun]] = {}
     for run in runs:
         groups.setdefault((tuple((k, _hashable(v)) for k, v in run.swept.items()), run.label), []).append(run)
     points = list(dict.fromkeys(point for point, _ in groups))
@@ -157,9 +155,8 @@ def _at_equal_accuracy(subject: Row, baselines: Sequence[Row]) -> str:
     return f"{start}: {subject.policy} attains {ratio:.2f}x the SLOs of {best.policy} ({both})."
 
 
-def _serves_one_model(run: Run) -> bool:
-    owner = find_class(run.policy.use, policies.SHORT_NAMES, "policy", run.folder)
-    return bool(getattr(owner, "serves_one_model", False))
+def _serves_one_model(run: ExperimentRun) -> bool:
+    return bool(getattr(run.policy(), "serves_one_model", False))
 
 
 def _hashable(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Runs of federated training and what is stored of them: `<results>/<name>/seed<seed>-<run id>/`.
+"""Federated trainings and what is stored of them: `<results>/<name>/seed<seed>-<hash>/`.
 
     progress.pt          while it is trained: what all workers remember since the last rest, to go on from
     supernet.pt          the weights in the end; of federations that share nothing, supernet-<worker>.pt for the others
@@ -17,10 +17,11 @@ is not interrupted rests in the same places, so that one that was comes to the s
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+import os
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -29,21 +30,19 @@ from federated.job import Job
 from federated.workshop import Workshop
 from sim.base.errors import SpecError, TrainingError
 from sim.base.streams import stream
-from sim.base.whole_file import told, whole_file
-from sim.tables.accuracies import Accuracies
+from sim.base.whole_file import told
 from ssim.jobs.federated.progress import Progress, write_rows
-from ssim.jobs.training.run import asked_among
-from ssim.jobs.training.stored import StoredTraining
+from ssim.jobs.job import Done, described, own_code
+from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
-from supernet import checkpoint
-from supernet.training.measuring import Measuring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from ssim.jobs.federated.file import FederatedPlan
-    from supernet.network import Supernet
+    from ssim.jobs.federated.kind import Parts
+    from ssim.jobs.federated.spec import FederatedSpec
+    from ssim.jobs.job import Means, Watch
+    from ssim.results.store import Store
     from topology.engine import Engine
     from topology.io import IO
     from topology.parties import Fault
@@ -51,81 +50,105 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
     Row = dict[str, Any]
 
+_PLUGS = ("partition", "family", "algorithm", "rule", "maxnet", "privacy", "compression")
+
 _MOST_SPANS = 200
 """Of more workers than this, how they spent the first rounds is not recorded."""
 REAL_PATIENCE_S = 3600.0
 
 
 @dataclass(frozen=True)
-class FederatedRun(StoredTraining):
-    """One federated training with one seed.
+class FederatedRun(Trained):
+    """One federated training with one seed."""
 
-    Attributes:
-        plan: What the file asks for.
-        seed: The seed of this repeat.
-        results: Where results go.
-    """
+    command: ClassVar[str] = "ssim train FILE"
 
-    plan: FederatedPlan
+    @property
+    def spec(self) -> FederatedSpec:
+        """The file at this point."""
+        found: FederatedSpec = self.point.spec
+        return found
+
+    @property
+    def parts(self) -> Parts:
+        """Topology, data, family and algorithm."""
+        found: Parts = self.point.parts
+        return found
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The subnets whose accuracy is measured during training."""
+        space, count = self.parts.family.space, self.spec.evaluation.subnets
+        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.evenly(count)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that decides the weights, but the code."""
-        spec, plan = self.plan.spec, self.plan
-
-        def kind(asked: Mapping[str, Any] | None, plug: Any) -> Any:
-            return None if asked is None else {"kind": asked.get("kind"), **asdict(plug)}
-
+        """All that decides the weights, own code by its hashes."""
+        spec, parts = self.spec, self.parts
+        plugs = {name: getattr(parts, name) for name in _PLUGS}
         return {
             "schema": "federated-run/1",
             "seed": self.seed,
-            "topology": plan.description,
+            "topology": parts.description,
             "engine": spec.engine,
-            "data": {"kind": spec.data["kind"], **plan.source.identity()},
-            "partition": kind(spec.partition, plan.partition),
-            "family": kind(spec.family, plan.family),
-            "algorithm": kind(spec.algorithm, plan.algorithm),
-            "subnets": kind(spec.subnets, plan.rule),
-            "maxnet": kind(spec.maxnet, plan.maxnet),
-            "privacy": kind(spec.privacy, plan.privacy),
-            "compression": kind(spec.compression, plan.compression),
+            "data": {**described(parts.source), "params": parts.source.identity()},
+            **{name: None if plug is None else described(plug) for name, plug in plugs.items()},
             "rounds": spec.rounds,
             "checkpoint": spec.checkpoint,
             "gmacs_per_s": spec.gmacs_per_s,
             "evaluation": spec.evaluation.model_dump(),
+            "code": self.own(self._plugs),
         }
+
+    @property
+    def _plugs(self) -> list[Any]:
+        parts = self.parts
+        return [parts.source, *(getattr(parts, name) for name in _PLUGS), *parts.owners.values()]
+
+    def files(self) -> set[Path]:
+        """Return the files that it is made from and that lie below its folder, or are named relative to it."""
+        folder, use = self.point.folder, self.spec.topology.use
+        own = own_code(self._plugs, folder)
+        path = folder / use
+        return own | ({Path(os.path.normpath(path))} if path.is_file() and not Path(use).is_absolute() else set())
 
     @cached_property
     def workshop(self) -> Workshop:
         """Data and networks."""
-        plan = self.plan
-        datasets = [worker.dataset for worker in plan.topology.plan.workers if worker.dataset is not None]
-        return Workshop(plan.source, plan.partition, plan.family, datasets, self.seed, plan.spec.gmacs_per_s)
+        parts = self.parts
+        datasets = [worker.dataset for worker in parts.topology.plan.workers if worker.dataset is not None]
+        return Workshop(parts.source, parts.partition, parts.family, datasets, self.seed, self.spec.gmacs_per_s)
 
     @cached_property
     def job(self) -> Job:
         """The training, apart from its topology."""
-        plan, roles = self.plan, self.plan.topology.tag.roles
+        parts, roles = self.parts, self.parts.topology.tag.roles
         return Job(
             self.workshop,
-            plan.spec.rounds,
-            plan.algorithm,
-            plan.rule,
-            plan.maxnet,
-            plan.privacy,
-            plan.compression,
+            self.spec.rounds,
+            parts.algorithm,
+            parts.rule,
+            parts.maxnet,
+            parts.privacy,
+            parts.compression,
             frozenset(role.name for role in roles if role.data),
-            plan.watched,
-            plan.spec.evaluation.every,
+            self.watched,
+            self.spec.evaluation.every,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"point": self.point, "seed": self.seed}  # networks and data are made where it runs
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     def engine(self, patience_s: float | None, *, record: bool) -> Engine:
         """Return the engine that the file asks for."""
-        if self.plan.spec.engine == "sim":
+        if self.spec.engine == "sim":
             from topology.engines.sim import SimEngine
 
             return SimEngine(record=record) if patience_s is None else SimEngine(patience_s, record)
-        if self.plan.spec.engine == "local":
+        if self.spec.engine == "local":
             from topology.engines.local import LocalEngine
 
             return LocalEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
@@ -135,43 +158,52 @@ class FederatedRun(StoredTraining):
             raise SpecError("engine", "needs Ray", str(error), "pip install -e '.[ray]'") from error
         return RayEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
 
-    def train(self, on_round: Callable[[Row], None]) -> None:
-        """Train, from the beginning or from the last rest, and store what comes of it. The caller holds the store.
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+        """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
 
         Args:
-            on_round: Told each round: round, worker, time in seconds, accuracies, bytes, and what else was noted.
+            store: The results of the job.
+            how: The `Means`.
+            watch: Called with each round, as a mapping: round, worker, time in seconds, accuracies, bytes, and more.
 
         Raises:
-            SsimError: Data or progress are damaged, a program failed, or nobody is left to train.
+            SsimError: Data or progress are damaged, a program failed, or no client is left to train.
         """
-        watch, path = Stopwatch(), self.folder / "progress.pt"
+        means: Means = how
+        torch.set_num_threads(means.threads or 1)  # with one, a training comes out the same in every process
+        if not self.is_trained(store):
+            self._train(store, watch)
+        self.calibrate(store, means, splits=self.workshop.splits)
+        return Done()
+
+    def _train(self, store: Store, watch: Watch | None) -> None:
+        stopwatch, folder = Stopwatch(), store.folder / self.id
+        path = folder / "progress.pt"
+        with told(folder):
+            folder.mkdir(exist_ok=True)
         progress = Progress.read(path, self.id) if path.exists() else Progress()
         resumed = progress.done
-        self._write_holdings()
-        while progress.done < self.plan.spec.rounds:
-            self._segment(progress, on_round)
+        self._write_holdings(folder)
+
+        def on_round(row: Row) -> None:
+            if watch:
+                watch(self, row)
+
+        while progress.done < self.spec.rounds:
+            self._segment(folder, progress, on_round)
             progress.write(path, self.id)
-        progress.store(self.folder)
-        holders = self._models(progress)
-        manifest = {
-            "schema": "federated-manifest/1",
-            "identity": self.identity,
-            "summary": {**progress.summary(), **holders},
-            "circumstances": {
-                **watch.circumstances(),
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-                "resumed_after": resumed,
-            },
-        }
-        with whole_file(self.folder / "manifest.json") as unfinished:
-            unfinished.write_text(json.dumps(manifest, indent=1, default=str) + "\n", encoding="utf-8")
+        progress.store(folder)
+        holders = self._models(folder, progress)
+        fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
+        growing = sorted(file.name for file in folder.glob("supernet*.pt"))
+        circumstances = {**stopwatch.circumstances(), **torch_facts(), "resumed_after": resumed}
+        store.finish(self.id, self.identity, {**progress.summary(), **holders}, fixed, growing, circumstances)
         with told(path):
             path.unlink(missing_ok=True)
 
-    def _segment(self, progress: Progress, on_round: Callable[[Row], None]) -> None:
+    def _segment(self, folder: Path, progress: Progress, on_round: Callable[[Row], None]) -> None:
         """Train to the next rest, and take down what happened."""
-        spec, plan = self.plan.spec, self.plan.topology.plan
+        spec, plan = self.spec, self.parts.topology.plan
         stop = spec.rounds if spec.checkpoint is None else min(spec.rounds, progress.done + spec.checkpoint)
         heard = 0
 
@@ -182,10 +214,10 @@ class FederatedRun(StoredTraining):
 
         job = replace(self.job.rested(progress.memory, stop), told=told_round)
         chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
-        faults = [_later(fault, progress.clock_ns / 1e9) for fault in self.plan.topology.faults]
+        faults = [_later(fault, progress.clock_ns / 1e9) for fault in self.parts.topology.faults]
         record = spec.engine == "sim" and not progress.segment and len(plan) <= _MOST_SPANS
         report = self.engine(spec.patience_s, record=record).run(
-            plan, job.programs(self.plan.owners), seed=chance, faults=faults
+            plan, job.programs(self.parts.owners), seed=chance, faults=faults
         )
         rounds = [entry for entry in report.log if entry.kind == "round"]
         if not rounds:
@@ -196,16 +228,16 @@ class FederatedRun(StoredTraining):
                 on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report))
         progress.rest(report, rounds)
         if record:
-            write_rows(self.folder / "spans.parquet", [span._asdict() for span in report.spans])
+            write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
 
-    def _write_holdings(self) -> None:
+    def _write_holdings(self, folder: Path) -> None:
         rows: list[Row] = []
         for party, shard in self.workshop.shards.items():
             counts = torch.bincount(shard.labels, minlength=int(self.workshop.splits.train.labels.max()) + 1)
             rows += [{"party": party, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
-        write_rows(self.folder / "holdings.parquet", rows)
+        write_rows(folder / "holdings.parquet", rows)
 
-    def _models(self, progress: Progress) -> Row:
+    def _models(self, folder: Path, progress: Progress) -> Row:
         """Store the models of all holders; parties that have one each are taken together."""
         data_roles = self.job.data_roles
         held = {id_: memory["state"] for id_, memory in progress.memory.items() if "state" in memory}
@@ -219,37 +251,8 @@ class FederatedRun(StoredTraining):
             held = {"": mean}
         for number, (id_, state) in enumerate(held.items()):
             name = "supernet.pt" if not number else f"supernet-{id_.replace('/', '-')}.pt"
-            self._save(self.folder / name, self.workshop.write(state))
+            self.save(folder, self.workshop.write(state), self.workshop.splits, name)
         return more
-
-    def _save(self, path: Path, trained: Supernet) -> None:
-        size = self.workshop.splits.train.inputs[0].shape[-1]
-        checkpoint.save(path, trained, self.plan.family, run=self.id, seed=self.seed, size=size)
-
-    def calibrate(self) -> Accuracies:
-        """Calibrate the subnets that the file asks for, measure them on the test examples, and store both.
-
-        Raises:
-            SsimError: It has not been trained, or something of it is damaged.
-        """
-        path, asked = self.folder / "accuracies.parquet", self.plan.spec.calibration
-        if path.exists():
-            return Accuracies.read(path)
-        trained = checkpoint.load(self.folder / "supernet.pt").supernet
-        splits = self.workshop.splits
-        measuring = Measuring(trained, splits.train.first(asked.examples), asked.batch)
-        subnets = asked_among(self.plan.family.space, asked.subnets)
-        rows = tuple(measuring.row(subnet, splits.test, self.seed) for subnet in subnets)
-        self._save(self.folder / "supernet.pt", trained)
-        provenance = {
-            "supernet": f"{self.plan.spec.name}, run {self.id}",
-            "family": self.plan.family.space.family,
-            "data": f"{self.plan.spec.data['kind']}, test split",
-            "statistics": f"{asked.examples} examples for training of all parties, {asked.batch} at a time",
-        }
-        found = Accuracies(rows, provenance)
-        found.write(path)
-        return found
 
 
 def _later(fault: Fault, seconds: float) -> Fault:

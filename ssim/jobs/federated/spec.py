@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from sim.base.parameters import Positive, PositiveInt
-from ssim.jobs.experiment.spec import Closed, Name, Seed
+from ssim.files.model import Closed, JobSpec
 from ssim.jobs.training.spec import CalibrationSpec
 
 
@@ -19,67 +19,62 @@ class TopologySpec(Closed):
     """A topology file, and what is different here: put into the file's content, mapping by mapping."""
 
     use: str
+    """A shipped name, or a file relative to this one."""
     roles: dict[str, Any] = Field(default_factory=dict)
+    """Roles by name, as in a topology file."""
     channels: dict[str, Any] = Field(default_factory=dict)
+    """Channels by name, as in a topology file."""
     datasets: dict[str, Any] = Field(default_factory=dict)
+    """Data sets by role and group, as in a topology file."""
     computes: dict[str, Any] = Field(default_factory=dict)
+    """Machines by name, as in a topology file."""
     faults: tuple[dict[str, Any], ...] | None = None
+    """Faults to inject, in place of those of the topology file."""
 
 
 class EvaluationSpec(Closed):
-    """How often accuracy is measured on the way, on examples for validation, and of how many subnets.
-
-    One subnet is the largest; more are spread from the smallest to the largest.
-    """
+    """How often accuracy is measured during training, on validation examples, and of how many subnets."""
 
     every: PositiveInt = 1
+    """Rounds from one evaluation to the next."""
     subnets: PositiveInt = 1
+    """Number of subnets: 1 is the largest, more are spread from the smallest to the largest."""
 
 
-class FederatedSpec(Closed):
+class FederatedSpec(JobSpec):
     """One federated training: its topology, its data, what is trained and how."""
 
     schema_: Literal["federated/1"] = Field(alias="schema")
-    name: Name
-    seed: Seed
-    repeats: PositiveInt = 1
+    """What kind of file this is."""
     topology: TopologySpec
+    """Roles, channels and data sets."""
     engine: Literal["sim", "local", "ray"] = "sim"
+    """Where it runs: `sim` in virtual time, `local` in this process, `ray` on a Ray cluster."""
     patience_s: Positive | None = None
+    """Seconds after which a wait without a timeout of its own fails; the engine's default if left out."""
     data: dict[str, Any]
+    """The data source: `kind`, and its parameters."""
     partition: dict[str, Any]
+    """How examples are dealt out to clients: `kind`, and its parameters."""
     family: dict[str, Any]
+    """The family of supernets: `kind`, and its parameters."""
     algorithm: dict[str, Any]
+    """The federated algorithm: `kind`, and its parameters."""
     subnets: dict[str, Any]
+    """The rule that says which client trains which subnet: `kind`, and its parameters."""
     maxnet: dict[str, Any] | None = None
+    """How much the largest subnet counts in the mean."""
     privacy: dict[str, Any] | None = None
+    """Clipping and noise."""
     compression: dict[str, Any] | None = None
+    """Compression of what clients send: `kind`, and its parameters."""
     rounds: PositiveInt
+    """Number of rounds."""
     checkpoint: Annotated[int, Field(ge=1)] | None = 10
+    """Rounds from one checkpoint to the next; `null` for none."""
     gmacs_per_s: Positive = 1.0
+    """Billions of multiply-accumulate operations that a machine of speed 1 does in a second of virtual time."""
     evaluation: EvaluationSpec = EvaluationSpec()
+    """What is measured during training."""
     calibration: CalibrationSpec = CalibrationSpec()
-
-
-KINDS = ("data", "partition", "family", "algorithm", "subnets", "compression")
-"""The sections whose class is named by `kind`; `digits` is short for `{kind: digits}`."""
-
-FILLED_IN: dict[str, Any] = {
-    "partition": "iid",
-    "algorithm": "fedavg",
-    "subnets": "largest",
-    "evaluation": {},
-    "calibration": {},
-}
-"""What a file has where it does not say."""
-
-
-def written_out(data: Any) -> Any:
-    """Return the content of a file with its short forms written out."""
-    if not isinstance(data, dict):
-        return data
-    full = {**FILLED_IN, **data}
-    full |= {key: {"kind": full[key]} for key in KINDS if isinstance(full.get(key), str)}
-    if isinstance(full.get("topology"), str):
-        full["topology"] = {"use": full["topology"]}
-    return full
+    """What is calibrated after training."""

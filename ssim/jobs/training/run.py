@@ -1,23 +1,23 @@
-"""Training runs and what is stored of them: `<results>/<name>/seed<seed>-<run id>/`.
+"""Trainings of a supernet and what is stored of them: `<results>/<name>/seed<seed>-<hash>/`.
 
-    progress.pt          while it is trained: what is done, to go on from
+    progress.pt          while it is trained: the state to resume from
     supernet.pt          weights, and the running statistics of the subnets that were calibrated
     losses.parquet       the loss of each step
-    manifest.json        what decided the weights, and what else was there; without it, it is not trained yet
+    manifest.json        what decided the weights, and what else was there; without it, training has not ended
     accuracies.parquet   of the subnets that were calibrated, on the test examples
     pareto.parquet       of those that a search has found
 
-The run id is a hash of all that decides the weights but the code: an edit of it does not undo hours of training.
+The identity has a user's own code in it, and not the toolkit's: an update of the toolkit does not undo hours of
+training.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,8 +26,7 @@ import torch
 from sim.base.errors import DataError, SpecError
 from sim.base.whole_file import told, whole_file
 from sim.tables.accuracies import Accuracies
-from sim.traces.reading import sha256_of
-from ssim.jobs.training.stored import StoredTraining
+from ssim.jobs.job import Done, Run, described, own_code, sha256
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
 from supernet.family import build
@@ -36,229 +35,334 @@ from supernet.training.measuring import Measuring
 from supernet.training.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from sim.tables.accuracies import Accuracy
-    from ssim.jobs.training.file import TrainingPlan
+    from ssim.jobs.job import Means, Watch
+    from ssim.jobs.training.kind import Parts
+    from ssim.jobs.training.spec import CalibrationSpec, TrainingSpec
+    from ssim.results.store import Store
     from supernet.data.source import Splits
     from supernet.network import Supernet
     from supernet.space import SubNet, SubNetSpace
     from supernet.training.loop import Step
 
-    Tell = Callable[[int], None]
+    OnSubnet = Callable[[], None]
 
 _OF_IMAGES = 4
 """The dimensions of a convolution's weight."""
 
 
 @dataclass(frozen=True)
-class TrainingRun(StoredTraining):
-    """The training of one supernet with one seed.
+class Trained(Run):
+    """A run that trains a supernet: what both kinds of training share."""
 
-    Attributes:
-        plan: What the file asks for.
-        seed: The seed of this repeat.
-        results: Where results go.
-        device: Where it is trained; decides nothing but what rounding does.
-    """
+    command: ClassVar[str] = "ssim run FILE"
 
-    plan: TrainingPlan
-    device: str = "cpu"
+    @property
+    def label(self) -> str:
+        """The name of the job."""
+        return self.name
 
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """All that decides the weights, files by their hashes.
+    @property
+    def parts(self) -> Any:
+        """What the runs of the point share."""
+        return self.point.parts
+
+    @property
+    def calibration(self) -> CalibrationSpec:
+        """What is calibrated after training."""
+        found: CalibrationSpec = self.point.spec.calibration
+        return found
+
+    def own(self, plugs: Iterable[Any]) -> dict[str, list[str]]:
+        """Return the hashes of a user's own code that plug-ins are made of."""
+        return {"own": sorted(sha256(path) for path in own_code(plugs, self.point.folder))}
+
+    def is_trained(self, store: Store) -> bool:
+        """Return whether training has ended."""
+        return store.has(self.id)
+
+    def is_stored(self, store: Store) -> bool:
+        """Return whether training has ended, and the accuracies that the file asks for are there."""
+        path = store.folder / self.id / "accuracies.parquet"
+        if not self.is_trained(store) or not path.exists():
+            return False
+        known = Accuracies.read(path)
+        wanted = {subnet.id for subnet in asked_among(self.parts.family.space, self.calibration.subnets)}
+        return known.provenance == self.provenance and wanted <= {row.subnet for row in known.rows}
+
+    def forget(self, store: Store) -> None:
+        """Delete what is stored of the run: it would be resumed.
 
         Raises:
-            DataError: The weights to begin with are not those that the file asks for.
+            StoreError: A file can't be deleted.
         """
-        spec, recipe, start = self.plan.spec, self.plan.recipe, None
-        if self.plan.start is not None and spec.start is not None:
-            start, wanted = {"sha256": sha256_of(self.plan.start), "fresh": spec.start.fresh}, spec.start.sha256
-            if wanted not in {None, start["sha256"]}:
-                raise DataError(str(self.plan.start), "has another sha256", str(start["sha256"]), str(wanted))
-        phases = zip(spec.phases, recipe.phases, strict=True)
+        store.forget(self.id)
+
+    def check_trained(self, store: Store) -> None:
+        """Check that training has ended.
+
+        Raises:
+            SpecError: It has not.
+        """
+        if not self.is_trained(store):
+            raise SpecError(
+                self.name, "has not been trained with this seed", str(self.seed), f"train it first: {self.command}"
+            )
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the accuracies come from."""
+        asked = self.calibration
         return {
-            "schema": "training-run/1",
-            "seed": self.seed,
-            "data": {"kind": spec.data["kind"], **self.plan.source.identity()},
-            "family": _plug(spec.family, self.plan.family),
-            "start": start,
-            "recipe": {
-                **dataclasses.asdict(recipe),
-                "optimizer": _plug(spec.optimizer, recipe.optimizer),
-                "phases": [
-                    {**dataclasses.asdict(phase), "subnets": _plug(asked.subnets, phase.subnets)}
-                    for asked, phase in phases
-                ],
-            },
+            "supernet": f"{self.name}, run {self.id}",
+            "family": self.parts.family.space.family,
+            "data": f"{self.point.spec.data['kind']}, test split",
+            "statistics": f"{asked.examples} examples for training, {asked.batch} at a time",
         }
 
-    @cached_property
-    def splits(self) -> Splits:
-        """The examples.
-
-        Raises:
-            SsimError: They are not there, or are damaged.
-        """
-        found = self.plan.source.splits(self.seed)
-        parts = (part.to(self.device) for part in (found.train, found.validation, found.test))
-        return type(found)(*parts)
-
-    def train(self, on_step: Callable[[Step], None], every_s: float) -> None:
-        """Train, from the beginning or from where it was, and store the supernet. The caller holds the store.
-
-        Args:
-            on_step: Told each step.
-            every_s: What is done is stored as often, in seconds, and at the end of each phase.
-
-        Raises:
-            SsimError: Data, weights or progress are not there, damaged or of another layout, or training can't go on.
-        """
-        watch, path = Stopwatch(), self.folder / "progress.pt"
-        training = Training(self._untrained(), self.splits.train, self.plan.recipe, self.seed, self.id)
-        start = Progress.read(path, self.id) if path.exists() else None
-        steps = self.plan.recipe.steps(len(self.splits.train))
-        stored = time.monotonic()
-
-        def told_step(step: Step) -> None:
-            nonlocal stored
-            if time.monotonic() - stored >= every_s or step.number + 1 == steps[step.phase]:
-                step.progress().write(path)
-                stored = time.monotonic()
-            on_step(step)
-
-        losses = training.run(told_step, start)
-        with whole_file(self.folder / "losses.parquet") as unfinished:
-            phases = [phase for phase, count in enumerate(steps) for _ in range(count)]
-            pq.write_table(pa.table({"phase": phases, "loss": losses}), unfinished)
-        self._save(training.supernet)
-        manifest = {
-            "schema": "training-manifest/1",
-            "identity": self.identity,
-            "circumstances": {
-                **watch.circumstances(),
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-                "device": self.device,
-                "resumed": start is not None,
-            },
-        }
-        with whole_file(self.folder / "manifest.json") as unfinished:
-            unfinished.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        with told(path):
-            path.unlink(missing_ok=True)
-
-    def check_trained(self) -> None:
-        """Pass if there is a trained supernet.
-
-        Raises:
-            SpecError: There is none.
-        """
-        if not self.is_trained:
-            right = "train it first: ssim supernet train FILE"
-            raise SpecError(self.plan.spec.name, "has not been trained with this seed", str(self.seed), right)
-
-    def load(self) -> Supernet:
-        """Return the trained supernet.
+    def load(self, store: Store) -> Supernet:
+        """Return the trained supernet, on the CPU.
 
         Raises:
             SpecError: It has not been trained.
             DataError: The file is damaged.
         """
-        self.check_trained()
-        return checkpoint.load(self.folder / "supernet.pt").supernet.to(self.device)
+        self.check_trained(store)
+        return checkpoint.load(store.folder / self.id / "supernet.pt", self.parts.family).supernet
 
-    def measuring(self, trained: Supernet) -> Measuring:
-        """Return what calibrates and measures subnets, as the file says."""
-        asked = self.plan.spec.calibration
-        return Measuring(trained, self.splits.train.first(asked.examples), asked.batch)
+    def save(self, folder: Path, trained: Supernet, splits: Splits, name: str = "supernet.pt") -> None:
+        """Store a supernet.
 
-    def calibrate(self, subnets: Sequence[SubNet] = (), tell: Tell = lambda _more: None) -> Accuracies:
+        Raises:
+            StoreError: It can't be written.
+        """
+        size = splits.train.inputs[0].shape[-1]  # the side of images, or the length of texts
+        checkpoint.save(folder / name, trained, self.parts.family, run=self.id, seed=self.seed, size=size)
+
+    def splits_on(self, device: str) -> Splits:
+        """Return the examples on a device.
+
+        Raises:
+            SsimError: They are not there, or are damaged.
+        """
+        found: Splits = self.parts.source.splits(self.seed)
+        if device == "cpu":
+            return found
+        return type(found)(*(part.to(device) for part in (found.train, found.validation, found.test)))
+
+    def calibrate(
+        self,
+        store: Store,
+        means: Means,
+        subnets: Sequence[SubNet] = (),
+        on_subnet: OnSubnet = lambda: None,
+        splits: Splits | None = None,
+    ) -> Accuracies:
         """Calibrate subnets, measure them on the test examples, and store both. The caller holds the store.
 
         Args:
+            store: The results of the job.
+            means: Where it is computed.
             subnets: Which; none for those that the file asks for. What is stored already is not done again.
-            tell: Told of each that has been done: 1 more.
+            on_subnet: Called after each subnet.
+            splits: The examples, where they are at hand.
 
         Raises:
             SsimError: It has not been trained, or something of it is damaged.
         """
-        wanted, path = subnets or asked_subnets(self.plan), self.folder / "accuracies.parquet"
+        self.check_trained(store)
+        folder = store.folder / self.id
+        wanted, path = (
+            subnets or asked_among(self.parts.family.space, self.calibration.subnets),
+            folder / "accuracies.parquet",
+        )
         known = Accuracies.read(path) if path.exists() else Accuracies((), {})
         is_anew = known.provenance != self.provenance
         known = Accuracies(() if is_anew else known.rows, self.provenance)
         left = [subnet for subnet in wanted if subnet.id not in {row.subnet for row in known.rows}]
         if left:
-            trained = self.load()
+            splits = splits or self.splits_on(means.device)
+            trained = self.load(store).to(means.device)
             if is_anew:
                 trained.forget_statistics()
-            rows = self.measured(trained, left, tell)
-            self._save(trained)
+            rows = self.measured(trained, splits, left, on_subnet)
+            self.save(folder, trained, splits)
             known = known.merged(rows)
             known.write(path)
         ids = {subnet.id for subnet in wanted}
         return Accuracies(tuple(row for row in known.rows if row.subnet in ids), known.provenance)
 
-    def measured(self, trained: Supernet, subnets: Sequence[SubNet], tell: Tell) -> list[Accuracy]:
+    def measuring(self, trained: Supernet, splits: Splits) -> Measuring:
+        """Return what calibrates and measures subnets, as the file says."""
+        return Measuring(trained, splits.train.first(self.calibration.examples), self.calibration.batch)
+
+    def measured(
+        self, trained: Supernet, splits: Splits, subnets: Sequence[SubNet], on_subnet: OnSubnet
+    ) -> list[Accuracy]:
         """Return how accurate subnets are on the test examples; they are calibrated then."""
-        measuring, rows = self.measuring(trained), list["Accuracy"]()
+        measuring, rows = self.measuring(trained, splits), list["Accuracy"]()
         for subnet in subnets:
-            rows.append(measuring.row(subnet, self.splits.test, self.seed))
-            tell(1)
+            rows.append(measuring.row(subnet, splits.test, self.seed))
+            on_subnet()
         return rows
 
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step of a training, for who watches.
+
+    Attributes:
+        done: Number of steps so far, over all phases.
+        total: Number of all steps.
+        phase: Index of its phase.
+        phases: Number of phases.
+        loss: Mean loss of the step.
+    """
+
+    done: int
+    total: int
+    phase: int
+    phases: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainingRun(Trained):
+    """The training of one supernet with one seed."""
+
+    command: ClassVar[str] = "ssim supernet train FILE"
+
     @property
-    def provenance(self) -> dict[str, str]:
-        """Where the accuracies come from."""
-        asked = self.plan.spec.calibration
+    def spec(self) -> TrainingSpec:
+        """The file at this point."""
+        found: TrainingSpec = self.point.spec
+        return found
+
+    @property
+    def parts(self) -> Parts:
+        """Data, family and recipe."""
+        found: Parts = self.point.parts
+        return found
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the weights, files and own code by their hashes.
+
+        Raises:
+            DataError: The weights to begin with are not those that the file asks for.
+        """
+        parts, start = self.parts, None
+        if parts.start is not None and self.spec.start is not None:
+            start, wanted = {"sha256": sha256(parts.start), "fresh": self.spec.start.fresh}, self.spec.start.sha256
+            if wanted not in {None, start["sha256"]}:
+                raise DataError(str(parts.start), "has another sha256", str(start["sha256"]), str(wanted))
+        phases = [{**dataclasses.asdict(phase), "subnets": described(phase.subnets)} for phase in parts.recipe.phases]
+        recipe = dataclasses.asdict(parts.recipe) | {"optimizer": described(parts.recipe.optimizer), "phases": phases}
+        rules = [phase.subnets for phase in parts.recipe.phases]
         return {
-            "supernet": f"{self.plan.spec.name}, run {self.id}",
-            "family": self.plan.family.space.family,
-            "data": f"{self.plan.spec.data['kind']}, test split",
-            "statistics": f"{asked.examples} examples for training, {asked.batch} at a time",
+            "schema": "training-run/1",
+            "seed": self.seed,
+            "data": {**described(parts.source), "params": parts.source.identity()},
+            "family": described(parts.family),
+            "start": start,
+            "recipe": recipe,
+            "code": self.own([parts.source, parts.family, parts.recipe.optimizer, *rules]),
         }
 
-    def save_found(self, trained: Supernet, found: Accuracies) -> None:
+    def files(self) -> set[Path]:
+        """Return the files that it is made from and that lie below its folder."""
+        parts, folder = self.parts, self.point.folder
+        rules = [phase.subnets for phase in parts.recipe.phases]
+        own = own_code([parts.source, parts.family, parts.recipe.optimizer, *rules], folder)
+        return own | ({parts.start} if parts.start is not None and parts.start.is_relative_to(folder) else set())
+
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+        """Train, from the beginning or from where it was, calibrate, and store both. The caller holds the store.
+
+        Args:
+            store: The results of the job.
+            how: The `Means`.
+            watch: Called with each step as `Stepped`, and with None for each subnet that was calibrated.
+
+        Raises:
+            SsimError: Data, weights or progress are not there, damaged or of another layout, or training can't go on.
+        """
+        means: Means = how
+        if means.threads is not None:
+            torch.set_num_threads(means.threads)
+        splits = self.splits_on(means.device)
+        if not self.is_trained(store):
+            self._train(store, means, splits, watch)
+        self.calibrate(store, means, on_subnet=lambda: watch(self, None) if watch else None, splits=splits)
+        return Done()
+
+    def _train(self, store: Store, means: Means, splits: Splits, watch: Watch | None) -> None:
+        stopwatch, folder = Stopwatch(), store.folder / self.id
+        path = folder / "progress.pt"
+        with told(folder):
+            folder.mkdir(exist_ok=True)
+        training = Training(self._untrained(means.device), splits.train, self.parts.recipe, self.seed, self.id)
+        start = Progress.read(path, self.id) if path.exists() else None
+        steps = self.parts.recipe.steps(len(splits.train))
+        stored = time.monotonic()
+
+        def on_step(step: Step) -> None:
+            nonlocal stored
+            if time.monotonic() - stored >= means.every_s or step.number + 1 == steps[step.phase]:
+                step.progress().write(path)
+                stored = time.monotonic()
+            if watch:
+                done = sum(steps[: step.phase]) + step.number + 1
+                watch(self, Stepped(done, sum(steps), step.phase, len(steps), step.loss))
+
+        losses = training.run(on_step, start)
+        with whole_file(folder / "losses.parquet") as unfinished:
+            phases = [phase for phase, count in enumerate(steps) for _ in range(count)]
+            pq.write_table(pa.table({"phase": phases, "loss": losses}), unfinished)
+        self.save(folder, training.supernet, splits)
+        circumstances = {
+            **stopwatch.circumstances(),
+            **torch_facts(),
+            "device": means.device,
+            "resumed": start is not None,
+        }
+        summary = {"steps": len(losses), "loss": float(losses[-1])}
+        store.finish(self.id, self.identity, summary, ["losses.parquet"], ["supernet.pt"], circumstances)
+        with told(path):
+            path.unlink(missing_ok=True)
+
+    def save_found(self, store: Store, trained: Supernet, splits: Splits, found: Accuracies) -> None:
         """Store what a search has found, and the supernet with the statistics of it.
 
         Raises:
             StoreError: It can't be written.
         """
-        self._save(trained)
-        found.write(self.folder / "pareto.parquet")
+        self.save(store.folder / self.id, trained, splits)
+        found.write(store.folder / self.id / "pareto.parquet")
 
-    def _save(self, trained: Supernet) -> None:
-        size = self.splits.train.inputs[0].shape[-1]  # the side of images, or the length of texts
-        checkpoint.save(self.folder / "supernet.pt", trained, self.plan.family, run=self.id, seed=self.seed, size=size)
-
-    def _untrained(self) -> Supernet:
-        untrained = self._begun().to(self.device)
+    def _untrained(self, device: str) -> Supernet:
+        untrained = self._begun().to(device)
         for weight in untrained.model.parameters():
             if weight.dim() == _OF_IMAGES:  # a quarter faster on a CPU
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         return untrained
 
     def _begun(self) -> Supernet:
-        plan = self.plan
-        if plan.start is None or plan.spec.start is None:
-            return build(plan.family, seed=self.seed)
-        if plan.start.suffix != ".safetensors" and checkpoint.read(plan.start).get("schema") == checkpoint.SCHEMA:
-            found = checkpoint.load(plan.start)
-            if found.family != plan.family:
-                raise DataError(str(plan.start), "is of another family", str(found.family), str(plan.family))
+        start, family = self.parts.start, self.parts.family
+        if start is None or self.spec.start is None:
+            return build(family, seed=self.seed)
+        if start.suffix != ".safetensors" and checkpoint.read(start).get("schema") == checkpoint.SCHEMA:
+            found = checkpoint.load(start, family)
             return found.supernet
-        return checkpoint.import_weights(plan.family, plan.start, plan.spec.start.fresh, seed=self.seed)
+        return checkpoint.import_weights(family, start, self.spec.start.fresh, seed=self.seed)
 
 
-def _plug(asked: dict[str, Any], plug: Any) -> dict[str, Any]:
-    """Return what names an object and all its parameters, those that were not given included."""
-    return {"kind": asked["kind"], **dataclasses.asdict(plug)}
-
-
-def asked_subnets(plan: TrainingPlan) -> list[SubNet]:
-    """Return the subnets that a file wants to be calibrated."""
-    return asked_among(plan.family.space, plan.spec.calibration.subnets)
+def torch_facts() -> dict[str, Any]:
+    """Return what torch adds to the circumstances of a run."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def asked_among(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[SubNet]:

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ssim.jobs.training.run import Tell, TrainingRun
+    from ssim.jobs.job import Means
+    from ssim.jobs.training.run import OnSubnet, TrainingRun
     from ssim.jobs.training.spec import LatencySpec
+    from ssim.results.store import Store
+    from supernet.data.source import Splits
     from supernet.network import Supernet
     from supernet.space import SubNetSpace
     from supernet.structure import Choice
@@ -51,20 +54,24 @@ class Search:
     trust: Trust | None
 
 
-def search(run: TrainingRun, tell: Tell) -> Search:
+def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) -> Search:
     """Search as the training file says, and store what is found. The caller holds the store.
 
     What is chosen is chosen by accuracies on the validation examples; those on the test examples are only reported.
 
     Args:
         run: Has been trained.
-        tell: Told of each subnet that was measured: 1 more.
+        store: The results of the job.
+        means: Where it is computed.
+        on_subnet: Called after each subnet that was measured.
 
     Raises:
         SsimError: It has not been trained, or something of it is damaged; or the costs can't be told.
     """
-    asked, trained = run.plan.spec.search, run.load()
-    searcher = _Searcher(run, run.measuring(trained), _cost(run, trained), tell)
+    asked, splits = run.spec.search, run.splits_on(means.device)
+    trained = run.load(store).to(means.device)
+    measuring = run.measuring(trained, splits)
+    searcher = _Searcher(run, splits, measuring, _cost(run, measuring), on_subnet)
     if asked.predict and trained.space.size > asked.measured:
         known, how_well = searcher.with_predictor()
     else:
@@ -72,26 +79,28 @@ def search(run: TrainingRun, tell: Tell) -> Search:
         known, how_well = searcher.nsga2(searcher.measured, population).search(asked.measured, run.seed), None
     worth = known.front
     chosen = [worth.subnets[index] for index in spread(worth.points, asked.subnets)]
-    kept = run.load()  # without the running statistics of those that are not worth it
-    found = Accuracies(tuple(run.measured(kept, chosen, tell)), run.provenance | {"search": asked.model_dump_json()})
-    run.save_found(kept, found)
+    kept = run.load(store).to(means.device)  # without the running statistics of those that are not worth it
+    rows = run.measured(kept, splits, chosen, on_subnet)
+    found = Accuracies(tuple(rows), run.provenance | {"search": asked.model_dump_json()})
+    run.save_found(store, kept, splits, found)
     return Search(found, len(known.subnets), how_well)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Searcher:
     run: TrainingRun
+    splits: Splits
     measuring: Measuring
     cost: Cost
-    tell: Tell
+    on_subnet: OnSubnet
 
     def measured(self, subnets: Sequence[SubNet]) -> Points:
         """Return cost and error of subnets, calibrated, on the validation examples."""
         errors: list[float] = []
         for subnet in subnets:
             self.measuring.calibrate(subnet)
-            errors.append(_WHOLE - accuracy(self.measuring.supernet, subnet, self.run.splits.validation))
-            self.tell(1)
+            errors.append(_WHOLE - accuracy(self.measuring.supernet, subnet, self.splits.validation))
+            self.on_subnet()
         return np.column_stack([self.cost(subnets), errors])
 
     def nsga2(self, evaluate: Callable[[Sequence[SubNet]], Points], population: int) -> Nsga2:
@@ -101,7 +110,7 @@ class _Searcher:
 
     def with_predictor(self) -> tuple[Evaluated, Trust]:
         """Return the subnets that were measured: a sample, then those that are foreseen from it to be the best."""
-        asked, seed, trained = self.run.plan.spec.search, self.run.seed, self.measuring.supernet
+        asked, seed, trained = self.run.spec.search, self.run.seed, self.measuring.supernet
         rng = stream(seed, "sample")
         drawn = (self.space.smallest, self.space.largest, *(self.space.graded(rng) for _ in range(asked.measured - 2)))
         sample = {trained.choice(subnet): subnet for subnet in drawn}
@@ -125,10 +134,10 @@ class _Searcher:
         return self.measuring.supernet.space
 
 
-def _cost(run: TrainingRun, trained: Supernet) -> Cost:
-    asked, costs = run.plan.spec.search.latency, run.measuring(trained).costs
+def _cost(run: TrainingRun, measuring: Measuring) -> Cost:
+    asked, costs = run.spec.search.latency, measuring.costs
     if asked is not None:
-        return _Latency.of(asked, run, trained)
+        return _Latency.of(asked, run, measuring.supernet)
     return lambda subnets: np.array([float(costs.macs(subnet)) for subnet in subnets])
 
 
@@ -148,7 +157,7 @@ class _Latency:
             SsimError: There is no such table, it ends below the batch size, or is of another supernet.
             DataError: A subnet of it has no control tuple.
         """
-        path, space = run.plan.folder / asked.table, trained.space
+        path, space = run.point.folder / asked.table, trained.space
         table = load_table(path if path.suffix else asked.table)
         known: dict[Choice, tuple[SubNet, float]] = {}
         for index, row in enumerate(table.subnets):

@@ -1,4 +1,4 @@
-"""`ssim sweep`: what of an experiment is stored, what failed, and what is still to do."""
+"""`ssim results`: what of a job is stored, what failed, and what is still to do."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _out = click.option(
 
 
 @click.group(cls=Group)
-def sweep() -> None:
-    """Stored experiments: which runs are stored, which failed, and which are still to do."""
+def results() -> None:
+    """Stored results: which runs are stored, which failed, and which are still to do."""
 
 
-@sweep.command(epilog=example("ssim sweep status azure"))
+@results.command(epilog=example("ssim results status azure"))
 @click.argument("name")
 @_out
 def status(name: str, out: Path) -> None:
-    """Print how many runs of the experiment NAME are stored, failed or to do, by policy, and why runs failed.
+    """Print how many runs of the job NAME are stored, failed or to do, and why runs failed.
 
     The exit code is 0 if all runs are stored, else 1.
     """
@@ -40,10 +40,10 @@ def status(name: str, out: Path) -> None:
     store = stored(out, name)
     runs = store.index()["runs"]
     states = _states(store)
-    table = _table("policy", *STATES)
-    for policy in dict.fromkeys(run["policy"] for run in runs):
-        own = [states[run["id"]] for run in runs if run["policy"] == policy]
-        table.add_row(policy, *(str(own.count(state)) for state in STATES))
+    table = _table("run", *STATES)
+    for label in dict.fromkeys(run["label"] for run in runs):
+        own = [states[run["id"]] for run in runs if run["label"] == label]
+        table.add_row(label, *(str(own.count(state)) for state in STATES))
     console().print(table)
     done = list(states.values()).count("stored")
     writer = store.writer()
@@ -58,14 +58,14 @@ def status(name: str, out: Path) -> None:
         click.echo(f"failed: {alike[0]}{more}: {reason}")
     if done < len(states):
         if writer is None:
-            click.echo("the command that started it computes what is missing")
+            click.echo("run the same command again to finish it")
         raise click.exceptions.Exit(1)
 
 
-@sweep.command(epilog=example("ssim sweep ls", "ssim sweep ls --out /data/results"))
+@results.command(epilog=example("ssim results ls", "ssim results ls --out /data/results"))
 @_out
 def ls(out: Path) -> None:
-    """List the stored experiments, with their runs, size and time of the last change."""
+    """List the jobs that have results, with their runs, size and time of the last change."""
     from datetime import UTC, datetime
 
     from sim.base.errors import StoreError
@@ -75,7 +75,7 @@ def ls(out: Path) -> None:
     if not found:
         click.echo(f"nothing is stored in {out}")
         return
-    table = _table("experiment", "runs", "stored", "failed", "MB", "changed")
+    table = _table("job", "runs", "stored", "failed", "MB", "changed")
     for folder in found:
         try:
             states = list(_states(Store(folder)).values())
@@ -97,7 +97,7 @@ def _size(path: Path) -> int:
 
 
 def _states(store: Store) -> dict[str, str]:
-    """Return the state of each run of an experiment by its id."""
+    """Return the state of each run of a job by its id."""
     from sim.base.errors import StoreError
 
     states = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +162,7 @@ def provenance_of(identity: Mapping[str, Any], accuracies: str) -> dict[str, str
     }
 
 
-def write_profile(folder: Path, profile: Profile, outcome: Outcome, grid: Grid, manifest: Mapping[str, Any]) -> None:
+def write_profile(folder: Path, profile: Profile, outcome: Outcome, grid: Grid) -> None:
     """Write all files of a profile.
 
     Raises:
@@ -173,9 +172,5 @@ def write_profile(folder: Path, profile: Profile, outcome: Outcome, grid: Grid, 
         write_table(outcome.table, folder / name)
     write_samples(grid, folder / "samples.parquet")
     save(draw_latency(outcome.table), folder / "latency")
-    for name, text in {
-        "report.md": report(profile, outcome, grid, "latency.png"),
-        "manifest.json": json.dumps({"schema": "profile/1", **manifest}, indent=1, default=str) + "\n",
-    }.items():
-        with whole_file(folder / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+    with whole_file(folder / "report.md") as unfinished:
+        unfinished.write_text(report(profile, outcome, grid, "latency.png"), encoding="utf-8")

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.execution.task import Finished
-    from ssim.jobs.experiment.run import Run
+    from ssim.jobs.job import Finished
 
 
 def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> None:
@@ -31,7 +30,7 @@ def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> No
     for reason, alike in reasons.items():
         first = alike[0].run
         more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
-        click.echo(f"ssim: {named(first)}{more}: {reason}", err=True)
+        click.echo(f"ssim: {first}{more}: {reason}", err=True)
         if click.get_current_context().obj:
             click.echo(alike[0].traceback, err=True)
     click.echo(f"ssim: {len(failed)} of {of} {noun} failed", err=True)
@@ -55,15 +54,10 @@ def interruptible(kept: str) -> Generator[None]:
         raise SsimError("interrupted", kept) from error
 
 
-def named(run: Run) -> str:
-    """Return what messages call a run."""
-    return f"{run.label}, seed {run.seed}" + "".join(f", {key} = {value}" for key, value in run.swept.items())
-
-
 class Progress:
-    """Progress on a terminal as a bar with rate and remaining time, elsewhere as lines: one a run if `each`."""
+    """Progress: a bar with rate and remaining time on a terminal, elsewhere lines: one a run if `each`."""
 
-    def __init__(self, console: Console, *, each: bool = True) -> None:
+    def __init__(self, console: Console, *, each: bool = True, bar: bool = True) -> None:
         self._each = each
         columns = (
             progress.TextColumn("{task.description}"),
@@ -73,7 +67,9 @@ class Progress:
             progress.TimeRemainingColumn(),
         )
         self._console = console
-        self._bar = progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = progress.Progress(
+            *columns, console=console, transient=True, disable=not (bar and console.is_terminal)
+        )
         self._begin = time.perf_counter()
         self._task = self._bar.add_task("runs", total=None, rate="")
         self._queries = 0
@@ -104,18 +100,19 @@ class Progress:
 
     def finished(self, one: Finished) -> None:
         """Count a run that ended."""
-        if one.engine_reason.startswith((NO_NUMBA, BROKEN_NUMBA)) and not self._told_of_numba:
+        if one.done.note.startswith((NO_NUMBA, BROKEN_NUMBA)) and not self._told_of_numba:
             self._told_of_numba = True
-            text = f"{one.engine_reason}: SimPy runs, more slowly; pip install -e '.[fast]' brings the compiled engine"
+            way_out = "pip install 'superserve-sim[fast]' brings the compiled engine"
+            text = f"{one.done.note}: SimPy runs, more slowly; {way_out}"
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.done += 1
-        self._queries += one.queries
+        self._queries += one.done.queries
         rate = self._queries / max(1e-9, time.perf_counter() - self._begin)
-        self._bar.update(self._task, advance=1, rate=f"{rate / 1e6:.2f} M queries/s")
+        self._bar.update(self._task, advance=1, rate=f"{rate / 1e6:.2f} M queries/s" if self._queries else "")
         if self._each and not self._console.is_terminal:
-            outcome = "failed" if one.error else f"{one.queries} queries"
+            outcome = "failed" if one.error else f"{one.done.queries} queries" if one.done.queries else "done"
             self._console.print(
-                f"[{self.done}/{self.todo}] {named(one.run)}: {outcome}",
+                f"[{self.done}/{self.todo}] {one.run}: {outcome}",
                 markup=False,
                 soft_wrap=True,
             )

@@ -1,0 +1,1 @@
+"""What commands show of jobs: progress while runs are under way, tables and pictures afterwards."""

@@ -1,0 +1,99 @@
+"""One job from its file to what is shown of it, whatever its kind."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssim.commands.present.progress import Progress, interruptible, tell_failures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ssim.execution.backends.machines import Backend
+    from ssim.jobs.job import Job, Means
+
+PRESENTERS = {
+    "experiment/1": "ssim.commands.present.experiment",
+    "training/1": "ssim.commands.present.training",
+    "federated/1": "ssim.commands.present.federated",
+    "profile/1": "ssim.commands.present.profile",
+}
+"""The module that shows jobs of a schema: `report` shows a job, `watching` the steps of a run, where it has any."""
+
+
+def read(file: str, overrides: Sequence[str], schema: str | None = None) -> Job:
+    """Return the job that a command line names: a path, or the short name of a shipped file."""
+    from ssim.files.shipped import find_file
+    from ssim.jobs.reading import read_job
+
+    return read_job(find_file("experiments", file, lambda line: click.echo(line, err=True)), overrides, schema)
+
+
+def conduct(
+    job: Job,
+    out: Path,
+    *,
+    means: Means,
+    jobs: int = 1,
+    backend: Backend | None = None,
+    force: bool = False,
+    figures: bool = True,
+) -> None:
+    """Run what is not stored of a job, and show what is.
+
+    Args:
+        job: The job.
+        out: The folder of all results.
+        means: How runs are done.
+        jobs: How many at once.
+        backend: Where, if not on this machine.
+        force: Run also what is stored.
+        figures: Draw figures.
+
+    Raises:
+        SsimError: The job was interrupted, or can't be stored.
+        click.exceptions.Exit: Some run failed; with its exit code.
+    """
+    from rich.console import Console
+
+    from ssim.execution.runner import run_job
+    from ssim.results.store import Store
+
+    if means.device != "cpu":
+        _check_device(means.device)
+    presenter: Any = import_module(PRESENTERS[job.schema])
+    store = Store(out / job.name)
+    screen = Console(stderr=True)
+    is_watched = hasattr(presenter, "watching") and backend is None and (jobs == 1 or len(job.runs) == 1)
+    progress = Progress(screen, bar=not is_watched)
+    with interruptible("what had finished is stored, and the same command goes on from there"), store.writing():
+        with presenter.watching(screen) if is_watched else nullcontext() as watch, progress:
+            failed = run_job(
+                job,
+                store,
+                jobs=jobs,
+                backend=backend,
+                force=force,
+                means=means,
+                watch=watch,
+                on_start=progress.start,
+                on_finished=progress.finished,
+            )
+        presenter.report(job, store, figures=figures)
+    tell_failures(failed, len(job.runs))
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    from sim.base.errors import SpecError
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SpecError("--device", "can't be used", device, str(error).splitlines()[0]) from error

@@ -1,0 +1,68 @@
+"""Federated trainings: a line for rounds, accuracies over seeds, traffic and events, and pictures of each run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssim.commands.present.training import by_point
+from ssim.commands.printing import print_accuracies
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rich.console import Console
+
+    from ssim.jobs.job import Job, Watch
+    from ssim.results.store import Store
+
+_LINES = 20
+"""Lines of progress where there is no terminal."""
+
+
+@contextmanager
+def watching(screen: Console) -> Generator[Watch]:
+    """Give what is called with each round: on a terminal one line that changes, elsewhere twenty lines."""
+
+    def watch(run: Any, row: Any) -> None:
+        done, worker, rounds = row["round"], row["worker"], run.spec.rounds
+        if not row["accuracy"] or (done % max(1, rounds // _LINES) and done != rounds):
+            return
+        shown = " ".join(f"{accuracy:.1f}" for accuracy in row["accuracy"].values())
+        epsilon = f", epsilon {row['epsilon']:.2f}" if "epsilon" in row else ""
+        text = (
+            f"{run}, {worker}: round {done} of {rounds}, {shown} %{epsilon}, "
+            f"{row['time_s']:.2f} s, {row['bytes'] / 1e6:.1f} MB"
+        )
+        if screen.is_terminal:
+            screen.print(text, end="\r", highlight=False, soft_wrap=True)
+            if done == rounds:
+                screen.print()
+        else:
+            click.echo(text, err=True)
+
+    yield watch
+
+
+def report(job: Job, store: Store, *, figures: bool) -> None:
+    """Print how accurate the subnets are, over seeds, and what the training took; draw each run."""
+    from ssim.jobs.federated.drawing import draw_run
+    from ssim.jobs.job import MEANS
+
+    for title, runs in by_point(job, store):
+        print_accuracies(title, [run.calibrate(store, MEANS) for run in runs])
+        summary = (store.manifest(runs[0].id) or {})["summary"]
+        sent = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items())
+        time = "virtual s" if runs[0].spec.engine == "sim" else "s"
+        click.echo(f"{summary['rounds']} rounds in {summary['time_s']:.2f} {time}; sent over {sent}")
+        if summary["weight"].get("largest", 1) < 1:  # not all train the whole network
+            shares = ", ".join(f"{end} {100 * share:.1f} %" for end, share in summary["weight"].items())
+            click.echo(f"weight in the means, over all rounds: {shares}")
+        if summary["events"]:
+            click.echo("events: " + ", ".join(f"{count} {kind}" for kind, count in summary["events"].items()))
+        for run in runs if figures else ():
+            folder = store.folder / run.id
+            draw_run(run, folder)
+            click.echo(f"Pictures: {folder / 'figures'}")

@@ -1,0 +1,81 @@
+"""Profiles: a bar of measurements, and what was measured how well."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from profiler.grid import Grid
+    from profiler.measuring import Profile
+    from sim.tables.latency import LatencyTable
+    from ssim.jobs.job import Job, Watch
+    from ssim.results.store import Store
+
+
+@contextmanager
+def watching(screen: Console) -> Generator[Watch]:
+    """Give what is called with each measurement: a bar on a terminal; cells that can't be measured are told."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} measurements"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def watch(_run: Any, step: Any) -> None:
+            bar.update(
+                task,
+                completed=step.done,
+                total=step.done + step.ahead,
+                description=f"{step.doubtful} cells not known closely enough",
+            )
+            if step.failed:
+                screen.print(step.failed, soft_wrap=True, highlight=False, markup=False)
+
+        yield watch
+
+
+def report(job: Job, store: Store, *, figures: bool) -> None:
+    """Say what was measured and how well, for each run."""
+    del figures  # they belong to the report of a profile
+    from sim.tables.files import find_table
+
+    done = [run for run in job.runs if store.has(run.id)]
+    for run in done:
+        folder = store.folder / run.id
+        if len(job.runs) == 1:
+            run.publish(store)
+            folder = store.folder
+        _tell(run.parts.profile, run.grid(store), find_table(folder / "table.parquet"), folder)
+
+
+def _tell(profile: Profile, grid: Grid, table: LatencyTable, folder: Path) -> None:
+    from profiler.grid import verdicts
+    from profiler.report import warnings
+
+    found = profile.measured(grid)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items())
+    click.echo(f"{len(found)} cells: {counts}")
+    timed = {subnet.id for subnet in table.subnets}
+    for subnet in profile.subnets:
+        if subnet.id not in timed:
+            click.echo(f"not in the table, since it can't be timed: {subnet.id}")
+    sizes = [str(size) for size in profile.batch_sizes if size not in table.batch_sizes]
+    if sizes:
+        click.echo(f"not in the table, since a subnet has no latency there: batch {', '.join(sizes)}")
+    for sentence in warnings(grid):
+        click.echo(sentence)
+    click.echo(f"Table: {folder / 'table.parquet'}")
+    click.echo(f"Report: {folder / 'report.md'}")

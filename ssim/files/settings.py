@@ -1,0 +1,69 @@
+"""Values put into the content of a file by dotted key: those of `--set`, and those of a sweep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sim.base.errors import SpecError, did_you_mean
+from ssim.files.model import known_keys
+from ssim.files.plugins import Issue
+from ssim.files.yaml_file import parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
+
+def put_settings(data: Any, settings: Sequence[str], model: type[BaseModel]) -> tuple[str, ...]:
+    """Put `key=value` settings into the content of a file of a model; return the keys.
+
+    Raises:
+        SpecError: A setting has another form, its key has no place in the file, or the key is swept.
+    """
+    values = parse_settings(settings)
+    swept = data.get("sweep") if isinstance(data, dict) else None
+    for key, value in values.items():
+        hidden = [name for name in swept or {} if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")]
+        if hidden and key != "sweep":
+            hint = f"the sweep sets it at every point; give --set sweep.{hidden[0]}=[...], or remove it from `sweep`"
+            raise SpecError("--set", "the key is swept", repr(key), hint)
+        issue = put(data, key, value, model)
+        if issue:
+            raise SpecError("--set", issue.problem, repr(key), issue.hint)
+    return tuple(values)
+
+
+def put(data: Any, key: str, value: object, model: type[BaseModel]) -> Issue | None:
+    """Set a dotted key (`cluster.workers`, `policies.0.params.buckets`) of a file's content; return what is wrong.
+
+    A section that the file leaves out, and that its model knows, is begun.
+    """
+    if key.startswith("sweep."):  # its keys have dots themselves
+        sweep, name = data.setdefault("sweep", {}), key.removeprefix("sweep.")
+        sweep[name] = value
+        return None
+    steps = key.split(".")
+    node = data
+    for depth, step in enumerate(steps):
+        last = depth == len(steps) - 1
+        match node:
+            case list():
+                if not step.isdigit() or int(step) >= len(node):
+                    return Issue((), "no such entry", key, f"0 to {len(node) - 1}")
+                if last:
+                    node[int(step)] = value
+                else:
+                    node = node[int(step)]
+            case dict():
+                if last:
+                    node[step] = value
+                elif step in node:
+                    node = node[step]
+                elif step in {"params", *known_keys(model, tuple(steps[: depth + 1]))} or steps[0] == "topology":
+                    node = node.setdefault(step, {})
+                else:
+                    return Issue((), "no such key", key, did_you_mean(step, map(str, node)))
+            case _:
+                return Issue((), "nothing can be set below this value", key, ".".join(steps[:depth]))
+    return None

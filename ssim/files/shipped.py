@@ -1,0 +1,65 @@
+"""Files that come with the toolkit: experiments, trainings and topologies, found by their short names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ssim
+from sim.base.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FOLDERS = ("experiments", "topologies")
+
+
+def folder_of(kind: str) -> Path:
+    """Return the folder of shipped files of a kind: `experiments` or `topologies`."""
+    return Path(ssim.__file__ or "").parent / kind
+
+
+def names(kind: str) -> dict[str, Path]:
+    """Return the shipped files of a kind by short name, those of subfolders with the folder's name before theirs."""
+    folder = folder_of(kind)
+    return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def shipped(kind: str, name: str) -> Path | None:
+    """Return the shipped file of a short name; the folder may be left out where the rest is unique."""
+    found = names(kind)
+    if name in found:
+        return found[name]
+    short = [path for each, path in found.items() if each.rpartition("/")[2] == name]
+    return short[0] if len(short) == 1 else None
+
+
+def find_file(kind: str, text: str, say: Callable[[str], None]) -> Path:
+    """Return the file that somebody names on a command line: a path, or the short name of a shipped file.
+
+    A file of that name in the current folder wins, and it is said.
+
+    Args:
+        kind: `experiments` or `topologies`.
+        text: What was typed.
+        say: Called with a line for the user.
+
+    Raises:
+        SpecError: There is neither.
+    """
+    path, known = Path(text), shipped(kind, text)
+    local = next((each for each in (path, Path(f"{text}.yaml")) if each.is_file()), None)
+    if local is not None:
+        if known is not None and local.resolve() != known.resolve():
+            say(f"{local} in this folder is used, not the shipped {kind.removesuffix('s')} of that name")
+        return local
+    if known is not None:
+        return known
+    if path.is_dir():
+        raise SpecError(text, "is a folder", "", "give a file")
+    hint = (
+        did_you_mean(text, names(kind))
+        if "/" not in text and not path.suffix
+        else "`ssim examples` lists shipped files"
+    )
+    raise SpecError(text, "file not found", "", hint)

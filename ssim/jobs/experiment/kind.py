@@ -1,0 +1,122 @@
+"""Experiments: what a file is made of, and what its runs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+import sim.traces
+from policies.checks import ask, still_view
+from sim.base.errors import PolicyError, SsimError
+from sim.tables.files import load_table, shipped_tables
+from ssim.files.plugins import Issue, Slot
+from ssim.jobs.experiment.run import POLICY, ExperimentRun
+from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
+from ssim.jobs.job import Kind, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import Policy
+    from sim.tables.latency import LatencyTable
+    from sim.traces.source import TraceSource
+    from ssim.files.yaml_file import YamlFile
+    from ssim.jobs.job import Plugs, Point
+
+TRACE = Slot(("trace",), "trace kind", sim.traces.SHORT_NAMES)
+
+
+class _TableSlot(Slot):
+    """The place where a latency table is named."""
+
+    def build(self, value: Mapping[str, Any], folder: Path) -> tuple[Any, list[Issue]]:
+        """Return the table: a shipped one, or a file relative to the experiment; or what is wrong."""
+        try:
+            asked = TableSpec.model_validate(value)
+        except ValidationError:
+            return None, []  # the model tells
+        shipped = asked.use in shipped_tables()
+        name = asked.use if shipped or not (folder / asked.use).suffix else folder / asked.use
+        changed = stamp(name) if isinstance(name, Path) and name.exists() else (0, 0)
+        try:
+            return _table(name, asked.max_batch, asked.stages, changed), []
+        except SsimError as error:
+            return None, [Issue((), str(error))]
+
+
+@lru_cache(maxsize=8)
+def _table(
+    name: str | Path, max_batch: int | None, stages: tuple[str, ...] | None, _changed: tuple[int, int]
+) -> LatencyTable:
+    return load_table(name, max_batch=max_batch, stages=stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the runs of a point share."""
+
+    source: TraceSource
+    cluster: Cluster
+    table: LatencyTable
+
+
+def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
+    """Return what the runs of a point share, and what does not fit although each part is right."""
+    spec: ExperimentSpec = point.spec
+    source, table = plugs["trace",], plugs["latency_table",]
+    labels = [policy.label for policy in spec.policies]
+    twice = [i for i, label in enumerate(labels) if label in labels[:i]]
+    issues = [Issue(("policies", i), "duplicate policy", labels[i], "list each policy once") for i in twice]
+    try:
+        missing = [path for path in source.inputs() if not path.is_file()]
+    except SsimError as error:
+        issues.append(Issue(("trace",), str(error)))
+    else:
+        hint = "a path relative to this file"
+        issues += [Issue(("trace",), "file not found", str(path), hint) for path in missing]
+    try:
+        cluster = spec.cluster.build()
+    except SsimError as error:
+        return None, [*issues, Issue(("cluster", "faults"), str(error))]
+    try:
+        cluster.actuation_delays(table)
+    except SsimError as error:
+        issues.append(Issue(("cluster", "actuation_ms"), str(error)))
+    for i in range(len(spec.policies)):
+        issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
+    return Parts(source, cluster, table), issues
+
+
+def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
+    """Yield what is wrong with a policy that is asked once."""
+    if not callable(getattr(policy, "decide", None)):
+        name = type(policy).__name__
+        yield Issue(("use",), f"{name} has no method decide(view)", "", "see sim.engine.policy.Policy")
+        return
+    view = still_view(table, slack_ns=int(table.latency_ns.max()))
+    try:
+        ask(policy, view)
+    except PolicyError as error:
+        yield Issue.of(error)
+
+
+def runs(point: Point) -> Iterator[ExperimentRun]:
+    """Yield the runs of a point: by seed, then by policy, so that neighbours share a trace."""
+    for repeat in range(point.spec.repeats):
+        for number in range(len(point.spec.policies)):
+            yield ExperimentRun(point, point.spec.seed + repeat, number)
+
+
+KIND = Kind(
+    model=ExperimentSpec,
+    slots=(TRACE, _TableSlot(("latency_table",), "latency table", {}, "use"), POLICY),
+    assemble=assemble,
+    runs=runs,
+    short={"latency_table": "use"},
+    not_swept=frozenset({"engine", "keep", "capacity"}),
+)

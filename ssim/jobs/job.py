@@ -1,0 +1,401 @@
+"""Jobs: an experiment, a training, a federated training and a profile are one thing.
+
+A file has a schema, which names its `Kind`. Its content becomes *points*, one for each combination of the values that
+it sweeps, and each point becomes *runs*, one for each seed (and, in an experiment, each policy). A run is a frozen
+value: it has an identity, its id is a hash of the identity, and it stores its result under this id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ssim
+from sim.base.errors import SpecError
+from ssim.files.plugins import own_sources, sections
+from ssim.packages import PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from sim.base.errors import SsimError
+    from ssim.files.model import JobSpec
+    from ssim.files.plugins import Issue, Slot
+    from ssim.files.yaml_file import YamlFile
+    from ssim.results.store import Store
+
+    Plugs = dict[tuple[str | int, ...], Any]
+    Watch = Callable[[Any, Any], None]
+
+KINDS = {
+    "experiment/1": "ssim.jobs.experiment.kind",
+    "training/1": "ssim.jobs.training.kind",
+    "federated/1": "ssim.jobs.federated.kind",
+    "profile/1": "ssim.jobs.profile.kind",
+}
+"""The module that holds the `KIND` of files of a schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What tells one kind of file from another.
+
+    Attributes:
+        model: The model of the whole file.
+        slots: Where plug-ins are named.
+        short: Sections that may be a string, and the key that the string then stands for.
+        filled_in: What a file has where it does not say.
+        not_swept: Keys that no sweep may set, beyond those of every file.
+        assemble: Returns what the runs of a point share, from the plug-ins at their places, and what does not fit.
+        runs: Returns the runs of a point.
+    """
+
+    model: type[JobSpec]
+    slots: tuple[Slot, ...]
+    assemble: Callable[[Point, Plugs, YamlFile | None], tuple[Any, list[Issue]]]
+    runs: Callable[[Point], Iterable[Run]]
+    short: Mapping[str, str] = field(default_factory=dict[str, str])
+    filled_in: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    not_swept: frozenset[str] = frozenset()
+
+    def written_out(self, content: Any) -> Any:
+        """Return a file's content with its short forms written out: `slackfit` is `{use: slackfit}`."""
+        if not isinstance(content, dict):
+            return content
+        full = {**self.filled_in, **content}
+        full |= {key: {inner: full[key]} for key, inner in self.short.items() if isinstance(full.get(key), str)}
+        for slot in self.slots:
+            if slot.place[-1] == "*":
+                first = slot.place[0]
+                if isinstance(full.get(first), list):
+                    full[first] = [{slot.key: item} if isinstance(item, str) else item for item in full[first]]
+            elif "*" in slot.place:
+                first, _, key = slot.place
+                if isinstance(full.get(first), list):
+                    full[first] = [_written_out(item, key, slot.key) for item in full[first]]
+            elif slot.names:
+                full = _written_out(full, slot.place[0], slot.key)
+        return full
+
+
+def _written_out(section: Any, key: str, inner: str) -> Any:
+    if isinstance(section, dict) and isinstance(section.get(key), str):
+        return {**section, key: {inner: section[key]}}
+    return section
+
+
+def kind_of(schema: str) -> Kind:
+    """Return the kind of files of a schema; its module is imported now, and with it what the kind needs."""
+    kind: Kind = import_module(KINDS[schema]).KIND
+    return kind
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep: what the file asks for there.
+
+    What is built from the content is built once for all runs of the point, and again where a point arrives that was
+    sent to another process or machine: there, modules and data may lie elsewhere.
+
+    Attributes:
+        schema: The schema of the file.
+        content: The content of the file at this point, its short forms written out.
+        folder: The folder of the file, where modules and data are looked for.
+        swept: The values of this point, by dotted key.
+    """
+
+    schema: str
+    content: dict[str, Any]
+    folder: Path
+    swept: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind of the file."""
+        return kind_of(self.schema)
+
+    @cached_property
+    def spec(self) -> Any:
+        """The content, by the model of its kind."""
+        return self.kind.model.model_validate_json(json.dumps(self.content, default=str), strict=True)
+
+    @cached_property
+    def parts(self) -> Any:
+        """What the runs of this point share, as `Kind.assemble` built it.
+
+        Raises:
+            SpecError: Something does not fit.
+        """
+        plugs, issues = plugged_in(self)
+        if not issues:
+            parts, issues = self.kind.assemble(self, plugs, None)
+            if not issues:
+                return parts
+        place = ".".join(map(str, issues[0].place))
+        raise SpecError(place, issues[0].problem, issues[0].value, issues[0].hint)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def plugged_in(point: Point) -> tuple[Plugs, list[Issue]]:
+    """Return the plug-ins of a point by their places, and what is wrong with them; what is missing, the model tells."""
+    plugs: Plugs = {}
+    issues: list[Issue] = []
+    for slot in point.kind.slots:
+        for place, section in sections(point.content, slot.place):
+            if isinstance(section, dict):
+                plugs[place], wrong = slot.build(section, point.folder)
+                issues += [issue.under(*place) for issue in wrong]
+    return plugs, issues
+
+
+@dataclass(frozen=True)
+class Run(ABC):
+    """One run of a job.
+
+    Attributes:
+        point: The point that it belongs to.
+        seed: Its seed.
+    """
+
+    point: Point
+    seed: int
+
+    @cached_property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, inputs and own code by their hashes: equal for equal runs, on any machine."""
+
+    @cached_property
+    def id(self) -> str:
+        """The seed, and the first 12 hex digits of the SHA-256 of the identity: the folder of the result."""
+        text = json.dumps(self.identity, sort_keys=True, default=str)
+        return f"seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What tables and messages call it, apart from seed and swept values."""
+
+    @property
+    def swept(self) -> dict[str, Any]:
+        """The values of its point of the sweep, by dotted key."""
+        return self.point.swept
+
+    @property
+    def name(self) -> str:
+        """The name of the job."""
+        return str(self.point.content["name"])
+
+    def row(self) -> dict[str, Any]:
+        """Return the run's row in the index of the job."""
+        return {"id": self.id, "label": self.label, "seed": self.seed, "swept": self.swept}
+
+    def __str__(self) -> str:
+        values = "".join(f", {key} = {value}" for key, value in self.swept.items())
+        return f"{self.label}, seed {self.seed}{values}"
+
+    @abstractmethod
+    def files(self) -> set[Path]:
+        """Return the files it is made from that travel to another machine: below its folder, or relative to it."""
+
+    def is_stored(self, store: Store) -> bool:
+        """Return whether its result is stored, complete and undamaged, with all that the file asks to be kept."""
+        return store.has(self.id)
+
+    def forget(self, store: Store) -> None:
+        """Delete what is stored of the run where it would be taken up: nothing, if it is replaced as a whole.
+
+        Raises:
+            StoreError: A file can't be deleted.
+        """
+        del store
+
+    def is_worth_a_process(self) -> bool:
+        """Return whether it takes longer than a process takes to start."""
+        return True
+
+    @classmethod
+    def tasks(cls, runs: Sequence[Run], means: Means, *, ahead: int, shared: Path | None) -> Iterator[Task | Finished]:
+        """Yield runs of this class as tasks, or as finished where one can't be done.
+
+        Args:
+            runs: The runs.
+            means: How they are done.
+            ahead: In how many calls as many runs are to come: what is slow to start may pay for all.
+            shared: A folder for what runs in several processes share; None where one process does all.
+        """
+        del ahead, shared
+        yield from (Task(run, how=means) for run in runs)
+
+    @abstractmethod
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+        """Do the run and store its result.
+
+        Args:
+            store: Where the result goes.
+            how: What decides nothing but how the run is done; `Task.how`.
+            watch: Called with the run and each of its steps, where somebody watches.
+
+        Raises:
+            SsimError: The run failed.
+        """
+
+    def failed(self, error: BaseException) -> SsimError:
+        """Return the error that tells an exception of a user's own code."""
+        from sim.base.errors import SsimError, raised
+
+        return SsimError(str(self), *raised(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How runs are done: it decides how long they take, and of what is trained no more than rounding.
+
+    Attributes:
+        device: Where torch computes: `cpu`, `cuda`, `cuda:1`, ...
+        threads: Threads of the CPU for each run; torch's choice if None.
+        every_s: Seconds between two checkpoints of a training.
+    """
+
+    device: str = "cpu"
+    threads: int | None = 1
+    every_s: float = 30.0
+
+
+MEANS = Means()
+"""On one thread of the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run says of itself when it has ended.
+
+    Attributes:
+        queries: How many queries were replayed.
+        note: What the user is to know, such as why this engine ran.
+    """
+
+    queries: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A run that is to be done.
+
+    Attributes:
+        run: The run.
+        releases_lock: Whether it lets go of Python's lock for most of its time, so that threads are enough.
+        how: What `Run.execute` takes.
+    """
+
+    run: Run
+    releases_lock: bool = False
+    how: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One run that ended now, well or not.
+
+    Attributes:
+        run: The run.
+        done: What it says of itself.
+        error: Why it failed, or None.
+        traceback: Where it failed, as text: an exception loses that on its way between processes.
+    """
+
+    run: Run
+    done: Done = field(default_factory=Done)
+    error: SsimError | None = None
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a file asks for, checked and ready to run.
+
+    Attributes:
+        schema: The schema of the file.
+        name: Its name, and that of its folder in the results.
+        runs: Its runs: by point of the sweep, then by seed, so that neighbours share what they need.
+        swept: The dotted keys that are swept.
+        overrides: `key=value` as they were given.
+        spec: The file by the model of its kind, at its first point.
+        content: The file's content with overrides, for the record.
+    """
+
+    schema: str
+    name: str
+    runs: tuple[Any, ...]
+    swept: tuple[str, ...]
+    overrides: tuple[str, ...]
+    spec: Any
+    content: dict[str, Any]
+
+
+def described(plug: Any) -> dict[str, Any]:
+    """Return what decides a plug-in: its class as it was found, whatever name the file has for it, and its parameters.
+
+    Defaults are included. Whoever reads files says so by a method `inputs()`, and these count by their content.
+    """
+    owner = type(plug)
+    inputs = list(plug.inputs()) if hasattr(plug, "inputs") else []
+    fields = (item.name for item in dataclasses.fields(plug) if item.init and not (inputs and item.name == "path"))
+    params = {name: json.loads(json.dumps(getattr(plug, name), default=_plain)) for name in fields}
+    found = {"class": f"{owner.__module__}:{owner.__qualname__}", "params": params}
+    return found | ({"inputs": [sha256(path) for path in inputs]} if inputs else {})
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def own_code(plugs: Iterable[Any], folder: Path) -> set[Path]:
+    """Return the files of a user's own plug-ins and of what these import; toolkit and installed packages have none."""
+    return own_sources({plug if isinstance(plug, type) else type(plug) for plug in plugs if plug is not None}, folder)
+
+
+@cache
+def code_of(*packages: str) -> tuple[Path, ...]:
+    """Return the code of packages of the toolkit, all of them if none is named."""
+    root = Path(ssim.__file__ or "").resolve().parents[1]
+    return tuple(sorted(path for name in packages or PACKAGES for path in (root / name).rglob("*.py")))
+
+
+@cache
+def own_hash(files: tuple[Path, ...] = ()) -> str:
+    """Return the hash of files of the toolkit, of all its code if none is named; read once."""
+    parts = [f"{path.parent.name}/{path.name} {sha256(path)}" for path in files or code_of()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of a file; it is read again only when it has changed."""
+    from sim.traces.reading import sha256_of
+
+    key = (path, *stamp(path))
+    if key not in _HASHES:
+        _HASHES[key] = sha256_of(path)
+    return _HASHES[key]
+
+
+_HASHES: dict[tuple[Any, ...], str] = {}
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file does: the time of its last change, and its size."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size

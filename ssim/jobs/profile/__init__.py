@@ -1,0 +1,1 @@
+"""Profiles: the latencies of the subnets of a supernet, measured on a device."""

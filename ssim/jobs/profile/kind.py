@@ -1,0 +1,87 @@
+"""Profiles: what a file is made of, and what its runs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from profiler.devices import find_device
+from profiler.measuring import Profile
+from profiler.subject import SupernetSubject
+from profiler.torch_meter import Options
+from sim.base.errors import SsimError
+from ssim.files.plugins import Issue
+from ssim.jobs.job import Kind
+from ssim.jobs.profile.run import ProfileRun
+from ssim.jobs.profile.spec import ProfileSpec
+from ssim.jobs.profile.supernet import accuracies_beside, find_subnets, find_supernet, identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+
+    from ssim.files.yaml_file import YamlFile
+    from ssim.jobs.job import Plugs, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run measures, and where.
+
+    Attributes:
+        device: The device.
+        options: How batches are run.
+        subject: What is measured.
+        profile: Which subnets, at which batch sizes, and how closely.
+        accuracies: Where the accuracies come from.
+        identity: What decides a latency, the device included.
+    """
+
+    device: torch.device
+    options: Options
+    subject: SupernetSubject
+    profile: Profile
+    accuracies: str
+    identity: dict[str, Any]
+
+
+def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
+    """Return what a run measures, and what does not fit although each part is right."""
+    spec: ProfileSpec = point.spec
+    if max(spec.batches, default=0) > spec.max_batch:
+        hint = f"max_batch: {max(spec.batches)}"
+        return None, [Issue(("batches",), "is above the largest batch size", str(max(spec.batches)), hint)]
+    place: tuple[str, ...] = ("device",)
+    try:
+        device = find_device(None if spec.device == "cpu" else spec.device)
+        if spec.cuda_graph and device.type != "cuda":
+            return None, [Issue(("cuda_graph",), "needs CUDA", device.type, "an NVIDIA GPU, or without it")]
+        place = ("supernet",)
+        what = _beside(point.folder, spec.supernet)
+        named = find_supernet(what, spec.options, spec.seed)
+        place = ("subnets",)
+        source = str(accuracies_beside(what)) if spec.subnets is None else _beside(point.folder, spec.subnets)
+        rows = find_subnets(source, named.family.space)
+    except SsimError as error:
+        return None, [Issue(place, str(error))]
+    options = Options(spec.dtype, spec.channels_last, spec.compile, spec.cuda_graph, spec.flush_cache)
+    subject = SupernetSubject(named.supernet(), named.family, device, options, spec.size or named.size)
+    stages = subject.stages() if spec.stages else ()
+    profile = Profile(rows, spec.max_batch, spec.batches, stages, spec.precision)
+    return Parts(device, options, subject, profile, source, identity_of(named, device, options, subject.size)), []
+
+
+def _beside(folder: Path, text: str) -> str:
+    """Return a path taken from a folder if it leads somewhere, else the text: it is a name."""
+    return str(folder / text) if (folder / text).exists() else text
+
+
+def runs(point: Point) -> Iterator[ProfileRun]:
+    """Yield the runs of a point, by seed."""
+    for repeat in range(point.spec.repeats):
+        yield ProfileRun(point, point.spec.seed + repeat)
+
+
+KIND = Kind(model=ProfileSpec, slots=(), assemble=assemble, runs=runs, not_swept=frozenset({"minutes", "precision"}))

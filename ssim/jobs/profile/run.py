@@ -1,0 +1,186 @@
+"""One profile and what is stored of it: `<results>/<name>/seed<seed>-<hash>/`.
+
+    visits.jsonl      what was measured so far, to go on from; a profile that is run again gets more precise
+    table.parquet     the latency table; table.csv and superserve.json hold the same
+    samples.parquet   raw latencies
+    report.md         what was measured and how well, with latency.png
+    manifest.json     what decided the latencies, and what else was there
+
+Where a job has one run, its table and report are copied to the job's folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from profiler.campaign import Campaign
+from profiler.devices import condition_of, device_name
+from profiler.measuring import outcome
+from profiler.torch_meter import TorchMeter
+from profiler.visit_log import VisitLog
+from sim.base.errors import SsimError
+from sim.base.units import NS_PER_S
+from sim.base.whole_file import told, whole_file
+from ssim.jobs.job import Done, Run
+from ssim.jobs.profile.supernet import provenance_of, write_profile
+from ssim.results.environment import Stopwatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from profiler.campaign import CellError
+    from profiler.grid import Cell, Grid, Record
+    from ssim.jobs.job import Watch
+    from ssim.jobs.profile.kind import Parts
+    from ssim.jobs.profile.spec import ProfileSpec
+    from ssim.results.store import Store
+
+_S_PER_MINUTE = 60
+_LEAST_NS = 60 * NS_PER_S
+"""What disturbs a machine lasts longer than a calm half minute in which all cells seem to be known."""
+
+GOES_ON = "what was measured is stored, and the same command goes on from there"
+OUTPUTS = ("table.parquet", "table.csv", "superserve.json", "report.md", "latency.png", "latency.svg", "latency.pdf")
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """How far a profile is: what its run tells who watches.
+
+    Attributes:
+        done: Measurements so far.
+        ahead: About how many are to come.
+        doubtful: Cells whose latency is not known closely enough.
+        failed: A cell that can't be measured, and why, if there is one now.
+    """
+
+    done: int
+    ahead: int
+    doubtful: int
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class ProfileRun(Run):
+    """One profile of a supernet on a device."""
+
+    @property
+    def spec(self) -> ProfileSpec:
+        """The file at this point."""
+        found: ProfileSpec = self.point.spec
+        return found
+
+    @property
+    def parts(self) -> Parts:
+        """What is measured, and where."""
+        found: Parts = self.point.parts
+        return found
+
+    @property
+    def label(self) -> str:
+        """The supernet and the device."""
+        return f"{self.name} on {device_name(self.parts.device)}"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that decides a latency: measurements of one identity may be put together."""
+        return {"schema": "profile-run/1", "seed": self.seed, **self.parts.identity}
+
+    def files(self) -> set[Path]:
+        """Return the files that it is made from: it measures this machine, so that none travels.
+
+        Raises:
+            SsimError: A profile was sent to another machine.
+        """
+        raise SsimError("ssim profile", "a profile measures the machine that it is run on", "", "run it there")
+
+    def is_stored(self, store: Store) -> bool:
+        """Return False: a profile that is run again measures on where latencies are not known closely enough."""
+        del store
+        return False
+
+    def forget(self, store: Store) -> None:
+        """Delete what was measured.
+
+        Raises:
+            StoreError: A file can't be deleted.
+        """
+        store.forget(self.id)
+
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+        """Measure until all latencies are known or the time is over, and store the table. The caller holds the store.
+
+        Args:
+            store: The results of the job.
+            how: Decides nothing here.
+            watch: Called with `Measuring` after each measurement.
+
+        Raises:
+            SsimError: Time ran out before each cell was measured once, or nothing can be measured.
+        """
+        del how
+        parts, folder, stopwatch = self.parts, store.folder / self.id, Stopwatch()
+        with told(folder):
+            folder.mkdir(exist_ok=True)
+        budget_ns = round(self.spec.minutes * _S_PER_MINUTE * NS_PER_S)
+        campaign = Campaign(parts.profile.cells, self.seed, self.spec.precision, _LEAST_NS, budget_ns)
+        meter = TorchMeter(parts.subject, parts.device, parts.options, condition_of(parts.device))
+        with VisitLog(folder / "visits.jsonl", parts.identity) as log:
+            self._measure(campaign, meter, log, watch)
+            _check_visited(campaign, log.grid)
+            facts = provenance_of(parts.identity, parts.accuracies)
+            found = outcome(parts.profile, log.grid, device_name(parts.device), facts)
+            write_profile(folder, parts.profile, found, log.grid)
+        circumstances = {"precision": self.spec.precision, **stopwatch.circumstances()}
+        summary = {"cells": len(parts.profile.cells), "visits": len(log.grid.records)}
+        store.finish(self.id, self.identity, summary, (), OUTPUTS, circumstances)
+        return Done()
+
+    def _measure(self, campaign: Campaign, meter: TorchMeter, log: VisitLog, watch: Watch | None) -> None:
+        def on_record(record: Record | None, failed: str = "") -> None:
+            if record is not None:
+                log.add(record)
+            if watch:
+                ahead, doubtful = campaign.ahead(log.grid)
+                watch(self, Measuring(len(log.grid.records), ahead, doubtful, failed))
+
+        def on_failure(cell: Cell, error: CellError) -> None:
+            log.fail(cell, error)
+            on_record(None, str(error))
+
+        on_record(None)
+        campaign.run(meter, log.grid, on_record, on_failure)
+
+    def grid(self, store: Store) -> Grid:
+        """Return what was measured.
+
+        Raises:
+            SsimError: It is damaged.
+        """
+        with VisitLog(store.folder / self.id / "visits.jsonl", self.parts.identity) as log:
+            return log.grid
+
+    def publish(self, store: Store) -> None:
+        """Copy table and report to the folder of the job.
+
+        Raises:
+            StoreError: They can't be written.
+        """
+        for name in OUTPUTS:
+            with whole_file(store.folder / name) as unfinished:
+                shutil.copyfile(store.folder / self.id / name, unfinished)
+
+
+def _check_visited(campaign: Campaign, grid: Grid) -> None:
+    """Check that each cell was measured, or can't be.
+
+    Raises:
+        SsimError: Time ran out before.
+    """
+    left = len(set(campaign.cells) - {record.cell for record in grid.records} - grid.failed.keys())
+    if left:
+        value = f"{left} of {len(campaign.cells)} were not"
+        raise SsimError("minutes", "ran out before every cell was measured once", value, GOES_ON)

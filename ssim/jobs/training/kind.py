@@ -1,0 +1,113 @@
+"""Trainings of a supernet: what a file is made of, and what its runs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import supernet.data
+import supernet.training
+from sim.base.errors import SpecError, SsimError
+from ssim.files.plugins import Issue, Slot
+from ssim.jobs.job import Kind
+from ssim.jobs.training.run import TrainingRun
+from ssim.jobs.training.spec import TrainingSpec
+from supernet.data.source import located
+from supernet.families import FAMILIES
+from supernet.training.recipe import Phase, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ssim.files.yaml_file import YamlFile
+    from ssim.jobs.job import Plugs, Point
+    from ssim.jobs.training.spec import StartSpec
+    from supernet.data.source import Source
+    from supernet.family import Family
+    from supernet.space import SubNetSpace
+
+FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
+"""What short names of families stand for."""
+
+DATA = Slot(("data",), "data source", supernet.data.SHORT_NAMES)
+FAMILY = Slot(("family",), "family", FAMILY_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the runs of a point share.
+
+    Attributes:
+        source: The data.
+        family: The family of supernets.
+        recipe: How it is trained.
+        start: The file of the weights to begin with, if there are any.
+    """
+
+    source: Source
+    family: Family
+    recipe: Recipe
+    start: Path | None
+
+
+def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
+    """Return what the runs of a point share, and what does not fit although each part is right."""
+    spec: TrainingSpec = point.spec
+    default = Slot((), "rule", supernet.training.RULES).build({"kind": "sandwich"}, point.folder)[0]
+    phases = tuple(
+        Phase(**phase.model_dump(exclude={"subnets"}), subnets=plugs.get(("phases", number, "subnets"), default))
+        for number, phase in enumerate(spec.phases)
+    )
+    recipe = Recipe(
+        batch=spec.batch, phases=phases, optimizer=plugs["optimizer",], smoothing=spec.smoothing, clip=spec.clip
+    )
+    start, issues = _start(spec.start, point.folder)
+    family: Family = plugs["family",]
+    return Parts(plugs["data",], family, recipe, start), [
+        *issues,
+        *unknown_subnets(family.space, spec.calibration.subnets),
+    ]
+
+
+def _start(start: StartSpec | None, folder: Path) -> tuple[Path | None, list[Issue]]:
+    if start is None:
+        return None, []
+    try:
+        path = Path(located(folder, start.path))
+    except SsimError as error:
+        return None, [Issue(("start", "path"), str(error))]
+    hint = "a path relative to this file"
+    return path, [] if path.is_file() else [Issue(("start", "path"), "file not found", str(path), hint)]
+
+
+def unknown_subnets(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[Issue]:
+    """Return which of the subnets to calibrate, if any are named, are not in a space."""
+    issues: list[Issue] = []
+    for number, subnet in enumerate(asked if isinstance(asked, tuple) else ()):
+        try:
+            space.find(subnet)
+        except SpecError as error:
+            issues.append(Issue.of(error, "calibration", "subnets", number))
+    return issues
+
+
+def runs(point: Point) -> Iterator[TrainingRun]:
+    """Yield the runs of a point, by seed."""
+    for repeat in range(point.spec.repeats):
+        yield TrainingRun(point, point.spec.seed + repeat)
+
+
+KIND = Kind(
+    model=TrainingSpec,
+    slots=(
+        DATA,
+        FAMILY,
+        Slot(("optimizer",), "optimizer", supernet.training.OPTIMIZERS),
+        Slot(("phases", "*", "subnets"), "rule", supernet.training.RULES),
+    ),
+    assemble=assemble,
+    runs=runs,
+    filled_in={"optimizer": "sgd", "calibration": {}, "search": {}},
+    not_swept=frozenset({"calibration", "search"}),
+)
