@@ -58,6 +58,10 @@ def _run(words: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, ModuleNotFoundError):
+            from ssim.extras import missing
+
+            error = missing(error.name or "") or error
         _say(str(error) if hasattr(error, "exit_code") else _sentence(error))
         return getattr(error, "exit_code", 1)
 

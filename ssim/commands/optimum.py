@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also solve for the optimum itself (a zero-one program); for traces of a few dozen queries.",
 )
-def optimum(file: str, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
+def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
     """Compare the stored runs of FILE with an upper bound on what any policy can reach, even one that knows the future.
 
     A met query counts 1 for SLO attainment, and the accuracy of its subnet for accuracy-weighted attainment. The table
@@ -37,10 +37,10 @@ def optimum(file: str, out: Path, overrides: tuple[str, ...], jobs: int, *, exac
     from rich.console import Console
 
     from sim.base.errors import SsimError, StoreError
-    from ssim.commands.present.conduct import read
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    experiment = read(file, overrides, "experiment/1")
+    experiment = read_job(file, overrides, "experiment/1")
     store = Store(out / experiment.name)
     if not any(store.manifest(run.id) for run in experiment.runs):
         words = "".join(f" --set {setting}" for setting in overrides)

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--experiments",
     type=click.Path(path_type=Path),
-    default=Path("experiments"),
-    show_default=True,
-    help="Folder of experiment files.",
+    help="Folder of experiment files; if left out, experiments/ here, or else those that come with the toolkit.",
 )
 @click.option(
     "--page",
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     help="The page to write.  [default: docs/reproduction.md; with --quick, reproduction.md in results/quick]",
 )
 @click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Number of runs at once.")
-def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | None, jobs: int) -> None:
+def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Path | None, jobs: int) -> None:
     """Run the experiments of the SuperServe paper, draw its figures, and compare its claims with the results.
 
     Stored runs are not computed again. The verdicts are printed and written to a page, together with sweeps of what the
@@ -49,12 +47,15 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
 
     from sim.base.errors import SpecError, SsimError
     from sim.base.whole_file import whole_file
+    from ssim.files.shipped import folder_of
     from ssim.paper.gallery import draw_all
     from ssim.paper.held import store_actuations
     from ssim.paper.page import page
     from ssim.paper.studies import conduct
     from ssim.results.reading import Results
 
+    if experiments is None:
+        experiments = Path("experiments") if Path("experiments").is_dir() else folder_of("experiments")
     results = out / "quick" if quick else out
     path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")
     console, beside = Console(), Console(stderr=True)

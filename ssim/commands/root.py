@@ -24,6 +24,8 @@ COMMANDS = {
     "train": "Train a model or a supernet over the clients of a topology (federated learning).",
     "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
     "schema": "Print the JSON Schema of a kind of file, for editors.",
+    "examples": "List the shipped experiments, trainings and topologies.",
+    "init": "Write a small commented file to begin with.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 
@@ -48,8 +50,10 @@ class _Root(Group):
 def _version(context: click.Context, _: click.Parameter, on: bool) -> None:
     if on:
         from sim.base.version import VERSION
+        from ssim.results.environment import commit
 
-        click.echo(f"ssim {VERSION}")
+        made_from = commit()
+        click.echo(f"ssim {VERSION}{f' (commit {made_from})' if made_from else ''}")
         context.exit()
 
 

@@ -36,12 +36,9 @@ def supernet() -> None:
 
     Needs the extra `torch`.
     """
-    from importlib.util import find_spec
+    from ssim.extras import require
 
-    from sim.base.errors import SpecError
-
-    if find_spec("torch") is None:
-        raise SpecError("ssim supernet", "torch is not installed", right="pip install -e '.[torch]'")
+    require("torch")
 
 
 @supernet.command("list", epilog=example("ssim supernet list"))

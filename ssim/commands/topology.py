@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssim.commands.group import Group, example
+from ssim.commands.options import ShippedFile
 
 if TYPE_CHECKING:
     from ssim.files.topology_file import Topology
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
 _SHOWN = 20
 """The number of workers that are printed; a file gets all of them."""
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", metavar="FILE", type=ShippedFile("topologies"))
 
 
 @click.group(cls=Group)
 def topology() -> None:
     """Topologies of roles and channels, as in Flame: check, expand to workers, and draw before anything runs.
 
-    FILE is a YAML file such as those in topologies/.
+    FILE is a YAML file, or the short name of a shipped topology (`ssim examples`).
     """
 
 
-@topology.command(epilog=example("ssim topology check topologies/hybrid.yaml"))
+@topology.command(epilog=example("ssim topology check hybrid"))
 @_file
 def check(file: Path) -> None:
     """Check a topology and its programs, and print its roles, channels and numbers of workers."""
@@ -50,7 +51,7 @@ def check(file: Path) -> None:
     click.echo("the programs fit")
 
 
-@topology.command(epilog=example("ssim topology expand topologies/hybrid.yaml -o workers.csv"))
+@topology.command(epilog=example("ssim topology expand hybrid -o workers.csv"))
 @_file
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write all workers to this .csv file instead.")
 def expand(file: Path, output: Path | None) -> None:
@@ -72,7 +73,7 @@ def expand(file: Path, output: Path | None) -> None:
     click.echo(f"{_count(len(found.plan), 'worker')} of {found.name}: {output}")
 
 
-@topology.command(epilog=example("ssim topology draw topologies/hybrid.yaml --workers -o hybrid.svg"))
+@topology.command(epilog=example("ssim topology draw hybrid --workers -o hybrid.svg"))
 @_file
 @click.option("--workers", is_flag=True, help="Draw workers instead of roles; large groups are summarised.")
 @click.option(
@@ -101,9 +102,9 @@ def draw(file: Path, output: Path, *, workers: bool) -> None:
     click.echo(f"{'workers' if workers else 'roles and channels'} of {found.name}: {output}")
 
 
-@topology.command(epilog=example("ssim topology diff topologies/classical.yaml topologies/hierarchical.yaml"))
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@topology.command(epilog=example("ssim topology diff classical hierarchical"))
+@click.argument("first", type=ShippedFile("topologies"))
+@click.argument("second", type=ShippedFile("topologies"))
 def diff(first: Path, second: Path) -> None:
     """Print the differences between two topologies, one line for each added or removed fact."""
     from topology.description import diff as difference
@@ -116,7 +117,7 @@ def diff(first: Path, second: Path) -> None:
 
 
 @topology.command("import", epilog=example("ssim topology import schema.json --data dataSpec.json -o mine.yaml"))
-@_file
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     "data_spec",

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from figures import style
-from sim.base.errors import SpecError, StoreError
+from sim.base.errors import StoreError
 from sim.base.intervals import mean_and_half_width
 from sim.base.version import VERSION
+from ssim.extras import require
 from ssim.files.yaml_file import as_yaml
 from ssim.results.reading import Results
 from ssim.results.record import WINDOWS, read_windows
@@ -206,10 +207,9 @@ def page(report: Report) -> str:
 
 
 def _plotly() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise SpecError("report", "needs plotly", str(error), "pip install -e '.[report]'") from error
+    require("plotly")
+    from plotly.offline import get_plotlyjs
+
     text: str = get_plotlyjs()
     return text
 

@@ -28,6 +28,6 @@ def stored(folder: Path, name: str) -> Store:
     Raises:
         StoreError: Nothing is stored under this name; says what is stored.
     """
-    if not (folder / name / INDEX).exists():
+    if not (folder / name).is_dir():
         raise StoreError(str(folder), "no stored results of this name", repr(name), listed(folder))
     return Store(folder / name)

@@ -28,9 +28,10 @@ import torch
 from federated.decentralised import mixed
 from federated.job import Job
 from federated.workshop import Workshop
-from sim.base.errors import SpecError, TrainingError
+from sim.base.errors import TrainingError
 from sim.base.streams import stream
 from sim.base.whole_file import told
+from ssim.extras import require
 from ssim.jobs.federated.progress import Progress, write_rows
 from ssim.jobs.job import Done, described, own_code
 from ssim.jobs.training.run import Trained, torch_facts
@@ -152,10 +153,9 @@ class FederatedRun(Trained):
             from topology.engines.local import LocalEngine
 
             return LocalEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
-        try:
-            from topology.engines.ray import RayEngine
-        except ImportError as error:
-            raise SpecError("engine", "needs Ray", str(error), "pip install -e '.[ray]'") from error
+        require("ray")
+        from topology.engines.ray import RayEngine
+
         return RayEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
