@@ -379,6 +379,21 @@ def test_pictures_are_those_of_the_runs_in_the_table(folder: Path) -> None:
     assert picture.read_text() != both
 
 
+def test_pictures_of_other_runs_do_not_stay_beside_a_new_table(folder: Path) -> None:
+    short = ("--set", "trace.duration_s=0.5", "--set", "repeats=1")
+    assert ssim(folder, "run", "small.yaml", *short).returncode == 0
+    pictures = folder / "results" / "small" / "figures"
+    before = sorted(path.name for path in pictures.iterdir())
+    assert "tradeoff.png" in before
+    assert ssim(folder, "run", "small.yaml", *short, "--no-figures").returncode == 0
+    assert sorted(path.name for path in pictures.iterdir()) == before  # they still show what is stored
+    (pictures / "mine.png").touch()
+    assert ssim(folder, "run", "small.yaml", *short, "--no-figures", "--set", "trace.variant_qps=99").returncode == 0
+    assert [path.name for path in pictures.iterdir()] == ["mine.png"]
+    assert ssim(folder, "run", "small.yaml", *short).returncode == 0
+    assert sorted(path.name for path in pictures.iterdir()) == sorted([*before, "mine.png"])
+
+
 def test_runs_that_a_sweep_leaves_as_they_are_run_once(folder: Path) -> None:
     text = SMALL.replace("- slackfit", "- {use: slackfit, params: {buckets: 1}}")
     (folder / "small.yaml").write_text(text + "sweep: {policies.0.params.buckets: [4, 8, 16]}\n")
