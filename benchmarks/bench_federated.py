@@ -50,7 +50,7 @@ def ssim_on_ray(task: Task) -> Outcome:
     from topology.engines.ray import RayEngine  # noqa: PLC0415 - an optional dependency
 
     plan, owners, job = task.run.plan.topology.plan, task.run.plan.owners, replace(task.job, rounds=task.rounds + 1)
-    report = RayEngine(patience_s=600.0).run(plan, job.programs(owners), seed=task.seed)
+    report = RayEngine(default_timeout_s=600.0).run(plan, job.programs(owners), seed=task.seed)
     done = [entry.at_ns for entry in report.log if entry.kind == "round"]
     sleep(SETTLING_S)
     return Outcome((done[-1] - done[0]) / 1e9, report.results["aggregator/0"]["state"])

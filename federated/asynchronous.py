@@ -110,7 +110,7 @@ class AsyncAggregator(Aggregator):
         self.scales += scale
         self.count += 1
         io.log("buffered", sender=message.sender, base=update.base, staleness=stale)
-        note = io["distribute"].notes.setdefault(message.sender, {})
+        note = io["distribute"].peer_stats.setdefault(message.sender, {})
         note |= {"loss": plain.loss, "utility": plain.weight * plain.energy**0.5, "round": self.version + 1}
 
     async def average(self, io: IO) -> None:

@@ -45,8 +45,8 @@ class CoordinatedTrainer(Trainer):
     """
 
     steps = Trainer.steps.before("fetch", "ask")
-    verbs: ClassVar[tuple[str, ...]] = (*Trainer.verbs, "ask")
-    awaits: ClassVar[tuple[str, ...]] = ("ask",)
+    function_tags: ClassVar[tuple[str, ...]] = (*Trainer.function_tags, "ask")
+    receives_first: ClassVar[tuple[str, ...]] = ("ask",)
 
     timeout_s: Positive | None = None
 
@@ -82,8 +82,8 @@ class CoordinatedMiddle(Middle):
     """Asks who belongs to it in this round; nobody does while it is bypassed."""
 
     steps = Middle.steps.before("fetch", "ask")
-    verbs: ClassVar[tuple[str, ...]] = (*Middle.verbs, "ask")
-    awaits: ClassVar[tuple[str, ...]] = ("ask",)
+    function_tags: ClassVar[tuple[str, ...]] = (*Middle.function_tags, "ask")
+    receives_first: ClassVar[tuple[str, ...]] = ("ask",)
     advice = Advice(0, ())
 
     async def ask(self, io: IO) -> None:
@@ -107,7 +107,7 @@ class CoordinatedAggregator(Aggregator):
     """Says that a round begins, hears which aggregators take part, and tells afterwards how long each of them took."""
 
     steps = Aggregator.steps.before("distribute", "ask").after("collect", "tell")
-    verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "ask")
+    function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "ask")
 
     async def ask(self, io: IO) -> None:
         """Say that a round begins, and hear who takes part."""
@@ -120,7 +120,7 @@ class CoordinatedAggregator(Aggregator):
 
     async def tell(self, io: IO) -> None:
         """Tell how many seconds each took; a time without end for who did not answer."""
-        notes = io["distribute"].notes
+        notes = io["distribute"].peer_stats
         took = dict.fromkeys(self.asked, math.inf)
         came = [peer for peer in self.asked if notes.get(peer, {}).get("round") == self.version + 1]
         took |= {peer: notes[peer]["seconds"] for peer in came}
@@ -140,8 +140,8 @@ class Coordinator(Parameters, Member):
     """
 
     steps = Steps("load", Loop("hear", "pair", "learn", until="never"), "dismiss")
-    verbs: ClassVar[tuple[str, ...]] = ("advise_trainers", "advise_middles", "advise_top")
-    awaits: ClassVar[tuple[str, ...]] = ("advise_top",)
+    function_tags: ClassVar[tuple[str, ...]] = ("advise_trainers", "advise_middles", "advise_top")
+    receives_first: ClassVar[tuple[str, ...]] = ("advise_top",)
     never = False
 
     timeout_s: Positive | None = None

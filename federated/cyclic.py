@@ -50,7 +50,7 @@ class CyclicTrainer(Peer):
     """
 
     steps = Steps("load", _ROUND, "tell")
-    verbs: ClassVar[tuple[str, ...]] = ("hand_on",)
+    function_tags: ClassVar[tuple[str, ...]] = ("hand_on",)
 
     def load(self, io: IO) -> None:
         """Remember who goes round."""
@@ -148,7 +148,7 @@ class SwarmTrainer(Peer):
     """
 
     steps = Peer.steps.replace("adopt", "share", "spread")
-    verbs: ClassVar[tuple[str, ...]] = ("share", "spread")
+    function_tags: ClassVar[tuple[str, ...]] = ("share", "spread")
 
     def leader(self, io: IO) -> str:
         """Return whose turn it is."""

@@ -35,7 +35,7 @@ class Speaker(Trainer):
 
     def port(self, io: IO) -> Port:
         """Return the port to the other trainers."""
-        return io[self.verbs[0]]
+        return io[self.function_tags[0]]
 
     async def expect(
         self, io: IO, wanted: Callable[[Message], bool], stale: Callable[[Message], bool], timeout_s: float | None
@@ -78,8 +78,8 @@ class Peer(Speaker):
     """A trainer that holds a model itself; derived ones say what it does with those of others."""
 
     steps = Steps("load", Loop("choose", "train", "adopt", "note_round", until="over"))
-    verbs: ClassVar[tuple[str, ...]] = ()
-    awaits: ClassVar[tuple[str, ...]] = ()
+    function_tags: ClassVar[tuple[str, ...]] = ()
+    receives_first: ClassVar[tuple[str, ...]] = ()
 
     def load(self, io: IO) -> None:
         """Remember; the first time, begin with the initial model.

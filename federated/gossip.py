@@ -32,7 +32,7 @@ class GossipTrainer(Peer):
     """
 
     steps = Peer.steps.after("adopt", Par("say", "hear"), "mix")
-    verbs: ClassVar[tuple[str, ...]] = ("gossip",)
+    function_tags: ClassVar[tuple[str, ...]] = ("gossip",)
 
     graph: Literal["ring", "complete", "torus"] = "ring"
     edges: tuple[tuple[int, int], ...] = ()

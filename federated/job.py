@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from federated.extents import Extents
     from federated.privacy import Privacy
     from supernet.space import SubNetSpace
+    from topology.deployment import Dataset
     from topology.io import IO
-    from topology.parties import Dataset
 
 Told = Callable[["IO", dict[str, Any]], None]
 

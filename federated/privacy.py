@@ -79,7 +79,7 @@ def _accounting() -> tuple[Any, Any]:
         import dp_accounting  # noqa: PLC0415 - an optional dependency
         from dp_accounting import rdp  # noqa: PLC0415
     except ImportError as error:
-        right = "pip install -e '.[privacy]'"
+        right = "pip install 'superserve-sim[privacy]'"
         raise SpecError("privacy", "needs the package dp-accounting", str(error), right) from error
     return dp_accounting, rdp
 

@@ -21,7 +21,7 @@ from sim.base.errors import DataError, SpecError
 from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt
 from sim.base.units import NS_PER_S
 from topology.program import Break
-from topology.selection import Random
+from topology.selection import RandomPeers
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Trainer(Parameters, Member):
     """
 
     steps = Steps("load", Loop("fetch", "train", "upload", until="never"))
-    verbs: ClassVar[tuple[str, ...]] = ("fetch", "upload")
-    awaits: ClassVar[tuple[str, ...]] = ("fetch",)
+    function_tags: ClassVar[tuple[str, ...]] = ("fetch", "upload")
+    receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
     never = False
 
     epochs: PositiveInt = 1
@@ -113,7 +113,7 @@ class Aggregator(Parameters, Member):
     """
 
     steps = Steps("load", Loop("distribute", "collect", "average", "step", until="over"), "dismiss")
-    verbs: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
+    function_tags: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
     timeout_s: Positive | None = None
 
@@ -151,7 +151,9 @@ class Aggregator(Parameters, Member):
         if not self.asked:
             io.log("alone", round=self.version + 1)
             raise Break
-        by_chance = isinstance(port.selector, Random) and port.channel.peer_of(io.worker.role) in self.job.data_roles
+        by_chance = (
+            isinstance(port.selector, RandomPeers) and port.channel.peer_of(io.worker.role) in self.job.data_roles
+        )
         self.drawn = len(self.asked) / len(there) if by_chance else 1.0
         self.sent_ns = io.now_ns
         for task, same in groupby(self.tasks(io, self.asked).items(), itemgetter(1)):
@@ -231,7 +233,7 @@ class Aggregator(Parameters, Member):
     def take(self, io: IO, message: Message) -> None:
         """Add an update to its sum, or refuse it; take note of what selectors look at."""
         update = message.value
-        note = io["distribute"].notes.setdefault(message.sender, {})
+        note = io["distribute"].peer_stats.setdefault(message.sender, {})
         if not isinstance(update, Update) or not update.weights:
             why = "nothing to add" if isinstance(update, Update) else f"is no update but {type(update).__name__}"
             io.log("refused", sender=message.sender, round=self.version + 1, why=why)
@@ -258,7 +260,7 @@ class Aggregator(Parameters, Member):
         total = self.job.weighed(self.largest, self.others, self.version)
         if not total.weights:
             return None
-        notes = io["distribute"].notes
+        notes = io["distribute"].peer_stats
         total.of = max(total.parties, sum(notes.get(peer, {}).get("of", 1) for peer in self.own(io)))
         return total.mean(self.state, self.version)
 
@@ -326,8 +328,8 @@ class Middle(Aggregator):
     """Between the holder of the model and others, in a tree of any depth: passes the model on, and the mean back."""
 
     steps = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
-    verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "fetch", "upload")
-    awaits: ClassVar[tuple[str, ...]] = ("fetch",)
+    function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "fetch", "upload")
+    receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
 
     def load(self, io: IO) -> None:
         """Remember; it has no model of its own."""

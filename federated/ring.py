@@ -169,7 +169,7 @@ class RingTrainer(Ringing, Peer):
     """
 
     steps = Peer.steps.after("adopt", "agree", "reduce", "take_mean")
-    verbs: ClassVar[tuple[str, ...]] = ("ring",)
+    function_tags: ClassVar[tuple[str, ...]] = ("ring",)
 
     def vector(self) -> State:
         """Return its model."""
@@ -191,7 +191,7 @@ class HybridTrainer(Ringing):
     """A ring within a cluster, and one upload for all of it, by the first in the ring."""
 
     steps = Trainer.steps.before("upload", "agree", "reduce", "speak_for_all")
-    verbs: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
+    function_tags: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
 
     def speak_for_all(self, io: IO) -> None:
         """Put the mean in the place of its own update; where the ring broke, its own remains.

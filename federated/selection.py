@@ -1,6 +1,6 @@
 """Choosing parties by how they did: Oort, and power of choice. They go into a channel's `select`, as all selectors do.
 
-What they look at are notes that aggregators keep of each peer: `loss` (mean of its last training), `utility` (examples
+What they look at are stats that aggregators keep of each peer: `loss` (mean of its last training), `utility` (examples
 times the root of the mean squared loss), `seconds` (from sending it the model to its answer) and `round`.
 """
 
@@ -14,7 +14,7 @@ import annotated_types as at
 import numpy as np
 
 from sim.base.parameters import NonNegative, Parameters, PositiveInt, Share
-from topology.selection import Random
+from topology.selection import RandomPeers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,28 +48,28 @@ class Oort(Parameters):
     pace: Share = 0.8
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return `k` of them, in their order."""
         if self.k >= len(peers):
             return peers
-        known = [peer for peer in peers if math.isfinite(notes.get(peer, {}).get("utility", math.nan))]
+        known = [peer for peer in peers if math.isfinite(stats.get(peer, {}).get("utility", math.nan))]
         fresh = [peer for peer in peers if peer not in set(known)]
-        turn = max((notes[peer]["round"] for peer in known), default=0)
+        turn = max((stats[peer]["round"] for peer in known), default=0)
         explored = max(self.least, self.explore * self.fade**turn)
         new = min(len(fresh), max(round(explored * self.k), self.k - len(known)))
-        chosen = set(Random(new).choose(tuple(fresh), notes, rng)) if new else set[str]()
+        chosen = set(RandomPeers(new).choose(tuple(fresh), stats, rng)) if new else set[str]()
         if known and len(chosen) < self.k:
-            worth = self._worth([notes[peer] for peer in known], turn)
+            worth = self._worth([stats[peer] for peer in known], turn)
             count = min(self.k - len(chosen), int(np.count_nonzero(worth)))
             picks = rng.choice(len(known), count, replace=False, p=worth / worth.sum())
             chosen |= {known[int(pick)] for pick in picks}
         return tuple(peer for peer in peers if peer in chosen)
 
-    def _worth(self, notes: list[Mapping[str, Any]], turn: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        seconds = np.array([note["seconds"] for note in notes], float)
-        utility = np.array([note["utility"] for note in notes], float)
-        since = np.maximum(1, turn + 1 - np.array([note["round"] for note in notes], float))
+    def _worth(self, stats: list[Mapping[str, Any]], turn: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        seconds = np.array([note["seconds"] for note in stats], float)
+        utility = np.array([note["utility"] for note in stats], float)
+        since = np.maximum(1, turn + 1 - np.array([note["round"] for note in stats], float))
         bonus = np.sqrt(_STALE * math.log(turn + 1) * since / (turn + 1)) * utility.mean()
         usual = float(np.quantile(seconds, self.pace))
         slow = np.where(seconds > usual, (usual / np.maximum(seconds, 1e-12)) ** self.alpha, 1.0)
@@ -90,9 +90,9 @@ class PowerOfChoice(Parameters):
     among: PositiveInt = 2
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return `k` of them, in their order; a party that is not known counts as the worst."""
-        drawn = Random(max(self.k, self.among)).choose(peers, notes, rng)
-        worst = sorted(drawn, key=lambda peer: -notes.get(peer, {}).get("loss", math.inf))[: self.k]
+        drawn = RandomPeers(max(self.k, self.among)).choose(peers, stats, rng)
+        worst = sorted(drawn, key=lambda peer: -stats.get(peer, {}).get("loss", math.inf))[: self.k]
         return tuple(peer for peer in peers if peer in set(worst))

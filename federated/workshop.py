@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubNetSpace
-    from topology.parties import Dataset
+    from topology.deployment import Dataset
 
 _CALIBRATED = 1024
 """Running statistics for an evaluation on the way are taken from as many examples for training, in batches of ..."""

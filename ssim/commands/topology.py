@@ -41,7 +41,7 @@ def check(file: Path) -> None:
     roles, channels = _count(len(tag.roles), "role"), _count(len(tag.channels), "channel")
     click.echo(f"{found.name}: {roles}, {channels}, {_count(len(found.plan), 'worker')}")
     for role in tag.roles:
-        size = _count(len(found.plan.staff[role.name]), "worker")
+        size = _count(len(found.plan.roles[role.name]), "worker")
         click.echo(f"    {role.name}: {size}; {_channels(role.name, found) or 'no channel'}")
     without = [role.name for role in tag.roles if not role.program]
     if without:
@@ -86,11 +86,11 @@ def expand(file: Path, output: Path | None) -> None:
 def draw(file: Path, output: Path, *, workers: bool) -> None:
     """Draw the roles and channels of a topology, or its workers."""
     from sim.base.whole_file import whole_file
+    from topology.diagram import diagram_of_plan, diagram_of_tag
     from topology.mermaid import mermaid
-    from topology.picture import picture_of_plan, picture_of_tag
 
     found = _read(file)
-    picture = picture_of_plan(found.plan, found.name) if workers else picture_of_tag(found.tag, found.name)
+    picture = diagram_of_plan(found.plan, found.name) if workers else diagram_of_tag(found.tag, found.name)
     if output.suffix == ".mmd":
         with whole_file(output) as unfinished:
             unfinished.write_text(mermaid(picture) + "\n", encoding="utf-8")
@@ -177,8 +177,8 @@ def _print_workers(plan: Plan, header: list[str]) -> None:
     from rich.table import Table
 
     table = Table(*header, box=None, pad_edge=False)
-    for name, staff in plan.staff.items():
-        few = len(staff) if len(plan) <= _SHOWN else _SHOWN // len(plan.staff) + 1
+    for name, staff in plan.roles.items():
+        few = len(staff) if len(plan) <= _SHOWN else _SHOWN // len(plan.roles) + 1
         for number in range(min(few, len(staff))):
             id_, role, _, *rest = _row(staff.worker(number))
             apart = (f"{channel}={group}" for channel, group in staff.worker(number).at.items() if group != "default")

@@ -185,7 +185,7 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
     statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
     the file that imports it.
     """
-    bases = {base for owner in owners for base in owner.__mro__ if base.__module__ != "builtins"}
+    bases = {base for owner in owners for base in owner.__mro__ if base.__module__.partition(".")[0] not in _NOT_OWN}
     waiting = [Path(inspect.getsourcefile(base) or "") for base in bases]
     found: set[Path] = set()
     while waiting:
@@ -198,6 +198,10 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
                 parts = name.split(".")
                 waiting += [file for n in range(len(parts)) if (file := _module_file(place, ".".join(parts[: n + 1])))]
     return found
+
+
+_NOT_OWN = {"builtins", "abc", "typing", *PACKAGES}
+"""Modules of which no class is looked at: those of Python and of the toolkit."""
 
 
 def _is_own(path: Path, folder: Path) -> bool:
@@ -285,9 +289,12 @@ def issues_of(error: ValidationError, data: object, model: type[BaseModel] | Non
     """
     issues: dict[tuple[str | int, ...], Issue] = {}
     for found in error.errors(include_url=False):
-        absent = _ABSENT.get(found["type"])
+        absent, cause = _ABSENT.get(found["type"]), found.get("ctx", {}).get("error")
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
-        if place in issues:  # the options of a union complain one by one
+        if isinstance(cause, SpecError):  # of a dataclass that checks itself
+            place = (*place, cause.where.rpartition(".")[2])
+            issues[place] = Issue.of(cause, *place)
+        elif place in issues:  # the options of a union complain one by one
             problem = f"{issues[place].problem} or {_plain(found).removeprefix('must be ')}"
             issues[place] = dataclasses.replace(issues[place], problem=problem)
         elif absent == _UNKNOWN:
@@ -322,6 +329,7 @@ _WORDS = {
     "too_short": "is empty",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping, key: value",
+    "dataclass_type": "must be a mapping, key: value",
     "model_type": "must be a mapping, key: value",
     "model_attributes_type": "must be a mapping, key: value",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-'",

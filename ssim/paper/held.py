@@ -64,7 +64,7 @@ def needs_torch() -> None:
         SpecError: It is not.
     """
     if find_spec("torch") is None:
-        raise SpecError("the supernet", "torch is not installed", right="pip install -e '.[torch]'")
+        raise SpecError("the supernet", "torch is not installed", right="pip install 'superserve-sim[torch]'")
 
 
 @lru_cache(maxsize=1)

@@ -13,14 +13,15 @@ from federated.extents import Extents
 from federated.job import Job
 from ssim.files.topology_file import programs_of, read_topology
 from supernet.families import CnnSmall
+from topology.deployment import Dataset
 from topology.engines.sim import SimEngine
-from topology.parties import Dataset
 
 if TYPE_CHECKING:
     from federated.averaging import State
-    from topology.engine import Engine, Report
+    from topology.engine import Engine
     from topology.plan import Plan
     from topology.program import Program
+    from topology.report import RunReport
 
 FOLDER = Path(__file__).parents[2] / "topologies"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "serving")
@@ -104,7 +105,7 @@ def job_of(plan: Plan, rounds: int = 3, **more: Any) -> Quadratic:
     return Quadratic(Parabolas(held), rounds, **more)  # type: ignore[arg-type]  # it is all that these programs need
 
 
-def run(plan: Plan, owners: dict[str, type[Program]], job: Job, engine: Engine | None = None, **more: Any) -> Report:
+def run(plan: Plan, owners: dict[str, type[Program]], job: Job, engine: Engine | None = None, **more: Any) -> RunReport:
     return (engine or SimEngine()).run(plan, job.programs(owners), **more)
 
 
@@ -114,7 +115,7 @@ def shipped(name: str) -> tuple[Plan, dict[str, type[Program]]]:
     return found.plan, programs_of(FOLDER / f"{name}.yaml", found)
 
 
-def state_of(report: Report, worker: str) -> State:
+def state_of(report: RunReport, worker: str) -> State:
     state: State = report.results[worker]["state"]
     return state
 

@@ -42,9 +42,9 @@ from tests.federated.quadratic import (  # noqa: E402
     state_of,
 )
 from tests.topology import cases  # noqa: E402
+from topology.deployment import InjectedFault  # noqa: E402
 from topology.engines.sim import SimEngine  # noqa: E402
 from topology.expansion import expand  # noqa: E402
-from topology.parties import Fault  # noqa: E402
 from topology.tag import Channel, Link, Role, Tag  # noqa: E402
 
 FLAT: dict[str, Any] = {"trainer": Trainer, "aggregator": Aggregator}
@@ -164,7 +164,7 @@ def coordinated(aggregators: int, trainers: int, rounds: int, slow: float) -> An
     }
     held = [worker.dataset for worker in plan.workers if worker.dataset is not None]
     job = Quadratic(Heavy(held), rounds)  # type: ignore[arg-type]
-    return run(plan, owners, job, faults=[Fault("middle/0", slow=slow)])
+    return run(plan, owners, job, faults=[InjectedFault("middle/0", slow=slow)])
 
 
 @pytest.mark.parametrize("aggregators", [1, 2, 3])
@@ -245,7 +245,7 @@ def test_a_late_update_counts_less() -> None:
     job = job_of(plan, rounds=4)
     makers = job.programs({"trainer": Trainer, "aggregator": AsyncAggregator})
     programs = {"trainer": makers["trainer"], "aggregator": lambda **_: makers["aggregator"](buffer=1)}
-    report = SimEngine().run(plan, programs, faults=[Fault("trainer/1", slow=2.5)])
+    report = SimEngine().run(plan, programs, faults=[InjectedFault("trainer/1", slow=2.5)])
     taken = [(e.fields["sender"], e.fields["staleness"]) for e in report.log if e.kind == "buffered"]
     state, states = job.initial(), [job.initial()]
     memories: dict[str, dict[str, Any]] = {"trainer/0": {}, "trainer/1": {}}

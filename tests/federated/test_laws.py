@@ -22,10 +22,10 @@ from federated.ring import HybridAggregator, HybridTrainer, RingTrainer  # noqa:
 from sim.base.errors import ProgramError, SsimError  # noqa: E402
 from tests.federated.quadratic import NAMES, SHAPES, far, job_of, parties, run, shipped, state_of  # noqa: E402
 from tests.topology import cases  # noqa: E402
+from topology.deployment import InjectedFault  # noqa: E402
 from topology.engines.local import LocalEngine  # noqa: E402
 from topology.engines.sim import SimEngine  # noqa: E402
 from topology.expansion import expand  # noqa: E402
-from topology.parties import Fault  # noqa: E402
 from topology.tag import Channel, Link, Role, Tag  # noqa: E402
 
 FLAT: dict[str, Any] = {"trainer": Trainer, "aggregator": Aggregator}
@@ -88,7 +88,7 @@ def test_a_ring_comes_to_the_weighted_mean_on_all(n: int) -> None:
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_adding_at_once_comes_to_the_same_in_every_order_of_arrival(order: tuple[int, ...]) -> None:
     plan = expand(cases.classical(), parties(3, 5, 8))
-    slow = [Fault(f"trainer/{party}", slow=10.0**place) for place, party in enumerate(order)]
+    slow = [InjectedFault(f"trainer/{party}", slow=10.0**place) for place, party in enumerate(order)]
     eager = run(plan, {**FLAT, "aggregator": EagerAggregator}, job_of(plan), faults=slow)
     assert far(state_of(eager, "aggregator/0"), flat([3, 5, 8])) < 1e-12
 
@@ -156,7 +156,7 @@ def test_each_topology_trains_and_goes_the_same_way_again(name: str) -> None:
 def test_real_time_comes_to_the_weights_of_virtual_time(name: str) -> None:
     plan, owners = shipped(name)
     virtual = run(plan, owners, job_of(plan), seed=3)
-    real = run(plan, owners, job_of(plan), LocalEngine(patience_s=60), seed=3)
+    real = run(plan, owners, job_of(plan), LocalEngine(default_timeout_s=60), seed=3)
     for id_, memory in virtual.results.items():
         if "state" in memory:
             assert far(memory["state"], state_of(real, id_)) < 1e-12
@@ -168,9 +168,9 @@ def test_nobody_hangs_when_one_is_gone(name: str, how: str) -> None:
     plan, owners = shipped(name)
     middle_s = run(plan, owners, job_of(plan)).end_s / 2
     for role in owners:
-        fault = Fault(f"{role}/0", **{how: middle_s})
+        fault = InjectedFault(f"{role}/0", **{how: middle_s})
         with suppress(SsimError):  # it may say that nobody is left
-            assert run(plan, owners, job_of(plan), SimEngine(patience_s=30), faults=[fault]).ended
+            assert run(plan, owners, job_of(plan), SimEngine(default_timeout_s=30), faults=[fault]).ended
 
 
 @pytest.mark.parametrize("broken", ["nan", "shape", "name"])
@@ -192,7 +192,7 @@ def test_a_damaged_update_is_refused_and_the_mean_is_of_the_others(broken: str) 
 
 def test_who_comes_late_takes_part_from_then_on() -> None:
     plan = expand(cases.classical(), parties(3, 5, 8))
-    report = run(plan, FLAT, job_of(plan, rounds=6), faults=[Fault("trainer/2", join_s=0.2)])
+    report = run(plan, FLAT, job_of(plan, rounds=6), faults=[InjectedFault("trainer/2", join_s=0.2)])
     counts = [entry.fields["parties"] for entry in report.log if entry.kind == "round"]
     assert (counts[0], counts[-1]) == (2, 3)
     assert counts == sorted(counts)
@@ -214,7 +214,7 @@ def test_replicas_share_out_their_trainers(groups: list[list[int]], replicas: in
 
 def test_a_replica_waits_for_who_comes_late() -> None:
     plan = grouped(cases.hierarchical(("a",), 2), [[4, 4]], ("a",))  # one trainer for each of the middle
-    report = run(plan, TREE, job_of(plan), faults=[Fault("trainer/1", join_s=0.01)])
+    report = run(plan, TREE, job_of(plan), faults=[InjectedFault("trainer/1", join_s=0.01)])
     trained = [memory["trained"] for id_, memory in report.results.items() if id_.startswith("trainer")]
     assert trained == [3, 3]
     assert {entry.kind for entry in report.log} == {"joined", "round"}

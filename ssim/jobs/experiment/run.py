@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from hashlib import sha256 as sha256_of_bytes
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,8 @@ from sim.engine.driver import simulate
 from sim.engines import NO_NUMBA, WORTH_COMPILING, Choice, choose, numba_is_installed
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
-from ssim.jobs.job import Done, Finished, Run, Task, code_of, described, own_code, own_hash, sha256, stamp
+from ssim.jobs.identity import code_of, described, own_code, own_hash, sha256, stamp
+from ssim.jobs.job import Done, Finished, Run, Task
 from ssim.results.environment import Stopwatch
 from ssim.results.record import KEPT, put_run
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from sim.engine.measured import Measured
     from sim.engine.policy import Policy
-    from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
     from ssim.jobs.experiment.kind import Parts
     from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
@@ -107,11 +106,9 @@ class ExperimentRun(Run):
         return {
             "schema": "run/1",
             "seed": self.seed,
-            "trace": described(self.parts.source),
-            "cluster": self.spec.cluster.model_dump(mode="json"),
-            "latency_table": _table_hash(self.parts.table),
+            **self.parts.identity,
             "policy": described(self._policy),
-            "code": {"toolkit": own_hash(toolkit_files()), "own": sorted(sha256(path) for path in self._own())},
+            "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
         }
 
     def _own(self) -> set[Path]:
@@ -136,7 +133,7 @@ class ExperimentRun(Run):
         """What runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
         source = self.parts.source
         stamps = [stamp(path) for path in source.inputs()]
-        return _hash([self.spec.trace, self.seed, str(self.point.folder), stamps])
+        return hash_of([self.spec.trace, self.seed, str(self.point.folder), stamps])
 
     def trace(self, shared: Path | None = None) -> Trace:
         """Return the trace of this seed.
@@ -173,8 +170,13 @@ class ExperimentRun(Run):
         queries = ahead * _queries_ahead(own)
         known: dict[str, Choice] = {}
         for run in own:
-            key = _hash(
-                [run.spec.engine, run.asked.model_dump(), _table_hash(run.parts.table), run.spec.cluster.dispatch_ms]
+            key = hash_of(
+                [
+                    run.spec.engine,
+                    run.asked.model_dump(),
+                    run.parts.identity["latency_table"],
+                    run.spec.cluster.dispatch_ms,
+                ]
             )
             try:
                 if key not in known:
@@ -249,20 +251,18 @@ def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:
     return count
 
 
+@cache
+def toolkit_hash() -> str:
+    """Return the hash of the simulator's and the policies' own code, as it is when it is first asked for."""
+    return own_hash(toolkit_files())
+
+
 def toolkit_files() -> tuple[Path, ...]:
     """Return the simulator's and the policies' own code: a change of any of it may change a result."""
     bounds = code_of("sim")[0].parent / "bounds"  # no result is made of it
     return tuple(path for path in code_of("sim", "policies") if bounds not in path.parents)
 
 
-def _hash(value: object) -> str:
+def hash_of(value: object) -> str:
+    """Return the hash of a value that JSON knows."""
     return sha256_of_bytes(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@lru_cache(maxsize=8)
-def _table_hash(table: LatencyTable) -> str:
-    """Return the hash of all that a policy can see of a table."""
-    grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
-    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
-    subnets = [dataclasses.asdict(subnet) for subnet in table.subnets]
-    return _hash([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])

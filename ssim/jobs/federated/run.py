@@ -33,7 +33,8 @@ from sim.base.streams import stream
 from sim.base.whole_file import told
 from ssim.extras import require
 from ssim.jobs.federated.progress import Progress, write_rows
-from ssim.jobs.job import Done, described, own_code
+from ssim.jobs.identity import described, own_code
+from ssim.jobs.job import Done
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
 
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from ssim.jobs.federated.spec import FederatedSpec
     from ssim.jobs.job import Means, Watch
     from ssim.results.store import Store
+    from topology.deployment import InjectedFault
     from topology.engine import Engine
     from topology.io import IO
-    from topology.parties import Fault
 
     State = dict[str, torch.Tensor]
     Row = dict[str, Any]
@@ -152,11 +153,11 @@ class FederatedRun(Trained):
         if self.spec.engine == "local":
             from topology.engines.local import LocalEngine
 
-            return LocalEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
+            return LocalEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
         require("ray")
         from topology.engines.ray import RayEngine
 
-        return RayEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
+        return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
@@ -210,7 +211,7 @@ class FederatedRun(Trained):
         def told_round(io: IO, noted: Row) -> None:
             nonlocal heard
             heard += 1
-            on_round(progress.row(io.now_ns, io.worker.id, noted, io.stage.report))
+            on_round(progress.row(io.now_ns, io.worker.id, noted, io.traffic))
 
         job = replace(self.job.rested(progress.memory, stop), told=told_round)
         chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
@@ -225,7 +226,7 @@ class FederatedRun(Trained):
             raise TrainingError(f"round {progress.done + 1}", "no round was done: nobody is left to train", why)
         if not heard:  # they were elsewhere, and it is told only now
             for entry in rounds:
-                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report))
+                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report.traffic))
         progress.rest(report, rounds)
         if record:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
@@ -255,8 +256,8 @@ class FederatedRun(Trained):
         return more
 
 
-def _later(fault: Fault, seconds: float) -> Fault:
-    """Return what befalls a worker as seen from some seconds later."""
+def _later(fault: InjectedFault, seconds: float) -> InjectedFault:
+    """Return a fault with its times relative to a later start."""
 
     def moved(when: float | None) -> float | None:
         return None if when is None else max(0.0, when - seconds)

@@ -26,7 +26,8 @@ import torch
 from sim.base.errors import DataError, SpecError
 from sim.base.whole_file import told, whole_file
 from sim.tables.accuracies import Accuracies
-from ssim.jobs.job import Done, Run, described, own_code, sha256
+from ssim.jobs.identity import described, own_code, sha256
+from ssim.jobs.job import Done, Run
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
 from supernet.family import build
