@@ -105,7 +105,7 @@ def profile(
     from ssim.jobs.reading import job_of
 
     if (gpu is None) != cpu:
-        raise SpecError("ssim profile", "the device is not clear", "", "give one of --gpu N and --cpu")
+        raise SpecError("ssim profile", "no device was chosen", "", "give either --gpu N or --cpu")
     device = device_name(find_device(gpu))
     folder = out or Path("results") / f"profile-{_stem(supernet)}-{_slug(device)}"
     content = {

@@ -77,9 +77,7 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
         with whole_file(path) as unfinished:
             unfinished.write_text(made.text, encoding="utf-8")
     except KeyboardInterrupt as error:
-        raise SsimError(
-            "interrupted", "what had finished is stored, and the same command goes on from there"
-        ) from error
+        raise SsimError("interrupted", "finished runs are stored; the same command goes on from there") from error
     _print(console, made.judged)
     console.print(f"Page: {path}", soft_wrap=True, highlight=False)
     console.print(f"Pictures: {gallery.index}", soft_wrap=True, highlight=False)

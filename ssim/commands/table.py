@@ -227,7 +227,9 @@ def predict(
     predicted, fitted = predict(found, works, here, SHEETS[device])
     write_table(predicted, output)
     errors = abs(fitted.errors)
-    click.echo(f"the roofline is off by {np.median(errors):.1%} (median) to {errors.max():.1%} on {found.device}")
+    click.echo(
+        f"error of the roofline on {found.device}: {np.median(errors):.1%} (median), {errors.max():.1%} (largest)"
+    )
     click.echo(f"predicted {SHEETS[device].name}: {output}")
 
 

@@ -137,11 +137,11 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         folder: Where modules are looked for first.
 
     Raises:
-        SpecError: There is no such name, module or class, or it is no dataclass.
+        SpecError: There is no such name, module or class, or it is not a dataclass.
     """
     if ":" not in name and name not in short_names:
         right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
-        raise SpecError(noun, f"there is no such {noun}", repr(name), right)
+        raise SpecError(noun, f"unknown {noun}", repr(name), right)
     module_name, _, class_name = short_names.get(name, name).partition(":")
     module = _import(module_name, noun, folder if name not in short_names else None)
     found = getattr(module, class_name, None)
@@ -151,7 +151,10 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
     if not dataclasses.is_dataclass(found):
         raise SpecError(
-            noun, f"{class_name} is no dataclass", repr(name), "a dataclass, whose fields are its parameters"
+            noun,
+            f"{class_name} is not a dataclass",
+            repr(name),
+            "a plug-in is a dataclass; its fields are its parameters",
         )
     return found
 

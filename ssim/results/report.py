@@ -104,7 +104,7 @@ def collect(folder: Path) -> Report:
         except StoreError as error:
             report.problems.append(str(error))
     if not report.experiments:
-        raise StoreError(str(folder), "holds no run to report", "; ".join(report.problems))
+        raise StoreError(str(folder), "no run to report", "; ".join(report.problems))
     return report
 
 
@@ -125,7 +125,7 @@ def _experiment(results: Results, name: str) -> dict[str, Any]:
         known = {"policy": run["policy"], "seed": run["seed"], "point": points.index(point), "id": run["id"]}
         runs.append({**known, "summary": manifest["summary"], "windows": windows, "manifest": manifest})
     if not runs:
-        raise StoreError(str(store.folder), "holds no run", "", "run the experiment first")
+        raise StoreError(str(store.folder), "no run is stored", "", "run the experiment first")
     policies = {run["policy"]: _look(run["policy"]) for run in sorted(runs, key=lambda run: style.order(run["policy"]))}
     spec = as_yaml(index["content"]) if "content" in index else ""
     return {"name": index["name"], "spec": spec, "points": points, "policies": policies, "runs": runs}

@@ -289,7 +289,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on_there(
             os.killpg(process.pid, signal.SIGINT)  # the whole process group
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+    assert said.splitlines()[-1].startswith("ssim: interrupted: finished runs are stored")
     assert "Traceback" not in said
     kept = complete_runs(folder)
     assert 1 <= len(kept) < RUNS

@@ -76,7 +76,7 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         (["check", "slackfit", "--set", "bucket=3"], "did you mean 'buckets'"),
         (["check", "slackfit", "--set", "buckets"], "must be NAME=VALUE"),
         (["check", "slackfit", "--table", "nope"], "there is no such table"),
-        (["plot", "slackfit", "-o", "x.gif"], "stands for no format of pictures"),
+        (["plot", "slackfit", "-o", "x.gif"], "unknown picture format"),
     ],
 )
 def test_what_is_wrong_is_said(words: list[str], says: str) -> None:

@@ -172,7 +172,7 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> Non
         (("ofa_resnet_small",), "on which device; one of --gpu N and --cpu"),
         (("ofa_resnet_small", "--cpu", "--gpu", "0"), "on which device"),
         (("ofa_resnet_small", "--cpu"), "--subnets: is missing"),
-        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "there is no such file or folder"),
+        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "file or folder not found"),
         (("ofa_resnet_smal", "--cpu", "--subnets", "wanted.parquet"), "did you mean 'ofa_resnet_small'"),
         (("ofa_resnet_small", "--cpu", "--subnets", "nothing.parquet"), "nothing.parquet"),
         (("ofa_resnet_small", "--cpu", "--subnets", "ofa-resnet50-a40"), "depths"),

@@ -242,7 +242,7 @@ def test_without_any_run_there_is_no_page(results: Path, capsys: pytest.CaptureF
     for manifest in (results / "two").glob("*/manifest.json"):
         manifest.unlink()
     assert exit_code("report", str(results / "two")) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "no run is stored" in capsys.readouterr().err
     assert not (results / "two" / "report.html").exists()
     assert exit_code("report", str(results / "nowhere")) == 1
     assert "folder not found; stored in " in capsys.readouterr().err

@@ -199,7 +199,7 @@ def test_wrong_calls_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert exit_code("figures", "all", "--out", str(tmp_path / "none")) == 1
     assert "none: folder not found; `ssim reproduce` makes it" in capsys.readouterr().err
     assert exit_code("reproduce", "--experiments", str(tmp_path), "--out", str(tmp_path)) == 2
-    assert "azure.yaml: is not there; name the folder" in capsys.readouterr().err
+    assert "azure.yaml: file not found; name the folder" in capsys.readouterr().err
 
 
 def test_the_optimum_lies_between_what_policies_reach_and_the_bound(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_study_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     assert len(conducted.problems) == 1
     assert conducted.problems[0].startswith("wrong: ")
     assert len(Results(tmp_path / "results").summary("dynamics_bursty")) == 2
-    with pytest.raises(SpecError, match="is not there"):
+    with pytest.raises(SpecError, match="file not found"):
         conduct(experiments, tmp_path / "results", quick=True, jobs=1, studies=[Study("none")])
 
 

@@ -187,7 +187,7 @@ def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
     assert ended.stderr.splitlines() == [
         "ssim: small.yaml:6:20: cluster.workers: must be greater than or equal to 1 (0)",
         (
-            "ssim: small.yaml:11:5: policies.2.use: there is no such policy ('infas'); did you mean 'infaas'? "
+            "ssim: small.yaml:11:5: policies.2.use: unknown policy ('infas'); did you mean 'infaas'? "
             "(or module:Class for one of your own)"
         ),
     ]
@@ -214,7 +214,7 @@ def test_wrong_words_on_the_line_end_in_code_2(folder: Path, words: tuple[str, .
 def test_figures_of_nothing_are_an_error(folder: Path) -> None:
     ended = ssim(folder, "figures", "small")
     assert ended.returncode == 1
-    assert "holds no results" in ended.stderr
+    assert "no results are stored here" in ended.stderr
 
 
 def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Path) -> None:
@@ -276,7 +276,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on_from_there(folder: Pat
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: the whole process group
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+    assert said.splitlines()[-1].startswith("ssim: interrupted: finished runs are stored")
     assert "Traceback" not in said
     kept = complete_runs(folder)
     assert 2 <= len(kept) < 12

@@ -144,7 +144,7 @@ WRONG = [
     ("slots: 1", "slots: 0", "18:27: computes.site.slots: must be greater than or equal to 1 (0)"),
     ("trainer/1", "trainer/9", "20:14: faults.0.worker: unknown worker ('trainer/9'); server/0 to server/1"),
     ("slow: 3", "slwo: 3", "20:25: faults.0.slwo: is not known here; did you mean 'slow'?"),
-    ("roles:\n", "roles: [a]\nroles:\n", "4:1: the key stands twice ('roles')"),
+    ("roles:\n", "roles: [a]\nroles:\n", "4:1: duplicate key ('roles')"),
 ]
 
 

@@ -103,7 +103,7 @@ def test_the_list_has_every_kind_with_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (["describe", "posson"], SpecError, r"there is no such trace source \('posson'\); did you mean 'poisson'\?"),
+        (["describe", "posson"], SpecError, r"unknown trace source \('posson'\); did you mean 'poisson'\?"),
         (["describe", "poisson"], SpecError, "Poisson needs the parameter 'mean_qps'"),
         (["describe", *POISSON, "--set", "mean_qps=fast"], SpecError, r"mean_qps: must be a number \('fast'\)"),
         (["describe", *POISSON, "--set", "rate=1"], SpecError, "Poisson has no such parameter"),
@@ -118,7 +118,7 @@ def test_the_list_has_every_kind_with_its_parameters() -> None:
         (
             ["plot", *POISSON, "-o", "t.gif"],
             SpecError,
-            r"stands for no format of pictures \(.gif\); one of .pdf, .svg, .png",
+            r"unknown picture format \(.gif\); one of .pdf, .svg, .png",
         ),
         (["plot", *POISSON, "-o", "file/t.png"], StoreError, "can't be written"),
         (["fetch", "azure2019", "--url", "http://127.0.0.1:9/x", "--dir", "d"], FetchError, "can't be fetched"),

@@ -68,7 +68,7 @@ class Progress:
         """
         content, anew = checkpoint.read(path), "delete it, or train with --force: training begins anew"
         if content.get("schema") != SCHEMA:
-            raise DataError(str(path), f"is no {SCHEMA}", repr(content.get("schema", "no schema")), anew)
+            raise DataError(str(path), f"is not a {SCHEMA} file", repr(content.get("schema", "no schema")), anew)
         if content.get("identity") != identity:
             raise DataError(str(path), "is of another training", str(content.get("identity")), f"{identity}; {anew}")
         return cls(**{name: content[name] for name in cls.__slots__})

@@ -74,7 +74,7 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
     path = Path(what)
     if what in FAMILIES or not path.exists():
         if what not in FAMILIES and (path.suffix or len(path.parts) > 1):
-            raise SpecError(what, "there is no such file or folder", "", f"a training run, or one of {_listed()}")
+            raise SpecError(what, "file or folder not found", "", f"a training run, or one of {_listed()}")
         family = family_named(what, options)
         facts = {"family": what, "options": dataclasses.asdict(family), "weights": f"random, seed {seed}"}
         return Named(what, family, lambda: build(family, seed=seed), facts)
@@ -97,7 +97,7 @@ def accuracies_beside(what: str) -> Path:
     found = next((folder / file for file in _BESIDE if (folder / file).exists()), None)
     if found is None or what in FAMILIES:
         right = f"{' or '.join(_BESIDE)} of a training, or a latency table such as {', '.join(shipped_tables())}"
-        raise SpecError("--subnets", "is missing: which ones, and how accurate are they", "", right)
+        raise SpecError("--subnets", "is missing: subnets and their accuracies", "", right)
     return found
 
 
