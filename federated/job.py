@@ -81,7 +81,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.privacy is not None and self.compression is not None:
             what = "do not go together: what compression leaves out comes later, beyond the clipping"
-            raise SpecError("privacy and compression", what, right="one of them")
+            raise SpecError("privacy and compression", what, hint="one of them")
         if self.privacy is not None and self.algorithm.controls:
             what = "control variates would travel without noise"
             raise SpecError("privacy", what, type(self.algorithm).__name__, "an algorithm without them")

@@ -79,6 +79,6 @@ def draw_batches(table: LatencyTable, width: float = style.COLUMN_IN) -> Figure:
 def _gmacs(table: LatencyTable) -> list[float]:
     found = [subnet.gmacs for subnet in table.subnets]
     if None in found:
-        where, what = f"table of {table.device}", "the operations of a subnet are not known"
-        raise DataError(where, what, table.subnets[found.index(None)].id, "a table with gmacs")
+        location, problem = f"table of {table.device}", "the operations of a subnet are not known"
+        raise DataError(location, problem, table.subnets[found.index(None)].id, "a table with gmacs")
     return [gmacs for gmacs in found if gmacs is not None]

@@ -88,7 +88,9 @@ def draw_actuation(
     """
     check_columns(actuated, ("first_ms", "again_ms"), "actuation")
     if len(actuated) != len(table.subnets):
-        raise DataError("actuation", "is not of the subnets of the table", str(len(actuated)), str(len(table.subnets)))
+        raise DataError(
+            "actuation", "does not match the subnets of the table", str(len(actuated)), str(len(table.subnets))
+        )
     shown = actuated.assign(loading_ms=_loading_ms(table, bytes_per_s))
     with style.applied():
         figure = Figure(figsize=(width, 2.5), layout="constrained")
@@ -113,6 +115,6 @@ def _loading_ms(table: LatencyTable, bytes_per_s: float) -> npt.NDArray[np.float
     """
     weights = [subnet.params for subnet in table.subnets]
     if None in weights:
-        where, what = f"table of {table.device}", "a subnet's number of weights is not known"
-        raise DataError(where, what, table.subnets[weights.index(None)].id, "a table with params")
+        location, problem = f"table of {table.device}", "a subnet's number of weights is not known"
+        raise DataError(location, problem, table.subnets[weights.index(None)].id, "a table with params")
     return np.array(weights, dtype=np.float64) * BYTES_PER_WEIGHT / bytes_per_s * 1e3

@@ -223,7 +223,7 @@ def save_as(figure: Figure, path: Path) -> Path:
     """
     if path.suffix not in _METADATA:
         known = ", ".join(_METADATA)
-        raise SpecError(str(path), "unknown picture format", path.suffix or "no ending", f"one of {known}")
+        raise SpecError(str(path), "unknown image format", path.suffix or "no ending", f"one of {known}")
     with whole_file(path) as unfinished, applied():
         figure.savefig(unfinished, format=path.suffix[1:], dpi=PNG_DPI, metadata=_METADATA[path.suffix])
     return path

@@ -22,7 +22,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-def check_columns(table: pd.DataFrame, needed: Iterable[str], where: str) -> None:
+def check_columns(table: pd.DataFrame, needed: Iterable[str], location: str) -> None:
     """Pass if a table has the columns that a figure needs.
 
     Raises:
@@ -30,7 +30,7 @@ def check_columns(table: pd.DataFrame, needed: Iterable[str], where: str) -> Non
     """
     for column in needed:
         if column not in table.columns:
-            raise DataError(where, "a column is missing", column, did_you_mean(column, map(str, table.columns)))
+            raise DataError(location, "missing column", column, did_you_mean(column, map(str, table.columns)))
 
 
 def estimate(values: Iterable[float], highest: float) -> Estimate:

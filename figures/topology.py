@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -42,7 +42,7 @@ def draw(diagram: Diagram) -> Figure:
             colour = colours[path.edge.channel]
             axes.plot(*zip(*path.points, strict=True), color=colour, linewidth=1.0 if has_labels else 0.7, zorder=1)
             if path.label is not None:
-                text = {"ha": "center", "va": "center", "fontsize": font_pt, "zorder": 5}
+                text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": font_pt, "zorder": 5}
                 back = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
                 axes.text(path.label.x, path.label.y, path.edge.label, color=colour, bbox=back, **text)
         for node in diagram.nodes:

@@ -90,17 +90,17 @@ def check_policy(policy: Policy, table: LatencyTable) -> None:
     for slack_ns, queue_length, now_ns in _situations(table):
         answer = _ask(policy, table, slack_ns, queue_length, now_ns)
         if frozen and _ask(policy, table, slack_ns, queue_length, now_ns) != answer:
-            what = "is frozen, but answers the same view differently"
+            problem = "is frozen, but decides differently on the same view"
             view = still_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
-            where = f"{policy_name(policy)}, {situation(view)}"
-            raise PolicyError(where, what, repr(answer), "a policy that remembers must not be a frozen dataclass")
+            location = f"{policy_name(policy)}, {situation(view)}"
+            raise PolicyError(location, problem, repr(answer), "a policy with state must not be a frozen dataclass")
 
 
 def ask(policy: Policy, view: View) -> Decision:
     """Return a policy's decision, which can be carried out.
 
     Raises:
-        PolicyError: The policy raised, or its decision cannot be carried out; names place and situation.
+        PolicyError: The policy raised, or its decision cannot be carried out; names line and situation.
     """
     try:
         decision = policy.decide(view)
@@ -115,7 +115,7 @@ def _ask(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, 
     before = table.dense_ns.copy()
     decision = ask(policy, view)
     if not np.array_equal(before, table.dense_ns):
-        raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is only to be looked at")
+        raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is read-only")
     return decision
 
 

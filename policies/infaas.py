@@ -49,7 +49,7 @@ def _cheapest(table: LatencyTable, min_accuracy: float | None) -> SlackTable:
     accurate = [s for s, subnet in enumerate(table.subnets) if min_accuracy is None or subnet.accuracy >= min_accuracy]
     if not accurate:
         best = f"the best has {table.subnets[-1].accuracy:.2f}"
-        raise DataError(f"table of {table.device}", "no subnet is that accurate", f"{min_accuracy:g}", best)
+        raise DataError(f"table of {table.device}", "no subnet is accurate enough", f"{min_accuracy:g}", best)
     return one_subnet(table, min(accurate, key=lambda subnet: per_query[subnet]))
 
 

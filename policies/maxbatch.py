@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from policies.slack_table import SlackTable, tabulate
+from policies.slack_table import SlackTable, table_by_slack
 from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _by_slack(table: LatencyTable) -> SlackTable:
         fitting = [s for s in range(len(table.subnets)) if size and table.latency(s, size) <= slack_ns]
         return Dispatch(max(fitting), size) if fitting else None
 
-    return tabulate(table, decide)
+    return table_by_slack(table, decide)
 
 
 if TYPE_CHECKING:

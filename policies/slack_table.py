@@ -32,7 +32,7 @@ class SlackTable:
         return self.decisions[bisect_right(self.from_ns, slack_ns)]
 
 
-def tabulate(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> SlackTable:
+def table_by_slack(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> SlackTable:
     """Return the table of a rule that compares the slack with nothing but latencies of the table.
 
     Args:
@@ -41,7 +41,7 @@ def tabulate(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> S
             drain the queue then stands in.
     """
     latencies = sorted({int(latency) for latency in table.latency_ns.flat})
-    drain = Dispatch(*table.drain)
+    drain = Dispatch(*table.max_throughput)
     return SlackTable(tuple(latencies), (drain, *(decide(slack_ns) or drain for slack_ns in latencies)))
 
 

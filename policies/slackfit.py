@@ -73,7 +73,7 @@ def bucket_choices(table: LatencyTable, buckets: int) -> SlackTable:
         bucket = min(buckets - 1, (latency - lowest) * buckets // max(1, highest - lowest))
         best[bucket] = max(best.get(bucket, (0, 0, 0)), (size, subnet, latency))
     chosen = [best[bucket] for bucket in sorted(best)]
-    decisions = (Dispatch(*table.drain), *(Dispatch(subnet, size) for size, subnet, _ in chosen))
+    decisions = (Dispatch(*table.max_throughput), *(Dispatch(subnet, size) for size, subnet, _ in chosen))
     return SlackTable(tuple(latency for _, _, latency in chosen), decisions)
 
 

@@ -15,7 +15,7 @@ from sim.tables.latency import LatencyTable, table_from_cells
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sim.tables.latency import Between, Subnet
+    from sim.tables.latency import Between, ProfiledSubnet
 
 STAGE = "stage:"
 """What the names of cells begin with that are no subnets, but work around them, such as copying a batch."""
@@ -40,7 +40,7 @@ class HeldOut:
 
 def table_of(
     device: str,
-    subnets: Sequence[Subnet],
+    subnets: Sequence[ProfiledSubnet],
     batch_sizes: Sequence[int],
     found: Mapping[Cell, Measured],
     *,
@@ -92,7 +92,7 @@ def table_of(
             name: {cell: _ns(part[cell], "median") for cell in cells}
             for name, part in ({**parts, "forward": forward} if stages else {}).items()
         },
-        where="profile",
+        location="profile",
         between=between,
         provenance=provenance,
     )

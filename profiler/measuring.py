@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from profiler.assemble import HeldOut
     from profiler.grid import Grid, Measured
-    from sim.tables.latency import LatencyTable, Subnet
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Profile:
         precision: The relative half-width that the interval of a cell's median is to have, at most.
     """
 
-    subnets: tuple[Subnet, ...]
+    subnets: tuple[ProfiledSubnet, ...]
     largest: int
     asked: tuple[int, ...] = ()
     stages: tuple[str, ...] = ()

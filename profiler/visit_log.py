@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from profiler.grid import Cell, Condition, Grid, Record, Verdict
 from profiler.visit import Visit
 from sim.base.errors import SpecError
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ class VisitLog:
         """
         self._path = path
         self.grid = Grid()
-        with told(path):
+        with translate_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             lines, length = _whole_lines(path)
             if lines and (lines[0].get("schema") != _SCHEMA or lines[0].get("identity") != identity):
@@ -70,7 +70,7 @@ class VisitLog:
             StoreError: The disk is full.
         """
         device = record.visit.device_ns
-        with told(self._path):
+        with translate_os_errors(self._path):
             self._write(
                 {
                     "subnet": record.cell.subnet,
@@ -90,7 +90,7 @@ class VisitLog:
         Raises:
             StoreError: The disk is full.
         """
-        with told(self._path):
+        with translate_os_errors(self._path):
             self._write(
                 {"subnet": cell.subnet, "batch_size": cell.batch_size, "failed": error.verdict, "why": str(error)}
             )

@@ -286,7 +286,7 @@ class Supernet(nn.Module):
             own = self._own_moments() if choice == self.choice(self.space.largest) else {}
             if sizes and not own:
                 right = "calibrate it; or train, in training mode, on batches as they are"
-                raise SpecError(f"subnet {subnet.id}", "has no running statistics", right=right)
+                raise SpecError(f"subnet {subnet.id}", "has no running statistics", hint=right)
             return own
         parts = statistics.split([*sizes.values()] * 2)
         return {path: Moments(parts[n], parts[n + len(sizes)]) for n, path in enumerate(sizes)}

@@ -55,7 +55,7 @@ class SubNet:
         kinds: dict[str, Callable[[Any], Any]] = {"depths": operator.index, "expands": float, "widths": operator.index}
         parts = {name: self._plain(name, kind) for name, kind in kinds.items()}
         if not any(parts.values()):
-            raise SpecError(f"{self.family}, control tuple", "is empty", right="a depth, an expand ratio or a width")
+            raise SpecError(f"{self.family}, control tuple", "is empty", hint="a depth, an expand ratio or a width")
         object.__setattr__(self, "control", ControlTuple(**parts))
         texts = (f"{name[0]}{_listed(values)}" for name, values in parts.items() if values)
         object.__setattr__(self, "id", ":".join((self.family, *texts)))
@@ -124,7 +124,7 @@ class SubNetSpace:
         if not re.fullmatch(_FAMILY, self.family):
             raise SpecError("space", "the name can't begin an id", repr(self.family), "no colon and no blank")
         if not self._entries:
-            raise SpecError(self.family, "has no entries to choose", right="a depth, an expand ratio or a width")
+            raise SpecError(self.family, "has no entries to choose", hint="a depth, an expand ratio or a width")
         for name in _PARTS:
             for index, choices in enumerate(getattr(self, name)):
                 if not choices or list(choices) != sorted(set(choices)):

@@ -43,7 +43,7 @@ def calibrate(supernet: Supernet, subnet: SubNet | str, batches: Iterable[Any]) 
                 supernet.check_batch(batch)
                 network(*(batch if isinstance(batch, tuple) else (batch,)))
     if not count:
-        raise SpecError(f"calibrating {subnet}", "was given no batch", right="some batches of training data")
+        raise SpecError(f"calibrating {subnet}", "was given no batch", hint="some batches of training data")
     if norms:
         taken = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
         supernet.set_statistics(subnet, torch.cat([part for part in taken if part is not None]))

@@ -70,7 +70,8 @@ def check_program(program: type[Program]) -> None:
         Traceback (most recent call last):
         topology.flaws.TagError: Trainer.steps.upload: no such method; define `async def upload(self, io)`
     """
-    if not (isinstance(program, type) and issubclass(program, Program)):
+    found: object = program  # a user's class may be anything
+    if not (isinstance(found, type) and issubclass(found, Program)):
         raise TagError("program", [Flaw((_name(program),), "not a subclass of Program")])
     place = (program.__name__,)
     flaws = list(program_flaws(program, place))
@@ -96,8 +97,9 @@ def program_flaws(program: type[Program], place: tuple[str | int, ...]) -> Itera
         if not isinstance(value, tuple) or not all(isinstance(tag, str) for tag in value):
             yield Flaw((*place, name), "must be a tuple of strings", repr(value), 'such as ("fetch",)')
             return
-    if not isinstance(program.steps, Steps):
-        yield Flaw((*place, "steps"), "must be Steps", repr(program.steps), 'such as Steps("fetch", "train")')
+    steps: object = program.steps
+    if not isinstance(steps, Steps):
+        yield Flaw((*place, "steps"), "must be Steps", repr(steps), 'such as Steps("fetch", "train")')
         return
     yield from _step_flaws(program, place)
     for tag in program.receives_first:

@@ -146,7 +146,7 @@ class WorkerRuntime:
             self._report.ended[id_] = "closed"
         except (Continue, Break):
             location, hint = f"{id_}, step {state.step}", "only steps of a loop may raise them"
-            raise ProgramError(location, "Continue or Break outside of a loop", right=hint) from None
+            raise ProgramError(location, "Continue or Break outside of a loop", hint=hint) from None
         except SsimError:
             raise
         except Exception as error:

@@ -14,7 +14,7 @@
     ├── StoreError       results cannot be written or read: folder in use, disk full
     └── FetchError       a data set cannot be fetched: host out of reach, transfer broken off
 
-A message reads `where: what is wrong (the value); what would be right`. The parts are the exception's `args`, as they
+A message reads `location: problem (value); hint`. The parts are the exception's `args`, as they
 are, and the sentence is made in `__str__`: SimPy and pickle rebuild exceptions by `type(error)(*error.args)`.
 """
 
@@ -41,26 +41,26 @@ class SsimError(Exception):
     """Something this toolkit was asked to do that it can't, in words for the person who asked.
 
     Attributes:
-        where: The file and line, the array and row, or the parameter.
-        what: What is wrong.
+        location: The file and line, the array and row, or the parameter.
+        problem: What is wrong.
         value: The offending value as text, or "".
-        right: What would be right, or "".
+        hint: How to correct it, or "".
     """
 
     exit_code: ClassVar[int] = 1
     """What a command ends with: 2 for bad input, 1 for a failure."""
 
-    def __init__(self, where: str, what: str, value: str = "", right: str = "") -> None:
-        super().__init__(where, what, value, right)
-        self.where = where
-        self.what = what
+    def __init__(self, location: str, problem: str, value: str = "", hint: str = "") -> None:
+        super().__init__(location, problem, value, hint)
+        self.location = location
+        self.problem = problem
         self.value = value
-        self.right = right
+        self.hint = hint
 
     def __str__(self) -> str:
         value = f" ({self.value})" if self.value else ""
-        right = f"; {self.right}" if self.right else ""
-        return one_line(f"{self.where}: {self.what}{value}{right}")
+        hint = f"; {self.hint}" if self.hint else ""
+        return one_line(f"{self.location}: {self.problem}{value}{hint}")
 
 
 class SpecError(SsimError, ValueError):

@@ -70,11 +70,11 @@ def check_parameters(plug: object) -> None:
         value = getattr(plug, name)
         if value is None and optional:
             continue
-        where = f"{type(plug).__name__}.{name}"
+        location = f"{type(plug).__name__}.{name}"
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
-            raise SpecError(where, "is not a number", repr(value), f"must be {_describe(kind, bounds)}")
+            raise SpecError(location, "is not a number", repr(value), f"must be {_describe(kind, bounds)}")
         if not all(_holds(value, bound) for bound in bounds):
-            raise SpecError(where, "is out of range", repr(value), f"must be {_describe(kind, bounds)}")
+            raise SpecError(location, "is out of range", repr(value), f"must be {_describe(kind, bounds)}")
 
 
 @cache

@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Generator[Path]:
     """
     # A dot and an ending of its own: no search by suffix takes it for the real one.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with told(path):
+    with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield unfinished
@@ -40,7 +40,7 @@ def whole_file(path: Path) -> Generator[Path]:
 
 
 @contextmanager
-def told(where: Path) -> Generator[None]:
+def translate_os_errors(location: Path) -> Generator[None]:
     """Tell an error of the file system while writing as a `StoreError`.
 
     Raises:
@@ -50,6 +50,6 @@ def told(where: Path) -> Generator[None]:
         yield
     except OSError as error:
         full = error.errno in _FULL
-        what = "there is no room left to write" if full else "can't be written"
-        right = "make room; what was finished is kept" if full else ""
-        raise StoreError(str(where), what, error.strerror or str(error), right) from error
+        problem = "disk full" if full else "can't be written"
+        hint = "free some space; finished runs are kept" if full else ""
+        raise StoreError(str(location), problem, error.strerror or str(error), hint) from error

@@ -72,8 +72,9 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
         SpecError: The values are not known.
 
     Example:
-        >>> from sim import Cluster, LatencyTable, Subnet, Trace
-        >>> table = LatencyTable("toy", (Subnet("s", 70.0), Subnet("l", 80.0)), (1, 2), np.array([[2, 3], [4, 9]]))
+        >>> from sim import Cluster, LatencyTable, ProfiledSubnet, Trace
+        >>> subnets = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
+        >>> table = LatencyTable("toy", subnets, (1, 2), np.array([[2, 3], [4, 9]]))
         >>> trace = Trace(np.array([0, 5]), slo_ns=10, duration_ns=20)
         >>> instance_of(trace, Cluster(1), table, "attainment").duration_ns.tolist()
         [2, 3]

@@ -77,10 +77,12 @@ def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0
     """
     shortest = int(instance.duration_ns.min())
     if not 1 <= slot_ns <= shortest:
-        raise SpecError("slot_ns", "is no length of a slot", str(slot_ns), f"1 to {shortest}, the shortest batch")
+        raise SpecError("slot_ns", "invalid slot length", str(slot_ns), f"1 to {shortest}, the shortest batch")
     if instance.cluster.faults or instance.cluster.actuation_ns != 0:
-        what = "failures and switches that take time are not part of the zero-one program"
-        raise SpecError("cluster", what, "", "a cluster without faults and with actuation_ns 0; the bound takes both")
+        problem = "the zero-one program supports neither failures nor actuation delays"
+        raise SpecError(
+            "cluster", problem, "", "use a cluster without faults and with actuation_ns 0; the bound supports both"
+        )
     lower = _solve(_Slots.late(instance, slot_ns), instance, slot_ns, time_limit_s)
     upper = _solve(_Slots.early(instance, slot_ns), instance, slot_ns, time_limit_s)
     return Optimum(lower.reached, upper.bound, lower.proven and upper.proven, lower.batches)
@@ -138,7 +140,7 @@ def _solve(slots: _Slots, instance: Instance, slot_ns: int, time_limit_s: float)
         options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
     )
     if solved.x is None and solved.mip_dual_bound is None:
-        raise SsimError("milp", "found neither a schedule nor a bound", str(solved.message), "give it more time")
+        raise SsimError("milp", "found neither a schedule nor a bound", str(solved.message), "allow more time")
     everything = float(instance.value.max()) * len(instance)
     bound = everything if solved.mip_dual_bound is None else min(everything, -float(solved.mip_dual_bound))
     if solved.x is None:
@@ -172,8 +174,8 @@ class _Program(NamedTuple):
         fitting = np.maximum(room, 0)
         total = int(fitting.sum())
         if total > MOST_VARIABLES:
-            what, value = "needs too many variables", f"{total} for {len(instance)} queries"
-            raise SpecError("slot_ns", what, value, f"longer slots or fewer queries: up to {MOST_VARIABLES}")
+            problem, value = "needs too many variables", f"{total} for {len(instance)} queries"
+            raise SpecError("slot_ns", problem, value, f"longer slots or fewer queries: up to {MOST_VARIABLES}")
         groups, ways = np.nonzero(fitting)
         times = fitting[groups, ways]
         group, way = np.repeat(groups, times), np.repeat(ways, times)

@@ -67,7 +67,7 @@ def upper_bound(
         SpecError: The slot has no length.
     """
     if slot_ns < 1:
-        raise SpecError("slot_ns", "is no length of a slot", str(slot_ns), "1 or more")
+        raise SpecError("slot_ns", "invalid slot length", str(slot_ns), "1 or more")
     dual = _Dual(instance, slot_ns)
     best = dual.constant() if price is None else price
     least = dual.bound(best)

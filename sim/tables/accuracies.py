@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from sim.base.errors import DataError
 from sim.base.parquet import read_parquet
 from sim.base.whole_file import whole_file
-from sim.tables.latency import ControlTuple, Subnet
+from sim.tables.latency import ControlTuple, ProfiledSubnet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +80,7 @@ class Accuracies:
     rows: tuple[Accuracy, ...]
     provenance: Mapping[str, str]
 
-    def subnets(self, seed: int | None = None) -> tuple[Subnet, ...]:
+    def subnets(self, seed: int | None = None) -> tuple[ProfiledSubnet, ...]:
         """Return the subnets as a `LatencyTable` has them, the least accurate first.
 
         Args:
@@ -92,12 +92,12 @@ class Accuracies:
         rows = [row for row in self.rows if seed in {None, row.seed}]
         if not rows:
             seeds = ", ".join(sorted({str(row.seed) for row in self.rows}))
-            raise DataError("accuracies", "none is of this seed", str(seed), seeds)
-        found: list[Subnet] = []
+            raise DataError("accuracies", "no accuracies of this seed", str(seed), seeds)
+        found: list[ProfiledSubnet] = []
         for subnet, same in groupby(sorted(rows, key=lambda row: row.subnet), key=lambda row: row.subnet):
             one, *others = same
             mean = sum(row.accuracy for row in (one, *others)) / (1 + len(others))
-            found.append(Subnet(subnet, mean, one.control, one.macs / 1e9, one.params))
+            found.append(ProfiledSubnet(subnet, mean, one.control, one.macs / 1e9, one.params))
         return tuple(sorted(found, key=lambda subnet: (subnet.accuracy, subnet.id)))
 
     def merged(self, others: Iterable[Accuracy]) -> Accuracies:
@@ -134,9 +134,9 @@ class Accuracies:
         except OSError as error:
             raise DataError(str(path), "can't be read", error.strerror or str(error)) from error
         except (pa.ArrowException, ValueError) as error:
-            raise DataError(str(path), "is no whole parquet file", str(error).splitlines()[0]) from error
+            raise DataError(str(path), "is not a valid parquet file", str(error).splitlines()[0]) from error
         if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            raise DataError(str(path), "holds no accuracies", right=f"a parquet file with schema {SCHEMA}")
+            raise DataError(str(path), "holds no accuracies", hint=f"a parquet file with schema {SCHEMA}")
         for name, (kind, _) in _COLUMNS.items():
             found = table.schema.field(name).type if name in table.schema.names else "missing"
             if found != kind or (table[name].null_count and name not in _NULLABLE):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
+class Violation:
     """A cell that breaks a property, and its rival: the cell that it should be no faster than.
 
     Attributes:
@@ -68,7 +68,7 @@ class PropertyCheck:
     name: str
     rule: str
     cells: int
-    breaks: tuple[Break, ...]
+    breaks: tuple[Violation, ...]
 
     @property
     def holds(self) -> bool:
@@ -80,9 +80,9 @@ def check_properties(table: LatencyTable) -> tuple[PropertyCheck, ...]:
     """Return what P1, P2 and P3 say of a table, as the module's text reads them.
 
     Example:
-        >>> from sim.tables.latency import LatencyTable, Subnet
+        >>> from sim.tables.latency import LatencyTable, ProfiledSubnet
         >>> grid = np.array([[4, 3], [5, 9]])
-        >>> table = LatencyTable("gpu", (Subnet("small", 70.0), Subnet("large", 80.0)), (1, 2), grid)
+        >>> table = LatencyTable("gpu", (ProfiledSubnet("small", 70.0), ProfiledSubnet("large", 80.0)), (1, 2), grid)
         >>> [(check.name, check.holds, check.cells) for check in check_properties(table)]
         [('P1', False, 2), ('P2', True, 2), ('P3', True, 1)]
     """
@@ -101,7 +101,7 @@ def check_properties(table: LatencyTable) -> tuple[PropertyCheck, ...]:
                 t, d = rivals[np.argmax(worst * table.latency_ns[tuple(rivals.T)])]
                 own, other = int(table.latency_ns[s, c]), int(table.latency_ns[t, d])
                 if own < other:
-                    breaks.append(Break(s, table.batch_sizes[c], own, int(t), table.batch_sizes[d], other))
+                    breaks.append(Violation(s, table.batch_sizes[c], own, int(t), table.batch_sizes[d], other))
         return PropertyCheck(name, rule, cells, tuple(breaks))
 
     accuracy_at = accuracy[subnet]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
 
 
-class Difference(StrEnum):
+class LatencyChange(StrEnum):
     """What can be said of a cell of the second table, held against the first."""
 
     FASTER = "faster"
@@ -41,7 +41,7 @@ class CellDifference:
     batch_size: int
     first_ns: int
     second_ns: int
-    difference: Difference
+    difference: LatencyChange
 
     @property
     def ratio(self) -> float:
@@ -53,7 +53,7 @@ def diff_tables(first: LatencyTable, second: LatencyTable) -> list[CellDifferenc
     """Return the cells that both tables have, in the order of the first.
 
     Raises:
-        DataError: They have no cell in common.
+        DataError: They have no cells in common.
     """
     row_of = {subnet.id: row for row, subnet in enumerate(second.subnets)}
     column_of = {size: column for column, size in enumerate(second.batch_sizes)}
@@ -65,7 +65,7 @@ def diff_tables(first: LatencyTable, second: LatencyTable) -> list[CellDifferenc
     ]
     if not found:
         both = f"{first.device} and {second.device}"
-        raise DataError("tables", "have no cell in common", both, "the same subnets, by id, and batch sizes")
+        raise DataError("tables", "have no cells in common", both, "tables with common subnet ids and batch sizes")
     return found
 
 
@@ -74,11 +74,11 @@ def _compared(
 ) -> CellDifference:
     one, other = int(first.latency_ns[here]), int(second.latency_ns[there])
     if first.low_ns is None or first.high_ns is None or second.low_ns is None or second.high_ns is None:
-        said = Difference.SAME if one == other else Difference.INCONCLUSIVE
+        said = LatencyChange.SAME if one == other else LatencyChange.INCONCLUSIVE
     elif second.high_ns[there] < first.low_ns[here]:
-        said = Difference.FASTER
+        said = LatencyChange.FASTER
     elif second.low_ns[there] > first.high_ns[here]:
-        said = Difference.SLOWER
+        said = LatencyChange.SLOWER
     else:
-        said = Difference.SAME if one == other else Difference.INCONCLUSIVE
+        said = LatencyChange.SAME if one == other else LatencyChange.INCONCLUSIVE
     return CellDifference(first.subnets[here[0]].id, first.batch_sizes[here[1]], one, other, said)

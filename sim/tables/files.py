@@ -2,7 +2,7 @@
 
 | suffix     | layout                                           | what comes back              |
 |------------|--------------------------------------------------|------------------------------|
-| `.parquet` | one row a cell, facts as JSON in the schema      | everything                   |
+| `.parquet` | one row per cell, facts as JSON in the schema      | everything                   |
 | `.json`    | SuperServe's profile: see `table_json`           | everything                   |
 | `.csv`     | `subnet,accuracy,batch_size,latency_ms[,p99_ms]` | latencies, to the nanosecond |
 """
@@ -38,11 +38,11 @@ def read_table(path: Path | str) -> LatencyTable:
     except OSError as error:
         raise SpecError(str(path), "can't be read", error.strerror or str(error), "a file with a table") from error
     except UnicodeDecodeError as error:
-        raise DataError(str(path), "is no UTF-8 text", f"byte {error.start}", "save it as UTF-8") from error
+        raise DataError(str(path), "is not UTF-8 text", f"byte {error.start}", "save it as UTF-8") from error
     except DataError as error:
-        if error.where.startswith(str(path)):
+        if error.location.startswith(str(path)):
             raise
-        raise DataError(f"{path}, {error.where}", error.what, error.value, error.right) from error
+        raise DataError(f"{path}, {error.location}", error.problem, error.value, error.hint) from error
 
 
 def write_table(table: LatencyTable, path: Path | str) -> None:
@@ -89,8 +89,8 @@ def find_table(name_or_path: Path | str) -> LatencyTable:
         return parse_profile(shipped.read_text(encoding="utf-8"), shipped.name)
     if isinstance(name_or_path, Path) or Path(name).suffix in _FORMATS or "/" in name:
         return read_table(name_or_path)
-    right = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
-    raise SpecError("latency table", "there is no such table", repr(name), right)
+    hint = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
+    raise SpecError("latency table", "unknown table", repr(name), hint)
 
 
 def shipped_tables() -> list[str]:
@@ -102,15 +102,18 @@ def shipped_tables() -> list[str]:
 _FORMATS: dict[str, tuple[Callable[[bytes, str], LatencyTable], Callable[[LatencyTable], bytes]]] = {
     ".parquet": (parse_parquet, parquet_bytes),
     # Excel starts a CSV with a byte order mark.
-    ".csv": (lambda content, where: parse_csv(content.decode("utf-8-sig"), where), lambda t: csv_text(t).encode()),
-    ".json": (lambda content, where: parse_profile(content.decode(), where), lambda t: profile_text(t).encode()),
+    ".csv": (
+        lambda content, location: parse_csv(content.decode("utf-8-sig"), location),
+        lambda t: csv_text(t).encode(),
+    ),
+    ".json": (lambda content, location: parse_profile(content.decode(), location), lambda t: profile_text(t).encode()),
 }
 
 
 def _checked_suffix(path: Path | str) -> str:
     suffix = Path(path).suffix
     if suffix not in _FORMATS:
-        raise SpecError(str(path), "stands for no format of latency tables", suffix or "no suffix", _suffixes())
+        raise SpecError(str(path), "unknown format of latency tables", suffix or "no suffix", _suffixes())
     return suffix
 
 

@@ -78,7 +78,9 @@ class Azure2019(TraceSource):
     def __post_init__(self) -> None:
         check_parameters(self)
         if self.functions is not None and self.share is not None:
-            raise SpecError("Azure2019.share", "is given along with functions", str(self.share), "one of the two")
+            raise SpecError(
+                "Azure2019.share", "cannot be combined with functions", str(self.share), "give one of the two"
+            )
 
     @property
     def duration_ns(self) -> int:
@@ -89,7 +91,7 @@ class Azure2019(TraceSource):
         """Return the file of the day.
 
         Raises:
-            DataError: The folder has no file of the day.
+            DataError: The folder lacks the file of the day.
         """
         folder = azure2019_folder() if self.path is None else Path(self.path)
         if not folder.is_dir() and self.path is not None:
@@ -99,7 +101,7 @@ class Azure2019(TraceSource):
             if path.is_file():
                 return (path,)
         raise DataError(
-            str(folder), "has no file of the day", f"{name}[.gz]", "`ssim trace fetch azure2019`, or a path"
+            str(folder), "missing file of the data set", f"{name}[.gz]", "`ssim trace fetch azure2019`, or a path"
         )
 
     def minute_counts(self, seed: int) -> npt.NDArray[np.int64]:
@@ -116,8 +118,8 @@ class Azure2019(TraceSource):
             counts = np.column_stack([column.to_numpy() for column in batch.columns])  # (functions, minutes)
             if (counts < 0).any():
                 at_row, at_minute = np.argwhere(counts < 0)[0]
-                where = f"{path}, row {row + at_row}"
-                raise DataError(where, f"minute {minutes[at_minute]} is negative", str(counts[at_row, at_minute]))
+                location = f"{path}, row {row + at_row}"
+                raise DataError(location, f"minute {minutes[at_minute]} is negative", str(counts[at_row, at_minute]))
             total += (counts if chosen is None else counts[chosen[row - 1 : row - 1 + len(counts)]]).sum(axis=0)
         return total
 
@@ -130,7 +132,9 @@ class Azure2019(TraceSource):
         counts = self.minute_counts(seed)
         mean = float(counts.mean())
         if mean == 0:
-            raise DataError(str(self.inputs()[0]), "the chosen functions were never invoked", "", "choose more of them")
+            raise DataError(
+                str(self.inputs()[0]), "the chosen functions were never invoked", "", "choose more functions"
+            )
         if self.mean_qps is None and self.duration_ns == len(counts) * NS_PER_MINUTE:
             return unshrunk(counts, NS_PER_MINUTE, seed)
         return shrunk(counts / mean * (self.mean_qps or mean / 60), self.duration_ns, seed)
@@ -140,7 +144,7 @@ class Azure2019(TraceSource):
         apps = [app for _, batch in csv_batches(path, {"HashApp": pa.string()}) for app in batch.column(0).to_pylist()]
         wanted = self.functions or max(1, round((self.share or 1) * len(apps)))
         if wanted > len(apps):
-            raise DataError(str(path), "has fewer functions than asked for", str(wanted), f"at most {len(apps)}")
+            raise DataError(str(path), "has fewer functions than requested", str(wanted), f"at most {len(apps)}")
         # Ranks of apps in order of appearance, then a random order of apps, then rows in that order of their apps.
         rank = {app: number for number, app in enumerate(dict.fromkeys(apps))}
         place = stream(seed, "azure2019.functions").permutation(len(rank))
@@ -160,7 +164,7 @@ def _minute_columns(path: Path) -> list[str]:
         if number != before + 1:
             raise DataError(
                 str(path),
-                "a minute is missing or out of order",
+                "missing minute, or minutes out of order",
                 names[numbers.index(before) + 1],
                 f"must be {before + 1}",
             )
@@ -188,9 +192,9 @@ class Azure2021(Recorded):
             end_s, duration_s = (column.to_numpy() for column in batch.columns)
             if (duration_s < 0).any():
                 at_row = int(np.argmax(duration_s < 0))
-                where = f"{self.path}, row {row + at_row}"
-                raise DataError(where, "duration is negative", str(duration_s[at_row]), "seconds, 0 or more")
-            pieces.append(ns_of_seconds(end_s - duration_s, where=self.path, first_row=row))
+                location = f"{self.path}, row {row + at_row}"
+                raise DataError(location, "duration is negative", str(duration_s[at_row]), "seconds, 0 or more")
+            pieces.append(ns_of_seconds(end_s - duration_s, location=self.path, first_row=row))
         times = np.sort(np.concatenate(pieces))
         times -= times[:1].sum()
         return self._played(times[start : start + CHUNK] for start in range(0, len(times), CHUNK))

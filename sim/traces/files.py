@@ -88,14 +88,14 @@ class File(Recorded):
         """Yield the first row and the times of each batch."""
         whole = column == "arrival_ns"
         for row, values in self._batches(column, pa.int64() if whole else pa.float64()):
-            yield row, values if whole else ns_of_seconds(values, where=self.path, first_row=row)
+            yield row, values if whole else ns_of_seconds(values, location=self.path, first_row=row)
 
     def _slos(self, queries: int) -> Times:
         for row, values in self._batches("slo_ms", pa.float64()):
             wrong = ~((values > 0) & (values < np.inf))
             if wrong.any():
                 at = int(np.argmax(wrong))
-                raise DataError(f"{self.path}, row {row + at}", "slo_ms is wrong", str(values[at]), "must be above 0")
+                raise DataError(f"{self.path}, row {row + at}", "invalid slo_ms", str(values[at]), "must be above 0")
             # Rounded as `ns_from_ms` does.
             yield np.rint(values * NS_PER_MS).astype(np.int64)[: max(queries - row + 1, 0)]
 
@@ -148,16 +148,16 @@ def _parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except FileNotFoundError as error:
-        raise DataError(str(path), "there is no such file", "", "the path of a trace file") from error
+        raise DataError(str(path), "file not found", "", "the path of a trace file") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(str(path), "is no readable parquet file", str(error).partition("\n")[0]) from error
+        raise DataError(str(path), "is not a readable parquet file", str(error).partition("\n")[0]) from error
 
 
-def _ordered(where: str, pieces: Iterable[tuple[int, npt.NDArray[np.int64]]]) -> Times:
+def _ordered(location: str, pieces: Iterable[tuple[int, npt.NDArray[np.int64]]]) -> Times:
     """Yield pieces of a file as they are, if no time is negative or earlier than the one before it."""
     after_ns = 0
     for row, times in pieces:
         if len(times):
-            check_arrivals(times, where=where, first_row=row, after_ns=after_ns)
+            check_arrivals(times, location=location, first_row=row, after_ns=after_ns)
             after_ns = int(times[-1])
             yield times

@@ -97,8 +97,10 @@ class TraceSource(Parameters, ABC):
             chunks.append(chunk)
             count += len(chunk)
             if count > most:
-                what = "has more queries than are held in memory at once"
-                raise TooLongError(f"trace {self.name}", what, f"over {most}", "keep: windows streams them")
+                problem = "has more queries than fit into memory"
+                raise TooLongError(
+                    f"trace {self.name}", problem, f"over {most}", "use keep: windows, which streams them"
+                )
         if not count:
             raise self._no_arrivals()
         return np.concatenate(chunks)
@@ -133,9 +135,9 @@ class TraceSource(Parameters, ABC):
         return found
 
     def _no_arrivals(self) -> NoArrivalsError:
-        where = str(self.inputs()[0]) if self.inputs() else f"trace {self.kind}"
+        location = str(self.inputs()[0]) if self.inputs() else f"trace {self.kind}"
         return NoArrivalsError(
-            where, "has no arrivals", "", "a trace needs one at least: a longer duration or a higher rate"
+            location, "has no arrivals", "", "a trace needs at least one query: use a longer duration or a higher rate"
         )
 
 

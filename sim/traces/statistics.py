@@ -75,7 +75,7 @@ def describe(chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | None = 
     queries = last_ns = 0
     gaps = gap_sum = gap_squares = 0.0
     for chunk in chunks:
-        check_arrivals(chunk, where="chunks", first_row=queries, after_ns=last_ns)
+        check_arrivals(chunk, location="chunks", first_row=queries, after_ns=last_ns)
         steps = np.diff(chunk, prepend=last_ns)[0 if queries else 1 :].astype(np.float64)
         gaps += len(steps)
         gap_sum += float(steps.sum())
@@ -85,7 +85,7 @@ def describe(chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | None = 
         queries += len(chunk)
         last_ns = int(chunk[-1])
     if not queries:
-        raise DataError("chunks", "have no arrivals", "", "a trace needs one at least")
+        raise DataError("chunks", "have no arrivals", "", "a trace needs at least one query")
     span_ns = max(last_ns, 1) if duration_ns is None else duration_ns
     if span_ns < last_ns:
         raise DataError("duration_ns", "ends before the last arrival", str(span_ns), f"{last_ns} or more")

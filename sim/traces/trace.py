@@ -9,7 +9,6 @@ import numpy as np
 
 from sim.base.arrays import read_only
 from sim.base.errors import DataError, NoArrivalsError
-from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,13 +48,13 @@ class Trace:
 
     def __post_init__(self) -> None:
         arrivals = self.arrival_ns
-        check_arrivals(arrivals, where="arrival_ns")
+        check_arrivals(arrivals, location="arrival_ns")
         check_lengths(self.duration_ns, int(np.max(self.slo_ns)))
         check_end(self.duration_ns, int(arrivals[-1]))
         slo = np.asarray(self.slo_ns)
         if slo.dtype.kind != "i" or slo.shape not in {(), arrivals.shape}:
             raise DataError(
-                "slo_ns", "has the wrong form", f"{slo.dtype}, shape {slo.shape}", "one integer, or one a query"
+                "slo_ns", "has the wrong form", f"{slo.dtype}, shape {slo.shape}", "one integer, or one per query"
             )
         if (slo <= 0).any():
             query = int(np.argmax(np.atleast_1d(slo) <= 0))
@@ -77,18 +76,13 @@ class Trace:
         """Whether deadlines never decrease from query to query, as with one SLO for all."""
         return isinstance(self.slo_ns, int) or bool((np.diff(self.deadline_ns) >= 0).all())
 
-    @property
-    def mean_rate_per_s(self) -> float:
-        """Queries per second over the whole duration."""
-        return len(self) * NS_PER_S / self.duration_ns
 
-
-def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: int = 0, after_ns: int = 0) -> None:
+def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, location: str, first_row: int = 0, after_ns: int = 0) -> None:
     """Check one stretch of arrival times.
 
     Args:
         arrival_ns: int64, shape (n,).
-        where: What an error message calls the array.
+        location: What an error message calls the array.
         first_row: The number of the first element in messages.
         after_ns: No arrival may be earlier than this.
 
@@ -97,18 +91,18 @@ def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: 
     """
     if not are_whole(arrival_ns):
         shape_and_type = f"{arrival_ns.dtype}, shape {arrival_ns.shape}"
-        raise DataError(where, "is no list of whole nanoseconds", shape_and_type, "must be int64, shape (n,)")
+        raise DataError(location, "has the wrong type or shape", shape_and_type, "must be int64, shape (n,)")
     if len(arrival_ns) == 0:
-        raise NoArrivalsError(where, "has no arrivals", "", "a trace needs at least one query")
+        raise NoArrivalsError(location, "has no arrivals", "", "a trace needs at least one query")
     steps = np.diff(arrival_ns, prepend=after_ns)
     if (steps < 0).any():
         row = int(np.argmax(steps < 0))
         value = int(arrival_ns[row])
         if value < 0:
-            raise DataError(f"{where}, row {first_row + row}", "is negative", f"{value} ns", "time starts at 0")
+            raise DataError(f"{location}, row {first_row + row}", "is negative", f"{value} ns", "time starts at 0")
         before = int(arrival_ns[row - 1]) if row else after_ns
         raise DataError(
-            f"{where}, row {first_row + row}",
+            f"{location}, row {first_row + row}",
             "is earlier than the row before",
             f"{value} < {before} ns",
             "sort by arrival",
@@ -127,9 +121,9 @@ def check_lengths(duration_ns: int, slo_ns: int) -> None:
         DataError: One is no length, or longer than a run can be.
     """
     if type(duration_ns) is not int or duration_ns < 1:
-        raise DataError("duration_ns", "is no length of time", repr(duration_ns), "whole nanoseconds, above 0")
+        raise DataError("duration_ns", "invalid duration", repr(duration_ns), "integer nanoseconds above 0")
     if max(duration_ns, slo_ns) >= LATEST_NS:
-        raise DataError("duration_ns and slo_ns", "are longer than a run can be", "", "below 2**60 ns, 36 years")
+        raise DataError("duration_ns and slo_ns", "exceed the maximum length of a run", "", "below 2**60 ns, 36 years")
 
 
 def check_end(duration_ns: int, last_ns: int) -> None:

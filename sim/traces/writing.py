@@ -44,16 +44,14 @@ def write_trace(path: Path, chunks: Iterable[npt.NDArray[np.int64]], slo_ns: Slo
         StoreError: The file can't be written.
     """
     if not path.name.endswith(SUFFIXES):
-        raise SpecError(
-            str(path), "is no format that a trace is written in", path.suffix, f"one of {', '.join(SUFFIXES)}"
-        )
+        raise SpecError(str(path), "unknown trace format", path.suffix, f"one of {', '.join(SUFFIXES)}")
     write = _WRITERS[path.suffix]
     with whole_file(path) as unfinished:
         queries = write(unfinished, _rows(chunks, slo_ns), with_slo=slo_ns is not None)
         if queries == 0:
-            raise DataError(str(path), "has no arrivals", "", "a trace needs one at least")
+            raise DataError(str(path), "has no arrivals", "", "a trace needs at least one query")
         if isinstance(slo_ns, np.ndarray) and len(slo_ns) != queries:
-            raise DataError("slo_ns", "has another length than the trace", str(len(slo_ns)), f"{queries} arrivals")
+            raise DataError("slo_ns", "length differs from the trace", str(len(slo_ns)), f"{queries} arrivals")
     return queries
 
 
@@ -66,7 +64,7 @@ def _rows(
         slos = slo_ns[row : row + len(chunk)] if isinstance(slo_ns, np.ndarray) else np.full(len(chunk), slo_ns or 0)
         if len(slos) < len(chunk):
             raise DataError(
-                "slo_ns", "has fewer elements than there are arrivals", str(row + len(slos)), "one for each"
+                "slo_ns", "has fewer elements than the trace has arrivals", str(row + len(slos)), "one for each"
             )
         yield chunk, slos / NS_PER_MS
         row += len(chunk)

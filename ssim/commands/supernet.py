@@ -190,7 +190,7 @@ def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
     found: list[SubNet] = []
     for row in find_table(table_name).subnets:
         if row.control is None:
-            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", right="one for each subnet")
+            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
         found.append(space.find(SubNet(space.family, row.control)))
     return found
 

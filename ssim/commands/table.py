@@ -10,7 +10,7 @@ from ssim.commands.group import Group, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
-    from sim.tables.checks import Break
+    from sim.tables.checks import Violation
     from sim.tables.latency import LatencyTable
 
 
@@ -153,12 +153,12 @@ def diff(first: str, second: str, *, every: bool) -> None:
     from rich.table import Table
 
     from sim.base.units import ms_from_ns
-    from sim.tables.diff import Difference, diff_tables
+    from sim.tables.diff import LatencyChange, diff_tables
     from sim.tables.files import find_table
 
     one, other = find_table(first), find_table(second)
     cells = diff_tables(one, other)
-    told = [cell for cell in cells if cell.difference in {Difference.FASTER, Difference.SLOWER}]
+    told = [cell for cell in cells if cell.difference in {LatencyChange.FASTER, LatencyChange.SLOWER}]
     rows = Table("subnet", "batch", "A ms", "B ms", "B / A", "B is", box=None, pad_edge=False)
     for cell in cells if every else told:
         both = (f"{ms_from_ns(ns):.3f}" for ns in (cell.first_ns, cell.second_ns))
@@ -166,7 +166,7 @@ def diff(first: str, second: str, *, every: bool) -> None:
     if rows.row_count:
         console().print(rows)
     counts = Counter(cell.difference for cell in cells)
-    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in Difference if counts[kind]))
+    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in LatencyChange if counts[kind]))
     unknown = [name for name, found in ((first, one), (second, other)) if found.low_ns is None]
     if unknown:
         click.echo(f"no confidence intervals in {' and '.join(unknown)}: only equal cells can be told")
@@ -257,7 +257,7 @@ def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool
     return load_table(source, find_table(source).max_batch if every else max_batch, names)
 
 
-def _sentence(table: LatencyTable, broken: Break) -> str:
+def _sentence(table: LatencyTable, broken: Violation) -> str:
     from sim.base.units import ms_from_ns
 
     def cell(subnet: int, batch_size: int, ns: int) -> str:

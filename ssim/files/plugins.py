@@ -55,7 +55,7 @@ class Issue:
     @classmethod
     def of(cls, error: SsimError, *place: str | int) -> Issue:
         """Return an error as an issue at a place, without the location that the error names."""
-        return cls(place, error.what, error.value, error.right)
+        return cls(place, error.problem, error.value, error.hint)
 
     def under(self, *prefix: str | int) -> Issue:
         """Return the issue as seen from further out."""
@@ -269,7 +269,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
         return owner(**values), []
     except (SsimError, ValueError, TypeError) as error:
         if isinstance(error, (SpecError, DataError)):
-            return None, [Issue.of(error, error.where.rpartition(".")[2])]
+            return None, [Issue.of(error, error.location.rpartition(".")[2])]
         return None, [Issue((), f"{owner.__name__}: {error}")]
     except Exception as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
         problem, place = raised(error)
@@ -295,7 +295,7 @@ def issues_of(error: ValidationError, data: object, model: type[BaseModel] | Non
         absent, cause = _ABSENT.get(found["type"]), found.get("ctx", {}).get("error")
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
         if isinstance(cause, SpecError):  # of a dataclass that checks itself
-            place = (*place, cause.where.rpartition(".")[2])
+            place = (*place, cause.location.rpartition(".")[2])
             issues[place] = Issue.of(cause, *place)
         elif place in issues:  # the options of a union complain one by one
             problem = f"{issues[place].problem} or {_plain(found).removeprefix('must be ')}"

@@ -32,7 +32,7 @@ class FaultsError(SpecError):
         self.args = (where, tuple(lines))
 
     def __str__(self) -> str:
-        return self.what
+        return self.problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sim.tables.files import load_table
 from ssim.jobs.experiment.summary import write_csv
 
 if TYPE_CHECKING:
-    from sim.tables.latency import Subnet
+    from sim.tables.latency import ProfiledSubnet
     from ssim.results.reading import Results
     from supernet.memory import Held
     from supernet.network import Supernet
@@ -64,7 +64,7 @@ def needs_torch() -> None:
         SpecError: It is not.
     """
     if find_spec("torch") is None:
-        raise SpecError("the supernet", "torch is not installed", right="pip install 'superserve-sim[torch]'")
+        raise SpecError("the supernet", "torch is not installed", hint="pip install 'superserve-sim[torch]'")
 
 
 @lru_cache(maxsize=1)
@@ -97,7 +97,7 @@ def holding() -> Holding:
     return Holding(hand_tuned(), extracted(net, published), in_one, subnets, shared)
 
 
-def _published(net: Supernet) -> list[tuple[Subnet, SubNet]]:
+def _published(net: Supernet) -> list[tuple[ProfiledSubnet, SubNet]]:
     """Return the subnets of the table, each as it stands there and as one of the supernet's."""
     from supernet.space import SubNet
 

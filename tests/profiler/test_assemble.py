@@ -7,10 +7,10 @@ import pytest
 from profiler.assemble import STAGE, batch_grid, better_between, between_sizes, held_out, table_of
 from profiler.doubt import Interval
 from profiler.grid import Cell, Measured, Verdict
-from sim import Subnet
+from sim import ProfiledSubnet
 from sim.base.errors import DataError
 
-SUBNETS = [Subnet("a", 60.0), Subnet("b", 70.0)]
+SUBNETS = [ProfiledSubnet("a", 60.0), ProfiledSubnet("b", 70.0)]
 
 
 def ok(median: float, half: float = 1.0) -> Measured:

@@ -19,7 +19,7 @@ from profiler.roofline import (  # noqa: E402 - after torch is known to be there
     works_of,
 )
 from sim.tables.files import find_table  # noqa: E402
-from sim.tables.latency import LatencyTable, Subnet  # noqa: E402
+from sim.tables.latency import LatencyTable, ProfiledSubnet  # noqa: E402
 from supernet.costs import Costs  # noqa: E402
 from supernet.families import DynaBertSmall, OfaResNet50  # noqa: E402
 from supernet.family import build  # noqa: E402
@@ -53,7 +53,9 @@ def planted(rates: Roofline, sheet: Sheet) -> tuple[LatencyTable, dict[tuple[int
     latency = np.zeros((4, 3), np.int64)
     for cell, work in works.items():
         latency[cell] = round(rates.time_ns(work))
-    return LatencyTable(sheet.name, tuple(Subnet(str(n), 60.0 + n) for n in range(4)), (1, 4, 16), latency), works
+    return LatencyTable(
+        sheet.name, tuple(ProfiledSubnet(str(n), 60.0 + n) for n in range(4)), (1, 4, 16), latency
+    ), works
 
 
 def test_planted_rates_are_found() -> None:

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch
 
 from sim.base.parquet import read_parquet  # noqa: E402
 from sim.tables.files import read_table, write_table  # noqa: E402
-from sim.tables.latency import LatencyTable, Subnet  # noqa: E402 - after torch is known to be there
+from sim.tables.latency import LatencyTable, ProfiledSubnet  # noqa: E402 - after torch is known to be there
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
@@ -40,7 +40,7 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table that says which subnets are to be measured: its latencies are of no matter."""
     path = tmp_path_factory.mktemp("wanted") / "wanted.parquet"
     some = [SPACE.smallest, SPACE.sample(np.random.default_rng(0)), SPACE.largest]
-    subnets = tuple(Subnet(str(n), 60.0 + n, subnet.control) for n, subnet in enumerate(some))
+    subnets = tuple(ProfiledSubnet(str(n), 60.0 + n, subnet.control) for n, subnet in enumerate(some))
     write_table(LatencyTable("none", subnets, (1,), np.ones((3, 1), np.int64)), path)
     return path
 
@@ -151,7 +151,7 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
         command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("ssim: out/visits.jsonl: there is no room left to write")
+    assert ended.stderr.startswith("ssim: out/visits.jsonl: disk full")
     kept = [line for line in (folder / "out/visits.jsonl").read_text().splitlines() if line.endswith("}")]
     assert len(kept) > 1
     assert ssim(folder, *words).returncode == 0
@@ -172,7 +172,7 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> Non
         (("ofa_resnet_small",), "on which device; one of --gpu N and --cpu"),
         (("ofa_resnet_small", "--cpu", "--gpu", "0"), "on which device"),
         (("ofa_resnet_small", "--cpu"), "--subnets: is missing"),
-        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "file or folder not found"),
+        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "no such file or folder"),
         (("ofa_resnet_smal", "--cpu", "--subnets", "wanted.parquet"), "did you mean 'ofa_resnet_small'"),
         (("ofa_resnet_small", "--cpu", "--subnets", "nothing.parquet"), "nothing.parquet"),
         (("ofa_resnet_small", "--cpu", "--subnets", "ofa-resnet50-a40"), "depths"),

@@ -66,7 +66,7 @@ def test_simpy_can_not_hold_the_day_and_says_what_can(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(LONG.replace("slackfit, maxbatch", "coarse"))
     ended = ssim(tmp_path, "run", "small.yaml")
     assert ended.returncode == 2
-    assert "has more queries than are held in memory at once (over 100000000); " in ended.stderr
+    assert "has more queries than fit into memory (over 100000000); " in ended.stderr
     assert "1 of 1 runs failed" in ended.stderr
 
 
@@ -75,8 +75,8 @@ def test_a_queue_that_outgrows_memory_is_told(monkeypatch: pytest.MonkeyPatch) -
     trace = Azure(slo_ms=36, mean_qps=50_000, duration_s=20)
     rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
     with pytest.raises(TooLongError, match=r"more queries wait than can be held \(over 100000\); more workers"):
-        compiled.tally_stream(trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1), TABLE, rule)
-    tally = compiled.tally_stream(
+        compiled.replay_stream(trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1), TABLE, rule)
+    tally = compiled.replay_stream(
         trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1, drop="expired"), TABLE, rule
     )
     assert tally.queries == sum(map(len, trace.chunks(1)))
@@ -86,19 +86,19 @@ def test_a_stream_of_nothing_or_out_of_order_is_told() -> None:
     rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
     rest = (36_000_000, 10**9, Cluster(1), TABLE, rule)
     with pytest.raises(DataError, match="has no arrivals"):
-        compiled.tally_stream(iter(()), *rest)
+        compiled.replay_stream(iter(()), *rest)
     with pytest.raises(DataError, match="row 1: is earlier than the row before"):
-        compiled.tally_stream(iter((np.array([5, 4]),)), *rest)
+        compiled.replay_stream(iter((np.array([5, 4]),)), *rest)
     with pytest.raises(DataError, match="row 0: is earlier than the row before"):
-        compiled.tally_stream(iter((np.array([5, 6]), np.array([5]))), *rest)
+        compiled.replay_stream(iter((np.array([5, 6]), np.array([5]))), *rest)
     for odd in (np.array([1.5]), np.array([1], np.int32), np.array([[1]])):
-        with pytest.raises(DataError, match="is no list of whole nanoseconds"):
-            compiled.tally_stream(iter((odd,)), *rest)
+        with pytest.raises(DataError, match="has the wrong type or shape"):
+            compiled.replay_stream(iter((odd,)), *rest)
     with pytest.raises(DataError, match="ends before the last arrival"):
-        compiled.tally_stream(iter((np.array([5, 10**9 + 1]),)), *rest)
+        compiled.replay_stream(iter((np.array([5, 10**9 + 1]),)), *rest)
     for slo_ns, duration_ns in ((2**60, 10**9), (36_000_000, 2**60)):
         with pytest.raises(DataError, match="longer than a run can be"):
-            compiled.tally_stream(iter((np.array([5]),)), slo_ns, duration_ns, *rest[2:])
+            compiled.replay_stream(iter((np.array([5]),)), slo_ns, duration_ns, *rest[2:])
 
 
 def test_chunks_drawn_ahead_are_the_same_and_so_are_their_errors() -> None:

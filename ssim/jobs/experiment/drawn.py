@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import figures
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def remove_stale(store: Store) -> None:
     """
     runs, _, files = _noted(store)
     if files and runs != _runs_digest(store):
-        with told(store.folder):
+        with translate_os_errors(store.folder):
             for path in (*files, _file(store)):
                 path.unlink(missing_ok=True)
 

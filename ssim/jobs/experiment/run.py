@@ -15,7 +15,7 @@ import policies
 from sim.base.errors import SpecError, SsimError, raised
 from sim.base.units import ns_from_ms
 from sim.engine.driver import simulate
-from sim.engines import NO_NUMBA, WORTH_COMPILING, Choice, choose, numba_is_installed
+from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
 from ssim.jobs.identity import code_of, described, own_code, own_hash, sha256, stamp
@@ -26,8 +26,8 @@ from ssim.results.record import KEPT, put_run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sim.engine.measured import Measured
     from sim.engine.policy import Policy
+    from sim.engine.run_metrics import RunMetrics
     from sim.traces.trace import Trace
     from ssim.jobs.experiment.kind import Parts
     from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
@@ -146,7 +146,7 @@ class ExperimentRun(Run):
         """
         return trace_of(self.trace_key, self.parts.source, self.seed, shared)
 
-    def choose(self, queries: int) -> Choice:
+    def choose(self, queries: int) -> EngineChoice:
         """Return the engine for this run, where so many queries are to be replayed in all.
 
         Raises:
@@ -168,7 +168,7 @@ class ExperimentRun(Run):
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
         queries = ahead * _queries_ahead(own)
-        known: dict[str, Choice] = {}
+        known: dict[str, EngineChoice] = {}
         for run in own:
             key = hash_of(
                 [
@@ -205,7 +205,7 @@ class ExperimentRun(Run):
         """
         choice, shared = how
         if self.spec.engine == "auto" and choice.rule is not None and not numba_is_installed():
-            choice = Choice("simpy", NO_NUMBA)  # on another machine
+            choice = EngineChoice("simpy", NO_NUMBA)  # on another machine
         stopwatch = Stopwatch()
         raise_if_interrupted()
         measured = self.simulated(choice, shared)
@@ -214,7 +214,7 @@ class ExperimentRun(Run):
         put_run(store, self.id, measured, self.identity, circumstances, self.spec.keep)
         return Done(measured.queries, choice.reason)
 
-    def simulated(self, choice: Choice, shared: Path | None = None) -> Measured:
+    def simulated(self, choice: EngineChoice, shared: Path | None = None) -> RunMetrics:
         """Return what came out of the simulation: counts where no more is kept and the engine can, else every query.
 
         Args:
@@ -224,12 +224,12 @@ class ExperimentRun(Run):
         parts = self.parts
         if choice.rule is None:
             return simulate(self.trace(shared), parts.cluster, parts.table, self.policy(), seed=self.seed)
-        from sim.compiled.replay import replay_compiled, tally_stream
+        from sim.compiled.replay import replay_compiled, replay_stream
 
         if self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
             duration_ns, chunks = stream_of(self.trace_key, parts.source, self.seed)
             slo_ns = ns_from_ms(parts.source.slo_ms)
-            return tally_stream(chunks, slo_ns, duration_ns, parts.cluster, parts.table, choice.rule)
+            return replay_stream(chunks, slo_ns, duration_ns, parts.cluster, parts.table, choice.rule)
         return replay_compiled(self.trace(shared), parts.cluster, parts.table, choice.rule)
 
     def failed(self, error: BaseException) -> SsimError:

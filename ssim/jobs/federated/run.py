@@ -30,7 +30,7 @@ from federated.job import Job
 from federated.workshop import Workshop
 from sim.base.errors import TrainingError
 from sim.base.streams import stream
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
 from ssim.extras import require
 from ssim.jobs.federated.progress import Progress, write_rows
 from ssim.jobs.identity import described, own_code
@@ -180,7 +180,7 @@ class FederatedRun(Trained):
     def _train(self, store: Store, watch: Watch | None) -> None:
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         progress = Progress.read(path, self.id) if path.exists() else Progress()
         resumed = progress.done
@@ -199,7 +199,7 @@ class FederatedRun(Trained):
         growing = sorted(file.name for file in folder.glob("supernet*.pt"))
         circumstances = {**stopwatch.circumstances(), **torch_facts(), "resumed_after": resumed}
         store.finish(self.id, self.identity, {**progress.summary(), **holders}, fixed, growing, circumstances)
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def _segment(self, folder: Path, progress: Progress, on_round: Callable[[Row], None]) -> None:

@@ -23,7 +23,7 @@ from profiler.torch_meter import TorchMeter
 from profiler.visit_log import VisitLog
 from sim.base.errors import SsimError
 from sim.base.units import NS_PER_S
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.jobs.job import Done, Run
 from ssim.jobs.profile.supernet import provenance_of, write_profile
 from ssim.results.environment import Stopwatch
@@ -123,7 +123,7 @@ class ProfileRun(Run):
         """
         del how
         parts, folder, stopwatch = self.parts, store.folder / self.id, Stopwatch()
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         budget_ns = round(self.spec.minutes * _S_PER_MINUTE * NS_PER_S)
         campaign = Campaign(parts.profile.cells, self.seed, self.spec.precision, _LEAST_NS, budget_ns)

@@ -16,7 +16,7 @@ from sim.base.errors import DataError, SpecError
 from sim.base.whole_file import whole_file
 from sim.tables.accuracies import Accuracies
 from sim.tables.files import find_table, shipped_tables, write_table
-from sim.tables.latency import Subnet
+from sim.tables.latency import ProfiledSubnet
 from sim.traces.reading import sha256_of
 from supernet.checkpoint import family_named, load
 from supernet.families import FAMILIES
@@ -74,7 +74,7 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
     path = Path(what)
     if what in FAMILIES or not path.exists():
         if what not in FAMILIES and (path.suffix or len(path.parts) > 1):
-            raise SpecError(what, "file or folder not found", "", f"a training run, or one of {_listed()}")
+            raise SpecError(what, "no such file or folder", "", f"a training run, or one of {_listed()}")
         family = family_named(what, options)
         facts = {"family": what, "options": dataclasses.asdict(family), "weights": f"random, seed {seed}"}
         return Named(what, family, lambda: build(family, seed=seed), facts)
@@ -97,7 +97,7 @@ def accuracies_beside(what: str) -> Path:
     found = next((folder / file for file in _BESIDE if (folder / file).exists()), None)
     if found is None or what in FAMILIES:
         right = f"{' or '.join(_BESIDE)} of a training, or a latency table such as {', '.join(shipped_tables())}"
-        raise SpecError("--subnets", "is missing: subnets and their accuracies", "", right)
+        raise SpecError("--subnets", "is missing: which ones, and how accurate are they", "", right)
     return found
 
 
@@ -105,7 +105,7 @@ def _listed() -> str:
     return ", ".join(FAMILIES)
 
 
-def find_subnets(source: str | Path, space: SubNetSpace) -> tuple[Subnet, ...]:
+def find_subnets(source: str | Path, space: SubNetSpace) -> tuple[ProfiledSubnet, ...]:
     """Return the subnets to measure and their accuracies, under the ids of their space.
 
     Args:
@@ -122,16 +122,16 @@ def find_subnets(source: str | Path, space: SubNetSpace) -> tuple[Subnet, ...]:
         if row.control is None:
             raise DataError(f"{source}, subnet {row.id}", "has no control tuple", "", "one for each subnet")
         subnet = space.find(SubNet(space.family, row.control))
-        found.append(Subnet(subnet.id, row.accuracy, row.control, row.gmacs, row.params))
+        found.append(ProfiledSubnet(subnet.id, row.accuracy, row.control, row.gmacs, row.params))
     return tuple(found)
 
 
-def _rows(source: str | Path) -> tuple[Subnet, ...]:
+def _rows(source: str | Path) -> tuple[ProfiledSubnet, ...]:
     if str(source) not in shipped_tables() and Path(source).suffix == ".parquet":
         try:
             return Accuracies.read(Path(source)).subnets()
         except DataError as error:
-            if "holds no accuracies" not in error.what:
+            if "holds no accuracies" not in error.problem:
                 raise
     return find_table(source).subnets
 

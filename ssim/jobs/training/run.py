@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sim.base.errors import DataError, SpecError
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from sim.tables.accuracies import Accuracies
 from ssim.jobs.identity import described, own_code, sha256
 from ssim.jobs.job import Done, Run
@@ -303,7 +303,7 @@ class TrainingRun(Trained):
     def _train(self, store: Store, means: Means, splits: Splits, watch: Watch | None) -> None:
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         training = Training(self._untrained(means.device), splits.train, self.parts.recipe, self.seed, self.id)
         start = Progress.read(path, self.id) if path.exists() else None
@@ -332,7 +332,7 @@ class TrainingRun(Trained):
         }
         summary = {"steps": len(losses), "loss": float(losses[-1])}
         store.finish(self.id, self.identity, summary, ["losses.parquet"], ["supernet.pt"], circumstances)
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def save_found(self, store: Store, trained: Supernet, splits: Splits, found: Accuracies) -> None:

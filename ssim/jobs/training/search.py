@@ -162,7 +162,7 @@ class _Latency:
         known: dict[Choice, tuple[SubNet, float]] = {}
         for index, row in enumerate(table.subnets):
             if row.control is None:
-                raise DataError(f"{asked.table}, subnet {row.id}", "has no control tuple", right="one for each subnet")
+                raise DataError(f"{asked.table}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
             subnet = space.find(SubNet(space.family, row.control))
             known[trained.choice(subnet)] = subnet, ms_from_ns(table.latency(index, asked.batch))
         subnets, latencies = zip(*known.values(), strict=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 
 from sim.tables.checks import check_properties
 from sim.tables.files import load_table
-from sim.tables.latency import LatencyTable, Subnet
+from sim.tables.latency import LatencyTable, ProfiledSubnet
 from tests.strategies import latency_tables
 
 
@@ -36,7 +36,7 @@ def test_a_property_holds_where_its_words_are_true(table: LatencyTable) -> None:
 
 
 def test_a_break_names_both_cells_and_by_how_much() -> None:
-    subnets = (Subnet("s", 70.0), Subnet("l", 80.0))
+    subnets = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
     table = LatencyTable("gpu", subnets, (1, 2, 4), np.array([[10, 8, 30], [20, 9, 40]]))
     p1, p2, p3 = check_properties(table)
     assert [(b.subnet, b.batch_size, b.latency_ns, b.rival_subnet, b.rival_batch_size) for b in p1.breaks] == [
