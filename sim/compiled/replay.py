@@ -239,7 +239,7 @@ def _memory(rule: StepPolicy, table: LatencyTable, dispatch_ns: int) -> npt.NDAr
     try:
         return rule.begun(table, dispatch_ns)
     except Exception as error:
-        raise PolicyError(policy_name(rule), f"raised {type(error).__name__}", str(error)) from error
+        raise PolicyError(policy_name(rule), *raised(error)) from error
 
 
 def _changes(cluster: Cluster) -> npt.NDArray[np.int64]:

@@ -24,6 +24,7 @@ def runs(**policies: tuple[float, float]) -> pd.DataFrame:
         [
             {
                 "policy": names[name],
+                "one_model": name != "slackfit",
                 "seed": seed,
                 "slo_attainment": attained,
                 "mean_serving_accuracy": accuracy + 0.001 * seed,
@@ -116,7 +117,7 @@ def test_without_torch_they_can_not_be_tested(monkeypatch: pytest.MonkeyPatch) -
     for claim in supernet.CLAIMS:
         judged = claim.judge(Results(Path()))
         assert judged.verdict is Verdict.NOT_TESTABLE
-        assert judged.why == "the supernet: torch is not installed; pip install -e '.[torch]'"
+        assert judged.why == "the supernet: torch is not installed; pip install 'superserve-sim[torch]'"
 
 
 def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:

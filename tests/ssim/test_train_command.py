@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,8 +18,8 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from sim.base.parquet import read_parquet  # noqa: E402
 from sim.tables.accuracies import Accuracies  # noqa: E402 - after torch is known to be there
 from sim.tables.files import read_table  # noqa: E402
-from ssim.jobs.federated.file import read_federated  # noqa: E402
-from ssim.jobs.federated.run import FederatedRun  # noqa: E402
+from ssim.jobs.reading import read_job  # noqa: E402
+from ssim.results.store import Store  # noqa: E402
 from supernet import checkpoint  # noqa: E402
 from tests.ssim.in_process import ssim  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402
@@ -58,8 +59,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_of(folder: Path, *overrides: str) -> FederatedRun:
-    return FederatedRun(read_federated(folder / "small.yaml", overrides), 7, folder / "results")
+def run_of(folder: Path, *overrides: str) -> Any:
+    """The run that a file asks for, and the folder of its results."""
+    job = read_job(folder / "small.yaml", overrides)
+    (run,) = job.runs
+    stored = Store(folder / "results" / job.name).folder / run.id
+    return SimpleNamespace(id=run.id, identity=run.identity, context=run.context, folder=stored)
 
 
 def weights(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
@@ -82,14 +87,15 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     assert sent["messages"].iloc[-1] == 3 * 4 * 2 + 2 * 4  # a model and an update; at two rests all are dismissed
     assert sent["bytes"].iloc[-1] == rounds["bytes"].iloc[-1]
     assert manifest["summary"]["bytes"]["param"] == sent["bytes"].iloc[-1] + 4 * 8  # and dismissed once more
-    model = sum(part.numel() * part.element_size() for part in run.workshop.initial().values())
+    model = sum(part.numel() * part.element_size() for part in run.context.initial_state().values())
     assert sent["bytes"].iloc[-1] == pytest.approx(3 * 4 * 2 * model, rel=0.05)
     held = read_parquet(run.folder / "holdings.parquet").to_pandas()
-    assert held["examples"].sum() == len(run.workshop.splits.train)
+    assert held["examples"].sum() == len(run.context.splits.train)
     said = (trained / "said").read_text().splitlines()
     assert said[0] == "small: accuracy in %, digits, test split"
     assert len(Accuracies.read(run.folder / "accuracies.parquet").rows) == 2
-    assert said[-1].startswith(f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param ")
+    took = f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param "
+    assert any(line.startswith(took) for line in said)
 
 
 def test_what_is_trained_is_not_trained_again_and_drawn_the_same(trained: Path) -> None:
@@ -162,7 +168,7 @@ def test_trees_and_rings_train_a_real_network_to_the_same_weights(tmp_path: Path
         (where / "small.yaml").write_text(text)
         assert ssim(where, "train", "small.yaml").returncode == 0
         found.append(weights(where))
-    start = FederatedRun(read_federated(tmp_path / "flat" / "small.yaml"), 7, tmp_path).workshop.initial()
+    start = run_of(tmp_path / "flat").context.initial_state()
     assert max(float((found[0][part] - start[part]).abs().max()) for part in start) > 0.01
     assert max(float((found[0][part] - found[1][part]).abs().max()) for part in start) < 1e-6  # float32
 
@@ -197,7 +203,7 @@ BAD = [
     ("trainer: {default: 4}", "trainer: {eu: 4}", r"small\.yaml:6:\d+: .*eu"),
     ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: is no file that is there"),
     ("subnets: 2", "subnets: ['cnn_small:w9x3']", r"small\.yaml:12:\d+: calibration\.subnets\.0: "),
-    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: do not go together"),
+    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: cannot be combined"),
 ]
 
 
@@ -222,6 +228,16 @@ def test_damaged_progress_is_told(folder: Path) -> None:
     assert ssim(folder, "train", "small.yaml", "--force", "--set", "rounds=1").returncode == 0
 
 
+def test_progress_of_an_older_version_is_refused_in_one_line(folder: Path) -> None:
+    run = run_of(folder)
+    run.folder.mkdir(parents=True)
+    checkpoint.write(run.folder / "progress.pt", {"schema": "federated-progress/1", "identity": run.id})
+    ended = ssim(folder, "train", "small.yaml")
+    assert ended.returncode == 2
+    assert "progress.pt: unsupported schema ('federated-progress/1')" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 NOBODY = "faults: [" + ", ".join(f"{{worker: trainer/{n}, die_s: 0.001}}" for n in range(4)) + "]"
 
 
@@ -240,5 +256,5 @@ def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Pat
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"events: .*3 missing.*3 unchanged", ended.stdout), ended.stdout
-    begin = run_of(folder).workshop.initial()
+    begin = run_of(folder).context.initial_state()
     assert all(torch.equal(part, weights(folder)[name]) for name, part in begin.items())

@@ -89,7 +89,13 @@ class ExperimentRun(Run):
 
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the experiment."""
-        return {**super().row(), "policy": self.label, "trace": self.spec.trace["kind"]}
+        more = {"policy": self.label, "trace": self.spec.trace["kind"], "one_model": self.serves_one_model}
+        return {**super().row(), **more}
+
+    @property
+    def serves_one_model(self) -> bool:
+        """Whether the policy is a system that serves one model whatever the load."""
+        return bool(getattr(self._policy, "serves_one_model", False))
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""

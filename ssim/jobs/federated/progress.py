@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/1"
+SCHEMA = "federated-progress/2"
 _QUIET = {"round", "buffered", "paired"}
 """What is noted so often that it is no event."""
 
@@ -67,8 +67,9 @@ class Progress:
             DataError: The file is damaged, or of another training.
         """
         content, anew = checkpoint.read(path), "delete it, or train with --force: training begins anew"
-        if content.get("schema") != SCHEMA:
-            raise DataError(str(path), f"is not a {SCHEMA} file", repr(content.get("schema", "no schema")), anew)
+        schema = content.get("schema")
+        if schema != SCHEMA:
+            raise DataError(str(path), "unsupported schema", repr(schema), f"expected {SCHEMA!r}; {anew}")
         if content.get("identity") != identity:
             raise DataError(str(path), "is of another training", str(content.get("identity")), f"{identity}; {anew}")
         return cls(**{name: content[name] for name in cls.__slots__})

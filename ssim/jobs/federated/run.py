@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from federated.decentralised import mixed
-from federated.job import Job
-from federated.workshop import Workshop
+from federated.context import TrainingContext
+from federated.costs import CostModel
+from federated.job import FederatedJob
+from federated.state import weighted_sum
 from sim.base.errors import TrainingError
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors
@@ -49,10 +50,9 @@ if TYPE_CHECKING:
     from topology.engine import Engine
     from topology.io import IO
 
-    State = dict[str, torch.Tensor]
     Row = dict[str, Any]
 
-_PLUGS = ("partition", "family", "algorithm", "rule", "maxnet", "privacy", "compression")
+_PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression")
 
 _MOST_SPANS = 200
 """Of more workers than this, how they spent the first rounds is not recorded."""
@@ -115,25 +115,25 @@ class FederatedRun(Trained):
         return own | ({Path(os.path.normpath(path))} if path.is_file() and not Path(use).is_absolute() else set())
 
     @cached_property
-    def workshop(self) -> Workshop:
+    def context(self) -> TrainingContext:
         """Data and networks."""
         parts = self.parts
         datasets = [worker.dataset for worker in parts.topology.plan.workers if worker.dataset is not None]
-        return Workshop(parts.source, parts.partition, parts.family, datasets, self.seed, self.spec.gmacs_per_s)
+        return TrainingContext(parts.source, parts.partition, parts.family, datasets, self.seed)
 
     @cached_property
-    def job(self) -> Job:
+    def job(self) -> FederatedJob:
         """The training, apart from its topology."""
-        parts, roles = self.parts, self.parts.topology.tag.roles
-        return Job(
-            self.workshop,
+        parts = self.parts
+        return FederatedJob(
+            self.context,
+            CostModel(self.context, self.spec.gmacs_per_s),
             self.spec.rounds,
             parts.algorithm,
-            parts.rule,
+            parts.assignment,
             parts.maxnet,
             parts.privacy,
             parts.compression,
-            frozenset(role.name for role in roles if role.data),
             self.watched,
             self.spec.evaluation.every,
         )
@@ -174,7 +174,7 @@ class FederatedRun(Trained):
         torch.set_num_threads(means.threads or 1)  # with one, a training comes out the same in every process
         if not self.is_trained(store):
             self._train(store, watch)
-        self.calibrate(store, means, splits=self.workshop.splits)
+        self.calibrate(store, means, splits=self.context.splits)
         return Done()
 
     def _train(self, store: Store, watch: Watch | None) -> None:
@@ -213,7 +213,7 @@ class FederatedRun(Trained):
             heard += 1
             on_round(progress.row(io.now_ns, io.worker.id, noted, io.traffic))
 
-        job = replace(self.job.rested(progress.memory, stop), told=told_round)
+        job = replace(self.job.resumed(progress.memory, stop), on_round=told_round)
         chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
         faults = [_later(fault, progress.clock_ns / 1e9) for fault in self.parts.topology.faults]
         record = spec.engine == "sim" and not progress.segment and len(plan) <= _MOST_SPANS
@@ -233,26 +233,26 @@ class FederatedRun(Trained):
 
     def _write_holdings(self, folder: Path) -> None:
         rows: list[Row] = []
-        for party, shard in self.workshop.shards.items():
-            counts = torch.bincount(shard.labels, minlength=int(self.workshop.splits.train.labels.max()) + 1)
+        for party, shard in self.context.shards.items():
+            counts = torch.bincount(shard.labels, minlength=int(self.context.splits.train.labels.max()) + 1)
             rows += [{"party": party, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
         write_rows(folder / "holdings.parquet", rows)
 
     def _models(self, folder: Path, progress: Progress) -> Row:
         """Store the models of all holders; parties that have one each are taken together."""
-        data_roles = self.job.data_roles
+        data_roles = self.context.data_roles
         held = {id_: memory["state"] for id_, memory in progress.memory.items() if "state" in memory}
         own = {id_: state for id_, state in held.items() if id_.rpartition("/")[0] in data_roles}
         more: Row = {"holders": sorted(held)}
         if own:
             first = next(iter(own.values()))
-            mean = mixed(((1 / len(own), state) for state in own.values()), first)
+            mean = weighted_sum(((1 / len(own), state) for state in own.values()), first)
             apart = max(float((s[name] - part).abs().max()) for s in own.values() for name, part in mean.items())
             more["apart"] = apart  # by how much a weight of a party is off the mean, at most
             held = {"": mean}
         for number, (id_, state) in enumerate(held.items()):
             name = "supernet.pt" if not number else f"supernet-{id_.replace('/', '-')}.pt"
-            self.save(folder, self.workshop.write(state), self.workshop.splits, name)
+            self.save(folder, self.context.load_state(state), self.context.splits, name)
         return more
 
 
