@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
 
 
-class Decided(NamedTuple):
+class DecisionMap(NamedTuple):
     """The arguments of `figures.decisions.draw_decisions`, by their names."""
 
     slack_ms: npt.NDArray[np.float64]
@@ -25,7 +25,7 @@ class Decided(NamedTuple):
     batch_size: npt.NDArray[np.float64]
 
 
-def decided(policy: Policy, table: LatencyTable) -> Decided:
+def decision_map(policy: Policy, table: LatencyTable) -> DecisionMap:
     """Return what a policy decides at slacks from below 0 to above the slowest batch, and up to two batches waiting.
 
     Raises:
@@ -42,4 +42,4 @@ def decided(policy: Policy, table: LatencyTable) -> Decided:
             if isinstance(decision, Dispatch):
                 accuracy[row, column] = table.subnets[decision.subnet].accuracy
                 size[row, column] = decision.batch_size
-    return Decided(edges, lengths, accuracy, size)
+    return DecisionMap(edges, lengths, accuracy, size)
