@@ -26,7 +26,7 @@ from sim.engine import histogram
 from sim.engine.policy import Dispatch, View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import Outcome
-from sim.traces.source import MOST_HELD
+from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
 if TYPE_CHECKING:
@@ -131,8 +131,12 @@ def compiled_rule(policy: StepPolicy) -> StepPolicy:
     try:
         _step(type(policy).step)
     except Exception as error:  # numba raises its own errors and others
-        said = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")]
-        raise PolicyError(f"{type(policy).__name__}.step", "can't be compiled", (said or [repr(error)])[0]) from error
+        messages = [
+            line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")
+        ]
+        raise PolicyError(
+            f"{type(policy).__name__}.step", "can't be compiled", (messages or [repr(error)])[0]
+        ) from error
     return policy
 
 
@@ -285,9 +289,9 @@ class _Queue:
         if self.end + len(chunk) > len(self.arrival_ns):
             head = run.head
             kept = self.end - head
-            if kept > MOST_HELD:
+            if kept > MAX_ARRIVALS:
                 hint = "use more workers, a lower rate, or drop: expired, which drops late queries"
-                raise TooLongError("trace", "too many queries are waiting", f"over {MOST_HELD}", hint)
+                raise TooLongError("trace", "too many queries are waiting", f"over {MAX_ARRIVALS}", hint)
             # Twice the need, so that arrivals are moved rarely.
             room = max(len(self.arrival_ns), 2 * (kept + len(chunk)))
             self.arrival_ns, self.deadline_ns = (

@@ -56,9 +56,8 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
 def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
     from rich.console import Console
 
-    from ssim.execution.gap import find_gaps
+    from ssim.execution.gap import find_gaps, write_gaps
     from ssim.jobs.experiment.drawing import draw_gap
-    from ssim.paper.studies import write_gaps
 
     beside = Console(stderr=True)
 

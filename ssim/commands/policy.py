@@ -132,11 +132,11 @@ def plot(name: str, table_name: str, settings: tuple[str, ...], output: Path) ->
     """Draw the decisions of a policy over slack and queue length: accuracy of the subnet, and batch size."""
     from figures.decisions import draw_decisions
     from figures.style import save_as
-    from ssim.decided import decided
+    from policies.decision_map import decision_map
 
     built, table = _built(name, table_name, settings)
     label = ", ".join((name, *settings))
-    save_as(draw_decisions(*decided(built, table), title=f"{label} on {table.device}"), output)
+    save_as(draw_decisions(*decision_map(built, table), title=f"{label} on {table.device}"), output)
     click.echo(f"decisions of {name}: {output}")
 
 

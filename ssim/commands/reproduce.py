@@ -48,8 +48,8 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
     from sim.base.errors import SpecError, SsimError
     from sim.base.whole_file import whole_file
     from ssim.files.shipped import folder_of
+    from ssim.paper.footprint import store_actuations
     from ssim.paper.gallery import draw_all
-    from ssim.paper.held import store_actuations
     from ssim.paper.page import page
     from ssim.paper.studies import conduct
     from ssim.results.reading import Results

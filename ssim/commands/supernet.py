@@ -14,9 +14,9 @@ from ssim.commands.printing import console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supernet.memory import Held
+    from supernet.memory import Footprint
     from supernet.network import Supernet
-    from supernet.space import SubNet, SubNetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
 
 PUBLISHED = "ofa-resnet50-rtx2080ti"
 """The latency table of the subnets of OFA-ResNet50 that SuperServe serves."""
@@ -71,18 +71,20 @@ def show(
 
     SUBNETs are ids; without any, the smallest and the largest subnet are shown.
     """
+    from rich.console import Console
     from rich.table import Table
 
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named
+    from supernet.checkpoint import find_family
     from supernet.costs import Costs
     from supernet.family import build
 
-    family = family_named(name, parse_settings(settings))
+    family = find_family(name, parse_settings(settings))
     space = family.space
     shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
-    built = build(family, device="meta")
-    costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.usual_size)))
+    with Console(stderr=True).status(f"{name}: finding the structure of the network, counting MACs"):  # on a terminal
+        built = build(family, device="meta")
+        costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.default_size)))
     click.echo(f"{name}: {space.size:.4g} subnets")
     for part in ("depths", "expands", "widths"):
         choices = getattr(space, part)
@@ -90,7 +92,7 @@ def show(
             of = [str(index) for index, other in enumerate(choices) if other == entry]
             click.echo(f"  {part}[{of[0]}{f'..{of[-1]}' if len(of) > 1 else ''}]: {', '.join(map(str, entry))}")
     rows = Table("subnet", box=None, pad_edge=False)
-    for column in (f"GMACs at {size or family.usual_size}", "params M", "statistics KB"):
+    for column in (f"GMACs at {size or family.default_size}", "params M", "statistics KB"):
         rows.add_column(column, justify="right", no_wrap=True)
     for subnet in shown or [space.smallest, space.largest]:
         macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
@@ -129,12 +131,12 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     from supernet.family import build
     from supernet.memory import BYTES_PER_MB, extracted, hand_tuned, in_place
 
-    held = build(OfaResNet50())
-    published = _rows_of(PUBLISHED, held.space)
+    net = build(OfaResNet50())
+    published = _rows_of(PUBLISHED, net.space)
     rng = stream(seed, "memory")
-    subnets = published + [held.space.sample(rng) for _ in range(models - len(published))]
+    subnets = published + [net.space.sample(rng) for _ in range(models - len(published))]
     cached = build(OfaResNet50(), device="meta", cache_bytes=round(cache_mb * BYTES_PER_MB))
-    systems = [hand_tuned(), extracted(held, subnets[:_ALONE]), in_place(held, subnets)]
+    systems = [hand_tuned(), extracted(net, subnets[:_ALONE]), in_place(net, subnets)]
     systems += [in_place(cached, subnets)] if cache_mb else []
     rows = Table("MB for this number of models", box=None, pad_edge=False)
     counts = [count for count in (1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500, 1000) if count <= models]
@@ -147,7 +149,7 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     for sentence in _crossings(systems[:3], len(published)):
         click.echo(sentence)
     if out is not None:
-        _draw(out, systems, held, published)
+        _draw(out, systems, net, published)
 
 
 @supernet.command("import", epilog=example("ssim supernet import ofa.pth --family ofa_resnet50 -o ofa.safetensors"))
@@ -164,9 +166,9 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Convert published weights of once-for-all or DynaBERT, under their original names, to a checkpoint."""
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named, import_weights, save
+    from supernet.checkpoint import find_family, import_weights, save
 
-    family = family_named(name, parse_settings(settings))
+    family = find_family(name, parse_settings(settings))
     imported = import_weights(family, file, fresh)
     save(output, imported, family)
     parameters = sum(parameter.numel() for parameter in imported.parameters())
@@ -177,7 +179,7 @@ for command in (training.train, training.calibrate, training.search, training.fe
     supernet.add_command(command)
 
 
-def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
+def _rows_of(table_name: str, space: SubnetSpace) -> list[SubnetConfig]:
     """Return the subnets of a latency table.
 
     Raises:
@@ -185,17 +187,17 @@ def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
     """
     from sim.base.errors import DataError
     from sim.tables.files import find_table
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
-    found: list[SubNet] = []
+    found: list[SubnetConfig] = []
     for row in find_table(table_name).subnets:
         if row.control is None:
             raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
-        found.append(space.find(SubNet(space.family, row.control)))
+        found.append(space.find(SubnetConfig(space.family, row.control)))
     return found
 
 
-def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
+def _crossings(systems: Sequence[Sequence[Footprint]], zoo: int) -> list[str]:
     """Return from how many models on SubNetAct takes less, and how its hold on many compares with a few others."""
     from supernet.memory import BYTES_PER_MB
 
@@ -217,7 +219,7 @@ def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
     return sentences
 
 
-def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, published: Sequence[SubNet]) -> None:
+def _draw(out: Path, systems: Sequence[Sequence[Footprint]], net: Supernet, published: Sequence[SubnetConfig]) -> None:
     """Draw bytes over models, and for each published subnet its weights against its statistics."""
     import pandas as pd
 
@@ -228,7 +230,7 @@ def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, publishe
     from supernet.costs import Costs
     from supernet.families import OfaResNet50
 
-    costs = Costs(held, OfaResNet50().example())
+    costs = Costs(net, OfaResNet50().example())
     per_subnet = pd.DataFrame(
         {
             "accuracy": row.accuracy,
@@ -238,7 +240,7 @@ def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, publishe
         for row, subnet in zip(find_table(PUBLISHED).subnets, published, strict=True)
     )
     over_models = pd.DataFrame([row for system in systems for row in system])
-    figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, held.memory().weights)}
+    figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, net.memory().weights)}
     for name, figure in figures.items():
         for path in save(figure, out / name):
             click.echo(path)

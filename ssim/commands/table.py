@@ -132,9 +132,9 @@ def check(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
     found = _load(source, max_batch, stages, every=every)
     for result in check_properties(found):
-        verdict = "holds in all" if result.holds else f"is violated in {len(result.breaks)} of"
+        verdict = "holds in all" if result.holds else f"is violated in {len(result.violations)} of"
         click.echo(f"{result.name} {verdict} {result.cells} cells: {result.rule}")
-        for broken in result.breaks:
+        for broken in result.violations:
             click.echo(f"  {_sentence(found, broken)}")
 
 
@@ -204,33 +204,33 @@ def predict(
     """
     import numpy as np
 
-    from profiler.roofline import SHEETS, predict, sheet_of, works_of
+    from profiler.roofline import DATA_SHEETS, find_data_sheet, predict, works_of
     from sim.base.errors import SpecError, did_you_mean
     from sim.tables.files import find_table, write_table
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named
+    from supernet.checkpoint import find_family
 
     found = find_table(source)
     found = found.with_stages(["forward"]) if "forward" in found.stages else found
     for option, name in (("--device", device), ("--measured-on", measured_on)):
-        if name is not None and name not in SHEETS:
-            raise SpecError(option, "no data sheet of this GPU", repr(name), did_you_mean(name, SHEETS))
-    here = SHEETS[measured_on] if measured_on else sheet_of(found.device)
+        if name is not None and name not in DATA_SHEETS:
+            raise SpecError(option, "no data sheet of this GPU", repr(name), did_you_mean(name, DATA_SHEETS))
+    here = DATA_SHEETS[measured_on] if measured_on else find_data_sheet(found.device)
     if here is None:
         raise SpecError(
             "--measured-on",
             "is missing, and no data sheet of the table's device",
             repr(found.device),
-            ", ".join(SHEETS),
+            ", ".join(DATA_SHEETS),
         )
-    works = works_of(found, family_named(family, parse_settings(settings)), size)
-    predicted, fitted = predict(found, works, here, SHEETS[device])
+    works = works_of(found, find_family(family, parse_settings(settings)), size)
+    predicted, fitted = predict(found, works, here, DATA_SHEETS[device])
     write_table(predicted, output)
     errors = abs(fitted.errors)
     click.echo(
         f"error of the roofline on {found.device}: {np.median(errors):.1%} (median), {errors.max():.1%} (largest)"
     )
-    click.echo(f"predicted {SHEETS[device].name}: {output}")
+    click.echo(f"predicted {DATA_SHEETS[device].name}: {output}")
 
 
 @table.command(epilog=example("ssim table convert ofa-resnet50-a40 a40.csv"))

@@ -91,10 +91,10 @@ class Slot:
         """
         name = value.get(self.key)
         if not isinstance(name, str):
-            hint = f"such as {self.key}: {next(iter(self.names), 'module:Class')}"
-            return None, [
-                Issue((self.key,) if self.key in value else (), f"a {self.noun} needs a {self.key}", "", hint)
-            ]
+            if self.key == "use":
+                return None, []  # the model tells
+            wrong = ("must be a string", repr(name)) if self.key in value else ("is missing", "")
+            return None, [Issue((self.key,), *wrong, f"such as {self.key}: {next(iter(self.names), 'module:Class')}")]
         try:
             owner = find_class(name, self.names, self.noun, folder)
         except SpecError as error:

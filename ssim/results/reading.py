@@ -122,7 +122,7 @@ class Results:
         return self.folder / "supernet" / "actuation.csv"
 
     def actuations(self) -> pd.DataFrame:
-        """Return what it takes to actuate the published subnets: a row each, the fields of `ssim.paper.held.Actuation`.
+        """Return the time to actuate each published subnet: a row each, the fields of `ssim.paper.footprint.Actuation`.
 
         Raises:
             StoreError: It is not there, or damaged.

@@ -87,7 +87,7 @@ class Store:
         return None  # the number is that of a process that was killed
 
     def _clear(self) -> None:
-        for left in self.folder.glob(".*.tmp"):
+        for left in [*self.folder.glob(".*.tmp"), *self.folder.glob("seed*/.*.tmp")]:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

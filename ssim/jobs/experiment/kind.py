@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 import sim.traces
-from policies.checks import ask, still_view
+from policies.checks import ask, static_view
 from sim.base.errors import PolicyError, SsimError
 from sim.tables.files import load_table, shipped_tables
 from ssim.files.plugins import Issue, Slot
@@ -115,7 +115,7 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
         name = type(policy).__name__
         yield Issue(("use",), f"{name} has no method decide(view)", "", "see sim.engine.policy.Policy")
         return
-    view = still_view(table, slack_ns=int(table.latency_ns.max()))
+    view = static_view(table, slack_ns=int(table.latency_ns.max()))
     try:
         ask(policy, view)
     except PolicyError as error:
