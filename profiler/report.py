@@ -121,7 +121,7 @@ def _held_out(table: LatencyTable, cells: Sequence[HeldOutCell]) -> Iterator[str
 
 def _properties(table: LatencyTable) -> Iterator[str]:
     for check in check_properties(table):
-        result = "holds in all" if check.holds else f"breaks in {len(check.breaks)} of"
+        result = "holds in all" if check.holds else f"breaks in {len(check.violations)} of"
         yield f"- {check.name} {result} {check.cells} cells: {check.rule}"
 
 

@@ -79,9 +79,12 @@ def save(path: Path, supernet: Supernet, family: Family, **extra: Any) -> None:
     Raises:
         StoreError: The file can't be written.
     """
-    options = {field.name: getattr(family, field.name) for field in dataclasses.fields(family)}
-    content = {"schema": SCHEMA, "family": family.space.family, "options": options, "state": supernet.state_dict()}
-    write(path, {**content, "more": extra})
+    facts = {"schema": SCHEMA, "family": family.space.family, "options": _options(family)}
+    write(path, {**facts, "state": supernet.state_dict(), "more": extra})
+
+
+def _options(family: Family) -> dict[str, Any]:
+    return {field.name: getattr(family, field.name) for field in dataclasses.fields(family)}
 
 
 def load(path: Path, family: Family | None = None) -> Checkpoint:
@@ -102,8 +105,8 @@ def load(path: Path, family: Family | None = None) -> Checkpoint:
         raise DataError(str(path), "not a checkpoint of a supernet", schema, hint)
     if family is None:
         family = find_family(content["family"], content["options"])
-    elif family.space.family != content["family"]:
-        raise DataError(str(path), "belongs to another family", content["family"], family.space.family)
+    elif (family.space.family, _options(family)) != (content["family"], content["options"]):
+        raise DataError(str(path), "is of another family", f"{content['family']} {content['options']}", str(family))
     supernet = build(family)
     load_state(supernet, content["state"], str(path))
     return Checkpoint(supernet.eval(), family, content["more"])

@@ -65,7 +65,7 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
         source = str(accuracies_beside(what)) if spec.subnets is None else _beside(point.folder, spec.subnets)
         rows = find_subnets(source, named.family.space)
     except SsimError as error:
-        return None, [Issue(place, str(error))]
+        return None, [Issue.of(error, *place) if error.location.startswith("--") else Issue(place, str(error))]
     options = Options(spec.dtype, spec.channels_last, spec.compile, spec.cuda_graph, spec.flush_cache)
     model = SupernetUnderTest(named.supernet(), named.family, device, options, spec.size or named.size)
     stages = model.stages() if spec.stages else ()
@@ -84,4 +84,7 @@ def runs(point: Point) -> Iterator[ProfileRun]:
         yield ProfileRun(point, point.spec.seed + repeat)
 
 
-KIND = Kind(model=ProfileSpec, slots=(), assemble=assemble, runs=runs, not_swept=frozenset({"minutes", "precision"}))
+_ASKED = frozenset({"subnets", "max_batch", "batches", "stages", "minutes", "precision"})
+"""What is measured, and how closely, of what the identity of a profile says."""
+
+KIND = Kind(model=ProfileSpec, slots=(), assemble=assemble, runs=runs, not_swept=_ASKED)

@@ -87,12 +87,18 @@ class Trained(Run):
 
     def is_stored(self, store: Store) -> bool:
         """Return whether training has ended, and the accuracies that the file asks for are there."""
-        path = store.folder / self.id / "accuracies.parquet"
-        if not self.is_trained(store) or not path.exists():
+        if not self.is_trained(store):
             return False
-        known = Accuracies.read(path)
+        known = self._accuracies(store)
         wanted = {subnet.id for subnet in asked_among(self.parts.family.space, self.calibration.subnets)}
         return known.provenance == self.provenance and wanted <= {row.subnet for row in known.rows}
+
+    def _accuracies(self, store: Store) -> Accuracies:
+        """Return the stored accuracies; none where they are damaged, or are not stored yet."""
+        try:
+            return Accuracies.read(store.folder / self.id / "accuracies.parquet")
+        except (OSError, DataError):
+            return Accuracies((), {})
 
     def forget(self, store: Store) -> None:
         """Delete what is stored of the run: it would be resumed.
@@ -176,11 +182,8 @@ class Trained(Run):
         """
         self.check_trained(store)
         folder = store.folder / self.id
-        wanted, path = (
-            subnets or asked_among(self.parts.family.space, self.calibration.subnets),
-            folder / "accuracies.parquet",
-        )
-        known = Accuracies.read(path) if path.exists() else Accuracies((), {})
+        wanted = subnets or asked_among(self.parts.family.space, self.calibration.subnets)
+        known = self._accuracies(store)
         is_anew = known.provenance != self.provenance
         known = Accuracies(() if is_anew else known.rows, self.provenance)
         left = [subnet for subnet in wanted if subnet.id not in {row.subnet for row in known.rows}]
@@ -192,7 +195,7 @@ class Trained(Run):
             rows = self.measured(trained, splits, left, on_subnet)
             self.save(folder, trained, splits)
             known = known.merged(rows)
-            known.write(path)
+            known.write(folder / "accuracies.parquet")
         ids = {subnet.id for subnet in wanted}
         return Accuracies(tuple(row for row in known.rows if row.subnet in ids), known.provenance)
 
@@ -259,7 +262,7 @@ class TrainingRun(Trained):
         if parts.start is not None and self.spec.start is not None:
             start, wanted = {"sha256": sha256(parts.start), "fresh": self.spec.start.fresh}, self.spec.start.sha256
             if wanted not in {None, start["sha256"]}:
-                raise DataError(str(parts.start), "has another sha256", str(start["sha256"]), str(wanted))
+                raise DataError(str(parts.start), "SHA-256 mismatch", str(start["sha256"]), str(wanted))
         phases = [{**dataclasses.asdict(phase), "subnets": described(phase.subnets)} for phase in parts.recipe.phases]
         recipe = dataclasses.asdict(parts.recipe) | {"optimizer": described(parts.recipe.optimizer), "phases": phases}
         rules = [phase.subnets for phase in parts.recipe.phases]
@@ -330,7 +333,7 @@ class TrainingRun(Trained):
             "device": means.device,
             "resumed": start is not None,
         }
-        summary = {"steps": len(losses), "loss": float(losses[-1])}
+        summary = {"steps": len(losses), "loss": float(losses[-1]) if len(losses) else None}
         store.finish(self.id, self.identity, summary, ["losses.parquet"], ["supernet.pt"], circumstances)
         with translate_os_errors(path):
             path.unlink(missing_ok=True)

@@ -72,32 +72,32 @@ def near(values: Sequence[float], paper: float) -> bool:
     return abs(mean - paper) - reach <= NEAR * abs(paper)
 
 
-def graded(values: Sequence[float], paper: float, nothing: float = 0.0) -> Verdict:
+def graded_verdict(values: Sequence[float], paper: float, nothing: float = 0.0) -> Verdict:
     """Return the verdict on a gain: near the paper's, or with its whole interval on the same side of nothing gained.
 
     Example:
-        >>> graded([1.0, 1.1], 4.67).value, graded([-0.1, 0.2], 5.0).value
+        >>> graded_verdict([1.0, 1.1], 4.67).value, graded_verdict([-0.1, 0.2], 5.0).value
         ('direction only', 'not reproduced')
     """
     if near(values, paper):
         return Verdict.REPRODUCED
     mean, half = mean_and_half_width(values)
     gained = (mean - nothing) * (1 if paper > nothing else -1)
-    return decided(holds=False, direction=gained > (0.0 if math.isnan(half) else half))
+    return verdict(holds=False, direction=gained > (0.0 if math.isnan(half) else half))
 
 
-def decided(holds: bool, direction: bool = False) -> Verdict:
+def verdict(holds: bool, direction: bool = False) -> Verdict:
     """Return the verdict on a claim that holds or not, or holds in its direction."""
     if holds:
         return Verdict.REPRODUCED
     return Verdict.DIRECTION if direction else Verdict.NOT_REPRODUCED
 
 
-def told(values: Sequence[float], digits: int = 2, *, sign: bool = False) -> str:
+def format_interval(values: Sequence[float], digits: int = 2, *, sign: bool = False) -> str:
     """Return a mean and its 95 % interval over seeds; the mean alone where there is one seed, or no spread.
 
     Example:
-        >>> told([1.0, 1.0]), told([1.0, 3.0], 1), told([4.7], sign=True)
+        >>> format_interval([1.0, 1.0]), format_interval([1.0, 3.0], 1), format_interval([4.7], sign=True)
         ('1.00', '2.0 ± 12.7', '+4.70')
     """
     mean, half = mean_and_half_width(values)

@@ -68,7 +68,7 @@ def needs_torch() -> None:
 
 
 @lru_cache(maxsize=1)
-def holding() -> Holding:
+def footprint() -> Holding:
     """Return what it takes to hold subnets of OFA-ResNet50, counted from tensors without memory.
 
     Raises:
