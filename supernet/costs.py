@@ -68,7 +68,7 @@ class Costs:
         """Return the multiply-accumulate operations of a subnet for one example.
 
         Raises:
-            SpecError: There is no such subnet.
+            SpecError: The subnet is unknown.
         """
         return self._sum(self._macs, subnet)
 
@@ -76,7 +76,7 @@ class Costs:
         """Return the number of parameters of a subnet.
 
         Raises:
-            SpecError: There is no such subnet.
+            SpecError: The subnet is unknown.
         """
         return self._sum(self._parameters, subnet)
 
@@ -84,7 +84,7 @@ class Costs:
         """Return the number of running statistics of a subnet: a mean and a variance per channel of each norm.
 
         Raises:
-            SpecError: There is no such subnet.
+            SpecError: The subnet is unknown.
         """
         return 2 * sum(self._supernet.assembly.norm_sizes(self._supernet.active_config(subnet)).values())
 

@@ -91,7 +91,7 @@ class _GroupFinder:
         self._fixed: set[Channels] = set()
 
     def trace_all(self) -> None:
-        """Trace each layer's output, and all that is no layer's output."""
+        """Trace the output of each layer, then everything else."""
         for path in [path for path in self.probe.layers if path in self.probe.shapes]:
             layer, out = self.probe.layers[path], Channels(path, "out")
             self._join(out, out, channels(layer, "out"))
@@ -162,7 +162,7 @@ class _GroupFinder:
         return node
 
     def _join(self, first: Channels, second: Channels, units: int) -> None:
-        """Note that channels must be sliced together, in at most so many units; a group has the fewest of all pairs."""
+        """Record that channels must be sliced together, in units that both allow."""
         for node in (first, second):
             self._parent.setdefault(node, node)
             self._units.setdefault(node, 0)

@@ -145,7 +145,7 @@ class Probe:
         return self._reached
 
     def run_with_all_else_poisoned(self) -> Reached:
-        """Run the network with NaN in all that is no layer's output: its inputs, and parameters of other modules."""
+        """Run the network with NaN in everything but the outputs of layers: inputs, and parameters of other modules."""
         modules = (module for path, module in self.modules.items() if path not in self.known)
         foreign = {id(p): p for module in modules for p in own_parameters(module).values() if p.is_floating_point()}
         before = [parameter.clone() for parameter in foreign.values()]
@@ -224,5 +224,5 @@ class Probe:
 
 
 def _has_own_parameters(module: nn.Module) -> bool:
-    """Return whether channels can't be told apart behind a module: it has parameters or groups of its own."""
+    """Return whether a module may mix channels: it has parameters or groups of its own."""
     return bool(own_parameters(module)) or isinstance(module, nn.GroupNorm)

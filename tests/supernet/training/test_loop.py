@@ -167,7 +167,7 @@ def test_progress_of_another_training_is_refused(stored: Path) -> None:
         Training(build(OfaResNetSmall(width=4)), digits(), recipe(), 0, "x").run(lambda _: None, progress)
     with pytest.raises(DataError, match="progress: step out of range"):
         Training(resnet(), digits(), recipe(Phase(epochs=0.1, rate=1.0)), 0, "x").run(lambda _: None, progress)
-    with pytest.raises(DataError, match=r"progress: (has no|does not fit)"):
+    with pytest.raises(DataError, match=r"progress: (missing parameter|does not fit)"):
         Training(bert(), texts(), recipe(Phase(epochs=2, rate=1.0)), 0, "x").run(lambda _: None, progress)
 
 
