@@ -15,7 +15,8 @@ from sim.compiled.tabulate import tabulate
 from sim.traces.azure import Azure
 from sim.traces.synthetic import Bursty, Constant, Gamma, Poisson, TimeVarying
 from ssim.files.plugins import find_class
-from ssim.results.store import KEPT, Store
+from ssim.results.record import KEPT, put_run
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,6 @@ def bench_store(benchmark: Any, keep: str, tmp_path: Path) -> None:
         run: Any = replay_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE)
     else:
         run = replay_compiled(trace, CLUSTER, TABLE, RULE)
-    benchmark.pedantic(lambda: store.put(str(next(number)), run, {}, {}, keep), rounds=rounds(7))
+    benchmark.pedantic(lambda: put_run(store, str(next(number)), run, {}, {}, keep), rounds=rounds(7))
     size = sum(path.stat().st_size for path in (tmp_path / "0").iterdir())
     benchmark.extra_info |= {"what": f"keep: {keep}", "unit": "queries", "count": len(trace), "bytes": size}

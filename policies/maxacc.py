@@ -1,8 +1,8 @@
 """MaxAcc: first the accuracy, then the batch (SuperServe, NSDI 2025, appendix A.5).
 
 The most accurate subnet that finishes a single query within the slack, then its largest batch that does. Below the
-smallest latency the paper is silent: as in SlackFit, the fastest way to drain. The paper says that MaxAcc "cannot keep
-up": it spends all slack on accuracy and leaves none for the batch.
+smallest latency the paper is silent: as in SlackFit, the configuration of maximum throughput. The paper says that
+MaxAcc "cannot keep up": it spends all slack on accuracy and leaves none for the batch.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The largest batch that the smallest subnet finishes within the slack, then the most accurate subnet that finishes that
 batch within it. The paper searches by bisection, which needs latencies that grow with batch and accuracy; here every
-cell is looked at, since real tables break that (`ssim table check`). Below the smallest latency the paper is silent: as
-in SlackFit, the fastest way to drain.
+cell is considered, since real tables violate that (`ssim table check`). Below the smallest latency the paper is silent:
+as in SlackFit, the configuration of maximum throughput.
 """
 
 from __future__ import annotations

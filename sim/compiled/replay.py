@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sim.base.arrays import read_only
-from sim.base.errors import NoArrivalsError, PolicyError, TooLongError
+from sim.base.errors import NoArrivalsError, PolicyError, TooLongError, raised
 from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step
@@ -26,7 +26,7 @@ from sim.engine import histogram
 from sim.engine.policy import Dispatch, View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import Outcome
-from sim.traces.source import MOST_HELD
+from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
 if TYPE_CHECKING:
@@ -131,8 +131,12 @@ def compiled_rule(policy: StepPolicy) -> StepPolicy:
     try:
         _step(type(policy).step)
     except Exception as error:  # numba raises its own errors and others
-        said = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")]
-        raise PolicyError(f"{type(policy).__name__}.step", "can't be compiled", (said or [repr(error)])[0]) from error
+        messages = [
+            line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")
+        ]
+        raise PolicyError(
+            f"{type(policy).__name__}.step", "can't be compiled", (messages or [repr(error)])[0]
+        ) from error
     return policy
 
 
@@ -227,7 +231,7 @@ class _Run:
         except Exception as error:
             if not isinstance(self._rule, StepPolicy):
                 raise
-            raise PolicyError(policy_name(self._rule), f"raised {type(error).__name__}", str(error)) from error
+            raise PolicyError(policy_name(self._rule), *raised(error)) from error
         if rows < 0 and isinstance(self._rule, StepPolicy):
             row = -1 - rows
             view = View(int(log.start_ns[row]), 0, 1, self._table, cast("Any", None))
@@ -239,7 +243,7 @@ def _memory(rule: StepPolicy, table: LatencyTable, dispatch_ns: int) -> npt.NDAr
     try:
         return rule.begun(table, dispatch_ns)
     except Exception as error:
-        raise PolicyError(policy_name(rule), f"raised {type(error).__name__}", str(error)) from error
+        raise PolicyError(policy_name(rule), *raised(error)) from error
 
 
 def _changes(cluster: Cluster) -> npt.NDArray[np.int64]:
@@ -285,9 +289,9 @@ class _Queue:
         if self.end + len(chunk) > len(self.arrival_ns):
             head = run.head
             kept = self.end - head
-            if kept > MOST_HELD:
+            if kept > MAX_ARRIVALS:
                 hint = "use more workers, a lower rate, or drop: expired, which drops late queries"
-                raise TooLongError("trace", "too many queries are waiting", f"over {MOST_HELD}", hint)
+                raise TooLongError("trace", "too many queries are waiting", f"over {MAX_ARRIVALS}", hint)
             # Twice the need, so that arrivals are moved rarely.
             room = max(len(self.arrival_ns), 2 * (kept + len(chunk)))
             self.arrival_ns, self.deadline_ns = (

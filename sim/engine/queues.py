@@ -153,15 +153,15 @@ class HeapQueue:
 
     def deadlines(self, count: int) -> list[int]:
         """Return the deadlines of up to `count` queries, the most urgent first."""
-        found: list[int] = []
+        earliest: list[int] = []
         # Down from the root of the heap: the next deadline is always a child of an earlier one.
         candidates = [(self._heap[0], 0)] if self._heap else []
-        while candidates and len(found) < count:
+        while candidates and len(earliest) < count:
             (deadline, _), place = heapq.heappop(candidates)
-            found.append(deadline)
+            earliest.append(deadline)
             for child in range(2 * place + 1, min(2 * place + 3, len(self._heap))):
                 heapq.heappush(candidates, (self._heap[child], child))
-        return found
+        return earliest
 
     def take(self, count: int) -> None:
         """Take the `count` most urgent queries out as the next batch."""

@@ -1,4 +1,4 @@
-"""Latency tables as CSV, one row per cell: `subnet,accuracy,batch_size,latency_ms` and perhaps `p99_ms`."""
+"""Latency tables as CSV, one row per cell: `subnet,accuracy,batch_size,latency_ms` and optionally `p99_ms`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def parse_csv(text: str, location: str) -> LatencyTable:
 
     Args:
         text: The whole file.
-        location: What messages call it: its path.
+        location: Its path, for messages.
 
     Raises:
-        DataError: The text is not of this layout; names the line.
+        DataError: The text has another layout, with the line.
     """
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     subnets: dict[str, ProfiledSubnet] = {}
@@ -70,8 +70,8 @@ def _check_header(columns: Sequence[str], location: str) -> None:
         raise DataError(f"{location}, line 1", "duplicate column", ", ".join(columns), "column names must be unique")
     for column in _COLUMNS[:4]:
         if column not in columns:
-            there = ", ".join(columns) or "the file is empty"
-            raise DataError(f"{location}, line 1", f"column {column} is missing", there, f"needs {column}")
+            header = ", ".join(columns) or "the file is empty"
+            raise DataError(f"{location}, line 1", f"column {column} is missing", header, f"needs {column}")
     for column in columns:
         if column not in _COLUMNS:  # an ignored `p99` would look like a table without percentiles
             raise DataError(f"{location}, line 1", "unknown column", column, did_you_mean(column, _COLUMNS))
@@ -106,7 +106,7 @@ def _ns(row: dict[str, str], column: str, line: str) -> int:
 
 
 def csv_text(table: LatencyTable) -> str:
-    """Return the latencies of a table as the text of a CSV; stages, device and provenance have no place in it."""
+    """Return the latencies of a table as the text of a CSV, without stages, device and provenance."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS if table.p99_ns is not None else _COLUMNS[:4])

@@ -1,13 +1,13 @@
-"""SuperServe's profile JSON: what its authors' tools read and write, and what our own tables are shipped in.
+"""SuperServe's profile JSON: the format of its authors' tools, and of the shipped tables.
 
 The layout is that of `latency_curves_supernet_resnet_A40_with_stages_29apr26.json` in `dhruvsgarg/once-for-all`
 (commit 35edfc3d): `models`, each with `id`, `accuracy`, `loading_time_ns` (-1 for unknown), `subnet_dimension` and
-`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may have
-`low` and `high`, too, the ends of the latency's confidence interval.)
+`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may also
+have `low` and `high`, the bounds of the latency's confidence interval.)
 
-Ours has more, all optional, that a reader of theirs passes over: `device`, `between`, `default_max_batch` and
-`provenance` at the top, `gmacs` and `params` in a model. Theirs has more that a latency table does not hold and that is
-passed over here: every `std`, the 99th percentiles of single stages, the search's own predictions and the name of
+Ours has further optional keys, which their readers ignore: `device`, `between`, `default_max_batch` and
+`provenance` at the top, `gmacs` and `params` in a model. Theirs has data that a latency table does not hold and that is
+ignored here: every `std`, the 99th percentiles of single stages, the search's own predictions and the name of
 the weights' file. We do not write these: a reader that needs `std` fails on a missing key, not on a made-up number.
 """
 
@@ -41,10 +41,10 @@ def parse_profile(text: str, location: str) -> LatencyTable:
 
     Args:
         text: The whole file.
-        location: What messages call it: its path.
+        location: Its path, for messages.
 
     Raises:
-        DataError: The text is not valid JSON, or not of this layout; names the line or the place.
+        DataError: The text is not valid JSON or has another layout, with the line or the place.
     """
     top = _Node(location, "", _load(text, location))
     subnets: dict[str, ProfiledSubnet] = {}
@@ -54,12 +54,12 @@ def parse_profile(text: str, location: str) -> LatencyTable:
     for model in top["models"].elements():
         subnet = _subnet(model)
         if subnet.id in subnets:
-            raise model["id"].error("is there twice", "subnets must be unique")
+            raise model["id"].error("duplicate subnet", "ids must be unique")
         subnets[subnet.id] = subnet
         for row in model["latency_and_batch_ns"].elements():
             key = subnet.id, row["batch_size"].whole()
             if key in cells:
-                raise row["batch_size"].error("is there twice", "batch sizes of a subnet must be unique")
+                raise row["batch_size"].error("duplicate batch size", "batch sizes of a subnet must be unique")
             cells[key] = row["mean"].nanoseconds(lowest=1)
             for name, column in _UNCERTAINTY_FIELDS.items():
                 if name in row:
@@ -83,7 +83,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
 
 
 def profile_text(table: LatencyTable) -> str:
-    """Return a table as the text of a profile, one line a batch."""
+    """Return a table as the text of a profile, one line per batch size."""
     document = {
         "device": table.device,
         "between": table.between,
@@ -96,7 +96,7 @@ def profile_text(table: LatencyTable) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A value in a JSON file, and its place there for messages."""
+    """A value in a JSON file, with its location for messages."""
 
     file: str
     place: str
@@ -159,12 +159,12 @@ class _Node:
 
 def _load(text: str, location: str) -> object:
     def without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
             keys = [key for key, _ in pairs]
             doubled = next(key for key in keys if keys.count(key) > 1)
             raise DataError(location, "duplicate key", doubled, "keys must be unique")
-        return found
+        return mapping
 
     try:
         return cast("object", json.loads(text, object_pairs_hook=without_doubles))
@@ -176,7 +176,7 @@ def _load(text: str, location: str) -> object:
 
 
 def _subnet(model: _Node) -> ProfiledSubnet:
-    given = model["id"]
+    identifier = model["id"]
     control = None
     if "subnet_dimension" in model:
         parts = model["subnet_dimension"]
@@ -187,7 +187,7 @@ def _subnet(model: _Node) -> ProfiledSubnet:
         )
     loading_ns = model.optional_whole("loading_time_ns")
     return ProfiledSubnet(
-        given.value if isinstance(given.value, str) else str(given.whole()),
+        identifier.value if isinstance(identifier.value, str) else str(identifier.whole()),
         float(model["accuracy"].number()),
         control,
         float(model["gmacs"].number()) if "gmacs" in model else None,

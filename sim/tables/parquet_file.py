@@ -1,6 +1,6 @@
-"""Latency tables as parquet: one row per cell, all that is true of the whole table or a subnet as JSON in the schema.
+"""Latency tables as parquet: one row per cell; facts of the table and of subnets as JSON in the schema.
 
-Columns: subnet, accuracy, batch_size, latency_ns, those of p99_ns, low_ns and high_ns that are known, and
+Columns: subnet, accuracy, batch_size, latency_ns, p99_ns, low_ns and high_ns if known, and
 `stage_NAME_ns` for each stage. The metadata of a column holds its unit.
 """
 
@@ -29,10 +29,10 @@ def parse_parquet(content: bytes, location: str) -> LatencyTable:
 
     Args:
         content: The whole file.
-        location: What messages call it: its path.
+        location: Its path, for messages.
 
     Raises:
-        DataError: The file is damaged or is none of ours.
+        DataError: The file is damaged or not a latency table.
     """
     try:
         rows = read_parquet(pa.BufferReader(content))
@@ -78,7 +78,7 @@ def _subnet(fact: dict[str, Any], accuracy: dict[str, float], location: str) -> 
 
 
 def parquet_bytes(table: LatencyTable) -> bytes:
-    """Return all of a table as a parquet file."""
+    """Return a complete table as a parquet file."""
     facts = {
         "schema": SCHEMA,
         "device": table.device,

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 class File(Recorded):
     """Arrivals from a CSV (or CSV.gz) or parquet file.
 
-    The file has a column `arrival_ns` (whole nanoseconds) or `arrival_s` (seconds), sorted, from 0, and may have a
-    column `slo_ms` with the time that each query may take.
+    The file has a column `arrival_ns` (integer nanoseconds) or `arrival_s` (seconds), sorted, from 0, and optionally a
+    column `slo_ms` with the latency SLO of each query.
 
     Attributes:
-        slo_ms: The time that each query may take in milliseconds, or None to read it from the file's column.
+        slo_ms: Latency SLO in milliseconds, or None to read it from the file's column.
     """
 
     slo_ms: Positive | None = None  # type: ignore[assignment]  # the only source that may find it elsewhere
@@ -50,7 +50,7 @@ class File(Recorded):
         return rechunked(self._played(_ordered(self.path, self._times(time))))
 
     def trace_of(self, arrival_ns: npt.NDArray[np.int64], seed: int) -> Trace:
-        """Return the trace of all arrivals, each with its own time to answer if `slo_ms` is None.
+        """Return the trace of all arrivals, each with its own SLO if `slo_ms` is None.
 
         Raises:
             DataError: The file can't be read or breaks the rules above; names the row.
@@ -69,7 +69,7 @@ class File(Recorded):
 
     @property
     def has_slos(self) -> bool:
-        """Whether the file says how long each query may take.
+        """Whether the file has a column of SLOs.
 
         Raises:
             DataError: The file can't be read.
@@ -122,7 +122,8 @@ class File(Recorded):
 class Llm(Recorded):
     """Arrivals of a language model service as Azure publishes them (AzureLLMInferenceTrace, Patel et al., ISCA 2024).
 
-    The column TIMESTAMP has seven decimals and is kept exactly; the first arrival is at 0. Tokens are not used.
+    The column TIMESTAMP has seven decimals, all of which are kept; the first arrival is at 0. Token counts are not
+    used.
     """
 
     kind: ClassVar[str] = "llm"
@@ -131,7 +132,8 @@ class Llm(Recorded):
         """Yield the arrivals of the file.
 
         Raises:
-            DataError: The file can't be read, lacks TIMESTAMP, or a time is none or earlier than the one before it.
+            DataError: The file can't be read, lacks TIMESTAMP, or has an invalid time or one earlier than the one
+                before it.
         """
         return rechunked(self._played(_ordered(self.path, self._times())))
 
@@ -154,7 +156,7 @@ def _parquet(path: Path) -> pq.ParquetFile:
 
 
 def _ordered(location: str, pieces: Iterable[tuple[int, npt.NDArray[np.int64]]]) -> Times:
-    """Yield pieces of a file as they are, if no time is negative or earlier than the one before it."""
+    """Yield the pieces of a file, after a check that no time is negative or earlier than the one before it."""
     after_ns = 0
     for row, times in pieces:
         if len(times):

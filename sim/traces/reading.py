@@ -1,4 +1,4 @@
-"""CSV files read in batches of bounded memory, with messages that name the row at fault."""
+"""Reading of CSV files in batches of bounded memory, with row numbers in messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORMS = {
 
 @contextmanager
 def _readable(path: Path) -> Generator[IO[bytes]]:
-    """Open a file, unpacked if its name ends in .gz, and turn what goes wrong while reading into a `DataError`."""
+    """Open a file, decompressed if its name ends in .gz, and translate errors while reading to `DataError`."""
     try:
         with path.open("rb") as packed:
             if path.suffix == ".gz":
@@ -65,7 +65,7 @@ def header_of(path: Path) -> list[str]:
 
 
 def require_columns(path: Path, present: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise if missing column.
+    """Check that a file has all of some columns.
 
     Raises:
         DataError: Names the first column that is missing.
@@ -79,7 +79,7 @@ def csv_batches(path: Path, columns: Mapping[str, pa.DataType]) -> Iterator[tupl
     """Yield the named columns of a CSV file batch by batch, each with the number of its first row (from 1).
 
     Raises:
-        DataError: The file can't be read, missing column, or a value is not of its column's type; names the row.
+        DataError: The file can't be read, lacks a column, or has a value of the wrong type, with the row.
     """
     require_columns(path, header_of(path), list(columns))
     row = 1
@@ -101,7 +101,7 @@ def csv_batches(path: Path, columns: Mapping[str, pa.DataType]) -> Iterator[tupl
 
 
 def _first_fault(path: Path, columns: Mapping[str, pa.DataType], otherwise: str) -> DataError:
-    """Return the first fault of a file that Arrow refused: read again, slowly, row by row."""
+    """Return the first error of a file that Arrow refused, found by reading it again row by row."""
     with _readable(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace") as text:
         rows = (row for row in csv.reader(text) if row)
         names = next(rows)

@@ -1,4 +1,4 @@
-"""A trace: when queries arrive and how long each may take."""
+"""A trace: the arrivals and latency SLOs of queries."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Trace:
 
     Attributes:
         arrival_ns: Arrival times, int64, shape (queries,), never decreasing, the first not negative.
-        slo_ns: The time that a query may take, from arrival to answer: one for all, or int64, shape (queries,).
-        duration_ns: The length of the observed window; at least the last arrival.
+        slo_ns: Latency SLO, from arrival to answer: one for all, or int64, shape (queries,).
+        duration_ns: Length of the observed window, at least to the last arrival.
         name: A short name for tables and figures.
-        provenance: Where the arrivals come from: source, parameters, seed, factors.
+        provenance: Origin of the arrivals: source, parameters, seed.
 
     Raises:
         DataError: Arrivals are empty, unsorted, negative or not int64, or an SLO is not positive; names the query.
@@ -68,7 +68,7 @@ class Trace:
 
     @property
     def deadline_ns(self) -> npt.NDArray[np.int64]:
-        """When each query must be answered: arrival plus SLO, int64, shape (queries,)."""
+        """Deadlines: arrival plus SLO, int64, shape (queries,)."""
         return self.arrival_ns + self.slo_ns
 
     @property
@@ -78,16 +78,16 @@ class Trace:
 
 
 def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, location: str, first_row: int = 0, after_ns: int = 0) -> None:
-    """Check one stretch of arrival times.
+    """Check a slice of arrival times.
 
     Args:
         arrival_ns: int64, shape (n,).
-        location: What an error message calls the array.
-        first_row: The number of the first element in messages.
+        location: Name of the array in messages.
+        first_row: Row number of the first element in messages.
         after_ns: No arrival may be earlier than this.
 
     Raises:
-        DataError: The stretch is not int64 or empty, an arrival is negative or earlier than the one before it.
+        DataError: The slice is empty or not int64, or an arrival is negative or earlier than the one before it.
     """
     if not are_whole(arrival_ns):
         shape_and_type = f"{arrival_ns.dtype}, shape {arrival_ns.shape}"
@@ -110,15 +110,15 @@ def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, location: str, first_ro
 
 
 def are_whole(arrival_ns: npt.NDArray[np.int64]) -> bool:
-    """Return whether arrival times have the type and the form that they must have: int64, shape (n,)."""
+    """Return whether arrival times are int64 of shape (n,)."""
     return arrival_ns.ndim == 1 and arrival_ns.dtype == np.int64
 
 
 def check_lengths(duration_ns: int, slo_ns: int) -> None:
-    """Check the length of a trace and the longest time to answer.
+    """Check the length of a trace and its longest SLO.
 
     Raises:
-        DataError: One is no length, or longer than a run can be.
+        DataError: One is not positive, or above the maximum length of a run.
     """
     if type(duration_ns) is not int or duration_ns < 1:
         raise DataError("duration_ns", "invalid duration", repr(duration_ns), "integer nanoseconds above 0")

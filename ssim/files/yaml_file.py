@@ -88,58 +88,47 @@ class YamlFile:
 def read_yaml(path: Path) -> YamlFile:
     """Return a YAML file.
 
-    Scalars are those of YAML 1.2: `1e-3` is a number, `on` and `12:30` are texts. A key that stands twice is an error.
+    Scalars are those of YAML 1.2: `1e-3` is a number, `on` and `12:30` are strings. A duplicate key is an error.
 
     Raises:
-        SpecError: The file can't be read, or is no YAML; names line and column.
+        SpecError: The file can't be read, or is not valid YAML; names line and column.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(str(path), "can't be read", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise SpecError(str(path), "is no text", f"byte {error.start}", "YAML in UTF-8") from error
+        raise SpecError(str(path), "is not UTF-8", f"byte {error.start}") from error
     try:
         marked = YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
         mark = error.problem_mark
         key = (error.problem or "").split('"')[1]
-        raise SpecError(
-            f"{path}:{mark.line + 1}:{mark.column + 1}", "the key stands twice", repr(key), "keep one"
-        ) from error
+        raise SpecError(f"{path}:{mark.line + 1}:{mark.column + 1}", "duplicate key", repr(key), "keep one") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise SpecError(where, "is no YAML", str(error.problem)) from error
+        raise SpecError(where, "is not valid YAML", str(error.problem)) from error
     except YAMLError as error:
-        raise SpecError(str(path), "is no YAML", str(error).splitlines()[0]) from error
+        raise SpecError(str(path), "is not valid YAML", str(error).splitlines()[0]) from error
     return YamlFile(path, plain(marked), marked)
 
 
-def parse_scalar(text: str) -> object:
-    """Return the value of a piece of YAML, as for `--set name=value`.
-
-    Raises:
-        SpecError: The text is no YAML.
-    """
-    try:
-        return plain(YAML(typ="rt").load(text))
-    except YAMLError as error:
-        raise SpecError("--set", "the value is no YAML", repr(text)) from error
-
-
 def parse_settings(settings: Iterable[str]) -> dict[str, object]:
-    """Return the values of `--set name=value` options, by name.
+    """Return the values of `--set NAME=VALUE` options, by name.
 
     Raises:
-        SpecError: One is not of this form, or its value is no YAML.
+        SpecError: A setting does not have this form, or its value is not valid YAML.
     """
     found: dict[str, object] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
-        if not equals:
-            raise SpecError("--set", "is no name=value", repr(setting), "such as --set buckets=32")
-        found[name] = parse_scalar(value)
+        if not (name and equals):
+            raise SpecError("--set", "must be NAME=VALUE", repr(setting), "such as --set buckets=32")
+        try:
+            found[name] = plain(YAML(typ="rt").load(value))
+        except YAMLError as error:
+            raise SpecError("--set", f"the value of {name} is not valid YAML", repr(value)) from error
     return found
 
 

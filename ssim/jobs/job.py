@@ -7,6 +7,7 @@ value: it has an identity, its id is a hash of the identity, and it stores its r
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -16,14 +17,13 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import SpecError
+from sim.base.errors import SpecError, SsimError, raised
 from ssim.files.plugins import sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from sim.base.errors import SsimError
     from ssim.files.model import JobSpec
     from ssim.files.plugins import Issue, Slot
     from ssim.files.yaml_file import YamlFile
@@ -39,15 +39,6 @@ KINDS = {
     "profile/1": "ssim.jobs.profile.kind",
 }
 """The module that holds the `KIND` of files of a schema."""
-
-COMMANDS = {
-    "experiment/1": "ssim run",
-    "training/1": "ssim supernet train",
-    "federated/1": "ssim train",
-    "profile/1": "ssim profile",
-    "topology/1": "ssim topology check",
-}
-"""The familiar command for files of a schema; `ssim run` takes all but topologies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +67,7 @@ class Kind:
         """Return a file's content with its short forms written out: `slackfit` is `{use: slackfit}`."""
         if not isinstance(content, dict):
             return content
-        full = {**self.filled_in, **content}
+        full = {**copy.deepcopy(dict(self.filled_in)), **content}  # who gets it may put something in
         full |= {key: {inner: full[key]} for key, inner in self.short.items() if isinstance(full.get(key), str)}
         for slot in self.slots:
             if slot.place[-1] == "*":
@@ -209,6 +200,13 @@ class Run(ABC):
         """Return the run's row in the index of the job."""
         return {"id": self.id, "label": self.label, "seed": self.seed, "swept": self.swept}
 
+    def __getstate__(self) -> dict[str, Any]:
+        known = {item.name for item in dataclasses.fields(self)} | {"identity", "id"}
+        return {name: value for name, value in self.__dict__.items() if name in known}  # the rest is made where it runs
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
     def __str__(self) -> str:
         values = "".join(f", {key} = {value}" for key, value in self.swept.items())
         return f"{self.label}, seed {self.seed}{values}"
@@ -261,9 +259,7 @@ class Run(ABC):
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
-        from sim.base.errors import SsimError
-
-        return SsimError(str(self), f"raised {type(error).__name__}", str(error))
+        return SsimError(self.point.schema.partition("/")[0], *raised(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from sim.base.errors import SpecError, did_you_mean
 from ssim.files.plugins import Issue, issues_of
+from ssim.files.schemas import COMMANDS
 from ssim.files.settings import put, put_settings
 from ssim.files.yaml_file import FaultsError, read_yaml
-from ssim.jobs.job import COMMANDS, KINDS, Job, Point, kind_of, plugged_in
+from ssim.jobs.job import KINDS, Job, Point, kind_of, plugged_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,9 +52,9 @@ def schema_of(file: YamlFile, wanted: str | None = None) -> str:
         SpecError: It has none that is known, or not the one that is wanted; says which command takes the file.
     """
     said = file.data.get("schema") if isinstance(file.data, dict) else None
-    if said == wanted is not None or (wanted is None and said in KINDS):
-        return str(said)
-    if said in COMMANDS:
+    if isinstance(said, str) and (said == wanted if wanted else said in KINDS):
+        return said
+    if isinstance(said, str) and said in COMMANDS:
         where = str(file.path)
         raise SpecError(where, f"is a file of schema {said}", "", f"use `{COMMANDS[said]} {file.path}`")
     known = [wanted] if wanted else list(KINDS)
@@ -136,7 +137,7 @@ def _points(kind: Kind, schema: str, content: Any, folder: Path) -> tuple[list[P
         values = dict(zip(sweep, combination, strict=True))
         changed = copy.deepcopy({name: value for name, value in content.items() if name != "sweep"})
         for key, value in values.items():
-            issue = put(changed, key, value, kind.model)
+            issue = put(changed, key, copy.deepcopy(value), kind.model)
             if issue:
                 issues.append(Issue(("sweep", key), issue.problem, "", issue.hint, at_key=True))
         points.append(Point(schema, kind.written_out(changed), folder, values))
@@ -144,9 +145,11 @@ def _points(kind: Kind, schema: str, content: Any, folder: Path) -> tuple[list[P
 
 
 def _as_swept(issue: Issue, values: dict[str, Any], content: Any) -> Issue:
-    """Return an issue at a swept key as an issue of the value in the sweep."""
+    """Return an issue at a swept key, or below it, as an issue of the value in the sweep."""
     for key, value in values.items():
-        if ".".join(map(str, issue.place)) == key:
-            place = ("sweep", key) if issue.at_key else ("sweep", key, content["sweep"][key].index(value))
-            return replace(issue, place=place)
+        depth = key.count(".") + 1
+        if ".".join(map(str, issue.place[:depth])) == key:
+            inner = issue.place[depth:]
+            at = () if issue.at_key and not inner else (content["sweep"][key].index(value), *inner)
+            return replace(issue, place=("sweep", key, *at))
     return issue

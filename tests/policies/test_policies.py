@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.checks import still_view
+from policies.checks import static_view
 from policies.clipper import Clipper
 from policies.coarse import Coarse
 from policies.infaas import Infaas
@@ -58,7 +58,7 @@ def tables(draw: st.DrawFn) -> LatencyTable:
 
 
 def decide(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int = 1) -> Dispatch:
-    decision = policy.decide(still_view(table, slack_ns=slack_ns, queue_length=queue_length))
+    decision = policy.decide(static_view(table, slack_ns=slack_ns, queue_length=queue_length))
     assert isinstance(decision, Dispatch)
     return decision
 
@@ -153,7 +153,7 @@ def test_clipper_names_the_accuracies_there_are() -> None:
 @pytest.mark.parametrize(("rate_per_s", "subnet"), [(400, 5), (700, 4), (1100, 3), (1800, 0), (10_000, 0)])
 def test_coarse_takes_the_most_accurate_subnet_that_serves_the_rate(rate_per_s: int, subnet: int) -> None:
     # One worker serves 16 queries in 34, 20, 13, 12, 11 or 8.8 ms: 471, 800, 1231, 1333, 1455 or 1818 a second.
-    view: View = still_view(PAPER, slack_ns=36 * MS, queue_length=rate_per_s, now_ns=10**10)
+    view: View = static_view(PAPER, slack_ns=36 * MS, queue_length=rate_per_s, now_ns=10**10)
     decision = Coarse(window_ms=1000).decide(view)
     assert decision.subnet == subnet
 

@@ -125,9 +125,9 @@ def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:
     from supernet.families import OfaResNet50
     from supernet.family import build
     from supernet.memory import in_place
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
     net = build(OfaResNet50(), device="meta")
     rows = load_table("ofa-resnet50-rtx2080ti").subnets
-    published = [net.space.find(SubNet(net.space.family, row.control)) for row in rows if row.control]
+    published = [net.space.find(SubnetConfig(net.space.family, row.control)) for row in rows if row.control]
     assert [row.bytes for row in in_place(net, published)] == [row.bytes for row in holding().in_one[: len(published)]]

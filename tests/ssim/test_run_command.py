@@ -111,7 +111,7 @@ def test_rows_per_query_say_what_summary_says(done: tuple[Path, str]) -> None:
 
 def test_policies_of_one_seed_meet_the_same_arrivals(done: tuple[Path, str]) -> None:
     folder, _ = done
-    index = json.loads((folder / "results" / "small" / "experiment.json").read_text())
+    index = json.loads((folder / "results" / "small" / "job.json").read_text())
     arrivals: dict[int, list[np.ndarray]] = {}
     for run in index["runs"]:
         column = read_parquet(folder / "results" / "small" / run["id"] / "requests.parquet")["arrival_ns"]
@@ -187,7 +187,7 @@ def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
     assert ended.stderr.splitlines() == [
         "ssim: small.yaml:6:20: cluster.workers: must be greater than or equal to 1 (0)",
         (
-            "ssim: small.yaml:11:5: policies.2.use: there is no such policy ('infas'); did you mean 'infaas'? "
+            "ssim: small.yaml:11:5: policies.2.use: unknown policy ('infas'); did you mean 'infaas'? "
             "(or module:Class for one of your own)"
         ),
     ]
@@ -201,7 +201,7 @@ def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
         (("run", "small.yaml", "--jobs", "0"), "--jobs"),
         (("run",), "FILE"),
         (("rum",), "rum"),
-        (("run", "small.yaml", "--set", "x"), "--set: is no key=value ('x')"),
+        (("run", "small.yaml", "--set", "x"), "--set: must be NAME=VALUE ('x')"),
     ],
 )
 def test_wrong_words_on_the_line_end_in_code_2(folder: Path, words: tuple[str, ...], says: str) -> None:
@@ -214,7 +214,7 @@ def test_wrong_words_on_the_line_end_in_code_2(folder: Path, words: tuple[str, .
 def test_figures_of_nothing_are_an_error(folder: Path) -> None:
     ended = ssim(folder, "figures", "small")
     assert ended.returncode == 1
-    assert "holds no results" in ended.stderr
+    assert "no results are stored here" in ended.stderr
 
 
 def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Path) -> None:
@@ -276,7 +276,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on_from_there(folder: Pat
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: the whole process group
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+    assert said.splitlines()[-1].startswith("ssim: interrupted: finished runs are stored")
     assert "Traceback" not in said
     kept = complete_runs(folder)
     assert 2 <= len(kept) < 12
@@ -360,7 +360,7 @@ def test_a_damaged_run_is_told_when_drawn_and_computed_again_when_run(folder: Pa
         assert drawn.returncode == 1
         assert name in drawn.stderr
         assert "is damaged" in drawn.stderr
-        assert "run the experiment again" in drawn.stderr
+        assert "run it again: what is damaged is computed anew" in drawn.stderr
     again = ssim(folder, "run", "small.yaml", *quick)
     assert again.returncode == 0, again.stderr
     assert "2 of 3 runs are stored already" in again.stderr
@@ -377,6 +377,21 @@ def test_pictures_are_those_of_the_runs_in_the_table(folder: Path) -> None:
     assert "INFaaS" not in both
     assert ssim(folder, "run", "small.yaml", "--set", "policies=[slackfit]").returncode == 0
     assert picture.read_text() != both
+
+
+def test_pictures_of_other_runs_do_not_stay_beside_a_new_table(folder: Path) -> None:
+    short = ("--set", "trace.duration_s=0.5", "--set", "repeats=1")
+    assert ssim(folder, "run", "small.yaml", *short).returncode == 0
+    pictures = folder / "results" / "small" / "figures"
+    before = sorted(path.name for path in pictures.iterdir())
+    assert "tradeoff.png" in before
+    assert ssim(folder, "run", "small.yaml", *short, "--no-figures").returncode == 0
+    assert sorted(path.name for path in pictures.iterdir()) == before  # they still show what is stored
+    (pictures / "mine.png").touch()
+    assert ssim(folder, "run", "small.yaml", *short, "--no-figures", "--set", "trace.variant_qps=99").returncode == 0
+    assert [path.name for path in pictures.iterdir()] == ["mine.png"]
+    assert ssim(folder, "run", "small.yaml", *short).returncode == 0
+    assert sorted(path.name for path in pictures.iterdir()) == sorted([*before, "mine.png"])
 
 
 def test_runs_that_a_sweep_leaves_as_they_are_run_once(folder: Path) -> None:
@@ -432,7 +447,7 @@ def test_a_policy_of_which_a_seed_failed_is_marked_and_not_compared(folder: Path
     assert "moody:Moody (1 of 2 seeds)" in ended.stdout
     assert "At equal" not in ended.stdout
     assert "ssim: moody:Moody, seed 8: Moody() at " in ended.stderr
-    assert "raised KeyError ('no\\nmood')" in ended.stderr
+    assert "raised KeyError: 'no\\nmood' (moody.py:13, in decide; slack " in ended.stderr
     assert 'moody.py", line 13' in ended.stderr  # --debug shows the policy's own line
 
 
@@ -451,7 +466,7 @@ def test_a_policy_that_ends_the_program_fails_its_run(folder: Path, jobs: str) -
     (folder / "small.yaml").write_text(SMALL.replace("- slackfit", "- quitter:Quits"))
     ended = ssim(folder, "run", "small.yaml", "--jobs", jobs, "--no-figures")
     assert ended.returncode == 1
-    assert "raised SystemExit (0)" in ended.stderr
+    assert "raised SystemExit: 0 (quitter.py:8, in decide; slack " in ended.stderr
     assert len(complete_runs(folder)) == 4
 
 
@@ -477,7 +492,7 @@ def test_a_trace_source_that_ends_the_program_fails_its_run(folder: Path) -> Non
     (folder / "small.yaml").write_text(text)
     ended = ssim(folder, "run", "small.yaml", "--no-figures")
     assert ended.returncode == 1
-    assert "trace ending:Ends: raised SystemExit (no more)" in ended.stderr
+    assert "trace ending:Ends: raised SystemExit: no more (ending.py:9, in chunks)" in ended.stderr
     assert len(complete_runs(folder)) == 3
 
 
@@ -496,12 +511,21 @@ def test_processes_are_started_for_what_lasts_longer_than_their_start(folder: Pa
     )
     text = re.sub(r"trace: .*", "trace: {kind: constant, mean_qps: 100, duration_s: 2, slo_ms: 36}", SMALL)
     (folder / "small.yaml").write_text(text[: text.index("policies:")] + "policies: ['telling:Tells']\n")
-    words = ("--jobs", "2", "--set", "repeats=6", "--set", "engine=simpy")
+    words = ("small.yaml", "--no-figures", "--jobs", "2", "--set", "repeats=6", "--set", "engine=simpy")
     started = []
-    for nap in (0.0, 1.0):
+    for nap, start_s in ((0.0, 60.0), (1.0, 1.5)):  # a busy machine takes its time
         (folder / "processes").unlink(missing_ok=True)
         naps = f"policies=[{{use: 'telling:Tells', params: {{nap_s: {nap}}}}}]"
-        ended = ssim(folder, "run", "small.yaml", "--no-figures", *words, "--set", naps)
+        script = f"from ssim.execution import runner; runner._START_S = {start_s}; from ssim.cli import main; "
+        script += f"main({['run', *words, '--set', naps]})"
+        ended = subprocess.run(
+            [sys.executable, "-c", f"if __name__ == '__main__':\n    {script}"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert ended.returncode == 0, ended.stderr
         started.append(len(set((folder / "processes").read_text().split())))
     assert started == [1, 3]
@@ -562,7 +586,7 @@ def test_an_edit_of_a_policy_that_lies_elsewhere_on_the_path_is_a_new_run(folder
         (folder / "lib" / "lies_elsewhere.py").write_text(text.replace("Dispatch(0", f"Dispatch({subnet}"))
         ended = ssim(folder, "run", "work/small.yaml", "--no-figures", env=environment)
         assert ended.returncode == 0, ended.stderr
-        index = json.loads((folder / "results/small/experiment.json").read_text())
+        index = json.loads((folder / "results/small/job.json").read_text())
         found.append({run["policy"]: run["id"] for run in index["runs"]})
     assert found[0].pop("lies_elsewhere:P") != found[1].pop("lies_elsewhere:P")
     assert found[0] == found[1], "the others are not computed again"

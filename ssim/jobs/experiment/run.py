@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import policies
-from sim.base.errors import SpecError, SsimError, user_frame
+from sim.base.errors import SpecError, SsimError, raised
 from sim.base.units import ns_from_ms
 from sim.engine.driver import simulate
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
@@ -240,9 +240,7 @@ class ExperimentRun(Run):
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
-        frame = user_frame(error)
-        place = f"{error} ({frame})" if frame else str(error)
-        return SsimError(f"trace {self.spec.trace['kind']}", f"raised {type(error).__name__}", place)
+        return SsimError(f"trace {self.spec.trace['kind']}", *raised(error))
 
 
 def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:

@@ -81,7 +81,7 @@ class FederatedRun(Trained):
     def watched(self) -> tuple[str, ...]:
         """The subnets whose accuracy is measured during training."""
         space, count = self.parts.family.space, self.spec.evaluation.subnets
-        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.evenly(count)))
+        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.linspace(count)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class FederatedRun(Trained):
         return {
             "schema": "federated-run/1",
             "seed": self.seed,
-            "topology": parts.description,
+            "topology": {key: value for key, value in parts.description.items() if value and key != "name"},
             "engine": spec.engine,
             "data": {**described(parts.source), "params": parts.source.identity()},
             **{name: None if plug is None else described(plug) for name, plug in plugs.items()},
@@ -137,12 +137,6 @@ class FederatedRun(Trained):
             self.watched,
             self.spec.evaluation.every,
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"point": self.point, "seed": self.seed}  # networks and data are made where it runs
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
     def engine(self, patience_s: float | None, *, record: bool) -> Engine:
         """Return the engine that the file asks for."""
@@ -223,7 +217,7 @@ class FederatedRun(Trained):
         rounds = [entry for entry in report.log if entry.kind == "round"]
         if not rounds:
             why = ", ".join(sorted({entry.kind for entry in report.log})) or "nothing was noted"
-            raise TrainingError(f"round {progress.done + 1}", "no round was done: nobody is left to train", why)
+            raise TrainingError(f"round {progress.done + 1}", "no round was completed: no client is left", why)
         if not heard:  # they were elsewhere, and it is told only now
             for entry in rounds:
                 on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report.traffic))

@@ -38,7 +38,7 @@ def tried(instance: Instance) -> float:
         busy = np.zeros(latest + 1, dtype=int)
         for start, way, members in batches:
             end = start + int(instance.duration_ns[way])
-            if end > instance.deadline_ns[members].min() or len(members) > instance.most[way]:
+            if end > instance.deadline_ns[members].min() or len(members) > instance.max_queries[way]:
                 return False
             busy[start:end] += 1
         return bool(busy.max() <= workers)
@@ -135,7 +135,7 @@ def test_the_schedule_that_is_found_can_be_run(instance: Instance, slot_ns: int)
     assert sum(instance.value[batch.way] * batch.queries for batch in found.batches) == pytest.approx(
         found.lower * len(instance)
     )
-    assert all(batch.queries <= batch.batches * instance.most[batch.way] for batch in found.batches)
+    assert all(batch.queries <= batch.batches * instance.max_queries[batch.way] for batch in found.batches)
     assert held == _matched(instance, found)
 
 
@@ -193,7 +193,7 @@ def test_wrong_input_is_told() -> None:
         upper_bound(instance_of(trace, Cluster(1), table), 0)
     with pytest.raises(SpecError, match="supports neither failures"):
         offline_optimum(instance_of(trace, Cluster(2, faults=(WorkerFailure(0, 1),)), table), 1)
-    with pytest.raises(SpecError, match="values: are not known"):
+    with pytest.raises(SpecError, match="values: unknown kind"):
         instance_of(trace, Cluster(1), table, "speed")  # type: ignore[arg-type]
     many = Trace(np.arange(2000, dtype=np.int64), 4000, 2000)
     with pytest.raises(SpecError, match="needs too many variables"):

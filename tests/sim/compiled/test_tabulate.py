@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.checks import still_view
+from policies.checks import static_view
 from policies.clipper import Clipper
 from policies.coarse import Coarse
 from policies.infaas import Infaas
@@ -77,7 +77,7 @@ def disagreements(policy: Policy, table: LatencyTable, slacks: range | list[int]
     return [
         (slack, length)
         for slack, length in itertools.product(slacks, lengths)
-        if policy.decide(still_view(table, slack_ns=slack, queue_length=length)) != found.at(slack, length)
+        if policy.decide(static_view(table, slack_ns=slack, queue_length=length)) != found.at(slack, length)
     ]
 
 

@@ -246,14 +246,14 @@ BAD_JSON = [
     (set_at(*CELL, "mean", float("nan")), r"mean: is not a number \(NaN\)"),
     (set_at(*CELL, "mean", bool(1)), r"mean: is not a number \(true\)"),
     (set_at(*CELL, "mean", 2**64), r"mean: is not positive .*as an int64"),
-    (set_at(*CELL, "batch_size", 1), r"latency_and_batch_ns\[1\].batch_size: is there twice \(1\)"),
+    (set_at(*CELL, "batch_size", 1), r"latency_and_batch_ns\[1\].batch_size: duplicate batch size \(1\)"),
     (set_at(*CELL, "p99", ...), r"t.json: missing cell of p99 \(subnet 0, batch 2\)"),
     (set_at(*CELL, "stages", "forward", ...), r"t.json: missing cell of stage forward \(subnet 0, batch 2\)"),
     (set_at(*CELL, "stages", "forward", "mean", -1), r"stages.forward.mean: is negative \(-1\); 0 ns or more"),
     (set_at("between", "guess"), r"t.json, table of t: unknown value of between \('guess'\)"),
     (set_at("device", 7), r"device: is not a string \(7\); must be a string"),
     (set_at("default_max_batch", 64), r"table of t: default_max_batch is out of range \(64\); 1 to 2"),
-    (lambda document: document["models"].append(document["models"][0]), r"models\[1\].id: is there twice \(0\)"),
+    (lambda document: document["models"].append(document["models"][0]), r"models\[1\].id: duplicate subnet \(0\)"),
 ]
 
 

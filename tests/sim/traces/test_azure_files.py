@@ -114,7 +114,7 @@ def test_a_file_as_large_as_the_real_one_is_read_in_little_memory(tmp_path: Path
     [
         (f"{HEAD}\n", "has no minute columns; columns named 1 to 1440"),
         (f"{HEAD},1,3\no,a,f,http,1,1\n", r"missing minute, or minutes out of order \(3\); must be 2"),
-        (f"{HEAD},1,2\no,a,f,http,1,x\n", r"row 1: 2 is wrong \('x'\); must be a whole number"),
+        (f"{HEAD},1,2\no,a,f,http,1,x\n", r"row 1: invalid 2 \('x'\); must be a whole number"),
         (f"{HEAD},1,2\no,a,f,http,1,1\no,a,f,http,1,-4\n", r"row 2: minute 2 is negative \(-4\)"),
         (f"{HEAD},1,2\no,a,f,http,0,0\n", "the chosen functions were never invoked"),
         (f"{HEAD},1,2\n", "the chosen functions were never invoked"),
@@ -163,7 +163,7 @@ def test_2021_arrivals_are_ends_minus_durations_sorted_from_zero(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("end_timestamp,duration\n1,x\n", r"row 1: duration is wrong \('x'\); must be a number"),
+        ("end_timestamp,duration\n1,x\n", r"row 1: invalid duration \('x'\); must be a number"),
         ("end_timestamp,duration\n2,1\n1,-1\n", r"row 2: duration is negative \(-1.0\)"),
         ("end_timestamp,duration\n2,1\nnan,1\n", "row 2: is not a time"),
         ("end_timestamp,time\n2,1\n", r"missing column \('duration'\)"),

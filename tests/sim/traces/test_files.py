@@ -90,18 +90,18 @@ def test_each_query_keeps_its_slo_when_the_trace_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "trace.csv: is empty; a first line"),
+        ("", "trace.csv: is empty; needs a header"),
         ("arrival_s\n", "has no arrivals"),
         ("arrivals\n1\n", r"missing column \('arrival_s'\); did you mean 'arrivals'\?"),
         ("arrival_s\n1\nnan\n", r"trace.csv, row 2: is not a time \(nan\); seconds, finite"),
         ("arrival_s\n1\ninf\n", r"row 2: is not a time \(inf\)"),
         ("arrival_s\n-1\n", r"trace.csv, row 1: is negative \(-1000000000 ns\)"),
         ("arrival_s\n2\n1\n", r"trace.csv, row 2: is earlier than the row before \(1000000000 < 2000000000 ns\); sort"),
-        ("arrival_s\n1\nsoon\n", r"trace.csv, row 2: arrival_s is wrong \('soon'\); must be a number"),
-        ("arrival_s,x\n1,2\n,3\n", r"row 2: arrival_s is wrong \(''\); must be a number"),
+        ("arrival_s\n1\nsoon\n", r"trace.csv, row 2: invalid arrival_s \('soon'\); must be a number"),
+        ("arrival_s,x\n1,2\n,3\n", r"row 2: invalid arrival_s \(''\); must be a number"),
         ("arrival_s,x\n1,2\n2\n", "row 2: has 1 cells; the header has 2 columns"),
-        ("arrival_ns\n1\n1.5\n", r"row 2: arrival_ns is wrong \('1.5'\); must be a whole number"),
-        ("arrival_ns\n1\n99999999999999999999\n", r"row 2: arrival_ns is wrong \('99999999999999999999'\)"),
+        ("arrival_ns\n1\n1.5\n", r"row 2: invalid arrival_ns \('1.5'\); must be a whole number"),
+        ("arrival_ns\n1\n99999999999999999999\n", r"row 2: invalid arrival_ns \('99999999999999999999'\)"),
         ("arrival_s,slo_ms\n1,2\n2,0\n", r"row 2: invalid slo_ms \(0.0\); must be above 0"),
         ("arrival_s,slo_ms\n1,nan\n", r"row 1: invalid slo_ms \(nan\)"),
     ],
@@ -142,7 +142,7 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize("name", ["trace.parquet", "trace.csv.gz"])
 def test_what_is_not_what_its_name_says_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"arrival_s\n1\n")
-    with pytest.raises(DataError, match=f"{name}: is (no readable parquet file|damaged)"):
+    with pytest.raises(DataError, match=f"{name}: is (not a readable parquet file|damaged)"):
         File(path=str(tmp_path / name), slo_ms=36).trace(0)
 
 
@@ -178,7 +178,7 @@ def test_llm_times_are_exact_to_100_ns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("TIMESTAMP\nyesterday\n", r"row 1: TIMESTAMP is wrong \('yesterday'\); must be a time like"),
+        ("TIMESTAMP\nyesterday\n", r"row 1: invalid TIMESTAMP \('yesterday'\); must be a time like"),
         ("TIMESTAMP\n2023-11-17 00:00:01\n2023-11-17 00:00:00\n", "row 2: is negative"),
         ("time\n1\n", r"missing column \('TIMESTAMP'\)"),
         ("TIMESTAMP\n", "has no arrivals"),
@@ -198,7 +198,7 @@ def test_what_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no arrivals"):
         write_trace(tmp_path / "t.csv", [])
     for slos in (np.array([1]), np.array([1, 2, 3])):
-        with pytest.raises(DataError, match="slo_ns: has"):
+        with pytest.raises(DataError, match="slo_ns: "):
             write_trace(tmp_path / "t.parquet", [chunk], slos)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
