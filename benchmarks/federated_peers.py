@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ssim.jobs.federated.file import read_federated
-from ssim.jobs.federated.run import FederatedRun
+from ssim.jobs.reading import read_job
 from supernet.families.cnn import ConvNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from federated.job import FederatedJob
+    from ssim.jobs.federated.run import FederatedRun
 
 State = dict[str, torch.Tensor]
 Examples = tuple[torch.Tensor, torch.Tensor]
@@ -93,7 +93,8 @@ class Task:
             "partition=iid",
             f"rounds={self.rounds}",
         )
-        return FederatedRun(read_federated(EXPERIMENT, settings), self.seed, Path())
+        run: FederatedRun = read_job(EXPERIMENT, settings).runs[0]
+        return replace(run, seed=self.seed)
 
     @cached_property
     def job(self) -> FederatedJob:
