@@ -10,12 +10,13 @@ import pytest
 import policies
 from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, azure, rounds
 from policies.slackfit import SlackFit
-from sim.compiled.replay import replay_compiled, tally_stream
+from sim.compiled.replay import replay_compiled, replay_stream
 from sim.compiled.tabulate import tabulate
 from sim.traces.azure import Azure
 from sim.traces.synthetic import Bursty, Constant, Gamma, Poisson, TimeVarying
 from ssim.files.plugins import find_class
-from ssim.results.store import KEPT, Store
+from ssim.results.record import KEPT, put_run
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,9 +64,9 @@ def bench_store(benchmark: Any, keep: str, tmp_path: Path) -> None:
     """The Azure job is stored, as much of it as is to be kept."""
     trace, store, number = azure(), Store(tmp_path), count()
     if keep in {"summary", "windows"}:
-        run: Any = tally_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE)
+        run: Any = replay_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE)
     else:
         run = replay_compiled(trace, CLUSTER, TABLE, RULE)
-    benchmark.pedantic(lambda: store.put(str(next(number)), run, {}, {}, keep), rounds=rounds(7))
+    benchmark.pedantic(lambda: put_run(store, str(next(number)), run, {}, {}, keep), rounds=rounds(7))
     size = sum(path.stat().st_size for path in (tmp_path / "0").iterdir())
     benchmark.extra_info |= {"what": f"keep: {keep}", "unit": "queries", "count": len(trace), "bytes": size}

@@ -93,8 +93,8 @@ class Task:
             "partition=iid",
             f"rounds={self.rounds}",
         )
-        run: FederatedRun = read_job(EXPERIMENT, settings).runs[0]
-        return replace(run, seed=self.seed)
+        found: FederatedRun = read_job(EXPERIMENT, (*settings, f"seed={self.seed}", "repeats=1")).runs[0]
+        return found
 
     @cached_property
     def job(self) -> FederatedJob:

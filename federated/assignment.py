@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from federated.state import Memory
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
 
 
 class SubnetAssignment(Protocol):
     """Assigns subnets to clients."""
 
     def assign(
-        self, clients: Sequence[str], space: SubNetSpace, memory: Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return the subnet id of each client for one round, by client id.
 
@@ -44,7 +44,7 @@ class LargestAssignment:
     """All clients train the largest subnet: ordinary federated learning of one network."""
 
     def assign(
-        self, clients: Sequence[str], space: SubNetSpace, memory: Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return the largest subnet for all clients."""
         return dict.fromkeys(clients, space.largest.id)
@@ -61,10 +61,10 @@ class StaticAssignment(Parameters):
     subnets: PositiveInt = 4
 
     def assign(
-        self, clients: Sequence[str], space: SubNetSpace, memory: Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return each client's subnet of earlier rounds; new clients get the next subnet in turn."""
-        choices = [space.largest] if self.subnets == 1 else space.evenly(self.subnets)
+        choices = [space.largest] if self.subnets == 1 else space.linspace(self.subnets)
         assigned: dict[str, str] = memory.setdefault("assigned", {})
         for client in clients:
             assigned.setdefault(client, choices[len(assigned) % len(choices)].id)
@@ -76,7 +76,7 @@ class RandomAssignment:
     """Each client trains a random subnet."""
 
     def assign(
-        self, clients: Sequence[str], space: SubNetSpace, memory: Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return a random subnet for each client."""
         return {client: space.sample(rng).id for client in clients}
@@ -94,7 +94,7 @@ class SandwichAssignment(Parameters):
     track: bool = False
 
     def assign(
-        self, clients: Sequence[str], space: SubNetSpace, memory: Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
         """Return the largest subnet for one client, the smallest for another, random ones for the others."""
         assigned: dict[str, str] = {}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from supernet.data.source import Examples, Source, Splits
     from supernet.family import Family
     from supernet.network import Supernet
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
     from topology.deployment import Dataset
 
 _CALIBRATION_EXAMPLES = 1024
@@ -99,7 +99,7 @@ class TrainingContext:
         ordered = sorted(self.datasets, key=lambda dataset: dataset.id)
         train = self.splits.train
         parts = self.partition.split(train.labels.numpy(), [dataset.size for dataset in ordered], self.seed)
-        return {d.id: train.take(torch.from_numpy(part)) for d, part in zip(ordered, parts, strict=True)}
+        return {d.id: train.select(torch.from_numpy(part)) for d, part in zip(ordered, parts, strict=True)}
 
     @property
     def data_roles(self) -> frozenset[str]:
@@ -107,7 +107,7 @@ class TrainingContext:
         return frozenset(dataset.role for dataset in self.datasets)
 
     @property
-    def space(self) -> SubNetSpace:
+    def space(self) -> SubnetSpace:
         """The space of subnets."""
         return self.family.space
 

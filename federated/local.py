@@ -179,4 +179,4 @@ def _batches(examples: Examples, size: int, seeds: tuple[int, ...]) -> Iterator[
     order = stream(seeds[0], "order", *seeds[1:]).permutation(len(examples))
     for indices in torch.from_numpy(order).split(size):
         if len(indices) > 1:
-            yield examples.take(indices)
+            yield examples.select(indices)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from policies.checks import still_view
+from policies.checks import static_view
 from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def decided(policy: Policy, table: LatencyTable) -> Decided:
     accuracy, size = np.full(shape, np.nan), np.full(shape, np.nan)
     for row, length in enumerate(lengths.tolist()):
         for column, middle_ms in enumerate((edges[:-1] + edges[1:]) / 2):
-            decision = policy.decide(still_view(table, slack_ns=round(middle_ms * 1e6), queue_length=length))
+            decision = policy.decide(static_view(table, slack_ns=round(middle_ms * 1e6), queue_length=length))
             if isinstance(decision, Dispatch):
                 accuracy[row, column] = table.subnets[decision.subnet].accuracy
                 size[row, column] = decision.batch_size

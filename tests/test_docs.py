@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ssim.jobs.reading import read_job as read_experiment
+from ssim.jobs.reading import read_job
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +45,7 @@ def test_the_experiment_of_the_readme_is_right(tmp_path: Path) -> None:
     policy, *_ = blocks("docs/your_own_policy.md", "python")
     (tmp_path / "my_policy.py").write_text(policy)
     (tmp_path / "mine.yaml").write_text(experiment)
-    assert len(read_experiment(tmp_path / "mine.yaml").runs) == 4 * 3 * 3
+    assert len(read_job(tmp_path / "mine.yaml").runs) == 4 * 3 * 3
 
 
 def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
@@ -126,11 +126,18 @@ def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
-    (log,) = blocks("docs/own_trace.md", "python")
+    log, pulses = blocks("docs/own_trace.md", "python")
     (experiment,) = blocks("docs/own_trace.md", "yaml")
     (tmp_path / "from_log.py").write_text(log)
+    (tmp_path / "pulses.py").write_text(pulses)
     (tmp_path / "replay.yaml").write_text(experiment)
     assert run(tmp_path, "from_log.py").returncode == 0
+    assert run(tmp_path, "pulses.py").returncode == 0
+    (tmp_path / "own.yaml").write_text(
+        experiment.replace("{kind: file, path: mine.csv}", '{kind: "pulses:Pulses", slo_ms: 36}')
+    )
+    own = run(tmp_path, "-m", "ssim", "run", "own.yaml", "--no-figures")
+    assert own.returncode == 0, own.stderr
     described, _, replayed = typed("docs/own_trace.md", tmp_path)
     assert "6000" in described.replace(",", "")
     assert "infaas" in replayed

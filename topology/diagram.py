@@ -1,10 +1,11 @@
-"""What a drawing of a topology shows, whoever draws it: nodes in levels, and edges between them.
+"""The content of a drawing of a topology: nodes in levels, and edges between them.
 
-Workers of one role that sit in one place stand as one node when there are many: what is drawn stays readable.
+Of a large plan, a node stands for all workers of a role in one place.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from topology.plan import Plan
     from topology.tag import Channel, Tag
 
-MOST_NODES = 60
+MOST_NODES = 30
 """A plan of more workers than this is drawn by places, with counts."""
 
 
@@ -25,11 +26,11 @@ class Node:
 
     Attributes:
         id: Unique.
-        label: What stands in it.
+        label: Its text.
         role: Its role.
-        level: How far its role is from the data: 0 is drawn at the bottom.
-        data: Whether its role has data.
-        count: For how many workers it stands.
+        level: The distance of its role from the roles with data, in channels; 0 is drawn at the bottom.
+        data: Whether its role consumes data.
+        count: The number of workers that it stands for.
     """
 
     id: str
@@ -48,7 +49,7 @@ class Edge:
         first: The id of a node.
         second: The id of a node.
         channel: The name of the channel.
-        label: What stands at it.
+        label: Its text.
     """
 
     first: str
@@ -62,10 +63,10 @@ class Diagram:
     """Nodes and edges.
 
     Attributes:
-        title: What stands above.
+        title: The title.
         nodes: By level, then in the order of the plan.
         edges: By channel.
-        channels: The names of the channels, in order: their number decides on a colour.
+        channels: The names of the channels, in the order of their colours.
     """
 
     title: str
@@ -75,7 +76,7 @@ class Diagram:
 
 
 def diagram_of_tag(tag: Tag, title: str = "") -> Diagram:
-    """Return the picture of roles and channels."""
+    """Return the diagram of roles and channels."""
     levels = _levels(tag)
     nodes = []
     for role in tag.roles:
@@ -84,7 +85,7 @@ def diagram_of_tag(tag: Tag, title: str = "") -> Diagram:
         label = f"{role.name}\n{times}" if role.data or count > 1 else role.name
         nodes.append(Node(role.name, label, role.name, levels[role.name], role.data))
     edges = [Edge(*channel.pair, channel.name, _label(channel)) for channel in tag.channels]
-    return _picture(title, nodes, edges, tag)
+    return _diagram(title, nodes, edges, tag)
 
 
 def _label(channel: Channel) -> str:
@@ -93,72 +94,68 @@ def _label(channel: Channel) -> str:
 
 
 def diagram_of_plan(plan: Plan, title: str = "") -> Diagram:
-    """Return the picture of workers and who can send to whom; of many workers, that of their places."""
+    """Return the diagram of workers and their peers; of many workers, that of their places."""
     levels = _levels(plan.tag)
-    alone = len(plan) <= MOST_NODES
+    single = len(plan) <= MOST_NODES
     nodes: list[Node] = []
     node_of: dict[str, str] = {}
-    for name, staff in plan.roles.items():
-        for place, groups in enumerate(staff.role.at):
-            numbers = [number for number, at in enumerate(staff.places.tolist()) if at == place]
+    for name, workers in plan.roles.items():
+        for place, groups in enumerate(workers.role.at):
+            numbers = [number for number, at in enumerate(workers.places.tolist()) if at == place]
             shown = [group for channel, group in groups.items() if len(plan.tag.channel(channel).groups) > 1]
-            for unit in [[number] for number in numbers] if alone else [numbers] if numbers else []:
+            for unit in [[number] for number in numbers] if single else [numbers] if numbers else []:
                 id_ = f"{name}/{unit[0]}"
-                label = _name(name, unit[0], len(staff)) if alone else _crowd(name, len(unit), shown)
-                nodes.append(Node(id_, label, name, levels[name], staff.role.data, len(unit)))
+                label = _worker_label(name, unit[0], len(workers)) if single else _place_label(name, len(unit), shown)
+                nodes.append(Node(id_, label, name, levels[name], workers.role.data, len(unit)))
                 node_of |= {f"{name}/{number}": id_ for number in unit}
     edges = [edge for channel in plan.tag.channels for edge in _edges(plan, channel, node_of)]
-    return _picture(title, nodes, edges, plan.tag)
+    return _diagram(title, nodes, edges, plan.tag)
 
 
-def _name(role: str, number: int, of: int) -> str:
-    return role if of == 1 else str(number)
+def _worker_label(role: str, number: int, count: int) -> str:
+    return role if count == 1 else str(number)
 
 
-def _crowd(role: str, count: int, groups: Sequence[str]) -> str:
+def _place_label(role: str, count: int, groups: Sequence[str]) -> str:
     return "\n".join([role if count == 1 else f"{count} x {role}", *dict.fromkeys(groups)])
 
 
 def _edges(plan: Plan, channel: Channel, node_of: dict[str, str]) -> list[Edge]:
     first, second = channel.pair
-    found: dict[Edge, None] = {}
+    edges: dict[Edge, None] = {}
     for group in channel.groups:
-        ones, others = (plan.members(channel.name, group, role) for role in channel.pair)
-        if first == second:  # all with all; a closed chain is what can be seen
-            found |= dict.fromkeys(_chain([node_of[one] for one in ones], channel.name))
+        ends = [[node_of[id_] for id_ in plan.members(channel.name, group, role)] for role in channel.pair]
+        if first == second:  # all with all; a ring stands for it
+            edges |= dict.fromkeys(_ring(ends[0], channel.name))
         else:
-            nodes = dict.fromkeys(node_of[other] for other in others)
-            found |= {
-                Edge(one, other, channel.name): None
-                for one in dict.fromkeys(node_of[one] for one in ones)
-                for other in nodes
-            }
-    return list(found)
+            pairs = itertools.product(dict.fromkeys(ends[0]), dict.fromkeys(ends[1]))
+            edges |= {Edge(*pair, channel.name): None for pair in pairs}
+    return list(edges)
 
 
-def _chain(nodes: Sequence[str], channel: str) -> list[Edge]:
-    single = list(dict.fromkeys(nodes))
-    if len(single) == 1:
-        return [Edge(single[0], single[0], channel)] if len(nodes) > 1 else []
-    pairs = zip(single, single[1:] + single[:1], strict=True)
-    return [Edge(one, other, channel) for one, other in list(pairs)[: None if len(single) > 2 else 1]]  # noqa: PLR2004
+def _ring(nodes: Sequence[str], channel: str) -> list[Edge]:
+    distinct = list(dict.fromkeys(nodes))
+    if len(distinct) == 1:
+        return [Edge(distinct[0], distinct[0], channel)] if len(nodes) > 1 else []
+    pairs = list(zip(distinct, distinct[1:] + distinct[:1], strict=True))
+    return [Edge(*pair, channel) for pair in pairs[: None if len(distinct) > 2 else 1]]  # noqa: PLR2004
 
 
 def _levels(tag: Tag) -> dict[str, int]:
-    """Return how many channels each role is away from the nearest role with data, or from the first role."""
+    """Return the distance of each role from the nearest role with data, or from the first role, in channels."""
     starts = [role.name for role in tag.roles if role.data] or [tag.roles[0].name]
     levels = dict.fromkeys(starts, 0)
     waiting = deque(starts)
     while waiting:
         role = waiting.popleft()
         for channel in tag.channels_of(role):
-            other = channel.peer_of(role)
-            if other not in levels:
-                levels[other] = levels[role] + 1
-                waiting.append(other)
+            peer = channel.peer_of(role)
+            if peer not in levels:
+                levels[peer] = levels[role] + 1
+                waiting.append(peer)
     return levels
 
 
-def _picture(title: str, nodes: Sequence[Node], edges: Sequence[Edge], tag: Tag) -> Diagram:
+def _diagram(title: str, nodes: Sequence[Node], edges: Sequence[Edge], tag: Tag) -> Diagram:
     ordered = tuple(sorted(nodes, key=lambda node: node.level))
     return Diagram(title, ordered, tuple(edges), tuple(channel.name for channel in tag.channels))

@@ -1,4 +1,4 @@
-"""Topologies as Mermaid text, which many places that show Markdown draw."""
+"""Topologies as Mermaid text, which many Markdown viewers draw."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def mermaid(diagram: Diagram) -> str:
-    """Return a picture as the text of a Mermaid flowchart.
+    """Return a diagram as the text of a Mermaid flowchart.
 
     Example:
         >>> from topology.diagram import diagram_of_tag

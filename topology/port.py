@@ -63,8 +63,8 @@ class Port:
 
         Peers are dealt out in turn; a single replica has all of them.
         """
-        replicas = self._mailbox.colleagues.members
-        return self._mailbox.others.members[replicas.index(self._mailbox.owner.worker.id) :: len(replicas)]
+        replicas = self._mailbox.own_group.members
+        return self._mailbox.peer_group.members[replicas.index(self._mailbox.owner.worker.id) :: len(replicas)]
 
     def choose(self, among: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Return the peers that the channel's selector for this role chooses.
@@ -111,7 +111,7 @@ class Port:
         mailbox = self._mailbox
         if sender is not None:
             mailbox.checked((sender,))
-        message = mailbox.take(None if sender is None else (sender,))
+        message = mailbox.take(None if sender is None else (sender,)) if mailbox.inbox else None
         if message is not None:
             return message
         if not mailbox.any_remaining(None if sender is None else (sender,)):
@@ -158,7 +158,7 @@ class Port:
         if mailbox.inbox:
             mailbox.inbox = deque(message for message in mailbox.inbox if not wait.offer(message))
         for peer in order:
-            if mailbox.others.has_left(peer):
+            if mailbox.peer_group.has_left(peer):
                 wait.peer_left(peer)
         if not wait.complete():
             await mailbox.wait(wait, timeout_s)
@@ -181,7 +181,7 @@ class Port:
         while missing and remaining > 0:
             message = mailbox.take(missing)
             if message is None:
-                departed = mailbox.others.departures(seen)
+                departed = mailbox.peer_group.departures(seen)
                 missing.difference_update(departed)
                 seen += len(departed)
                 if not missing:
@@ -226,7 +226,7 @@ class Port:
         return self.peers(among)
 
     def _only_peer(self) -> str:
-        mailbox, peers = self._mailbox, self.peers()
+        mailbox, peers = self._mailbox, self._mailbox.peers()
         if not peers and not mailbox.any_remaining():
             raise ClosedError(mailbox.location, "all peers have ended", self.channel.name)
         if len(peers) != 1:

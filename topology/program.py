@@ -70,18 +70,15 @@ def check_program(program: type[Program]) -> None:
         Traceback (most recent call last):
         topology.flaws.TagError: Trainer.steps.upload: no such method; define `async def upload(self, io)`
     """
-    if not (isinstance(program, type) and issubclass(program, Program)):
-        raise TagError("program", [Flaw((_name(program),), "not a subclass of Program")])
+    given: Any = program
+    if not (isinstance(given, type) and issubclass(given, Program)):
+        raise TagError("program", [Flaw((getattr(given, "__name__", repr(given)),), "not a subclass of Program")])
     place = (program.__name__,)
     flaws = list(program_flaws(program, place))
     if not flaws:
         flaws = [*_undeclared(program, place), *_bad_defaults(program, place)]
     if flaws:
         raise TagError("program", flaws)
-
-
-def _name(program: object) -> str:
-    return getattr(program, "__name__", repr(program))
 
 
 def program_flaws(program: type[Program], place: tuple[str | int, ...]) -> Iterator[Flaw]:
@@ -96,8 +93,9 @@ def program_flaws(program: type[Program], place: tuple[str | int, ...]) -> Itera
         if not isinstance(value, tuple) or not all(isinstance(tag, str) for tag in value):
             yield Flaw((*place, name), "must be a tuple of strings", repr(value), 'such as ("fetch",)')
             return
-    if not isinstance(program.steps, Steps):
-        yield Flaw((*place, "steps"), "must be Steps", repr(program.steps), 'such as Steps("fetch", "train")')
+    steps: Any = program.steps
+    if not isinstance(steps, Steps):
+        yield Flaw((*place, "steps"), "must be Steps", repr(steps), 'such as Steps("fetch", "train")')
         return
     yield from _step_flaws(program, place)
     for tag in program.receives_first:

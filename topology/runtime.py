@@ -82,9 +82,9 @@ class WorkerRuntime:
                 for channel in channels[worker.role]:
                     group = worker.at[channel.name]
                     peers = self._memberships[channel.name, group, channel.peer_of(worker.role)]
-                    colleagues = self._memberships[channel.name, group, worker.role]
+                    own_group = self._memberships[channel.name, group, worker.role]
                     selector = binding.selectors[channel.name]
-                    mailbox = state.mailboxes[channel.name] = Mailbox(state, channel, peers, colleagues, selector)
+                    mailbox = state.mailboxes[channel.name] = Mailbox(state, channel, peers, own_group, selector)
                     peers.subscribers.append(mailbox)
                 io = IO(state, binding.function_tags)
                 self._interpreters[worker.id] = Interpreter(binding.make(), io, state)
@@ -146,7 +146,7 @@ class WorkerRuntime:
             self._report.ended[id_] = "closed"
         except (Continue, Break):
             location, hint = f"{id_}, step {state.step}", "only steps of a loop may raise them"
-            raise ProgramError(location, "Continue or Break outside of a loop", right=hint) from None
+            raise ProgramError(location, "Continue or Break outside of a loop", hint=hint) from None
         except SsimError:
             raise
         except Exception as error:

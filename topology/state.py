@@ -105,8 +105,8 @@ class Mailbox:
         owner: The worker.
         transport: The engine's side.
         channel: The channel.
-        others: The workers at the other end.
-        colleagues: The workers at this end, the owner included.
+        peer_group: The workers at the other end.
+        own_group: The workers at this end, the owner included.
         selector: How the owner's role chooses among its peers.
         waits: What the program waits for here.
         inbox: Messages that have arrived and were not received yet, in order.
@@ -116,24 +116,24 @@ class Mailbox:
         "_id",
         "_traffic",
         "channel",
-        "colleagues",
         "inbox",
-        "others",
+        "own_group",
         "owner",
+        "peer_group",
         "selector",
         "transport",
         "waits",
     )
 
     def __init__(
-        self, owner: WorkerState, channel: Channel, others: Membership, colleagues: Membership, selector: Selector
+        self, owner: WorkerState, channel: Channel, peer_group: Membership, own_group: Membership, selector: Selector
     ) -> None:
         self.owner = owner
         self._id = owner.worker.id
         self.transport = owner.transport
         self.channel = channel
-        self.others = others
-        self.colleagues = colleagues
+        self.peer_group = peer_group
+        self.own_group = own_group
         self.selector = selector
         self.waits: list[PendingWait] = []
         self.inbox: deque[Message] | None = None  # most workers of a large run never have one
@@ -150,8 +150,8 @@ class Mailbox:
         Args:
             among: Only these; None for all.
         """
-        present = self.others.present()
-        if self._id in self.others.ids:
+        present = self.peer_group.present()
+        if self._id in self.peer_group.ids:
             present = tuple(peer for peer in present if peer != self._id)
         if among is None:
             return present
@@ -161,8 +161,8 @@ class Mailbox:
     def any_remaining(self, among: Collection[str] | None = None) -> bool:
         """Return whether any peer, or any of some, is present or still to join."""
         if among is None:
-            return self.others.any_remaining(self._id)
-        return not all(self.others.has_left(peer) for peer in among)
+            return self.peer_group.any_remaining(self._id)
+        return not all(self.peer_group.has_left(peer) for peer in among)
 
     def senders(self) -> tuple[str, ...]:
         """Return the peers that are present or have left a message here, in the order of the plan."""
@@ -171,7 +171,7 @@ class Mailbox:
         if not departed:
             return peers
         departed.update(peers)
-        return tuple(peer for peer in self.others.members if peer in departed)
+        return tuple(peer for peer in self.peer_group.members if peer in departed)
 
     def checked(self, peers: tuple[str, ...]) -> tuple[str, ...]:
         """Return the ids if all are peers.
@@ -180,8 +180,8 @@ class Mailbox:
             ProgramError: One is not.
         """
         for peer in peers:
-            if peer not in self.others.ids or peer == self._id:
-                hint = did_you_mean(peer, self.others.members[:_SEARCHED])
+            if peer not in self.peer_group.ids or peer == self._id:
+                hint = did_you_mean(peer, self.peer_group.members[:_SEARCHED])
                 raise ProgramError(self.location, "unknown peer", repr(peer), hint)
         return peers
 

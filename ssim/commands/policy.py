@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sim.compiled.stepped import Stepped
+    from sim.compiled.step_policy import StepPolicy
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
 
@@ -46,7 +46,7 @@ def list_() -> None:
 def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     """Say whether a policy keeps the rules, and which engine runs it, and why."""
     from policies.checks import check_policy
-    from sim.compiled.stepped import Stepped
+    from sim.compiled.step_policy import StepPolicy
     from sim.compiled.tabulate import NotTabulableError, tabulate
     from sim.engines import numba_is_installed
 
@@ -54,7 +54,7 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     check_policy(built, table)
     click.echo(f"{name}: keeps the rules")
     here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
-    if isinstance(built, Stepped):
+    if isinstance(built, StepPolicy):
         click.echo(f"{name}: {_stepped(built, table)}{here}")
         return
     try:
@@ -68,7 +68,7 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     click.echo(f"{name}: runs in the compiled engine as {said}{here}")
 
 
-def _stepped(policy: Stepped, table: LatencyTable) -> str:
+def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
     """Return how a stepped policy runs: compiled, to the same outcomes on a bursty trace, or in SimPy alone.
 
     Raises:

@@ -48,7 +48,7 @@ def status(name: str, out: Path) -> None:
     reasons: dict[str, list[str]] = {}
     for run in runs:
         if states[run["id"]] == "failed":
-            reasons.setdefault(store.failure(run["id"]) or "", []).append(f"{run['policy']}, seed {run['seed']}")
+            reasons.setdefault(store.failure(run["id"]) or "", []).append(f"{run['label']}, seed {run['seed']}")
     for reason, alike in reasons.items():
         more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
         click.echo(f"failed: {alike[0]}{more}: {reason}")

@@ -9,7 +9,7 @@ import click
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
-    from sim.tables.checks import Break
+    from sim.tables.checks import Violation
     from sim.tables.latency import LatencyTable
 
 
@@ -51,12 +51,12 @@ def diff(first: str, second: str, *, every: bool) -> None:
     from rich.table import Table
 
     from sim.base.units import ms_from_ns
-    from sim.tables.diff import Difference, diff_tables
+    from sim.tables.diff import LatencyChange, diff_tables
     from sim.tables.files import find_table
 
     one, other = find_table(first), find_table(second)
     cells = diff_tables(one, other)
-    told = [cell for cell in cells if cell.difference in {Difference.FASTER, Difference.SLOWER}]
+    told = [cell for cell in cells if cell.difference in {LatencyChange.FASTER, LatencyChange.SLOWER}]
     rows = Table("subnet", "batch", "A ms", "B ms", "B / A", "B is", box=None, pad_edge=False)
     for cell in cells if every else told:
         both = (f"{ms_from_ns(ns):.3f}" for ns in (cell.first_ns, cell.second_ns))
@@ -64,7 +64,7 @@ def diff(first: str, second: str, *, every: bool) -> None:
     if rows.row_count:
         console().print(rows)
     counts = Counter(cell.difference for cell in cells)
-    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in Difference if counts[kind]))
+    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in LatencyChange if counts[kind]))
     unknown = [name for name, found in ((first, one), (second, other)) if found.low_ns is None]
     if unknown:
         click.echo(f"no intervals are known for {' and '.join(unknown)}: nothing can be told but what is equal")
@@ -150,9 +150,9 @@ def check(source: str, max_batch: int | None, stages: str | None, *, every: bool
 
     found = _load(source, max_batch, stages, every=every)
     for result in check_properties(found):
-        verdict = "holds in all" if result.holds else f"breaks in {len(result.breaks)} of"
+        verdict = "holds in all" if result.holds else f"breaks in {len(result.violations)} of"
         click.echo(f"{result.name} {verdict} {result.cells} cells: {result.rule}")
-        for broken in result.breaks:
+        for broken in result.violations:
             click.echo(f"  {_sentence(found, broken)}")
 
 
@@ -179,26 +179,26 @@ def predict(
     """
     import numpy as np
 
-    from profiler.roofline import SHEETS, predict, sheet_of, works_of
+    from profiler.roofline import DATA_SHEETS, find_data_sheet, predict, works_of
     from sim.base.errors import SpecError, did_you_mean
     from sim.tables.files import find_table, write_table
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named
+    from supernet.checkpoint import find_family
 
     found = find_table(source)
     found = found.with_stages(["forward"]) if "forward" in found.stages else found
     for option, name in (("--device", device), ("--measured-on", measured_on)):
-        if name is not None and name not in SHEETS:
-            raise SpecError(option, "no data sheet is known of it", repr(name), did_you_mean(name, SHEETS))
-    here = SHEETS[measured_on] if measured_on else sheet_of(found.device)
+        if name is not None and name not in DATA_SHEETS:
+            raise SpecError(option, "no data sheet is known of it", repr(name), did_you_mean(name, DATA_SHEETS))
+    here = DATA_SHEETS[measured_on] if measured_on else find_data_sheet(found.device)
     if here is None:
-        raise SpecError("--measured-on", "is missing: which GPU is it", repr(found.device), ", ".join(SHEETS))
-    works = works_of(found, family_named(family, parse_settings(settings)), size)
-    predicted, fitted = predict(found, works, here, SHEETS[device])
+        raise SpecError("--measured-on", "is missing: which GPU is it", repr(found.device), ", ".join(DATA_SHEETS))
+    works = works_of(found, find_family(family, parse_settings(settings)), size)
+    predicted, fitted = predict(found, works, here, DATA_SHEETS[device])
     write_table(predicted, output)
     errors = abs(fitted.errors)
     click.echo(f"the roofline is off by {np.median(errors):.1%} (median) to {errors.max():.1%} on {found.device}")
-    click.echo(f"predicted {SHEETS[device].name}: {output}")
+    click.echo(f"predicted {DATA_SHEETS[device].name}: {output}")
 
 
 @table.command()
@@ -225,7 +225,7 @@ def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool
     return load_table(source, find_table(source).max_batch if every else max_batch, names)
 
 
-def _sentence(table: LatencyTable, broken: Break) -> str:
+def _sentence(table: LatencyTable, broken: Violation) -> str:
     from sim.base.units import ms_from_ns
 
     def cell(subnet: int, batch_size: int, ns: int) -> str:

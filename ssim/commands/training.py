@@ -109,9 +109,10 @@ def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, devi
             ended = search_run(run, store, Means(device, threads), on_subnet)
         click.echo(f"seed {run.seed}: {ended.measured} subnets measured on validation examples")
         if ended.trust is not None:
+            score = ended.trust
             click.echo(
-                f"predicted accuracy of {ended.trust.subnets} held-out subnets: RMSE {ended.trust.rmse:.2f} points "
-                f"(standard deviation of the accuracies {ended.trust.std:.2f}), Kendall's tau {ended.trust.order:.2f}"
+                f"predicted accuracy of {score.held_out} held-out subnets: RMSE {score.rmse:.2f} points "
+                f"(standard deviation of the accuracies {score.std:.2f}), Kendall's tau {score.kendall_tau:.2f}"
             )
         show(job.name, [ended.found])
         click.echo(f"stored in {store.folder / run.id / 'pareto.parquet'}")

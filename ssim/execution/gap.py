@@ -17,7 +17,7 @@ from sim.base.errors import StoreError
 from sim.base.whole_file import whole_file
 from sim.bounds import instance_of, offline_optimum, upper_bound
 from ssim.execution.backends.local import processes
-from ssim.jobs.job import code_of, own_code, own_hash, sha256
+from ssim.jobs.identity import code_of, own_code, own_hash, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from sim.base.errors import DataError, FetchError, StoreError
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
 from sim.traces.azure_files import azure2019_folder
 from sim.traces.reading import sha256_of
 
@@ -100,7 +100,7 @@ def fetch_fashion_mnist(
 
     folder = folder or fetched_folder()
     files = [folder / f"{name}.gz" for name in SHA256]
-    with told(folder):
+    with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             if not file.exists():

@@ -55,7 +55,7 @@ class Issue:
     @classmethod
     def of(cls, error: SsimError, *place: str | int) -> Issue:
         """Return an error as an issue at a place, without the location that the error names."""
-        return cls(place, error.what, error.value, error.right)
+        return cls(place, error.problem, error.value, error.hint)
 
     def under(self, *prefix: str | int) -> Issue:
         """Return the issue as seen from further out."""
@@ -91,10 +91,10 @@ class Slot:
         """
         name = value.get(self.key)
         if not isinstance(name, str):
-            hint = f"such as {self.key}: {next(iter(self.names), 'module:Class')}"
-            return None, [
-                Issue((self.key,) if self.key in value else (), f"a {self.noun} needs a {self.key}", "", hint)
-            ]
+            if self.key == "use":
+                return None, []  # the model tells
+            wrong = ("must be a string", repr(name)) if self.key in value else ("is missing", "")
+            return None, [Issue((self.key,), *wrong, f"such as {self.key}: {next(iter(self.names), 'module:Class')}")]
         try:
             owner = find_class(name, self.names, self.noun, folder)
         except SpecError as error:
@@ -184,7 +184,7 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
     statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
     the file that imports it.
     """
-    bases = {base for owner in owners for base in owner.__mro__ if base.__module__ != "builtins"}
+    bases = {base for owner in owners for base in owner.__mro__ if base.__module__.partition(".")[0] not in _NOT_OWN}
     waiting = [Path(inspect.getsourcefile(base) or "") for base in bases]
     found: set[Path] = set()
     while waiting:
@@ -197,6 +197,10 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
                 parts = name.split(".")
                 waiting += [file for n in range(len(parts)) if (file := _module_file(place, ".".join(parts[: n + 1])))]
     return found
+
+
+_NOT_OWN = {"builtins", "abc", "typing", *PACKAGES}
+"""Modules of which no class is looked at: those of Python and of the toolkit."""
 
 
 def _is_own(path: Path, folder: Path) -> bool:
@@ -261,7 +265,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
         return owner(**values), []
     except (SsimError, ValueError, TypeError) as error:
         if isinstance(error, (SpecError, DataError)):
-            return None, [Issue.of(error, error.where.rpartition(".")[2])]
+            return None, [Issue.of(error, error.location.rpartition(".")[2])]
         return None, [Issue((), f"{owner.__name__}: {error}")]
 
 
@@ -284,7 +288,7 @@ def issues_of(error: ValidationError, data: object, model: type[BaseModel] | Non
         absent, cause = _ABSENT.get(found["type"]), found.get("ctx", {}).get("error")
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
         if isinstance(cause, SpecError):  # of a dataclass that checks itself
-            place = (*place, cause.where.rpartition(".")[2])
+            place = (*place, cause.location.rpartition(".")[2])
             issues[place] = Issue.of(cause, *place)
         elif place in issues:  # the options of a union complain one by one
             problem = f"{issues[place].problem} or {_plain(found).removeprefix('must be ')}"

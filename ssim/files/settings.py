@@ -22,13 +22,16 @@ def put_settings(data: Any, settings: Sequence[str], model: type[BaseModel]) -> 
         SpecError: A setting has another form, its key has no place in the file, or the key is swept.
     """
     values = parse_settings(settings)
-    swept = data.get("sweep") if isinstance(data, dict) else None
-    for key, value in values.items():
-        hidden = [name for name in swept or {} if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")]
-        if hidden and key != "sweep":
+    for key in sorted(
+        values, key=lambda key: key.partition(".")[0] != "sweep"
+    ):  # first, since it decides on the others
+        sweep = data.get("sweep") if isinstance(data, dict) else None
+        swept = sweep if isinstance(sweep, dict) else {}
+        hidden = [name for name in swept if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")]
+        if hidden:
             hint = f"the sweep sets it at every point; give --set sweep.{hidden[0]}=[...], or remove it from `sweep`"
             raise SpecError("--set", "the key is swept", repr(key), hint)
-        issue = put(data, key, value, model)
+        issue = put(data, key, values[key], model)
         if issue:
             raise SpecError("--set", issue.problem, repr(key), issue.hint)
     return tuple(values)
@@ -39,18 +42,17 @@ def put(data: Any, key: str, value: object, model: type[BaseModel]) -> Issue | N
 
     A section that the file leaves out, and that its model knows, is begun.
     """
-    if key.startswith("sweep."):  # its keys have dots themselves
-        sweep, name = data.setdefault("sweep", {}), key.removeprefix("sweep.")
-        sweep[name] = value
-        return None
     steps = key.split(".")
+    if steps[0] == "sweep" and len(steps) > 1:  # its keys have dots themselves
+        steps = ["sweep", key.removeprefix("sweep.")]
+    place = tuple(int(step) if step.isdigit() else step for step in steps)
     node = data
     for depth, step in enumerate(steps):
         last = depth == len(steps) - 1
         match node:
             case list():
                 if not step.isdigit() or int(step) >= len(node):
-                    return Issue((), "no such entry", key, f"0 to {len(node) - 1}")
+                    return Issue((), "no such entry", key, f"0 to {len(node) - 1}" if node else "the list is empty")
                 if last:
                     node[int(step)] = value
                 else:
@@ -58,12 +60,12 @@ def put(data: Any, key: str, value: object, model: type[BaseModel]) -> Issue | N
             case dict():
                 if last:
                     node[step] = value
-                elif step in node:
+                elif node.get(step) is not None:
                     node = node[step]
-                elif step in {"params", *known_keys(model, tuple(steps[: depth + 1]))} or steps[0] == "topology":
-                    node = node.setdefault(step, {})
+                elif step in {"params", *known_keys(model, place[: depth + 1])} or steps[0] == "topology":
+                    node[step] = node = {}
                 else:
                     return Issue((), "no such key", key, did_you_mean(step, map(str, node)))
             case _:
-                return Issue((), "nothing can be set below this value", key, ".".join(steps[:depth]))
+                return Issue((), f"{'.'.join(steps[:depth])} has no keys", key)
     return None

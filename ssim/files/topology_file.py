@@ -118,7 +118,7 @@ def topology_of(file: YamlFile) -> Topology:
         try:
             plan.worker(fault.worker)
         except SpecError as error:
-            issues.append(Issue(("faults", number, "worker"), "unknown worker", error.value, error.right))
+            issues.append(Issue(("faults", number, "worker"), "unknown worker", error.value, error.hint))
     if issues:
         raise file.error(issues)
     return Topology(model.name or file.path.stem, plan, model.faults)
@@ -243,5 +243,7 @@ def _datasets(model: TopologyModel, counts: _Counts) -> Iterator[Dataset]:
             yield from datasets
             count, first = counts.get((role, group), 1), datasets[0] if datasets else None
             width = len(str(count - 1))
-            for number in range(1, count if first else 1):
+            if first is None:
+                continue
+            for number in range(1, count):
                 yield Dataset(f"{role}-{group}-{number:0{width}}", role, group, first.size, first.compute, first.ref)

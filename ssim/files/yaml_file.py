@@ -32,7 +32,7 @@ class FaultsError(SpecError):
         self.args = (where, tuple(lines))
 
     def __str__(self) -> str:
-        return self.what
+        return self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,30 +116,21 @@ def read_yaml(path: Path) -> YamlFile:
     return YamlFile(path, plain(marked), marked)
 
 
-def parse_scalar(text: str) -> object:
-    """Return the value of a piece of YAML, as for `--set name=value`.
-
-    Raises:
-        SpecError: The text is no YAML.
-    """
-    try:
-        return plain(YAML(typ="rt").load(text))
-    except YAMLError as error:
-        raise SpecError("--set", "the value is no YAML", repr(text)) from error
-
-
 def parse_settings(settings: Iterable[str]) -> dict[str, object]:
-    """Return the values of `--set name=value` options, by name.
+    """Return the values of `--set NAME=VALUE` options, by name.
 
     Raises:
-        SpecError: One is not of this form, or its value is no YAML.
+        SpecError: A setting does not have this form, or its value is not valid YAML.
     """
     found: dict[str, object] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
-        if not equals:
-            raise SpecError("--set", "is no name=value", repr(setting), "such as --set buckets=32")
-        found[name] = parse_scalar(value)
+        if not (name and equals):
+            raise SpecError("--set", "must be NAME=VALUE", repr(setting), "such as --set buckets=32")
+        try:
+            found[name] = plain(YAML(typ="rt").load(value))
+        except YAMLError as error:
+            raise SpecError("--set", f"the value of {name} is not valid YAML", repr(value)) from error
     return found
 
 

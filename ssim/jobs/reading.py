@@ -51,9 +51,9 @@ def schema_of(file: YamlFile, wanted: str | None = None) -> str:
         SpecError: It has none that is known, or not the one that is wanted; says which command takes the file.
     """
     said = file.data.get("schema") if isinstance(file.data, dict) else None
-    if said == wanted is not None or (wanted is None and said in KINDS):
-        return str(said)
-    if said in COMMANDS:
+    if isinstance(said, str) and (said == wanted if wanted else said in KINDS):
+        return said
+    if isinstance(said, str) and said in COMMANDS:
         where = str(file.path)
         raise SpecError(where, f"is a file of schema {said}", "", f"use `{COMMANDS[said]} {file.path}`")
     known = [wanted] if wanted else list(KINDS)
@@ -136,7 +136,7 @@ def _points(kind: Kind, schema: str, content: Any, folder: Path) -> tuple[list[P
         values = dict(zip(sweep, combination, strict=True))
         changed = copy.deepcopy({name: value for name, value in content.items() if name != "sweep"})
         for key, value in values.items():
-            issue = put(changed, key, value, kind.model)
+            issue = put(changed, key, copy.deepcopy(value), kind.model)
             if issue:
                 issues.append(Issue(("sweep", key), issue.problem, "", issue.hint, at_key=True))
         points.append(Point(schema, kind.written_out(changed), folder, values))
@@ -144,9 +144,11 @@ def _points(kind: Kind, schema: str, content: Any, folder: Path) -> tuple[list[P
 
 
 def _as_swept(issue: Issue, values: dict[str, Any], content: Any) -> Issue:
-    """Return an issue at a swept key as an issue of the value in the sweep."""
+    """Return an issue at a swept key, or below it, as an issue of the value in the sweep."""
     for key, value in values.items():
-        if ".".join(map(str, issue.place)) == key:
-            place = ("sweep", key) if issue.at_key else ("sweep", key, content["sweep"][key].index(value))
-            return replace(issue, place=place)
+        depth = key.count(".") + 1
+        if ".".join(map(str, issue.place[:depth])) == key:
+            inner = issue.place[depth:]
+            at = () if issue.at_key and not inner else (content["sweep"][key].index(value), *inner)
+            return replace(issue, place=("sweep", key, *at))
     return issue

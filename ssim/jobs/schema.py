@@ -55,10 +55,10 @@ def topology_schema() -> dict[str, Any]:
 
     schema = TopologyModel.model_json_schema(by_alias=True)
     properties, definitions = schema["properties"], schema["$defs"]
-    for owner in (Link, Select):
-        definitions[owner.__name__] = _described(owner, definitions[owner.__name__])
+    for owner in (Link, Select, *OWNERS.values()):
+        definitions[owner.__name__] = {key: part for key, part in _described(owner).items() if key != "$defs"}
     for section, owner in OWNERS.items():
-        definitions[owner.__name__] = _described(owner, _without(definitions[owner.__name__], *KEYS[section]))
+        definitions[owner.__name__] = _without(definitions[owner.__name__], *KEYS[section])
         if section in {"roles", "channels", "computes"}:
             properties[section]["additionalProperties"] = {
                 "anyOf": [{"$ref": f"#/$defs/{owner.__name__}"}, {"type": "null"}]
@@ -71,18 +71,7 @@ def topology_schema() -> dict[str, Any]:
     listed = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Dataset"}]}}
     group = {"type": "object", "additionalProperties": {"anyOf": [count, listed, counted]}}
     properties["datasets"]["additionalProperties"] = group
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _described(owner: type[Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a dataclass with the descriptions of its fields, as in its docstring."""
-    section = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
-    texts = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE))
-    properties = {
-        name: {**part, "description": " ".join(texts[name].split())} if name in texts else part
-        for name, part in schema["properties"].items()
-    }
-    return {**schema, "properties": properties, "description": (owner.__doc__ or "").partition("\n")[0]}
+    return {"$schema": _DIALECT, **schema}
 
 
 def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from sim.tables.files import load_table
 from ssim.jobs.experiment.summary import write_csv
 
 if TYPE_CHECKING:
-    from sim.tables.latency import Subnet
+    from sim.tables.latency import ProfiledSubnet
     from ssim.results.reading import Results
-    from supernet.memory import Held
+    from supernet.memory import Footprint
     from supernet.network import Supernet
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
 TABLE = "ofa-resnet50-rtx2080ti"
 """The table whose subnets SuperServe serves."""
@@ -50,9 +50,9 @@ class Holding(NamedTuple):
         shared_bytes: The weights of the supernet.
     """
 
-    tuned: list[Held]
-    alone: list[Held]
-    in_one: list[Held]
+    tuned: list[Footprint]
+    alone: list[Footprint]
+    in_one: list[Footprint]
     subnets: list[Own]
     shared_bytes: int
 
@@ -64,7 +64,7 @@ def needs_torch() -> None:
         SpecError: It is not.
     """
     if find_spec("torch") is None:
-        raise SpecError("the supernet", "torch is not installed", right="pip install -e '.[torch]'")
+        raise SpecError("the supernet", "torch is not installed", hint="pip install 'superserve-sim[torch]'")
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +78,7 @@ def holding() -> Holding:
     from supernet.costs import Costs
     from supernet.families import OfaResNet50
     from supernet.family import build
-    from supernet.memory import Held, extracted, hand_tuned
+    from supernet.memory import Footprint, extracted, hand_tuned
 
     family = OfaResNet50()
     net = build(family, device="meta")
@@ -93,16 +93,18 @@ def holding() -> Holding:
     # As `supernet.memory.in_place` without a cache, which takes a minute to actuate them all.
     shared = net.memory().weights
     own = (4 * costs.statistics(subnet) for subnet in [*published, *sampled])
-    in_one = [Held("SubNetAct", models, shared + total) for models, total in enumerate(accumulate(own), 1)]
+    in_one = [Footprint("SubNetAct", models, shared + total) for models, total in enumerate(accumulate(own), 1)]
     return Holding(hand_tuned(), extracted(net, published), in_one, subnets, shared)
 
 
-def _published(net: Supernet) -> list[tuple[Subnet, SubNet]]:
+def _published(net: Supernet) -> list[tuple[ProfiledSubnet, SubnetConfig]]:
     """Return the subnets of the table, each as it stands there and as one of the supernet's."""
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
     rows = load_table(TABLE).subnets
-    return [(row, net.space.find(SubNet(net.space.family, row.control))) for row in rows if row.control is not None]
+    return [
+        (row, net.space.find(SubnetConfig(net.space.family, row.control))) for row in rows if row.control is not None
+    ]
 
 
 class Actuation(NamedTuple):
@@ -126,7 +128,7 @@ def actuations() -> list[Actuation]:
     net = build(OfaResNet50()).eval()
     found = []
     for row, subnet in _published(net):
-        channels = sum(net.assembly.norm_sizes(net.choice(subnet)).values())
+        channels = sum(net.assembly.norm_sizes(net.active_config(subnet)).values())
         net.set_statistics(subnet, next(net.parameters()).new_zeros(2 * channels))
         began = time.process_time()
         net.actuate(subnet)

@@ -46,7 +46,7 @@ class Results:
         """
         rows = []
         for run, manifest in self.runs(name):
-            known = {key: run[key] for key in ("policy", "trace", "seed")}
+            known = {key: run[key] for key in ("policy", "trace", "seed", "one_model")}
             swept = {
                 key: str(value) if isinstance(value, list | dict) else value for key, value in run["swept"].items()
             }

@@ -202,7 +202,7 @@ def _plotly() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise SpecError("report", "needs plotly", str(error), "pip install -e '.[report]'") from error
+        raise SpecError("report", "needs plotly", str(error), "pip install 'superserve-sim[report]'") from error
     text: str = get_plotlyjs()
     return text
 

@@ -22,7 +22,7 @@ from sim.base.streams import stream  # noqa: E402
 from supernet.extraction import extract  # noqa: E402
 from supernet.families import CnnSmall, OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
-from supernet.space import SubNet  # noqa: E402
+from supernet.space import SubnetConfig  # noqa: E402
 from tests.supernet.built import TINY_BERT  # noqa: E402
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def updates(drawn: list[tuple[int, float]]) -> list[Update]:
     found = []
     for number, (turn, weight) in enumerate(drawn):
         widths = (turn % 3 + 1, turn // 3 % 3, turn // 9)
-        id_ = SubNet(space.family, replace(space.largest.control, widths=widths)).id
+        id_ = SubnetConfig(space.family, replace(space.largest.control, widths=widths)).id
         chance = torch.Generator().manual_seed(number)
         delta = {
             name: torch.randn(shape, generator=chance, dtype=torch.float64) for name, shape in shapes.of(id_).items()

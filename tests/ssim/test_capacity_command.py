@@ -118,7 +118,7 @@ def test_what_a_sweep_leaves_as_it_is_has_a_row_at_each_point(folder: Path) -> N
     rows = [(row["policies.1.params.buckets"], row["policy"]) for row in capacities(folder)]
     fixed = "clipper(accuracy=75)"
     assert rows == [("4", fixed), ("4", "slackfit(buckets=4)"), ("8", fixed), ("8", "slackfit(buckets=8)")]
-    index = json.loads((folder / "results/most/capacity/experiment.json").read_text())
+    index = json.loads((folder / "results/most/capacity/job.json").read_text())
     ids = [run["id"] for run in index["runs"]]
     assert len(ids) == len(set(ids)), "each run once"
 
@@ -157,5 +157,5 @@ def test_an_interrupted_search_goes_on_where_it_was(folder: Path) -> None:
     assert stored
     assert ssim(folder, *slow).returncode == 0
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in stored.items())
-    index = json.loads((folder / "results/most/capacity/experiment.json").read_text())
+    index = json.loads((folder / "results/most/capacity/job.json").read_text())
     assert {path.parent.name for path in folder.rglob("manifest.json")} == {run["id"] for run in index["runs"]}

@@ -24,6 +24,7 @@ def runs(**policies: tuple[float, float]) -> pd.DataFrame:
         [
             {
                 "policy": names[name],
+                "one_model": name != "slackfit",
                 "seed": seed,
                 "slo_attainment": attained,
                 "mean_serving_accuracy": accuracy + 0.001 * seed,
@@ -116,7 +117,7 @@ def test_without_torch_they_can_not_be_tested(monkeypatch: pytest.MonkeyPatch) -
     for claim in supernet.CLAIMS:
         judged = claim.judge(Results(Path()))
         assert judged.verdict is Verdict.NOT_TESTABLE
-        assert judged.why == "the supernet: torch is not installed; pip install -e '.[torch]'"
+        assert judged.why == "the supernet: torch is not installed; pip install 'superserve-sim[torch]'"
 
 
 def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:
@@ -124,9 +125,9 @@ def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:
     from supernet.families import OfaResNet50
     from supernet.family import build
     from supernet.memory import in_place
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
     net = build(OfaResNet50(), device="meta")
     rows = load_table("ofa-resnet50-rtx2080ti").subnets
-    published = [net.space.find(SubNet(net.space.family, row.control)) for row in rows if row.control]
+    published = [net.space.find(SubnetConfig(net.space.family, row.control)) for row in rows if row.control]
     assert [row.bytes for row in in_place(net, published)] == [row.bytes for row in holding().in_one[: len(published)]]

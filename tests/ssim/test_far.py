@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sim.base.errors import StoreError
-from sim.engines import NO_NUMBA, Choice
-from ssim.execution.backends import far
+from sim.engines import NO_NUMBA, EngineChoice
 from ssim.execution.backends.far import run_there
 from ssim.execution.backends.parcel import packed
-from ssim.execution.task import Task
-from ssim.jobs.reading import read_job as read_experiment
+from ssim.jobs.identity import own_hash
+from ssim.jobs.job import Point, Task
+from ssim.jobs.reading import read_job
+from ssim.results.record import REQUESTS
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ssim.jobs.experiment.run import Run
+    from ssim.jobs.experiment.run import ExperimentRun
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,8 +39,13 @@ def _modules_as_they_were() -> Iterator[None]:
     sys.path[:] = path
 
 
-def runs_of(folder: Path, *overrides: str) -> tuple[Run, ...]:
-    return read_experiment(folder / "own.yaml", overrides).runs
+def runs_of(folder: Path, *overrides: str) -> tuple[ExperimentRun, ...]:
+    return read_job(folder / "own.yaml", overrides).runs
+
+
+def placed(run: ExperimentRun, folder: Path) -> ExperimentRun:
+    """Return the run of a file that lies in another folder."""
+    return replace(run, point=replace(run.point, folder=folder))
 
 
 def test_what_runs_are_made_of_travels_and_nothing_else(own: Path) -> None:
@@ -76,7 +82,7 @@ def test_a_run_is_the_same_where_it_is_unpacked(own: Path, tmp_path: Path) -> No
     for name in ("own_policy", "own_helper"):
         del sys.modules[name]  # a worker has not imported them
     sys.path.remove(str(own))
-    assert [replace(run, folder=here).identity for run in runs] == expected
+    assert [placed(run, here).identity for run in runs] == expected
     assert Path(sys.modules["own_policy"].__file__ or "").parent == here
 
 
@@ -90,12 +96,12 @@ def test_the_next_parcel_takes_the_place_of_the_last(own: Path, tmp_path: Path) 
     assert sys.path.index(str(first)) < sys.path.index(str(own))
     for name in ("own_policy", "own_helper"):
         del sys.modules[name]
-    before = replace(runs[2], folder=first).identity
+    before = placed(runs[2], first).identity
     second = edited.unpacked(tmp_path)
     assert second != first
     assert str(first) not in sys.path
     assert {"own_policy", "own_helper"}.isdisjoint(sys.modules)
-    after = replace(runs[2], folder=second).identity
+    after = placed(runs[2], second).identity
     assert before["code"]["own"] != after["code"]["own"]
     assert sys.modules["own_helper"].at_most is max
     assert parcel.unpacked(tmp_path) == first
@@ -113,8 +119,9 @@ def test_many_workers_of_one_machine_may_unpack_at_once(own: Path, tmp_path: Pat
 def test_the_toolkit_itself_does_not_travel(own: Path) -> None:
     """It may lie below the folder of an experiment, as in the home of who cloned it."""
     (slackfit, *_) = runs_of(own)
-    run = replace(slackfit, folder=ROOT, trace={"kind": "poisson", "mean_qps": 10, "duration_s": 1, "slo_ms": 36})
-    run = replace(run, table=run.table.model_copy(update={"use": "ofa-resnet50-rtx2080ti"}))
+    trace = {"kind": "poisson", "mean_qps": 10, "duration_s": 1, "slo_ms": 36}
+    content = {**slackfit.point.content, "trace": trace, "latency_table": {"use": "ofa-resnet50-rtx2080ti"}}
+    run = replace(slackfit, point=Point("experiment/1", content | {"policies": [{"use": "slackfit"}]}, ROOT))
     assert run.files() == set()
     assert run.identity["code"]["own"] == []
 
@@ -135,29 +142,29 @@ def there(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "there"
 
 
-def sent(run: Run, choice: Choice) -> tuple[bytes, bytes]:
-    parcel, task = packed([run]), (Task(run, choice, None), run.identity)
+def sent(run: ExperimentRun, choice: EngineChoice) -> tuple[bytes, bytes]:
+    parcel, task = packed([run]), (Task(run, choice.rule is not None, (choice, None)), run.identity)
     for name in {"own_policy", "own_helper"} & set(sys.modules):
         del sys.modules[name]  # a worker has not imported them
-    return pickle.dumps((scratch, parcel)), pickle.dumps(task)
+    return pickle.dumps((scratch, parcel, own_hash())), pickle.dumps(task)
 
 
 def test_what_comes_back_is_what_a_store_takes(own: Path, there: Path, tmp_path: Path) -> None:
     run = runs_of(own)[1]
     name = packed([run]).name
-    back = run_there(*sent(run, Choice("simpy", "asked for")))
+    back = run_there(*sent(run, EngineChoice("simpy", "asked for")))
     assert back.error is None
-    assert back.queries == 3000
+    assert back.done.queries == 3000
     store = Store(tmp_path / "store")
     store.take(run.id, back.files)
-    assert store.has(run.id, "requests")
+    assert store.has(run.id, [REQUESTS])
     assert [path.name for path in there.iterdir()] == [name]
 
 
 @pytest.mark.usefixtures("there")
 def test_another_input_there_is_told(own: Path, tmp_path: Path) -> None:
     trace = tmp_path / "traces/arrivals.csv"
-    pair = sent(runs_of(own, f"trace.path={trace}")[0], Choice("simpy", "asked for"))
+    pair = sent(runs_of(own, f"trace.path={trace}")[0], EngineChoice("simpy", "asked for"))
     trace.write_text("arrival_s\n1\n")
     error = run_there(*pair).error
     assert "has other inputs of the run than the machine that sent it (trace); " in str(error)
@@ -170,13 +177,13 @@ def test_a_full_disk_there_fails_the_run_and_not_the_experiment(own: Path, monke
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    pair = sent(runs_of(own)[0], Choice("simpy", "asked for"))
+    pair = sent(runs_of(own)[0], EngineChoice("simpy", "asked for"))
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
     error = run_there(*pair).error
     assert error is not None
     assert not isinstance(error, StoreError)
     assert str(error).startswith("a worker on ")
-    assert "there is no room left to write" in str(error)
+    assert "disk full" in str(error)
 
 
 @pytest.mark.usefixtures("there")
@@ -184,7 +191,7 @@ def test_a_worker_without_numba_takes_the_other_engine_where_it_may(own: Path, m
     run = runs_of(own)[0]
     compiled = run.choose(10**9)
     assert compiled.rule is not None
-    monkeypatch.setattr(far, "numba_is_installed", lambda: False)
+    monkeypatch.setattr("ssim.jobs.experiment.run.numba_is_installed", lambda: False)
     back = run_there(*sent(run, compiled))
-    assert back.engine_reason == NO_NUMBA
+    assert back.done.note == NO_NUMBA
     assert json.loads(back.files["manifest.json"])["circumstances"]["engine"] == "simpy"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sim.base.parquet import read_parquet
-from ssim.results.store import KEPT
+from ssim.results.record import KEPT
 from tests.ssim.test_run_command import SMALL, ssim
 
 if TYPE_CHECKING:

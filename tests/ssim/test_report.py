@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 
 from ssim.cli import main
+from ssim.results.record import read_windows
 from ssim.results.report import MOST_WINDOWS, together
 from ssim.results.store import Store
 
@@ -136,7 +137,7 @@ def test_any_run_is_scrubbed_over_time(made: Path, tmp_path: Path) -> None:
     store = Store(made / "one")
     number, second = 5, 3
     run = store.index()["runs"][number]
-    windows = store.windows(run["id"]).to_pandas()
+    windows = read_windows(store, run["id"]).to_pandas()
     then = f"""
     by("run").value = {number};
     by("run").onchange({{ target: by("run") }});
@@ -202,14 +203,14 @@ def test_without_any_run_there_is_no_page(results: Path, capsys: pytest.CaptureF
     assert not (results / "two" / "report.html").exists()
     assert exit_code("report", str(results / "nowhere")) == 1
     assert "holds no results" in capsys.readouterr().err
-    (results / "one" / "experiment.json").write_text("{")
+    (results / "one" / "job.json").write_text("{")
     assert exit_code("report", str(results / "one")) == 1
     assert "is damaged" in capsys.readouterr().err
 
 
 @in_browser
 def test_names_are_text_and_not_markup(results: Path, tmp_path: Path) -> None:
-    index = results / "two" / "experiment.json"
+    index = results / "two" / "job.json"
     content = json.loads(index.read_text())
     wicked = "</script><img src=x onerror=alert(1)>"
     content["name"] = content["runs"][0]["policy"] = wicked

@@ -74,7 +74,7 @@ def test_a_study_that_is_stored_computes_nothing(results: Path, monkeypatch: pyt
         pytest.fail("computed again")
 
     monkeypatch.setattr(ssim.execution.gap, "upper_bound", refuse)
-    monkeypatch.setattr("ssim.jobs.experiment.run.Run.execute", refuse)
+    monkeypatch.setattr("ssim.jobs.experiment.run.ExperimentRun.execute", refuse)
     before = hashes(results)
     assert conduct(EXPERIMENTS, results, quick=True, jobs=1, studies=[AZURE]).problems == ()
     assert hashes(results) == before

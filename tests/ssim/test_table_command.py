@@ -80,9 +80,9 @@ def test_convert_there_and_back(tmp_path: Path) -> None:
         (["show", A40, "--all", "--max-batch", "2"], SpecError, r"--all: goes not with --max-batch \(2\)"),
         (["show", A40, "--stages", " , "], DataError, "no stage is named"),
         (["show", RTX, "--stages", "forward"], DataError, "it has none"),
-        (["plot", RTX, "-o", "heat.xyz"], SpecError, r"heat.xyz: stands for no format of pictures \(.xyz\)"),
+        (["plot", RTX, "-o", "heat.xyz"], SpecError, r"heat.xyz: unknown image format \(.xyz\)"),
         (["plot", RTX, "-o", "/dev/null/heat.png"], StoreError, r"can't be written \(File exists\)"),
-        (["convert", RTX, "table.txt"], SpecError, "stands for no format of latency tables"),
+        (["convert", RTX, "table.txt"], SpecError, "unknown format of latency tables"),
     ],
 )
 def test_what_cannot_be_done_is_said(words: list[str], kind: type[SsimError], message: str) -> None:

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,13 +18,14 @@ from sim.base.parquet import read_parquet  # noqa: E402
 from sim.tables.accuracies import Accuracies  # noqa: E402 - after torch is known to be there
 from sim.tables.files import read_table  # noqa: E402
 from ssim.jobs.reading import read_job  # noqa: E402
-from ssim.results.store import Store  # noqa: E402
 from supernet import checkpoint  # noqa: E402
 from tests.ssim.in_process import ssim  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ssim.jobs.federated.run import FederatedRun
 
 SMALL = f"""\
 schema: federated/1
@@ -59,56 +59,57 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_of(folder: Path, *overrides: str) -> Any:
-    """The run that a file asks for, and the folder of its results."""
-    job = read_job(folder / "small.yaml", overrides)
-    (run,) = job.runs
-    stored = Store(folder / "results" / job.name).folder / run.id
-    return SimpleNamespace(id=run.id, identity=run.identity, context=run.context, folder=stored)
+def run_of(folder: Path, *overrides: str) -> FederatedRun:
+    found: FederatedRun = read_job(folder / "small.yaml", overrides).runs[0]
+    return found
+
+
+def folder_of(folder: Path, *overrides: str) -> Path:
+    return folder / "results" / "small" / run_of(folder, *overrides).id
 
 
 def weights(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
-    return checkpoint.load(run_of(folder, *overrides).folder / "supernet.pt").supernet.model.state_dict()
+    return checkpoint.load(folder_of(folder, *overrides) / "supernet.pt").supernet.model.state_dict()
 
 
 def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
-    run = run_of(trained)
-    names = {path.name for path in run.folder.iterdir()} - {".lock", "figures"}
+    run, kept = run_of(trained), folder_of(trained)
+    names = {path.name for path in kept.iterdir()} - {"figures"}
     tables = ("accuracies", "events", "holdings", "progress", "rounds", "spans", "traffic")
     assert names == {"manifest.json", "supernet.pt", *(f"{name}.parquet" for name in tables)}
-    assert {path.stem for path in (run.folder / "figures").iterdir()} == {"holdings", "learning", "round"}
-    manifest = json.loads((run.folder / "manifest.json").read_text())
+    assert {path.stem for path in (kept / "figures").iterdir()} == {"holdings", "learning", "round"}
+    manifest = json.loads((kept / "manifest.json").read_text())
     assert manifest["identity"] == json.loads(json.dumps(run.identity, default=str))
-    rounds = read_parquet(run.folder / "rounds.parquet").to_pandas()
+    rounds = read_parquet(kept / "rounds.parquet").to_pandas()
     assert rounds["round"].tolist() == [1, 2, 3]
     assert rounds["time_s"].is_monotonic_increasing
     assert manifest["summary"]["time_s"] == rounds["time_s"].iloc[-1]
-    sent = read_parquet(run.folder / "traffic.parquet").to_pandas()
+    sent = read_parquet(kept / "traffic.parquet").to_pandas()
     assert sent["messages"].iloc[-1] == 3 * 4 * 2 + 2 * 4  # a model and an update; at two rests all are dismissed
     assert sent["bytes"].iloc[-1] == rounds["bytes"].iloc[-1]
     assert manifest["summary"]["bytes"]["param"] == sent["bytes"].iloc[-1] + 4 * 8  # and dismissed once more
     model = sum(part.numel() * part.element_size() for part in run.context.initial_state().values())
     assert sent["bytes"].iloc[-1] == pytest.approx(3 * 4 * 2 * model, rel=0.05)
-    held = read_parquet(run.folder / "holdings.parquet").to_pandas()
-    assert held["examples"].sum() == len(run.context.splits.train)
+    held = read_parquet(kept / "holdings.parquet").to_pandas()
+    assert held["examples"].sum() == len(run.workshop.splits.train)
     said = (trained / "said").read_text().splitlines()
     assert said[0] == "small: accuracy in %, digits, test split"
-    assert len(Accuracies.read(run.folder / "accuracies.parquet").rows) == 2
-    took = f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param "
-    assert any(line.startswith(took) for line in said)
+    assert len(Accuracies.read(kept / "accuracies.parquet").rows) == 2
+    assert said[-2].startswith(f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param ")
+    assert said[-1] == f"Pictures: results/small/{run.id}/figures"
 
 
 def test_what_is_trained_is_not_trained_again_and_drawn_the_same(trained: Path) -> None:
-    files = sorted(path for path in run_of(trained).folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder_of(trained).rglob("*") if path.is_file())
     before = [path.read_bytes() for path in files]
     ended = ssim(trained, "train", "small.yaml")
-    assert "seed 7: trained already" in ended.stderr
+    assert "1 of 1 runs are stored already" in ended.stderr
     assert ended.stdout == (trained / "said").read_text()
     assert [path.read_bytes() for path in files] == before
 
 
 def test_force_comes_to_the_same_bytes(trained: Path) -> None:
-    path = run_of(trained).folder / "supernet.pt"
+    path = folder_of(trained) / "supernet.pt"
     before = path.read_bytes()
     assert ssim(trained, "train", "small.yaml", "--force").returncode == 0
     assert path.read_bytes() == before
@@ -117,7 +118,7 @@ def test_force_comes_to_the_same_bytes(trained: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, folder: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "ssim", "train", "small.yaml"]
-    progress = run_of(folder).folder / "progress.pt"
+    progress = folder_of(folder) / "progress.pt"
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while not progress.exists():
@@ -128,14 +129,16 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
         _, said = process.communicate(timeout=60)
     if how is signal.SIGINT:
         assert process.returncode == 1
-        assert said.splitlines()[-1].startswith("ssim: interrupted: what was stored at the last rest is kept")
+        assert said.splitlines()[-1].startswith(
+            "ssim: interrupted: what had finished is stored, and the same command goes on from there"
+        )
     assert not (progress.parent / "manifest.json").exists()
     assert ssim(folder, "train", "small.yaml").returncode == 0
     manifest = json.loads((progress.parent / "manifest.json").read_text())
     assert manifest["circumstances"]["resumed_after"] in {1, 2}
-    assert (progress.parent / "supernet.pt").read_bytes() == (run_of(trained).folder / "supernet.pt").read_bytes()
+    assert (progress.parent / "supernet.pt").read_bytes() == (folder_of(trained) / "supernet.pt").read_bytes()
     for name in ("rounds", "progress", "traffic"):
-        same = [read_parquet(run_of(where).folder / f"{name}.parquet") for where in (trained, folder)]
+        same = [read_parquet(folder_of(where) / f"{name}.parquet") for where in (trained, folder)]
         assert same[0].equals(same[1]), name
 
 
@@ -168,15 +171,15 @@ def test_trees_and_rings_train_a_real_network_to_the_same_weights(tmp_path: Path
         (where / "small.yaml").write_text(text)
         assert ssim(where, "train", "small.yaml").returncode == 0
         found.append(weights(where))
-    start = run_of(tmp_path / "flat").context.initial_state()
+    start = run_of(tmp_path / "flat").workshop.initial()
     assert max(float((found[0][part] - start[part]).abs().max()) for part in start) > 0.01
     assert max(float((found[0][part] - found[1][part]).abs().max()) for part in start) < 1e-6  # float32
 
 
 def test_a_trained_supernet_is_profiled(trained: Path) -> None:
     words = ("--cpu", "--max-batch", "2", "--minutes", "0.05", "--precision", "0.9", "-o", "out")
-    subnets = run_of(trained).folder / "accuracies.parquet"
-    ended = ssim(trained, "profile", str(run_of(trained).folder), *words, "--subnets", str(subnets))
+    subnets = folder_of(trained) / "accuracies.parquet"
+    ended = ssim(trained, "profile", str(folder_of(trained)), *words, "--subnets", str(subnets))
     assert ended.returncode == 0, ended.stderr
     table = read_table(trained / "out" / "table.parquet")
     accuracies = {row.subnet: row.accuracy for row in Accuracies.read(subnets).rows}
@@ -196,12 +199,12 @@ BAD = [
     ("rounds: 3", "round: 3", r"small\.yaml:10:1: round: .*did you mean 'rounds'"),
     ("kind: digits", "kind: digit", r"small\.yaml:7:\d+: data\.kind: .*did you mean 'digits'"),
     ("alpha: 0.5", "alpha: -1", r"small\.yaml:8:\d+: partition\.alpha: "),
-    ("width: 4", "width: 6", r"small\.yaml:9:\d+: family\.width: .*can't be cut in quarters"),
+    ("width: 4", "width: 6", r"small\.yaml:9:\d+: family\.width: .*can't be sliced in quarters"),
     ("rounds: 3", "rounds: 3\nalgorithm: fedavgg", r"small\.yaml:11:\d+: algorithm\.kind: .*did you mean 'fedavg'"),
     ("rounds: 3", "rounds: 3\nmaxnet: {first: 2}", r"small\.yaml:11:\d+: maxnet\.first: "),
     ("trainer: {default: 4}", "trainr: {default: 4}", r"small\.yaml:6:\d+: .*trainr"),
     ("trainer: {default: 4}", "trainer: {eu: 4}", r"small\.yaml:6:\d+: .*eu"),
-    ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: is no file that is there"),
+    ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: file not found"),
     ("subnets: 2", "subnets: ['cnn_small:w9x3']", r"small\.yaml:12:\d+: calibration\.subnets\.0: "),
     ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: cannot be combined"),
 ]
@@ -214,14 +217,14 @@ def test_what_is_wrong_in_a_file_is_told_where_it_stands(folder: Path, old: str,
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 2, ended.stderr
     assert re.search(says, ended.stderr), ended.stderr
-    assert all(line.startswith("ssim: ") for line in ended.stderr.splitlines())
+    assert all(line.startswith(("ssim: ", "[1/1] small, seed 7: failed")) for line in ended.stderr.splitlines())
     assert not list((folder / "results").rglob("*.pt"))
 
 
 def test_damaged_progress_is_told(folder: Path) -> None:
-    run = run_of(folder)
-    run.folder.mkdir(parents=True)
-    (run.folder / "progress.pt").write_bytes(b"half")
+    kept = folder_of(folder)
+    kept.mkdir(parents=True)
+    (kept / "progress.pt").write_bytes(b"half")
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 2
     assert "progress.pt: can't be read as weights" in ended.stderr
@@ -245,7 +248,8 @@ def test_a_federation_whose_parties_are_dead_ends(folder: Path) -> None:
     (folder / "small.yaml").write_text(SMALL.replace("\ndata", f"\n  {NOBODY}\ndata"))
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 1
-    (told,) = ended.stderr.splitlines()
+    progress, told, last = ended.stderr.splitlines()
+    assert (progress, last) == ("[1/1] small, seed 7: failed", "ssim: 1 of 1 runs failed")
     assert "aggregator/0, step collect, channel param: nothing came for 86400 s" in told
     assert "give the wait a timeout_s" in told
 

@@ -25,9 +25,10 @@ from sim.tables.accuracies import Accuracies
 from sim.tables.files import write_table
 from sim.tables.latency import LatencyTable
 from ssim.files.fetch import fetch_fashion_mnist
-from ssim.jobs.training.file import read_training
-from ssim.jobs.training.run import TrainingRun
+from ssim.jobs.job import MEANS
+from ssim.jobs.reading import read_job
 from ssim.jobs.training.search import search
+from ssim.results.store import Store
 from supernet import checkpoint
 from supernet.data import fashion_mnist
 from supernet.families import OfaResNetSmall
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ssim.jobs.training.run import TrainingRun
     from tests.ssim.in_process import Ended
 
 torch.set_num_threads(1)
@@ -80,47 +82,55 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(folder: Path, *overrides: str) -> TrainingRun:
-    return TrainingRun(read_training(folder / "small.yaml", overrides), 7, folder / "results")
+    found: TrainingRun = read_job(folder / "small.yaml", overrides).runs[0]
+    return found
+
+
+def store_of(folder: Path) -> Store:
+    return Store(folder / "results" / "small")
+
+
+def folder_of(folder: Path, *overrides: str) -> Path:
+    return store_of(folder).folder / run_of(folder, *overrides).id
 
 
 def test_train_says_what_came_out_and_leaves_it(trained: Path) -> None:
-    run = run_of(trained)
+    run, kept = run_of(trained), folder_of(trained)
     said = (trained / "said").read_text().splitlines()
     assert said[0] == "small: accuracy in %, digits, test split"
-    assert [line.split()[0] for line in said[2:]] == [subnet.id for subnet in run.plan.family.space.evenly(3)]
-    assert sorted(path.name for path in run.folder.iterdir()) == [
-        ".lock",
+    assert [line.split()[0] for line in said[2:]] == [subnet.id for subnet in run.parts.family.space.linspace(3)]
+    assert sorted(path.name for path in kept.iterdir()) == [
         "accuracies.parquet",
         "losses.parquet",
         "manifest.json",
         "supernet.pt",
     ]
-    assert read_parquet(run.folder / "losses.parquet")["phase"].to_pylist() == [0] * 10 + [1] * 20
-    manifest = json.loads((run.folder / "manifest.json").read_text())
+    assert read_parquet(kept / "losses.parquet")["phase"].to_pylist() == [0] * 10 + [1] * 20
+    manifest = json.loads((kept / "manifest.json").read_text())
     assert manifest["identity"] == json.loads(json.dumps(run.identity))
     assert manifest["circumstances"]["threads"] == 1
-    accuracies = Accuracies.read(run.folder / "accuracies.parquet")
-    assert {row.subnet for row in accuracies.rows} <= set(run.load().calibrated)
+    accuracies = Accuracies.read(kept / "accuracies.parquet")
+    assert {row.subnet for row in accuracies.rows} <= set(run.load(store_of(trained)).calibrated)
     assert all(row.examples == 360 and row.without is not None for row in accuracies.rows)
 
 
 def test_what_is_trained_is_not_trained_again(trained: Path) -> None:
-    before = (run_of(trained).folder / "supernet.pt").stat().st_mtime_ns
+    before = (folder_of(trained) / "supernet.pt").stat().st_mtime_ns
     ended = ssim(trained, "train", "small.yaml", "--threads", "1")
     assert ended.returncode == 0, ended.stderr
-    assert "seed 7: trained already" in ended.stderr
+    assert "1 of 1 runs are stored already" in ended.stderr
     assert ended.stdout == (trained / "said").read_text()
-    assert (run_of(trained).folder / "supernet.pt").stat().st_mtime_ns == before
+    assert (folder_of(trained) / "supernet.pt").stat().st_mtime_ns == before
 
 
-def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
-    return checkpoint.load(run.folder / "supernet.pt").supernet.model.state_dict()
+def weights(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
+    return checkpoint.load(folder_of(folder, *overrides) / "supernet.pt").supernet.model.state_dict()
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(trained: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "ssim", "supernet", "train", "small.yaml", "--threads", "1", "--every", "0"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    progress = run_of(folder).folder / "progress.pt"
+    progress = folder_of(folder) / "progress.pt"
     deadline = time.monotonic() + 120
     while not progress.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -133,7 +143,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained: Path, folder: Pa
     ended = ssim(folder, "train", "small.yaml", "--threads", "1")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == (trained / "said").read_text()
-    whole, gone_on = weights(run_of(trained)), weights(run_of(folder))
+    whole, gone_on = weights(trained), weights(folder)
     assert whole.keys() == gone_on.keys()
     assert all(torch.equal(whole[name], gone_on[name]) for name in whole)
     assert json.loads((progress.parent / "manifest.json").read_text())["circumstances"]["resumed"]
@@ -142,27 +152,27 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained: Path, folder: Pa
 
 
 def test_damaged_progress_is_told_and_not_lost(folder: Path) -> None:
-    run = run_of(folder)
-    run.folder.mkdir(parents=True)
-    (run.folder / "progress.pt").write_bytes(b"PK half a file")
+    kept = folder_of(folder)
+    kept.mkdir(parents=True)
+    (kept / "progress.pt").write_bytes(b"PK half a file")
     ended = ssim(folder, "train", "small.yaml")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "progress.pt: can't be read as weights" in ended.stderr
-    assert (run.folder / "progress.pt").exists()
+    assert (kept / "progress.pt").exists()
 
 
 def test_a_loss_that_is_no_number_ends_with_code_1(folder: Path) -> None:
     ended = ssim(folder, "train", "small.yaml", "--set", "phases.0.rate=1e30", "--threads", "1")
     assert ended.returncode == 1
-    assert "the loss is no finite number" in ended.stderr
+    assert "the loss is not finite" in ended.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["train", "small.yaml", "--set", "batch=1"], 2, "batch: has one example only"),
+        (["train", "small.yaml", "--set", "batch=1"], 2, "batch: has only one example"),
         (["train", "small.yaml", "--set", "data={kind: fashion_mnist, path: .}"], 2, "has no such file (train-images"),
-        (["train", "small.yaml", "--set", "family.channels=3"], 2, "data: do not go into the network"),
+        (["train", "small.yaml", "--set", "family.channels=3"], 2, "data: do not fit the network's input"),
         (["train", "small.yaml", "--device", "nothing"], 2, "--device: can't be used (nothing)"),
         (["train", "small.yaml", "--set", "family.width=none"], 2, "family.width: must be a whole number ('none')"),
         (["calibrate", "small.yaml"], 2, "small: has not been trained with this seed (7); train it first"),
@@ -178,25 +188,26 @@ def test_what_is_wrong_is_told(folder: Path, words: list[str], code: int, said: 
 
 def test_calibrate_measures_what_is_asked_for(trained: Path) -> None:
     run = run_of(trained)
-    subnet = run.plan.family.space.evenly(7)[1].id
+    subnet = run.parts.family.space.linspace(7)[1].id
     ended = ssim(trained, "calibrate", "small.yaml", subnet, "--threads", "1")
     assert ended.returncode == 0, ended.stderr
     assert [line.split()[0] for line in ended.stdout.splitlines()[2:]] == [subnet]
-    assert subnet in run.load().calibrated
-    assert subnet in {row.subnet for row in Accuracies.read(run.folder / "accuracies.parquet").rows}
+    assert subnet in run.load(store_of(trained)).calibrated
+    assert subnet in {row.subnet for row in Accuracies.read(folder_of(trained) / "accuracies.parquet").rows}
     ended = ssim(trained, "calibrate", "small.yaml", "ofa_resnet_small:d9x3:e1.0x9:w3x3")
     assert ended.returncode == 2
-    assert "depths[0]: is no choice (9); one of 0, 1, 2" in ended.stderr
+    assert "depths[0]: not a choice (9); one of 0, 1, 2" in ended.stderr
 
 
 def test_other_calibration_is_done_anew(trained: Path) -> None:
-    before = run_of(trained).calibrate()
+    store = store_of(trained)
+    before = run_of(trained).calibrate(store, MEANS)
     run = run_of(trained, "calibration.examples=64")
-    after = run.calibrate()
+    after = run.calibrate(store, MEANS)
     assert "64 examples" in after.provenance["statistics"]
     assert {row.subnet for row in after.rows} == {row.subnet for row in before.rows}
-    assert set(run.load().calibrated) == {row.subnet for row in after.rows}
-    run_of(trained).calibrate()
+    assert set(run.load(store).calibrated) == {row.subnet for row in after.rows}
+    run_of(trained).calibrate(store, MEANS)
 
 
 def test_search_finds_a_front_and_keeps_its_statistics(trained: Path) -> None:
@@ -205,40 +216,40 @@ def test_search_finds_a_front_and_keeps_its_statistics(trained: Path) -> None:
     assert "subnets measured on validation examples" in ended.stdout
     assert "Kendall's tau" in ended.stdout
     run = run_of(trained)
-    found = Accuracies.read(run.folder / "pareto.parquet").rows
+    found = Accuracies.read(folder_of(trained) / "pareto.parquet").rows
     assert 2 <= len(found) <= 6
     assert [row.macs for row in found] == sorted(row.macs for row in found)
-    assert {row.subnet for row in found} <= set(run.load().calibrated)
+    assert {row.subnet for row in found} <= set(run.load(store_of(trained)).calibrated)
 
 
 def test_search_may_measure_all_and_go_by_a_latency_table(trained: Path) -> None:
-    space, rng = run_of(trained).plan.family.space, np.random.default_rng(0)
-    subnets = run_of(trained).calibrate([space.graded(rng) for _ in range(12)]).subnets()
+    space, rng = run_of(trained).parts.family.space, np.random.default_rng(0)
+    store = store_of(trained)
+    subnets = run_of(trained).calibrate(store, MEANS, [space.graded(rng) for _ in range(12)]).subnets()
     latency = np.array([[round(1e6 * (1 + row.gmacs * 1e3))] for row in subnets if row.gmacs is not None])
     write_table(LatencyTable("cpu", subnets, (1,), latency), trained / "cpu.parquet")
     asked = ["search.predict=false", "search.latency={table: cpu.parquet}", "search.measured=20"]
-    told: list[int] = []
-    found = search(run_of(trained, *asked), told.append)
+    told: list[None] = []
+    found = search(run_of(trained, *asked), store, MEANS, lambda: told.append(None))
     assert found.measured == 20
-    assert sum(told) == 20 + len(found.found.rows)
+    assert len(told) == 20 + len(found.found.rows)
     assert found.trust is None
     assert len(found.found.rows) >= 2
 
 
 def test_training_begins_with_weights_of_its_own(trained: Path, folder: Path) -> None:
-    start = run_of(trained).folder / "supernet.pt"
+    start = folder_of(trained) / "supernet.pt"
     text = SMALL.partition("phases:")[0] + f"phases: []\nstart: {{path: {start}}}\ncalibration: {{examples: 64}}\n"
     (folder / "small.yaml").write_text(text)
-    run = run_of(folder)
-    with run.store.writing():
-        run.train(lambda _: None, 1e9)
-    expected, found = weights(run_of(trained)), weights(run)
+    with store_of(folder).writing():
+        run_of(folder).execute(store_of(folder), MEANS, None)
+    expected, found = weights(trained), weights(folder)
     assert all(
         torch.equal(expected[name], found[name]) for name in expected if "running" not in name and "num" not in name
     )
     (folder / "small.yaml").write_text(text.replace("width: 8", "width: 4"))
     with pytest.raises(DataError, match="is of another family"):
-        run_of(folder).train(lambda _: None, 1e9)
+        run_of(folder).execute(store_of(folder), MEANS, None)
 
 
 def test_training_begins_with_weights_of_others(folder: Path) -> None:
@@ -250,9 +261,9 @@ def test_training_begins_with_weights_of_others(folder: Path) -> None:
     (folder / "small.yaml").write_text(text)
     found = {}
     for seed in (7, 8):
-        run = TrainingRun(read_training(folder / "small.yaml"), seed, folder / "results")
-        run.train(lambda _: None, 1e9)
-        found[seed] = weights(run)
+        with store_of(folder).writing():
+            run_of(folder, f"seed={seed}").execute(store_of(folder), MEANS, None)
+        found[seed] = weights(folder, f"seed={seed}")
     assert torch.equal(found[7]["blocks.0.conv1.conv.weight"], state["blocks.0.conv1.conv.weight"])
     assert not torch.equal(found[7]["classifier.linear.weight"], found[8]["classifier.linear.weight"])
 
@@ -268,8 +279,8 @@ def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     file = tmp_path / "experiments" / "supernet_digits.yaml"
     file.write_text(experiment)
-    shipped = read_training(ROOT / "experiments" / "supernet_digits.yaml")
-    assert read_training(file).spec == shipped.spec
+    shipped = read_job(ROOT / "experiments" / "supernet_digits.yaml")
+    assert read_job(file).spec == shipped.spec
     for line in commands.splitlines():
         words = line.removeprefix("$ ssim supernet ").split()
         ended = ssim(tmp_path, *words, "--threads", "1", *(word for pair in QUICK for word in ("--set", pair)))
@@ -279,7 +290,7 @@ def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
         exec(snippet, {})  # noqa: S102 - our own page
     assert int(out.getvalue()) >= 2
     file.write_text(experiment.partition("phases:")[0] + phases)
-    assert len(read_training(file).recipe.phases) == 4
+    assert len(read_job(file).runs[0].parts.recipe.phases) == 4
 
 
 @pytest.fixture

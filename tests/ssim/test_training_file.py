@@ -9,14 +9,14 @@ import torch
 
 from sim.base.errors import DataError, SpecError
 from ssim.files.yaml_file import read_yaml
-from ssim.jobs.schema import training_schema
-from ssim.jobs.training.file import read_training
-from ssim.jobs.training.run import TrainingRun, asked_subnets
+from ssim.jobs.reading import read_job
+from ssim.jobs.schema import job_schema
+from ssim.jobs.training.run import asked_among
 from supernet.data.digits import Digits
 from supernet.families import OfaResNetSmall
 from supernet.training.optimizers import AdamW, Sgd
 from supernet.training.recipe import Phase
-from supernet.training.rules import Sandwich, Shrinking
+from supernet.training.sampling import ProgressiveShrinking, SandwichRule
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,19 +64,20 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_a_file_becomes_objects(tmp_path: Path) -> None:
-    plan = read_training(written(tmp_path, GOOD))
-    assert plan.source == Digits(train=96)
-    assert plan.family == OfaResNetSmall(width=8)
-    assert plan.recipe.optimizer == AdamW(decay=0.1)
-    assert plan.recipe.phases[0] == Phase(epochs=1, rate=0.01, depths=1, expands=1, widths=1, subnets=Sandwich())
-    assert plan.recipe.phases[1] == Phase(epochs=2, rate=0.02, rewire=True, subnets=Shrinking(random=3))
-    assert list(plan.seeds) == [7, 8]
-    assert asked_subnets(plan) == plan.family.space.evenly(4)
+    job = read_job(written(tmp_path, GOOD))
+    parts = job.runs[0].parts
+    assert parts.source == Digits(train=96)
+    assert parts.family == OfaResNetSmall(width=8)
+    assert parts.recipe.optimizer == AdamW(decay=0.1)
+    assert parts.recipe.phases[0] == Phase(epochs=1, rate=0.01, depths=1, expands=1, widths=1, subnets=SandwichRule())
+    assert parts.recipe.phases[1] == Phase(epochs=2, rate=0.02, rewire=True, subnets=ProgressiveShrinking(random=3))
+    assert [run.seed for run in job.runs] == [7, 8]
+    assert asked_among(parts.family.space, job.spec.calibration.subnets) == parts.family.space.linspace(4)
 
 
 def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
-        read_training(written(tmp_path, BAD))
+        read_job(written(tmp_path, BAD))
     lines = [line.removeprefix(f"{tmp_path}/small.yaml:") for line in str(caught.value).splitlines()]
     assert lines == [
         "3:7: seed: must be greater than or equal to 0 (-1)",
@@ -96,31 +97,32 @@ def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
 def test_a_subnet_that_there_is_not_is_told(tmp_path: Path) -> None:
     asked = "subnets: ['ofa_resnet_small:d2x3:e1.0x9:w3x3', 'ofa_resnet_small:d3x3:e1.0x9:w3x3']"
     with pytest.raises(SpecError, match=r"yaml:13:87: calibration\.subnets\.1: is no choice \(3\); one of 0, 1, 2"):
-        read_training(written(tmp_path, GOOD.replace("subnets: 4", asked)))
+        read_job(written(tmp_path, GOOD.replace("subnets: 4", asked)))
 
 
 def test_weights_to_begin_with_are_looked_for(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD + "start: {path: nothing.pt}\n")
-    with pytest.raises(SpecError, match=r"yaml:14:\d+: start\.path: is no file that is there \(.*nothing\.pt\)"):
-        read_training(path)
+    with pytest.raises(SpecError, match=r"yaml:14:\d+: start\.path: file not found \(.*nothing\.pt\)"):
+        read_job(path)
     path = written(tmp_path, GOOD + "start: {path: $NO_SUCH_VARIABLE/x.pt}\n")
     with pytest.raises(SpecError, match=r"start\.path: .*is not set \(\$NO_SUCH_VARIABLE\)"):
-        read_training(path)
+        read_job(path)
 
 
 def test_overrides(tmp_path: Path) -> None:
-    plan = read_training(written(tmp_path, GOOD), ["phases.1.epochs=3", "search.subnets=20", "optimizer=sgd"])
-    assert plan.recipe.phases[1].epochs == 3
-    assert plan.spec.search.subnets == 20
-    assert plan.recipe.optimizer == Sgd()
+    job = read_job(written(tmp_path, GOOD), ["phases.1.epochs=3", "search.subnets=20", "optimizer=sgd"])
+    recipe = job.runs[0].parts.recipe
+    assert recipe.phases[1].epochs == 3
+    assert job.spec.search.subnets == 20
+    assert recipe.optimizer == Sgd()
     with pytest.raises(SpecError, match=r"--set phases\.1\.epochs: phases\.1\.epochs: must be greater than 0"):
-        read_training(written(tmp_path, GOOD), ["phases.1.epochs=0"])
-    with pytest.raises(SpecError, match="--set: there is no such key"):
-        read_training(written(tmp_path, GOOD), ["nothing.at=0"])
+        read_job(written(tmp_path, GOOD), ["phases.1.epochs=0"])
+    with pytest.raises(SpecError, match="--set: no such key"):
+        read_job(written(tmp_path, GOOD), ["nothing.at=0"])
 
 
 def identity_of(folder: Path, text: str, seed: int = 7) -> str:
-    return TrainingRun(read_training(written(folder, text)), seed, folder).id
+    return read_job(written(folder, text), [f"seed={seed}"]).runs[0].id
 
 
 def test_the_identity_is_what_decides_the_weights(tmp_path: Path) -> None:
@@ -147,19 +149,18 @@ def test_weights_to_begin_with_are_held_against_their_checksum(tmp_path: Path) -
     torch.save({}, tmp_path / "start.pt")
     path = written(tmp_path, GOOD + f"start: {{path: start.pt, sha256: {'a' * 64}}}\n")
     with pytest.raises(DataError, match=r"start\.pt: has another sha256"):
-        TrainingRun(read_training(path), 7, tmp_path).identity  # noqa: B018 - asking for it is the point
+        read_job(path).runs[0].identity  # noqa: B018 - asking for it is the point
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("supernet_*.yaml")), ids=lambda path: path.stem)
 def test_the_files_that_come_with_the_toolkit_are_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSIM_MINILM", "/nowhere")
     monkeypatch.setenv("SSIM_REVIEWS", "/nowhere")
-    plan = read_training(path, ["start=null"])
-    assert plan.spec.name == path.stem
+    assert read_job(path, ["start=null"], "training/1").name == path.stem
 
 
 def test_the_json_schema_has_the_keys_and_kinds_of_the_files() -> None:
-    schema = training_schema()
+    schema = job_schema("training/1")
     given = read_yaml(ROOT / "experiments" / "supernet_reviews.yaml").data
     assert set(given) <= set(schema["properties"])
     assert set(schema["required"]) <= set(given) - {"start", "clip"}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from topology.message import Message
     from topology.plan import Plan, Worker
     from topology.report import RunReport
-    from topology.tag import Channel
+    from topology.tag import Link
 
 _GC_THRESHOLDS = (100_000, 50, 20)
 """Garbage collection: new objects before a collection of the youngest generation, collections before the next ones."""
@@ -71,7 +71,9 @@ class SimEngine(Engine):
         transport = _VirtualTime(run.plan, run.seed)
         with _rare_garbage_collection(len(run.plan)):
             timeout_s = self.default_timeout_s
-            return transport.run(WorkerRuntime(run, transport, default_timeout_s=timeout_s, record=self.record))
+            runtime = WorkerRuntime(run, transport, default_timeout_s=timeout_s, record=self.record)
+            gc.freeze()  # the runtime's objects live for the whole run
+            return transport.run(runtime)
 
 
 class _MachineState:
@@ -113,8 +115,9 @@ class _VirtualTime:
         self.env = simpy.Environment(initial_time=0)
         self._machines = {id_: _MachineState(machine) for id_, machine in plan.machines.items()}
         self._limited = any(machine.up_mbps or machine.down_mbps for machine in plan.machines.values())
-        self._channels = {channel.name: channel for channel in plan.tag.channels}
-        self._latency_ns = {channel.name: round(channel.link.latency_ms * NS_PER_MS) for channel in plan.tag.channels}
+        self._links = {
+            channel.name: (channel.link, round(channel.link.latency_ms * NS_PER_MS)) for channel in plan.tag.channels
+        }
         self._in_flight: dict[str, int] = {}  # messages under way, by sender
         self._leaving: set[str] = set()  # workers that have ended while messages of theirs are under way
         self._egress_free_ns: dict[tuple[str, str], int] = {}  # by sender and channel
@@ -233,15 +236,14 @@ class _VirtualTime:
             parent.stop()
 
     def send(self, message: Message) -> None:
-        channel = self._channels[message.channel]
-        if channel.link.loss and self._losses.random() < channel.link.loss:
+        link, latency_ns = self._links[message.channel]
+        if link.loss and self._losses.random() < link.loss:
             self._runtime.lose(message)
             return
         self._in_flight[message.sender] += 1
         first_ns = last_ns = self.now_ns
-        if channel.link.bandwidth_mbps is not None or self._limited:
-            first_ns, last_ns = self._leave(self._worker(message.sender), channel, message.size_bytes * _BITS)
-        latency_ns = self._latency_ns[message.channel]
+        if link.bandwidth_mbps is not None or self._limited:
+            first_ns, last_ns = self._leave(self._worker(message.sender), message, link)
         if self._limited:
             receiver = self._machines[self._worker(message.receiver).compute]
             if receiver.spec.down_mbps is not None:  # its interface is busy from when the first bit arrives, not now
@@ -250,16 +252,17 @@ class _VirtualTime:
                 return
         self._schedule(last_ns + latency_ns, self._arrive, message)
 
-    def _leave(self, sender: Worker, channel: Channel, bits: int) -> tuple[int, int]:
+    def _leave(self, sender: Worker, message: Message, link: Link) -> tuple[int, int]:
         """Return when the first and the last bit of a message have left its sender's interfaces."""
+        bits = message.size_bytes * _BITS
         first_ns = last_ns = self.now_ns
         machine = self._machines[sender.compute]
         if machine.spec.up_mbps is not None:
             first_ns = max(first_ns, machine.up_free_ns)
             last_ns = machine.up_free_ns = first_ns + _transfer_ns(bits, machine.spec.up_mbps)
-        egress_mbps = channel.link.egress_mbps(sender.role)
+        egress_mbps = link.egress_mbps(sender.role)
         if egress_mbps is not None:
-            queue = sender.id, channel.name
+            queue = sender.id, message.channel
             first_ns = max(first_ns, self._egress_free_ns.get(queue, 0))
             free_ns = self._egress_free_ns[queue] = first_ns + _transfer_ns(bits, egress_mbps)
             last_ns = max(last_ns, free_ns)
@@ -297,7 +300,7 @@ def _rare_garbage_collection(workers: int) -> Generator[None]:
     """Collect garbage less often: with a hundred thousand workers it would take half of the run."""
     young, *older = _GC_THRESHOLDS
     usual = gc.get_threshold()
-    gc.freeze()  # existing objects live for the whole run
+    gc.freeze()
     gc.set_threshold(max(young, _NEW_PER_WORKER * workers), *older)
     try:
         yield

@@ -31,10 +31,11 @@ from federated.job import FederatedJob
 from federated.state import weighted_sum
 from sim.base.errors import TrainingError
 from sim.base.streams import stream
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
 from ssim.extras import require
 from ssim.jobs.federated.progress import Progress, write_rows
-from ssim.jobs.job import Done, described, own_code
+from ssim.jobs.identity import described, own_code
+from ssim.jobs.job import Done
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
 
@@ -80,7 +81,7 @@ class FederatedRun(Trained):
     def watched(self) -> tuple[str, ...]:
         """The subnets whose accuracy is measured during training."""
         space, count = self.parts.family.space, self.spec.evaluation.subnets
-        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.evenly(count)))
+        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.linspace(count)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class FederatedRun(Trained):
         return {
             "schema": "federated-run/1",
             "seed": self.seed,
-            "topology": parts.description,
+            "topology": {key: value for key, value in parts.description.items() if value and key != "name"},
             "engine": spec.engine,
             "data": {**described(parts.source), "params": parts.source.identity()},
             **{name: None if plug is None else described(plug) for name, plug in plugs.items()},
@@ -137,12 +138,6 @@ class FederatedRun(Trained):
             self.spec.evaluation.every,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"point": self.point, "seed": self.seed}  # networks and data are made where it runs
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     def engine(self, patience_s: float | None, *, record: bool) -> Engine:
         """Return the engine that the file asks for."""
         if self.spec.engine == "sim":
@@ -179,7 +174,7 @@ class FederatedRun(Trained):
     def _train(self, store: Store, watch: Watch | None) -> None:
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         progress = Progress.read(path, self.id) if path.exists() else Progress()
         resumed = progress.done
@@ -198,7 +193,7 @@ class FederatedRun(Trained):
         growing = sorted(file.name for file in folder.glob("supernet*.pt"))
         circumstances = {**stopwatch.circumstances(), **torch_facts(), "resumed_after": resumed}
         store.finish(self.id, self.identity, {**progress.summary(), **holders}, fixed, growing, circumstances)
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def _segment(self, folder: Path, progress: Progress, on_round: Callable[[Row], None]) -> None:

@@ -24,15 +24,16 @@ import pyarrow.parquet as pq
 import torch
 
 from sim.base.errors import DataError, SpecError
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from sim.tables.accuracies import Accuracies
-from ssim.jobs.job import Done, Run, described, own_code, sha256
+from ssim.jobs.identity import described, own_code, sha256
+from ssim.jobs.job import Done, Run
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
 from supernet.family import build
+from supernet.training.checkpoint import TrainingCheckpoint
+from supernet.training.evaluation import SubnetEvaluator
 from supernet.training.loop import Training
-from supernet.training.measuring import Measuring
-from supernet.training.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
     from supernet.data.source import Splits
     from supernet.network import Supernet
-    from supernet.space import SubNet, SubNetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
     from supernet.training.loop import Step
 
     OnSubnet = Callable[[], None]
@@ -86,12 +87,18 @@ class Trained(Run):
 
     def is_stored(self, store: Store) -> bool:
         """Return whether training has ended, and the accuracies that the file asks for are there."""
-        path = store.folder / self.id / "accuracies.parquet"
-        if not self.is_trained(store) or not path.exists():
+        if not self.is_trained(store):
             return False
-        known = Accuracies.read(path)
+        known = self._accuracies(store)
         wanted = {subnet.id for subnet in asked_among(self.parts.family.space, self.calibration.subnets)}
         return known.provenance == self.provenance and wanted <= {row.subnet for row in known.rows}
+
+    def _accuracies(self, store: Store) -> Accuracies:
+        """Return the stored accuracies; none where they are damaged, or are not stored yet."""
+        try:
+            return Accuracies.read(store.folder / self.id / "accuracies.parquet")
+        except (OSError, DataError):
+            return Accuracies((), {})
 
     def forget(self, store: Store) -> None:
         """Delete what is stored of the run: it would be resumed.
@@ -157,7 +164,7 @@ class Trained(Run):
         self,
         store: Store,
         means: Means,
-        subnets: Sequence[SubNet] = (),
+        subnets: Sequence[SubnetConfig] = (),
         on_subnet: OnSubnet = lambda: None,
         splits: Splits | None = None,
     ) -> Accuracies:
@@ -175,11 +182,8 @@ class Trained(Run):
         """
         self.check_trained(store)
         folder = store.folder / self.id
-        wanted, path = (
-            subnets or asked_among(self.parts.family.space, self.calibration.subnets),
-            folder / "accuracies.parquet",
-        )
-        known = Accuracies.read(path) if path.exists() else Accuracies((), {})
+        wanted = subnets or asked_among(self.parts.family.space, self.calibration.subnets)
+        known = self._accuracies(store)
         is_anew = known.provenance != self.provenance
         known = Accuracies(() if is_anew else known.rows, self.provenance)
         left = [subnet for subnet in wanted if subnet.id not in {row.subnet for row in known.rows}]
@@ -191,21 +195,21 @@ class Trained(Run):
             rows = self.measured(trained, splits, left, on_subnet)
             self.save(folder, trained, splits)
             known = known.merged(rows)
-            known.write(path)
+            known.write(folder / "accuracies.parquet")
         ids = {subnet.id for subnet in wanted}
         return Accuracies(tuple(row for row in known.rows if row.subnet in ids), known.provenance)
 
-    def measuring(self, trained: Supernet, splits: Splits) -> Measuring:
+    def measuring(self, trained: Supernet, splits: Splits) -> SubnetEvaluator:
         """Return what calibrates and measures subnets, as the file says."""
-        return Measuring(trained, splits.train.first(self.calibration.examples), self.calibration.batch)
+        return SubnetEvaluator(trained, splits.train.first(self.calibration.examples), self.calibration.batch)
 
     def measured(
-        self, trained: Supernet, splits: Splits, subnets: Sequence[SubNet], on_subnet: OnSubnet
+        self, trained: Supernet, splits: Splits, subnets: Sequence[SubnetConfig], on_subnet: OnSubnet
     ) -> list[Accuracy]:
         """Return how accurate subnets are on the test examples; they are calibrated then."""
         measuring, rows = self.measuring(trained, splits), list["Accuracy"]()
         for subnet in subnets:
-            rows.append(measuring.row(subnet, splits.test, self.seed))
+            rows.append(measuring.evaluate(subnet, splits.test, self.seed))
             on_subnet()
         return rows
 
@@ -302,17 +306,17 @@ class TrainingRun(Trained):
     def _train(self, store: Store, means: Means, splits: Splits, watch: Watch | None) -> None:
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         training = Training(self._untrained(means.device), splits.train, self.parts.recipe, self.seed, self.id)
-        start = Progress.read(path, self.id) if path.exists() else None
+        start = TrainingCheckpoint.read(path, self.id) if path.exists() else None
         steps = self.parts.recipe.steps(len(splits.train))
         stored = time.monotonic()
 
         def on_step(step: Step) -> None:
             nonlocal stored
             if time.monotonic() - stored >= means.every_s or step.number + 1 == steps[step.phase]:
-                step.progress().write(path)
+                step.checkpoint().write(path)
                 stored = time.monotonic()
             if watch:
                 done = sum(steps[: step.phase]) + step.number + 1
@@ -329,9 +333,9 @@ class TrainingRun(Trained):
             "device": means.device,
             "resumed": start is not None,
         }
-        summary = {"steps": len(losses), "loss": float(losses[-1])}
+        summary = {"steps": len(losses), "loss": float(losses[-1]) if len(losses) else None}
         store.finish(self.id, self.identity, summary, ["losses.parquet"], ["supernet.pt"], circumstances)
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def save_found(self, store: Store, trained: Supernet, splits: Splits, found: Accuracies) -> None:
@@ -365,8 +369,8 @@ def torch_facts() -> dict[str, Any]:
     return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
-def asked_among(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[SubNet]:
+def asked_among(space: SubnetSpace, asked: int | tuple[str, ...]) -> list[SubnetConfig]:
     """Return so many subnets of a space, from the smallest to the largest, or those that are named."""
     if isinstance(asked, int):
-        return list(space.enumerate()) if space.size <= asked else space.evenly(asked)
+        return list(space.enumerate()) if space.size <= asked else space.linspace(asked)
     return [space.find(subnet) for subnet in asked]

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from sim.base.intervals import mean_and_half_width
+from ssim.jobs.experiment import comparison
+from ssim.jobs.experiment.comparison import Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,44 +132,23 @@ def clipper(accuracy: str) -> str:
     return f"clipper(accuracy={accuracy})"
 
 
-ONE_MODEL = ("clipper(", "infaas")
-"""How the labels of systems begin that serve one model."""
-
-
 def gain_at_equal_attainment(runs: pd.DataFrame) -> tuple[list[float], str]:
-    """Return by how many points SlackFit is more accurate than the best one-model baseline that attains as much.
-
-    One number a seed, and that baseline's label; no number where none attains as much.
-    """
-    means = _baselines(runs)
-    target = runs[runs["policy"] == "slackfit"]["slo_attainment"].mean()
-    reaching = means[means["slo_attainment"] >= target]
-    if reaching.empty:
-        return [], ""
-    best = str(reaching["mean_serving_accuracy"].idxmax())
-    return _paired(runs, best, "mean_serving_accuracy", lambda ours, theirs: ours - theirs), best
+    """Return `comparison.gain_at_equal_attainment` of SlackFit: one number a seed, and the label of the baseline."""
+    return _compared(comparison.gain_at_equal_attainment, runs)
 
 
 def ratio_at_equal_accuracy(runs: pd.DataFrame) -> tuple[list[float], str]:
-    """Return how many times as much SlackFit attains as the best one-model baseline that is at least as accurate.
-
-    One number a seed, and that baseline's label; no number where there is no such baseline.
-    """
-    means = _baselines(runs)
-    accuracy = runs[runs["policy"] == "slackfit"]["mean_serving_accuracy"].mean()
-    reaching = means[(means["mean_serving_accuracy"] >= accuracy) & (means["slo_attainment"] > 0)]
-    if reaching.empty:
-        return [], ""
-    best = str(reaching["slo_attainment"].idxmax())
-    return _paired(runs, best, "slo_attainment", lambda ours, theirs: ours / theirs), best
+    """Return `comparison.ratio_at_equal_accuracy` of SlackFit: one number a seed, and the label of the baseline."""
+    return _compared(comparison.ratio_at_equal_accuracy, runs)
 
 
-def _baselines(runs: pd.DataFrame) -> pd.DataFrame:
-    baselines = runs[runs["policy"].str.startswith(ONE_MODEL)]
-    return baselines.groupby("policy")[["slo_attainment", "mean_serving_accuracy"]].mean()
+def _compared(
+    compare: Callable[[Side, list[Side]], comparison.Comparison | None], runs: pd.DataFrame
+) -> tuple[list[float], str]:
+    """Return a comparison as numbers by seed and the label of the baseline; none where there is no such baseline."""
 
+    def side(policy: str) -> Side:
+        return Side(policy, by_seed(runs, policy, "slo_attainment"), by_seed(runs, policy, "mean_serving_accuracy"))
 
-def _paired(runs: pd.DataFrame, baseline: str, column: str, compare: Callable[[float, float], float]) -> list[float]:
-    """Return a comparison seed by seed: within a seed both met the same arrivals."""
-    ours, theirs = by_seed(runs, "slackfit", column), by_seed(runs, baseline, column)
-    return [compare(ours[seed], theirs[seed]) for seed in ours if theirs.get(seed)]
+    found = compare(side("slackfit"), [side(policy) for policy in runs[runs["one_model"]]["policy"].unique()])
+    return ([], "") if found is None else (list(found.values), found.baseline.policy)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.naive_engine import NaiveEngine
 from sim import Cluster, Dispatch, Outcome, Trace, simulate
 from sim.base.errors import PolicyError, SpecError
-from sim.compiled.stepped import Stepped
+from sim.compiled.step_policy import StepPolicy
 from sim.engines import choose, replay
 from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
+from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import assert_same
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
-from sim.compiled.replay import replay_compiled, tally_stream
+from sim.compiled.replay import replay_compiled, replay_stream
 
 
 @dataclass
-class Mixed(Stepped):
+class Mixed(StepPolicy):
     """Decides by all that it sees and by all that it has seen, so that a wrong look shows in the run."""
 
     salt: int = 0
@@ -70,7 +70,7 @@ def test_a_stream_in_pieces_steps_as_the_whole(case: Case, salt: int, data: st.D
     trace = Trace(case.trace.arrival_ns, slo_ns, case.trace.duration_ns)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(trace)), max_size=12)))
     pieces = np.split(trace.arrival_ns, cuts)
-    stream = tally_stream(pieces, slo_ns, trace.duration_ns, case.cluster, case.table, Mixed(salt))
+    stream = replay_stream(pieces, slo_ns, trace.duration_ns, case.cluster, case.table, Mixed(salt))
     whole = simulate(trace, case.cluster, case.table, Mixed(salt))
     assert [stream.count(outcome) for outcome in Outcome] == [whole.count(outcome) for outcome in Outcome]
     assert stream.met_by_subnet.tolist() == whole.met_by_subnet.tolist()
@@ -110,7 +110,7 @@ def test_what_a_step_must_not_do_is_the_same_error_in_both_engines(salt: int, sm
     for engine in ("simpy", "compiled"):
         with pytest.raises(PolicyError) as error:
             replay(*small, Odd(salt), engine=engine)
-        said.append((error.value.what, error.value.value))
+        said.append((error.value.problem, error.value.value))
     assert said[0] == said[1]
 
 
@@ -156,7 +156,7 @@ class Silent(Mixed):
 @pytest.mark.parametrize("kind", [Halved, Silent])
 def test_a_step_that_returns_no_whole_numbers_is_never_cut_to_such(kind: type[Mixed], small: Any) -> None:
     trace, cluster, table = small
-    with pytest.raises(SpecError, match="must be two whole numbers"):
+    with pytest.raises(SpecError, match="must be two integers"):
         choose(10**9, cluster, table, kind(), "compiled")
     with pytest.raises(PolicyError):
         replay(trace, cluster, table, kind(), engine="auto")
@@ -164,7 +164,7 @@ def test_a_step_that_returns_no_whole_numbers_is_never_cut_to_such(kind: type[Mi
 
 def test_a_step_is_why_the_compiled_engine_runs(small: Any) -> None:
     trace, cluster, table = small
-    assert choose(10**9, cluster, table, Mixed(), "auto").reason == "the policy offers a step function"
+    assert choose(10**9, cluster, table, Mixed(), "auto").reason == "the policy has a step function"
     result, choice = replay(trace, cluster, table, Mixed(3), engine="compiled")
     assert choice.engine == "compiled"
     assert_same(result, replay(trace, cluster, table, Mixed(3), engine="simpy")[0])
@@ -239,7 +239,7 @@ class Otherwise(Mixed):
 def test_who_decides_otherwise_than_by_the_step_is_not_compiled_by_it(small: Any) -> None:
     choice = choose(10**9, *small[1:], Otherwise(), "auto")
     assert choice.engine == "simpy"
-    assert "may remember" in choice.reason
+    assert "may have state" in choice.reason
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is counted of a run whose queries are not kept, out of the log of the engine's loop."""
+"""The counters of streaming metrics, updated from the log of the compiled loop."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from sim.compiled.compiling import Bools, Floats, Ints
 
 BATCHES, BATCHED, LATE, DROPS, UNFINISHED, BUSY_NS, LAST_NS = range(7)
-"""Places in `Counts.totals`."""
+"""Indices of `Counters.totals`."""
 
 W_ARRIVALS, W_MET, W_BATCHES, W_BATCHED, W_BUSY_NS = range(5)
-"""Columns of `Counts.numbers`."""
+"""Columns of `Counters.numbers`."""
 
 
-class Counts(NamedTuple):
-    """What is counted of a run; see `sim.compiled.tally.Tally`.
+class Counters(NamedTuple):
+    """The counters of a run; see `sim.compiled.streaming.StreamingMetrics`.
 
     Attributes:
         totals: Batches; queries in them; late, dropped, unfinished queries; busy time; last answer. int64, shape (7,).
@@ -36,7 +36,7 @@ class Counts(NamedTuple):
     accuracy: Floats
 
 
-_COUNTS = tuple_of(Counts, INTS, INTS, INTS, GRID, FLOATS)
+_COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
 
 
 @compiled(
@@ -53,7 +53,7 @@ _COUNTS = tuple_of(Counts, INTS, INTS, INTS, GRID, FLOATS)
         INT,
         INT,
         INT,
-        _COUNTS,
+        _COUNTERS,
     )
 )
 def count(  # noqa: C901 - one loop that numba compiles as one
@@ -69,23 +69,23 @@ def count(  # noqa: C901 - one loop that numba compiles as one
     end_ns: int,
     shift: int,
     before_one: int,
-    counts: Counts,
+    counts: Counters,
 ) -> None:
-    """Count what the log says of queries that left the queue in order of arrival.
+    """Add the rows of a log to the counters; queries left the queue in order of arrival.
 
     Args:
         arrival_ns: Their arrivals, from the first that the log is about, int64.
         deadline_ns: Their deadlines.
-        start_ns: What became of them, as `sim.compiled.kernel.Log` has it; of shape (rows,), as are the next four.
-        finish_ns: When each batch was answered, or its worker failed.
-        subnets: Which subnet ran it; negative for queries that were dropped.
-        sizes: How many queries.
+        start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next four.
+        finish_ns: Completion of the batch, or failure of its worker.
+        subnets: Subnet that ran it; negative for dropped queries.
+        sizes: Number of queries.
         lost: Whether its worker failed.
         accuracy: Accuracy of each subnet in percent, float64, shape (subnets,).
         width_ns: The width of a window; a query belongs to the window of its arrival, a batch to that of its start.
-        end_ns: The end of the last window; it has what arrives at that very instant, and no batch that starts then.
-        shift: How far the bits of a latency are shifted to make a bucket; see `sim.engine.histogram.SHIFT`.
-        before_one: How many buckets lie before the first.
+        end_ns: The end of the last window, which includes arrivals at that instant but no batch that starts then.
+        shift: Shift from the bits of a latency to its bucket; see `sim.engine.histogram.SHIFT`.
+        before_one: Number of buckets below 1 ns.
         counts: In and out.
     """
     totals, latencies, numbers = counts.totals, counts.latencies, counts.numbers

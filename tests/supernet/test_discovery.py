@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
-from supernet.dye import find_structure
+from supernet.discovery import find_structure
 from supernet.structure import Channels, Structure
 from tests.supernet.networks import (
     BasicBlock,
@@ -28,7 +30,7 @@ def test_a_resnet_has_stages_streams_and_channels_inside_of_blocks() -> None:
     found = find_structure(ResNet(), (images(),))
     assert found.blocks == ("layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer2.2")
     assert found.stages == ((0, 1), (3, 4))
-    assert not found.stuck
+    assert not found.unsliceable
     assert [(group.units, group.block) for group in found.groups if group.block is not None] == [
         (8, 0), (8, 1), (12, 2), (12, 3), (12, 4),
     ]  # fmt: skip
@@ -97,6 +99,26 @@ def test_the_network_comes_back_as_it_was_even_if_it_fails() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_tracing_takes_one_thread_and_gives_the_others_back(fails: bool) -> None:
+    class Counting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            if fails:
+                raise RuntimeError
+            return x
+
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(RuntimeError) if fails else nullcontext():
+            find_structure(nn.Sequential(nn.Conv2d(3, 8, 1), Counting()), (images(),))
+        assert (set(seen), torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_block_whose_last_norm_begins_at_zero_is_found() -> None:
     """Many begin to train with it (He et al., 2019), and then a new block adds nothing at all."""
     model = ResNet()
@@ -135,20 +157,20 @@ class Computed(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("inside", "path", "why"),
+    ("inside", "path", "reason"),
     [
-        (Shuffled(), "0.first", "is mixed or put into another order before 0.second (Conv2d)"),
+        (Shuffled(), "0.first", "is mixed or reordered before 0.second (Conv2d)"),
         (BasicBlock(8, 8, norm=lambda planes: nn.GroupNorm(2, planes)), "0.conv1", "goes through 0.bn1 (GroupNorm)"),
         (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), "0.self_attn", "is a MultiheadAttention"),
         (Computed(), "0.first.parametrizations.weight", "is a ParametrizationList"),
     ],
 )
-def test_what_cannot_be_cut_is_named(inside: nn.Module, path: str, why: str) -> None:
+def test_what_cannot_be_cut_is_named(inside: nn.Module, path: str, reason: str) -> None:
     x = images(channels=8) if path != "0.self_attn" else torch.randn(2, 3, 16)
     model = nn.Sequential(inside, nn.Identity())
-    (stuck,) = find_structure(model, (x,)).stuck
-    assert (stuck.path, stuck.why) == (path, why)
-    assert not find_structure(model, (x,), keep=[path]).stuck
+    (unsliceable,) = find_structure(model, (x,)).unsliceable
+    assert (unsliceable.path, unsliceable.reason) == (path, reason)
+    assert not find_structure(model, (x,), keep=[path]).unsliceable
 
 
 def test_what_is_to_be_kept_is_in_no_group() -> None:

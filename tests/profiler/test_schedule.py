@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from profiler.campaign import Campaign, CellError, DeviceError, NotANumberError, OutOfMemoryError
-from profiler.doubt import median_interval, spread_of
-from profiler.grid import Cell, Condition, Grid, Verdict, cells_of
-from profiler.visit import Sample, VisitRule, visit
+from profiler.confidence import median_interval, trial_spread
+from profiler.grid import Cell, CellStatus, DeviceState, Grid, grid_cells
+from profiler.schedule import CellError, DeviceError, NotANumberError, OutOfMemoryError, Schedule
+from profiler.trial import Sample, TrialLimits, run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +58,8 @@ class Device:
 
         return run
 
-    def condition(self) -> Condition:
-        return Condition(self.clock(self.now), self.clock(self.now))
+    def device_state(self) -> DeviceState:
+        return DeviceState(self.clock(self.now), self.clock(self.now))
 
     def now_ns(self) -> int:
         return self.now
@@ -70,17 +70,17 @@ CELLS = tuple(LATENCY)
 
 def measured(device: Device, **changes: object) -> Grid:
     grid = Grid()
-    Campaign(CELLS, **changes).run(device, grid)
+    Schedule(CELLS, **changes).run(device, grid)
     return grid
 
 
 def test_planted_medians_are_found_to_one_percent() -> None:
     grid = measured(Device())
     for cell, planted in LATENCY.items():
-        found = grid.measured(cell, 0.02)
-        assert found.verdict is Verdict.OK
+        found = grid.estimate(cell, 0.02)
+        assert found.status is CellStatus.OK
         assert found.wall.median == pytest.approx(planted, rel=0.01)
-        assert found.wall.low <= planted <= found.wall.high or found.wall.doubt < 0.01
+        assert found.wall.low <= planted <= found.wall.high or found.wall.relative_half_width < 0.01
         assert found.device.median == pytest.approx(0.9 * planted, rel=0.01)
 
 
@@ -88,8 +88,8 @@ def test_planted_medians_are_found_to_one_percent() -> None:
 def test_outliers_do_not_move_medians(outliers: float) -> None:
     grid = measured(Device(outliers=outliers))
     for cell, planted in LATENCY.items():
-        assert grid.measured(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
-    slowest = [grid.measured(cell, 0.02).p99_ns / planted for cell, planted in LATENCY.items()]
+        assert grid.estimate(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
+    slowest = [grid.estimate(cell, 0.02).p99_ns / planted for cell, planted in LATENCY.items()]
     assert np.median(slowest) > 1.2, "they are the 99th percentile, not the median"
 
 
@@ -97,53 +97,53 @@ def test_slow_first_runs_are_warm_up_however_many_there_are() -> None:
     for cold in (0.5, 4.0, 50.0):
         grid = measured(Device(cold=cold))
         for cell, planted in LATENCY.items():
-            assert grid.measured(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
-    calm = min(record.visit.warmups for record in measured(Device()).records)
-    assert all(record.visit.warmups > calm for record in measured(Device(cold=50.0)).records)
+            assert grid.estimate(cell, 0.02).wall.median == pytest.approx(planted, rel=0.01)
+    calm = min(record.trial.warmups for record in measured(Device()).records)
+    assert all(record.trial.warmups > calm for record in measured(Device(cold=50.0)).records)
 
 
 def test_drift_is_seen_and_not_mistaken_for_a_difference() -> None:
     device = Device(drift_per_s=0.004)
-    grid = measured(device, precision=0.001, most_visits=6)
+    grid = measured(device, precision=0.001, max_trials=6)
     drift = list(grid.drift().values())[:7]  # later rounds visit few cells
     assert drift == pytest.approx(np.linspace(0, drift[-1], 7), abs=0.02)
     assert drift[-1] > 0.05
-    one = grid.measured(CELLS[0], 0.001).wall.median / LATENCY[CELLS[0]]
+    one = grid.estimate(CELLS[0], 0.001).wall.median / LATENCY[CELLS[0]]
     for cell in CELLS:  # each is as much too slow as the others
-        assert grid.measured(cell, 0.001).wall.median / LATENCY[cell] == pytest.approx(one, rel=0.03)
+        assert grid.estimate(cell, 0.001).wall.median / LATENCY[cell] == pytest.approx(one, rel=0.03)
     assert abs(list(measured(Device()).drift().values())[-1]) < 0.005
 
 
-def test_an_interval_of_drifting_visits_is_wider_than_that_of_their_samples() -> None:
+def test_an_interval_of_drifting_trials_is_wider_than_that_of_their_samples() -> None:
     rng = np.random.default_rng(0)
-    visits = [(rng.normal(1e6 * (1 + 0.05 * n), 1e3, 50)).astype(np.int64) for n in range(4)]
+    trials = [(rng.normal(1e6 * (1 + 0.05 * n), 1e3, 50)).astype(np.int64) for n in range(4)]
     same = [(rng.normal(1e6, 1e3, 50)).astype(np.int64) for _ in range(4)]
-    assert median_interval(visits).doubt > 0.05
-    assert median_interval(same).doubt < 0.002
+    assert median_interval(trials).relative_half_width > 0.05
+    assert median_interval(same).relative_half_width < 0.002
 
 
 def test_noise_beyond_the_precision_is_a_verdict_and_ends() -> None:
-    grid = measured(Device(noise=0.5), precision=0.01, most_visits=5)
-    found = [grid.measured(cell, 0.01) for cell in CELLS]
-    assert {one.verdict for one in found} == {Verdict.NOISY}
-    assert {one.visits for one in found} == {5}
+    grid = measured(Device(noise=0.5), precision=0.01, max_trials=5)
+    found = [grid.estimate(cell, 0.01) for cell in CELLS]
+    assert {estimate.status for estimate in found} == {CellStatus.NOISY}
+    assert {estimate.trials for estimate in found} == {5}
 
 
-def test_throttled_visits_do_not_count_if_others_are_there() -> None:
+def test_throttled_trials_do_not_count_if_others_are_there() -> None:
     # Slow from 2 to 4 seconds, then fast again.
     device = Device(clock=lambda now: 900.0 if 2e9 < now < 4e9 else 1500.0)
     grid = measured(device, precision=0.005)
-    assert any(grid.measured(cell, 0.005).left_out for cell in CELLS)
+    assert any(grid.estimate(cell, 0.005).discarded for cell in CELLS)
     for cell, planted in LATENCY.items():
-        found = grid.measured(cell, 0.005)
-        assert found.verdict is Verdict.OK
+        found = grid.estimate(cell, 0.005)
+        assert found.status is CellStatus.OK
         assert found.wall.median == pytest.approx(planted, rel=0.01)
 
 
 def test_a_device_that_stays_slow_is_called_throttled() -> None:
-    grid = measured(Device(clock=lambda now: 1500.0 if now < 1e8 else 900.0), most_visits=5)
-    verdicts = {grid.measured(cell, 0.02).verdict for cell in CELLS}
-    assert verdicts == {Verdict.THROTTLED}
+    grid = measured(Device(clock=lambda now: 1500.0 if now < 1e8 else 900.0), max_trials=5)
+    count_statuses = {grid.estimate(cell, 0.02).status for cell in CELLS}
+    assert count_statuses == {CellStatus.THROTTLED}
 
 
 def test_a_cell_that_fails_is_marked_and_the_rest_goes_on() -> None:
@@ -153,27 +153,27 @@ def test_a_cell_that_fails_is_marked_and_the_rest_goes_on() -> None:
         Cell("a", 1): NotANumberError("a at 1", "gives NaN"),
     }
     grid = Grid()
-    Campaign(CELLS).run(Device(fail=fail), grid, on_failure=lambda cell, _: told.append(cell))
+    Schedule(CELLS).run(Device(fail=fail), grid, on_failure=lambda cell, _: told.append(cell))
     assert set(told) == set(fail)
-    assert grid.measured(Cell("c", 16), 0.02).verdict is Verdict.OUT_OF_MEMORY
-    assert grid.measured(Cell("a", 1), 0.02).verdict is Verdict.NOT_A_NUMBER
+    assert grid.estimate(Cell("c", 16), 0.02).status is CellStatus.OUT_OF_MEMORY
+    assert grid.estimate(Cell("a", 1), 0.02).status is CellStatus.NOT_A_NUMBER
     others = [cell for cell in CELLS if cell not in fail]
-    assert {grid.measured(cell, 0.02).verdict for cell in others} == {Verdict.OK}
+    assert {grid.estimate(cell, 0.02).status for cell in others} == {CellStatus.OK}
 
 
 def test_a_lost_device_leaves_what_was_measured_and_the_rest_is_measured_later() -> None:
     grid = Grid()
     with pytest.raises(DeviceError, match="was lost"):
-        Campaign(CELLS).run(Device(lost_at_ns=2 * 10**9), grid)
+        Schedule(CELLS).run(Device(lost_at_ns=2 * 10**9), grid)
     before = len(grid.records)
     assert 0 < before < 3 * len(CELLS)
-    Campaign(CELLS).run(Device(), grid)
-    assert {grid.measured(cell, 0.02).verdict for cell in CELLS} == {Verdict.OK}
+    Schedule(CELLS).run(Device(), grid)
+    assert {grid.estimate(cell, 0.02).status for cell in CELLS} == {CellStatus.OK}
     rounds = [record.round for record in grid.records]
     assert rounds == sorted(rounds)
 
 
-def test_visits_are_interleaved_in_an_order_that_the_seed_decides() -> None:
+def test_trials_are_interleaved_in_an_order_that_the_seed_decides() -> None:
     orders = []
     for seed in (0, 0, 1):
         device = Device()
@@ -185,7 +185,7 @@ def test_visits_are_interleaved_in_an_order_that_the_seed_decides() -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_a_budget_is_kept_and_spent_where_doubt_is_largest() -> None:
+def test_a_budget_is_kept_and_spent_where_the_uncertainty_is_largest() -> None:
     noisy = Cell("a", 1)
 
     class Uneven(Device):
@@ -195,27 +195,27 @@ def test_a_budget_is_kept_and_spent_where_doubt_is_largest() -> None:
             return run
 
     device = Uneven()
-    grid = measured(device, precision=0.005, budget_ns=20 * 10**9, most_visits=100)
-    longest = max(record.visit.wall_ns.sum() for record in grid.records)
+    grid = measured(device, precision=0.005, budget_ns=20 * 10**9, max_trials=100)
+    longest = max(record.trial.wall_ns.sum() for record in grid.records)
     assert device.now < 20 * 10**9 + 3 * longest
-    visits = {cell: len(grid.of(cell)) for cell in CELLS}
-    assert visits[noisy] == max(visits.values()) > 3 * sorted(visits.values())[len(CELLS) // 2]
+    trials = {cell: len(grid.trials_of(cell)) for cell in CELLS}
+    assert trials[noisy] == max(trials.values()) > 3 * sorted(trials.values())[len(CELLS) // 2]
 
 
 def test_a_budget_that_is_used_up_still_ends_in_order() -> None:
     grid = measured(Device(), budget_ns=10**9)
     assert len(grid.records) < len(CELLS)
-    assert grid.measured(CELLS[0], 0.02).verdict is Verdict.NOISY
+    assert grid.estimate(CELLS[0], 0.02).status is CellStatus.NOISY
 
 
-def test_two_campaigns_on_one_device_overlap_nearly_everywhere() -> None:
+def test_two_schedules_on_one_device_overlap_nearly_everywhere() -> None:
     cells = overlaps = 0
     for seed in range(12):
         device = Device(noise=0.05, outliers=0.05, rng=np.random.default_rng(seed))
-        one, other = measured(device), measured(device)
+        first, second = measured(device), measured(device)
         for cell in CELLS:
             cells += 1
-            overlaps += one.measured(cell, 0.02).wall.overlaps(other.measured(cell, 0.02).wall)
+            overlaps += first.estimate(cell, 0.02).wall.overlaps(second.estimate(cell, 0.02).wall)
     assert overlaps / cells >= 0.95
 
 
@@ -223,56 +223,58 @@ def test_an_interval_covers_the_median_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
     covered = 0
     for _ in range(400):
-        visits = [(rng.lognormal(0, 0.3, 12) * 1e6).astype(np.int64) for _ in range(4)]
-        found = median_interval(visits)
+        trials = [(rng.lognormal(0, 0.3, 12) * 1e6).astype(np.int64) for _ in range(4)]
+        found = median_interval(trials)
         covered += found.low <= 1e6 <= found.high
     assert covered / 400 >= 0.95
 
 
 def test_too_few_samples_have_no_interval() -> None:
-    assert median_interval([np.array([5])]).doubt == math.inf
-    assert median_interval([np.arange(1, 100)]).doubt == math.inf, "one visit says nothing of visits"
-    assert median_interval([np.array([5, 6]), np.array([5])]).doubt == math.inf
+    assert median_interval([np.array([5])]).relative_half_width == math.inf
+    assert median_interval([np.arange(1, 100)]).relative_half_width == math.inf, (
+        "one trial says nothing of their spread"
+    )
+    assert median_interval([np.array([5, 6]), np.array([5])]).relative_half_width == math.inf
 
 
-def test_a_visit_that_never_settles_ends_and_says_so() -> None:
+def test_a_trial_that_never_settles_ends_and_says_so() -> None:
     took = iter(range(10**6, 0, -1))
 
     def run() -> Sample:
         return Sample(next(took) * 100)
 
-    found = visit(run, VisitRule(longest_warmup_ns=10**8))
+    found = run_trial(run, TrialLimits(max_warmup_ns=10**8))
     assert not found.settled
     assert found.device_ns is None
     assert len(found.wall_ns) >= 8
 
 
 def test_cells_of_a_grid() -> None:
-    assert cells_of("ab", [1, 2]) == [Cell("a", 1), Cell("a", 2), Cell("b", 1), Cell("b", 2)]
+    assert grid_cells("ab", [1, 2]) == [Cell("a", 1), Cell("a", 2), Cell("b", 1), Cell("b", 2)]
 
 
-def test_all_cells_are_visited_for_a_while_even_if_they_are_known() -> None:
+def test_all_cells_are_measured_for_a_while_even_if_they_are_known() -> None:
     calm = measured(Device(noise=0.001))
-    assert {len(calm.of(cell)) for cell in CELLS} == {3}
-    longer = measured(Device(noise=0.001), least_ns=3 * calm_ns(calm))
-    visits = {len(longer.of(cell)) for cell in CELLS}
-    assert len(visits) == 1
-    assert min(visits) > 3
+    assert {len(calm.trials_of(cell)) for cell in CELLS} == {3}
+    longer = measured(Device(noise=0.001), min_duration_ns=3 * calm_ns(calm))
+    trials = {len(longer.trials_of(cell)) for cell in CELLS}
+    assert len(trials) == 1
+    assert min(trials) > 3
 
 
 def calm_ns(grid: Grid) -> int:
-    return sum(int(record.visit.wall_ns.sum()) for record in grid.records)
+    return sum(int(record.trial.wall_ns.sum()) for record in grid.records)
 
 
-def test_visits_that_happen_to_agree_do_not_make_an_interval_narrow() -> None:
-    """Each cell alone is fooled now and then; all together know how much visits differ."""
+def test_trials_that_happen_to_agree_do_not_make_an_interval_narrow() -> None:
+    """Each cell alone is fooled now and then; all together know the spread of trials."""
     rng = np.random.default_rng(3)
     narrow = 0
     for _ in range(200):
         cells = [
             [(1e6 * np.exp(rng.normal(0, 0.05)) * np.ones(8)).astype(np.int64) for _ in range(3)] for _ in range(20)
         ]
-        spread = spread_of(cells)
+        spread = trial_spread(cells)
         assert 0.02 < spread < 0.08
-        narrow += sum(median_interval(cell, spread).doubt < 0.02 for cell in cells)
+        narrow += sum(median_interval(cell, spread).relative_half_width < 0.02 for cell in cells)
     assert narrow == 0

@@ -10,11 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
-from profiler.assemble import STAGE  # noqa: E402 - after torch is known to be there
-from profiler.campaign import DeviceError, NotANumberError, OutOfMemoryError  # noqa: E402
-from profiler.devices import condition_of, device_facts, device_name, find_device  # noqa: E402
-from profiler.grid import Cell, Condition  # noqa: E402
-from profiler.subject import SupernetSubject  # noqa: E402
+from profiler.devices import device_facts, device_name, device_state_reader, find_device  # noqa: E402
+from profiler.grid import Cell, DeviceState  # noqa: E402
+from profiler.model_under_test import SupernetUnderTest  # noqa: E402
+from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError  # noqa: E402
+from profiler.table import STAGE  # noqa: E402 - after torch is known to be there
 from profiler.torch_meter import Options, TorchMeter  # noqa: E402
 from supernet.families import DynaBertSmall, OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
@@ -30,51 +30,51 @@ BERT = DynaBertSmall(layers=2, hidden=24, heads=4, ffn=48, vocabulary=50, positi
 
 
 @cache
-def held(family: Any) -> Supernet:
+def supernet_of(family: Any) -> Supernet:
     return build(family)
 
 
-def subject(family: Any = RESNET, options: Options | None = None, size: int = 8) -> SupernetSubject:
-    return SupernetSubject(held(family), family, CPU, options or Options(), size)
+def model_under_test(family: Any = RESNET, options: Options | None = None, size: int = 8) -> SupernetUnderTest:
+    return SupernetUnderTest(supernet_of(family), family, CPU, options or Options(), size)
 
 
 @pytest.mark.parametrize("family", [RESNET, BERT])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_every_subnet_runs_on_its_batch(family: Any, batch: int) -> None:
-    here = subject(family)
+    model = model_under_test(family)
     for subnet in (family.space.smallest, family.space.largest):
         with torch.inference_mode():
-            result = here.network(subnet.id)(*here.inputs(subnet.id, batch))
+            result = model.network(subnet.id)(*model.inputs(subnet.id, batch))
         assert result.shape == (batch, family.classes)
 
 
 def test_stages_lead_from_bytes_to_an_answer() -> None:
-    here = subject()
-    assert here.stages() == ("preprocess", "postprocess"), "nothing is copied on a CPU"
-    stage = {name: here.network(STAGE + name) for name in ("preprocess", "h2d_copy", "postprocess", "d2h_copy")}
-    (raw,) = here.inputs(f"{STAGE}preprocess", 4)
+    model = model_under_test()
+    assert model.stages() == ("preprocess", "postprocess"), "nothing is copied on a CPU"
+    stage = {name: model.network(STAGE + name) for name in ("preprocess", "h2d_copy", "postprocess", "d2h_copy")}
+    (raw,) = model.inputs(f"{STAGE}preprocess", 4)
     assert raw.dtype == torch.uint8
     (images,) = stage["preprocess"](raw)
     assert (images.min(), images.max()) == (-1, pytest.approx(1, abs=0.01))
     (copied,) = stage["h2d_copy"](images)
     smallest = RESNET.space.smallest.id
     with torch.inference_mode():
-        logits = here.network(smallest)(copied)
+        logits = model.network(smallest)(copied)
     share, likeliest = stage["d2h_copy"](*stage["postprocess"](logits))
     assert (likeliest == logits.argmax(1)).all()
     assert ((share > 0.1) & (share <= 1)).all()
-    assert here.inputs(smallest, 4)[0].equal(images), "what is measured is what the stages before it give"
+    assert model.inputs(smallest, 4)[0].equal(images), "what is measured is what the stages before it give"
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_options_change_what_runs(precision: Any, dtype: Any) -> None:
     supernet = build(RESNET)
-    here = SupernetSubject(supernet, RESNET, CPU, Options(precision, channels_last=True), 8)
-    (images,) = here.inputs(RESNET.space.largest.id, 2)
+    model = SupernetUnderTest(supernet, RESNET, CPU, Options(precision, channels_last=True), 8)
+    (images,) = model.inputs(RESNET.space.largest.id, 2)
     assert images.dtype == dtype
     assert images.is_contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        assert here.network(RESNET.space.largest.id)(images).dtype == dtype
+        assert model.network(RESNET.space.largest.id)(images).dtype == dtype
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Given:
 
 
 def prepare(given: Given) -> Callable[[], Any]:
-    return TorchMeter(given, CPU, Options(), Condition).prepare(Cell("one", 2))
+    return TorchMeter(given, CPU, Options(), DeviceState).prepare(Cell("one", 2))
 
 
 def test_a_batch_that_does_not_fit_is_out_of_memory() -> None:
@@ -103,7 +103,7 @@ def test_a_batch_that_does_not_fit_is_out_of_memory() -> None:
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize("form", [lambda x: x, lambda x: {"logits": (x,)}])
 def test_a_result_that_is_no_number_is_told(wrong: float, form: Callable[[Any], Any]) -> None:
-    with pytest.raises(NotANumberError, match="one, batch 2: gives NaN or infinity"):
+    with pytest.raises(NotANumberError, match="one, batch 2: the result contains NaN or infinity"):
         prepare(Given(lambda x: form(x + wrong)))
 
 
@@ -138,7 +138,7 @@ def test_the_cpu_is_there_and_says_what_it_is() -> None:
     assert find_device(None) == CPU
     assert device_name(CPU).startswith("CPU ")
     assert device_facts(CPU)["threads"] == str(torch.get_num_threads())
-    assert condition_of(CPU)() == Condition()
+    assert device_state_reader(CPU)() == DeviceState()
 
 
 @pytest.mark.gpu
@@ -146,13 +146,13 @@ def test_the_cpu_is_there_and_says_what_it_is() -> None:
 @pytest.mark.parametrize("options", [Options(), Options(cuda_graph=True), Options("fp16", channels_last=True)])
 def test_a_gpu_has_a_clock_of_its_own_and_a_condition(options: Options) -> None:
     device = find_device(0)
-    here = SupernetSubject(build(RESNET), RESNET, device, options, 28)
-    assert here.stages() == ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
-    meter = TorchMeter(here, device, options, condition_of(device))
-    for name in (RESNET.space.largest.id, *(STAGE + stage for stage in here.stages()[1:])):
+    model = SupernetUnderTest(build(RESNET), RESNET, device, options, 28)
+    assert model.stages() == ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
+    meter = TorchMeter(model, device, options, device_state_reader(device))
+    for name in (RESNET.space.largest.id, *(STAGE + stage for stage in model.stages()[1:])):
         sample = meter.prepare(Cell(name, 8))()
         assert 0 < sample.device_ns <= 2 * sample.wall_ns
-    assert meter.condition().clock_mhz > 0
+    assert meter.device_state().clock_mhz > 0
 
 
 @pytest.mark.gpu
@@ -160,8 +160,8 @@ def test_a_gpu_has_a_clock_of_its_own_and_a_condition(options: Options) -> None:
 def test_a_batch_too_large_for_a_gpu_is_one_cell_and_the_next_goes_on() -> None:
     device = find_device(0)
     meter = TorchMeter(
-        Given(lambda x: x, lambda n: (torch.empty(n * 2**40, device=device),)), device, Options(), Condition
+        Given(lambda x: x, lambda n: (torch.empty(n * 2**40, device=device),)), device, Options(), DeviceState
     )
     with pytest.raises(OutOfMemoryError):
         meter.prepare(Cell("one", 2))
-    assert TorchMeter(Given(lambda x: x + 1), device, Options(), Condition).prepare(Cell("one", 1))().wall_ns > 0
+    assert TorchMeter(Given(lambda x: x + 1), device, Options(), DeviceState).prepare(Cell("one", 1))().wall_ns > 0

@@ -1,6 +1,6 @@
-"""What is done of a training, in a file, from which it goes on to the same weights.
+"""The progress of a training in a file, from which the training resumes to the same weights.
 
-There is no state of a random generator in it: all chance is a function of the seed, the phase and the step.
+It contains no state of a random generator: all random numbers are a function of the seed, the phase and the step.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = "training-progress/1"
-"""What a file says that it is."""
+"""The format of the file."""
 
-_ANEW = "delete it to train from the beginning"
+_HINT = "delete it to train from the beginning"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Progress:
-    """What is done of a training.
+class TrainingCheckpoint:
+    """The progress of a training.
 
     Attributes:
-        identity: What decides the training, which goes on from nothing but its own progress.
-        phase: The phase (index) that it is in.
-        step: How many steps of this phase are done.
+        identity: The training that it belongs to; another training does not resume from it.
+        phase: The current phase (index).
+        step: The completed steps of this phase.
         weights: The state dict of the shared network.
-        optimizer: That of the optimizer.
-        teacher: That of the frozen teacher; empty if there is none.
+        optimizer: The state dict of the optimizer.
+        teacher: The state dict of the frozen teacher; empty if there is none.
         losses: The loss of each step so far, float64, shape (steps,).
     """
 
@@ -46,7 +46,7 @@ class Progress:
     losses: torch.Tensor
 
     def write(self, path: Path) -> None:
-        """Write it to a file; whoever looks sees the old file or this one.
+        """Write the file; a reader sees either the old file or this one.
 
         Raises:
             StoreError: The disk is full, or the file can't be written.
@@ -54,24 +54,24 @@ class Progress:
         write(path, {"schema": SCHEMA, **{name: getattr(self, name) for name in _KINDS}})
 
     @classmethod
-    def read(cls, path: Path, identity: str) -> Progress:
-        """Return what is in a file.
+    def read(cls, path: Path, identity: str) -> TrainingCheckpoint:
+        """Return the progress in a file.
 
         Args:
             path: The file.
-            identity: That of the training that is to go on.
+            identity: Of the training to resume.
 
         Raises:
-            DataError: The file is damaged, or another, or of another training.
+            DataError: The file is damaged, or belongs to another training.
         """
         content = read(path)
         if content.get("schema") != SCHEMA:
-            raise DataError(str(path), f"is no {SCHEMA}", repr(content.get("schema", "no schema")), _ANEW)
+            raise DataError(str(path), f"not of schema {SCHEMA}", repr(content.get("schema", "no schema")), _HINT)
         for name, kind in _KINDS.items():
             if not isinstance(content.get(name), kind):
-                raise DataError(str(path), "is damaged", f"{name} is a {type(content.get(name)).__name__}", _ANEW)
+                raise DataError(str(path), "damaged", f"{name} is a {type(content.get(name)).__name__}", _HINT)
         if content["identity"] != identity:
-            raise DataError(str(path), "is of another training", content["identity"], f"{identity}; {_ANEW}")
+            raise DataError(str(path), "belongs to another training", content["identity"], f"{identity}; {_HINT}")
         return cls(**{name: content[name] for name in _KINDS})
 
 

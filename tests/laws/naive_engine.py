@@ -1,8 +1,8 @@
-"""The usual way to write this simulator, kept as a yardstick: a SimPy process for each query.
+"""An oracle for the engines: the usual way to write this simulator, with a SimPy process for each query.
 
-The outcomes are those of `sim.simulate`, reached by another road: a heap for the queue, an event for every arrival
-and every answer, and a dispatch event of the lowest priority for the rule of the instant. The tests hold the two
-against each other; `benchmarks/bench_engines.py` measures how much faster the engine with events per batch is.
+It gets the outcomes of `sim.simulate` by independent means: a heap for the queue, an event for every arrival and every
+answer, and a dispatch event of the lowest priority for the rule of the instant. `benchmarks/bench_engines.py` also
+measures it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class NaiveEngine:
         if not self.pending:
             self.pending = True
             event = self.env.event()
-            event._ok, event._value = True, None  # noqa: SLF001 - triggered, but with a priority of our own
+            event._ok, event._value = True, None
             event.callbacks.append(self._settle)
             self.env.schedule(event, priority=LOWEST)
 

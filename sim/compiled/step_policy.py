@@ -1,4 +1,4 @@
-"""Policies with a memory that run in both engines: one plain step function, which numba can compile."""
+"""Stateful policies that run in both engines: one plain step function, which numba can compile."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
 
 
-class Stepped(ABC):
-    """A policy that decides by a step function over a few numbers that it remembers.
+class StepPolicy(ABC):
+    """A policy that decides by a step function over a numeric state.
 
     A subclass is a dataclass without slots; its fields are its parameters. Both engines call the same `step`: the SimPy
-    engine as it stands, the compiled one through numba. It must therefore keep to numbers: no objects, no integers
-    beyond 64 bits, and none made of NaN or infinity.
+    engine as plain Python, the compiled one through numba. It must therefore use numbers only: no objects, no integers
+    beyond 64 bits, and no conversion of NaN or infinity to integers.
 
     Example:
         >>> from dataclasses import dataclass
         >>> import numpy as np
         >>> @dataclass
-        ... class Alternating(Stepped):
+        ... class Alternating(StepPolicy):
         ...     def memory(self, table, dispatch_ns):
         ...         return np.zeros(1)
         ...     @staticmethod
@@ -36,16 +36,16 @@ class Stepped(ABC):
         ...         return int(memory[0]), 1
     """
 
-    # Of kinds that are there at run time: whoever builds a policy from YAML asks for the kinds of all its attributes.
+    # Types that exist at run time: the loader of YAML files resolves the types of all attributes.
     _system: Any = None
     _memory: Any = None
 
     @abstractmethod
     def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
-        """Return what is remembered when a run begins: shape (n,); taken as float64.
+        """Return the initial state of a run: shape (n,), converted to float64.
 
-        What the step function needs of the policy's parameters and of the table belongs there, too. Whole numbers are
-        exact up to 2**53, nanoseconds up to 104 days.
+        It also holds whatever the step function needs of the policy's parameters and of the table. Integers are exact
+        up to 2**53, which is 104 days in nanoseconds.
 
         Args:
             table: The latency table.
@@ -62,10 +62,10 @@ class Stepped(ABC):
         arrived: int,
         latency_ns: npt.NDArray[np.int64],
     ) -> tuple[int, int]:
-        """Return which subnet (index) runs next, and the most queries in its batch.
+        """Return the subnet (index) that runs next, and the maximum size of its batch.
 
         Args:
-            memory: What is remembered; it may be changed.
+            memory: The state, which may be changed in place.
             now_ns: The instant of the decision.
             slack_ns: As in `sim.engine.policy.View`.
             queue_length: As in `sim.engine.policy.View`.
@@ -74,19 +74,19 @@ class Stepped(ABC):
         """
 
     def begun(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
-        """Return the memory as both engines have it: float64, shape (n,), and of one run alone.
+        """Return the initial state as both engines use it: a new float64 array of shape (n,).
 
         Raises:
-            ValueError: It has another shape.
+            ValueError: It has a wrong shape.
         """
         memory = np.array(self.memory(table, dispatch_ns), dtype=np.float64)
         if memory.ndim != 1:
-            what = f"memory has shape {memory.shape}; must be (n,)"
-            raise ValueError(what)
+            problem = f"memory has shape {memory.shape}; must be (n,)"
+            raise ValueError(problem)
         return memory
 
     def decide(self, view: View) -> Dispatch:
-        """Return the decision of the step function; each run begins with a memory of its own."""
+        """Return the decision of the step function; each run starts from its own initial state."""
         if view.system is not self._system:
             begun = self.begun(view.table, view.system.dispatch_ns)
             for name, value in (("_system", view.system), ("_memory", begun)):

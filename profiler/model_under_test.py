@@ -1,4 +1,4 @@
-"""What is measured: the subnets of a supernet on a device, and the work around their forward pass."""
+"""The model under test: the subnets of a supernet on a device, and the stages around their forward pass."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from profiler.assemble import STAGE
-from profiler.campaign import NotANumberError
+from profiler.schedule import NotANumberError
+from profiler.table import STAGE
 from profiler.torch_meter import DTYPES
 from sim.base.errors import DataError
 from supernet.statistics import calibrate
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from supernet.network import Supernet
 
 COPIES = ("h2d_copy", "d2h_copy")
-"""Stages that there are only where the device has a memory of its own."""
+"""The stages that exist only on devices with their own memory."""
 
-_CALIBRATED_ON = 32
-"""Random examples that statistics are taken of where a subnet has none: what they are is no matter of time."""
+_CALIBRATION_BATCH = 32
+"""Random examples for the statistics of uncalibrated subnets, whose values do not influence the latency."""
 
 
-class SupernetSubject:
+class SupernetUnderTest:
     """A supernet on a device, and batches of random numbers for it.
 
     Args:
-        supernet: Is moved to the device, and to the options' precision and layout.
-        family: Says what it is called with.
-        device: Where it runs.
-        options: How.
-        size: The side of images or the length of texts; None for the family's usual one.
+        supernet: Is moved to the device, and converted to the options' precision and layout.
+        family: Gives example inputs.
+        device: The device to measure.
+        options: Precision, layout and the like.
+        size: The side of images or the length of texts; None for the family's default.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SupernetSubject:
         self._dtype, self._device = DTYPES[options.precision], device
         to: Any = supernet.eval().to  # its annotations leave out layouts
         self._supernet: Supernet = to(device=device, dtype=self._dtype, memory_format=self._layout)
-        self._family, self._size = family, size or family.usual_size
+        self._family, self._size = family, size or family.default_size
         self._stages: dict[str, Callable[..., object]] = {
             "preprocess": self._preprocess,
             "h2d_copy": self._h2d_copy,
@@ -59,27 +59,29 @@ class SupernetSubject:
         return self._size
 
     def stages(self) -> tuple[str, ...]:
-        """Return the names of the stages around the forward pass that there are on this device, in their order."""
+        """Return the names of the stages around the forward pass on this device, in order."""
         return tuple(name for name in self._stages if self._device.type != "cpu" or name not in COPIES)
 
     def network(self, name: str) -> Callable[..., object]:
         """Return a subnet by its id, or a stage, ready to run.
 
         Raises:
-            SpecError: There is no such subnet.
-            NotANumberError: Its activations are no finite numbers.
+            SpecError: The subnet is unknown.
+            NotANumberError: Its activations are not finite.
         """
         if name.startswith(STAGE):
             return self._stages[name.removeprefix(STAGE)]
         if self._supernet.assembly.norms and name not in self._supernet.calibrated:
             try:
-                calibrate(self._supernet, name, [self._batch(_CALIBRATED_ON)])
+                calibrate(self._supernet, name, [self._batch(_CALIBRATION_BATCH)])
             except DataError as error:
-                raise NotANumberError(name, "gives NaN or infinity", "", "its latency would say nothing") from error
+                raise NotANumberError(
+                    name, "the result contains NaN or infinity", "", "its latency is meaningless"
+                ) from error
         return self._supernet.actuate(name)
 
     def inputs(self, name: str, batch_size: int) -> tuple[torch.Tensor, ...]:
-        """Return a batch for a subnet or a stage, where and as it expects it."""
+        """Return a batch for a subnet or a stage, on its device."""
         stage = name.removeprefix(STAGE) if name.startswith(STAGE) else ""
         if stage == "preprocess":
             return tuple(_raw(part) for part in self._family.example(batch_size, self._size))
@@ -96,7 +98,7 @@ class SupernetSubject:
         return tuple(part.to(self._device) for part in parts)
 
     def _preprocess(self, *raw: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the network takes of what comes in: images as bytes become normalised numbers."""
+        """Return the network's input for a request: images become normalised floats."""
         return tuple(self._normalised(part) if part.dtype == torch.uint8 else part for part in raw)
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
@@ -107,7 +109,7 @@ class SupernetSubject:
         return tuple(part.to(self._device) for part in parts)
 
     def _postprocess(self, logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the probability of the likeliest class, and the class."""
+        """Return the probability of the most likely class, and the class."""
         return tuple(functional.softmax(logits.float(), 1).max(1))
 
     def _d2h_copy(self, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -115,7 +117,7 @@ class SupernetSubject:
 
 
 def _raw(part: torch.Tensor) -> torch.Tensor:
-    """Return random input as a client sends it: bytes for an image, whole numbers for a text as they are."""
+    """Return random input as a client sends it: bytes for an image, token ids for a text."""
     if not part.is_floating_point():
         return part
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""`ssim sweep`: what it says of experiments that are whole, broken off, failed and damaged."""
+"""`ssim results`: what it says of experiments that are whole, broken off, failed and damaged."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_whole_experiment_and_what_is_taken_from_it(folder: Path) -> None:
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
-    ended = ssim(folder, "sweep", "status", "small")
+    ended = ssim(folder, "results", "status", "small")
     assert ended.returncode == 0
-    assert "small: 6 of 6 runs stored; nobody is writing" in ended.stdout
+    assert "small: 6 of 6 runs stored; no process is writing" in ended.stdout
     gone, damaged, *_ = sorted(complete_runs(folder))
     shutil.rmtree(folder / "results/small" / gone)
     (folder / "results/small" / damaged / "batches.parquet").write_bytes(b"")
-    ended = ssim(folder, "sweep", "status", "small")
+    ended = ssim(folder, "results", "status", "small")
     assert ended.returncode == 1
     assert "small: 4 of 6 runs stored" in ended.stdout
-    assert "goes on from what is stored" in ended.stdout
-    listed = ssim(folder, "sweep", "ls").stdout.split()
+    assert "run the same command again" in ended.stdout
+    listed = ssim(folder, "results", "ls").stdout.split()
     assert listed[listed.index("small") :][1:4] == ["6", "4", "0"]
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
-    assert ssim(folder, "sweep", "status", "small").returncode == 0
+    assert ssim(folder, "results", "status", "small").returncode == 0
 
 
 def test_a_run_that_failed_is_named_with_its_reason_until_it_succeeds(folder: Path) -> None:
@@ -46,27 +46,27 @@ def test_a_run_that_failed_is_named_with_its_reason_until_it_succeeds(folder: Pa
     (folder / "odd.py").write_text(policy + "        return Dispatch(0 if view.now_ns < 10**9 else 99, 1)\n")
     (folder / "small.yaml").write_text(SMALL.replace("- infaas", "- 'odd:Odd'"))
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 1
-    ended = ssim(folder, "sweep", "status", "small")
+    ended = ssim(folder, "results", "status", "small")
     assert ended.returncode == 1
     assert "4 of 6 runs stored" in ended.stdout
     assert "failed: odd:Odd, seed 7" in ended.stdout
     assert "there is no such subnet (99)" in ended.stdout
     (folder / "odd.py").write_text(policy + "        return Dispatch(0, 1)\n")
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
-    assert ssim(folder, "sweep", "status", "small").returncode == 0
+    assert ssim(folder, "results", "status", "small").returncode == 0
 
 
 def test_who_writes_is_told_while_it_does_and_not_once_it_was_killed(folder: Path) -> None:
     process = started(folder)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (folder / "results/small/experiment.json").exists():
+    while time.monotonic() < deadline and not (folder / "results/small/job.json").exists():
         time.sleep(0.02)
-    said = ssim(folder, "sweep", "status", "small")
+    said = ssim(folder, "results", "status", "small")
     assert said.returncode == 1
     assert f"process {process.pid} is writing" in said.stdout
     process.kill()
     process.communicate()
-    assert "nobody is writing" in ssim(folder, "sweep", "status", "small").stdout
+    assert "no process is writing" in ssim(folder, "results", "status", "small").stdout
 
 
 def test_a_process_that_has_ended_does_not_write(tmp_path: Path) -> None:
@@ -85,15 +85,15 @@ def test_the_number_of_a_killed_process_that_another_has_now_writes_nothing(tmp_
 def test_a_damaged_index_does_not_hide_the_others(folder: Path) -> None:
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
     (folder / "results/other").mkdir()
-    (folder / "results/other/experiment.json").write_text("{")
-    ended = ssim(folder, "sweep", "ls")
+    (folder / "results/other/job.json").write_text("{")
+    ended = ssim(folder, "results", "ls")
     assert ended.returncode == 0, ended.stderr
     assert "small" in ended.stdout
     assert "damaged" in ended.stdout
 
 
 def test_nothing_stored_is_told(folder: Path) -> None:
-    assert "nothing is stored" in ssim(folder, "sweep", "ls").stdout
-    ended = ssim(folder, "sweep", "status", "small")
+    assert "nothing is stored" in ssim(folder, "results", "ls").stdout
+    ended = ssim(folder, "results", "status", "small")
     assert ended.returncode == 1
     assert "holds no results" in ended.stderr

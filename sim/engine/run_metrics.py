@@ -1,4 +1,4 @@
-"""A finished run as its figures see it: what became of its queries, in counts."""
+"""The metrics of a finished run: its queries by outcome, in counts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class Outcome(IntEnum):
-    """What becomes of a query: exactly one of these."""
+    """The outcome of a query."""
 
     MET = 0
     """Answered by its deadline."""
     LATE = 1
     """Answered after its deadline."""
     DROPPED = 2
-    """Taken out of the queue unanswered (drop rule, policy), or lost with a worker that failed."""
+    """Removed from the queue unanswered (drop rule, policy), or lost with a worker that failed."""
     UNFINISHED = 3
-    """Still waiting when nothing more could happen."""
+    """Still waiting at the end of the run."""
 
 
-class OverTime(NamedTuple):
-    """Counts by windows of the trace; a query belongs to the window of its arrival, a batch to that of its start.
+class WindowCounts(NamedTuple):
+    """Counts by window of the trace; a query belongs to the window of its arrival, a batch to that of its start.
 
-    What was started after the end of the trace is left out. All of shape (windows,); int64, but for `accuracy`.
+    Batches that start after the end of the trace are left out. All of shape (windows,), int64 unless noted.
 
     Attributes:
         arrivals: Queries.
@@ -49,8 +49,8 @@ class OverTime(NamedTuple):
     busy_ns: npt.NDArray[np.float64]
 
 
-class Measured(Protocol):
-    """A finished run, as far as figures need it."""
+class RunMetrics(Protocol):
+    """The interface of a finished run for `sim.engine.metrics`."""
 
     @property
     def table(self) -> LatencyTable:
@@ -105,7 +105,7 @@ class Measured(Protocol):
         """Return the q-quantile of the time from arrival to answer of answered queries; NaN if none was answered."""
         ...
 
-    def over_time(self, width_ns: int) -> OverTime:
+    def window_counts(self, width_ns: int) -> WindowCounts:
         """Return counts by windows of a width."""
         ...
 
