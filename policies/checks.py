@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.base.errors import PolicyError
+from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
-from sim.engine.policy import Policy, View, check_decision, policy_name
+from sim.engine.policy import Decision, Policy, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,19 +91,29 @@ def check_policy(policy: Policy, table: LatencyTable) -> None:
         decision = _call(policy, table, slack_ns, queue_length, now_ns)
         if frozen and _call(policy, table, slack_ns, queue_length, now_ns) != decision:
             problem = "is frozen, but decides differently on the same view"
-            location = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
+            view = static_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
+            location = f"{policy_name(policy)}, {situation(view)}"
             raise PolicyError(location, problem, repr(decision), "a policy with state must not be a frozen dataclass")
+
+
+def ask(policy: Policy, view: View) -> Decision:
+    """Return a policy's decision, which can be carried out.
+
+    Raises:
+        PolicyError: The policy raised, or its decision cannot be carried out; names line and situation.
+    """
+    try:
+        decision = policy.decide(view)
+    except (Exception, SystemExit) as error:
+        raise PolicyError(policy_name(policy), *raised(error, situation(view))) from error
+    check_decision(decision, view, policy)
+    return decision
 
 
 def _call(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, now_ns: int) -> object:
     view = static_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
     before = table.dense_ns.copy()
-    try:
-        decision = policy.decide(view)
-    except (Exception, SystemExit) as error:
-        location = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
-        raise PolicyError(location, f"raised {type(error).__name__}", str(error)) from error
-    check_decision(decision, view, policy)
+    decision = ask(policy, view)
     if not np.array_equal(before, table.dense_ns):
         raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is read-only")
     return decision

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from policies.checks import static_view
+from policies.checks import ask, static_view
 from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def decided(policy: Policy, table: LatencyTable) -> Decided:
     """Return what a policy decides at slacks from below 0 to above the slowest batch, and up to two batches waiting.
 
     Raises:
-        PolicyError: The policy raised.
+        PolicyError: The policy raised, or its decision cannot be carried out.
     """
     slowest_ms = float(table.latency_ns.max()) / 1e6
     edges = np.linspace(-0.1 * slowest_ms, 1.2 * slowest_ms, 521)
@@ -38,7 +38,7 @@ def decided(policy: Policy, table: LatencyTable) -> Decided:
     accuracy, size = np.full(shape, np.nan), np.full(shape, np.nan)
     for row, length in enumerate(lengths.tolist()):
         for column, middle_ms in enumerate((edges[:-1] + edges[1:]) / 2):
-            decision = policy.decide(static_view(table, slack_ns=round(middle_ms * 1e6), queue_length=length))
+            decision = ask(policy, static_view(table, slack_ns=round(middle_ms * 1e6), queue_length=length))
             if isinstance(decision, Dispatch):
                 accuracy[row, column] = table.subnets[decision.subnet].accuracy
                 size[row, column] = decision.batch_size

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sim.base.arrays import read_only
-from sim.base.errors import NoArrivalsError, PolicyError, TooLongError
+from sim.base.errors import NoArrivalsError, PolicyError, TooLongError, raised
 from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step
@@ -231,7 +231,7 @@ class _Run:
         except Exception as error:
             if not isinstance(self._rule, StepPolicy):
                 raise
-            raise PolicyError(policy_name(self._rule), f"raised {type(error).__name__}", str(error)) from error
+            raise PolicyError(policy_name(self._rule), *raised(error)) from error
         if rows < 0 and isinstance(self._rule, StepPolicy):
             row = -1 - rows
             view = View(int(log.start_ns[row]), 0, 1, self._table, cast("Any", None))
@@ -243,7 +243,7 @@ def _memory(rule: StepPolicy, table: LatencyTable, dispatch_ns: int) -> npt.NDAr
     try:
         return rule.begun(table, dispatch_ns)
     except Exception as error:
-        raise PolicyError(policy_name(rule), f"raised {type(error).__name__}", str(error)) from error
+        raise PolicyError(policy_name(rule), *raised(error)) from error
 
 
 def _changes(cluster: Cluster) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy as np
 
 from sim.base.arrays import read_only
-from sim.base.errors import SsimError
+from sim.base.errors import SsimError, raised
 from sim.base.streams import stream
 from sim.compiled.symbolic import (
     FAR,
@@ -30,7 +30,7 @@ from sim.compiled.symbolic import (
     ValidityInterval,
     symbolic_number,
 )
-from sim.engine.policy import Dispatch, Policy, View, check_decision, policy_name
+from sim.engine.policy import Dispatch, Policy, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +110,7 @@ def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> Decis
     except NotTabulableError:
         raise
     except (Exception, SystemExit) as error:
-        raise NotTabulableError(name, f"raised {type(error).__name__}", str(error)) from error
+        raise NotTabulableError(name, *raised(error)) from error
     return decisions
 
 
@@ -213,7 +213,7 @@ def _validate(
             context.check()
             check_decision(decision, View(now_ns, slack_ns, length, table, system), policy)
             if decision != decisions.at(slack_ns, length):
-                location = f"{policy_name(policy)}, slack {slack_ns} ns, {length} queued"
+                location = f"{policy_name(policy)}, {situation(view)}"
                 hint = f"{decisions.at(slack_ns, length)!r} in the table; a policy must depend on its view alone"
                 raise NotTabulableError(location, "deviates from its decision table", repr(decision), hint)
 

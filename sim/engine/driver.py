@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import simpy
 
 from sim.base.errors import PolicyError
+from sim.base.units import format_ms
 from sim.engine.instant import Scheduler
 from sim.engine.policy import policy_name
 from sim.engine.queues import queue_for
@@ -113,5 +114,5 @@ class _Run:
         changes_ahead = bool(self._changes) and self._changes[-1][0] > now_ns
         if self._scheduler.idle and not changes_ahead and wake_ns > max(self._queue.deadlines(self._queue.length)):
             problem = "waits with nothing left to wait for, past every deadline"
-            location = f"{policy_name(self._policy)} at {now_ns} ns"
-            raise PolicyError(location, problem, f"until {wake_ns} ns", "dispatch or drop")
+            location = f"{policy_name(self._policy)} at {format_ms(now_ns)}"
+            raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")

@@ -10,9 +10,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.base.errors import PolicyError
+from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
-from sim.engine.policy import Dispatch, Drop, View, check_decision, policy_name
+from sim.base.units import format_ms
+from sim.engine.policy import Dispatch, Drop, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -149,8 +150,8 @@ class Scheduler:
             try:
                 decision = decide(view)
             except (Exception, SystemExit) as error:
-                location = f"{policy_name(self._policy)} at {now_ns} ns"
-                raise PolicyError(location, f"raised {type(error).__name__}", str(error), "") from error
+                location = f"{policy_name(self._policy)} at {format_ms(now_ns)}"
+                raise PolicyError(location, *raised(error, situation(view))) from error
             check_decision(decision, view, self._policy)
             if isinstance(decision, Dispatch):
                 starts.append(self._start(decision))

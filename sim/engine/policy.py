@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
 import numpy as np
 
 from sim.base.errors import PolicyError
+from sim.base.units import format_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,6 +127,11 @@ def policy_name(policy: Policy) -> str:
     return f"{type(policy).__name__}({', '.join(f'{f.name}={getattr(policy, f.name)!r}' for f in given)})"
 
 
+def situation(view: View) -> str:
+    """Return what a message about a decision says of the view."""
+    return f"slack {format_ms(view.slack_ns)}, queue {view.queue_length}"
+
+
 def check_decision(decision: object, view: View, policy: Policy) -> None:
     """Check that a decision can be carried out in the state of the view.
 
@@ -162,7 +168,7 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
 
 
 def _wrong(policy: Policy, view: View, problem: str, value: object, hint: str) -> PolicyError:
-    return PolicyError(f"{policy_name(policy)} at {view.now_ns} ns", problem, repr(value), hint)
+    return PolicyError(f"{policy_name(policy)} at {format_ms(view.now_ns)}", problem, repr(value), hint)
 
 
 def _is_index(value: object, length: int) -> bool:

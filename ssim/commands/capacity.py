@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import job_options
 from ssim.commands.printing import console
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ssim.jobs.job import Job
 
 
-@click.command()
+@click.command(epilog=example("ssim capacity scaling"))
 @job_options()
 def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
     """Find the highest rate at which each policy of FILE holds an SLO attainment.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from ssim.commands.group import example
 
-@click.command(epilog="Example: ssim examples --show azure")
+
+@click.command(epilog=example("ssim examples --show azure"))
 @click.option("--show", metavar="NAME", help="Print one of the files.")
 def examples(show: str | None) -> None:
     """List the shipped files, one line each: `ssim run`, `ssim train` and `ssim topology` take their names."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from ssim.commands.group import example
+
 _KINDS = ("experiment", "policy", "trace", "topology", "federated", "training")
 
 
-@click.command(epilog="Example: ssim init policy && ssim run experiment.yaml")
+@click.command(epilog=example("ssim init experiment", "ssim init policy"))
 @click.argument("kind", type=click.Choice(_KINDS))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The file to write; KIND.yaml if left out.")
 def init(kind: str, out: Path | None) -> None:

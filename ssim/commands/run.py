@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import device_options, job_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(epilog="Example: ssim run azure --set trace.mean_qps=4000 --jobs 2")
+@click.command(epilog=example("ssim run azure --set trace.mean_qps=4000 --jobs 2"))
 @job_options()
 @click.option(
     "--backend",
@@ -53,7 +54,7 @@ def run(
     from ssim.jobs.reading import read_job
 
     if address is not None and backend == "local":
-        raise SpecError("--address", "names a cluster, and this machine is none", repr(address), "give --backend, too")
+        raise SpecError("--address", "needs a cluster", repr(address), "give --backend ray or --backend dask, too")
     way = None if backend == "local" else way_to(backend, address)
     job = read_job(file, overrides)
     conduct(job, out, jobs=jobs, backend=way, force=force, means=Means(device, threads), figures=not no_figures)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands import training
+from ssim.commands.group import Group, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -21,30 +22,28 @@ PUBLISHED = "ofa-resnet50-rtx2080ti"
 """The latency table of the subnets of OFA-ResNet50 that SuperServe serves."""
 
 _ALONE = 100
-"""As many subnets are extracted to be counted: by then they take fifty times as much as the supernet."""
+"""The number of subnets that are extracted and counted: they take fifty times as much memory as the supernet."""
 
 _family = click.argument("name", metavar="FAMILY")
-_settings = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family.")
+_settings = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable."
+)
 
 
-@click.group()
+@click.group(cls=Group)
 def supernet() -> None:
-    """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install 'superserve-sim[torch]'`."""
-    from importlib.util import find_spec
+    """Weight-shared supernets (SubNetAct): their subnets, costs and memory, and how they are trained and searched.
 
-    from sim.base.errors import SpecError
+    Needs the extra `torch`.
+    """
+    from ssim.extras import require
 
-    if find_spec("torch") is None:
-        raise SpecError("ssim supernet", "torch is not installed", hint="pip install 'superserve-sim[torch]'")
-
-
-for command in (training.train, training.calibrate, training.search, training.fetch):
-    supernet.add_command(command)
+    require("torch")
 
 
-@supernet.command("list")
+@supernet.command("list", epilog=example("ssim supernet list"))
 def list_() -> None:
-    """List the families that come with the toolkit, with their options."""
+    """List the shipped families, with the size of their spaces, their options and defaults."""
     import dataclasses
 
     from supernet.families import FAMILIES
@@ -55,16 +54,23 @@ def list_() -> None:
         click.echo(f"    {owner().space.size:.4g} subnets; {options}")
 
 
-@supernet.command()
+@supernet.command(epilog=example("ssim supernet show ofa_resnet50 --table ofa-resnet50-a40"))
 @_family
 @click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
-@click.option("--table", "table_name", metavar="NAME|FILE", help="Show the subnets of a latency table.")
-@click.option("--size", type=click.IntRange(min=1), help="Side of an image, or tokens of a text, that MACs are for.")
+@click.option("--table", "table_name", metavar="NAME|FILE", help="Show the subnets of this latency table.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Input size for MACs: side of an image in pixels, or length of a text in tokens.  [default: the family's]",
+)
 @_settings
 def show(
     name: str, subnets: tuple[str, ...], table_name: str | None, size: int | None, settings: tuple[str, ...]
 ) -> None:
-    """Print a family's space, and what subnets cost: by id, or else the smallest and the largest."""
+    """Print the space of a FAMILY, and MACs, parameters and statistics of subnets.
+
+    SUBNETs are ids; without any, the smallest and the largest subnet are shown.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -94,13 +100,27 @@ def show(
     console().print(rows)
 
 
-@supernet.command()
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to draw into: memory.* and statistics.*.")
-@click.option("--models", type=click.IntRange(min=6), default=500, show_default=True, help="Number of subnets.")
-@click.option("--cache-mb", type=click.FloatRange(min=0), default=256, show_default=True, help="Of contiguous slices.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the subnets after the six published ones.")
+@supernet.command(epilog=example("ssim supernet memory --models 100 --out figures"))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the pictures: memory.* and statistics.*.")
+@click.option(
+    "--models", type=click.IntRange(min=6), default=500, show_default=True, help="Number of subnets to be served."
+)
+@click.option(
+    "--cache-mb",
+    type=click.FloatRange(min=0),
+    default=256,
+    show_default=True,
+    help="Cache of contiguous weight slices, in MB; 0 for none.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the subnets that are sampled after the six published ones.",
+)
 def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
-    """Say what it takes to hold subnets of OFA-ResNet50, one by one or in one supernet, and draw it.
+    """Compare the memory of subnets of OFA-ResNet50, extracted one by one and served from one supernet.
 
     After SuperServe (NSDI 2025), Figures 5a and 4, but over the number of subnets.
     """
@@ -118,7 +138,7 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     cached = build(OfaResNet50(), device="meta", cache_bytes=round(cache_mb * BYTES_PER_MB))
     systems = [hand_tuned(), extracted(net, subnets[:_ALONE]), in_place(net, subnets)]
     systems += [in_place(cached, subnets)] if cache_mb else []
-    rows = Table("MB for so many models", box=None, pad_edge=False)
+    rows = Table("MB for this number of models", box=None, pad_edge=False)
     counts = [count for count in (1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500, 1000) if count <= models]
     for count in counts:
         rows.add_column(str(count), justify="right", no_wrap=True)
@@ -132,14 +152,19 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
         _draw(out, systems, net, published)
 
 
-@supernet.command("import")
+@supernet.command("import", epilog=example("ssim supernet import ofa.pth --family ofa_resnet50 -o ofa.safetensors"))
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--family", "name", required=True, help="What the file holds weights of.")
+@click.option("--family", "name", required=True, help="The supernet family of the weights (`ssim supernet list`).")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The checkpoint to write.")
-@click.option("--fresh", multiple=True, metavar="NAME", help="A part of the network that stays as it is at random.")
+@click.option(
+    "--fresh",
+    multiple=True,
+    metavar="NAME",
+    help="A part of the network that FILE has no weights for; it keeps its random ones. Repeatable.",
+)
 @_settings
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
-    """Turn weights of others into a checkpoint: those of once-for-all or DynaBERT, under their original names."""
+    """Convert published weights of once-for-all or DynaBERT, under their original names, to a checkpoint."""
     from ssim.files.yaml_file import parse_settings
     from supernet.checkpoint import find_family, import_weights, save
 
@@ -148,6 +173,10 @@ def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], setting
     save(output, imported, family)
     parameters = sum(parameter.numel() for parameter in imported.parameters())
     click.echo(f"imported {file}: {output} ({name}, {parameters / 1e6:.2f} M parameters)")
+
+
+for command in (training.train, training.calibrate, training.search, training.fetch):
+    supernet.add_command(command)
 
 
 def _rows_of(table_name: str, space: SubnetSpace) -> list[SubnetConfig]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import ShippedFile, device_options, out_option, set_option
 
 
-@click.command(epilog="Example: ssim train federated/digits --set rounds=5")
+@click.command(epilog=example("ssim train federated/digits --set rounds=5"))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ShippedFile("experiments"))
 @out_option
 @set_option

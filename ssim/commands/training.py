@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import ShippedFile, device_options, job_options, out_option, set_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
 
 
-@click.command(epilog="Example: ssim supernet train supernet_digits --set seed=8")
+@click.command(epilog=example("ssim supernet train supernet_digits --set seed=8"))
 @job_options(1)
 @device_options
 @click.option(
@@ -34,7 +35,7 @@ def train(
     *,
     force: bool,
 ) -> None:
-    """Train the supernet of FILE, calibrate subnets and say how accurate they are.
+    """Train the supernet of FILE, calibrate subnets and print their accuracies.
 
     What is trained already is not trained again; what was interrupted goes on from its last checkpoint.
     """
@@ -72,13 +73,13 @@ def _trained(file: Path, out: Path, overrides: Sequence[str], threads: int) -> t
     return job, store, list(job.runs)
 
 
-@click.command(epilog="Example: ssim supernet calibrate supernet_digits cnn_small:w1x3")
+@click.command(epilog=example("ssim supernet calibrate supernet_digits cnn_small:w1x3"))
 @_trained_options
 @click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
 def calibrate(
     file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str, subnets: tuple[str, ...]
 ) -> None:
-    """Give subnets of the trained supernets of FILE running statistics; say how accurate they are with and without.
+    """Calibrate subnets of the trained supernets of FILE (SubnetNorm); print accuracies with and without calibration.
 
     SUBNETs are ids; without any, those that FILE asks for.
     """
@@ -95,7 +96,7 @@ def calibrate(
     show(job.name, found)
 
 
-@click.command(epilog="Example: ssim supernet search supernet_digits")
+@click.command(epilog=example("ssim supernet search supernet_digits"))
 @_trained_options
 def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
@@ -118,12 +119,17 @@ def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, devi
         click.echo(f"stored in {store.folder / run.id / 'pareto.parquet'}")
 
 
-@click.command()
+@click.command(epilog=example("ssim supernet fetch fashion_mnist"))
 @click.argument("dataset", type=click.Choice(["fashion_mnist"]))
-@click.option("--url", help="The folder that the files are in, instead of that of the authors.")
-@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where the files go.")
+@click.option("--url", help="URL of the folder of the files.  [default: that of the authors]")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files.  [default: the cache folder of the user]",
+)
 def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
-    """Fetch the files of a data set that may be used but not shipped."""
+    """Download a data set that may be used but not redistributed."""
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress
 

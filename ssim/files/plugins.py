@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 import ssim
-from sim.base.errors import DataError, SpecError, SsimError, did_you_mean
+from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, raised
 from ssim.files.model import known_keys
 from ssim.packages import PACKAGES
 
@@ -137,11 +137,11 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         folder: Where modules are looked for first.
 
     Raises:
-        SpecError: There is no such name, module or class, or it is no dataclass.
+        SpecError: There is no such name, module or class, or it is not a dataclass.
     """
     if ":" not in name and name not in short_names:
         right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
-        raise SpecError(noun, f"there is no such {noun}", repr(name), right)
+        raise SpecError(noun, f"unknown {noun}", repr(name), right)
     module_name, _, class_name = short_names.get(name, name).partition(":")
     module = _import(module_name, noun, folder if name not in short_names else None)
     found = getattr(module, class_name, None)
@@ -151,7 +151,10 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
     if not dataclasses.is_dataclass(found):
         raise SpecError(
-            noun, f"{class_name} is no dataclass", repr(name), "a dataclass, whose fields are its parameters"
+            noun,
+            f"{class_name} is not a dataclass",
+            repr(name),
+            "a plug-in is a dataclass; its fields are its parameters",
         )
     return found
 
@@ -162,8 +165,9 @@ def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        what = f"the module of the {noun} can't be imported"
-        raise SpecError(noun, what, repr(module_name), f"{type(error).__name__}: {error}") from error
+        problem, place = raised(error)
+        what = f"importing {module_name!r} {problem}"
+        raise SpecError(noun, what, place) from error
     mine = None if folder is None else _module_file(folder, module_name)
     if mine is not None and Path(module.__file__ or "").resolve() != mine.resolve():
         what = "another module of this name comes first"
@@ -267,6 +271,9 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
         if isinstance(error, (SpecError, DataError)):
             return None, [Issue.of(error, error.location.rpartition(".")[2])]
         return None, [Issue((), f"{owner.__name__}: {error}")]
+    except Exception as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
+        problem, place = raised(error)
+        return None, [Issue((), f"{owner.__name__} {problem}", place)]
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from sim.base.errors import SpecError, did_you_mean
 from ssim.files.model import Closed
 from ssim.files.plugins import Issue, build, find_class, issues_of
+from ssim.files.schemas import check_schema
 from ssim.files.yaml_file import YamlFile, read_yaml
 from topology.binding import bind
 from topology.deployment import Dataset, InjectedFault, Machine
@@ -89,6 +90,7 @@ def read_topology(path: Path) -> Topology:
     Raises:
         SpecError: The file is invalid; lists all issues, by line and column.
     """
+    check_schema(path, SCHEMA)
     return topology_of(read_yaml(path))
 
 

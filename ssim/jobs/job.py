@@ -40,15 +40,6 @@ KINDS = {
 }
 """The module that holds the `KIND` of files of a schema."""
 
-COMMANDS = {
-    "experiment/1": "ssim run",
-    "training/1": "ssim supernet train",
-    "federated/1": "ssim train",
-    "profile/1": "ssim run",
-    "topology/1": "ssim topology check",
-}
-"""The familiar command for files of a schema; `ssim run` takes all but topologies."""
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:

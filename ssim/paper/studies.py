@@ -107,7 +107,7 @@ def conduct(
     for study in wanted:
         path = experiments / f"{study.name}.yaml"
         if not path.is_file():
-            raise SpecError(str(path), "is not there", "", "name the folder of experiment files with --experiments")
+            raise SpecError(str(path), "file not found", "", "name the folder of experiment files with --experiments")
     for study in wanted:
         started = time.perf_counter()
         on_begin(study.name)

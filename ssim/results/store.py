@@ -243,7 +243,7 @@ class Store:
                 right = "an earlier version of the toolkit stored them: run again, or give another folder with --out"
             if inner:
                 right = f"there is {', '.join(f'{self.folder.name}/{name}' for name in inner)}"
-            raise StoreError(str(self.folder), "holds no results", "", right)
+            raise StoreError(str(self.folder), "no results are stored here", "", right)
         return _read_json(path, "index/1", ("name", "job", "swept", "runs"))
 
 

@@ -53,11 +53,19 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         "@dataclass(frozen=True)\n"
         "class Bad:\n"
         "    def decide(self, view):\n"
-        "        return Dispatch(0, view.queue_length)\n"
+        "        return Dispatch(0, view.queue_length)\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Raises:\n"
+        "    def decide(self, view):\n"
+        "        return 1 / 0\n"
     )
     assert "1 stretch of slack" in ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Good").output
     with pytest.raises(PolicyError, match=r"invalid batch size \(17\)"):
         ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Bad")
+    place = r"raised ZeroDivisionError: division by zero \(checked_lab.py:17, in decide; slack -340 ms, queue 1\)"
+    for words in (("check",), ("plot", "-o", str(tmp_path / "drawn.svg"))):
+        with pytest.raises(PolicyError, match=place.replace("-340", "-?[0-9.]+")):
+            ssim_policy(words[0], f"{tmp_path / 'checked_lab.py'}:Raises", *words[1:])
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         (["check", "slakfit"], "did you mean 'slackfit'"),
         (["check", "clipper"], "needs the parameter 'accuracy'"),
         (["check", "slackfit", "--set", "bucket=3"], "did you mean 'buckets'"),
-        (["check", "slackfit", "--set", "buckets"], "is no name=value"),
+        (["check", "slackfit", "--set", "buckets"], "must be NAME=VALUE"),
         (["check", "slackfit", "--table", "nope"], "unknown table"),
         (["plot", "slackfit", "-o", "x.gif"], "unknown image format"),
     ],

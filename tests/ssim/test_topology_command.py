@@ -144,7 +144,7 @@ WRONG = [
     ("slots: 1", "slots: 0", "18:27: computes.site.slots: must be greater than or equal to 1 (0)"),
     ("trainer/1", "trainer/9", "20:14: faults.0.worker: unknown worker ('trainer/9'); server/0 to server/1"),
     ("slow: 3", "slwo: 3", "20:25: faults.0.slwo: is not known here; did you mean 'slow'?"),
-    ("roles:\n", "roles: [a]\nroles:\n", "4:1: the key stands twice ('roles')"),
+    ("roles:\n", "roles: [a]\nroles:\n", "4:1: duplicate key ('roles')"),
 ]
 
 
@@ -250,14 +250,14 @@ def test_import_takes_flames_files(mine: Path) -> None:
     assert (param.backend, param.groups, param.verbs["trainer"]) == ("mqtt", ("red",), ("fetch",))
     assert found.tag.channel("ctl").description == "who"
     ended = ssim(mine, "topology", "import", "schema.json", "-o", "other.yaml")
-    assert "made up: datasets.trainer: one a group" in ended.stdout
+    assert "filled in: datasets.trainer: one a group" in ended.stdout
     assert len(read_topology(mine / "other.yaml").plan) == 3
 
 
 @pytest.mark.parametrize(
     ("schema", "data", "told"),
     [
-        ("{", None, "schema.json:1:2: is no JSON"),
+        ("{", None, "schema.json:1:2: is not valid JSON"),
         ("[]", None, "roles: must be a list (NoneType)"),
         ('{"roles": [{}], "channels": []}', None, "roles.0: no name"),
         (json.dumps(FLAME).replace('["trainer", "middle"]', '["trainer"]'), None, "channels.param.pair.1: is missing"),

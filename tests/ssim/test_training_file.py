@@ -81,7 +81,7 @@ def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
     lines = [line.removeprefix(f"{tmp_path}/small.yaml:") for line in str(caught.value).splitlines()]
     assert lines == [
         "3:7: seed: must be greater than or equal to 0 (-1)",
-        "5:14: data.kind: there is no such data source ('digitz'); did you mean 'digits'?" + OR_ONE_OF_YOUR_OWN,
+        "5:14: data.kind: unknown data source ('digitz'); did you mean 'digits'?" + OR_ONE_OF_YOUR_OWN,
         "6:34: family.widht: OfaResNetSmall has no such parameter; did you mean 'width'?",
         "9:34: optimizer.momentum: must be less than 1 (2)",
         "11:14: phases.0.epochs: must be greater than 0 (0)",

@@ -60,7 +60,7 @@ def conduct(
     screen = Console(stderr=True)
     is_watched = hasattr(presenter, "watching") and backend is None and (jobs == 1 or len(job.runs) == 1)
     progress = Progress(screen, bar=not is_watched)
-    with interruptible("what had finished is stored, and the same command goes on from there"), store.writing():
+    with interruptible("finished runs are stored; the same command goes on from there"), store.writing():
         with presenter.watching(screen) if is_watched else nullcontext() as watch, progress:
             failed = run_job(
                 job,

@@ -74,7 +74,7 @@ def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -
             click.echo(f"not in the table, since it can't be timed: {subnet.id}")
     sizes = [str(size) for size in profile.batch_sizes if size not in table.batch_sizes]
     if sizes:
-        click.echo(f"not in the table, since a subnet has no latency there: batch {', '.join(sizes)}")
+        click.echo(f"not in the table, since some subnet was not measured there: batch {', '.join(sizes)}")
     for sentence in warnings(grid):
         click.echo(sentence)
     click.echo(f"Table: {folder / 'table.parquet'}")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 import sim.traces
-from policies.checks import static_view
-from sim.base.errors import SsimError, raised
-from sim.engine.policy import check_decision
+from policies.checks import ask, static_view
+from sim.base.errors import PolicyError, SsimError
 from sim.tables.files import load_table, shipped_tables
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.run import POLICY, ExperimentRun, hash_of
@@ -118,11 +117,9 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
         return
     view = static_view(table, slack_ns=int(table.latency_ns.max()))
     try:
-        check_decision(policy.decide(view), view, policy)
-    except SsimError as error:
-        yield Issue((), str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy may raise anything
-        yield Issue((), *raised(error))
+        ask(policy, view)
+    except PolicyError as error:
+        yield Issue.of(error)
 
 
 def runs(point: Point) -> Iterator[ExperimentRun]:

@@ -217,7 +217,7 @@ class FederatedRun(Trained):
         rounds = [entry for entry in report.log if entry.kind == "round"]
         if not rounds:
             why = ", ".join(sorted({entry.kind for entry in report.log})) or "nothing was noted"
-            raise TrainingError(f"round {progress.done + 1}", "no round was done: nobody is left to train", why)
+            raise TrainingError(f"round {progress.done + 1}", "no round was completed: no client is left", why)
         if not heard:  # they were elsewhere, and it is told only now
             for entry in rounds:
                 on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report.traffic))

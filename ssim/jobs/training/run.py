@@ -262,7 +262,7 @@ class TrainingRun(Trained):
         if parts.start is not None and self.spec.start is not None:
             start, wanted = {"sha256": sha256(parts.start), "fresh": self.spec.start.fresh}, self.spec.start.sha256
             if wanted not in {None, start["sha256"]}:
-                raise DataError(str(parts.start), "has another sha256", str(start["sha256"]), str(wanted))
+                raise DataError(str(parts.start), "SHA-256 mismatch", str(start["sha256"]), str(wanted))
         phases = [{**dataclasses.asdict(phase), "subnets": described(phase.subnets)} for phase in parts.recipe.phases]
         recipe = dataclasses.asdict(parts.recipe) | {"optimizer": described(parts.recipe.optimizer), "phases": phases}
         rules = [phase.subnets for phase in parts.recipe.phases]

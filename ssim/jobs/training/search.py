@@ -184,7 +184,7 @@ class _Latency:
         if unknown and self.predictor is None:
             right = f"{MIN_SUBNETS} or more, or all that there are"
             raise SpecError(
-                "search.latency", "the table has too few subnets to foresee others", f"{len(self.rows)}", right
+                "search.latency", "too few subnets in the table to predict others", f"{len(self.rows)}", right
             )
         if unknown and self.predictor is not None:
             found[unknown] = self.predictor.predict(encode(self.trained, [subnets[index] for index in unknown]))
