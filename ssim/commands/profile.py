@@ -70,6 +70,8 @@ def profile(
 
     if (gpu is None) != cpu:
         raise SpecError("ssim profile", "the device is not clear", "", "give one of --gpu N and --cpu")
+    if Path(supernet).suffix in {".yaml", ".yml"}:
+        raise SpecError(supernet, "is a YAML file, not a supernet", "", f"use `ssim run {supernet}`")
     device = device_name(find_device(gpu))
     folder = out or Path("results") / f"profile-{_stem(supernet)}-{_slug(device)}"
     content = {
