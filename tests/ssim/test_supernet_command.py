@@ -70,7 +70,7 @@ def test_show_prints_a_subnet_by_its_id() -> None:
     [
         (["show", "ofa_resnet5"], "did you mean 'ofa_resnet50'"),
         (["show", "dynabert", "--set", "class=2"], "did you mean 'classes'"),
-        (["show", "dynabert", "--set", "classes"], r"--set: is no name=value \('classes'\)"),
+        (["show", "dynabert", "--set", "classes"], r"--set: must be NAME=VALUE \('classes'\)"),
         (["show", "dynabert", "--set", "classes=many"], r"DynaBert.classes: is not a number \('many'\)"),
         (["show", "dynabert", "dynabert:d7:e0.5"], r"dynabert, depths\[0\]: is no choice \(7\); one of 6, 9, 12"),
         (["show", "dynabert", "--table", "ofa-resnet50-a40"], "dynabert, depths: has the wrong length"),
