@@ -4,13 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # No NVIDIA GPU here: take the CPU build of torch instead of gigabytes of CUDA.
+# Tests of laws and of what is quick: `make check`.
+FAST := tests/golden tests/policies tests/sim tests/figures tests/test_packaging.py tests/test_names.py tests/test_words.py
 TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints/cpu.txt)
 
-.PHONY: azure test test-all lint docs bench clean
+.PHONY: azure check test test-all package lint docs bench clean
 .DELETE_ON_ERROR:
 
 azure: $(VENV)/.installed-base
 	$(BIN)/ssim run experiments/azure.yaml
+
+# The inner loop: under a minute when warm.
+check: $(VENV)/.installed-all
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache > build/contracts.txt || (cat build/contracts.txt; false)
+	$(BIN)/mypy
+	$(BIN)/pytest -n auto --dist loadgroup -q $(FAST)
 
 test: lint
 	$(BIN)/pytest -n auto --dist loadgroup -q --durations=5
@@ -24,6 +34,10 @@ lint: $(VENV)/.installed-all
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+# The wheel and the sdist, installed without extras into a clean environment.
+package: $(VENV)/.installed-all
+	$(BIN)/pytest -q -m "" tests/test_package.py
 
 docs: $(VENV)/.installed-all
 	$(BIN)/mkdocs build --quiet

@@ -35,7 +35,7 @@ from sim.tables.files import find_table
 from supernet.extraction import extract
 from supernet.families import OfaResNet50
 from supernet.family import build
-from supernet.space import SubNet
+from supernet.space import SubnetConfig
 from supernet.statistics import leading_statistics
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def compared(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     }
 
 
-def actuation(held: Supernet, subnets: Sequence[SubNet], peer: Any) -> list[list[str]]:
+def actuation(held: Supernet, subnets: Sequence[SubnetConfig], peer: Any) -> list[list[str]]:
     """Return a row for each way to get to a subnet: median and 99th percentile over subnets, and the ratio to ours."""
     files: dict[str, bytes] = {}
     for subnet in subnets:
@@ -97,17 +97,17 @@ def actuation(held: Supernet, subnets: Sequence[SubNet], peer: Any) -> list[list
         torch.save(extract(held, subnet), file)
         files[subnet.id] = file.getvalue()
 
-    def peer_extract(subnet: SubNet) -> None:
+    def peer_extract(subnet: SubnetConfig) -> None:
         ofa_peer.activate(peer, subnet)
         peer.get_active_subnet(preserve_weight=True)
 
-    def load(subnet: SubNet) -> None:
+    def load(subnet: SubnetConfig) -> None:
         torch.load(io.BytesIO(files[subnet.id]), weights_only=False)  # our own, written above
 
     forgetful = copy.deepcopy(held)
-    forgetful.held = 1
+    forgetful.max_cached = 1
     # Each with how often it is called in a row to be timed.
-    ways: dict[str, tuple[Callable[[SubNet], object], int]] = {
+    ways: dict[str, tuple[Callable[[SubnetConfig], object], int]] = {
         "ours, looked up": (held.actuate, 1000),
         "ours, put together": (forgetful.actuate, 1),
         "ours, extracted as a model": (lambda subnet: extract(held, subnet), 1),
@@ -128,7 +128,7 @@ def actuation(held: Supernet, subnets: Sequence[SubNet], peer: Any) -> list[list
     return rows
 
 
-def forward(built: Supernet, subnets: Sequence[SubNet], size: int, batch: int, rounds: int) -> list[list[str]]:
+def forward(built: Supernet, subnets: Sequence[SubnetConfig], size: int, batch: int, rounds: int) -> list[list[str]]:
     """Return a row for each subnet and layout: the extracted model's time, and what views and cached slices cost."""
     layouts = {"as torch has it": torch.contiguous_format, "channels last": torch.channels_last}
     rows = [["forward pass", "weights", f"extracted ms, batch {batch}", "on views", "on cached slices"]]
@@ -205,7 +205,7 @@ def main() -> None:
         held.model.get_submodule(path).num_batches_tracked += 1  # as if trained: its own statistics count
     rng = stream(0, "actuation")
     subnets = [held.space.sample(rng) for _ in range(options.subnets)]
-    published = [SubNet("ofa_resnet50", row.control) for row in find_table(PUBLISHED).subnets if row.control]
+    published = [SubnetConfig("ofa_resnet50", row.control) for row in find_table(PUBLISHED).subnets if row.control]
     for subnet in (*subnets, *published):
         held.set_statistics(subnet, leading_statistics(held, subnet))
     peer = ofa_peer.ofa_resnet50(1000) if ofa_peer.is_installed() else None

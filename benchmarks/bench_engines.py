@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light, rounds
-from benchmarks.naive_engine import NaiveEngine
 from policies.slackfit import SlackFit
 from sim import Result, Trace, simulate
-from sim.compiled.replay import replay_compiled, tally_stream
-from sim.compiled.stepped import Stepped
+from sim.compiled.replay import replay_compiled, replay_stream
+from sim.compiled.step_policy import StepPolicy
 from sim.compiled.tabulate import tabulate
+from tests.laws.naive_engine import NaiveEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RULE = tabulate(SlackFit(), TABLE)
 
 
-class StepFit(Stepped):
+class StepFit(StepPolicy):
     """The most accurate subnet whose largest batch fits the slack, by a step function with a memory."""
 
     def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
@@ -55,7 +55,7 @@ ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
     "compiled, every query kept": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, RULE)),
     "compiled, counted": (
         768_000,
-        lambda trace: tally_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE),
+        lambda trace: replay_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE),
     ),
     "compiled, a step function": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, StepFit())),
 }

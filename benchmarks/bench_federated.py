@@ -1,4 +1,4 @@
-"""Federated training: how many times a second a party trains, beside a loop written by hand and the peers.
+"""Federated training: how many times a second a client trains, beside a loop written by hand and the peers.
 
 A small CNN on scikit-learn's digits (`experiments/federated/digits.yaml`, equal parts), FedAvg, one thread a process.
 Parties have few examples, so what a framework costs is seen; the more they have, the less it matters. On Ray there is
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SIZES = {"10 of 100": (100, 10), "100 of 100": (100, 100), "10 of 10": (10, 10)}
-"""How many parties there are, and how many of them train in a round."""
+"""How many clients there are, and how many of them train in a round."""
 
 
 def ssim(task: Task) -> Outcome:
     """Train with ours, in virtual time."""
-    plan, owners, done = task.run.plan.topology.plan, task.run.plan.owners, list[float]()
-    job = replace(task.job, rounds=task.rounds + 1, told=lambda *_: done.append(perf_counter()))
+    plan, owners, done = task.run.parts.topology.plan, task.run.parts.owners, list[float]()
+    job = replace(task.job, rounds=task.rounds + 1, on_round=lambda *_: done.append(perf_counter()))
     report = SimEngine().run(plan, job.programs(owners), seed=task.seed)
     return Outcome(done[-1] - done[0], report.results["aggregator/0"]["state"])
 
@@ -49,8 +49,9 @@ def ssim_on_ray(task: Task) -> Outcome:
     """Train with the same programs in as many processes as there are cores."""
     from topology.engines.ray import RayEngine  # noqa: PLC0415 - an optional dependency
 
-    plan, owners, job = task.run.plan.topology.plan, task.run.plan.owners, replace(task.job, rounds=task.rounds + 1)
-    report = RayEngine(patience_s=600.0).run(plan, job.programs(owners), seed=task.seed)
+    plan, owners = task.run.parts.topology.plan, task.run.parts.owners
+    job = replace(task.job, rounds=task.rounds + 1)
+    report = RayEngine(default_timeout_s=600.0).run(plan, job.programs(owners), seed=task.seed)
     done = [entry.at_ns for entry in report.log if entry.kind == "round"]
     sleep(SETTLING_S)
     return Outcome((done[-1] - done[0]) / 1e9, report.results["aggregator/0"]["state"])
@@ -87,7 +88,7 @@ def table(peers: Sequence[Peer], task: Task, found: list[dict[int, Outcome]]) ->
         ratio = statistics.median(found[0][seed].seconds / outcome.seconds for seed, outcome in outcomes.items())
         results = [replace(task, seed=seed).result(outcome.state) for seed, outcome in outcomes.items()]
         accuracy, loss = (statistics.fmean(column) for column in zip(*results, strict=True))
-        job = f"{task.chosen} of {task.clients} parties, {task.rounds} rounds"
+        job = f"{task.chosen} of {task.clients} clients, {task.rounds} rounds"
         speed = [f"{task.trainings / median:,.0f}", f"{ratio:.2f}x", f"{1e3 * median / task.trainings:.2f}"]
         rows.append([peer.name, job, *speed, f"{accuracy:.1f}", f"{loss:.3f}"])
     return aligned(rows)
@@ -96,7 +97,7 @@ def table(peers: Sequence[Peer], task: Task, found: list[dict[int, Outcome]]) ->
 def main() -> None:
     """Measure, compare and print."""
     parser = argparse.ArgumentParser(description="Federated training of a small CNN by ssim and its peers.")
-    parser.add_argument("--trainings", type=int, default=1_000, help="in a run, of 100 parties; of 10, a tenth")
+    parser.add_argument("--trainings", type=int, default=1_000, help="in a run, of 100 clients; of 10, a tenth")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
 
@@ -106,10 +107,10 @@ def main() -> None:
     for peer in peers:  # whatever is slow the first time
         peer.train(Task(10, 2, 2))
     for clients, chosen in SIZES.values():
-        trainings = options.trainings * clients // 100  # the fewer parties, the more examples each has
+        trainings = options.trainings * clients // 100  # the fewer clients, the more examples each has
         task = Task(clients, chosen, max(1, trainings // chosen))
         print(table(peers, task, measure(peers, task, options.repeats)), flush=True)
-        print(f"{len(task.shards[0][1])} examples a party, {task.epochs} epochs, batches of {task.batch}\n", flush=True)
+        print(f"{len(task.shards[0][1])} examples each, {task.epochs} epochs, batches of {task.batch}\n", flush=True)
 
 
 if __name__ == "__main__":

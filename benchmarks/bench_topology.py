@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.jobs import QUICK, rounds
+from topology.deployment import Dataset
 from topology.engines.sim import SimEngine
 from topology.expansion import expand
-from topology.parties import Dataset
 from topology.program import Program
 from topology.steps import Loop, Steps
 from topology.tag import Channel, Role, Tag
@@ -45,8 +45,8 @@ class Client(Program):
     """Takes a number and sends one; computes for a second, or for a time that no other client takes."""
 
     steps = Steps(Loop("fetch", "train", "upload", until="last"))
-    verbs = ("fetch", "upload")
-    awaits = ("fetch",)
+    function_tags = ("fetch", "upload")
+    receives_first = ("fetch",)
 
     own_time: bool = False
     last: bool = field(default=False, init=False)
@@ -70,7 +70,7 @@ class Server(Program):
     """Sends a number to all and takes one from each, so many rounds."""
 
     steps = Steps(Loop("distribute", "aggregate", until="last"))
-    verbs = ("distribute", "aggregate")
+    function_tags = ("distribute", "aggregate")
 
     number: int = field(default=0, init=False)
 

@@ -1,7 +1,7 @@
 """The same federated training by others: a loop written by hand, pfl-research, and Flower's simulation.
 
-All get the same network, the same examples, dealt out to the same parties, and the same settings. Whom they choose in a
-round, and in which order a party takes its examples, is each one's own chance. Each tells how long it took, without
+All get the same network, the same examples, dealt out to the same clients, and the same settings. Whom they choose in a
+round, and in which order a client takes its examples, is each one's own chance. Each tells how long it took, without
 set-up and a first round, and the weights it came to.
 """
 
@@ -30,7 +30,7 @@ from supernet.families.cnn import ConvNet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from federated.job import Job
+    from federated.job import FederatedJob
     from ssim.jobs.federated.run import FederatedRun
 
 State = dict[str, torch.Tensor]
@@ -57,10 +57,10 @@ class Task:
     """What all train: scikit-learn's digits in equal parts, by federated averaging.
 
     Attributes:
-        clients: How many parties there are.
+        clients: Number of clients.
         chosen: How many of them train in a round.
         rounds: How many rounds are timed, after a first one that is not.
-        epochs: How many times a party goes through its examples.
+        epochs: How many times a client goes through its examples.
         batch: Examples in a step.
         rate: The learning rate.
         seed: Of the weights, of who gets what, and of all chance that takes one.
@@ -76,7 +76,7 @@ class Task:
 
     @property
     def trainings(self) -> int:
-        """How often a party trains, in all."""
+        """How often a client trains, in all."""
         return self.chosen * self.rounds
 
     @cached_property
@@ -97,19 +97,19 @@ class Task:
         return found
 
     @cached_property
-    def job(self) -> Job:
+    def job(self) -> FederatedJob:
         """The same, without measuring accuracies on the way."""
-        return replace(self.run.job, watched=())
+        return replace(self.run.job, evaluated=())
 
     @cached_property
     def shards(self) -> tuple[Examples, ...]:
-        """The examples of each party: images, float32 (examples, 1, 8, 8), and labels, int64 (examples,)."""
-        return tuple((part.inputs[0], part.labels) for part in self.job.workshop.shards.values())
+        """The examples of each client: images, float32 (examples, 1, 8, 8), and labels, int64 (examples,)."""
+        return tuple((part.inputs[0], part.labels) for part in self.job.context.shards.values())
 
     @property
     def initial(self) -> State:
         """The weights that all begin with."""
-        return self.job.initial()
+        return self.job.context.initial_state()
 
     def network(self) -> ConvNet:
         """Return a plain network with these weights."""
@@ -119,7 +119,7 @@ class Task:
 
     def result(self, state: State) -> tuple[float, float]:
         """Return accuracy in percent and mean loss of weights on the test examples."""
-        network, test = self.network().eval(), self.job.workshop.splits.test
+        network, test = self.network().eval(), self.job.context.splits.test
         network.load_state_dict(state)
         with torch.no_grad():
             logits = network(*test.inputs)
@@ -177,9 +177,9 @@ def pfl_shuffled(task: Task) -> Outcome:
 
 
 def pfl(task: Task, *, shuffled: bool = False) -> Outcome:
-    """Train with pfl-research's simulation: one process, parties one after the other.
+    """Train with pfl-research's simulation: one process, clients one after the other.
 
-    By itself it does not shuffle a party's examples, but cuts them into batches once.
+    By itself it does not shuffle a client's examples, but cuts them into batches once.
     """
     names = ("pytorch", "simulate", "weighting", "federated_averaging", "dataset", "federated_dataset", "sampling")
     rooms = ("model", "aggregate", "aggregate", "algorithm", "data", "data", "data")
@@ -229,14 +229,14 @@ def pfl(task: Task, *, shuffled: bool = False) -> Outcome:
 
 @cache
 def _own_network(task: Task) -> tuple[ConvNet, tuple[Examples, ...]]:
-    """Return what a process keeps from one party to the next."""
+    """Return what a process keeps from one client to the next."""
     torch.set_num_threads(1)
     torch.manual_seed(task.seed + os.getpid())
     return task.network(), task.shards
 
 
 def _flower_train(message: Any, context: Any) -> Any:
-    """Train a party of Flower's."""
+    """Train a client of Flower's."""
     app = import_module("flwr.app")
     config = dict(message.content["config"])
     task = Task(**{name: config[name] for name in Task.__dataclass_fields__})

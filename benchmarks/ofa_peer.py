@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
 _PICTURES = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets")
 
@@ -49,7 +49,7 @@ def ofa_resnet50(classes: int) -> Any:
     )
 
 
-def activate(peer: Any, subnet: SubNet) -> None:
+def activate(peer: Any, subnet: SubnetConfig) -> None:
     """Switch the peer to a subnet, in the way it has."""
     control = subnet.control
     peer.set_active_subnet(d=list(control.depths), e=list(control.expands), w=list(control.widths))

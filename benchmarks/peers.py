@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policies.slackfit import SlackFit
-from sim import Cluster, LatencyTable, Subnet, Trace, simulate, stream
+from sim import Cluster, LatencyTable, ProfiledSubnet, Trace, simulate, stream
 from sim.base.units import NS_PER_MS
 from sim.engines import choose, numba_is_installed, replay
 
@@ -41,7 +41,7 @@ SERVICE_NS = 10_000_000
 SLO_NS = 20_000_000
 LOAD = 0.9
 CLUSTER = Cluster(WORKERS)
-TABLE = LatencyTable("one subnet", (Subnet("only", 75.0),), (1,), np.array([[SERVICE_NS]]))
+TABLE = LatencyTable("one subnet", (ProfiledSubnet("only", 75.0),), (1,), np.array([[SERVICE_NS]]))
 JOB = f"M/D/{WORKERS}, load {LOAD:g}"
 LEAST_S = 0.2
 """A run that takes less CPU time than this is repeated within its round, until they do together."""

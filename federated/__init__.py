@@ -1,1 +1,91 @@
-"""Federated training: programs for the roles of any topology, algorithms, and training a supernet over many parties."""
+"""Federated training: role programs for any topology, algorithms, and training of a supernet over many clients."""
+
+from federated.algorithms import Algorithm, FedAvg, FedDyn, FedOpt, FedProx, Scaffold
+from federated.assignment import (
+    LargestAssignment,
+    MaxNet,
+    RandomAssignment,
+    SandwichAssignment,
+    StaticAssignment,
+    SubnetAssignment,
+    TrackingSandwichAssignment,
+)
+from federated.asynchronous import AsyncAggregator
+from federated.averaging import Update
+from federated.compression import Compression, EightBit, TopK
+from federated.context import TrainingContext
+from federated.coordinated import (
+    CoordinatedAggregator,
+    CoordinatedIntermediateAggregator,
+    CoordinatedTrainer,
+    Coordinator,
+)
+from federated.costs import CostModel
+from federated.cyclic import CyclicTrainer, SwarmTrainer
+from federated.decentralised import PeerTrainer
+from federated.gossip import GossipTrainer
+from federated.job import FederatedJob
+from federated.partition import Dirichlet, Iid, LabelSkew, Partition, Quantity
+from federated.privacy import Privacy
+from federated.programs import (
+    Aggregator,
+    EagerAggregator,
+    EagerIntermediateAggregator,
+    IntermediateAggregator,
+    Trainer,
+)
+from federated.ring import HybridAggregator, HybridTrainer, RingTrainer
+from federated.selection import Oort, PowerOfChoice
+from federated.state import Memory, State, add_delta, prefix_slice
+
+__all__ = [
+    "Aggregator",
+    "Algorithm",
+    "AsyncAggregator",
+    "Compression",
+    "CoordinatedAggregator",
+    "CoordinatedIntermediateAggregator",
+    "CoordinatedTrainer",
+    "Coordinator",
+    "CostModel",
+    "CyclicTrainer",
+    "Dirichlet",
+    "EagerAggregator",
+    "EagerIntermediateAggregator",
+    "EightBit",
+    "FedAvg",
+    "FedDyn",
+    "FedOpt",
+    "FedProx",
+    "FederatedJob",
+    "GossipTrainer",
+    "HybridAggregator",
+    "HybridTrainer",
+    "Iid",
+    "IntermediateAggregator",
+    "LabelSkew",
+    "LargestAssignment",
+    "MaxNet",
+    "Memory",
+    "Oort",
+    "Partition",
+    "PeerTrainer",
+    "PowerOfChoice",
+    "Privacy",
+    "Quantity",
+    "RandomAssignment",
+    "RingTrainer",
+    "SandwichAssignment",
+    "Scaffold",
+    "State",
+    "StaticAssignment",
+    "SubnetAssignment",
+    "SwarmTrainer",
+    "TopK",
+    "TrackingSandwichAssignment",
+    "Trainer",
+    "TrainingContext",
+    "Update",
+    "add_delta",
+    "prefix_slice",
+]

@@ -1,131 +1,135 @@
-"""Federated algorithms, each in two halves: what a party does beside its gradient, and what becomes of the mean.
+"""Federated algorithms, each in two halves: the client's gradient correction and the server's step.
 
-The first half is one form for all of them: a party's gradient at weights w, when it began from w0, becomes
-`gradient + pull * (w - w0) + shift`. The second half is done by whoever holds the model, and by nobody else: those in
-the middle of a tree only take means. What either half remembers is a plain mapping, so that it can be stored.
+The client's half has one form for all algorithms. At weights w, when training began from w0, a client descends along
+`gradient + proximal_mu * (w - w0) + correction`. The server's half is run by the server alone: intermediate aggregators
+of a tree only take means. Each half keeps its state in a plain mapping, which is stored at checkpoint boundaries.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 import annotated_types as at
 import torch
 
-from federated.averaging import CONTROL, applied, split
+from federated.state import Memory, State, add_delta, as_controls, padded, prefix_slice, split_controls
 from sim.base.parameters import NonNegative, Parameters, Positive
 
 if TYPE_CHECKING:
-    from federated.averaging import State, Update
+    from federated.averaging import Update
 
 _Decay = Annotated[float, at.Ge(0), at.Lt(1)]
-_Memory = dict[str, Any]
 
 
 class Algorithm(Protocol):
-    """A frozen dataclass whose fields are its parameters; YAML names it by `kind`.
+    """A frozen dataclass whose fields are its parameters; YAML selects it by `kind`.
 
     Attributes:
-        uniform: Whether all parties count alike, instead of by their examples.
-        plain: Whether local steps must be plain gradient steps, without momentum.
-        controls: Whether control variates travel with the model.
+        uniform_weights: Whether all clients have weight 1 in a mean, instead of their number of examples.
+        requires_plain_sgd: Whether local steps must be without momentum.
+        uses_control_variates: Whether the server sends control variates, its memory's `control`, with the model.
     """
 
-    uniform: ClassVar[bool]
-    plain: ClassVar[bool]
-    controls: ClassVar[bool]
+    uniform_weights: ClassVar[bool]
+    requires_plain_sgd: ClassVar[bool]
+    uses_control_variates: ClassVar[bool]
 
     @property
-    def pull(self) -> float:
-        """How strongly a party is pulled back to where it began."""
+    def proximal_mu(self) -> float:
+        """Strength of the pull of a client's weights towards those that training began from."""
         ...
 
-    def shift(self, memory: _Memory, sent: State) -> State:
-        """Return what is added to a party's gradient, by name of the parameter; nothing where it is left out.
+    def gradient_correction(self, memory: Memory, received: State) -> State:
+        """Return what is added to a client's gradient, by parameter name; nothing for parameters left out.
 
         Args:
-            memory: The party's.
-            sent: What came with the model: control variates under the names of their parameters.
+            memory: The client's memory.
+            received: Control variates that came with the model, under the names of their parameters.
         """
         ...
 
-    def trained(self, memory: _Memory, sent: State, change: State, travelled: float) -> State:
-        """Take note of a training in the party's memory; return what is sent beside the change.
+    def after_training(self, memory: Memory, received: State, delta: State, summed_rate: float) -> State:
+        """Update a client's memory after local training, and return what is sent beside the delta.
 
         Args:
-            memory: The party's.
-            sent: What came with the model.
-            change: By how much its weights moved.
-            travelled: The sum of the learning rates of its steps.
+            memory: The client's memory.
+            received: Control variates that came with the model.
+            delta: Change of the client's weights.
+            summed_rate: Sum of the learning rates of all its steps.
         """
         ...
 
-    def step(self, memory: _Memory, state: State, mean: Update, covered: State) -> State:
+    def server_step(self, memory: Memory, state: State, mean: Update, mask: State) -> State:
         """Return the next model.
 
         Args:
-            memory: The holder's.
+            memory: The server's memory.
             state: The model.
             mean: The mean of the updates.
-            covered: 1 where any party has trained an element of the mean, 0 elsewhere, by name of the parameter.
+            mask: True where at least one client trained an element of the mean, by parameter name.
         """
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FedAvg(Parameters):
-    """The mean of what parties have made of the model, by their examples (McMahan et al., AISTATS 2017).
+    """The mean of the clients' models, weighted by their examples (McMahan et al., AISTATS 2017).
 
     Attributes:
-        rate: How far the model goes towards the mean.
+        rate: The server's learning rate, 1 for the mean itself.
     """
 
     rate: Positive = 1.0
 
-    uniform: ClassVar[bool] = False
-    plain: ClassVar[bool] = False
-    controls: ClassVar[bool] = False
+    uniform_weights: ClassVar[bool] = False
+    requires_plain_sgd: ClassVar[bool] = False
+    uses_control_variates: ClassVar[bool] = False
 
     @property
-    def pull(self) -> float:
-        """How strongly a party is pulled back to where it began: not at all."""
+    def proximal_mu(self) -> float:
+        """Return 0: there is no proximal term."""
         return 0.0
 
-    def shift(self, memory: _Memory, sent: State) -> State:
-        """Return nothing: the gradient stays as it is."""
+    def gradient_correction(self, memory: Memory, received: State) -> State:
+        """Return no correction."""
         return {}
 
-    def trained(self, memory: _Memory, sent: State, change: State, travelled: float) -> State:
-        """Return nothing: the change is all."""
+    def after_training(self, memory: Memory, received: State, delta: State, summed_rate: float) -> State:
+        """Return nothing to send beside the delta."""
         return {}
 
-    def step(self, memory: _Memory, state: State, mean: Update, covered: State) -> State:
-        """Return the model, moved by the mean."""
-        return applied(state, split(mean.change)[0], self.rate)
+    def server_step(self, memory: Memory, state: State, mean: Update, mask: State) -> State:
+        """Return the model plus `rate` times the mean delta."""
+        return add_delta(state, split_controls(mean.delta)[0], self.rate)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FedProx(FedAvg):
-    """FedAvg in which parties are pulled back to the model they began from (Li et al., MLSys 2020).
+    """FedAvg with a proximal term in the clients' loss (Li et al., MLSys 2020).
 
     Attributes:
-        pull: The paper's mu.
+        pull: Weight of the proximal term, the paper's mu.
     """
 
-    pull: NonNegative = 0.01  # pyright: ignore[reportIncompatibleMethodOverride]  # here it is a parameter
+    pull: NonNegative = 0.01
+
+    @property
+    def proximal_mu(self) -> float:
+        """The paper's mu."""
+        return self.pull
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FedOpt(FedAvg):
-    """The mean change as a gradient for an adaptive optimizer (Reddi et al., ICLR 2021, Algorithm 2).
+    """The mean delta as the gradient of an adaptive server optimizer (Reddi et al., ICLR 2021, Algorithm 2).
 
     Attributes:
         optimizer: FedAdam, FedYogi or FedAdagrad.
         rate: The paper's eta.
-        beta1: How much of the last mean stays in the mean of means.
-        beta2: The same for their squares; FedAdagrad has none.
-        tau: The less, the more adaptive.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment; unused by FedAdagrad.
+        tau: Degree of adaptivity; smaller is more adaptive.
     """
 
     optimizer: Literal["adam", "yogi", "adagrad"] = "adam"
@@ -134,25 +138,22 @@ class FedOpt(FedAvg):
     beta2: _Decay = 0.99
     tau: Positive = 1e-3
 
-    def step(self, memory: _Memory, state: State, mean: Update, covered: State) -> State:
-        """Return the model after a step; elements that nobody trained stay, and so do their moments."""
+    def server_step(self, memory: Memory, state: State, mean: Update, mask: State) -> State:
+        """Return the model after a step; elements that no client trained keep their values and moments."""
         first, second = memory.setdefault("first", {}), memory.setdefault("second", {})
         new = dict(state)
-        for name, change in split(mean.change)[0].items():
-            place = tuple(slice(size) for size in change.shape)
-            moved, seen = change.to(torch.float64), covered[name].bool()
-            whole = state[name].to(torch.float64, copy=True)
-            m = first.setdefault(name, torch.zeros_like(whole))
-            v = second.setdefault(name, torch.full_like(whole, self.tau**2))
-            own_m = self.beta1 * m[place] + (1 - self.beta1) * moved
-            own_v = self._second(v[place], moved**2)
-            m[place] = torch.where(seen, own_m, m[place])
-            v[place] = torch.where(seen, own_v, v[place])
-            whole[place] += torch.where(seen, self.rate * own_m / (own_v.sqrt() + self.tau), 0.0)
-            new[name] = whole.to(state[name].dtype)
+        for name, part in split_controls(mean.delta)[0].items():
+            delta, trained = part.to(torch.float64), mask[name]
+            weights = state[name].to(torch.float64, copy=True)
+            m = prefix_slice(first.setdefault(name, torch.zeros_like(weights)), part.shape)
+            v = prefix_slice(second.setdefault(name, torch.full_like(weights, self.tau**2)), part.shape)
+            m.copy_(torch.where(trained, self.beta1 * m + (1 - self.beta1) * delta, m))
+            v.copy_(torch.where(trained, self._second_moment(v, delta**2), v))
+            prefix_slice(weights, part.shape).add_(torch.where(trained, self.rate * m / (v.sqrt() + self.tau), 0.0))
+            new[name] = weights.to(state[name].dtype)
         return new
 
-    def _second(self, old: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+    def _second_moment(self, old: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
         if self.optimizer == "adagrad":
             return old + square
         if self.optimizer == "adam":
@@ -160,83 +161,79 @@ class FedOpt(FedAvg):
         return old - (1 - self.beta2) * square * torch.sign(old - square)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FedDyn(FedAvg):
-    """Each party's loss is bent so that its own optimum becomes that of all (Acar et al., ICLR 2021, Algorithm 1).
+    """Dynamic regularization aligns each client's optimum with the global one (Acar et al., ICLR 2021, Algorithm 1).
 
-    All parties count alike.
+    All clients have equal weight.
 
     Attributes:
-        pull: The paper's alpha.
+        pull: Weight of the regularization, the paper's alpha.
     """
 
-    pull: Positive = 0.1  # pyright: ignore[reportIncompatibleMethodOverride]  # here it is a parameter
+    pull: Positive = 0.1
 
-    uniform: ClassVar[bool] = True
+    uniform_weights: ClassVar[bool] = True
 
-    def shift(self, memory: _Memory, sent: State) -> State:
-        """Return minus the gradient that the party has at the model."""
+    @property
+    def proximal_mu(self) -> float:
+        """The paper's alpha."""
+        return self.pull
+
+    def gradient_correction(self, memory: Memory, received: State) -> State:
+        """Return minus the client's gradient at the model."""
         return {name: -part for name, part in memory.get("gradient", {}).items()}
 
-    def trained(self, memory: _Memory, sent: State, change: State, travelled: float) -> State:
-        """Follow the gradient: it is what the pull balances where training ends."""
-        memory["gradient"] = applied(_filled(memory.get("gradient", {}), change), change, -self.pull)
+    def after_training(self, memory: Memory, received: State, delta: State, summed_rate: float) -> State:
+        """Track the client's gradient: at the end of training the proximal term balances it."""
+        memory["gradient"] = add_delta(_padded(memory.get("gradient", {}), delta), delta, -self.pull)
         return {}
 
-    def step(self, memory: _Memory, state: State, mean: Update, covered: State) -> State:
-        """Return the mean of the parties' models, corrected by what they have drifted so far."""
-        change = split(mean.change)[0]
+    def server_step(self, memory: Memory, state: State, mean: Update, mask: State) -> State:
+        """Return the mean of the clients' models, corrected by their accumulated drift."""
+        delta = split_controls(mean.delta)[0]
         drift = memory.setdefault("drift", {name: torch.zeros_like(part) for name, part in state.items()})
-        memory["drift"] = drift = applied(drift, change, -self.pull * mean.parties / mean.of)
+        memory["drift"] = drift = add_delta(drift, delta, -self.pull * mean.clients / mean.eligible)
         corrections = {
-            name: torch.where(covered[name].bool(), drift[name][tuple(map(slice, part.shape))], 0.0)
-            for name, part in change.items()
+            name: torch.where(mask[name], prefix_slice(drift[name], part.shape), 0.0) for name, part in delta.items()
         }
-        return applied(applied(state, change), corrections, -1 / self.pull)
+        return add_delta(add_delta(state, delta), corrections, -1 / self.pull)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Scaffold(FedAvg):
-    """Control variates take out of each party's steps what it differs in (Karimireddy et al., ICML 2020, Algorithm 1).
+    """Control variates remove client drift (Karimireddy et al., ICML 2020, Algorithm 1).
 
-    A party's control variate is followed by their option II. All parties count alike; local steps have no momentum.
+    Clients update their control variates by option II of the paper. All clients have equal weight; local steps are
+    without momentum.
     """
 
-    uniform: ClassVar[bool] = True
-    plain: ClassVar[bool] = True
-    controls: ClassVar[bool] = True
+    uniform_weights: ClassVar[bool] = True
+    requires_plain_sgd: ClassVar[bool] = True
+    uses_control_variates: ClassVar[bool] = True
 
-    def shift(self, memory: _Memory, sent: State) -> State:
-        """Return the control variate of all less that of the party."""
-        own = _filled(memory.get("control", {}), sent)
-        return {name: part - own[name][tuple(map(slice, part.shape))] for name, part in sent.items()}
+    def gradient_correction(self, memory: Memory, received: State) -> State:
+        """Return the server's control variate minus the client's."""
+        own = _padded(memory.get("control", {}), received)
+        return {name: part - prefix_slice(own[name], part.shape) for name, part in received.items()}
 
-    def trained(self, memory: _Memory, sent: State, change: State, travelled: float) -> State:
-        """Follow the control variate, and return by how much it changed."""
-        moved = {name: -sent[name] - part / travelled for name, part in change.items()}
-        memory["control"] = applied(_filled(memory.get("control", {}), change), moved)
-        return {CONTROL + name: part for name, part in moved.items()}
+    def after_training(self, memory: Memory, received: State, delta: State, summed_rate: float) -> State:
+        """Update the client's control variate, and return its change."""
+        change = {name: -received[name] - part / summed_rate for name, part in delta.items()}
+        memory["control"] = add_delta(_padded(memory.get("control", {}), delta), change)
+        return as_controls(change)
 
-    def step(self, memory: _Memory, state: State, mean: Update, covered: State) -> State:
-        """Return the model, moved by the mean; the control variate of all moves by the share of those who took part."""
-        change, control = split(mean.change)
-        held = memory.setdefault("control", {name: torch.zeros_like(part) for name, part in state.items()})
-        memory["control"] = applied(held, control, mean.parties / mean.of)
-        return applied(state, change, self.rate)
+    def server_step(self, memory: Memory, state: State, mean: Update, mask: State) -> State:
+        """Return the model plus the mean delta; the server's control variate moves by the share that took part."""
+        delta, change = split_controls(mean.delta)
+        control = memory.setdefault("control", {name: torch.zeros_like(part) for name, part in state.items()})
+        memory["control"] = add_delta(control, change, mean.clients / mean.eligible)
+        return add_delta(state, delta, self.rate)
 
 
-def _filled(held: State, like: State) -> State:
-    """Return a memory with zeros where it has less than some state; parts grow when a larger subnet is trained."""
-    filled = dict(held)
-    for name, part in like.items():
-        have = held.get(name)
-        shape = part.shape if have is None else tuple(map(max, have.shape, part.shape))
-        if have is None or tuple(have.shape) != tuple(shape):
-            grown = torch.zeros(shape, dtype=part.dtype)
-            if have is not None:
-                grown[tuple(map(slice, have.shape))] = have
-            filled[name] = grown
-    return filled
+def _padded(state: State, like: State) -> State:
+    """Return a state enlarged with zeros to cover another: slices grow when a client first trains a larger subnet."""
+    return {**state, **{name: padded(state.get(name), part) for name, part in like.items()}}
 
 
 SHORT_NAMES = {
@@ -246,4 +243,4 @@ SHORT_NAMES = {
     "fedprox": "federated.algorithms:FedProx",
     "scaffold": "federated.algorithms:Scaffold",
 }
-"""What short names in YAML stand for."""
+"""Short names in YAML."""

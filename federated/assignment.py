@@ -1,135 +1,134 @@
-"""Which subnet a party trains in a round, and how much the largest counts: training a supernet over many parties.
+"""The subnet that each client trains in a round, and the weight of the largest subnet in the mean.
 
-After SuperFedNAS (Khare et al., ECCV 2024; first as SuperFed, arXiv 2301.10879). Rules are frozen dataclasses, named by
-`kind`; what they remember is a plain mapping.
+After SuperFedNAS (Khare et al., ECCV 2024; first as SuperFed, arXiv 2301.10879). Assignments are frozen dataclasses,
+selected by `kind`; they keep their state in a plain mapping.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sim.base.errors import SpecError
-from sim.base.parameters import Parameters, PositiveInt, Share, check_parameters
+from sim.base.parameters import Parameters, PositiveInt, Share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from supernet.space import SubNetSpace
+    from federated.state import Memory
+    from supernet.space import SubnetSpace
 
-_Memory = dict[str, Any]
 
-
-class Rule(Protocol):
-    """Says who trains which subnet."""
+class SubnetAssignment(Protocol):
+    """Assigns subnets to clients."""
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
-        """Return the subnet (id) of each party (id) for one round.
+        """Return the subnet id of each client for one round, by client id.
 
         Args:
-            parties: Those that were chosen, in the order of the plan.
-            space: The subnets.
-            memory: Of earlier rounds.
-            rng: Decides what is left open.
+            clients: Selected clients, in the order of the plan.
+            space: The space of subnets.
+            memory: State from earlier rounds; may be changed.
+            rng: Source of random choices.
         """
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Largest:
-    """All train the largest subnet: ordinary federated learning of one network."""
+@dataclass(frozen=True)
+class LargestAssignment:
+    """All clients train the largest subnet: ordinary federated learning of one network."""
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
-        """Return the largest for all."""
-        return dict.fromkeys(parties, space.largest.id)
+        """Return the largest subnet for all clients."""
+        return dict.fromkeys(clients, space.largest.id)
 
 
-@dataclass(frozen=True, slots=True)
-class Static(Parameters):
-    """Each party trains the same subnet for ever: so many from the smallest to the largest, dealt out in turn.
+@dataclass(frozen=True)
+class StaticAssignment(Parameters):
+    """Each client trains the same subnet in all rounds, one of several from the smallest to the largest, in turn.
 
     Attributes:
-        subnets: How many there are.
+        subnets: Number of different subnets.
     """
 
     subnets: PositiveInt = 4
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
-        """Return what each party has had before; one that is new gets the next in turn."""
-        graded = [space.largest] if self.subnets == 1 else space.evenly(self.subnets)
-        held: dict[str, str] = memory.setdefault("held", {})
-        for party in parties:
-            held.setdefault(party, graded[len(held) % len(graded)].id)
-        return {party: held[party] for party in parties}
+        """Return each client's subnet of earlier rounds; new clients get the next subnet in turn."""
+        choices = [space.largest] if self.subnets == 1 else space.linspace(self.subnets)
+        assigned: dict[str, str] = memory.setdefault("assigned", {})
+        for client in clients:
+            assigned.setdefault(client, choices[len(assigned) % len(choices)].id)
+        return {client: assigned[client] for client in clients}
 
 
-@dataclass(frozen=True, slots=True)
-class Random:
-    """Each party trains a random subnet."""
+@dataclass(frozen=True)
+class RandomAssignment:
+    """Each client trains a random subnet."""
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
-        """Return a random one for each."""
-        return {party: space.sample(rng).id for party in parties}
+        """Return a random subnet for each client."""
+        return {client: space.sample(rng).id for client in clients}
 
 
-@dataclass(frozen=True, slots=True)
-class Sandwich:
-    """One party of a round trains the largest subnet, another the smallest, the others random ones.
+@dataclass(frozen=True)
+class SandwichAssignment(Parameters):
+    """In each round one client trains the largest subnet, another the smallest, the others random ones.
 
     Attributes:
-        track: Whether it is the party that has trained the largest (then: the smallest) least often, instead of a
+        track: Whether the client that trained the largest (then the smallest) subnet least often is next, instead of a
             random one: SuperFedNAS' tracking sandwich.
     """
 
     track: bool = False
 
     def assign(
-        self, parties: Sequence[str], space: SubNetSpace, memory: _Memory, rng: np.random.Generator
+        self, clients: Sequence[str], space: SubnetSpace, memory: Memory, rng: np.random.Generator
     ) -> dict[str, str]:
-        """Return the largest for one, the smallest for another, a random one for each of the others."""
-        found: dict[str, str] = {}
-        order = [parties[int(number)] for number in rng.permutation(len(parties))]
+        """Return the largest subnet for one client, the smallest for another, random ones for the others."""
+        assigned: dict[str, str] = {}
+        order = [clients[int(number)] for number in rng.permutation(len(clients))]
         for end, subnet in (("largest", space.largest), ("smallest", space.smallest)):
             counts: dict[str, int] = memory.setdefault(end, {})
-            left = [party for party in order if party not in found]
-            if left:
-                chosen = min(left, key=lambda party: counts.get(party, 0)) if self.track else left[0]
-                found[chosen] = subnet.id
+            candidates = [client for client in order if client not in assigned]
+            if candidates:
+                chosen = min(candidates, key=lambda client: counts.get(client, 0)) if self.track else candidates[0]
+                assigned[chosen] = subnet.id
                 counts[chosen] = counts.get(chosen, 0) + 1
-        drawn = {party: space.sample(rng).id for party in parties if party not in found}
-        return {party: found.get(party) or drawn[party] for party in parties}
+        sampled = {client: space.sample(rng).id for client in clients if client not in assigned}
+        return {client: assigned.get(client) or sampled[client] for client in clients}
 
 
-@dataclass(frozen=True, slots=True)
-class TrackingSandwich(Sandwich):
-    """The sandwich in which it is the turn of whoever had it least often (SuperFedNAS, `TS_all_random`)."""
+@dataclass(frozen=True)
+class TrackingSandwichAssignment(SandwichAssignment):
+    """The sandwich in which the clients take turns at the largest and the smallest subnet (`TS_all_random`)."""
 
     track: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxNet:
-    """The parties that trained the largest subnet get a share of all weight, which falls along a cosine (SuperFedNAS).
+@dataclass(frozen=True, kw_only=True)
+class MaxNet(Parameters):
+    """Clients that trained the largest subnet get a share of all weight that decays along a cosine (SuperFedNAS).
 
     The share of round t is b(t) = first * ((1 - a) * (1 + cos(pi * t / T)) / 2 + a), where a = last / first and T is
-    the part `over` of all rounds; from T on it is `last`. The others share 1 - b(t). If nobody or everybody trained the
-    largest subnet, nothing changes.
+    the part `over` of all rounds; from T on it is `last`. The others share 1 - b(t). Weights are unchanged if no client
+    or every client trained the largest subnet.
 
     Attributes:
-        first: The share in the first round.
-        last: The share in the end.
-        over: The part of all rounds in which it falls.
+        first: Share in the first round.
+        last: Share at the end.
+        over: Part of all rounds in which the share decays.
     """
 
     first: Share = 0.9
@@ -137,32 +136,32 @@ class MaxNet:
     over: Share = 0.8
 
     def __post_init__(self) -> None:
-        check_parameters(self)
+        super().__post_init__()
         if max(self.first, self.last) >= 1:
             value = f"{self.first:g} to {self.last:g}"
-            raise SpecError("MaxNet.first", "leaves the others nothing", value, "shares below 1")
+            raise SpecError("MaxNet.first", "leaves no weight for the other subnets", value, "shares must be below 1")
 
-    def share(self, done: int, rounds: int) -> float:
+    def share(self, completed: int, rounds: int) -> float:
         """Return the share of the largest subnet in a round.
 
         Args:
-            done: How many rounds are done.
-            rounds: How many there will be.
+            completed: Number of completed rounds.
+            rounds: Number of all rounds.
 
         Example:
-            >>> [round(MaxNet().share(done, 1500), 3) for done in (0, 600, 1200, 1500)]
+            >>> [round(MaxNet().share(completed, 1500), 3) for completed in (0, 600, 1200, 1500)]
             [0.9, 0.512, 0.125, 0.125]
         """
         low = self.last / self.first
-        way = min(1.0, done / (self.over * rounds))
-        return self.first * ((1 - low) * (1 + math.cos(math.pi * way)) / 2 + low)
+        progress = min(1.0, completed / (self.over * rounds))
+        return self.first * ((1 - low) * (1 + math.cos(math.pi * progress)) / 2 + low)
 
 
 SHORT_NAMES = {
-    "largest": "federated.assignment:Largest",
-    "random": "federated.assignment:Random",
-    "sandwich": "federated.assignment:Sandwich",
-    "static": "federated.assignment:Static",
-    "tracking_sandwich": "federated.assignment:TrackingSandwich",
+    "largest": "federated.assignment:LargestAssignment",
+    "random": "federated.assignment:RandomAssignment",
+    "sandwich": "federated.assignment:SandwichAssignment",
+    "static": "federated.assignment:StaticAssignment",
+    "tracking_sandwich": "federated.assignment:TrackingSandwichAssignment",
 }
-"""What short names in YAML stand for."""
+"""Short names in YAML."""

@@ -1,8 +1,7 @@
-"""What parties send, and its weighted mean: element by element over those who have the element.
+"""Updates of clients and their weighted mean, element by element over the clients that trained the element.
 
-A state is a mapping from names of parameters to tensors. That of a subnet holds, of each parameter that the subnet
-uses, the leading part that it uses; sums are taken in float64. A mean carries the weights of all that went into it, by
-subnet, from which the weight of each element follows: so means of means are means of the whole, in any tree.
+A mean carries the weights of all updates in it, by subnet. The weight of each element follows from these, so that a
+mean of means is the mean of the whole, in any tree. Sums are taken in float64.
 """
 
 from __future__ import annotations
@@ -13,40 +12,35 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from federated.extents import leading
+from federated.state import CONTROL, State, prefix_slice
 from sim.base.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from federated.extents import Extents
-
-    State = dict[str, torch.Tensor]
-
-CONTROL = "control:"
-"""Begins the name of a control variate, which travels with the parameter and is cut like it."""
+    from federated.subnet_shapes import SubnetShapes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Update:
-    """The mean of what some parties have changed.
+    """The mean delta of some clients; of one client, its own.
 
     Attributes:
-        change: What is to be added to each parameter.
-        weights: The sum of weights of the parties that trained each subnet, by its id.
-        parties: How many parties it stands for.
-        of: How many parties there were to choose from.
-        loss: The mean loss of training, by weight; NaN if it is not known.
-        energy: The mean of squared losses, by weight (Oort's statistical utility); NaN if it is not known.
-        base: The version of the model that it began from.
+        delta: Difference to the weights that training began from, by parameter name.
+        weights: Sum of client weights by id of the subnet that they trained.
+        clients: Number of clients in the mean.
+        eligible: Number of clients that could have been selected.
+        loss: Weighted mean of the training losses; NaN if unknown.
+        squared_loss: Weighted mean of the mean squared losses (Oort's statistical utility); NaN if unknown.
+        base: Version of the model that training began from.
     """
 
-    change: State
+    delta: State
     weights: dict[str, float]
-    parties: int = 1
-    of: int = 1
+    clients: int = 1
+    eligible: int = 1
     loss: float = math.nan
-    energy: float = math.nan
+    squared_loss: float = math.nan
     base: int = 0
 
     @property
@@ -56,116 +50,98 @@ class Update:
 
 
 @dataclass(slots=True, eq=False)
-class Sum:
-    """A sum of updates by weight, in float64, one after the other in whatever order.
+class UpdateSum:
+    """A weighted sum of updates in float64, accumulated in any order.
 
     Attributes:
-        extents: Which part of each parameter a subnet uses.
-        weights: The sum of weights by subnet.
-        total: The sum of changes times weights, by name, of the shape of the whole parameter.
+        shapes: Shapes of the subnets.
+        weights: Sum of weights by subnet id.
+        total: Sum of weights times deltas, by name, each of the shape of the full parameter.
     """
 
-    extents: Extents
+    shapes: SubnetShapes
     weights: dict[str, float] = field(default_factory=dict)
     total: State = field(default_factory=dict)
-    parties: int = 0
-    of: int = 0
+    clients: int = 0
+    eligible: int = 0
     loss: float = 0.0
-    energy: float = 0.0
+    squared_loss: float = 0.0
 
     def add(self, update: Update, scale: float = 1.0) -> None:
-        """Add an update, its weights times a scale.
+        """Add an update whose weights are multiplied by `scale`.
 
         Raises:
-            DataError: It does not fit, or holds what is no finite number; nothing is added then.
+            DataError: The update is invalid; the sum is unchanged.
         """
         self.check(update)
         scaled = {subnet: weight * scale for subnet, weight in update.weights.items()}
-        one = next(iter(scaled.values())) if len(scaled) == 1 else None  # it is the weight of all elements
-        for name, change in update.change.items():
-            mass = leading(self.extents.mass(name, scaled), change.shape) if one is None else one
-            weighed = change.to(torch.float64) * mass
+        uniform = next(iter(scaled.values())) if len(scaled) == 1 else None  # all elements have the same weight
+        for name, part in update.delta.items():
+            weight = self.shapes.element_weights(name, scaled, part.shape) if uniform is None else uniform
+            weighted = part.to(torch.float64) * weight
             if name not in self.total:
-                self.total[name] = torch.zeros(self.extents.shape(name), dtype=torch.float64)
-            leading(self.total[name], change.shape).add_(weighed)
+                self.total[name] = torch.zeros(self.shapes.full[name.removeprefix(CONTROL)], dtype=torch.float64)
+            prefix_slice(self.total[name], part.shape).add_(weighted)
         for subnet, weight in scaled.items():
             self.weights[subnet] = self.weights.get(subnet, 0.0) + weight
         weight = math.fsum(scaled.values())
-        self.parties, self.of = self.parties + update.parties, self.of + update.of
-        self.loss, self.energy = self.loss + weight * update.loss, self.energy + weight * update.energy
+        self.clients, self.eligible = self.clients + update.clients, self.eligible + update.eligible
+        self.loss += weight * update.loss
+        self.squared_loss += weight * update.squared_loss
 
     def check(self, update: Update) -> None:
-        """Pass if an update can be added.
+        """Check that an update can be added.
 
         Raises:
-            DataError: A subnet is not known, a weight is not above zero, a name is missing or too many, a shape is
-                another, or a value is no finite number.
+            DataError: A subnet is unknown, a weight is not positive and finite, a name is missing or unexpected, a
+                shape is wrong, or a value is not finite.
         """
         if not update.weights:
-            raise DataError("update", "carries no weight")
+            raise DataError("update", "has no weight")
         for subnet, weight in update.weights.items():
             if not (math.isfinite(weight) and weight > 0):
-                raise DataError("update", "has a weight that is none", f"{weight:g}", "a finite number above 0")
-            self.extents.check(subnet)
-        expected = self.extents.union(update.weights)
-        names = {name.removeprefix(CONTROL) for name in update.change}
+                raise DataError("update", "invalid weight", f"{weight:g}", "must be a finite number above 0")
+            self.shapes.check(subnet)
+        expected = self.shapes.union(update.weights)
+        names = {name.removeprefix(CONTROL) for name in update.delta}
         if names != set(expected):
-            odd = sorted(names ^ set(expected))
-            raise DataError("update", "has other parameters than its subnets", odd[0], f"{len(expected)} parameters")
-        for name, change in update.change.items():
+            name, hint = min(names ^ set(expected)), f"expected {len(expected)} parameters"
+            raise DataError("update", "parameters differ from those of its subnets", name, hint)
+        for name, part in update.delta.items():
             shape = expected[name.removeprefix(CONTROL)]
-            if tuple(change.shape) != shape:
-                raise DataError(f"update, {name}", "has the wrong shape", str(tuple(change.shape)), str(shape))
-            if not math.isfinite(change.sum(dtype=torch.float64)) and not torch.isfinite(change).all():
-                raise DataError(f"update, {name}", "is not all finite", f"{int((~torch.isfinite(change)).sum())} not")
+            if tuple(part.shape) != shape:
+                raise DataError(f"update, {name}", "wrong shape", str(tuple(part.shape)), f"expected {shape}")
+            if not math.isfinite(part.sum(dtype=torch.float64)) and not torch.isfinite(part).all():
+                count = int((~torch.isfinite(part)).sum())
+                raise DataError(f"update, {name}", "not all values are finite", f"{count} of {part.numel()}")
 
-    def merge(self, other: Sum, scale: float = 1.0, own: float = 1.0) -> Sum:
-        """Return this sum times `own` plus another times `scale`."""
-        merged = Sum(self.extents, parties=self.parties + other.parties, of=self.of + other.of)
-        for part, times in ((self, own), (other, scale)):
+    def merge(self, other: UpdateSum, own_scale: float = 1.0, other_scale: float = 1.0) -> UpdateSum:
+        """Return `own_scale` times this sum plus `other_scale` times another."""
+        merged = UpdateSum(self.shapes, clients=self.clients + other.clients, eligible=self.eligible + other.eligible)
+        for part, scale in ((self, own_scale), (other, other_scale)):
             for name, total in part.total.items():
-                have = merged.total.get(name)
-                merged.total[name] = total * times if have is None else have + total * times
+                previous = merged.total.get(name)
+                merged.total[name] = total * scale if previous is None else previous + total * scale
             for subnet, weight in part.weights.items():
-                merged.weights[subnet] = merged.weights.get(subnet, 0.0) + weight * times
-            merged.loss += part.loss * times
-            merged.energy += part.energy * times
+                merged.weights[subnet] = merged.weights.get(subnet, 0.0) + weight * scale
+            merged.loss += part.loss * scale
+            merged.squared_loss += part.squared_loss * scale
         return merged
 
     def mean(self, like: Mapping[str, torch.Tensor] | None = None, base: int = 0) -> Update:
-        """Return the mean: of each element over the weight of those who have it, 0 where nobody has it.
+        """Return the mean: of each element over the clients that trained it, 0 where no client did.
 
         Args:
-            like: Gives the type of the numbers, by name of the parameter; float64 without it.
-            base: The version that it began from.
+            like: Gives the data type of each parameter; float64 by default.
+            base: Version of the model that training began from.
         """
-        change: State = {}
-        shapes = self.extents.union(self.weights)
+        delta: State = {}
+        shapes = self.shapes.union(self.weights)
         for name, total in self.total.items():
-            plain = name.removeprefix(CONTROL)
-            mass = leading(self.extents.mass(name, self.weights), shapes[plain])
-            part = torch.where(mass > 0, leading(total, shapes[plain]) / mass, 0.0)
-            change[name] = part.to(like[plain].dtype) if like is not None else part.clone()
+            parameter = name.removeprefix(CONTROL)
+            weights = self.shapes.element_weights(name, self.weights, shapes[parameter])
+            part = torch.where(weights > 0, prefix_slice(total, shapes[parameter]) / weights, 0.0)
+            delta[name] = part.to(like[parameter].dtype) if like is not None else part.clone()
         weight = math.fsum(self.weights.values())
-        loss, energy = self.loss / weight, self.energy / weight
-        return Update(change, dict(self.weights), self.parties, self.of, loss, energy, base)
-
-
-def applied(state: Mapping[str, torch.Tensor], change: Mapping[str, torch.Tensor], rate: float = 1.0) -> State:
-    """Return a state with a change added to the leading part that it is of; the state itself stays as it is.
-
-    Additions are in float64.
-    """
-    new = dict(state)
-    for name, part in change.items():
-        whole = state[name].to(torch.float64, copy=True)
-        leading(whole, part.shape).add_(rate * part.to(torch.float64))
-        new[name] = whole.to(state[name].dtype)
-    return new
-
-
-def split(change: Mapping[str, torch.Tensor]) -> tuple[State, State]:
-    """Return the changes of parameters, and those of control variates under the names of their parameters."""
-    own = {name: part for name, part in change.items() if not name.startswith(CONTROL)}
-    control = {name.removeprefix(CONTROL): part for name, part in change.items() if name.startswith(CONTROL)}
-    return own, control
+        loss, squared_loss = self.loss / weight, self.squared_loss / weight
+        return Update(delta, dict(self.weights), self.clients, self.eligible, loss, squared_loss, base)

@@ -1,8 +1,8 @@
-"""Coordinated training: a coordinator pairs trainers with aggregators for each round, and bypasses one that straggles.
+"""Coordinated training: a coordinator pairs trainers with aggregators in each round, and bypasses stragglers.
 
-An aggregator is bypassed when it takes so much longer for a trainer than the others that to load them with its part is
-quicker: with A aggregators of which one is s times as slow, if s > A / (A - 1). It is tried again after 1, 2, 4, ...
-rounds. (Daga et al., SoCC 2023, describe the topology; what their published code does there is to pair at random.)
+An aggregator is bypassed if the others finish sooner with its share added to theirs. With A aggregators of which one is
+s times as slow per trainer, that holds if s > A / (A - 1). It is tried again after 1, 2, 4, ... rounds. The topology is
+that of Daga et al. (SoCC 2023), whose published code pairs at random.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from federated.decentralised import rank_key
-from federated.job import Member
-from federated.programs import Aggregator, Middle, Trainer
+from federated.decentralised import plan_order
+from federated.job import FederatedProgram
+from federated.programs import Aggregator, IntermediateAggregator, Trainer, receive_newest
 from sim.base.parameters import Parameters, Positive
 from topology.program import Break, Continue
 from topology.steps import Loop, Steps
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Advice:
-    """What the coordinator says to one for a round.
+class Pairing:
+    """The coordinator's message to a worker for a round.
 
     Attributes:
-        version: The number of the round.
-        peers: To a trainer its aggregator, to an aggregator its trainers, to the top its aggregators.
+        version: Number of the round.
+        peers: The aggregator of a trainer, the trainers of an intermediate aggregator, the aggregators of the server.
     """
 
     version: int
@@ -38,185 +38,169 @@ class Advice:
 
 @dataclass(eq=False)
 class CoordinatedTrainer(Trainer):
-    """Asks whom it belongs to in this round.
+    """A trainer that asks for its aggregator in each round.
 
     Attributes:
-        timeout_s: How long it waits for the model, in seconds; then it asks again.
+        timeout_s: Seconds to wait for the model before it asks again.
     """
 
     steps = Trainer.steps.before("fetch", "ask")
-    verbs: ClassVar[tuple[str, ...]] = (*Trainer.verbs, "ask")
-    awaits: ClassVar[tuple[str, ...]] = ("ask",)
+    function_tags: ClassVar[tuple[str, ...]] = (*Trainer.function_tags, "ask")
+    receives_first: ClassVar[tuple[str, ...]] = ("ask",)
 
     timeout_s: Positive | None = None
 
     async def ask(self, io: IO) -> None:
-        """Hear to whom it belongs.
+        """Receive its aggregator.
 
         Raises:
             Break: It is dismissed.
         """
-        self.advice = await advised(io)
+        self.pairing = (await receive_newest(io, "ask")).value
 
     async def fetch(self, io: IO) -> None:
-        """Take the model of this round from its aggregator.
+        """Receive the model of this round from its aggregator.
 
         Raises:
-            Continue: None came in time.
+            Continue: No model arrives in time.
         """
         while True:
             try:
-                self.message = await io["fetch"].recv(self.advice.peers[0], timeout_s=self.timeout_s)
+                self.message = await io["fetch"].recv(self.pairing.peers[0], timeout_s=self.timeout_s)
             except TimeoutError:
                 if self.timeout_s is None:
                     raise
-                io.log("missing", round=self.advice.version + 1, peers=list(self.advice.peers))
+                io.log("missing", round=self.pairing.version + 1, peers=list(self.pairing.peers))
                 raise Continue from None
-            if self.message.value is not None and self.message.value.version >= self.advice.version:
+            if self.message.value is not None and self.message.value.version >= self.pairing.version:
                 break
-        self.heed()
+        self.task = self.message.value
 
 
 @dataclass(eq=False)
-class CoordinatedMiddle(Middle):
-    """Asks who belongs to it in this round; nobody does while it is bypassed."""
+class CoordinatedIntermediateAggregator(IntermediateAggregator):
+    """An intermediate aggregator that asks for its trainers in each round; it has none while it is bypassed."""
 
-    steps = Middle.steps.before("fetch", "ask")
-    verbs: ClassVar[tuple[str, ...]] = (*Middle.verbs, "ask")
-    awaits: ClassVar[tuple[str, ...]] = ("ask",)
-    advice = Advice(0, ())
+    steps = IntermediateAggregator.steps.before("fetch", "ask")
+    function_tags: ClassVar[tuple[str, ...]] = (*IntermediateAggregator.function_tags, "ask")
+    receives_first: ClassVar[tuple[str, ...]] = ("ask",)
+    pairing = Pairing(0, ())
 
     async def ask(self, io: IO) -> None:
-        """Hear who belongs to it.
+        """Receive its trainers.
 
         Raises:
-            Break: It is dismissed.
-            Continue: Nobody belongs to it.
+            Continue: It is bypassed.
         """
-        self.advice = await advised(io)
-        if not self.advice.peers:
+        self.pairing = (await receive_newest(io, "ask")).value
+        if not self.pairing.peers:
             raise Continue
 
-    def due(self, io: IO) -> tuple[str, ...]:
-        """Return those who belong to it in this round."""
-        return self.advice.peers
+    def assigned_peers(self, io: IO) -> tuple[str, ...]:
+        """Return its trainers of this round."""
+        return self.pairing.peers
 
 
 @dataclass(eq=False)
 class CoordinatedAggregator(Aggregator):
-    """Says that a round begins, hears which aggregators take part, and tells afterwards how long each of them took."""
+    """A server that asks for the aggregators of each round, and reports how long each of them took."""
 
-    steps = Aggregator.steps.before("distribute", "ask").after("collect", "tell")
-    verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "ask")
+    steps = Aggregator.steps.before("distribute", "ask").after("collect", "report_times")
+    function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "ask")
 
     async def ask(self, io: IO) -> None:
-        """Say that a round begins, and hear who takes part."""
+        """Announce the round, and receive its aggregators."""
         await io["ask"].send(self.version)
-        self.advice: Advice = await advised(io)
+        self.pairing: Pairing = (await receive_newest(io, "ask")).value
 
-    def due(self, io: IO) -> tuple[str, ...]:
-        """Return those who take part in this round."""
-        return self.advice.peers
+    def assigned_peers(self, io: IO) -> tuple[str, ...]:
+        """Return the aggregators of this round."""
+        return self.pairing.peers
 
-    async def tell(self, io: IO) -> None:
-        """Tell how many seconds each took; a time without end for who did not answer."""
-        notes = io["distribute"].notes
-        took = dict.fromkeys(self.asked, math.inf)
-        came = [peer for peer in self.asked if notes.get(peer, {}).get("round") == self.version + 1]
-        took |= {peer: notes[peer]["seconds"] for peer in came}
-        await io["ask"].send(took)
+    async def report_times(self, io: IO) -> None:
+        """Send the seconds that each aggregator took, infinity for those that did not answer."""
+        stats = io["distribute"].peer_stats
+        answered = [peer for peer in self.selected if stats.get(peer, {}).get("round") == self.version + 1]
+        seconds = {peer: stats[peer]["seconds"] for peer in answered}
+        await io["ask"].send(dict.fromkeys(self.selected, math.inf) | seconds)
 
     async def dismiss(self, io: IO) -> None:
-        """Tell the coordinator that there is nothing more to do; it tells all others."""
+        """Dismiss the coordinator, which dismisses all others."""
         await io["ask"].send(None)
 
 
 @dataclass(eq=False)
-class Coordinator(Parameters, Member):
-    """Pairs trainers with aggregators, so that each gets as many as the others, and bypasses who straggles.
+class Coordinator(Parameters, FederatedProgram):
+    """Distributes trainers evenly among aggregators, and bypasses aggregators that straggle.
 
     Attributes:
-        timeout_s: How long it waits for the top to tell how a round went, in seconds.
+        timeout_s: Seconds to wait for the messages of the server.
     """
 
-    steps = Steps("load", Loop("hear", "pair", "learn", until="never"), "dismiss")
-    verbs: ClassVar[tuple[str, ...]] = ("advise_trainers", "advise_middles", "advise_top")
-    awaits: ClassVar[tuple[str, ...]] = ("advise_top",)
+    steps = Steps("load", Loop("receive_round", "pair", "receive_times", until="never"), "dismiss")
+    function_tags: ClassVar[tuple[str, ...]] = ("advise_trainers", "advise_middles", "advise_top")
+    receives_first: ClassVar[tuple[str, ...]] = ("advise_top",)
     never = False
 
     timeout_s: Positive | None = None
 
     def load(self, io: IO) -> None:
-        """Remember until when whom is bypassed, and who did how well."""
+        """Restore the memory: until when aggregators are bypassed, and for how many rounds the last time."""
         super().load(io)
-        for name in ("until", "times"):
+        for name in ("bypassed_until", "bypassed_rounds"):
             self.memory.setdefault(name, {})
 
-    async def hear(self, io: IO) -> None:
-        """Hear from the top that a round begins.
+    async def receive_round(self, io: IO) -> None:
+        """Receive the server's announcement of a round.
 
         Raises:
-            Break: The top is done.
+            Break: The server has ended.
         """
         message = await io["advise_top"].recv(timeout_s=self.timeout_s)
         if message.value is None:
             raise Break
-        self.turn: int = message.value
+        self.round: int = message.value
 
     async def pair(self, io: IO) -> None:
-        """Say to each for this round whom it belongs to."""
-        turn, until = self.turn, self.memory["until"]
-        middles = sorted(io["advise_middles"].peers(), key=rank_key)
-        trainers = sorted(io["advise_trainers"].peers(), key=rank_key)
-        if not middles or not trainers:
-            io.log("alone", round=turn + 1)
+        """Send each worker its peers of this round."""
+        number, bypassed_until = self.round, self.memory["bypassed_until"]
+        aggregators = sorted(io["advise_middles"].peers(), key=plan_order)
+        trainers = sorted(io["advise_trainers"].peers(), key=plan_order)
+        if not aggregators or not trainers:
+            io.log("alone", round=number + 1)
             raise Break
-        self.used = [middle for middle in middles if until.get(middle, 0) <= turn] or middles
-        mine: dict[str, list[str]] = {middle: [] for middle in middles}
-        for number, trainer in enumerate(trainers):
-            mine[self.used[(number + turn) % len(self.used)]].append(trainer)
-        self.loads = {middle: len(each) for middle, each in mine.items() if each}
-        await io["advise_top"].broadcast(Advice(turn, tuple(self.loads)))
-        for middle, each in mine.items():
-            await io["advise_middles"].send(Advice(turn, tuple(each)), to=middle)
-            for trainer in each:
-                await io["advise_trainers"].send(Advice(turn, (middle,)), to=trainer)
-        io.log("paired", round=turn + 1, loads=self.loads)
+        used = [id_ for id_ in aggregators if bypassed_until.get(id_, 0) <= number] or aggregators
+        groups: dict[str, list[str]] = {id_: [] for id_ in aggregators}
+        for index, trainer in enumerate(trainers):
+            groups[used[(index + number) % len(used)]].append(trainer)
+        self.loads = {id_: len(group) for id_, group in groups.items() if group}
+        await io["advise_top"].broadcast(Pairing(number, tuple(self.loads)))
+        for id_, group in groups.items():
+            await io["advise_middles"].send(Pairing(number, tuple(group)), to=id_)
+            for trainer in group:
+                await io["advise_trainers"].send(Pairing(number, (id_,)), to=trainer)
+        io.log("paired", round=number + 1, loads=self.loads)
 
-    async def learn(self, io: IO) -> None:
-        """Hear how long each aggregator took, and decide whom to bypass."""
+    async def receive_times(self, io: IO) -> None:
+        """Receive the duration of each aggregator, and decide which to bypass."""
         message = await io["advise_top"].recv(timeout_s=self.timeout_s)
-        turn, until, times = self.turn, self.memory["until"], self.memory["times"]
-        each = {middle: seconds / self.loads[middle] for middle, seconds in message.value.items()}
-        for middle, seconds in each.items():
-            others = [other for name, other in each.items() if name != middle and math.isfinite(other)]
-            usual = median(others) if others else times.get("usual", seconds)
+        rounds = self.memory["bypassed_rounds"]
+        durations = {id_: seconds / self.loads[id_] for id_, seconds in message.value.items()}  # per trainer
+        for id_, seconds in durations.items():
+            others = [duration for other, duration in durations.items() if other != id_ and math.isfinite(duration)]
+            usual = median(others) if others else self.memory.get("usual_s", seconds)
             count = len(io["advise_middles"].peers())
-            straggles = count > 1 and seconds > usual * count / (count - 1)
-            if straggles:
-                wait = times[middle] = 2 * times.get(middle, 0) or 1
-                until[middle] = turn + 1 + wait
-                io.log("bypassed", round=turn + 1, worker=middle, times_as_slow=seconds / usual, rounds=wait)
+            if count > 1 and seconds > usual * count / (count - 1):
+                rounds[id_] = 2 * rounds.get(id_, 0) or 1
+                self.memory["bypassed_until"][id_] = self.round + 1 + rounds[id_]
+                fields = {"times_as_slow": seconds / usual, "rounds": rounds[id_]}
+                io.log("bypassed", round=self.round + 1, worker=id_, **fields)
             else:
-                times.pop(middle, None)
+                rounds.pop(id_, None)
                 if math.isfinite(seconds):
-                    times["usual"] = seconds
+                    self.memory["usual_s"] = seconds
 
     async def dismiss(self, io: IO) -> None:
-        """Tell all that there is nothing more to do."""
+        """Dismiss trainers and intermediate aggregators."""
         for verb in ("advise_trainers", "advise_middles"):
             await io[verb].broadcast(None)
-
-
-async def advised(io: IO) -> Any:
-    """Return the newest advice that has come.
-
-    Raises:
-        Break: It is to end.
-    """
-    message = await io["ask"].recv()
-    while (newer := io["ask"].peek()) is not None:
-        message = await io["ask"].recv(newer.sender)
-    if message.value is None:
-        raise Break
-    return message.value

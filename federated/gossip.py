@@ -1,100 +1,31 @@
-"""Gossip: each trains a model of its own and averages with its neighbours in a graph (Lian et al., NeurIPS 2017).
+"""Gossip: each trainer averages its model with those of its neighbours in a graph (Lian et al., NeurIPS 2017).
 
-Weights are Metropolis' (Xiao and Boyd, Syst. Control Lett. 2004): 1 / (1 + the larger degree) for each neighbour, the
-rest for oneself. They are symmetric, so that the mean over all models stays what it is.
+Weights are those of Metropolis (Xiao and Boyd, Syst. Control Lett. 2004): 1 / (1 + the larger degree) for each
+neighbour, the rest for the trainer itself. They are symmetric, so that averaging preserves the mean of all models.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from federated.decentralised import Peer, checked, mixed, ranked
+from federated.decentralised import PeerTrainer, present_members
+from federated.state import State, check_state, weighted_sum
 from sim.base.errors import DataError, SpecError
 from topology.steps import Par
 
 if TYPE_CHECKING:
-    from federated.averaging import State
     from topology.io import IO
     from topology.message import Message
 
 
-@dataclass(eq=False)
-class GossipTrainer(Peer):
-    """Says its model to its neighbours, hears theirs, and takes the mean.
-
-    The graph is over all who were there in the beginning. Who is silent, or sends what is no model, is replaced by
-    oneself in that round, and that is logged.
-
-    Attributes:
-        graph: `ring`, `complete`, or `torus` (a ring of rings, if there are a times b workers, a and b at least 3).
-        edges: A graph of one's own in its place, as pairs of numbers of workers.
-    """
-
-    steps = Peer.steps.after("adopt", Par("say", "hear"), "mix")
-    verbs: ClassVar[tuple[str, ...]] = ("gossip",)
-
-    graph: Literal["ring", "complete", "torus"] = "ring"
-    edges: tuple[tuple[int, int], ...] = ()
-
-    def load(self, io: IO) -> None:
-        """Remember, and find its neighbours.
-
-        Raises:
-            SpecError: The graph does not connect all.
-        """
-        super().load(io)
-        members = self.memory.setdefault("members", list(ranked(io, self.port(io))))
-        adjacent = neighbours(len(members), self.graph, self.edges)
-        own = members.index(io.worker.id)
-        degree = len(adjacent[own])
-        self.shares = {members[other]: 1 / (1 + max(degree, len(adjacent[other]))) for other in adjacent[own]}
-
-    async def say(self, io: IO) -> None:
-        """Send its model to its neighbours."""
-        present = set(self.port(io).peers())
-        for peer in self.shares:
-            if peer in present:
-                await self.port(io).send(Said(self.version, self.state), to=peer)
-
-    async def hear(self, io: IO) -> None:
-        """Take the models of its neighbours."""
-        self.heard: dict[str, State] = {}
-        while missing := set(self.shares) & set(self.port(io).peers()) - set(self.heard):
-            message = await self.expect(io, lambda m: self.is_said(m, missing), self.is_old, self.timeout_s)
-            if message is None:
-                break
-            self.heard[message.sender] = message.value.state
-
-    def is_said(self, message: Message, missing: set[str]) -> bool:
-        """Return whether it is the model of a neighbour in this round."""
-        return isinstance(message.value, Said) and message.value.round == self.version and message.sender in missing
-
-    def is_old(self, message: Message) -> bool:
-        """Return whether a message is of a round that is over."""
-        return not isinstance(message.value, Said) or message.value.round < self.version
-
-    def mix(self, io: IO) -> None:
-        """Take the mean of its neighbours' models and its own."""
-        parts: list[tuple[float, State]] = []
-        for peer, share in self.shares.items():
-            try:
-                if peer in self.heard:
-                    parts.append((share, checked(self.heard[peer], self.state)))
-                    continue
-                io.log("missing", round=self.version + 1, peers=[peer])
-            except DataError as error:
-                io.log("refused", sender=peer, round=self.version + 1, why=str(error))
-        own = 1 - sum(share for share, _ in parts)
-        self.memory["state"] = mixed([*parts, (own, self.state)], self.state)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Said:
-    """A model that a neighbour says.
+class GossipModel:
+    """The model of a neighbour.
 
     Attributes:
-        round: The number of the round.
+        round: Number of the round.
         state: The model.
     """
 
@@ -103,47 +34,119 @@ class Said:
 
     @property
     def nbytes(self) -> int:
-        """Those of the model."""
+        """The bytes of the model."""
         return sum(int(part.nbytes) for part in self.state.values())
 
 
+@dataclass(eq=False)
+class GossipTrainer(PeerTrainer):
+    """Exchanges models with its neighbours, and takes the weighted mean.
+
+    The graph connects the workers that are present at the start. For a neighbour that does not answer, or sends an
+    invalid model, the trainer's own model counts in that round; both are logged.
+
+    Attributes:
+        graph: `ring`, `complete`, or `torus` of a x b workers with a, b >= 3.
+        edges: The edges of another graph, as pairs of worker numbers; replaces `graph`.
+    """
+
+    steps = PeerTrainer.steps.after("apply_update", Par("send_model", "receive_models"), "mix")
+    function_tags: ClassVar[tuple[str, ...]] = ("gossip",)
+
+    graph: Literal["ring", "complete", "torus"] = "ring"
+    edges: tuple[tuple[int, int], ...] = ()
+
+    def load(self, io: IO) -> None:
+        """Restore the memory, and compute the weights of its neighbours.
+
+        Raises:
+            SpecError: The graph is invalid.
+        """
+        super().load(io)
+        members = self.memory.setdefault("members", list(present_members(io, self.port(io))))
+        adjacent = neighbours(len(members), self.graph, self.edges)
+        own = members.index(io.worker.id)
+        degree = len(adjacent[own])
+        self.weights = {members[peer]: 1 / (1 + max(degree, len(adjacent[peer]))) for peer in adjacent[own]}
+
+    async def send_model(self, io: IO) -> None:
+        """Send its model to its neighbours."""
+        present = set(self.port(io).peers())
+        for peer in self.weights:
+            if peer in present:
+                await self.port(io).send(GossipModel(self.version, self.state), to=peer)
+
+    async def receive_models(self, io: IO) -> None:
+        """Receive the models of its neighbours."""
+        self.received: dict[str, State] = {}
+        while missing := set(self.weights) & set(self.port(io).peers()) - set(self.received):
+            matches = partial(self.is_model, missing)
+            message = await self.receive_matching(io, matches, self.timeout_s)
+            if message is None:
+                break
+            self.received[message.sender] = message.value.state
+
+    def is_model(self, senders: set[str], message: Message) -> bool:
+        """Return whether a message is the model of one of the senders in this round."""
+        value = message.value
+        return isinstance(value, GossipModel) and value.round == self.version and message.sender in senders
+
+    def is_stale(self, message: Message) -> bool:
+        """Return whether a message belongs to an earlier round."""
+        return not isinstance(message.value, GossipModel) or message.value.round < self.version
+
+    def mix(self, io: IO) -> None:
+        """Replace its model by the weighted mean."""
+        parts: list[tuple[float, State]] = []
+        for peer, weight in self.weights.items():
+            try:
+                if peer in self.received:
+                    parts.append((weight, check_state(self.received[peer], self.state)))
+                    continue
+                io.log("missing", round=self.version + 1, peers=[peer])
+            except DataError as error:
+                io.log("refused", sender=peer, round=self.version + 1, why=str(error))
+        own = 1 - sum(weight for weight, _ in parts)
+        self.memory["state"] = weighted_sum([*parts, (own, self.state)], self.state)
+
+
 def neighbours(n: int, graph: str, edges: tuple[tuple[int, int], ...]) -> list[set[int]]:
-    """Return the neighbours of each worker, by numbers.
+    """Return the neighbours of each worker, by number.
 
     Raises:
-        SpecError: The graph does not connect all, or an edge leads nowhere, or no torus has so many workers.
+        SpecError: The graph is not connected, an edge is invalid, or no torus has `n` workers.
 
     Example:
         >>> neighbours(4, "ring", ())
         [{1, 3}, {0, 2}, {1, 3}, {0, 2}]
     """
-    pairs = list(edges) or _shipped(n, graph)
     adjacent: list[set[int]] = [set() for _ in range(n)]
-    for one, other in pairs:
-        if not (0 <= one < n and 0 <= other < n) or one == other:
-            raise SpecError("gossip.edges", "an edge leads nowhere", f"[{one}, {other}]", f"two of 0 to {n - 1}")
-        adjacent[one].add(other)
-        adjacent[other].add(one)
-    reached, front = {0}, {0}
-    while front:
-        front = set().union(*(adjacent[node] for node in front)) - reached
-        reached |= front
+    for a, b in edges or _edges(n, graph):
+        if not (0 <= a < n and 0 <= b < n) or a == b:
+            raise SpecError("gossip.edges", "invalid edge", f"[{a}, {b}]", f"must join two of 0 to {n - 1}")
+        adjacent[a].add(b)
+        adjacent[b].add(a)
+    reached, frontier = {0}, {0}
+    while frontier:
+        frontier = set().union(*(adjacent[node] for node in frontier)) - reached
+        reached |= frontier
     if len(reached) < n:
-        apart = sorted(set(range(n)) - reached)
-        raise SpecError("gossip.edges", "the graph does not connect all", f"{apart[0]} is apart from 0", "more edges")
+        node = min(set(range(n)) - reached)
+        raise SpecError("gossip.edges", "the graph is not connected", f"no path from 0 to {node}", "add edges")
     return adjacent
 
 
-_LEAST = 3  # of a ring that is no line
+_MIN_CYCLE = 3  # workers; with two the ring is a single edge
 
 
-def _shipped(n: int, graph: str) -> list[tuple[int, int]]:
+def _edges(n: int, graph: str) -> list[tuple[int, int]]:
     if graph == "complete":
-        return [(one, other) for one in range(n) for other in range(one)]
+        return [(a, b) for a in range(n) for b in range(a)]
     if graph == "ring":
-        return [(one, (one + 1) % n) for one in range(n if n >= _LEAST else n - 1)]
-    wide = next((side for side in range(int(n**0.5), _LEAST - 1, -1) if n % side == 0 and n // side >= _LEAST), None)
-    if wide is None:
-        raise SpecError("gossip.graph", "no torus has so many workers", str(n), "a product of two numbers from 3 on")
-    right = [(one, one - one % wide + (one + 1) % wide) for one in range(n)]
-    return right + [(one, (one + wide) % n) for one in range(n)]
+        return [(a, (a + 1) % n) for a in range(n if n >= _MIN_CYCLE else n - 1)]
+    sides = range(int(n**0.5), _MIN_CYCLE - 1, -1)
+    width = next((side for side in sides if n % side == 0 and n // side >= _MIN_CYCLE), None)
+    if width is None:
+        raise SpecError("gossip.graph", "no torus has this number of workers", str(n), "must be a x b with a, b >= 3")
+    rows = [(a, a - a % width + (a + 1) % width) for a in range(n)]
+    return rows + [(a, (a + width) % n) for a in range(n)]

@@ -1,17 +1,18 @@
-"""What all programs of a federated training have in common: the job, and how a program comes to know of it."""
+"""What all programs of a federated training share: the job, and the base class that gives a program access to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from federated.algorithms import Algorithm, FedAvg
-from federated.assignment import Largest, MaxNet, Rule
-from federated.averaging import CONTROL, Sum, Update, split
-from federated.compression import Compression, compressed
-from federated.local import Memory, Settings, clipped, steps_of, train
-from federated.workshop import Workshop, number_of
+from federated.assignment import LargestAssignment, MaxNet, SubnetAssignment
+from federated.averaging import Update, UpdateSum
+from federated.compression import Compression, compress_delta
+from federated.context import TrainingContext, number_of
+from federated.local import LocalSettings, train
+from federated.state import Memory, State, clip_norm, split_controls
 from sim.base.errors import SpecError
 from sim.base.streams import stream
 from topology.program import Program
@@ -19,24 +20,22 @@ from topology.program import Program
 if TYPE_CHECKING:
     import numpy as np
 
-    from federated.averaging import State
-    from federated.extents import Extents
+    from federated.costs import CostModel
     from federated.privacy import Privacy
-    from supernet.space import SubNetSpace
+    from topology.deployment import Dataset
     from topology.io import IO
-    from topology.parties import Dataset
 
-Told = Callable[["IO", dict[str, Any]], None]
+OnRound = Callable[["IO", dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """What a party is to do.
+class TrainingTask:
+    """The model that an aggregator sends for a round.
 
     Attributes:
-        version: The version of the model that it gets.
-        subnet: The id of the subnet to train; "" for one in the middle of a tree, which says itself who trains what.
-        state: The weights that the subnet uses, and control variates if the algorithm has any.
+        version: Version of the model.
+        subnet: Id of the subnet to train; "" for an intermediate aggregator, which assigns subnets itself.
+        state: The weights that the subnet uses, and control variates if the algorithm uses them.
     """
 
     version: int
@@ -45,165 +44,137 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """A federated training, apart from its topology.
+class FederatedJob:
+    """A federated training, independent of its topology.
 
     Attributes:
-        workshop: Data and networks.
-        rounds: How many rounds there are in all; of an asynchronous training, versions of the model.
-        algorithm: What parties and the holder of the model do beside gradient steps and means.
-        rule: Who trains which subnet.
-        maxnet: How much the largest subnet counts; None for as much as any other.
+        context: Data and networks.
+        costs: Virtual cost of training and averaging.
+        rounds: Number of rounds; of an asynchronous training, number of model versions.
+        algorithm: Corrections of the clients and step of the server.
+        assignment: Subnet of each client in a round.
+        maxnet: Weight of the largest subnet; None for no special weight.
         privacy: Clipping and noise; None for neither.
-        compression: Of what parties send; None for none.
-        data_roles: The roles that hold data.
-        watched: The subnets whose accuracy is measured on the way.
-        every: After every how many rounds it is measured, and in the end.
-        stop: The round after which programs come to rest, for what they remember to be stored.
-        memory: What each worker remembered at the last rest, by its id.
-        told: Called when a round is done, in the process in which it is; None for nobody.
+        compression: Compression of client updates; None for none.
+        evaluated: Ids of the subnets whose accuracy is measured during training.
+        every: Rounds between two evaluations; the last round is always evaluated.
+        checkpoint_round: Round at which all programs end, so that their memory can be stored; None for the last.
+        memory: Memory of each worker at the last checkpoint boundary, by worker id.
+        on_round: Called at the end of each round, in the process of the worker; None for no call.
     """
 
-    workshop: Workshop
+    context: TrainingContext
+    costs: CostModel
     rounds: int
     algorithm: Algorithm = field(default_factory=FedAvg)
-    rule: Rule = field(default_factory=Largest)
+    assignment: SubnetAssignment = field(default_factory=LargestAssignment)
     maxnet: MaxNet | None = None
     privacy: Privacy | None = None
     compression: Compression | None = None
-    data_roles: frozenset[str] = frozenset({"trainer"})
-    watched: tuple[str, ...] = ()
+    evaluated: tuple[str, ...] = ()
     every: int = 1
-    stop: int | None = None
+    checkpoint_round: int | None = None
     memory: Mapping[str, Memory] = field(default_factory=dict)
-    told: Told | None = None
+    on_round: OnRound | None = None
 
     def __post_init__(self) -> None:
         if self.privacy is not None and self.compression is not None:
-            what = "do not go together: what compression leaves out comes later, beyond the clipping"
-            raise SpecError("privacy and compression", what, right="one of them")
-        if self.privacy is not None and self.algorithm.controls:
-            what = "control variates would travel without noise"
-            raise SpecError("privacy", what, type(self.algorithm).__name__, "an algorithm without them")
+            problem = "cannot be combined: the compression error is sent later, beyond the clipping norm"
+            raise SpecError("privacy and compression", problem, "", "remove one of them")
+        if self.privacy is not None and self.algorithm.uses_control_variates:
+            problem, hint = "control variates would be sent without noise", "use an algorithm without control variates"
+            raise SpecError("privacy", problem, type(self.algorithm).__name__, hint)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what travels: nobody is told in other processes."""
-        return {**vars(self), "told": None}
+        """Return what is sent to other processes; `on_round` stays in this one."""
+        return {**vars(self), "on_round": None}
 
-    def programs(self, owners: Mapping[str, type[Program]]) -> dict[str, Maker]:
-        """Return what makes the programs of roles, given their classes."""
-        return {role: Maker(owner, self) for role, owner in owners.items()}
+    def programs(self, owners: Mapping[str, type[Program]]) -> dict[str, ProgramFactory]:
+        """Return factories of the roles' programs, given their classes."""
+        return {role: ProgramFactory(owner, self) for role, owner in owners.items()}
 
-    def rested(self, memory: Mapping[str, Memory], stop: int) -> Job:
-        """Return the job as it goes on from a rest to the next."""
-        return replace(self, memory={**self.memory, **memory}, stop=stop)
-
-    @property
-    def end(self) -> int:
-        """The round after which programs end or come to rest."""
-        return self.rounds if self.stop is None else min(self.stop, self.rounds)
+    def resumed(self, memory: Mapping[str, Memory], checkpoint_round: int) -> FederatedJob:
+        """Return the job that continues from one checkpoint boundary to the next."""
+        return replace(self, memory={**self.memory, **memory}, checkpoint_round=checkpoint_round)
 
     @property
-    def space(self) -> SubNetSpace:
-        """The subnets."""
-        return self.workshop.space
+    def last_round(self) -> int:
+        """The round at which programs end: at the next checkpoint boundary, or for good."""
+        return self.rounds if self.checkpoint_round is None else min(self.checkpoint_round, self.rounds)
 
-    @property
-    def extents(self) -> Extents:
-        """Which part of each parameter a subnet uses."""
-        return self.workshop.extents
-
-    def initial(self) -> State:
-        """Return the weights that all begin with."""
-        return self.workshop.initial()
-
-    def chance(self, purpose: str, id_: str, number: int) -> np.random.Generator:
-        """Return random numbers for a purpose of somebody, the same on all engines and however often it rested."""
-        return stream(self.workshop.seed, purpose, number_of(id_), number)
-
-    def cut(self, state: State, subnet: str, prefix: str = "") -> State:
-        """Return what a subnet uses of a state."""
-        found: State = {}
-        for name, shape in self.extents.of(subnet).items():
-            whole = state[name]
-            found[prefix + name] = whole if tuple(whole.shape) == shape else whole[tuple(map(slice, shape))].clone()
-        return found
+    def rng(self, purpose: str, id_: str, number: int) -> np.random.Generator:
+        """Return a random generator that depends on neither the engine nor the checkpoint boundaries."""
+        return stream(self.context.seed, purpose, number_of(id_), number)
 
     def weight(self, dataset: Dataset) -> float:
-        """Return how much a party counts in a mean."""
-        if self.algorithm.uniform or self.privacy is not None:
+        """Return the weight of a client in a mean."""
+        if self.algorithm.uniform_weights or self.privacy is not None:
             return 1.0
-        return float(self.examples(dataset))
+        return float(len(self.context.shards[dataset.id]))
 
-    def examples(self, dataset: Dataset) -> int:
-        """Return how many examples a party has."""
-        return len(self.workshop.shards[dataset.id])
-
-    def seconds(self, dataset: Dataset, subnet: str, settings: Settings) -> float:
-        """Return what a training costs a party on a machine of speed 1."""
-        return self.workshop.seconds(subnet, steps_of(self.examples(dataset), settings))
-
-    def averaging_seconds(self, updates: int) -> float:
-        """Return what it costs to take the mean of so many updates on a machine of speed 1."""
-        return self.workshop.averaging_seconds(updates)
-
-    def train(self, dataset: Dataset, task: Task, memory: Memory, settings: Settings) -> Update:
-        """Train for a party, and return what it sends; its memory is changed.
+    def train(self, dataset: Dataset, task: TrainingTask, memory: Memory, settings: LocalSettings) -> Update:
+        """Train on a client's data, and return its update.
 
         Args:
-            dataset: The party's data.
-            task: What it is to do.
-            memory: The party's.
-            settings: How it trains.
+            dataset: The client's data.
+            task: The model, and the subnet to train.
+            memory: The client's memory; changed in place.
+            settings: Hyperparameters of local training.
         """
         count = memory["trained"] = memory.get("trained", 0) + 1
-        weights, sent = split(task.state)
-        own, extents = memory.setdefault("algorithm", {}), self.extents.of(task.subnet)
-        network, parameters = self.workshop.write(weights), self.workshop.parameters
-        done = train(
+        weights, received = split_controls(task.state)
+        own, shapes = memory.setdefault("algorithm", {}), self.context.subnet_shapes.of(task.subnet)
+        network, parameters = self.context.load_state(weights), self.context.parameters
+        result = train(
             network,
             task.subnet,
-            {name: parameters[name] for name in extents},
-            extents,
-            self.workshop.shards[dataset.id],
+            {name: parameters[name] for name in shapes},
+            shapes,
+            self.context.shards[dataset.id],
             settings,
-            self.algorithm.pull,
-            self.algorithm.shift(own, sent),
-            (self.workshop.seed, number_of(dataset.id), count),
+            self.algorithm.proximal_mu,
+            self.algorithm.gradient_correction(own, received),
+            (self.context.seed, number_of(dataset.id), count),
         )
-        change = done.change if self.privacy is None else clipped(done.change, self.privacy.clip)
-        beside = self.algorithm.trained(own, sent, change, done.travelled)
-        packed: Any = change if self.compression is None else compressed(change, self.compression, memory)
-        weighed = {task.subnet: self.weight(dataset)}
-        return Update({**packed, **beside}, weighed, loss=done.loss, energy=done.energy, base=task.version)
+        delta = result.delta if self.privacy is None else clip_norm(result.delta, self.privacy.clip)
+        extra = self.algorithm.after_training(own, received, delta, result.summed_rate)
+        sent: Any = delta if self.compression is None else compress_delta(delta, self.compression, memory)
+        weights_by_subnet = {task.subnet: self.weight(dataset)}
+        return Update(
+            {**sent, **extra},
+            weights_by_subnet,
+            loss=result.loss,
+            squared_loss=result.squared_loss,
+            base=task.version,
+        )
 
-    def weighed(self, largest: Sum, others: Sum, done: int) -> Sum:
-        """Return the sum of all updates, in which the largest subnet counts as much as it should.
+    def total(self, largest: UpdateSum, others: UpdateSum, completed: int) -> UpdateSum:
+        """Return the sum of all updates, in which `maxnet` sets the weight of the largest subnet.
 
         Args:
-            largest: The sum of the updates of parties that trained it.
-            others: That of the others.
-            done: How many rounds are done.
+            largest: Sum of the updates of the largest subnet.
+            others: Sum of all other updates.
+            completed: Number of completed rounds.
         """
         if self.maxnet is None or not largest.weights or not others.weights:
             return largest.merge(others)
-        share = self.maxnet.share(done, self.rounds)
+        share = self.maxnet.share(completed, self.rounds)
         own, rest = sum(largest.weights.values()), sum(others.weights.values())
-        return largest.merge(others, own=share * (own + rest) / own, scale=(1 - share) * (own + rest) / rest)
+        return largest.merge(others, share * (own + rest) / own, (1 - share) * (own + rest) / rest)
 
-    def accuracies(self, state: State, done: int) -> dict[str, float]:
-        """Return how accurate the watched subnets are after a round, in percent; none if they are not measured then."""
-        if done % self.every and done != self.rounds:
+    def accuracies(self, state: State, completed: int) -> dict[str, float]:
+        """Return the accuracy of the evaluated subnets in percent, by id; empty in rounds without an evaluation."""
+        if completed % self.every and completed != self.rounds:
             return {}
-        return self.workshop.accuracies(state, self.watched)
+        return self.context.accuracies(state, self.evaluated)
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
-    """Makes the programs of a role and lets them know the job."""
+class ProgramFactory:
+    """Creates the programs of a role, with access to the job."""
 
     owner: type[Program]
-    job: Job
+    job: FederatedJob
 
     def __call__(self, **config: Any) -> Program:
         """Return a program."""
@@ -212,47 +183,54 @@ class Maker:
         return program
 
 
-class Member(Program):
-    """A program that takes part in a job. What it is to remember over a rest is in its memory, and nowhere else.
+class FederatedProgram(Program):
+    """A program of a federated training. Whatever must survive a checkpoint boundary is in its memory.
 
     Attributes:
         job: The job.
         memory: Plain values and tensors.
     """
 
-    job: Job
+    job: FederatedJob
     memory: Memory
 
     def load(self, io: IO) -> None:
-        """Remember."""
+        """Restore the memory of the last checkpoint boundary."""
         self.memory = dict(self.job.memory.get(io.worker.id, {}))
 
-    def dataset(self, io: IO) -> Dataset:
-        """Return this worker's data.
-
-        Raises:
-            SpecError: It has none.
-        """
-        if io.worker.dataset is None:
-            right = "data: true for the role, and datasets"
-            raise SpecError(io.worker.id, "is to train and has no data", io.worker.role, right)
-        return io.worker.dataset
-
-    def note(self, io: IO, state: State, done: int, **more: Any) -> None:
-        """Note that a round is done, with the accuracy of the watched subnets if it is to be measured."""
-        entry = {"round": done, "accuracy": self.job.accuracies(state, done), **more}
+    def report_round(self, io: IO, state: State, completed: int, **fields: Any) -> None:
+        """Log the end of a round, with the accuracies of the evaluated subnets."""
+        entry = {"round": completed, "accuracy": self.job.accuracies(state, completed), **fields}
         io.log("round", **entry)
-        if self.job.told is not None:
-            self.job.told(io, entry)
+        if self.job.on_round is not None:
+            self.job.on_round(io, entry)
 
     def result(self) -> Memory:
-        """Return what is remembered."""
+        """Return the memory."""
         return self.memory
 
 
-def controls(state: State) -> State:
-    """Return control variates as they travel."""
-    return {CONTROL + name: part for name, part in state.items()}
+class ModelProgram(FederatedProgram):
+    """A program with a model of its own, in its memory."""
 
+    def load(self, io: IO) -> None:
+        """Restore the memory; the first time, begin with the initial model."""
+        super().load(io)
+        if "state" not in self.memory:
+            self.memory |= {"state": self.job.context.initial_state(), "round": 0}
 
-Peers = Sequence[str]
+    @property
+    def state(self) -> State:
+        """The model."""
+        state: State = self.memory["state"]
+        return state
+
+    @property
+    def version(self) -> int:
+        """The number of completed rounds."""
+        completed: int = self.memory["round"]
+        return completed
+
+    def finished(self, io: IO) -> bool:
+        """Return whether the last round, or the one before a checkpoint boundary, is completed."""
+        return self.version >= self.job.last_round

@@ -1,11 +1,11 @@
-"""What a party does with the model that it gets: some epochs of gradient descent on its own examples."""
+"""Local training of a client: epochs of stochastic gradient descent (SGD) on its own examples."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import annotated_types as at
 import torch
@@ -13,31 +13,30 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.sgd import sgd
 
-from federated.extents import leading
+from federated.state import State, prefix_slice
 from sim.base.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from federated.averaging import State
     from sim.base.parameters import NonNegative, Positive, PositiveInt
     from supernet.data.source import Examples
     from supernet.network import Supernet
 
 Momentum = Annotated[float, at.Ge(0), at.Lt(1)]
-_DROPPING = threading.Lock()
-"""Networks that drop out at random draw from the process's random numbers: one thread at a time."""
+_DROPOUT = threading.Lock()
+"""Networks with dropout draw from torch's global random numbers: one thread at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How a party trains.
+class LocalSettings:
+    """Hyperparameters of local training.
 
     Attributes:
-        epochs: How many times it goes through its examples.
+        epochs: Passes over the client's examples.
         batch: Examples in a step.
-        rate: The learning rate.
-        momentum: Of the steps; 0 for none.
+        rate: Learning rate.
+        momentum: Momentum of SGD.
         decay: Weight decay.
     """
 
@@ -47,102 +46,111 @@ class Settings:
     momentum: Momentum = 0.0
     decay: NonNegative = 0.0
 
+    def processed(self, examples: int) -> int:
+        """Return the number of examples processed in all epochs; a last batch of a single example is skipped."""
+        return self.epochs * (examples - (examples % self.batch == 1))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """What came of a training.
+class LocalResult:
+    """The outcome of local training.
 
     Attributes:
-        change: By how much each weight has moved, of the parts that the subnet uses.
-        loss: The mean loss in the first epoch.
-        energy: The mean of squared losses in it.
-        travelled: The sum of the learning rates of all steps.
+        delta: Change of each weight, of the slices that the subnet uses.
+        loss: Mean loss in the first epoch.
+        squared_loss: Mean squared loss in the first epoch.
+        summed_rate: Sum of the learning rates of all steps.
     """
 
-    change: State
+    delta: State
     loss: float
-    energy: float
-    travelled: float
+    squared_loss: float
+    summed_rate: float
 
 
 def train(
     network: Supernet,
     subnet: str,
     parameters: Mapping[str, nn.Parameter],
-    extents: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     examples: Examples,
-    settings: Settings,
-    pull: float,
-    shift: State,
-    chance: tuple[int, ...],
-) -> Trained:
+    settings: LocalSettings,
+    proximal_mu: float,
+    correction: State,
+    seeds: tuple[int, ...],
+) -> LocalResult:
     """Train a subnet in place.
 
     Args:
-        network: Holds the weights to begin with, in training mode.
-        subnet: Its id.
-        parameters: Those that the subnet uses.
-        extents: The part of each parameter that the subnet uses.
-        examples: What is learned.
-        settings: How.
-        pull: How strongly weights are pulled back to where they began.
-        shift: What is added to gradients, on leading parts.
-        chance: A seed and numbers that decide the order of the examples.
+        network: Holds the initial weights, in training mode.
+        subnet: Subnet id.
+        parameters: Parameters that the subnet uses.
+        shapes: Shape of the slice of each parameter that the subnet uses.
+        examples: Training examples.
+        settings: Hyperparameters.
+        proximal_mu: Strength of the pull towards the initial weights.
+        correction: Added to the gradients, on prefix slices.
+        seeds: A seed and numbers that decide the order of the examples.
     """
-    begin = {name: p.detach().clone() for name, p in parameters.items()}
-    descent = _Descent(parameters, begin, settings, pull, shift)
-    drops = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
+    initial = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = _Sgd(parameters, initial, settings, proximal_mu, correction)
+    has_dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
     losses: list[torch.Tensor] = []
     steps = 0
-    with _DROPPING if drops else nullcontext():
-        if drops:
-            torch.manual_seed(int(stream(chance[0], "dropout", *chance[1:]).integers(2**63)))
+    with _DROPOUT if has_dropout else nullcontext():
+        if has_dropout:
+            torch.manual_seed(int(stream(seeds[0], "dropout", *seeds[1:]).integers(2**63)))
         for epoch in range(settings.epochs):
-            for batch in _batches(examples, settings.batch, (*chance, epoch)):
+            for batch in _batches(examples, settings.batch, (*seeds, epoch)):
                 logits = network.actuate(subnet)(*batch.inputs)
                 if epoch:
-                    descent.step(functional.cross_entropy(logits, batch.labels))
+                    optimizer.step(functional.cross_entropy(logits, batch.labels))
                 else:
-                    each = functional.cross_entropy(logits, batch.labels, reduction="none")
-                    descent.step(each.mean())
-                    losses.append(each.detach())
+                    loss = functional.cross_entropy(logits, batch.labels, reduction="none")
+                    optimizer.step(loss.mean())
+                    losses.append(loss.detach())
                 steps += 1
-    change = {name: _moved(p.detach(), begin[name], extents[name]) for name, p in parameters.items()}
+    delta = {name: _difference(p.detach(), initial[name], shapes[name]) for name, p in parameters.items()}
     first = torch.cat(losses).to(torch.float64)
-    return Trained(change, float(first.mean()), float(first @ first) / len(first), steps * settings.rate)
+    return LocalResult(delta, float(first.mean()), float(first @ first) / len(first), steps * settings.rate)
 
 
-def _moved(now: torch.Tensor, begin: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return by how much the leading part has moved, in place of where it began if that is all of it."""
-    if now.shape == shape:
-        return torch.sub(now, begin, out=begin)
-    return leading(now, shape) - leading(begin, shape)
+def _difference(final: torch.Tensor, initial: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the change of a prefix slice; of a full parameter it overwrites the initial weights."""
+    if final.shape == shape:
+        return torch.sub(final, initial, out=initial)
+    return prefix_slice(final, shape) - prefix_slice(initial, shape)
 
 
-class _Descent:
-    """Steps of gradient descent by torch's own function; the class around it costs as much as a small layer."""
+class _Sgd:
+    """SGD by torch's functional form; the overhead of torch's optimizer class is that of a small layer."""
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], begin: State, settings: Settings, pull: float, shift: State
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        initial: State,
+        settings: LocalSettings,
+        proximal_mu: float,
+        correction: State,
     ) -> None:
         self._parameters = list(parameters.values())
-        self._begin = list(begin.values())
-        self._shift = {number: shift[name] for number, name in enumerate(parameters) if name in shift}
-        self._pull = pull
+        self._initial = list(initial.values())
+        self._correction = {number: correction[name] for number, name in enumerate(parameters) if name in correction}
+        self._proximal_mu = proximal_mu
         self._momenta: list[torch.Tensor | None] = [None] * len(parameters)
         self._settings = settings
-        self._together = all(p.is_cuda for p in self._parameters)  # as torch itself decides, in each step anew
+        self._foreach = all(p.is_cuda for p in self._parameters)  # torch's own choice, which it repeats in each step
 
     def step(self, loss: torch.Tensor) -> None:
-        """Move all weights by the gradient of a loss."""
-        found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        gradients = cast("tuple[torch.Tensor | None, ...]", found)  # torch's annotation forgets the unused
+        """Update all weights by the gradient of a loss."""
+        computed = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        gradients = cast("tuple[torch.Tensor | None, ...]", computed)  # torch's annotation omits None
         with torch.no_grad():
-            bent = {number: self._bent(number, own) for number, own in enumerate(gradients) if own is not None}
-            momenta = [self._momenta[number] for number in bent]
+            corrected = {number: self._corrected(number, g) for number, g in enumerate(gradients) if g is not None}
+            momenta = [self._momenta[number] for number in corrected]
             sgd(
-                [self._parameters[number] for number in bent],
-                list(bent.values()),
+                [self._parameters[number] for number in corrected],
+                list(corrected.values()),
                 momenta,
                 weight_decay=self._settings.decay,
                 momentum=self._settings.momentum,
@@ -150,42 +158,25 @@ class _Descent:
                 dampening=0.0,
                 nesterov=False,
                 maximize=False,
-                foreach=self._together,
+                foreach=self._foreach,
             )
-        for number, momentum in zip(bent, momenta, strict=True):
+        for number, momentum in zip(corrected, momenta, strict=True):
             self._momenta[number] = momentum
 
-    def _bent(self, number: int, gradient: torch.Tensor) -> torch.Tensor:
-        """Return a gradient with what the algorithm adds to it."""
-        if self._pull:
-            gradient = gradient.add(self._parameters[number] - self._begin[number], alpha=self._pull)
-        if number in self._shift:
+    def _corrected(self, number: int, gradient: torch.Tensor) -> torch.Tensor:
+        """Return a gradient with the proximal term and the correction of the algorithm."""
+        if self._proximal_mu:
+            gradient = gradient.add(self._parameters[number] - self._initial[number], alpha=self._proximal_mu)
+        if number in self._correction:
             gradient = gradient.clone()
-            leading(gradient, self._shift[number].shape).add_(self._shift[number])
+            correction = self._correction[number]
+            prefix_slice(gradient, correction.shape).add_(correction)
         return gradient
 
 
-def _batches(examples: Examples, size: int, chance: tuple[int, ...]) -> Iterator[Examples]:
-    """Yield all examples in a random order; a last one that would be alone is left out: it has no statistics."""
-    order = stream(chance[0], "order", *chance[1:]).permutation(len(examples))
-    for which in torch.from_numpy(order).split(size):
-        if len(which) > 1:
-            yield examples.take(which)
-
-
-def steps_of(examples: int, settings: Settings) -> int:
-    """Return how many examples a training goes through."""
-    alone = examples % settings.batch == 1
-    return settings.epochs * (examples - alone)
-
-
-def clipped(change: State, longest: float) -> State:
-    """Return a change that is no longer than a length, over all its parameters together."""
-    length = float(torch.sqrt(sum((part.to(torch.float64) ** 2).sum() for part in change.values())))  # type: ignore[arg-type]
-    if length <= longest:
-        return change
-    return {name: part * (longest / length) for name, part in change.items()}
-
-
-Memory = dict[str, Any]
-"""What a worker remembers from one rest to the next: plain values and tensors, in mappings and lists."""
+def _batches(examples: Examples, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
+    """Yield batches in random order; a batch of a single example is skipped, because it has no batch statistics."""
+    order = stream(seeds[0], "order", *seeds[1:]).permutation(len(examples))
+    for indices in torch.from_numpy(order).split(size):
+        if len(indices) > 1:
+            yield examples.select(indices)

@@ -1,4 +1,4 @@
-"""How the examples of one data set are dealt out to parties. One class, one way; YAML names it by `kind`."""
+"""Partitions of the examples of one data set among clients; YAML selects one by `kind`."""
 
 from __future__ import annotations
 
@@ -22,115 +22,113 @@ if TYPE_CHECKING:
 class Partition(Protocol):
     """A frozen dataclass whose fields are its parameters."""
 
-    def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
-        """Return the examples (indices) of each party; each example goes to one party.
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
+        """Return the indices of each client's examples; each example belongs to one client.
 
         Args:
-            labels: The class of each example, int64, shape (examples,).
-            sizes: What the topology says of each party's size; only ratios count, and only for those who ask.
-            seed: Decides who gets what.
+            labels: Class of each example, int64, shape (examples,).
+            sizes: Size of each client as given in the topology; only ratios count, and not all partitions use them.
+            seed: Seed of the random choices.
 
         Raises:
-            SpecError: A party would get nothing.
+            SpecError: A client would get no examples.
         """
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Iid:
-    """Equal parts at random; with unequal `size` in the topology, parts in their ratio."""
+    """Random parts of equal size; with unequal `size` in the topology, in proportion to it."""
 
-    def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
-        """Return parts in the ratio of sizes."""
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
+        """Return parts in proportion to the sizes."""
         order = stream(seed, "partition").permutation(len(labels))
-        return _checked(np.split(order, _ends(np.asarray(sizes, float), len(labels))))
+        return _check_nonempty(np.split(order, _cuts(np.asarray(sizes, float), len(labels))))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dirichlet(Parameters):
-    """Each class is dealt out in shares drawn from a Dirichlet distribution (Hsu, Qi and Brown, arXiv 1909.06335).
+    """Shares of each class are drawn from a Dirichlet distribution (Hsu, Qi and Brown, arXiv 1909.06335).
 
     Attributes:
-        alpha: The smaller, the fewer classes a party has: 100 is nearly alike, 0.1 nearly one class each.
-        least: Drawn again, up to a thousand times, until each party has so many examples.
+        alpha: Concentration: at 100 clients are nearly alike, at 0.1 most have nearly one class each.
+        least: Minimum number of examples of a client; shares are drawn again, up to a thousand times, until it holds.
     """
 
     alpha: Positive = 0.5
     least: PositiveInt = 2
 
-    def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
-        """Return parts whose mixtures of classes differ."""
-        parties = len(sizes)
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
+        """Return parts with different mixtures of classes."""
+        clients = len(sizes)
         for attempt in range(_ATTEMPTS):
             rng = stream(seed, "partition", attempt)
-            parts: list[list[Indices]] = [[] for _ in range(parties)]
+            parts: list[list[Indices]] = [[] for _ in range(clients)]
             for label in np.unique(labels):
                 members = rng.permutation(np.flatnonzero(labels == label))
-                shares = rng.dirichlet(np.full(parties, self.alpha))
-                for part, piece in zip(parts, np.split(members, _ends(shares, len(members))), strict=True):
+                shares = rng.dirichlet(np.full(clients, self.alpha))
+                for part, piece in zip(parts, np.split(members, _cuts(shares, len(members))), strict=True):
                     part.append(piece)
-            found = [rng.permutation(np.concatenate(part)) for part in parts]
-            if min(map(len, found)) >= self.least:
-                return found
-        right = "fewer parties, a larger alpha, or a smaller least"
-        what = "some party gets too little, however often it is drawn"
-        raise SpecError("partition.alpha", what, f"alpha {self.alpha:g}, {parties} parties", right)
+            shuffled = [rng.permutation(np.concatenate(part)) for part in parts]
+            if min(map(len, shuffled)) >= self.least:
+                return shuffled
+        problem, value = f"no draw of {_ATTEMPTS} gives each client enough", f"alpha {self.alpha:g}, {clients} clients"
+        raise SpecError("partition.alpha", problem, value, "use fewer clients, a larger alpha, or a smaller least")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LabelSkew(Parameters):
-    """Each party has examples of so many classes (McMahan et al., AISTATS 2017, section 3, who cut sorted shards).
+    """Each client has examples of few classes (McMahan et al., AISTATS 2017, section 3, who cut sorted shards).
 
     Attributes:
-        classes: How many classes a party has.
+        classes: Number of classes of a client.
     """
 
     classes: PositiveInt = 2
 
-    def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
-        """Return parts of few classes; each class is shared equally by those who have it, in turn round the circle."""
-        rng, parties = stream(seed, "partition"), len(sizes)
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
+        """Return parts of few classes; the clients of a class, assigned in turn, share it equally."""
+        rng, clients = stream(seed, "partition"), len(sizes)
         known = rng.permutation(np.unique(labels))
         if self.classes > len(known):
-            raise SpecError("partition.classes", "are more than there are", str(self.classes), f"at most {len(known)}")
-        if self.classes * parties < len(known):
-            right = f"at least {-(-len(known) // parties)}, or some classes would be nobody's"
-            raise SpecError("partition.classes", "are too few for so few parties", str(self.classes), right)
-        holders: dict[int, list[int]] = {}
-        for place in range(parties * self.classes):
-            holders.setdefault(int(known[place % len(known)]), []).append(place // self.classes)
-        parts: list[list[Indices]] = [[] for _ in range(parties)]
-        for label, owners in holders.items():
+            hint = f"must be at most {len(known)}"
+            raise SpecError("partition.classes", "exceeds the classes of the data", str(self.classes), hint)
+        if self.classes * clients < len(known):
+            hint = f"must be at least {-(-len(known) // clients)} for {clients} clients"
+            raise SpecError("partition.classes", "too small to cover all classes", str(self.classes), hint)
+        owners_of: dict[int, list[int]] = {}
+        for slot in range(clients * self.classes):
+            owners_of.setdefault(int(known[slot % len(known)]), []).append(slot // self.classes)
+        parts: list[list[Indices]] = [[] for _ in range(clients)]
+        for label, owners in owners_of.items():
             members = rng.permutation(np.flatnonzero(labels == label))
             for owner, piece in zip(owners, np.array_split(members, len(owners)), strict=True):
                 parts[owner].append(piece)
-        return _checked([rng.permutation(np.concatenate(part)) for part in parts])
+        return _check_nonempty([rng.permutation(np.concatenate(part)) for part in parts])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Quantity(Parameters):
-    """Classes alike, amounts not: shares of all examples are drawn from a Dirichlet distribution.
-
-    After Li et al. (ICDE 2022), who call it quantity skew.
+    """Quantity skew (Li et al., ICDE 2022): shares of all examples are drawn from a Dirichlet distribution.
 
     Attributes:
-        alpha: The smaller, the more unequal.
-        least: The fewest examples of a party; what is drawn is what goes beyond.
+        alpha: Concentration; smaller is more unequal.
+        least: Minimum number of examples of a client; the rest is distributed by the drawn shares.
     """
 
     alpha: Positive = 1.0
     least: PositiveInt = 2
 
-    def deal(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
-        """Return parts of different size."""
-        rng, parties = stream(seed, "partition"), len(sizes)
-        left = len(labels) - parties * self.least
-        if left < 0:
-            value = f"{parties} parties of {self.least} or more"
-            raise SpecError("partition.least", "there are too few examples", value, f"{len(labels)} in all")
-        order, shares = rng.permutation(len(labels)), rng.dirichlet(np.full(parties, self.alpha))
-        extra = np.diff(_ends(shares, left), prepend=0, append=left)
-        return _checked(np.split(order, np.cumsum(extra + self.least)[:-1]))
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
+        """Return parts of different sizes."""
+        rng, clients = stream(seed, "partition"), len(sizes)
+        rest = len(labels) - clients * self.least
+        if rest < 0:
+            value, hint = f"{clients} clients with at least {self.least}", f"the data has {len(labels)} examples"
+            raise SpecError("partition.least", "needs more examples than exist", value, hint)
+        order, shares = rng.permutation(len(labels)), rng.dirichlet(np.full(clients, self.alpha))
+        extra = np.diff(_cuts(shares, rest), prepend=0, append=rest)
+        return _check_nonempty(np.split(order, np.cumsum(extra + self.least)[:-1]))
 
 
 SHORT_NAMES = {
@@ -139,20 +137,20 @@ SHORT_NAMES = {
     "label_skew": "federated.partition:LabelSkew",
     "quantity": "federated.partition:Quantity",
 }
-"""What short names in YAML stand for."""
+"""Short names in YAML."""
 
 _ATTEMPTS = 1000
 
 
-def _ends(shares: npt.NDArray[np.float64], count: int) -> Indices:
-    """Return where to cut so many things into parts of these shares."""
-    ends: Indices = np.rint(np.cumsum(shares)[:-1] / shares.sum() * count).astype(np.int64)
-    return ends
+def _cuts(shares: npt.NDArray[np.float64], count: int) -> Indices:
+    """Return the indices at which `count` items are cut into parts of these shares."""
+    cuts: Indices = np.rint(np.cumsum(shares)[:-1] / shares.sum() * count).astype(np.int64)
+    return cuts
 
 
-def _checked(parts: list[Indices]) -> list[Indices]:
+def _check_nonempty(parts: list[Indices]) -> list[Indices]:
     for number, part in enumerate(parts):
         if not len(part):
-            right = "fewer parties, or another partition"
-            raise SpecError("partition", "a party gets no examples", f"number {number} of {len(parts)}", right)
+            hint = "use fewer clients or another partition"
+            raise SpecError("partition", "a client gets no examples", f"client {number} of {len(parts)}", hint)
     return parts

@@ -1,6 +1,6 @@
-"""Classical federated learning: trainers, one aggregator, and aggregators in the middle, of which trees are made.
+"""Classical federated learning: trainers, a server, and intermediate aggregators, which form trees of any depth.
 
-All other topologies derive their programs from these.
+The programs of all other topologies derive from these.
 """
 
 from __future__ import annotations
@@ -12,41 +12,45 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from federated.averaging import Sum, Update
-from federated.compression import opened
-from federated.job import Member, Task, controls
-from federated.local import Momentum, Settings
-from federated.privacy import counted
+from federated.averaging import Update, UpdateSum
+from federated.compression import decompress_update
+from federated.job import FederatedProgram, ModelProgram, TrainingTask
+from federated.local import LocalSettings, Momentum
+from federated.privacy import add_round
+from federated.state import State, as_controls, split_controls
 from sim.base.errors import DataError, SpecError
 from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt
 from sim.base.units import NS_PER_S
 from topology.program import Break
-from topology.selection import Random
+from topology.selection import RandomPeers
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from federated.averaging import State
+    from topology.deployment import Dataset
     from topology.io import IO
     from topology.message import Message
 
+INVALID = (DataError, RuntimeError, AttributeError, TypeError, IndexError)
+"""What adding a damaged update may raise."""
+
 
 @dataclass(eq=False)
-class Trainer(Parameters, Member):
-    """Gets a model, trains it on its own examples, and sends by how much it changed; until it is dismissed.
+class Trainer(Parameters, FederatedProgram):
+    """Receives a model, trains it on its own examples, and sends the delta, until it is dismissed.
 
     Attributes:
-        epochs: How many times it goes through its examples in a round.
+        epochs: Passes over its examples in a round.
         batch: Examples in a step.
-        rate: The learning rate.
-        momentum: Of the steps.
+        rate: Learning rate.
+        momentum: Momentum of SGD.
         decay: Weight decay.
     """
 
     steps = Steps("load", Loop("fetch", "train", "upload", until="never"))
-    verbs: ClassVar[tuple[str, ...]] = ("fetch", "upload")
-    awaits: ClassVar[tuple[str, ...]] = ("fetch",)
+    function_tags: ClassVar[tuple[str, ...]] = ("fetch", "upload")
+    receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
     never = False
 
     epochs: PositiveInt = 1
@@ -56,322 +60,312 @@ class Trainer(Parameters, Member):
     decay: NonNegative = 0.0
 
     @property
-    def settings(self) -> Settings:
-        """How it trains."""
-        return Settings(self.epochs, self.batch, self.rate, self.momentum, self.decay)
+    def settings(self) -> LocalSettings:
+        """Its hyperparameters."""
+        return LocalSettings(self.epochs, self.batch, self.rate, self.momentum, self.decay)
 
     def load(self, io: IO) -> None:
-        """Remember, and see whether it can take part.
+        """Restore the memory, and check the configuration.
 
         Raises:
-            SpecError: It has no data, or the algorithm wants steps without momentum.
+            SpecError: It has no data, or it has momentum and the algorithm requires plain SGD.
         """
         super().load(io)
         self.dataset(io)
-        if self.job.algorithm.plain and self.momentum:
-            what = f"{type(self.job.algorithm).__name__} follows plain steps"
-            raise SpecError(f"{io.worker.id}, momentum", what, f"{self.momentum:g}", "0")
+        if self.job.algorithm.requires_plain_sgd and self.momentum:
+            problem = f"{type(self.job.algorithm).__name__} requires SGD without momentum"
+            raise SpecError(f"{io.worker.id}, momentum", problem, f"{self.momentum:g}", "must be 0")
+
+    def dataset(self, io: IO) -> Dataset:
+        """Return its data.
+
+        Raises:
+            SpecError: It has no data.
+        """
+        if io.worker.dataset is None:
+            hint = "give the role `data: true` and datasets"
+            raise SpecError(io.worker.id, "a trainer without data", io.worker.role, hint)
+        return io.worker.dataset
 
     async def fetch(self, io: IO) -> None:
-        """Take the newest model that has come."""
-        self.message = await io["fetch"].recv()
-        while (newer := io["fetch"].peek()) is not None:
-            self.message = await io["fetch"].recv(newer.sender)
-        self.heed()
-
-    def heed(self) -> None:
-        """Take the task out of the message.
+        """Receive the newest model.
 
         Raises:
             Break: It is dismissed.
         """
-        if self.message.value is None:
-            raise Break
-        self.task: Task = self.message.value
+        self.message = await receive_newest(io, "fetch")
+        self.task: TrainingTask = self.message.value
 
     async def train(self, io: IO) -> None:
-        """Train, for as long as the machine takes."""
-        seconds = self.job.seconds(self.dataset(io), self.task.subnet, self.settings)
+        """Train for the duration that the machine takes."""
+        dataset, settings = self.dataset(io), self.settings
+        examples = settings.processed(len(self.job.context.shards[dataset.id]))
+        seconds = self.job.costs.training_s(self.task.subnet, examples)
         self.update: Update = await io.compute(
-            self.job.train, self.dataset(io), self.task, self.memory, self.settings, seconds=seconds
+            self.job.train, dataset, self.task, self.memory, settings, seconds=seconds
         )
 
     async def upload(self, io: IO) -> None:
-        """Send the update to whom the model came from."""
+        """Send the update to the sender of the model."""
         await io["upload"].send(self.update, to=self.message.sender)
 
 
 @dataclass(eq=False)
-class Aggregator(Parameters, Member):
-    """Holds the model: each round it sends it to those that its selector chooses, and takes the mean of their updates.
+class Aggregator(Parameters, ModelProgram):
+    """The server: in each round it sends the model to the selected clients and takes the mean of their updates.
 
-    The mean is over those who answer. An update that is damaged is refused, one that comes too late for its round is
-    left out, and both are logged, as is who did not answer.
+    The mean is over the updates that arrive. Damaged updates are refused, and updates that arrive after their round are
+    discarded; both are logged, and so are clients that do not answer.
 
     Attributes:
-        timeout_s: How long it waits for updates in a round, in seconds; None for as long as the engine is patient.
+        timeout_s: Seconds to wait for the updates of a round; None for the default timeout of the engine.
     """
 
-    steps = Steps("load", Loop("distribute", "collect", "average", "step", until="over"), "dismiss")
-    verbs: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
+    steps = Steps("load", Loop("distribute", "collect", "average", "step", until="finished"), "dismiss")
+    function_tags: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
     timeout_s: Positive | None = None
-
-    def load(self, io: IO) -> None:
-        """Remember; the first time, begin with the initial model."""
-        super().load(io)
-        if "state" not in self.memory:
-            self.memory |= {"state": self.job.initial(), "round": 0}
-
-    @property
-    def state(self) -> State:
-        """The model."""
-        state: State = self.memory["state"]
-        return state
-
-    @property
-    def version(self) -> int:
-        """How many rounds are done."""
-        done: int = self.memory["round"]
-        return done
-
-    def over(self, io: IO) -> bool:
-        """Return whether it is time to end, or to rest."""
-        return self.version >= self.job.end
 
     async def distribute(self, io: IO) -> None:
         """Send the model.
 
         Raises:
-            Break: Nobody is left.
+            Break: No client is left.
         """
         port = io["distribute"]
-        there = await port.join(timeout_s=self.timeout_s, among=self.due(io))
-        self.asked = port.choose(there)
-        if not self.asked:
+        present = await port.join(timeout_s=self.timeout_s, among=self.assigned_peers(io))
+        self.selected = port.choose(present)
+        if not self.selected:
             io.log("alone", round=self.version + 1)
             raise Break
-        by_chance = isinstance(port.selector, Random) and port.channel.peer_of(io.worker.role) in self.job.data_roles
-        self.drawn = len(self.asked) / len(there) if by_chance else 1.0
+        sampled = isinstance(port.selector, RandomPeers) and self.serves_clients(io)
+        self.sampled_share = len(self.selected) / len(present) if sampled else 1.0
         self.sent_ns = io.now_ns
-        for task, same in groupby(self.tasks(io, self.asked).items(), itemgetter(1)):
-            await port.broadcast(task, to=[peer for peer, _ in same])
+        for task, group in groupby(self.tasks(io, self.selected).items(), itemgetter(1)):
+            await port.broadcast(task, to=[peer for peer, _ in group])
 
-    def due(self, io: IO) -> tuple[str, ...]:
-        """Return those who belong to it, there or not: with replicas, each has a part of them."""
+    def serves_clients(self, io: IO) -> bool:
+        """Return whether its peers are clients, not further aggregators."""
+        return io["distribute"].channel.peer_of(io.worker.role) in self.job.context.data_roles
+
+    def assigned_peers(self, io: IO) -> tuple[str, ...]:
+        """Return its peers, present or not; replicas share them."""
         return io["distribute"].share()
 
-    def own(self, io: IO) -> tuple[str, ...]:
-        """Return those who belong to it and are there."""
-        return io["distribute"].peers(self.due(io))
+    def present_peers(self, io: IO) -> tuple[str, ...]:
+        """Return its peers that are present."""
+        return io["distribute"].peers(self.assigned_peers(io))
 
-    def tasks(self, io: IO, peers: tuple[str, ...]) -> dict[str, Task]:
-        """Return what each peer is to do."""
-        port = io["distribute"]
-        if port.channel.peer_of(io.worker.role) not in self.job.data_roles:
-            whole = {**self.state, **controls(self.control())}
-            return dict.fromkeys(peers, Task(self.version, "", whole))
-        rule = self.memory.setdefault("rule", {})
-        chance = self.job.chance("assignment", io.worker.id, self.version)
-        subnets = self.job.rule.assign(peers, self.job.space, rule, chance)
-        tasks = {subnet: self.task(subnet) for subnet in set(subnets.values())}
+    def tasks(self, io: IO, peers: tuple[str, ...]) -> dict[str, TrainingTask]:
+        """Return the task of each peer."""
+        if not self.serves_clients(io):
+            full = {**self.state, **as_controls(self.control_variates())}
+            return dict.fromkeys(peers, TrainingTask(self.version, "", full))
+        memory, rng = self.memory.setdefault("assignment", {}), self.job.rng("assignment", io.worker.id, self.version)
+        subnets = self.job.assignment.assign(peers, self.job.context.space, memory, rng)
+        tasks = {subnet: self.task_for(subnet) for subnet in set(subnets.values())}
         return {peer: tasks[subnet] for peer, subnet in subnets.items()}
 
-    def task(self, subnet: str) -> Task:
-        """Return the task of training a subnet."""
-        control = self.control()
-        state = self.job.cut(self.state, subnet)
-        return Task(self.version, subnet, {**state, **controls(self.job.cut(control, subnet))} if control else state)
+    def task_for(self, subnet: str) -> TrainingTask:
+        """Return the task to train a subnet."""
+        shapes, controls = self.job.context.subnet_shapes, self.control_variates()
+        state = shapes.slice(self.state, subnet)
+        if controls:
+            state |= as_controls(shapes.slice(controls, subnet))
+        return TrainingTask(self.version, subnet, state)
 
-    def control(self) -> State:
-        """Return the control variates of all, if the algorithm has any."""
-        if not self.job.algorithm.controls:
+    def control_variates(self) -> State:
+        """Return the server's control variates; empty if the algorithm uses none."""
+        if not self.job.algorithm.uses_control_variates:
             return {}
-        held: State = self.memory.setdefault("algorithm", {}).setdefault(
+        controls: State = self.memory.setdefault("algorithm", {}).setdefault(
             "control", {name: torch.zeros_like(part) for name, part in self.state.items()}
         )
-        return held
+        return controls
 
     async def collect(self, io: IO) -> None:
-        """Take the updates of this round, in the order of those who were asked."""
-        came = {message.sender: message async for message in self.answers(io, self.asked)}
-        self.begin()
-        for peer in self.asked:
-            if peer in came:
-                self.take(io, came[peer])
-        self.missed(io, came)
+        """Receive the updates of this round, and add them in the order of the selected peers."""
+        received = {message.sender: message async for message in self.answers(io, self.selected)}
+        self.reset_sums()
+        for peer in self.selected:
+            if peer in received:
+                self.add_update(io, received[peer])
+        self.log_missing(io, received)
 
-    def begin(self) -> None:
-        """Start sums anew: of those who trained the largest subnet, and of the others."""
-        self.largest, self.others = Sum(self.job.extents), Sum(self.job.extents)
-        self.taken = 0
+    def reset_sums(self) -> None:
+        """Reset the sums of the updates of the largest subnet and of all others."""
+        self.largest, self.others = (UpdateSum(self.job.context.subnet_shapes) for _ in range(2))
+        self.added = 0
 
-    async def answers(self, io: IO, asked: tuple[str, ...]) -> AsyncIterator[Message]:
+    async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield the updates of this round in the order of arrival, and log those of earlier rounds."""
-        missing, port = set(asked), io["aggregate"]
-        until_ns = None if self.timeout_s is None else io.now_ns + round(self.timeout_s * NS_PER_S)
-        again = True
+        missing, deadline, again = set(peers), io.deadline(self.timeout_s), True
         while again and missing:
             again = False
-            left_s = None if until_ns is None else max(0.0, (until_ns - io.now_ns) / NS_PER_S)
-            async for message in port.stream(tuple(peer for peer in asked if peer in missing), timeout_s=left_s):
-                if getattr(message.value, "base", self.version) != self.version:
-                    io.log("late", sender=message.sender, base=message.value.base, round=self.version + 1)
-                    again = True  # its answer to this round is still to come
+            senders = tuple(peer for peer in peers if peer in missing)
+            async for message in io["aggregate"].stream(senders, timeout_s=deadline.left_s):
+                if self.is_late(io, message):
+                    again = True  # the peer's update of this round is still to come
                     continue
                 missing.discard(message.sender)
                 yield message
 
-    def missed(self, io: IO, came: Mapping[str, Any]) -> None:
-        """Log who did not answer."""
-        missing = [peer for peer in self.asked if peer not in came]
+    def is_late(self, io: IO, message: Message) -> bool:
+        """Return whether an update belongs to an earlier round, and log it if so."""
+        base = getattr(message.value, "base", self.version)
+        if base != self.version:
+            io.log("late", sender=message.sender, base=base, round=self.version + 1)
+        return bool(base != self.version)
+
+    def log_missing(self, io: IO, received: Mapping[str, Any]) -> None:
+        """Log the peers that did not answer."""
+        missing = [peer for peer in self.selected if peer not in received]
         if missing:
             io.log("missing", round=self.version + 1, peers=missing)
 
-    def take(self, io: IO, message: Message) -> None:
-        """Add an update to its sum, or refuse it; take note of what selectors look at."""
+    def add_update(self, io: IO, message: Message) -> None:
+        """Add an update to its sum, or refuse it; record what selectors use."""
         update = message.value
-        note = io["distribute"].notes.setdefault(message.sender, {})
-        if not isinstance(update, Update) or not update.weights:
-            why = "nothing to add" if isinstance(update, Update) else f"is no update but {type(update).__name__}"
-            io.log("refused", sender=message.sender, round=self.version + 1, why=why)
-            return
+        stats = io["distribute"].peer_stats.setdefault(message.sender, {})
         try:
-            plain = opened(update)
-            largest = set(plain.weights) == {self.job.space.largest.id}
+            if not isinstance(update, Update):
+                raise DataError("update", "wrong type", type(update).__name__)
+            plain = decompress_update(update)
+            largest = set(plain.weights) == {self.job.context.space.largest.id}
             (self.largest if largest else self.others).add(plain)
-        except (DataError, RuntimeError, AttributeError, TypeError, IndexError) as error:
+        except INVALID as error:
             io.log("refused", sender=message.sender, round=self.version + 1, why=str(error))
             return
-        self.taken += 1
+        self.added += 1
         seconds = (message.arrived_ns - self.sent_ns) / NS_PER_S
-        note |= {"loss": plain.loss, "utility": plain.weight * plain.energy**0.5, "seconds": seconds, "of": plain.of}
-        note |= {"round": self.version + 1, "load": note.get("load", 0) + 1}
+        stats |= {"loss": plain.loss, "utility": plain.weight * plain.squared_loss**0.5, "seconds": seconds}
+        stats |= {"eligible": plain.eligible, "round": self.version + 1, "load": stats.get("load", 0) + 1}
 
     async def average(self, io: IO) -> None:
-        """Take the mean, for as long as the machine takes."""
-        seconds = self.job.averaging_seconds(self.taken)
-        self.mean: Update | None = await io.compute(self.averaged, io, seconds=seconds)
+        """Compute the mean for the duration that the machine takes."""
+        seconds = self.job.costs.averaging_s(self.added)
+        self.mean: Update | None = await io.compute(self.compute_mean, io, seconds=seconds)
 
-    def averaged(self, io: IO) -> Update | None:
-        """Return the mean of what has been taken; None if nothing has."""
-        total = self.job.weighed(self.largest, self.others, self.version)
+    def compute_mean(self, io: IO) -> Update | None:
+        """Return the mean of the added updates; None if there are none."""
+        total = self.job.total(self.largest, self.others, self.version)
         if not total.weights:
             return None
-        notes = io["distribute"].notes
-        total.of = max(total.parties, sum(notes.get(peer, {}).get("of", 1) for peer in self.own(io)))
+        stats = io["distribute"].peer_stats
+        eligible = sum(stats.get(peer, {}).get("eligible", 1) for peer in self.present_peers(io))
+        total.eligible = max(total.clients, eligible)
         return total.mean(self.state, self.version)
 
     def step(self, io: IO) -> None:
-        """Make the next model of the mean; without any update it stays as it is.
+        """Compute the next model from the mean; without updates the model is unchanged.
 
-        The shares of all weight that the smallest and the largest subnet have had are noted: who has little starves.
+        The shares of the weight of the smallest and the largest subnet are logged: they show which one is starved.
         """
         loss = float("nan")
-        more: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if self.mean is None:
             io.log("unchanged", round=self.version + 1)
         else:
             mean = self.mean
             loss = mean.loss
             if self.job.privacy is not None:
-                mean, more = self.privately(mean, io)
-            self.advance(mean)
-            ends = {"smallest": self.job.space.smallest.id, "largest": self.job.space.largest.id}
-            more["parties"] = mean.parties
-            more |= {end: mean.weights.get(subnet, 0.0) / mean.weight for end, subnet in ends.items()}
+                rng = self.job.rng("privacy", io.worker.id, self.version)
+                self.memory["privacy"] = add_round(self.memory.get("privacy", []), self.sampled_share)
+                mean = self.job.privacy.add_noise(mean, self.job.context.subnet_shapes, rng)
+                fields["epsilon"] = self.job.privacy.epsilon(self.memory["privacy"])
+            self.apply_mean(mean)
+            space = self.job.context.space
+            fields["parties"] = mean.clients
+            for end, subnet in (("smallest", space.smallest.id), ("largest", space.largest.id)):
+                fields[end] = mean.weights.get(subnet, 0.0) / mean.weight
         self.memory["round"] = self.version + 1
-        self.note(io, self.state, self.version, loss=loss, **more)
+        self.report_round(io, self.state, self.version, loss=loss, **fields)
 
-    def privately(self, mean: Update, io: IO) -> tuple[Update, dict[str, Any]]:
-        """Return the mean with noise, and the privacy that is spent."""
-        privacy = self.job.privacy
-        if privacy is None:
-            return mean, {}
-        chance = self.job.chance("privacy", io.worker.id, self.version)
-        history = counted(self.memory.get("privacy", []), self.drawn)
-        self.memory["privacy"] = history
-        return privacy.noisy(mean, self.job.extents, chance), {"epsilon": privacy.epsilon(history)}
-
-    def advance(self, mean: Update) -> None:
-        """Let the algorithm make the next model."""
-        covered: State = {}
-        for name, part in mean.change.items():
-            mass = self.job.extents.mass(name, mean.weights)
-            covered[name] = mass[tuple(map(slice, part.shape))] > 0
-        own = self.memory.setdefault("algorithm", {})
-        self.memory["state"] = self.job.algorithm.step(own, self.state, mean, covered)
+    def apply_mean(self, mean: Update) -> None:
+        """Replace the model by the result of the algorithm's server step."""
+        shapes = self.job.context.subnet_shapes
+        mask = {name: shapes.element_weights(name, mean.weights, part.shape) > 0 for name, part in mean.delta.items()}
+        memory = self.memory.setdefault("algorithm", {})
+        self.memory["state"] = self.job.algorithm.server_step(memory, self.state, mean, mask)
 
     async def dismiss(self, io: IO) -> None:
-        """Tell all of its own that there is nothing more to do."""
-        await io["distribute"].broadcast(None, to=self.own(io))
+        """Dismiss its peers."""
+        await io["distribute"].broadcast(None, to=self.present_peers(io))
 
 
 @dataclass(eq=False)
 class EagerAggregator(Aggregator):
-    """Adds each update when it comes instead of keeping all until the last one has; the mean is the same."""
+    """Adds each update on arrival instead of holding all of them in memory; the mean is the same."""
 
     async def collect(self, io: IO) -> None:
-        """Take the updates of this round in the order of their arrival."""
-        self.begin()
-        came: dict[str, bool] = {}
-        async for message in self.answers(io, self.asked):
-            self.take(io, message)
-            came[message.sender] = True
-        self.missed(io, came)
+        """Receive and add the updates of this round in the order of arrival."""
+        self.reset_sums()
+        received: dict[str, bool] = {}
+        async for message in self.answers(io, self.selected):
+            self.add_update(io, message)
+            received[message.sender] = True
+        self.log_missing(io, received)
 
 
 @dataclass(eq=False)
-class Middle(Aggregator):
-    """Between the holder of the model and others, in a tree of any depth: passes the model on, and the mean back."""
+class IntermediateAggregator(Aggregator):
+    """An aggregator between the server and the clients: it passes the model down and the mean of the updates up."""
 
     steps = Aggregator.steps.before("distribute", "fetch").replace("step", "upload")
-    verbs: ClassVar[tuple[str, ...]] = (*Aggregator.verbs, "fetch", "upload")
-    awaits: ClassVar[tuple[str, ...]] = ("fetch",)
+    function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "fetch", "upload")
+    receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
 
     def load(self, io: IO) -> None:
-        """Remember; it has no model of its own."""
-        Member.load(self, io)
+        """Restore the memory; it has no model of its own."""
+        FederatedProgram.load(self, io)
 
     @property
     def state(self) -> State:
-        """The model that it was sent."""
-        return {name: part for name, part in self.given.state.items() if ":" not in name}
+        """The model that it received."""
+        return split_controls(self.task.state)[0]
 
     @property
     def version(self) -> int:
-        """The version of the model that it was sent."""
-        return self.given.version
+        """The version of the model that it received."""
+        return self.task.version
 
-    def control(self) -> State:
-        """Return the control variates that it was sent."""
-        return {name.partition(":")[2]: part for name, part in self.given.state.items() if ":" in name}
+    def control_variates(self) -> State:
+        """Return the control variates that it received."""
+        return split_controls(self.task.state)[1]
 
-    def over(self, io: IO) -> bool:
-        """Return that it never ends by itself."""
+    def finished(self, io: IO) -> bool:
+        """Return False: it ends when it is dismissed."""
         return False
 
     async def fetch(self, io: IO) -> None:
-        """Take the newest model that has come.
+        """Receive the newest model.
 
         Raises:
             Break: It is dismissed.
         """
-        self.message = await io["fetch"].recv()
-        while (newer := io["fetch"].peek()) is not None:
-            self.message = await io["fetch"].recv(newer.sender)
-        if self.message.value is None:
-            raise Break
-        self.given: Task = self.message.value
+        self.message = await receive_newest(io, "fetch")
+        self.task: TrainingTask = self.message.value
 
     async def upload(self, io: IO) -> None:
-        """Send the mean to whom the model came from; an update of nobody if there is none."""
-        nothing = Update({}, {}, 0, 0, base=self.version)
-        await io["upload"].send(nothing if self.mean is None else self.mean, to=self.message.sender)
+        """Send the mean to the sender of the model; an update of zero clients if there is no mean."""
+        empty = Update({}, {}, 0, 0, base=self.version)
+        await io["upload"].send(empty if self.mean is None else self.mean, to=self.message.sender)
 
 
 @dataclass(eq=False)
-class EagerMiddle(Middle):
-    """Adds each update when it comes."""
+class EagerIntermediateAggregator(IntermediateAggregator):
+    """An intermediate aggregator that adds each update on arrival."""
 
     collect = EagerAggregator.collect
+
+
+async def receive_newest(io: IO, tag: str) -> Message:
+    """Return the newest message on the channel of a function tag.
+
+    Raises:
+        Break: The worker is dismissed.
+    """
+    message = await io[tag].newest()
+    if message.value is None:
+        raise Break
+    return message

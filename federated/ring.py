@@ -1,4 +1,4 @@
-"""All-reduce in a ring: no aggregator, and each worker sends 2 (n - 1) / n of the model, whatever n is.
+"""Ring all-reduce: without an aggregator each of n workers sends 2 (n - 1) / n of the model, whatever n is.
 
 Patarasuk and Yuan (J. Parallel Distrib. Comput. 2009).
 """
@@ -7,33 +7,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from federated.averaging import Update
-from federated.decentralised import Peer, Speaker, added, rank_key
+from federated.decentralised import MessagingTrainer, PeerTrainer, plan_order
 from federated.programs import Aggregator, Trainer
+from federated.state import State, add_delta, prefix_slice
 from sim.base.errors import ProgramError
-from sim.base.units import NS_PER_S
 from topology.program import Continue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
-    from federated.averaging import State
     from topology.io import IO
     from topology.message import Message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """Says that a worker has trained, what, and how much it counts.
+    """Announces that a worker has trained.
 
     Attributes:
-        round: The number of the round.
-        subnet: The id of what it trained.
-        weight: How much it counts.
+        round: Number of the round.
+        subnet: Id of the subnet that it trained.
+        weight: Its weight in the mean.
     """
 
     round: int
@@ -43,12 +42,12 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """A part of the sum on its way round the ring.
+    """A part of the partial sum.
 
     Attributes:
-        round: The number of the round.
-        step: The number of the step in it.
-        values: The part.
+        round: Number of the round.
+        step: Number of the step in the round.
+        values: The values of the chunk.
     """
 
     round: int
@@ -57,196 +56,194 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
-        """Those of the values: which part of which round it is follows from the order."""
+        """The bytes of the values; round and step follow from the order."""
         return int(self.values.nbytes)
 
 
 @dataclass(eq=False)
-class Ringing(Speaker):
-    """The ring itself, for all who are in one: they agree who is ready, then sum in n - 1 steps and spread in n - 1.
+class RingAllReduce(MessagingTrainer):
+    """The ring: its members exchange announcements, reduce in n - 1 steps and spread the sum in n - 1 more.
 
-    Whoever is not ready in time is left out of the round, and whose numbers are not finite counts nothing in it. If
-    somebody falls silent during the sum, those who do not get all of it go without, and log that the ring broke.
+    Members that are not ready in time are left out of the round, and those with values that are not finite have weight
+    0. If a member dies during the reduction, members that do not receive the whole sum log a broken ring.
     """
 
-    def turn(self) -> int:
-        """Return the number of the round."""
+    @property
+    def round(self) -> int:
+        """The number of the round."""
         return self.task.version
 
-    def vector(self) -> State:
-        """Return what is to be averaged, of the shapes of whole parameters."""
-        kinds = {name: part.dtype for name, part in self.update.change.items()}
-        some = next(iter(kinds.values()))
-        whole = {n: torch.zeros(shape, dtype=kinds.get(n, some)) for n, shape in self.job.extents.shapes.items()}
-        return added(whole, self.update.change)
+    def full_state(self) -> State:
+        """Return what is averaged, with the shapes of full parameters."""
+        dtypes = {name: part.dtype for name, part in self.update.delta.items()}
+        default, shapes = next(iter(dtypes.values())), self.job.context.subnet_shapes.full
+        zeros = {name: torch.zeros(shape, dtype=dtypes.get(name, default)) for name, shape in shapes.items()}
+        return add_delta(zeros, self.update.delta)
 
-    async def agree(self, io: IO) -> None:
-        """Tell all that it is ready, and hear who else is."""
+    async def announce(self, io: IO) -> None:
+        """Announce to all members that it is ready, and receive their announcements."""
         port = self.port(io)
-        self.own, weight = self.vector(), self.update.weight
+        self.own, weight = self.full_state(), self.update.weight
         if not all(torch.isfinite(part).all() for part in self.own.values()):
-            io.log("refused", sender=io.worker.id, round=self.turn() + 1, why="what it trained is not all finite")
+            io.log("refused", sender=io.worker.id, round=self.round + 1, why="its update: not all values are finite")
             self.own, weight = {name: torch.zeros_like(part) for name, part in self.own.items()}, 0.0
-        self.mine = Ready(self.turn(), self.task.subnet, weight)
-        self.ready: dict[str, Ready] = {io.worker.id: self.mine}
-        self.group = len(port.peers()) + 1
-        await port.broadcast(self.mine)
+        announcement = Ready(self.round, self.task.subnet, weight)
+        self.ready: dict[str, Ready] = {io.worker.id: announcement}
+        self.eligible = len(port.peers()) + 1
+        await port.broadcast(announcement)
         while missing := set(port.peers()) - set(self.ready):
-            message = await self.expect(io, self.is_ready, self.is_old, self.timeout_s)
+            message = await self.receive_matching(io, self.is_ready, self.timeout_s)
             if message is None:
-                io.log("missing", round=self.turn() + 1, peers=sorted(missing, key=rank_key))
+                io.log("missing", round=self.round + 1, peers=sorted(missing, key=plan_order))
                 return
             self.ready[message.sender] = message.value
 
     def is_ready(self, message: Message) -> bool:
-        """Return whether somebody is ready for this round."""
-        return isinstance(message.value, Ready) and message.value.round == self.turn()
+        """Return whether a message announces readiness for this round."""
+        return isinstance(message.value, Ready) and message.value.round == self.round
 
-    def is_old(self, message: Message) -> bool:
-        """Return whether a message is of a round that is over."""
-        return not isinstance(message.value, Ready | Chunk) or message.value.round < self.turn()
+    def is_stale(self, message: Message) -> bool:
+        """Return whether a message belongs to an earlier round."""
+        return not isinstance(message.value, Ready | Chunk) or message.value.round < self.round
 
-    async def reduce(self, io: IO) -> None:
-        """Sum by weight: afterwards all have the same mean, bit for bit."""
-        self.ring = sorted(self.ready, key=rank_key)
+    async def all_reduce(self, io: IO) -> None:
+        """Compute the weighted sum: afterwards all members have the same bits."""
+        self.ring = sorted(self.ready, key=plan_order)
         rank, n = self.ring.index(io.worker.id), len(self.ring)
-        parts = list(self.weighed().tensor_split(n))
-        self.whole: torch.Tensor | None = None
+        following, previous = self.ring[(rank + 1) % n], self.ring[rank - 1]
+        chunks = list(self.weighted(self.ready[io.worker.id].weight).tensor_split(n))
+        self.reduced: torch.Tensor | None = None
         for step in range(2 * (n - 1)):
-            mine, theirs = (rank - step) % n, (rank - step - 1) % n
-            await self.port(io).send(Chunk(self.turn(), step, parts[mine]), to=self.ring[(rank + 1) % n])
-            came = await self.expect(io, self.awaited(self.ring[rank - 1], step), self.is_old, self.timeout_s)
-            if came is None or came.value.values.shape != parts[theirs].shape:
-                io.log("broken", round=self.turn() + 1, step=step, peer=self.ring[rank - 1])
+            sent, received = (rank - step) % n, (rank - step - 1) % n
+            await self.port(io).send(Chunk(self.round, step, chunks[sent]), to=following)
+            is_chunk = partial(self.is_chunk, previous, step)
+            message = await self.receive_matching(io, is_chunk, self.timeout_s)
+            if message is None or message.value.values.shape != chunks[received].shape:
+                io.log("broken", round=self.round + 1, step=step, peer=previous)
                 return
-            parts[theirs] = came.value.values + parts[theirs] if step < n - 1 else came.value.values
-        self.whole = torch.cat(parts)
+            values = message.value.values
+            chunks[received] = values + chunks[received] if step < n - 1 else values
+        self.reduced = torch.cat(chunks)
 
-    def awaited(self, sender: str, step: int) -> Callable[[Message], bool]:
-        """Return what knows the chunk of a step from a neighbour."""
-        return lambda message: (
-            message.sender == sender
-            and isinstance(message.value, Chunk)
-            and (message.value.round, message.value.step) == (self.turn(), step)
-        )
+    def is_chunk(self, sender: str, step: int, message: Message) -> bool:
+        """Return whether a message is the chunk of a step of this round."""
+        value = message.value
+        if message.sender != sender or not isinstance(value, Chunk):
+            return False
+        return (value.round, value.step) == (self.round, step)
 
-    def weighed(self) -> torch.Tensor:
-        """Return its own part of the mean, as one vector: 0 where its subnet has nothing."""
-        extents, weights, own = self.job.extents, self.weights(), self.mine.weight
-        used = extents.of(self.task.subnet)
-        pieces: list[torch.Tensor] = []
+    def weighted(self, weight: float) -> torch.Tensor:
+        """Return its own summand of the mean, flattened: 0 where its subnet has no elements."""
+        shapes, weights = self.job.context.subnet_shapes, self.weights()
+        used = shapes.of(self.task.subnet)
+        parts: list[torch.Tensor] = []
         for name, part in self.own.items():
-            piece = torch.zeros_like(part)
-            if name in used and own:
-                place = tuple(map(slice, used[name]))
-                piece[place] = part[place] * (own / extents.mass(name, weights)[place]).to(part.dtype)
-            pieces.append(piece.flatten())
-        return torch.cat(pieces)
+            summand = torch.zeros_like(part)
+            if name in used and weight:
+                share = weight / shapes.element_weights(name, weights, used[name])
+                prefix_slice(summand, used[name]).copy_(prefix_slice(part, used[name]) * share.to(part.dtype))
+            parts.append(summand.flatten())
+        return torch.cat(parts)
 
     def weights(self) -> dict[str, float]:
-        """Return the weights of all in the ring, by subnet."""
-        found: dict[str, list[float]] = {}
+        """Return the sum of the members' weights by subnet id."""
+        by_subnet: dict[str, list[float]] = {}
         for ready in self.ready.values():
             if ready.weight:
-                found.setdefault(ready.subnet, []).append(ready.weight)
-        return {subnet: math.fsum(each) for subnet, each in found.items()}
+                by_subnet.setdefault(ready.subnet, []).append(ready.weight)
+        return {subnet: math.fsum(weights) for subnet, weights in by_subnet.items()}
 
     def mean(self) -> State:
-        """Return the mean, of what any of the subnets use; nothing if the ring broke, or nobody counts."""
-        found: State = {}
-        if self.whole is not None and self.weights():
-            pieces = dict(zip(self.own, self.whole.split([part.numel() for part in self.own.values()]), strict=True))
-            for name, shape in self.job.extents.union(self.weights()).items():
-                found[name] = pieces[name].reshape(self.own[name].shape)[tuple(map(slice, shape))]
-        return found
+        """Return the mean of the elements that any subnet has; empty if the ring broke or all weights are 0."""
+        weights, mean = self.weights(), State()
+        if self.reduced is not None and weights:
+            flat = self.reduced.split([part.numel() for part in self.own.values()])
+            full = {name: values.reshape(self.own[name].shape) for name, values in zip(self.own, flat, strict=True)}
+            shapes = self.job.context.subnet_shapes.union(weights)
+            mean = {name: prefix_slice(full[name], shape) for name, shape in shapes.items()}
+        return mean
 
 
 @dataclass(eq=False)
-class RingTrainer(Ringing, Peer):
-    """Fully distributed: each trains a model of its own, then all take the mean in a ring.
+class RingTrainer(RingAllReduce, PeerTrainer):
+    """Fully distributed training: each trainer has a model of its own, and all take the mean in a ring.
 
-    Models are averaged, not changes: who misses a round is back with the others in the next.
+    The ring averages models, not deltas, so that a trainer that misses a round agrees with the others after the next.
     """
 
-    steps = Peer.steps.after("adopt", "agree", "reduce", "take_mean")
-    verbs: ClassVar[tuple[str, ...]] = ("ring",)
+    steps = PeerTrainer.steps.after("apply_update", "announce", "all_reduce", "apply_mean")
+    function_tags: ClassVar[tuple[str, ...]] = ("ring",)
 
-    def vector(self) -> State:
+    def full_state(self) -> State:
         """Return its model."""
         return self.state
 
-    def take_mean(self, io: IO) -> None:
-        """Take over the mean, if there is one; what nobody trained stays as it is."""
-        new = dict(self.state)
+    def apply_mean(self, io: IO) -> None:
+        """Replace the elements that any trainer trained by their mean, if there is one."""
+        new, weights = dict(self.state), self.weights()
         for name, part in self.mean().items():
-            mass = self.job.extents.mass(name, self.weights())[tuple(map(slice, part.shape))]
+            mask = self.job.context.subnet_shapes.element_weights(name, weights, part.shape) > 0
             new[name] = new[name].clone()
-            old = new[name][tuple(map(slice, part.shape))]
-            old.copy_(torch.where(mass > 0, part, old))
+            old = prefix_slice(new[name], part.shape)
+            old.copy_(torch.where(mask, part, old))
         self.memory["state"] = new
 
 
 @dataclass(eq=False)
-class HybridTrainer(Ringing):
-    """A ring within a cluster, and one upload for all of it, by the first in the ring."""
+class HybridTrainer(RingAllReduce):
+    """A ring within each cluster; the first member of a ring uploads the mean for all."""
 
-    steps = Trainer.steps.before("upload", "agree", "reduce", "speak_for_all")
-    verbs: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
+    steps = Trainer.steps.before("upload", "announce", "all_reduce", "merge_updates")
+    function_tags: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
 
-    def speak_for_all(self, io: IO) -> None:
-        """Put the mean in the place of its own update; where the ring broke, its own remains.
+    def merge_updates(self, io: IO) -> None:
+        """Replace its update by the mean of the ring; if the ring broke, keep its own.
 
         Raises:
-            Continue: It is not the first in the ring, and sends nothing.
+            Continue: It is not the first member of the ring, and uploads nothing.
         """
         if io.worker.id != self.ring[0]:
             raise Continue
-        own, mean = self.update, self.mean()
+        self.update, mean = replace(self.update, eligible=self.eligible), self.mean()
         if mean:
-            self.update = Update(
-                mean, self.weights(), len(self.ring), self.group, own.loss, own.energy, base=self.turn()
-            )
-        else:
-            self.update = replace(own, of=self.group)
+            self.update = replace(self.update, delta=mean, weights=self.weights(), clients=len(self.ring))
 
 
 @dataclass(eq=False)
 class HybridAggregator(Aggregator):
-    """Waits for updates that stand for all who were asked, whoever sends them.
+    """A server that waits until the updates stand for all selected trainers, whoever sends them.
 
-    It has no replicas: they would share out trainers, whose rings would mix their models.
+    It cannot be replicated: replicas share trainers among them, whose rings would mix their models.
     """
 
     async def distribute(self, io: IO) -> None:
-        """Send the model to all.
+        """Send the model to all trainers.
 
         Raises:
             ProgramError: It has replicas.
         """
-        if not set(io["distribute"].peers()) <= set(self.due(io)):
-            where, right = f"{io.worker.id}, step {io.step}", "one replica"
-            raise ProgramError(where, "of those who share rings each would hold another model", "replicas", right)
+        if not set(io["distribute"].peers()) <= set(self.assigned_peers(io)):
+            location, hint = f"{io.worker.id}, step {io.step}", "set replicas: 1"
+            raise ProgramError(location, "replicas of the aggregator would mix models in the rings", "", hint)
         await super().distribute(io)
 
-    async def answers(self, io: IO, asked: tuple[str, ...]) -> AsyncIterator[Message]:
-        """Yield the updates of this round until they stand for all."""
-        left, until_ns = len(asked), None if self.timeout_s is None else io.now_ns + round(self.timeout_s * NS_PER_S)
+    async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
+        """Yield the updates of this round until they stand for all peers."""
+        left, deadline = len(peers), io.deadline(self.timeout_s)
         while left > 0:
-            left_s = None if until_ns is None else max(0.0, (until_ns - io.now_ns) / NS_PER_S)
             try:
-                message = await io["aggregate"].recv(timeout_s=left_s)
+                message = await io["aggregate"].recv(timeout_s=deadline.left_s)
             except TimeoutError:
                 if self.timeout_s is None:
                     raise
                 return
-            if getattr(message.value, "base", self.version) != self.version:
-                io.log("late", sender=message.sender, base=message.value.base, round=self.version + 1)
+            if self.is_late(io, message):
                 continue
-            left -= getattr(message.value, "of", 1)
+            left -= getattr(message.value, "eligible", 1)
             yield message
 
-    def missed(self, io: IO, came: Mapping[str, Any]) -> None:
-        """Log for how many nobody answered."""
-        parties = self.largest.parties + self.others.parties
-        if parties < len(self.asked):
-            io.log("missing", round=self.version + 1, count=len(self.asked) - parties)
+    def log_missing(self, io: IO, received: Mapping[str, Any]) -> None:
+        """Log the number of trainers that no update stands for."""
+        clients = self.largest.clients + self.others.clients
+        if clients < len(self.selected):
+            io.log("missing", round=self.version + 1, count=len(self.selected) - clients)

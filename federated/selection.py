@@ -1,7 +1,7 @@
-"""Choosing parties by how they did: Oort, and power of choice. They go into a channel's `select`, as all selectors do.
+"""Client selection by training statistics: Oort and power of choice, for `select` of a channel.
 
-What they look at are notes that aggregators keep of each peer: `loss` (mean of its last training), `utility` (examples
-times the root of the mean squared loss), `seconds` (from sending it the model to its answer) and `round`.
+Aggregators record in the `peer_stats` of each client: `loss` (mean loss of its last training), `utility` (number of
+examples times the root mean squared loss), `seconds` (from sending the model to its update) and `round`.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import annotated_types as at
 import numpy as np
 
 from sim.base.parameters import NonNegative, Parameters, PositiveInt, Share
-from topology.selection import Random
+from topology.selection import RandomPeers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _Share = Annotated[float, at.Ge(0), at.Le(1)]
 
-_STALE = 0.1  # of the bonus for who was long not chosen, as in the paper
+_STALENESS = 0.1  # weight of the staleness bonus, as in the paper
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Oort(Parameters):
-    """The parties that promise most in least time, and some that are not known (Lai et al., OSDI 2021, section 4).
+    """Oort: the clients of highest utility in least time, and some unexplored ones (Lai et al., OSDI 2021, section 4).
 
-    A known party's worth is its utility, plus a bonus the longer it was not chosen, times (T / seconds)^alpha if it
-    takes longer than T, the time that `pace` of the known ones keep. Parties are drawn by worth.
+    The score of an explored client is its utility plus a staleness bonus. It is multiplied by (T / seconds)^alpha for
+    clients slower than T, the `pace` quantile of durations. Clients are sampled in proportion to their scores.
 
     Attributes:
-        k: How many are chosen.
-        explore: The share of unknown ones in the first round.
-        fade: What is left of that share after each round.
-        least: It does not fall below.
-        alpha: How much slowness costs.
-        pace: The share of known parties that are not slow.
+        k: Number of selected clients.
+        explore: Share of unexplored clients in the first round.
+        fade: Factor of that share after each round.
+        least: Minimum of that share.
+        alpha: Exponent of the penalty for slow clients.
+        pace: Quantile of durations beyond which a client counts as slow.
     """
 
     k: PositiveInt = 10
@@ -48,51 +48,51 @@ class Oort(Parameters):
     pace: Share = 0.8
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
-        """Return `k` of them, in their order."""
+        """Return `k` peers, in their order."""
         if self.k >= len(peers):
             return peers
-        known = [peer for peer in peers if math.isfinite(notes.get(peer, {}).get("utility", math.nan))]
-        fresh = [peer for peer in peers if peer not in set(known)]
-        turn = max((notes[peer]["round"] for peer in known), default=0)
-        explored = max(self.least, self.explore * self.fade**turn)
-        new = min(len(fresh), max(round(explored * self.k), self.k - len(known)))
-        chosen = set(Random(new).choose(tuple(fresh), notes, rng)) if new else set[str]()
-        if known and len(chosen) < self.k:
-            worth = self._worth([notes[peer] for peer in known], turn)
-            count = min(self.k - len(chosen), int(np.count_nonzero(worth)))
-            picks = rng.choice(len(known), count, replace=False, p=worth / worth.sum())
-            chosen |= {known[int(pick)] for pick in picks}
+        explored = [peer for peer in peers if math.isfinite(stats.get(peer, {}).get("utility", math.nan))]
+        unexplored = [peer for peer in peers if peer not in set(explored)]
+        last_round = max((stats[peer]["round"] for peer in explored), default=0)
+        share = max(self.least, self.explore * self.fade**last_round)
+        new = min(len(unexplored), max(round(share * self.k), self.k - len(explored)))
+        chosen = set(RandomPeers(new).choose(tuple(unexplored), stats, rng)) if new else set[str]()
+        if explored and len(chosen) < self.k:
+            scores = self._scores([stats[peer] for peer in explored], last_round)
+            count = min(self.k - len(chosen), int(np.count_nonzero(scores)))
+            picks = rng.choice(len(explored), count, replace=False, p=scores / scores.sum())
+            chosen |= {explored[int(pick)] for pick in picks}
         return tuple(peer for peer in peers if peer in chosen)
 
-    def _worth(self, notes: list[Mapping[str, Any]], turn: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        seconds = np.array([note["seconds"] for note in notes], float)
-        utility = np.array([note["utility"] for note in notes], float)
-        since = np.maximum(1, turn + 1 - np.array([note["round"] for note in notes], float))
-        bonus = np.sqrt(_STALE * math.log(turn + 1) * since / (turn + 1)) * utility.mean()
-        usual = float(np.quantile(seconds, self.pace))
-        slow = np.where(seconds > usual, (usual / np.maximum(seconds, 1e-12)) ** self.alpha, 1.0)
-        worth: np.ndarray[Any, np.dtype[np.float64]] = np.maximum((utility + bonus) * slow, 1e-12)
-        return worth
+    def _scores(self, stats: list[Mapping[str, Any]], last_round: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        seconds = np.array([entry["seconds"] for entry in stats], float)
+        utility = np.array([entry["utility"] for entry in stats], float)
+        age = np.maximum(1, last_round + 1 - np.array([entry["round"] for entry in stats], float))
+        bonus = np.sqrt(_STALENESS * math.log(last_round + 1) * age / (last_round + 1)) * utility.mean()
+        limit = float(np.quantile(seconds, self.pace))
+        penalty = np.where(seconds > limit, (limit / np.maximum(seconds, 1e-12)) ** self.alpha, 1.0)
+        scores: np.ndarray[Any, np.dtype[np.float64]] = np.maximum((utility + bonus) * penalty, 1e-12)
+        return scores
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PowerOfChoice(Parameters):
-    """Of some taken at random, those with the highest loss (Cho, Wang and Joshi, AISTATS 2022).
+    """Power of choice: of some random clients, those with the highest loss (Cho, Wang and Joshi, AISTATS 2022).
 
     Attributes:
-        k: How many are chosen.
-        among: How many are taken at random.
+        k: Number of selected clients.
+        among: Number of random candidates.
     """
 
     k: PositiveInt = 1
     among: PositiveInt = 2
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
-        """Return `k` of them, in their order; a party that is not known counts as the worst."""
-        drawn = Random(max(self.k, self.among)).choose(peers, notes, rng)
-        worst = sorted(drawn, key=lambda peer: -notes.get(peer, {}).get("loss", math.inf))[: self.k]
+        """Return `k` peers, in their order; clients without a known loss come first."""
+        candidates = RandomPeers(max(self.k, self.among)).choose(peers, stats, rng)
+        worst = sorted(candidates, key=lambda peer: -stats.get(peer, {}).get("loss", math.inf))[: self.k]
         return tuple(peer for peer in peers if peer in set(worst))

@@ -1,4 +1,4 @@
-"""One file, one figure: a table of runs in, a matplotlib `Figure` out; nothing is read, saved or simulated here."""
+"""One file, one figure: from a table of runs to a matplotlib `Figure`, without reading, saving or simulating."""
 
 FIGURES = {
     "capacity": "figures.capacity:draw",
@@ -6,4 +6,4 @@ FIGURES = {
     "gap": "figures.gap:draw",
     "tradeoff": "figures.tradeoff:draw",
 }
-"""What a figure is called, and the function that draws it."""
+"""The drawing function of each figure, by its name."""

@@ -1,7 +1,7 @@
-"""The axis of SLO attainment: logarithmic in the misses, so that 0.99, 0.999 and 0.9999 are equally far apart.
+"""The axis of SLO attainment: logarithmic in the misses, so that 0.99, 0.999 and 0.9999 are equally spaced.
 
-An attainment of exactly 1 has no place on such a scale. It gets one of its own, a decade above the last and behind a
-visible break.
+An attainment of exactly 1 is infinitely far on such a scale. It is drawn a decade above the last, behind a visible
+break.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 LEAST_DECADES = 2
 MOST_DECADES = 9
-"""Closer to 1 than this is not told apart: no run has that many queries."""
+"""Resolution at 1: no run has more queries than this distinguishes."""
 _MARGIN = 0.55
-"""Room below 0 and above 1, in decades."""
+"""Margin below 0 and above 1, in decades."""
 
 
 def decades(attainments: Iterable[float]) -> int:
-    """Return how many decades of misses it takes to show all attainments below 1.
+    """Return the number of decades of misses that shows all attainments below 1.
 
     Example:
         >>> decades([0.35, 0.9995, 1.0])
@@ -45,8 +45,8 @@ def position(attainment: npt.ArrayLike, decades: int) -> npt.NDArray[np.float64]
     """Return the height of attainments, in decades: 0 for 0, 1 for 0.9, 2 for 0.99; `decades + 1` for exactly 1.
 
     Args:
-        attainment: From 0 to 1, any shape. What lies outside goes on beyond both ends, as margins need.
-        decades: How many are shown; what is below 1 and above the last stays below the break's middle.
+        attainment: From 0 to 1, any shape; extrapolated beyond both ends, for margins.
+        decades: Number of decades shown; values below 1 and above the last stay below the break.
     """
     a = np.asarray(attainment, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,12 +61,12 @@ def attainment_at(position: npt.ArrayLike, decades: int) -> npt.NDArray[np.float
 
 
 def set_scale(axes: Axes, decades: int, every: int = 1) -> None:
-    """Give an axes, and those that share its y axis, the scale, its ticks and limits.
+    """Set the scale, ticks and limits of an axes and those that share its y axis.
 
     Args:
-        axes: Whose y axis shows attainments.
-        decades: How many are shown.
-        every: How many decades lie between two ticks.
+        axes: The axes whose y axis shows attainments.
+        decades: Number of decades shown.
+        every: Number of decades between two ticks.
     """
     axes.set_yscale("function", functions=(partial(position, decades=decades), partial(attainment_at, decades=decades)))
     nines = range(0, decades + 1, every)
@@ -79,7 +79,7 @@ def set_scale(axes: Axes, decades: int, every: int = 1) -> None:
 
 
 def mark_break(axes: Axes, decades: int) -> None:
-    """Draw the break of the scale between the last decade and 1 on the left edge, and shade what lies above it."""
+    """Draw the break of the scale between the last decade and 1 on the left edge, and shade the area above it."""
     middle = (decades + 0.5 + _MARGIN) / (decades + 1 + 2 * _MARGIN)
     axes.axhspan(
         float(attainment_at(decades + 0.5, decades)), axes.get_ylim()[1], color="#F1F1F1", linewidth=0, zorder=0

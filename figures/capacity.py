@@ -1,13 +1,13 @@
-"""The highest rate at which policies hold a target, over something swept (after SuperServe, Figures 5c and 11b).
+"""Capacity: the highest rate at which a policy attains its target (after SuperServe, Figures 5c and 11b).
 
-Where a number is swept it is the horizontal axis, a line a policy; what else is swept makes panels. Where nothing is,
-each policy has a row.
+A swept number is the horizontal axis with one line per policy; other swept parameters become panels. Without a swept
+number each policy has a row.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,9 @@ def draw(capacities: pd.DataFrame, rate: str, width: float | None = None) -> Fig
     """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
-        capacities: One row a search, with the columns `policy`, `seed` and `capacity` (NaN where there is none).
-            Columns with a dot in their name are what the experiment sweeps.
-        rate: The parameter of the trace that was moved.
+        capacities: One row per search, with the columns `policy`, `seed` and `capacity` (NaN if there is none).
+            Columns with a dot in their name are swept parameters.
+        rate: The parameter of the trace that was searched.
         width: In inches; None for one column, or for the page if there are several panels.
 
     Raises:
@@ -48,24 +48,26 @@ def draw(capacities: pd.DataFrame, rate: str, width: float | None = None) -> Fig
 
 
 def _is_axis(column: pd.Series) -> bool:
-    """Return whether the values of a column are places on an axis: numbers, all of them."""
+    """Return whether the values of a column fit on an axis: they are all numbers."""
     return pd.api.types.is_numeric_dtype(column) and not column.isna().any()
 
 
-def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str, width: float | None) -> Figure:
-    panels = list(capacities.groupby(others, sort=False, dropna=False)) if others else [((), capacities)]
+def _lines(capacities: pd.DataFrame, along: str, panel_columns: list[str], rate: str, width: float | None) -> Figure:
+    panels = list(capacities.groupby(panel_columns, sort=False, dropna=False)) if panel_columns else [((), capacities)]
     wide = width or (style.COLUMN_IN if len(panels) == 1 else style.PAGE_IN)
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(wide, 0.5 + 2.1 * rows), layout="constrained")
     grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for axes, (point, frame) in zip(grid, panels, strict=False):
-        axes.set_title(", ".join(map(setting, others, point)))
+        axes.set_title(", ".join(map(setting, panel_columns, point)))
         _draw_lines(axes, frame, along)
         axes.set_xlabel(setting(along))
         axes.set_ylabel(_label(rate))
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
+        if pd.api.types.is_integer_dtype(capacities[along]):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     for axes in grid[len(panels) :]:
         axes.remove()
     policies = sorted(set(capacities["policy"]), key=style.order)
@@ -73,7 +75,7 @@ def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str, w
     names = [style.display_name(name) for name in policies]
     if along == "cluster.workers":
         handles.append(Line2D([], [], **style.REFERENCE))
-        names.append("in proportion")
+        names.append("linear scaling")
     style.legend_below(figure, handles, names)
     return figure
 
@@ -81,15 +83,14 @@ def _lines(capacities: pd.DataFrame, along: str, others: list[str], rate: str, w
 def _draw_lines(axes: Axes, frame: pd.DataFrame, along: str) -> None:
     x = np.array(values(frame, along), dtype=float)
     for depth, policy in enumerate(sorted(set(frame["policy"]), key=lambda policy: -style.look(policy).size)):
-        found = [_estimate(frame[(frame["policy"] == policy) & (frame[along] == at)]) for at in x]
+        estimates = [_estimate(frame[(frame["policy"] == policy) & (frame[along] == at)]) for at in x]
         look = style.look(policy)
-        mean = np.array([each.mean for each in found])
-        for at, each in zip(x, found, strict=True):
-            axes.plot([at, at], [each.low, each.high], color=look.colour, linewidth=0.7)
+        mean = np.array([result.mean for result in estimates])
+        for at, result in zip(x, estimates, strict=True):
+            axes.plot([at, at], [result.low, result.high], color=look.colour, linewidth=0.7)
         axes.plot(x, mean, linestyle="solid", zorder=3 + depth / 100, **look.marks())
         if along == "cluster.workers" and not math.isnan(mean[0]):
-            reference: dict[str, Any] = {**style.REFERENCE, "color": look.colour, "zorder": 2}
-            axes.plot([0, x[-1]], [0, mean[0] / x[0] * x[-1]], **reference)
+            axes.plot([0, x[-1]], [0, mean[0] / x[0] * x[-1]], zorder=2, **style.REFERENCE)
 
 
 def _rows(capacities: pd.DataFrame, swept: list[str], rate: str, width: float) -> Figure:
@@ -100,9 +101,9 @@ def _rows(capacities: pd.DataFrame, swept: list[str], rate: str, width: float) -
     for row, (key, frame) in enumerate(groups):
         *point, label = key
         policy = str(label)
-        each = _estimate(frame)
-        axes.plot([each.low, each.high], [row, row], color=style.look(policy).colour, linewidth=0.7)
-        axes.plot([each.mean], [row], linestyle="none", **style.look(policy).marks())
+        result = _estimate(frame)
+        axes.plot([result.low, result.high], [row, row], color=style.look(policy).colour, linewidth=0.7)
+        axes.plot([result.mean], [row], linestyle="none", **style.look(policy).marks())
         labels.append(", ".join([style.display_name(policy), *map(setting, swept, point)]))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -1,4 +1,4 @@
-"""The decision surface of a policy: which subnet and which batch size over slack and queue length."""
+"""The decision surface of a policy: subnet and batch size over slack and queue length."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import BoundaryNorm
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from figures import style
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+_PALEST = 0.25
+"""The shade of the smallest value: well apart from white."""
 
 
 def draw_decisions(
@@ -22,14 +25,14 @@ def draw_decisions(
     batch_size: npt.NDArray[np.float64],
     title: str = "",
 ) -> Figure:
-    """Return two maps side by side: the accuracy of the subnet that is chosen, and the batch size.
+    """Return two maps side by side: the accuracy of the chosen subnet, and the batch size.
 
     Args:
-        slack_ms: The edges of the slack axis in milliseconds, shape (slacks + 1,).
-        queue_lengths: The queue lengths, shape (lengths,).
+        slack_ms: Edges of the slack axis in milliseconds, shape (slacks + 1,).
+        queue_lengths: Queue lengths, shape (lengths,).
         accuracy: In percent, NaN where nothing is dispatched, shape (lengths, slacks).
         batch_size: In queries, NaN likewise, shape (lengths, slacks).
-        title: What stands above.
+        title: Title of the figure.
     """
     with style.applied():
         figure = Figure(figsize=(style.PAGE_IN, 2.4), layout="constrained")
@@ -39,17 +42,21 @@ def draw_decisions(
             (panels[1], batch_size, "batch size", 0),
         ):
             levels = np.unique(values[~np.isnan(values)])
-            # One step of one hue for each value that occurs: the order of the colours is that of their greys.
+            # One step of one hue for each value, so that the order holds in grey, too. White is left to NaN.
             rank = np.where(np.isnan(values), np.nan, np.searchsorted(levels, values).astype(float))
-            norm = BoundaryNorm(np.arange(-0.5, max(len(levels), 1)), 256)
+            steps = max(len(levels), 1)
+            shades = ListedColormap(colormaps["Blues"](np.linspace(_PALEST, 1, steps)))
+            norm = BoundaryNorm(np.arange(-0.5, steps), steps)
             edges = np.append(queue_lengths - 0.5, queue_lengths[-1] + 0.5)
-            cells = axes.pcolormesh(slack_ms, edges, rank, cmap=colormaps["Blues"], norm=norm)
+            cells = axes.pcolormesh(slack_ms, edges, rank, cmap=shades, norm=norm)
             bar = figure.colorbar(cells, ax=axes, ticks=range(len(levels)))
             bar.ax.set_yticklabels([f"{level:.{digits}f}" for level in levels])
             bar.ax.minorticks_off()
-            bar.set_label(label)
+            axes.set_title(label)
             axes.set_xlabel("slack (ms)")
             axes.grid(visible=False)
-        panels[0].set_ylabel("queries waiting")
+            # Its own numbers: the right panel would otherwise seem to take those of the left colour bar.
+            axes.tick_params(labelleft=True)
+            axes.set_ylabel("queries waiting")
         figure.suptitle(title)
     return figure

@@ -26,15 +26,15 @@ _PANELS = {
     "slo_attainment": "SLO attainment",
 }
 _BREAK = 0.07
-"""Height of the break in the axis of accuracies, as a share of its own."""
+"""Height of the break in the axis of accuracies, as a fraction of the axis."""
 _SAME = 1e-6
-"""Accuracies in percent that differ by less are the same, summed in another order."""
+"""Tolerance for equal accuracies in percent, which may be summed in another order."""
 _MARKS = 7
-"""Markers along a line: enough to tell lines apart in grey."""
+"""Number of markers along a line, which distinguish lines in grey."""
 
 
 class _Line(NamedTuple):
-    """A policy over time: by column the means over its seeds, NaN where there is none; float64, shape (windows,)."""
+    """A policy over time: means over its seeds by column, NaN for missing windows; float64, shape (windows,)."""
 
     policy: str
     dashes: int
@@ -42,12 +42,12 @@ class _Line(NamedTuple):
 
 
 def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN) -> Figure:
-    """Return the figure: four panels over time, one line a policy, the mean over its seeds.
+    """Return the figure: four panels over time, one line per policy, the mean over its seeds.
 
     Args:
-        windows: One row a window, with the columns of `sim.engine.metrics.windows`; `policy` and `seed` if there are
-            several. NaN leaves a gap, and so does a window that is missing.
-        title: What stands above.
+        windows: One row per window, with the columns of `sim.engine.metrics.windows`; `policy` and `seed` if there are
+            several. NaN or a missing window leaves a gap.
+        title: Title of the figure.
         width: In inches.
 
     Raises:
@@ -59,7 +59,7 @@ def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
     named = "policy" in windows.columns
     starts = np.unique(windows["start_s"].to_numpy(np.float64))
     step = float(np.diff(starts).min()) if len(starts) > 1 else 1.0
-    # Windows that nobody has are gaps, too.
+    # Windows missing in all runs are gaps, too.
     starts = starts[0] + step * np.arange(round((starts[-1] - starts[0]) / step) + 1)
     lines = _lines(windows if named else windows.assign(policy=""), starts, step)
     with style.applied():
@@ -94,7 +94,7 @@ def _lines(windows: pd.DataFrame, starts: npt.NDArray[np.float64], step: float) 
 
 
 def _ingest(lines: list[_Line]) -> list[_Line]:
-    """Return one line, of no policy, if all policies saw the same arrivals in the windows they have; else theirs."""
+    """Return one line without a policy if all policies have the same arrivals; else one line per policy."""
     ingest = pd.DataFrame([line.columns["ingest_per_s"] for line in lines])
     if np.isclose(ingest.min(), ingest.max(), equal_nan=True).all():
         return [_Line("", 0, {"ingest_per_s": ingest.max().to_numpy(np.float64)})]
@@ -102,7 +102,7 @@ def _ingest(lines: list[_Line]) -> list[_Line]:
 
 
 def _scale(axes: Axes, column: str, values: list[npt.NDArray[np.float64]]) -> None:
-    """Give a panel its limits: from 0, or from a marked break."""
+    """Set the limits of a panel: from 0, or from a marked break."""
     known = np.concatenate(values)
     known = known[~np.isnan(known)]
     if column == "slo_attainment":
@@ -123,9 +123,9 @@ def _scale(axes: Axes, column: str, values: list[npt.NDArray[np.float64]]) -> No
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return the ticks of a broken axis: round numbers above the break, and two at least, so that a step is seen.
+    """Return the ticks of a broken axis: at least two round numbers above the break, to show their step.
 
-    A number at the break would say that the axis is whole down to it.
+    A tick at the break would suggest an unbroken axis down to it.
 
     Example:
         >>> [float(round(tick, 9)) for tick in _ticks(79.27, 79.59)]
@@ -139,7 +139,7 @@ def _ticks(low: float, high: float) -> list[float]:
 def _draw_line(
     axes: Axes, starts: npt.NDArray[np.float64], step: float, line: _Line, column: str, rank: int | None
 ) -> None:
-    """Draw a line as steps, so that a window between two gaps is seen; with markers if it is one of several."""
+    """Draw a line as steps, so that a window between two gaps is visible; with markers if there are several lines."""
     look, values = style.look(line.policy), line.columns[column]
     colour = look.colour if line.policy else style.GREY
     # The first in the legend lies on top where lines agree.
@@ -167,6 +167,6 @@ def _handle(line: _Line, *, alone: bool) -> Line2D:
 
 
 def _marks(line: _Line) -> dict[str, Any]:
-    """Return the properties of markers on a line: smaller than those of points, no rim that cuts the line."""
+    """Return the properties of markers on a line: smaller than those of points, without a white rim."""
     look = style.look(line.policy)
     return look.marks() | {"markersize": 0.6 * look.size, "markeredgewidth": 0.8, "markeredgecolor": look.colour}

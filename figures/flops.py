@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Model(NamedTuple):
-    """A model by itself: name, operations for one query in 1e9 multiply-accumulates, accuracy in percent."""
+    """A stand-alone model: name, operations for one query in 1e9 multiply-accumulates, accuracy in percent."""
 
     name: str
     gmacs: float
@@ -28,16 +28,18 @@ class Model(NamedTuple):
 _BREAK = 0.05
 
 
-def draw_accuracy(table: LatencyTable, others: Mapping[str, Sequence[Model]], width: float = style.COLUMN_IN) -> Figure:
-    """Return the accuracy of subnets and of other models over their operations.
+def draw_accuracy(
+    table: LatencyTable, references: Mapping[str, Sequence[Model]], width: float = style.COLUMN_IN
+) -> Figure:
+    """Return the figure of accuracy over operations, of subnets and of reference models.
 
     Args:
         table: The subnets, with their operations.
-        others: Families of models by name.
+        references: Families of models by name.
         width: In inches.
 
     Raises:
-        DataError: The table does not say how many operations a subnet takes.
+        DataError: The table lacks the operations of a subnet.
     """
     subnets = [Model("", gmacs, subnet.accuracy) for subnet, gmacs in zip(table.subnets, _gmacs(table), strict=True)]
     looks: list[dict[str, Any]] = [
@@ -48,13 +50,13 @@ def draw_accuracy(table: LatencyTable, others: Mapping[str, Sequence[Model]], wi
     with style.applied():
         figure = Figure(figsize=(width, 2.7), layout="constrained")
         axes = figure.add_subplot()
-        families = {"the six subnets": subnets, **others}
+        families = {"the six subnets": subnets, **references}
         for look, (name, models) in zip(looks, families.items(), strict=False):
-            axes.plot([each.gmacs for each in models], [each.accuracy for each in models], label=name, **look)
-            for each in models:
-                if each.name:
-                    at = (each.gmacs, each.accuracy)
-                    axes.annotate(each.name, at, (3, -9), textcoords="offset points", fontsize=6, color=look["color"])
+            axes.plot([model.gmacs for model in models], [model.accuracy for model in models], label=name, **look)
+            for model in models:
+                if model.name:
+                    at = (model.gmacs, model.accuracy)
+                    axes.annotate(model.name, at, (3, -9), textcoords="offset points", fontsize=6, color=look["color"])
         axes.set_xlabel("GMACs of one query")
         axes.set_ylabel("top-1 accuracy (%)")
         axes.set_xlim(left=0, right=1.12 * axes.get_xlim()[1])
@@ -69,7 +71,7 @@ def draw_batches(table: LatencyTable, width: float = style.COLUMN_IN) -> Figure:
     """Return the heat map of operations: batch size over accuracy, GMACs of the batch in each cell.
 
     Raises:
-        DataError: The table does not say how many operations a subnet takes.
+        DataError: The table lacks the operations of a subnet.
     """
     grid = np.outer(table.batch_sizes, _gmacs(table))
     accuracies = [subnet.accuracy for subnet in table.subnets]
@@ -77,8 +79,8 @@ def draw_batches(table: LatencyTable, width: float = style.COLUMN_IN) -> Figure:
 
 
 def _gmacs(table: LatencyTable) -> list[float]:
-    found = [subnet.gmacs for subnet in table.subnets]
-    if None in found:
-        where, what = f"table of {table.device}", "the operations of a subnet are not known"
-        raise DataError(where, what, table.subnets[found.index(None)].id, "a table with gmacs")
-    return [gmacs for gmacs in found if gmacs is not None]
+    operations = [subnet.gmacs for subnet in table.subnets]
+    if None in operations:
+        location, problem = f"table of {table.device}", "lacks the operations of a subnet"
+        raise DataError(location, problem, table.subnets[operations.index(None)].id, "a table with gmacs")
+    return [gmacs for gmacs in operations if gmacs is not None]

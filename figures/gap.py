@@ -1,7 +1,7 @@
-"""What policies reached beside what any could have, clairvoyant ones included (`docs/optimum.md`; not in the paper).
+"""The optimality gap of policies to an upper bound on all policies (`docs/optimum.md`; not in the paper).
 
-A row a policy, over the points of accuracy-weighted attainment that it stays below the bound: to the left is better,
-and nobody gets to 0. Logarithmic, since the best stay a hundredth of a point below and the worst eighty.
+One row per policy over its gap in points of accuracy-weighted attainment: left is better, and no policy reaches 0.
+Logarithmic, since gaps range from a hundredth of a point to eighty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("policy", "seed", "weighted_attainment", "weighted_bound")
 _LOWEST, _HIGHEST = 0.01, 100.0
-"""In points: what is less than the lowest is drawn there, at the edge."""
+"""Range in points; smaller gaps are drawn at the lower edge."""
 _TICKS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _WRAP = 3
 
@@ -36,8 +36,8 @@ def draw(gaps: pd.DataFrame, width: float | None = None) -> Figure:
     """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
-        gaps: One row a run, with the columns `policy`, `seed`, `weighted_attainment` and `weighted_bound` (0 to 1).
-            Columns with a dot in their name are what the experiment sweeps; they span panels.
+        gaps: One row per run, with the columns `policy`, `seed`, `weighted_attainment` and `weighted_bound` (0 to 1).
+            Columns with a dot in their name are swept parameters, which become panels.
         width: In inches; None for one column, or for the page if there are several panels.
 
     Raises:

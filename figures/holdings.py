@@ -1,4 +1,4 @@
-"""Who holds what: the examples of each class that each party of a federated training has."""
+"""The partition of a data set: number of examples per class and client of a federated training."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from figures.tables import check_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_PARTIES = 40
-"""As many parties as have room for a name."""
+MOST_CLIENTS = 40
+"""Maximum number of clients with a readable name."""
 _AREA_PT2 = 110.0  # of the largest disc
 
 
 def draw(held: pd.DataFrame) -> Figure:
-    """Return a row a party and a column a class, with discs whose areas are numbers of examples; totals at the right.
+    """Return a figure with a row per client and a column per class; disc areas are numbers of examples.
 
     Args:
-        held: Columns `party`, `label` and `examples`; parties in the order of the rows.
+        held: Columns `party`, `label` and `examples`; clients in the order of the rows.
 
     Raises:
         DataError: A column is missing.
@@ -29,24 +29,24 @@ def draw(held: pd.DataFrame) -> Figure:
     check_columns(held, ("party", "label", "examples"), "holdings")
     if held.empty:
         return style.empty(style.COLUMN_IN)
-    parties, labels = list(dict.fromkeys(held["party"])), sorted(held["label"].unique())
-    shown = parties[:MOST_PARTIES]
-    rows = held[held["party"].isin(shown)]
+    clients, labels = list(dict.fromkeys(held["party"])), sorted(held["label"].unique())
+    named = clients[:MOST_CLIENTS]
+    rows = held[held["party"].isin(named)]
     with style.applied():
-        figure = Figure(figsize=(style.COLUMN_IN, 1.0 + 0.2 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(style.COLUMN_IN, 1.0 + 0.2 * len(named)), layout="constrained")
         axes, sums = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-        places = {party: number for number, party in enumerate(shown)}
+        places = {client: number for number, client in enumerate(named)}
         area = _AREA_PT2 * rows["examples"] / max(1, rows["examples"].max())
         axes.scatter(rows["label"], rows["party"].map(places), s=area, color="#0072B2", linewidths=0)
         totals = rows.groupby("party", sort=False)["examples"].sum()
-        sums.barh([places[str(party)] for party in totals.index], totals, height=0.6, color="#56B4E9")
-        axes.set_yticks(range(len(shown)), [str(party) for party in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
+        sums.barh([places[str(client)] for client in totals.index], totals, height=0.6, color="#56B4E9")
+        axes.set_yticks(range(len(named)), [str(client) for client in named])
+        axes.set_ylim(len(named) - 0.4, -0.6)
         axes.set_xticks(labels)
         axes.set_xlim(labels[0] - 0.6, labels[-1] + 0.6)
         axes.set_xlabel("class")
         sums.set_xlabel("examples")
         sums.grid(visible=False, axis="y")
-        if len(parties) > len(shown):
-            axes.set_title(f"{len(parties) - len(shown)} more parties are not shown")
+        if len(clients) > len(named):
+            axes.set_title(f"{len(clients) - len(named)} more clients are not shown")
     return figure

@@ -1,4 +1,4 @@
-"""Short texts beside points, placed so that they hide neither each other nor the points."""
+"""Placement of text labels beside points, so that they cover neither each other nor the points."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 _PT_PER_IN = 72
 _DIRECTIONS = tuple((math.sin(angle), math.cos(angle)) for angle in np.linspace(0, 2 * math.pi, 16, endpoint=False))
 _NEAR_PT = 4.0
-"""From a point to the nearest edge of its text."""
+"""Distance from a point to the nearest edge of its text."""
 _RINGS_PT = (0.0, 4.0, 8.0, 13.0, 19.0, 26.0, 34.0)
-"""How much further out a text may go; beyond the first, a thin line leads to it."""
+"""Further distances for a text; beyond the first, a thin leader line connects it."""
 _LINE_SPACING = 0.95
 _AIR_PT = 1.0
 """Kept free around a text."""
 _ROUNDS = 5
-"""How often each two texts may choose again, now that the others have."""
+"""Maximum number of rounds in which each pair of texts is placed again."""
 
 # What a place costs. By the square point:
 _HIDDEN = 20.0
-"""Of a text that lies on a text, or outside."""
+"""Cost of a text on another text, or outside."""
 _COVERED = 2.0
-"""Of a marker or an interval."""
+"""Cost of a covered marker or interval."""
 # By the point:
 _PIERCED = 40.0
-"""Of a line through a text or through another point's marker."""
+"""Cost of a leader line through a text or another point's marker."""
 _GRAZED = 4.0
-"""Of a line along an interval."""
+"""Cost of a leader line along an interval."""
 _ENTERED_PT = 3.0
 """Added to the length of a line in a box, if there is any: to cut a corner is not cheap."""
 _FAR = 1.5
@@ -66,14 +66,14 @@ class Label(NamedTuple):
 
 
 def place(axes: Axes, labels: Sequence[Label], markers: Sequence[Bbox], intervals: Sequence[Bbox] = ()) -> list[Bbox]:
-    """Write labels near their points, where they cover least and where none is taken for another point's.
+    """Write labels near their points, with minimal overlap and without ambiguity about their point.
 
-    The figure must have been laid out: only then do texts have their final size and axes their final place. Nothing
-    is left to chance: the same labels come to lie at the same places.
+    The figure must have been laid out: only then do texts have their final size and axes their final position. The
+    result is deterministic.
 
     Args:
-        axes: Where the points are.
-        labels: What to write.
+        axes: The axes of the points.
+        labels: The labels.
         markers: The markers in the panel, those of the labels' own points among them, in pixels. What is in the
             middle of a marker is a point that a text nearby could be taken to belong to.
         intervals: What else should not be covered, likewise.
@@ -96,7 +96,7 @@ def place(axes: Axes, labels: Sequence[Label], markers: Sequence[Bbox], interval
 
 
 def place_note(axes: Axes, text: str, obstacles: Sequence[Bbox], colour: str) -> None:
-    """Write a note of several lines where a panel is emptiest: the lowest such place, the leftmost of them."""
+    """Write a note of several lines in the emptiest part of a panel: the lowest, then the leftmost of them."""
     note = axes.text(0, 0, text, transform=axes.transAxes, color=colour, zorder=6)
     note.set_in_layout(False)
     frame, extent = axes.get_window_extent(), note.get_window_extent()
@@ -109,7 +109,7 @@ def place_note(axes: Axes, text: str, obstacles: Sequence[Bbox], colour: str) ->
 
 
 class _Places(NamedTuple):
-    """Where one text may go, all in points."""
+    """Candidate positions of one text, all in points."""
 
     point: _Floats
     """Where its point is, shape (2,)."""
@@ -139,7 +139,7 @@ def _places(axes: Axes, label: Label, pixels: float) -> _Places:
 
 
 def _costs(own: _Places, frame: _Floats, markers: _Floats, intervals: _Floats) -> _Floats:
-    """Return what each place of a text costs whatever the other texts do, shape (places,)."""
+    """Return the cost of each position of a text independent of the other texts, shape (places,)."""
     area = (own.box[:, 2:] - own.box[:, :2]).prod(axis=1)
     cost = _HIDDEN * (area - _overlaps(own.box, frame)[:, 0]) + _FAR * own.ring
     cost += _COVERED * _overlaps(own.box, np.vstack([markers, intervals])).sum(axis=1)
@@ -156,7 +156,7 @@ def _costs(own: _Places, frame: _Floats, markers: _Floats, intervals: _Floats) -
 
 
 def _costs_together(one: _Places, two: _Places) -> _Floats:
-    """Return what the places of two texts cost because of each other, shape (places of one, places of two)."""
+    """Return the mutual cost of the positions of two texts, shape (places of first, places of second)."""
     cost = _HIDDEN * _overlaps(one.box, two.box) + _CROSSED * _crossings(one.line, two.line)
     cost += _PIERCED * (_lengths(one.line, two.box) + _lengths(two.line, one.box).T)
     # Points side by side have their texts in the same order, and so have points one above the other.
@@ -167,9 +167,9 @@ def _costs_together(one: _Places, two: _Places) -> _Floats:
 
 
 def _choose(alone: Sequence[_Floats], together: Mapping[tuple[int, int], _Floats]) -> list[int]:
-    """Return a place for each text: each two choose together, given the others, until nobody gains by it.
+    """Return a position for each text, by pairwise descent: each pair is placed jointly, given the others.
 
-    One text at a time would get stuck where two have to make room for each other.
+    Descent by single texts would stop where two have to move together.
     """
     chosen = [int(np.argmin(cost)) for cost in alone]
     numbers = range(len(alone))

@@ -1,4 +1,4 @@
-"""The latency table of a supernet as a heat map, as SuperServe (NSDI 2025) shows its own in Figure 6."""
+"""The latency table of a supernet as a heat map (after SuperServe, NSDI 2025, Figure 6)."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ _DARK = 0.179
 def draw_latency(table: LatencyTable, title: str | None = None, width: float = COLUMN_INCHES) -> Figure:
     """Return the heat map of a table: batch size over accuracy, the latency in milliseconds in each cell.
 
-    Colours go by the logarithm of the latency. A table of more than eight subnets has a colour bar in place of numbers.
+    Colours are logarithmic in the latency. A table of more than eight subnets has a colour bar instead of numbers.
 
     Args:
-        table: Each of its subnets is a column, each measured batch size a row.
-        title: Stands above it; the table's device unless given, "" for none.
+        table: Subnets are columns, measured batch sizes are rows.
+        title: Title of the figure; None for the table's device, "" for none.
         width: In inches.
     """
     latency_ms = table.latency_ns.T / NS_PER_MS
@@ -76,15 +76,15 @@ def draw_cells(
     digits: int = 3,
     width: float = COLUMN_INCHES,
 ) -> Figure:
-    """Return the heat map of something that subnets and batch sizes decide: colours go by its logarithm.
+    """Return the heat map of a quantity by subnet and batch size, with logarithmic colours.
 
     Args:
         cells: Positive, float64, shape (batch sizes, subnets).
         accuracies: Of the subnets, in percent.
         batch_sizes: In queries.
-        label: What a colour bar says, where there are too many subnets for numbers in the cells.
-        title: What stands above; "" for nothing.
-        digits: Of the numbers in the cells.
+        label: Label of the colour bar, if there are too many subnets for numbers in the cells.
+        title: Title of the figure; "" for none.
+        digits: Number of digits in the cells.
         width: In inches.
     """
     rows, columns = cells.shape
@@ -119,7 +119,7 @@ def draw_cells(
 
 
 def milliseconds(value: float, digits: int = 3) -> str:
-    """Return a number of milliseconds to some digits, or more where they stand before the point.
+    """Return a number of milliseconds to some digits, and at least all before the point.
 
     Example:
         >>> [milliseconds(value) for value in (0.0154, 4.4, 38.381, 364.1, 1818.4)]

@@ -1,4 +1,4 @@
-"""How a federated training went: accuracy over time and over bytes, and bytes a round on each channel.
+"""Curves of a federated training: accuracy over time and over bytes, and bytes per round by channel.
 
 Flame's evaluation (Daga et al., SoCC 2023) compares topologies by accuracy over time under a constrained uplink.
 """
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 BYTES_PER_MB = 10**6
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#6E6E6E")
 _LABELLED = 0.15
-"""Narrower parts of the longest bar than this have no room for a name."""
+"""Minimum width of a labelled part, as a fraction of the longest bar."""
 
 
 def draw(curves: pd.DataFrame, traffic: pd.DataFrame) -> Figure:
-    """Return three panels; of repeats with several seeds each has a line of its own.
+    """Return a figure of three panels, with one line per repeat.
 
     Args:
         curves: Columns `curve`, `seed`, `time_s`, `bytes` (sent so far) and `accuracy` (percent).
-        traffic: Columns `run`, `channel` and `bytes` (a round).
+        traffic: Columns `run`, `channel` and `bytes` (per round).
 
     Raises:
         DataError: A column is missing.
@@ -61,15 +61,15 @@ def draw(curves: pd.DataFrame, traffic: pd.DataFrame) -> Figure:
 
 
 def _bars(axes: Axes, traffic: pd.DataFrame) -> None:
-    """Draw megabytes a round: a bar a run, or a channel if there is one run only, in parts by channel."""
+    """Draw megabytes per round: a bar per run in parts by channel, or a bar per channel if there is only one run."""
     mean = traffic.groupby(["run", "channel"], sort=False)["bytes"].mean().reset_index()
     runs = list(dict.fromkeys(mean["run"]))
     by = "run" if len(runs) > 1 else "channel"
     rows = list(dict.fromkeys(mean[by]))
     left, longest = np.zeros(len(rows)), mean.groupby(by)["bytes"].sum().max() / BYTES_PER_MB
     for number, channel in enumerate(dict.fromkeys(mean["channel"])):
-        own = mean[mean["channel"] == channel].set_index(by)["bytes"]
-        wide = np.array([float(own.get(row, 0.0)) for row in rows]) / BYTES_PER_MB
+        per_row = mean[mean["channel"] == channel].set_index(by)["bytes"]
+        wide = np.array([float(per_row.get(row, 0.0)) for row in rows]) / BYTES_PER_MB
         axes.barh(range(len(rows)), wide, 0.6, left=left, color=_COLOURS[number % len(_COLOURS)], alpha=0.8)
         largest = int(wide.argmax())
         if by == "run" and wide[largest] > _LABELLED * longest:

@@ -1,4 +1,4 @@
-"""What it takes to load a model, beside what it takes to run it, and to actuate it in place.
+"""Time to load a model, compared with the time to run it and to actuate it in place.
 
 After SuperServe (NSDI 2025), Figures 1a and 5b.
 """
@@ -30,13 +30,13 @@ def draw(table: LatencyTable, bytes_per_s: float, source: str, width: float = st
     """Return bars for each subnet: the time to load its weights, and to run its smallest and its largest batch.
 
     Args:
-        table: Its subnets with their numbers of weights, of 4 bytes each.
-        bytes_per_s: How fast weights are loaded.
-        source: Where that rate comes from, for the legend.
+        table: Subnets with their numbers of weights, of 4 bytes each.
+        bytes_per_s: Loading rate of weights.
+        source: Source of that rate, for the legend.
         width: In inches.
 
     Raises:
-        DataError: The table does not say how many weights a subnet has.
+        DataError: The table lacks the number of weights of a subnet.
     """
     loading = _loading_ms(table, bytes_per_s)
     columns = {
@@ -77,25 +77,27 @@ def draw_actuation(
     """Return marks for each subnet on a logarithmic axis: the time to load it, and to actuate it in a supernet.
 
     Args:
-        table: Its subnets with their numbers of weights, of 4 bytes each.
+        table: Subnets with their numbers of weights, of 4 bytes each.
         actuated: Columns `first_ms` and `again_ms`, a row for each subnet, in the order of the table.
-        bytes_per_s: How fast weights are loaded.
-        source: Where that rate comes from, for the legend.
+        bytes_per_s: Loading rate of weights.
+        source: Source of that rate, for the legend.
         width: In inches.
 
     Raises:
-        DataError: The table does not say how many weights a subnet has, or a column or row is missing.
+        DataError: The table lacks the number of weights of a subnet, or a column or row is missing.
     """
     check_columns(actuated, ("first_ms", "again_ms"), "actuation")
     if len(actuated) != len(table.subnets):
-        raise DataError("actuation", "is not of the subnets of the table", str(len(actuated)), str(len(table.subnets)))
-    shown = actuated.assign(loading_ms=_loading_ms(table, bytes_per_s))
+        raise DataError(
+            "actuation", "does not match the subnets of the table", str(len(actuated)), str(len(table.subnets))
+        )
+    times = actuated.assign(loading_ms=_loading_ms(table, bytes_per_s))
     with style.applied():
         figure = Figure(figsize=(width, 2.5), layout="constrained")
         axes = figure.add_subplot()
-        x = np.arange(len(shown))
+        x = np.arange(len(times))
         for name, column, colour, mark in _MARKS:
-            axes.plot(x, shown[column], mark, color=colour, label=name.format(source), markersize=5)
+            axes.plot(x, times[column], mark, color=colour, label=name.format(source), markersize=5)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(x, [f"{subnet.accuracy:.2f}" for subnet in table.subnets])
@@ -106,13 +108,13 @@ def draw_actuation(
 
 
 def _loading_ms(table: LatencyTable, bytes_per_s: float) -> npt.NDArray[np.float64]:
-    """Return how long it takes to load each subnet.
+    """Return the loading time of each subnet.
 
     Raises:
-        DataError: The table does not say how many weights a subnet has.
+        DataError: The table lacks the number of weights of a subnet.
     """
     weights = [subnet.params for subnet in table.subnets]
     if None in weights:
-        where, what = f"table of {table.device}", "a subnet's number of weights is not known"
-        raise DataError(where, what, table.subnets[weights.index(None)].id, "a table with params")
+        location, problem = f"table of {table.device}", "lacks the number of weights of a subnet"
+        raise DataError(location, problem, table.subnets[weights.index(None)].id, "a table with params")
     return np.array(weights, dtype=np.float64) * BYTES_PER_WEIGHT / bytes_per_s * 1e3

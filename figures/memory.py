@@ -1,4 +1,4 @@
-"""What it takes to hold models, over their number: SuperServe (NSDI 2025), Figure 5a, with an axis of its own."""
+"""Memory footprint over the number of models (after SuperServe, NSDI 2025, Figure 5a)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 BYTES_PER_MB = 10**6
 FEW = 10
-"""A system of so few models has a mark for each."""
+"""Maximum number of models with a marker each."""
 _COLOURS = ("#009E73", "#0072B2", "#D55E00", "#CC79A7")
 
 
 def draw_memory(held: pd.DataFrame) -> Figure:
-    """Return a line for each system: the megabytes that its first models take together, on logarithmic axes.
+    """Return a figure with a line per system: total megabytes over the number of models, on logarithmic axes.
 
     Args:
-        held: Columns `system`, `models` (how many are held) and `bytes`; systems in the order of the legend.
+        held: Columns `system`, `models` (their number) and `bytes`; systems in the order of the legend.
 
     Raises:
         DataError: A column is missing.

@@ -1,4 +1,4 @@
-"""The rate of queries and the rate answered in time, a panel a setting (after SuperServe, NSDI 2025, Figure 1c)."""
+"""The rate of queries and the rate answered in time, one panel per setting (after SuperServe, NSDI 2025, Figure 1c)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _NEEDED = ("panel", "start_s", "ingest_per_s", "slo_attainment")
 
 
 def draw(windows: pd.DataFrame, width: float = style.COLUMN_IN) -> Figure:
-    """Return a panel for each value of `panel`, in the order in which they come; what is late is filled.
+    """Return a figure with a panel for each value of `panel`, in their order; the missed share is filled.
 
     Args:
-        windows: One row a window of one run each, with the columns of `sim.engine.metrics.windows`; `panel`: heading.
+        windows: One row per window, one run per panel, with the columns of `sim.engine.metrics.windows`; `panel`:
+            heading.
         width: In inches.
 
     Raises:

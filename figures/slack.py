@@ -1,4 +1,4 @@
-"""How much of its time is left to a query when it is answered (after SuperServe, arXiv v1, appendix B, Figure 14)."""
+"""Histogram of the slack that queries have left when answered (after SuperServe, arXiv v1, appendix B, Figure 14)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _EARLIEST = -0.2
-"""What is later than this share of the SLO is drawn in the last bar on the left."""
+"""Lateness as a fraction of the SLO from which queries are drawn in the leftmost bar."""
 _BINS = 48
 _COLUMNS = 4
 
 
 def draw(slacks: pd.DataFrame, slo_ms: float, width: float = style.PAGE_IN) -> Figure:
-    """Return a histogram a policy: the share of queries by the time that is left; late ones have less than none.
+    """Return a histogram per policy: share of queries by remaining slack, negative for late ones.
 
     Args:
         slacks: One row for each policy and each slack in whole parts, with the columns `policy`, `slack_ms` (time left,
             negative if late, -inf for a query that was never answered) and `queries`.
-        slo_ms: The time that a query had.
+        slo_ms: The latency SLO.
         width: In inches.
 
     Raises:

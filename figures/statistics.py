@@ -1,4 +1,4 @@
-"""Running statistics against the weights that they go with: SuperServe (NSDI 2025), Figure 4."""
+"""Memory of running statistics compared with the weights of their subnet (after SuperServe, NSDI 2025, Figure 4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BYTES_PER_MB = 10**6
 BAR = 0.3
-"""How wide a bar is; a subnet is 1 wide."""
+"""Width of a bar; a subnet has width 1."""
 _COLOUR = "#D55E00"
 
 
@@ -23,8 +23,8 @@ def draw_statistics(subnets: pd.DataFrame, shared_bytes: int) -> Figure:
     """Return two bars for each subnet, on a logarithmic axis: the weights that it uses, and the statistics of its own.
 
     Args:
-        subnets: Columns `accuracy` (percent), `weights_bytes` and `statistics_bytes`, a row a subnet.
-        shared_bytes: What the weights of the whole supernet take; a line.
+        subnets: Columns `accuracy` (percent), `weights_bytes` and `statistics_bytes`, one row per subnet.
+        shared_bytes: Size of the weights of the whole supernet, drawn as a line.
 
     Raises:
         DataError: A column is missing.
@@ -41,10 +41,16 @@ def draw_statistics(subnets: pd.DataFrame, shared_bytes: int) -> Figure:
         axes.bar(places - BAR / 2, weights / BYTES_PER_MB, BAR, color=style.GREY, label="weights used")
         hatched: dict[str, Any] = {"color": _COLOUR, "hatch": "////", "edgecolor": "white", "linewidth": 0.3}
         axes.bar(places + BAR / 2, statistics / BYTES_PER_MB, BAR, label="own statistics", **hatched)
-        for place, mine, own in zip(places, weights, statistics, strict=True):
+        for place, weight_bytes, statistics_bytes in zip(places, weights, statistics, strict=True):
             # To the right of the grey bar, which is taller.
-            at, above = (place, own / BYTES_PER_MB), (1, 1.5)
-            axes.annotate(f"1/{mine / own:.0f}", at, above, textcoords="offset points", fontsize=style.SMALL_PT)
+            at, above = (place, statistics_bytes / BYTES_PER_MB), (1, 1.5)
+            axes.annotate(
+                f"1/{weight_bytes / statistics_bytes:.0f}",
+                at,
+                above,
+                textcoords="offset points",
+                fontsize=style.SMALL_PT,
+            )
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(places, [f"{accuracy:.2f}" for accuracy in subnets["accuracy"]])

@@ -1,8 +1,8 @@
-"""One look for all figures: sizes, fonts, a colour and a marker for each policy, and files that redraw byte for byte.
+"""The style of all figures: sizes, fonts, a colour and a marker for each policy, and reproducible files.
 
 A policy's family (the label up to its parameters) has one colour and one marker, the same in every figure. The colours
-are those of Okabe and Ito, which colour-blind readers can tell apart; the markers tell families apart in grey.
-Baselines are hollow and larger than what they may lie upon, so that two policies on one point are both seen.
+are those of Okabe and Ito, which colour-blind readers can distinguish; the markers distinguish families in grey.
+Baselines are hollow and larger than what they may cover, so that two policies at one point are both visible.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ _RC: dict[str, Any] = {
 }
 
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 2)))
-"""What tells the lines of one family apart, in the order of their labels."""
+"""Line styles of the members of a family, in the order of their labels."""
 
 
 class Look(NamedTuple):
-    """How the policies of one family are drawn; size in points."""
+    """The marker and colour of one family of policies; size in points."""
 
     name: str
     colour: str
@@ -100,7 +100,7 @@ _LOOKS = {
     "coarse": Look("Coarse", "#56B4E9", "v", 7.5),
 }
 _LONGEST_NAME = 40
-"""As many characters as fit beside a marker in one column of a paper."""
+"""Maximum number of characters beside a marker in one column of a paper."""
 _SPARE_COLOURS = ("#000000", "#6E6E6E", "#8A6D00")
 _SPARE_MARKERS = ("p", "h", "X", "P", "<", ">", "8")
 
@@ -127,7 +127,7 @@ def parameters(label: str) -> str:
 
 
 def display_name(label: str) -> str:
-    """Return what a figure calls a policy.
+    """Return the name of a policy in figures.
 
     Example:
         >>> display_name("clipper(accuracy=78.25)"), display_name("infaas"), display_name("slackfit(buckets=32)")
@@ -139,7 +139,7 @@ def display_name(label: str) -> str:
 
 
 def look(label: str) -> Look:
-    """Return how a policy is drawn: by its family, and for one that is not ours by a hash of its name."""
+    """Return the look of a policy: that of its family, or for a user's own policy one derived from its name."""
     name = family(label)
     if name in _LOOKS:
         return _LOOKS[name]
@@ -149,24 +149,24 @@ def look(label: str) -> Look:
 
 
 def order(label: str) -> tuple[int, str, str]:
-    """Return a key that sorts policies alike in every legend: ours first, as listed above, then by name."""
+    """Return the sort key of policies in legends: shipped ones first, in the order above, then by name."""
     names = list(_LOOKS)
     place = names.index(family(label)) if family(label) in names else len(names)
     return place, family(label), parameters(label)
 
 
 def handle(label: str, **line: Any) -> Line2D:
-    """Return a legend entry: the marker of a policy, with a line if one is asked for."""
+    """Return a legend entry: the marker of a policy, with a line if requested."""
     properties: dict[str, Any] = {"linestyle": "none", **look(label).marks(), **line}
     return Line2D([], [], **properties)
 
 
 REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (1, 1.5))}
-"""The properties of a line that is there to be compared with."""
+"""The properties of a reference line."""
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]) -> None:
-    """Put a legend below the panels, in as many columns as fit; of a long name its end stays, which tells most."""
+    """Draw a legend below the panels, in as many columns as fit; long names keep their end, which is specific."""
     shown = [name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}" for name in names]
     for columns in range(min(6, len(shown)), 0, -1):
         legend = figure.legend(handles, shown, loc="outside lower center", ncols=columns)
@@ -177,12 +177,12 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
 
 
 def applied() -> AbstractContextManager[None]:
-    """Return a context in which matplotlib draws in this style; what was set outside it has no influence."""
+    """Return a context in which matplotlib draws in this style; settings outside it have no influence."""
     return context(["default", _RC])
 
 
 def empty(width: float) -> Figure:
-    """Return the figure of no runs, which says so."""
+    """Return a figure with the note that there are no runs."""
     with applied():
         figure = Figure(figsize=(width, 1.0))
         figure.text(0.5, 0.5, "no runs", ha="center", va="center", color=GREY)
@@ -190,7 +190,7 @@ def empty(width: float) -> Figure:
 
 
 _METADATA: Mapping[str, dict[str, str | None]] = {
-    # The time of drawing would differ from file to file.
+    # The time of drawing would make files differ.
     ".pdf": {"CreationDate": None},
     ".svg": {"Date": None},
     ".png": {"Software": None},
@@ -201,8 +201,8 @@ def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     """Write a figure as PDF, SVG and PNG and return the three paths; the same figure gives the same bytes.
 
     Args:
-        figure: What to write.
-        stem: The path without its ending; its folder is made if need be.
+        figure: The figure.
+        stem: The path without its ending; its folder is created if missing.
 
     Raises:
         StoreError: A file can't be written.
@@ -214,16 +214,16 @@ def save_as(figure: Figure, path: Path) -> Path:
     """Write a figure in the format of the path's ending and return the path; the same figure gives the same bytes.
 
     Args:
-        figure: What to write.
+        figure: The figure.
         path: Ends in .pdf, .svg or .png.
 
     Raises:
-        SpecError: The path ends in something else.
+        SpecError: The path has another suffix.
         StoreError: The file can't be written.
     """
     if path.suffix not in _METADATA:
         known = ", ".join(_METADATA)
-        raise SpecError(str(path), "stands for no format of pictures", path.suffix or "no ending", f"one of {known}")
+        raise SpecError(str(path), "unknown image format", path.suffix or "no ending", f"one of {known}")
     with whole_file(path) as unfinished, applied():
         figure.savefig(unfinished, format=path.suffix[1:], dpi=PNG_DPI, metadata=_METADATA[path.suffix])
     return path

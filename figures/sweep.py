@@ -1,4 +1,4 @@
-"""SLO attainment and serving accuracy over something swept, a line a policy (after SuperServe, Figures 1b and 11c)."""
+"""SLO attainment and serving accuracy over a swept parameter (after SuperServe, Figures 1b and 11c)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def draw(summary: pd.DataFrame, along: str, label: str = "", width: float = styl
     """Return two panels, one above the other: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
-        summary: One row a run, with the columns `policy`, `seed`, `slo_attainment` (0 to 1), `mean_serving_accuracy`
+        summary: One row per run, with the columns `policy`, `seed`, `slo_attainment` (0 to 1), `mean_serving_accuracy`
             (percent; NaN if no query met its SLO) and that of `along`.
         along: The column that is the horizontal axis; numbers.
-        label: What it is called; what its name says if empty.
+        label: Its axis label; derived from its name if empty.
         width: In inches.
 
     Raises:
@@ -44,7 +44,7 @@ def draw(summary: pd.DataFrame, along: str, label: str = "", width: float = styl
         figure = Figure(figsize=(width, 3.6), layout="constrained")
         upper, lower = figure.subplots(2, sharex=True, height_ratios=[1.3, 1])
         attained = {policy: _along(summary, policy, along, x, "slo_attainment", 1.0) for policy in policies}
-        decades = attainment.decades(each.mean for line in attained.values() for each in line)
+        decades = attainment.decades(point.mean for line in attained.values() for point in line)
         attainment.set_scale(upper, decades, every=math.ceil((decades + 1) / 5))
         attainment.mark_break(upper, decades)
         accuracy = {policy: _along(summary, policy, along, x, "mean_serving_accuracy", 100.0) for policy in policies}
@@ -70,15 +70,15 @@ def _along(
 
 
 def _dashes(policy: str, policies: list[str]) -> Any:
-    alike = [other for other in policies if style.family(other) == style.family(policy)]
+    alike = [relative for relative in policies if style.family(relative) == style.family(policy)]
     return style.DASHES[alike.index(policy) % len(style.DASHES)]
 
 
 def _draw_line(axes: Axes, x: list[float], line: list[Estimate], policy: str, dashes: Any, depth: int) -> None:
     look = style.look(policy)
-    for at, each in zip(x, line, strict=True):
-        axes.plot([at, at], [each.low, each.high], color=look.colour, linewidth=0.7)
-    axes.plot(x, [each.mean for each in line], linestyle=dashes, zorder=3 + depth / 100, **look.marks())
+    for at, point in zip(x, line, strict=True):
+        axes.plot([at, at], [point.low, point.high], color=look.colour, linewidth=0.7)
+    axes.plot(x, [point.mean for point in line], linestyle=dashes, zorder=3 + depth / 100, **look.marks())
 
 
 def _scale(axes: Axes, x: list[float], along: str, label: str) -> None:

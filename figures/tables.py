@@ -1,4 +1,4 @@
-"""What the figures read: tables with the columns they need, and means with their confidence intervals."""
+"""Input of the figures: checks of table columns, and means with confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds and the ends of its confidence interval; the three are equal where there is no interval."""
+    """A mean over seeds and the bounds of its confidence interval; all three are equal if there is no interval."""
 
     mean: float
     low: float
     high: float
 
 
-def check_columns(table: pd.DataFrame, needed: Iterable[str], where: str) -> None:
-    """Pass if a table has the columns that a figure needs.
+def check_columns(table: pd.DataFrame, needed: Iterable[str], location: str) -> None:
+    """Check that a table has the columns that a figure needs.
 
     Raises:
         DataError: A column is missing.
     """
     for column in needed:
         if column not in table.columns:
-            raise DataError(where, "a column is missing", column, did_you_mean(column, map(str, table.columns)))
+            raise DataError(location, "missing column", column, did_you_mean(column, map(str, table.columns)))
 
 
 def estimate(values: Iterable[float], highest: float) -> Estimate:
-    """Return the mean and its 95 % Student-t interval, cut at 0 and at the highest possible value.
+    """Return the mean and its 95 % Student-t interval, clipped at 0 and at the highest possible value.
 
     Args:
-        values: One a seed; NaN for a seed that has none.
+        values: One per seed; NaN for a missing value.
         highest: The largest value that the quantity can take.
 
     Example:
@@ -58,12 +58,12 @@ def estimate(values: Iterable[float], highest: float) -> Estimate:
 
 
 def values(table: pd.DataFrame, column: str) -> list[Any]:
-    """Return the values that a column takes, each once: numbers in order, others as they come."""
-    found = table[column].unique().tolist()
+    """Return the distinct values of a column: numbers in order, others in order of appearance."""
+    distinct = table[column].unique().tolist()
     # A swept thing may be a number in one run and a word or nothing in another: those have no order but their own.
-    if all(isinstance(value, int | float) for value in found):
-        return sorted(found, key=lambda value: (math.isnan(value), value))
-    return found
+    if all(isinstance(value, int | float) for value in distinct):
+        return sorted(distinct, key=lambda value: (math.isnan(value), value))
+    return distinct
 
 
 _UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
@@ -71,7 +71,7 @@ _SAID = {"cv2": "CV²"}
 
 
 def setting(name: str, value: object = None) -> str:
-    """Return what a figure says of a swept column and its value; of the column alone, where there is none.
+    """Return the label of a swept column and its value, or of the column alone.
 
     Example:
         >>> setting("cluster.dispatch_ms", 3.0), setting("trace.cv2", 4), setting("cluster.drop", "never")
@@ -81,11 +81,11 @@ def setting(name: str, value: object = None) -> str:
     """
     short = name.rpartition(".")[2]
     suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
-    said, unit = _SAID.get(short, short.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
+    words, unit = _SAID.get(short, short.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
     if value is None:
-        return f"{said} ({unit})" if unit else said
+        return f"{words} ({unit})" if unit else words
     if isinstance(value, float):
-        shown = "none" if math.isnan(value) else f"{value:g}"
+        formatted = "none" if math.isnan(value) else f"{value:g}"
     else:
-        shown = str(value).replace("_", " ")
-    return f"{said} = {shown} {unit}".strip()
+        formatted = str(value).replace("_", " ")
+    return f"{words} = {formatted} {unit}".strip()

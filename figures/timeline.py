@@ -1,4 +1,4 @@
-"""The time line of a run on a topology: who computes, who waits, and which message ends a wait."""
+"""The timeline of a run on a topology: when workers compute and wait, and the messages between them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
 
-    from topology.engine import Span
+    from topology.report import Span
 
 MOST_ROWS = 60
-"""As many workers as can be told apart; the others are left out, and the title says so."""
+"""At most this many workers are shown; the title counts the others."""
 _COMPUTE, _WAIT = "#56B4E9", "#EDEDED"
 _COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#000000")
 
@@ -27,13 +27,13 @@ _COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#000000")
 def draw(
     spans: Sequence[Span], workers: Sequence[str], title: str = "", window_s: tuple[float, float] | None = None
 ) -> Figure:
-    """Return the figure: a row a worker, the first at the top; a line a message, from its sender to its receiver.
+    """Return the figure: a row for each worker, the first at the top; a line for each message.
 
     Args:
-        spans: What a report holds if the engine was to record it.
-        workers: The ids of the rows, in order.
-        title: What stands above.
-        window_s: From when until when, in seconds; all of it if None.
+        spans: The spans of a report.
+        workers: The ids of the workers, in order.
+        title: The title.
+        window_s: The start and the end, in seconds; None for the whole run.
     """
     rows = {worker: row for row, worker in enumerate(workers[:MOST_ROWS])}
     if not rows or not spans:
@@ -61,6 +61,6 @@ def draw(
         axes.set_title(f"{title} ({left_out} more workers are not shown)".lstrip() if left_out else title)
         handles: list[Artist] = [Patch(facecolor=_COMPUTE), Patch(facecolor=_WAIT)]
         handles += [Line2D([], [], color=colours[name]) for name in channels]
-        names = ["computes", "waits", *channels]
+        names = ["computing", "waiting", *channels]
         figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)))
     return figure

@@ -1,4 +1,4 @@
-"""The rate of a trace over time, in windows of one second and of a minute of a day shrunk to 120 s (1/12 s)."""
+"""The rate of a trace over time, in windows of one second and of 1/12 s (a minute of a day compressed to 120 s)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def draw(
     counts_83ms: npt.NDArray[np.int64], counts_1s: npt.NDArray[np.int64], *, duration_s: float, title: str = ""
 ) -> Figure:
-    """Return a figure of the rates, one step a window; the incomplete last windows are left out.
+    """Return a figure of the rates, one step per window; the incomplete last windows are left out.
 
     Args:
         counts_83ms: Arrivals in each window of 1/12 s, int64, shape (windows,).
         counts_1s: Arrivals in each window of 1 s, int64, shape (windows,).
         duration_s: The length of the trace in seconds.
-        title: What stands above.
+        title: Title of the figure.
     """
     with style.applied():
         figure = Figure(figsize=(style.PAGE_IN, 2.2), layout="constrained")

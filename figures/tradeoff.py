@@ -1,6 +1,6 @@
-"""SLO attainment against mean serving accuracy, one marker a policy (after SuperServe, NSDI 2025, Figures 8a, 9, 10).
+"""SLO attainment against mean serving accuracy, one marker per policy (after SuperServe, NSDI 2025, Figures 8a, 9, 10).
 
-Upper right is best. Where an experiment sweeps something there is one panel for each combination of values.
+Upper right is best. A sweep has one panel for each combination of values.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
     """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
-        summary: One row a run, with the columns `policy`, `trace`, `seed`, `slo_attainment` (0 to 1) and
-            `mean_serving_accuracy` (percent; NaN if no query met its SLO). Columns with a dot in their name are what
-            the experiment sets; those that take several values span the panels, the first one the rows. So does the
-            trace where it is not one of them that tells the traces apart.
+        summary: One row per run, with the columns `policy`, `trace`, `seed`, `slo_attainment` (0 to 1) and
+            `mean_serving_accuracy` (percent; NaN if no query met its SLO). Columns with a dot in their name are
+            parameters of the experiment; those with several values become panels, the first one the rows. So does the
+            trace, unless one of them determines it.
         width: In inches; None for one column, or for the page if there are several panels.
 
     Raises:
@@ -100,7 +100,7 @@ def _swept(summary: pd.DataFrame) -> list[str]:
 
 
 def _columns(summary: pd.DataFrame, swept: Sequence[str]) -> int:
-    """Return how many panels lie side by side: a grid of two swept things, else rows of three."""
+    """Return the number of columns of panels: a grid for two swept parameters, else rows of three."""
     if len(swept) == 2:  # noqa: PLR2004 - rows and columns
         return len(values(summary, swept[1]))
     return min(_WRAP, math.prod(len(values(summary, name)) for name in swept))
@@ -147,7 +147,7 @@ def _draw_points(axes: Axes, panel: _Panel, decades: int) -> None:
 
 
 def _legend(figure: Figure, points: Iterable[_Point]) -> None:
-    """Name each family once, below the panels; what tells its members apart stands at their markers."""
+    """Draw a legend of families below the panels; the parameters of members are labels at their markers."""
     families = sorted({style.family(point.policy) for point in points}, key=style.order)
     if families:
         names = [style.display_name(name) for name in families]
@@ -156,7 +156,7 @@ def _legend(figure: Figure, points: Iterable[_Point]) -> None:
 
 
 def _write(axes: Axes, panel: _Panel) -> None:
-    """Write parameters at the markers, and who met no query."""
+    """Write parameters at the markers, and a note of policies that met no query."""
     lines = [line for line in axes.lines if line.get_transform() == axes.transData]
     markers = [line.get_window_extent() for line in lines if line.get_marker() != "None"]
     # An interval is a line of no width: without a rim a text on it would cover nothing.
@@ -180,11 +180,11 @@ def _write(axes: Axes, panel: _Panel) -> None:
 
 
 def _title(title: str, characters: int) -> str:
-    """Return a title in lines of so many characters that break between settings, not within one."""
+    """Return a title wrapped to a number of characters, with breaks between settings only."""
     whole = "\N{NO-BREAK SPACE}"
     return textwrap.fill(title.replace(" ", whole).replace(f",{whole}", ", "), characters).replace(whole, " ")
 
 
 def _characters(width: float) -> int:
-    """Return about how many characters of the smallest font fit into a width in inches."""
+    """Return the approximate number of characters of the smallest font in a width in inches."""
     return max(8, int(16 * width))

@@ -1,4 +1,8 @@
-"""One file, one policy; `policies.checks` has the check that any policy must pass."""
+"""Scheduling policies: one file, one policy. `check_policy` is the check that any policy must pass."""
+
+from policies.checks import check_policy
+
+__all__ = ["SHORT_NAMES", "check_policy"]
 
 SHORT_NAMES = {
     "clipper": "policies.clipper:Clipper",
@@ -8,4 +12,4 @@ SHORT_NAMES = {
     "maxbatch": "policies.maxbatch:MaxBatch",
     "slackfit": "policies.slackfit:SlackFit",
 }
-"""What an experiment file may call the policies that come with the toolkit."""
+"""Names of the shipped policies in experiment files."""

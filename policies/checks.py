@@ -1,4 +1,4 @@
-"""The public check that any policy must pass, one's own included: `check_policy(policy, table)`."""
+"""The public check of policies, including a user's own: `check_policy(policy, table)`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.base.errors import PolicyError
+from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
-from sim.engine.policy import Policy, View, check_decision, policy_name
+from sim.engine.policy import Decision, Policy, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class StillSystem:
-    """A system that stands still, for asking a policy without an engine.
+class StaticSystem:
+    """A static system, to call a policy without an engine.
 
     Attributes:
         deadlines: Deadlines of the queued queries in nanoseconds, increasing.
         free: The free workers.
         workers_alive: Workers that have not failed.
         dispatch_ns: Overhead of each batch.
-        arrivals: How many queries arrived in any window.
+        arrivals: Number of arrivals in any window.
         loaded: The subnet on every worker, or None.
         rng: The policy's random stream.
     """
@@ -52,65 +52,75 @@ class StillSystem:
         return self.deadlines[:count]
 
     def arrivals_within(self, window_ns: int) -> int:
-        """Return how many queries arrived in a window."""
+        """Return the number of arrivals in a window."""
         return self.arrivals
 
 
-def still_view(table: LatencyTable, *, slack_ns: int, queue_length: int = 1, now_ns: int = 0, seed: int = 0) -> View:
+def static_view(table: LatencyTable, *, slack_ns: int, queue_length: int = 1, now_ns: int = 0, seed: int = 0) -> View:
     """Return a view of a system of one free worker in which all queued queries have the same deadline.
 
     Args:
         table: The latency table.
         slack_ns: Slack of the most urgent query.
         queue_length: Queries waiting.
-        now_ns: The instant.
-        seed: Of the policy's random stream.
+        now_ns: Time of the decision.
+        seed: Seed of the policy's random stream.
     """
     deadlines = (now_ns + slack_ns,) * queue_length
-    system = StillSystem(deadlines, arrivals=queue_length, rng=stream(seed, "policy"))
+    system = StaticSystem(deadlines, arrivals=queue_length, rng=stream(seed, "policy"))
     return View(now_ns, slack_ns, queue_length, table, system)
 
 
 def check_policy(policy: Policy, table: LatencyTable) -> None:
-    """Check that a policy keeps the rules, over the situations in which decisions change.
+    """Check that a policy obeys its interface, on the inputs at which decisions change.
 
-    It is asked at every latency of the table, a nanosecond to either side, far below and far above, with queues
-    shorter and longer than the batches. It must answer with something that can be carried out, and leave the view as
-    it was. A frozen dataclass has no memory, so it must give the same answer to the same view (and the same random
-    stream) again.
+    It is called at every latency of the table, a nanosecond to either side, far below and far above, with queues
+    shorter and longer than the batches. It must return a decision that can be carried out, and must not change the
+    view. A frozen dataclass is stateless, so it must return the same decision for the same view (and the same random
+    stream).
 
     Args:
         policy: Any object with `decide(view)`.
-        table: The latency table that it is to be used with.
+        table: The latency table that it will be used with.
 
     Raises:
-        PolicyError: What the policy did, and in which situation.
+        PolicyError: The fault of the policy, with the inputs.
     """
     frozen = bool(getattr(getattr(policy, "__dataclass_params__", None), "frozen", False))
-    for slack_ns, queue_length, now_ns in _situations(table):
-        answer = _ask(policy, table, slack_ns, queue_length, now_ns)
-        if frozen and _ask(policy, table, slack_ns, queue_length, now_ns) != answer:
-            what = "is frozen, but answers the same view differently"
-            where = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
-            raise PolicyError(where, what, repr(answer), "a policy that remembers must not be a frozen dataclass")
+    for slack_ns, queue_length, now_ns in _inputs(table):
+        decision = _call(policy, table, slack_ns, queue_length, now_ns)
+        if frozen and _call(policy, table, slack_ns, queue_length, now_ns) != decision:
+            problem = "is frozen, but decides differently on the same view"
+            view = static_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
+            location = f"{policy_name(policy)}, {situation(view)}"
+            raise PolicyError(location, problem, repr(decision), "a policy with state must not be a frozen dataclass")
 
 
-def _ask(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, now_ns: int) -> object:
-    view = still_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
-    before = table.dense_ns.copy()
+def ask(policy: Policy, view: View) -> Decision:
+    """Return a policy's decision, which can be carried out.
+
+    Raises:
+        PolicyError: The policy raised, or its decision cannot be carried out; names line and situation.
+    """
     try:
         decision = policy.decide(view)
     except (Exception, SystemExit) as error:
-        where = f"{policy_name(policy)}, slack {slack_ns} ns, {queue_length} queued"
-        raise PolicyError(where, f"raised {type(error).__name__}", str(error)) from error
+        raise PolicyError(policy_name(policy), *raised(error, situation(view))) from error
     check_decision(decision, view, policy)
-    if not np.array_equal(before, table.dense_ns):
-        raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is only to be looked at")
     return decision
 
 
-def _situations(table: LatencyTable) -> Iterator[tuple[int, int, int]]:
-    """Yield slack, queue length and instant."""
+def _call(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int, now_ns: int) -> object:
+    view = static_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
+    before = table.dense_ns.copy()
+    decision = ask(policy, view)
+    if not np.array_equal(before, table.dense_ns):
+        raise PolicyError(policy_name(policy), "changed the latency table", "", "a view is read-only")
+    return decision
+
+
+def _inputs(table: LatencyTable) -> Iterator[tuple[int, int, int]]:
+    """Yield slack, queue length and time."""
     latencies = sorted({int(latency) for latency in table.latency_ns.flat})
     edges = {latency + step for latency in latencies for step in (-1, 0, 1)}
     slacks = sorted(edges | {-10 * latencies[-1], -1, 0, 10 * latencies[-1]})

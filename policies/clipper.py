@@ -2,9 +2,9 @@
 
 It stands for serving systems without an accuracy trade-off (Clipper, Clockwork, TF-Serving) and is run once for each of
 the six accuracies. The paper does not state its batching rule; here it takes the same queue in order of deadlines and
-the largest batch of its subnet that fits the slack, and where none fits its largest, the fastest way to drain. Clipper
-itself (NSDI 2017) adapts the batch size by additive increase and multiplicative decrease; with a known latency table
-that search has nothing left to find.
+the largest batch of its subnet that fits the slack, or its largest batch if none fits, which has the highest
+throughput. Clipper itself (NSDI 2017) adapts the batch size by additive increase and multiplicative decrease, which a
+known latency table makes unnecessary.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Clipper(Parameters):
     """One fixed subnet; the largest batch that fits the slack.
 
     Attributes:
-        accuracy: The accuracy in percent that picks the subnet, as the table prints it (to 0.05 points).
+        accuracy: Accuracy of the subnet in percent, as in the table (to 0.05 points).
     """
 
     accuracy: Percent

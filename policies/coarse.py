@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Coarse(Parameters):
-    """The most accurate subnet that can serve the rate seen lately; the largest batch that fits the slack.
+    """The most accurate subnet that can serve the recent rate; the largest batch that fits the slack.
 
     Attributes:
-        window_ms: The window over which the rate is counted, in milliseconds.
-        headroom: How much more than the rate seen the subnet must be able to serve, as a factor.
+        window_ms: Window of the rate measurement in milliseconds.
+        headroom: Required throughput of the subnet as a multiple of the measured rate.
     """
 
     window_ms: Positive = 1000.0
@@ -44,7 +44,7 @@ class Coarse(Parameters):
 
 @lru_cache(maxsize=32)
 def _capacities_per_s(table: LatencyTable, dispatch_ns: int) -> list[float]:
-    """Return the queries a second that one worker serves with each subnet at its largest batch."""
+    """Return the throughput of one worker with each subnet at its largest batch, in queries per second."""
     return [table.max_batch * NS_PER_S / (int(latency) + dispatch_ns) for latency in table.latency_ns[:, -1]]
 
 

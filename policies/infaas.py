@@ -1,7 +1,7 @@
 """INFaaS: the cheapest variant that is accurate enough (SuperServe, NSDI 2025, section 6.1).
 
 The paper runs INFaaS without an accuracy threshold, where it always serves the cheapest and so the least accurate
-subnet, as its authors confirmed. Cheapest is here the variant that serves most queries a second. Its batching in the
+subnet, as its authors confirmed. Cheapest means here the variant with the highest throughput. Its batching in the
 paper's runs is not stated; here, as for Clipper+, the largest batch that fits the slack.
 """
 
@@ -38,7 +38,7 @@ class Infaas(Parameters):
         """Return the largest batch that fits on the cheapest subnet.
 
         Raises:
-            DataError: No subnet of the table is that accurate.
+            DataError: No subnet of the table reaches the threshold.
         """
         return _cheapest(view.table, self.min_accuracy).at(view.slack_ns)
 
@@ -49,7 +49,7 @@ def _cheapest(table: LatencyTable, min_accuracy: float | None) -> SlackTable:
     accurate = [s for s, subnet in enumerate(table.subnets) if min_accuracy is None or subnet.accuracy >= min_accuracy]
     if not accurate:
         best = f"the best has {table.subnets[-1].accuracy:.2f}"
-        raise DataError(f"table of {table.device}", "no subnet is that accurate", f"{min_accuracy:g}", best)
+        raise DataError(f"table of {table.device}", "no subnet is accurate enough", f"{min_accuracy:g}", best)
     return one_subnet(table, min(accurate, key=lambda subnet: per_query[subnet]))
 
 

@@ -1,8 +1,8 @@
 """MaxAcc: first the accuracy, then the batch (SuperServe, NSDI 2025, appendix A.5).
 
 The most accurate subnet that finishes a single query within the slack, then its largest batch that does. Below the
-smallest latency the paper is silent: as in SlackFit, the fastest way to drain. The paper says that MaxAcc "cannot keep
-up": it spends all slack on accuracy and leaves none for the batch.
+smallest latency the paper is silent: as in SlackFit, the configuration of maximum throughput. The paper says that
+MaxAcc "cannot keep up": it spends all slack on accuracy and leaves none for the batch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from policies.slack_table import SlackTable, tabulate
+from policies.slack_table import SlackTable, table_by_slack
 from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _by_slack(table: LatencyTable) -> SlackTable:
         fitting = [s for s in range(len(table.subnets)) if table.latency_ns[s, 0] <= slack_ns]
         return Dispatch(max(fitting), table.largest_within(max(fitting), slack_ns)) if fitting else None
 
-    return tabulate(table, decide)
+    return table_by_slack(table, decide)
 
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 The largest batch that the smallest subnet finishes within the slack, then the most accurate subnet that finishes that
 batch within it. The paper searches by bisection, which needs latencies that grow with batch and accuracy; here every
-cell is looked at, since real tables break that (`ssim table check`). Below the smallest latency the paper is silent: as
-in SlackFit, the fastest way to drain.
+cell is considered, since real tables violate that (`ssim table check`). Below the smallest latency the paper is silent:
+as in SlackFit, the configuration of maximum throughput.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from policies.slack_table import SlackTable, tabulate
+from policies.slack_table import SlackTable, table_by_slack
 from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _by_slack(table: LatencyTable) -> SlackTable:
         fitting = [s for s in range(len(table.subnets)) if size and table.latency(s, size) <= slack_ns]
         return Dispatch(max(fitting), size) if fitting else None
 
-    return tabulate(table, decide)
+    return table_by_slack(table, decide)
 
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Policies that look at nothing but the slack, as a table: which decision holds from which slack on."""
+"""Decisions by slack alone, as a lookup table for policies that depend on nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SlackTable:
 
     Attributes:
         from_ns: Slacks at which the decision changes, increasing.
-        decisions: One more than slacks: the first holds below all of them, each other one from its slack on.
+        decisions: One more than slacks: the first is valid below all of them, each other from its slack on.
     """
 
     from_ns: tuple[int, ...]
@@ -32,22 +32,22 @@ class SlackTable:
         return self.decisions[bisect_right(self.from_ns, slack_ns)]
 
 
-def tabulate(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> SlackTable:
-    """Return the table of a rule that compares the slack with nothing but latencies of the table.
+def table_by_slack(table: LatencyTable, decide: Callable[[int], Dispatch | None]) -> SlackTable:
+    """Return the table of a rule that compares the slack only with latencies of the table.
 
     Args:
         table: The latency table.
-        decide: The rule: from a slack in nanoseconds to a decision, or None where nothing fits; the fastest way to
-            drain the queue then stands in.
+        decide: The rule: from a slack in nanoseconds to a decision, or None if nothing fits. The configuration of
+            maximum throughput replaces None.
     """
     latencies = sorted({int(latency) for latency in table.latency_ns.flat})
-    drain = Dispatch(*table.drain)
-    return SlackTable(tuple(latencies), (drain, *(decide(slack_ns) or drain for slack_ns in latencies)))
+    fallback = Dispatch(*table.max_throughput)
+    return SlackTable(tuple(latencies), (fallback, *(decide(slack_ns) or fallback for slack_ns in latencies)))
 
 
 @lru_cache(maxsize=32)
 def one_subnet(table: LatencyTable, subnet: int) -> SlackTable:
-    """Return the table of a server of one subnet: its largest batch that fits the slack, its largest if none does."""
+    """Return the table of a single subnet: its largest batch that fits the slack, or its largest if none fits."""
     row = [int(latency) for latency in table.latency_ns[subnet]]
     sizes = [table.largest_within(subnet, slack_ns) for slack_ns in sorted(set(row))]
     decisions = [Dispatch(subnet, size) for size in (table.max_batch, *sizes)]

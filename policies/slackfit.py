@@ -4,17 +4,17 @@ Offline, the latencies of the Pareto-optimal subnets are cut into buckets of equ
 that fits the slack of the most urgent query gives subnet and batch size. A burst shortens the slack, a short slack
 means a low bucket, and a low bucket holds large batches of small subnets: no forecast of the rate is needed.
 
-What the paper leaves open, and what was decided here:
+Decisions where the paper is not specific:
 
-- How many buckets: 20, a parameter. `docs/reproduction.md` sweeps it.
-- What a bucket chooses: the body ("largest batch below the bucket's latency") would give every bucket above 8.8 ms of
+- Number of buckets: 20, a parameter. `docs/reproduction.md` sweeps it.
+- Choice of a bucket: the body ("largest batch below the bucket's latency") would give every bucket above 8.8 ms of
   the paper's own table to the smallest subnet; the appendix (tuples with a latency *inside* the bucket) is meant. Ties:
   the most accurate.
-- What fits: the chosen latency is at most the slack. The paper writes both `<` and `<=`; a query is met when it
+- Fit: the chosen latency is at most the slack. The paper writes both `<` and `<=`; a query is met when it
   finishes at its deadline.
-- Slack below the smallest bucket: the fastest way to drain the queue, which is the subnet and batch that serve most
-  queries a second (in both shipped tables the smallest subnet at the largest batch).
-- A queue shorter than the chosen batch: what is there runs as a smaller batch. `queue_aware` (ours, off by default)
+- Slack below the smallest bucket: the configuration (subnet and batch size) of maximum throughput, which drains the
+  queue fastest (in both shipped tables the smallest subnet at the largest batch).
+- A queue shorter than the chosen batch: it runs as a smaller batch. `queue_aware` (ours, off by default)
   then looks for the most accurate subnet that fits the slack with the batch that the queue needs.
 """
 
@@ -39,7 +39,7 @@ class SlackFit(Parameters):
 
     Attributes:
         buckets: Number of latency buckets between the smallest and the largest latency.
-        queue_aware: Never pick a batch larger than the queue needs, and spend what that saves on accuracy.
+        queue_aware: Limit the batch to the size that the queue needs, and use the remaining slack for accuracy.
     """
 
     buckets: PositiveInt = 20
@@ -55,7 +55,7 @@ class SlackFit(Parameters):
 
 @lru_cache(maxsize=32)
 def bucket_choices(table: LatencyTable, buckets: int) -> SlackTable:
-    """Return what the buckets of the Pareto subset of a table choose, by slack.
+    """Return the choices of the buckets of the Pareto-optimal subnets, by slack.
 
     Args:
         table: The latency table.
@@ -73,7 +73,7 @@ def bucket_choices(table: LatencyTable, buckets: int) -> SlackTable:
         bucket = min(buckets - 1, (latency - lowest) * buckets // max(1, highest - lowest))
         best[bucket] = max(best.get(bucket, (0, 0, 0)), (size, subnet, latency))
     chosen = [best[bucket] for bucket in sorted(best)]
-    decisions = (Dispatch(*table.drain), *(Dispatch(subnet, size) for size, subnet, _ in chosen))
+    decisions = (Dispatch(*table.max_throughput), *(Dispatch(subnet, size) for size, subnet, _ in chosen))
     return SlackTable(tuple(latency for _, _, latency in chosen), decisions)
 
 

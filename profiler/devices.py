@@ -1,4 +1,4 @@
-"""Which devices are there, and what one tells of its state: clocks, temperature, power, and why it is slow."""
+"""Finds devices and reads their state: clocks, temperature, power, reasons for throttling."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.campaign import DeviceError
-from profiler.grid import Condition
+from profiler.grid import DeviceState
+from profiler.schedule import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def find_device(gpu: int | None) -> torch.device:
-    """Return the device to measure on; nothing else is taken in its place.
+    """Return the device to measure; there is no fallback to another one.
 
     Args:
-        gpu: The number of an accelerator, or None for the CPU.
+        gpu: The index of an accelerator, or None for the CPU.
 
     Raises:
-        DeviceError: There is no such accelerator; says what there is.
+        DeviceError: There is no such accelerator; the message lists those that exist.
     """
     if gpu is None:
         return torch.device("cpu")
     kind = torch.accelerator.current_accelerator()
     count = torch.accelerator.device_count()
     if kind is None or gpu >= count:
-        there = f"{count} of kind {kind.type}: 0 to {count - 1}" if kind is not None and count else _no_gpu()
-        raise DeviceError(f"--gpu {gpu}", "there is no such GPU", there, "--cpu measures the CPU")
+        available = f"{count} of type {kind.type}: 0 to {count - 1}" if kind is not None and count else _no_gpu()
+        raise DeviceError(f"--gpu {gpu}", "GPU not found", available, "--cpu measures the CPU")
     return torch.device(kind.type, gpu)
 
 
 def _no_gpu() -> str:
     built = f"torch {torch.__version__} is built " + ("without CUDA" if torch.version.cuda is None else "for CUDA")
-    return f"no accelerator is found; {built}; the CPU has {os.cpu_count()} cores"
+    return f"no accelerator; {built}; the CPU has {os.cpu_count()} cores"
 
 
 def device_name(device: torch.device) -> str:
-    """Return what tables call a device."""
+    """Return the name of a device in tables."""
     if device.type == "cpu":
         return f"CPU {_cpu_name()}, {torch.get_num_threads()} threads"
     return str(torch.get_device_module(device.type).get_device_name(device))
 
 
 def device_facts(device: torch.device) -> dict[str, str]:
-    """Return what a manifest says of a device: versions, driver, threads, memory."""
+    """Return the facts of a device for a manifest: versions, driver, threads, memory."""
     facts = {
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -73,13 +73,13 @@ def device_facts(device: torch.device) -> dict[str, str]:
 
 def _driver() -> str:
     if find_spec("pynvml") is None:
-        return "not known: nvidia-ml-py is not installed"
+        return "unknown: nvidia-ml-py is not installed"
     pynvml: Any = import_module("pynvml")
     try:
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
     except pynvml.NVMLError as error:
-        return f"not known: {error}"
+        return f"unknown: {error}"
 
 
 def _cpu_name() -> str:
@@ -90,13 +90,13 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def condition_of(device: torch.device) -> Callable[[], Condition]:
-    """Return what tells the state of a device: through NVML on NVIDIA's, where its Python package is installed.
+def device_state_reader(device: torch.device) -> Callable[[], DeviceState]:
+    """Return a function that reads the state of a device: by NVML, if it is NVIDIA's and nvidia-ml-py is installed.
 
-    Elsewhere nothing is known, and the condition says so by being empty.
+    On other devices, the function returns an empty state.
     """
     if device.type != "cuda" or find_spec("pynvml") is None:
-        return Condition
+        return DeviceState
     pynvml: Any = import_module("pynvml")
 
     try:
@@ -104,20 +104,20 @@ def condition_of(device: torch.device) -> Callable[[], Condition]:
         uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
     except pynvml.NVMLError:
-        return Condition
-    return lambda: _nvml_condition(pynvml, handle)
+        return DeviceState
+    return lambda: _nvml_state(pynvml, handle)
 
 
-_SLOW = {
+_THROTTLE_REASONS = {
     "thermal": ("nvmlClocksThrottleReasonSwThermalSlowdown", "nvmlClocksThrottleReasonHwThermalSlowdown"),
     "power": ("nvmlClocksThrottleReasonSwPowerCap", "nvmlClocksThrottleReasonHwPowerBrakeSlowdown"),
     "hardware": ("nvmlClocksThrottleReasonHwSlowdown",),
 }
-"""Why a GPU may be slowed down, and what NVML calls it. (It is also slow when it is idle, which is no fault.)"""
+"""Reasons for throttling and their names in NVML. (Idle clocks are not throttling.)"""
 
 
-def _nvml_condition(nvml: Any, handle: Any) -> Condition:
-    """Return the state of a GPU; what it does not tell is None."""
+def _nvml_state(nvml: Any, handle: Any) -> DeviceState:
+    """Return the state of a GPU; None for values that it does not report."""
 
     def ask(question: str, *arguments: object) -> float | None:
         try:
@@ -128,11 +128,15 @@ def _nvml_condition(nvml: Any, handle: Any) -> Condition:
     clock = ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
     power_mw = ask("nvmlDeviceGetPowerUsage")
     bits = int(ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
-    slow = (why for why, names in _SLOW.items() if any(bits & int(getattr(nvml, name, 0)) for name in names))
-    return Condition(
+    reasons = (
+        reason
+        for reason, names in _THROTTLE_REASONS.items()
+        if any(bits & int(getattr(nvml, name, 0)) for name in names)
+    )
+    return DeviceState(
         clock_mhz=clock,
         peak_mhz=clock,
         temperature_c=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
         power_w=None if power_mw is None else power_mw / 1000,
-        throttled_by=tuple(slow),
+        throttled_by=tuple(reasons),
     )

@@ -1,4 +1,4 @@
-"""What was measured: visits to the cells of the grid of subnets and batch sizes, and what they amount to."""
+"""The grid of measurements: trials of cells (a subnet at a batch size), and the estimates that follow from them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from profiler.doubt import Interval, median_interval, spread_of
+from profiler.confidence import Interval, median_interval, trial_spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
-    from profiler.visit import Visit
+    from profiler.trial import Trial
 
-SLOWED = 0.75
-"""A clock below this share of the fastest one seen is a throttled one (nvbench's threshold)."""
+THROTTLED_BELOW = 0.75
+"""A clock below this share of the fastest observed one counts as throttled (nvbench's threshold)."""
 
 _POLISHES = 10
-_WHOLE_ROUND = 0.25
-"""A round of fewer visits than this share of the largest says nothing of drift."""
+_FULL_ROUND = 0.25
+"""Rounds with less than this share of the trials of the largest round are left out of the drift."""
 
-LEAST_VISITS = 3
-"""With fewer visits nothing is said of their spread."""
+MIN_TRIALS = 3
+"""The fewest trials from which their spread is estimated."""
 
 
-class Verdict(StrEnum):
-    """What may be believed of a cell."""
+class CellStatus(StrEnum):
+    """The quality of a cell's estimate."""
 
     OK = "ok"
-    """Its median is known to the precision that was asked for."""
+    """The median is known to the requested precision."""
     NOISY = "noisy"
-    """It is not: time or patience ran out."""
+    """It is not: time or trials ran out."""
     THROTTLED = "throttled"
-    """Too few visits found the device at its own speed."""
+    """Too few trials ran at the device's normal clock."""
     OUT_OF_MEMORY = "out of memory"
     NOT_A_NUMBER = "not a number"
-    """The subnet's result has NaN or infinity: what it took says nothing."""
+    """The subnet's result contains NaN or infinity, so that its time is meaningless."""
 
 
 class Cell(NamedTuple):
@@ -52,15 +52,15 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """The state of the device around a visit, as far as it tells.
+class DeviceState:
+    """The state of the device around a trial, as far as it is known.
 
     Attributes:
-        clock_mhz: The slowest clock of its processors that was seen.
-        peak_mhz: The fastest.
-        temperature_c: Its temperature in degrees Celsius.
-        power_w: The power that it draws in watts.
-        throttled_by: Why it says that it is slowed down; empty if it does not.
+        clock_mhz: The slowest observed clock.
+        peak_mhz: The fastest observed clock.
+        temperature_c: The temperature in degrees Celsius.
+        power_w: The power in watts.
+        throttled_by: The reasons for throttling that the device reports; empty for none.
     """
 
     clock_mhz: float | None = None
@@ -71,98 +71,98 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Record:
-    """One visit to a cell.
+class TrialRecord:
+    """One trial of a cell and its circumstances.
 
     Attributes:
-        cell: Where.
-        round: In which round of visits, from 0.
-        visit: The samples.
-        condition: The state of the device.
+        cell: The cell.
+        round: The round of the schedule, from 0.
+        trial: The samples.
+        state: The state of the device.
     """
 
     cell: Cell
     round: int
-    visit: Visit
-    condition: Condition = Condition()
+    trial: Trial
+    state: DeviceState = DeviceState()
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What is known of a cell.
+class CellEstimate:
+    """The estimated latency of a cell.
 
     Attributes:
-        verdict: What may be believed of it.
-        wall: The median of the wall clock and its interval, in nanoseconds; None where there is none.
-        device: Likewise, of the device's own time.
+        status: The quality of the estimate.
+        wall: The median of the wall clock and its interval, in nanoseconds; None without a trial.
+        device: Likewise, of the device time.
         p99_ns: The 99th percentile of the wall clock.
-        samples: How many samples these come from.
-        visits: In how many visits they were taken.
-        left_out: Visits that do not count: the device was throttled, or times were still falling.
+        samples: The number of samples used.
+        trials: The number of trials used.
+        discarded: The number of trials not used: the device was throttled, or times were still falling.
     """
 
-    verdict: Verdict
+    status: CellStatus
     wall: Interval | None = None
     device: Interval | None = None
     p99_ns: float | None = None
     samples: int = 0
-    visits: int = 0
-    left_out: int = 0
+    trials: int = 0
+    discarded: int = 0
 
 
 @dataclass(slots=True)
 class Grid:
-    """All that was measured so far.
+    """All measurements so far.
 
     Attributes:
-        records: The visits, as they were made.
-        failed: Cells that can't be measured, and why.
+        records: The trials, in the order in which they were made.
+        failed: The cells that can't be measured.
     """
 
-    records: list[Record] = field(default_factory=list[Record])
-    failed: dict[Cell, Verdict] = field(default_factory=dict[Cell, Verdict])
-    _spread: tuple[int, float] = (0, 0.0)  # of so many records
+    records: list[TrialRecord] = field(default_factory=list[TrialRecord])
+    failed: dict[Cell, CellStatus] = field(default_factory=dict[Cell, CellStatus])
+    _spread: tuple[int, float] = (0, 0.0)  # of this many records
 
-    def of(self, cell: Cell) -> list[Record]:
-        """Return the visits to a cell."""
+    def trials_of(self, cell: Cell) -> list[TrialRecord]:
+        """Return the trials of a cell."""
         return [record for record in self.records if record.cell == cell]
 
     @property
     def fastest_mhz(self) -> float | None:
-        """The fastest clock that was seen."""
-        return max((r.condition.peak_mhz for r in self.records if r.condition.peak_mhz is not None), default=None)
+        """The fastest observed clock."""
+        return max((r.state.peak_mhz for r in self.records if r.state.peak_mhz is not None), default=None)
 
-    def measured(self, cell: Cell, precision: float) -> Measured:
-        """Return what is known of a cell.
+    def estimate(self, cell: Cell, precision: float) -> CellEstimate:
+        """Return the estimate of a cell.
 
         Args:
             cell: The cell.
-            precision: How large the relative doubt of its median may be.
+            precision: The largest relative half-width of its interval that counts as precise.
         """
         if cell in self.failed:
-            return Measured(self.failed[cell], visits=len(self.of(cell)))
-        return judge(self.of(cell), precision, self.fastest_mhz, self.spread)
+            return CellEstimate(self.failed[cell], trials=len(self.trials_of(cell)))
+        return estimate_cell(self.trials_of(cell), precision, self.fastest_mhz, self.spread)
 
     @property
     def spread(self) -> float:
-        """How much visits to one cell differ, usually: their relative standard deviation, the median over all cells."""
+        """The typical relative standard deviation between trials of one cell."""
         if self._spread[0] != len(self.records):
-            visits: dict[Cell, list[npt.NDArray[np.int64]]] = {}
+            trials: dict[Cell, list[npt.NDArray[np.int64]]] = {}
             for record in self.records:
-                visits.setdefault(record.cell, []).append(record.visit.wall_ns)
-            self._spread = (len(self.records), spread_of(visits.values()))
+                trials.setdefault(record.cell, []).append(record.trial.wall_ns)
+            self._spread = (len(self.records), trial_spread(trials.values()))
         return self._spread[1]
 
     def drift(self) -> dict[int, float]:
-        """Return by round how much slower it was than the first, whatever cells it visited: 0.02 is 2 percent.
+        """Return the slow-down of each round relative to the first, corrected for its cells: 0.02 is 2 percent.
 
-        The time of a visit is taken as that of its cell times that of its round, and both are found by medians in turn
-        (Tukey's median polish), so that one odd visit says nothing. Rounds of a few visits are left out.
+        The time of a trial is modelled as the time of its cell times the slow-down of its round. Both are estimated by
+        medians in turn (Tukey's median polish), which is robust to single outliers. Rounds of few trials are left out.
         """
-        visits = Counter(record.round for record in self.records)
-        enough = max(visits.values(), default=0) * _WHOLE_ROUND
-        counted = [record for record in self.records if visits[record.round] >= enough]
-        times = {(r.cell, r.round): math.log(float(np.median(r.visit.wall_ns))) for r in counted}
+        trials = Counter(record.round for record in self.records)
+        enough = max(trials.values(), default=0) * _FULL_ROUND
+        counted = [record for record in self.records if trials[record.round] >= enough]
+        times = {(r.cell, r.round): math.log(float(np.median(r.trial.wall_ns))) for r in counted}
         of_cell = dict.fromkeys((cell for cell, _ in times), 0.0)
         of_round = dict.fromkeys((number for _, number in times), 0.0)
         for _ in range(_POLISHES):
@@ -174,54 +174,52 @@ class Grid:
         return {number: math.exp(value - first) - 1 for number, value in sorted(of_round.items())}
 
 
-def judge(
-    records: Iterable[Record], precision: float, fastest_mhz: float | None = None, spread: float = 0.0
-) -> Measured:
-    """Return what the visits to one cell amount to.
+def estimate_cell(
+    records: Iterable[TrialRecord], precision: float, fastest_mhz: float | None = None, spread: float = 0.0
+) -> CellEstimate:
+    """Return the estimate of a cell from its trials.
 
-    Visits that found the device throttled, or in which times never stopped falling, are left out if enough others are
-    left.
+    Trials with a throttled device, or whose times never stopped falling, are discarded if enough others are left.
 
     Args:
-        records: The visits.
-        precision: How large the relative doubt of the median may be.
-        fastest_mhz: The fastest clock of the device that was seen anywhere.
-        spread: The usual relative standard deviation of visits to one cell.
+        records: The trials.
+        precision: The largest relative half-width of the interval that counts as precise.
+        fastest_mhz: The fastest clock of the device that was observed in any trial.
+        spread: The typical relative standard deviation between trials of one cell.
     """
-    everything = list(records)
-    if not everything:
-        return Measured(Verdict.NOISY)
-    own_speed = [record for record in everything if not is_throttled(record.condition, fastest_mhz)]
-    settled = [record for record in own_speed if record.visit.settled]
-    least = min(LEAST_VISITS, len(everything))
-    used = next((some for some in (settled, own_speed) if len(some) >= least), everything)
-    wall = median_interval([record.visit.wall_ns for record in used], spread)
-    own = [record.visit.device_ns for record in used]
-    device = None if any(times is None for times in own) else median_interval([t for t in own if t is not None], spread)
-    samples = _joined(used)
-    sure = len(used) >= LEAST_VISITS and used is settled and wall.doubt <= precision
-    verdict = Verdict.THROTTLED if len(own_speed) < least else Verdict.OK if sure else Verdict.NOISY
+    all_records = list(records)
+    if not all_records:
+        return CellEstimate(CellStatus.NOISY)
+    unthrottled = [record for record in all_records if not is_throttled(record.state, fastest_mhz)]
+    settled = [record for record in unthrottled if record.trial.settled]
+    enough = min(MIN_TRIALS, len(all_records))
+    used = next((subset for subset in (settled, unthrottled) if len(subset) >= enough), all_records)
+    wall = median_interval([record.trial.wall_ns for record in used], spread)
+    times = [record.trial.device_ns for record in used]
+    has_device_times = all(time is not None for time in times)
+    device = median_interval([time for time in times if time is not None], spread) if has_device_times else None
+    samples = np.concatenate([record.trial.wall_ns for record in used])
+    is_precise = len(used) >= MIN_TRIALS and used is settled and wall.relative_half_width <= precision
+    status = CellStatus.OK if is_precise else CellStatus.NOISY
+    if len(unthrottled) < enough:
+        status = CellStatus.THROTTLED
     p99 = float(np.quantile(samples, 0.99))
-    return Measured(verdict, wall, device, p99, len(samples), len(used), len(everything) - len(used))
+    return CellEstimate(status, wall, device, p99, len(samples), len(used), len(all_records) - len(used))
 
 
-def is_throttled(condition: Condition, fastest_mhz: float | None) -> bool:
-    """Return whether a device was slowed down: it says so, or its clock was far below the fastest one seen."""
-    slowed = condition.clock_mhz is not None and fastest_mhz is not None and condition.clock_mhz < SLOWED * fastest_mhz
-    return bool(condition.throttled_by) or slowed
+def is_throttled(state: DeviceState, fastest_mhz: float | None) -> bool:
+    """Return whether the device reports throttling, or its clock was far below the fastest observed one."""
+    slowed = state.clock_mhz is not None and fastest_mhz is not None and state.clock_mhz < THROTTLED_BELOW * fastest_mhz
+    return bool(state.throttled_by) or slowed
 
 
-def _joined(records: Iterable[Record]) -> npt.NDArray[np.int64]:
-    return np.concatenate([record.visit.wall_ns for record in records])
-
-
-def cells_of(subnets: Iterable[str], batch_sizes: Iterable[int]) -> list[Cell]:
-    """Return all cells of a grid."""
+def grid_cells(subnets: Iterable[str], batch_sizes: Iterable[int]) -> list[Cell]:
+    """Return all cells of subnets and batch sizes."""
     sizes = list(batch_sizes)
     return [Cell(subnet, size) for subnet in subnets for size in sizes]
 
 
-def verdicts(found: Mapping[Cell, Measured]) -> dict[Verdict, int]:
-    """Return how many cells have each verdict, those with none left out."""
-    counts = {verdict: sum(one.verdict is verdict for one in found.values()) for verdict in Verdict}
-    return {verdict: count for verdict, count in counts.items() if count}
+def count_statuses(estimates: Mapping[Cell, CellEstimate]) -> dict[CellStatus, int]:
+    """Return the number of cells of each status, without statuses of no cell."""
+    counts = Counter(estimate.status for estimate in estimates.values())
+    return {status: counts[status] for status in CellStatus if counts[status]}

@@ -1,4 +1,4 @@
-"""The report of a profile, in Markdown: what was measured, how sure it is, and what may be made of it."""
+"""The report of a profile in Markdown: latencies, their uncertainty, held-out cells, drift."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from profiler.assemble import STAGE
-from profiler.grid import SLOWED, Cell, Verdict, is_throttled, verdicts
+from profiler.grid import THROTTLED_BELOW, Cell, CellStatus, count_statuses, is_throttled
+from profiler.table import STAGE
 from sim.base.units import ms_from_ns
 from sim.tables.checks import check_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from profiler.assemble import HeldOut
-    from profiler.grid import Grid, Measured
-    from profiler.measuring import Outcome, Profile
+    from profiler.grid import CellEstimate, Grid
+    from profiler.profile import ProfilePlan, ProfileResult
+    from profiler.table import HeldOutCell
     from sim.tables.latency import LatencyTable
 
-_MOVED = 0.1
-"""Rounds that differ by more than this share are worth a warning."""
+_MAX_DRIFT = 0.1
+"""Rounds or clocks that differ by more than this share cause a warning."""
 
 
-def report(profile: Profile, outcome: Outcome, grid: Grid, picture: str) -> str:
+def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str) -> str:
     """Return the report.
 
     Args:
-        profile: What was to be measured.
-        outcome: What came out.
-        grid: The visits.
-        picture: The file name of the heat map.
+        plan: The cells and the precision.
+        result: Of the profile.
+        grid: The trials.
+        figure: The file name of the heat map.
     """
-    table = outcome.table
+    table = result.table
     parts = [
         [f"# {table.device}", "", *(f"- {name}: {text}" for name, text in table.provenance.items())],
-        ["## Verdicts", "", *_verdicts(outcome.found, profile.precision), *warnings(grid)],
-        ["## Latency in ms", "", *_latencies(table, outcome.found), "", f"![Latency]({picture})"],
-        *([["## Stages in ms", "", *_stages(profile, table.batch_sizes, outcome.found)]] if profile.stages else []),
-        ["## Batch sizes between", "", *_between(table, outcome.held_out)],
+        ["## Status of the cells", "", *_statuses(result.estimates, plan.precision), *warnings(grid)],
+        ["## Latency in ms", "", *_latencies(table, result.estimates), "", f"![Latency]({figure})"],
+        *([["## Stages in ms", "", *_stages(plan, table.batch_sizes, result.estimates)]] if plan.stages else []),
+        ["## Held-out batch sizes", "", *_held_out(table, result.held_out)],
         ["## Properties that policies rely on", "", *_properties(table)],
         ["## Drift", "", *_drift(grid)],
     ]
@@ -46,85 +46,86 @@ def report(profile: Profile, outcome: Outcome, grid: Grid, picture: str) -> str:
 
 
 def warnings(grid: Grid) -> list[str]:
-    """Return what makes the whole profile doubtful, a sentence each."""
-    found: list[str] = []
-    clocks = [r.condition.clock_mhz for r in grid.records if r.condition.clock_mhz is not None]
-    if clocks and min(clocks) < (1 - _MOVED) * max(clocks):
-        found.append(f"Clocks moved between {min(clocks):.0f} and {max(clocks):.0f} MHz.")
-    slow = sum(is_throttled(record.condition, grid.fastest_mhz) for record in grid.records)
+    """Return the signs of a disturbed or throttled machine, a sentence each."""
+    sentences: list[str] = []
+    clocks = [r.state.clock_mhz for r in grid.records if r.state.clock_mhz is not None]
+    if clocks and min(clocks) < (1 - _MAX_DRIFT) * max(clocks):
+        sentences.append(f"Clocks moved between {min(clocks):.0f} and {max(clocks):.0f} MHz.")
+    slow = sum(is_throttled(record.state, grid.fastest_mhz) for record in grid.records)
     if slow:
-        reasons = sorted({why for record in grid.records for why in record.condition.throttled_by})
-        why = ", ".join(reasons) or f"clock below {SLOWED:.0%} of the fastest"
-        found.append(f"The device was throttled in {slow} of {len(grid.records)} visits ({why}).")
+        reasons = sorted({reason for record in grid.records for reason in record.state.throttled_by})
+        why = ", ".join(reasons) or f"clock below {THROTTLED_BELOW:.0%} of the fastest"
+        sentences.append(f"The device was throttled in {slow} of {len(grid.records)} trials ({why}).")
     rounds = grid.drift()
-    if rounds and max(rounds.values()) - min(rounds.values()) > _MOVED:
-        found.append(
-            f"Rounds differ by {max(rounds.values()) - min(rounds.values()):.0%}: the machine was not at rest."
+    if rounds and max(rounds.values()) - min(rounds.values()) > _MAX_DRIFT:
+        sentences.append(
+            f"Rounds differ by {max(rounds.values()) - min(rounds.values()):.0%}: the machine was not idle."
         )
-    return found
+    return sentences
 
 
-def _verdicts(found: Mapping[Cell, Measured], precision: float) -> Iterator[str]:
+def _statuses(estimates: Mapping[Cell, CellEstimate], precision: float) -> Iterator[str]:
     meaning = {
-        Verdict.OK: f"the interval of the median is within {precision:.1%} of it",
-        Verdict.NOISY: "it is wider",
-        Verdict.THROTTLED: "too few visits found the device at its own speed",
-        Verdict.OUT_OF_MEMORY: "the batch does not fit",
-        Verdict.NOT_A_NUMBER: "the result has NaN or infinity",
+        CellStatus.OK: f"the interval of the median is within {precision:.1%} of it",
+        CellStatus.NOISY: "the interval is wider",
+        CellStatus.THROTTLED: "too few trials ran at the device's normal clock",
+        CellStatus.OUT_OF_MEMORY: "the batch does not fit",
+        CellStatus.NOT_A_NUMBER: "the result contains NaN or infinity",
     }
-    for verdict, count in verdicts(found).items():
-        yield f"- {count} of {len(found)} cells {verdict}: {meaning[verdict]}"
+    for status, count in count_statuses(estimates).items():
+        yield f"- {count} of {len(estimates)} cells {status}: {meaning[status]}"
 
 
-def _latencies(table: LatencyTable, found: Mapping[Cell, Measured]) -> Iterator[str]:
+def _latencies(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
     yield f"| subnet | accuracy % | {' | '.join(f'batch {size}' for size in table.batch_sizes)} |"
     yield "|---|---|" + "---|" * len(table.batch_sizes)
     for row, subnet in enumerate(table.subnets):
-        cells = (_cell(found[Cell(subnet.id, size)]) for size in table.batch_sizes)
+        cells = (_cell(estimates[Cell(subnet.id, size)]) for size in table.batch_sizes)
         star = " *" if row in table.pareto else ""
         yield f"| {subnet.id}{star} | {subnet.accuracy:.2f} | {' | '.join(cells)} |"
     yield ""
-    yield "The forward pass: median ± half of its 95 % interval. `*`: no other is as accurate and as fast."
+    yield "The forward pass: median ± relative half-width of its 95 % interval. `*`: on the Pareto front."
 
 
-def _stages(profile: Profile, sizes: Sequence[int], found: Mapping[Cell, Measured]) -> Iterator[str]:
+def _stages(plan: ProfilePlan, sizes: Sequence[int], estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
     yield f"| stage | {' | '.join(f'batch {size}' for size in sizes)} |"
     yield "|---|" + "---|" * len(sizes)
-    for name in profile.stages:
-        yield f"| {name} | {' | '.join(_cell(found[Cell(STAGE + name, size)]) for size in sizes)} |"
+    for name in plan.stages:
+        yield f"| {name} | {' | '.join(_cell(estimates[Cell(STAGE + name, size)]) for size in sizes)} |"
 
 
-def _cell(one: Measured) -> str:
-    """Return median and doubt in milliseconds, and the verdict where it is not ok."""
-    if one.wall is None:
-        return one.verdict.value
-    doubt = f" ± {one.wall.doubt:.1%}" if np.isfinite(one.wall.doubt) else ""
-    verdict = "" if one.verdict is Verdict.OK else f" ({one.verdict.value})"
-    return f"{ms_from_ns(round(one.wall.median)):.3f}{doubt}{verdict}"
+def _cell(estimate: CellEstimate) -> str:
+    """Return median and relative half-width in milliseconds, and the status where it is not ok."""
+    if estimate.wall is None:
+        return estimate.status.value
+    half_width = estimate.wall.relative_half_width
+    interval = f" ± {half_width:.1%}" if np.isfinite(half_width) else ""
+    status = "" if estimate.status is CellStatus.OK else f" ({estimate.status.value})"
+    return f"{ms_from_ns(round(estimate.wall.median)):.3f}{interval}{status}"
 
 
-def _between(table: LatencyTable, held: Sequence[HeldOut]) -> Iterator[str]:
-    if not held:
+def _held_out(table: LatencyTable, cells: Sequence[HeldOutCell]) -> Iterator[str]:
+    if not cells:
         yield "No cell was held out."
         return
-    yield "| subnet | batch | measured | padded up | on a straight line |"
+    yield "| subnet | batch | measured | error of padding | error of interpolation |"
     yield "|---|---|---|---|---|"
-    for one in held:
-        errors = (one.padded_ns / one.measured_ns - 1, one.interpolated_ns / one.measured_ns - 1)
-        ms = ms_from_ns(round(one.measured_ns))
-        yield f"| {one.cell.subnet} | {one.cell.batch_size} | {ms:.3f} ms | {errors[0]:+.1%} | {errors[1]:+.1%} |"
+    for held_out in cells:
+        errors = (ns / held_out.measured_ns - 1 for ns in (held_out.padded_ns, held_out.interpolated_ns))
+        values = (held_out.cell.subnet, held_out.cell.batch_size, f"{ms_from_ns(round(held_out.measured_ns)):.3f} ms")
+        yield f"| {' | '.join(map(str, values))} | {' | '.join(f'{error:+.1%}' for error in errors)} |"
     yield ""
-    chosen = {"pad": "padded up", "interpolate": "on a straight line"}[table.between]
-    yield f"These cells are not in the table; what it says of such batch sizes: *{chosen}*, the nearer of the two."
+    rule = {"pad": "padding to the next batch size", "interpolate": "linear interpolation"}[table.between]
+    yield f"These batch sizes are not in the table. Its rule for them is *{rule}*, which has the smaller error."
 
 
 def _properties(table: LatencyTable) -> Iterator[str]:
-    for found in check_properties(table):
-        verdict = "holds in all" if found.holds else f"breaks in {len(found.breaks)} of"
-        yield f"- {found.name} {verdict} {found.cells} cells: {found.rule}"
+    for check in check_properties(table):
+        result = "holds in all" if check.holds else f"breaks in {len(check.violations)} of"
+        yield f"- {check.name} {result} {check.cells} cells: {check.rule}"
 
 
 def _drift(grid: Grid) -> Iterator[str]:
-    yield "How much slower each round of visits was than the first:"
+    yield "Slow-down of each round of trials relative to the first:"
     yield ""
     yield ", ".join(f"{number}: {slower:+.1%}" for number, slower in grid.drift().items())

@@ -1,8 +1,8 @@
-"""Latencies of a device that one does not have: a roofline over the kernels of each subnet, with launch overhead.
+"""Predicts the latencies of another device: a roofline over the kernels of each subnet, with launch overhead.
 
 After Williams et al., "Roofline" (CACM 2009): a kernel takes as long as its arithmetic, its memory traffic or its
-launch, whichever is longest. The three rates are fitted to a measured table, and carried over to another device by
-what the two devices' data sheets say.
+launch, whichever is longest. The three rates are fitted to a measured table, and scaled to another device by the two
+data sheets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sim.base.errors import DataError
 from sim.tables.latency import LatencyTable
 from supernet.family import build
 from supernet.layers import tensors
-from supernet.space import SubNet
+from supernet.space import SubnetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from supernet.network import Supernet
 
 
-class Sheet(NamedTuple):
-    """What the data sheet of a device says.
+class DataSheet(NamedTuple):
+    """The data sheet of a device.
 
     Attributes:
-        name: What tables call it.
-        tflops: Single precision, without tensor cores, in 1e12 operations a second.
-        gb_per_s: Of its memory, in 1e9 bytes a second.
+        name: The name of the device in tables.
+        tflops: Single precision, without tensor cores, in 1e12 operations per second.
+        gb_per_s: Memory bandwidth in 1e9 bytes per second.
     """
 
     name: str
@@ -46,21 +46,21 @@ class Sheet(NamedTuple):
     gb_per_s: float
 
 
-SHEETS = {
-    "rtx2080ti": Sheet("NVIDIA RTX 2080 Ti", 13.45, 616),
-    "rtx3090": Sheet("NVIDIA RTX 3090", 35.6, 936),
-    "rtx4090": Sheet("NVIDIA RTX 4090", 82.6, 1008),
-    "t4": Sheet("NVIDIA T4", 8.1, 320),
-    "v100": Sheet("NVIDIA V100 SXM2", 15.7, 900),
-    "a10": Sheet("NVIDIA A10", 31.2, 600),
-    "a40": Sheet("NVIDIA A40", 37.4, 696),
-    "a100": Sheet("NVIDIA A100 SXM4 80 GB", 19.5, 2039),
-    "l4": Sheet("NVIDIA L4", 30.3, 300),
-    "l40s": Sheet("NVIDIA L40S", 91.6, 864),
-    "h100": Sheet("NVIDIA H100 SXM5", 66.9, 3350),
-    "h200": Sheet("NVIDIA H200 SXM", 66.9, 4800),
+DATA_SHEETS = {
+    "rtx2080ti": DataSheet("NVIDIA RTX 2080 Ti", 13.45, 616),
+    "rtx3090": DataSheet("NVIDIA RTX 3090", 35.6, 936),
+    "rtx4090": DataSheet("NVIDIA RTX 4090", 82.6, 1008),
+    "t4": DataSheet("NVIDIA T4", 8.1, 320),
+    "v100": DataSheet("NVIDIA V100 SXM2", 15.7, 900),
+    "a10": DataSheet("NVIDIA A10", 31.2, 600),
+    "a40": DataSheet("NVIDIA A40", 37.4, 696),
+    "a100": DataSheet("NVIDIA A100 SXM4 80 GB", 19.5, 2039),
+    "l4": DataSheet("NVIDIA L4", 30.3, 300),
+    "l40s": DataSheet("NVIDIA L40S", 91.6, 864),
+    "h100": DataSheet("NVIDIA H100 SXM5", 66.9, 3350),
+    "h200": DataSheet("NVIDIA H200 SXM", 66.9, 4800),
 }
-"""NVIDIA's data sheets, by the names that `--device` takes."""
+"""NVIDIA's data sheets, by the names of `--device`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,10 +78,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """How fast a device is.
+    """The rates of a device.
 
     Attributes:
-        launch_ns: What a kernel takes at least.
+        launch_ns: The least time of a kernel.
         flops_per_ns: Operations in a nanosecond.
         bytes_per_ns: Bytes in a nanosecond.
     """
@@ -91,18 +91,18 @@ class Roofline:
     bytes_per_ns: float
 
     def time_ns(self, work: Work) -> float:
-        """Return how long a forward pass takes."""
+        """Return the time of a forward pass."""
         busy = np.maximum(work.flops / self.flops_per_ns, work.bytes / self.bytes_per_ns)
         return float(np.maximum(busy, self.launch_ns).sum())
 
-    def carried(self, here: Sheet, there: Sheet) -> Roofline:
-        """Return the roofline of another device: each rate by its data sheet, launches as they are."""
-        flops, traffic = there.tflops / here.tflops, there.gb_per_s / here.gb_per_s
+    def scaled(self, source: DataSheet, target: DataSheet) -> Roofline:
+        """Return the roofline of another device: rates scaled by the data sheets, the same launch overhead."""
+        flops, traffic = target.tflops / source.tflops, target.gb_per_s / source.gb_per_s
         return replace(self, flops_per_ns=self.flops_per_ns * flops, bytes_per_ns=self.bytes_per_ns * traffic)
 
 
 class _Kernels(TorchDispatchMode):
-    """Notes what each operation reads, writes and computes; views are no operations."""
+    """Records the operations and bytes of each kernel; views are not kernels."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch's has no annotations
@@ -124,16 +124,16 @@ def work_of(supernet: Supernet, family: Family, subnet: str, batch_size: int, si
     """Return the kernels of a subnet.
 
     Args:
-        supernet: On the device "meta": nothing is computed.
+        supernet: On the device "meta", so that nothing is computed.
         family: Its family.
         subnet: The id.
-        batch_size: The examples.
-        size: The side of images or the length of texts; None for the family's usual one.
+        batch_size: The number of examples.
+        size: The side of images or the length of texts; None for the family's default.
     """
-    sizes = supernet.assembly.norm_sizes(supernet.choice(subnet))
+    sizes = supernet.assembly.norm_sizes(supernet.active_config(subnet))
     if sizes:
         supernet.set_statistics(subnet, torch.empty(2 * sum(sizes.values()), device="meta"))
-    inputs = tuple(part.to("meta") for part in family.example(batch_size, size or family.usual_size))
+    inputs = tuple(part.to("meta") for part in family.example(batch_size, size or family.default_size))
     with torch.no_grad(), _Kernels() as kernels:
         supernet.eval().actuate(subnet)(*inputs)
     flops, traffic = np.array(kernels.rows, dtype=np.float64).T
@@ -141,11 +141,11 @@ def work_of(supernet: Supernet, family: Family, subnet: str, batch_size: int, si
 
 
 class Fit(NamedTuple):
-    """A roofline and how well it fits.
+    """A fitted roofline.
 
     Attributes:
-        roofline: Fitted.
-        errors: What it says of each cell against what was measured, relative: 0.05 is five percent too slow.
+        roofline: The rates.
+        errors: The relative error of each cell: 0.05 is five percent too slow.
     """
 
     roofline: Roofline
@@ -161,64 +161,69 @@ def works_of(table: LatencyTable, family: Family, size: int | None = None) -> Wo
 
     Raises:
         DataError: A subnet has no control tuple.
-        SpecError: A subnet is none of the family.
+        SpecError: A subnet does not belong to the family.
     """
-    net, found = build(family, device="meta"), Works()
+    supernet, works = build(family, device="meta"), Works()
     for row, subnet in enumerate(table.subnets):
         if subnet.control is None:
-            raise DataError(f"table of {table.device}, subnet {subnet.id}", "has no control tuple", "", "one for each")
-        name = family.space.find(SubNet(family.space.family, subnet.control)).id
+            raise DataError(
+                f"table of {table.device}, subnet {subnet.id}",
+                "has no control tuple",
+                "",
+                "a control tuple for each subnet",
+            )
+        name = family.space.find(SubnetConfig(family.space.family, subnet.control)).id
         for column, batch_size in enumerate(table.batch_sizes):
-            found[row, column] = work_of(net, family, name, batch_size, size)
-    return found
+            works[row, column] = work_of(supernet, family, name, batch_size, size)
+    return works
 
 
 def errors_of(roofline: Roofline, table: LatencyTable, works: Works) -> npt.NDArray[np.float64]:
-    """Return what a roofline says of each cell of a table against what the table says, relative."""
+    """Return the relative error of a roofline in each cell of a table."""
     return np.array([roofline.time_ns(work) / table.latency_ns[cell] - 1 for cell, work in works.items()])
 
 
-def fit(table: LatencyTable, works: Works, sheet: Sheet) -> Fit:
-    """Return the roofline nearest to a table in its logarithms, with no rate above that of the data sheet."""
+def fit(table: LatencyTable, works: Works, sheet: DataSheet) -> Fit:
+    """Return the least-squares fit to the logarithms of a table, with rates at most those of the data sheet."""
     peak = np.log([np.inf, sheet.tflops * 1e3, sheet.gb_per_s])
-    start = np.log([1e4, sheet.tflops * 1e3 * _USUAL, sheet.gb_per_s * _USUAL])
+    start = np.log([1e4, sheet.tflops * 1e3 * _START, sheet.gb_per_s * _START])
 
     def distance(logarithms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.log1p(errors_of(Roofline(*np.exp(logarithms)), table, works))
 
-    found = least_squares(distance, start, bounds=(-np.inf, peak))
-    roofline = Roofline(*(float(rate) for rate in np.exp(found.x)))
+    solution = least_squares(distance, start, bounds=(-np.inf, peak))
+    roofline = Roofline(*(float(rate) for rate in np.exp(solution.x)))
     return Fit(roofline, errors_of(roofline, table, works))
 
 
-_USUAL = 0.5
-"""The share of a data sheet's rates at which a fit begins."""
+_START = 0.5
+"""The share of a data sheet's rates at which a fit starts."""
 
 
-def predict(table: LatencyTable, works: Works, here: Sheet, there: Sheet) -> tuple[LatencyTable, Fit]:
-    """Return the table of another device, and how well the roofline behind it fits the table that it comes from.
+def predict(table: LatencyTable, works: Works, source: DataSheet, target: DataSheet) -> tuple[LatencyTable, Fit]:
+    """Return the predicted table of another device, and the fit to the measured table.
 
     Args:
-        table: Measured, of the forward pass.
-        works: Those of its cells.
-        here: The data sheet of the device that it was measured on.
-        there: That of the other device.
+        table: Measured latencies of the forward pass.
+        works: The work of its cells.
+        source: The data sheet of the measured device.
+        target: The data sheet of the other device.
     """
-    found = fit(table, works, here)
-    other = found.roofline.carried(here, there)
+    fitted = fit(table, works, source)
+    roofline = fitted.roofline.scaled(source, target)
     latency_ns = np.empty_like(table.latency_ns)
     for cell, work in works.items():
-        latency_ns[cell] = max(1, round(other.time_ns(work)))
-    rates = (other.launch_ns / 1e3, other.flops_per_ns / 1e3, other.bytes_per_ns)
+        latency_ns[cell] = max(1, round(roofline.time_ns(work)))
+    rates = (roofline.launch_ns / 1e3, roofline.flops_per_ns / 1e3, roofline.bytes_per_ns)
     provenance = {
         "source": f"PREDICTED, not measured: a roofline fitted to the table of {table.device}",
-        "fit": f"relative error: median {np.median(abs(found.errors)):.1%}, largest {abs(found.errors).max():.1%}",
+        "fit": f"relative error: median {np.median(abs(fitted.errors)):.1%}, largest {abs(fitted.errors).max():.1%}",
         "roofline": "{:.1f} us a kernel at least, {:.2f} TFLOPS, {:.0f} GB/s".format(*rates),
-        "carried over": f"by data sheets ({there.tflops:g} / {here.tflops:g} TFLOPS, {there.gb_per_s:g} / "
-        f"{here.gb_per_s:g} GB/s); launches, which go by CPU and software, as they are",
+        "carried over": f"by data sheets ({target.tflops:g} / {source.tflops:g} TFLOPS, {target.gb_per_s:g} / "
+        f"{source.gb_per_s:g} GB/s); launches, which go by CPU and software, as they are",
     }
     predicted = LatencyTable(
-        f"{there.name} (predicted)",
+        f"{target.name} (predicted)",
         table.subnets,
         table.batch_sizes,
         latency_ns,
@@ -226,16 +231,16 @@ def predict(table: LatencyTable, works: Works, here: Sheet, there: Sheet) -> tup
         default_max_batch=table.default_max_batch,
         provenance=provenance,
     )
-    return predicted, found
+    return predicted, fitted
 
 
-def sheet_of(device: str) -> Sheet | None:
-    """Return the data sheet of a device by what torch or a table calls it, or None.
+def find_data_sheet(device: str) -> DataSheet | None:
+    """Return the data sheet of a device by its name in torch or in a table, or None.
 
     Example:
-        >>> sheet_of("NVIDIA A100-SXM4-80GB").name
+        >>> find_data_sheet("NVIDIA A100-SXM4-80GB").name
         'NVIDIA A100 SXM4 80 GB'
     """
     plain = re.sub(r"[^a-z0-9]", "", device.lower())
-    named = [name for name in SHEETS if name in plain]
-    return SHEETS[max(named, key=len)] if named else None
+    named = [name for name in DATA_SHEETS if name in plain]
+    return DATA_SHEETS[max(named, key=len)] if named else None

@@ -1,4 +1,4 @@
-"""A real device as a meter: runs networks with torch and reads the clocks. It is thin: others decide."""
+"""A meter for real devices: runs networks with torch and reads the clocks; the schedule makes all decisions."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
-from profiler.campaign import DeviceError, NotANumberError, OutOfMemoryError
-from profiler.visit import Sample
+from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError
+from profiler.trial import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from profiler.grid import Cell, Condition
+    from profiler.grid import Cell, DeviceState
 
 Precision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 _FLUSH_BYTES = 256 * 2**20
-"""More than any cache holds."""
+"""Larger than any cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How networks are run; all of it stands in a table's provenance.
+    """How networks run; stored in a table's provenance.
 
     Attributes:
         precision: Of weights and activations.
-        channels_last: Whether images and convolutions are laid out with channels last.
-        compiled: Whether networks go through `torch.compile`.
-        cuda_graph: Whether a batch is captured once and replayed: no launch overhead is left then.
+        channels_last: Whether images and convolutions use the channels-last layout.
+        compiled: Whether networks are compiled by `torch.compile`.
+        cuda_graph: Whether a batch is captured once and replayed, without launch overhead.
         flush_cache: Whether the device's caches are emptied before each run.
     """
 
@@ -42,44 +42,44 @@ class Options:
     flush_cache: bool = False
 
 
-class Subject(Protocol):
-    """What is measured: the networks of cells, on the device, and what they are called with."""
+class ModelUnderTest(Protocol):
+    """The networks of cells on the device, and their inputs."""
 
     def network(self, name: str) -> Callable[..., object]:
-        """Return a subnet, or one of the stages around it, ready to run."""
+        """Return a subnet, or a stage around it, ready to run."""
         ...
 
     def inputs(self, name: str, batch_size: int) -> tuple[torch.Tensor, ...]:
-        """Return a batch for it, where it expects it."""
+        """Return a batch for it, on its device."""
         ...
 
 
 class TorchMeter:
-    """Runs the cells of a subject on one device.
+    """Runs the cells of a model under test on one device.
 
-    The wall clock goes from the call to the end of the work on the device, launch overhead included: what a server
-    waits for. The device's own time is that between two events around the call, where it has events.
+    The wall clock runs from the call to the end of the work on the device, including launch overhead: the time that a
+    server waits. The device time is that between two events around the call, on devices with events.
     """
 
     def __init__(
-        self, subject: Subject, device: torch.device, options: Options, condition: Callable[[], Condition]
+        self, model: ModelUnderTest, device: torch.device, options: Options, device_state: Callable[[], DeviceState]
     ) -> None:
-        self._subject, self._device, self._options = subject, device, options
-        self.condition = condition
+        self._model, self._device, self._options = model, device, options
+        self.device_state = device_state
         self._has_events = device.type != "cpu"
         self._compiled: dict[str, Callable[..., Any]] = {}
         self._scratch: torch.Tensor | None = None
 
     def now_ns(self) -> int:
-        """Return the time."""
+        """Return the current time."""
         return time.perf_counter_ns()
 
     def prepare(self, cell: Cell) -> Callable[[], Sample]:
-        """Return a call that runs a cell once; the first run is done here, and its result looked at.
+        """Return a call that runs a cell once; the first run happens here, and its result is checked.
 
         Raises:
             OutOfMemoryError: The batch does not fit.
-            NotANumberError: The result has NaN or infinity.
+            NotANumberError: The result contains NaN or infinity.
             DeviceError: The device was lost.
         """
         where = f"{cell.subnet}, batch {cell.batch_size}"
@@ -92,29 +92,29 @@ class TorchMeter:
         except MemoryError as error:
             raise OutOfMemoryError(where, "does not fit into memory") from error
         except RuntimeError as error:
-            if "allocate memory" in str(error):  # torch's allocator on the CPU has no error of its own
+            if "allocate memory" in str(error):  # torch's CPU allocator has no error class of its own
                 raise OutOfMemoryError(where, "does not fit into memory") from error
             raise DeviceError(str(self._device), f"failed at {where}", str(error).splitlines()[0]) from error
         return lambda: self._timed(call, where)
 
     def _call(self, cell: Cell, where: str) -> Callable[[], object]:
-        """Return what runs a cell, after it has run once."""
+        """Return a call that runs a cell, after one run."""
         network: Callable[..., Any] = self._network(cell.subnet)
-        inputs = self._subject.inputs(cell.subnet, cell.batch_size)
+        inputs = self._model.inputs(cell.subnet, cell.batch_size)
         result = network(*inputs)
         self._synchronize()
         if not _finite(result):
-            raise NotANumberError(where, "gives NaN or infinity", "", "its latency would say nothing")
+            raise NotANumberError(where, "the result contains NaN or infinity", "", "its latency is meaningless")
         if not self._options.cuda_graph or self._device.type != "cuda":
             return lambda: network(*inputs)
         graph = torch.cuda.CUDAGraph()
-        network(*inputs)  # warm-up on the way that capture takes
+        network(*inputs)  # warm up before the capture
         with torch.cuda.graph(graph):
             network(*inputs)
         return graph.replay
 
     def _network(self, name: str) -> Callable[..., Any]:
-        network = self._subject.network(name)
+        network = self._model.network(name)
         if not self._options.compiled:
             return network
         if name not in self._compiled:
@@ -157,7 +157,7 @@ class TorchMeter:
 
 
 def _finite(result: object) -> bool:
-    """Return whether all numbers of a result are finite; of a structure, its tensors."""
+    """Return whether all tensors of a result are finite."""
     if isinstance(result, torch.Tensor):
         return not result.is_floating_point() or bool(result.isfinite().all())
     if isinstance(result, dict):

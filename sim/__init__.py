@@ -2,14 +2,14 @@
 
 from sim.base.errors import BatchSizeError, DataError, PolicyError, SpecError, SsimError, StoreError
 from sim.base.streams import stream
-from sim.compiled.stepped import Stepped
+from sim.compiled.step_policy import StepPolicy
 from sim.engine import metrics
-from sim.engine.cluster import Cluster, Fault
+from sim.engine.cluster import Cluster, WorkerFailure
 from sim.engine.driver import simulate
-from sim.engine.measured import Outcome
 from sim.engine.policy import Decision, Dispatch, Drop, Policy, View, Wait
 from sim.engine.result import Result
-from sim.tables.latency import ControlTuple, LatencyTable, Subnet, table_from_cells
+from sim.engine.run_metrics import Outcome
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet, table_from_cells
 from sim.traces.trace import Trace
 
 __all__ = [
@@ -20,20 +20,20 @@ __all__ = [
     "Decision",
     "Dispatch",
     "Drop",
-    "Fault",
     "LatencyTable",
     "Outcome",
     "Policy",
     "PolicyError",
+    "ProfiledSubnet",
     "Result",
     "SpecError",
     "SsimError",
-    "Stepped",
+    "StepPolicy",
     "StoreError",
-    "Subnet",
     "Trace",
     "View",
     "Wait",
+    "WorkerFailure",
     "metrics",
     "simulate",
     "stream",

@@ -1,4 +1,4 @@
-"""Which engine replays a run: SimPy, which can run everything, or the compiled one, where it can and where it pays."""
+"""The choice of the engine: SimPy runs everything; the compiled one runs what it can, where it is faster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from sim.base.errors import PolicyError, SpecError
-from sim.compiled.stepped import Stepped
+from sim.compiled.step_policy import StepPolicy
 from sim.compiled.tabulate import DecisionTable, NotTabulableError, tabulate
 from sim.engine.driver import simulate
 
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
     from sim.traces.trace import Trace
 
 Engine = Literal["auto", "simpy", "compiled"]
-"""What an experiment may ask for; the outcomes are the same."""
+"""The engine that an experiment requests; the outcomes are the same."""
 
 WORTH_COMPILING = 300_000
-"""Queries from which a run is worth the start of numba, about a second a process; once it runs, every run is."""
+"""Number of queries that justifies loading numba, about a second per process; once it is loaded, every run uses it."""
 
 NO_NUMBA = "numba is not installed"
 BROKEN_NUMBA = "numba can't be imported"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The engine of a run, and why.
+class EngineChoice:
+    """The engine of a run and the reason.
 
     Attributes:
         engine: `simpy` or `compiled`.
         reason: One sentence.
-        rule: What the compiled engine runs: the policy as a table, or the policy itself if it is stepped.
+        rule: The policy in the form that the compiled engine runs, or None for SimPy.
     """
 
     engine: str
     reason: str
-    rule: DecisionTable | Stepped | None = None
+    rule: DecisionTable | StepPolicy | None = None
 
 
 def replay(
     trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, *, seed: int = 0, engine: Engine = "auto"
-) -> tuple[Result, Choice]:
-    """Return what becomes of each query under a policy, and which engine found out; the outcomes do not depend on it.
+) -> tuple[Result, EngineChoice]:
+    """Return the result of a run and the engine that ran it; the outcomes do not depend on the engine.
 
     Args:
-        trace: When queries arrive, and their SLOs.
+        trace: Arrivals and SLOs.
         cluster: Workers, overheads, drop rule, failures.
         table: The latency table.
         policy: What to run next.
         seed: For policies that draw random numbers.
-        engine: `auto` takes the compiled engine where it can and where it pays.
+        engine: `auto` takes the compiled engine where it is possible and faster.
 
     Raises:
-        SpecError: The compiled engine was asked for and can't run this.
-        PolicyError: The policy raised, or answered something that can't be carried out.
+        SpecError: The compiled engine was requested and can't run this.
+        PolicyError: The policy raised, or returned a decision that can't be carried out.
     """
     choice = choose(len(trace), cluster, table, policy, engine)
     if choice.rule is None:
@@ -71,50 +71,50 @@ def replay(
     return replay_compiled(trace, cluster, table, choice.rule), choice
 
 
-def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, engine: Engine) -> Choice:
-    """Return which engine runs a trace of so many queries, and why.
+def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, engine: Engine) -> EngineChoice:
+    """Return the engine for a trace of a number of queries, and the reason.
 
     Raises:
-        SpecError: The compiled engine was asked for and can't run this.
+        SpecError: The compiled engine was requested and can't run this.
     """
     if engine == "simpy":
-        return Choice("simpy", "asked for")
+        return EngineChoice("simpy", "requested")
     if not numba_is_installed():
         reason = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
-        reason = f"{queries} queries are not worth the start of numba"
-    elif broken := _why_not():
+        reason = f"{queries} queries do not justify loading numba"
+    elif broken := _numba_problem():
         reason = broken
     else:
         try:
-            rule, found = _rule(policy, table, cluster.dispatch_ns)
+            rule, description = _rule(policy, table, cluster.dispatch_ns)
         except (NotTabulableError, PolicyError) as error:
-            reason = f"{error.where}: {error.what}" + (f" ({error.value})" if error.value else "")
+            reason = f"{error.location}: {error.problem}" + (f" ({error.value})" if error.value else "")
         else:
-            return Choice("compiled", "asked for" if engine == "compiled" else found, rule)
+            return EngineChoice("compiled", "requested" if engine == "compiled" else description, rule)
     if engine == "compiled":
         raise SpecError("engine", "the compiled engine can't run this", reason, "engine: auto or simpy")
-    return Choice("simpy", reason)
+    return EngineChoice("simpy", reason)
 
 
-def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[DecisionTable | Stepped, str]:
-    """Return what the compiled engine runs for a policy, and what that is in words.
+def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[DecisionTable | StepPolicy, str]:
+    """Return the policy in the form that the compiled engine runs, and a description.
 
     Raises:
-        NotTabulableError: It is no table.
+        NotTabulableError: It can't be converted to a decision table.
         PolicyError: Its step function can't be compiled.
     """
-    if isinstance(policy, Stepped) and type(policy).decide is Stepped.decide:
+    if isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide:
         from sim.compiled.replay import compiled_rule  # noqa: PLC0415 - as above
 
-        return compiled_rule(policy), "the policy offers a step function"
+        return compiled_rule(policy), "the policy has a step function"
     decisions = tabulate(policy, table, dispatch_ns)
-    return decisions, f"the policy is a table of {decisions.subnets.size} decisions"
+    return decisions, f"the policy has a decision table of {decisions.subnets.size} entries"
 
 
 @cache
-def _why_not() -> str:
-    """Return why the compiled engine can't run although numba is there, or nothing."""
+def _numba_problem() -> str:
+    """Return why the compiled engine can't run although numba is installed, or an empty string."""
     try:
         import_module("sim.compiled.replay")
     except Exception as error:  # noqa: BLE001 - a numba that does not fit NumPy raises an ImportError, a broken one anything
@@ -124,5 +124,5 @@ def _why_not() -> str:
 
 @cache
 def numba_is_installed() -> bool:
-    """Return whether numba is there, be it broken."""
+    """Return whether numba is installed, even if it is broken."""
     return find_spec("numba") is not None

@@ -1,7 +1,7 @@
-"""Supernets in files: our own checkpoints, and the weights of others under their original names.
+"""Supernets in files: checkpoints, and weights of other tools under their original names.
 
-A checkpoint says which family it is of, with what options, so that nothing else is needed to build the supernet again.
-Of a file, only tensors and plain values are read; nothing in it is run.
+A checkpoint contains its family and the family's options, so that the supernet can be built from the file alone.
+Only tensors and plain values are read from a file; no code in it is run.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from sim.base.errors import DataError, SpecError, did_you_mean
 from sim.base.whole_file import whole_file
 from supernet.families import FAMILIES
 from supernet.family import build
-from supernet.safetensors import read_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,61 +26,61 @@ if TYPE_CHECKING:
     from supernet.network import Supernet
 
 SCHEMA = "supernet/1"
-"""What a checkpoint says that it is; the number changes when an old reader would misread a new file."""
+"""The format of a checkpoint; the number changes when an old reader would misread a new file."""
 
 _NESTED = ("state_dict", "model", "model_state_dict")
-"""Under which name the weights of others lie, where a file holds more than weights."""
+"""The key of the weights in files of other tools that contain more than weights."""
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
         supernet: With its weights and running statistics, in evaluation mode, on the CPU.
         family: With its options.
-        more: Whatever else was saved: plain values and tensors, by name.
+        extra: Further plain values and tensors, by name.
     """
 
     supernet: Supernet
     family: Family
-    more: dict[str, Any]
+    extra: dict[str, Any]
 
 
-def family_named(name: str, options: Mapping[str, Any] | None = None) -> Family:
-    """Return a family that comes with the toolkit.
+def find_family(name: str, options: Mapping[str, Any] | None = None) -> Family:
+    """Return a shipped family.
 
     Args:
-        name: What it is called.
+        name: Its name.
         options: Its fields.
 
     Raises:
-        SpecError: There is no such family or option, or an option can't have its value.
+        SpecError: The family or an option is unknown, or the value of an option is invalid.
     """
     if name not in FAMILIES:
-        raise SpecError("family", "there is none of this name", repr(name), did_you_mean(name, FAMILIES))
+        raise SpecError("family", "unknown name", repr(name), did_you_mean(name, FAMILIES))
     known = [field.name for field in dataclasses.fields(FAMILIES[name])]
     for option in options or {}:
         if option not in known:
-            raise SpecError(name, "has no such option", repr(option), did_you_mean(option, known))
-    given: dict[str, Any]
-    given = {option: tuple(value) if isinstance(value, list) else value for option, value in (options or {}).items()}
-    return FAMILIES[name](**given)
+            raise SpecError(name, "unknown option", repr(option), did_you_mean(option, known))
+    values: dict[str, Any]
+    values = {option: tuple(value) if isinstance(value, list) else value for option, value in (options or {}).items()}
+    return FAMILIES[name](**values)
 
 
-def save(path: Path, supernet: Supernet, family: Family, **more: Any) -> None:
+def save(path: Path, supernet: Supernet, family: Family, **extra: Any) -> None:
     """Write a checkpoint: whole, or not at all.
 
     Args:
-        path: Where to.
+        path: The file.
         supernet: Its weights and running statistics are written.
-        family: What it was built from, one of those that come with the toolkit.
-        more: Plain values and tensors that are to be kept with it.
+        family: The shipped family that it was built from.
+        extra: Further plain values and tensors to store.
 
     Raises:
-        StoreError: It can't be written.
+        StoreError: The file can't be written.
     """
     facts = {"schema": SCHEMA, "family": family.space.family, "options": _options(family)}
-    write(path, {**facts, "state": supernet.state_dict(), "more": more})
+    write(path, {**facts, "state": supernet.state_dict(), "more": extra})
 
 
 def _options(family: Family) -> dict[str, Any]:
@@ -87,77 +88,76 @@ def _options(family: Family) -> dict[str, Any]:
 
 
 def load(path: Path, family: Family | None = None) -> Checkpoint:
-    """Return what a checkpoint holds.
+    """Return the content of a checkpoint.
 
     Args:
-        path: The checkpoint.
-        family: The family that it is of, where the toolkit does not know it by name.
+        path: The file.
+        family: Its family, if it is not a shipped one.
 
     Raises:
-        DataError: The file is none of ours, or is damaged.
-        SpecError: It is of a family or an option that there is not.
+        DataError: The file is not a checkpoint, is damaged, or has another family.
+        SpecError: Its family or an option is unknown.
     """
     content = read(path)
     if content.get("schema") != SCHEMA:
-        said = repr(content.get("schema", "no schema"))
-        raise DataError(
-            str(path), "is no checkpoint of a supernet", said, f"{SCHEMA}; `ssim supernet import` reads others"
-        )
+        schema = repr(content.get("schema", "no schema"))
+        hint = f"{SCHEMA}; `ssim supernet import` reads weights of other tools"
+        raise DataError(str(path), "not a checkpoint of a supernet", schema, hint)
     if family is None:
-        family = family_named(content["family"], content["options"])
+        family = find_family(content["family"], content["options"])
     elif (family.space.family, _options(family)) != (content["family"], content["options"]):
         raise DataError(str(path), "is of another family", f"{content['family']} {content['options']}", str(family))
     supernet = build(family)
-    take(supernet, content["state"], str(path))
+    load_state(supernet, content["state"], str(path))
     return Checkpoint(supernet.eval(), family, content["more"])
 
 
-def import_weights(family: Family, path: Path, fresh: Collection[str] = (), *, seed: int = 0) -> Supernet:
-    """Return a supernet with the weights of others, under their original names; in evaluation mode.
+def import_weights(family: Family, path: Path, allow_missing: Collection[str] = (), *, seed: int = 0) -> Supernet:
+    """Return a supernet with weights of another tool, under their original names; in evaluation mode.
 
     Args:
-        family: What they are weights of.
+        family: The family of the weights.
         path: A file of torch, or one that ends in .safetensors.
-        fresh: Beginnings of names of parameters that need not be in the file, and stay as they are at random.
-        seed: Of what stays at random.
+        allow_missing: Prefixes of parameters that may be missing in the file, and keep their random values.
+        seed: Of the random values.
 
     Raises:
-        DataError: The file can't be read, or is of another layout; names the first parameter at which it shows.
+        DataError: The file can't be read, or has another layout; names the first parameter that does not fit.
     """
-    found: dict[str, Any] = read_safetensors(path) if path.suffix == ".safetensors" else read(path)
-    found = next((found[name] for name in _NESTED if isinstance(found.get(name), dict)), found)
+    weights: dict[str, Any] = read_safetensors(path) if path.suffix == ".safetensors" else read(path)
+    weights = next((weights[name] for name in _NESTED if isinstance(weights.get(name), dict)), weights)
     supernet = build(family, seed=seed)
     state, used = supernet.model.state_dict(), set[str]()
     for name in state:
-        original = next((n for n in (*family.original_names(name), name) if n in found), None)
+        original = next((n for n in (*family.original_names(name), name) if n in weights), None)
         if original is not None:
-            state[name] = found[original]
+            state[name] = weights[original]
             used.add(original)
-        elif not name.startswith(tuple(fresh)):
-            right = f"the layout of {family.space.family}, or --fresh {name.partition('.')[0]} to leave it at random"
-            raise DataError(str(path), "has no", name, right)
-    left = [name for name in found if name not in used and not name.endswith("position_ids")]
-    if left:
-        right = f"is it {family.space.family}?"
-        raise DataError(str(path), f"holds what there is no place for, {len(left)} in all", left[0], right)
-    take(supernet.model, state, str(path))
+        elif not name.startswith(tuple(allow_missing)):
+            hint = f"the layout of {family.space.family}, or --fresh {name.partition('.')[0]} for random values"
+            raise DataError(str(path), "missing parameter", name, hint)
+    unused = [name for name in weights if name not in used and not name.endswith("position_ids")]
+    if unused:
+        hint = f"weights of {family.space.family}"
+        raise DataError(str(path), f"unexpected parameters, {len(unused)} in all", unused[0], hint)
+    load_state(supernet.model, state, str(path))
     return supernet.eval()
 
 
-def take(module: torch.nn.Module, state: Mapping[str, Any], where: str) -> None:
-    """Load a state dict whose names may not fit, or whose shapes.
+def load_state(module: torch.nn.Module, state: Mapping[str, Any], where: str) -> None:
+    """Load a state dict after comparing its names and shapes.
 
     Raises:
-        DataError: They do not; names the first.
+        DataError: They do not fit; names the first parameter.
     """
     expected = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
     for name, tensor in expected.items():
-        given = state.get(name)
-        if not isinstance(given, torch.Tensor):
-            raise DataError(where, "has no", name, f"a tensor of shape {tuple(tensor.shape)}")
-        if given.shape != tensor.shape:
-            right = f"{tuple(tensor.shape)}; or other options of the family"
-            raise DataError(f"{where}, {name}", "has the wrong shape", str(tuple(given.shape)), right)
+        loaded = state.get(name)
+        if not isinstance(loaded, torch.Tensor):
+            raise DataError(where, "missing parameter", name, f"a tensor of shape {tuple(tensor.shape)}")
+        if loaded.shape != tensor.shape:
+            hint = f"{tuple(tensor.shape)}; or other options of the family"
+            raise DataError(f"{where}, {name}", "wrong shape", str(tuple(loaded.shape)), hint)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -165,7 +165,7 @@ def take(module: torch.nn.Module, state: Mapping[str, Any], where: str) -> None:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Let torch save plain values and tensors; equal content gives equal bytes.
+    """Write plain values and tensors in torch's format; equal content gives equal bytes.
 
     Raises:
         StoreError: The file can't be written.
@@ -175,18 +175,32 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what torch saved.
+    """Return the content of a file in torch's format.
 
     Raises:
-        DataError: There is no such file, or torch can't read it, or it holds no names.
+        DataError: The file is missing or damaged, or contains no dictionary.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise DataError(str(path), "there is no such file") from None
-    except Exception as error:  # torch tells damage by a dozen kinds of errors
+        raise DataError(str(path), "file not found") from None
+    except Exception as error:  # torch raises a dozen kinds of errors for damage
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(str(path), "can't be read as weights", reason, "a whole file that torch.save wrote") from error
+        raise DataError(str(path), "can't be read as weights", reason, "a whole file of torch.save") from error
     if not isinstance(content, dict):
-        raise DataError(str(path), "holds no weights by name", type(content).__name__, "a state dict")
+        raise DataError(str(path), "contains no weights by name", type(content).__name__, "a state dict")
     return content
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a .safetensors file by name, on the CPU.
+
+    Raises:
+        DataError: The file can't be read, or is damaged or of another format.
+    """
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise DataError(str(path), "can't be read", error.strerror or str(error)) from error
+    except SafetensorError as error:
+        raise DataError(str(path), "is damaged", str(error), "a whole .safetensors file") from error

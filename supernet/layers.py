@@ -1,4 +1,4 @@
-"""The kinds of layers that can be sliced, and where their channels lie."""
+"""The layers that can be sliced, and the dimensions of their channels."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 """Layers whose weight has output channels, input channels and (of convolutions) the kernel as its dimensions."""
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
-"""Layers that keep running statistics of each channel."""
+"""Layers with running statistics of each channel."""
 
 
 def is_weighted(module: nn.Module) -> TypeGuard[Weighted]:
-    """Return whether a module is a layer that can be sliced; one whose weight is computed (parametrized) is not."""
+    """Return whether a module is a sliceable layer; one whose weight is computed (parametrized) is not."""
     return isinstance(module, Weighted) and "weight" in own_parameters(module)
 
 
 def is_norm(module: nn.Module) -> TypeGuard[Norm]:
-    """Return whether a module is a layer whose statistics are kept for each subnet."""
+    """Return whether a module is a layer whose statistics are stored per subnet."""
     return isinstance(module, Norm)
 
 
@@ -36,7 +36,7 @@ def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def channels(layer: Weighted | Norm, side: Side) -> int:
-    """Return how many channels a layer takes or gives."""
+    """Return the number of input or output channels of a layer."""
     if isinstance(layer, Norm):
         return layer.num_features
     if isinstance(layer, nn.Linear):
@@ -50,7 +50,7 @@ def groups(layer: Weighted) -> int:
 
 
 def axis(layer: Weighted | Norm, data: torch.Tensor) -> int:
-    """Return which dimension of what enters or leaves a layer holds its channels."""
+    """Return the channel dimension of an input or output of a layer."""
     if isinstance(layer, Norm):
         return 1
     return data.dim() - (1 if isinstance(layer, nn.Linear) else 1 + len(layer.kernel_size))
@@ -70,7 +70,7 @@ def tensors(value: Any) -> Iterator[torch.Tensor]:
 def mapped(
     args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a call with each tensor of floats among them changed."""
+    """Return the arguments of a call with each floating-point tensor changed."""
 
     def changed(value: Any) -> Any:
         return change(value) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
@@ -79,7 +79,7 @@ def mapped(
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor's values lie next to each other, in whatever order of dimensions."""
+    """Return whether a tensor's values are contiguous in memory, in any order of dimensions."""
     return tensor.numel() == 1 + sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
     )
@@ -87,7 +87,7 @@ def is_dense(tensor: torch.Tensor) -> bool:
 
 @contextmanager
 def evaluation(model: nn.Module) -> Generator[None]:
-    """Put a network, with all in it, into evaluation mode; afterwards, each module is in the mode that it was in."""
+    """Put a network into evaluation mode; afterwards, restore the mode of each module."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -97,8 +97,8 @@ def evaluation(model: nn.Module) -> Generator[None]:
             module.training = mode
 
 
-def track_anew(norm: Norm, like: torch.Tensor) -> None:
-    """Let a norm layer keep running statistics, of which it has none as yet; on the device of `like`, in its dtype."""
+def reset_tracking(norm: Norm, like: torch.Tensor) -> None:
+    """Let a norm layer track running statistics from their initial values; device and dtype are those of `like`."""
     norm.track_running_stats = True
     norm.running_mean, norm.running_var = like.new_zeros(norm.num_features), like.new_ones(norm.num_features)
     norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=like.device)

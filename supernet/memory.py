@@ -1,4 +1,4 @@
-"""How many bytes it takes to hold subnets: one by one, and as one supernet. Counted from tensors."""
+"""Memory footprints of many subnets: as separate models, and as one supernet. Counted from tensors."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ if TYPE_CHECKING:
     from torch import nn
 
     from supernet.network import Supernet
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
 HAND_TUNED = (18, 34, 50, 101)
-"""The layers of the ResNets that a supernet is held against: SuperServe (NSDI 2025), Figure 5a, compares four."""
-
+"""The layers of the ResNets that a supernet is compared with: SuperServe (NSDI 2025), Figure 5a, compares four."""
 
 BYTES_PER_MB = 10**6
 
 
-class Held(NamedTuple):
-    """What it takes to hold a number of models.
+class Footprint(NamedTuple):
+    """The memory of a number of models.
 
     Attributes:
-        system: How they are held.
-        models: How many.
-        bytes: What they take together.
+        system: How they are stored.
+        models: The number of models.
+        bytes: Their memory together.
     """
 
     system: str
@@ -40,36 +39,36 @@ class Held(NamedTuple):
     bytes: int
 
 
-def hand_tuned() -> list[Held]:
-    """Return what one to four ResNets take, the smallest first."""
+def hand_tuned() -> list[Footprint]:
+    """Return the footprint of one to four ResNets, the smallest first."""
     with torch.device("meta"):  # tensors of the same sizes, without memory
         sizes = [model_bytes(plain_resnet(layers)) for layers in HAND_TUNED]
-    return [Held("hand-tuned ResNets", n, total) for n, total in enumerate(accumulate(sizes), 1)]
+    return [Footprint("hand-tuned ResNets", n, total) for n, total in enumerate(accumulate(sizes), 1)]
 
 
-def extracted(supernet: Supernet, subnets: Iterable[SubNet]) -> list[Held]:
-    """Return what one, two, ... subnets take as models of their own."""
-    twin = copy.deepcopy(supernet).to("meta").train()  # in training mode no statistics are needed, and all are there
+def extracted(supernet: Supernet, subnets: Iterable[SubnetConfig]) -> list[Footprint]:
+    """Return the footprint of one, two, ... subnets as separate models."""
+    twin = copy.deepcopy(supernet).to("meta").train()  # in training mode, extraction needs no statistics
     sizes = (model_bytes(extract(twin, subnet)) for subnet in subnets)
-    return [Held("extracted subnets", n, total) for n, total in enumerate(accumulate(sizes), 1)]
+    return [Footprint("extracted subnets", n, total) for n, total in enumerate(accumulate(sizes), 1)]
 
 
-def in_place(supernet: Supernet, subnets: Iterable[SubNet]) -> list[Held]:
-    """Return what one supernet takes that can run one, two, ... subnets: weights, running statistics, and its cache.
+def in_place(supernet: Supernet, subnets: Iterable[SubnetConfig]) -> list[Footprint]:
+    """Return the footprint of one supernet for one, two, ... subnets: weights, running statistics, and its cache.
 
     Args:
-        supernet: Is left in evaluation mode, with statistics of these subnets alone, and those are all 0.
-        subnets: Each is actuated once, which is what fills a cache of slices.
+        supernet: Left in evaluation mode, with statistics of these subnets alone, all 0.
+        subnets: Each is actuated once, which fills the cache of slices.
     """
     supernet.eval().forget_statistics()
     cache = supernet.cache_bytes
     system = f"SubNetAct with up to {cache / BYTES_PER_MB:g} MB of slices" if cache else "SubNetAct"
-    rows: list[Held] = []
+    rows: list[Footprint] = []
     for models, subnet in enumerate(subnets, 1):
-        channels = sum(supernet.assembly.norm_sizes(supernet.choice(subnet)).values())
+        channels = sum(supernet.assembly.norm_sizes(supernet.active_config(subnet)).values())
         supernet.set_statistics(subnet, next(supernet.parameters()).new_zeros(2 * channels))
         supernet.actuate(subnet)
-        rows.append(Held(system, models, sum(supernet.memory())))
+        rows.append(Footprint(system, models, sum(supernet.memory())))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Subnets and the space they are drawn from: control tuples, their names, and what a search does with them."""
+"""Subnets and their space: control tuples, their ids, sampling, mutation and crossover."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-MOST_ENUMERATED = 1_000_000
-"""As many subnets as a space may have to be enumerated."""
+MAX_ENUMERATED = 1_000_000
+"""The size of the largest space that can be enumerated."""
 
-_EXAMPLE = "such as ofa_resnet50:d0,2x4:e0.35x18:w1,2x5"
+_HINT = "an id such as ofa_resnet50:d0,2x4:e0.35x18:w1,2x5"
 _FAMILY = r"[^:\s]+"
 _PARTS = ("depths", "expands", "widths")
 _ID = re.compile(rf"(?P<family>{_FAMILY})(?=:)" + "".join(rf"(:{part[0]}(?P<{part}>[^:\s]+))?" for part in _PARTS))
@@ -28,22 +28,22 @@ _SHORTEST_RUN, _LONGEST_RUN = 3, 9999
 
 
 @dataclass(frozen=True, slots=True)
-class SubNet:
+class SubnetConfig:
     """One subnet of a supernet.
 
     Attributes:
-        family: The supernet that it is of.
-        control: The control tuple that names it: SuperServe (NSDI 2025), section 3.
-        id: Family and control tuple as text that `parse` reads back; good as the id of a row in a `LatencyTable`.
+        family: The name of its supernet's family.
+        control: Its control tuple: SuperServe (NSDI 2025), section 3.
+        id: Family and control tuple as text that `parse` reads; used as the id of a row in a `LatencyTable`.
 
     Raises:
-        SpecError: A depth or a width is no whole number, or an expand ratio no number; or there are none at all.
+        SpecError: A depth or width is not a whole number, an expand ratio not a number, or the control tuple is empty.
 
     Example:
-        >>> subnet = SubNet("net", ControlTuple((0, 2), (0.2, 0.35, 0.35, 0.35), (1,)))
+        >>> subnet = SubnetConfig("net", ControlTuple((0, 2), (0.2, 0.35, 0.35, 0.35), (1,)))
         >>> subnet.id
         'net:d0,2:e0.2,0.35x3:w1'
-        >>> SubNet.parse(subnet.id) == subnet
+        >>> SubnetConfig.parse(subnet.id) == subnet
         True
     """
 
@@ -55,19 +55,19 @@ class SubNet:
         kinds: dict[str, Callable[[Any], Any]] = {"depths": operator.index, "expands": float, "widths": operator.index}
         parts = {name: self._plain(name, kind) for name, kind in kinds.items()}
         if not any(parts.values()):
-            raise SpecError(f"{self.family}, control tuple", "is empty", right="a depth, an expand ratio or a width")
+            raise SpecError(f"{self.family}, control tuple", "is empty", hint="a depth, an expand ratio or a width")
         object.__setattr__(self, "control", ControlTuple(**parts))
         texts = (f"{name[0]}{_listed(values)}" for name, values in parts.items() if values)
         object.__setattr__(self, "id", ":".join((self.family, *texts)))
 
     def _plain(self, name: str, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
-        """Return one part of the control tuple in Python's own numbers, since 2 and 2.0 would make two ids."""
+        """Return one part of the control tuple in Python's numbers, since 2 and 2.0 would give two ids."""
         values = getattr(self.control, name)
         try:
             return tuple(map(kind, values))
         except (TypeError, ValueError):
-            right = "numbers" if kind is float else "whole numbers"
-            raise SpecError(f"{self.family}, {name}", f"are not all {right}", repr(values), right) from None
+            hint = "numbers" if kind is float else "whole numbers"
+            raise SpecError(f"{self.family}, {name}", "invalid values", repr(values), hint) from None
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -76,25 +76,25 @@ class SubNet:
         return self.id
 
     @classmethod
-    def parse(cls, text: str) -> SubNet:
-        """Return the subnet that an id names.
+    def parse(cls, text: str) -> SubnetConfig:
+        """Return the subnet of an id.
 
         Raises:
-            SpecError: The text is no id.
+            SpecError: The text is not a subnet id.
         """
         match = _ID.fullmatch(text)
         if match is None:
-            raise SpecError("subnet", "is no id", repr(text), _EXAMPLE)
+            raise SpecError("subnet", "invalid subnet id", repr(text), _HINT)
         try:
             parts = [_read(match[name] or "", float if name == "expands" else int) for name in _PARTS]
         except ValueError:
-            raise SpecError("subnet", "is no id", repr(text), _EXAMPLE) from None
+            raise SpecError("subnet", "invalid subnet id", repr(text), _HINT) from None
         return cls(match["family"], ControlTuple(*parts))
 
 
 @dataclass(frozen=True, slots=True)
-class SubNetSpace:
-    """All subnets of a supernet: what each entry of the control tuple may be.
+class SubnetSpace:
+    """All subnets of a supernet: the choices for each entry of the control tuple.
 
     Attributes:
         family: The name that ids begin with.
@@ -103,16 +103,16 @@ class SubNetSpace:
         widths: The same for `ControlTuple.widths`.
 
     Raises:
-        SpecError: There is no entry, or one has no choice, or its choices are not in order; or the name has a colon or
-            a blank in it.
+        SpecError: There is no entry, or its choices are missing or not in order; or the family name contains a colon or
+            a space.
 
     Example:
-        >>> space = SubNetSpace("net", depths=((1, 2),), expands=((0.5, 1.0),) * 2, widths=())
+        >>> space = SubnetSpace("net", depths=((1, 2),), expands=((0.5, 1.0),) * 2, widths=())
         >>> space.size, space.smallest.id, space.largest.id
         (8, 'net:d1:e0.5,0.5', 'net:d2:e1.0,1.0')
         >>> space.find("net:d3:e0.5,0.5")
         Traceback (most recent call last):
-        sim.base.errors.SpecError: net, depths[0]: is no choice (3); one of 1, 2
+        sim.base.errors.SpecError: net, depths[0]: not a choice (3); one of 1, 2
     """
 
     family: str
@@ -122,101 +122,102 @@ class SubNetSpace:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_FAMILY, self.family):
-            raise SpecError("space", "the name can't begin an id", repr(self.family), "no colon and no blank")
+            raise SpecError("space", "invalid family name", repr(self.family), "a name without colons and spaces")
         if not self._entries:
-            raise SpecError(self.family, "has no entries to choose", right="a depth, an expand ratio or a width")
+            raise SpecError(self.family, "no entries", hint="a depth, an expand ratio or a width")
         for name in _PARTS:
             for index, choices in enumerate(getattr(self, name)):
                 if not choices or list(choices) != sorted(set(choices)):
                     where = f"{self.family}, {name}[{index}]"
-                    raise SpecError(where, "has no choices in order", repr(choices), "the smallest first, each once")
+                    raise SpecError(where, "choices are not in order", repr(choices), "the smallest first, each once")
 
     @property
     def size(self) -> int:
-        """How many control tuples there are; several may stand for one network, where they differ in unused blocks."""
+        """The number of control tuples; those that differ only in inactive blocks are the same network."""
         return math.prod(map(len, self._entries))
 
     @property
-    def smallest(self) -> SubNet:
+    def smallest(self) -> SubnetConfig:
         """The subnet with the first choice of each entry."""
         return self._subnet(choices[0] for choices in self._entries)
 
     @property
-    def largest(self) -> SubNet:
+    def largest(self) -> SubnetConfig:
         """The subnet with the last choice of each entry."""
         return self._subnet(choices[-1] for choices in self._entries)
 
-    def find(self, subnet: SubNet | str) -> SubNet:
-        """Return a subnet of this space, given itself or its id.
+    def find(self, subnet: SubnetConfig | str) -> SubnetConfig:
+        """Return a subnet of this space, given the subnet or its id.
 
         Raises:
-            SpecError: The text is no id, or the subnet is not of this space; names the entry and its value.
+            SpecError: The id is invalid, or the subnet is not in this space; names the entry and its value.
         """
-        found = SubNet.parse(subnet) if isinstance(subnet, str) else subnet
-        if found.family != self.family:
-            raise SpecError(f"subnet {found.id}", "is of another supernet", found.family, self.family)
+        config = SubnetConfig.parse(subnet) if isinstance(subnet, str) else subnet
+        if config.family != self.family:
+            raise SpecError(f"subnet {config.id}", "belongs to another family", config.family, self.family)
         for name in _PARTS:
-            values, choices = getattr(found.control, name), getattr(self, name)
+            values, choices = getattr(config.control, name), getattr(self, name)
             if len(values) != len(choices):
-                what, right = "has the wrong length", f"{len(choices)} entries"
-                raise SpecError(f"{self.family}, {name}", what, f"{len(values)}: {_listed(values) or 'none'}", right)
+                value, hint = f"{len(values)}: {_listed(values) or 'none'}", f"{len(choices)} entries"
+                raise SpecError(f"{self.family}, {name}", "wrong length", value, hint)
             for index, (value, allowed) in enumerate(zip(values, choices, strict=True)):
                 if value not in allowed:
-                    right = f"one of {', '.join(map(str, allowed))}"
-                    raise SpecError(f"{self.family}, {name}[{index}]", "is no choice", str(value), right)
-        return found
+                    hint = f"one of {', '.join(map(str, allowed))}"
+                    raise SpecError(f"{self.family}, {name}[{index}]", "not a choice", str(value), hint)
+        return config
 
-    def __contains__(self, subnet: SubNet) -> bool:
+    def __contains__(self, subnet: SubnetConfig) -> bool:
         try:
             self.find(subnet)
         except SpecError:
             return False
         return True
 
-    def enumerate(self) -> Iterator[SubNet]:
+    def enumerate(self) -> Iterator[SubnetConfig]:
         """Return all subnets, the smallest first.
 
         Raises:
-            SpecError: There are more than `MOST_ENUMERATED`.
+            SpecError: There are more than `MAX_ENUMERATED`.
         """
-        if self.size > MOST_ENUMERATED:
-            raise SpecError(self.family, "has too many subnets to enumerate", f"{self.size:.3g}", "sample them")
+        if self.size > MAX_ENUMERATED:
+            raise SpecError(self.family, "too many subnets to enumerate", f"{self.size:.3g}", "sample them")
         return map(self._subnet, itertools.product(*self._entries))
 
-    def sample(self, rng: np.random.Generator) -> SubNet:
+    def sample(self, rng: np.random.Generator) -> SubnetConfig:
         """Return a subnet, each entry uniform over its choices."""
         return self._subnet(choices[pick] for choices, pick in zip(self._entries, self._picks(rng), strict=True))
 
-    def graded(self, rng: np.random.Generator) -> SubNet:
-        """Return a subnet whose entries are about equally far up, from the smallest to the largest alike.
+    def sample_stratified(self, rng: np.random.Generator) -> SubnetConfig:
+        """Return a subnet of a stratified sample: sizes from the smallest to the largest are equally likely.
 
-        Of subnets whose entries are drawn one by one, as `sample` does, hardly any is small or large.
+        A share is drawn first, and all entries are then drawn around it. Of subnets whose entries are drawn
+        independently, as `sample` does, hardly any is small or large.
         """
         share = rng.random()
         return self._subnet(choices[rng.binomial(len(choices) - 1, share)] for choices in self._entries)
 
-    def evenly(self, count: int) -> list[SubNet]:
-        """Return so many subnets from the smallest to the largest, in each of which all entries are equally far up.
+    def linspace(self, count: int) -> list[SubnetConfig]:
+        """Return evenly spaced subnets from the smallest to the largest, without duplicates.
 
-        Depths, ratios and widths go up together: CompOFA (Sahni et al., ICLR 2021). Fewer, if some are equal.
+        Depths, ratios and widths grow together: CompOFA (Sahni et al., ICLR 2021).
 
         Args:
-            count: How many, 2 or more.
+            count: The number of subnets, 2 or more; fewer come back if some are equal.
 
         Example:
-            >>> space = SubNetSpace("net", depths=((1, 2, 3),), expands=((0.5, 1.0),), widths=())
-            >>> [subnet.id for subnet in space.evenly(3)]
+            >>> space = SubnetSpace("net", depths=((1, 2, 3),), expands=((0.5, 1.0),), widths=())
+            >>> [subnet.id for subnet in space.linspace(3)]
             ['net:d1:e0.5', 'net:d2:e0.5', 'net:d3:e1.0']
         """
         shares = [number / (count - 1) for number in range(count)]
-        found = (self._subnet(c[round(share * (len(c) - 1))] for c in self._entries) for share in shares)
-        return list(dict.fromkeys(found))
+        subnets = (self._subnet(c[round(share * (len(c) - 1))] for c in self._entries) for share in shares)
+        return list(dict.fromkeys(subnets))
 
-    def mutate(self, subnet: SubNet, rng: np.random.Generator, rate: float) -> SubNet:
-        """Return a subnet in which each entry has been drawn again with a probability of `rate`, one at the least.
+    def mutate(self, subnet: SubnetConfig, rng: np.random.Generator, rate: float) -> SubnetConfig:
+        """Return a subnet in which each entry is redrawn with probability `rate`, and at least one is.
 
         Raises:
-            SpecError: The subnet is not of this space.
+            SpecError: The subnet is not in this space.
         """
         values, entries = _flat(self.find(subnet).control), self._entries
         redrawn = rng.random(len(entries)) < rate
@@ -224,17 +225,17 @@ class SubNetSpace:
         if open_entries and not redrawn[open_entries].any():
             redrawn[rng.choice(open_entries)] = True
         for index in filter(redrawn.__getitem__, open_entries):
-            others = [choice for choice in entries[index] if choice != values[index]]
-            values[index] = others[int(rng.integers(len(others)))]
+            alternatives = [choice for choice in entries[index] if choice != values[index]]
+            values[index] = alternatives[int(rng.integers(len(alternatives)))]
         return self._subnet(values)
 
-    def crossover(self, one: SubNet, other: SubNet, rng: np.random.Generator) -> SubNet:
-        """Return a subnet whose every entry is that of one of the two, each as likely.
+    def crossover(self, first: SubnetConfig, second: SubnetConfig, rng: np.random.Generator) -> SubnetConfig:
+        """Return a subnet whose every entry is that of either parent, each equally likely.
 
         Raises:
-            SpecError: One of them is not of this space.
+            SpecError: A parent is not in this space.
         """
-        parents = _flat(self.find(one).control), _flat(self.find(other).control)
+        parents = _flat(self.find(first).control), _flat(self.find(second).control)
         sides = rng.integers(2, size=len(self._entries))
         return self._subnet(parents[side][index] for index, side in enumerate(sides))
 
@@ -246,11 +247,11 @@ class SubNetSpace:
         picks: list[int] = rng.integers([len(choices) for choices in self._entries]).tolist()
         return picks
 
-    def _subnet(self, values: Iterable[Any]) -> SubNet:
-        """Return the subnet of the values of all entries."""
-        rest = iter(values)
-        parts = (tuple(itertools.islice(rest, len(getattr(self, name)))) for name in _PARTS)
-        return SubNet(self.family, ControlTuple(*parts))
+    def _subnet(self, values: Iterable[Any]) -> SubnetConfig:
+        """Return the subnet with these values of all entries."""
+        remaining = iter(values)
+        parts = (tuple(itertools.islice(remaining, len(getattr(self, name)))) for name in _PARTS)
+        return SubnetConfig(self.family, ControlTuple(*parts))
 
 
 def _flat(control: ControlTuple) -> list[Any]:
@@ -258,7 +259,7 @@ def _flat(control: ControlTuple) -> list[Any]:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    """Return numbers as text, with three or more equal ones in a row written once and counted.
+    """Return numbers as text; three or more equal ones in a row are written once, with their count.
 
     Example:
         >>> _listed((0, 0, 1, 1, 1))
@@ -270,10 +271,10 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _read(text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
-    """Return the numbers that `_listed` wrote.
+    """Return the numbers in a text of `_listed`.
 
     Raises:
-        ValueError: It did not write this.
+        ValueError: The text has another form.
     """
     values: list[Any] = []
     for part in text.split(",") if text else ():

@@ -1,4 +1,4 @@
-"""Running statistics for a subnet: taken by passing data through it, or cut from those of the largest."""
+"""Running statistics of a subnet: computed by passing data through it, or sliced from those of the largest."""
 
 from __future__ import annotations
 
@@ -7,58 +7,58 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sim.base.errors import SpecError
-from supernet.layers import evaluation, is_norm, track_anew
+from supernet.layers import evaluation, is_norm, reset_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from supernet.network import Supernet
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
 
-def calibrate(supernet: Supernet, subnet: SubNet | str, batches: Iterable[Any]) -> None:
+def calibrate(supernet: Supernet, subnet: SubnetConfig | str, batches: Iterable[Any]) -> None:
     """Give a subnet its running statistics: the mean over batches of each batch's mean and unbiased variance.
 
-    SuperServe (NSDI 2025), section 3: they are computed beforehand, by passing training data through each subnet. To
-    be done again when the weights have changed. All but the norms is in evaluation mode meanwhile.
+    SuperServe (NSDI 2025), section 3: they are computed beforehand, by passing training data through each subnet.
+    Calibrate again when the weights have changed. All modules but the norms are in evaluation mode meanwhile.
 
     Args:
-        supernet: Keeps the statistics.
-        subnet: Itself or its id.
-        batches: What the network is called with: tensors, or tuples of arguments; each of two examples or more.
+        supernet: Stores the statistics.
+        subnet: A subnet or its id.
+        batches: Arguments of the network: tensors, or tuples of tensors; two examples or more in each.
 
     Raises:
-        SpecError: There is no such subnet, or no batch, or a batch of one.
-        DataError: The statistics come out as no finite numbers.
+        SpecError: The subnet is unknown, or there is no batch, or a batch of one example.
+        DataError: The statistics are not finite.
     """
-    choice, count = supernet.choice(subnet), 0
+    config, count = supernet.active_config(subnet), 0
     with evaluation(supernet.model):
-        network = supernet.assembly.view(supernet.model, choice, {})
+        network = supernet.assembly.view(supernet.model, config, {})
         norms = [module for module in network.modules() if is_norm(module)]
         for norm in norms:
-            track_anew(norm, next(supernet.parameters()))
+            reset_tracking(norm, next(supernet.parameters()))
             norm.training, norm.momentum = True, None  # without a momentum, torch takes the mean over batches
         with torch.no_grad():
-            for count, batch in enumerate(batches, 1):  # noqa: B007 - how many there were
+            for count, batch in enumerate(batches, 1):  # noqa: B007 - the number of batches
                 supernet.check_batch(batch)
                 network(*(batch if isinstance(batch, tuple) else (batch,)))
     if not count:
-        raise SpecError(f"calibrating {subnet}", "was given no batch", right="some batches of training data")
+        raise SpecError(f"calibrating {subnet}", "no batch given", hint="batches of training data")
     if norms:
-        taken = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
-        supernet.set_statistics(subnet, torch.cat([part for part in taken if part is not None]))
+        moments = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+        supernet.set_statistics(subnet, torch.cat([part for part in moments if part is not None]))
 
 
-def leading_statistics(supernet: Supernet, subnet: SubNet | str) -> torch.Tensor:
-    """Return the largest subnet's running statistics on the channels that a subnet uses.
+def leading_statistics(supernet: Supernet, subnet: SubnetConfig | str) -> torch.Tensor:
+    """Return the largest subnet's running statistics on the channels of a subnet: what it has without SubnetNorm.
 
-    With these a network runs that has no SubnetNorm. Shape and order are those of `Supernet.statistics_of`.
+    Shape and order are those of `Supernet.statistics_of`.
 
     Raises:
-        SpecError: There is no such subnet, or the largest has no statistics.
+        SpecError: The subnet is unknown, or the largest has no statistics.
     """
     sizes, largest = supernet.assembly.norm_sizes, supernet.space.largest
-    all_sizes, used = sizes(supernet.choice(largest)), sizes(supernet.choice(subnet))
+    all_sizes, used = sizes(supernet.active_config(largest)), sizes(supernet.active_config(subnet))
     means, variances = supernet.statistics_of(largest).chunk(2)
     return torch.cat(
         [

@@ -1,7 +1,7 @@
-"""What can be chosen in a network: which blocks may be left out, and which channels can be cut, together with which.
+"""The sliceable parts of a network: blocks that can be left out, and groups of channels that are sliced together.
 
-`supernet.dye` finds a structure in a network, a family's rule turns a control tuple into a `Choice` of it, and the
-operators carry the choice out. Layers are named by their paths (`layer1.0.conv1`), as in `nn.Module.named_modules`.
+`supernet.discovery` finds the structure of a network, a decoder turns a control tuple into an `ActiveConfig` of it, and
+the operators carry that out. Layers are named by their paths (`layer1.0.conv1`), as in `nn.Module.named_modules`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Side = Literal["in", "out"]
 Order = Literal["first", "every_other"]
-"""Which blocks of a stage run: the first D, or those that are left when evenly spaced ones are dropped."""
+"""Which blocks of a stage run: the first D, or those that remain when evenly spaced ones are dropped."""
 
 
 class Channels(NamedTuple):
@@ -26,12 +26,12 @@ class Channels(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Channels that can only be cut together, since what leaves the ones enters the others.
+    """Channels that can only be sliced together, since the outputs of some are the inputs of others.
 
     Attributes:
-        members: At least one that makes the channels and one that takes them.
-        units: In how many equal parts each member can be cut: channels, neurons, or heads of attention.
-        block: The block (index) that all members lie in; None where they belong to several, such as a residual stream.
+        members: The output and input channels, at least one of each.
+        units: The number of equal parts into which each member can be sliced: channels, neurons, or attention heads.
+        block: The block (index) that contains all members; None for channels of several blocks (a residual stream).
     """
 
     members: tuple[Channels, ...]
@@ -40,65 +40,65 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Stuck:
-    """Channels inside of a block that can't be cut.
+class Unsliceable:
+    """Channels inside a block that can't be sliced.
 
     Attributes:
-        path: The layer that makes them.
-        why: What becomes of them.
+        path: The layer that outputs them.
+        reason: Completes "it ..." in a message.
     """
 
     path: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What can be chosen in a network.
+    """The blocks and channels of a network that subnets differ in.
 
     Attributes:
         blocks: The paths of the residual blocks, in order.
         stages: Runs of neighbouring blocks (indices) that can be left out.
-        groups: The channels that can be cut.
-        stuck: Channels inside of blocks that can't be.
+        groups: The channels that can be sliced.
+        unsliceable: Channels inside blocks that can't be.
     """
 
     blocks: tuple[str, ...]
     stages: tuple[tuple[int, ...], ...]
     groups: tuple[Group, ...]
-    stuck: tuple[Stuck, ...] = ()
+    unsliceable: tuple[Unsliceable, ...] = ()
 
-    def choice(self, runs: list[bool], units: list[int]) -> Choice:
-        """Return a choice in which equal networks are equal: groups of blocks that do not run have no units."""
-        kept = (
-            0 if group.block is not None and not runs[group.block] else number
-            for group, number in zip(self.groups, units, strict=True)
+    def config(self, active_blocks: list[bool], active_units: list[int]) -> ActiveConfig:
+        """Return a configuration; groups inside inactive blocks get 0 units, so that equal networks are equal."""
+        units = (
+            0 if group.block is not None and not active_blocks[group.block] else number
+            for group, number in zip(self.groups, active_units, strict=True)
         )
-        return Choice(tuple(runs), tuple(kept))
+        return ActiveConfig(tuple(active_blocks), tuple(units))
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One network out of a structure; two subnets of one choice are the same network.
+class ActiveConfig:
+    """The part of a structure that one subnet uses; two subnets of equal configuration are the same network.
 
     Attributes:
-        runs: For each block, whether it runs.
-        units: For each group, how many of its units are used; 0 where its block does not run.
+        active_blocks: For each block, whether it runs.
+        active_units: For each group, the number of units in use; 0 where its block does not run.
     """
 
-    runs: tuple[bool, ...]
-    units: tuple[int, ...]
+    active_blocks: tuple[bool, ...]
+    active_units: tuple[int, ...]
 
 
-class Rule(Protocol):
-    """What turns the control tuple of a subnet into a choice."""
+class Decoder(Protocol):
+    """Maps the control tuple of a subnet to the configuration of a network."""
 
-    def choose(self, control: ControlTuple) -> Choice:
-        """Return the choice that a control tuple of the space stands for."""
+    def decode(self, control: ControlTuple) -> ActiveConfig:
+        """Return the configuration that a control tuple of the space stands for."""
         ...
 
 
-def kept(blocks: int, depth: int, order: Order) -> tuple[bool, ...]:
+def active_blocks(blocks: int, depth: int, order: Order) -> tuple[bool, ...]:
     """Return which of the blocks of a stage run at a depth.
 
     `every_other` drops evenly spaced blocks and keeps the first, as DynaBERT does: with 12 blocks at depth 9, every
@@ -106,9 +106,9 @@ def kept(blocks: int, depth: int, order: Order) -> tuple[bool, ...]:
     *selected*; read so it selects 3 blocks of 12 at depth 9: it names those that are dropped.
 
     Example:
-        >>> [n for n, runs in enumerate(kept(12, 9, "every_other")) if runs]
+        >>> [n for n, active in enumerate(active_blocks(12, 9, "every_other")) if active]
         [0, 1, 2, 4, 5, 6, 8, 9, 10]
-        >>> kept(4, 2, "first")
+        >>> active_blocks(4, 2, "first")
         (True, True, False, False)
     """
     running = set(range(depth)) if order == "first" else {n * blocks // depth for n in range(depth)}

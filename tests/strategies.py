@@ -8,7 +8,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sim.tables.latency import ControlTuple, LatencyTable, Subnet
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 
 # Names as people write them, with what breaks a careless file: a comma, a quote, a line break, a leading zero.
 names = st.sampled_from(["0", "007", "small", "a,b", 'q"q', "näme", "two\nlines", " x "])
@@ -35,7 +35,7 @@ def latency_tables(draw: st.DrawFn, *, bare: bool = False, highest: int = 10**13
     ids = draw(st.lists(names, min_size=1, max_size=5, unique=True))
     accuracies = sorted(draw(st.lists(st.floats(0.001, 100), min_size=len(ids), max_size=len(ids))))
     subnets = tuple(
-        Subnet(
+        ProfiledSubnet(
             name,
             accuracy,
             perhaps(control_tuples),

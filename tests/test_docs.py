@@ -126,11 +126,18 @@ def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
-    (log,) = blocks("docs/own_trace.md", "python")
+    log, pulses = blocks("docs/own_trace.md", "python")
     (experiment,) = blocks("docs/own_trace.md", "yaml")
     (tmp_path / "from_log.py").write_text(log)
+    (tmp_path / "pulses.py").write_text(pulses)
     (tmp_path / "replay.yaml").write_text(experiment)
     assert run(tmp_path, "from_log.py").returncode == 0
+    assert run(tmp_path, "pulses.py").returncode == 0
+    (tmp_path / "own.yaml").write_text(
+        experiment.replace("{kind: file, path: mine.csv}", '{kind: "pulses:Pulses", slo_ms: 36}')
+    )
+    own = run(tmp_path, "-m", "ssim", "run", "own.yaml", "--no-figures")
+    assert own.returncode == 0, own.stderr
     described, _, replayed = typed("docs/own_trace.md", tmp_path)
     assert "6000" in described.replace(",", "")
     assert "infaas" in replayed
@@ -184,15 +191,17 @@ def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
 
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     (mine,) = blocks("docs/federated.md", "yaml")
-    first, own, uplink = blocks("docs/federated.md", "console")
+    (algorithm,) = blocks("docs/federated.md", "python")
+    first, own, derived, uplink = blocks("docs/federated.md", "console")
+    (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
     install, digits = (line.removeprefix("$ ") for line in first.splitlines())
     assert install == "pip install -e '.[torch]'"
     assert (ROOT / digits.split()[-1]).is_file()
-    for line in own.splitlines():
-        ended = run(tmp_path, "-m", *line.removeprefix("$ ").split())
+    for line in (own + derived).splitlines():
+        ended = run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ")))
         assert ended.returncode == 0, ended.stderr
-    assert len(list((tmp_path / "results" / "mine").glob("*/manifest.json"))) == 2
+    assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 3
     folder, compare = (line.removeprefix("$ ").split() for line in uplink.splitlines())
     files = [word for word in compare if word.endswith(".yaml")]
     assert all((ROOT / folder[1] / file).is_file() for file in files)

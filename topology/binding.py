@@ -1,4 +1,4 @@
-"""Programs held against the TAG before anything runs: what one of them asks for, the other must offer."""
+"""Checks programs against the TAG before anything runs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError, did_you_mean
-from topology.checks import Flaw, TagError
+from topology.flaws import Flaw, TagError
 from topology.program import Program, program_flaws
-from topology.selection import SHORT_NAMES, All
+from topology.selection import SHORT_NAMES, AllPeers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A role's program and what its words mean.
+    """A role's program, bound to the channels of the role.
 
     Attributes:
-        make: Makes a program, from the role's `config`.
+        make: Makes a program from the role's `config`.
         owner: The program's class.
-        verbs: The name of a channel for each of the program's verbs.
+        function_tags: The name of the channel of each of the program's function tags.
         selectors: How the role chooses among its peers, by channel.
     """
 
     make: Callable[[], Program]
     owner: type[Program]
-    verbs: dict[str, str]
+    function_tags: dict[str, str]
     selectors: dict[str, Selector]
 
 
@@ -40,12 +40,12 @@ def bind(tag: Tag, programs: Mapping[str, Callable[..., Program]]) -> dict[str, 
 
     Args:
         tag: Roles and channels.
-        programs: The program of each role: its class, or what makes one from the role's `config`.
+        programs: The program of each role: its class, or a factory that takes the role's `config`.
 
     Raises:
-        TagError: A role has no program, or one that does not take its `config`, has no method for a step, or asks for a
-            verb that the TAG does not place; the TAG places a verb that the program does not have; each of some roles
-            waits for the next one to begin; a selector is not there. Tells all of it, by place.
+        TagError: A role has no program, or one that does not accept its `config` or breaks the contract of `Program`;
+            a function tag is assigned to no channel, or is unknown to the program; a selector is unknown; roles wait
+            for each other in a cycle before any of them sends. Lists all flaws, by place.
     """
     flaws: list[Flaw] = []
     bindings = {}
@@ -53,9 +53,9 @@ def bind(tag: Tag, programs: Mapping[str, Callable[..., Program]]) -> dict[str, 
         binding = _binding(role, tag, programs, flaws)
         if binding is not None:
             bindings[role.name] = binding
-    flaws += [Flaw(("roles", name), "is no role of the topology", repr(name)) for name in set(programs) - _names(tag)]
+    flaws += [Flaw(("roles", name), "unknown role", repr(name)) for name in set(programs) - _names(tag)]
     if not flaws:
-        flaws += _everybody_waits(tag, bindings)
+        flaws += _waiting_cycle(tag, bindings)
     if flaws:
         raise TagError("programs", flaws)
     return bindings
@@ -69,7 +69,7 @@ def _binding(role: Role, tag: Tag, programs: Mapping[str, Callable[..., Program]
     place = ("roles", role.name)
     maker = programs.get(role.name)
     if maker is None:
-        flaws.append(Flaw(place, "has no program", role.program, "one for each role"))
+        flaws.append(Flaw(place, "no program", role.program, "each role needs one"))
         return None
 
     def make() -> Any:
@@ -78,34 +78,37 @@ def _binding(role: Role, tag: Tag, programs: Mapping[str, Callable[..., Program]
     try:
         owner: type[Any] = type(make())
     except (TypeError, ValueError) as error:
-        flaws.append(Flaw((*place, "config"), "does not fit the program", str(error)))
+        flaws.append(Flaw((*place, "config"), "not accepted by the program", str(error)))
         return None
     if not issubclass(owner, Program):
-        flaws.append(Flaw((*place, "program"), "is no Program", owner.__name__, "a class derived from it"))
+        flaws.append(Flaw((*place, "program"), "not a subclass of Program", owner.__name__))
         return None
     flaws += program_flaws(owner, (*place, "program"))
     channels = tag.channels_of(role.name)
-    verbs = _verbs(role, owner, channels, flaws)
+    function_tags = _function_tags(role, owner, channels, flaws)
     selectors = {channel.name: _selector(channel, role.name, flaws) for channel in channels}
-    return Binding(make, owner, verbs, selectors)
+    return Binding(make, owner, function_tags, selectors)
 
 
-def _verbs(role: Role, owner: type[Program], channels: tuple[Channel, ...], flaws: list[Flaw]) -> dict[str, str]:
-    placed: dict[str, str] = {}
+def _function_tags(
+    role: Role, owner: type[Program], channels: tuple[Channel, ...], flaws: list[Flaw]
+) -> dict[str, str]:
+    assigned: dict[str, str] = {}
     for channel in channels:
-        for number, verb in enumerate(channel.verbs.get(role.name, ())):
-            placed[verb] = channel.name
-            if verb not in owner.verbs:
+        for number, tag in enumerate(channel.verbs.get(role.name, ())):
+            assigned[tag] = channel.name
+            if tag not in owner.function_tags:
                 place = ("channels", channel.name, "verbs", role.name, number)
-                right = did_you_mean(verb, owner.verbs)
-                flaws.append(Flaw(place, f"the program {owner.__name__} has no such verb", repr(verb), right))
-    for verb in owner.verbs:
-        if verb not in placed and len(channels) == 1:
-            placed[verb] = channels[0].name
-        elif verb not in placed:
-            what = f"{owner.__name__} asks for a verb that is on none of the role's channels"
-            flaws.append(Flaw(("roles", role.name), what, repr(verb), f"place it under channels.*.verbs.{role.name}"))
-    return placed
+                hint = did_you_mean(tag, owner.function_tags)
+                flaws.append(Flaw(place, f"not a function tag of the program {owner.__name__}", repr(tag), hint))
+    for tag in owner.function_tags:
+        if tag not in assigned and len(channels) == 1:
+            assigned[tag] = channels[0].name
+        elif tag not in assigned:
+            problem = f"a function tag of {owner.__name__} is assigned to no channel"
+            hint = f"add it to channels.*.verbs.{role.name}"
+            flaws.append(Flaw(("roles", role.name), problem, repr(tag), hint))
+    return assigned
 
 
 def _selector(channel: Channel, role: str, flaws: list[Flaw]) -> Selector:
@@ -116,29 +119,29 @@ def _selector(channel: Channel, role: str, flaws: list[Flaw]) -> Selector:
     try:
         made: Selector = getattr(importlib.import_module(module), name)(**params)
     except (ImportError, AttributeError, ValueError) as error:
-        right = str(error) if isinstance(error, SpecError) else f"{did_you_mean(use, SHORT_NAMES)}, or module:Class"
-        flaws.append(Flaw(place, "there is no such selector", repr(use), right))
+        hint = str(error) if isinstance(error, SpecError) else f"{did_you_mean(use, SHORT_NAMES)}, or module:Class"
+        flaws.append(Flaw(place, "unknown selector", repr(use), hint))
     except TypeError as error:
-        flaws.append(Flaw((*place, "params"), f"do not fit the selector {use}", str(error)))
+        flaws.append(Flaw((*place, "params"), f"not accepted by the selector {use}", str(error)))
     else:
         return made
-    return All()
+    return AllPeers()
 
 
-def _everybody_waits(tag: Tag, bindings: Mapping[str, Binding]) -> Iterator[Flaw]:
-    """Somebody must begin: a cycle of roles of which each first waits for the next would wait for ever."""
+def _waiting_cycle(tag: Tag, bindings: Mapping[str, Binding]) -> Iterator[Flaw]:
+    """Yield a cycle of roles each of which receives from the next before it sends: it would wait for ever."""
     waits: dict[str, dict[str, str]] = {}
     for name, binding in bindings.items():
-        channels = {verb: tag.channel(binding.verbs[verb]) for verb in binding.owner.awaits}
-        waits[name] = {channel.peer_of(name): channel.name for channel in channels.values()}
-    while free := [name for name, others in waits.items() if not set(others) & set(waits)]:
-        for name in free:  # it does not wait for anybody who waits in a cycle
+        channels = [tag.channel(binding.function_tags[function_tag]) for function_tag in binding.owner.receives_first]
+        waits[name] = {channel.peer_of(name): channel.name for channel in channels}
+    while free := [name for name, peers in waits.items() if not set(peers) & set(waits)]:
+        for name in free:  # it waits for no role that waits in a cycle
             del waits[name]
     if waits:
         path = [next(iter(waits))]
         while path[-1] not in path[:-1]:
-            path.append(next(other for other in waits[path[-1]] if other in waits))
+            path.append(next(peer for peer in waits[path[-1]] if peer in waits))
         cycle = path[path.index(path[-1]) :]
         channel = waits[cycle[0]][cycle[1]]
-        what = "nobody begins: each of these roles first waits for the next"
-        yield Flaw(("channels", channel, "pair"), what, " -> ".join(cycle), "one of them must send first")
+        problem = "deadlock: each of these roles receives from the next before it sends"
+        yield Flaw(("channels", channel, "pair"), problem, " -> ".join(cycle), "one of them must send first")

@@ -1,4 +1,4 @@
-"""A TAG as plain data and as lines of text, so that topologies can be written down, compared and counted."""
+"""A TAG as plain data and as lines of text, to write topologies to files and to compare them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def described(tag: Tag) -> dict[str, dict[str, Any]]:
-    """Return roles and channels as they stand in a topology file, without what is at its default.
+    """Return roles and channels as in a topology file, without default values.
 
     Example:
         >>> from topology.tag import Channel, Role, Tag
@@ -31,43 +31,43 @@ def _role(role: Role, tag: Tag) -> dict[str, Any]:
     given = _given(role)
     everywhere = math.prod(len(channel.groups) for channel in tag.channels_of(role.name))
     if len({tuple(place.values()) for place in role.at}) == len(role.at) == everywhere:
-        given.pop("at", None)  # all the places there are: what it means to name none
+        given.pop("at", None)  # all combinations, the default
     return given
 
 
-def _given(thing: Role | Channel) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(thing):
-        value = getattr(thing, field.name)
+def _given(item: Role | Channel) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for field in dataclasses.fields(item):
+        value = getattr(item, field.name)
         factory = field.default_factory
         default = field.default if factory is dataclasses.MISSING else factory()
         if field.name != "name" and value != default:
-            found[field.name] = _plain(value)
-    return found
+            given[field.name] = _plain(value)
+    return given
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         defaults = {field.name: field.default for field in dataclasses.fields(value)}
         items = ((name, getattr(value, name)) for name in defaults)
-        return {name: _plain(each) for name, each in items if each != defaults[name] and each != {}}
+        return {name: _plain(item) for name, item in items if item != defaults[name] and item != {}}
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return value
 
 
 def lines(tag: Tag) -> list[str]:
-    """Return a TAG as lines, one fact a line, in the order of names; descriptions for people are left out.
+    """Return a TAG as lines, one fact each, sorted by name; descriptions are left out.
 
-    The order of a file and its layout have no influence, so that the lines can be compared and counted.
+    The order and layout of a file have no influence, so that lines can be compared and counted.
     """
-    return [line for section, things in described(tag).items() for line in _section(section, things)]
+    return [line for section, items in described(tag).items() for line in _section(section, items)]
 
 
-def _section(section: str, things: dict[str, Any]) -> Iterator[str]:
-    for name, facts in things.items():
+def _section(section: str, items: dict[str, Any]) -> Iterator[str]:
+    for name, facts in items.items():
         where = f"{section}.{name}"
         yield where
         for key, value in facts.items():
@@ -76,9 +76,9 @@ def _section(section: str, things: dict[str, Any]) -> Iterator[str]:
             if key == "verbs":
                 yield from (f"{where}.verbs.{role}: {', '.join(verbs)}" for role, verbs in value.items())
             elif key in {"at", "groups"}:
-                yield from (f"{where}.{key}: {_text(each)}" for each in value)
+                yield from (f"{where}.{key}: {_text(item)}" for item in value)
             elif isinstance(value, dict):
-                yield from (f"{where}.{key}.{inner}: {_text(each)}" for inner, each in value.items())
+                yield from (f"{where}.{key}.{inner}: {_text(item)}" for inner, item in value.items())
             else:
                 yield f"{where}.{key}: {_text(value)}"
 
@@ -88,12 +88,12 @@ def _text(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """What changes from one TAG to another, as lines of `lines`.
+class TagDiff:
+    """The difference between two TAGs, as lines of `lines`.
 
     Attributes:
-        added: What only the second has.
-        dropped: What only the first has.
+        added: Lines of the second only.
+        dropped: Lines of the first only.
     """
 
     added: tuple[str, ...]
@@ -104,8 +104,8 @@ class Difference:
         return "\n".join(sorted(marked, key=lambda line: (line[2:], line[0])))
 
 
-def diff(first: Tag, second: Tag) -> Difference:
-    """Return what changes from the first TAG to the second: nothing, if they are the same topology."""
+def diff(first: Tag, second: Tag) -> TagDiff:
+    """Return the difference from the first TAG to the second: empty if they are the same topology."""
     compared = list(difflib.ndiff(lines(first), lines(second)))
     added = tuple(line[2:] for line in compared if line.startswith("+ "))
-    return Difference(added, tuple(line[2:] for line in compared if line.startswith("- ")))
+    return TagDiff(added, tuple(line[2:] for line in compared if line.startswith("- ")))

@@ -1,4 +1,4 @@
-"""What travels, and how much of it there is."""
+"""Messages and their sizes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _NUMBER = 8
-"""Bytes of what has no size of its own: a number, a truth value, nothing at all."""
+"""Bytes of a number, a truth value, or None."""
 
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """Something that one worker sent to another.
+    """A value that one worker sent to another.
 
     Attributes:
         sender: Its id.
         receiver: Its id.
         channel: The name of the channel.
-        value: What was sent: the very object where sender and receiver share a process.
-        size_bytes: How large it counts.
+        value: The value; the same object if sender and receiver share a process.
+        size_bytes: Its size in bytes.
         sent_ns: When it was sent.
         arrived_ns: When it arrived.
     """
@@ -36,12 +36,12 @@ class Message:
 
 
 def size_of(value: Any) -> int:
-    """Return how many bytes a value counts as on a channel: those of arrays, tensors, texts and numbers in it.
+    """Return the size of a value on a channel, in bytes: that of the arrays, tensors, strings and numbers in it.
 
-    Nothing is added for framing or names, so that figures of bytes can be held against formulas.
+    Nothing is added for framing or names, so that traffic can be compared with formulas.
 
     Raises:
-        TypeError: The value, or something in it, is of a kind whose size is not known: say it when sending.
+        TypeError: The size of the value, or of something in it, is unknown: pass it when sending.
 
     Example:
         >>> size_of({"weights": [1.0, 2.0], "name": "ab"})

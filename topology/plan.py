@@ -1,4 +1,4 @@
-"""The expanded topology: who there is, and who can send to whom. Workers are made when they are looked at."""
+"""The expanded topology: workers and their peers. `Worker` objects are made on access."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from topology.parties import Compute, Dataset
+    from topology.deployment import Dataset, Machine
     from topology.tag import Role, Tag
 
 
@@ -24,8 +24,8 @@ class Worker:
         id: The role and a number among its workers, such as `trainer/3`.
         role: Its role.
         at: Its group on each of the role's channels.
-        dataset: Its data, if its role has data.
-        compute: Where it runs.
+        dataset: Its dataset, if its role consumes data.
+        compute: The machine that it runs on.
     """
 
     id: str
@@ -36,13 +36,13 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Staff:
+class RoleWorkers:
     """The workers of one role, in columns.
 
     Attributes:
         role: The role.
-        places: For each worker the entry of the role's `at`, never decreasing, int64, shape (workers,).
-        datasets: For each worker its data; empty if the role has none.
+        places: The number of each worker's entry of the role's `at`, never decreasing, int64, shape (workers,).
+        datasets: The dataset of each worker; empty if the role consumes none.
     """
 
     role: Role
@@ -53,7 +53,7 @@ class Staff:
         return len(self.places)
 
     def worker(self, number: int) -> Worker:
-        """Return the worker of a number, from 0."""
+        """Return a worker by its number, from 0."""
         name = self.role.name
         dataset = self.datasets[number] if self.role.data else None
         compute = dataset.compute if dataset else self.role.compute
@@ -66,42 +66,42 @@ class Plan:
 
     Attributes:
         tag: What was expanded.
-        staff: The workers of each role, by name of the role.
-        computes: The machines by id; `default` is always there.
+        roles: The workers of each role, by its name.
+        machines: The machines by id, `default` always among them.
         index: The numbers of the workers of a role in a group of a channel: (channel, group, role) to int64 arrays.
     """
 
     tag: Tag
-    staff: dict[str, Staff]
-    computes: dict[str, Compute]
+    roles: dict[str, RoleWorkers]
+    machines: dict[str, Machine]
     index: dict[tuple[str, str, str], npt.NDArray[np.int64]] = field(repr=False)
 
     def __len__(self) -> int:
-        return sum(map(len, self.staff.values()))
+        return sum(map(len, self.roles.values()))
 
     @property
     def workers(self) -> Sequence[Worker]:
-        """All workers, made one by one as they are asked for."""
-        return _Workers(self.staff)
+        """All workers, made one by one on access."""
+        return _Workers(self.roles)
 
     def worker(self, id_: str) -> Worker:
-        """Return the worker of an id.
+        """Return a worker by its id.
 
         Raises:
-            SpecError: There is none.
+            SpecError: Unknown.
         """
         role, _, number = id_.rpartition("/")
-        staff = self.staff.get(role)
-        if staff is None or not number.isdecimal() or int(number) >= len(staff) or str(int(number)) != number:
-            right = ", ".join(f"{name}/0 to {name}/{len(each) - 1}" for name, each in self.staff.items())
-            raise SpecError("plan", "has no such worker", repr(id_), right)
-        return staff.worker(int(number))
+        workers = self.roles.get(role)
+        if workers is None or not number.isdecimal() or int(number) >= len(workers) or str(int(number)) != number:
+            hint = ", ".join(f"{name}/0 to {name}/{len(workers) - 1}" for name, workers in self.roles.items())
+            raise SpecError("plan", "unknown worker", repr(id_), hint)
+        return workers.worker(int(number))
 
     def peers(self, worker: Worker, channel: str) -> tuple[str, ...]:
-        """Return the ids of those a worker can send to over a channel, in the order of the plan.
+        """Return the ids of the workers to which a worker can send over a channel, in the order of the plan.
 
         Raises:
-            KeyError: The worker is not on the channel.
+            KeyError: Its role is not on the channel.
         """
         other = self.tag.channel(channel).peer_of(worker.role)
         return tuple(id_ for id_ in self.members(channel, worker.at[channel], other) if id_ != worker.id)
@@ -112,15 +112,15 @@ class Plan:
 
 
 class _Workers(Sequence[Worker]):
-    def __init__(self, staff: dict[str, Staff]) -> None:
-        self._staff = tuple(staff.values())
+    def __init__(self, roles: dict[str, RoleWorkers]) -> None:
+        self._roles = tuple(roles.values())
 
     def __len__(self) -> int:
-        return sum(map(len, self._staff))
+        return sum(map(len, self._roles))
 
     def __iter__(self) -> Iterator[Worker]:
-        for staff in self._staff:
-            yield from map(staff.worker, range(len(staff)))
+        for workers in self._roles:
+            yield from map(workers.worker, range(len(workers)))
 
     @overload
     def __getitem__(self, index: int) -> Worker: ...
@@ -129,9 +129,9 @@ class _Workers(Sequence[Worker]):
     def __getitem__(self, index: int | slice) -> Worker | Sequence[Worker]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        rest = index + len(self) if index < 0 else index
-        for staff in self._staff:
-            if 0 <= rest < len(staff):
-                return staff.worker(rest)
-            rest -= len(staff)
+        number = index + len(self) if index < 0 else index
+        for workers in self._roles:
+            if 0 <= number < len(workers):
+                return workers.worker(number)
+            number -= len(workers)
         raise IndexError(index)

@@ -1,165 +1,168 @@
-"""A worker's end of a channel: whom it can send to, what has come, and waits that end."""
+"""A program's end of a channel: send to peers, and wait for their messages."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import ClosedError, ProgramError, did_you_mean
-from sim.base.units import NS_PER_S, ns_from_s
-from topology.message import Message, size_of
-from topology.waiting import Crowd, FirstOf, Gathered, One, Wait
+from sim.base.errors import ClosedError, ProgramError
+from topology.deadline import Deadline
+from topology.waiting import AnyOf, GatherWait, QuorumWait, RecvWait, closed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable
 
-    from topology.circle import Circle
-    from topology.engine import Carrier
-    from topology.io import IO
+    from topology.message import Message
     from topology.selection import Selector
+    from topology.state import Mailbox
     from topology.tag import Channel
-
-
-_NAMED = 1000
-"""Among as many peers a name that is meant is looked for."""
 
 
 class Port:
     """A worker's end of a channel.
 
+    Waits take a `timeout_s` in seconds; without one, the engine's default timeout ends the run with an error.
+
     Attributes:
-        channel: The channel.
-        notes: What the program notes of its peers, by id; selectors look at it.
+        peer_stats: What the program records of its peers, by id; selectors read it.
     """
 
-    __slots__ = (
-        "_circle",
-        "_colleagues",
-        "_inbox",
-        "_io",
-        "_stage",
-        "_traffic",
-        "_waits",
-        "channel",
-        "line_free_ns",
-        "notes",
-        "selector",
-    )
+    __slots__ = ("_mailbox", "peer_stats")
 
-    def __init__(self, io: IO, channel: Channel, circle: Circle, colleagues: Circle, selector: Selector) -> None:
-        self.channel = channel
-        self.notes: dict[str, dict[str, Any]] = {}
-        self.line_free_ns = 0
-        self._io = io
-        self._stage = io.stage
-        self._circle = circle
-        self._colleagues = colleagues
-        self.selector = selector
-        self._traffic = io.stage.report.traffic[channel.name]
-        self._inbox: deque[Message] | None = None
-        self._waits: list[Wait] = []
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self.peer_stats: dict[str, dict[str, Any]] = {}
 
-    def peers(self, among: Collection[str] | None = None) -> tuple[str, ...]:
-        """Return the ids of the peers that are there now, or of those among some, in the order of the plan.
+    @property
+    def channel(self) -> Channel:
+        """The channel."""
+        return self._mailbox.channel
 
-        Who has fallen silent still counts as there: nobody knows.
-        """
-        present = self._circle.present()
-        own = self._io.worker.id
-        if own in self._circle.everybody:
-            present = tuple(peer for peer in present if peer != own)
-        if among is None:
-            return present
-        meant = frozenset(among)
-        return tuple(peer for peer in present if peer in meant)
-
-    def share(self) -> tuple[str, ...]:
-        """Return all that fall to this worker, there or not, if those of its role in the group share out their peers.
-
-        They do so in turn; alone it has them all.
-        """
-        sharing = self._colleagues.members
-        return self._circle.members[sharing.index(self._io.worker.id) :: len(sharing)]
-
-    def choose(self, among: tuple[str, ...] | None = None) -> tuple[str, ...]:
-        """Return the peers that the channel's selector for this role chooses among some; among all that are there."""
-        return self.selector.choose(self.peers() if among is None else among, self.notes, self._io.rng)
+    @property
+    def selector(self) -> Selector:
+        """How the worker's role chooses among its peers on this channel."""
+        return self._mailbox.selector
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is there and nothing can come any more: all peers have ended."""
-        return not self._inbox and not self._circle.possible(self._io.worker.id)
+        """Whether no message is left and none can come: all peers have ended."""
+        return not self._mailbox.inbox and not self._mailbox.any_remaining()
+
+    def peers(self, among: Collection[str] | None = None) -> tuple[str, ...]:
+        """Return the ids of the peers that are present, in the order of the plan.
+
+        A peer that has died counts as present: a crash is silent.
+
+        Args:
+            among: Only these; None for all.
+        """
+        return self._mailbox.peers(among)
+
+    def share(self) -> tuple[str, ...]:
+        """Return this worker's share of all peers, present or not, if the replicas of its role in the group share them.
+
+        Peers are dealt out in turn; a single replica has all of them.
+        """
+        replicas = self._mailbox.own_group.members
+        return self._mailbox.peer_group.members[replicas.index(self._mailbox.owner.worker.id) :: len(replicas)]
+
+    def choose(self, among: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """Return the peers that the channel's selector for this role chooses.
+
+        Args:
+            among: The candidates; None for all that are present.
+        """
+        candidates = self.peers() if among is None else among
+        return self.selector.choose(candidates, self.peer_stats, self._mailbox.owner.rng)
 
     async def send(self, value: Any, to: str | None = None, size_bytes: int | None = None) -> None:
         """Send a value; returns when it is handed over, not when it has arrived.
 
         Args:
-            value: What to send. It is not to be changed afterwards: the receiver may hold the same object.
-            to: The id of a peer; if there is only one, it need not be named.
-            size_bytes: How large it counts; by default what `topology.message.size_of` says.
+            value: The value. It must not be changed afterwards: the receiver may hold the same object.
+            to: The id of a peer; may be left out if there is only one.
+            size_bytes: Its size; by default `topology.message.size_of`.
 
         Raises:
-            ProgramError: There is no such peer, or it is not said which; or the value has no known size.
-            ClosedError: It is not said to whom, and all peers have ended.
+            ProgramError: There is no such peer, or several and none is named; or the size is unknown.
+            ClosedError: No peer is named, and all have ended.
         """
-        self._post(value, self._only() if to is None else to, size_bytes)
+        receiver = self._only_peer() if to is None else to
+        self._mailbox.post(value, receiver, self._mailbox.size(value, size_bytes))
 
     async def broadcast(self, value: Any, to: Iterable[str] | None = None, size_bytes: int | None = None) -> None:
-        """Send a value to several peers, to all that are there unless it is said to whom; as `send` otherwise."""
-        size = self._size(value) if size_bytes is None else size_bytes
+        """Send a value to several peers, by default to all that are present; otherwise as `send`."""
+        size = self._mailbox.size(value, size_bytes)
         for peer in self.peers() if to is None else to:
-            self._post(value, peer, size)
+            self._mailbox.post(value, peer, size)
 
     async def recv(self, sender: str | None = None, timeout_s: float | None = None) -> Message:
         """Return the next message, in the order of arrival.
 
         Args:
-            sender: From this peer only; others' messages stay where they are.
-            timeout_s: How long to wait, in seconds; by default as long as the engine is patient.
+            sender: Only from this peer; messages of others stay in the inbox.
+            timeout_s: How long to wait, in seconds.
 
         Raises:
             ProgramError: There is no such peer.
-            DeadlineError: None came in time.
-            ClosedError: None can come any more: the peer has ended, or all have.
+            DeadlineError: None arrived in time.
+            ClosedError: None can arrive any more: the peer has ended, or all have.
         """
+        mailbox = self._mailbox
         if sender is not None:
-            self._check((sender,))
-        found = self._take(None if sender is None else (sender,))
-        if found is not None:
-            return found
-        if self._circle.is_gone(sender) if sender is not None else not self._circle.possible(self._io.worker.id):
-            raise ClosedError(self.where, "nobody is left to send anything", sender or self.channel.name)
-        got: Message = await self._await(One(self, sender), timeout_s)
-        return got
+            mailbox.checked((sender,))
+        message = mailbox.take(None if sender is None else (sender,)) if mailbox.inbox else None
+        if message is not None:
+            return message
+        if not mailbox.any_remaining(None if sender is None else (sender,)):
+            raise closed(mailbox, sender or self.channel.name)
+        received: Message = await mailbox.wait(RecvWait(mailbox, sender), timeout_s)
+        return received
+
+    async def newest(self, timeout_s: float | None = None) -> Message:
+        """Return the newest message and drop those before it; wait for one if none has arrived.
+
+        Args:
+            timeout_s: How long to wait, in seconds.
+
+        Raises:
+            DeadlineError: None arrived in time.
+            ClosedError: None can arrive any more.
+        """
+        message = await self.recv(timeout_s=timeout_s)
+        while self._mailbox.inbox:
+            message = self._mailbox.inbox.popleft()
+        return message
 
     async def gather(
         self, senders: Iterable[str] | None = None, timeout_s: float | None = None, k: int | None = None
     ) -> dict[str, Message]:
-        """Return one message from each of some peers, by id, in the order they were named in.
+        """Return one message from each of some peers, by id, in the order in which they are named.
 
-        It ends when all have come, or `k` of them, or the time is up, and does not wait for peers that have ended: who
-        is missing in what comes back did not send. A second message of a peer, and one that comes too late, stays for
-        later.
+        Ends when all, or `k` of them, have arrived, or at the timeout, and does not wait for peers that have ended:
+        peers that did not send are missing from the result. A second message of a peer, or a late one, stays in the
+        inbox.
 
         Args:
-            senders: From whom; by default all that are there now, or have left a message here.
+            senders: The peers; by default those that are present or have left a message.
             timeout_s: How long to wait, in seconds.
-            k: How many are enough.
+            k: How many messages are enough; None for all.
 
         Raises:
             ProgramError: There is no such peer.
-            DeadlineError: No time was given, and the engine's patience is at an end.
+            DeadlineError: No timeout was given, and the engine's default timeout has passed.
         """
-        order = self._callers() if senders is None else self._check(tuple(senders))
-        wait = Gathered(self, order, len(order) if k is None else k)
-        if self._inbox:
-            self._inbox = deque(message for message in self._inbox if not wait.offer(message))
+        mailbox = self._mailbox
+        order = mailbox.senders() if senders is None else mailbox.checked(tuple(senders))
+        wait = GatherWait(mailbox, order, len(order) if k is None else k)
+        if mailbox.inbox:
+            mailbox.inbox = deque(message for message in mailbox.inbox if not wait.offer(message))
         for peer in order:
-            if self._circle.is_gone(peer):
-                wait.lost(peer)
+            if mailbox.peer_group.has_left(peer):
+                wait.peer_left(peer)
         if not wait.complete():
-            await self._await(wait, timeout_s)
-        return {peer: wait.found[peer] for peer in order if peer in wait.found}
+            await mailbox.wait(wait, timeout_s)
+        return {peer: wait.received[peer] for peer in order if peer in wait.received}
 
     async def stream(
         self, senders: Iterable[str] | None = None, timeout_s: float | None = None, k: int | None = None
@@ -168,26 +171,26 @@ class Port:
 
         Raises:
             ProgramError: There is no such peer.
-            DeadlineError: No time was given, and the engine's patience is at an end.
+            DeadlineError: No timeout was given, and the engine's default timeout has passed.
         """
-        missing = set(self._callers() if senders is None else self._check(tuple(senders)))
-        left = len(missing) if k is None else k
-        deadline_ns = None if timeout_s is None else self._io.now_ns + ns_from_s(timeout_s)
+        mailbox = self._mailbox
+        missing = set(mailbox.senders() if senders is None else mailbox.checked(tuple(senders)))
+        remaining = len(missing) if k is None else k
+        deadline = Deadline(mailbox.owner.now_ns, timeout_s)
         seen = 0
-        while missing and left > 0:
-            message = self._take(missing)
+        while missing and remaining > 0:
+            message = mailbox.take(missing)
             if message is None:
-                gone = self._circle.gone_after(seen)
-                missing.difference_update(gone)
-                seen += len(gone)
+                departed = mailbox.peer_group.departures(seen)
+                missing.difference_update(departed)
+                seen += len(departed)
                 if not missing:
                     return
-                rest_s = None if deadline_ns is None else max(0.0, (deadline_ns - self._io.now_ns) / NS_PER_S)
-                message = await self._await(FirstOf(self, missing), rest_s)
+                message = await mailbox.wait(AnyOf(mailbox, missing), deadline.left_s)
                 if message is None:
                     return
             missing.discard(message.sender)
-            left -= 1
+            remaining -= 1
             yield message
 
     def __aiter__(self) -> Port:
@@ -201,143 +204,32 @@ class Port:
             raise StopAsyncIteration from None
 
     def peek(self) -> Message | None:
-        """Return the next message and leave it there; None, if there is none."""
-        return self._inbox[0] if self._inbox else None
+        """Return the next message and leave it in the inbox; None if there is none."""
+        return self._mailbox.inbox[0] if self._mailbox.inbox else None
 
     async def join(
         self, k: int = 1, timeout_s: float | None = None, among: Collection[str] | None = None
     ) -> tuple[str, ...]:
-        """Return the peers that are there, once there are `k` of them, the time is up, or none is left to come.
+        """Return the peers that are present, once there are `k`, the timeout has passed, or none is left to join.
 
         Args:
-            k: How many.
+            k: How many peers to wait for.
             timeout_s: How long to wait, in seconds.
-            among: Which peers are meant; None for all.
+            among: Only these peers; None for all.
 
         Raises:
-            DeadlineError: No time was given, and the engine's patience is at an end.
+            DeadlineError: No timeout was given, and the engine's default timeout has passed.
         """
-        wait = Crowd(self, k, among)
-        if not wait.complete() and wait.possible():
-            await self._await(wait, timeout_s)
+        wait = QuorumWait(self._mailbox, k, among)
+        if not wait.complete() and wait.any_remaining():
+            await self._mailbox.wait(wait, timeout_s)
         return self.peers(among)
 
-    # What follows is for stages and waits, not for programs.
-
-    @property
-    def io(self) -> IO:
-        """What it belongs to."""
-        return self._io
-
-    @property
-    def carrier(self) -> Carrier:
-        """What carries its messages."""
-        return self._stage.carrier
-
-    @property
-    def where(self) -> str:
-        """What a message says about where something happened."""
-        return f"{self._io.worker.id}, step {self._io.step}, channel {self.channel.name}"
-
-    @property
-    def waits(self) -> Sequence[Wait]:
-        """What the program waits for here."""
-        return self._waits
-
-    def put(self, message: Message) -> None:
-        """Take a message that has arrived."""
-        for wait in self._waits:
-            if wait.offer(message):
-                return
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append(message)
-
-    def lost(self, peer: str) -> None:
-        """Take note that a peer has ended."""
-        for wait in self._waits:
-            wait.lost(peer)
-
-    def joined(self) -> None:
-        """Take note that a peer has come."""
-        for wait in self._waits:
-            wait.joined()
-
-    def possible(self, among: Collection[str] | None = None) -> bool:
-        """Return whether a peer, or one of some, is there or still to come."""
-        if among is None:
-            return self._circle.possible(self._io.worker.id)
-        return not all(self._circle.is_gone(peer) for peer in among)
-
-    def _callers(self) -> tuple[str, ...]:
-        """Return who is there, and who has gone and left a message, in the order of the plan."""
-        peers = self.peers()
-        left = {message.sender for message in self._inbox or ()}.difference(peers)
-        if not left:
-            return peers
-        left.update(peers)
-        return tuple(peer for peer in self._circle.members if peer in left)
-
-    def _take(self, senders: Collection[str] | None) -> Message | None:
-        """Return the first message of some senders, or of anybody, and take it out; None, if there is none."""
-        if not self._inbox:
-            return None
-        if senders is None or self._inbox[0].sender in senders:
-            return self._inbox.popleft()
-        found = next((message for message in self._inbox if message.sender in senders), None)
-        if found is not None:
-            self._inbox.remove(found)
-        return found
-
-    def _check(self, peers: tuple[str, ...]) -> tuple[str, ...]:
-        """Return some peers, if they are.
-
-        Raises:
-            ProgramError: One of them is not.
-        """
-        own = self._io.worker.id
-        for peer in peers:
-            if peer not in self._circle.everybody or peer == own:
-                right = did_you_mean(peer, self._circle.members[:_NAMED])
-                raise ProgramError(self.where, "there is no such peer", repr(peer), right)
-        return peers
-
-    def _post(self, value: Any, to: str, size_bytes: int | None) -> None:
-        own = self._io.worker.id
-        self._check((to,))
-        size = self._size(value) if size_bytes is None else size_bytes
-        self._traffic.messages += 1
-        self._traffic.bytes += size
-        carrier = self._stage.carrier
-        carrier.carry(Message(own, to, self.channel.name, value, size, carrier.now_ns), self)
-
-    def _size(self, value: Any) -> int:
-        try:
-            return size_of(value)
-        except TypeError as error:
-            right = "say size_bytes when sending"
-            raise ProgramError(self.where, "what is sent has no known size", str(error), right) from error
-
-    def _only(self) -> str:
-        peers = self.peers()
-        if not peers and not self.possible():
-            raise ClosedError(self.where, "nobody is left to send to", self.channel.name)
+    def _only_peer(self) -> str:
+        mailbox, peers = self._mailbox, self._mailbox.peers()
+        if not peers and not mailbox.any_remaining():
+            raise ClosedError(mailbox.location, "all peers have ended", self.channel.name)
         if len(peers) != 1:
-            right = "name one, or use broadcast" if peers else "await join() first"
-            raise ProgramError(self.where, "there is not just one peer to send to", f"{len(peers)} are there", right)
+            hint = "name one with to=, or use broadcast" if peers else "await join() first"
+            raise ProgramError(mailbox.location, "there must be exactly one peer", f"{len(peers)} present", hint)
         return peers[0]
-
-    async def _await(self, wait: Wait, timeout_s: float | None) -> Any:
-        carrier, start_ns = self._stage.carrier, self._io.now_ns
-        call_off: Callable[[], None] | None = None
-        if timeout_s is not None:
-            wait.timed = True
-            call_off = carrier.call_at(start_ns + ns_from_s(timeout_s), wait.expire)
-        self._waits.append(wait)
-        try:
-            return await wait.future
-        finally:
-            self._waits.remove(wait)
-            if call_off is not None:
-                call_off()
-            self._stage.span("wait", self._io, start_ns, self.channel.name)

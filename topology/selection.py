@@ -1,7 +1,7 @@
-"""Choosing among peers: of clients for a round of training, of workers for a request. One protocol for both.
+"""Selection of peers: of clients for a round of training, of workers for a request.
 
-A selector is a frozen dataclass with `choose`; its fields are its parameters. What it knows of peers are the notes that
-the program keeps in `port.notes`.
+A selector is a frozen dataclass with `choose`; its fields are its parameters. It knows of its peers what the program
+records in `port.peer_stats`.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ class Selector(Protocol):
     """How a role chooses among its peers on a channel."""
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
-        """Return the chosen ones, in the order of the peers.
+        """Return the chosen peers, in the order of the plan.
 
         Args:
-            peers: Ids of all that are there, in the order of the plan.
-            notes: What the program noted of each, by id.
-            rng: The worker's own random numbers.
+            peers: The ids of the candidates, in the order of the plan.
+            stats: What the program records of each, by id.
+            rng: The worker's random numbers.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class All:
-    """All that are there."""
+class AllPeers:
+    """All peers."""
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return all of them."""
         return peers
 
 
 @dataclass(frozen=True, slots=True)
-class Random(Parameters):
-    """So many of them at random, each as likely as the other; all, if there are fewer.
+class RandomPeers(Parameters):
+    """A uniform random sample of the peers; all of them if there are fewer.
 
     Attributes:
-        k: How many.
+        k: The size of the sample.
     """
 
     k: PositiveInt = 1
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return `k` of them."""
         if self.k >= len(peers):
@@ -67,25 +67,25 @@ class Random(Parameters):
 
 @dataclass(frozen=True, slots=True)
 class PowerOfTwo(Parameters):
-    """Of two (or more) taken at random, the one with the smallest note `load` (Mitzenmacher 2001).
+    """The least loaded of two (or more) random peers, by `peer_stats[id]["load"]` (Mitzenmacher 2001).
 
     Attributes:
-        among: How many are taken at random.
+        among: How many are drawn at random.
     """
 
     among: PositiveInt = 2
 
     def choose(
-        self, peers: tuple[str, ...], notes: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+        self, peers: tuple[str, ...], stats: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Return the least loaded of those drawn."""
-        drawn = Random(self.among).choose(peers, notes, rng)
-        return (min(drawn, key=lambda peer: notes.get(peer, {}).get("load", 0)),) if drawn else ()
+        drawn = RandomPeers(self.among).choose(peers, stats, rng)
+        return (min(drawn, key=lambda peer: stats.get(peer, {}).get("load", 0)),) if drawn else ()
 
 
 SHORT_NAMES = {
-    "all": "topology.selection:All",
+    "all": "topology.selection:AllPeers",
     "power_of_two": "topology.selection:PowerOfTwo",
-    "random": "topology.selection:Random",
+    "random": "topology.selection:RandomPeers",
 }
-"""What a topology file may call the selectors that come with this room."""
+"""The short names of the shipped selectors."""

@@ -1,7 +1,7 @@
-"""What a program does, as data: an immutable sequence of named steps, with loops, from which others are derived.
+"""The steps of a program as data: an immutable sequence of names, with loops, from which others are derived.
 
 A topology is extended by deriving a role's steps (`before`, `after`, `replace`, `drop`), as Flame does by editing a
-chain of tasklets; here the chain is a value, and an edit gives a new one.
+chain of tasklets; here the chain is a value, and an edit returns a new one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Steps:
-    """Steps that follow each other; a step is the name of a method, or a `Loop` or `Par` of steps.
+    """Steps in sequence; a step is the name of a method, or a `Loop` or `Par` of steps.
 
     Attributes:
         body: The steps.
@@ -39,7 +39,7 @@ class Steps:
         return type(self)(*body)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all steps, those within loops included, in order."""
+        """Yield the names of all steps, in order, those in loops included."""
         for step in self.body:
             if isinstance(step, str):
                 yield step
@@ -50,7 +50,7 @@ class Steps:
         """Return these steps with new ones before a step.
 
         Raises:
-            SpecError: There is no such step, or several.
+            SpecError: The step is unknown or ambiguous.
         """
         return self._edited(name, lambda old: (*new, old))
 
@@ -58,15 +58,15 @@ class Steps:
         """Return these steps with new ones after a step.
 
         Raises:
-            SpecError: There is no such step, or several.
+            SpecError: The step is unknown or ambiguous.
         """
         return self._edited(name, lambda old: (old, *new))
 
     def replace(self, name: str, *new: str | Steps) -> Steps:
-        """Return these steps with new ones in the place of a step.
+        """Return these steps with new ones in place of a step.
 
         Raises:
-            SpecError: There is no such step, or several.
+            SpecError: The step is unknown or ambiguous.
         """
         return self._edited(name, lambda _: new)
 
@@ -74,15 +74,16 @@ class Steps:
         """Return these steps without a step.
 
         Raises:
-            SpecError: There is no such step, or several, or nothing would be left of a loop.
+            SpecError: The step is unknown or ambiguous, or the only one of a loop.
         """
         return self._edited(name, lambda _: ())
 
     def _edited(self, name: str, edit: Callable[[str], tuple[str | Steps, ...]]) -> Steps:
-        found = list(self.names()).count(name)
-        if found != 1:
-            what = "there is no such step" if not found else "the step stands more than once"
-            raise SpecError("steps", what, repr(name), "" if found else did_you_mean(name, self.names()))
+        count = list(self.names()).count(name)
+        if count == 0:
+            raise SpecError("steps", "unknown step", repr(name), did_you_mean(name, self.names()))
+        if count > 1:
+            raise SpecError("steps", "ambiguous step", repr(name), f"it occurs {count} times")
         return self._rebuilt(name, edit)
 
     def _rebuilt(self, name: str, edit: Callable[[str], tuple[str | Steps, ...]]) -> Steps:
@@ -97,20 +98,20 @@ class Steps:
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Loop(Steps):
-    """Steps that are repeated until a condition holds, which is looked at after each round, at the end only.
+    """Steps that are repeated until a condition holds, which is evaluated at the end of each round.
 
     Attributes:
         until: The name of a method or attribute of the program.
 
     Raises:
-        SpecError: It has no steps: it would spin.
+        SpecError: It has no steps.
     """
 
     until: str
 
     def __init__(self, *body: str | Steps, until: str) -> None:
         if not body:
-            raise SpecError("Loop", "has no steps", "", "at least one")
+            raise SpecError("Loop", "must not be empty", "", "pass at least one step")
         object.__setattr__(self, "body", body)
         object.__setattr__(self, "until", until)
 
@@ -122,6 +123,6 @@ class Loop(Steps):
 
 
 class Par(Steps):
-    """Steps that run at the same time; the next step begins when all have ended."""
+    """Steps that run concurrently; the next step begins when all have ended."""
 
     __slots__ = ()

@@ -1,33 +1,34 @@
-"""The Topology Abstraction Graph: roles and the channels between them, without a word on where and how often they run.
+"""The Topology Abstraction Graph (TAG): roles and the channels between them, independent of any deployment.
 
-After Flame (Daga et al., "Flame: Simplifying Topology Extension in Federated Learning", SoCC 2023): a TAG says who
-speaks with whom about what. `topology.expansion` makes workers of it, an engine runs them.
+After Flame (Daga et al., "Flame: Simplifying Topology Extension in Federated Learning", SoCC 2023): a TAG
+describes who communicates with whom. `topology.expansion` expands it to workers, an engine runs them.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
 import annotated_types as at
 
 from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt, check_parameters
-from topology.checks import TagError, flaws_of
+from topology.checks import flaws_of
+from topology.flaws import TagError
 
 DEFAULT = "default"
-"""The group of a channel that names none, and the compute of a role that names none."""
+"""The only group of a channel without `groups`, and the machine of a role without `compute`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What it costs to send over a channel. Engines that carry real messages leave it to the real network.
+    """The cost of sending over a channel, in virtual time. In real time the real network decides.
 
     Attributes:
         latency_ms: From the last bit sent to the last bit received, in milliseconds.
-        bandwidth_mbps: In megabits a second, of each worker's own line into this channel; messages of one sender queue
-            for it. One number for all, or one for each role that is named. None is without limit.
-        loss: The share of messages that never arrive.
+        bandwidth_mbps: Of each worker's egress queue into this channel, in megabits per second. One number for all
+            roles, or one for each role that is named; None for no limit.
+        loss: The fraction of messages that never arrive.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -40,17 +41,22 @@ class Link:
         if not isinstance(self.bandwidth_mbps, dict):
             check_parameters(self)
         else:
-            for each in self.bandwidth_mbps.values():
-                Link(self.latency_ms, each, self.loss)
+            for bandwidth_mbps in self.bandwidth_mbps.values():
+                Link(self.latency_ms, bandwidth_mbps, self.loss)
 
-    def line_mbps(self, role: str) -> float | None:
-        """Return the bandwidth of the line of a worker of a role, None if it is without limit."""
+    def egress_mbps(self, role: str) -> float | None:
+        """Return the bandwidth of the egress queue of a worker of a role; None for no limit."""
         return self.bandwidth_mbps.get(role) if isinstance(self.bandwidth_mbps, dict) else self.bandwidth_mbps
 
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """How a role chooses among its peers on a channel: a selector and its parameters (`topology.selection`)."""
+    """How a role chooses among its peers on a channel (`topology.selection`).
+
+    Attributes:
+        use: The short name or `module:Class` of a selector.
+        params: Its parameters, by name.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -60,19 +66,19 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Role(Parameters):
-    """A vertex of the TAG: what some workers have in common.
+    """A vertex of the TAG: workers that run the same program.
 
     Attributes:
         name: Unique among the roles.
-        program: The short name or `module:Class` of its program; empty if one is given when it runs.
-        data: Whether there is one worker for each of the role's datasets (Flame's `isDataConsumer`).
-        replicas: How many workers there are for each entry of `at`, unless the role has data (Flame's `replica`).
-        at: The groups that a worker sits in: one entry for each kind of place, in each entry one group for each of the
-            role's channels (Flame's `groupAssociation`). Empty stands for all combinations of its channels' groups.
-        compute: Where its workers run, unless they run where their data is.
-        resources: What a worker takes of a machine, by name (`cpu`, `gpu`), for engines that place workers.
-        config: Parameters of its program. They belong to the role, not to the job.
-        description: For people.
+        program: The `module:Class` of its program; empty if one is passed to the engine.
+        data: Whether the role consumes data: one worker for each of its datasets (Flame's `isDataConsumer`).
+        replicas: The number of workers for each entry of `at`, unless the role consumes data (Flame's `replica`).
+        at: The groups of its workers: each entry maps each of the role's channels to a group (Flame's
+            `groupAssociation`). Empty for all combinations of its channels' groups.
+        compute: The machine of its workers, unless they run where their data is.
+        resources: What a worker requires, by name (`cpu`, `gpu`), for engines that place workers.
+        config: The parameters of its program.
+        description: For readers.
     """
 
     name: str
@@ -88,18 +94,18 @@ class Role(Parameters):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An edge of the TAG: who can send to whom.
+    """An edge of the TAG: two roles whose workers can send to each other.
 
     Attributes:
         name: Unique among the channels.
-        pair: The roles at its two ends; the same role twice lets a role's workers speak with each other.
-        groups: Who is in another group is out of reach (Flame's `groupBy`).
-        verbs: Which of a role's verbs act on this channel (Flame's `funcTags`). A role that is on one channel only need
-            not say.
-        link: What it costs to send.
-        select: How a role chooses among its peers here; who is not named takes all.
-        backend: The transport that a deployment is to use, as text: our engines carry messages themselves.
-        description: For people.
+        pair: The roles at its two ends; the same role twice connects the workers of a role with each other.
+        groups: Workers of different groups cannot reach each other (Flame's `groupBy`).
+        verbs: The function tags of each role that refer to this channel (Flame's `funcTags`). May be left out for a
+            role with a single channel.
+        link: The cost of sending.
+        select: How a role chooses among its peers here; by default all of them.
+        backend: The transport of a deployment, such as `mqtt`; kept for Flame, not used by the engines here.
+        description: For readers.
     """
 
     name: str
@@ -118,14 +124,14 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """Roles and channels, in the order of their names whatever the order they were given in.
+    """Roles and channels, sorted by name.
 
     Attributes:
-        roles: The vertices; `at` is written out.
+        roles: The vertices; `at` is complete.
         channels: The edges.
 
     Raises:
-        TagError: A rule of `topology.checks` is broken; tells all that are.
+        TagError: Rules of `topology.checks` are broken; lists all of them.
 
     Example:
         >>> tag = Tag((Role("trainer", data=True), Role("server")), (Channel("param", ("trainer", "server")),))
@@ -146,57 +152,40 @@ class Tag:
         object.__setattr__(self, "roles", tuple(sorted(roles, key=lambda role: role.name)))
 
     def role(self, name: str) -> Role:
-        """Return the role of a name.
+        """Return a role by its name.
 
         Raises:
-            KeyError: There is none.
+            KeyError: Unknown.
         """
         return {role.name: role for role in self.roles}[name]
 
     def channel(self, name: str) -> Channel:
-        """Return the channel of a name.
+        """Return a channel by its name.
 
         Raises:
-            KeyError: There is none.
+            KeyError: Unknown.
         """
         return {channel.name: channel for channel in self.channels}[name]
 
     def channels_of(self, role: str) -> tuple[Channel, ...]:
-        """Return the channels that a role is on, by name."""
+        """Return the channels of a role, sorted by name."""
         return tuple(channel for channel in self.channels if role in channel.pair)
 
 
 def _canonical_channel(channel: Channel) -> Channel:
-    verbs = {role: tuple(channel.verbs[role]) for role in sorted(channel.verbs)}
     first, second = channel.pair
-    return Channel(
-        channel.name,
-        (first, second),
-        tuple(sorted(channel.groups)),
-        verbs,
-        channel.link,
-        dict(sorted(channel.select.items())),
-        channel.backend,
-        channel.description,
+    return replace(
+        channel,
+        pair=(first, second),
+        groups=tuple(sorted(channel.groups)),
+        verbs={role: tuple(channel.verbs[role]) for role in sorted(channel.verbs)},
+        select=dict(sorted(channel.select.items())),
     )
 
 
 def _canonical_role(role: Role, channels: tuple[Channel, ...]) -> Role:
     names = [channel.name for channel in channels]
-    if role.at:
-        places = [{name: place[name] for name in names} for place in role.at]
-    else:
-        combinations = itertools.product(*(channel.groups for channel in channels))
-        places = [dict(zip(names, groups, strict=True)) for groups in combinations]
-    ordered = tuple(sorted(places, key=lambda place: tuple(place.values())))
-    return Role(
-        role.name,
-        role.program,
-        role.data,
-        role.replicas,
-        ordered,
-        role.compute,
-        dict(sorted(role.resources.items())),
-        dict(role.config),
-        role.description,
-    )
+    combinations = itertools.product(*(channel.groups for channel in channels))
+    entries = role.at or [dict(zip(names, groups, strict=True)) for groups in combinations]
+    at = sorted(({name: entry[name] for name in names} for entry in entries), key=lambda entry: tuple(entry.values()))
+    return replace(role, at=tuple(at), resources=dict(sorted(role.resources.items())), config=dict(role.config))

@@ -1,134 +1,101 @@
-"""What a worker can wait for at a port. Each wait ends: with what it waits for, the last peer, or its time."""
+"""The kinds of waits at a mailbox. Each ends: with what it waits for, with the last peer, or at its timeout."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sim.base.errors import ClosedError, DeadlineError
+from sim.base.errors import ClosedError
+from topology.state import Mailbox, PendingWait, listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from topology.engine import Future
     from topology.message import Message
-    from topology.port import Port
-
-_NAMED = 5
-"""As many peers as a message names; the others are counted."""
 
 
-class Wait:
-    """Something that a program waits for; `future` is set when the wait ends."""
-
-    __slots__ = ("future", "port", "since_ns", "timed")
-
-    def __init__(self, port: Port) -> None:
-        self.port = port
-        self.timed = False  # whether the program gave it a time of its own
-        self.future: Future[Any] = port.carrier.future()
-        self.since_ns = port.carrier.now_ns
-
-    def offer(self, message: Message) -> bool:
-        """Take a message, if it is what is waited for; return whether it is."""
-        return False
-
-    def lost(self, peer: str) -> None:
-        """Take note that a peer has ended."""
-
-    def joined(self) -> None:
-        """Take note that a peer has come."""
-
-    def expire(self) -> None:
-        """Take note that the time that the program gave is up."""
-        self.give_up()
-
-    def give_up(self) -> None:
-        """Take note that the engine's patience is at an end."""
-        waited_s = (self.port.carrier.now_ns - self.since_ns) / 1e9
-        right = "a peer may be dead: give the wait a timeout_s, or the engine more patience_s"
-        self.future.fail(
-            DeadlineError(self.port.where, f"nothing came for {waited_s:.6g} s", f"from {self.whom()}", right)
-        )
-
-    def whom(self) -> str:
-        """Return whom this waits for, in words."""
-        return _named(self.port.peers())
-
-
-class One(Wait):
+class RecvWait(PendingWait):
     """Waits for one message."""
 
     __slots__ = ("sender",)
 
-    def __init__(self, port: Port, sender: str | None) -> None:
-        super().__init__(port)
+    def __init__(self, mailbox: Mailbox, sender: str | None) -> None:
+        super().__init__(mailbox)
         self.sender = sender
 
     def offer(self, message: Message) -> bool:
-        """Take a message of the sender, or of anybody."""
+        """Take a message of the sender, or of any."""
         if self.future.done or (self.sender is not None and self.sender != message.sender):
             return False
         self.future.set(message)
         return True
 
-    def lost(self, peer: str) -> None:
-        """End with an error if nobody is left to send."""
-        if peer == self.sender or (self.sender is None and not self.port.possible()):
-            self.future.fail(ClosedError(self.port.where, "nobody is left to send anything", peer))
+    def peer_left(self, peer: str) -> None:
+        """End with an error if no sender remains."""
+        if peer == self.sender or (self.sender is None and not self.mailbox.any_remaining()):
+            self.future.fail(closed(self.mailbox, peer))
 
-    def whom(self) -> str:
-        """Return the sender, or all there are."""
-        return self.sender or super().whom()
+    def awaited(self) -> str:
+        """Return the sender, or all peers."""
+        return self.sender or super().awaited()
 
 
-class Gathered(Wait):
-    """Waits for one message from each of some peers; takes them without waking the program for each."""
+def closed(mailbox: Mailbox, value: str) -> ClosedError:
+    """Return the error for a wait that no remaining peer can end."""
+    return ClosedError(mailbox.location, "every possible sender has ended", value)
 
-    __slots__ = ("_k", "_missing", "found")
 
-    def __init__(self, port: Port, senders: tuple[str, ...], k: int) -> None:
-        super().__init__(port)
-        self.found: dict[str, Message] = {}
+class GatherWait(PendingWait):
+    """Waits for one message from each of some peers, without waking the program for each.
+
+    Attributes:
+        received: The messages so far, by sender.
+    """
+
+    __slots__ = ("_k", "_missing", "received")
+
+    def __init__(self, mailbox: Mailbox, senders: tuple[str, ...], k: int) -> None:
+        super().__init__(mailbox)
+        self.received: dict[str, Message] = {}
         self._missing = set(senders)
         self._k = k
 
     def complete(self) -> bool:
         """Return whether there is nothing more to wait for."""
-        return not self._missing or len(self.found) >= self._k
+        return not self._missing or len(self.received) >= self._k
 
     def offer(self, message: Message) -> bool:
-        """Take the first message of each of the senders."""
+        """Take the first message of each sender."""
         if self.future.done or self.complete() or message.sender not in self._missing:
             return False
         self._missing.discard(message.sender)
-        self.found[message.sender] = message
+        self.received[message.sender] = message
         if self.complete():
             self.future.set(None)
         return True
 
-    def lost(self, peer: str) -> None:
-        """Wait no longer for this peer."""
+    def peer_left(self, peer: str) -> None:
+        """Stop waiting for this peer."""
         self._missing.discard(peer)
         if self.complete():
             self.future.set(None)
 
     def expire(self) -> None:
-        """End with what there is."""
+        """End with the messages so far."""
         self.future.set(None)
 
-    def whom(self) -> str:
-        """Return who has not sent."""
-        return _named(sorted(self._missing))
+    def awaited(self) -> str:
+        """Return the senders that are missing."""
+        return listed(sorted(self._missing))
 
 
-class FirstOf(Wait):
-    """Waits for the first message of some peers; ends with None when its time is up or the last of them has ended."""
+class AnyOf(PendingWait):
+    """Waits for the first message of some peers; ends with None at its timeout or when the last of them has ended."""
 
     __slots__ = ("_senders",)
 
-    def __init__(self, port: Port, senders: set[str]) -> None:
-        super().__init__(port)
-        self._senders = senders  # the caller's own: whoever ends meanwhile is taken out of it
+    def __init__(self, mailbox: Mailbox, senders: set[str]) -> None:
+        super().__init__(mailbox)
+        self._senders = senders  # the caller's own set: peers that end meanwhile are removed from it
 
     def offer(self, message: Message) -> bool:
         """Take a message of one of them."""
@@ -137,59 +104,54 @@ class FirstOf(Wait):
         self.future.set(message)
         return True
 
-    def lost(self, peer: str) -> None:
-        """Wait no longer for this peer; if the wait is over, it may have left a message, and stays."""
+    def peer_left(self, peer: str) -> None:
+        """Stop waiting for this peer; after the wait it stays, since it may have left a message."""
         if not self.future.done:
             self._senders.discard(peer)
             if not self._senders:
                 self.future.set(None)
 
     def expire(self) -> None:
-        """End with nothing."""
+        """End without a message."""
         self.future.set(None)
 
-    def whom(self) -> str:
-        """Return for whom it waits."""
-        return _named(sorted(self._senders))
+    def awaited(self) -> str:
+        """Return the senders."""
+        return listed(sorted(self._senders))
 
 
-class Crowd(Wait):
-    """Waits until some peers are there."""
+class QuorumWait(PendingWait):
+    """Waits until a number of peers is present."""
 
     __slots__ = ("_among", "_k")
 
-    def __init__(self, port: Port, k: int, among: Collection[str] | None) -> None:
-        super().__init__(port)
+    def __init__(self, mailbox: Mailbox, k: int, among: Collection[str] | None) -> None:
+        super().__init__(mailbox)
         self._k = k
         self._among = None if among is None else frozenset(among)
 
     def complete(self) -> bool:
-        """Return whether enough are there."""
-        return len(self.port.peers(self._among)) >= self._k
+        """Return whether enough peers are present."""
+        return len(self.mailbox.peers(self._among)) >= self._k
 
-    def possible(self) -> bool:
-        """Return whether one of them is there or still to come."""
-        return self.port.possible(self._among)
+    def any_remaining(self) -> bool:
+        """Return whether any of the peers is present or still to join."""
+        return self.mailbox.any_remaining(self._among)
 
-    def joined(self) -> None:
-        """End if enough are there."""
+    def peer_joined(self) -> None:
+        """End if enough peers are present."""
         if self.complete():
             self.future.set(None)
 
-    def lost(self, peer: str) -> None:
-        """End if nobody is left to come."""
-        if not self.possible():
+    def peer_left(self, peer: str) -> None:
+        """End if no peer remains."""
+        if not self.any_remaining():
             self.future.set(None)
 
     def expire(self) -> None:
-        """End with what there is."""
+        """End with the peers that are present."""
         self.future.set(None)
 
-    def whom(self) -> str:
-        """Return how many are asked for and there."""
-        return f"{self._k} peers of which {len(self.port.peers(self._among))} are there"
-
-
-def _named(peers: tuple[str, ...] | list[str]) -> str:
-    more = f" and {len(peers) - _NAMED} more" if len(peers) > _NAMED else ""
-    return ", ".join(peers[:_NAMED]) + more
+    def awaited(self) -> str:
+        """Return how many peers are required and present."""
+        return f"{self._k} peers of which {len(self.mailbox.peers(self._among))} are present"

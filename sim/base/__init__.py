@@ -1,1 +1,1 @@
-"""What every package stands on: errors, units, parameters, random streams, and files that are written whole."""
+"""Foundations of all packages: errors, units, parameters, random streams, atomic file writes."""

@@ -1,4 +1,4 @@
-"""Arrays that can't be written to."""
+"""Read-only arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def read_only(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return a view of an array that can't be written through."""
+    """Return a read-only view of an array."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -1,20 +1,20 @@
-"""What can go wrong, as one tree.
+"""The hierarchy of errors.
 
     SsimError
-    ├── SpecError        an experiment file, an option or a parameter asks for something that does not exist or fit
+    ├── SpecError        an experiment file, an option or a parameter is invalid
     ├── DataError        a trace, a table or a stored result breaks its own rules
     │   ├── NoArrivalsError  a trace has no query
-    │   └── TooLongError     a trace has more queries than can be held at once
-    ├── BatchSizeError   a batch is larger than any that was measured     (also a LookupError)
+    │   └── TooLongError     a trace has more queries than fit into memory
+    ├── BatchSizeError   a batch is larger than the largest measured one     (also a LookupError)
     ├── PolicyError      a policy failed, or its decision cannot be carried out
-    ├── TrainingError    training can't go on: the loss is no number
-    ├── ProgramError     a role program failed, or asked for something that it can't have
-    ├── DeadlineError    a role program waited for a message, and none came in time      (also a TimeoutError)
-    ├── ClosedError      a role program waits for a message, and nobody is left to send one
+    ├── TrainingError    training failed: the loss is not finite
+    ├── ProgramError     a role program failed or made an invalid request
+    ├── DeadlineError    a role program's deadline for a message passed      (also a TimeoutError)
+    ├── ClosedError      a role program waits for a message without remaining senders
     ├── StoreError       results cannot be written or read: folder in use, disk full
-    └── FetchError       a data set cannot be fetched: host out of reach, transfer broken off
+    └── FetchError       a data set cannot be fetched: host unreachable, transfer interrupted
 
-A message reads `where: what is wrong (the value); what would be right`. The parts are the exception's `args`, as they
+A message reads `location: problem (value); hint`. The parts are the exception's `args`, as they
 are, and the sentence is made in `__str__`: SimPy and pickle rebuild exceptions by `type(error)(*error.args)`.
 """
 
@@ -38,33 +38,33 @@ PACKAGES = ("sim", "policies", "supernet", "profiler", "topology", "federated", 
 
 
 class SsimError(Exception):
-    """Something this toolkit was asked to do that it can't, in words for the person who asked.
+    """Base of all errors of this toolkit, with a message for the user.
 
     Attributes:
-        where: The file and line, the array and row, or the parameter.
-        what: What is wrong.
+        location: The file and line, the array and row, or the parameter.
+        problem: What is wrong.
         value: The offending value as text, or "".
-        right: What would be right, or "".
+        hint: How to correct it, or "".
     """
 
     exit_code: ClassVar[int] = 1
-    """What a command ends with: 2 for bad input, 1 for a failure."""
+    """Exit code of a command: 2 for bad input, 1 for a failure."""
 
-    def __init__(self, where: str, what: str, value: str = "", right: str = "") -> None:
-        super().__init__(where, what, value, right)
-        self.where = where
-        self.what = what
+    def __init__(self, location: str, problem: str, value: str = "", hint: str = "") -> None:
+        super().__init__(location, problem, value, hint)
+        self.location = location
+        self.problem = problem
         self.value = value
-        self.right = right
+        self.hint = hint
 
     def __str__(self) -> str:
         value = f" ({self.value})" if self.value else ""
-        right = f"; {self.right}" if self.right else ""
-        return one_line(f"{self.where}: {self.what}{value}{right}")
+        hint = f"; {self.hint}" if self.hint else ""
+        return one_line(f"{self.location}: {self.problem}{value}{hint}")
 
 
 class SpecError(SsimError, ValueError):
-    """An experiment file, an option or a parameter asks for something that does not exist or does not fit."""
+    """An experiment file, an option or a parameter is invalid."""
 
     exit_code = 2
 
@@ -80,11 +80,11 @@ class NoArrivalsError(DataError):
 
 
 class TooLongError(DataError):
-    """A trace has more queries than can be held at once."""
+    """A trace has more queries than fit into memory."""
 
 
 class BatchSizeError(SsimError, LookupError):
-    """A batch is larger than any that was measured."""
+    """A batch is larger than the largest measured one."""
 
     exit_code = 2
 
@@ -94,19 +94,19 @@ class PolicyError(SsimError):
 
 
 class TrainingError(SsimError):
-    """Training can't go on: the loss is no finite number."""
+    """Training failed: the loss is not finite."""
 
 
 class ProgramError(SsimError):
-    """A role program failed, or asked its port or engine for something that it can't have."""
+    """A role program failed, or made an invalid request to its port or engine."""
 
 
 class DeadlineError(SsimError, TimeoutError):
-    """A role program waited for a message, and none came in time."""
+    """A role program's deadline for a message passed."""
 
 
 class ClosedError(SsimError):
-    """A role program waits for a message, and nobody is left who could send one."""
+    """A role program waits for a message, and no sender remains."""
 
 
 class StoreError(SsimError):
@@ -114,17 +114,17 @@ class StoreError(SsimError):
 
 
 class FetchError(SsimError):
-    """A data set cannot be fetched: the host is out of reach, or the transfer breaks off."""
+    """A data set cannot be fetched: the host is unreachable, or the transfer was interrupted."""
 
 
 def one_line(text: str) -> str:
-    """Return a text with line breaks and what can't be printed as blanks, cut where it gets too long to read."""
-    shown = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
+    """Return a text on one line, without unprintable characters, truncated if it is very long."""
+    printable = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return printable if len(printable) <= _LONGEST else f"{printable[:_LONGEST]} ..."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint for a name that is not among the known ones.
+    """Return a hint for an unknown name.
 
     Example:
         >>> did_you_mean("slakfit", ["slackfit", "clipper"])
@@ -147,8 +147,8 @@ def raised(error: BaseException, situation: str = "") -> tuple[str, str]:
     Returns:
         Such as `("raised ZeroDivisionError: division by zero", "mine.py:6, in decide; slack 12.3 ms, queue 4")`.
     """
-    text = str(error)
-    what = f"raised {type(error).__name__}{': ' if text else ''}{text}"
+    text, kind = str(error), type(error).__name__
+    what = text if isinstance(error, SsimError) else f"raised {kind}: {text}" if text else f"raised {kind}"
     return what, "; ".join(filter(None, (user_frame(error), situation)))
 
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 def mean_and_half_width(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """Return the mean of independent repeats and the half-width of its Student-t confidence interval.
 
-    The half-width is NaN for a single value, and 0 where all are equal.
+    The half-width is NaN for a single value, and 0 if all are equal.
 
     Args:
         values: One or more numbers.
-        confidence: How sure, between 0 and 1.
+        confidence: Confidence level, between 0 and 1.
 
     Example:
         >>> mean, half = mean_and_half_width([1.0, 2.0, 3.0])
@@ -24,7 +24,7 @@ def mean_and_half_width(values: Sequence[float], confidence: float = 0.95) -> tu
         (2.0, 2.484)
     """
     n = len(values)
-    # Rounding must not push the mean of equal values past them: an attainment of exactly 1 has a meaning of its own.
+    # Rounding must not push the mean of equal values past them: an attainment of exactly 1 is special.
     mean = min(max(math.fsum(values) / n, min(values)), max(values))
     if n == 1:
         return mean, math.nan

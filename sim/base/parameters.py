@@ -1,8 +1,8 @@
-"""Parameters of what can be plugged in: frozen dataclasses whose fields say what values they take.
+"""Parameters of plug-ins: frozen dataclasses whose fields declare their valid values.
 
 A trace source or a policy is a frozen dataclass and its fields are its parameters. The types below carry their bounds
-as annotations; `check_parameters` holds the fields to them when an object is made in Python, and the loader of
-experiment files holds the same annotations against the YAML, with line and column.
+as annotations. `check_parameters` checks them when an object is created in Python; the loader of experiment files
+checks the YAML against the same annotations, with line and column.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _COMPARISONS: dict[type, tuple[Callable[[float, float], bool], str]] = {
 
 
 class Parameters:
-    """Base of frozen dataclasses whose fields carry bounds: each object is checked when it is made.
+    """Base of frozen dataclasses whose fields carry bounds: each object is checked when it is created.
 
-    Who needs further checks writes a `__post_init__` that begins with `check_parameters(self)`; `super()` without
+    A subclass with further checks has a `__post_init__` that begins with `check_parameters(self)`; `super()` without
     arguments fails in a dataclass with slots.
     """
 
@@ -60,36 +60,36 @@ class Parameters:
         check_parameters(self)
 
 
-def check_parameters(plug: object) -> None:
-    """Hold each field of a dataclass to the bounds in its annotation.
+def check_parameters(instance: object) -> None:
+    """Check each field of a dataclass against the bounds in its annotation.
 
     Raises:
-        SpecError: A field has another type or lies outside its bounds; names the class, the field and the value.
+        SpecError: A field has the wrong type or is out of bounds, with the class, the field and the value.
     """
-    for name, (kind, bounds, optional) in _bounded_fields(cast("Any", type(plug))).items():
-        value = getattr(plug, name)
+    for name, (kind, bounds, optional) in _bounded_fields(cast("Any", type(instance))).items():
+        value = getattr(instance, name)
         if value is None and optional:
             continue
-        where = f"{type(plug).__name__}.{name}"
+        location = f"{type(instance).__name__}.{name}"
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
-            raise SpecError(where, "is not a number", repr(value), f"must be {_describe(kind, bounds)}")
+            raise SpecError(location, "is not a number", repr(value), f"must be {_describe(kind, bounds)}")
         if not all(_holds(value, bound) for bound in bounds):
-            raise SpecError(where, "is out of range", repr(value), f"must be {_describe(kind, bounds)}")
+            raise SpecError(location, "is out of range", repr(value), f"must be {_describe(kind, bounds)}")
 
 
 @cache
 def _bounded_fields(owner: type) -> dict[str, tuple[type, tuple[Any, ...], bool]]:
-    """Return number type, bounds and whether None will do, of the fields that are `Positive` or `Positive | None`."""
+    """Return number type, bounds and whether None is valid, for fields such as `Positive` or `Positive | None`."""
     hints = get_type_hints(owner, include_extras=True)
-    found = {}
+    bounded = {}
     for field in dataclasses.fields(owner):
         hint = hints[field.name]
         options = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
         for option in options:
             if get_origin(option) is Annotated and get_args(option)[0] in {int, float}:
                 kind, *bounds = get_args(option)
-                found[field.name] = (kind, tuple(bounds), type(None) in options)
-    return found
+                bounded[field.name] = (kind, tuple(bounds), type(None) in options)
+    return bounded
 
 
 def _holds(value: float, bound: Any) -> bool:

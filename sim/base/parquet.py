@@ -1,4 +1,4 @@
-"""Read a whole parquet file: the one place that does."""
+"""Reading of whole parquet files, in one place for a workaround."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def read_parquet(source: Path | pa.BufferReader) -> pa.Table:
-    """Return what is in a parquet file.
+    """Return the content of a parquet file.
 
-    On this thread: a process that ends soon after pyarrow's threads have read for it, above all one that has loaded
-    torch, is often aborted ("terminate called without an active exception", apache/arrow issues 34314, 39862).
+    Reads on the calling thread: a process that exits soon after pyarrow's threads have read, above all one that has
+    loaded torch, is often aborted ("terminate called without an active exception", apache/arrow issues 34314, 39862).
 
     Raises:
-        pyarrow.ArrowException: It is damaged, or no parquet file.
+        pyarrow.ArrowException: It is damaged, or not a parquet file.
         OSError: It can't be read.
     """
     with pq.ParquetFile(source) as file:

@@ -1,4 +1,4 @@
-"""Chance is an argument: one seed, and a stream of random numbers for each named use of it."""
+"""Random streams: one seed, and an independent stream for each named use of it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def stream(seed: int, name: str, *index: int) -> np.random.Generator:
 
     Args:
         seed: The seed of a run, not negative.
-        name: What the numbers are for, for example `"arrivals"`.
-        index: Numbers that tell apart streams of one name, for example the minute of a trace.
+        name: Purpose of the numbers, for example `"arrivals"`.
+        index: Numbers that distinguish streams of one name, for example the minute of a trace.
 
     Example:
         >>> bool(stream(7, "arrivals").random() == stream(7, "arrivals").random())

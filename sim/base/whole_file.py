@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes, and errors of the file system as `StoreError`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
-    """Give a path beside the target to write to; what was written takes the target's place at the end.
+    """Give a temporary path beside the target, which replaces the target at the end.
 
-    Whoever looks sees the old file or the whole new one. After an error nothing is left behind.
+    Readers see the old file or the complete new one. After an error the temporary file is removed.
 
     Args:
-        path: The target; its folder is made if need be.
+        path: The target; its folder is created if missing.
 
     Raises:
         StoreError: The disk is full, or the target can't be written.
     """
-    # A dot and an ending of its own: no search by suffix takes it for the real one.
+    # The dot and the suffix keep it out of searches for files of the target's suffix.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with told(path):
+    with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield unfinished
@@ -40,8 +40,8 @@ def whole_file(path: Path) -> Generator[Path]:
 
 
 @contextmanager
-def told(where: Path) -> Generator[None]:
-    """Tell an error of the file system while writing as a `StoreError`.
+def translate_os_errors(location: Path) -> Generator[None]:
+    """Translate an error of the file system while writing to a `StoreError`.
 
     Raises:
         StoreError: The disk is full, or the file can't be written.
@@ -50,6 +50,6 @@ def told(where: Path) -> Generator[None]:
         yield
     except OSError as error:
         full = error.errno in _FULL
-        what = "there is no room left to write" if full else "can't be written"
-        right = "make room; what was finished is kept" if full else ""
-        raise StoreError(str(where), what, error.strerror or str(error), right) from error
+        problem = "disk full" if full else "can't be written"
+        hint = "free some space; finished runs are kept" if full else ""
+        raise StoreError(str(location), problem, error.strerror or str(error), hint) from error

@@ -1,6 +1,6 @@
-"""What any policy could have reached: the offline optimum of small traces, and an upper bound for long ones.
+"""Bounds on all policies: the offline optimum of small traces, and an upper bound for long ones.
 
-Neither an engine nor a policy: nothing here decides anything while time goes on, and all of it knows the future.
+Both are clairvoyant: they know all arrivals in advance.
 """
 
 from sim.bounds.instance import Instance, Values, instance_of

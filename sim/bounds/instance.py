@@ -1,4 +1,4 @@
-"""What there is to decide, once the future is known: queries, workers, and what a worker can run."""
+"""The offline scheduling problem: queries, workers, and the batches that a worker can run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sim.traces.trace import Trace
 
 Values = Literal["attainment", "accuracy"]
-"""What a query is worth that is answered in time: 1, or the accuracy of its subnet as a share (80.16 % is 0.8016).
+"""Value of a query answered in time: 1, or the accuracy of its subnet as a fraction (80.16 % is 0.8016).
 
 The sum over all queries, divided by their number, is the SLO attainment, or the attainment weighted by accuracy: SLO
 attainment times mean serving accuracy, which is the objective of the paper's optimal policy (SuperServe, NSDI 2025,
@@ -29,16 +29,16 @@ section 4) for each query.
 class Instance:
     """The queries of a trace, the workers, and the ways in which a worker can run a batch.
 
-    A way is a subnet with a batch size. Ways that another one beats in all respects (worth as much, not longer, and
-    not smaller) are left out: whatever runs one can run the other at the same time.
+    A way is a subnet with a batch size. Dominated ways are left out: those for which another has at least the value, at
+    most the duration and at least the size.
 
     Attributes:
-        arrival_ns: When queries arrive, int64, shape (queries,), never decreasing.
-        deadline_ns: When they must be answered, int64, shape (queries,).
+        arrival_ns: Arrivals, int64, shape (queries,), never decreasing.
+        deadline_ns: Deadlines, int64, shape (queries,).
         cluster: The workers.
-        value: What a query is worth that is answered in this way, float64, shape (ways,).
-        duration_ns: How long a worker is busy with it, the overhead of a batch included, int64, shape (ways,).
-        most: How many queries it takes at most, int64, shape (ways,).
+        value: Value of a query that is answered in time in this way, float64, shape (ways,).
+        duration_ns: Time that a worker is busy, including the dispatch overhead, int64, shape (ways,).
+        max_queries: Maximum size of a batch, int64, shape (ways,).
         subnet: The subnet (index into the table), int64, shape (ways,).
     """
 
@@ -47,7 +47,7 @@ class Instance:
     cluster: Cluster
     value: npt.NDArray[np.float64]
     duration_ns: npt.NDArray[np.int64]
-    most: npt.NDArray[np.int64]
+    max_queries: npt.NDArray[np.int64]
     subnet: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -55,51 +55,60 @@ class Instance:
 
     @property
     def ways(self) -> int:
-        """How many ways there are to run a batch."""
+        """Number of ways to run a batch."""
         return len(self.value)
 
 
 def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Values = "accuracy") -> Instance:
-    """Return what there is to decide.
+    """Return the scheduling problem of a trace, a cluster and a table.
 
     Args:
         trace: The queries.
         cluster: The workers.
-        table: What they can run.
-        values: What a query is worth that is answered in time.
+        table: Latencies and accuracies of the subnets.
+        values: Value of a query that is answered in time.
 
     Raises:
-        SpecError: The values are not known.
+        SpecError: The kind of values is unknown.
 
     Example:
-        >>> from sim import Cluster, LatencyTable, Subnet, Trace
-        >>> table = LatencyTable("toy", (Subnet("s", 70.0), Subnet("l", 80.0)), (1, 2), np.array([[2, 3], [4, 9]]))
+        >>> from sim import Cluster, LatencyTable, ProfiledSubnet, Trace
+        >>> subnets = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
+        >>> table = LatencyTable("toy", subnets, (1, 2), np.array([[2, 3], [4, 9]]))
         >>> trace = Trace(np.array([0, 5]), slo_ns=10, duration_ns=20)
         >>> instance_of(trace, Cluster(1), table, "attainment").duration_ns.tolist()
         [2, 3]
     """
     if values not in {"attainment", "accuracy"}:
-        raise SpecError("values", "are not known", repr(values), "attainment or accuracy")
+        raise SpecError("values", "unknown kind", repr(values), "attainment or accuracy")
     subnets, sizes = len(table.subnets), table.max_batch
     accuracy = np.array([subnet.accuracy for subnet in table.subnets]) / 100
     subnet = np.repeat(np.arange(subnets), sizes)
     value = np.ones(len(subnet)) if values == "attainment" else accuracy[subnet]
     duration = table.dense_ns[:, 1:].ravel() + cluster.dispatch_ns
-    most = np.tile(np.arange(1, sizes + 1), subnets)
-    kept = _unbeaten(value, duration, most)
-    return Instance(trace.arrival_ns, trace.deadline_ns, cluster, value[kept], duration[kept], most[kept], subnet[kept])
+    max_queries = np.tile(np.arange(1, sizes + 1), subnets)
+    undominated = _undominated(value, duration, max_queries)
+    return Instance(
+        trace.arrival_ns,
+        trace.deadline_ns,
+        cluster,
+        value[undominated],
+        duration[undominated],
+        max_queries[undominated],
+        subnet[undominated],
+    )
 
 
-def _unbeaten(
-    value: npt.NDArray[np.float64], duration: npt.NDArray[np.int64], most: npt.NDArray[np.int64]
+def _undominated(
+    value: npt.NDArray[np.float64], duration: npt.NDArray[np.int64], max_queries: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Return the ways that no other one beats; of equal ones the first."""
-    kept: list[int] = []
-    # The best come first: who beats a way stands before it.
-    for way in np.lexsort((duration, -most, -value)).tolist():
+    """Return the ways that no other dominates; of equal ways the first."""
+    undominated: list[int] = []
+    # Sorted so that a way comes after all that dominate it.
+    for way in np.lexsort((duration, -max_queries, -value)).tolist():
         if not any(
-            value[other] >= value[way] and duration[other] <= duration[way] and most[other] >= most[way]
-            for other in kept
+            value[rival] >= value[way] and duration[rival] <= duration[way] and max_queries[rival] >= max_queries[way]
+            for rival in undominated
         ):
-            kept.append(way)
-    return np.array(sorted(kept), dtype=np.int64)
+            undominated.append(way)
+    return np.array(sorted(undominated), dtype=np.int64)

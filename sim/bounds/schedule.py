@@ -1,17 +1,17 @@
 """The offline optimum of a small trace: the zero-one program of SuperServe (NSDI 2025, section 4, Eq. 1), in slots.
 
-The paper decides for each batch of queries, subnet, worker and start. Here queries, batches and workers that can't be
-told apart are counted instead, which leaves out nothing (`docs/optimum.md` proves it):
+The paper's variables are the subnet, worker and start of each batch of queries. Here identical queries, batches and
+workers are counted instead, which is exact (`docs/optimum.md` has the proof):
 
-- `x[way, slot]`, whole numbers: how many batches start in this way (subnet and batch size) at this slot. At no slot
-  are more of them under way than there are workers (1b); they can then be laid on workers.
-- `y[group, way, slot]`: how many queries of a group (one arrival slot and one deadline slot) they hold. Only between
-  arrival (1c) and deadline (1e); no query twice (1a); no more than the batches hold. These are flows, so that whole
-  batches alone make them whole.
+- `x[way, slot]`, integers: number of batches that start in this way (subnet and batch size) at this slot. At no slot
+  are more of them running than there are workers (1b); they can then be assigned to workers.
+- `y[group, way, slot]`: number of queries of a group (one arrival slot and one deadline slot) in them. Only between
+  arrival (1c) and deadline (1e); no query twice (1a); at most the size of the batches. These are flows, so that
+  integral batches imply integral flows.
 
-Time goes in slots. Rounded against us (late arrivals, long batches, early deadlines) the optimum is a schedule that can
-be run: a lower bound. Rounded in our favour every schedule in continuous time is one in slots: an upper bound. With
-slots that divide all times the two are one.
+Time is divided into slots. With pessimistic rounding (late arrivals, long batches, early deadlines) the optimum is a
+feasible schedule: a lower bound. With optimistic rounding every schedule in continuous time is one in slots: an upper
+bound. With slots that divide all times the two are equal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Batches of the lower bound that start at one instant in one way; `queries` is how many they hold in all."""
+    """Batches of the lower bound that start at one time in one way; `queries` is their total size."""
 
     start_ns: int
     way: int
@@ -41,13 +41,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """What the best clairvoyant policy reaches, between two bounds.
+    """The value that the best clairvoyant policy reaches, between two bounds.
 
     Attributes:
-        lower: What a schedule that was found reaches: the value of all queries over their number.
-        upper: What none exceeds.
-        proven: Whether the solver proved both within its time, so that only the slots are left between them.
-        batches: The schedule that was found.
+        lower: Mean value per query of the schedule in `batches`.
+        upper: Mean value per query that no schedule exceeds.
+        proven: Whether the solver proved both optimal within its time limit, so that only the slots separate them.
+        batches: The schedule of the lower bound.
     """
 
     lower: float
@@ -57,30 +57,32 @@ class Optimum:
 
 
 MOST_VARIABLES = 2_000_000
-"""More than this and the solver needs hours and tens of gigabytes."""
+"""Limit above which the solver needs hours and tens of gigabytes."""
 
 
 def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0) -> Optimum:
-    """Return the optimum of an instance, solved twice: rounded against us and in our favour.
+    """Return the optimum of an instance, solved twice: with pessimistic and with optimistic rounding.
 
-    A solver that is out of time gives its best schedule and its best bound, which hold as well.
+    A solver that runs out of time gives its best schedule and its best bound, which are valid, too.
 
     Args:
         instance: The queries, workers and ways.
         slot_ns: The length of a slot in nanoseconds; at most the shortest batch.
-        time_limit_s: For each of the two.
+        time_limit_s: Time limit of each of the two.
 
     Raises:
-        SpecError: A slot is longer than the shortest batch, the cluster has failures or switches that take time, or
-            there are too many queries for so short slots.
+        SpecError: A slot is longer than the shortest batch, the cluster has failures or actuation delays, or there are
+            too many queries for such short slots.
         SsimError: The solver failed.
     """
     shortest = int(instance.duration_ns.min())
     if not 1 <= slot_ns <= shortest:
-        raise SpecError("slot_ns", "is no length of a slot", str(slot_ns), f"1 to {shortest}, the shortest batch")
+        raise SpecError("slot_ns", "invalid slot length", str(slot_ns), f"1 to {shortest}, the shortest batch")
     if instance.cluster.faults or instance.cluster.actuation_ns != 0:
-        what = "failures and switches that take time are not part of the zero-one program"
-        raise SpecError("cluster", what, "", "a cluster without faults and with actuation_ns 0; the bound takes both")
+        problem = "the zero-one program supports neither failures nor actuation delays"
+        raise SpecError(
+            "cluster", problem, "", "use a cluster without faults and with actuation_ns 0; the bound supports both"
+        )
     lower = _solve(_Slots.late(instance, slot_ns), instance, slot_ns, time_limit_s)
     upper = _solve(_Slots.early(instance, slot_ns), instance, slot_ns, time_limit_s)
     return Optimum(lower.reached, upper.bound, lower.proven and upper.proven, lower.batches)
@@ -96,13 +98,13 @@ class _Slots(NamedTuple):
 
     @classmethod
     def late(cls, instance: Instance, slot_ns: int) -> _Slots:
-        """Return the slots that are rounded against us."""
+        """Return the slots with pessimistic rounding."""
         arrival, duration = -(-instance.arrival_ns // slot_ns), -(-instance.duration_ns // slot_ns)
         return cls._grouped(arrival, instance.deadline_ns // slot_ns, duration)
 
     @classmethod
     def early(cls, instance: Instance, slot_ns: int) -> _Slots:
-        """Return the slots that are rounded in our favour."""
+        """Return the slots with optimistic rounding."""
         arrival, deadline = instance.arrival_ns // slot_ns, instance.deadline_ns // slot_ns
         return cls._grouped(arrival, deadline, instance.duration_ns // slot_ns)
 
@@ -122,7 +124,7 @@ class _Solved(NamedTuple):
 
 
 def _solve(slots: _Slots, instance: Instance, slot_ns: int, time_limit_s: float) -> _Solved:
-    """Return what the program reaches and what its solver proved."""
+    """Return the objective of the program and the bound that its solver proved."""
     from scipy.optimize import milp  # noqa: PLC0415 - half a second, and only this needs it
 
     program = _Program.of(slots, instance)
@@ -138,7 +140,7 @@ def _solve(slots: _Slots, instance: Instance, slot_ns: int, time_limit_s: float)
         options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
     )
     if solved.x is None and solved.mip_dual_bound is None:
-        raise SsimError("milp", "found neither a schedule nor a bound", str(solved.message), "give it more time")
+        raise SsimError("milp", "found neither a schedule nor a bound", str(solved.message), "allow more time")
     everything = float(instance.value.max()) * len(instance)
     bound = everything if solved.mip_dual_bound is None else min(everything, -float(solved.mip_dual_bound))
     if solved.x is None:
@@ -163,7 +165,7 @@ class _Program(NamedTuple):
 
     @classmethod
     def of(cls, slots: _Slots, instance: Instance) -> _Program:
-        """Return the variables that can be other than 0.
+        """Return the variables that can be nonzero.
 
         Raises:
             SpecError: There are too many.
@@ -172,8 +174,8 @@ class _Program(NamedTuple):
         fitting = np.maximum(room, 0)
         total = int(fitting.sum())
         if total > MOST_VARIABLES:
-            what, value = "needs too many variables", f"{total} for {len(instance)} queries"
-            raise SpecError("slot_ns", what, value, f"longer slots or fewer queries: up to {MOST_VARIABLES}")
+            problem, value = "needs too many variables", f"{total} for {len(instance)} queries"
+            raise SpecError("slot_ns", problem, value, f"longer slots or fewer queries: up to {MOST_VARIABLES}")
         groups, ways = np.nonzero(fitting)
         times = fitting[groups, ways]
         group, way = np.repeat(groups, times), np.repeat(ways, times)
@@ -189,7 +191,7 @@ class _Program(NamedTuple):
         return Bounds(0, np.concatenate([np.full(len(self.start), workers), slots.queries[self.group]]))
 
     def constraints(self, slots: _Slots, instance: Instance) -> list[LinearConstraint]:
-        """Return that no query is served twice, no batch holds more than it can, and no worker runs two at once."""
+        """Return the constraints: no query is served twice, no batch exceeds its size, no worker runs two batches."""
         from scipy.optimize import LinearConstraint  # noqa: PLC0415 - as above
         from scipy.sparse import csr_array, hstack  # noqa: PLC0415 - as above
 
@@ -197,7 +199,9 @@ class _Program(NamedTuple):
         ones, each = np.ones(flows), np.arange(flows)
         served = csr_array((ones, (self.group, each)), shape=(len(slots.queries), flows))
         held = csr_array((ones, (self.batch, each)), shape=(starts, flows))
-        room = csr_array((-instance.most[self.way].astype(float), (np.arange(starts),) * 2), shape=(starts, starts))
+        room = csr_array(
+            (-instance.max_queries[self.way].astype(float), (np.arange(starts),) * 2), shape=(starts, starts)
+        )
         length = slots.duration[self.way]
         first = int(self.start.min())
         columns = np.repeat(np.arange(starts), length)

@@ -1,9 +1,9 @@
-"""An upper bound on what any policy reaches on a trace, clairvoyant ones included, for traces of millions of queries.
+"""An upper bound on all policies, clairvoyant ones included, for traces of millions of queries.
 
-Lagrangian relaxation: workers are not limited but rented, at a price that changes over time. At any prices, what a
-schedule is worth is at most what all workers cost over all time, plus for each query the best that it could gain in any
-batch that it might be part of, its share of the rent taken off. `docs/optimum.md` proves it. Every choice of prices
-gives a bound; good ones are looked for with a smoothed version of it, and the bound itself is evaluated without.
+Lagrangian relaxation: workers are not limited but rented at a price that changes over time. For any prices, the value
+of a schedule is at most the cost of all workers over all time, plus for each query its best gain in any batch that
+could include it, net of its share of the rent. `docs/optimum.md` has the proof. All prices give a bound; good prices
+are found with a smoothed version of it, and the bound itself is evaluated exactly.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     _Whole = npt.NDArray[np.int64]
 
 SMOOTHINGS = (0.003, 0.0005)
-"""Temperatures of the smoothed bound, in what a query is worth; the last is less than what any two subnets differ."""
+"""Temperatures of the smoothed bound in units of value; the last is below the difference of any two subnets."""
 
 ITERATIONS = 10
-"""Steps at each of them. The best constant price is near already; ten times the steps gain a tenth of what these do."""
+"""Steps at each temperature. The best constant price is already close; ten times the steps gain a tenth as much."""
 
 _SAFETY = 1e-9
-"""Added to the bound: more than what rounding in float64 can take from a mean of shares."""
+"""Margin added to the bound: more than the rounding errors of float64 in a mean of fractions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """What no policy exceeds.
+    """An upper bound on all policies.
 
     Attributes:
-        upper: The value of all queries over their number, at most.
-        price: The rent of a worker for each slot, float64, shape (slots,). It proves the bound, and shows where load
-            is tight.
+        upper: Maximum mean value per query.
+        price: Rent of a worker in each slot, float64, shape (slots,): the certificate of the bound, high where load is
+            tight.
         slot_ns: The length of a slot.
     """
 
@@ -52,32 +52,32 @@ class Bound:
 def upper_bound(
     instance: Instance, slot_ns: int = 4_000_000, iterations: int = ITERATIONS, price: _Floats | None = None
 ) -> Bound:
-    """Return an upper bound on what any policy reaches.
+    """Return an upper bound on all policies.
 
-    It holds for clusters whose workers fail and whose switches take time: the workers that are alive are rented, and
-    switches are free. Queries may have SLOs of their own; the bound is tightest where they have one.
+    It holds for clusters with failures and actuation delays: the workers that are alive are rented, and switches are
+    free. Queries may have individual SLOs; the bound is tightest for one SLO.
 
     Args:
         instance: The queries, workers and ways.
-        slot_ns: Prices are constant over so long a time. Shorter is tighter and slower.
+        slot_ns: Time over which prices are constant. Shorter is tighter and slower.
         iterations: Steps of the search for prices at each temperature; 0 takes the best constant price.
-        price: Where the search starts; None for the best constant price.
+        price: Initial prices of the search; None for the best constant price.
 
     Raises:
-        SpecError: The slot has no length.
+        SpecError: The slot length is not positive.
     """
     if slot_ns < 1:
-        raise SpecError("slot_ns", "is no length of a slot", str(slot_ns), "1 or more")
+        raise SpecError("slot_ns", "invalid slot length", str(slot_ns), "1 or more")
     dual = _Dual(instance, slot_ns)
     best = dual.constant() if price is None else price
-    least = dual.bound(best)
+    best_bound = dual.bound(best)
     for smoothing in SMOOTHINGS if iterations else ():
-        found = dual.improved(best, smoothing, iterations)
-        bound = dual.bound(found)
-        if bound >= least:
+        improved = dual.improved(best, smoothing, iterations)
+        bound = dual.bound(improved)
+        if bound >= best_bound:
             break  # where a rougher search finds nothing, a finer one finds little
-        best, least = found, bound
-    return Bound(min(least, dual.everything) + _SAFETY, best, slot_ns)
+        best, best_bound = improved, bound
+    return Bound(min(best_bound, dual.everything) + _SAFETY, best, slot_ns)
 
 
 class _Way(NamedTuple):
@@ -96,14 +96,14 @@ class _Way(NamedTuple):
 
 
 class _Priced(NamedTuple):
-    """A way at given prices: what a query gains that starts in a slot, and which instant of it is cheapest."""
+    """A way at given prices: the gain of a query by the slot of its start, and the cheapest time in that slot."""
 
     gain: _Floats
     cheapest: _Whole
 
 
 class _Dual:
-    """The bound as a function of prices. Queries that arrive in the same slot are a group; some groups are empty."""
+    """The bound as a function of prices. Queries that arrive in the same slot form a group, which may be empty."""
 
     def __init__(self, instance: Instance, slot_ns: int) -> None:
         arrival, deadline = instance.arrival_ns, instance.deadline_ns
@@ -121,12 +121,12 @@ class _Dual:
         self._workers = _alive(instance, slot_ns, self._slots)
         self._total = len(instance)
         self.everything = max((way.value for way in self._ways), default=0.0)
-        """What all queries are worth together, over their number, if nothing stands in their way."""
-        rates = instance.value * instance.most * (slot_ns / instance.duration_ns)
+        """Mean value per query without any limit on workers."""
+        rates = instance.value * instance.max_queries * (slot_ns / instance.duration_ns)
         self._unit = float(rates.max())  # what a worker earns in a slot, at most: the unit of prices
 
     def _way(self, instance: Instance, way: int, slot_ns: int, come: _Whole) -> _Way:
-        """Return a way; `come` is how many have come when each query arrives, itself included."""
+        """Return a way; `come` is the number of arrivals up to each query, itself included."""
         arrival, duration = instance.arrival_ns, int(instance.duration_ns[way])
         # Who may be in a batch that starts at t has come by t, and not so early that its time is up before the end.
         room = self._slo - duration
@@ -142,7 +142,7 @@ class _Dual:
             late = np.zeros(self._slots, dtype=bool)
             late[self._there] = span < offset
             barred.append(late if late.any() else None)
-        fill = np.minimum(count, instance.most[way]).astype(np.float64)
+        fill = np.minimum(count, instance.max_queries[way]).astype(np.float64)
         whole, rest = divmod(duration, slot_ns)
         return _Way(float(instance.value[way]), whole, rest / slot_ns, fill, tuple(barred))
 
@@ -153,20 +153,20 @@ class _Dual:
         return np.full(self._slots, levels[int(np.argmin(bounds))])
 
     def bound(self, price: _Floats) -> float:
-        """Return the bound at these prices, over the number of queries."""
+        """Return the bound at these prices per query."""
         price = np.maximum(price, 0.0)
         gains = self._best([self._priced(way, self._extended(price)).gain for way in self._ways])
         return float(self._workers @ price + self._queries @ gains) / self._total
 
     def improved(self, price: _Floats, smoothing: float, iterations: int) -> _Floats:
-        """Return better prices: those at which the smoothed bound is least, found by L-BFGS from these."""
+        """Return prices that minimise the smoothed bound, found by L-BFGS from these."""
         from scipy.optimize import minimize  # noqa: PLC0415 - half a second, and only this needs it
 
         def scaled(x: _Floats) -> tuple[float, _Floats]:
             value, slope = self._smoothed(x * self._unit, smoothing)
             return value * self._slots, slope * self._unit * self._slots
 
-        found = minimize(
+        improved = minimize(
             scaled,
             price / self._unit,
             jac=True,
@@ -174,17 +174,17 @@ class _Dual:
             bounds=[(0.0, None)] * self._slots,
             options={"maxiter": iterations, "maxfun": 2 * iterations},
         )
-        return np.asarray(found.x * self._unit)
+        return np.asarray(improved.x * self._unit)
 
     def _extended(self, price: _Floats) -> _Floats:
-        """Return prices that go on after the last slot: nothing that counts runs then."""
+        """Return prices extended by zeros after the last slot, where no batch has value."""
         return np.concatenate([price, np.zeros(self._tail)])
 
     def _priced(self, way: _Way, price: _Floats) -> _Priced:
-        """Return what a query gains in this way by the slot in which its batch starts, at the cheapest instant of it.
+        """Return the gain of a query in this way by the slot in which its batch starts, at the cheapest time in it.
 
-        The rent is linear in the start between the instants at which the batch begins or ends at the edge of a slot,
-        so that one of three is the cheapest: the beginning of the slot, the one in it at which the end meets an edge,
+        The rent is piecewise linear in the start, with breaks where the batch begins or ends at the edge of a slot. So
+        the cheapest start is one of three: the beginning of the slot, the time in it at which the end meets an edge,
         and the end of the slot.
         """
         slots, whole, rest = self._slots, way.whole, way.rest
@@ -198,7 +198,7 @@ class _Dual:
         return _Priced(gain, cheapest)
 
     def _best(self, gains: list[_Floats]) -> _Floats:
-        """Return the most that a query of each group gains: 0 if it is best not served."""
+        """Return the maximum gain of a query of each group, 0 if it is best left unserved."""
         best = np.zeros(self._slots)
         for way, gain in zip(self._ways, gains, strict=True):
             for offset, barred in enumerate(way.barred):
@@ -207,17 +207,17 @@ class _Dual:
         return best
 
     def _smoothed(self, price: _Floats, smoothing: float) -> tuple[float, _Floats]:
-        """Return the bound with soft maxima, and its slope by the price of each slot; both over the number of queries.
+        """Return the bound with soft maxima and its gradient by price, both per query.
 
-        In float32 where it costs time: nothing is proved by it.
+        Partly in float32 for speed: the proof does not depend on it.
         """
         priced = [self._priced(way, self._extended(price)) for way in self._ways]
-        best = self._best([each.gain for each in priced])
+        best = self._best([option.gain for option in priced])
         lowest = (best / smoothing).astype(np.float32)
         total = np.exp(-lowest)
         weights = []
-        for way, each in zip(self._ways, priced, strict=True):
-            gain = (each.gain / smoothing).astype(np.float32)
+        for way, option in zip(self._ways, priced, strict=True):
+            gain = (option.gain / smoothing).astype(np.float32)
             for offset, barred in enumerate(way.barred):
                 weight = gain[offset:] - lowest[: self._slots - offset]
                 if barred is not None:  # before: what a query may not do can be worth more than all it may
@@ -228,16 +228,16 @@ class _Dual:
         share = (self._queries / total).astype(np.float32)
         slope = self._workers.copy()
         at = iter(weights)
-        for way, each in zip(self._ways, priced, strict=True):
+        for way, option in zip(self._ways, priced, strict=True):
             served = np.zeros(self._slots)
             for offset in range(len(way.barred)):
                 served[offset:] += next(at) * share[: self._slots - offset]
-            slope -= self._rented(way, each, np.divide(served, way.fill, out=served, where=way.fill > 0))
+            slope -= self._rented(way, option, np.divide(served, way.fill, out=served, where=way.fill > 0))
         value = self._workers @ price + self._queries @ (best + smoothing * np.log(total))
         return float(value) / self._total, slope / self._total
 
     def _rented(self, way: _Way, priced: _Priced, batches: _Floats) -> _Floats:
-        """Return how many workers are rented in each slot for so many batches by the slot in which they start."""
+        """Return the number of workers rented in each slot, given the number of batches by the slot of their start."""
         slots, whole, rest = self._slots, way.whole, way.rest
         change = np.zeros(slots + self._tail + 1)
         part = np.zeros(slots + self._tail + 1)

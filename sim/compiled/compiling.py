@@ -1,8 +1,8 @@
-"""How the loops of the compiled engine are compiled: to fixed types, once, and kept on disk.
+"""Compilation of the loops of the compiled engine: to fixed types, once, with a cache on disk.
 
-numba's cache notices an edit of the file of a function, and of no other: a compiled function therefore calls only what
-stands in its own file, and takes what it shares with others as arguments. A cache that can't be read is made anew;
-one that can be read, but has other bits than were written, is not noticed.
+numba's cache is keyed by the file of a function alone: a compiled function therefore calls only functions of its own
+file, and takes shared constants as arguments. An unreadable cache is rebuilt; a readable one with corrupt content is
+not detected.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ INTS, BOOLS, BYTES, FLOATS, GRID = (
         (types.int64, 2),
     )
 )
-"""Arrays that a function writes to."""
+"""Writable arrays."""
 
 READ_INTS, READ_FLOATS, READ_GRID = (array.copy(readonly=True) for array in (INTS, FLOATS, GRID))
-"""Arrays that it reads; in a named tuple they must be read-only."""
+"""Read-only arrays, as in named tuples."""
 
 _numba_types: Any = types  # untyped in part
 _PAIR = _numba_types.UniTuple(INT, 2)
 STEP = _PAIR(FLOATS, INT, INT, INT, INT, READ_GRID)
-"""The signature of `sim.compiled.stepped.Stepped.step`."""
+"""The signature of `sim.compiled.step_policy.StepPolicy.step`."""
 
 STEPS = types.FunctionType(STEP)
 
@@ -59,36 +59,36 @@ def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     def compile_(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(signature, nogil=True, cache=True)(function)
-        except Exception:  # noqa: BLE001 - a damaged cache may raise anything, and so does a folder that can't be written
+        except Exception:  # noqa: BLE001 - a damaged cache or a read-only folder may raise anything
             with suppress(Exception):
                 _forget(function)
                 return numba.njit(signature, nogil=True, cache=True)(function)
-        return numba.njit(signature, nogil=True)(function)  # what is wrong with the code is raised here
+        return numba.njit(signature, nogil=True)(function)  # errors in the code are raised here
 
     return compile_
 
 
 def compiled_step(step: Callable[..., Any]) -> Any:
-    """Return the step function of a policy, compiled; not kept on disk, since it may call what is in other files.
+    """Return the compiled step function of a policy, not cached on disk: it may call functions of other files.
 
-    It is somebody's own code: an index outside of an array is an error, as in Python, not another place in memory.
+    It is user code: an index out of bounds is an error, as in Python.
 
     Raises:
-        TypeError: It returns something else than two whole numbers, which the signature would silently cut to such.
-        Exception: It uses what numba does not know.
+        TypeError: It does not return two integers; the signature would silently truncate other types.
+        Exception: It uses features that numba does not support.
     """
     as_it_is: Any = numba.njit(nogil=True, boundscheck=True)(step)
     as_it_is.compile(STEP.args)
     returned = as_it_is.nopython_signatures[0].return_type
     parts = getattr(returned, "types", ())
     if len(parts) != len(_PAIR) or not all(isinstance(part, types.Integer) for part in parts):
-        what = f"it returns {returned}; must be two whole numbers: subnet and batch"
-        raise TypeError(what)
+        problem = f"it returns {returned}; must be two integers: subnet and batch size"
+        raise TypeError(problem)
     return numba.njit(STEP, nogil=True, boundscheck=True)(step)
 
 
 def _forget(function: Callable[..., Any]) -> None:
-    """Remove what numba keeps on disk of a function."""
+    """Remove numba's cache of a function from disk."""
     dispatcher: Any = numba.njit(cache=True)(function)
     folder = Path(dispatcher._cache.cache_path)  # noqa: SLF001 - it has no public name
     for path in folder.glob(f"*.{function.__name__}-*.nb?"):

@@ -1,11 +1,11 @@
-"""The loop of the compiled engine: the semantics of `sim.engine.driver` over arrays, without an event queue.
+"""The loop of the compiled engine: the semantics of `sim.engine.instant` over arrays, without an event queue.
 
 With one queue and decisions that depend on little more than slack and queue length, nothing can happen between the
 instants at which a worker becomes free, a query meets a free worker, or a worker fails or recovers. The loop steps from
-one to the next: one step a batch, and idle time costs nothing. It stops where its arrivals end and goes on with the
-next, so that a trace need not be held whole.
+one to the next: one step per batch, and idle time is free. It stops at the end of its arrivals and continues with the
+next, so that a trace need not be in memory as a whole.
 
-The functions run without numba's compiler, too, as `advance.py_func`.
+The functions also run without numba's compiler, as `advance.py_func`.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ NEVER, EXPIRED, HOPELESS = 0, 1, 2
 """Drop rules."""
 
 HEAD, ARRIVED, BEFORE, _CHANGE, IDLE, _RUNNING, _LENGTH = range(7)
-"""Places in `State.at`."""
+"""Indices of `State.at`."""
 
 NEVER_COMES = 2**62
-"""The instant of what does not happen."""
+"""The time of events that never happen."""
 
 DROPPED = -1
-"""What the log has for the subnet of queries that were dropped."""
+"""Placeholder in the log for the subnet of dropped queries."""
 
 _NONE = -1
 NOTHING_YET = -2
 
 
 class Setting(NamedTuple):
-    """What does not change in a run; all arrays are read-only.
+    """The constants of a run; all arrays are read-only.
 
     Attributes:
         latency_ns: Latency by subnet and batch size, int64, shape (subnets, largest batch + 1).
@@ -60,13 +60,13 @@ class Setting(NamedTuple):
         dispatch_ns: Overhead of a batch.
         drop_rule: `NEVER`, `EXPIRED` or `HOPELESS`.
         smallest_ns: The smallest latency.
-        changes: Failures and recoveries as they come, int64, shape (changes, 4): instant, worker, 1 for a failure, and
-            for a recovery when the worker fails next.
-        stepped: Whether decisions come from a step function, not from the table.
+        changes: Failures and recoveries in order, int64, shape (changes, 4): time, worker, 1 for a failure, and for a
+            recovery the time of the worker's next failure.
+        uses_step: Whether decisions come from a step function instead of the decision table.
         from_ns: Slacks at which a decision of the table changes, increasing, int64, shape (slacks,).
-        subnets: Subnet decided on, by how many of these slacks are reached, and by queue length; the last column stands
-            for all longer queues. int64, shape (slacks + 1, lengths).
-        sizes: Batch size decided on, likewise.
+        subnets: Subnet by slack interval and by queue length; the last column stands for all longer queues. int64,
+            shape (slacks + 1, lengths).
+        sizes: Batch size, likewise.
     """
 
     latency_ns: Ints
@@ -75,28 +75,27 @@ class Setting(NamedTuple):
     drop_rule: int
     smallest_ns: int
     changes: Ints
-    stepped: bool
+    uses_step: bool
     from_ns: Ints
     subnets: Ints
     sizes: Ints
 
 
 class State(NamedTuple):
-    """Where a run stands; `advance` changes all of it.
+    """The state of a run; `advance` changes all of it.
 
     Attributes:
-        at: Numbers of the first query in the queue and of the next to arrive; how many arrived before those at hand;
-            the number of the next change; how many workers are idle and how many run; the length of the queue. int64,
-            shape (7,).
+        at: Index of the first query in the queue and of the next arrival; number of arrivals before the current arrays;
+            index of the next change; number of idle and of running workers; length of the queue. int64, shape (7,).
         free: Idle workers, a heap, int64, shape (workers,).
-        finish_ns: When those that run will finish, a heap with `busy`, int64, shape (workers,).
-        busy: Which workers those are.
+        finish_ns: Completion times of running workers, a heap with `busy`, int64, shape (workers,).
+        busy: The numbers of these workers.
         runs: Whether a worker has a batch, bool, shape (workers,).
         loaded: The subnet on each worker, int64, shape (workers,).
-        fails_ns: When each worker fails next, int64, shape (workers,).
-        deadline_ns: Deadlines of the queue, a heap with `waiting`; empty where deadlines never decrease.
-        waiting: Which queries those are.
-        memory: That of the step function, float64.
+        fails_ns: Next failure of each worker, int64, shape (workers,).
+        deadline_ns: Deadlines of the queue, a heap with `waiting`; empty if deadlines never decrease.
+        waiting: The numbers of these queries.
+        memory: State of the step function, float64.
     """
 
     at: Ints
@@ -112,14 +111,14 @@ class State(NamedTuple):
 
 
 class Log(NamedTuple):
-    """One row a batch or a stretch of dropped queries, as they leave the queue; arrays of shape (rows,), int64.
+    """One row per batch or run of dropped queries, in order of leaving the queue; arrays of shape (rows,), int64.
 
     Attributes:
-        start_ns: When the batch was dispatched, or the queries dropped.
-        finish_ns: When it was answered, or its worker failed.
-        worker: Which worker ran it.
-        subnet: Which subnet ran it; -1 for queries that were dropped.
-        size: How many queries.
+        start_ns: Time of the dispatch or the drop.
+        finish_ns: Time of the completion, or of the failure of the worker.
+        worker: Worker that ran it.
+        subnet: Subnet that ran it; -1 for dropped queries.
+        size: Number of queries.
         lost: Whether its worker failed, bool.
     """
 
@@ -138,7 +137,7 @@ _LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
 @compiled(INT(INTS, INTS, INT, INT, INT))
 def _push(keys: Ints, items: Ints, size: int, key: int, item: int) -> int:
-    """Put an item into the heap of the first `size` places, by key and then item; return the new size."""
+    """Push an item onto the heap of the first `size` places, ordered by key and then item; return the new size."""
     place = size
     while place > 0:
         above = (place - 1) // 2
@@ -152,7 +151,7 @@ def _push(keys: Ints, items: Ints, size: int, key: int, item: int) -> int:
 
 @compiled(INT(INTS, INTS, INT))
 def _pop(keys: Ints, items: Ints, size: int) -> int:
-    """Take the first item out of the heap of the first `size` places, which is not empty; return the new size."""
+    """Pop the first item of the heap of the first `size` places, which is not empty; return the new size."""
     size -= 1
     key, item = keys[size], items[size]
     place = 0
@@ -173,7 +172,7 @@ def _pop(keys: Ints, items: Ints, size: int) -> int:
 
 @compiled(INT(INTS, INT, INT))
 def _without(heap: Ints, size: int, item: int) -> int:
-    """Take one item out of a heap, wherever it is; return the new size. Slow, and as rare as failures."""
+    """Remove one item from a heap; return the new size. Slow, and as rare as failures."""
     kept = heap[:size][heap[:size] != item]
     size = 0
     for other in kept:
@@ -193,22 +192,22 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
     log: Log,
     left: Ints,
 ) -> int:
-    """Replay as far as the arrivals reach and return the number of rows that were written to the log.
+    """Replay to the end of the arrivals and return the number of rows written to the log.
 
-    If the step function decides what can't be done, the run ends there, and the result is -1 less the row of the log
-    that says so: when, on which subnet, and with which batch size.
+    If the step function returns an invalid decision, the run ends, and the result is -1 minus the row of the log with
+    its time, subnet and batch size.
 
     Args:
-        setting: What does not change.
-        state: Where the run stands; out: where it stands then. Its numbers of queries are indices of these arrays.
-        step: The compiled step function; any where the setting has a table.
+        setting: The constants.
+        state: In and out: the state. Its query numbers are indices of these arrays.
+        step: The compiled step function; any if the setting has a table.
         arrival_ns: Arrivals, int64, shape (queries,), never decreasing.
         deadline_ns: Deadlines, int64, shape (queries,).
-        in_order: Whether deadlines never decrease: the queue is then a stretch of the arrivals, else a heap.
-        final: Whether these are all arrivals; else the run stops at the first instant that later ones may fall into.
-        log: Out: what left the queue, arrays of shape (queries,).
-        left: Out: the queries in the order in which they left the queue, int64, shape (queries,); not written where
-            `in_order`, since it is the order of arrival.
+        in_order: Whether deadlines never decrease: the queue is then a slice of the arrivals, else a heap.
+        final: Whether these are the last arrivals; else the run stops at the first instant that later ones may affect.
+        log: Out: the rows, arrays of shape (queries,).
+        left: Out: the queries in order of leaving the queue, int64, shape (queries,); not written if `in_order`, since
+            it is the order of arrival.
     """
     latency_ns, dispatch_ns, drop_rule, changes = (
         setting.latency_ns,
@@ -281,7 +280,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
             if length == 0:
                 break
             slack = (deadline_ns[head] if in_order else waiting_ns[0]) - now - dispatch_ns
-            if setting.stepped:
+            if setting.uses_step:
                 subnet, size = step(state.memory, now, slack, length, arrived + state.at[BEFORE], latency_ns)
                 if not (0 <= subnet < len(latency_ns) and 0 < size < latency_ns.shape[1]):
                     log.start_ns[rows], log.subnet[rows], log.size[rows] = now, subnet, size
@@ -324,20 +323,20 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
 def outcomes(
     deadline_ns: Ints, log: Log, rows: int, left: Ints, in_order: bool, batch_of: Ints, outcome: npt.NDArray[np.uint8]
 ) -> None:
-    """Write each query's batch, and what became of it as `sim.engine.result.Outcome`.
+    """Write each query's batch and its `sim.engine.run_metrics.Outcome`.
 
     Args:
         deadline_ns: Deadlines, int64, shape (queries,).
         log: The log of a whole run.
-        rows: How many rows it has.
-        left: As `advance` leaves it, or anything where `in_order`.
+        rows: Number of its rows.
+        left: As from `advance`; anything if `in_order`.
         in_order: As in `advance`.
-        batch_of: In: -1. Out: the number of the batch, where there is one, int64, shape (queries,).
+        batch_of: In: -1. Out: the number of the batch, if any, int64, shape (queries,).
         outcome: In: 3 (unfinished). Out: uint8, shape (queries,).
     """
     start, batch = np.uint64(0), 0
     for row in range(rows):
-        # Unsigned: no index can be negative, and the compiler need not ask.
+        # Unsigned: the compiler needs no code for negative indices.
         end, finish = start + np.uint64(log.size[row]), log.finish_ns[row]
         batched = log.subnet[row] != DROPPED
         answered = batched and not log.lost[row]
@@ -364,5 +363,5 @@ def no_step(
     arrived: int,  # noqa: ARG001
     latency_ns: Ints,  # noqa: ARG001
 ) -> tuple[int, int]:
-    """Stand where a step function is asked for and never called."""
+    """Placeholder for a step function that is never called."""
     return _NONE, _NONE

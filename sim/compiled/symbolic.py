@@ -1,8 +1,8 @@
-"""Stand-ins for numbers that a policy decides by: they answer its comparisons and keep how far the answers hold.
+"""Symbolic values for the inputs of a policy: they record the interval on which its decision stays the same.
 
-A stand-in that is only compared with constants, and added to, multiplied by or divided by them, grows or falls with
-the number that it stands for; so where a comparison turns can be found by bisection. Whatever else a policy does with
-one ends the attempt to follow it, even if the policy catches that.
+Tracing is concolic: a symbolic number has a concrete value that answers each comparison. As long as a policy only
+compares it with constants and adds, multiplies or divides by them, the result is monotonic in the input, and bisection
+finds the input at which a comparison changes. Any other operation ends the trace, even if the policy catches that.
 """
 
 from __future__ import annotations
@@ -16,54 +16,54 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_STEPS = 1_000_000
-"""As many evaluations of a policy's arithmetic as are spent on following it: a second or two."""
+MAX_STEPS = 1_000_000
+"""Limit on evaluations of a policy's arithmetic during a trace: a second or two."""
 
-DEEPEST = 32
-"""As many operations on one number, one after the other, as are followed."""
+MAX_DEPTH = 32
+"""Limit on consecutive operations on one number."""
 
 FAR = 2**61
-"""Beyond every slack and queue length."""
+"""Above every slack and queue length."""
 
 
 class Untraceable(BaseException):
-    """What a policy does can't be followed. No `Exception`: a policy that catches those must not catch this."""
+    """A policy can't be traced. Not an `Exception`: a policy that catches those must not catch this."""
 
 
-class Trail:
-    """What was met while a policy was followed: whether it must be given up, even if the policy swallows that."""
+class TraceContext:
+    """The state of one trace: the work so far, and the reason of a failure, even if the policy catches it."""
 
     def __init__(self) -> None:
         self.reason = ""
         self.steps = 0
 
     def stop(self, reason: str) -> NoReturn:
-        """Give up."""
+        """Fail the trace."""
         self.reason = self.reason or reason
         raise Untraceable(self.reason)
 
     def check(self) -> None:
-        """Give up if that was decided before and swallowed since."""
+        """Raise again if the trace failed before and the policy caught that."""
         if self.reason:
             raise Untraceable(self.reason)
 
     def step(self) -> None:
         """Count one evaluation of the policy's arithmetic."""
         self.steps += 1
-        if self.steps > MOST_STEPS:
-            self.stop(f"compares so often that following it takes more than {MOST_STEPS} steps")
+        if self.steps > MAX_STEPS:
+            self.stop(f"needs more than {MAX_STEPS} steps to trace its comparisons")
 
 
-class Unseen:
-    """Something that a table knows nothing of; whoever looks at it is not tabulable."""
+class OpaqueValue:
+    """A value that a decision table does not depend on: any use of it fails the trace."""
 
-    __slots__ = ("_name", "_trail")
+    __slots__ = ("_context", "_name")
 
-    def __init__(self, name: str, trail: Trail) -> None:
-        self._name, self._trail = name, trail
+    def __init__(self, name: str, context: TraceContext) -> None:
+        self._name, self._context = name, context
 
     def _stop(self, *_: object) -> NoReturn:
-        self._trail.stop(f"looks at {self._name}")
+        self._context.stop(f"depends on {self._name}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _stop
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __pow__ = __neg__ = __abs__ = _stop
@@ -79,96 +79,96 @@ class Unseen:
         self._stop()
 
 
-class NoSystem:
-    """The system behind a view, of which a table knows the overhead alone."""
+class OpaqueSystem:
+    """The system behind a view during a trace: only the dispatch overhead is known."""
 
-    def __init__(self, dispatch_ns: int, trail: Trail) -> None:
+    def __init__(self, dispatch_ns: int, context: TraceContext) -> None:
         self.dispatch_ns = dispatch_ns
-        self._trail = trail
+        self._context = context
 
     def __getattr__(self, name: str) -> NoReturn:
-        self._trail.stop(f"looks at system.{name}")
+        self._context.stop(f"depends on system.{name}")
 
 
-class Reach:
-    """A number, and the largest one up to which everything found out about it stays true."""
+class ValidityInterval:
+    """An interval of one input, from its concrete value to the largest one with the same path through the policy."""
 
-    __slots__ = ("number", "trail", "up_to")
+    __slots__ = ("context", "number", "upper")
 
-    def __init__(self, number: int, trail: Trail) -> None:
+    def __init__(self, number: int, context: TraceContext) -> None:
         self.number = number
-        self.up_to = FAR
-        self.trail = trail
+        self.upper = FAR
+        self.context = context
 
-    def keep(self, holds: Callable[[int], bool]) -> None:
-        """Shorten the reach to where a statement holds that is true of the number and, once false, stays false."""
+    def narrow(self, holds: Callable[[int], bool]) -> None:
+        """Shorten the interval to where a condition holds: true at its start and, once false, false from there on."""
 
-        def counted(number: int) -> bool:
-            self.trail.step()
+        def evaluate(number: int) -> bool:
+            self.context.step()
             try:
                 return holds(number)
-            except Exception:  # noqa: BLE001 - it holds where the policy is, and can't be told elsewhere
-                self.trail.stop("does arithmetic that fails for some slack or queue length")
+            except Exception:  # noqa: BLE001 - the condition is defined at the concrete value only
+                self.context.stop("does arithmetic that fails for some slack or queue length")
 
-        low, high = self.number, self.up_to
-        if counted(high):
+        low, high = self.number, self.upper
+        if evaluate(high):
             return
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if counted(middle) else (low, middle)
-        self.up_to = low
+            low, high = (middle, high) if evaluate(middle) else (low, middle)
+        self.upper = low
 
 
-def standing_for(reach: Reach) -> Any:
-    """Return a stand-in for the number of a reach."""
-    return StandIn(reach, lambda number: number, 0)
+def symbolic_number(interval: ValidityInterval) -> Any:
+    """Return a symbolic number for an input."""
+    return SymbolicNumber(interval, lambda number: number, 0)
 
 
-class StandIn:  # noqa: PLW1641 - hashing one is what ends the attempt
-    """Stands for a number that grows or falls with the number of a reach, through the policy's own arithmetic."""
+class SymbolicNumber:  # noqa: PLW1641 - hashing one fails the trace
+    """A monotonic function of an input, computed by the policy's own arithmetic."""
 
-    __slots__ = ("_depth", "_of", "_reach")
+    __slots__ = ("_depth", "_interval", "_of")
 
-    def __init__(self, reach: Reach, of: Callable[[int], Any], depth: int) -> None:
-        self._reach, self._of, self._depth = reach, of, depth
+    def __init__(self, interval: ValidityInterval, of: Callable[[int], Any], depth: int) -> None:
+        self._interval, self._of, self._depth = interval, of, depth
 
-    def _then(self, step: Callable[[Any], Any]) -> StandIn:
-        if self._depth >= DEEPEST:
-            self._reach.trail.stop(f"does more than {DEEPEST} operations on one number")
+    def _then(self, step: Callable[[Any], Any]) -> SymbolicNumber:
+        if self._depth >= MAX_DEPTH:
+            self._interval.context.stop(f"applies more than {MAX_DEPTH} operations to one number")
         of = self._of
-        return StandIn(self._reach, lambda number: step(of(number)), self._depth + 1)
+        return SymbolicNumber(self._interval, lambda number: step(of(number)), self._depth + 1)
 
     def _constant(self, other: object) -> Any:
-        """Return the other side of a comparison or an operation, if it is a plain number."""
+        """Return the other operand if it is a plain number; fail the trace if not."""
         kind = type(other)
-        if kind in {StandIn, Unseen}:
-            self._reach.trail.stop("brings slack and queue length, or one of them twice, into one expression")
+        if kind in {SymbolicNumber, OpaqueValue}:
+            self._interval.context.stop("combines slack and queue length, or one of them twice, in one expression")
         if kind is np.int64:
-            return int(cast("int", other))  # 64 bits would overflow far away, where no policy goes
+            return int(cast("int", other))  # 64 bits would overflow at the far end of an interval
         if kind is np.float64:
             other, kind = float(cast("float", other)), float
         if kind not in {int, float, bool} or other != other:  # noqa: PLR0124 - true of nan alone
-            self._reach.trail.stop(f"compares or combines a number with {other!r}")
+            self._interval.context.stop(f"compares or combines a number with {other!r}")
         return other
 
     def _pinned(self, as_kind: Callable[[Any], Any]) -> Any:
         of = self._of
-        value = as_kind(of(self._reach.number))
-        self._reach.keep(lambda number: bool(as_kind(of(number)) == value))
+        value = as_kind(of(self._interval.number))
+        self._interval.narrow(lambda number: bool(as_kind(of(number)) == value))
         return value
 
     def _against(self, other: object) -> int:
-        """Return -1, 0 or 1: how the number compares with a constant; shortens the reach to where that stays."""
-        constant, of, trail = self._constant(other), self._of, self._reach.trail
+        """Return -1, 0 or 1 for less, equal or greater than a constant; shorten the interval to that result."""
+        constant, of, context = self._constant(other), self._of, self._interval.context
 
         def side(number: int) -> int:
             value = of(number)
             if value != value:  # noqa: PLR0124 - true of nan alone
-                trail.stop("computes a number that is none (nan)")
+                context.stop("computes nan")
             return int(value > constant) - int(value < constant)
 
-        here = side(self._reach.number)
-        self._reach.keep(lambda number: side(number) == here)
+        here = side(self._interval.number)
+        self._interval.narrow(lambda number: side(number) == here)
         return here
 
     def __lt__(self, other: object) -> bool:
@@ -201,60 +201,60 @@ class StandIn:  # noqa: PLW1641 - hashing one is what ends the attempt
     def __float__(self) -> float:
         return float(self._pinned(float))
 
-    def __add__(self, other: object) -> StandIn:
+    def __add__(self, other: object) -> SymbolicNumber:
         constant = self._constant(other)
         return self._then(lambda value: value + constant)
 
     __radd__ = __add__
 
-    def __sub__(self, other: object) -> StandIn:
+    def __sub__(self, other: object) -> SymbolicNumber:
         constant = self._constant(other)
         return self._then(lambda value: value - constant)
 
-    def __rsub__(self, other: object) -> StandIn:
+    def __rsub__(self, other: object) -> SymbolicNumber:
         constant = self._constant(other)
         return self._then(lambda value: constant - value)
 
-    def __mul__(self, other: object) -> StandIn:
+    def __mul__(self, other: object) -> SymbolicNumber:
         constant = self._constant(other)
         return self._then(lambda value: value * constant)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: object) -> StandIn:
+    def __truediv__(self, other: object) -> SymbolicNumber:
         constant = self._constant(other)
         return self._then(lambda value: value / constant)
 
-    def __floordiv__(self, other: object) -> StandIn:
+    def __floordiv__(self, other: object) -> SymbolicNumber:
         constant = self._constant(other)
         return self._then(lambda value: value // constant)
 
-    def __neg__(self) -> StandIn:
+    def __neg__(self) -> SymbolicNumber:
         return self._then(operator.neg)
 
-    def __pos__(self) -> StandIn:
+    def __pos__(self) -> SymbolicNumber:
         return self
 
-    def __round__(self, digits: SupportsIndex | None = None) -> StandIn:
+    def __round__(self, digits: SupportsIndex | None = None) -> SymbolicNumber:
         return self._then(lambda value: round(value, digits) if digits is not None else round(value))
 
-    def __floor__(self) -> StandIn:
+    def __floor__(self) -> SymbolicNumber:
         return self._then(math.floor)
 
-    def __ceil__(self) -> StandIn:
+    def __ceil__(self) -> SymbolicNumber:
         return self._then(math.ceil)
 
-    def __trunc__(self) -> StandIn:
+    def __trunc__(self) -> SymbolicNumber:
         return self._then(math.trunc)
 
     def _odd(self, *_: object) -> NoReturn:
-        self._reach.trail.stop("does arithmetic on slack or queue length that neither only grows nor only falls")
+        self._interval.context.stop("applies non-monotonic arithmetic to slack or queue length")
 
     __mod__ = __rmod__ = __rfloordiv__ = __rtruediv__ = __pow__ = __rpow__ = __abs__ = __divmod__ = _odd
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __lshift__ = __rshift__ = __invert__ = _odd
 
     def _stop(self, *_: object) -> NoReturn:
-        self._reach.trail.stop("does with slack or queue length what can't be followed (text, look-up, copy, kind)")
+        self._interval.context.stop("uses slack or queue length as text, key, copy or type, which can't be traced")
 
     __hash__ = __repr__ = __str__ = __format__ = __copy__ = __deepcopy__ = __reduce_ex__ = _stop
     __class__ = property(_stop)  # pyright: ignore[reportIncompatibleMethodOverride] - isinstance looks here

@@ -1,12 +1,11 @@
-"""Policies as tables: the decisions of a plain Python policy by slack and queue length, found exactly.
+"""Decision tables: the exact decisions of a plain Python policy by slack and queue length.
 
-A policy that looks at nothing but slack and queue length (and the table, and its own constants) decides by comparisons,
-so its decision changes at finitely many slacks. They are found by running `decide` on stand-ins for the two numbers. A
-stand-in answers each comparison for the number that it stands for, and keeps the largest number up to which all
-answers so far stay the same; the next run starts behind it. The bounds are found by bisection through the policy's own
-arithmetic, so that its rounding is reproduced. What can't be followed (arithmetic between two stand-ins, a look at the
-clock, a random number) ends the attempt with the reason; nothing is guessed. The finished table is then held against
-the policy itself.
+A policy that depends only on slack and queue length (and the latency table and its own constants) decides by
+comparisons, so its decision changes at finitely many slacks. Tracing finds them: `decide` runs on symbolic numbers,
+each of which records the interval on which all comparisons keep their result; the next trace starts behind it. The
+bounds come from bisection through the policy's own arithmetic, so that its rounding is reproduced. Whatever can't be
+traced (arithmetic between two symbolic numbers, the clock, random numbers) is refused with the reason; nothing is
+guessed. The finished table is then validated against the policy itself.
 """
 
 from __future__ import annotations
@@ -19,10 +18,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy as np
 
 from sim.base.arrays import read_only
-from sim.base.errors import SsimError
+from sim.base.errors import SsimError, raised
 from sim.base.streams import stream
-from sim.compiled.symbolic import FAR, NoSystem, Reach, StandIn, Trail, Unseen, Untraceable, standing_for
-from sim.engine.policy import Dispatch, Policy, View, check_decision, policy_name
+from sim.compiled.symbolic import (
+    FAR,
+    OpaqueSystem,
+    OpaqueValue,
+    SymbolicNumber,
+    TraceContext,
+    Untraceable,
+    ValidityInterval,
+    symbolic_number,
+)
+from sim.engine.policy import Dispatch, Policy, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,21 +39,21 @@ if TYPE_CHECKING:
 
     from sim.tables.latency import LatencyTable
 
-MOST_TILES = 20_000
-"""As many stretches of slack and queue length as are tried: a policy that needs more depends on every nanosecond."""
+MAX_TRACES = 20_000
+"""Limit on intervals of slack and queue length: a policy that needs more depends on every nanosecond."""
 
-LONGEST_QUEUE = 4096
-"""Queue lengths up to this are told apart if the policy tells them apart."""
+MAX_QUEUE = 4096
+"""Limit on queue lengths that a policy distinguishes."""
 
-MOST_CELLS = 100_000
-"""As many decisions as a table may hold."""
+MAX_CELLS = 100_000
+"""Limit on decisions in a table."""
 
 PROBES = 2_000
-"""Random situations in which the table is held against the policy."""
+"""Random inputs on which the table is validated against the policy."""
 
 
 class NotTabulableError(SsimError):
-    """A policy can't be written as a table; says why."""
+    """A policy can't be converted to a decision table, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +62,10 @@ class DecisionTable:
 
     Attributes:
         from_ns: Slacks at which some decision changes, increasing, int64, shape (slacks,).
-        subnets: Subnet decided on, by how many of these slacks are reached, and by queue length from 1; the last column
-            stands for all longer queues. int64, shape (slacks + 1, lengths).
-        sizes: Batch size decided on, likewise.
-        calls: How often the policy was asked.
+        subnets: Subnet by slack interval and by queue length from 1; the last column stands for all longer queues.
+            int64, shape (slacks + 1, lengths).
+        sizes: Batch size, likewise.
+        calls: Number of calls of the policy.
     """
 
     from_ns: npt.NDArray[np.int64]
@@ -66,77 +74,77 @@ class DecisionTable:
     calls: int = field(compare=False)
 
     def at(self, slack_ns: int, queue_length: int) -> Dispatch:
-        """Return the decision in a situation."""
+        """Return the decision for a slack and a queue length."""
         row = int(np.searchsorted(self.from_ns, slack_ns, side="right"))
         column = min(queue_length, self.subnets.shape[1]) - 1
         return Dispatch(int(self.subnets[row, column]), int(self.sizes[row, column]))
 
 
 def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> DecisionTable:
-    """Return a policy as a table.
+    """Return the decision table of a policy.
 
     Args:
-        policy: A frozen dataclass with `decide(view)`: frozen means that it has no memory.
+        policy: A frozen dataclass with `decide(view)`: frozen means stateless.
         table: The latency table that it is used with.
-        dispatch_ns: The overhead of a batch, which it may look at.
+        dispatch_ns: The overhead of a batch, on which it may depend.
 
     Raises:
-        NotTabulableError: It has a memory, looks at something else, needs too many stretches, waits, drops, picks
-            workers, or does not give the same answer to the same view.
+        NotTabulableError: It has state, depends on other inputs, needs too many intervals, waits, drops, picks workers,
+            or is not deterministic.
     """
     name = type(policy).__name__
-    _check_memory(policy, name)
-    trail = Trail()
+    _check_stateless(policy, name)
+    context = TraceContext()
     try:
         name = policy_name(policy)
-        asked = _Asked(policy, table, dispatch_ns, trail)
-        columns = _merged(_columns(asked))
+        tracer = _Tracer(policy, table, dispatch_ns, context)
+        columns = _merged(_columns(tracer))
         edges = sorted({edge for _, column in columns for edge, _ in column[1:]})
-        if len(edges) * len(columns) > MOST_CELLS:
-            trail.stop(f"needs a table of more than {MOST_CELLS} decisions")
+        if len(edges) * len(columns) > MAX_CELLS:
+            context.stop(f"needs more than {MAX_CELLS} decisions")
         from_ns = read_only(np.array(edges, dtype=np.int64))
-        found = DecisionTable(from_ns, _grid(columns, edges, 0), _grid(columns, edges, 1), asked.calls)
-        _hold_against(found, columns, policy, table, dispatch_ns, trail)
+        decisions = DecisionTable(from_ns, _grid(columns, edges, 0), _grid(columns, edges, 1), tracer.calls)
+        _validate(decisions, columns, policy, table, dispatch_ns, context)
     except Untraceable as reason:
         raise NotTabulableError(name, str(reason)) from None
     except NotTabulableError:
         raise
     except (Exception, SystemExit) as error:
-        raise NotTabulableError(name, f"raised {type(error).__name__}", str(error)) from error
-    return found
+        raise NotTabulableError(name, *raised(error)) from error
+    return decisions
 
 
-def _check_memory(policy: Policy, name: str) -> None:
-    """Refuse a policy that may remember: one that is not frozen, or holds something that can change.
+def _check_stateless(policy: Policy, name: str) -> None:
+    """Refuse a policy that may have state: one that is not frozen, or has a mutable attribute.
 
     Raises:
-        NotTabulableError: It may.
+        NotTabulableError: It may have state.
     """
     parameters = getattr(policy, "__dataclass_params__", None)
     if not getattr(parameters, "frozen", False):
-        raise NotTabulableError(name, "may remember", "", "a frozen dataclass has no memory")
+        raise NotTabulableError(name, "may have state", "", "only frozen dataclasses are known to be stateless")
     for item in dataclasses.fields(cast("Any", policy)):
-        held = getattr(policy, item.name)
-        if not isinstance(held, (int, float, str, bytes, bool, tuple, frozenset, type(None))):
+        value = getattr(policy, item.name)
+        if not isinstance(value, (int, float, str, bytes, bool, tuple, frozenset, type(None))):
             raise NotTabulableError(
-                name, "may remember", item.name, f"it holds a {type(held).__name__}, which may change"
+                name, "may have state", item.name, f"a {type(value).__name__} is mutable or not known to be immutable"
             )
 
 
 _Column = tuple[int, list[tuple[int, tuple[int, int]]]]
-"""The last queue length that a column stands for; and from which slack on it decides what (subnet, batch size)."""
+"""The last queue length of a column, and its decisions: (first slack, (subnet, batch size))."""
 
 
-def _columns(asked: _Asked) -> Iterator[_Column]:
+def _columns(tracer: _Tracer) -> Iterator[_Column]:
     """Yield the columns of the table by queue length, the last one for all longer queues."""
     length = 1
     while True:
-        if length > LONGEST_QUEUE:
-            asked.give_up(f"tells queues of more than {LONGEST_QUEUE} apart")
+        if length > MAX_QUEUE:
+            tracer.give_up(f"distinguishes queue lengths above {MAX_QUEUE}")
         column: list[tuple[int, tuple[int, int]]] = []
         last, slack = FAR, -FAR
         while slack <= FAR:
-            decision, slack_to, length_to = asked.decide(slack, length)
+            decision, slack_to, length_to = tracer.decide(slack, length)
             last = min(last, length_to)
             if not column or column[-1][1] != decision:
                 column.append((slack, decision))
@@ -148,7 +156,7 @@ def _columns(asked: _Asked) -> Iterator[_Column]:
 
 
 def _merged(columns: Iterator[_Column]) -> list[_Column]:
-    """Return the columns without those that decide as the one before: a comparison may have parted them in vain."""
+    """Return the columns without those equal to the one before: not every comparison changes a decision."""
     merged: list[_Column] = []
     for last, column in columns:
         if merged and merged[-1][1] == column:
@@ -171,18 +179,18 @@ def _grid(columns: list[_Column], edges: list[int], part: int) -> npt.NDArray[np
     return read_only(grid)
 
 
-def _hold_against(
-    found: DecisionTable,
+def _validate(
+    decisions: DecisionTable,
     columns: list[_Column],
     policy: Policy,
     table: LatencyTable,
     dispatch_ns: int,
-    trail: Trail,
+    context: TraceContext,
 ) -> None:
-    """Ask the policy at every edge of every column, in random situations and far away, twice each, and compare.
+    """Compare the table with the policy at every edge of every column, on random inputs and far away, twice each.
 
     Raises:
-        NotTabulableError: An answer differs from the table, or from the one before.
+        NotTabulableError: A decision differs from the table, or from the one before.
     """
     rng = stream(0, "probes")
     situations: list[tuple[int, int]] = []
@@ -191,52 +199,54 @@ def _hold_against(
         ends = {first, min(last, first + 10**6)}
         situations += [(edge + step, length) for edge, _ in column[1:] for step in (-1, 0, 1) for length in ends]
         first = last + 1
-    longest, span = 2 * max(found.subnets.shape[1], table.max_batch), 3 * int(table.latency_ns.max())
+    longest, span = 2 * max(decisions.subnets.shape[1], table.max_batch), 3 * int(table.latency_ns.max())
     slacks, lengths = rng.integers(-span, span, PROBES).tolist(), rng.integers(1, longest + 1, PROBES).tolist()
     situations += list(zip(slacks, lengths, strict=True))
     far = [sign * 2**power for power in range(10, 50, 3) for sign in (-1, 1)]
     situations += [(slack, length) for slack in far + slacks[:20] for length in (1, 40, 300, 5_000, 10**6)]
-    system = cast("Any", NoSystem(dispatch_ns, trail))
+    system = cast("Any", OpaqueSystem(dispatch_ns, context))
     for number, (slack_ns, length) in enumerate(situations):
-        # A clock that goes, and answers: whoever reads it in a way that was not noticed is noticed by what it decides.
+        # The clock runs: a policy that reads it in a way that tracing missed shows by its decisions.
         for now_ns in (number * 1_000_003, 10**15 + number):
             view = View(now_ns, slack_ns, length, table, system)
             decision = policy.decide(view)
-            trail.check()
+            context.check()
             check_decision(decision, View(now_ns, slack_ns, length, table, system), policy)
-            if decision != found.at(slack_ns, length):
-                where = f"{policy_name(policy)}, slack {slack_ns} ns, {length} queued"
-                right = f"{found.at(slack_ns, length)!r} by the table; a policy must depend on its view alone"
-                raise NotTabulableError(where, "does not answer as it did", repr(decision), right)
+            if decision != decisions.at(slack_ns, length):
+                location = f"{policy_name(policy)}, {situation(view)}"
+                hint = f"{decisions.at(slack_ns, length)!r} in the table; a policy must depend on its view alone"
+                raise NotTabulableError(location, "deviates from its decision table", repr(decision), hint)
 
 
-class _Asked:
-    """A policy that is asked on stand-ins."""
+class _Tracer:
+    """Runs a policy on symbolic numbers."""
 
-    def __init__(self, policy: Policy, table: LatencyTable, dispatch_ns: int, trail: Trail) -> None:
-        self._policy, self._table, self._trail = policy, table, trail
-        self._system = cast("Any", NoSystem(dispatch_ns, trail))
+    def __init__(self, policy: Policy, table: LatencyTable, dispatch_ns: int, context: TraceContext) -> None:
+        self._policy, self._table, self._context = policy, table, context
+        self._system = cast("Any", OpaqueSystem(dispatch_ns, context))
         self.calls = 0
 
     def give_up(self, reason: str) -> NoReturn:
-        """End the attempt."""
-        self._trail.stop(reason)
+        """Fail the trace."""
+        self._context.stop(reason)
 
     def decide(self, slack_ns: int, length: int) -> tuple[tuple[int, int], int, int]:
-        """Return the decision, and up to which slack and which queue length it is certain to be the same."""
+        """Return the decision, and the largest slack and queue length up to which it is certain to be the same."""
         self.calls += 1
-        if self.calls > MOST_TILES:
-            self._trail.stop(f"decides differently in more than {MOST_TILES} stretches of slack and queue length")
-        slack, queue = Reach(slack_ns, self._trail), Reach(length, self._trail)
-        clock = cast("Any", Unseen("the clock", self._trail))
-        decision = self._policy.decide(View(clock, standing_for(slack), standing_for(queue), self._table, self._system))
-        self._trail.check()
+        if self.calls > MAX_TRACES:
+            self._context.stop(f"needs more than {MAX_TRACES} intervals of slack and queue length")
+        slack, queue = ValidityInterval(slack_ns, self._context), ValidityInterval(length, self._context)
+        clock = cast("Any", OpaqueValue("the clock", self._context))
+        decision = self._policy.decide(
+            View(clock, symbolic_number(slack), symbolic_number(queue), self._table, self._system)
+        )
+        self._context.check()
         if type(decision) is not Dispatch:
-            self._trail.stop(f"answers {type(decision).__name__}, which a table does not hold")
+            self._context.stop(f"returns {type(decision).__name__}, which a decision table can't hold")
         if decision.worker is not None:
-            self._trail.stop("picks its worker")
-        # Stand-ins that come back are pinned to their number, and the reach with them; all else is left to the check.
+            self._context.stop("picks its worker")
+        # Symbolic numbers in the decision are fixed to their concrete value, which shortens the interval.
         parts: tuple[Any, Any] = (decision.subnet, decision.batch_size)
-        subnet, size = (operator.index(part) if issubclass(type(part), StandIn) else part for part in parts)
+        subnet, size = (operator.index(part) if issubclass(type(part), SymbolicNumber) else part for part in parts)
         check_decision(Dispatch(subnet, size), View(0, slack_ns, length, self._table, self._system), self._policy)
-        return (int(subnet), int(size)), slack.up_to, queue.up_to
+        return (int(subnet), int(size)), slack.upper, queue.upper

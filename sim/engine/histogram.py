@@ -1,4 +1,4 @@
-"""Latencies in buckets of 0.4 %: what quantiles are taken from where latencies are only counted."""
+"""Histogram of latencies with buckets of 0.4 %, for quantiles in streaming metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 BITS = 8
-"""Buckets to each power of two, as a power of two: one is 2**-8 of its latency wide."""
+"""Logarithm of the number of buckets per power of two: a bucket is 2**-8 of its latency wide."""
 
 COUNT = 62 << BITS
 """Buckets for all latencies of a run, which are below 2**62 ns."""
@@ -19,11 +19,11 @@ SHIFT, BEFORE_ONE = 52 - BITS, 1023 << BITS
 """A latency's bucket is made of the upper bits of its float64, exponent first: `(bits >> SHIFT) - BEFORE_ONE`."""
 
 QUANTILE_ERROR = 2.0 ** -(BITS + 1)
-"""How far a quantile may be off, relatively: half the width of a bucket, 0.2 %."""
+"""Maximum relative error of a quantile: half the width of a bucket, 0.2 %."""
 
 
-def counted(latency_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return how many latencies fall into each bucket, int64, shape (`COUNT`,).
+def latency_histogram(latency_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the number of latencies in each bucket, int64, shape (`COUNT`,).
 
     Args:
         latency_ns: int64, shape (n,), positive.
@@ -33,10 +33,10 @@ def counted(latency_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def quantile_ns(counts: npt.NDArray[np.int64], q: float) -> float:
-    """Return the q-quantile of counted latencies (linear interpolation), to `QUANTILE_ERROR`; NaN if there are none.
+    """Return the q-quantile of a histogram (linear interpolation), to `QUANTILE_ERROR`; NaN if it is empty.
 
     Args:
-        counts: As `counted` returns them.
+        counts: As from `latency_histogram`.
         q: From 0 to 1.
     """
     reached = np.cumsum(counts)

@@ -1,7 +1,7 @@
-"""What a run amounts to, as the paper defines it (SuperServe, section 6).
+"""The metrics of a run as the paper defines them (SuperServe, section 6).
 
-The figures are formulas over a few counts, which a run has whether its queries were kept
-(`sim.engine.result.Result`) or only counted (`sim.compiled.tally.Tally`).
+They are formulas over a few counts, which a run has whether its queries were stored
+(`sim.engine.result.Result`) or only counted (`sim.compiled.streaming.StreamingMetrics`).
 """
 
 from __future__ import annotations
@@ -11,49 +11,49 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.base.units import NS_PER_S
-from sim.engine.measured import Outcome, window_edges
+from sim.engine.run_metrics import Outcome, window_edges
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sim.engine.measured import Measured
+    from sim.engine.run_metrics import RunMetrics
 
 
-def slo_attainment(run: Measured) -> float:
-    """Return the share of all arrivals that were answered by their deadline; dropped and unfinished ones were not."""
+def slo_attainment(run: RunMetrics) -> float:
+    """Return the share of all arrivals answered by their deadline; dropped and unfinished queries count as missed."""
     return run.count(Outcome.MET) / run.queries
 
 
-def mean_serving_accuracy(run: Measured) -> float:
+def mean_serving_accuracy(run: RunMetrics) -> float:
     """Return the mean profiled accuracy in percent over the queries that met their SLO; NaN if none did."""
     met = run.count(Outcome.MET)
     accuracy = [subnet.accuracy for subnet in run.table.subnets]
     return float(run.met_by_subnet @ np.array(accuracy, dtype=np.float64)) / met if met else float("nan")
 
 
-def utilisation(run: Measured) -> float:
-    """Return the share of the workers' time (failures taken off) that they were busy."""
+def utilisation(run: RunMetrics) -> float:
+    """Return the share of the workers' time, excluding downtime, that they were busy."""
     available = run.cluster.workers * run.horizon_ns - run.cluster.down_ns(run.horizon_ns)
     return run.busy_ns / available if available else float("nan")
 
 
-def mean_batch_size(run: Measured) -> float:
+def mean_batch_size(run: RunMetrics) -> float:
     """Return the mean number of queries in a batch; NaN without any batch."""
     return run.batched / run.batch_count if run.batch_count else float("nan")
 
 
-def windows(run: Measured, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[np.floating]]:
-    """Return the run over the time of its trace, in windows of equal width.
+def windows(run: RunMetrics, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[np.floating]]:
+    """Return the metrics over the time of the trace, in windows of equal width.
 
     Args:
         run: The run.
-        width_ns: The width of a window; that of a tally was decided before the run.
+        width_ns: The width of a window; for streaming metrics, it was fixed before the run.
 
     Returns:
         Columns `start_s`, `ingest_per_s`, `slo_attainment`, `serving_accuracy` (over met queries), `batch_size` and
         `workers_busy` (mean number); each float64, shape (windows,); NaN without any query or batch in a window.
     """
-    counts = run.over_time(width_ns)
+    counts = run.window_counts(width_ns)
     covered_ns = np.diff(window_edges(run.duration_ns, width_ns))
     with np.errstate(invalid="ignore", divide="ignore"):
         return {

@@ -1,7 +1,7 @@
-"""What a policy sees and what it may answer.
+"""The interface of policies: their view of the system, and their decisions.
 
-A policy is a frozen dataclass with one method, `decide(view) -> Decision`; its fields are its parameters. It is asked
-whenever a worker is free and the queue is not empty, again after each of its answers, until either is used up or it
+A policy is a frozen dataclass with one method, `decide(view) -> Decision`; its fields are its parameters. It is called
+whenever a worker is free and the queue is not empty, repeatedly until no worker is free, the queue is empty or it
 waits.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
 import numpy as np
 
 from sim.base.errors import PolicyError
+from sim.base.units import format_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class System(Protocol):
-    """What of the running system a policy can look up; each look-up costs only when it is made."""
+    """Further state of the running system, computed only when a policy asks for it."""
 
     @property
     def workers_alive(self) -> int:
@@ -30,7 +31,7 @@ class System(Protocol):
 
     @property
     def dispatch_ns(self) -> int:
-        """Overhead of each batch, already taken off the slack."""
+        """Overhead of each batch, already subtracted from the slack."""
         ...
 
     @property
@@ -51,21 +52,21 @@ class System(Protocol):
         ...
 
     def arrivals_within(self, window_ns: int) -> int:
-        """Return how many queries arrived in the last `window_ns`, now included."""
+        """Return the number of queries that arrived in the last `window_ns`, now included."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that a policy may look at when it decides.
+    """The inputs of a decision.
 
     Attributes:
         now_ns: The instant of the decision.
-        slack_ns: Deadline of the most urgent query, less now, less the dispatch overhead: to be held against
-            latencies of the table. Negative if the query is late already.
+        slack_ns: Deadline of the most urgent query minus now minus the dispatch overhead, comparable with latencies of
+            the table. Negative if the query is already late.
         queue_length: Queries waiting, one or more.
         table: The latency table.
-        system: Further look-ups: free workers, deadlines, arrivals.
+        system: Further state: free workers, deadlines, arrivals.
     """
 
     now_ns: int
@@ -75,7 +76,7 @@ class View:
     system: System
 
     def rate_per_s(self, window_ns: int) -> float:
-        """Return the arrival rate over the last `window_ns`, or over the whole run while it is shorter than that."""
+        """Return the arrival rate over the last `window_ns`, or over the whole run if that is shorter."""
         window = max(1, min(window_ns, self.now_ns))
         return self.system.arrivals_within(window_ns) * 1e9 / window
 
@@ -86,7 +87,7 @@ class Dispatch:
 
     Attributes:
         subnet: Index into the table's subnets.
-        batch_size: At most this many queries; fewer run if fewer are waiting.
+        batch_size: Maximum number of queries; fewer run if fewer are waiting.
         worker: A free worker, or None for the free one with the lowest number.
     """
 
@@ -104,7 +105,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Drop the `count` most urgent queries: with one queue in order of deadlines, these are the hopeless ones."""
+    """Drop the `count` most urgent queries, which are the hopeless ones in a queue ordered by deadline."""
 
     count: int
 
@@ -116,50 +117,64 @@ class Policy(Protocol):
     """The interface of every policy."""
 
     def decide(self, view: View) -> Decision:
-        """Return what to do next with the most urgent queries."""
+        """Return the next action for the most urgent queries."""
         ...
 
 
 def policy_name(policy: Policy) -> str:
-    """Return a policy's name for messages: its class and its parameters (not what it remembers)."""
+    """Return a policy's name for messages: its class and its parameters, without its state."""
     given = (f for f in getattr(policy, "__dataclass_fields__", {}).values() if f.init and f.repr)
     return f"{type(policy).__name__}({', '.join(f'{f.name}={getattr(policy, f.name)!r}' for f in given)})"
 
 
+def situation(view: View) -> str:
+    """Return what a message about a decision says of the view."""
+    return f"slack {format_ms(view.slack_ns)}, queue {view.queue_length}"
+
+
 def check_decision(decision: object, view: View, policy: Policy) -> None:
-    """Check that a decision can be carried out in the situation of the view.
+    """Check that a decision can be carried out in the state of the view.
 
     Raises:
-        PolicyError: It is no decision, names no subnet, worker or batch size that there is, a busy worker, or an
-            instant that has passed.
+        PolicyError: It is not a decision, or it names an unknown subnet, worker or batch size, a busy worker, or a time
+            that has passed.
     """
+    if isinstance(decision, Dispatch):
+        subnet, size, worker = decision.subnet, decision.batch_size, decision.worker
+        if not _is_index(subnet, len(view.table.subnets)):
+            hint = f"an index from 0 to {len(view.table.subnets) - 1}"
+            raise _wrong(policy, view, "unknown subnet", subnet, hint)
+        if not _is_index(size, view.table.batch_sizes[-1] + 1) or size == 0:
+            hint = f"an integer from 1 to {view.table.max_batch}"
+            raise _wrong(policy, view, "invalid batch size", size, hint)
+        if worker is not None and not (_is_whole(worker) and worker in view.system.free_workers()):
+            hint = f"free: {', '.join(map(str, view.system.free_workers()))}"
+            raise _wrong(policy, view, "picks a worker that is not free", worker, hint)
+    elif isinstance(decision, Wait):
+        if not _is_whole(decision.until_ns) or decision.until_ns <= view.now_ns:
+            hint = f"integer nanoseconds above {view.now_ns}"
+            raise _wrong(policy, view, "waits for a time that is not in the future", decision.until_ns, hint)
+    elif isinstance(decision, Drop):
+        if not _is_index(decision.count, view.queue_length + 1) or decision.count == 0:
+            raise _wrong(
+                policy,
+                view,
+                "drops more queries than are waiting, or none",
+                decision.count,
+                f"1 to {view.queue_length}",
+            )
+    else:
+        raise _wrong(policy, view, "does not return a decision", decision, "Dispatch, Wait or Drop")
 
-    def wrong(what: str, value: object, right: str) -> PolicyError:
-        return PolicyError(f"{policy_name(policy)} at {view.now_ns} ns", what, repr(value), right)
 
-    match decision:
-        case Dispatch(subnet=subnet, batch_size=size, worker=worker):
-            if not _is_index(subnet, len(view.table.subnets)):
-                raise wrong("there is no such subnet", subnet, f"an index from 0 to {len(view.table.subnets) - 1}")
-            if not _is_index(size, view.table.max_batch + 1) or size == 0:
-                raise wrong("no such batch size", size, f"a whole number from 1 to {view.table.max_batch}")
-            if worker is not None and not (_is_whole(worker) and worker in view.system.free_workers()):
-                free = ", ".join(map(str, view.system.free_workers()))
-                raise wrong("answers for a worker that is not free", worker, f"free: {free}")
-        case Wait(until_ns=until):
-            if not _is_whole(until) or until <= view.now_ns:
-                raise wrong("waits for an instant that is not ahead", until, f"whole nanoseconds above {view.now_ns}")
-        case Drop(count=count):
-            if not _is_index(count, view.queue_length + 1) or count == 0:
-                raise wrong("drops queries that are not there", count, f"1 to {view.queue_length}")
-        case _:
-            raise wrong("answers something that is no decision", decision, "Dispatch, Wait or Drop")
+def _wrong(policy: Policy, view: View, problem: str, value: object, hint: str) -> PolicyError:
+    return PolicyError(f"{policy_name(policy)} at {format_ms(view.now_ns)}", problem, repr(value), hint)
 
 
 def _is_index(value: object, length: int) -> bool:
-    return _is_whole(value) and 0 <= value < length
+    return (type(value) is int or isinstance(value, np.integer)) and 0 <= int(value) < length
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
-    """Return whether a value is a whole number, of Python or NumPy; a bool is none."""
+    """Return whether a value is an integer of Python or NumPy, and not a bool."""
     return type(value) is int or isinstance(value, np.integer)

@@ -1,7 +1,7 @@
 """The queue: earliest deadline first, ties by arrival order.
 
-Two forms with one interface. Where deadlines never decrease in order of arrival (one SLO for all), the queue is a
-stretch of the arrival list between two pointers; else it is a heap of (deadline, query).
+Two implementations of one interface. If deadlines never decrease in order of arrival (one SLO for all), the queue is a
+slice of the arrival list between two indices; else it is a heap of (deadline, query).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Queue(Protocol):
-    """Queries that wait, the most urgent first. Queries are admitted when the clock reaches their arrival."""
+    """Waiting queries, the most urgent first. A query is admitted when the clock reaches its arrival."""
 
     arrivals: list[int]
     """All arrivals of the trace, in nanoseconds."""
@@ -27,6 +27,8 @@ class Queue(Protocol):
     """Queries waiting."""
     admitted: int
     """Queries that have arrived so far."""
+    next_arrival_ns: int | None
+    """The earliest known arrival that has not been admitted yet, or None."""
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
@@ -62,28 +64,30 @@ WAITING = -2
 
 
 def queue_for(trace: Trace) -> Queue:
-    """Return the cheaper queue that is exact for a trace."""
+    """Return the fastest queue that is exact for a trace."""
     deadlines = trace.deadline_ns
     return (OrderedQueue if trace.in_order else HeapQueue)(trace.arrival_ns.tolist(), deadlines.tolist())
 
 
 class OrderedQueue:
-    """Queries whose deadlines come in order of arrival: a stretch of the arrival list."""
+    """Queries whose deadlines are in order of arrival: a slice of the arrival list."""
 
-    __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length")
+    __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length", "next_arrival_ns")
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
         self.arrivals = arrivals
         self._deadlines = deadlines
         self._head = 0
-        self._stretches: list[tuple[int, bool]] = []  # (how many in a row, whether they form a batch)
+        self._stretches: list[tuple[int, bool]] = []  # (number of queries, whether they form a batch)
         self.admitted = 0
+        self.next_arrival_ns = arrivals[0] if arrivals else None
         self.length = 0
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
-        self.admitted = bisect_right(self.arrivals, now_ns, self.admitted)
-        self.length = self.admitted - self._head
+        self.admitted = admitted = bisect_right(self.arrivals, now_ns, self.admitted)
+        self.next_arrival_ns = self.arrivals[admitted] if admitted < len(self.arrivals) else None
+        self.length = admitted - self._head
 
     def head_deadline(self) -> int:
         """Return the deadline of the most urgent query."""
@@ -95,22 +99,20 @@ class OrderedQueue:
 
     def take(self, count: int) -> None:
         """Take the `count` most urgent queries out as the next batch."""
-        self._remove(count, batch=True)
+        self._stretches.append((count, True))
+        self._head += count
+        self.length -= count
 
     def drop(self, count: int) -> None:
         """Drop the `count` most urgent queries."""
-        self._remove(count, batch=False)
+        self._stretches.append((count, False))
+        self._head += count
+        self.length -= count
 
     def drop_before(self, deadline_ns: int) -> None:
         """Drop all queries with a deadline earlier than this."""
         if self.length and self._deadlines[self._head] < deadline_ns:
-            first_kept = bisect_left(self._deadlines, deadline_ns, self._head, self.admitted)
-            self._remove(first_kept - self._head, batch=False)
-
-    def _remove(self, count: int, *, batch: bool) -> None:
-        self._stretches.append((count, batch))
-        self._head += count
-        self.length -= count
+            self.drop(bisect_left(self._deadlines, deadline_ns, self._head, self.admitted) - self._head)
 
     def batch_of_query(self) -> npt.NDArray[np.int64]:
         """Return the number of each query's batch; see `Queue`."""
@@ -122,9 +124,9 @@ class OrderedQueue:
 
 
 class HeapQueue:
-    """Queries with deadlines of their own: a heap of (deadline, query)."""
+    """Queries with individual SLOs: a heap of (deadline, query)."""
 
-    __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length")
+    __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length", "next_arrival_ns")
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
         self.arrivals = arrivals
@@ -133,6 +135,7 @@ class HeapQueue:
         self._batch_of = [WAITING] * len(arrivals)
         self._batches = 0
         self.admitted = 0
+        self.next_arrival_ns = arrivals[0] if arrivals else None
         self.length = 0
 
     def admit(self, now_ns: int) -> None:
@@ -141,6 +144,7 @@ class HeapQueue:
         for query in range(self.admitted, arrived):
             heapq.heappush(self._heap, (self._deadlines[query], query))
         self.admitted = arrived
+        self.next_arrival_ns = self.arrivals[arrived] if arrived < len(self.arrivals) else None
         self.length = len(self._heap)
 
     def head_deadline(self) -> int:
@@ -149,15 +153,15 @@ class HeapQueue:
 
     def deadlines(self, count: int) -> list[int]:
         """Return the deadlines of up to `count` queries, the most urgent first."""
-        found: list[int] = []
-        # Down from the root of the heap: the next one is always a child of one that was found.
+        earliest: list[int] = []
+        # Down from the root of the heap: the next deadline is always a child of an earlier one.
         candidates = [(self._heap[0], 0)] if self._heap else []
-        while candidates and len(found) < count:
+        while candidates and len(earliest) < count:
             (deadline, _), place = heapq.heappop(candidates)
-            found.append(deadline)
+            earliest.append(deadline)
             for child in range(2 * place + 1, min(2 * place + 3, len(self._heap))):
                 heapq.heappush(candidates, (self._heap[child], child))
-        return found
+        return earliest
 
     def take(self, count: int) -> None:
         """Take the `count` most urgent queries out as the next batch."""

@@ -1,4 +1,4 @@
-"""What became of each query and each batch of a run."""
+"""The result of a run: the outcome of each query and each batch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.engine.measured import Outcome, OverTime, window_edges
 from sim.engine.queues import DROPPED
+from sim.engine.run_metrics import Outcome, WindowCounts, window_edges
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 NONE = -1
-"""No time, worker, subnet or batch: the query was never started, or never answered."""
+"""Placeholder for a query that was never started, or never answered."""
 
 
 class BatchLog:
@@ -35,17 +35,16 @@ class BatchLog:
         self.size: list[int] = []
         self.lost: list[int] = []
 
-    def add(self, start_ns: int, finish_ns: int, worker: int, subnet: int, size: int) -> int:
-        """Note a batch and return its number."""
+    def add(self, start_ns: int, finish_ns: int, worker: int, subnet: int, size: int) -> None:
+        """Record the next batch."""
         self.start.append(start_ns)
         self.finish.append(finish_ns)
         self.worker.append(worker)
         self.subnet.append(subnet)
         self.size.append(size)
-        return len(self.start) - 1
 
     def lose(self, batch: int, at_ns: int) -> None:
-        """Note that a batch was lost with its worker."""
+        """Record that a batch was lost with its worker."""
         self.finish[batch] = at_ns
         self.lost.append(batch)
 
@@ -63,11 +62,11 @@ class Batches:
     """The batches of a run in the order in which they were started; all arrays have shape (batches,).
 
     Attributes:
-        start_ns: When the batch was dispatched, int64.
-        finish_ns: When it was answered, or when its worker failed, int64.
-        worker: Which worker ran it, int64.
-        subnet: Which subnet ran it (index into the table), int64.
-        size: How many queries it held, int64.
+        start_ns: Time of dispatch, int64.
+        finish_ns: Time of completion, or of the failure of its worker, int64.
+        worker: Worker that ran it, int64.
+        subnet: Subnet that ran it (index into the table), int64.
+        size: Number of queries, int64.
         lost: Whether its worker failed, bool.
     """
 
@@ -84,7 +83,7 @@ class Batches:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What became of each query of a trace.
+    """The outcome of each query of a trace.
 
     Laws: every arrival has exactly one outcome; busy + idle + down = workers x horizon.
 
@@ -95,7 +94,7 @@ class Result:
         batches: The batches.
         batch: Each query's batch, int64, shape (queries,); -1 for none.
         outcome: Each query's `Outcome`, uint8, shape (queries,).
-        horizon_ns: The length of the run: to the last answer, at least to the end of the trace.
+        horizon_ns: The length of the run, to the later of the last completion and the end of the trace.
     """
 
     trace: Trace
@@ -116,7 +115,7 @@ class Result:
         batch: npt.NDArray[np.int64],
         outcome: npt.NDArray[np.uint8],
     ) -> Result:
-        """Return the result with its horizon, its arrays read-only."""
+        """Return the result with its horizon and read-only arrays."""
         for array in (outcome, batch, *(getattr(batches, column.name) for column in fields(batches))):
             array.flags.writeable = False
         return cls(
@@ -143,7 +142,7 @@ class Result:
         """Time from arrival to answer of the answered queries, int64, shape (answered,)."""
         return self.per_query(self.batches.finish_ns)[self.answered] - self.trace.arrival_ns[self.answered]
 
-    # What figures are made of (sim.engine.metrics.Measured).
+    # sim.engine.run_metrics.RunMetrics
 
     @property
     def duration_ns(self) -> int:
@@ -185,7 +184,7 @@ class Result:
         latency = self.latency_ns
         return float(np.quantile(latency, q)) if len(latency) else float("nan")
 
-    def over_time(self, width_ns: int) -> OverTime:
+    def window_counts(self, width_ns: int) -> WindowCounts:
         """Return counts by windows of a width."""
         edges = window_edges(self.duration_ns, width_ns)
         bins, batches, met = len(edges) - 1, self.batches, self.outcome == Outcome.MET
@@ -193,7 +192,7 @@ class Result:
         accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
         started = batches.start_ns < self.duration_ns
         start = batches.start_ns[started] // width_ns
-        return OverTime(
+        return WindowCounts(
             arrivals=np.bincount(arrival, minlength=bins),
             met=np.bincount(arrival[met], minlength=bins),
             accuracy=np.bincount(arrival[met], accuracy[batches.subnet[self.batch[met]]], bins).astype(
@@ -206,7 +205,7 @@ class Result:
 
 
 def _had_run(since_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return how long all of what began at some instants had gone on at each edge, summed."""
+    """Return the summed time since the given instants at each edge."""
     ordered = np.sort(since_ns)
     before = np.searchsorted(ordered, edges)
     # Sums of many late instants leave int64; in float64 they keep the 15 digits that are needed.

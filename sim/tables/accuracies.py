@@ -1,6 +1,6 @@
-"""How accurate the subnets of trained supernets are, as parquet: what a profile adds latencies to.
+"""Accuracies of the subnets of trained supernets, as parquet; a profile adds latencies to them.
 
-One row a subnet and a seed of training. The metadata of a column holds its unit, that of the file where it comes from.
+One row per subnet and training seed. The metadata of a column holds its unit, those of the file its provenance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from sim.base.errors import DataError
 from sim.base.parquet import read_parquet
 from sim.base.whole_file import whole_file
-from sim.tables.latency import ControlTuple, Subnet
+from sim.tables.latency import ControlTuple, ProfiledSubnet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,18 +44,18 @@ _NULLABLE = ("without",)
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How accurate one subnet of one trained supernet is.
+    """The accuracy of one subnet of one trained supernet.
 
     Attributes:
         subnet: The id of the subnet.
         control: The control tuple that actuates it.
-        seed: The seed that the supernet was trained with.
-        accuracy: In percent, on examples that nothing was decided by.
-        without: The same with the largest subnet's running statistics in place of its own, which is what SubnetNorm
-            is for; None if there are no running statistics.
-        examples: How many examples it is of.
+        seed: Training seed of the supernet.
+        accuracy: In percent, on held-out examples.
+        without: Ablation of SubnetNorm: accuracy with the largest subnet's running statistics; None if the network has
+            no running statistics.
+        examples: Number of examples.
         macs: Multiply-accumulate operations of one example.
-        params: Weights.
+        params: Number of weights.
     """
 
     subnet: str
@@ -70,21 +70,21 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Accuracies:
-    """The accuracies of some subnets, of supernets that were trained alike.
+    """The accuracies of subnets of supernets that differ only in their training seed.
 
     Attributes:
-        rows: One a subnet and a seed.
-        provenance: Where the figures come from.
+        rows: One per subnet and seed.
+        provenance: Source of the numbers.
     """
 
     rows: tuple[Accuracy, ...]
     provenance: Mapping[str, str]
 
-    def subnets(self, seed: int | None = None) -> tuple[Subnet, ...]:
-        """Return the subnets as a `LatencyTable` has them, the least accurate first.
+    def subnets(self, seed: int | None = None) -> tuple[ProfiledSubnet, ...]:
+        """Return the subnets in the form of a `LatencyTable`, the least accurate first.
 
         Args:
-            seed: Accuracies are those of the supernet that was trained with it; None for the mean over all.
+            seed: Training seed of the supernet; None for the mean over all.
 
         Raises:
             DataError: There is no row of this seed, or an accuracy is 0.
@@ -92,21 +92,21 @@ class Accuracies:
         rows = [row for row in self.rows if seed in {None, row.seed}]
         if not rows:
             seeds = ", ".join(sorted({str(row.seed) for row in self.rows}))
-            raise DataError("accuracies", "none is of this seed", str(seed), seeds)
-        found: list[Subnet] = []
-        for subnet, same in groupby(sorted(rows, key=lambda row: row.subnet), key=lambda row: row.subnet):
-            one, *others = same
-            mean = sum(row.accuracy for row in (one, *others)) / (1 + len(others))
-            found.append(Subnet(subnet, mean, one.control, one.macs / 1e9, one.params))
-        return tuple(sorted(found, key=lambda subnet: (subnet.accuracy, subnet.id)))
+            raise DataError("accuracies", "no accuracies of this seed", str(seed), seeds)
+        subnets: list[ProfiledSubnet] = []
+        for subnet, group in groupby(sorted(rows, key=lambda row: row.subnet), key=lambda row: row.subnet):
+            first, *others = group
+            mean = sum(row.accuracy for row in (first, *others)) / (1 + len(others))
+            subnets.append(ProfiledSubnet(subnet, mean, first.control, first.macs / 1e9, first.params))
+        return tuple(sorted(subnets, key=lambda subnet: (subnet.accuracy, subnet.id)))
 
     def merged(self, others: Iterable[Accuracy]) -> Accuracies:
-        """Return these with other rows, which take the place of those of the same subnet and seed."""
+        """Return these rows with others, which replace those of the same subnet and seed."""
         rows = {(row.seed, row.subnet): row for row in (*self.rows, *others)}
         return Accuracies(tuple(rows.values()), self.provenance)
 
     def write(self, path: Path) -> None:
-        """Write a parquet file; whoever looks sees the old file or this one.
+        """Write a parquet file atomically.
 
         Raises:
             StoreError: The disk is full, or the file can't be written.
@@ -123,10 +123,10 @@ class Accuracies:
 
     @classmethod
     def read(cls, path: Path) -> Accuracies:
-        """Return what is in a file.
+        """Return the accuracies in a file.
 
         Raises:
-            DataError: The file can't be read, is damaged or is another.
+            DataError: The file can't be read, is damaged or has another schema.
         """
         try:
             table = read_parquet(pa.BufferReader(path.read_bytes()))
@@ -134,13 +134,13 @@ class Accuracies:
         except OSError as error:
             raise DataError(str(path), "can't be read", error.strerror or str(error)) from error
         except (pa.ArrowException, ValueError) as error:
-            raise DataError(str(path), "is no whole parquet file", str(error).splitlines()[0]) from error
+            raise DataError(str(path), "is not a valid parquet file", str(error).splitlines()[0]) from error
         if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            raise DataError(str(path), "holds no accuracies", right=f"a parquet file with schema {SCHEMA}")
+            raise DataError(str(path), "holds no accuracies", hint=f"a parquet file with schema {SCHEMA}")
         for name, (kind, _) in _COLUMNS.items():
-            found = table.schema.field(name).type if name in table.schema.names else "missing"
-            if found != kind or (table[name].null_count and name not in _NULLABLE):
-                raise DataError(f"{path}, column {name}", "has the wrong type or gaps", str(found), str(kind))
+            subnets = table.schema.field(name).type if name in table.schema.names else "missing"
+            if subnets != kind or (table[name].null_count and name not in _NULLABLE):
+                raise DataError(f"{path}, column {name}", "has the wrong type or gaps", str(subnets), str(kind))
         rows = (
             Accuracy(control=ControlTuple(*(tuple(row.pop(name)) for name in _CONTROL)), **row)
             for row in table.select([*_COLUMNS]).to_pylist()

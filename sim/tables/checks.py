@@ -1,4 +1,4 @@
-"""Do the properties hold on which the paper's policies build? SuperServe (NSDI 2025), section 4: P1, P2, P3.
+"""Checks of the table properties that the paper's policies assume: P1, P2, P3 (SuperServe, NSDI 2025, section 4).
 
 The paper states them in words about its own table. To check any table, each is read here as a rule about single cells
 (subnet, batch size): the cell's latency is *at least* that of another one, its rival.
@@ -6,11 +6,11 @@ The paper states them in words about its own table. To check any table, each is 
 - **P1**, latency grows with the batch. Rival: of the same subnet's smaller batches, the slowest.
 - **P2**, latency grows with accuracy. Rival: of the less accurate subnets at the same batch, the slowest.
 - **P3**, a less accurate subnet serves a larger batch in about the latency of a more accurate one. Rival: of the less
-  accurate subnets at larger batches, the fastest. "About" has no number in the paper, so each break tells by how much
-  the rival is over; who reads it decides.
+  accurate subnets at larger batches, the fastest. The paper does not quantify "about", so each violation has the
+  excess of the rival.
 
 "Grows" is read as "never falls". A cell without a rival (the smallest batch in P1, the least accurate subnet in P2 and
-P3, the largest batch in P3) is not looked at. Only measured batch sizes count.
+P3, the largest batch in P3) is skipped. Only measured batch sizes count.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
-    """A cell that breaks a property, and its rival: the cell that it should be no faster than.
+class Violation:
+    """A cell that violates a property, and its rival: the cell that it should not be faster than.
 
     Attributes:
         subnet: The cell's subnet, an index into the table.
@@ -50,39 +50,39 @@ class Break:
 
     @property
     def over_percent(self) -> float:
-        """By how many percent of the cell's latency the rival is slower."""
+        """Excess of the rival in percent of the cell's latency."""
         return 100 * (self.rival_ns - self.latency_ns) / self.latency_ns
 
 
 @dataclass(frozen=True, slots=True)
 class PropertyCheck:
-    """What one property says of one table.
+    """The result of one property for one table.
 
     Attributes:
         name: P1, P2 or P3.
         rule: The property in one sentence.
-        cells: How many cells were looked at: those that have a rival.
-        breaks: The cells that break it, by subnet, then by batch size.
+        cells: Number of cells with a rival.
+        violations: The cells that violate it, by subnet, then by batch size.
     """
 
     name: str
     rule: str
     cells: int
-    breaks: tuple[Break, ...]
+    violations: tuple[Violation, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether no cell breaks the property."""
-        return not self.breaks
+        """Whether no cell violates the property."""
+        return not self.violations
 
 
 def check_properties(table: LatencyTable) -> tuple[PropertyCheck, ...]:
-    """Return what P1, P2 and P3 say of a table, as the module's text reads them.
+    """Return the results of P1, P2 and P3 for a table.
 
     Example:
-        >>> from sim.tables.latency import LatencyTable, Subnet
+        >>> from sim.tables.latency import LatencyTable, ProfiledSubnet
         >>> grid = np.array([[4, 3], [5, 9]])
-        >>> table = LatencyTable("gpu", (Subnet("small", 70.0), Subnet("large", 80.0)), (1, 2), grid)
+        >>> table = LatencyTable("gpu", (ProfiledSubnet("small", 70.0), ProfiledSubnet("large", 80.0)), (1, 2), grid)
         >>> [(check.name, check.holds, check.cells) for check in check_properties(table)]
         [('P1', False, 2), ('P2', True, 2), ('P3', True, 1)]
     """
@@ -93,16 +93,18 @@ def check_properties(table: LatencyTable) -> tuple[PropertyCheck, ...]:
         name: str, rule: str, rivals_of: Callable[[int, int], npt.NDArray[np.bool_]], worst: int
     ) -> PropertyCheck:
         """Compare each cell with the slowest (worst=1) or the fastest (worst=-1) of the cells in its mask of rivals."""
-        cells, breaks = 0, []
+        cells, violations = 0, []
         for s, c in np.ndindex(table.latency_ns.shape):
             rivals = np.argwhere(rivals_of(s, c))
             if len(rivals):
                 cells += 1
                 t, d = rivals[np.argmax(worst * table.latency_ns[tuple(rivals.T)])]
-                own, other = int(table.latency_ns[s, c]), int(table.latency_ns[t, d])
-                if own < other:
-                    breaks.append(Break(s, table.batch_sizes[c], own, int(t), table.batch_sizes[d], other))
-        return PropertyCheck(name, rule, cells, tuple(breaks))
+                cell_ns, worst_ns = int(table.latency_ns[s, c]), int(table.latency_ns[t, d])
+                if cell_ns < worst_ns:
+                    violations.append(
+                        Violation(s, table.batch_sizes[c], cell_ns, int(t), table.batch_sizes[d], worst_ns)
+                    )
+        return PropertyCheck(name, rule, cells, tuple(violations))
 
     accuracy_at = accuracy[subnet]
     return (

@@ -1,4 +1,4 @@
-"""Two latency tables, cell by cell: faster, slower, or no telling, by the confidence intervals of both."""
+"""Comparison of two latency tables, cell by cell, by their confidence intervals: faster, slower or inconclusive."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
 
 
-class Difference(StrEnum):
-    """What can be said of a cell of the second table, held against the first."""
+class LatencyChange(StrEnum):
+    """The change of a cell from the first table to the second."""
 
     FASTER = "faster"
-    """Its whole interval lies below that of the first."""
+    """Its interval lies below that of the first."""
     SLOWER = "slower"
-    """Its whole interval lies above."""
+    """Its interval lies above."""
     SAME = "same"
     """The two latencies are equal, to the nanosecond."""
-    CANT_TELL = "can't tell"
-    """The intervals overlap, or one of the two is not known."""
+    INCONCLUSIVE = "inconclusive"
+    """The intervals overlap, or one of them is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellDifference:
-    """One cell that both tables have.
+    """One cell that is in both tables.
 
     Attributes:
         subnet: The subnet's id.
         batch_size: The batch size in queries.
         first_ns: Its latency in the first table.
         second_ns: Its latency in the second.
-        difference: What can be said.
+        difference: The change.
     """
 
     subnet: str
     batch_size: int
     first_ns: int
     second_ns: int
-    difference: Difference
+    difference: LatencyChange
 
     @property
     def ratio(self) -> float:
@@ -50,35 +50,37 @@ class CellDifference:
 
 
 def diff_tables(first: LatencyTable, second: LatencyTable) -> list[CellDifference]:
-    """Return the cells that both tables have, in the order of the first.
+    """Return the cells that are in both tables, in the order of the first.
 
     Raises:
-        DataError: They have no cell in common.
+        DataError: They have no cells in common.
     """
     row_of = {subnet.id: row for row, subnet in enumerate(second.subnets)}
     column_of = {size: column for column, size in enumerate(second.batch_sizes)}
-    found = [
+    cells = [
         _compared(first, (row, column), second, (row_of[subnet.id], column_of[size]))
         for row, subnet in enumerate(first.subnets)
         for column, size in enumerate(first.batch_sizes)
         if subnet.id in row_of and size in column_of
     ]
-    if not found:
+    if not cells:
         both = f"{first.device} and {second.device}"
-        raise DataError("tables", "have no cell in common", both, "the same subnets, by id, and batch sizes")
-    return found
+        raise DataError("tables", "have no cells in common", both, "tables with common subnet ids and batch sizes")
+    return cells
 
 
 def _compared(
-    first: LatencyTable, here: tuple[int, int], second: LatencyTable, there: tuple[int, int]
+    first: LatencyTable, first_cell: tuple[int, int], second: LatencyTable, second_cell: tuple[int, int]
 ) -> CellDifference:
-    one, other = int(first.latency_ns[here]), int(second.latency_ns[there])
+    first_ns, second_ns = int(first.latency_ns[first_cell]), int(second.latency_ns[second_cell])
     if first.low_ns is None or first.high_ns is None or second.low_ns is None or second.high_ns is None:
-        said = Difference.SAME if one == other else Difference.CANT_TELL
-    elif second.high_ns[there] < first.low_ns[here]:
-        said = Difference.FASTER
-    elif second.low_ns[there] > first.high_ns[here]:
-        said = Difference.SLOWER
+        change = LatencyChange.SAME if first_ns == second_ns else LatencyChange.INCONCLUSIVE
+    elif second.high_ns[second_cell] < first.low_ns[first_cell]:
+        change = LatencyChange.FASTER
+    elif second.low_ns[second_cell] > first.high_ns[first_cell]:
+        change = LatencyChange.SLOWER
     else:
-        said = Difference.SAME if one == other else Difference.CANT_TELL
-    return CellDifference(first.subnets[here[0]].id, first.batch_sizes[here[1]], one, other, said)
+        change = LatencyChange.SAME if first_ns == second_ns else LatencyChange.INCONCLUSIVE
+    return CellDifference(
+        first.subnets[first_cell[0]].id, first.batch_sizes[first_cell[1]], first_ns, second_ns, change
+    )

@@ -1,8 +1,8 @@
-"""Latency tables in files: our parquet, a plain CSV, and SuperServe's profile JSON; and those that are shipped.
+"""Files of latency tables: our parquet, plain CSV, and SuperServe's profile JSON; and the shipped tables.
 
 | suffix     | layout                                           | what comes back              |
 |------------|--------------------------------------------------|------------------------------|
-| `.parquet` | one row a cell, facts as JSON in the schema      | everything                   |
+| `.parquet` | one row per cell, facts as JSON in the schema      | everything                   |
 | `.json`    | SuperServe's profile: see `table_json`           | everything                   |
 | `.csv`     | `subnet,accuracy,batch_size,latency_ms[,p99_ms]` | latencies, to the nanosecond |
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def read_table(path: Path | str) -> LatencyTable:
-    """Return the table in a file; the suffix says which format it is in.
+    """Return the table in a file, whose suffix determines the format.
 
     Raises:
-        SpecError: There is no such file, or its suffix stands for no format.
-        DataError: The file is broken or breaks a rule of `LatencyTable`; names the line or the place.
+        SpecError: The file is not found, or its suffix is unknown.
+        DataError: The file is damaged or breaks a rule of `LatencyTable`, with the line or the place.
     """
     parse, _ = _FORMATS[_checked_suffix(path)]
     try:
@@ -38,18 +38,18 @@ def read_table(path: Path | str) -> LatencyTable:
     except OSError as error:
         raise SpecError(str(path), "can't be read", error.strerror or str(error), "a file with a table") from error
     except UnicodeDecodeError as error:
-        raise DataError(str(path), "is no UTF-8 text", f"byte {error.start}", "save it as UTF-8") from error
+        raise DataError(str(path), "is not UTF-8 text", f"byte {error.start}", "save it as UTF-8") from error
     except DataError as error:
-        if error.where.startswith(str(path)):
+        if error.location.startswith(str(path)):
             raise
-        raise DataError(f"{path}, {error.where}", error.what, error.value, error.right) from error
+        raise DataError(f"{path}, {error.location}", error.problem, error.value, error.hint) from error
 
 
 def write_table(table: LatencyTable, path: Path | str) -> None:
-    """Write a table to a file in the format of its suffix; whoever looks sees the old file or the whole new one.
+    """Write a table to a file atomically, in the format of its suffix.
 
     Raises:
-        SpecError: The suffix stands for no format.
+        SpecError: The suffix is unknown.
         StoreError: The file can't be written.
     """
     _, render = _FORMATS[_checked_suffix(path)]
@@ -60,28 +60,28 @@ def write_table(table: LatencyTable, path: Path | str) -> None:
 def load_table(
     name_or_path: Path | str, max_batch: int | None = None, stages: Sequence[str] | None = None
 ) -> LatencyTable:
-    """Return a shipped table or one in a file, as far as it is to be used.
+    """Return a shipped table or one in a file, restricted to some batch sizes and stages.
 
     Args:
         name_or_path: One of `shipped_tables()`, or a file.
-        max_batch: The largest batch size; None takes the table's own default.
-        stages: The stages whose sum is the latency; None takes what the table says.
+        max_batch: The largest batch size; None for the table's own default.
+        stages: The stages whose sum is the latency; None for the table's own latency.
 
     Raises:
-        SpecError: There is no such table.
-        DataError: The file is broken, or the table has no such stage.
-        BatchSizeError: No batch size is that small, or the table ends below it.
+        SpecError: The table is unknown.
+        DataError: The file is damaged, or a stage is unknown.
+        BatchSizeError: The limit is below the smallest or above the largest measured batch size.
     """
     table = find_table(name_or_path)
     return (table if stages is None else table.with_stages(stages)).up_to(max_batch)
 
 
 def find_table(name_or_path: Path | str) -> LatencyTable:
-    """Return a shipped table or one in a file, with all that was measured.
+    """Return a shipped table or one in a file, complete.
 
     Raises:
-        SpecError: There is no such table.
-        DataError: The file is broken.
+        SpecError: The table is unknown.
+        DataError: The file is damaged.
     """
     name = str(name_or_path)
     if name in shipped_tables():
@@ -89,12 +89,12 @@ def find_table(name_or_path: Path | str) -> LatencyTable:
         return parse_profile(shipped.read_text(encoding="utf-8"), shipped.name)
     if isinstance(name_or_path, Path) or Path(name).suffix in _FORMATS or "/" in name:
         return read_table(name_or_path)
-    right = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
-    raise SpecError("latency table", "there is no such table", repr(name), right)
+    hint = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
+    raise SpecError("latency table", "unknown table", repr(name), hint)
 
 
 def shipped_tables() -> list[str]:
-    """Return the names of the tables that come with the toolkit."""
+    """Return the names of the shipped tables."""
     files = (file.name for file in resources.files("sim.tables").iterdir())
     return sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
 
@@ -102,15 +102,18 @@ def shipped_tables() -> list[str]:
 _FORMATS: dict[str, tuple[Callable[[bytes, str], LatencyTable], Callable[[LatencyTable], bytes]]] = {
     ".parquet": (parse_parquet, parquet_bytes),
     # Excel starts a CSV with a byte order mark.
-    ".csv": (lambda content, where: parse_csv(content.decode("utf-8-sig"), where), lambda t: csv_text(t).encode()),
-    ".json": (lambda content, where: parse_profile(content.decode(), where), lambda t: profile_text(t).encode()),
+    ".csv": (
+        lambda content, location: parse_csv(content.decode("utf-8-sig"), location),
+        lambda t: csv_text(t).encode(),
+    ),
+    ".json": (lambda content, location: parse_profile(content.decode(), location), lambda t: profile_text(t).encode()),
 }
 
 
 def _checked_suffix(path: Path | str) -> str:
     suffix = Path(path).suffix
     if suffix not in _FORMATS:
-        raise SpecError(str(path), "stands for no format of latency tables", suffix or "no suffix", _suffixes())
+        raise SpecError(str(path), "unknown format of latency tables", suffix or "no suffix", _suffixes())
     return suffix
 
 

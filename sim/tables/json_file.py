@@ -1,13 +1,13 @@
-"""SuperServe's profile JSON: what its authors' tools read and write, and what our own tables are shipped in.
+"""SuperServe's profile JSON: the format of its authors' tools, and of the shipped tables.
 
 The layout is that of `latency_curves_supernet_resnet_A40_with_stages_29apr26.json` in `dhruvsgarg/once-for-all`
 (commit 35edfc3d): `models`, each with `id`, `accuracy`, `loading_time_ns` (-1 for unknown), `subnet_dimension` and
-`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may have
-`low` and `high`, too, the ends of the latency's confidence interval.)
+`latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may also
+have `low` and `high`, the bounds of the latency's confidence interval.)
 
-Ours has more, all optional, that a reader of theirs passes over: `device`, `between`, `default_max_batch` and
-`provenance` at the top, `gmacs` and `params` in a model. Theirs has more that a latency table does not hold and that is
-passed over here: every `std`, the 99th percentiles of single stages, the search's own predictions and the name of
+Ours has further optional keys, which their readers ignore: `device`, `between`, `default_max_batch` and
+`provenance` at the top, `gmacs` and `params` in a model. Theirs has data that a latency table does not hold and that is
+ignored here: every `std`, the 99th percentiles of single stages, the search's own predictions and the name of
 the weights' file. We do not write these: a reader that needs `std` fails on a missing key, not on a made-up number.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from sim.base.errors import DataError, did_you_mean
-from sim.tables.latency import ControlTuple, LatencyTable, Subnet, table_from_cells
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet, table_from_cells
 
 if TYPE_CHECKING:
     from sim.tables.latency import Between
@@ -33,47 +33,47 @@ LINE_LENGTH = 230
 """A batch with five stages stays on its line."""
 
 
-_DOUBTS = {"p99": "p99_ns", "low": "low_ns", "high": "high_ns"}
+_UNCERTAINTY_FIELDS = {"p99": "p99_ns", "low": "low_ns", "high": "high_ns"}
 
 
-def parse_profile(text: str, where: str) -> LatencyTable:
+def parse_profile(text: str, location: str) -> LatencyTable:
     """Return the table in the text of a profile; its latency is `mean`, rounded to whole nanoseconds.
 
     Args:
         text: The whole file.
-        where: What messages call it: its path.
+        location: Its path, for messages.
 
     Raises:
-        DataError: The text is no JSON, or not of this layout; names the line or the place.
+        DataError: The text is not valid JSON or has another layout, with the line or the place.
     """
-    top = _Node(where, "", _load(text, where))
-    subnets: dict[str, Subnet] = {}
+    top = _Node(location, "", _load(text, location))
+    subnets: dict[str, ProfiledSubnet] = {}
     cells: dict[tuple[str, int], int] = {}
-    doubts: dict[str, dict[tuple[str, int], int]] = {}
+    uncertainty: dict[str, dict[tuple[str, int], int]] = {}
     stages: dict[str, dict[tuple[str, int], int]] = {}
     for model in top["models"].elements():
         subnet = _subnet(model)
         if subnet.id in subnets:
-            raise model["id"].error("is there twice", "each subnet once")
+            raise model["id"].error("duplicate subnet", "ids must be unique")
         subnets[subnet.id] = subnet
         for row in model["latency_and_batch_ns"].elements():
             key = subnet.id, row["batch_size"].whole()
             if key in cells:
-                raise row["batch_size"].error("is there twice", "each batch size once for a subnet")
+                raise row["batch_size"].error("duplicate batch size", "batch sizes of a subnet must be unique")
             cells[key] = row["mean"].nanoseconds(lowest=1)
-            for name, column in _DOUBTS.items():
+            for name, column in _UNCERTAINTY_FIELDS.items():
                 if name in row:
-                    doubts.setdefault(column, {})[key] = row[name].nanoseconds(lowest=1)
+                    uncertainty.setdefault(column, {})[key] = row[name].nanoseconds(lowest=1)
             for name, stage in row["stages"].members() if "stages" in row else ():
                 stages.setdefault(name, {})[key] = stage["mean"].nanoseconds()
-    name = Path(where).name
+    name = Path(location).name
     return table_from_cells(
         top["device"].text() if "device" in top else Path(name).stem,
         subnets.values(),
         cells,
-        doubts,
+        uncertainty,
         stages,
-        where=where,
+        location=location,
         between=cast("Between", top["between"].text()) if "between" in top else "pad",
         default_max_batch=top.optional_whole("default_max_batch"),
         provenance={key: fact.text() for key, fact in top["provenance"].members()}
@@ -83,7 +83,7 @@ def parse_profile(text: str, where: str) -> LatencyTable:
 
 
 def profile_text(table: LatencyTable) -> str:
-    """Return a table as the text of a profile, one line a batch."""
+    """Return a table as the text of a profile, one line per batch size."""
     document = {
         "device": table.device,
         "between": table.between,
@@ -96,20 +96,20 @@ def profile_text(table: LatencyTable) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A value in a JSON file, and its place there for messages."""
+    """A value in a JSON file, with its location for messages."""
 
     file: str
     place: str
     value: object
 
-    def error(self, what: str, right: str) -> DataError:
-        where = f"{self.file}, {self.place}" if self.place else self.file
+    def error(self, problem: str, hint: str) -> DataError:
+        location = f"{self.file}, {self.place}" if self.place else self.file
         value = json.dumps(self.value)
-        return DataError(where, what, value if len(value) < LINE_LENGTH // 2 else type(self.value).__name__, right)
+        return DataError(location, problem, value if len(value) < LINE_LENGTH // 2 else type(self.value).__name__, hint)
 
     def _object(self) -> dict[str, object]:
         if not isinstance(self.value, dict):
-            raise self.error("is no object", "keys and values in {}")
+            raise self.error("is not an object", "must be an object, {...}")
         return self.value
 
     def __contains__(self, key: str) -> bool:
@@ -118,8 +118,10 @@ class _Node:
     def __getitem__(self, key: str) -> _Node:
         members = self._object()
         if key not in members:
-            where = f"{self.file}, {self.place}" if self.place else self.file
-            raise DataError(where, "a key is missing", key, did_you_mean(key, members) if members else "it is empty")
+            location = f"{self.file}, {self.place}" if self.place else self.file
+            raise DataError(
+                location, "missing key", key, did_you_mean(key, members) if members else "the object is empty"
+            )
         return _Node(self.file, f"{self.place}.{key}" if self.place else key, members[key])
 
     def members(self) -> list[tuple[str, _Node]]:
@@ -127,22 +129,22 @@ class _Node:
 
     def elements(self) -> list[_Node]:
         if not isinstance(self.value, list):
-            raise self.error("is no list", "values in []")
+            raise self.error("is not a list", "must be a list, [...]")
         return [_Node(self.file, f"{self.place}[{index}]", value) for index, value in enumerate(self.value)]
 
     def text(self) -> str:
         if not isinstance(self.value, str):
-            raise self.error("is no text", 'something in ""')
+            raise self.error("is not a string", "must be a string")
         return self.value
 
     def number(self) -> float:
         if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
-            raise self.error("is no number", "such as 4400000")
+            raise self.error("is not a number", "such as 4400000")
         return self.value
 
     def whole(self) -> int:
         if self.number() != int(self.number()):
-            raise self.error("is no whole number", "such as 16")
+            raise self.error("is not an integer", "such as 16")
         return int(self.number())
 
     def optional_whole(self, key: str) -> int | None:
@@ -155,24 +157,26 @@ class _Node:
         return value
 
 
-def _load(text: str, where: str) -> object:
+def _load(text: str, location: str) -> object:
     def without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
             keys = [key for key, _ in pairs]
             doubled = next(key for key in keys if keys.count(key) > 1)
-            raise DataError(where, "a key is there twice in one object", doubled, "each key once")
-        return found
+            raise DataError(location, "duplicate key", doubled, "keys must be unique")
+        return mapping
 
     try:
         return cast("object", json.loads(text, object_pairs_hook=without_doubles))
     except json.JSONDecodeError as error:
         value = text.splitlines()[error.lineno - 1].strip()[:40] if text.strip() else "the file is empty"
-        raise DataError(f"{where}, line {error.lineno}", f"is no JSON: {error.msg}", value, "a profile") from error
+        raise DataError(
+            f"{location}, line {error.lineno}", f"is not valid JSON: {error.msg}", value, "a profile"
+        ) from error
 
 
-def _subnet(model: _Node) -> Subnet:
-    given = model["id"]
+def _subnet(model: _Node) -> ProfiledSubnet:
+    identifier = model["id"]
     control = None
     if "subnet_dimension" in model:
         parts = model["subnet_dimension"]
@@ -182,8 +186,8 @@ def _subnet(model: _Node) -> Subnet:
             tuple(node.whole() for node in parts["width_multiplier"].elements()),
         )
     loading_ns = model.optional_whole("loading_time_ns")
-    return Subnet(
-        given.value if isinstance(given.value, str) else str(given.whole()),
+    return ProfiledSubnet(
+        identifier.value if isinstance(identifier.value, str) else str(identifier.whole()),
         float(model["accuracy"].number()),
         control,
         float(model["gmacs"].number()) if "gmacs" in model else None,
@@ -203,7 +207,11 @@ def _model(table: LatencyTable, index: int) -> dict[str, object]:
         {
             "batch_size": size,
             "mean": int(table.latency_ns[index, column]),
-            **{name: int(table.doubts[grid][index, column]) for name, grid in _DOUBTS.items() if grid in table.doubts},
+            **{
+                name: int(table.uncertainty[grid][index, column])
+                for name, grid in _UNCERTAINTY_FIELDS.items()
+                if grid in table.uncertainty
+            },
             **_known(stages={name: {"mean": int(ns[index, column])} for name, ns in table.stages.items()} or None),
         }
         for column, size in enumerate(table.batch_sizes)

@@ -1,6 +1,6 @@
-"""Latency tables as parquet: one row a cell, all that is true of the whole table or a subnet as JSON in the schema.
+"""Latency tables as parquet: one row per cell; facts of the table and of subnets as JSON in the schema.
 
-Columns: subnet, accuracy, batch_size, latency_ns, those of p99_ns, low_ns and high_ns that are known, and
+Columns: subnet, accuracy, batch_size, latency_ns, p99_ns, low_ns and high_ns if known, and
 `stage_NAME_ns` for each stage. The metadata of a column holds its unit.
 """
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from sim.base.errors import DataError
 from sim.base.parquet import read_parquet
-from sim.tables.latency import ControlTuple, LatencyTable, Subnet, table_from_cells
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet, table_from_cells
 
 SCHEMA = "latency-table/1"
 """What a file says that it is; the number changes when an old reader would misread a new file."""
@@ -24,57 +24,61 @@ _METADATA = b"ssim"
 _UNITS = {"accuracy": "percent", "batch_size": "queries"}
 
 
-def parse_parquet(content: bytes, where: str) -> LatencyTable:
+def parse_parquet(content: bytes, location: str) -> LatencyTable:
     """Return the table in a parquet file.
 
     Args:
         content: The whole file.
-        where: What messages call it: its path.
+        location: Its path, for messages.
 
     Raises:
-        DataError: The file is damaged or is none of ours.
+        DataError: The file is damaged or not a latency table.
     """
     try:
         rows = read_parquet(pa.BufferReader(content))
         facts = json.loads((rows.schema.metadata or {}).get(_METADATA, b"{}"))
     except (pa.ArrowException, OSError, ValueError) as error:
         message = str(error).splitlines()[0]
-        raise DataError(where, "is no whole parquet file", message, "write it again") from error
+        raise DataError(location, "is not a valid parquet file", message, "write the file again") from error
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
         found = str(facts.get("schema", "")) if isinstance(facts, dict) else ""
-        raise DataError(where, "is no latency table", found, f"a parquet file with schema {SCHEMA} in its metadata")
+        raise DataError(
+            location, "is not a latency table", found, f"a parquet file with schema {SCHEMA} in its metadata"
+        )
     expected = _schema(facts["stages"], _doubts(facts))
     for field in expected:
         found = rows.schema.field(field.name).type if field.name in rows.schema.names else "missing"
         if found != field.type or rows[field.name].null_count:
-            raise DataError(f"{where}, column {field.name}", "has the wrong type or gaps", str(found), str(field.type))
+            raise DataError(
+                f"{location}, column {field.name}", "has the wrong type or gaps", str(found), str(field.type)
+            )
     columns = {field.name: rows[field.name].to_pylist() for field in expected}
     keys = list(zip(columns["subnet"], columns["batch_size"], strict=True))
     if len(set(keys)) < len(keys):
-        raise DataError(where, "a cell is there twice", "", "one row a cell")
+        raise DataError(location, "duplicate cell", "", "one row per cell")
     accuracy = dict(zip(columns["subnet"], columns["accuracy"], strict=True))
     return table_from_cells(
         facts["device"],
-        [_subnet(fact, accuracy, where) for fact in facts["subnets"]],
+        [_subnet(fact, accuracy, location) for fact in facts["subnets"]],
         dict(zip(keys, columns["latency_ns"], strict=True)),
         {name: dict(zip(keys, columns[name], strict=True)) for name in _doubts(facts)},
         {name: dict(zip(keys, columns[_stage_column(name)], strict=True)) for name in facts["stages"]},
-        where=where,
+        location=location,
         between=facts["between"],
         default_max_batch=facts["default_max_batch"],
         provenance=facts["provenance"],
     )
 
 
-def _subnet(fact: dict[str, Any], accuracy: dict[str, float], where: str) -> Subnet:
+def _subnet(fact: dict[str, Any], accuracy: dict[str, float], location: str) -> ProfiledSubnet:
     control = fact["control"] and ControlTuple(*(tuple(part) for part in fact["control"]))
     if fact["id"] not in accuracy:
-        raise DataError(where, "a subnet has no rows", fact["id"], "one row a cell")
-    return Subnet(fact["id"], accuracy[fact["id"]], control, fact["gmacs"], fact["params"], fact["loading_ns"])
+        raise DataError(location, "a subnet has no rows", fact["id"], "one row per cell")
+    return ProfiledSubnet(fact["id"], accuracy[fact["id"]], control, fact["gmacs"], fact["params"], fact["loading_ns"])
 
 
 def parquet_bytes(table: LatencyTable) -> bytes:
-    """Return all of a table as a parquet file."""
+    """Return a complete table as a parquet file."""
     facts = {
         "schema": SCHEMA,
         "device": table.device,
@@ -95,8 +99,8 @@ def parquet_bytes(table: LatencyTable) -> bytes:
             for s in table.subnets
         ],
     }
-    schema = _schema(list(table.stages), list(table.doubts))
-    grids = [table.latency_ns, *table.doubts.values(), *table.stages.values()]
+    schema = _schema(list(table.stages), list(table.uncertainty))
+    grids = [table.latency_ns, *table.uncertainty.values(), *table.stages.values()]
     arrays = [
         [subnet.id for subnet in table.subnets for _ in table.batch_sizes],
         [subnet.accuracy for subnet in table.subnets for _ in table.batch_sizes],
@@ -114,8 +118,8 @@ def _doubts(facts: dict[str, Any]) -> list[str]:
     return [*(["p99_ns"] if facts["has_p99"] else []), *interval]
 
 
-def _schema(stages: list[str], doubts: list[str]) -> pa.Schema:
-    times = ["latency_ns", *doubts, *map(_stage_column, stages)]
+def _schema(stages: list[str], uncertainty: list[str]) -> pa.Schema:
+    times = ["latency_ns", *uncertainty, *map(_stage_column, stages)]
     types = {"subnet": pa.string(), "accuracy": pa.float64(), "batch_size": pa.int64()} | dict.fromkeys(
         times, pa.int64()
     )

@@ -1,4 +1,8 @@
-"""Where arrivals come from: one class, one source; `SHORT_NAMES` says what an experiment file may call them."""
+"""Trace sources: one class, one source. `SHORT_NAMES` are their names in experiment files."""
+
+from sim.traces.checks import check_trace_source
+
+__all__ = ["SHORT_NAMES", "check_trace_source"]
 
 SHORT_NAMES = {
     "azure": "sim.traces.azure:Azure",
@@ -12,4 +16,4 @@ SHORT_NAMES = {
     "poisson": "sim.traces.synthetic:Poisson",
     "time_varying": "sim.traces.synthetic:TimeVarying",
 }
-"""What an experiment file may call the trace sources that come with the toolkit."""
+"""Names of the shipped trace sources in experiment files."""

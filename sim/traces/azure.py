@@ -1,9 +1,9 @@
 """A day of Azure Functions without its files: a calibrated generator, and the shrink of a day to a short run.
 
 SuperServe (section 6.2) replays 24 hours of the Azure Functions trace of 2019 ("Serverless in the Wild", ATC 2020) in
-120 s at 6,400 q/s and does not say how it was shrunk. The 32,700 functions that it used make 7,400 q/s in real time,
-so the rate is taken as it is and only the axis of time is squeezed: one minute of the trace becomes 1/12 s, and one
-arrival in 720 is kept. `shrunk` does so; below a minute the trace says nothing, and arrivals are placed at random.
+120 s at 6,400 q/s and does not say how it was shrunk. The 32,700 functions that it used make 7,400 q/s in real time, so
+the rate is kept and only the time axis is compressed: one minute of the trace becomes 1/12 s, and one arrival in 720 is
+kept. `shrunk` implements this; the trace has no information below a minute, so arrivals are placed at random.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ RESIDUAL_PHI = 0.78
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Azure(TraceSource):
-    """A day like the first of Azure Functions 2019, shrunk: day profile times a correlated residual for each minute.
+    """A synthetic day after the first of Azure Functions 2019, compressed: day profile times a correlated residual.
 
     Attributes:
         mean_qps: Mean rate of the run in queries per second, exactly the mean of its minutes' rates. The paper's: 6,400
             for vision, 1,150 for language models. The whole data set in real time is 10,533 on day 1.
-        duration_s: The length that the day is shrunk to, in seconds; 86,400 is real time.
-        residual_cv2: Squared coefficient of variation of the residual. With 0.0066 the largest rate of a minute is 1.38
-            times the mean (the paper's spikes: 1.37); 500 verbatim functions have 0.0091.
+        duration_s: Length of the compressed day in seconds; 86,400 is real time.
+        residual_cv2: Squared coefficient of variation of the residual. With 0.0066 the peak minute has 1.38 times the
+            mean rate (the paper's spikes: 1.37); 500 verbatim functions have 0.0091.
     """
 
     mean_qps: Positive = 6400.0
@@ -78,16 +78,16 @@ class Azure(TraceSource):
         return np.asarray(rates * (self.mean_qps / rates.mean()))
 
     def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield the arrivals of the shrunk day."""
+        """Yield the arrivals of the compressed day."""
         return shrunk(self.minute_qps(seed), self.duration_ns, seed)
 
 
 def shrunk(rate_qps: npt.NDArray[np.float64], duration_ns: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the arrivals of a run in which the bins of a trace follow each other in less time.
+    """Yield the arrivals of a run with the rates of a trace in compressed time.
 
     Each bin gets a Poisson number of arrivals, placed uniformly at random in it: a Poisson process with a piecewise
-    constant rate. (Evenly spaced arrivals would have gaps far more regular than any real total.) A bin draws from a
-    random stream of its own, so that a bin does not depend on those before it.
+    constant rate. (Evenly spaced arrivals would have gaps far more regular than any real total.) Each bin
+    has its own random stream, so that it does not depend on earlier bins.
 
     Args:
         rate_qps: The rate of each bin in queries per second of the run, float64, shape (bins,).
@@ -119,10 +119,10 @@ def unshrunk(counts: npt.NDArray[np.int64], bin_ns: int, seed: int) -> Iterator[
 
 
 def placed(rng: np.random.Generator, count: int, length_ns: int) -> npt.NDArray[np.int64]:
-    """Return so many instants, each uniform in [0, length), in order; int64, shape (count,).
+    """Return `count` sorted times, uniform in [0, length); int64, shape (count,).
 
-    They are made from the gaps of a Poisson process, scaled to the length, which have the same law as uniform numbers
-    once these are sorted, and take a fifth of the time.
+    They come from the gaps of a Poisson process scaled to the length, which have the distribution of sorted uniform
+    numbers and take a fifth of the time.
     """
     gaps = rng.standard_exponential(count + 1)
     np.cumsum(gaps, out=gaps)

@@ -39,31 +39,31 @@ _MINUTE = re.compile(r"(\d+)(_minute)?")
 
 
 def azure2019_folder() -> Path:
-    """Return where `ssim trace fetch azure2019` puts the day files, and `azure2019` without a path looks for them.
+    """Return the default folder of the day files, which `ssim trace fetch azure2019` fills.
 
-    It is in the user's cache, where the system keeps caches: ~/.cache, or $XDG_CACHE_HOME, on Linux.
+    It is in the user's cache folder: on Linux ~/.cache, or $XDG_CACHE_HOME.
     """
     return user_cache_path("ssim", appauthor=False) / "azure2019"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Azure2019(TraceSource):
-    """A day of Azure Functions 2019, summed over all or some functions and shrunk to a short run.
+    """A day of Azure Functions 2019, summed over all or some functions and compressed to a short run.
 
-    The minutes that the file has, 1,440 or fewer, share the run equally: a file of 480 minutes needs 40 s for the pace
-    that a day has in 120 s. One minute is 1/720 of its length then, and one arrival in 720 is kept.
+    The minutes of the file, 1,440 or fewer, share the run equally: a file of 480 minutes in 40 s has the pace of a day
+    in 120 s. A minute then has 1/720 of its length, and one arrival in 720 is kept.
 
     Attributes:
-        path: A file of one day, or the folder with the files of the data set; None for what was fetched.
-        day: Which day of a folder, 1 (Monday 15 July 2019) to 14.
-        functions: How many functions to use, or None for all. Whole apps are drawn in random order and the last one is
+        path: A file of one day, or the folder of the data set; None for the fetched files.
+        day: Day of a folder, 1 (Monday 15 July 2019) to 14.
+        functions: Number of functions, or None for all. Whole apps are drawn in random order and the last one is
             cut, as the data set itself was sampled by app. The draw depends on the seed of the run.
-        share: The same as a share of the file's functions.
+        share: Alternatively, the share of the file's functions.
         mean_qps: Mean rate of the run in queries per second, or None for the real rate of the chosen functions.
-        duration_s: The length that the file's minutes are shrunk to, in seconds.
+        duration_s: Length of the compressed run in seconds.
 
     Raises:
-        SpecError: Both functions and share are given, or a parameter is out of its range.
+        SpecError: Both functions and share are given, or a parameter is out of range.
     """
 
     path: str | None = None
@@ -78,7 +78,9 @@ class Azure2019(TraceSource):
     def __post_init__(self) -> None:
         check_parameters(self)
         if self.functions is not None and self.share is not None:
-            raise SpecError("Azure2019.share", "is given along with functions", str(self.share), "one of the two")
+            raise SpecError(
+                "Azure2019.share", "cannot be combined with functions", str(self.share), "give one of the two"
+            )
 
     @property
     def duration_ns(self) -> int:
@@ -89,7 +91,7 @@ class Azure2019(TraceSource):
         """Return the file of the day.
 
         Raises:
-            DataError: The folder has no file of the day.
+            DataError: The folder lacks the file of the day.
         """
         folder = azure2019_folder() if self.path is None else Path(self.path)
         if not folder.is_dir() and self.path is not None:
@@ -99,7 +101,7 @@ class Azure2019(TraceSource):
             if path.is_file():
                 return (path,)
         raise DataError(
-            str(folder), "has no file of the day", f"{name}[.gz]", "`ssim trace fetch azure2019`, or a path"
+            str(folder), "missing file of the data set", f"{name}[.gz]", "`ssim trace fetch azure2019`, or a path"
         )
 
     def minute_counts(self, seed: int) -> npt.NDArray[np.int64]:
@@ -116,37 +118,39 @@ class Azure2019(TraceSource):
             counts = np.column_stack([column.to_numpy() for column in batch.columns])  # (functions, minutes)
             if (counts < 0).any():
                 at_row, at_minute = np.argwhere(counts < 0)[0]
-                where = f"{path}, row {row + at_row}"
-                raise DataError(where, f"minute {minutes[at_minute]} is negative", str(counts[at_row, at_minute]))
+                location = f"{path}, row {row + at_row}"
+                raise DataError(location, f"minute {minutes[at_minute]} is negative", str(counts[at_row, at_minute]))
             total += (counts if chosen is None else counts[chosen[row - 1 : row - 1 + len(counts)]]).sum(axis=0)
         return total
 
     def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield the arrivals of the shrunk day; at its real length and rate, exactly as many as the file has.
+        """Yield the arrivals of the compressed day; at its real length and rate, the exact counts of the file.
 
         Raises:
-            DataError: As `minute_counts`, or nothing was invoked.
+            DataError: As `minute_counts`, or there are no invocations.
         """
         counts = self.minute_counts(seed)
         mean = float(counts.mean())
         if mean == 0:
-            raise DataError(str(self.inputs()[0]), "the chosen functions were never invoked", "", "choose more of them")
+            raise DataError(
+                str(self.inputs()[0]), "the chosen functions were never invoked", "", "choose more functions"
+            )
         if self.mean_qps is None and self.duration_ns == len(counts) * NS_PER_MINUTE:
             return unshrunk(counts, NS_PER_MINUTE, seed)
         return shrunk(counts / mean * (self.mean_qps or mean / 60), self.duration_ns, seed)
 
     def _chosen(self, path: Path, seed: int) -> npt.NDArray[np.bool_]:
-        """Return which rows are used: whole apps in random order, the last one cut."""
+        """Return a mask of the used rows: whole apps in random order, the last one cut."""
         apps = [app for _, batch in csv_batches(path, {"HashApp": pa.string()}) for app in batch.column(0).to_pylist()]
-        wanted = self.functions or max(1, round((self.share or 1) * len(apps)))
-        if wanted > len(apps):
-            raise DataError(str(path), "has fewer functions than asked for", str(wanted), f"at most {len(apps)}")
+        number = self.functions or max(1, round((self.share or 1) * len(apps)))
+        if number > len(apps):
+            raise DataError(str(path), "has fewer functions than requested", str(number), f"at most {len(apps)}")
         # Ranks of apps in order of appearance, then a random order of apps, then rows in that order of their apps.
         rank = {app: number for number, app in enumerate(dict.fromkeys(apps))}
         place = stream(seed, "azure2019.functions").permutation(len(rank))
         order = np.argsort(place[[rank[app] for app in apps]], kind="stable")
         chosen = np.zeros(len(apps), np.bool_)
-        chosen[order[:wanted]] = True
+        chosen[order[:number]] = True
         return chosen
 
 
@@ -160,7 +164,7 @@ def _minute_columns(path: Path) -> list[str]:
         if number != before + 1:
             raise DataError(
                 str(path),
-                "a minute is missing or out of order",
+                "missing minute, or minutes out of order",
                 names[numbers.index(before) + 1],
                 f"must be {before + 1}",
             )
@@ -171,8 +175,8 @@ def _minute_columns(path: Path) -> list[str]:
 class Azure2021(Recorded):
     """The invocations of Azure Functions 2021, replayed one by one: app, func, end_timestamp, duration in seconds.
 
-    An invocation arrives at its end minus its duration. The file is in another order, so that all of its times (16 MB
-    for two weeks) are read and sorted first; the first arrival is at 0.
+    An invocation arrives at its end minus its duration. The file is not in order of arrival, so all times (16 MB for
+    two weeks) are read and sorted first; the first arrival is at 0.
     """
 
     kind: ClassVar[str] = "azure2021"
@@ -181,16 +185,16 @@ class Azure2021(Recorded):
         """Yield the arrivals of the file.
 
         Raises:
-            DataError: The file can't be read, lacks a column, or a value is no time; names the row.
+            DataError: The file can't be read, lacks a column, or a value is not a time, with the row.
         """
         pieces = [np.empty(0, np.int64)]
         for row, batch in csv_batches(Path(self.path), {"end_timestamp": pa.float64(), "duration": pa.float64()}):
             end_s, duration_s = (column.to_numpy() for column in batch.columns)
             if (duration_s < 0).any():
                 at_row = int(np.argmax(duration_s < 0))
-                where = f"{self.path}, row {row + at_row}"
-                raise DataError(where, "duration is negative", str(duration_s[at_row]), "seconds, 0 or more")
-            pieces.append(ns_of_seconds(end_s - duration_s, where=self.path, first_row=row))
+                location = f"{self.path}, row {row + at_row}"
+                raise DataError(location, "duration is negative", str(duration_s[at_row]), "seconds, 0 or more")
+            pieces.append(ns_of_seconds(end_s - duration_s, location=self.path, first_row=row))
         times = np.sort(np.concatenate(pieces))
         times -= times[:1].sum()
         return self._played(times[start : start + CHUNK] for start in range(0, len(times), CHUNK))

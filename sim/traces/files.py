@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 class File(Recorded):
     """Arrivals from a CSV (or CSV.gz) or parquet file.
 
-    The file has a column `arrival_ns` (whole nanoseconds) or `arrival_s` (seconds), sorted, from 0, and may have a
-    column `slo_ms` with the time that each query may take.
+    The file has a column `arrival_ns` (integer nanoseconds) or `arrival_s` (seconds), sorted, from 0, and optionally a
+    column `slo_ms` with the latency SLO of each query.
 
     Attributes:
-        slo_ms: The time that each query may take in milliseconds, or None to read it from the file's column.
+        slo_ms: Latency SLO in milliseconds, or None to read it from the file's column.
     """
 
     slo_ms: Positive | None = None  # type: ignore[assignment]  # the only source that may find it elsewhere
@@ -50,7 +50,7 @@ class File(Recorded):
         return rechunked(self._played(_ordered(self.path, self._times(time))))
 
     def trace_of(self, arrival_ns: npt.NDArray[np.int64], seed: int) -> Trace:
-        """Return the trace of all arrivals, each with its own time to answer if `slo_ms` is None.
+        """Return the trace of all arrivals, each with its own SLO if `slo_ms` is None.
 
         Raises:
             DataError: The file can't be read or breaks the rules above; names the row.
@@ -69,7 +69,7 @@ class File(Recorded):
 
     @property
     def has_slos(self) -> bool:
-        """Whether the file says how long each query may take.
+        """Whether the file has a column of SLOs.
 
         Raises:
             DataError: The file can't be read.
@@ -88,14 +88,14 @@ class File(Recorded):
         """Yield the first row and the times of each batch."""
         whole = column == "arrival_ns"
         for row, values in self._batches(column, pa.int64() if whole else pa.float64()):
-            yield row, values if whole else ns_of_seconds(values, where=self.path, first_row=row)
+            yield row, values if whole else ns_of_seconds(values, location=self.path, first_row=row)
 
     def _slos(self, queries: int) -> Times:
         for row, values in self._batches("slo_ms", pa.float64()):
             wrong = ~((values > 0) & (values < np.inf))
             if wrong.any():
                 at = int(np.argmax(wrong))
-                raise DataError(f"{self.path}, row {row + at}", "slo_ms is wrong", str(values[at]), "must be above 0")
+                raise DataError(f"{self.path}, row {row + at}", "invalid slo_ms", str(values[at]), "must be above 0")
             # Rounded as `ns_from_ms` does.
             yield np.rint(values * NS_PER_MS).astype(np.int64)[: max(queries - row + 1, 0)]
 
@@ -122,7 +122,8 @@ class File(Recorded):
 class Llm(Recorded):
     """Arrivals of a language model service as Azure publishes them (AzureLLMInferenceTrace, Patel et al., ISCA 2024).
 
-    The column TIMESTAMP has seven decimals and is kept exactly; the first arrival is at 0. Tokens are not used.
+    The column TIMESTAMP has seven decimals, all of which are kept; the first arrival is at 0. Token counts are not
+    used.
     """
 
     kind: ClassVar[str] = "llm"
@@ -131,7 +132,8 @@ class Llm(Recorded):
         """Yield the arrivals of the file.
 
         Raises:
-            DataError: The file can't be read, lacks TIMESTAMP, or a time is none or earlier than the one before it.
+            DataError: The file can't be read, lacks TIMESTAMP, or has an invalid time or one earlier than the one
+                before it.
         """
         return rechunked(self._played(_ordered(self.path, self._times())))
 
@@ -148,16 +150,16 @@ def _parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except FileNotFoundError as error:
-        raise DataError(str(path), "there is no such file", "", "the path of a trace file") from error
+        raise DataError(str(path), "file not found", "", "the path of a trace file") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(str(path), "is no readable parquet file", str(error).partition("\n")[0]) from error
+        raise DataError(str(path), "is not a readable parquet file", str(error).partition("\n")[0]) from error
 
 
-def _ordered(where: str, pieces: Iterable[tuple[int, npt.NDArray[np.int64]]]) -> Times:
-    """Yield pieces of a file as they are, if no time is negative or earlier than the one before it."""
+def _ordered(location: str, pieces: Iterable[tuple[int, npt.NDArray[np.int64]]]) -> Times:
+    """Yield the pieces of a file, after a check that no time is negative or earlier than the one before it."""
     after_ns = 0
     for row, times in pieces:
         if len(times):
-            check_arrivals(times, where=where, first_row=row, after_ns=after_ns)
+            check_arrivals(times, location=location, first_row=row, after_ns=after_ns)
             after_ns = int(times[-1])
             yield times

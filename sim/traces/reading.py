@@ -1,4 +1,4 @@
-"""CSV files read in batches of bounded memory, with messages that name the row at fault."""
+"""Reading of CSV files in batches of bounded memory, with row numbers in messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORMS = {
 
 @contextmanager
 def _readable(path: Path) -> Generator[IO[bytes]]:
-    """Open a file, unpacked if its name ends in .gz, and turn what goes wrong while reading into a `DataError`."""
+    """Open a file, decompressed if its name ends in .gz, and translate errors while reading to `DataError`."""
     try:
         with path.open("rb") as packed:
             if path.suffix == ".gz":
@@ -44,9 +44,9 @@ def _readable(path: Path) -> Generator[IO[bytes]]:
             else:
                 yield packed
     except FileNotFoundError as error:
-        raise DataError(str(path), "there is no such file", "", "the path of a trace file") from error
+        raise DataError(str(path), "file not found", "", "the path of a trace file") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(str(path), "is damaged or was not copied to its end", str(error), "copy it again") from error
+        raise DataError(str(path), "is damaged or incomplete", str(error), "copy it again") from error
     except OSError as error:
         raise DataError(str(path), "can't be read", error.strerror or str(error)) from error
 
@@ -60,26 +60,26 @@ def header_of(path: Path) -> list[str]:
     with _readable(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace") as text:
         names = next(csv.reader(text), [])
     if not names:
-        raise DataError(str(path), "is empty", "", "a first line with the names of the columns")
+        raise DataError(str(path), "is empty", "", "needs a header with column names")
     return names
 
 
 def require_columns(path: Path, present: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise if a column is missing.
+    """Check that a file has all of some columns.
 
     Raises:
         DataError: Names the first column that is missing.
     """
     for name in needed:
         if name not in present:
-            raise DataError(str(path), "a column is missing", repr(name), did_you_mean(name, present[:20]))
+            raise DataError(str(path), "missing column", repr(name), did_you_mean(name, present[:20]))
 
 
 def csv_batches(path: Path, columns: Mapping[str, pa.DataType]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield the named columns of a CSV file batch by batch, each with the number of its first row (from 1).
 
     Raises:
-        DataError: The file can't be read, a column is missing, or a value is not of its column's type; names the row.
+        DataError: The file can't be read, lacks a column, or has a value of the wrong type, with the row.
     """
     require_columns(path, header_of(path), list(columns))
     row = 1
@@ -101,21 +101,21 @@ def csv_batches(path: Path, columns: Mapping[str, pa.DataType]) -> Iterator[tupl
 
 
 def _first_fault(path: Path, columns: Mapping[str, pa.DataType], otherwise: str) -> DataError:
-    """Return the first fault of a file that Arrow refused: read again, slowly, row by row."""
+    """Return the first error of a file that Arrow refused, found by reading it again row by row."""
     with _readable(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace") as text:
         rows = (row for row in csv.reader(text) if row)
         names = next(rows)
         places = [(names.index(name), name, kind) for name, kind in columns.items()]
         for number, row in enumerate(rows, start=1):
             if len(row) != len(names):
-                what = f"has {len(row)} cells"
-                return DataError(f"{path}, row {number}", what, "", f"the first line names {len(names)} columns")
+                problem = f"has {len(row)} cells"
+                return DataError(f"{path}, row {number}", problem, "", f"the header has {len(names)} columns")
             for place, name, kind in places:
                 if kind in _FORMS and not _is(row[place], kind):
                     return DataError(
-                        f"{path}, row {number}", f"{name} is wrong", repr(row[place]), f"must be {_FORMS[kind]}"
+                        f"{path}, row {number}", f"invalid {name}", repr(row[place]), f"must be {_FORMS[kind]}"
                     )
-    return DataError(str(path), "is no readable CSV", otherwise)
+    return DataError(str(path), "is not a readable CSV file", otherwise)
 
 
 def _is(text: str, kind: pa.DataType) -> bool:
@@ -126,7 +126,7 @@ def _is(text: str, kind: pa.DataType) -> bool:
     return True
 
 
-def ns_of_seconds(values: npt.NDArray[np.float64], *, where: str, first_row: int) -> npt.NDArray[np.int64]:
+def ns_of_seconds(values: npt.NDArray[np.float64], *, location: str, first_row: int) -> npt.NDArray[np.int64]:
     """Return seconds as the nearest nanosecond: exact for decimals of nine digits in the first 26 days.
 
     (A double holds 2.2e15 ns with an error below half a nanosecond, the multiplication included.)
@@ -138,7 +138,7 @@ def ns_of_seconds(values: npt.NDArray[np.float64], *, where: str, first_row: int
     wrong = ~(np.abs(values) < 9.2e9)  # noqa: PLR2004 - NaN compares false, too
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise DataError(f"{where}, row {first_row + row}", "is not a time", str(values[row]), "seconds, finite")
+        raise DataError(f"{location}, row {first_row + row}", "is not a time", str(values[row]), "seconds, finite")
     return np.rint(values * 1e9).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""What every trace source offers: arrivals in chunks of bounded memory, or joined into one `Trace`."""
+"""The interface of trace sources: arrivals in chunks of bounded memory, or joined into one `Trace`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 CHUNK = 65_536
-"""Arrivals in a chunk, about: half a megabyte, small against any run and large against the cost of a call."""
+"""Approximate number of arrivals in a chunk: half a megabyte, small beside a run, large beside the cost of a call."""
 
-MOST_HELD = 100_000_000
-"""Arrivals that are held in memory at once, at most: a gigabyte for them, several for what becomes of them."""
+MAX_ARRIVALS = 100_000_000
+"""Maximum number of arrivals in memory: they take one gigabyte, their results several."""
 
 _AHEAD = 32  # chunks: more than a minute of the largest trace
 
@@ -37,16 +37,16 @@ class TraceSource(Parameters, ABC):
     """A source of arrivals; the fields of a subclass are its parameters in an experiment file.
 
     Attributes:
-        slo_ms: The time that a query may take, from arrival to answer, in milliseconds.
+        slo_ms: Latency SLO of each query in milliseconds, from arrival to answer.
 
     Raises:
-        SpecError: A parameter is no number or out of its range.
+        SpecError: A parameter is not a number or out of range.
     """
 
     slo_ms: Positive
 
     kind: ClassVar[str]
-    """What experiment files call the source."""
+    """Name of the source in experiment files."""
 
     @abstractmethod
     def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -58,15 +58,20 @@ class TraceSource(Parameters, ABC):
     @property
     @abstractmethod
     def duration_ns(self) -> int:
-        """The length of the observed window in nanoseconds; sources that replay a file read it for this."""
+        """Length of the observed window in nanoseconds; sources that replay a file read it for this."""
 
     @property
     def has_one_slo(self) -> bool:
-        """Whether all queries have the same time to be answered; only a file may say otherwise."""
+        """Whether all queries have the same SLO; only a file may have others."""
+        return True
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the arrivals depend on the seed."""
         return True
 
     def inputs(self) -> tuple[Path, ...]:
-        """Return the files that the arrivals are made from: the one in a field `path`, none for a generator."""
+        """Return the input files: the one in a field `path`, none for a generator."""
         path = getattr(self, "path", None)
         return () if path is None else (Path(path),)
 
@@ -79,32 +84,34 @@ class TraceSource(Parameters, ABC):
         """Return all arrivals as one trace, with its provenance: kind, parameters, seed, sha256 of its files.
 
         Raises:
-            TooLongError: They are more than `MOST_HELD`.
+            TooLongError: There are more than `MAX_ARRIVALS`.
             DataError: There are no arrivals, or the file breaks its rules.
         """
         return self.trace_of(self.arrivals(seed), seed)
 
-    def arrivals(self, seed: int, most: int = MOST_HELD) -> npt.NDArray[np.int64]:
+    def arrivals(self, seed: int, limit: int = MAX_ARRIVALS) -> npt.NDArray[np.int64]:
         """Return all arrival times in nanoseconds, int64, shape (queries,).
 
         Raises:
-            TooLongError: They are more than `most`.
-            DataError: There are none, or the file breaks its rules.
+            TooLongError: There are more than `limit`.
+            DataError: There are no arrivals, or the file breaks its rules.
         """
         chunks: list[npt.NDArray[np.int64]] = []
         count = 0
         for chunk in self.chunks(seed):
             chunks.append(chunk)
             count += len(chunk)
-            if count > most:
-                what = "has more queries than are held in memory at once"
-                raise TooLongError(f"trace {self.name}", what, f"over {most}", "keep: windows streams them")
+            if count > limit:
+                problem = "has more queries than fit into memory"
+                raise TooLongError(
+                    f"trace {self.name}", problem, f"over {limit}", "use keep: windows, which streams them"
+                )
         if not count:
             raise self._no_arrivals()
         return np.concatenate(chunks)
 
     def trace_of(self, arrival_ns: npt.NDArray[np.int64], seed: int) -> Trace:
-        """Return the trace of all arrivals that this source gives for a seed."""
+        """Return the trace of all arrivals of a seed."""
         return Trace(
             arrival_ns,
             slo_ns=ns_from_ms(self.slo_ms),
@@ -115,7 +122,7 @@ class TraceSource(Parameters, ABC):
 
     @property
     def name(self) -> str:
-        """What tables and figures call the trace: the name of its file, or its kind."""
+        """Name of the trace in tables and figures: that of its file, or its kind."""
         path = getattr(self, "path", None)
         if path is None or Path(path).is_dir():
             return self.kind
@@ -133,9 +140,9 @@ class TraceSource(Parameters, ABC):
         return found
 
     def _no_arrivals(self) -> NoArrivalsError:
-        where = str(self.inputs()[0]) if self.inputs() else f"trace {self.kind}"
+        location = str(self.inputs()[0]) if self.inputs() else f"trace {self.kind}"
         return NoArrivalsError(
-            where, "has no arrivals", "", "a trace needs one at least: a longer duration or a higher rate"
+            location, "has no arrivals", "", "a trace needs at least one query: use a longer duration or a higher rate"
         )
 
 
@@ -145,8 +152,8 @@ class Recorded(TraceSource):
 
     Attributes:
         path: The file.
-        speedup: Time is divided by this: 2 makes the trace half as long and its rate twice as high.
-        duration_s: Where the trace is cut, in seconds after the speed-up, or None for all of it. It is the observed
+        speedup: Factor by which time is divided: 2 halves the trace and doubles its rate.
+        duration_s: Time of the cut in seconds after the speed-up, or None for the whole trace. It is the observed
             window even if the file ends before.
     """
 
@@ -155,8 +162,13 @@ class Recorded(TraceSource):
     duration_s: Positive | None = None
 
     @property
+    def is_random(self) -> bool:
+        """False: a recording is the same for all seeds."""
+        return False
+
+    @property
     def duration_ns(self) -> int:
-        """The time of the cut, or of the last arrival where there is none; reads the file."""
+        """The time of the cut, or of the last arrival if there is none; reads the file."""
         last_ns = -1
         for chunk in self.chunks(0):
             last_ns = int(chunk[-1])
@@ -170,7 +182,7 @@ class Recorded(TraceSource):
         return max(last_ns, 1) if self.duration_s is None else ns_from_s(self.duration_s)
 
     def _played(self, pieces: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield recorded times sped up and cut; the last piece before the cut is the last to be read."""
+        """Yield recorded times sped up and cut; nothing is read after the cut."""
         end_ns = None if self.duration_s is None else ns_from_s(self.duration_s)
         for piece in pieces:
             times = piece if self.speedup == 1 else np.rint(piece / self.speedup).astype(np.int64)
@@ -182,7 +194,7 @@ class Recorded(TraceSource):
 
 
 def drawn_ahead(chunks: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the same chunks, drawn in a second thread while the first is busy with those before."""
+    """Yield the same chunks, drawn ahead in a second thread."""
     source = iter(chunks)
     pool = ThreadPoolExecutor(1)
     try:
@@ -191,11 +203,11 @@ def drawn_ahead(chunks: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray
             drawn.append(pool.submit(next, source, None))
             yield chunk
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # who stops here waits for one chunk, not for all that were ahead
+        pool.shutdown(wait=True, cancel_futures=True)  # an early stop waits for one chunk, not for all
 
 
 def rechunked(pieces: Iterable[npt.NDArray[np.int64]], size: int = CHUNK) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the same numbers in arrays of exactly `size`, but for the last.
+    """Yield the same numbers in arrays of exactly `size`, except the last.
 
     Example:
         >>> [chunk.tolist() for chunk in rechunked([np.array([1, 2, 3]), np.array([4]), np.array([5])], size=2)]

@@ -1,4 +1,4 @@
-"""What a trace is like, in one pass over its arrivals and a constant amount of memory."""
+"""Statistics of a trace, in one pass over its arrivals and constant memory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MOST_WINDOWS = 50_000_000
 
 @dataclass(frozen=True, slots=True)
 class WindowStatistics:
-    """Counts of arrivals in windows of one length that follow each other from 0.
+    """Statistics of the counts of arrivals in consecutive windows from 0.
 
     Attributes:
         window_s: Length of a window in seconds.
-        windows: How many whole windows there are; the incomplete last one is left out.
-        peak_to_mean: Largest count over mean count; NaN without a whole window.
+        windows: Number of complete windows; an incomplete last one is left out.
+        peak_to_mean: Largest count over mean count; NaN without a complete window.
         dispersion: Index of dispersion: variance over mean of the counts (1 for a Poisson process); NaN without one.
     """
 
@@ -43,14 +43,14 @@ class WindowStatistics:
 
 @dataclass(frozen=True, slots=True)
 class TraceStatistics:
-    """What a trace is like.
+    """Statistics of a trace.
 
     Attributes:
         queries: Number of arrivals.
         duration_s: Length of the observed window in seconds.
         mean_qps: Queries per second over the duration.
         gap_cv2: Squared coefficient of variation of the times between arrivals (1 for a Poisson process); NaN for one
-            query, or if all come at once.
+            query, or if all arrive at once.
         windows: Counts in windows of 1/12 s, 1 s and 60 s.
     """
 
@@ -66,7 +66,7 @@ def describe(chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | None = 
 
     Args:
         chunks: Arrival times in nanoseconds, int64, never decreasing.
-        duration_ns: Length of the observed window; None means up to the last arrival.
+        duration_ns: Length of the observed window; None for the last arrival.
 
     Raises:
         DataError: There are no arrivals, they are not in order, or the duration ends before the last one.
@@ -75,7 +75,7 @@ def describe(chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | None = 
     queries = last_ns = 0
     gaps = gap_sum = gap_squares = 0.0
     for chunk in chunks:
-        check_arrivals(chunk, where="chunks", first_row=queries, after_ns=last_ns)
+        check_arrivals(chunk, location="chunks", first_row=queries, after_ns=last_ns)
         steps = np.diff(chunk, prepend=last_ns)[0 if queries else 1 :].astype(np.float64)
         gaps += len(steps)
         gap_sum += float(steps.sum())
@@ -85,7 +85,7 @@ def describe(chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | None = 
         queries += len(chunk)
         last_ns = int(chunk[-1])
     if not queries:
-        raise DataError("chunks", "have no arrivals", "", "a trace needs one at least")
+        raise DataError("chunks", "have no arrivals", "", "a trace needs at least one query")
     span_ns = max(last_ns, 1) if duration_ns is None else duration_ns
     if span_ns < last_ns:
         raise DataError("duration_ns", "ends before the last arrival", str(span_ns), f"{last_ns} or more")
@@ -138,14 +138,14 @@ class _Windows:
 
 
 def window_counts(chunks: Iterable[npt.NDArray[np.int64]], length: tuple[int, int] = (1, 1)) -> npt.NDArray[np.int64]:
-    """Return how many arrivals each window has, from 0 to that of the last arrival (which may be incomplete).
+    """Return the number of arrivals in each window, up to that of the last arrival (which may be incomplete).
 
     Args:
         chunks: Arrival times in nanoseconds, int64, never decreasing.
-        length: The length of a window in seconds as a fraction, numerator and denominator.
+        length: Length of a window in seconds as a fraction: numerator and denominator.
 
     Raises:
-        DataError: The trace is too long for so short a window.
+        DataError: The trace has too many windows of this length.
     """
     counts = np.zeros(1024, np.int64)
     windows = 0

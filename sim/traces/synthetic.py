@@ -1,8 +1,8 @@
 """Synthetic arrivals: renewal processes and the bursty and time-varying loads of the paper (SuperServe, section 6.3).
 
 All are made from streams of gamma distributed gaps with mean 1 and a given squared coefficient of variation (CV^2): 0
-is a clock, 1 a Poisson process, more is burstier. A stream starts with a whole gap, which moves its expected count by
-(CV^2 - 1) / 2 queries and nothing else.
+is constant gaps, 1 a Poisson process, above 1 bursts. A stream starts with a whole gap, which shifts its expected count
+by (CV^2 - 1) / 2 queries and has no other effect.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Generated(TraceSource):
-    """A generator that runs for a given time.
+    """A generator with a given duration.
 
     Attributes:
-        duration_s: The length of the trace in seconds.
+        duration_s: Length of the trace in seconds.
     """
 
     duration_s: Positive
@@ -65,13 +65,18 @@ class Gamma(_Generated):
 
     Attributes:
         mean_qps: Mean rate in queries per second.
-        cv2: Squared coefficient of variation of the gaps: above 1 comes in bursts, 0 is a clock.
+        cv2: Squared coefficient of variation of the gaps: above 1 for bursts, 0 for constant gaps.
     """
 
     mean_qps: Positive
     cv2: NonNegative
 
     kind: ClassVar[str] = "gamma"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the gaps vary."""
+        return self.cv2 > 0
 
     def chunks(self, seed: int) -> Times:
         """Yield arrivals whose gaps are gamma distributed."""
@@ -80,7 +85,7 @@ class Gamma(_Generated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constant(_Generated):
-    """One arrival each 1 / mean_qps seconds, the first at 0; the rounding to nanoseconds does not add up.
+    """One arrival every 1 / mean_qps seconds, the first at 0; rounding errors do not accumulate.
 
     Attributes:
         mean_qps: Rate in queries per second.
@@ -90,6 +95,11 @@ class Constant(_Generated):
 
     kind: ClassVar[str] = "constant"
 
+    @property
+    def is_random(self) -> bool:
+        """False: the gaps are constant."""
+        return False
+
     def chunks(self, seed: int) -> Times:
         """Yield equally spaced arrivals."""
         return clock(self.mean_qps, self.duration_ns)
@@ -97,7 +107,7 @@ class Constant(_Generated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bursty(_Generated):
-    """A steady base stream and a bursty one on top (SuperServe, section 6.3.1, after InferLine).
+    """A constant base stream plus a bursty stream (SuperServe, section 6.3.1, after InferLine).
 
     Attributes:
         base_qps: Rate of the base stream, whose gaps are all equal (CV^2 = 0), in queries per second.
@@ -111,6 +121,11 @@ class Bursty(_Generated):
 
     kind: ClassVar[str] = "bursty"
 
+    @property
+    def is_random(self) -> bool:
+        """Whether the gaps of the bursty stream vary."""
+        return self.cv2 > 0
+
     def chunks(self, seed: int) -> Times:
         """Yield the arrivals of both streams, merged."""
         bursts = renewal(stream(seed, "bursty"), self.variant_qps, self.cv2, self.duration_ns)
@@ -119,21 +134,21 @@ class Bursty(_Generated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeVarying(_Generated):
-    """A mean rate that moves from one value to another at a constant pace (SuperServe, section 6.3.2).
+    """A mean rate that changes linearly from one value to another (SuperServe, section 6.3.2).
 
-    A renewal process of rate 1 runs on a clock that advances by the integral of the rate, so that CV^2 stays the same
-    while the rate moves.
+    A renewal process of rate 1 runs in operational time, the integral of the rate, so that CV^2 stays the same while
+    the rate changes.
 
     Attributes:
         start_qps: Mean rate before the ramp in queries per second.
-        end_qps: Mean rate after the ramp; may be the lower one.
-        acceleration_qps2: How fast the rate moves, in queries per second, per second (the paper's tau); positive.
+        end_qps: Mean rate after the ramp; may be lower.
+        acceleration_qps2: Slope of the ramp in queries per second per second (the paper's tau); positive.
         cv2: Squared coefficient of variation of the gaps.
-        ramp_start_s: When the ramp starts. The paper does not say; in its Figure 13b (2,500 to 7,400 q/s at
-            250 q/s^2: a ramp of 19.6 s) the models in between show up from about 60 to 80 s, hence 60.
+        ramp_start_s: Start of the ramp in seconds. The paper does not state it; in its Figure 13b (2,500 to 7,400 q/s
+            at 250 q/s^2: a ramp of 19.6 s) the intermediate models appear from about 60 to 80 s, hence 60.
 
     Raises:
-        SpecError: The trace ends before the ramp starts, or a parameter is out of its range.
+        SpecError: The trace ends before the ramp starts, or a parameter is out of range.
     """
 
     start_qps: Positive
@@ -144,20 +159,28 @@ class TimeVarying(_Generated):
 
     kind: ClassVar[str] = "time_varying"
 
+    @property
+    def is_random(self) -> bool:
+        """Whether the gaps vary beyond the ramp."""
+        return self.cv2 > 0
+
     def __post_init__(self) -> None:
         check_parameters(self)
         if self.ramp_start_s >= self.duration_s:
             raise SpecError(
-                "TimeVarying.ramp_start_s", "lies after the end", str(self.ramp_start_s), f"below {self.duration_s}"
+                "TimeVarying.ramp_start_s",
+                "is after the end of the trace",
+                str(self.ramp_start_s),
+                f"below {self.duration_s}",
             )
 
     @property
     def ramp_end_s(self) -> float:
-        """When the rate has arrived at `end_qps`, in seconds."""
+        """End of the ramp in seconds."""
         return self.ramp_start_s + abs(self.end_qps - self.start_qps) / self.acceleration_qps2
 
     def rate_qps(self, time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the mean rate at some times: both in seconds, float64, any shape."""
+        """Return the mean rate in queries per second at times in seconds; float64, any shape."""
         return np.interp(time_s, [self.ramp_start_s, self.ramp_end_s], [self.start_qps, self.end_qps])
 
     def chunks(self, seed: int) -> Times:
@@ -165,7 +188,7 @@ class TimeVarying(_Generated):
         return _arrivals(stream(seed, "time_varying"), self.cv2, self._time_ns, self.duration_ns)
 
     def _time_ns(self, expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return when a given number of queries is expected to have come: the inverse of the integral of the rate."""
+        """Return the time by which a given number of queries is expected: the inverse of the integral of the rate."""
         slope = math.copysign(self.acceleration_qps2, self.end_qps - self.start_qps)
         ramp_s = self.ramp_end_s - self.ramp_start_s
         before = self.start_qps * self.ramp_start_s
@@ -185,17 +208,17 @@ def renewal(rng: np.random.Generator, rate_qps: float, cv2: float, duration_ns: 
     """Yield the arrivals of a renewal process with gamma distributed gaps, up to a time.
 
     Args:
-        rng: Where the gaps are drawn from.
+        rng: Random stream of the gaps.
         rate_qps: Mean rate in queries per second.
-        cv2: Squared coefficient of variation of the gaps; 0 is a clock.
-        duration_ns: Arrivals at this time or later are left out.
+        cv2: Squared coefficient of variation of the gaps; 0 for constant gaps.
+        duration_ns: Arrivals at or after this time are left out.
     """
     gap_ns = NS_PER_S / rate_qps
     return _arrivals(rng, cv2, lambda expected: expected * gap_ns, duration_ns)
 
 
 def clock(rate_qps: float, duration_ns: int) -> Times:
-    """Yield 0 and the multiples of 1 / rate up to a time, each rounded on its own."""
+    """Yield 0 and the multiples of 1 / rate up to a time, each rounded independently."""
     for first in range(0, math.ceil(duration_ns / NS_PER_S * rate_qps) + 1, CHUNK):
         times = np.rint(np.arange(first, first + CHUNK) * (NS_PER_S / rate_qps)).astype(np.int64)
         kept = times[: np.searchsorted(times, duration_ns)]
@@ -209,7 +232,7 @@ def _arrivals(
     time_ns: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
     duration_ns: int,
 ) -> Times:
-    """Yield the arrivals of a renewal process of rate 1 seen on a clock that `time_ns` reads."""
+    """Yield the arrivals of a renewal process of rate 1 whose operational time `time_ns` maps to nanoseconds."""
     reached = 0.0
     while True:
         # Shape 1 / CV^2 and scale CV^2 have mean 1 (SuperServe, section 6.3.1).
@@ -226,11 +249,11 @@ def _arrivals(
 
 
 def _merged(left: Times, right: Times) -> Times:
-    """Yield two streams of never decreasing times as one."""
+    """Yield two sorted streams of times as one."""
     none = np.empty(0, np.int64)
     heads = [next(left, none), next(right, none)]
     while len(heads[0]) and len(heads[1]):
-        # All up to the nearer of the two ends is there: later pieces are not earlier.
+        # Times up to the smaller of the two ends are complete: later pieces have none below it.
         end = min(heads[0][-1], heads[1][-1])
         cuts = [int(np.searchsorted(head, end, "right")) for head in heads]
         yield np.sort(np.concatenate([head[:cut] for head, cut in zip(heads, cuts, strict=True)]))

@@ -1,4 +1,4 @@
-"""A trace: when queries arrive and how long each may take."""
+"""A trace: the arrivals and latency SLOs of queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from sim.base.arrays import read_only
 from sim.base.errors import DataError, NoArrivalsError
-from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +26,10 @@ class Trace:
 
     Attributes:
         arrival_ns: Arrival times, int64, shape (queries,), never decreasing, the first not negative.
-        slo_ns: The time that a query may take, from arrival to answer: one for all, or int64, shape (queries,).
-        duration_ns: The length of the observed window; at least the last arrival.
+        slo_ns: Latency SLO, from arrival to answer: one for all, or int64, shape (queries,).
+        duration_ns: Length of the observed window, at least to the last arrival.
         name: A short name for tables and figures.
-        provenance: Where the arrivals come from: source, parameters, seed, factors.
+        provenance: Origin of the arrivals: source, parameters, seed.
 
     Raises:
         DataError: Arrivals are empty, unsorted, negative or not int64, or an SLO is not positive; names the query.
@@ -49,13 +48,13 @@ class Trace:
 
     def __post_init__(self) -> None:
         arrivals = self.arrival_ns
-        check_arrivals(arrivals, where="arrival_ns")
+        check_arrivals(arrivals, location="arrival_ns")
         check_lengths(self.duration_ns, int(np.max(self.slo_ns)))
         check_end(self.duration_ns, int(arrivals[-1]))
         slo = np.asarray(self.slo_ns)
         if slo.dtype.kind != "i" or slo.shape not in {(), arrivals.shape}:
             raise DataError(
-                "slo_ns", "has the wrong form", f"{slo.dtype}, shape {slo.shape}", "one integer, or one a query"
+                "slo_ns", "has the wrong form", f"{slo.dtype}, shape {slo.shape}", "one integer, or one per query"
             )
         if (slo <= 0).any():
             query = int(np.argmax(np.atleast_1d(slo) <= 0))
@@ -69,7 +68,7 @@ class Trace:
 
     @property
     def deadline_ns(self) -> npt.NDArray[np.int64]:
-        """When each query must be answered: arrival plus SLO, int64, shape (queries,)."""
+        """Deadlines: arrival plus SLO, int64, shape (queries,)."""
         return self.arrival_ns + self.slo_ns
 
     @property
@@ -77,38 +76,33 @@ class Trace:
         """Whether deadlines never decrease from query to query, as with one SLO for all."""
         return isinstance(self.slo_ns, int) or bool((np.diff(self.deadline_ns) >= 0).all())
 
-    @property
-    def mean_rate_per_s(self) -> float:
-        """Queries per second over the whole duration."""
-        return len(self) * NS_PER_S / self.duration_ns
 
-
-def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: int = 0, after_ns: int = 0) -> None:
-    """Check one stretch of arrival times.
+def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, location: str, first_row: int = 0, after_ns: int = 0) -> None:
+    """Check a slice of arrival times.
 
     Args:
         arrival_ns: int64, shape (n,).
-        where: What an error message calls the array.
-        first_row: The number of the first element in messages.
+        location: Name of the array in messages.
+        first_row: Row number of the first element in messages.
         after_ns: No arrival may be earlier than this.
 
     Raises:
-        DataError: The stretch is not int64 or empty, an arrival is negative or earlier than the one before it.
+        DataError: The slice is empty or not int64, or an arrival is negative or earlier than the one before it.
     """
     if not are_whole(arrival_ns):
         shape_and_type = f"{arrival_ns.dtype}, shape {arrival_ns.shape}"
-        raise DataError(where, "is no list of whole nanoseconds", shape_and_type, "must be int64, shape (n,)")
+        raise DataError(location, "has the wrong type or shape", shape_and_type, "must be int64, shape (n,)")
     if len(arrival_ns) == 0:
-        raise NoArrivalsError(where, "has no arrivals", "", "a trace needs at least one query")
+        raise NoArrivalsError(location, "has no arrivals", "", "a trace needs at least one query")
     steps = np.diff(arrival_ns, prepend=after_ns)
     if (steps < 0).any():
         row = int(np.argmax(steps < 0))
         value = int(arrival_ns[row])
         if value < 0:
-            raise DataError(f"{where}, row {first_row + row}", "is negative", f"{value} ns", "time starts at 0")
+            raise DataError(f"{location}, row {first_row + row}", "is negative", f"{value} ns", "time starts at 0")
         before = int(arrival_ns[row - 1]) if row else after_ns
         raise DataError(
-            f"{where}, row {first_row + row}",
+            f"{location}, row {first_row + row}",
             "is earlier than the row before",
             f"{value} < {before} ns",
             "sort by arrival",
@@ -116,20 +110,20 @@ def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, where: str, first_row: 
 
 
 def are_whole(arrival_ns: npt.NDArray[np.int64]) -> bool:
-    """Return whether arrival times have the type and the form that they must have: int64, shape (n,)."""
+    """Return whether arrival times are int64 of shape (n,)."""
     return arrival_ns.ndim == 1 and arrival_ns.dtype == np.int64
 
 
 def check_lengths(duration_ns: int, slo_ns: int) -> None:
-    """Check the length of a trace and the longest time to answer.
+    """Check the length of a trace and its longest SLO.
 
     Raises:
-        DataError: One is no length, or longer than a run can be.
+        DataError: One is not positive, or above the maximum length of a run.
     """
     if type(duration_ns) is not int or duration_ns < 1:
-        raise DataError("duration_ns", "is no length of time", repr(duration_ns), "whole nanoseconds, above 0")
+        raise DataError("duration_ns", "invalid duration", repr(duration_ns), "integer nanoseconds above 0")
     if max(duration_ns, slo_ns) >= LATEST_NS:
-        raise DataError("duration_ns and slo_ns", "are longer than a run can be", "", "below 2**60 ns, 36 years")
+        raise DataError("duration_ns and slo_ns", "exceed the maximum length of a run", "", "below 2**60 ns, 36 years")
 
 
 def check_end(duration_ns: int, last_ns: int) -> None:

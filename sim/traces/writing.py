@@ -1,4 +1,4 @@
-"""Arrivals written to a file as they come; the source `file` reads them back exactly."""
+"""Writing of arrivals to a file in a stream; the source `file` reads them back exactly."""
 
 from __future__ import annotations
 
@@ -28,32 +28,30 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
 
 def write_trace(path: Path, chunks: Iterable[npt.NDArray[np.int64]], slo_ns: Slo = None) -> int:
-    """Write arrivals to a file, parquet or CSV by its name, and return how many there were.
+    """Write arrivals to a parquet or CSV file and return their number.
 
-    The file appears under its name when it is complete. Its columns are `arrival_ns` (parquet) or `arrival_s` with nine
+    The file appears when it is complete. Its columns are `arrival_ns` (parquet) or `arrival_s` with nine
     decimals (CSV), and `slo_ms` if there is an SLO.
 
     Args:
         path: Ends in .parquet, .csv or .csv.gz.
         chunks: Arrival times in nanoseconds, int64, never decreasing.
-        slo_ns: The time that a query may take in nanoseconds: one for all, one for each, or None to leave it out.
+        slo_ns: Latency SLO in nanoseconds: one for all, one for each, or None to omit it.
 
     Raises:
-        SpecError: The name ends in something else.
-        DataError: There are no arrivals, or not as many SLOs.
+        SpecError: The path has another suffix.
+        DataError: There are no arrivals, or the number of SLOs differs.
         StoreError: The file can't be written.
     """
     if not path.name.endswith(SUFFIXES):
-        raise SpecError(
-            str(path), "is no format that a trace is written in", path.suffix, f"one of {', '.join(SUFFIXES)}"
-        )
+        raise SpecError(str(path), "unknown trace format", path.suffix, f"one of {', '.join(SUFFIXES)}")
     write = _WRITERS[path.suffix]
     with whole_file(path) as unfinished:
         queries = write(unfinished, _rows(chunks, slo_ns), with_slo=slo_ns is not None)
         if queries == 0:
-            raise DataError(str(path), "has no arrivals", "", "a trace needs one at least")
+            raise DataError(str(path), "has no arrivals", "", "a trace needs at least one query")
         if isinstance(slo_ns, np.ndarray) and len(slo_ns) != queries:
-            raise DataError("slo_ns", "has another length than the trace", str(len(slo_ns)), f"{queries} arrivals")
+            raise DataError("slo_ns", "length differs from the trace", str(len(slo_ns)), f"{queries} arrivals")
     return queries
 
 
@@ -66,7 +64,7 @@ def _rows(
         slos = slo_ns[row : row + len(chunk)] if isinstance(slo_ns, np.ndarray) else np.full(len(chunk), slo_ns or 0)
         if len(slos) < len(chunk):
             raise DataError(
-                "slo_ns", "has fewer elements than there are arrivals", str(row + len(slos)), "one for each"
+                "slo_ns", "has fewer elements than the trace has arrivals", str(row + len(slos)), "one for each"
             )
         yield chunk, slos / NS_PER_MS
         row += len(chunk)

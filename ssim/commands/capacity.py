@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import job_options
 from ssim.commands.printing import console
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from ssim.jobs.job import Job
 
 
-@click.command()
+@click.command(epilog=example("ssim capacity scaling"))
 @job_options()
-def capacity(file: str, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
+def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
     """Find the highest rate at which each policy of FILE holds an SLO attainment.
 
     Its key `capacity` says which parameter of the trace is moved, which attainment is the target, and how closely the
@@ -30,14 +31,14 @@ def capacity(file: str, out: Path, overrides: tuple[str, ...], jobs: int) -> Non
     """
     from rich.console import Console
 
-    from ssim.commands.present.conduct import read
     from ssim.commands.present.progress import Progress, interruptible, tell_failures
     from ssim.execution.capacity import find_capacities
     from ssim.jobs.experiment.drawing import draw_capacities
     from ssim.jobs.experiment.summary import write_csv
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    experiment = read(file, overrides, "experiment/1")
+    experiment = read_job(file, overrides, "experiment/1")
     store = Store(out / experiment.name / "capacity")
     progress = Progress(Console(stderr=True), each=False)
     with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
+from ssim.commands.group import example
 
-@click.command()
+
+@click.command(epilog=example("ssim figures azure", "ssim figures all"))
 @click.argument("name")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )
 def figures(name: str, out: Path) -> None:
-    """Draw the figures of the experiment NAME again, from what is stored; with `all`, those of the paper.
+    """Draw the figures of the stored experiment NAME again; with `all`, those of the paper.
 
-    The figures of the paper come from several experiments and go into figures/ below the folder of results, with an
-    index page.
+    Nothing is simulated. The figures of an experiment go into its folder: results/NAME/figures. Those of the paper come
+    from several experiments and go into results/figures, with an index page.
     """
     problems = _all(out) if name == "all" else _one(name, out)
     for problem in problems:
@@ -28,13 +30,13 @@ def figures(name: str, out: Path) -> None:
 def _one(name: str, out: Path) -> list[str]:
     """Draw the figures of one experiment and return what could not be drawn."""
     from ssim.jobs.experiment.drawing import draw_experiment
-    from ssim.results.store import Store
+    from ssim.results.stored import stored
 
-    store = Store(out / name)
+    store = stored(out, name)
     for path in draw_experiment(store):
         click.echo(path)
     missing = [run for run in store.index()["runs"] if store.manifest(run["id"]) is None]
-    return [f"not stored, so not drawn: {run['policy']}, seed {run['seed']}" for run in missing]
+    return [f"not stored, therefore not drawn: {run['policy']}, seed {run['seed']}" for run in missing]
 
 
 def _all(out: Path) -> list[str]:
@@ -43,9 +45,7 @@ def _all(out: Path) -> list[str]:
     from ssim.paper.gallery import draw_all
 
     if not out.is_dir():
-        raise StoreError(
-            str(out), "is no folder of results", "", "`ssim reproduce` makes one, or name another with --out"
-        )
+        raise StoreError(str(out), "folder not found", "", "`ssim reproduce` makes it; --out names another")
     gallery = draw_all(out, on_drawn=click.echo)
     click.echo(f"{len(gallery.drawn)} pictures (PNG, with PDF and SVG beside them): {gallery.index}")
     return list(gallery.problems)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import job_options
 
 if TYPE_CHECKING:
@@ -19,38 +20,44 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
 
 
-@click.command()
+@click.command(epilog=example("ssim optimum azure --set trace.duration_s=20"))
 @job_options()
-@click.option("--exact", is_flag=True, help="Find the optimum itself, too: for traces of some dozens of queries.")
-def optimum(file: str, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
-    """Hold the stored runs of FILE against an upper bound on what any policy reaches, clairvoyant ones included.
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Also solve for the optimum itself (a zero-one program); for traces of a few dozen queries.",
+)
+def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exact: bool) -> None:
+    """Compare the stored runs of FILE with an upper bound on what any policy can reach, even one that knows the future.
 
-    A query counts 1 for attainment, and the accuracy of its subnet for accuracy-weighted attainment. docs/optimum.md
-    has the bound and its proof.
+    A met query counts 1 for SLO attainment, and the accuracy of its subnet for accuracy-weighted attainment. The table
+    shows each policy's share of the bound; docs/optimum.md has the bound and its proof. Runs must be stored already:
+    `ssim run FILE` first.
     """
     from rich.console import Console
 
-    from sim.base.errors import SsimError
-    from ssim.commands.present.conduct import read
+    from sim.base.errors import SsimError, StoreError
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    experiment = read(file, overrides, "experiment/1")
+    experiment = read_job(file, overrides, "experiment/1")
     store = Store(out / experiment.name)
-    store.index()  # says so where nothing is stored
+    if not any(store.manifest(run.id) for run in experiment.runs):
+        words = "".join(f" --set {setting}" for setting in overrides)
+        raise StoreError(str(store.folder), "no run of this experiment is stored", "", f"run `ssim run {file}{words}`")
     try:
         with store.writing():
             _compare(experiment, store, jobs, Console(), exact=exact)
     except KeyboardInterrupt as error:
-        what = "the bounds that were found are stored, and the same command goes on from there"
+        what = "finished bounds are stored; the same command computes the rest"
         raise SsimError("interrupted", what) from error
 
 
 def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exact: bool) -> None:
     from rich.console import Console
 
-    from ssim.execution.gap import find_gaps
+    from ssim.execution.gap import find_gaps, write_gaps
     from ssim.jobs.experiment.drawing import draw_gap
-    from ssim.paper.studies import write_gaps
 
     beside = Console(stderr=True)
 
@@ -66,7 +73,7 @@ def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exac
             if path.suffix == ".png":
                 console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
     for run in gaps.missing:
-        click.echo(f"ssim: not stored, so not compared: {run}", err=True)
+        click.echo(f"ssim: not stored, therefore not compared: {run}", err=True)
     if gaps.missing:
         raise click.exceptions.Exit(1)
 
@@ -81,17 +88,17 @@ def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) ->
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(repr([row["policy"], *(row[key] for key in experiment.swept)]), []).append(row)
-    title = f"{experiment.name}: attainment weighted by accuracy, of what any policy could reach (mean over seeds)"
+    title = f"{experiment.name}: accuracy-weighted attainment as a share of its upper bound (mean over seeds)"
     table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in experiment.swept:
         table.add_column(name.rpartition(".")[2].replace("_", " "), max_width=9)
     table.add_column("policy", overflow="fold", min_width=14)
     columns = {
-        "slo_attainment": "attains",
+        "slo_attainment": "attainment",
         "weighted_attainment": "weighted",
-        "weighted_bound": "at most",
+        "weighted_bound": "bound",
         "weighted_share": "share",
-        "optimum_lower": "optimum",
+        "optimum_lower": "optimum from",
         "optimum_upper": "to",
     }
     shown = [column for column in columns if column in rows[0]]

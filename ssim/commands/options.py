@@ -11,7 +11,38 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class ShippedFile(click.ParamType[Path]):
+    """A file that is named by its path, or by the short name of one that comes with the toolkit."""
+
+    name = "file"
+
+    def __init__(self, kind: str) -> None:
+        """Take short names of a kind: `experiments` or `topologies`."""
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        del param, ctx
+        from ssim.files.shipped import find_file
+
+        return (
+            value if isinstance(value, Path) else find_file(self.kind, value, lambda line: click.echo(line, err=True))
+        )
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the short names that begin as what was typed, and leave files to the shell."""
+        del ctx, param
+        from click.shell_completion import CompletionItem
+
+        from ssim.files.shipped import names
+
+        found = [CompletionItem(name) for name in names(self.kind) if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
 def cores() -> int:
@@ -46,7 +77,7 @@ def job_options(jobs: Callable[[], int] | int = cores) -> Decorator:
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         shown = "cores" if callable(jobs) else True
         parameters = (
-            click.argument("file", metavar="FILE"),
+            click.argument("file", metavar="FILE", type=ShippedFile("experiments")),
             out_option,
             set_option,
             click.option(

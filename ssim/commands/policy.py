@@ -7,26 +7,42 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import Group, example
+
 if TYPE_CHECKING:
-    from sim.compiled.stepped import Stepped
+    from sim.compiled.step_policy import StepPolicy
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
 
 _name = click.argument("name")
 _table = click.option(
-    "--table", "table_name", default="ofa-resnet50-rtx2080ti", show_default=True, help="Name or file."
+    "--table",
+    "table_name",
+    default="ofa-resnet50-rtx2080ti",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The latency table to decide with; `ssim table list` names those that are shipped.",
 )
-_params = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the policy.")
+_params = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the policy, such as buckets=40. Repeatable.",
+)
 
 
-@click.group()
+@click.group(cls=Group)
 def policy() -> None:
-    """Policies: list, check, plot. NAME is a short name, module:Class, or FILE.py:Class."""
+    """Scheduling policies: which there are, whether they keep the rules, and what they decide.
+
+    NAME is a short name (see `ssim policy list`), module:Class, or FILE.py:Class for a policy of your own.
+    """
 
 
-@policy.command("list")
+@policy.command("list", epilog=example("ssim policy list"))
 def list_() -> None:
-    """List the policies that come with the toolkit, with their parameters."""
+    """List the shipped policies, with their parameters and defaults."""
     import dataclasses
 
     from policies import SHORT_NAMES
@@ -39,14 +55,18 @@ def list_() -> None:
         click.echo(f"{name}: {(owner.__doc__ or '').splitlines()[0]}\n    {', '.join(given) or 'no parameters'}")
 
 
-@policy.command()
+@policy.command(epilog=example("ssim policy check slackfit --set buckets=40", "ssim policy check my_policy.py:Mine"))
 @_name
 @_table
 @_params
 def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
-    """Say whether a policy keeps the rules, and which engine runs it, and why."""
+    """Check that a policy keeps the rules, and print which engine runs it and why.
+
+    The policy is asked at every latency of the table and around it, with short and long queues. Its decisions must be
+    possible, and the same for the same situation.
+    """
     from policies.checks import check_policy
-    from sim.compiled.stepped import Stepped
+    from sim.compiled.step_policy import StepPolicy
     from sim.compiled.tabulate import NotTabulableError, tabulate
     from sim.engines import numba_is_installed
 
@@ -54,7 +74,7 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     check_policy(built, table)
     click.echo(f"{name}: keeps the rules")
     here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
-    if isinstance(built, Stepped):
+    if isinstance(built, StepPolicy):
         click.echo(f"{name}: {_stepped(built, table)}{here}")
         return
     try:
@@ -68,7 +88,7 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     click.echo(f"{name}: runs in the compiled engine as {said}{here}")
 
 
-def _stepped(policy: Stepped, table: LatencyTable) -> str:
+def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
     """Return how a stepped policy runs: compiled, to the same outcomes on a bursty trace, or in SimPy alone.
 
     Raises:
@@ -101,21 +121,23 @@ def _stepped(policy: Stepped, table: LatencyTable) -> str:
     return f"runs in the compiled engine by its step function (same outcomes on {len(trace)} queries)"
 
 
-@policy.command()
+@policy.command(epilog=example("ssim policy plot slackfit -o slackfit.pdf"))
 @_name
 @_table
 @_params
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .pdf, .svg or .png file.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The picture: a .pdf, .svg or .png file."
+)
 def plot(name: str, table_name: str, settings: tuple[str, ...], output: Path) -> None:
-    """Draw what a policy decides over slack and queue length."""
+    """Draw the decisions of a policy over slack and queue length: accuracy of the subnet, and batch size."""
     from figures.decisions import draw_decisions
     from figures.style import save_as
-    from ssim.decided import decided
+    from policies.decision_map import decision_map
 
     built, table = _built(name, table_name, settings)
     label = ", ".join((name, *settings))
-    save_as(draw_decisions(*decided(built, table), title=f"{label} on {table.device}"), output)
-    click.echo(f"what {name} decides: {output}")
+    save_as(draw_decisions(*decision_map(built, table), title=f"{label} on {table.device}"), output)
+    click.echo(f"decisions of {name}: {output}")
 
 
 def _built(name: str, table_name: str, settings: tuple[str, ...]) -> tuple[Policy, LatencyTable]:

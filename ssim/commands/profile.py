@@ -8,33 +8,68 @@ from typing import Any
 
 import click
 
+from ssim.commands.group import example
 
-@click.command()
+
+@click.command(epilog=example("ssim profile ofa_resnet50 --gpu 0 --subnets ofa-resnet50-a40 --minutes 10"))
 @click.argument("supernet", metavar="SUPERNET")
-@click.option("--gpu", type=click.IntRange(min=0), metavar="N", help="Measure on this GPU.")
+@click.option("--gpu", type=click.IntRange(min=0), metavar="N", help="Number of the GPU to measure on.")
 @click.option("--cpu", is_flag=True, help="Measure on the CPU.")
-@click.option("--subnets", metavar="FILE|TABLE", help="Which subnets, and how accurate they are.")
+@click.option(
+    "--subnets",
+    metavar="FILE|TABLE",
+    help="Subnets to measure, with their accuracies: a latency table, or accuracies of a training.",
+)
 @click.option("--max-batch", type=click.IntRange(min=1), default=16, show_default=True, help="Largest batch size.")
-@click.option("--batch", "asked", type=click.IntRange(min=1), multiple=True, help="A batch size beside the doublings.")
-@click.option("--size", type=click.IntRange(min=1), help="Side of images, or tokens of texts; else as trained.")
-@click.option("--stages", is_flag=True, help="Measure copies, pre- and post-processing, too.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="At most.")
+@click.option(
+    "--batch",
+    "asked",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="A batch size to measure besides 1, 2, 4, ... Repeatable.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Input size: side of an image in pixels, or length of a text in tokens.  [default: as trained]",
+)
+@click.option(
+    "--stages", is_flag=True, help="Also measure the other stages of a batch: copies, pre- and post-processing."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Time limit of the measurement, in minutes.",
+)
 @click.option(
     "--precision",
     type=click.FloatRange(min=0, max=1, min_open=True),
     default=0.02,
     show_default=True,
-    help="Relative half-width of a median's 95 % interval at which a cell is known.",
+    help="Target of each cell: relative half-width of the 95 % confidence interval of its median.",
 )
-@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
-@click.option("--channels-last", is_flag=True, help="Lay out images with channels last.")
-@click.option("--compile", "compiled", is_flag=True, help="Run subnets through torch.compile.")
-@click.option("--cuda-graph", is_flag=True, help="Capture each batch once and replay it: no launch overhead.")
-@click.option("--flush-cache", is_flag=True, help="Empty the device's caches before each run.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of visits, and of random weights.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family.")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the profile.")
-@click.option("--force", is_flag=True, help="Forget what was measured before.")
+@click.option(
+    "--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True, help="Number format."
+)
+@click.option("--channels-last", is_flag=True, help="Channels-last memory layout of images.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile subnets with torch.compile.")
+@click.option(
+    "--cuda-graph", is_flag=True, help="Capture each batch as a CUDA graph and replay it, without launch overhead."
+)
+@click.option("--flush-cache", is_flag=True, help="Flush the caches of the device before each run.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the order of measurements and of random weights."
+)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the profile.  [default: results/profile-SUPERNET-DEVICE]",
+)
+@click.option("--force", is_flag=True, help="Discard earlier measurements in this folder.")
 def profile(
     supernet: str,
     gpu: int | None,
@@ -59,7 +94,8 @@ def profile(
     """Measure the subnets of SUPERNET at every batch size on a device.
 
     SUPERNET is the folder of a training run, a checkpoint, or a family (random weights take as long as trained ones).
-    What was measured before in the same folder is taken over: an interrupted profile goes on, a longer one gets surer.
+    Earlier measurements in the same folder are used: an interrupted profile goes on, and measuring longer narrows the
+    intervals.
     """
     from profiler.devices import device_name, find_device
     from sim.base.errors import SpecError
@@ -69,7 +105,7 @@ def profile(
     from ssim.jobs.reading import job_of
 
     if (gpu is None) != cpu:
-        raise SpecError("ssim profile", "the device is not clear", "", "give one of --gpu N and --cpu")
+        raise SpecError("ssim profile", "no device was chosen", "", "give either --gpu N or --cpu")
     if Path(supernet).suffix in {".yaml", ".yml"}:
         raise SpecError(supernet, "is a YAML file, not a supernet", "", f"use `ssim run {supernet}`")
     device = device_name(find_device(gpu))

@@ -6,21 +6,29 @@ from pathlib import Path
 
 import click
 
+from ssim.commands.group import example
 
-@click.command()
+
+@click.command(epilog=example("ssim report results/azure", "ssim report results -o all.html"))
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RESULTS/report.html]")
-def report(results: Path, out: Path | None) -> None:
-    """Make one page (HTML) of stored results, to be opened in a browser; it needs no network.
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page to write.  [default: RESULTS/report.html]",
+)
+def report(results: Path, output: Path | None) -> None:
+    """Make one HTML page of stored results; a browser shows it without a network.
 
-    RESULTS is the folder of an experiment, such as results/azure, or one with several. The page has the table, the
-    trade-off and any run over time with values under the pointer, the experiment, and each run's manifest.
+    RESULTS is the folder of one experiment, such as results/azure, or a folder of several. The page has the table of
+    policies, the trade-off of attainment and accuracy, any run over time, the experiment, and the manifest of each run.
+    Needs the extra `report` (plotly).
     """
     from sim.base.whole_file import whole_file
     from ssim.results.report import collect, page
 
     found = collect(results)
-    path = results / "report.html" if out is None else out
+    path = results / "report.html" if output is None else output
     text = page(found)
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import cores
 
 if TYPE_CHECKING:
@@ -17,41 +18,44 @@ if TYPE_CHECKING:
     from ssim.paper.claims.claim import Claim, Judged
 
 
-@click.command()
-@click.option("--quick", is_flag=True, help="Short traces and one seed, in quick/ below the folder of results.")
+@click.command(epilog=example("ssim reproduce --quick"))
+@click.option(
+    "--quick", is_flag=True, help="Short traces and one seed: minutes instead of hours; stored in results/quick."
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )
 @click.option(
     "--experiments",
     type=click.Path(path_type=Path),
-    default=Path("experiments"),
-    show_default=True,
-    help="Folder of experiment files.",
+    help="Folder of experiment files; if left out, experiments/ here, or else those that come with the toolkit.",
 )
 @click.option(
     "--page",
     "page_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The page that is written: docs/reproduction.md unless --quick, then beside its results.",
+    help="The page to write.  [default: docs/reproduction.md; with --quick, reproduction.md in results/quick]",
 )
-@click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Runs at once.")
-def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | None, jobs: int) -> None:
-    """Run what is missing of the paper's experiments, draw its figures, and hold its claims against what came out.
+@click.option("--jobs", type=click.IntRange(1), default=cores, show_default="cores", help="Number of runs at once.")
+def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Path | None, jobs: int) -> None:
+    """Run the experiments of the SuperServe paper, draw its figures, and compare its claims with the results.
 
-    What is stored is not computed again. The claims are printed and written to a page, with what the paper leaves open
-    swept, and with how near each policy comes to what any could have reached.
+    Stored runs are not computed again. The verdicts are printed and written to a page, together with sweeps of what the
+    paper leaves open and with the optimality gap of each policy.
     """
     from rich.console import Console
 
     from sim.base.errors import SpecError, SsimError
     from sim.base.whole_file import whole_file
+    from ssim.files.shipped import folder_of
+    from ssim.paper.footprint import store_actuations
     from ssim.paper.gallery import draw_all
-    from ssim.paper.held import store_actuations
     from ssim.paper.page import page
     from ssim.paper.studies import conduct
     from ssim.results.reading import Results
 
+    if experiments is None:
+        experiments = Path("experiments") if Path("experiments").is_dir() else folder_of("experiments")
     results = out / "quick" if quick else out
     path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")
     console, beside = Console(), Console(stderr=True)
@@ -73,9 +77,7 @@ def reproduce(*, quick: bool, out: Path, experiments: Path, page_path: Path | No
         with whole_file(path) as unfinished:
             unfinished.write_text(made.text, encoding="utf-8")
     except KeyboardInterrupt as error:
-        raise SsimError(
-            "interrupted", "what had finished is stored, and the same command goes on from there"
-        ) from error
+        raise SsimError("interrupted", "finished runs are stored; the same command goes on from there") from error
     _print(console, made.judged)
     console.print(f"Page: {path}", soft_wrap=True, highlight=False)
     console.print(f"Pictures: {gallery.index}", soft_wrap=True, highlight=False)

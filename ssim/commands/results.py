@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import Group, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -21,19 +22,22 @@ _out = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def results() -> None:
-    """Stored results: status, ls."""
+    """Stored results: which runs are stored, which failed, and which are still to do."""
 
 
-@results.command()
+@results.command(epilog=example("ssim results status azure"))
 @click.argument("name")
 @_out
 def status(name: str, out: Path) -> None:
-    """Say what of the job NAME is stored, what failed and why, and what is to do; exit code 1 unless all is."""
-    from ssim.results.store import Store
+    """Print how many runs of the job NAME are stored, failed or to do, and why runs failed.
 
-    store = Store(out / name)
+    The exit code is 0 if all runs are stored, else 1.
+    """
+    from ssim.results.stored import stored
+
+    store = stored(out, name)
     runs = store.index()["runs"]
     states = _states(store)
     table = _table("run", *STATES)
@@ -58,10 +62,10 @@ def status(name: str, out: Path) -> None:
         raise click.exceptions.Exit(1)
 
 
-@results.command()
+@results.command(epilog=example("ssim results ls", "ssim results ls --out /data/results"))
 @_out
 def ls(out: Path) -> None:
-    """List the jobs that have results."""
+    """List the jobs that have results, with their runs, size and time of the last change."""
     from datetime import UTC, datetime
 
     from sim.base.errors import StoreError

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import example
 from ssim.commands.options import device_options, job_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(epilog="Example: ssim run azure --set trace.mean_qps=4000 --jobs 2")
+@click.command(epilog=example("ssim run azure --set trace.mean_qps=4000 --jobs 2"))
 @job_options()
 @click.option(
     "--backend",
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Run again what is stored already.")
 @click.option("--no-figures", is_flag=True, help="Draw no figures.")
 def run(
-    file: str,
+    file: Path,
     out: Path,
     overrides: tuple[str, ...],
     jobs: int,
@@ -47,12 +48,13 @@ def run(
     FILE is a path, or the short name of a shipped file (`ssim examples`). What is stored already is not computed again.
     """
     from sim.base.errors import SpecError
-    from ssim.commands.present.conduct import conduct, read
+    from ssim.commands.present.conduct import conduct
     from ssim.execution.backends.machines import way_to
     from ssim.jobs.job import Means
+    from ssim.jobs.reading import read_job
 
     if address is not None and backend == "local":
-        raise SpecError("--address", "names a cluster, and this machine is none", repr(address), "give --backend, too")
+        raise SpecError("--address", "needs a cluster", repr(address), "give --backend ray or --backend dask, too")
     way = None if backend == "local" else way_to(backend, address)
-    job = read(file, overrides)
+    job = read_job(file, overrides)
     conduct(job, out, jobs=jobs, backend=way, force=force, means=Means(device, threads), figures=not no_figures)

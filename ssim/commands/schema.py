@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import click
 
+from ssim.commands.group import example
+
 _KINDS = ("experiment", "training", "federated", "profile", "topology")
 
 
-@click.command(epilog="Example: ssim schema federated > federated.json")
+@click.command(epilog=example("ssim schema federated > federated.json"))
 @click.argument("kind", type=click.Choice(_KINDS), default="experiment")
 def schema(kind: str) -> None:
-    """Print the JSON Schema of a KIND of file, for editors: `# yaml-language-server: $schema=federated.json`."""
+    """Print the JSON Schema of a KIND of file: every key with its meaning, type and default.
+
+    An editor with a YAML language server completes and checks a file that begins with
+    `# yaml-language-server: $schema=federated.json`.
+    """
     import json
 
     from ssim.jobs.schema import job_schema, topology_schema

@@ -8,43 +8,42 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands import training
+from ssim.commands.group import Group, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supernet.memory import Held
+    from supernet.memory import Footprint
     from supernet.network import Supernet
-    from supernet.space import SubNet, SubNetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
 
 PUBLISHED = "ofa-resnet50-rtx2080ti"
 """The latency table of the subnets of OFA-ResNet50 that SuperServe serves."""
 
 _ALONE = 100
-"""As many subnets are extracted to be counted: by then they take fifty times as much as the supernet."""
+"""The number of subnets that are extracted and counted: they take fifty times as much memory as the supernet."""
 
 _family = click.argument("name", metavar="FAMILY")
-_settings = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family.")
+_settings = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable."
+)
 
 
-@click.group()
+@click.group(cls=Group)
 def supernet() -> None:
-    """Supernets (SubNetAct): list, show, memory, import. They need torch: `pip install -e '.[torch]'`."""
-    from importlib.util import find_spec
+    """Weight-shared supernets (SubNetAct): their subnets, costs and memory, and how they are trained and searched.
 
-    from sim.base.errors import SpecError
+    Needs the extra `torch`.
+    """
+    from ssim.extras import require
 
-    if find_spec("torch") is None:
-        raise SpecError("ssim supernet", "torch is not installed", right="pip install -e '.[torch]'")
-
-
-for command in (training.train, training.calibrate, training.search, training.fetch):
-    supernet.add_command(command)
+    require("torch")
 
 
-@supernet.command("list")
+@supernet.command("list", epilog=example("ssim supernet list"))
 def list_() -> None:
-    """List the families that come with the toolkit, with their options."""
+    """List the shipped families, with the size of their spaces, their options and defaults."""
     import dataclasses
 
     from supernet.families import FAMILIES
@@ -55,28 +54,37 @@ def list_() -> None:
         click.echo(f"    {owner().space.size:.4g} subnets; {options}")
 
 
-@supernet.command()
+@supernet.command(epilog=example("ssim supernet show ofa_resnet50 --table ofa-resnet50-a40"))
 @_family
 @click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
-@click.option("--table", "table_name", metavar="NAME|FILE", help="Show the subnets of a latency table.")
-@click.option("--size", type=click.IntRange(min=1), help="Side of an image, or tokens of a text, that MACs are for.")
+@click.option("--table", "table_name", metavar="NAME|FILE", help="Show the subnets of this latency table.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Input size for MACs: side of an image in pixels, or length of a text in tokens.  [default: the family's]",
+)
 @_settings
 def show(
     name: str, subnets: tuple[str, ...], table_name: str | None, size: int | None, settings: tuple[str, ...]
 ) -> None:
-    """Print a family's space, and what subnets cost: by id, or else the smallest and the largest."""
+    """Print the space of a FAMILY, and MACs, parameters and statistics of subnets.
+
+    SUBNETs are ids; without any, the smallest and the largest subnet are shown.
+    """
+    from rich.console import Console
     from rich.table import Table
 
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named
+    from supernet.checkpoint import find_family
     from supernet.costs import Costs
     from supernet.family import build
 
-    family = family_named(name, parse_settings(settings))
+    family = find_family(name, parse_settings(settings))
     space = family.space
     shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
-    built = build(family, device="meta")
-    costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.usual_size)))
+    with Console(stderr=True).status(f"{name}: finding the structure of the network, counting MACs"):  # on a terminal
+        built = build(family, device="meta")
+        costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.default_size)))
     click.echo(f"{name}: {space.size:.4g} subnets")
     for part in ("depths", "expands", "widths"):
         choices = getattr(space, part)
@@ -84,7 +92,7 @@ def show(
             of = [str(index) for index, other in enumerate(choices) if other == entry]
             click.echo(f"  {part}[{of[0]}{f'..{of[-1]}' if len(of) > 1 else ''}]: {', '.join(map(str, entry))}")
     rows = Table("subnet", box=None, pad_edge=False)
-    for column in (f"GMACs at {size or family.usual_size}", "params M", "statistics KB"):
+    for column in (f"GMACs at {size or family.default_size}", "params M", "statistics KB"):
         rows.add_column(column, justify="right", no_wrap=True)
     for subnet in shown or [space.smallest, space.largest]:
         macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
@@ -92,13 +100,27 @@ def show(
     console().print(rows)
 
 
-@supernet.command()
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to draw into: memory.* and statistics.*.")
-@click.option("--models", type=click.IntRange(min=6), default=500, show_default=True, help="As many subnets are held.")
-@click.option("--cache-mb", type=click.FloatRange(min=0), default=256, show_default=True, help="Of contiguous slices.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the subnets after the six published ones.")
+@supernet.command(epilog=example("ssim supernet memory --models 100 --out figures"))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the pictures: memory.* and statistics.*.")
+@click.option(
+    "--models", type=click.IntRange(min=6), default=500, show_default=True, help="Number of subnets to be served."
+)
+@click.option(
+    "--cache-mb",
+    type=click.FloatRange(min=0),
+    default=256,
+    show_default=True,
+    help="Cache of contiguous weight slices, in MB; 0 for none.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the subnets that are sampled after the six published ones.",
+)
 def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
-    """Say what it takes to hold subnets of OFA-ResNet50, one by one or in one supernet, and draw it.
+    """Compare the memory of subnets of OFA-ResNet50, extracted one by one and served from one supernet.
 
     After SuperServe (NSDI 2025), Figures 5a and 4, but over the number of subnets.
     """
@@ -109,14 +131,14 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     from supernet.family import build
     from supernet.memory import BYTES_PER_MB, extracted, hand_tuned, in_place
 
-    held = build(OfaResNet50())
-    published = _rows_of(PUBLISHED, held.space)
+    net = build(OfaResNet50())
+    published = _rows_of(PUBLISHED, net.space)
     rng = stream(seed, "memory")
-    subnets = published + [held.space.sample(rng) for _ in range(models - len(published))]
+    subnets = published + [net.space.sample(rng) for _ in range(models - len(published))]
     cached = build(OfaResNet50(), device="meta", cache_bytes=round(cache_mb * BYTES_PER_MB))
-    systems = [hand_tuned(), extracted(held, subnets[:_ALONE]), in_place(held, subnets)]
+    systems = [hand_tuned(), extracted(net, subnets[:_ALONE]), in_place(net, subnets)]
     systems += [in_place(cached, subnets)] if cache_mb else []
-    rows = Table("MB for so many models", box=None, pad_edge=False)
+    rows = Table("MB for this number of models", box=None, pad_edge=False)
     counts = [count for count in (1, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500, 1000) if count <= models]
     for count in counts:
         rows.add_column(str(count), justify="right", no_wrap=True)
@@ -127,28 +149,37 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
     for sentence in _crossings(systems[:3], len(published)):
         click.echo(sentence)
     if out is not None:
-        _draw(out, systems, held, published)
+        _draw(out, systems, net, published)
 
 
-@supernet.command("import")
+@supernet.command("import", epilog=example("ssim supernet import ofa.pth --family ofa_resnet50 -o ofa.safetensors"))
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--family", "name", required=True, help="What the file holds weights of.")
+@click.option("--family", "name", required=True, help="The supernet family of the weights (`ssim supernet list`).")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The checkpoint to write.")
-@click.option("--fresh", multiple=True, metavar="NAME", help="A part of the network that stays as it is at random.")
+@click.option(
+    "--fresh",
+    multiple=True,
+    metavar="NAME",
+    help="A part of the network that FILE has no weights for; it keeps its random ones. Repeatable.",
+)
 @_settings
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
-    """Turn weights of others into a checkpoint: those of once-for-all or DynaBERT, under their original names."""
+    """Convert published weights of once-for-all or DynaBERT, under their original names, to a checkpoint."""
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named, import_weights, save
+    from supernet.checkpoint import find_family, import_weights, save
 
-    family = family_named(name, parse_settings(settings))
+    family = find_family(name, parse_settings(settings))
     imported = import_weights(family, file, fresh)
     save(output, imported, family)
     parameters = sum(parameter.numel() for parameter in imported.parameters())
     click.echo(f"imported {file}: {output} ({name}, {parameters / 1e6:.2f} M parameters)")
 
 
-def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
+for command in (training.train, training.calibrate, training.search, training.fetch):
+    supernet.add_command(command)
+
+
+def _rows_of(table_name: str, space: SubnetSpace) -> list[SubnetConfig]:
     """Return the subnets of a latency table.
 
     Raises:
@@ -156,17 +187,17 @@ def _rows_of(table_name: str, space: SubNetSpace) -> list[SubNet]:
     """
     from sim.base.errors import DataError
     from sim.tables.files import find_table
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
-    found: list[SubNet] = []
+    found: list[SubnetConfig] = []
     for row in find_table(table_name).subnets:
         if row.control is None:
-            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", right="one for each subnet")
-        found.append(space.find(SubNet(space.family, row.control)))
+            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
+        found.append(space.find(SubnetConfig(space.family, row.control)))
     return found
 
 
-def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
+def _crossings(systems: Sequence[Sequence[Footprint]], zoo: int) -> list[str]:
     """Return from how many models on SubNetAct takes less, and how its hold on many compares with a few others."""
     from supernet.memory import BYTES_PER_MB
 
@@ -188,7 +219,7 @@ def _crossings(systems: Sequence[Sequence[Held]], zoo: int) -> list[str]:
     return sentences
 
 
-def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, published: Sequence[SubNet]) -> None:
+def _draw(out: Path, systems: Sequence[Sequence[Footprint]], net: Supernet, published: Sequence[SubnetConfig]) -> None:
     """Draw bytes over models, and for each published subnet its weights against its statistics."""
     import pandas as pd
 
@@ -199,7 +230,7 @@ def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, publishe
     from supernet.costs import Costs
     from supernet.families import OfaResNet50
 
-    costs = Costs(held, OfaResNet50().example())
+    costs = Costs(net, OfaResNet50().example())
     per_subnet = pd.DataFrame(
         {
             "accuracy": row.accuracy,
@@ -209,7 +240,7 @@ def _draw(out: Path, systems: Sequence[Sequence[Held]], held: Supernet, publishe
         for row, subnet in zip(find_table(PUBLISHED).subnets, published, strict=True)
     )
     over_models = pd.DataFrame([row for system in systems for row in system])
-    figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, held.memory().weights)}
+    figures = {"memory": draw_memory(over_models), "statistics": draw_statistics(per_subnet, net.memory().weights)}
     for name, figure in figures.items():
         for path in save(figure, out / name):
             click.echo(path)

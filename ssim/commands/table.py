@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.group import Group, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
-    from sim.tables.checks import Break
+    from sim.tables.checks import Violation
     from sim.tables.latency import LatencyTable
 
 
-@click.group()
+@click.group(cls=Group)
 def table() -> None:
-    """Latency tables: how long each subnet takes for each batch size.
+    """Latency tables: how long each subnet takes for a batch of each size.
 
-    A table is named (see `ssim table list`) or is a .json, .csv or .parquet file.
+    NAME is that of a shipped table (see `ssim table list`), FILE a .json, .csv or .parquet file.
     """
 
 
-@table.command("list")
+@table.command("list", epilog=example("ssim table list"))
 def list_() -> None:
-    """List the tables that come with the toolkit."""
+    """List the shipped tables, with their devices and batch sizes."""
     from rich.table import Table
 
     from sim.tables.files import find_table, shipped_tables
@@ -36,57 +37,25 @@ def list_() -> None:
     console().print(rows)
 
 
-@table.command()
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
-@click.option("--all", "every", is_flag=True, help="List all cells, not only those that differ.")
-def diff(first: str, second: str, *, every: bool) -> None:
-    """Hold table B against table A, cell by cell: faster, slower, or no telling.
-
-    A cell is faster or slower if the confidence intervals of its two medians have nothing in common. Exit code 1 if
-    any is.
-    """
-    from collections import Counter
-
-    from rich.table import Table
-
-    from sim.base.units import ms_from_ns
-    from sim.tables.diff import Difference, diff_tables
-    from sim.tables.files import find_table
-
-    one, other = find_table(first), find_table(second)
-    cells = diff_tables(one, other)
-    told = [cell for cell in cells if cell.difference in {Difference.FASTER, Difference.SLOWER}]
-    rows = Table("subnet", "batch", "A ms", "B ms", "B / A", "B is", box=None, pad_edge=False)
-    for cell in cells if every else told:
-        both = (f"{ms_from_ns(ns):.3f}" for ns in (cell.first_ns, cell.second_ns))
-        rows.add_row(cell.subnet, str(cell.batch_size), *both, f"{cell.ratio:.3f}", str(cell.difference))
-    if rows.row_count:
-        console().print(rows)
-    counts = Counter(cell.difference for cell in cells)
-    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in Difference if counts[kind]))
-    unknown = [name for name, found in ((first, one), (second, other)) if found.low_ns is None]
-    if unknown:
-        click.echo(f"no intervals are known for {' and '.join(unknown)}: nothing can be told but what is equal")
-    if told:
-        raise click.exceptions.Exit(1)
-
-
 _source = click.argument("source", metavar="NAME|FILE")
 _max_batch = click.option(
-    "--max-batch", type=click.IntRange(min=1), help="Largest batch size; the table's default if not given."
+    "--max-batch",
+    type=click.IntRange(min=1),
+    help="Only the measured batch sizes up to this one.  [default: the table's own limit]",
 )
-_stages = click.option("--stages", metavar="A,B", help="Stages whose sum is the latency; all if not given.")
-_all = click.option("--all", "every", is_flag=True, help="All batch sizes, whatever the table's default is.")
+_stages = click.option(
+    "--stages", metavar="A,B", help="Stages of a batch whose times add up to the latency.  [default: all]"
+)
+_all = click.option("--all", "every", is_flag=True, help="All measured batch sizes, beyond the table's own limit.")
 
 
-@table.command()
+@table.command(epilog=example("ssim table show ofa-resnet50-a40 --stages forward"))
 @_source
 @_max_batch
 @_stages
 @_all
 def show(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
-    """Print a table in milliseconds, and where its figures come from."""
+    """Print latencies in milliseconds, accuracies, costs, and the source of the table."""
     from rich.table import Table
 
     from sim.base.units import ms_from_ns
@@ -107,7 +76,8 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
             *(f"{ms_from_ns(int(ns)):.3f}" for ns in found.latency_ns[index]),
         )
     of_stages = f", stages {' + '.join(found.stages)}" if found.stages else ""
-    out.print(f"{found.device}: latency in ms{of_stages}; * Pareto-optimal", soft_wrap=True)
+    sizes = _shown_sizes(source, found, max_batch, every=every)
+    out.print(f"{found.device}: latency in ms{of_stages}, {sizes}; * Pareto-optimal", soft_wrap=True)
     out.print(grid)
     facts = Table(box=None, show_header=False, pad_edge=False)
     for key, text in found.provenance.items():
@@ -116,14 +86,25 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
     out.print(facts)
 
 
-@table.command()
+def _shown_sizes(source: str, shown: LatencyTable, max_batch: int | None, *, every: bool) -> str:
+    """Return which of a table's batch sizes are shown."""
+    from sim.tables.files import find_table
+
+    measured = find_table(source).batch_sizes
+    if every or len(shown.batch_sizes) == len(measured):
+        return "all measured batch sizes"
+    limit = f"{shown.batch_sizes[-1]}, the table's own limit" if max_batch is None else str(max_batch)
+    return f"measured batch sizes up to {limit} (measured: {', '.join(map(str, measured))})"
+
+
+@table.command(epilog=example("ssim table plot ofa-resnet50-rtx2080ti -o latency.pdf"))
 @_source
-@click.option("-o", "--output", required=True, metavar="FILE", help="A .pdf, .svg or .png file.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="The picture: a .pdf, .svg or .png file.")
 @_max_batch
 @_stages
 @_all
 def plot(source: str, output: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
-    """Draw a table as a heat map, one column of a paper wide."""
+    """Draw a table as a heat map, as wide as one column of a paper."""
     from pathlib import Path
 
     from figures.latency import draw_latency
@@ -133,37 +114,80 @@ def plot(source: str, output: str, max_batch: int | None, stages: str | None, *,
     title = f"{found.device}, {' + '.join(found.stages)}" if stages else None
     figure = draw_latency(found, title)
     save_as(figure, Path(output))
-    click.echo(f"drew {source}: {output}")
+    click.echo(f"latencies of {source}: {output}")
 
 
-@table.command()
+@table.command(epilog=example("ssim table check ofa-resnet50-a40 --all"))
 @_source
 @_max_batch
 @_stages
 @_all
 def check(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
-    """Report whether the properties P1, P2 and P3 of the SuperServe paper hold, and where they break.
+    """Report whether the properties P1, P2 and P3 of the SuperServe paper (section 4) hold, and where they do not.
 
-    It is a report: a table that breaks them is none the worse, and the command ends with 0.
+    P1: latency grows with batch size. P2: latency grows with accuracy. P3: a less accurate subnet serves a larger batch
+    in about the time of a more accurate one. A table without them is usable: the exit code is 0.
     """
     from sim.tables.checks import check_properties
 
     found = _load(source, max_batch, stages, every=every)
     for result in check_properties(found):
-        verdict = "holds in all" if result.holds else f"breaks in {len(result.breaks)} of"
+        verdict = "holds in all" if result.holds else f"is violated in {len(result.violations)} of"
         click.echo(f"{result.name} {verdict} {result.cells} cells: {result.rule}")
-        for broken in result.breaks:
+        for broken in result.violations:
             click.echo(f"  {_sentence(found, broken)}")
 
 
-@table.command()
-@click.option("--from", "source", required=True, metavar="NAME|FILE", help="A measured table.")
+@table.command(epilog=example("ssim table diff ofa-resnet50-rtx2080ti mine.json"))
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--all", "every", is_flag=True, help="List all cells, not only those that are faster or slower.")
+def diff(first: str, second: str, *, every: bool) -> None:
+    """Compare table B with table A cell by cell: faster, slower, or inconclusive.
+
+    A cell is faster or slower if the confidence intervals of the two medians do not overlap. The exit code is 1 if any
+    cell is faster or slower, else 0.
+    """
+    from collections import Counter
+
+    from rich.table import Table
+
+    from sim.base.units import ms_from_ns
+    from sim.tables.diff import LatencyChange, diff_tables
+    from sim.tables.files import find_table
+
+    one, other = find_table(first), find_table(second)
+    cells = diff_tables(one, other)
+    told = [cell for cell in cells if cell.difference in {LatencyChange.FASTER, LatencyChange.SLOWER}]
+    rows = Table("subnet", "batch", "A ms", "B ms", "B / A", "B is", box=None, pad_edge=False)
+    for cell in cells if every else told:
+        both = (f"{ms_from_ns(ns):.3f}" for ns in (cell.first_ns, cell.second_ns))
+        rows.add_row(cell.subnet, str(cell.batch_size), *both, f"{cell.ratio:.3f}", str(cell.difference))
+    if rows.row_count:
+        console().print(rows)
+    counts = Counter(cell.difference for cell in cells)
+    click.echo(f"{len(cells)} cells: " + ", ".join(f"{counts[kind]} {kind}" for kind in LatencyChange if counts[kind]))
+    unknown = [name for name, found in ((first, one), (second, other)) if found.low_ns is None]
+    if unknown:
+        click.echo(f"no confidence intervals in {' and '.join(unknown)}: only equal cells can be told")
+    if told:
+        raise click.exceptions.Exit(1)
+
+
+@table.command(epilog=example("ssim table predict --from ofa-resnet50-a40 --device h100 -o h100.json"))
+@click.option("--from", "source", required=True, metavar="NAME|FILE", help="The measured table to start from.")
 @click.option("--device", required=True, metavar="NAME", help="The GPU to predict for, such as h100.")
-@click.option("--measured-on", metavar="NAME", help="The GPU of the measured table, if its name does not say it.")
-@click.option("--family", default="ofa_resnet50", show_default=True, help="What the subnets are of.")
-@click.option("--size", type=click.IntRange(min=1), help="Side of images, or tokens of texts.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family.")
-@click.option("-o", "--output", required=True, metavar="FILE", help="The table to write.")
+@click.option("--measured-on", metavar="NAME", help="The GPU of the measured table, where its device does not tell.")
+@click.option(
+    "--family", default="ofa_resnet50", show_default=True, help="Supernet family of the subnets (`ssim supernet list`)."
+)
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Input size: side of an image in pixels, or length of a text in tokens."
+)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable.")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="The table to write: a .json, .csv or .parquet file."
+)
 def predict(
     source: str,
     device: str,
@@ -173,41 +197,49 @@ def predict(
     settings: tuple[str, ...],
     output: str,
 ) -> None:
-    """Predict the latency table of a GPU that you don't have, from one that was measured on another.
+    """Predict the latency table of one GPU from a table measured on another.
 
-    By a roofline over the kernels of each subnet. What was off by how much: docs/profiler.md.
+    The model is a roofline over the kernels of each subnet; docs/profiler.md reports its errors. Needs the extra
+    `torch`.
     """
     import numpy as np
 
-    from profiler.roofline import SHEETS, predict, sheet_of, works_of
+    from profiler.roofline import DATA_SHEETS, find_data_sheet, predict, works_of
     from sim.base.errors import SpecError, did_you_mean
     from sim.tables.files import find_table, write_table
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import family_named
+    from supernet.checkpoint import find_family
 
     found = find_table(source)
     found = found.with_stages(["forward"]) if "forward" in found.stages else found
     for option, name in (("--device", device), ("--measured-on", measured_on)):
-        if name is not None and name not in SHEETS:
-            raise SpecError(option, "no data sheet is known of it", repr(name), did_you_mean(name, SHEETS))
-    here = SHEETS[measured_on] if measured_on else sheet_of(found.device)
+        if name is not None and name not in DATA_SHEETS:
+            raise SpecError(option, "no data sheet of this GPU", repr(name), did_you_mean(name, DATA_SHEETS))
+    here = DATA_SHEETS[measured_on] if measured_on else find_data_sheet(found.device)
     if here is None:
-        raise SpecError("--measured-on", "is missing: which GPU is it", repr(found.device), ", ".join(SHEETS))
-    works = works_of(found, family_named(family, parse_settings(settings)), size)
-    predicted, fitted = predict(found, works, here, SHEETS[device])
+        raise SpecError(
+            "--measured-on",
+            "is missing, and no data sheet of the table's device",
+            repr(found.device),
+            ", ".join(DATA_SHEETS),
+        )
+    works = works_of(found, find_family(family, parse_settings(settings)), size)
+    predicted, fitted = predict(found, works, here, DATA_SHEETS[device])
     write_table(predicted, output)
     errors = abs(fitted.errors)
-    click.echo(f"the roofline is off by {np.median(errors):.1%} (median) to {errors.max():.1%} on {found.device}")
-    click.echo(f"predicted {SHEETS[device].name}: {output}")
+    click.echo(
+        f"error of the roofline on {found.device}: {np.median(errors):.1%} (median), {errors.max():.1%} (largest)"
+    )
+    click.echo(f"predicted {DATA_SHEETS[device].name}: {output}")
 
 
-@table.command()
+@table.command(epilog=example("ssim table convert ofa-resnet50-a40 a40.csv"))
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 def convert(source: str, target: str) -> None:
-    """Write a table to a file; the suffix says in which format.
+    """Write the table SRC (a name or a file) to the file DST in the format of its suffix: .json, .csv or .parquet.
 
-    A .csv file has no room for devices, stages, control tuples and provenance.
+    A .csv file holds neither device, stages, control tuples nor provenance.
     """
     from sim.tables.files import find_table, write_table
 
@@ -220,12 +252,12 @@ def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool
     from sim.tables.files import find_table, load_table
 
     if every and max_batch is not None:
-        raise SpecError("--all", "goes not with --max-batch", str(max_batch), "one of the two")
+        raise SpecError("--all", "cannot be combined with --max-batch", str(max_batch), "give one of the two")
     names = None if stages is None else [name.strip() for name in stages.split(",") if name.strip()]
     return load_table(source, find_table(source).max_batch if every else max_batch, names)
 
 
-def _sentence(table: LatencyTable, broken: Break) -> str:
+def _sentence(table: LatencyTable, broken: Violation) -> str:
     from sim.base.units import ms_from_ns
 
     def cell(subnet: int, batch_size: int, ns: int) -> str:

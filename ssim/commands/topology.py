@@ -9,25 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssim.commands.group import Group, example
+from ssim.commands.options import ShippedFile
+
 if TYPE_CHECKING:
     from ssim.files.topology_file import Topology
     from topology.plan import Plan, Worker
 
 _SHOWN = 20
-"""As many workers as are printed unless they are asked for in a file."""
+"""The number of workers that are printed; a file gets all of them."""
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", metavar="FILE", type=ShippedFile("topologies"))
 
 
-@click.group()
+@click.group(cls=Group)
 def topology() -> None:
-    """Topologies of roles and channels: check, expand, draw, diff, import. FILE is a YAML file as in topologies/."""
+    """Topologies of roles and channels, as in Flame: check, expand to workers, and draw before anything runs.
+
+    FILE is a YAML file, or the short name of a shipped topology (`ssim examples`).
+    """
 
 
-@topology.command()
+@topology.command(epilog=example("ssim topology check hybrid"))
 @_file
 def check(file: Path) -> None:
-    """Say whether a topology keeps the rules, how large it is, and whether its programs fit."""
+    """Check a topology and its programs, and print its roles, channels and numbers of workers."""
     from ssim.files.topology_file import programs_of
 
     found = _read(file)
@@ -35,21 +41,21 @@ def check(file: Path) -> None:
     roles, channels = _count(len(tag.roles), "role"), _count(len(tag.channels), "channel")
     click.echo(f"{found.name}: {roles}, {channels}, {_count(len(found.plan), 'worker')}")
     for role in tag.roles:
-        size = _count(len(found.plan.staff[role.name]), "worker")
-        click.echo(f"    {role.name}: {size}; {_channels(role.name, found) or 'alone'}")
+        size = _count(len(found.plan.roles[role.name]), "worker")
+        click.echo(f"    {role.name}: {size}; {_channels(role.name, found) or 'no channel'}")
     without = [role.name for role in tag.roles if not role.program]
     if without:
-        click.echo(f"no program is named for {', '.join(without)}: only the description was checked")
+        click.echo(f"without a program: {', '.join(without)}; only the description was checked")
         return
     programs_of(file, found)
     click.echo("the programs fit")
 
 
-@topology.command()
+@topology.command(epilog=example("ssim topology expand hybrid -o workers.csv"))
 @_file
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write all workers to this .csv file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write all workers to this .csv file instead.")
 def expand(file: Path, output: Path | None) -> None:
-    """Print the workers of a topology: where each sits, runs, and what data it has."""
+    """Print the workers of a topology: their groups, datasets and computes."""
     from sim.base.errors import SpecError
     from sim.base.whole_file import whole_file
 
@@ -59,7 +65,7 @@ def expand(file: Path, output: Path | None) -> None:
         _print_workers(found.plan, header)
         return
     if output.suffix != ".csv":
-        raise SpecError(str(output), "stands for no table of workers", output.suffix or "no ending", ".csv")
+        raise SpecError(str(output), "workers are written as .csv", output.suffix or "no suffix")
     with whole_file(output) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as text:
         rows = csv.writer(text)
         rows.writerow(header)
@@ -67,18 +73,24 @@ def expand(file: Path, output: Path | None) -> None:
     click.echo(f"{_count(len(found.plan), 'worker')} of {found.name}: {output}")
 
 
-@topology.command()
+@topology.command(epilog=example("ssim topology draw hybrid --workers -o hybrid.svg"))
 @_file
-@click.option("--workers", is_flag=True, help="Draw workers instead of roles; of many, their places.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .pdf, .svg, .png or .mmd file.")
+@click.option("--workers", is_flag=True, help="Draw workers instead of roles; large groups are summarised.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The picture: a .pdf, .svg or .png file; or .mmd for Mermaid text.",
+)
 def draw(file: Path, output: Path, *, workers: bool) -> None:
-    """Draw a topology: roles and channels, or workers; as a picture, or as Mermaid text (.mmd)."""
+    """Draw the roles and channels of a topology, or its workers."""
     from sim.base.whole_file import whole_file
+    from topology.diagram import diagram_of_plan, diagram_of_tag
     from topology.mermaid import mermaid
-    from topology.picture import picture_of_plan, picture_of_tag
 
     found = _read(file)
-    picture = picture_of_plan(found.plan, found.name) if workers else picture_of_tag(found.tag, found.name)
+    picture = diagram_of_plan(found.plan, found.name) if workers else diagram_of_tag(found.tag, found.name)
     if output.suffix == ".mmd":
         with whole_file(output) as unfinished:
             unfinished.write_text(mermaid(picture) + "\n", encoding="utf-8")
@@ -90,11 +102,11 @@ def draw(file: Path, output: Path, *, workers: bool) -> None:
     click.echo(f"{'workers' if workers else 'roles and channels'} of {found.name}: {output}")
 
 
-@topology.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@topology.command(epilog=example("ssim topology diff classical hierarchical"))
+@click.argument("first", type=ShippedFile("topologies"))
+@click.argument("second", type=ShippedFile("topologies"))
 def diff(first: Path, second: Path) -> None:
-    """Print what changes from one description of roles and channels to another, a line for each fact."""
+    """Print the differences between two topologies, one line for each added or removed fact."""
     from topology.description import diff as difference
 
     old, new = _read(first), _read(second)
@@ -104,12 +116,17 @@ def diff(first: Path, second: Path) -> None:
     click.echo(f"from {old.name} to {new.name}: +{len(found.added)} -{len(found.dropped)} lines")
 
 
-@topology.command("import")
-@_file
-@click.option("--data", "data_spec", type=click.Path(path_type=Path), help="Flame's data specification (JSON).")
+@topology.command("import", epilog=example("ssim topology import schema.json --data dataSpec.json -o mine.yaml"))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "data_spec",
+    type=click.Path(path_type=Path),
+    help="Flame's data specification (JSON): how many datasets each role has.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The topology file to write.")
 def import_(file: Path, data_spec: Path | None, output: Path) -> None:
-    """Make a topology file from a schema of Flame (JSON)."""
+    """Convert FILE, a schema of Flame (JSON), to a topology file; print what was left out or filled in."""
     from ruamel.yaml import YAML
 
     from sim.base.whole_file import whole_file
@@ -120,14 +137,14 @@ def import_(file: Path, data_spec: Path | None, output: Path) -> None:
     made = from_flame(_json(file), None if data_spec is None else _json(data_spec))
     found = topology_of(YamlFile(file, made.data, None))
     writer: Any = YAML()
-    writer.default_flow_style = None  # what is small stands in one line
+    writer.default_flow_style = None  # small mappings on one line
     writer.width = 120
     with whole_file(output) as unfinished, unfinished.open("w", encoding="utf-8") as text:
         writer.dump(made.data, text)
     for name in made.left_out:
         click.echo(f"left out: {name}")
     for name in made.made_up:
-        click.echo(f"made up: {name}")
+        click.echo(f"filled in: {name}")
     click.echo(f"{_count(len(found.plan), 'worker')} of {file}: {output}")
 
 
@@ -164,8 +181,8 @@ def _print_workers(plan: Plan, header: list[str]) -> None:
     from rich.table import Table
 
     table = Table(*header, box=None, pad_edge=False)
-    for name, staff in plan.staff.items():
-        few = len(staff) if len(plan) <= _SHOWN else _SHOWN // len(plan.staff) + 1
+    for name, staff in plan.roles.items():
+        few = len(staff) if len(plan) <= _SHOWN else _SHOWN // len(plan.roles) + 1
         for number in range(min(few, len(staff))):
             id_, role, _, *rest = _row(staff.worker(number))
             apart = (f"{channel}={group}" for channel, group in staff.worker(number).at.items() if group != "default")
@@ -179,7 +196,7 @@ def _json(file: Path) -> Any:
     """Return the content of a JSON file.
 
     Raises:
-        SpecError: It can't be read, or is no JSON; names the line.
+        SpecError: It can't be read, or is not valid JSON; names the line.
     """
     from sim.base.errors import SpecError
 
@@ -188,6 +205,6 @@ def _json(file: Path) -> Any:
     except OSError as error:
         raise SpecError(str(file), "can't be read", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise SpecError(str(file), "is no text", f"byte {error.start}", "JSON in UTF-8") from error
+        raise SpecError(str(file), "is not UTF-8", f"byte {error.start}") from error
     except json.JSONDecodeError as error:
-        raise SpecError(f"{file}:{error.lineno}:{error.colno}", "is no JSON", error.msg) from error
+        raise SpecError(f"{file}:{error.lineno}:{error.colno}", "is not valid JSON", error.msg) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssim.commands.group import Group, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -23,32 +24,61 @@ if TYPE_CHECKING:
 _PATH_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
-@click.group()
+@click.group(cls=Group)
 def trace() -> None:
-    """Make, describe, draw and fetch traces of arrivals."""
+    """Traces of arrivals: when queries arrive, generated or recorded.
+
+    KIND is a generator or a recorded trace (see `ssim trace list`) or module:Class for a source of your own; FILE is a
+    .csv, .csv.gz or .parquet file of arrivals.
+    """
 
 
 def _source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add what names a source: its kind or file, its parameters and the seed."""
-    command = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="What is drawn by.")(
-        command
-    )
-    command = click.option(
-        "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter, as in YAML. Repeatable."
-    )(command)
-    return click.argument("kind_or_file")(command)
+    """Add the options of a trace source: its kind or file, its parameters and the seed."""
+    for option in (
+        click.option(
+            "--seed",
+            default=0,
+            show_default=True,
+            type=click.IntRange(0),
+            help="Seed of the random numbers of a generated trace.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A parameter of the source, such as mean_qps=500 (queries per second). Repeatable.",
+        ),
+        click.argument("kind_or_file", metavar="KIND|FILE"),
+    ):
+        command = option(command)
+    return command
 
 
-_output_option = click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file to write."
+def _output_option(what: str) -> Callable[..., Any]:
+    return click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help=what)
+
+
+@trace.command("list", epilog=example("ssim trace list"))
+def list_kinds() -> None:
+    """List the kinds of trace sources, with their parameters and defaults."""
+    from sim.traces import SHORT_NAMES
+    from ssim.files.plugins import find_class
+
+    for kind in SHORT_NAMES:
+        found = find_class(kind, SHORT_NAMES, "trace source")
+        click.echo(f"{kind}: {(found.__doc__ or '').partition(chr(10))[0]}")
+        click.echo(f"    {', '.join(_parameter(field) for field in dataclasses.fields(found))}")
+
+
+@trace.command(
+    epilog=example("ssim trace make gamma --set mean_qps=1000 --set cv2=4 --set duration_s=60 -o bursty.parquet")
 )
-
-
-@trace.command()
 @_source_options
-@_output_option
+@_output_option("The trace to write: a .parquet, .csv or .csv.gz file.")
 def make(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) -> None:
-    """Write the arrivals of a source to OUTPUT: .parquet, .csv or .csv.gz."""
+    """Write the arrivals of a source to a file, with deadlines if `slo_ms` is set."""
     from sim.base.units import ns_from_ms
     from sim.traces.files import File
     from sim.traces.writing import write_trace
@@ -61,11 +91,11 @@ def make(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) 
     click.echo(f"{queries} arrivals of {source.name}, seed {seed}: {output}")
 
 
-@trace.command()
+@trace.command(epilog=example("ssim trace describe azure", "ssim trace describe bursty.parquet --json"))
 @_source_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def describe(kind_or_file: str, settings: tuple[str, ...], seed: int, *, as_json: bool) -> None:
-    """Print rate, peaks, dispersion and variation of gaps."""
+    """Print mean rate, peaks, index of dispersion, and CV² of the times between arrivals."""
     from sim.traces import statistics
 
     source, _ = _source(kind_or_file, settings)
@@ -79,19 +109,22 @@ def describe(kind_or_file: str, settings: tuple[str, ...], seed: int, *, as_json
     table.add_row("queries", f"{found.queries:,}")
     table.add_row("duration (s)", f"{found.duration_s:,.3f}")
     table.add_row("mean rate (queries/s)", f"{found.mean_qps:,.2f}")
-    table.add_row("CV² of gaps", f"{found.gap_cv2:.3f}")
+    if not math.isnan(found.gap_cv2):
+        table.add_row("CV² of the times between arrivals", f"{found.gap_cv2:.3f}")
     for window in found.windows:
-        label = f"in {window.windows:,} windows of {window.window_s:.3g} s"
+        if not window.windows:
+            continue
+        label = f"in {window.windows:,} window{'s' if window.windows > 1 else ''} of {window.window_s:.3g} s"
         table.add_row(f"peak / mean {label}", f"{window.peak_to_mean:.3f}")
         table.add_row(f"variance / mean {label}", f"{window.dispersion:.3f}")
     console().print(table)
 
 
-@trace.command()
+@trace.command(epilog=example("ssim trace plot azure -o azure.pdf"))
 @_source_options
-@_output_option
+@_output_option("The picture: a .pdf, .svg or .png file.")
 def plot(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) -> None:
-    """Draw the rate over time to OUTPUT: .pdf, .svg or .png."""
+    """Draw the arrival rate over time, in windows of 1 s and 1/12 s."""
     from figures.style import save_as
     from figures.trace_rate import draw
     from sim.base.units import NS_PER_S
@@ -104,12 +137,17 @@ def plot(kind_or_file: str, settings: tuple[str, ...], seed: int, output: Path) 
     click.echo(f"rate of {source.name}, seed {seed}: {output}")
 
 
-@trace.command()
+@trace.command(epilog=example("ssim trace fetch azure2019"))
 @click.argument("dataset", type=click.Choice(["azure2019"]))
-@click.option("--url", help="Where the archive is, instead of $SSIM_AZURE2019_URL or its publisher.")
-@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where the files go.")
+@click.option("--url", help="URL of the archive.  [default: $SSIM_AZURE2019_URL, else that of the publisher]")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files.  [default: the cache folder of the user]",
+)
 def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
-    """Fetch the files of a data set that may be used but not shipped."""
+    """Download a data set that may be used but not redistributed; an interrupted download is resumed."""
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
@@ -123,18 +161,6 @@ def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
     click.echo(f"{len(files)} files of {dataset}: {files[0].parent}")
 
 
-@trace.command("list")
-def list_kinds() -> None:
-    """List the kinds of sources, each with its parameters."""
-    from sim.traces import SHORT_NAMES
-    from ssim.files.plugins import find_class
-
-    for kind in SHORT_NAMES:
-        found = find_class(kind, SHORT_NAMES, "trace source")
-        click.echo(f"{kind}: {(found.__doc__ or '').partition(chr(10))[0]}")
-        click.echo(f"    {', '.join(_parameter(field) for field in dataclasses.fields(found))}")
-
-
 def _parameter(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
         return field.name
@@ -142,16 +168,17 @@ def _parameter(field: dataclasses.Field[Any]) -> str:
 
 
 def _source(kind_or_file: str, settings: tuple[str, ...]) -> tuple[TraceSource, bool]:
-    """Return the source that the command line asks for, and whether it says how long a query may take.
+    """Return the source that the command line asks for, and whether its SLO was given.
 
     Raises:
-        SpecError: There is no such kind, or its parameters are wrong; names all that is wrong with them.
+        SpecError: The kind is unknown, or parameters are wrong; names all of them.
     """
     from sim.base.errors import SpecError
     from sim.traces import SHORT_NAMES
     from ssim.files.plugins import build, find_class
+    from ssim.files.yaml_file import parse_settings
 
-    params = dict(_setting(text) for text in settings)
+    params = parse_settings(settings)
     is_path = kind_or_file not in SHORT_NAMES and (Path(kind_or_file).exists() or kind_or_file.endswith(_PATH_SUFFIXES))
     kind = "file" if is_path else kind_or_file
     if is_path:
@@ -160,27 +187,12 @@ def _source(kind_or_file: str, settings: tuple[str, ...]) -> tuple[TraceSource, 
     owner = find_class(kind, SHORT_NAMES, "trace source", Path.cwd())
     required = [field.name for field in dataclasses.fields(owner) if field.default is dataclasses.MISSING]
     if "slo_ms" in required and not has_slo:
-        # Arrivals alone are written, described and drawn here: no command needs to be told the SLO.
+        # Only arrivals are written, described and drawn here: the SLO is not needed.
         params["slo_ms"] = 1.0
     source, faults = build(owner, params)
     if faults:
         raise SpecError(f"trace {kind}", "; ".join(str(fault) for fault in faults))
     return source.located(Path.cwd()), has_slo
-
-
-def _setting(text: str) -> tuple[str, object]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    from sim.base.errors import SpecError
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise SpecError("--set", "is no setting", repr(text), "NAME=VALUE")
-    try:
-        return name, YAML(typ="safe", pure=True).load(value)
-    except YAMLError as error:
-        raise SpecError("--set", f"{name} is no YAML", repr(value), "NAME=VALUE, quoted as in YAML") from error
 
 
 def _without_nan(value: Any) -> Any:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from ssim.commands.options import device_options, out_option, set_option
+from ssim.commands.group import example
+from ssim.commands.options import ShippedFile, device_options, out_option, set_option
 
 
-@click.command(epilog="Example: ssim train federated/digits --set rounds=5")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.command(epilog=example("ssim train federated/digits --set rounds=5"))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ShippedFile("experiments"))
 @out_option
 @set_option
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of runs at once.")
@@ -18,7 +19,7 @@ from ssim.commands.options import device_options, out_option, set_option
 @click.option("--force", is_flag=True, help="Train again what is trained already.")
 @click.option("--compare", type=click.Path(path_type=Path), help="Draw all FILEs in one picture, to this file.")
 def train(
-    files: tuple[str, ...],
+    files: tuple[Path, ...],
     out: Path,
     overrides: tuple[str, ...],
     jobs: int,
@@ -33,11 +34,12 @@ def train(
     FILE is a path, or the short name of a shipped file (`ssim examples`). What is trained already is not trained again;
     what was interrupted goes on from its last checkpoint.
     """
-    from ssim.commands.present.conduct import conduct, read
+    from ssim.commands.present.conduct import conduct
     from ssim.jobs.job import Means
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    found = [read(file, overrides, "federated/1") for file in files]
+    found = [read_job(file, overrides, "federated/1") for file in files]
     for job in found:
         conduct(job, out, means=Means(device, threads), jobs=jobs, force=force)
     if compare is not None:

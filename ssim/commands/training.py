@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.commands.options import device_options, job_options, out_option, set_option
+from ssim.commands.group import example
+from ssim.commands.options import ShippedFile, device_options, job_options, out_option, set_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
 
 
-@click.command(epilog="Example: ssim supernet train supernet_digits --set seed=8")
+@click.command(epilog=example("ssim supernet train supernet_digits --set seed=8"))
 @job_options(1)
 @device_options
 @click.option(
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Train again what is trained already.")
 def train(
-    file: str,
+    file: Path,
     out: Path,
     overrides: tuple[str, ...],
     jobs: int,
@@ -34,45 +35,51 @@ def train(
     *,
     force: bool,
 ) -> None:
-    """Train the supernet of FILE, calibrate subnets and say how accurate they are.
+    """Train the supernet of FILE, calibrate subnets and print their accuracies.
 
     What is trained already is not trained again; what was interrupted goes on from its last checkpoint.
     """
-    from ssim.commands.present.conduct import conduct, read
+    from ssim.commands.present.conduct import conduct
     from ssim.jobs.job import Means
+    from ssim.jobs.reading import read_job
 
-    job = read(file, overrides, "training/1")
+    job = read_job(file, overrides, "training/1")
     conduct(job, out, means=Means(device, threads, every_s), jobs=jobs, force=force)
 
 
 def _trained_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (device_options, set_option, out_option, click.argument("file", metavar="FILE")):
+    for option in (
+        device_options,
+        set_option,
+        out_option,
+        click.argument("file", metavar="FILE", type=ShippedFile("experiments")),
+    ):
         command = option(command)
     return command
 
 
-def _trained(file: str, out: Path, overrides: Sequence[str], threads: int) -> tuple[Job, Store, list[Any]]:
+def _trained(file: Path, out: Path, overrides: Sequence[str], threads: int) -> tuple[Job, Store, list[Any]]:
     """Return a job of training, its store, and its runs, all of which have been trained."""
     import torch
 
-    from ssim.commands.present.conduct import read
+    from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
     torch.set_num_threads(threads)
-    job = read(file, overrides, "training/1")
+    job = read_job(file, overrides, "training/1")
     store = Store(out / job.name)
     for run in job.runs:
         run.check_trained(store)
     return job, store, list(job.runs)
 
 
-@click.command(epilog="Example: ssim supernet calibrate supernet_digits cnn_small:w1x3")
+@click.command(epilog=example("ssim supernet calibrate supernet_digits cnn_small:w1x3"))
 @_trained_options
 @click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
 def calibrate(
-    file: str, out: Path, overrides: tuple[str, ...], threads: int, device: str, subnets: tuple[str, ...]
+    file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str, subnets: tuple[str, ...]
 ) -> None:
-    """Give subnets of the trained supernets of FILE running statistics; say how accurate they are with and without.
+    """Calibrate subnets of the trained supernets of FILE (SubnetNorm); print accuracies with and without calibration.
 
     SUBNETs are ids; without any, those that FILE asks for.
     """
@@ -89,9 +96,9 @@ def calibrate(
     show(job.name, found)
 
 
-@click.command(epilog="Example: ssim supernet search supernet_digits")
+@click.command(epilog=example("ssim supernet search supernet_digits"))
 @_trained_options
-def search(file: str, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
+def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
     from ssim.commands.present.training import counting, show
     from ssim.jobs.job import Means
@@ -103,20 +110,26 @@ def search(file: str, out: Path, overrides: tuple[str, ...], threads: int, devic
             ended = search_run(run, store, Means(device, threads), on_subnet)
         click.echo(f"seed {run.seed}: {ended.measured} subnets measured on validation examples")
         if ended.trust is not None:
+            score = ended.trust
             click.echo(
-                f"predicted accuracy of {ended.trust.subnets} held-out subnets: RMSE {ended.trust.rmse:.2f} points "
-                f"(standard deviation of the accuracies {ended.trust.std:.2f}), Kendall's tau {ended.trust.order:.2f}"
+                f"predicted accuracy of {score.held_out} held-out subnets: RMSE {score.rmse:.2f} points "
+                f"(standard deviation of the accuracies {score.std:.2f}), Kendall's tau {score.kendall_tau:.2f}"
             )
         show(job.name, [ended.found])
         click.echo(f"stored in {store.folder / run.id / 'pareto.parquet'}")
 
 
-@click.command()
+@click.command(epilog=example("ssim supernet fetch fashion_mnist"))
 @click.argument("dataset", type=click.Choice(["fashion_mnist"]))
-@click.option("--url", help="The folder that the files are in, instead of that of the authors.")
-@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="Where the files go.")
+@click.option("--url", help="URL of the folder of the files.  [default: that of the authors]")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files.  [default: the cache folder of the user]",
+)
 def fetch(dataset: str, url: str | None, folder: Path | None) -> None:
-    """Fetch the files of a data set that may be used but not shipped."""
+    """Download a data set that may be used but not redistributed."""
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress
 

@@ -148,5 +148,5 @@ def _start(run: ExperimentRun, spec: CapacitySpec) -> float:
     value = getattr(source, spec.rate)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         right = f"give trace.{spec.rate} a positive number to start from"
-        raise SpecError("capacity.rate", f"trace.{spec.rate} is no rate", repr(value), right)
+        raise SpecError("capacity.rate", f"trace.{spec.rate} is not a rate", repr(value), right)
     return float(value)

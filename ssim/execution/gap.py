@@ -17,7 +17,8 @@ from sim.base.errors import StoreError
 from sim.base.whole_file import whole_file
 from sim.bounds import instance_of, offline_optimum, upper_bound
 from ssim.execution.backends.local import processes
-from ssim.jobs.job import code_of, own_code, own_hash, sha256
+from ssim.jobs.experiment.summary import write_csv
+from ssim.jobs.identity import code_of, own_code, own_hash, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -110,6 +111,18 @@ def find_gaps(
         else:
             rows.append(_row(run, manifest["summary"], bounds[keys[run.id]]))
     return Gaps(tuple(rows), tuple(missing))
+
+
+def write_gaps(experiment: Job, store: Store, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write gap.csv and return its path.
+
+    Raises:
+        StoreError: It can't be written.
+    """
+    path = store.folder / "gap.csv"
+    exact = [name for name in EXACT_COLUMNS if rows and name in rows[0]]
+    write_csv(path, rows, [*COLUMNS, *exact, *experiment.swept])
+    return path
 
 
 def bound_key(run: ExperimentRun) -> str:

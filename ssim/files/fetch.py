@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from sim.base.errors import DataError, FetchError, StoreError
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
 from sim.traces.azure_files import azure2019_folder
 from sim.traces.reading import sha256_of
 
@@ -100,7 +100,7 @@ def fetch_fashion_mnist(
 
     folder = folder or fetched_folder()
     files = [folder / f"{name}.gz" for name in SHA256]
-    with told(folder):
+    with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             if not file.exists():
@@ -134,7 +134,7 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
                 total = _total_bytes(answer)
                 if total != start:
                     part.unlink()
-                    raise DataError(url, "is another file than the part that was here", f"{start} bytes", by_hand)
+                    raise DataError(url, "differs from the partial download", f"{start} bytes", by_hand)
             else:
                 answer.raise_for_status()
                 if answer.status_code != requests.codes.partial_content:
@@ -145,7 +145,7 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
         raise FetchError(url, "can't be fetched", _reason(error), by_hand) from error
     arrived = part.stat().st_size
     if total is not None and arrived != total:
-        raise FetchError(url, "the transfer broke off", f"{arrived} of {total} bytes", by_hand)
+        raise FetchError(url, "the download broke off", f"{arrived} of {total} bytes", by_hand)
     part.replace(target)
 
 
@@ -183,7 +183,7 @@ def check_sha256(path: Path) -> str:
     known = record.read_text(encoding="ascii").split()[0] if record.exists() else found
     if known != found:
         right = f"{known} as when it was first seen; delete {path} to fetch it again, {record} to accept the new one"
-        raise DataError(str(path), "has another sha256", found, right)
+        raise DataError(str(path), "SHA-256 mismatch", found, right)
     return found
 
 
@@ -216,5 +216,5 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
             raise
         raise DataError(str(archive), "is damaged", str(error), "delete it and fetch it again") from error
     if not files:
-        raise DataError(str(archive), "has no files of invocations", "", "invocations_per_function_md.anon.dNN.csv")
+        raise DataError(str(archive), "contains no invocation files", "", "invocations_per_function_md.anon.dNN.csv")
     return sorted(files)

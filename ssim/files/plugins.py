@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 import ssim
-from sim.base.errors import DataError, SpecError, SsimError, did_you_mean
+from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, raised
 from ssim.files.model import known_keys
 from ssim.packages import PACKAGES
 
@@ -55,7 +55,7 @@ class Issue:
     @classmethod
     def of(cls, error: SsimError, *place: str | int) -> Issue:
         """Return an error as an issue at a place, without the location that the error names."""
-        return cls(place, error.what, error.value, error.right)
+        return cls(place, error.problem, error.value, error.hint)
 
     def under(self, *prefix: str | int) -> Issue:
         """Return the issue as seen from further out."""
@@ -137,11 +137,11 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         folder: Where modules are looked for first.
 
     Raises:
-        SpecError: There is no such name, module or class, or it is no dataclass.
+        SpecError: There is no such name, module or class, or it is not a dataclass.
     """
     if ":" not in name and name not in short_names:
         right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
-        raise SpecError(noun, f"there is no such {noun}", repr(name), right)
+        raise SpecError(noun, f"unknown {noun}", repr(name), right)
     module_name, _, class_name = short_names.get(name, name).partition(":")
     module = _import(module_name, noun, folder if name not in short_names else None)
     found = getattr(module, class_name, None)
@@ -151,7 +151,10 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
         raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
     if not dataclasses.is_dataclass(found):
         raise SpecError(
-            noun, f"{class_name} is no dataclass", repr(name), "a dataclass, whose fields are its parameters"
+            noun,
+            f"{class_name} is not a dataclass",
+            repr(name),
+            "a plug-in is a dataclass; its fields are its parameters",
         )
     return found
 
@@ -162,8 +165,9 @@ def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        what = f"the module of the {noun} can't be imported"
-        raise SpecError(noun, what, repr(module_name), f"{type(error).__name__}: {error}") from error
+        problem, place = raised(error)
+        what = f"importing {module_name!r} {problem}"
+        raise SpecError(noun, what, place) from error
     mine = None if folder is None else _module_file(folder, module_name)
     if mine is not None and Path(module.__file__ or "").resolve() != mine.resolve():
         what = "another module of this name comes first"
@@ -184,7 +188,7 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
     statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
     the file that imports it.
     """
-    bases = {base for owner in owners for base in owner.__mro__ if base.__module__ != "builtins"}
+    bases = {base for owner in owners for base in owner.__mro__ if base.__module__.partition(".")[0] not in _NOT_OWN}
     waiting = [Path(inspect.getsourcefile(base) or "") for base in bases]
     found: set[Path] = set()
     while waiting:
@@ -197,6 +201,10 @@ def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
                 parts = name.split(".")
                 waiting += [file for n in range(len(parts)) if (file := _module_file(place, ".".join(parts[: n + 1])))]
     return found
+
+
+_NOT_OWN = {"builtins", "abc", "typing", *PACKAGES}
+"""Modules of which no class is looked at: those of Python and of the toolkit."""
 
 
 def _is_own(path: Path, folder: Path) -> bool:
@@ -261,8 +269,11 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
         return owner(**values), []
     except (SsimError, ValueError, TypeError) as error:
         if isinstance(error, (SpecError, DataError)):
-            return None, [Issue.of(error, error.where.rpartition(".")[2])]
+            return None, [Issue.of(error, error.location.rpartition(".")[2])]
         return None, [Issue((), f"{owner.__name__}: {error}")]
+    except Exception as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
+        problem, place = raised(error)
+        return None, [Issue((), f"{owner.__name__} {problem}", place)]
 
 
 @lru_cache(maxsize=64)
@@ -281,9 +292,12 @@ def issues_of(error: ValidationError, data: object, model: type[BaseModel] | Non
     """
     issues: dict[tuple[str | int, ...], Issue] = {}
     for found in error.errors(include_url=False):
-        absent = _ABSENT.get(found["type"])
+        absent, cause = _ABSENT.get(found["type"]), found.get("ctx", {}).get("error")
         place = tuple(found["loc"]) if absent else _inside(data, tuple(found["loc"]))
-        if place in issues:  # the options of a union complain one by one
+        if isinstance(cause, SpecError):  # of a dataclass that checks itself
+            place = (*place, cause.location.rpartition(".")[2])
+            issues[place] = Issue.of(cause, *place)
+        elif place in issues:  # the options of a union complain one by one
             problem = f"{issues[place].problem} or {_plain(found).removeprefix('must be ')}"
             issues[place] = dataclasses.replace(issues[place], problem=problem)
         elif absent == _UNKNOWN:
@@ -318,6 +332,7 @@ _WORDS = {
     "too_short": "is empty",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping, key: value",
+    "dataclass_type": "must be a mapping, key: value",
     "model_type": "must be a mapping, key: value",
     "model_attributes_type": "must be a mapping, key: value",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-'",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +27,17 @@ def names(kind: str) -> dict[str, Path]:
     return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
 
 
+def summary(path: Path) -> str:
+    """Return the first sentence of the comment at the head of a file."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("#").strip() for line in lines)
+    return re.split(r"(?<=\.) (?=[A-Z`])", text, maxsplit=1)[0]
+
+
 def shipped(kind: str, name: str) -> Path | None:
     """Return the shipped file of a short name; the folder may be left out where the rest is unique."""
     found = names(kind)
+    name = name.removesuffix(".yaml")
     if name in found:
         return found[name]
     short = [path for each, path in found.items() if each.rpartition("/")[2] == name]

@@ -1,48 +1,82 @@
-"""Topology files: the types of `topology`, one to one, with line and column of everything that is wrong with them."""
+"""Topology files: the types of `topology`, one to one; all that is wrong is reported by line and column."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+import json
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
 
 from sim.base.errors import SpecError, did_you_mean
-from ssim.files.plugins import Issue, build, find_class
+from ssim.files.model import Closed
+from ssim.files.plugins import Issue, build, find_class, issues_of
+from ssim.files.schemas import check_schema
 from ssim.files.yaml_file import YamlFile, read_yaml
 from topology.binding import bind
-from topology.checks import TagError
+from topology.deployment import Dataset, InjectedFault, Machine
 from topology.expansion import expand
-from topology.parties import Compute, Dataset
-from topology.parties import Fault as Befalling
-from topology.tag import Channel, Role, Tag
+from topology.flaws import TagError
+from topology.tag import Channel, Link, Role, Select, Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from topology.plan import Plan
     from topology.program import Program
 
-_Thing = TypeVar("_Thing")
-
 SCHEMA = "topology/1"
-_KEYS = ("schema", "name", "roles", "channels", "datasets", "computes", "faults")
-_MOST = 10_000_000
-"""More datasets in one group than this are a typing error."""
+MOST_DATASETS = 10_000_000
+"""A larger count of datasets in one group is assumed to be a typo."""
+
+OWNERS = {"roles": Role, "channels": Channel, "computes": Machine, "datasets": Dataset, "faults": InjectedFault}
+"""What the entries of each section are."""
+KEYS = {"roles": ("name",), "channels": ("name",), "computes": ("id",), "datasets": ("role", "group"), "faults": ()}
+"""The fields of an entry that are keys of its section instead."""
+
+
+def _name(text: str) -> str:
+    if not text or "/" in text:
+        raise ValueError("must be a non-empty name without '/'")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class TopologyModel(Closed):
+    """A topology: roles and the channels between them, and a deployment of datasets, machines and faults."""
+
+    schema_: Literal["topology/1"] = Field(alias="schema")
+    """The kind of file."""
+    name: str = ""
+    """The name of the topology; by default that of the file."""
+    roles: dict[Name, Role]
+    """Roles by name: workers that run the same program."""
+    channels: dict[Name, Channel] = Field(default_factory=dict)
+    """Channels by name: pairs of roles whose workers can send to each other."""
+    datasets: dict[str, dict[str, tuple[Dataset, ...]]] = Field(default_factory=dict)
+    """Datasets by role and group: a number, a list of ids or of datasets, or a `count` with common properties."""
+    computes: dict[Name, Machine] = Field(default_factory=dict)
+    """Machines by name; `default` exists without an entry."""
+    faults: tuple[InjectedFault, ...] = ()
+    """Faults to inject, one entry for each affected worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """What a topology file describes.
+    """The content of a topology file.
 
     Attributes:
         name: Its name.
         plan: The TAG and its workers.
-        faults: What befalls workers, for engines in virtual time and rehearsals in real time.
+        faults: Faults to inject.
     """
 
     name: str
     plan: Plan
-    faults: tuple[Befalling, ...] = ()
+    faults: tuple[InjectedFault, ...] = ()
 
     @property
     def tag(self) -> Tag:
@@ -51,14 +85,12 @@ class Topology:
 
 
 def read_topology(path: Path) -> Topology:
-    """Return the topology that a file describes.
-
-    Args:
-        path: The YAML file.
+    """Return the topology that a YAML file describes.
 
     Raises:
-        SpecError: Something in the file is wrong; tells all of it, by line and column.
+        SpecError: The file is invalid; lists all issues, by line and column.
     """
+    check_schema(path, SCHEMA)
     return topology_of(read_yaml(path))
 
 
@@ -66,196 +98,154 @@ def topology_of(file: YamlFile) -> Topology:
     """Return the topology that the content of a file describes.
 
     Raises:
-        SpecError: Something in it is wrong; tells all of it, by line and column.
+        SpecError: The content is invalid; lists all issues, by line and column.
     """
-    data = _mapping(file)
-    faults = [
-        Issue((key,), "is not known here", "", did_you_mean(str(key), _KEYS), at_key=True)
-        for key in data
-        if key not in _KEYS
-    ]
-    if data.get("schema") != SCHEMA:
-        faults.append(Issue(("schema",), "is not the schema", repr(data.get("schema")), f"schema: {SCHEMA}"))
-    if not isinstance(data.get("name", ""), str):
-        faults.append(Issue(("name",), "must be a text", repr(data["name"])))
-    roles = _named(data, "roles", Role, faults)
-    channels = _named(data, "channels", Channel, faults, _full_channel)
-    computes = _named(data, "computes", Compute, faults, key="id")
-    datasets = list(_datasets(data, faults))
-    befalling = _befalling(data, faults)
-    if faults:
-        raise file.error(faults)
+    if not isinstance(file.data, dict):
+        raise file.error([Issue((), "must be a mapping, key: value", "", f"schema: {SCHEMA}, roles, channels")])
+    issues: list[Issue] = []
+    content, counts = _written_out(file.data, issues)
     try:
-        plan = expand(Tag(tuple(roles), tuple(channels)), datasets, computes)
+        model = TopologyModel.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        issues += [_located(issue, counts) for issue in issues_of(error, content)]
+        raise file.error(issues) from error
+    if issues:
+        raise file.error(issues)
+    try:
+        tag = Tag(tuple(model.roles.values()), tuple(model.channels.values()))
+        plan = expand(tag, _datasets(model, counts), model.computes.values())
     except TagError as error:
         raise file.error([Issue(*flaw) for flaw in error.flaws]) from error
-    for number, one in enumerate(befalling):
+    for number, fault in enumerate(model.faults):
         try:
-            plan.worker(one.worker)
+            plan.worker(fault.worker)
         except SpecError as error:
-            faults.append(Issue(("faults", number, "worker"), "there is no such worker", error.value, error.right))
-    if faults:
-        raise file.error(faults)
-    return Topology(data.get("name", file.path.stem), plan, tuple(befalling))
+            issues.append(Issue(("faults", number, "worker"), "unknown worker", error.value, error.hint))
+    if issues:
+        raise file.error(issues)
+    return Topology(model.name or file.path.stem, plan, model.faults)
 
 
-def programs_of(path: Path, found: Topology, file: YamlFile | None = None) -> dict[str, type[Program]]:
-    """Return the classes of the programs that a topology file names, when they fit it.
+def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) -> dict[str, type[Program]]:
+    """Return the classes of the programs that a topology file names, if they fit it.
 
     Args:
-        path: The file; modules of one's own are looked for in its folder.
-        found: What it describes.
-        file: Its content, if this is not as it stands there.
+        path: The file; modules of one's own are looked up in its folder.
+        topology: Its content.
+        file: Its content as read, if it differs from the file.
 
     Raises:
-        SpecError: A role names no program or one that is not there, its `config` is not what the program takes, or the
-            programs do not fit the TAG (`topology.binding`); tells all of it, by line and column.
+        SpecError: A role names no program or an unknown one, its `config` is not what the program takes, or the
+            programs do not fit the TAG (`topology.binding`); lists all issues, by line and column.
     """
     file = read_yaml(path) if file is None else file
-    faults: list[Issue] = []
+    issues: list[Issue] = []
     programs: dict[str, type[Program]] = {}
-    for role in found.tag.roles:
+    for role in topology.tag.roles:
         if not role.program:
-            faults.append(Issue(("roles", role.name), "names no program", "", "program: module:Class"))
+            issues.append(Issue(("roles", role.name), "no program", "", "program: module:Class"))
             continue
         try:
             programs[role.name] = find_class(role.program, {}, "program", path.parent.resolve())
         except SpecError as error:
-            faults.append(Issue(("roles", role.name, "program"), error.what, error.value, error.right))
+            issues.append(Issue.of(error, "roles", role.name, "program"))
         else:
             _, wrong = build(programs[role.name], role.config)
-            faults += [fault.under("roles", role.name, "config") for fault in wrong]
-    if not faults:
+            issues += [issue.under("roles", role.name, "config") for issue in wrong]
+    if not issues:
         try:
-            bind(found.tag, programs)
+            bind(topology.tag, programs)
         except TagError as error:
-            faults = [Issue(*flaw) for flaw in error.flaws]
-    if faults:
-        raise file.error(faults)
+            issues = [Issue(*flaw) for flaw in error.flaws]
+    if issues:
+        raise file.error(issues)
     return programs
 
 
-def _mapping(file: YamlFile) -> dict[Any, Any]:
-    if not isinstance(file.data, dict):
-        raise file.error([Issue((), "must be a mapping, key: value", "", f"schema: {SCHEMA}, roles, channels")])
-    return file.data
+_Counts = dict[tuple[str, str], int]
 
 
-def _named(
-    data: dict[Any, Any],
-    section: str,
-    owner: type[_Thing],
-    faults: list[Issue],
-    full: Callable[[dict[Any, Any]], dict[Any, Any]] = dict,
-    key: str = "name",
-) -> list[_Thing]:
-    """Return the things of a section, whose keys are their names; append what is wrong to the faults."""
-    given = data.get(section) or {}
-    if not isinstance(given, dict):
-        faults.append(Issue((section,), "must be a mapping, name: ...", type(given).__name__))
-        return []
-    found: list[_Thing] = []
-    for name, written in given.items():
-        body = {} if written is None else written
-        if not isinstance(name, str) or not name or "/" in name:
-            faults.append(Issue((section, name), "is no name", repr(name), "a text without '/'", at_key=True))
-        elif not isinstance(body, dict):
-            faults.append(Issue((section, name), "must be a mapping, key: value", repr(body)))
-        elif key in body:
-            faults.append(Issue((section, name, key), "stands already as the key", repr(body[key]), at_key=True))
-        else:
-            made, wrong = build(owner, {**full(body), key: name})
-            faults += [fault.under(section, name) for fault in wrong]
-            found += [made] if made is not None else []
-    return found
+def _written_out(data: dict[Any, Any], issues: list[Issue]) -> tuple[dict[Any, Any], _Counts]:
+    """Return a file's content without short forms, and the counts of datasets by role and group.
 
-
-def _full_channel(body: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a channel with its short forms written out: `select: {router: random}` is `{router: {use: random}}`."""
-    full = dict(body)
-    if isinstance(full.get("select"), dict):
-        full["select"] = {
-            role: {"use": each} if isinstance(each, str) else each for role, each in full["select"].items()
-        }
-    return full
-
-
-def _datasets(data: dict[Any, Any], faults: list[Issue]) -> Iterator[Dataset]:
-    """Yield datasets from `role: group: ...`, where ... is how many, or a list of ids or of datasets, or a mapping.
-
-    A mapping has `count` and what all of them have in common.
+    Keys of sections become fields of their entries. Of datasets that are counted the first stands for all.
     """
-    given = data.get("datasets") or {}
-    if not isinstance(given, dict):
-        faults.append(Issue(("datasets",), "must be a mapping, role: {group: ...}", type(given).__name__))
-        return
-    for role, groups in given.items():
-        if not isinstance(groups, dict):
-            what = "must be a mapping from groups to datasets"
-            faults.append(Issue(("datasets", role), what, repr(groups), f"{role}: {{default: 10}}"))
-            continue
-        for group, what in groups.items():
-            yield from _group(str(role), str(group), what, faults)
+    content = {key: value for key, value in data.items() if value is not None or key == "roles"}
+    for section in ("roles", "channels", "computes"):
+        (key,) = KEYS[section]
+        for name, body in _items(data.get(section)):
+            entry = _entry({} if body is None else body, {key: name}, (section, name), issues)
+            content[section] = {**content[section], name: entry}
+    for name, channel in _items(content.get("channels")):
+        select = channel.get("select") if isinstance(channel, dict) else None
+        full = {role: {"use": use} if isinstance(use, str) else use for role, use in _items(select)}
+        if full:
+            content["channels"][name] = {**channel, "select": full}
+    counts = _Counts()
+    for role, groups in _items(data.get("datasets")):
+        written = {group: _group(body, (str(role), str(group)), counts, issues) for group, body in _items(groups)}
+        content["datasets"] = {**content["datasets"], role: written or groups}
+    return content, counts
 
 
-def _group(role: str, group: str, given: object, faults: list[Issue]) -> Iterator[Dataset]:
-    place = ("datasets", role, group)
-    match given:
-        case bool():
-            faults.append(Issue(place, "is neither a number nor a list", repr(given), "how many, or a list of ids"))
-        case int():
-            yield from _counted(role, group, {"count": given}, faults)
-        case dict():
-            yield from _counted(role, group, given, faults)
-        case list():
-            for number, each in enumerate(given):
-                body = each if isinstance(each, dict) else {"id": each}
-                yield from _one(role, group, body, (*place, number), faults)
-        case _:
-            faults.append(Issue(place, "is neither a number nor a list", repr(given), "how many, or a list of ids"))
+def _group(body: Any, where: tuple[str, str], counts: _Counts, issues: list[Issue]) -> Any:
+    """Return the datasets of a group as a list of mappings."""
+    role, group = where
+    place, keys = ("datasets", role, group), {"role": role, "group": group}
+    if isinstance(body, list):
+        entries = [{"id": entry} if isinstance(entry, str) else entry for entry in body]
+        return [_entry(entry, keys, (*place, number), issues) for number, entry in enumerate(entries)]
+    common = {"count": body} if isinstance(body, int) and not isinstance(body, bool) else body
+    if not isinstance(common, dict):
+        return body
+    count = common.get("count")
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_DATASETS:
+        hint = f"from 1 to {MOST_DATASETS}"
+        issues.append(Issue((*place, "count"), "must be a number of datasets", repr(count), hint))
+        count = 1
+    counts[where] = count
+    keys["id"] = f"{role}-{group}-{0:0{len(str(count - 1))}}"
+    return [_entry({key: value for key, value in common.items() if key != "count"}, keys, place, issues)]
 
 
-def _counted(role: str, group: str, given: dict[Any, Any], faults: list[Issue]) -> Iterator[Dataset]:
-    place = ("datasets", role, group)
-    count = given.get("count")
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST:
-        faults.append(Issue((*place, "count"), "is no number of datasets", repr(count), f"from 1 to {_MOST}"))
-        return
-    if "id" in given:
-        faults.append(Issue((*place, "id"), "goes with a list, not with a count", repr(given["id"]), "", at_key=True))
-        return
-    common = {key: value for key, value in given.items() if key != "count"}
-    width = len(str(count - 1))
-    found = list(_one(role, group, {**common, "id": f"{role}-{group}-{0:0{width}}"}, place, faults))
-    for first in found:  # one is checked, and the others are like it
-        yield first
-        for number in range(1, count):
-            id_ = f"{role}-{group}-{number:0{width}}"
-            yield Dataset(id_, role, group, first.size, first.compute, first.ref)
+def _items(section: Any) -> Iterator[tuple[Any, Any]]:
+    yield from section.items() if isinstance(section, dict) else ()
 
 
-def _one(
-    role: str, group: str, body: dict[Any, Any], place: tuple[str | int, ...], faults: list[Issue]
-) -> Iterator[Dataset]:
-    what = "stands already as a key further out"
-    faults += [Issue((*place, key), what, repr(body[key]), at_key=True) for key in ("role", "group") if key in body]
-    made, wrong = build(Dataset, {**body, "role": role, "group": group})
-    faults += [fault.under(*place) for fault in wrong]
-    if made is not None:
-        yield made
+def _entry(body: Any, keys: dict[str, Any], place: tuple[str | int, ...], issues: list[Issue]) -> Any:
+    """Return an entry with the keys of its section as fields."""
+    if not isinstance(body, dict):
+        return body
+    given = [key for key in keys if key in body]
+    issues += [Issue((*place, key), "already given", repr(body[key]), "remove it", at_key=True) for key in given]
+    return {**body, **keys}
 
 
-def _befalling(data: dict[Any, Any], faults: list[Issue]) -> list[Befalling]:
-    given = data.get("faults") or []
-    if not isinstance(given, list):
-        faults.append(Issue(("faults",), "must be a list", type(given).__name__))
-        return []
-    found: list[Befalling] = []
-    for number, body in enumerate(given):
-        if not isinstance(body, dict):
-            faults.append(Issue(("faults", number), "must be a mapping, key: value", repr(body)))
-            continue
-        made, wrong = build(Befalling, body)
-        faults += [fault.under("faults", number) for fault in wrong]
-        found += [made] if made is not None else []
-    return found
+def _located(issue: Issue, counts: _Counts) -> Issue:
+    """Return an issue with the place that it has in the file, and with a hint if its key is unknown."""
+    place, section = issue.place, str(issue.place[0]) if issue.place else ""
+    if issue.at_key:
+        known = {"schema", "name", *OWNERS}
+        if len(place) > 2:  # noqa: PLR2004 - section, name, key
+            owner = {"link": Link, "select": Select}.get(str(place[2]), OWNERS[section])
+            known = {field.name for field in fields(owner)}.difference(KEYS[section])
+        issue = replace(issue, hint=did_you_mean(str(place[-1]), known))
+    if place == ("schema",):
+        issue = replace(issue, hint=f"schema: {SCHEMA}")
+    if section == "datasets" and len(place) == 3:  # noqa: PLR2004 - section, role, group
+        issue = replace(issue, hint="a number of datasets, a list, or a mapping with count")
+    if section == "datasets" and place[1:3] in counts:
+        issue = replace(issue, place=place[:3] + place[4:])
+    return issue
+
+
+def _datasets(model: TopologyModel, counts: _Counts) -> Iterator[Dataset]:
+    for role, groups in model.datasets.items():
+        for group, datasets in groups.items():
+            yield from datasets
+            count, first = counts.get((role, group), 1), datasets[0] if datasets else None
+            width = len(str(count - 1))
+            if first is None:
+                continue
+            for number in range(1, count):
+                yield Dataset(f"{role}-{group}-{number:0{width}}", role, group, first.size, first.compute, first.ref)

@@ -32,7 +32,7 @@ class FaultsError(SpecError):
         self.args = (where, tuple(lines))
 
     def __str__(self) -> str:
-        return self.what
+        return self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +88,29 @@ class YamlFile:
 def read_yaml(path: Path) -> YamlFile:
     """Return a YAML file.
 
-    Scalars are those of YAML 1.2: `1e-3` is a number, `on` and `12:30` are texts. A key that stands twice is an error.
+    Scalars are those of YAML 1.2: `1e-3` is a number, `on` and `12:30` are strings. A duplicate key is an error.
 
     Raises:
-        SpecError: The file can't be read, or is no YAML; names line and column.
+        SpecError: The file can't be read, or is not valid YAML; names line and column.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(str(path), "can't be read", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise SpecError(str(path), "is no text", f"byte {error.start}", "YAML in UTF-8") from error
+        raise SpecError(str(path), "is not UTF-8", f"byte {error.start}") from error
     try:
         marked = YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
         mark = error.problem_mark
         key = (error.problem or "").split('"')[1]
-        raise SpecError(
-            f"{path}:{mark.line + 1}:{mark.column + 1}", "the key stands twice", repr(key), "keep one"
-        ) from error
+        raise SpecError(f"{path}:{mark.line + 1}:{mark.column + 1}", "duplicate key", repr(key), "keep one") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise SpecError(where, "is no YAML", str(error.problem)) from error
+        raise SpecError(where, "is not valid YAML", str(error.problem)) from error
     except YAMLError as error:
-        raise SpecError(str(path), "is no YAML", str(error).splitlines()[0]) from error
+        raise SpecError(str(path), "is not valid YAML", str(error).splitlines()[0]) from error
     return YamlFile(path, plain(marked), marked)
 
 

@@ -13,18 +13,16 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ssim
 from sim.base.errors import SpecError, SsimError, raised
-from ssim.files.plugins import own_sources, sections
-from ssim.packages import PACKAGES
+from ssim.files.plugins import sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ssim.files.model import JobSpec
     from ssim.files.plugins import Issue, Slot
@@ -41,15 +39,6 @@ KINDS = {
     "profile/1": "ssim.jobs.profile.kind",
 }
 """The module that holds the `KIND` of files of a schema."""
-
-COMMANDS = {
-    "experiment/1": "ssim run",
-    "training/1": "ssim supernet train",
-    "federated/1": "ssim train",
-    "profile/1": "ssim run",
-    "topology/1": "ssim topology check",
-}
-"""The familiar command for files of a schema; `ssim run` takes all but topologies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,58 +347,3 @@ class Job:
     overrides: tuple[str, ...]
     spec: Any
     content: dict[str, Any]
-
-
-def described(plug: Any) -> dict[str, Any]:
-    """Return what decides a plug-in: its class as it was found, whatever name the file has for it, and its parameters.
-
-    Defaults are included. Whoever reads files says so by a method `inputs()`, and these count by their content.
-    """
-    owner = type(plug)
-    inputs = list(plug.inputs()) if hasattr(plug, "inputs") else []
-    fields = (item.name for item in dataclasses.fields(plug) if item.init and not (inputs and item.name == "path"))
-    params = {name: json.loads(json.dumps(getattr(plug, name), default=_plain)) for name in fields}
-    found = {"class": f"{owner.__module__}:{owner.__qualname__}", "params": params}
-    return found | ({"inputs": [sha256(path) for path in inputs]} if inputs else {})
-
-
-def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
-
-
-def own_code(plugs: Iterable[Any], folder: Path) -> set[Path]:
-    """Return the files of a user's own plug-ins and of what these import; toolkit and installed packages have none."""
-    return own_sources({plug if isinstance(plug, type) else type(plug) for plug in plugs if plug is not None}, folder)
-
-
-@cache
-def code_of(*packages: str) -> tuple[Path, ...]:
-    """Return the code of packages of the toolkit, all of them if none is named."""
-    root = Path(ssim.__file__ or "").resolve().parents[1]
-    return tuple(sorted(path for name in packages or PACKAGES for path in (root / name).rglob("*.py")))
-
-
-@cache
-def own_hash(files: tuple[Path, ...] = ()) -> str:
-    """Return the hash of files of the toolkit, of all its code if none is named; read once."""
-    parts = [f"{path.parent.name}/{path.name} {sha256(path)}" for path in files or code_of()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Return the hash of a file; it is read again only when it has changed."""
-    from sim.traces.reading import sha256_of
-
-    key = (path, *stamp(path))
-    if key not in _HASHES:
-        _HASHES[key] = sha256_of(path)
-    return _HASHES[key]
-
-
-_HASHES: dict[tuple[Any, ...], str] = {}
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file does: the time of its last change, and its size."""
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size

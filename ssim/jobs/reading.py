@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from sim.base.errors import SpecError, did_you_mean
 from ssim.files.plugins import Issue, issues_of
+from ssim.files.schemas import COMMANDS
 from ssim.files.settings import put, put_settings
 from ssim.files.yaml_file import FaultsError, read_yaml
-from ssim.jobs.job import COMMANDS, KINDS, Job, Point, kind_of, plugged_in
+from ssim.jobs.job import KINDS, Job, Point, kind_of, plugged_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -49,42 +49,29 @@ def job_schema(schema: str) -> dict[str, Any]:
 
 def topology_schema() -> dict[str, Any]:
     """Return the JSON Schema of topology files, short forms included."""
-    from ssim.files.topology_file import SCHEMA
-    from topology.parties import Compute, Dataset, Fault
+    from ssim.files.topology_file import KEYS, OWNERS, TopologyModel
     from topology.selection import SHORT_NAMES
-    from topology.tag import Channel, Role
+    from topology.tag import Link, Select
 
-    parts = {owner: TypeAdapter[Any](owner).json_schema() for owner in (Role, Channel, Compute, Dataset, Fault)}
-    definitions = {name: each for part in parts.values() for name, each in part.pop("$defs", {}).items()}
-    named = {"anyOf": [{"enum": sorted(SHORT_NAMES)}, {"type": "string", "pattern": ":"}, {"$ref": "#/$defs/Select"}]}
-    parts[Channel]["properties"]["select"] = {"type": "object", "additionalProperties": named}
-    count = {"type": "integer", "minimum": 1}
-    dataset = _without(parts[Dataset], "role", "group")
-    counted = _without(dataset, "id")
+    schema = TopologyModel.model_json_schema(by_alias=True)
+    properties, definitions = schema["properties"], schema["$defs"]
+    for owner in (Link, Select, *OWNERS.values()):
+        definitions[owner.__name__] = {key: part for key, part in _described(owner).items() if key != "$defs"}
+    for section, owner in OWNERS.items():
+        definitions[owner.__name__] = _without(definitions[owner.__name__], *KEYS[section])
+        if section in {"roles", "channels", "computes"}:
+            properties[section]["additionalProperties"] = {
+                "anyOf": [{"$ref": f"#/$defs/{owner.__name__}"}, {"type": "null"}]
+            }
+    use = [{"enum": sorted(SHORT_NAMES)}, {"type": "string", "pattern": ":"}, {"$ref": "#/$defs/Select"}]
+    definitions["Channel"]["properties"]["select"]["additionalProperties"] = {"anyOf": use}
+    count = {"type": "integer", "minimum": 1, "description": "The number of datasets."}
+    counted = _without(definitions["Dataset"], "id")
     counted = {**counted, "properties": {"count": count, **counted["properties"]}, "required": ["count"]}
-    listed = {"type": "array", "items": {"anyOf": [{"type": "string"}, dataset]}}
-    by_group = {"type": "object", "additionalProperties": {"anyOf": [count, listed, counted]}}
-    properties = {
-        "schema": {"const": SCHEMA},
-        "name": {"type": "string"},
-        "roles": _by_name(_without(parts[Role], "name")),
-        "channels": _by_name(_without(parts[Channel], "name")),
-        "datasets": {"type": "object", "additionalProperties": by_group},
-        "computes": _by_name(_without(parts[Compute], "id")),
-        "faults": {"type": "array", "items": {**parts[Fault], "additionalProperties": False}},
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": properties,
-        "required": ["schema", "roles"],
-        "additionalProperties": False,
-        "$defs": definitions,
-    }
-
-
-def _by_name(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": {"anyOf": [schema, {"type": "null"}]}}
+    listed = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Dataset"}]}}
+    group = {"type": "object", "additionalProperties": {"anyOf": [count, listed, counted]}}
+    properties["datasets"]["additionalProperties"] = group
+    return {"$schema": _DIALECT, **schema}
 
 
 def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from figures.style import COLUMN_IN, save
 from sim.base.errors import SsimError, StoreError
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.paper.pictures import PICTURES, Picture
 from ssim.results.reading import Results
 
@@ -59,11 +59,11 @@ def draw_all(
             for width in picture.widths:
                 figure = picture.draw(stored, width)
                 stem = folder / ("column" if width == COLUMN_IN else "page") / picture.name
-                with told(stem):
+                with translate_os_errors(stem):
                     stem.parent.mkdir(parents=True, exist_ok=True)
                 paths.append(next(path for path in save(figure, stem) if path.suffix == ".png"))
         except SsimError as error:
-            if isinstance(error, StoreError) and str(folder) in error.where:
+            if isinstance(error, StoreError) and str(folder) in error.location:
                 raise
             problems.append(f"{picture.name} ({picture.paper or 'not in the paper'}): not drawn: {error}")
             for path in folder.glob(f"*/{picture.name}.*"):

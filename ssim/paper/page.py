@@ -14,10 +14,10 @@ from ssim.paper.claims.claim import (
     Judged,
     Verdict,
     clipper,
+    format_interval,
     gain_at_equal_attainment,
     near,
     ratio_at_equal_accuracy,
-    told,
     values,
 )
 
@@ -118,8 +118,10 @@ def _optimum(results: Results) -> str:
             bound = 100 * here.drop_duplicates("seed")["weighted_bound"]
             single = here[here["policy"].str.startswith("clipper")].groupby("policy")["weighted_share"].mean()
             shares = [here[here["policy"] == policy]["weighted_share"] for policy in ("slackfit", "maxbatch")]
-            cells = [told((100 * share).tolist()) for share in shares]
-            rows.append((trace, told(bound.tolist()), *cells, f"{100 * single.max():.2f} ({single.idxmax()})"))
+            cells = [format_interval((100 * share).tolist()) for share in shares]
+            rows.append(
+                (trace, format_interval(bound.tolist()), *cells, f"{100 * single.max():.2f} ({single.idxmax()})")
+            )
     head = ("trace", "at most", "SlackFit's share, %", "MaxBatch's share, %", "the best single subnet's share, %")
     return f"""Accuracy-weighted attainment (SLO attainment times mean serving accuracy, the objective of the paper's
 optimal policy) against an upper bound on what *any* policy reaches on the same arrivals, clairvoyant ones included;
@@ -136,10 +138,10 @@ def _exact(results: Results) -> str:
     rows = []
     for (overhead, policy), here in gaps.groupby(["cluster.dispatch_ms", "policy"], sort=False):
         ours, lower, upper, bound = (
-            told((100 * here[name]).tolist())
+            format_interval((100 * here[name]).tolist())
             for name in ("weighted_attainment", "optimum_lower", "optimum_upper", "weighted_bound")
         )
-        share = told((100 * here["weighted_attainment"] / here["optimum_upper"]).tolist())
+        share = format_interval((100 * here["weighted_attainment"] / here["optimum_upper"]).tolist())
         rows.append((f"{_shown(overhead)} ms", str(policy), ours, lower, upper, bound, share))
     head = (
         "overhead",
@@ -171,11 +173,19 @@ def _overhead(results: Results) -> str:
     rows, fitting = [], []
     for overhead, here in runs.groupby("cluster.dispatch_ms"):
         attained = {policy: values(here, policy, "slo_attainment") for policy in sorted(set(here["policy"]))}
-        accuracy = told(values(here, "slackfit", "mean_serving_accuracy"))
+        accuracy = format_interval(values(here, "slackfit", "mean_serving_accuracy"))
         gain, ratio = gain_at_equal_attainment(here)[0], ratio_at_equal_accuracy(here)[0]
-        clippers = [told(attained[clipper(name)], 3) for name in ("76.69", "77.64", "78.25", "79.44")]
-        cells = [told(gain, sign=True) if gain else "none attains as much", told(ratio, 1) + "x" if ratio else "none"]
-        first = (f"{_shown(overhead)} ms", told(attained["slackfit"], 5), accuracy, told(attained["maxbatch"], 5))
+        clippers = [format_interval(attained[clipper(name)], 3) for name in ("76.69", "77.64", "78.25", "79.44")]
+        cells = [
+            format_interval(gain, sign=True) if gain else "none attains as much",
+            format_interval(ratio, 1) + "x" if ratio else "none",
+        ]
+        first = (
+            f"{_shown(overhead)} ms",
+            format_interval(attained["slackfit"], 5),
+            accuracy,
+            format_interval(attained["maxbatch"], 5),
+        )
         rows.append((*first, ", ".join(clippers), *cells))
         if gain and near(gain, _GAIN) and _mean(attained["slackfit"]) >= _NEARLY_ALL:
             fitting.append(_shown(overhead))
@@ -234,7 +244,7 @@ def _outcome(runs: pd.DataFrame, policy: str) -> str:
     known = mine["mean_serving_accuracy"].dropna().tolist()
     if mine.empty:
         return "-, -"
-    return f"{told(mine['slo_attainment'].tolist(), 5)}, {told(known) if known else '-'}"
+    return f"{format_interval(mine['slo_attainment'].tolist(), 5)}, {format_interval(known) if known else '-'}"
 
 
 def _shown(value: Any) -> str:

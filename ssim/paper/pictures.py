@@ -28,11 +28,11 @@ from figures import (
 )
 from figures.style import COLUMN_IN, PAGE_IN
 from figures.tables import setting
+from policies.decision_map import decision_map
 from sim.tables.files import load_table
-from ssim.decided import decided
 from ssim.jobs.experiment.run import build_policy
 from ssim.jobs.experiment.spec import PolicySpec
-from ssim.paper.held import holding
+from ssim.paper.footprint import footprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,13 +126,13 @@ def _accuracy(_: Results, width: float) -> Figure:
 
 def _statistics(_: Results, width: float) -> Figure:
     del width
-    found = holding()
+    found = footprint()
     return statistics.draw_statistics(pd.DataFrame(found.subnets), found.shared_bytes)
 
 
 def _memory(_: Results, width: float) -> Figure:
     del width
-    found = holding()
+    found = footprint()
     return memory.draw_memory(pd.DataFrame([*found.tuned, *found.alone, *found.in_one]))
 
 
@@ -182,7 +182,7 @@ def _decisions(policy: PolicySpec) -> Callable[[Results, float], Figure]:
         del width
         built = build_policy(policy, Path())
         table = load_table(TABLE)
-        return decisions.draw_decisions(*decided(built, table), title=f"{policy.label} on {table.device}")
+        return decisions.draw_decisions(*decision_map(built, table), title=f"{policy.label} on {table.device}")
 
     return draw
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sim.base.errors import SpecError, SsimError
 from ssim.execution.capacity import find_capacities
-from ssim.execution.gap import COLUMNS, EXACT_COLUMNS, find_gaps
+from ssim.execution.gap import find_gaps, write_gaps
 from ssim.execution.runner import run_job
 from ssim.jobs.experiment.summary import COLUMNS as SUMMARY_COLUMNS
 from ssim.jobs.experiment.summary import summary_rows, write_csv
@@ -16,7 +16,7 @@ from ssim.jobs.reading import read_job
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ssim.jobs.job import Job
@@ -107,7 +107,7 @@ def conduct(
     for study in wanted:
         path = experiments / f"{study.name}.yaml"
         if not path.is_file():
-            raise SpecError(str(path), "is not there", "", "name the folder of experiment files with --experiments")
+            raise SpecError(str(path), "file not found", "", "name the folder of experiment files with --experiments")
     for study in wanted:
         started = time.perf_counter()
         on_begin(study.name)
@@ -142,15 +142,3 @@ def _search(experiment: Job, store: Store, jobs: int) -> list[str]:
         write_csv(store.folder / "capacity.csv", rows, list(rows[0]))
     failed = [(one, one.error) for one in found if one.error is not None]
     return [f"{experiment.name}: {one.run.label}, seed {one.run.seed}: {error.error}" for one, error in failed]
-
-
-def write_gaps(experiment: Job, store: Store, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write gap.csv and return its path.
-
-    Raises:
-        StoreError: It can't be written.
-    """
-    path = store.folder / "gap.csv"
-    exact = [name for name in EXACT_COLUMNS if rows and name in rows[0]]
-    write_csv(path, rows, [*COLUMNS, *exact, *experiment.swept])
-    return path

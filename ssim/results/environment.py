@@ -43,15 +43,17 @@ def _versions() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": libraries,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        **_commit(),
+        **({"commit": found} if (found := commit()) else {}),
     }
 
 
-def _commit() -> dict[str, Any]:
-    folder = Path(__file__).parent
+def commit() -> str:
+    """Return the commit of the checkout that the toolkit runs from, or "" where it is installed without one."""
+    file = Path(__file__)
+    git = ["git", "-C", str(file.parent)]
     try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
+        for command in (["ls-files", "--error-unmatch", file.name], ["describe", "--always", "--dirty", "--abbrev=12"]):
+            found = subprocess.run([*git, *command], capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - fixed words
     except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"commit": found.stdout.strip()}
+        return ""
+    return found.stdout.strip()

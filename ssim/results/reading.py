@@ -46,7 +46,7 @@ class Results:
         """
         rows = []
         for run, manifest in self.runs(name):
-            known = {key: run[key] for key in ("policy", "trace", "seed")}
+            known = {key: run[key] for key in ("policy", "trace", "seed", "one_model")}
             swept = {
                 key: str(value) if isinstance(value, list | dict) else value for key, value in run["swept"].items()
             }
@@ -122,7 +122,7 @@ class Results:
         return self.folder / "supernet" / "actuation.csv"
 
     def actuations(self) -> pd.DataFrame:
-        """Return what it takes to actuate the published subnets: a row each, the fields of `ssim.paper.held.Actuation`.
+        """Return the time to actuate each published subnet: a row each, the fields of `ssim.paper.footprint.Actuation`.
 
         Raises:
             StoreError: It is not there, or damaged.
@@ -133,11 +133,11 @@ class Results:
         try:
             found = pd.read_csv(path)
         except FileNotFoundError as error:
-            raise StoreError(str(path), "is not there", "", f"`{command}` makes it") from error
+            raise StoreError(str(path), "file not found", "", f"`{command}` makes it") from error
         except (OSError, ValueError) as error:
-            raise StoreError(str(path), "is damaged", str(error), f"`{command}` makes it anew") from error
+            raise StoreError(str(path), "is damaged", str(error), f"`{command}` writes it again") from error
         if found.empty or needed not in found.columns:
-            raise StoreError(str(path), "is damaged", f"no {needed}", f"`{command}` makes it anew")
+            raise StoreError(str(path), "is damaged", f"no {needed}", f"`{command}` writes it again")
         return found
 
     def runs(self, name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -160,7 +160,7 @@ class Results:
                 some = True
                 yield run, manifest
         if not some:
-            raise StoreError(str(store.folder), "holds no run", "", f"ssim run experiments/{name}.yaml")
+            raise StoreError(str(store.folder), "no run is stored", "", f"ssim run experiments/{name}.yaml")
 
     def note(self, name: str, run: dict[str, Any], why: str) -> None:
         """Note that a run of an experiment is missing or damaged, and why."""
@@ -177,4 +177,4 @@ class Results:
     def _none(self, name: str, only: Mapping[str, Any]) -> pd.DataFrame:
         asked = ", ".join(f"{key} = {value}" for key, value in only.items())
         right = f"ssim run experiments/{name}.yaml, with enough of it kept"
-        raise StoreError(str(self.folder / name), "holds no such run", asked, right)
+        raise StoreError(str(self.folder / name), "no such run is stored", asked, right)

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
 from sim.engine import histogram, metrics
-from sim.engine.measured import Outcome
 from sim.engine.result import NONE, Result
+from sim.engine.run_metrics import Outcome
 from ssim.results.store import MEND, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from sim.engine.measured import Measured
+    from sim.engine.run_metrics import RunMetrics
     from ssim.results.store import Store
 
 Keep = Literal["summary", "windows", "batches", "requests"]
@@ -39,7 +39,7 @@ KEPT: dict[Keep, tuple[str, ...]] = {
 
 
 def put_run(
-    store: Store, run_id: str, run: Measured, identity: dict[str, Any], circumstances: dict[str, Any], keep: Keep
+    store: Store, run_id: str, run: RunMetrics, identity: dict[str, Any], circumstances: dict[str, Any], keep: Keep
 ) -> None:
     """Store a run. A run that is there already is replaced.
 
@@ -81,11 +81,11 @@ def _is_exact(keep: Keep) -> bool:
     return BATCHES in KEPT[keep]
 
 
-def _summary(run: Measured, keep: Keep) -> dict[str, Any]:
+def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
     """Return the figures of a run, in the columns of summary.csv."""
     quantile_ns: Callable[[float], float] = run.latency_quantile_ns
     if isinstance(run, Result) and not _is_exact(keep):
-        quantile_ns = partial(histogram.quantile_ns, histogram.counted(run.latency_ns))
+        quantile_ns = partial(histogram.quantile_ns, histogram.latency_histogram(run.latency_ns))
     return {
         "queries": run.queries,
         "slo_attainment": metrics.slo_attainment(run),
@@ -142,7 +142,7 @@ def _requests(result: Result) -> pa.Table:
     )
 
 
-def _windows(run: Measured) -> pa.Table:
+def _windows(run: RunMetrics) -> pa.Table:
     meaning = "per window of 1 s; queries by arrival, batches by start"
     return _table("windows/1", **{name: (values, meaning) for name, values in metrics.windows(run).items()})
 

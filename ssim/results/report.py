@@ -11,23 +11,25 @@ import json
 import math
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from figures import style
-from sim.base.errors import SpecError, StoreError
+from sim.base.errors import StoreError
 from sim.base.intervals import mean_and_half_width
 from sim.base.version import VERSION
+from ssim.extras import require
 from ssim.files.yaml_file import as_yaml
 from ssim.results.reading import Results
 from ssim.results.record import WINDOWS, read_windows
 from ssim.results.store import INDEX, Store
+from ssim.results.stored import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -88,6 +90,9 @@ def collect(folder: Path) -> Report:
     Raises:
         StoreError: No run of any experiment is stored there.
     """
+    if not folder.is_dir():
+        what = "is a file, not a folder of results" if folder.is_file() else "folder not found"
+        raise StoreError(str(folder), what, "", listed(Path("results") if folder.is_file() else folder.parent))
     inner = sorted(path.parent for path in folder.glob(f"*/{INDEX}"))
     if (folder / INDEX).exists() or not inner:
         inner = [folder]
@@ -99,7 +104,7 @@ def collect(folder: Path) -> Report:
         except StoreError as error:
             report.problems.append(str(error))
     if not report.experiments:
-        raise StoreError(str(folder), "holds no run to report", "; ".join(report.problems))
+        raise StoreError(str(folder), "no run to report", "; ".join(report.problems))
     return report
 
 
@@ -120,7 +125,7 @@ def _experiment(results: Results, name: str) -> dict[str, Any]:
         known = {"policy": run["policy"], "seed": run["seed"], "point": points.index(point), "id": run["id"]}
         runs.append({**known, "summary": manifest["summary"], "windows": windows, "manifest": manifest})
     if not runs:
-        raise StoreError(str(store.folder), "holds no run", "", "run the experiment first")
+        raise StoreError(str(store.folder), "no run is stored", "", "run the experiment first")
     policies = {run["policy"]: _look(run["policy"]) for run in sorted(runs, key=lambda run: style.order(run["policy"]))}
     spec = as_yaml(index["content"]) if "content" in index else ""
     return {"name": index["name"], "spec": spec, "points": points, "policies": policies, "runs": runs}
@@ -144,7 +149,10 @@ def _windows(store: Store, run_id: str, manifest: Mapping[str, Any]) -> dict[str
         }
     except KeyError as error:
         raise StoreError(WINDOWS, "is damaged", f"no {error}", "run the experiment again") from error
-    merged = together(columns, -(-len(columns["start_s"]) // MOST_WINDOWS))
+    starts = columns["start_s"]
+    merged = together(columns, -(-len(starts) // MOST_WINDOWS))
+    width = starts[1] - starts[0] if len(starts) > 1 else 1.0
+    merged["end_s"] = np.append(merged["start_s"][1:], starts[-1:] + width)
     return {name: [None if math.isnan(value) else float(f"{value:.7g}") for value in merged[name]] for name in merged}
 
 
@@ -199,10 +207,9 @@ def page(report: Report) -> str:
 
 
 def _plotly() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise SpecError("report", "needs plotly", str(error), "pip install -e '.[report]'") from error
+    require("plotly")
+    from plotly.offline import get_plotlyjs
+
     text: str = get_plotlyjs()
     return text
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SsimError, StoreError
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Mapping
@@ -51,7 +51,7 @@ class Store:
         Raises:
             StoreError: Another process holds it, or it can't be made.
         """
-        with told(self.folder):
+        with translate_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / ".lock").open("a+")
         with lock:
@@ -62,7 +62,7 @@ class Store:
                 holder = f"process {lock.read().strip() or '?'}"
                 right = "wait for it to end, or give another folder with --out"
                 raise StoreError(str(self.folder), "another run is writing here", holder, right) from error
-            with told(self.folder):
+            with translate_os_errors(self.folder):
                 lock.truncate(0)
                 os.write(lock.fileno(), str(os.getpid()).encode())  # not kept back to fail again when it is closed
             try:
@@ -155,7 +155,7 @@ class Store:
         Raises:
             StoreError: A file can't be deleted.
         """
-        with told(self.folder / run_id):
+        with translate_os_errors(self.folder / run_id):
             if (self.folder / run_id).exists():
                 shutil.rmtree(self.folder / run_id)
 
@@ -179,7 +179,7 @@ class Store:
         target = self.folder / run_id
         temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
         replaced = self.folder / f".{run_id}.{os.getpid()}.replaced.tmp"
-        with told(target):
+        with translate_os_errors(target):
             try:
                 temporary.mkdir(parents=True)
                 yield temporary
@@ -213,7 +213,7 @@ class Store:
     def shared(self) -> Generator[Path]:
         """Give a folder for what runs share while they are under way."""
         path = self.folder / ".shared.tmp"
-        with told(path):
+        with translate_os_errors(path):
             path.mkdir(exist_ok=True)
         try:
             yield path
@@ -243,7 +243,7 @@ class Store:
                 right = "an earlier version of the toolkit stored them: run again, or give another folder with --out"
             if inner:
                 right = f"there is {', '.join(f'{self.folder.name}/{name}' for name in inner)}"
-            raise StoreError(str(self.folder), "holds no results", "", right)
+            raise StoreError(str(self.folder), "no results are stored here", "", right)
         return _read_json(path, "index/1", ("name", "job", "swept", "runs"))
 
 

@@ -1,8 +1,8 @@
-"""Data to train and measure supernets with. One file, one source."""
+"""Data sets for training and evaluation. One file, one source."""
 
 SHORT_NAMES = {
     "digits": "supernet.data.digits:Digits",
     "fashion_mnist": "supernet.data.fashion_mnist:FashionMnist",
     "reviews": "supernet.data.reviews:Reviews",
 }
-"""What short names in YAML stand for."""
+"""The sources that short names in YAML refer to."""

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 _TEST = 360
-_TEST_SEED = 0  # the test examples are the same whatever the seed of a run is
+_TEST_SEED = 0  # the test examples are the same for all seeds
 _SIDE = 8
-_HALF = 8  # of the largest value of a pixel
+_HALF = 8  # half of the largest value of a pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +26,15 @@ class Digits(Parameters):
     """The digits that come with scikit-learn: float32 of shape (examples, 1, 8, 8), from -1 to 1.
 
     Attributes:
-        validation: How many are for validation, of the 1,437 that are not for tests.
-        train: How many are for training; None for all others.
+        validation: The number of validation examples, of the 1,437 that are not test examples.
+        train: The number of training examples; None for all others.
     """
 
     validation: PositiveInt = 237
     train: PositiveInt | None = None
 
     def located(self, folder: Path) -> Self:
-        """Return the source as it is: it has no path."""
+        """Return the source unchanged: it has no path."""
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Digits(Parameters):
         """Return the images.
 
         Raises:
-            SpecError: scikit-learn is not installed, or there are not so many images.
+            SpecError: scikit-learn is not installed, or there are too few images.
         """
         try:
             from sklearn.datasets import load_digits  # noqa: PLC0415 - an optional dependency, and it takes a second
@@ -53,7 +53,7 @@ class Digits(Parameters):
             raise SpecError("digits", "needs scikit-learn", str(error), "pip install scikit-learn") from error
         pixels, labels = load_digits(return_X_y=True)
         images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, _SIDE, _SIDE) / _HALF - 1
-        everything = Examples((images,), torch.tensor(labels, dtype=torch.int64))
-        others, test = split(everything, _TEST_SEED, _TEST, None, "digits")
-        train, validation = split(others, seed, self.validation, self.train, "digits")
+        examples = Examples((images,), torch.tensor(labels, dtype=torch.int64))
+        remaining, test = split(examples, _TEST_SEED, _TEST, None, "digits")
+        train, validation = split(remaining, seed, self.validation, self.train, "digits")
         return Splits(train, validation, test)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 FOLDER_VARIABLE = "SSIM_FASHION_MNIST"
-"""The environment variable that names the folder of the files."""
+"""The environment variable with the folder of the files."""
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts them."""
+"""The folder of Debian's package dataset-fashion-mnist."""
 
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -36,7 +36,7 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""Of each file without its compression: Debian has compressed them anew."""
+"""Of each uncompressed file: Debian has compressed them again."""
 
 _HEADERS = {"images": 16, "labels": 8}  # bytes of an IDX file before its values
 _SIDE = 28
@@ -44,20 +44,19 @@ _MEAN, _STD = 0.2860, 0.3530  # of all pixels of the training images, scaled to 
 
 
 def fetched_folder() -> Path:
-    """Return where `ssim supernet fetch fashion_mnist` puts the files: in the user's cache."""
+    """Return the folder of `ssim supernet fetch fashion_mnist`, in the user's cache."""
     return user_cache_path("ssim", appauthor=False) / "fashion-mnist"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FashionMnist(Parameters):
-    """Fashion-MNIST. Images are float32 of shape (examples, 1, 28, 28), of mean 0 and standard deviation 1 over all.
+    """Fashion-MNIST. Images are float32 of shape (examples, 1, 28, 28), standardised over the training set.
 
     Attributes:
-        path: The folder of the four files, with or without .gz. None for the first of these that there is: the one that
-            $SSIM_FASHION_MNIST names, what `ssim supernet fetch fashion_mnist` fetched, that of Debian's package
-            dataset-fashion-mnist.
-        validation: How many of the 60,000 training images are for validation.
-        train: How many are for training; None for all others.
+        path: The folder of the four files, with or without .gz. None for the first that exists of: $SSIM_FASHION_MNIST,
+            the folder of `ssim supernet fetch fashion_mnist`, that of Debian's package dataset-fashion-mnist.
+        validation: The number of validation examples, of the 60,000 training images.
+        train: The number of training examples; None for all others.
     """
 
     path: str | None = None
@@ -65,7 +64,7 @@ class FashionMnist(Parameters):
     train: PositiveInt | None = None
 
     def located(self, folder: Path) -> Self:
-        """Return the source with its path taken from a folder."""
+        """Return the source with its path relative to a folder."""
         return self if self.path is None else replace(self, path=located(folder, self.path))
 
     def identity(self) -> dict[str, Any]:
@@ -73,15 +72,15 @@ class FashionMnist(Parameters):
         return {"validation": self.validation, "train": self.train}
 
     def splits(self, seed: int) -> Splits:
-        """Return the images; the test images are the 10,000 that were published as such.
+        """Return the images; the test images are the published 10,000.
 
         Raises:
-            DataError: A file is damaged, or another than the published one.
-            SpecError: There are no such files, or not so many images.
+            DataError: A file is damaged, or not the published one.
+            SpecError: A file is missing, or there are too few images.
         """
         folder = self._folder()
-        both = _examples(folder, "train")
-        train, validation = split(both, seed, self.validation, self.train, "fashion_mnist")
+        images = _examples(folder, "train")
+        train, validation = split(images, seed, self.validation, self.train, "fashion_mnist")
         return Splits(train, validation, _examples(folder, "t10k"))
 
     def _folder(self) -> Path:
@@ -104,25 +103,25 @@ def _values(folder: Path, name: str) -> np.ndarray[tuple[int], np.dtype[np.uint8
 
 
 def read_checked(folder: Path, name: str) -> bytes:
-    """Return a file's content without its compression, after holding it against its published checksum.
+    """Return the uncompressed content of a file after comparing it with its published checksum.
 
     Raises:
-        DataError: The file is damaged, or another than the published one.
-        SpecError: There is no such file.
+        DataError: The file is damaged, or not the published one.
+        SpecError: The file is missing.
     """
     path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
     if path is None:
-        right = (
-            f"`ssim supernet fetch fashion_mnist` gets it; or install Debian's dataset-fashion-mnist, or name a folder "
-            f"by path: or ${FOLDER_VARIABLE}"
+        hint = (
+            f"`ssim supernet fetch fashion_mnist` downloads it; or install Debian's dataset-fashion-mnist, or set the "
+            f"folder with path: or ${FOLDER_VARIABLE}"
         )
-        raise SpecError(f"fashion_mnist: {folder}", "has no such file", f"{name} or {name}.gz", right)
+        raise SpecError(f"fashion_mnist: {folder}", "file not found", f"{name} or {name}.gz", hint)
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(str(path), "is damaged", str(error), "get it again") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256[name]:
-        raise DataError(str(path), "is not the published file", f"sha256 {found} of its content", SHA256[name])
+        raise DataError(str(path), "damaged", str(error), "download it again") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != SHA256[name]:
+        raise DataError(str(path), "not the published file", f"sha256 {sha256} of its content", SHA256[name])
     return content

@@ -1,4 +1,4 @@
-"""Labelled examples in three parts, and what a source of them has to offer."""
+"""Labelled examples, their splits, and the protocol of a data source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Examples:
     """Labelled examples.
 
     Attributes:
-        inputs: The arguments that a network is called with, tensors whose first dimension goes over examples.
+        inputs: The arguments of the network: tensors whose first dimension is the examples.
         labels: The class of each example, int64, shape (examples,).
     """
 
@@ -33,16 +33,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, which: torch.Tensor) -> Examples:
-        """Return some of the examples, in the order of their indices."""
-        return Examples(tuple(part[which] for part in self.inputs), self.labels[which])
+    def select(self, indices: torch.Tensor) -> Examples:
+        """Return examples by their indices, in the order of these."""
+        return Examples(tuple(part[indices] for part in self.inputs), self.labels[indices])
 
     def first(self, count: int) -> Examples:
-        """Return the first examples; all, if there are no more."""
+        """Return the first examples; all, if there are fewer."""
         return Examples(tuple(part[:count] for part in self.inputs), self.labels[:count])
 
     def batches(self, size: int) -> Iterator[Examples]:
-        """Yield all examples in their order, so many at a time; the last time, what is left."""
+        """Yield all examples in order, in batches; the last one may be smaller."""
         parts = zip(*(torch.split(part, size) for part in self.inputs), strict=True)
         yield from map(Examples, parts, torch.split(self.labels, size))
 
@@ -56,9 +56,9 @@ class Splits:
     """The three parts of a data set.
 
     Attributes:
-        train: What weights are fitted to, and what running statistics are taken from.
-        validation: What choices are made by, such as those of a search.
-        test: What nothing is decided by: the accuracies that are reported. The same examples for all seeds.
+        train: For weights and running statistics.
+        validation: For decisions, such as those of a search.
+        test: For reported accuracies only. The same examples for all seeds.
     """
 
     train: Examples
@@ -70,29 +70,29 @@ class Source(Protocol):
     """A frozen dataclass whose fields are its parameters; YAML names it by `kind`."""
 
     def located(self, folder: Path) -> Self:
-        """Return the source with its paths taken from a folder, that of the experiment file.
+        """Return the source with its paths relative to a folder, that of the experiment file.
 
         Raises:
-            SpecError: A path names an environment variable that is not set.
+            SpecError: A path contains an environment variable that is not set.
         """
         ...
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the examples, as JSON knows it: parameters but for paths, and hashes of files."""
+        """Return the parameters that determine the examples, as JSON: hashes of files in place of paths."""
         ...
 
     def splits(self, seed: int) -> Splits:
-        """Return the examples; the seed decides which are for training and which for validation.
+        """Return the examples; the seed draws the training and the validation examples.
 
         Raises:
-            DataError: A file is damaged, or another than it should be.
-            SpecError: There is no such file, or more examples are asked for than there are.
+            DataError: A file is damaged, or not the expected one.
+            SpecError: A file is missing, or there are too few examples.
         """
         ...
 
 
 def located(folder: Path, text: str) -> str:
-    """Return a path as an experiment file has it: from the file's folder, with environment variables put in.
+    """Return a path of an experiment file: relative to the file's folder, with environment variables expanded.
 
     Raises:
         SpecError: A variable is not set.
@@ -102,30 +102,30 @@ def located(folder: Path, text: str) -> str:
         >>> located(Path("/experiments"), "weights/minilm.pt")
         '/experiments/weights/minilm.pt'
     """
-    found = os.path.expandvars(text)
-    left = re.search(r"\$\{?\w+\}?", found)
-    if left:
-        raise SpecError("path", "names an environment variable that is not set", left.group(), f"set it: {text}")
-    return str(folder / found)
+    expanded = os.path.expandvars(text)
+    unset = re.search(r"\$\{?\w+\}?", expanded)
+    if unset:
+        raise SpecError("path", "environment variable is not set", unset.group(), f"set it, for {text}")
+    return str(folder / expanded)
 
 
 def split(examples: Examples, seed: int, validation: int, train: int | None, where: str) -> tuple[Examples, Examples]:
-    """Return examples for training and for validation, drawn by a seed; in random order.
+    """Return training and validation examples, drawn by a seed, in random order.
 
     Args:
-        examples: What is drawn from.
-        seed: Decides what is drawn.
-        validation: How many are for validation.
-        train: How many are for training; None for all others.
-        where: What messages call the source.
+        examples: The examples to draw from.
+        seed: Of the draw.
+        validation: The number of validation examples.
+        train: The number of training examples; None for all others.
+        where: The name of the source in messages.
 
     Raises:
-        SpecError: There are not so many.
+        SpecError: There are too few examples.
     """
-    wanted = validation + (1 if train is None else train)
-    if wanted > len(examples):
-        right = f"at most {len(examples)}"
-        raise SpecError(where, "asks for more examples than there are", f"{validation} for validation + {train}", right)
+    requested = validation + (1 if train is None else train)
+    if requested > len(examples):
+        value, hint = f"{validation} for validation + {train}", f"at most {len(examples)}"
+        raise SpecError(where, "more examples requested than exist", value, hint)
     order = torch.from_numpy(stream(seed, "split").permutation(len(examples)))
     end = len(examples) if train is None else validation + train
-    return examples.take(order[validation:end]), examples.take(order[:validation])
+    return examples.select(order[validation:end]), examples.select(order[:validation])

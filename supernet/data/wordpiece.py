@@ -1,4 +1,4 @@
-"""The WordPiece tokenizer of uncased BERT models (Devlin et al., NAACL 2019), for a vocabulary file of theirs."""
+"""The WordPiece tokenizer of uncased BERT models (Devlin et al., NAACL 2019), for their vocabulary files."""
 
 from __future__ import annotations
 
@@ -14,71 +14,71 @@ if TYPE_CHECKING:
 
 _LONGEST_WORD = 100  # longer ones are unknown
 _IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2CEAF), (0x2F800, 0x2FA1F))
-_ASCII_SIGNS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # some are no punctuation to Unicode
+_ASCII_SIGNS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # Unicode counts some as symbols, not punctuation
 
 
 @dataclass(frozen=True, slots=True)
 class WordPiece:
-    """Splits text into pieces of a vocabulary.
+    """Splits text into the tokens of a vocabulary.
 
     Attributes:
-        numbers: The number of each piece; one that goes on inside of a word begins with ##.
-        where: What messages call the vocabulary.
+        ids: The id of each token; a token that continues a word begins with ##.
+        where: The name of the vocabulary in messages.
 
     Raises:
         DataError: The vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
 
     Example:
         >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "##ness", "!"]
-        >>> pieces = WordPiece({piece: number for number, piece in enumerate(vocabulary)}, "example")
-        >>> pieces.encode("Goodness!", longest=8)
+        >>> tokenizer = WordPiece({token: number for number, token in enumerate(vocabulary)}, "example")
+        >>> tokenizer.encode("Goodness!", max_length=8)
         [2, 4, 5, 6, 3]
     """
 
-    numbers: Mapping[str, int]
+    ids: Mapping[str, int]
     where: str
 
     def __post_init__(self) -> None:
-        for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]"):
-            if piece not in self.numbers:
-                raise DataError(self.where, "is no vocabulary of BERT", f"{piece} is missing", "one piece a line")
+        for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]"):
+            if token not in self.ids:
+                raise DataError(self.where, "not a vocabulary of BERT", f"{token} is missing", "one token per line")
 
     @classmethod
     def read(cls, content: bytes, where: str) -> WordPiece:
-        """Return the tokenizer of a vocabulary file: one piece a line, numbered from 0.
+        """Return the tokenizer of a vocabulary file: one token per line, numbered from 0.
 
         Raises:
-            DataError: The file is no such vocabulary.
+            DataError: The file is not a vocabulary of BERT.
         """
         try:
             lines = content.decode("utf-8").splitlines()
         except UnicodeDecodeError as error:
-            raise DataError(where, "is no text", f"byte {error.start}", "one piece a line, in UTF-8") from error
-        return cls({piece: number for number, piece in enumerate(lines)}, where)
+            raise DataError(where, "not UTF-8", f"byte {error.start}", "one token per line, in UTF-8") from error
+        return cls({token: number for number, token in enumerate(lines)}, where)
 
-    def encode(self, text: str, longest: int) -> list[int]:
-        """Return the numbers of a text's pieces between those of [CLS] and [SEP]; cut to `longest`, these included."""
-        pieces = chain.from_iterable(map(self._pieces, _words(text)))
-        numbers = [self.numbers[piece] for piece, _ in zip(pieces, range(longest - 2), strict=False)]
-        return [self.numbers["[CLS]"], *numbers, self.numbers["[SEP]"]]
+    def encode(self, text: str, max_length: int) -> list[int]:
+        """Return the ids of a text's tokens between [CLS] and [SEP]; truncated to `max_length`, including these."""
+        tokens = chain.from_iterable(map(self._tokens, _words(text)))
+        ids = [self.ids[token] for token, _ in zip(tokens, range(max_length - 2), strict=False)]
+        return [self.ids["[CLS]"], *ids, self.ids["[SEP]"]]
 
-    def _pieces(self, word: str) -> list[str]:
-        """Return the pieces of a word: always the longest that the vocabulary has."""
-        found: list[str] = []
+    def _tokens(self, word: str) -> list[str]:
+        """Return the tokens of a word: always the longest in the vocabulary."""
+        tokens: list[str] = []
         start = 0
         while start < len(word) <= _LONGEST_WORD:
             head = "##" if start else ""
             ends = range(len(word), start, -1)
-            end = next((end for end in ends if head + word[start:end] in self.numbers), None)
+            end = next((end for end in ends if head + word[start:end] in self.ids), None)
             if end is None:
                 break
-            found.append(head + word[start:end])
+            tokens.append(head + word[start:end])
             start = end
-        return found if start == len(word) else ["[UNK]"]
+        return tokens if start == len(word) else ["[UNK]"]
 
 
 def _words(text: str) -> Iterable[str]:
-    """Return a text's words without case and accents; each sign is a word of its own."""
+    """Return a text's words in lower case without accents; each punctuation mark is a word."""
     return "".join(_spaced(text)).split()
 
 

@@ -1,4 +1,4 @@
-"""The families that come with the toolkit; one of your own is a class that keeps to `supernet.family.Family`."""
+"""The shipped families; one of your own is a class that implements `supernet.family.Family`."""
 
 from supernet.families.cnn import CnnSmall
 from supernet.families.dynabert import DynaBert, DynaBertSmall
@@ -12,6 +12,6 @@ FAMILIES: dict[str, type[Family]] = {
     "dynabert": DynaBert,
     "dynabert_small": DynaBertSmall,
 }
-"""What a family is called, and its class."""
+"""The class of each shipped family, by name."""
 
 __all__ = ["FAMILIES", "CnnSmall", "DynaBert", "DynaBertSmall", "OfaResNet50", "OfaResNetSmall"]

@@ -1,4 +1,4 @@
-"""A BERT classifier (Devlin et al., NAACL 2019) as an ordinary module without any choice.
+"""A BERT classifier (Devlin et al., NAACL 2019) as an ordinary module.
 
 Parameters have the names of the original PyTorch port, which DynaBERT's checkpoints (Hou et al., NeurIPS 2020,
 github.com/huawei-noah/Pretrained-Language-Model, `DynaBERT/transformers/modeling_bert.py`) and most others have.
@@ -24,11 +24,11 @@ class Bert(nn.Module):
     Takes tokens, shape (batch, tokens), and gives logits, shape (batch, classes).
 
     Args:
-        vocabulary: The tokens that there are.
+        vocabulary: The number of tokens.
         positions: The tokens of the longest text.
-        layers: The layers.
+        layers: The number of layers.
         hidden: The features of a token.
-        heads: Of attention, in each layer.
+        heads: The attention heads of each layer.
         ffn: The neurons of each layer's feed-forward part.
         classes: The classes.
     """
@@ -55,8 +55,8 @@ class Bert(nn.Module):
 
         Args:
             ids: The tokens, int64, shape (batch, tokens).
-            mask: 1 for a token, 0 for padding behind them, same shape; all are tokens unless given.
-            types: Which of two sentences a token is of, int64, same shape; of the first unless given.
+            mask: 1 for a token, 0 for padding after them, same shape; all are tokens by default.
+            types: The sentence of each token, 0 or 1, int64, same shape; 0 by default.
         """
         x = self.embeddings(ids, types)
         seen = None if mask is None else mask[:, None, None, :].bool()  # (batch, heads, queries, keys)
@@ -68,7 +68,7 @@ class Bert(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """The sum of what token, position and sentence stand for, normalised."""
+    """The normalised sum of the embeddings of token, position and sentence."""
 
     def __init__(self, vocabulary: int, positions: int, hidden: int) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ class Layer(nn.Module):
 
     def __init__(self, hidden: int, heads: int, ffn: int) -> None:
         super().__init__()
-        self.attention = nn.ModuleDict({"self": Attention(hidden, heads), "output": Added(hidden, hidden)})
+        self.attention = nn.ModuleDict({"self": Attention(hidden, heads), "output": ResidualLinear(hidden, hidden)})
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(hidden, ffn)})
-        self.output = Added(ffn, hidden)
+        self.output = ResidualLinear(ffn, hidden)
 
     def forward(self, x: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
         """Return features of shape (batch, tokens, hidden)."""
@@ -104,7 +104,7 @@ class Layer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention; as many heads as the query layer's output holds."""
+    """Scaled dot-product attention; the number of heads follows from the query layer's output."""
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(hidden, hidden)
 
     def forward(self, x: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
-        """Return what each token attends to, shape (batch, tokens, heads x head size)."""
+        """Return the attended values of each token, shape (batch, tokens, heads x head size)."""
         query, key, value = (
             layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )  # each (batch, heads, tokens, head size)
@@ -123,16 +123,16 @@ class Attention(nn.Module):
         return result.transpose(1, 2).flatten(2)
 
 
-class Added(nn.Module):
-    """A linear layer whose output is added to what went around it, and normalised."""
+class ResidualLinear(nn.Module):
+    """A linear layer whose output is added to a residual, and normalised."""
 
-    def __init__(self, taken: int, hidden: int) -> None:
+    def __init__(self, in_features: int, hidden: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(taken, hidden)
+        self.dense = nn.Linear(in_features, hidden)
         self.LayerNorm = nn.LayerNorm(hidden, LAYER_NORM_EPS)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, x: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Return features of shape (batch, tokens, hidden)."""
-        result: torch.Tensor = self.LayerNorm(self.dropout(self.dense(x)) + around)
+        result: torch.Tensor = self.LayerNorm(self.dropout(self.dense(x)) + residual)
         return result

@@ -1,4 +1,4 @@
-"""A small convolutional network, as federated learning is usually tried on (McMahan et al., AISTATS 2017)."""
+"""A small convolutional network, a usual benchmark of federated learning (McMahan et al., AISTATS 2017)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import nn
 
 from sim.base.errors import SpecError
 from sim.base.parameters import PositiveInt, check_parameters
-from supernet.space import SubNetSpace
+from supernet.space import SubnetSpace
 
 if TYPE_CHECKING:
     from sim.tables.latency import ControlTuple
-    from supernet.structure import Choice, Structure
+    from supernet.structure import ActiveConfig, Structure
 
 _QUARTERS = (1, 2, 3, 4)
-"""Of its units, each width uses as many quarters."""
+"""For each width, the active quarters of the units."""
 _POOLED = 4
-"""The side of what is flattened, whatever the side of the images."""
+"""The side of the features that are flattened, for images of any size."""
 _UNITS = 4
-"""Less than so many channels can't be cut in quarters."""
+"""Channels are sliced in quarters, so their number is a multiple of it."""
 
 
 class ConvNet(nn.Module):
@@ -51,27 +51,27 @@ class ConvNet(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class WidthRule:
-    """Each width of the control tuple is that of one group of units, in quarters.
+class WidthDecoder:
+    """Decodes widths: each is the active quarters of one group of units.
 
     Attributes:
-        structure: What is chosen from: its groups are those of the widths, in order.
+        structure: Of the network; its groups are those of the widths, in order.
     """
 
     structure: Structure
 
-    def choose(self, control: ControlTuple) -> Choice:
-        """Return what a control tuple stands for."""
+    def decode(self, control: ControlTuple) -> ActiveConfig:
+        """Return the configuration of a control tuple."""
         units = [
             group.units * _QUARTERS[number] // _QUARTERS[-1]
             for group, number in zip(self.structure.groups, control.widths, strict=True)
         ]
-        return self.structure.choice([], units)
+        return self.structure.config([], units)
 
 
 @dataclass(frozen=True, slots=True)
 class CnnSmall:
-    """Two convolutions and a hidden layer; channels and neurons are cut in quarters.
+    """Two convolutions and a hidden layer; channels and neurons are sliced in quarters.
 
     Attributes:
         classes: The classes.
@@ -85,34 +85,34 @@ class CnnSmall:
     width: PositiveInt = 16
     hidden: PositiveInt = 64
 
-    usual_size: ClassVar[int] = 28
+    default_size: ClassVar[int] = 28
 
     def __post_init__(self) -> None:
         check_parameters(self)
         for name in ("width", "hidden"):
             if getattr(self, name) % _UNITS:
                 value = str(getattr(self, name))
-                raise SpecError(f"CnnSmall.{name}", "can't be cut in quarters", value, f"a multiple of {_UNITS}")
+                raise SpecError(f"CnnSmall.{name}", "can't be sliced in quarters", value, f"a multiple of {_UNITS}")
 
     @property
-    def space(self) -> SubNetSpace:
+    def space(self) -> SubnetSpace:
         """Three widths: of either convolution, and of the hidden layer."""
-        return SubNetSpace("cnn_small", (), (), (tuple(range(len(_QUARTERS))),) * 3)
+        return SubnetSpace("cnn_small", (), (), (tuple(range(len(_QUARTERS))),) * 3)
 
-    def network(self, narrower: int = 1) -> nn.Module:
+    def network(self, width_divisor: int = 1) -> nn.Module:
         """Return the largest subnet with random weights."""
-        width, hidden = (max(_UNITS, size // narrower) for size in (self.width, self.hidden))
+        width, hidden = (max(_UNITS, size // width_divisor) for size in (self.width, self.hidden))
         return ConvNet(self.channels, width, hidden, self.classes)
 
     def example(self, batch: int = 1, size: int | None = None) -> tuple[torch.Tensor, ...]:
         """Return images of shape (batch, channels, size, size)."""
-        side = size or self.usual_size
+        side = size or self.default_size
         return (torch.zeros(batch, self.channels, side, side),)
 
-    def rule(self, structure: Structure) -> WidthRule:
-        """Return the rule of the widths."""
-        return WidthRule(structure)
+    def decoder(self, structure: Structure) -> WidthDecoder:
+        """Return the decoder of the widths."""
+        return WidthDecoder(structure)
 
     def original_names(self, name: str) -> tuple[str, ...]:
-        """Return nothing: nobody else has published its weights."""
+        """Return no names: there are no published weights."""
         return ()

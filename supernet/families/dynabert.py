@@ -10,31 +10,32 @@ import torch
 from sim.base.errors import SpecError
 from sim.base.parameters import PositiveInt, check_parameters
 from supernet.families.bert import Bert
-from supernet.ratios import Ratios
-from supernet.space import SubNetSpace
+from supernet.ratios import RatioDecoder
+from supernet.space import SubnetSpace
 
 if TYPE_CHECKING:
     from supernet.structure import Structure
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
-"""The shares of heads and neurons that run; one share goes for all layers."""
+"""The shares of active heads and neurons, the same in all layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class DynaBert:
     """DynaBERT on BERT-base, 12 layers of 12 heads: 3 depths times 4 widths.
 
-    The depth is how many layers run; they are dropped evenly spaced. The width cuts heads and feed-forward neurons.
+    The depth is the number of active layers; evenly spaced ones are dropped. The width is the share of active heads and
+    feed-forward neurons.
 
     Attributes:
         classes: The classes; 3 for MNLI.
-        vocabulary: The tokens that there are.
+        vocabulary: The number of tokens.
         positions: The tokens of the longest text.
-        layers: All layers.
+        layers: The number of layers.
         hidden: The features of a token.
-        heads: Of attention, in each layer.
+        heads: The attention heads of each layer.
         ffn: The neurons of each layer's feed-forward part.
-        depths: How many layers may run, all of them last.
+        depths: The allowed numbers of active layers, ending with all.
     """
 
     classes: PositiveInt = 3
@@ -47,38 +48,40 @@ class DynaBert:
     depths: tuple[int, ...] = (6, 9, 12)
 
     name: ClassVar[str] = "dynabert"
-    usual_size: ClassVar[int] = 128
+    default_size: ClassVar[int] = 128
 
     def __post_init__(self) -> None:
         check_parameters(self)
         if self.hidden % self.heads:
-            raise SpecError(f"{self.name}.hidden", "is no multiple of the heads", str(self.hidden), str(self.heads))
+            hint = f"a multiple of {self.heads}, the heads"
+            raise SpecError(f"{self.name}.hidden", "not divisible by the heads", str(self.hidden), hint)
         if not self.depths or self.depths[-1] != self.layers or min(self.depths) < 1:
-            raise SpecError(f"{self.name}.depths", "do not end with all layers", str(self.depths), str(self.layers))
+            hint = f"ending with {self.layers}"
+            raise SpecError(f"{self.name}.depths", "do not end with all layers", str(self.depths), hint)
 
     @property
-    def space(self) -> SubNetSpace:
+    def space(self) -> SubnetSpace:
         """A depth and a width."""
-        return SubNetSpace(self.name, (self.depths,), (WIDTHS,), ())
+        return SubnetSpace(self.name, (self.depths,), (WIDTHS,), ())
 
-    def network(self, narrower: int = 1) -> torch.nn.Module:
+    def network(self, width_divisor: int = 1) -> torch.nn.Module:
         """Return the largest subnet with random weights."""
-        head = max(2, self.hidden // self.heads // narrower)
-        ffn = max(2 * self.heads, self.ffn // narrower)
-        positions = max(8, self.positions // narrower)
-        vocabulary = max(8, self.vocabulary // narrower)
+        head = max(2, self.hidden // self.heads // width_divisor)
+        ffn = max(2 * self.heads, self.ffn // width_divisor)
+        positions = max(8, self.positions // width_divisor)
+        vocabulary = max(8, self.vocabulary // width_divisor)
         return Bert(vocabulary, positions, self.layers, head * self.heads, self.heads, ffn, self.classes)
 
     def example(self, batch: int = 1, size: int | None = None) -> tuple[torch.Tensor, ...]:
-        """Return texts of so many tokens, int64, shape (batch, size); of 4, unless told otherwise."""
+        """Return texts, int64, shape (batch, size); of 4 tokens by default."""
         return (torch.zeros(batch, size or 4, dtype=torch.long),)
 
-    def rule(self, structure: Structure) -> Ratios:
-        """Return the rule: evenly spaced layers are dropped, a share of heads and neurons is used."""
-        return Ratios(structure, ("every_other",), uniform=True, widths=(1.0,))
+    def decoder(self, structure: Structure) -> RatioDecoder:
+        """Return the decoder: evenly spaced layers are dropped, and a share of heads and neurons is active."""
+        return RatioDecoder(structure, ("every_other",), uniform=True, widths=(1.0,))
 
     def original_names(self, name: str) -> tuple[str, ...]:
-        """Return the names in checkpoints of classifiers, and those that norms had in early ones.
+        """Return the names in checkpoints of classifiers, and the early names of norms.
 
         Example:
             >>> DynaBert().original_names("pooler.dense.bias")

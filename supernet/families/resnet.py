@@ -1,4 +1,4 @@
-"""Residual networks for images, as ordinary modules without any choice.
+"""Residual networks for images, as ordinary modules.
 
 Names and layout are those of the static networks of once-for-all (Cai et al., ICLR 2020;
 github.com/mit-han-lab/once-for-all, `ofa/imagenet_classification/networks/resnets.py`), to exchange weights with them.
@@ -24,9 +24,9 @@ class ResNet(nn.Module):
 
     Args:
         stem: The layers before the pooling.
-        pooling: What makes the features smaller before the blocks.
+        pooling: Reduces the size of the features before the blocks.
         blocks: Of all stages, in order.
-        features: The channels that the last block gives.
+        features: The output channels of the last block.
         classes: The classes.
     """
 
@@ -55,41 +55,41 @@ class ResNet(nn.Module):
 
 
 class StemBlock(nn.Module):
-    """The residual block in the stem of a ResNet-D: features of some shape in, features of this shape out."""
+    """The residual block in the stem of a ResNet-D: features of equal shape in and out."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = conv_norm(channels, channels, kernel=3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the features with those of one convolution added."""
+        """Return the features plus those of one convolution."""
         added: torch.Tensor = self.conv(x)
         return added + x
 
 
 class Block(nn.Module):
-    """A residual block of two or three convolutions; where the shape changes, the input is pooled and projected.
+    """A residual block of two or three convolutions; where the shape changes, the residual is pooled and projected.
 
     Args:
         convolutions: From the block's input to its output.
-        taken: The channels of its input.
-        given: The channels of its output.
-        stride: By which it makes features smaller.
+        in_channels: The channels of its input.
+        out_channels: The channels of its output.
+        stride: The factor by which it reduces the size of the features.
     """
 
-    def __init__(self, convolutions: Sequence[nn.Module], taken: int, given: int, stride: int) -> None:
+    def __init__(self, convolutions: Sequence[nn.Module], in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1, self.conv2, *rest = convolutions
-        self.conv3 = rest[0] if rest else nn.Identity()
+        self.conv1, self.conv2, *third = convolutions
+        self.conv3 = third[0] if third else nn.Identity()
         self.downsample: nn.Module = nn.Identity()
-        if stride > 1 or taken != given:
+        if stride > 1 or in_channels != out_channels:
             pool = nn.AvgPool2d(stride, stride, ceil_mode=True)
-            projection = conv_norm(taken, given, kernel=1, act=False).named_children()
+            projection = conv_norm(in_channels, out_channels, kernel=1, act=False).named_children()
             self.downsample = nn.Sequential(OrderedDict([("avg_pool", pool), *projection]))
         self.final_act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return features of shape (batch, given, height / stride, width / stride)."""
+        """Return features of shape (batch, out_channels, height / stride, width / stride)."""
         added = self.conv3(self.conv2(self.conv1(x)))
         result: torch.Tensor = self.final_act(added + self.downsample(x))
         return result
@@ -98,33 +98,36 @@ class Block(nn.Module):
 def plain_resnet(layers: int, classes: int = 1000) -> ResNet:
     """Return a hand-tuned ResNet (He et al., CVPR 2016) by its number of layers: 18, 34, 50 or 101."""
     kind, blocks = _PLAIN[layers]
-    taken, made = 64, list[Block]()
-    for given, count, stride in zip((64, 128, 256, 512), blocks, (1, 2, 2, 2), strict=True):
+    in_channels, stages = 64, list[Block]()
+    for width, count, stride in zip((64, 128, 256, 512), blocks, (1, 2, 2, 2), strict=True):
         for number in range(count):
-            wide = given if kind is basic else 4 * given
-            made.append(kind(taken, given, wide, stride if number == 0 else 1))
-            taken = wide
+            out_channels = width if kind is basic else 4 * width
+            stages.append(kind(in_channels, width, out_channels, stride if number == 0 else 1))
+            in_channels = out_channels
     stem = conv_norm(3, 64, kernel=7, stride=2)
-    return ResNet([stem], nn.MaxPool2d(3, 2, padding=1), made, taken, classes)
+    return ResNet([stem], nn.MaxPool2d(3, 2, padding=1), stages, in_channels, classes)
 
 
-def bottleneck(taken: int, middle: int, given: int, stride: int) -> Block:
+def bottleneck(in_channels: int, mid_channels: int, out_channels: int, stride: int) -> Block:
     """Return a block that works on fewer channels in the middle: kernels of 1, 3 and 1."""
-    inner = conv_norm(taken, middle, kernel=1), conv_norm(middle, middle, kernel=3, stride=stride)
-    return Block((*inner, conv_norm(middle, given, kernel=1, act=False)), taken, given, stride)
+    first = conv_norm(in_channels, mid_channels, kernel=1)
+    second = conv_norm(mid_channels, mid_channels, kernel=3, stride=stride)
+    third = conv_norm(mid_channels, out_channels, kernel=1, act=False)
+    return Block((first, second, third), in_channels, out_channels, stride)
 
 
-def basic(taken: int, middle: int, given: int, stride: int) -> Block:
+def basic(in_channels: int, mid_channels: int, out_channels: int, stride: int) -> Block:
     """Return a block of two convolutions with kernels of 3."""
-    inner = conv_norm(taken, middle, kernel=3, stride=stride)
-    return Block((inner, conv_norm(middle, given, kernel=3, act=False)), taken, given, stride)
+    first = conv_norm(in_channels, mid_channels, kernel=3, stride=stride)
+    second = conv_norm(mid_channels, out_channels, kernel=3, act=False)
+    return Block((first, second), in_channels, out_channels, stride)
 
 
-def conv_norm(taken: int, given: int, *, kernel: int, stride: int = 1, act: bool = True) -> nn.Sequential:
-    """Return a convolution that keeps the size but for its stride, its norm, and an activation if one is asked for."""
+def conv_norm(in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, act: bool = True) -> nn.Sequential:
+    """Return a convolution with padding, its norm, and an optional activation."""
     layers: dict[str, nn.Module] = {
-        "conv": nn.Conv2d(taken, given, kernel, stride, padding=kernel // 2, bias=False),
-        "bn": nn.BatchNorm2d(given),
+        "conv": nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+        "bn": nn.BatchNorm2d(out_channels),
     }
     return nn.Sequential(OrderedDict(layers | ({"act": nn.ReLU(inplace=True)} if act else {})))
 
@@ -135,4 +138,4 @@ _PLAIN = {
     50: (bottleneck, (3, 4, 6, 3)),
     101: (bottleneck, (3, 4, 23, 3)),
 }
-"""By the number of layers: the kind of block, and how many of them each stage has."""
+"""For each number of layers: the kind of block, and the blocks of each stage."""

@@ -1,1 +1,1 @@
-"""Search for the subnets that are worth serving. `nsga2` searches, `predictor` foresees what was not measured."""
+"""Search for Pareto-optimal subnets: `nsga2` searches, `predictor` predicts subnets that were not measured."""

@@ -1,6 +1,6 @@
 """NSGA-II (Deb et al., IEEE Transactions on Evolutionary Computation 6, 2002) over the subnets of a space.
 
-One run returns a whole front; regularised evolution (Real et al., AAAI 2019), as in once-for-all, needs one for each
+One run returns a whole front; regularised evolution (Real et al., AAAI 2019), as in once-for-all, needs a run for each
 limit on costs.
 """
 
@@ -14,35 +14,35 @@ import numpy as np
 
 from sim.base.errors import SpecError
 from sim.base.streams import stream
-from supernet.search.pareto import crowding, front, ranks
+from supernet.search.pareto import crowding_distances, front, nondomination_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     import numpy.typing as npt
 
-    from supernet.space import SubNet, SubNetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
 
-_CROSSED = 0.9  # of the children have two parents
+_CROSSOVER_RATE = 0.9
 _TRIES = 100
-"""Draws for one new subnet; after as many that are known already, there are taken to be no more."""
+"""Draws for one new subnet; if all give known networks, the space is taken to be exhausted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluated:
-    """All subnets that a search has looked at.
+    """All subnets that a search has evaluated.
 
     Attributes:
-        subnets: In the order in which they were looked at.
+        subnets: In the order of evaluation.
         points: Their (cost, error), float64, shape (subnets, 2).
     """
 
-    subnets: tuple[SubNet, ...]
+    subnets: tuple[SubnetConfig, ...]
     points: npt.NDArray[np.float64]
 
     @property
     def front(self) -> Evaluated:
-        """Those that no other dominates, by cost."""
+        """The Pareto front, by cost."""
         best = front(self.points)
         return Evaluated(tuple(self.subnets[index] for index in best), self.points[best])
 
@@ -53,91 +53,92 @@ class Nsga2:
 
     Attributes:
         space: The subnets.
-        network: What two subnets have in common that are the same network: it is looked at once.
-        evaluate: Returns the (cost, error) of some subnets, both the smaller the better, shape (subnets, 2).
-        population: How many live at a time.
-        rate: The share of the entries of a control tuple that change from parent to child.
+        network: Returns equal keys for subnets that are the same network, which is evaluated once.
+        evaluate: Returns the (cost, error) of subnets, both to be minimised, shape (subnets, 2).
+        population: The size of the population.
+        rate: The mutation rate of each entry of a control tuple.
     """
 
-    space: SubNetSpace
-    network: Callable[[SubNet], Hashable]
-    evaluate: Callable[[Sequence[SubNet]], npt.NDArray[np.float64]]
+    space: SubnetSpace
+    network: Callable[[SubnetConfig], Hashable]
+    evaluate: Callable[[Sequence[SubnetConfig]], npt.NDArray[np.float64]]
     population: int = 64
     rate: float = 0.1
 
     def search(self, evaluations: int, seed: int, on_progress: Callable[[int], None] = lambda _done: None) -> Evaluated:
-        """Return what was looked at; all subnets, if there are no more than may be.
+        """Return the evaluated subnets; all of the space, if the evaluations suffice.
 
         Args:
-            evaluations: How many networks may be looked at.
-            seed: Decides the first ones, and their descent.
-            on_progress: Told how many have been looked at.
+            evaluations: The number of networks to evaluate.
+            seed: Of the first population, crossover and mutation.
+            on_progress: Called with the number of networks evaluated so far.
 
         Raises:
             SpecError: Too few evaluations for a first population.
         """
         if evaluations < self.population:
-            right = f"at least {self.population}, one population"
-            raise SpecError("search", "has too few evaluations", str(evaluations), right)
-        known: dict[Hashable, SubNet] = {}
+            hint = f"at least {self.population}, one population"
+            raise SpecError("search", "too few evaluations", str(evaluations), hint)
+        known: dict[Hashable, SubnetConfig] = {}
         if self.space.size <= evaluations:
-            self._take(self.space.enumerate(), known, self.space.size)
+            self._new(self.space.enumerate(), known, self.space.size)
             return self._evaluated(list(known.values()), on_progress)
         rng = stream(seed, "search")
-        drawn = (self.space.graded(rng) for _ in range(_TRIES * self.population))
+        drawn = (self.space.sample_stratified(rng) for _ in range(_TRIES * self.population))
         first = chain((self.space.smallest, self.space.largest), drawn)
-        living = everything = self._evaluated(self._take(first, known, self.population), on_progress)
+        population = archive = self._evaluated(self._new(first, known, self.population), on_progress)
         while len(known) < evaluations:
-            wanted = min(self.population, evaluations - len(known))
-            children = self._take(self._children(living, rng, _TRIES * wanted), known, wanted)
+            count = min(self.population, evaluations - len(known))
+            children = self._new(self._children(population, rng, _TRIES * count), known, count)
             if not children:
                 break
-            born = self._evaluated(children, lambda _: on_progress(len(known)))
-            everything, living = _joined(everything, born), self._fittest(_joined(living, born))
-        return everything
+            offspring = self._evaluated(children, lambda _: on_progress(len(known)))
+            archive, population = _joined(archive, offspring), self._fittest(_joined(population, offspring))
+        return archive
 
-    def _take(self, drawn: Iterable[SubNet], known: dict[Hashable, SubNet], wanted: int) -> list[SubNet]:
-        """Return those drawn whose network is not known, until there are as many as wanted; they are known then."""
-        new: list[SubNet] = []
+    def _new(
+        self, drawn: Iterable[SubnetConfig], known: dict[Hashable, SubnetConfig], count: int
+    ) -> list[SubnetConfig]:
+        """Return drawn subnets with new networks, up to a count; adds their networks to the known ones."""
+        new: list[SubnetConfig] = []
         for subnet in drawn:
             network = self.network(subnet)
             if network not in known:
                 known[network] = subnet
                 new.append(subnet)
-            if len(new) == wanted:
+            if len(new) == count:
                 break
         return new
 
-    def _evaluated(self, subnets: list[SubNet], on_progress: Callable[[int], None]) -> Evaluated:
-        found = Evaluated(tuple(subnets), self.evaluate(subnets))
+    def _evaluated(self, subnets: list[SubnetConfig], on_progress: Callable[[int], None]) -> Evaluated:
+        evaluated = Evaluated(tuple(subnets), self.evaluate(subnets))
         on_progress(len(subnets))
-        return found
+        return evaluated
 
-    def _children(self, living: Evaluated, rng: np.random.Generator, most: int) -> Iterable[SubNet]:
-        fitness = _order(living.points)
-        for _ in range(most):
-            # Of two drawn at random, the fitter is a parent.
-            one, other = (
-                living.subnets[min(rng.integers(len(fitness), size=2), key=fitness.__getitem__)] for _ in "12"
+    def _children(self, population: Evaluated, rng: np.random.Generator, count: int) -> Iterable[SubnetConfig]:
+        fitness = _order(population.points)
+        for _ in range(count):
+            first, second = (  # binary tournaments
+                population.subnets[min(rng.integers(len(fitness), size=2), key=fitness.__getitem__)] for _ in "12"
             )
-            child = self.space.crossover(one, other, rng) if rng.random() < _CROSSED else one
+            child = self.space.crossover(first, second, rng) if rng.random() < _CROSSOVER_RATE else first
             yield self.space.mutate(child, rng, self.rate)
 
-    def _fittest(self, living: Evaluated) -> Evaluated:
-        best = np.argsort(_order(living.points))[: self.population]
-        return Evaluated(tuple(living.subnets[index] for index in best.tolist()), living.points[best])
+    def _fittest(self, candidates: Evaluated) -> Evaluated:
+        best = np.argsort(_order(candidates.points))[: self.population]
+        return Evaluated(tuple(candidates.subnets[index] for index in best.tolist()), candidates.points[best])
 
 
 def _order(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the place of each point among all: by front, then by room in its front; 0 is the fittest."""
-    rank, room = ranks(points), np.zeros(len(points))
+    """Return the position of each point by front, then by crowding distance; 0 is the fittest."""
+    rank, room = nondomination_ranks(points), np.zeros(len(points))
     for number in range(int(rank.max()) + 1):
         members = rank == number
-        room[members] = crowding(points[members])
+        room[members] = crowding_distances(points[members])
     order = np.empty(len(points), np.int64)
     order[np.lexsort((-room, rank))] = np.arange(len(points))
     return order
 
 
-def _joined(one: Evaluated, other: Evaluated) -> Evaluated:
-    return Evaluated((*one.subnets, *other.subnets), np.concatenate([one.points, other.points]))
+def _joined(first: Evaluated, second: Evaluated) -> Evaluated:
+    return Evaluated((*first.subnets, *second.subnets), np.concatenate([first.points, second.points]))

@@ -1,4 +1,4 @@
-"""What it means to be better in two respects at once. Points are (cost, error), both the smaller the better."""
+"""Pareto dominance in two objectives. Points are (cost, error), both to be minimised."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def front(points: npt.NDArray[np.float64]) -> list[int]:
-    """Return the points (indices) that no other dominates, by cost; of equal ones, the first.
+    """Return the points (indices) of the Pareto front, by cost; of equal ones, the first.
 
     Args:
         points: Shape (points, 2).
@@ -20,50 +20,50 @@ def front(points: npt.NDArray[np.float64]) -> list[int]:
         >>> front(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [1.0, 2.0]]))
         [1, 0]
     """
-    found: list[int] = []
-    least = np.inf
+    indices: list[int] = []
+    best_error = np.inf
     for index in np.lexsort((points[:, 1], points[:, 0])).tolist():
-        if points[index, 1] < least:
-            found.append(index)
-            least = points[index, 1]
-    return found
+        if points[index, 1] < best_error:
+            indices.append(index)
+            best_error = points[index, 1]
+    return indices
 
 
-def ranks(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the front that each point is in: 0 for those that none dominates, 1 for those that only they do, ...
+def nondomination_ranks(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the front of each point: 0 if none dominates it, 1 if only points of front 0 do, ...
 
     Example:
-        >>> ranks(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [3.0, 3.0]])).tolist()
+        >>> nondomination_ranks(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [3.0, 3.0]])).tolist()
         [0, 0, 1, 2]
     """
-    found = np.zeros(len(points), np.int64)
-    last: list[float] = []  # the least error in each front so far, going from cheap to dear
+    fronts = np.zeros(len(points), np.int64)
+    last: list[float] = []  # the least error in each front so far, by rising cost
     previous, place = None, 0
     for index in np.lexsort((points[:, 1], points[:, 0])).tolist():
         error = float(points[index, 1])
         if previous is None or (points[index] != points[previous]).any():
-            place = next((n for n, least in enumerate(last) if error < least), len(last))
+            place = next((n for n, lowest in enumerate(last) if error < lowest), len(last))
             last[place : place + 1] = [error]
-        found[index], previous = place, index
-    return found
+        fronts[index], previous = place, index
+    return fronts
 
 
-def crowding(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return how much room each point of one front has: the summed distance of its neighbours, in shares of the whole.
+def crowding_distances(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the crowding distance of each point of one front: the normalised distances of its neighbours, summed.
 
-    Deb et al., IEEE Transactions on Evolutionary Computation 6 (2002), section III.B. The ends have any room.
+    Deb et al., IEEE Transactions on Evolutionary Computation 6 (2002), section III.B. Infinite at the ends.
     """
-    room = np.zeros(len(points))
+    distances = np.zeros(len(points))
     for column in points.T:
         order = np.argsort(column, kind="stable")
         width = column[order[-1]] - column[order[0]] or 1.0
-        room[order[[0, -1]]] = np.inf
-        room[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / width
-    return room
+        distances[order[[0, -1]]] = np.inf
+        distances[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / width
+    return distances
 
 
 def hypervolume(points: npt.NDArray[np.float64], reference: tuple[float, float]) -> float:
-    """Return the area that points dominate, up to a reference point that is worse in both respects.
+    """Return the area dominated by points, up to a reference point that is worse in both objectives.
 
     Example:
         >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0], [9.0, 0.0]]), (3.0, 3.0))
@@ -75,12 +75,12 @@ def hypervolume(points: npt.NDArray[np.float64], reference: tuple[float, float])
     return float(((ends - best[:, 0]) * (reference[1] - best[:, 1])).sum())
 
 
-def spread(points: npt.NDArray[np.float64], count: int) -> list[int]:
-    """Return so many points (indices) of a front, from end to end and evenly spaced along it; all, if there are fewer.
+def evenly_spaced(points: npt.NDArray[np.float64], count: int) -> list[int]:
+    """Return points (indices) of a front, evenly spaced along it from end to end; all, if there are fewer.
 
     Args:
         points: A front, by cost.
-        count: How many, 2 or more.
+        count: The number of points, 2 or more.
     """
     if len(points) <= count:
         return list(range(len(points)))

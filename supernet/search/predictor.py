@@ -1,7 +1,7 @@
-"""Foresees a number for subnets that were not measured, such as the accuracy, from some that were.
+"""Predicts a property of subnets, such as the accuracy, from a sample of measured ones.
 
 Kernel ridge regression: a few hundred measured subnets are few for a neural network, which once-for-all fits to 16,000;
-leaving out one at a time tells how to set what there is to set; and a fit takes milliseconds.
+leave-one-out error selects the hyperparameters; and a fit takes milliseconds.
 """
 
 from __future__ import annotations
@@ -20,111 +20,111 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from supernet.network import Supernet
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
-FEWEST = 10
-"""Measured subnets that a fit takes at the least."""
+MIN_SUBNETS = 10
+"""The fewest measured subnets that a predictor is fitted to."""
 
-_LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of the kernel, in typical distances
+_LENGTHS = (0.5, 1.0, 2.0, 4.0)  # length scales of the kernel, relative to the median distance
 _RIDGES = tuple(10.0**power for power in range(-6, 2))
-_HELD_OUT = 5  # one of so many
+_FOLDS = 5
 
 
-def encoded(supernet: Supernet, subnets: Sequence[SubNet]) -> npt.NDArray[np.float64]:
-    """Return subnets as numbers, shape (subnets, blocks + groups): whether a block runs, the share of a group's units.
+def encode(supernet: Supernet, subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.float64]:
+    """Return features of subnets, shape (subnets, blocks + groups): active blocks, and the active share of each group.
 
-    Two control tuples that are the same network are the same numbers.
+    Control tuples of the same network have the same features.
     """
-    choices = [supernet.choice(subnet) for subnet in subnets]
+    configs = [supernet.active_config(subnet) for subnet in subnets]
     sizes = [group.units for group in supernet.structure.groups]
-    return np.array([[*choice.runs, *np.divide(choice.units, sizes)] for choice in choices])
+    return np.array([[*config.active_blocks, *np.divide(config.active_units, sizes)] for config in configs])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictor:
-    """A function from encoded subnets to a number.
+    """A regression function on the features of subnets.
 
     Attributes:
-        known: The encoded subnets that it was fitted to, shape (subnets, features).
+        features: Of the subnets that it was fitted to, shape (subnets, features).
         weights: Of each of these, shape (subnets,).
-        mean: The mean of the numbers.
-        length: Over which distance the function changes.
+        mean: The mean of the fitted values.
+        length: The length scale of the kernel.
     """
 
-    known: npt.NDArray[np.float64]
+    features: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
     mean: float
     length: float
 
     @classmethod
-    def fit(cls, known: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> Predictor:
-        """Return the function that foresees best what was measured, each from all others.
+    def fit(cls, features: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> Predictor:
+        """Return the function with the least leave-one-out error.
 
         Args:
-            known: Encoded subnets, shape (subnets, features).
-            values: What was measured of each, shape (subnets,).
+            features: Of measured subnets, shape (subnets, features).
+            values: The measured values, shape (subnets,).
 
         Raises:
             SpecError: There are too few subnets.
         """
-        if len(known) < FEWEST:
-            raise SpecError("predictor", "has too few subnets to learn from", str(len(known)), f"at least {FEWEST}")
+        if len(features) < MIN_SUBNETS:
+            raise SpecError("predictor", "too few measured subnets", str(len(features)), f"at least {MIN_SUBNETS}")
         mean, best = float(values.mean()), (np.inf, 1.0, np.zeros(len(values)))
-        typical = float(np.median(np.sqrt(_squares(known, known)))) or 1.0
-        for length in (typical * factor for factor in _LENGTHS):
-            sizes, vectors = np.linalg.eigh(_kernel(known, known, length))
+        median_distance = float(np.median(np.sqrt(_squared_distances(features, features)))) or 1.0
+        for length in (median_distance * factor for factor in _LENGTHS):
+            eigenvalues, vectors = np.linalg.eigh(_kernel(features, features, length))
             for ridge in _RIDGES:
-                inverse = (vectors / (sizes + ridge)) @ vectors.T
+                inverse = (vectors / (eigenvalues + ridge)) @ vectors.T
                 weights = inverse @ (values - mean)
-                error = float(np.square(weights / np.diag(inverse)).sum())  # of each, when it is left out
+                error = float(np.square(weights / np.diag(inverse)).sum())  # leave-one-out
                 if error < best[0]:
                     best = (error, length, weights)
-        return cls(known, best[2], mean, best[1])
+        return cls(features, best[2], mean, best[1])
 
-    def predict(self, subnets: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the numbers of encoded subnets, shape (subnets,)."""
-        return self.mean + _kernel(subnets, self.known, self.length) @ self.weights
+    def predict(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the predicted values of subnets, shape (subnets,)."""
+        return self.mean + _kernel(features, self.features, self.length) @ self.weights
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """How well a predictor does on subnets that it was not fitted to.
+class PredictorScore:
+    """The quality of predictions for held-out subnets.
 
     Attributes:
-        subnets: How many these are.
-        rmse: The root of its mean squared error.
-        std: That of who always says the mean.
-        order: Of all pairs of them, the share that it puts in the right order less that in the wrong one (Kendall).
+        held_out: The number of held-out subnets.
+        rmse: The root mean squared error.
+        std: The standard deviation of their values: the RMSE of predicting the mean.
+        kendall_tau: Kendall's tau-a: the share of pairs in the right order minus the share in the wrong one.
     """
 
-    subnets: int
+    held_out: int
     rmse: float
     std: float
-    order: float
+    kendall_tau: float
 
 
-def trust(known: npt.NDArray[np.float64], values: npt.NDArray[np.float64], seed: int) -> Trust:
-    """Return how well a predictor does that is fitted to four fifths of what was measured, on the fifth.
+def score_predictor(features: npt.NDArray[np.float64], values: npt.NDArray[np.float64], seed: int) -> PredictorScore:
+    """Return the quality of a predictor that is fitted to four fifths of the measured subnets, on the other fifth.
 
     Raises:
         SpecError: There are too few subnets.
     """
-    held_out = stream(seed, "held out").permutation(len(known)) % _HELD_OUT == 0
-    foreseen = Predictor.fit(known[~held_out], values[~held_out]).predict(known[held_out])
-    found = values[held_out]
-    rmse = float(np.sqrt(np.square(foreseen - found).mean()))
-    one, other = np.triu_indices(len(found), 1)
-    agreement = np.sign(foreseen[one] - foreseen[other]) * np.sign(found[one] - found[other])
-    return Trust(len(found), rmse, float(found.std()), float(agreement.mean()))
+    held_out = stream(seed, "held out").permutation(len(features)) % _FOLDS == 0
+    predicted = Predictor.fit(features[~held_out], values[~held_out]).predict(features[held_out])
+    measured = values[held_out]
+    rmse = float(np.sqrt(np.square(predicted - measured).mean()))
+    i, j = np.triu_indices(len(measured), 1)
+    agreement = np.sign(predicted[i] - predicted[j]) * np.sign(measured[i] - measured[j])
+    return PredictorScore(len(measured), rmse, float(measured.std()), float(agreement.mean()))
 
 
-def _squares(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    total: npt.NDArray[np.float64] = np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
-    total[total < 0] = 0.0  # what rounding leaves of a subnet's distance to itself
+def _squared_distances(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    total: npt.NDArray[np.float64] = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * a @ b.T
+    total[total < 0] = 0.0  # rounding of a subnet's distance to itself
     return total
 
 
-def _kernel(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64], length: float) -> npt.NDArray[np.float64]:
-    """Return a smooth bump for each pair on a straight line: shape (one, other)."""
-    total: npt.NDArray[np.float64] = np.exp(-_squares(one, other) / (2 * length**2)) + one @ other.T / one.shape[1]
+def _kernel(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], length: float) -> npt.NDArray[np.float64]:
+    """Return the sum of a Gaussian and a linear kernel for each pair: shape (a, b)."""
+    total: npt.NDArray[np.float64] = np.exp(-_squared_distances(a, b) / (2 * length**2)) + a @ b.T / a.shape[1]
     return total

@@ -1,13 +1,13 @@
-"""Training of supernets. `loop` trains, `rules` says what is trained in a step, `checkpoints` keeps what is done."""
+"""Training of supernets: `loop` trains, `sampling` draws the subnets of a step, `checkpoint` stores the progress."""
 
-RULES = {
-    "sandwich": "supernet.training.rules:Sandwich",
-    "shrinking": "supernet.training.rules:Shrinking",
+SAMPLING_RULES = {
+    "sandwich": "supernet.training.sampling:SandwichRule",
+    "shrinking": "supernet.training.sampling:ProgressiveShrinking",
 }
-"""What short names in YAML stand for: which subnets are trained in a step, and on what."""
+"""The sampling rules that short names in YAML refer to."""
 
 OPTIMIZERS = {
     "adamw": "supernet.training.optimizers:AdamW",
     "sgd": "supernet.training.optimizers:Sgd",
 }
-"""The same for optimizers."""
+"""The optimizers that short names in YAML refer to."""

@@ -1,4 +1,4 @@
-"""Trains a supernet: the same seed gives the same weights, in one go or in many."""
+"""Trains a supernet: the same seed gives the same weights, with or without interruptions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from sim.base.errors import DataError, SpecError, TrainingError
 from sim.base.streams import stream
-from supernet.checkpoint import take
+from supernet.checkpoint import load_state
 from supernet.extraction import extract
 from supernet.layers import is_norm
-from supernet.training.progress import Progress
+from supernet.training.checkpoint import TrainingCheckpoint
 from supernet.training.rewiring import importance, rewire
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from supernet.data.source import Examples
     from supernet.network import Supernet
     from supernet.training.recipe import Recipe
-    from supernet.training.rules import Lesson
+    from supernet.training.sampling import TrainedSubnet
 
 REWIRING_BATCHES = 16
-"""The importance of units is taken from as many batches."""
+"""The batches from which the importance of units is computed."""
 
 
 @dataclass(slots=True)
 class _State:
-    """What changes while training goes on."""
+    """The mutable state of a training."""
 
     optimizer: torch.optim.Optimizer
     teacher: nn.Module | None
@@ -40,31 +40,31 @@ class _State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A step that has been done.
+    """A completed step.
 
     Attributes:
-        phase: The phase (index) that it is in.
+        phase: Its phase (index).
         number: Its number in this phase, from 0.
-        loss: The mean loss of its lessons.
-        progress: Gives what is done, on the tensors themselves: to be written before the next step.
+        loss: The mean loss of its subnets.
+        checkpoint: Returns the progress, with the tensors themselves: write it before the next step.
     """
 
     phase: int
     number: int
     loss: float
-    progress: Callable[[], Progress]
+    checkpoint: Callable[[], TrainingCheckpoint]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
-    """A supernet in training.
+    """The training of a supernet.
 
     Attributes:
-        supernet: Its weights are fitted; it comes back in training mode, without running statistics.
-        examples: What is learned.
-        recipe: How.
-        seed: Decides the order of the examples, the subnets of each step and what is dropped out.
-        identity: What decides the training, for its progress.
+        supernet: Its weights are trained; left in training mode, without running statistics.
+        examples: The training examples.
+        recipe: The phases and hyperparameters.
+        seed: Of the order of the examples, the subnets of each step, and dropout.
+        identity: Identifies the training in its checkpoints.
     """
 
     supernet: Supernet
@@ -73,17 +73,17 @@ class Training:
     seed: int
     identity: str = ""
 
-    def run(self, on_step: Callable[[Step], None], start: Progress | None = None) -> list[float]:
+    def run(self, on_step: Callable[[Step], None], start: TrainingCheckpoint | None = None) -> list[float]:
         """Train to the end, and return the loss of each step.
 
         Args:
-            on_step: Told each step.
-            start: What is done already.
+            on_step: Called after each step.
+            start: The progress to resume from.
 
         Raises:
-            DataError: What is done is that of another layout.
-            SpecError: There are too few examples, or a batch is of one.
-            TrainingError: A loss is no finite number; names the phase, the step and the subnet.
+            DataError: The progress does not fit the network or the recipe.
+            SpecError: There are too few examples, or a batch has one example.
+            TrainingError: A loss is not finite; names the phase, the step and the subnet.
         """
         steps = self.recipe.steps(len(self.examples))
         self.supernet.forget_statistics()
@@ -91,38 +91,38 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             self._check_fit()
             state = _State(self.recipe.optimizer.build(self.supernet.model), None, [])
-            first, done = (0, 0) if start is None else (start.phase, start.step)
+            first_phase, first_step = (0, 0) if start is None else (start.phase, start.step)
             if start is not None:
                 self._restore(start, steps, state)
-            for index in range(first, len(steps)):
-                begun = done if index == first else 0
-                if not begun:
+            for index in range(first_phase, len(steps)):
+                begin = first_step if index == first_phase else 0
+                if not begin:
                     self._begin(index, state)
-                for number in range(begun, steps[index]):
+                for number in range(begin, steps[index]):
                     state.losses.append(self._step(index, number, steps[index], state))
-                    on_step(Step(index, number, state.losses[-1], self._progress(index, number + 1, state)))
+                    on_step(Step(index, number, state.losses[-1], self._checkpoint(index, number + 1, state)))
         return state.losses
 
     def _check_fit(self) -> None:
-        """Pass if the network takes the examples, and has a logit for each class.
+        """Check that the network accepts the examples, and has a logit for each class.
 
         Raises:
-            SpecError: It does not, or a batch is of one.
+            SpecError: It does not, or a batch has one example.
         """
-        some, largest = self.examples.first(self.recipe.batch), self.supernet.space.largest
-        self.supernet.check_batch(some.inputs)
-        some, shapes = some.first(2), [tuple(part.shape[1:]) for part in some.inputs]
+        batch, largest = self.examples.first(self.recipe.batch), self.supernet.space.largest
+        self.supernet.check_batch(batch.inputs)
+        batch, shapes = batch.first(2), [tuple(part.shape[1:]) for part in batch.inputs]
         try:
             with torch.no_grad():
-                logits = self.supernet(some.inputs[0], largest, *some.inputs[1:])
+                logits = self.supernet(batch.inputs[0], largest, *batch.inputs[1:])
         except (RuntimeError, IndexError, TypeError) as error:
             value = f"shape {', '.join(map(str, shapes))}: {str(error).splitlines()[0]}"
-            right = f"a {self.supernet.space.family} with other options, or other data"
-            raise SpecError("data", "do not go into the network", value, right) from error
-        most = int(self.examples.labels.max())
-        if logits.dim() != 2 or logits.shape[1] <= most:  # noqa: PLR2004 - batch and classes
-            value = f"labels up to {most}, logits of shape {tuple(logits.shape)}"
-            raise SpecError("data", "have more classes than the network", value, f"{most + 1} classes")
+            hint = f"a {self.supernet.space.family} with other options, or other data"
+            raise SpecError("data", "do not fit the network's input", value, hint) from error
+        top = int(self.examples.labels.max())
+        if logits.dim() != 2 or logits.shape[1] <= top:  # noqa: PLR2004 - batch and classes
+            value = f"labels up to {top}, logits of shape {tuple(logits.shape)}"
+            raise SpecError("data", "have more classes than the network", value, f"{top + 1} classes")
 
     def _begin(self, index: int, state: _State) -> None:
         phase = self.recipe.phases[index]
@@ -137,13 +137,13 @@ class Training:
     def _teacher(self) -> nn.Module:
         teacher = extract(self.supernet, self.supernet.space.largest).requires_grad_(requires_grad=False)
         for module in teacher.modules():
-            module.training = is_norm(module)  # it has no running statistics; but nothing is dropped out
+            module.training = is_norm(module)  # norms use the statistics of the batch; dropout is off
         return teacher
 
     def _step(self, index: int, number: int, steps: int, state: _State) -> float:
         phase, batch = self.recipe.phases[index], self._batch(index, number, "order")
         self._seed_torch(index, number)
-        lessons = phase.subnets.lessons(phase.opened(self.supernet.space), stream(self.seed, "subnets", index, number))
+        rng = stream(self.seed, "subnets", index, number)
         for group in state.optimizer.param_groups:
             group["lr"] = phase.rate_at(number, steps)
         state.optimizer.zero_grad()
@@ -152,14 +152,14 @@ class Training:
             with torch.no_grad():
                 soft = state.teacher(*batch.inputs).softmax(1)
         losses = []
-        for lesson in lessons:
-            logits = self.supernet(batch.inputs[0], lesson.subnet, *batch.inputs[1:])
-            loss = self._loss(lesson, logits, batch.labels, soft)
+        for trained in phase.subnets.draw(phase.subspace(self.supernet.space), rng):
+            logits = self.supernet(batch.inputs[0], trained.subnet, *batch.inputs[1:])
+            loss = self._loss(trained, logits, batch.labels, soft)
             losses.append(loss.item())
             if not loss.isfinite():
                 where = f"phase {index}, step {number}"
-                right = "a lower rate, a longer warmup, or clip"
-                raise TrainingError(where, "the loss is no finite number", f"{loss:g}, {lesson.subnet}", right)
+                hint = "a lower rate, a longer warmup, or clip"
+                raise TrainingError(where, "the loss is not finite", f"{loss:g}, {trained.subnet}", hint)
             torch.autograd.backward(loss)
             soft = logits.detach().softmax(1) if soft is None else soft
         if self.recipe.clip is not None:
@@ -168,29 +168,29 @@ class Training:
         return sum(losses) / len(losses)
 
     def _loss(
-        self, lesson: Lesson, logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None
+        self, trained: TrainedSubnet, logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None
     ) -> torch.Tensor:
         loss = logits.new_zeros(())
-        if lesson.labels:
+        if trained.label_weight:
             hard = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
-            loss = loss + lesson.labels * hard
-        if lesson.teacher and soft is not None:
-            loss = loss + lesson.teacher * functional.cross_entropy(logits, soft)
+            loss = loss + trained.label_weight * hard
+        if trained.teacher_weight and soft is not None:
+            loss = loss + trained.teacher_weight * functional.cross_entropy(logits, soft)
         return loss
 
     def _batch(self, index: int, number: int, purpose: str) -> Examples:
-        """Return the examples of a step: an epoch goes through all in a random order, but for what is left over."""
+        """Return the examples of a step: an epoch is all examples in random order, without an incomplete last batch."""
         epoch, place = divmod(number, len(self.examples) // self.recipe.batch)
         order = stream(self.seed, purpose, index, epoch).permutation(len(self.examples))
         chosen = order[place * self.recipe.batch : (place + 1) * self.recipe.batch]
-        return self.examples.take(torch.from_numpy(chosen).to(self.examples.labels.device))
+        return self.examples.select(torch.from_numpy(chosen).to(self.examples.labels.device))
 
     def _seed_torch(self, *numbers: int) -> None:
         torch.manual_seed(int(stream(self.seed, "torch", *numbers).integers(2**63)))
 
-    def _progress(self, index: int, done: int, state: _State) -> Callable[[], Progress]:
-        def progress() -> Progress:
-            return Progress(
+    def _checkpoint(self, index: int, done: int, state: _State) -> Callable[[], TrainingCheckpoint]:
+        def checkpoint() -> TrainingCheckpoint:
+            return TrainingCheckpoint(
                 self.identity,
                 index,
                 done,
@@ -200,18 +200,18 @@ class Training:
                 torch.tensor(state.losses, dtype=torch.float64),
             )
 
-        return progress
+        return checkpoint
 
-    def _restore(self, start: Progress, steps: list[int], state: _State) -> None:
+    def _restore(self, start: TrainingCheckpoint, steps: list[int], state: _State) -> None:
         if not (start.phase < len(steps) and 0 < start.step <= steps[start.phase]):
-            place, right = f"phase {start.phase}, step {start.step}", f"phases of {', '.join(map(str, steps))} steps"
-            raise DataError("progress", "is at a step that there is not", place, right)
-        take(self.supernet.model, start.weights, "progress")
+            value, hint = f"phase {start.phase}, step {start.step}", f"phases of {', '.join(map(str, steps))} steps"
+            raise DataError("progress", "step out of range", value, hint)
+        load_state(self.supernet.model, start.weights, "progress")
         if start.teacher:
             state.teacher = self._teacher()
-            take(state.teacher, start.teacher, "progress, teacher")
+            load_state(state.teacher, start.teacher, "progress, teacher")
         try:
             state.optimizer.load_state_dict(dict(start.optimizer))
         except (ValueError, KeyError) as error:
-            raise DataError("progress", "is of another optimizer", str(error)) from error
+            raise DataError("progress", "belongs to another optimizer", str(error)) from error
         state.losses = start.losses.tolist()

@@ -20,24 +20,24 @@ class Optimizer(Protocol):
     """A frozen dataclass whose fields are its parameters; YAML names it by `kind`."""
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return it for the parameters of a network; the rate is set before each step."""
+        """Return the torch optimizer for a network; the learning rate is set before each step."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sgd(Parameters):
-    """Stochastic gradient descent with Nesterov's momentum, as once-for-all trains.
+    """Stochastic gradient descent with Nesterov momentum, as in once-for-all.
 
     Attributes:
-        momentum: How much of the last step goes on; 0 for none.
-        decay: Weight decay; not of biases and norms.
+        momentum: 0 for none.
+        decay: Weight decay; not applied to biases and norms.
     """
 
     momentum: _Momentum = 0.9
     decay: NonNegative = 3e-5
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return it for the parameters of a network."""
+        """Return the torch optimizer for a network."""
         return torch.optim.SGD(_groups(model, self.decay), lr=0.0, momentum=self.momentum, nesterov=self.momentum > 0)
 
 
@@ -46,9 +46,9 @@ class AdamW(Parameters):
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
 
     Attributes:
-        decay: Weight decay; not of biases and norms.
-        beta1: Of the mean of gradients.
-        beta2: Of their squares.
+        decay: Weight decay; not applied to biases and norms.
+        beta1: Decay of the mean of gradients.
+        beta2: Decay of the mean of their squares.
     """
 
     decay: NonNegative = 0.01
@@ -56,7 +56,7 @@ class AdamW(Parameters):
     beta2: _Momentum = 0.999
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return it for the parameters of a network."""
+        """Return the torch optimizer for a network."""
         return torch.optim.AdamW(_groups(model, self.decay), lr=0.0, betas=(self.beta1, self.beta2))
 
 

@@ -1,4 +1,4 @@
-"""How a supernet is trained, as data: phases, each with the subnets that are open in it."""
+"""Training recipes as data: phases, each with its own subspace of subnets."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ import annotated_types as at
 from sim.base.errors import SpecError
 from sim.base.parameters import Parameters, Positive, PositiveInt
 from supernet.training.optimizers import Optimizer, Sgd
-from supernet.training.rules import Rule, Sandwich
+from supernet.training.sampling import SamplingRule, SandwichRule
 
 if TYPE_CHECKING:
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
 
 _Share = Annotated[float, at.Ge(0), at.Le(1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase(Parameters):
-    """A part of the training, with an optimizer and a schedule of rates of its own.
+    """A phase of the training, with its own optimizer and learning-rate schedule.
 
     Attributes:
-        epochs: How many times the training examples are gone through; parts of one as well.
-        rate: The highest learning rate: it rises to it in a straight line, and falls to 0 along a cosine.
-        warmup: The share of the steps in which it rises.
-        depths: How many of the choices, counted from the largest, are open in each entry of the control tuple that is
-            a depth; None for all.
+        epochs: Passes over the training examples; may be a fraction.
+        rate: The peak learning rate: linear warm-up to it, then cosine decay to 0.
+        warmup: The share of the steps that is warm-up.
+        depths: The number of open choices, from the largest, for each depth of the control tuple; None for all.
         expands: The same for expand ratios.
         widths: The same for widths.
-        subnets: Which of the open subnets are trained in a step, and on what.
-        rewire: Whether units are put in the order of their importance before it (`supernet.training.rewiring`).
+        subnets: The rule that draws the subnets of a step.
+        rewire: Whether units are sorted by importance before the phase (`supernet.training.rewiring`).
     """
 
     epochs: Positive
@@ -41,11 +40,11 @@ class Phase(Parameters):
     depths: PositiveInt | None = None
     expands: PositiveInt | None = None
     widths: PositiveInt | None = None
-    subnets: Rule = field(default_factory=Sandwich)
+    subnets: SamplingRule = field(default_factory=SandwichRule)
     rewire: bool = False
 
-    def opened(self, space: SubNetSpace) -> SubNetSpace:
-        """Return the subnets that are open, as a space."""
+    def subspace(self, space: SubnetSpace) -> SubnetSpace:
+        """Return the space of the open subnets."""
         return replace(
             space,
             depths=tuple(choices[-(self.depths or 0) :] for choices in space.depths),
@@ -61,22 +60,22 @@ class Phase(Parameters):
             >>> [round(phase.rate_at(step, 8), 2) for step in range(8)]
             [2.0, 4.0, 6.0, 8.0, 8.0, 6.83, 4.0, 1.17]
         """
-        rising = self.warmup * steps
-        if step < rising:
-            return self.rate * min(1.0, (step + 1) / rising)
-        return self.rate * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+        warmup_steps = self.warmup * steps
+        if step < warmup_steps:
+            return self.rate * min(1.0, (step + 1) / warmup_steps)
+        return self.rate * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps))) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe(Parameters):
-    """How a supernet is trained.
+    """The recipe of a training.
 
     Attributes:
-        batch: Examples in a step.
-        phases: One after the other.
-        optimizer: Takes the steps.
-        smoothing: Of the labels: what share of each goes to all classes equally.
-        clip: The longest that a gradient over all weights may be; None for any length.
+        batch: The batch size.
+        phases: In order.
+        optimizer: Of all phases.
+        smoothing: Label smoothing: the share of each label that is spread over all classes.
+        clip: The largest norm of the gradient; None for no clipping.
     """
 
     batch: PositiveInt
@@ -86,12 +85,13 @@ class Recipe(Parameters):
     clip: Positive | None = None
 
     def steps(self, examples: int) -> list[int]:
-        """Return how many steps each phase has; what an epoch leaves over of the last batch is not used.
+        """Return the number of steps of each phase; an incomplete last batch of an epoch is dropped.
 
         Raises:
-            SpecError: There are fewer examples than make a batch.
+            SpecError: There are fewer examples than a batch.
         """
         batches = examples // self.batch
         if not batches:
-            raise SpecError("batch", "is larger than all examples for training", str(self.batch), f"at most {examples}")
+            hint = f"at most {examples}, the training examples"
+            raise SpecError("batch", "larger than the training set", str(self.batch), hint)
         return [math.ceil(phase.epochs * batches) for phase in self.phases]

@@ -1,7 +1,7 @@
-"""Network rewiring: units are put in the order of their importance, so that a slice keeps the most important.
+"""Network rewiring: units are sorted by importance, so that a slice has the most important ones.
 
-DynaBERT (Hou et al., NeurIPS 2020, section 2.1) orders heads of attention and neurons; once-for-all (Cai et al., ICLR
-2020, section 3.3) channels. The largest subnet computes what it did before.
+DynaBERT (Hou et al., NeurIPS 2020, section 2.1) sorts attention heads and neurons; once-for-all (Cai et al., ICLR 2020,
+section 3.3) channels. The function of the largest subnet does not change.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Tensor]:
-    """Return how much the loss depends on each unit, by groups of the structure: float32, shape (units,).
+    """Return the importance of each unit, by groups of the structure: float32, shape (units,).
 
-    To first order, the loss changes by the sum of weight times gradient over all weights that take a unit in, when it
-    is left out. Taken is its size, summed over batches.
+    To first order, leaving out a unit changes the loss by the sum of weight times gradient over all weights that have
+    the unit as input. Its importance is the magnitude of that, summed over batches.
 
     Args:
-        supernet: The gradients of its largest subnet are taken; gradients that weights had are gone afterwards.
-        batches: What the loss is of.
+        supernet: Gradients are those of its largest subnet; existing gradients of the weights are cleared.
+        batches: The examples of the loss.
     """
     groups = supernet.structure.groups
-    found = [torch.zeros(group.units, device=next(supernet.parameters()).device) for group in groups]
+    scores = [torch.zeros(group.units, device=next(supernet.parameters()).device) for group in groups]
     for batch in batches:
         supernet.zero_grad()
         logits = supernet(batch.inputs[0], supernet.space.largest, *batch.inputs[1:])
         torch.autograd.backward(functional.cross_entropy(logits, batch.labels))
-        for group, total in zip(groups, found, strict=True):
+        for group, total in zip(groups, scores, strict=True):
             change = torch.zeros_like(total)
             for weight, dim in _weights(supernet, group, "in"):
                 if weight.grad is not None:
@@ -45,18 +45,18 @@ def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Te
                     change += product.reshape(group.units, -1).sum(1)
             total.add_(change.abs())
     supernet.zero_grad()
-    return found
+    return scores
 
 
-def rewire(supernet: Supernet, found: list[torch.Tensor]) -> None:
-    """Put the units of each group in the order of their importance, the most important first.
+def rewire(supernet: Supernet, scores: list[torch.Tensor]) -> None:
+    """Sort the units of each group by importance, the most important first.
 
     Args:
-        supernet: Its weights change places; running statistics of subnets are dropped, since they do not.
-        found: As `importance` returns it.
+        supernet: Its weights are permuted, and the running statistics of all subnets dropped.
+        scores: As `importance` returns them.
     """
     with torch.no_grad():
-        for group, values in zip(supernet.structure.groups, found, strict=True):
+        for group, values in zip(supernet.structure.groups, scores, strict=True):
             order = values.argsort(descending=True, stable=True)
             for side in ("out", "in"):
                 for weight, dim in _weights(supernet, group, side):
@@ -66,12 +66,12 @@ def rewire(supernet: Supernet, found: list[torch.Tensor]) -> None:
 
 
 def _weights(supernet: Supernet, group: Group, side: Side) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield the weights that give (or take in) a group's units, and which of their dimensions goes over them."""
-    for path, found in group.members:
+    """Yield the weights with a group's units as outputs (or inputs), and the dimension of the units."""
+    for path, member_side in group.members:
         layer = supernet.model.get_submodule(path)
-        if found != side:
+        if member_side != side:
             continue
         if is_norm(layer) or (is_weighted(layer) and side == "out"):
             yield from ((parameter, 0) for parameter in layer.parameters(recurse=False))
         elif is_weighted(layer) and layer.weight.shape[1] == channels(layer, "in"):
-            yield layer.weight, 1  # that of a convolution in groups goes over the channels of one group only
+            yield layer.weight, 1  # in a grouped convolution, this dimension is the channels of one group only

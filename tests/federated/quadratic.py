@@ -1,4 +1,4 @@
-"""Parties whose loss is a parabola, in float64: what federated training makes of them can be worked out by hand."""
+"""Clients with a quadratic loss, in float64, whose federated training has a closed form."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from federated.averaging import Update, split
-from federated.extents import Extents
-from federated.job import Job
+from federated.averaging import Update
+from federated.job import FederatedJob
+from federated.state import split_controls
+from federated.subnet_shapes import SubnetShapes
 from ssim.files.topology_file import programs_of, read_topology
 from supernet.families import CnnSmall
+from topology.deployment import Dataset
 from topology.engines.sim import SimEngine
-from topology.parties import Dataset
 
 if TYPE_CHECKING:
-    from federated.averaging import State
-    from topology.engine import Engine, Report
+    from federated.state import State
+    from topology.engine import Engine
     from topology.plan import Plan
     from topology.program import Program
+    from topology.report import RunReport
 
 FOLDER = Path(__file__).parents[2] / "topologies"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "serving")
@@ -29,22 +31,26 @@ STEPS = 3
 
 
 @dataclass
-class Parabolas:
-    """Stands for a workshop; the party of the n-th dataset has its optimum at n-th random weights."""
+class QuadraticContext:
+    """A stub of the training context; the optimum of the client of the n-th dataset is at the n-th random weights."""
 
     datasets: list[Dataset]
     seed: int = 7
     space: Any = field(default_factory=lambda: CnnSmall().space)
 
     @property
-    def extents(self) -> Extents:
-        return Extents(SHAPES, {self.space.largest.id: SHAPES})
+    def subnet_shapes(self) -> SubnetShapes:
+        return SubnetShapes(SHAPES, {self.space.largest.id: SHAPES})
+
+    @property
+    def data_roles(self) -> frozenset[str]:
+        return frozenset(dataset.role for dataset in self.datasets)
 
     @property
     def shards(self) -> dict[str, range]:
         return {dataset.id: range(dataset.size) for dataset in self.datasets}
 
-    def initial(self) -> State:
+    def initial_state(self) -> State:
         return {name: torch.zeros(shape, dtype=torch.float64) for name, shape in SHAPES.items()}
 
     def optimum(self, id_: str) -> State:
@@ -55,56 +61,63 @@ class Parabolas:
     def curvature(self, id_: str) -> float:
         return 1.0 + sorted(dataset.id for dataset in self.datasets).index(id_) % 3
 
-    def seconds(self, subnet: str, examples: int) -> float:
-        return 0.01 * examples
-
-    def averaging_seconds(self, updates: int) -> float:
-        return 0.001
-
     def accuracies(self, state: State, subnets: Any) -> dict[str, float]:
         return {}
 
 
+class FixedCosts:
+    """A stub of the cost model."""
+
+    def training_s(self, subnet: str, examples: int) -> float:
+        return 0.01 * examples
+
+    def averaging_s(self, updates: int) -> float:
+        return 0.001
+
+
 @dataclass(frozen=True, eq=False)
-class Quadratic(Job):
-    """A job whose parties do plain gradient steps on their parabolas.
+class Quadratic(FederatedJob):
+    """A job whose clients do plain gradient steps on their quadratic losses.
 
     Attributes:
-        broken: What some parties send instead, by the id of their dataset.
+        broken: What some clients send instead, by the id of their dataset.
     """
 
     broken: dict[str, Any] = field(default_factory=dict)
 
     def train(self, dataset: Dataset, task: Any, memory: dict[str, Any], settings: Any) -> Update:
-        weights, sent = split(task.state)
+        weights, received = split_controls(task.state)
         own = memory.setdefault("algorithm", {})
         memory["trained"] = memory.get("trained", 0) + 1
-        shift, change = self.algorithm.shift(own, sent), {}
+        correction, delta = self.algorithm.gradient_correction(own, received), {}
         for name, begin in weights.items():
             w = begin.clone()
             for _ in range(STEPS):
-                gradient = self.workshop.curvature(dataset.id) * (w - self.workshop.optimum(dataset.id)[name])
-                w = w - settings.rate * (gradient + self.algorithm.pull * (w - begin) + shift.get(name, 0.0))
-            change[name] = w - begin
+                gradient = self.context.curvature(dataset.id) * (w - self.context.optimum(dataset.id)[name])
+                w = w - settings.rate * (
+                    gradient + self.algorithm.proximal_mu * (w - begin) + correction.get(name, 0.0)
+                )
+            delta[name] = w - begin
         if dataset.id in self.broken:
-            change = self.broken[dataset.id](change)
-        beside = self.algorithm.trained(own, sent, change, STEPS * settings.rate)
+            delta = self.broken[dataset.id](delta)
+        extra = self.algorithm.after_training(own, received, delta, STEPS * settings.rate)
         loss = float(len(memory))
         return Update(
-            {**change, **beside}, {task.subnet: self.weight(dataset)}, loss=loss, energy=1.0, base=task.version
+            {**delta, **extra}, {task.subnet: self.weight(dataset)}, loss=loss, squared_loss=1.0, base=task.version
         )
 
 
-def parties(*sizes: int, group: str = "default", first: int = 0) -> list[Dataset]:
+def clients(*sizes: int, group: str = "default", first: int = 0) -> list[Dataset]:
     return [Dataset(f"d{first + n:02}", "trainer", group, size) for n, size in enumerate(sizes)]
 
 
 def job_of(plan: Plan, rounds: int = 3, **more: Any) -> Quadratic:
-    held = [worker.dataset for worker in plan.workers if worker.dataset is not None]
-    return Quadratic(Parabolas(held), rounds, **more)  # type: ignore[arg-type]  # it is all that these programs need
+    datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
+    stubs: Any = (QuadraticContext(datasets), FixedCosts())
+    return Quadratic(*stubs, rounds, **more)
 
 
-def run(plan: Plan, owners: dict[str, type[Program]], job: Job, engine: Engine | None = None, **more: Any) -> Report:
+def run(plan: Plan, owners: dict[str, type[Program]], job: Any, engine: Engine | None = None, **more: Any) -> RunReport:
     return (engine or SimEngine()).run(plan, job.programs(owners), **more)
 
 
@@ -114,7 +127,7 @@ def shipped(name: str) -> tuple[Plan, dict[str, type[Program]]]:
     return found.plan, programs_of(FOLDER / f"{name}.yaml", found)
 
 
-def state_of(report: Report, worker: str) -> State:
+def state_of(report: RunReport, worker: str) -> State:
     state: State = report.results[worker]["state"]
     return state
 

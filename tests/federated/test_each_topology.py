@@ -12,19 +12,20 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 import numpy as np  # noqa: E402 - after torch is known to be there
 
 from federated.asynchronous import AsyncAggregator  # noqa: E402
+from federated.context import TrainingContext  # noqa: E402
 from federated.coordinated import (  # noqa: E402
     CoordinatedAggregator,
-    CoordinatedMiddle,
+    CoordinatedIntermediateAggregator,
     CoordinatedTrainer,
     Coordinator,
 )
+from federated.costs import CostModel  # noqa: E402
 from federated.cyclic import CyclicTrainer, SwarmTrainer  # noqa: E402
 from federated.gossip import GossipTrainer, neighbours  # noqa: E402
-from federated.job import Job, Task  # noqa: E402
+from federated.job import FederatedJob, TrainingTask  # noqa: E402
 from federated.partition import Dirichlet  # noqa: E402
 from federated.programs import Aggregator, Trainer  # noqa: E402
 from federated.ring import RingTrainer  # noqa: E402
-from federated.workshop import Workshop  # noqa: E402
 from sim.base.errors import SpecError  # noqa: E402
 from ssim.files.topology_file import read_topology  # noqa: E402
 from supernet.data.digits import Digits  # noqa: E402
@@ -32,19 +33,19 @@ from supernet.families import CnnSmall  # noqa: E402
 from tests.federated.quadratic import (  # noqa: E402
     FOLDER,
     SHAPES,
-    Parabolas,
+    FixedCosts,
     Quadratic,
+    clients,
     far,
     job_of,
-    parties,
     run,
     shipped,
     state_of,
 )
 from tests.topology import cases  # noqa: E402
+from topology.deployment import InjectedFault  # noqa: E402
 from topology.engines.sim import SimEngine  # noqa: E402
 from topology.expansion import expand  # noqa: E402
-from topology.parties import Fault  # noqa: E402
 from topology.tag import Channel, Link, Role, Tag  # noqa: E402
 
 FLAT: dict[str, Any] = {"trainer": Trainer, "aggregator": Aggregator}
@@ -57,33 +58,29 @@ def alone(verbs: tuple[str, ...], link: Link | None = None) -> Tag:
     return Tag((Role("trainer", data=True),), (channel,))
 
 
-def initial(job: Any) -> Task:
-    return Task(0, job.space.largest.id, job.initial())
-
-
 # ---- classical
 
 
 def test_one_step_of_each_on_all_its_examples_is_one_step_on_all_examples() -> None:
-    plan = expand(cases.classical(), parties(1, 1, 1))
+    plan = expand(cases.classical(), clients(1, 1, 1))
     datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
-    workshop = Workshop(Digits(train=200), Dirichlet(0.5), CnnSmall(width=4, hidden=16), datasets, 7, 1.0)
+    context = TrainingContext(Digits(train=200), Dirichlet(0.5), CnnSmall(width=4, hidden=16), datasets, 7)
     trainer = lambda **_: Trainer(epochs=1, batch=1000, rate=0.1)  # noqa: E731
-    job = Job(workshop, 1)
+    job = FederatedJob(context, CostModel(context), 1)
     makers = job.programs(FLAT)
     owners = {"trainer": replace(makers["trainer"], owner=trainer), "aggregator": makers["aggregator"]}  # type: ignore[type-var]
     found = state_of(SimEngine().run(plan, owners), "aggregator/0")
-    network, train = workshop.write(workshop.initial()), workshop.splits.train
+    network, train = context.load_state(context.initial_state()), context.splits.train
     logits = network.actuate(network.space.largest)(*train.inputs)
     gradients = torch.autograd.grad(
-        torch.nn.functional.cross_entropy(logits, train.labels), list(workshop.parameters.values())
+        torch.nn.functional.cross_entropy(logits, train.labels), list(context.parameters.values())
     )
-    for (name, begin), gradient in zip(workshop.initial().items(), gradients, strict=True):
+    for (name, begin), gradient in zip(context.initial_state().items(), gradients, strict=True):
         assert (found[name] - (begin - 0.1 * gradient)).abs().max() < 1e-6, name
 
 
 def test_the_order_in_which_parties_are_listed_does_not_matter() -> None:
-    data = parties(3, 5, 8, 2)
+    data = clients(3, 5, 8, 2)
     plans = [expand(cases.classical(), order) for order in (data, data[::-1])]
     states = [state_of(run(plan, FLAT, job_of(plan)), "aggregator/0") for plan in plans]
     assert far(*states) == 0
@@ -96,7 +93,7 @@ def test_the_order_in_which_parties_are_listed_does_not_matter() -> None:
 def test_a_ring_takes_as_long_as_worked_out(n: int) -> None:
     """Every chunk waits for the one before it: at its sender for the line, on the way for the latency."""
     rate, latency = 1e6 / 8, 0.002  # bytes a second
-    plan = expand(alone(("ring",), Link(1e3 * latency, rate * 8 / 1e6)), parties(*[2] * n))
+    plan = expand(alone(("ring",), Link(1e3 * latency, rate * 8 / 1e6)), clients(*[2] * n))
     report = run(plan, {"trainer": RingTrainer}, job_of(plan, rounds=1), SimEngine(record=True))
     words = sum(torch.Size(shape).numel() for shape in SHAPES.values())
     chunks = [8 * len(part) for part in torch.arange(words).tensor_split(n)]
@@ -132,10 +129,10 @@ def test_a_hybrid_uploads_one_model_a_cluster() -> None:
 
 
 @dataclass
-class Heavy(Parabolas):
-    """Adding up is what takes time."""
+class CostlyAveraging(FixedCosts):
+    """Averaging dominates the duration of a round."""
 
-    def averaging_seconds(self, updates: int) -> float:
+    def averaging_s(self, updates: int) -> float:
         return 10.0 * updates
 
 
@@ -155,22 +152,25 @@ def coordinated(aggregators: int, trainers: int, rounds: int, slow: float) -> An
             Channel("a", ("aggregator", "coordinator"), verbs={"aggregator": ("ask",), "coordinator": ("advise_top",)}),
         ),
     )
-    plan = expand(tag, parties(*range(1, trainers + 1)))
+    plan = expand(tag, clients(*range(1, trainers + 1)))
     owners: dict[str, Any] = {
         "trainer": CoordinatedTrainer,
-        "middle": CoordinatedMiddle,
+        "middle": CoordinatedIntermediateAggregator,
         "aggregator": CoordinatedAggregator,
         "coordinator": Coordinator,
     }
-    held = [worker.dataset for worker in plan.workers if worker.dataset is not None]
-    job = Quadratic(Heavy(held), rounds)  # type: ignore[arg-type]
-    return run(plan, owners, job, faults=[Fault("middle/0", slow=slow)])
+    return run(
+        plan,
+        owners,
+        replace(job_of(plan, rounds), costs=CostlyAveraging()),
+        faults=[InjectedFault("middle/0", slow=slow)],
+    )
 
 
 @pytest.mark.parametrize("aggregators", [1, 2, 3])
 def test_whoever_is_paired_with_whom_the_mean_is_of_all_and_each_takes_part_once_a_round(aggregators: int) -> None:
     report = coordinated(aggregators, 6, rounds=4, slow=1.0)
-    plan = expand(cases.classical(), parties(*range(1, 7)))
+    plan = expand(cases.classical(), clients(*range(1, 7)))
     flat = state_of(run(plan, FLAT, job_of(plan, rounds=4)), "aggregator/0")
     assert far(state_of(report, "aggregator/0"), flat) < 1e-12
     paired = [entry.fields["loads"] for entry in report.log if entry.kind == "paired"]
@@ -210,23 +210,23 @@ def asynchronous(job: Any, plan: Any, engine: SimEngine | None = None, **config:
 
 
 def test_one_at_a_time_is_sequential_descent() -> None:
-    plan = expand(cases.classical(), parties(3, 3, 3, 3))
+    plan = expand(cases.classical(), clients(3, 3, 3, 3))
     job = job_of(plan, rounds=7)
     report = asynchronous(job, plan, buffer=1, concurrency=1)
     taken = [entry.fields for entry in report.log if entry.kind == "buffered"]
     assert [fields["staleness"] for fields in taken] == [0] * 7
     data = {worker.id: worker.dataset for worker in plan.workers if worker.dataset is not None}
-    state = job.initial()
+    state = job.context.initial_state()
     for fields in taken:
-        task = Task(0, job.space.largest.id, state)
-        change = job.train(data[fields["sender"]], task, {}, Trainer().settings).change
+        task = TrainingTask(0, job.context.space.largest.id, state)
+        change = job.train(data[fields["sender"]], task, {}, Trainer().settings).delta
         state = {name: part + change[name] for name, part in state.items()}
     assert far(state_of(report, "aggregator/0"), state) < 1e-12
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
 def test_no_more_work_at_once_than_may(concurrency: int) -> None:
-    plan = expand(cases.classical(), parties(1, 2, 3, 4, 5, 6))
+    plan = expand(cases.classical(), clients(1, 2, 3, 4, 5, 6))
     job = job_of(plan, rounds=6)
     report = asynchronous(job, plan, SimEngine(record=True), buffer=2, concurrency=concurrency)
     edges = [
@@ -240,20 +240,20 @@ def test_no_more_work_at_once_than_may(concurrency: int) -> None:
 
 
 def test_a_late_update_counts_less() -> None:
-    """One of two parties is so slow that its update is `staleness` versions old: it counts 1 / sqrt(1 + staleness)."""
-    plan = expand(cases.classical(), parties(1, 1))
+    """One of two clients is so slow that its update is `staleness` versions old: it counts 1 / sqrt(1 + staleness)."""
+    plan = expand(cases.classical(), clients(1, 1))
     job = job_of(plan, rounds=4)
     makers = job.programs({"trainer": Trainer, "aggregator": AsyncAggregator})
     programs = {"trainer": makers["trainer"], "aggregator": lambda **_: makers["aggregator"](buffer=1)}
-    report = SimEngine().run(plan, programs, faults=[Fault("trainer/1", slow=2.5)])
+    report = SimEngine().run(plan, programs, faults=[InjectedFault("trainer/1", slow=2.5)])
     taken = [(e.fields["sender"], e.fields["staleness"]) for e in report.log if e.kind == "buffered"]
-    state, states = job.initial(), [job.initial()]
+    state, states = job.context.initial_state(), [job.context.initial_state()]
     memories: dict[str, dict[str, Any]] = {"trainer/0": {}, "trainer/1": {}}
     data = {worker.id: worker.dataset for worker in plan.workers if worker.dataset is not None}
     for sender, stale in taken[:4]:
         base = states[len(states) - 1 - stale]
-        task = Task(0, job.space.largest.id, base)
-        change = job.train(data[sender], task, memories[sender], Trainer().settings).change
+        task = TrainingTask(0, job.context.space.largest.id, base)
+        change = job.train(data[sender], task, memories[sender], Trainer().settings).delta
         state = {name: part + change[name] / (1 + stale) ** 0.5 for name, part in state.items()}
         states.append(state)
     assert max(stale for _, stale in taken) >= 1
@@ -265,14 +265,14 @@ def test_a_late_update_counts_less() -> None:
 
 @pytest.mark.parametrize(("graph", "n"), [("ring", 2), ("ring", 7), ("complete", 5), ("torus", 12)])
 def test_gossip_mixes_by_a_matrix_that_is_doubly_stochastic_and_contracts(graph: str, n: int) -> None:
-    plan = expand(alone(("gossip",)), parties(*[1] * n))
+    plan = expand(alone(("gossip",)), clients(*[1] * n))
     chance = torch.Generator().manual_seed(1)
     begin = {
         f"trainer/{number}": {name: torch.randn(s, generator=chance, dtype=torch.float64) for name, s in SHAPES.items()}
         for number in range(n)
     }
     memory = {id_: {"state": state, "round": 0} for id_, state in begin.items()}
-    job = Still(Parabolas([w.dataset for w in plan.workers if w.dataset is not None]), 1, memory=memory)  # type: ignore[arg-type]
+    job = Still(**{**vars(job_of(plan, 1)), "memory": memory})
     makers = job.programs({"trainer": GossipTrainer})
     report = SimEngine().run(plan, {"trainer": lambda **_: makers["trainer"](graph=graph)})
     adjacent = neighbours(n, graph, ())
@@ -298,19 +298,19 @@ class Still(Quadratic):
 
     def train(self, dataset: Any, task: Any, memory: Any, settings: Any) -> Any:
         update = super().train(dataset, task, memory, settings)
-        return replace(update, change={name: torch.zeros_like(part) for name, part in update.change.items()})
+        return replace(update, delta={name: torch.zeros_like(part) for name, part in update.delta.items()})
 
 
 @pytest.mark.parametrize(
     ("n", "graph", "edges", "says"),
     [
-        (4, "ring", ((0, 1), (2, 3)), "does not connect all"),
-        (3, "ring", ((0, 3),), "an edge leads nowhere"),
-        (3, "ring", ((1, 1),), "an edge leads nowhere"),
-        (8, "torus", (), "no torus has so many workers"),
+        (4, "ring", ((0, 1), (2, 3)), "not connected"),
+        (3, "ring", ((0, 3),), "invalid edge"),
+        (3, "ring", ((1, 1),), "invalid edge"),
+        (8, "torus", (), "no torus has this number of workers"),
     ],
 )
-def test_a_graph_that_is_none_is_refused(n: int, graph: str, edges: tuple[tuple[int, int], ...], says: str) -> None:
+def test_an_invalid_graph_is_refused(n: int, graph: str, edges: tuple[tuple[int, int], ...], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         neighbours(n, graph, edges)
 
@@ -319,13 +319,15 @@ def test_a_graph_that_is_none_is_refused(n: int, graph: str, edges: tuple[tuple[
 
 
 def test_a_cycle_is_sequential_descent() -> None:
-    plan = expand(alone(("hand_on",)), parties(1, 2, 3, 4))
+    plan = expand(alone(("hand_on",)), clients(1, 2, 3, 4))
     job = job_of(plan, rounds=3)
     report = run(plan, {"trainer": CyclicTrainer}, job)
-    state = job.initial()
+    state = job.context.initial_state()
     for _ in range(3):
-        for dataset in job.workshop.datasets:
-            change = job.train(dataset, Task(0, job.space.largest.id, state), {}, Trainer().settings).change
+        for dataset in job.context.datasets:
+            change = job.train(
+                dataset, TrainingTask(0, job.context.space.largest.id, state), {}, Trainer().settings
+            ).delta
             state = {name: part + change[name] for name, part in state.items()}
     for number in range(4):
         assert far(state_of(report, f"trainer/{number}"), state) < 1e-12
@@ -334,9 +336,9 @@ def test_a_cycle_is_sequential_descent() -> None:
 
 
 def test_a_swarm_is_classical_and_all_have_their_turn() -> None:
-    plan = expand(alone(("share", "spread")), parties(1, 5, 3))
+    plan = expand(alone(("share", "spread")), clients(1, 5, 3))
     report = run(plan, {"trainer": SwarmTrainer}, job_of(plan, rounds=6), SimEngine(record=True))
-    other = expand(cases.classical(), parties(1, 5, 3))
+    other = expand(cases.classical(), clients(1, 5, 3))
     flat = state_of(run(other, FLAT, job_of(other, rounds=6)), "aggregator/0")
     assert all(far(state_of(report, f"trainer/{number}"), flat) < 1e-12 for number in range(3))
     spread: dict[str, int] = {}
@@ -354,7 +356,7 @@ def test_a_group_knows_nothing_of_the_others() -> None:
     tag = cases.parallel(groups)
 
     def states(size: int) -> list[Any]:
-        plan = expand(tag, [*parties(3, 4, group="eu"), *parties(size, 9, group="na", first=2)])
+        plan = expand(tag, [*clients(3, 4, group="eu"), *clients(size, 9, group="na", first=2)])
         report = run(plan, FLAT, job_of(plan))
         return [state_of(report, f"aggregator/{number}") for number in range(2)]
 

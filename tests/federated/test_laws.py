@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -14,34 +14,34 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from hypothesis import given, settings  # noqa: E402 - after torch is known to be there
 from hypothesis import strategies as st  # noqa: E402
 
-from federated.algorithms import FedDyn, Scaffold  # noqa: E402
+from federated.algorithms import FedAvg, FedDyn, FedOpt, FedProx, Scaffold  # noqa: E402
 from federated.asynchronous import AsyncAggregator  # noqa: E402
 from federated.gossip import GossipTrainer  # noqa: E402
-from federated.programs import Aggregator, EagerAggregator, EagerMiddle, Middle, Trainer  # noqa: E402
+from federated.programs import Aggregator, EagerAggregator, EagerIntermediateAggregator, IntermediateAggregator, Trainer  # noqa: E402
 from federated.ring import HybridAggregator, HybridTrainer, RingTrainer  # noqa: E402
 from sim.base.errors import ProgramError, SsimError  # noqa: E402
-from tests.federated.quadratic import NAMES, SHAPES, far, job_of, parties, run, shipped, state_of  # noqa: E402
+from tests.federated.quadratic import NAMES, SHAPES, clients, far, job_of, run, shipped, state_of  # noqa: E402
 from tests.topology import cases  # noqa: E402
+from topology.deployment import InjectedFault  # noqa: E402
 from topology.engines.local import LocalEngine  # noqa: E402
 from topology.engines.sim import SimEngine  # noqa: E402
 from topology.expansion import expand  # noqa: E402
-from topology.parties import Fault  # noqa: E402
 from topology.tag import Channel, Link, Role, Tag  # noqa: E402
 
 FLAT: dict[str, Any] = {"trainer": Trainer, "aggregator": Aggregator}
-TREE: dict[str, Any] = {"trainer": Trainer, "mid": Middle, "top": Aggregator}
+TREE: dict[str, Any] = {"trainer": Trainer, "mid": IntermediateAggregator, "top": Aggregator}
 SIZES = st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=4), min_size=1, max_size=3)
 
 
 def flat(sizes: list[int], **more: Any) -> Any:
-    plan = expand(cases.classical(), parties(*sizes))
+    plan = expand(cases.classical(), clients(*sizes))
     return state_of(run(plan, FLAT, job_of(plan, **more)), "aggregator/0")
 
 
 def grouped(tag: Tag, groups: list[list[int]], names: tuple[str, ...]) -> Any:
     datasets, first = [], 0
     for name, sizes in zip(names, groups, strict=True):
-        datasets += parties(*sizes, group=name, first=first)
+        datasets += clients(*sizes, group=name, first=first)
         first += len(sizes)
     return expand(tag, datasets)
 
@@ -51,7 +51,7 @@ def grouped(tag: Tag, groups: list[list[int]], names: tuple[str, ...]) -> Any:
 def test_a_tree_comes_to_what_flat_averaging_comes_to(groups: list[list[int]], eager: bool) -> None:
     names = ("a", "b", "c")[: len(groups)]
     plan = grouped(cases.hierarchical(names), groups, names)
-    owners = {**TREE, "mid": EagerMiddle, "top": EagerAggregator} if eager else TREE
+    owners = {**TREE, "mid": EagerIntermediateAggregator, "top": EagerAggregator} if eager else TREE
     tree = state_of(run(plan, owners, job_of(plan)), "top/0")
     assert far(tree, flat([size for sizes in groups for size in sizes])) < 1e-12
 
@@ -73,7 +73,7 @@ def ring(latency_ms: float = 0.0, mbps: float | None = None) -> Tag:
 @pytest.mark.parametrize("n", range(1, 9))
 def test_a_ring_comes_to_the_weighted_mean_on_all(n: int) -> None:
     sizes = [1 + 3 * number % 5 for number in range(n)]
-    plan = expand(ring(), parties(*sizes))
+    plan = expand(ring(), clients(*sizes))
     report = run(plan, {"trainer": RingTrainer}, job_of(plan, rounds=2))
     states = [state_of(report, f"trainer/{number}") for number in range(n)]
     assert all(far(state, states[0]) == 0 for state in states)  # bit for bit
@@ -87,15 +87,15 @@ def test_a_ring_comes_to_the_weighted_mean_on_all(n: int) -> None:
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_adding_at_once_comes_to_the_same_in_every_order_of_arrival(order: tuple[int, ...]) -> None:
-    plan = expand(cases.classical(), parties(3, 5, 8))
-    slow = [Fault(f"trainer/{party}", slow=10.0**place) for place, party in enumerate(order)]
+    plan = expand(cases.classical(), clients(3, 5, 8))
+    slow = [InjectedFault(f"trainer/{client}", slow=10.0**place) for place, client in enumerate(order)]
     eager = run(plan, {**FLAT, "aggregator": EagerAggregator}, job_of(plan), faults=slow)
     assert far(state_of(eager, "aggregator/0"), flat([3, 5, 8])) < 1e-12
 
 
 @pytest.mark.parametrize("buffer", [1, 2, 3, 7])
 def test_a_buffer_loses_and_doubles_nothing(buffer: int) -> None:
-    plan = expand(cases.classical(), parties(1, 2, 3, 4, 5))
+    plan = expand(cases.classical(), clients(1, 2, 3, 4, 5))
     job = job_of(plan, rounds=4)
     makers = job.programs({"trainer": Trainer, "aggregator": AsyncAggregator})
     aggregator = lambda **_: makers["aggregator"](buffer=buffer)  # noqa: E731
@@ -110,33 +110,46 @@ def test_a_buffer_loses_and_doubles_nothing(buffer: int) -> None:
 @pytest.mark.parametrize("sizes", [(4,), (1, 9), (1, 2, 3, 4, 5, 6)])
 def test_gossip_keeps_the_mean(sizes: tuple[int, ...]) -> None:
     tag = Tag((Role("trainer", data=True),), (Channel("g", ("trainer", "trainer"), verbs={"trainer": ("gossip",)}),))
-    plan = expand(tag, parties(*sizes))
+    plan = expand(tag, clients(*sizes))
     job = job_of(plan, rounds=1)
     states = [state_of(run(plan, {"trainer": GossipTrainer}, job), f"trainer/{n}") for n in range(len(sizes))]
     for name in SHAPES:
         mean = torch.stack([state[name] for state in states]).mean(0)
-        trained = [job.train(d, job_task(job), {}, Trainer().settings).change[name] for d in job.workshop.datasets]
+        trained = [job.train(d, job_task(job), {}, Trainer().settings).delta[name] for d in job.context.datasets]
         assert torch.allclose(mean, torch.stack(trained).mean(0), atol=1e-12, rtol=0)
 
 
 def job_task(job: Any) -> Any:
-    from federated.job import Task
+    from federated.job import TrainingTask
 
-    return Task(0, job.space.largest.id, job.initial())
+    return TrainingTask(0, job.context.space.largest.id, job.context.initial_state())
 
 
 @pytest.mark.parametrize("algorithm", [Scaffold(), FedDyn(pull=1.0)])
-def test_parties_that_differ_come_to_the_optimum_of_all_where_averaging_does_not(algorithm: Any) -> None:
-    plan = expand(cases.classical(), parties(1, 1, 1))
+def test_clients_that_differ_come_to_the_optimum_of_all_where_averaging_does_not(algorithm: Any) -> None:
+    plan = expand(cases.classical(), clients(1, 1, 1))
     job = job_of(plan)
-    curvatures = [job.workshop.curvature(d.id) for d in job.workshop.datasets]
+    curvatures = [job.context.curvature(d.id) for d in job.context.datasets]
     optimum = {
-        name: sum(c * job.workshop.optimum(d.id)[name] for c, d in zip(curvatures, job.workshop.datasets, strict=True))
+        name: sum(c * job.context.optimum(d.id)[name] for c, d in zip(curvatures, job.context.datasets, strict=True))
         / sum(curvatures)
         for name in SHAPES
     }
     assert far(flat([1, 1, 1], rounds=150), optimum) > 0.01
     assert far(flat([1, 1, 1], rounds=150, algorithm=algorithm), optimum) < 1e-6
+
+
+@pytest.mark.parametrize("base", [FedAvg, FedProx, FedOpt, FedDyn, Scaffold])
+def test_a_derived_algorithm_can_call_its_base_class(base: Any) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Derived(base):  # type: ignore[misc]
+        def gradient_correction(self, memory: Any, received: Any) -> Any:
+            return super().gradient_correction(memory, received)
+
+        def server_step(self, memory: Any, state: Any, mean: Any, mask: Any) -> Any:
+            return super().server_step(memory, state, mean, mask)
+
+    assert far(flat([3, 5], algorithm=Derived()), flat([3, 5], algorithm=base())) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,7 +169,7 @@ def test_each_topology_trains_and_goes_the_same_way_again(name: str) -> None:
 def test_real_time_comes_to_the_weights_of_virtual_time(name: str) -> None:
     plan, owners = shipped(name)
     virtual = run(plan, owners, job_of(plan), seed=3)
-    real = run(plan, owners, job_of(plan), LocalEngine(patience_s=60), seed=3)
+    real = run(plan, owners, job_of(plan), LocalEngine(default_timeout_s=60), seed=3)
     for id_, memory in virtual.results.items():
         if "state" in memory:
             assert far(memory["state"], state_of(real, id_)) < 1e-12
@@ -168,31 +181,31 @@ def test_nobody_hangs_when_one_is_gone(name: str, how: str) -> None:
     plan, owners = shipped(name)
     middle_s = run(plan, owners, job_of(plan)).end_s / 2
     for role in owners:
-        fault = Fault(f"{role}/0", **{how: middle_s})
+        fault = InjectedFault(f"{role}/0", **{how: middle_s})
         with suppress(SsimError):  # it may say that nobody is left
-            assert run(plan, owners, job_of(plan), SimEngine(patience_s=30), faults=[fault]).ended
+            assert run(plan, owners, job_of(plan), SimEngine(default_timeout_s=30), faults=[fault]).ended
 
 
 @pytest.mark.parametrize("broken", ["nan", "shape", "name"])
 def test_a_damaged_update_is_refused_and_the_mean_is_of_the_others(broken: str) -> None:
     ways: dict[str, Any] = {
-        "nan": lambda change: {name: part * float("nan") for name, part in change.items()},
-        "shape": lambda change: {**change, "w": change["w"][:3]},
-        "name": lambda change: {"w": change["w"]},
+        "nan": lambda delta: {name: part * float("nan") for name, part in delta.items()},
+        "shape": lambda delta: {**delta, "w": delta["w"][:3]},
+        "name": lambda delta: {"w": delta["w"]},
     }
-    plan = expand(cases.classical(), parties(3, 5, 8))
+    plan = expand(cases.classical(), clients(3, 5, 8))
     report = run(plan, FLAT, job_of(plan, broken={"d01": ways[broken]}))
     refused = [entry.fields["sender"] for entry in report.log if entry.kind == "refused"]
     assert refused == ["trainer/1"] * 3
-    sound = expand(cases.classical(), [d for d in parties(3, 5, 8) if d.id != "d01"])
+    sound = expand(cases.classical(), [d for d in clients(3, 5, 8) if d.id != "d01"])
     job = job_of(sound)
-    job.workshop.datasets[:] = parties(3, 5, 8)  # the optima are numbered as above
+    job.context.datasets[:] = clients(3, 5, 8)  # the optima are numbered as above
     assert far(state_of(report, "aggregator/0"), state_of(run(sound, FLAT, job), "aggregator/0")) < 1e-12
 
 
 def test_who_comes_late_takes_part_from_then_on() -> None:
-    plan = expand(cases.classical(), parties(3, 5, 8))
-    report = run(plan, FLAT, job_of(plan, rounds=6), faults=[Fault("trainer/2", join_s=0.2)])
+    plan = expand(cases.classical(), clients(3, 5, 8))
+    report = run(plan, FLAT, job_of(plan, rounds=6), faults=[InjectedFault("trainer/2", join_s=0.2)])
     counts = [entry.fields["parties"] for entry in report.log if entry.kind == "round"]
     assert (counts[0], counts[-1]) == (2, 3)
     assert counts == sorted(counts)
@@ -214,7 +227,7 @@ def test_replicas_share_out_their_trainers(groups: list[list[int]], replicas: in
 
 def test_a_replica_waits_for_who_comes_late() -> None:
     plan = grouped(cases.hierarchical(("a",), 2), [[4, 4]], ("a",))  # one trainer for each of the middle
-    report = run(plan, TREE, job_of(plan), faults=[Fault("trainer/1", join_s=0.01)])
+    report = run(plan, TREE, job_of(plan), faults=[InjectedFault("trainer/1", join_s=0.01)])
     trained = [memory["trained"] for id_, memory in report.results.items() if id_.startswith("trainer")]
     assert trained == [3, 3]
     assert {entry.kind for entry in report.log} == {"joined", "round"}

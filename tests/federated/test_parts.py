@@ -15,15 +15,25 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+import federated  # noqa: E402
+from federated import algorithms, assignment, compression, partition  # noqa: E402
 from federated.algorithms import FedAvg, FedDyn, FedOpt, FedProx, Scaffold  # noqa: E402
-from federated.assignment import Largest, MaxNet, Random, Sandwich, Static, TrackingSandwich  # noqa: E402
+from federated.assignment import (  # noqa: E402
+    LargestAssignment,
+    MaxNet,
+    RandomAssignment,
+    SandwichAssignment,
+    StaticAssignment,
+    TrackingSandwichAssignment,
+)
 from federated.averaging import Update  # noqa: E402
-from federated.compression import EightBit, TopK, compressed, opened  # noqa: E402
-from federated.extents import Extents, extents_of  # noqa: E402
-from federated.local import Settings, clipped, train  # noqa: E402
+from federated.compression import EightBit, TopK, compress_delta, decompress_update  # noqa: E402
+from federated.local import LocalSettings, train  # noqa: E402
 from federated.partition import Dirichlet, Iid, LabelSkew, Quantity  # noqa: E402
-from federated.privacy import Privacy, counted  # noqa: E402
+from federated.privacy import Privacy, add_round  # noqa: E402
 from federated.selection import Oort, PowerOfChoice  # noqa: E402
+from federated.state import clip_norm  # noqa: E402
+from federated.subnet_shapes import SubnetShapes  # noqa: E402
 from sim.base.errors import SpecError  # noqa: E402
 from sim.base.streams import stream  # noqa: E402
 from supernet.data.source import Examples  # noqa: E402
@@ -32,18 +42,27 @@ from supernet.family import build  # noqa: E402
 
 tensor = partial(torch.tensor, dtype=torch.float64)
 SPACE = OfaResNetSmall(width=8).space
-PARTIES = tuple(f"trainer/{number}" for number in range(6))
+CLIENTS = tuple(f"trainer/{number}" for number in range(6))
 
 
-def one(change: dict[str, Any], parties: int = 1, of: int = 1) -> Update:
-    return Update(change, {"s": 1.0}, parties, of)
+def update_of(delta: dict[str, Any], clients: int = 1, eligible: int = 1) -> Update:
+    return Update(delta, {"s": 1.0}, clients, eligible)
+
+
+@pytest.mark.parametrize("module", [algorithms, assignment, compression, partition])
+def test_each_class_with_a_short_name_is_exported(module: Any) -> None:
+    for target in module.SHORT_NAMES.values():
+        path, _, name = target.partition(":")
+        assert path == module.__name__
+        assert getattr(module, name) is getattr(federated, name)
+        assert name in federated.__all__
 
 
 # ---- algorithms: the server's half
 
 
-def covered(*seen: int) -> dict[str, Any]:
-    return {"w": tensor(seen)}
+def mask(*seen: int) -> dict[str, Any]:
+    return {"w": torch.tensor(seen, dtype=torch.bool)}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "yogi", "adagrad"])
@@ -52,7 +71,7 @@ def test_fedopt_steps_as_algorithm_2_says(optimizer: Any) -> None:
     memory: dict[str, Any] = {}
     state, x, m, v = {"w": tensor([1.0])}, 1.0, 0.0, 0.01**2
     for change in (0.5, -0.2, 0.1):
-        state = plug.step(memory, state, one({"w": tensor([change])}), covered(1))
+        state = plug.server_step(memory, state, update_of({"w": tensor([change])}), mask(1))
         m = 0.8 * m + 0.2 * change
         v = {
             "adagrad": v + change**2,
@@ -66,35 +85,35 @@ def test_fedopt_steps_as_algorithm_2_says(optimizer: Any) -> None:
 def test_what_nobody_trained_stays_and_so_do_its_moments() -> None:
     memory: dict[str, Any] = {}
     begin = {"w": tensor([1.0, 2.0])}
-    once = FedOpt().step(memory, begin, one({"w": tensor([0.5, 0.5])}), covered(1, 1))
+    once = FedOpt().server_step(memory, begin, update_of({"w": tensor([0.5, 0.5])}), mask(1, 1))
     moments = {kind: memory[kind]["w"].clone() for kind in ("first", "second")}
-    twice = FedOpt().step(memory, once, one({"w": tensor([0.5, 0.0])}), covered(1, 0))
+    twice = FedOpt().server_step(memory, once, update_of({"w": tensor([0.5, 0.0])}), mask(1, 0))
     assert twice["w"][1] == once["w"][1]
     assert twice["w"][0] != once["w"][0]
     assert all(memory[kind]["w"][1] == moments[kind][1] for kind in moments)
 
 
-def test_scaffold_takes_out_what_a_party_differs_in() -> None:
-    plug, memory, holder = Scaffold(), dict[str, Any](), dict[str, Any]()
+def test_scaffold_removes_client_drift() -> None:
+    plug, memory, server = Scaffold(), dict[str, Any](), dict[str, Any]()
     sent = {"w": tensor([0.0, 0.0])}
     change = {"w": tensor([-0.3, 0.6])}
-    beside = plug.trained(memory, sent, change, travelled=0.3)
+    beside = plug.after_training(memory, sent, change, summed_rate=0.3)
     assert memory["control"]["w"].tolist() == [1.0, -2.0]  # option II: c_i - c + (x - y) / (K eta)
-    state = plug.step(holder, {"w": tensor([5.0, 5.0])}, one({**change, **beside}, 1, 4), covered(1, 1))
+    state = plug.server_step(server, {"w": tensor([5.0, 5.0])}, update_of({**change, **beside}, 1, 4), mask(1, 1))
     assert state["w"].tolist() == [4.7, 5.6]
-    assert holder["control"]["w"].tolist() == [0.25, -0.5]  # one of four took part
-    assert plug.shift(memory, holder["control"])["w"].tolist() == [0.25 - 1, -0.5 + 2]
+    assert server["control"]["w"].tolist() == [0.25, -0.5]  # one of four took part
+    assert plug.gradient_correction(memory, server["control"])["w"].tolist() == [0.25 - 1, -0.5 + 2]
 
 
-def test_feddyn_follows_the_gradient_of_each_party() -> None:
+def test_feddyn_tracks_the_gradient_of_each_client() -> None:
     plug, memory = FedDyn(pull=0.5), dict[str, Any]()
-    assert plug.shift(memory, {}) == {}
-    plug.trained(memory, {}, {"w": tensor([2.0])}, 0.1)
-    plug.trained(memory, {}, {"w": tensor([1.0])}, 0.1)
-    assert plug.shift(memory, {})["w"].tolist() == [0.5 * 3.0]
+    assert plug.gradient_correction(memory, {}) == {}
+    plug.after_training(memory, {}, {"w": tensor([2.0])}, 0.1)
+    plug.after_training(memory, {}, {"w": tensor([1.0])}, 0.1)
+    assert plug.gradient_correction(memory, {})["w"].tolist() == [0.5 * 3.0]
 
 
-# ---- a party's own training
+# ---- a client's own training
 
 
 def toy(examples: int = 12) -> tuple[Any, Any, Any, Examples]:
@@ -102,18 +121,25 @@ def toy(examples: int = 12) -> tuple[Any, Any, Any, Examples]:
     chance = torch.Generator().manual_seed(1)
     images = torch.randn((examples, 1, 8, 8), generator=chance, dtype=torch.float64)
     labels = torch.randint(3, (examples,), generator=chance)
-    return network, extents_of(network), dict(network.model.named_parameters()), Examples((images,), labels)
+    return (
+        network,
+        SubnetShapes.from_network(network),
+        dict(network.model.named_parameters()),
+        Examples((images,), labels),
+    )
 
 
-def trained(algorithm: FedAvg, options: Settings, shift: Any = None) -> dict[str, Any]:
-    network, extents, parameters, examples = toy()
+def trained(algorithm: FedAvg, options: LocalSettings, correction: Any = None) -> dict[str, Any]:
+    network, shapes, parameters, examples = toy()
     subnet = network.space.largest.id
-    own = extents.of(subnet)
-    done = train(network, subnet, parameters, own, examples, options, algorithm.pull, shift or {}, (7, 1, 1))
-    return done.change
+    own = shapes.of(subnet)
+    done = train(
+        network, subnet, parameters, own, examples, options, algorithm.proximal_mu, correction or {}, (7, 1, 1)
+    )
+    return done.delta
 
 
-def by_torch(options: Settings, pull: float = 0.0, shift: Any = None) -> dict[str, Any]:
+def by_torch(options: LocalSettings, proximal_mu: float = 0.0, correction: Any = None) -> dict[str, Any]:
     """The same with torch's own optimizer, and the pull as a part of the loss."""
     network, _, parameters, examples = toy()
     begin = {name: p.detach().clone() for name, p in parameters.items()}
@@ -126,39 +152,41 @@ def by_torch(options: Settings, pull: float = 0.0, shift: Any = None) -> dict[st
             logits = network.model(examples.inputs[0][at])
             loss = torch.nn.functional.cross_entropy(logits, examples.labels[at])
             for name, parameter in parameters.items():
-                loss = loss + pull / 2 * (parameter - begin[name]).square().sum()
-                if shift:
-                    loss = loss + (parameter * shift[name]).sum()
+                loss = loss + proximal_mu / 2 * (parameter - begin[name]).square().sum()
+                if correction:
+                    loss = loss + (parameter * correction[name]).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     return {name: p.detach() - begin[name] for name, p in parameters.items()}
 
 
-@pytest.mark.parametrize("options", [Settings(2, 4, 0.1), Settings(2, 4, 0.05, 0.9, 0.01)])
+@pytest.mark.parametrize("options", [LocalSettings(2, 4, 0.1), LocalSettings(2, 4, 0.05, 0.9, 0.01)])
 @pytest.mark.parametrize("algorithm", [FedAvg(), FedProx(pull=0.3)])
-def test_a_party_trains_as_torch_does(algorithm: FedAvg, options: Settings) -> None:
-    expected = by_torch(options, algorithm.pull)
+def test_a_client_trains_as_torch_does(algorithm: FedAvg, options: LocalSettings) -> None:
+    expected = by_torch(options, algorithm.proximal_mu)
     for name, part in trained(algorithm, options).items():
         assert (part - expected[name]).abs().max() < 1e-12
 
 
-def test_a_shift_is_a_part_of_the_gradient() -> None:
+def test_the_correction_is_added_to_the_gradient() -> None:
     _, _, parameters, _ = toy()
-    shift = {name: torch.full_like(p, 0.01) for name, p in parameters.items()}
-    expected = by_torch(Settings(1, 4, 0.1), shift=shift)
-    for name, part in trained(FedAvg(), Settings(1, 4, 0.1), shift).items():
+    correction = {name: torch.full_like(p, 0.01) for name, p in parameters.items()}
+    expected = by_torch(LocalSettings(1, 4, 0.1), correction=correction)
+    for name, part in trained(FedAvg(), LocalSettings(1, 4, 0.1), correction).items():
         assert (part - expected[name]).abs().max() < 1e-12
 
 
 def test_a_subnet_is_trained_and_the_rest_stays() -> None:
-    network, extents, parameters, examples = toy()
+    network, shapes, parameters, examples = toy()
     subnet = network.space.smallest.id
-    own, before = extents.of(subnet), {name: p.detach().clone() for name, p in parameters.items()}
-    done = train(network, subnet, {n: parameters[n] for n in own}, own, examples, Settings(2, 4), 0.0, {}, (7, 1, 1))
+    own, before = shapes.of(subnet), {name: p.detach().clone() for name, p in parameters.items()}
+    done = train(
+        network, subnet, {n: parameters[n] for n in own}, own, examples, LocalSettings(2, 4), 0.0, {}, (7, 1, 1)
+    )
     for name, p in parameters.items():
         place = tuple(map(slice, own[name]))
-        assert torch.allclose(p[place], before[name][place] + done.change[name])
+        assert torch.allclose(p[place], before[name][place] + done.delta[name])
         left = p.detach() - before[name]
         left[place] = 0
         assert not left.any()
@@ -167,7 +195,7 @@ def test_a_subnet_is_trained_and_the_rest_stays() -> None:
 @given(st.floats(0.01, 10), st.lists(st.floats(-5, 5), min_size=2, max_size=6))
 def test_clipping_keeps_the_direction_and_bounds_the_length(clip: float, values: list[float]) -> None:
     change = {"a": tensor(values[:1]), "b": tensor(values[1:])}
-    found = clipped(change, clip)
+    found = clip_norm(change, clip)
     long = math.sqrt(sum(value**2 for value in values))
     short = math.sqrt(sum(float(part.square().sum()) for part in found.values()))
     assert short == pytest.approx(min(long, clip), rel=1e-9, abs=1e-12)
@@ -180,17 +208,17 @@ def test_clipping_keeps_the_direction_and_bounds_the_length(clip: float, values:
 
 def test_a_sandwich_has_the_largest_the_smallest_and_others() -> None:
     ends = (SPACE.largest.id, SPACE.smallest.id)
-    found = Sandwich().assign(PARTIES, SPACE, {}, stream(1, "sandwich"))
-    assert list(found) == list(PARTIES)
+    found = SandwichAssignment().assign(CLIENTS, SPACE, {}, stream(1, "sandwich"))
+    assert list(found) == list(CLIENTS)
     assert {*ends} <= {*found.values()}
-    alone = Sandwich().assign(PARTIES[:1], SPACE, {}, stream(1, "sandwich"))
+    alone = SandwichAssignment().assign(CLIENTS[:1], SPACE, {}, stream(1, "sandwich"))
     assert list(alone.values()) == [SPACE.largest.id]
 
 
 def test_the_tracking_sandwich_gives_all_their_turn() -> None:
     memory: dict[str, Any] = {}
     rng = stream(1, "tracking")
-    rounds = [TrackingSandwich().assign(PARTIES, SPACE, memory, rng) for _ in range(4 * len(PARTIES))]
+    rounds = [TrackingSandwichAssignment().assign(CLIENTS, SPACE, memory, rng) for _ in range(4 * len(CLIENTS))]
     for end, subnet in (("largest", SPACE.largest.id), ("smallest", SPACE.smallest.id)):
         assert sum(memory[end].values()) == len(rounds)
         assert max(memory[end].values()) - min(memory[end].values()) <= 1, end
@@ -199,15 +227,15 @@ def test_the_tracking_sandwich_gives_all_their_turn() -> None:
 
 def test_a_static_rule_never_changes_and_deals_evenly() -> None:
     memory: dict[str, Any] = {}
-    rule, rng = Static(subnets=3), stream(1, "static")
-    first = rule.assign(PARTIES, SPACE, memory, rng)
-    assert first == {**rule.assign(PARTIES[3:], SPACE, memory, rng), **rule.assign(PARTIES[:3], SPACE, memory, rng)}
+    rule, rng = StaticAssignment(subnets=3), stream(1, "static")
+    first = rule.assign(CLIENTS, SPACE, memory, rng)
+    assert first == {**rule.assign(CLIENTS[3:], SPACE, memory, rng), **rule.assign(CLIENTS[:3], SPACE, memory, rng)}
     assert sorted(map([*first.values()].count, set(first.values()))) == [2, 2, 2]
 
 
 def test_random_and_largest() -> None:
-    assert set(Largest().assign(PARTIES, SPACE, {}, stream(1, "x")).values()) == {SPACE.largest.id}
-    assert len(set(Random().assign(PARTIES, SPACE, {}, stream(1, "x")).values())) == len(PARTIES)
+    assert set(LargestAssignment().assign(CLIENTS, SPACE, {}, stream(1, "x")).values()) == {SPACE.largest.id}
+    assert len(set(RandomAssignment().assign(CLIENTS, SPACE, {}, stream(1, "x")).values())) == len(CLIENTS)
 
 
 def test_maxnets_share_falls_along_a_cosine() -> None:
@@ -217,7 +245,7 @@ def test_maxnets_share_falls_along_a_cosine() -> None:
     assert shares[25] == pytest.approx(0.5)
     assert shares[50:] == [pytest.approx(0.2)] * 51
     assert all(a >= b for a, b in pairwise(shares))
-    with pytest.raises(SpecError, match="leaves the others nothing"):
+    with pytest.raises(SpecError, match="leaves no weight"):
         MaxNet(first=1.0)
 
 
@@ -234,23 +262,23 @@ def test_what_is_left_out_comes_later(plug: Any) -> None:
         rows = 8 if turn % 3 else 4  # a smaller subnet now and then
         change = torch.randn((rows, 5), generator=chance, dtype=torch.float64)
         wanted[:rows] += change
-        sent[:rows] += opened(one(compressed({"w": change}, plug, memory))).change["w"]
+        sent[:rows] += decompress_update(update_of(compress_delta({"w": change}, plug, memory))).delta["w"]
     assert (wanted - sent - memory["residual"]["w"]).abs().max() < 1e-12
     assert memory["residual"]["w"].abs().max() < 6  # and it does not pile up
 
 
 def test_eight_bits_are_off_by_half_a_step_at_most() -> None:
     part = torch.randn(1000, generator=torch.Generator().manual_seed(1))
-    packed = EightBit().packed(part)
+    packed = EightBit().compress(part)
     assert packed.levels.dtype == torch.int8
-    assert (packed.unpacked() - part).abs().max() <= part.abs().max() / 127 / 2 * 1.001
-    assert not EightBit().packed(torch.zeros(3)).unpacked().any()
+    assert (packed.decompress() - part).abs().max() <= part.abs().max() / 127 / 2 * 1.001
+    assert not EightBit().compress(torch.zeros(3)).decompress().any()
 
 
 def test_top_k_sends_what_changed_most() -> None:
     part = tensor([[0.1, -5.0], [3.0, 0.2]])
-    packed = TopK(0.5).packed(part)
-    assert packed.unpacked().tolist() == [[0, -5.0], [3.0, 0]]
+    packed = TopK(0.5).compress(part)
+    assert packed.decompress().tolist() == [[0, -5.0], [3.0, 0]]
     assert (packed.indices.dtype, len(packed.values)) == (torch.int32, 2)
 
 
@@ -282,13 +310,13 @@ def test_sampling_amplifies_and_rounds_add_up() -> None:
     assert plug.epsilon([[0.01, 100]]) < 0.2 * plug.epsilon([[1.0, 100]])
     assert plug.epsilon([[0.1, 10]]) < plug.epsilon([[0.1, 11]])
     assert Privacy(noise=0.0).epsilon([[1.0, 1]]) == math.inf
-    assert counted(counted(counted([], 0.5), 0.5), 1.0) == [[0.5, 2], [1.0, 1]]
+    assert add_round(add_round(add_round([], 0.5), 0.5), 1.0) == [[0.5, 2], [1.0, 1]]
 
 
 def test_noise_is_that_of_the_sum_over_the_weight() -> None:
     plug, shapes = Privacy(clip=2.0, noise=1.5), {"w": (200, 300)}
     mean = Update({"w": torch.zeros(shapes["w"], dtype=torch.float64)}, {"s": 4.0})
-    found = plug.noisy(mean, Extents(shapes, {"s": shapes}), stream(1, "noise")).change["w"]
+    found = plug.add_noise(mean, SubnetShapes(shapes, {"s": shapes}), stream(1, "noise")).delta["w"]
     assert float(found.std()) == pytest.approx(1.5 * 2.0 / 4, rel=0.02)
     assert abs(float(found.mean())) < 0.01
 
@@ -297,38 +325,38 @@ def test_noise_is_that_of_the_sum_over_the_weight() -> None:
 
 
 def test_oort_prefers_who_promises_much_and_is_quick() -> None:
-    notes = {peer: {"utility": 1.0, "seconds": 1.0, "round": 1, "loss": 1.0} for peer in PARTIES}
-    notes[PARTIES[0]]["utility"] = 50.0
-    notes[PARTIES[1]]["seconds"] = 100.0
+    notes = {peer: {"utility": 1.0, "seconds": 1.0, "round": 1, "loss": 1.0} for peer in CLIENTS}
+    notes[CLIENTS[0]]["utility"] = 50.0
+    notes[CLIENTS[1]]["seconds"] = 100.0
     plug, rng = Oort(k=2, explore=0.0, least=0.0), stream(1, "oort")
-    counts = dict.fromkeys(PARTIES, 0)
+    counts = dict.fromkeys(CLIENTS, 0)
     for _ in range(400):
-        chosen = plug.choose(PARTIES, notes, rng)
+        chosen = plug.choose(CLIENTS, notes, rng)
         assert len(chosen) == 2
         for peer in chosen:
             counts[peer] += 1
-    assert counts[PARTIES[0]] > 390
-    assert counts[PARTIES[1]] < 5
-    assert min(counts[peer] for peer in PARTIES[2:]) > 50
+    assert counts[CLIENTS[0]] > 390
+    assert counts[CLIENTS[1]] < 5
+    assert min(counts[peer] for peer in CLIENTS[2:]) > 50
 
 
 def test_oort_explores_those_that_are_not_known() -> None:
-    notes = {peer: {"utility": 1.0, "seconds": 1.0, "round": 1} for peer in PARTIES[:4]}
+    notes = {peer: {"utility": 1.0, "seconds": 1.0, "round": 1} for peer in CLIENTS[:4]}
     rng = stream(1, "oort")
     for _ in range(20):
-        assert set(PARTIES[4:]) & set(Oort(k=2, explore=0.5, least=0.5).choose(PARTIES, notes, rng))
-    assert Oort(k=9).choose(PARTIES, {}, rng) == PARTIES
-    assert len(Oort(k=3).choose(PARTIES, {}, rng)) == 3
+        assert set(CLIENTS[4:]) & set(Oort(k=2, explore=0.5, least=0.5).choose(CLIENTS, notes, rng))
+    assert Oort(k=9).choose(CLIENTS, {}, rng) == CLIENTS
+    assert len(Oort(k=3).choose(CLIENTS, {}, rng)) == 3
 
 
 def test_power_of_choice_takes_the_worst_of_some() -> None:
-    notes = {peer: {"loss": float(number)} for number, peer in enumerate(PARTIES)}
+    notes = {peer: {"loss": float(number)} for number, peer in enumerate(CLIENTS)}
     rng = stream(1, "choice")
-    assert PowerOfChoice(k=2, among=6).choose(PARTIES, notes, rng) == PARTIES[-2:]
-    picks = [PowerOfChoice(k=1, among=2).choose(PARTIES, notes, rng)[0] for _ in range(3000)]
-    share = picks.count(PARTIES[-1]) / len(picks)
+    assert PowerOfChoice(k=2, among=6).choose(CLIENTS, notes, rng) == CLIENTS[-2:]
+    picks = [PowerOfChoice(k=1, among=2).choose(CLIENTS, notes, rng)[0] for _ in range(3000)]
+    share = picks.count(CLIENTS[-1]) / len(picks)
     assert share == pytest.approx(2 / 6, abs=0.03)  # it wins whenever it is drawn
-    assert PARTIES[0] not in picks
+    assert CLIENTS[0] not in picks
 
 
 # ---- partitions
@@ -338,23 +366,23 @@ LABELS = np.repeat(np.arange(10), 60)
 
 @given(st.sampled_from([Iid(), Dirichlet(alpha=0.5), LabelSkew(classes=2), Quantity()]), st.integers(5, 12))
 @settings(max_examples=40)
-def test_each_example_goes_to_one_party(plug: Any, parties: int) -> None:
-    found = plug.deal(LABELS, [1] * parties, 7)
+def test_each_example_belongs_to_one_client(plug: Any, clients: int) -> None:
+    found = plug.split(LABELS, [1] * clients, 7)
     assert sorted(np.concatenate(found)) == list(range(len(LABELS)))
     assert all(len(part) for part in found)
-    again = plug.deal(LABELS, [1] * parties, 7)
+    again = plug.split(LABELS, [1] * clients, 7)
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
 
 
 def test_iid_follows_sizes_and_label_skew_gives_few_classes() -> None:
-    assert [len(part) for part in Iid().deal(LABELS, [1, 2, 3], 7)] == [100, 200, 300]
-    for part in LabelSkew(classes=3).deal(LABELS, [1] * 10, 7):
+    assert [len(part) for part in Iid().split(LABELS, [1, 2, 3], 7)] == [100, 200, 300]
+    for part in LabelSkew(classes=3).split(LABELS, [1] * 10, 7):
         assert len(np.unique(LABELS[part])) == 3
 
 
-def test_the_smaller_alpha_the_more_parties_differ() -> None:
+def test_the_smaller_alpha_the_more_clients_differ() -> None:
     def spread(alpha: float) -> float:
-        found = Dirichlet(alpha=alpha, least=1).deal(LABELS, [1] * 8, 7)
+        found = Dirichlet(alpha=alpha, least=1).split(LABELS, [1] * 8, 7)
         shares = [np.bincount(LABELS[part], minlength=10) / len(part) for part in found]
         return float(np.std(shares))
 
@@ -362,15 +390,15 @@ def test_the_smaller_alpha_the_more_parties_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plug", "parties", "says"),
+    ("plug", "clients", "says"),
     [
-        (Dirichlet(alpha=0.01, least=50), 20, "some party gets too little"),
-        (LabelSkew(classes=11), 9, "more than there are"),
-        (LabelSkew(classes=1), 3, "too few for so few parties"),
-        (Quantity(least=100), 7, "too few examples"),
-        (Iid(), 700, "a party gets no examples"),
+        (Dirichlet(alpha=0.01, least=50), 20, "gives each client enough"),
+        (LabelSkew(classes=11), 9, "exceeds the classes"),
+        (LabelSkew(classes=1), 3, "too small to cover"),
+        (Quantity(least=100), 7, "more examples than exist"),
+        (Iid(), 700, "a client gets no examples"),
     ],
 )
-def test_parties_without_examples_are_refused(plug: Any, parties: int, says: str) -> None:
+def test_clients_without_examples_are_refused(plug: Any, clients: int, says: str) -> None:
     with pytest.raises(SpecError, match=says):
-        plug.deal(LABELS, [1] * parties, 7)
+        plug.split(LABELS, [1] * clients, 7)

@@ -33,6 +33,9 @@ def test_a_swept_number_is_the_axis_and_policies_are_lines() -> None:
         lines[tuple(line.get_xdata())].append(list(line.get_ydata()))
     assert sorted(lines[1.0, 2.0]) == [[12.0, 24.0], [20.0, 40.0]]
     assert sorted(lines[0.0, 2.0]) == [[0, 24.0], [0, 40.0]], "in proportion to the first"
+    assert all(tick == int(tick) for tick in axes.get_xticks()), "there is no half worker"
+    proportional = {line.get_color() for line in axes.lines if tuple(line.get_xdata()) == (0.0, 2.0)}
+    assert proportional == {axes.figure.legends[0].get_lines()[-1].get_color()}
 
 
 def test_what_else_is_swept_makes_panels() -> None:

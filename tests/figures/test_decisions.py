@@ -14,7 +14,10 @@ def test_each_value_that_occurs_has_a_step_of_its_own() -> None:
     assert [text.get_text() for text in bars[1].get_yticklabels()] == ["1", "2", "16"]
     drawn = maps[0].collections[0].get_array()
     assert drawn.filled(-1).tolist() == [[0, 2, 2], [0, -1, 1]]
-    assert maps[0].get_ylabel() == "queries waiting"
+    for panel, title in zip(maps, ("accuracy of the subnet (%)", "batch size"), strict=True):
+        assert (panel.get_title(), panel.get_ylabel()) == (title, "queries waiting")
+        shades = panel.collections[0].get_cmap()(range(3))
+        assert shades[:, 0].max() < 0.85, "the palest shade is apart from white, which is nothing"
 
 
 def test_one_decision_for_all_is_drawn() -> None:

@@ -88,5 +88,5 @@ def test_one_row_is_enough(windows: pd.DataFrame, value: float) -> None:
 
 
 def test_a_missing_column_is_named(windows: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match=r"windows: a column is missing \(batch_size\)"):
+    with pytest.raises(DataError, match=r"windows: missing column \(batch_size\)"):
         dynamics.draw(windows.drop(columns="batch_size"))

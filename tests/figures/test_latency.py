@@ -8,13 +8,13 @@ from matplotlib.colors import to_rgb
 
 from figures.latency import COLUMN_INCHES, MOST_COLUMNS, POINTS, draw_latency
 from sim.tables.files import load_table
-from sim.tables.latency import LatencyTable, Subnet
+from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 RTX = load_table("ofa-resnet50-rtx2080ti")
 
 
 def wide(columns: int) -> LatencyTable:
-    subnets = tuple(Subnet(str(i), 70 + i / 4) for i in range(columns))
+    subnets = tuple(ProfiledSubnet(str(i), 70 + i / 4) for i in range(columns))
     return LatencyTable("gpu", subnets, (1, 2), np.arange(1, 2 * columns + 1).reshape(columns, 2) * 10**6)
 
 
@@ -96,7 +96,7 @@ def test_many_subnets_get_a_colour_bar_for_numbers() -> None:
 
 @pytest.mark.parametrize(("title", "shown"), [(None, "gpu (latency in ms)"), ("A", "A (latency in ms)"), ("", "")])
 def test_a_table_of_one_cell(title: str | None, shown: str) -> None:
-    table = LatencyTable("gpu", (Subnet("s", 70.0),), (1,), np.array([[5_000_000]]))
+    table = LatencyTable("gpu", (ProfiledSubnet("s", 70.0),), (1,), np.array([[5_000_000]]))
     figure = draw_latency(table, title)
     figure.draw_without_rendering()
     (axes,) = figure.axes

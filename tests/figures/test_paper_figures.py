@@ -147,14 +147,14 @@ def test_tables_without_a_column_are_told() -> None:
         lambda: slack.draw(slacks().drop(columns="queries"), 36.0),
         lambda: served.draw(windows().drop(columns="panel")),
     ):
-        with pytest.raises(DataError, match="a column is missing"):
+        with pytest.raises(DataError, match="missing column"):
             draw()
 
 
 def test_tables_without_facts_are_told() -> None:
-    from sim.tables.latency import LatencyTable, Subnet
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
 
-    bare = LatencyTable("gpu", (Subnet("s", 70.0),), (1,), np.array([[5]]))
+    bare = LatencyTable("gpu", (ProfiledSubnet("s", 70.0),), (1,), np.array([[5]]))
     for draw in (
         lambda: loading.draw(bare, 1e9, "x"),
         lambda: flops.draw_batches(bare),

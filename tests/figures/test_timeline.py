@@ -16,11 +16,11 @@ from topology.expansion import expand
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from topology.engine import Report
     from topology.plan import Plan
+    from topology.report import RunReport
 
 
-def recorded(trainers: int) -> tuple[Plan, Report]:
+def recorded(trainers: int) -> tuple[Plan, RunReport]:
     plan = expand(cases.hierarchical(("eu", "na")), cases.data(eu=trainers, na=1))
     programs: dict[str, Any] = {"trainer": Holder, "mid": Middle, "top": Top}
     return plan, SimEngine(record=True).run(plan, programs)

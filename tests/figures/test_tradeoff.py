@@ -275,5 +275,5 @@ def test_one_row_is_enough(summary: pd.DataFrame) -> None:
 
 
 def test_a_missing_column_is_named(summary: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="summary: a column is missing"):
+    with pytest.raises(DataError, match="summary: missing column"):
         tradeoff.draw(summary.drop(columns="slo_attainment"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import policies
-from sim import Cluster, Fault, Outcome, Trace, simulate
+from sim import Cluster, Outcome, Trace, WorkerFailure, simulate
 from sim.tables.files import load_table
 from ssim.files.plugins import find_class
 
@@ -32,7 +32,7 @@ def trace() -> Trace:
 
 def runs() -> str:
     """Return every query of every policy's run as CSV."""
-    cluster = Cluster(2, MS, 500_000, "expired", (Fault(1, 200 * MS, 230 * MS),))
+    cluster = Cluster(2, MS, 500_000, "expired", (WorkerFailure(1, 200 * MS, 230 * MS),))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["policy", "query", "start_ns", "finish_ns", "worker", "subnet", "batch_size", "outcome"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
-from sim import Cluster, Decision, Dispatch, Drop, Fault, LatencyTable, Subnet, Trace, View, Wait
+from sim import Cluster, Decision, Dispatch, Drop, LatencyTable, ProfiledSubnet, Trace, View, Wait, WorkerFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
     sizes = tuple(sorted(draw(st.sets(st.integers(1, 8), min_size=1, max_size=4))))
     grid = np.array([[integers(1, LONGEST) for _ in sizes] for _ in range(subnets)], dtype=np.int64)
     loading = [integers(0, 6) for _ in range(subnets)]
-    names = tuple(Subnet(f"s{i}", 50.0 + i, loading_ns=loading[i]) for i in range(subnets))
+    names = tuple(ProfiledSubnet(f"s{i}", 50.0 + i, loading_ns=loading[i]) for i in range(subnets))
     table = LatencyTable("toy", names, sizes, grid, between=draw(st.sampled_from(["pad", "interpolate"])))
     gaps = draw(st.lists(st.integers(0, 10), min_size=queries, max_size=queries))
     arrivals = np.cumsum(np.array(gaps, dtype=np.int64))
@@ -72,13 +72,13 @@ def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
     return Case(trace, cluster, table, policy)
 
 
-def _faults(draw: Callable[..., object], workers: int) -> list[Fault]:
+def _faults(draw: Callable[..., object], workers: int) -> list[WorkerFailure]:
     found = []
     for worker in range(workers):
         at = draw(st.integers(0, 150))
         for _ in range(draw(st.integers(0, 2))):
             recover = draw(st.one_of(st.none(), st.integers(at + 1, at + 60)))
-            found.append(Fault(worker, at, recover))
+            found.append(WorkerFailure(worker, at, recover))
             if recover is None:
                 break
             at = recover + draw(st.integers(0, 30))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sim import Dispatch, Outcome, Result, Trace, simulate
 from sim.compiled.tabulate import DecisionTable
-from sim.engine.histogram import QUANTILE_ERROR, counted
+from sim.engine.histogram import QUANTILE_ERROR, latency_histogram
 from tests.laws.cases import Case, cases
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
-from sim.compiled.replay import replay_compiled, tally_stream
+from sim.compiled.replay import replay_compiled, replay_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def test_a_stream_in_pieces_counts_what_the_whole_has(case: Case, data: st.DataO
     trace = Trace(case.trace.arrival_ns, slo_ns, case.trace.duration_ns)
     whole = replay_compiled(trace, case.cluster, case.table, decisions)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(trace)), max_size=12)))
-    stream = tally_stream(
+    stream = replay_stream(
         np.split(trace.arrival_ns, cuts), slo_ns, trace.duration_ns, case.cluster, case.table, decisions, width_ns=7
     )
     assert stream.queries == len(trace)
@@ -81,7 +81,7 @@ def test_a_stream_in_pieces_counts_what_the_whole_has(case: Case, data: st.DataO
     for q in (0.0, 0.5, 0.99, 1.0):
         exact, close = whole.latency_quantile_ns(q), stream.latency_quantile_ns(q)
         assert close == pytest.approx(exact, rel=QUANTILE_ERROR * (1 + 1e-9), nan_ok=True)
-    assert stream.counts.latencies.tolist() == counted(whole.latency_ns).tolist()
-    one, other = stream.over_time(7), whole.over_time(7)
+    assert stream.counts.latencies.tolist() == latency_histogram(whole.latency_ns).tolist()
+    one, other = stream.window_counts(7), whole.window_counts(7)
     for name in one._fields:
         assert getattr(one, name).tolist() == pytest.approx(getattr(other, name).tolist()), name

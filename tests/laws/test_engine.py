@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 from hypothesis import given, settings
 
-from benchmarks.naive_engine import NaiveEngine
-from sim import Cluster, Dispatch, Fault, LatencyTable, Outcome, Result, Trace, View, simulate
-from sim.engine.driver import _Engine
+from sim import Cluster, Dispatch, LatencyTable, Outcome, Result, Trace, View, WorkerFailure, simulate
+from sim.engine.driver import _Run
 from tests.laws.cases import Case, cases
+from tests.laws.naive_engine import NaiveEngine
 
 
 def run(case: Case) -> Result:
@@ -130,7 +130,7 @@ def test_events_exist_per_batch_and_per_arrival_at_an_idle_cluster_not_per_query
     assert counted.events <= len(result.batches) + len(idle_starts) + 2 * changes + dropped + 1
 
 
-class _Counting(_Engine):
+class _Counting(_Run):
     events = 0
 
     def _after(self, *args: object) -> None:
@@ -145,7 +145,8 @@ def _scaled_trace(trace: Trace) -> Trace:
 def _scaled_cluster(cluster: Cluster) -> Cluster:
     delay = cluster.actuation_ns if cluster.actuation_ns == "table" else 10 * cluster.actuation_ns
     faults = (
-        Fault(f.worker, 10 * f.at_ns, None if f.recover_ns is None else 10 * f.recover_ns) for f in cluster.faults
+        WorkerFailure(f.worker, 10 * f.at_ns, None if f.recover_ns is None else 10 * f.recover_ns)
+        for f in cluster.faults
     )
     return Cluster(cluster.workers, 10 * cluster.dispatch_ns, delay, cluster.drop, tuple(faults))
 

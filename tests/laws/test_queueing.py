@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import poisson
 
-from sim import Cluster, Dispatch, LatencyTable, Subnet, Trace, View, simulate, stream
+from sim import Cluster, Dispatch, LatencyTable, ProfiledSubnet, Trace, View, simulate, stream
 
 RUNS, QUERIES, WARM_UP = 24, 20_000, 2_000
 SERVICE_NS = 1_000_000
@@ -25,7 +25,7 @@ class OneByOne:
 
 
 def table_of(service_ns: np.ndarray) -> LatencyTable:
-    subnets = tuple(Subnet(f"s{i}", 50 + i / 1000) for i in range(len(service_ns)))
+    subnets = tuple(ProfiledSubnet(f"s{i}", 50 + i / 1000) for i in range(len(service_ns)))
     return LatencyTable("theory", subnets, (1,), np.rint(service_ns).astype(np.int64)[:, None])
 
 

@@ -27,16 +27,16 @@ ULPS = 64 * torch.finfo(torch.double).eps
 """Of the largest value: sums of a few hundred products, in whatever order."""
 
 
-def _lively(held: Supernet) -> Supernet:
+def _lively(supernet: Supernet) -> Supernet:
     """Norms as training leaves them: no statistic, scale or shift has its first value."""
     generator = torch.Generator().manual_seed(2)
-    for module in held.double().model.modules():
+    for module in supernet.double().model.modules():
         if is_norm(module) and module.running_mean is not None and module.running_var is not None:
             module.running_mean.normal_(std=0.2, generator=generator)
             module.running_var.uniform_(0.5, 2.0, generator=generator)
             module.bias.data.normal_(generator=generator)
             module.num_batches_tracked += 1
-    return held
+    return supernet
 
 
 @cache
@@ -51,8 +51,8 @@ def network(kind: str) -> tuple[Supernet, torch.Tensor]:
         "encoder": lambda: (insert(encoder(), vectors(2), keep=ATTENTION), vectors(3).double()),
     }
     families: dict[str, Any] = {"small": lambda: (small(), pictures()), "bert": lambda: (tiny_bert(), texts())}
-    held, x = (inserted | families)[kind]()
-    return _lively(held), x
+    supernet, x = (inserted | families)[kind]()
+    return _lively(supernet), x
 
 
 KINDS = ["small", "bert", "resnet", "mobilenet", "resnext", "chain", "decoder", "encoder"]
@@ -63,19 +63,19 @@ def close(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and bool((one - other).abs().max() <= ULPS * scale)
 
 
-def drawn(held: Supernet, seed: int) -> str:
-    return held.space.sample(stream(seed, "law")).id
+def drawn(supernet: Supernet, seed: int) -> str:
+    return supernet.space.sample(stream(seed, "law")).id
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @EXAMPLES
 @given(seed=st.integers(0, 10**6))
 def test_a_subnet_computes_what_it_computes_on_its_own(kind: str, seed: int) -> None:
-    held, x = network(kind)
-    subnet = drawn(held, seed)
-    held.eval()
-    calibrate(held, subnet, [x])
-    assert close(held(x, subnet), extract(held, subnet)(x))
+    supernet, x = network(kind)
+    subnet = drawn(supernet, seed)
+    supernet.eval()
+    calibrate(supernet, subnet, [x])
+    assert close(supernet(x, subnet), extract(supernet, subnet)(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,24 +83,24 @@ def test_a_subnet_computes_what_it_computes_on_its_own(kind: str, seed: int) -> 
 @given(seed=st.integers(0, 10**6))
 def test_a_subnet_learns_what_it_learns_on_its_own(kind: str, seed: int) -> None:
     """Gradients are the same where the subnet has weights, and there are none elsewhere."""
-    held, x = network(kind)
-    for module in held.modules():
+    supernet, x = network(kind)
+    for module in supernet.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     if kind == "bert":
-        held.eval()  # its attention drops out by itself in training mode
+        supernet.eval()  # its attention drops out by itself in training mode
     else:
-        held.train()
-    subnet = drawn(held, seed)
-    plain, choice = extract(held, subnet), held.choice(subnet)
-    held.zero_grad()
-    for model in (lambda x: held(x, subnet), plain):
+        supernet.train()
+    subnet = drawn(supernet, seed)
+    plain, config = extract(supernet, subnet), supernet.active_config(subnet)
+    supernet.zero_grad()
+    for model in (lambda x: supernet(x, subnet), plain):
         model(x).square().mean().backward()
     own = [p.grad for p in plain.parameters() if p.grad is not None]
     used = [
         parameter.grad
-        for name, parameter in held.model.named_parameters()
-        if parameter.grad is not None and held.assembly.runs(name.rpartition(".")[0], choice)
+        for name, parameter in supernet.model.named_parameters()
+        if parameter.grad is not None and supernet.assembly.active_blocks(name.rpartition(".")[0], config)
     ]
     assert len(used) == len(own) > 0
     for shared, grad in zip(used, own, strict=True):
@@ -114,22 +114,22 @@ def test_a_subnet_learns_what_it_learns_on_its_own(kind: str, seed: int) -> None
 @given(seed=st.integers(0, 10**6))
 def test_a_slice_is_the_whole_with_all_else_at_zero(kind: str, seed: int) -> None:
     """What enters a layer of the whole network is put to zero beyond the channels that the subnet's layer takes."""
-    held, x = network(kind)
-    held.eval()
-    subnet = drawn(held, seed)
-    choice = held.choice(subnet)
-    if held.assembly.norms:
-        held.set_statistics(subnet, leading_statistics(held, subnet))
-    whole = held.structure.choice(list(choice.runs), [group.units for group in held.structure.groups])
-    largest = held._moments(held.space.largest, held.choice(held.space.largest))
-    masked = held.assembly.view(held.model, whole, largest)
+    supernet, x = network(kind)
+    supernet.eval()
+    subnet = drawn(supernet, seed)
+    config = supernet.active_config(subnet)
+    if supernet.assembly.norms:
+        supernet.set_statistics(subnet, leading_statistics(supernet, subnet))
+    whole = supernet.structure.config(list(config.active_blocks), [group.units for group in supernet.structure.groups])
+    largest = supernet._moments(supernet.space.largest, supernet.active_config(supernet.space.largest))
+    masked = supernet.assembly.view(supernet.model, whole, largest)
     handles = []
-    for path, part in held.assembly.slices.items():
-        layer = held.model.get_submodule(path)
+    for path, part in supernet.assembly.slices.items():
+        layer = supernet.model.get_submodule(path)
         assert isinstance(layer, Weighted)
 
         def hook(
-            _: nn.Module, args: Any, kwargs: Any, layer: Weighted = layer, taken: int = part.takes.of(choice)
+            _: nn.Module, args: Any, kwargs: Any, layer: Weighted = layer, taken: int = part.inputs.of(config)
         ) -> Any:
             def cut(data: torch.Tensor) -> torch.Tensor:
                 dim = axis(layer, data)
@@ -143,4 +143,4 @@ def test_a_slice_is_the_whole_with_all_else_at_zero(kind: str, seed: int) -> Non
     finally:
         for handle in handles:
             handle.remove()
-    assert close(held(x, subnet), expected)
+    assert close(supernet(x, subnet), expected)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.checks import still_view
+from policies.checks import static_view
 from policies.clipper import Clipper
 from policies.coarse import Coarse
 from policies.infaas import Infaas
 from policies.maxacc import MaxAcc
 from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit, bucket_choices
-from sim import DataError, Dispatch, LatencyTable, SpecError, Subnet, View
+from sim import DataError, Dispatch, LatencyTable, ProfiledSubnet, SpecError, View
 
 if TYPE_CHECKING:
     from sim.engine.policy import Policy
@@ -26,7 +26,7 @@ MS = 1_000_000
 # SuperServe's table up to batch 4 (reference of the shipped table), in ms.
 PAPER = LatencyTable(
     "RTX 2080 Ti",
-    tuple(Subnet(f"{a}", a) for a in (73.82, 76.69, 77.64, 78.25, 79.44, 80.16)),
+    tuple(ProfiledSubnet(f"{a}", a) for a in (73.82, 76.69, 77.64, 78.25, 79.44, 80.16)),
     (1, 2, 4, 8, 16),
     np.rint(
         np.array(
@@ -54,11 +54,11 @@ def tables(draw: st.DrawFn) -> LatencyTable:
             st.lists(st.integers(1, 30), min_size=len(sizes), max_size=len(sizes)), min_size=subnets, max_size=subnets
         )
     )
-    return LatencyTable("any", tuple(Subnet(f"s{i}", 50.0 + i) for i in range(subnets)), sizes, np.array(grid))
+    return LatencyTable("any", tuple(ProfiledSubnet(f"s{i}", 50.0 + i) for i in range(subnets)), sizes, np.array(grid))
 
 
 def decide(policy: Policy, table: LatencyTable, slack_ns: int, queue_length: int = 1) -> Dispatch:
-    decision = policy.decide(still_view(table, slack_ns=slack_ns, queue_length=queue_length))
+    decision = policy.decide(static_view(table, slack_ns=slack_ns, queue_length=queue_length))
     assert isinstance(decision, Dispatch)
     return decision
 
@@ -78,7 +78,7 @@ def test_max_batch_is_its_definition(table: LatencyTable, slack: int) -> None:
         subnets = [s for s in range(len(table.subnets)) if table.latency(s, max(sizes)) <= slack]
         assert decision == Dispatch(max(subnets), max(sizes))
     else:
-        assert decision == Dispatch(*table.drain)
+        assert decision == Dispatch(*table.max_throughput)
 
 
 @given(tables(), slacks)
@@ -89,7 +89,7 @@ def test_max_acc_is_its_definition(table: LatencyTable, slack: int) -> None:
         sizes = [b for b in table.batch_sizes if table.latency(max(subnets), b) <= slack]
         assert decision == Dispatch(max(subnets), max(sizes))
     else:
-        assert decision == Dispatch(*table.drain)
+        assert decision == Dispatch(*table.max_throughput)
 
 
 @given(tables(), slacks)
@@ -118,7 +118,7 @@ def test_slackfit_fits_and_no_higher_bucket_does(table: LatencyTable, slack: int
         assert (decision.batch_size, decision.subnet) == fitting[-1][:2]
         assert latency(table, decision) <= slack
     else:
-        assert decision == Dispatch(*table.drain)
+        assert decision == Dispatch(*table.max_throughput)
 
 
 def test_slackfit_on_the_paper_s_table() -> None:
@@ -141,19 +141,19 @@ def test_queue_aware_slackfit_is_at_least_as_accurate_and_still_fits(slack_ms: i
 def test_infaas_serves_the_cheapest_above_its_threshold() -> None:
     assert decide(Infaas(), PAPER, 36 * MS) == Dispatch(0, 16)
     assert decide(Infaas(min_accuracy=78.0), PAPER, 36 * MS) == Dispatch(3, 16)
-    with pytest.raises(DataError, match=r"no subnet is that accurate \(99\); the best has 80.16"):
+    with pytest.raises(DataError, match=r"no subnet is accurate enough \(99\); the best has 80.16"):
         decide(Infaas(min_accuracy=99.0), PAPER, 36 * MS)
 
 
 def test_clipper_names_the_accuracies_there_are() -> None:
-    with pytest.raises(DataError, match=r"no subnet of this accuracy \(75\); there are 73.82, 76.69"):
+    with pytest.raises(DataError, match=r"no subnet of this accuracy \(75\); known: 73.82, 76.69"):
         decide(Clipper(75.0), PAPER, 36 * MS)
 
 
 @pytest.mark.parametrize(("rate_per_s", "subnet"), [(400, 5), (700, 4), (1100, 3), (1800, 0), (10_000, 0)])
 def test_coarse_takes_the_most_accurate_subnet_that_serves_the_rate(rate_per_s: int, subnet: int) -> None:
     # One worker serves 16 queries in 34, 20, 13, 12, 11 or 8.8 ms: 471, 800, 1231, 1333, 1455 or 1818 a second.
-    view: View = still_view(PAPER, slack_ns=36 * MS, queue_length=rate_per_s, now_ns=10**10)
+    view: View = static_view(PAPER, slack_ns=36 * MS, queue_length=rate_per_s, now_ns=10**10)
     decision = Coarse(window_ms=1000).decide(view)
     assert decision.subnet == subnet
 

@@ -8,18 +8,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
 from profiler.roofline import (  # noqa: E402 - after torch is known to be there
-    SHEETS,
+    DATA_SHEETS,
+    DataSheet,
     Roofline,
-    Sheet,
     Work,
+    find_data_sheet,
     fit,
     predict,
-    sheet_of,
     work_of,
     works_of,
 )
 from sim.tables.files import find_table  # noqa: E402
-from sim.tables.latency import LatencyTable, Subnet  # noqa: E402
+from sim.tables.latency import LatencyTable, ProfiledSubnet  # noqa: E402
 from supernet.costs import Costs  # noqa: E402
 from supernet.families import DynaBertSmall, OfaResNet50  # noqa: E402
 from supernet.family import build  # noqa: E402
@@ -44,7 +44,7 @@ def test_work_is_the_costs_of_subnets(family: OfaResNet50 | DynaBertSmall) -> No
             assert one.bytes.sum() < four.bytes.sum() < 4 * one.bytes.sum(), "weights are read once a batch"
 
 
-def planted(rates: Roofline, sheet: Sheet) -> tuple[LatencyTable, dict[tuple[int, int], Work]]:
+def planted(rates: Roofline, sheet: DataSheet) -> tuple[LatencyTable, dict[tuple[int, int], Work]]:
     rng = np.random.default_rng(0)
     works = {}
     for row in range(4):
@@ -53,11 +53,13 @@ def planted(rates: Roofline, sheet: Sheet) -> tuple[LatencyTable, dict[tuple[int
     latency = np.zeros((4, 3), np.int64)
     for cell, work in works.items():
         latency[cell] = round(rates.time_ns(work))
-    return LatencyTable(sheet.name, tuple(Subnet(str(n), 60.0 + n) for n in range(4)), (1, 4, 16), latency), works
+    return LatencyTable(
+        sheet.name, tuple(ProfiledSubnet(str(n), 60.0 + n) for n in range(4)), (1, 4, 16), latency
+    ), works
 
 
 def test_planted_rates_are_found() -> None:
-    sheet = SHEETS["v100"]
+    sheet = DATA_SHEETS["v100"]
     rates = Roofline(12_000, 9_000, 500)
     table, works = planted(rates, sheet)
     found = fit(table, works, sheet)
@@ -68,7 +70,7 @@ def test_planted_rates_are_found() -> None:
 
 
 def test_another_device_is_what_its_data_sheet_says() -> None:
-    here, there = Sheet("here", 10, 500), Sheet("there", 20, 2000)
+    here, there = DataSheet("here", 10, 500), DataSheet("there", 20, 2000)
     table, works = planted(Roofline(1e-3, 9_000, 400), here)
     other, _ = predict(table, works, here, there)
     exact, _ = planted(Roofline(1e-3, 18_000, 1600), there)
@@ -83,7 +85,7 @@ def test_another_device_is_what_its_data_sheet_says() -> None:
 def test_the_published_tables_predict_each_other(
     measured: LatencyTable, held_out: LatencyTable, median: float, large_batches: float
 ) -> None:
-    here, there = sheet_of(measured.device), sheet_of(held_out.device)
+    here, there = find_data_sheet(measured.device), find_data_sheet(held_out.device)
     predicted, fitted = predict(measured, works_of(measured, OfaResNet50()), here, there)
     assert np.median(abs(fitted.errors)) < 0.06
     errors = abs(predicted.latency_ns / held_out.latency_ns - 1)
@@ -103,5 +105,5 @@ def test_the_published_tables_predict_each_other(
     ],
 )
 def test_devices_are_known_by_what_torch_calls_them(said: str, name: str) -> None:
-    assert sheet_of(said).name == name
-    assert sheet_of("CPU AMD EPYC, 2 threads") is None
+    assert find_data_sheet(said).name == name
+    assert find_data_sheet("CPU AMD EPYC, 2 threads") is None

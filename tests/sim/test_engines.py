@@ -13,7 +13,7 @@ from policies.infaas import Infaas
 from policies.maxacc import MaxAcc
 from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit
-from sim import Cluster, Dispatch, Fault, SpecError, engines
+from sim import Cluster, Dispatch, SpecError, WorkerFailure, engines
 from sim.engines import choose, replay
 from sim.tables.files import load_table
 from sim.traces.synthetic import Bursty
@@ -34,7 +34,7 @@ MS = 1_000_000
 @pytest.mark.parametrize("drop", ["never", "expired", "hopeless"])
 def test_every_pure_policy_runs_alike_on_both(policy: Policy, drop: str) -> None:
     trace = Bursty(base_qps=1500, variant_qps=5550, cv2=8, duration_s=3, slo_ms=36).trace(seed=3)
-    cluster = Cluster(8, 3 * MS, MS // 2, drop, (Fault(3, 1000 * MS, 1500 * MS), Fault(5, 1200 * MS)))
+    cluster = Cluster(8, 3 * MS, MS // 2, drop, (WorkerFailure(3, 1000 * MS, 1500 * MS), WorkerFailure(5, 1200 * MS)))
     compiled, choice = replay(trace, cluster, TABLE, policy, engine="compiled")
     reference, _ = replay(trace, cluster, TABLE, policy, engine="simpy")
     assert choice.engine == "compiled"
@@ -43,8 +43,8 @@ def test_every_pure_policy_runs_alike_on_both(policy: Policy, drop: str) -> None
 
 def test_a_policy_that_looks_elsewhere_runs_in_simpy_and_it_is_said_why() -> None:
     choice = choose(10**6, Cluster(1), TABLE, Coarse(), "auto")
-    assert (choice.engine, choice.reason) == ("simpy", "Coarse(window_ms=1000.0, headroom=1.0): looks at the clock")
-    with pytest.raises(SpecError, match=r"the compiled engine can't run this \(Coarse.*looks at the clock\)"):
+    assert (choice.engine, choice.reason) == ("simpy", "Coarse(window_ms=1000.0, headroom=1.0): depends on the clock")
+    with pytest.raises(SpecError, match=r"the compiled engine can't run this \(Coarse.*depends on the clock\)"):
         choose(10**6, Cluster(1), TABLE, Coarse(), "compiled")
 
 
@@ -64,4 +64,4 @@ def test_a_policy_that_can_not_be_kept_in_memory_runs_in_simpy() -> None:
         def decide(self, view: View) -> Dispatch:
             return Dispatch(0, self.sizes[view.slack_ns > 0])
 
-    assert choose(10**6, Cluster(1), TABLE, Listed([1, 2]), "auto").reason == "Listed: may remember (sizes)"
+    assert choose(10**6, Cluster(1), TABLE, Listed([1, 2]), "auto").reason == "Listed: may have state (sizes)"

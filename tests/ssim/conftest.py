@@ -32,7 +32,7 @@ import numpy as np
 
 from own_helper import at_most
 from sim import Dispatch
-from sim.compiled.stepped import Stepped
+from sim.compiled.step_policy import StepPolicy
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Mine:
 
 
 @dataclass
-class Counting(Stepped):
+class Counting(StepPolicy):
     def memory(self, table, dispatch_ns):
         return np.zeros(1)
 

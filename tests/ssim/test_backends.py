@@ -232,7 +232,7 @@ def test_a_run_that_fails_is_told_in_words_of_this_machine(own: Path, cluster: t
     told = ended.stderr.splitlines()
     assert told[-1] == "ssim: 2 of 4 runs failed"
     assert told[-2].startswith("ssim: moody:Moody, seed ")
-    assert f"raised ValueError ({own / 'moody.py'})" in told[-2]  # from its copy there, and nevertheless
+    assert f"raised ValueError: {own / 'moody.py'} (moody.py:" in told[-2]  # from its copy there, and nevertheless
     assert len(list((own / "results/own").glob("*/manifest.json"))) == 2
 
 
@@ -290,7 +290,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on_there(
             os.killpg(process.pid, signal.SIGINT)  # the whole process group
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+    assert said.splitlines()[-1].startswith("ssim: interrupted: finished runs are stored")
     assert "Traceback" not in said
     kept = complete_runs(folder)
     assert 1 <= len(kept) < RUNS

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 from sim.tables.files import load_table
 from ssim.paper.claims import CLAIMS, azure, supernet
-from ssim.paper.claims.claim import Verdict, decided, gain_at_equal_attainment, graded, near, ratio_at_equal_accuracy
-from ssim.paper.held import holding, store_actuations
+from ssim.paper.claims.claim import (
+    Verdict,
+    gain_at_equal_attainment,
+    graded_verdict,
+    near,
+    ratio_at_equal_accuracy,
+    verdict,
+)
+from ssim.paper.footprint import footprint, store_actuations
 from ssim.results.reading import Results
 
 
@@ -24,6 +31,7 @@ def runs(**policies: tuple[float, float]) -> pd.DataFrame:
         [
             {
                 "policy": names[name],
+                "one_model": name != "slackfit",
                 "seed": seed,
                 "slo_attainment": attained,
                 "mean_serving_accuracy": accuracy + 0.001 * seed,
@@ -79,17 +87,17 @@ def test_each_claim_is_there_once() -> None:
 def test_what_is_near_is_reproduced_and_what_points_elsewhere_never_has_the_direction(
     values: list[float], paper: float
 ) -> None:
-    verdict = graded(values, paper)
+    verdict = graded_verdict(values, paper)
     assert (verdict is Verdict.REPRODUCED) == near(values, paper)
     if sum(values) < 0:
         assert verdict is Verdict.NOT_REPRODUCED
-    assert graded([paper] * len(values), paper) is Verdict.REPRODUCED
+    assert graded_verdict([paper] * len(values), paper) is Verdict.REPRODUCED
 
 
 @pytest.mark.parametrize(("holds", "direction"), [(True, False), (True, True), (False, True), (False, False)])
 def test_a_claim_that_holds_is_reproduced(holds: bool, direction: bool) -> None:
     expected = Verdict.REPRODUCED if holds else Verdict.DIRECTION if direction else Verdict.NOT_REPRODUCED
-    assert decided(holds, direction) is expected
+    assert verdict(holds, direction) is expected
 
 
 def test_the_supernets_claims_are_counted(tmp_path: Path) -> None:
@@ -111,12 +119,12 @@ def test_the_supernets_claims_are_counted(tmp_path: Path) -> None:
 
 
 def test_without_torch_they_can_not_be_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssim.paper.held.find_spec", lambda _: None)
-    monkeypatch.setattr("ssim.paper.claims.supernet.holding", holding.__wrapped__)
+    monkeypatch.setattr("ssim.paper.footprint.find_spec", lambda _: None)
+    monkeypatch.setattr("ssim.paper.claims.supernet.footprint", footprint.__wrapped__)
     for claim in supernet.CLAIMS:
         judged = claim.judge(Results(Path()))
         assert judged.verdict is Verdict.NOT_TESTABLE
-        assert judged.why == "the supernet: torch is not installed; pip install -e '.[torch]'"
+        assert judged.why == "the supernet: torch is not installed; pip install 'superserve-sim[torch]'"
 
 
 def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:
@@ -124,9 +132,11 @@ def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:
     from supernet.families import OfaResNet50
     from supernet.family import build
     from supernet.memory import in_place
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
     net = build(OfaResNet50(), device="meta")
     rows = load_table("ofa-resnet50-rtx2080ti").subnets
-    published = [net.space.find(SubNet(net.space.family, row.control)) for row in rows if row.control]
-    assert [row.bytes for row in in_place(net, published)] == [row.bytes for row in holding().in_one[: len(published)]]
+    published = [net.space.find(SubnetConfig(net.space.family, row.control)) for row in rows if row.control]
+    assert [row.bytes for row in in_place(net, published)] == [
+        row.bytes for row in footprint().in_one[: len(published)]
+    ]

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sim.base.errors import StoreError
-from sim.engines import NO_NUMBA, Choice
+from sim.engines import NO_NUMBA, EngineChoice
 from ssim.execution.backends.far import run_there
 from ssim.execution.backends.parcel import packed
-from ssim.jobs.job import Point, Task, own_hash
+from ssim.jobs.identity import own_hash
+from ssim.jobs.job import Point, Task
 from ssim.jobs.reading import read_job
 from ssim.results.record import REQUESTS
 from ssim.results.store import Store
@@ -141,7 +142,7 @@ def there(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "there"
 
 
-def sent(run: ExperimentRun, choice: Choice) -> tuple[bytes, bytes]:
+def sent(run: ExperimentRun, choice: EngineChoice) -> tuple[bytes, bytes]:
     parcel, task = packed([run]), (Task(run, choice.rule is not None, (choice, None)), run.identity)
     for name in {"own_policy", "own_helper"} & set(sys.modules):
         del sys.modules[name]  # a worker has not imported them
@@ -151,7 +152,7 @@ def sent(run: ExperimentRun, choice: Choice) -> tuple[bytes, bytes]:
 def test_what_comes_back_is_what_a_store_takes(own: Path, there: Path, tmp_path: Path) -> None:
     run = runs_of(own)[1]
     name = packed([run]).name
-    back = run_there(*sent(run, Choice("simpy", "asked for")))
+    back = run_there(*sent(run, EngineChoice("simpy", "asked for")))
     assert back.error is None
     assert back.done.queries == 3000
     store = Store(tmp_path / "store")
@@ -163,7 +164,7 @@ def test_what_comes_back_is_what_a_store_takes(own: Path, there: Path, tmp_path:
 @pytest.mark.usefixtures("there")
 def test_another_input_there_is_told(own: Path, tmp_path: Path) -> None:
     trace = tmp_path / "traces/arrivals.csv"
-    pair = sent(runs_of(own, f"trace.path={trace}")[0], Choice("simpy", "asked for"))
+    pair = sent(runs_of(own, f"trace.path={trace}")[0], EngineChoice("simpy", "asked for"))
     trace.write_text("arrival_s\n1\n")
     error = run_there(*pair).error
     assert "has other inputs of the run than the machine that sent it (trace); " in str(error)
@@ -176,13 +177,13 @@ def test_a_full_disk_there_fails_the_run_and_not_the_experiment(own: Path, monke
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    pair = sent(runs_of(own)[0], Choice("simpy", "asked for"))
+    pair = sent(runs_of(own)[0], EngineChoice("simpy", "asked for"))
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
     error = run_there(*pair).error
     assert error is not None
     assert not isinstance(error, StoreError)
     assert str(error).startswith("a worker on ")
-    assert "there is no room left to write" in str(error)
+    assert "disk full" in str(error)
 
 
 @pytest.mark.usefixtures("there")

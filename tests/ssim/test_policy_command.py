@@ -32,7 +32,7 @@ def test_list_names_every_policy_and_its_parameters() -> None:
         (["slackfit"], "runs in the compiled engine as a table of 8 stretches of slack by 1 queue length"),
         (["slackfit", "--set", "queue_aware=true"], "by 16 queue lengths"),
         (["clipper", "--set", "accuracy=78.25"], "as a table of 6 stretches"),
-        (["coarse"], "runs in SimPy alone (Coarse(window_ms=1000.0, headroom=1.0): looks at the clock)"),
+        (["coarse"], "runs in SimPy alone (Coarse(window_ms=1000.0, headroom=1.0): depends on the clock)"),
         (["slackfit", "--table", "ofa-resnet50-a40"], "runs in the compiled engine"),
     ],
 )
@@ -53,11 +53,19 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         "@dataclass(frozen=True)\n"
         "class Bad:\n"
         "    def decide(self, view):\n"
-        "        return Dispatch(0, view.queue_length)\n"
+        "        return Dispatch(0, view.queue_length)\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Raises:\n"
+        "    def decide(self, view):\n"
+        "        return 1 / 0\n"
     )
     assert "1 stretch of slack" in ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Good").output
-    with pytest.raises(PolicyError, match=r"no such batch size \(17\)"):
+    with pytest.raises(PolicyError, match=r"invalid batch size \(17\)"):
         ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Bad")
+    place = r"raised ZeroDivisionError: division by zero \(checked_lab.py:17, in decide; slack -340 ms, queue 1\)"
+    for words in (("check",), ("plot", "-o", str(tmp_path / "drawn.svg"))):
+        with pytest.raises(PolicyError, match=place.replace("-340", "-?[0-9.]+")):
+            ssim_policy(words[0], f"{tmp_path / 'checked_lab.py'}:Raises", *words[1:])
 
 
 @pytest.mark.parametrize(
@@ -66,9 +74,9 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         (["check", "slakfit"], "did you mean 'slackfit'"),
         (["check", "clipper"], "needs the parameter 'accuracy'"),
         (["check", "slackfit", "--set", "bucket=3"], "did you mean 'buckets'"),
-        (["check", "slackfit", "--set", "buckets"], "is no name=value"),
-        (["check", "slackfit", "--table", "nope"], "there is no such table"),
-        (["plot", "slackfit", "-o", "x.gif"], "stands for no format of pictures"),
+        (["check", "slackfit", "--set", "buckets"], "must be NAME=VALUE"),
+        (["check", "slackfit", "--table", "nope"], "unknown table"),
+        (["plot", "slackfit", "-o", "x.gif"], "unknown image format"),
     ],
 )
 def test_what_is_wrong_is_said(words: list[str], says: str) -> None:

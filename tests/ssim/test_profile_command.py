@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch
 
 from sim.base.parquet import read_parquet  # noqa: E402
 from sim.tables.files import read_table, write_table  # noqa: E402
-from sim.tables.latency import LatencyTable, Subnet  # noqa: E402 - after torch is known to be there
+from sim.tables.latency import LatencyTable, ProfiledSubnet  # noqa: E402 - after torch is known to be there
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
@@ -40,7 +40,7 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table that says which subnets are to be measured: its latencies are of no matter."""
     path = tmp_path_factory.mktemp("wanted") / "wanted.parquet"
     some = [SPACE.smallest, SPACE.sample(np.random.default_rng(0)), SPACE.largest]
-    subnets = tuple(Subnet(str(n), 60.0 + n, subnet.control) for n, subnet in enumerate(some))
+    subnets = tuple(ProfiledSubnet(str(n), 60.0 + n, subnet.control) for n, subnet in enumerate(some))
     write_table(LatencyTable("none", subnets, (1,), np.ones((3, 1), np.int64)), path)
     return path
 
@@ -80,7 +80,14 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
     assert table.stages["forward"][-1].tolist() == pytest.approx([forward[n] for n in table.batch_sizes], abs=1)
     assert 3 in forward.index, "held out"
     said = (folder / "out/report.md").read_text()
-    for heading in ("Verdicts", "Latency in ms", "Stages in ms", "Batch sizes between", "Properties", "Drift"):
+    for heading in (
+        "Status of the cells",
+        "Latency in ms",
+        "Stages in ms",
+        "Held-out batch sizes",
+        "Properties",
+        "Drift",
+    ):
         assert f"\n## {heading}" in said
     manifest = json.loads((run_folder(folder) / "manifest.json").read_text())
     assert manifest["identity"]["device"]["torch"] == torch.__version__
@@ -136,14 +143,14 @@ def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> N
 def test_a_subnet_that_gives_nan_is_left_out_and_told(folder: Path) -> None:
     held = build(FAMILY)
     with torch.no_grad():
-        cut = next(path for path, part in held.assembly.slices.items() if part.gives.group is not None)
+        cut = next(path for path, part in held.assembly.slices.items() if part.outputs.group is not None)
         held.model.get_submodule(cut).weight[-1] = float("nan")  # a channel that the smallest does not use
     save(folder / "broken.pt", held.eval(), FAMILY)
     words = ("--cpu", "--size", "8", "--max-batch", "2", "--subnets", "wanted.parquet", *QUICK)
     ended = ssim(folder, "profile", "broken.pt", *words, "-o", "out")
     assert ended.returncode == 0, ended.stderr
     assert f"not in the table, since it can't be timed: {SPACE.largest.id}" in ended.stdout
-    assert "gives NaN or infinity" in ended.stderr
+    assert "the result contains NaN or infinity" in ended.stderr
     assert SPACE.smallest.id in {subnet.id for subnet in read_table(folder / "out/table.parquet").subnets}
 
 
@@ -151,7 +158,7 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
     script = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import ssim.commands.profile, profiler.subject\n"
+        "import ssim.commands.profile, profiler.model_under_test\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
         "from ssim.cli import main\n"
         "main(sys.argv[1:])\n"
@@ -162,7 +169,7 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
         command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD
     )
     assert ended.returncode == 1
-    assert "visits.jsonl: there is no room left to write" in ended.stderr
+    assert "visits.jsonl: disk full" in ended.stderr
     visits = run_folder(folder) / "visits.jsonl"
     kept = [line for line in visits.read_text().splitlines() if line.endswith("}")]
     assert len(kept) > 1
@@ -174,7 +181,7 @@ def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
 def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> None:
     ended = ssim(folder, "profile", "ofa_resnet_small", "--gpu", "0", "--subnets", "wanted.parquet")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("ssim: --gpu 0: there is no such GPU (no accelerator is found; torch ")
+    assert ended.stderr.startswith("ssim: --gpu 0: GPU not found (no accelerator; torch ")
     assert "--cpu measures the CPU" in ended.stderr
 
 
@@ -212,7 +219,7 @@ def test_two_profiles_in_a_row_agree(folder: Path) -> None:
     one, two = (read_table(folder / name / "table.parquet") for name in ("one", "two"))
     assert np.mean((one.low_ns <= two.high_ns) & (two.low_ns <= one.high_ns)) >= 0.9  # 15 cells: one may differ
     said = ssim(folder, "table", "diff", "one/table.parquet", "two/table.parquet")
-    assert "can't tell" in said.stdout
+    assert "inconclusive" in said.stdout
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ pytest.importorskip("plotly", reason="a report needs the extra [report]")
 from ssim.cli import main
 from ssim.results.record import read_windows
 from ssim.results.report import MOST_WINDOWS, together
-from ssim.results.store import Store
+from ssim.results.store import INDEX, Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,6 +109,7 @@ def test_the_page_needs_nothing_and_changes_nothing(made: Path, tmp_path: Path) 
     head = page[: page.index(b'<script id="data"')]
     assert re.findall(rb"(?:src|href)=\S+", head) == [b'href="data:,">']  # it asks for no other file
     assert not re.search(rb"@import|url\(", head)
+    assert b"modeBarButtons: BUTTONS" in page  # a list of what is allowed: without a browser nothing more can be seen
 
 
 @in_browser
@@ -157,6 +159,47 @@ def test_any_run_is_scrubbed_over_time(made: Path, tmp_path: Path) -> None:
 
 
 @in_browser
+def test_nothing_on_the_page_leads_elsewhere(made: Path, tmp_path: Path) -> None:
+    """Plotly's own toolbar has a button that uploads the chart, and a logo that is a link."""
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
+    dom = re.sub(r"<script.*?</script>", "", opened(page), flags=re.DOTALL)
+    assert re.findall(r"""(?:href|src|action)=["']?(?:https?:)?//""", dom) == []
+    assert "<form" not in dom
+    buttons = set(re.findall(r'class="modebar-btn[^"]*"[^>]*data-title="([^"]*)"', dom))
+    assert buttons == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Autoscale", "Reset axes"}
+
+
+@pytest.mark.parametrize("most", [MOST_WINDOWS, 2])
+def test_every_curve_reaches_the_end_of_its_last_window(
+    made: Path, tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five windows of one second; or two, of three seconds and of the two that are left."""
+    monkeypatch.setattr("ssim.results.report.MOST_WINDOWS", most)
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
+    then = """
+    const { data, layout } = by("dynamics");
+    by("time").value = by("time").max;
+    by("time").oninput({ target: by("time") });
+    document.body.dataset.curves = JSON.stringify([data.map((one) => [one.x, one.y]), layout.xaxis.range]);
+    """
+    starts = [0, 1, 2, 3, 4] if most > 5 else [0, 3]
+    data = json.loads(re.findall(r'<script id="data"[^>]*>(.*)</script>', page.read_text(encoding="utf-8"))[0])
+    for run in data["experiments"][0]["runs"]:
+        assert (run["windows"]["start_s"], run["windows"]["end_s"]) == (starts, [*starts[1:], 5])
+    if BROWSER is None:
+        return
+    dom = opened(page, then)
+    curves, shown_range = json.loads(html.unescape(re.findall(r'data-curves="([^"]*)"', dom)[0]))
+    assert shown_range == [0, 5]
+    for times, values in curves:
+        assert times == [*starts, 5]
+        assert values[-1] == values[-2]
+    assert shown(dom, "now").startswith(f"{starts[-1]} to 5 s: ")
+
+
+@in_browser
 def test_several_experiments_are_chosen_from(made: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert exit_code("report", str(made), "-o", str(page)) == 0
@@ -199,18 +242,18 @@ def test_without_any_run_there_is_no_page(results: Path, capsys: pytest.CaptureF
     for manifest in (results / "two").glob("*/manifest.json"):
         manifest.unlink()
     assert exit_code("report", str(results / "two")) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "no run is stored" in capsys.readouterr().err
     assert not (results / "two" / "report.html").exists()
     assert exit_code("report", str(results / "nowhere")) == 1
-    assert "holds no results" in capsys.readouterr().err
-    (results / "one" / "job.json").write_text("{")
+    assert "folder not found; stored in " in capsys.readouterr().err
+    (results / "one" / INDEX).write_text("{")
     assert exit_code("report", str(results / "one")) == 1
     assert "is damaged" in capsys.readouterr().err
 
 
 @in_browser
 def test_names_are_text_and_not_markup(results: Path, tmp_path: Path) -> None:
-    index = results / "two" / "job.json"
+    index = results / "two" / INDEX
     content = json.loads(index.read_text())
     wicked = "</script><img src=x onerror=alert(1)>"
     content["name"] = content["runs"][0]["policy"] = wicked

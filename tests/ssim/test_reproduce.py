@@ -183,16 +183,23 @@ def test_ssim_optimum_tells_what_it_could_not_compare(results: Path, capsys: pyt
     assert "slackfit" in capsys.readouterr().out
     shutil.rmtree(results / "azure" / run_of(results, "maxacc"))
     assert exit_code(*words, *quick) == 1
-    assert "ssim: not stored, so not compared: maxacc, seed 7" in capsys.readouterr().err
+    assert "ssim: not stored, therefore not compared: maxacc, seed 7" in capsys.readouterr().err
 
 
 def test_wrong_calls_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code("optimum", str(EXPERIMENTS / "azure.yaml"), "--out", str(tmp_path)) == 1
-    assert "holds no results" in capsys.readouterr().err
+    azure = EXPERIMENTS / "azure.yaml"
+    for file in ("anything", "job.json"):  # with an index, too: it is written before any run ends
+        (tmp_path / "azure").mkdir(exist_ok=True)
+        (tmp_path / "azure" / file).write_text("{}")
+        assert exit_code("optimum", str(azure), "--set", "repeats=1", "--out", str(tmp_path)) == 1
+        hint = f"run `ssim run {azure} --set repeats=1`"
+        told = f"ssim: {tmp_path / 'azure'}: no run of this experiment is stored; {hint}\n"
+        assert capsys.readouterr().err == told
+        assert not (tmp_path / "azure" / "bounds").exists()
     assert exit_code("figures", "all", "--out", str(tmp_path / "none")) == 1
-    assert "is no folder of results" in capsys.readouterr().err
+    assert "none: folder not found; `ssim reproduce` makes it" in capsys.readouterr().err
     assert exit_code("reproduce", "--experiments", str(tmp_path), "--out", str(tmp_path)) == 2
-    assert "azure.yaml: is not there; name the folder" in capsys.readouterr().err
+    assert "azure.yaml: file not found; name the folder" in capsys.readouterr().err
 
 
 def test_the_optimum_lies_between_what_policies_reach_and_the_bound(tmp_path: Path) -> None:
@@ -205,9 +212,11 @@ def test_the_optimum_lies_between_what_policies_reach_and_the_bound(tmp_path: Pa
     assert "## The optimum itself" in page(Results(tmp_path), "a command").text
 
 
-def test_an_optimum_of_too_many_queries_is_told(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("optimum", str(EXPERIMENTS / "azure.yaml"), "--exact", "--out", str(results), "--jobs", "1")
-    assert exit_code(*words, "--set", "repeats=1", "--set", "trace.duration_s=10") == 2
+def test_an_optimum_of_too_many_queries_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(EXPERIMENTS / "azure.yaml"), "--out", str(tmp_path), "--jobs", "1"]
+    words += ["--set", "repeats=1", "--set", "trace.duration_s=10", "--set", "policies=[slackfit]"]
+    assert exit_code("run", *words, "--no-figures") == 0
+    assert exit_code("optimum", *words, "--exact") == 2
     assert "slot_ns: needs too many variables" in capsys.readouterr().err
 
 
@@ -222,7 +231,7 @@ def test_a_study_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     assert len(conducted.problems) == 1
     assert conducted.problems[0].startswith("wrong: ")
     assert len(Results(tmp_path / "results").summary("dynamics_bursty")) == 2
-    with pytest.raises(SpecError, match="is not there"):
+    with pytest.raises(SpecError, match="file not found"):
         conduct(experiments, tmp_path / "results", quick=True, jobs=1, studies=[Study("none")])
 
 

@@ -33,7 +33,7 @@ def test_a_whole_experiment_and_what_is_taken_from_it(folder: Path) -> None:
     ended = ssim(folder, "results", "status", "small")
     assert ended.returncode == 1
     assert "small: 4 of 6 runs stored" in ended.stdout
-    assert "run the same command again" in ended.stdout
+    assert "run the same command again to finish it" in ended.stdout
     listed = ssim(folder, "results", "ls").stdout.split()
     assert listed[listed.index("small") :][1:4] == ["6", "4", "0"]
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
@@ -50,7 +50,7 @@ def test_a_run_that_failed_is_named_with_its_reason_until_it_succeeds(folder: Pa
     assert ended.returncode == 1
     assert "4 of 6 runs stored" in ended.stdout
     assert "failed: odd:Odd, seed 7" in ended.stdout
-    assert "there is no such subnet (99)" in ended.stdout
+    assert "unknown subnet (99)" in ended.stdout
     (folder / "odd.py").write_text(policy + "        return Dispatch(0, 1)\n")
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
     assert ssim(folder, "results", "status", "small").returncode == 0
@@ -96,4 +96,4 @@ def test_nothing_stored_is_told(folder: Path) -> None:
     assert "nothing is stored" in ssim(folder, "results", "ls").stdout
     ended = ssim(folder, "results", "status", "small")
     assert ended.returncode == 1
-    assert "holds no results" in ended.stderr
+    assert "no stored results of this name ('small')" in ended.stderr

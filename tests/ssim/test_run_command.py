@@ -187,7 +187,7 @@ def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
     assert ended.stderr.splitlines() == [
         "ssim: small.yaml:6:20: cluster.workers: must be greater than or equal to 1 (0)",
         (
-            "ssim: small.yaml:11:5: policies.2.use: there is no such policy ('infas'); did you mean 'infaas'? "
+            "ssim: small.yaml:11:5: policies.2.use: unknown policy ('infas'); did you mean 'infaas'? "
             "(or module:Class for one of your own)"
         ),
     ]
@@ -214,7 +214,7 @@ def test_wrong_words_on_the_line_end_in_code_2(folder: Path, words: tuple[str, .
 def test_figures_of_nothing_are_an_error(folder: Path) -> None:
     ended = ssim(folder, "figures", "small")
     assert ended.returncode == 1
-    assert "holds no results" in ended.stderr
+    assert "no results are stored here" in ended.stderr
 
 
 def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Path) -> None:
@@ -276,7 +276,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on_from_there(folder: Pat
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: the whole process group
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+    assert said.splitlines()[-1].startswith("ssim: interrupted: finished runs are stored")
     assert "Traceback" not in said
     kept = complete_runs(folder)
     assert 2 <= len(kept) < 12
@@ -333,7 +333,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_is_stored(folder: Path) -> None
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 1
-    assert "there is no room left to write" in ended.stderr
+    assert "disk full" in ended.stderr
     assert len([line for line in ended.stderr.splitlines() if line.startswith("ssim:")]) == 1
     assert "Traceback" not in ended.stderr
     assert kept <= complete_runs(folder)
@@ -377,6 +377,21 @@ def test_pictures_are_those_of_the_runs_in_the_table(folder: Path) -> None:
     assert "INFaaS" not in both
     assert ssim(folder, "run", "small.yaml", "--set", "policies=[slackfit]").returncode == 0
     assert picture.read_text() != both
+
+
+def test_pictures_of_other_runs_do_not_stay_beside_a_new_table(folder: Path) -> None:
+    short = ("--set", "trace.duration_s=0.5", "--set", "repeats=1")
+    assert ssim(folder, "run", "small.yaml", *short).returncode == 0
+    pictures = folder / "results" / "small" / "figures"
+    before = sorted(path.name for path in pictures.iterdir())
+    assert "tradeoff.png" in before
+    assert ssim(folder, "run", "small.yaml", *short, "--no-figures").returncode == 0
+    assert sorted(path.name for path in pictures.iterdir()) == before  # they still show what is stored
+    (pictures / "mine.png").touch()
+    assert ssim(folder, "run", "small.yaml", *short, "--no-figures", "--set", "trace.variant_qps=99").returncode == 0
+    assert [path.name for path in pictures.iterdir()] == ["mine.png"]
+    assert ssim(folder, "run", "small.yaml", *short).returncode == 0
+    assert sorted(path.name for path in pictures.iterdir()) == sorted([*before, "mine.png"])
 
 
 def test_runs_that_a_sweep_leaves_as_they_are_run_once(folder: Path) -> None:
@@ -432,7 +447,7 @@ def test_a_policy_of_which_a_seed_failed_is_marked_and_not_compared(folder: Path
     assert "moody:Moody (1 of 2 seeds)" in ended.stdout
     assert "At equal" not in ended.stdout
     assert "ssim: moody:Moody, seed 8: Moody() at " in ended.stderr
-    assert "raised KeyError ('no\\nmood')" in ended.stderr
+    assert "raised KeyError: 'no\\nmood' (moody.py:13, in decide; slack " in ended.stderr
     assert 'moody.py", line 13' in ended.stderr  # --debug shows the policy's own line
 
 
@@ -451,7 +466,7 @@ def test_a_policy_that_ends_the_program_fails_its_run(folder: Path, jobs: str) -
     (folder / "small.yaml").write_text(SMALL.replace("- slackfit", "- quitter:Quits"))
     ended = ssim(folder, "run", "small.yaml", "--jobs", jobs, "--no-figures")
     assert ended.returncode == 1
-    assert "raised SystemExit (0)" in ended.stderr
+    assert "raised SystemExit: 0 (quitter.py:8, in decide; slack " in ended.stderr
     assert len(complete_runs(folder)) == 4
 
 

@@ -67,17 +67,19 @@ def test_simpy_can_not_hold_the_day_and_says_what_can(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(LONG.replace("slackfit, maxbatch", "coarse"))
     ended = ssim(tmp_path, "run", "small.yaml")
     assert ended.returncode == 2
-    assert "has more queries than are held in memory at once (over 100000000); " in ended.stderr
+    assert "has more queries than fit into memory (over 100000000); " in ended.stderr
     assert "1 of 1 runs failed" in ended.stderr
 
 
 def test_a_queue_that_outgrows_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MOST_HELD", 100_000)
+    monkeypatch.setattr(replay, "MAX_ARRIVALS", 100_000)
     trace = Azure(slo_ms=36, mean_qps=50_000, duration_s=20)
     rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
-    with pytest.raises(TooLongError, match=r"more queries wait than can be held \(over 100000\); more workers"):
-        replay.tally_stream(trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1), TABLE, rule)
-    tally = replay.tally_stream(trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1, drop="expired"), TABLE, rule)
+    with pytest.raises(TooLongError, match=r"too many queries are waiting \(over 100000\); use more workers"):
+        replay.replay_stream(trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1), TABLE, rule)
+    tally = replay.replay_stream(
+        trace.chunks(1), 36_000_000, trace.duration_ns, Cluster(1, drop="expired"), TABLE, rule
+    )
     assert tally.queries == sum(map(len, trace.chunks(1)))
 
 
@@ -85,19 +87,19 @@ def test_a_stream_of_nothing_or_out_of_order_is_told() -> None:
     rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
     rest = (36_000_000, 10**9, Cluster(1), TABLE, rule)
     with pytest.raises(DataError, match="has no arrivals"):
-        replay.tally_stream(iter(()), *rest)
+        replay.replay_stream(iter(()), *rest)
     with pytest.raises(DataError, match="row 1: is earlier than the row before"):
-        replay.tally_stream(iter((np.array([5, 4]),)), *rest)
+        replay.replay_stream(iter((np.array([5, 4]),)), *rest)
     with pytest.raises(DataError, match="row 0: is earlier than the row before"):
-        replay.tally_stream(iter((np.array([5, 6]), np.array([5]))), *rest)
+        replay.replay_stream(iter((np.array([5, 6]), np.array([5]))), *rest)
     for odd in (np.array([1.5]), np.array([1], np.int32), np.array([[1]])):
         with pytest.raises(DataError, match="is no list of whole nanoseconds"):
-            replay.tally_stream(iter((odd,)), *rest)
+            replay.replay_stream(iter((odd,)), *rest)
     with pytest.raises(DataError, match="ends before the last arrival"):
-        replay.tally_stream(iter((np.array([5, 10**9 + 1]),)), *rest)
+        replay.replay_stream(iter((np.array([5, 10**9 + 1]),)), *rest)
     for slo_ns, duration_ns in ((2**60, 10**9), (36_000_000, 2**60)):
         with pytest.raises(DataError, match="longer than a run can be"):
-            replay.tally_stream(iter((np.array([5]),)), slo_ns, duration_ns, *rest[2:])
+            replay.replay_stream(iter((np.array([5]),)), slo_ns, duration_ns, *rest[2:])
 
 
 def test_chunks_drawn_ahead_are_the_same_and_so_are_their_errors() -> None:
@@ -160,7 +162,7 @@ def test_the_whole_azure_day_fits_into_half_a_gigabyte(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MOST_HELD", 1_000_000)
+    monkeypatch.setattr(replay, "MAX_ARRIVALS", 1_000_000)
     text = LONG.replace("workers: 13, drop: expired", "workers: 1").replace("10000,", "100000,")
     (tmp_path / "small.yaml").write_text(text)
     queues = []

@@ -60,6 +60,14 @@ def test_show_prints_the_subnets_that_superserve_serves() -> None:
     ]
 
 
+def test_show_names_the_step_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["show", "ofa_resnet_small", "--size", "8"]
+    assert CliRunner().invoke(command, words, catch_exceptions=False).stderr == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
+    shown = CliRunner().invoke(command, words, catch_exceptions=False).stderr
+    assert "ofa_resnet_small: finding the structure of the network, counting MACs" in shown
+
+
 def test_show_prints_a_subnet_by_its_id() -> None:
     last = run("show", "dynabert_small", "dynabert_small:d4:e0.5").splitlines()[-1]
     assert last.split() == ["dynabert_small:d4:e0.5", "0.4783", "15.62", "0"]
@@ -72,8 +80,8 @@ def test_show_prints_a_subnet_by_its_id() -> None:
         (["show", "dynabert", "--set", "class=2"], "did you mean 'classes'"),
         (["show", "dynabert", "--set", "classes"], r"--set: must be NAME=VALUE \('classes'\)"),
         (["show", "dynabert", "--set", "classes=many"], r"DynaBert.classes: is not a number \('many'\)"),
-        (["show", "dynabert", "dynabert:d7:e0.5"], r"dynabert, depths\[0\]: is no choice \(7\); one of 6, 9, 12"),
-        (["show", "dynabert", "--table", "ofa-resnet50-a40"], "dynabert, depths: has the wrong length"),
+        (["show", "dynabert", "dynabert:d7:e0.5"], r"dynabert, depths\[0\]: not a choice \(7\); one of 6, 9, 12"),
+        (["show", "dynabert", "--table", "ofa-resnet50-a40"], "dynabert, depths: wrong length"),
     ],
 )
 def test_what_is_wrong_is_said(words: list[str], says: str) -> None:

@@ -43,6 +43,18 @@ def test_show_is_restricted_as_asked(options: tuple[str, ...], last: str) -> Non
     assert row.split()[-1] == last
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "ms, measured batch sizes up to 16, the table's own limit (measured: 1, 2, 4, 8, 16, 32); * Pareto"),
+        (("--max-batch", "7"), "ms, measured batch sizes up to 7 (measured: 1, 2, 4, 8, 16, 32); * Pareto"),
+        (("--all",), "ms, all measured batch sizes; * Pareto"),
+    ],
+)
+def test_show_says_which_batch_sizes_it_shows(options: tuple[str, ...], says: str) -> None:
+    assert says in run("show", RTX, *options).splitlines()[0]
+
+
 def test_a_dominated_subnet_has_no_mark(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("subnet,accuracy,batch_size,latency_ms\nslow,70,1,5\nfast,80,1,4\n")
@@ -54,7 +66,7 @@ def test_a_dominated_subnet_has_no_mark(tmp_path: Path) -> None:
 def test_check_reports_and_judges_nothing() -> None:
     lines = run("check", RTX).splitlines()
     assert lines[0] == "P1 holds in all 24 cells: latency never falls as the batch grows"
-    assert lines[2].startswith("P3 breaks in 3 of 20 cells: some less accurate subnet")
+    assert lines[2].startswith("P3 is violated in 3 of 20 cells: some less accurate subnet")
     assert lines[3] == "  76.69 at batch 8 (7.600 ms): 73.82 at batch 16 (8.800 ms) is 15.8 % over"
     assert CliRunner().invoke(table, ["check", A40, "--stages", "forward"]).exit_code == 0
 
@@ -62,7 +74,7 @@ def test_check_reports_and_judges_nothing() -> None:
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
 def test_plot_draws_what_the_suffix_says(tmp_path: Path, suffix: str, start: bytes) -> None:
     file = tmp_path / f"heat{suffix}"
-    assert run("plot", RTX, "-o", str(file)) == f"drew {RTX}: {file}\n"
+    assert run("plot", RTX, "-o", str(file)) == f"latencies of {RTX}: {file}\n"
     assert file.read_bytes().startswith(start)
 
 
@@ -77,12 +89,12 @@ def test_convert_there_and_back(tmp_path: Path) -> None:
     ("words", "kind", "message"),
     [
         (["show", "ofa-resnet50-a4"], SpecError, "did you mean 'ofa-resnet50-a40'"),
-        (["show", A40, "--all", "--max-batch", "2"], SpecError, r"--all: goes not with --max-batch \(2\)"),
-        (["show", A40, "--stages", " , "], DataError, "no stage is named"),
-        (["show", RTX, "--stages", "forward"], DataError, "it has none"),
-        (["plot", RTX, "-o", "heat.xyz"], SpecError, r"heat.xyz: stands for no format of pictures \(.xyz\)"),
+        (["show", A40, "--all", "--max-batch", "2"], SpecError, r"--all: cannot be combined with --max-batch \(2\)"),
+        (["show", A40, "--stages", " , "], DataError, "no stages given"),
+        (["show", RTX, "--stages", "forward"], DataError, "the table has no stages"),
+        (["plot", RTX, "-o", "heat.xyz"], SpecError, r"heat.xyz: unknown image format \(.xyz\)"),
         (["plot", RTX, "-o", "/dev/null/heat.png"], StoreError, r"can't be written \(File exists\)"),
-        (["convert", RTX, "table.txt"], SpecError, "stands for no format of latency tables"),
+        (["convert", RTX, "table.txt"], SpecError, "unknown format of latency tables"),
     ],
 )
 def test_what_cannot_be_done_is_said(words: list[str], kind: type[SsimError], message: str) -> None:

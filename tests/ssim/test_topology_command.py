@@ -48,8 +48,8 @@ from topology.steps import Steps
 @dataclass
 class Trainer(Program):
     steps = Steps("fetch")
-    verbs = ("fetch",)
-    awaits = ("fetch",)
+    function_tags = ("fetch",)
+    receives_first = ("fetch",)
     lr: Positive = 0.1
 
     async def fetch(self, io):
@@ -59,7 +59,7 @@ class Trainer(Program):
 @dataclass
 class Server(Program):
     steps = Steps("spread")
-    verbs = ("spread",)
+    function_tags = ("spread",)
 
     async def spread(self, io):
         await io["spread"].broadcast(1)
@@ -67,7 +67,7 @@ class Server(Program):
 
 @dataclass
 class Shy(Server):
-    awaits = ("spread",)
+    receives_first = ("spread",)
 """
 
 
@@ -93,8 +93,8 @@ def test_a_file_is_what_it_says(mine: Path) -> None:
     assert (second.compute, second.dataset.size, second.at) == ("site", 5, {"param": "eu"})  # type: ignore[union-attr]
     assert [found.plan.worker(f"trainer/{k}").dataset.id for k in (2, 4)] == ["trainer-na-0", "trainer-na-2"]  # type: ignore[union-attr]
     assert found.faults[0].slow == 3
-    assert found.tag.channel("param").link.line_mbps("trainer") == 10
-    assert found.tag.channel("param").link.line_mbps("server") is None
+    assert found.tag.channel("param").link.egress_mbps("trainer") == 10
+    assert found.tag.channel("param").link.egress_mbps("server") is None
 
 
 def test_check_says_that_all_fits(mine: Path) -> None:
@@ -110,37 +110,41 @@ def test_check_says_that_all_fits(mine: Path) -> None:
 
 WRONG = [
     ("name: mine", "nmae: mine", "2:1: nmae: is not known here; did you mean 'name'?"),
-    ("topology/1", "topology/2", "1:9: schema: is not the schema ('topology/2'); schema: topology/1"),
+    ("topology/1", "topology/2", "1:9: schema: must be 'topology/1' ('topology/2'); schema: topology/1"),
     ("lr: 0.5", "lr: -1", "4:63: roles.trainer.config.lr: must be greater than 0 (-1)"),
     ("lr: 0.5", "rl: 1", "4:59: roles.trainer.config.rl: Trainer has no such parameter; known: lr"),
     ("mine:Server", "mine:Sever", "5:21: roles.server.program: mine has no class of this name ('Sever'); did you mean"),
     (
         "mine:Server",
         "mine:Shy",
-        "8:11: channels.param.pair: nobody begins: each of these roles first waits for the next",
+        "8:11: channels.param.pair: deadlock: each of these roles receives from the next before it sends",
     ),
-    (', program: "mine:Trainer"', "", "4:12: roles.trainer: names no program; program: module:Class"),
+    (', program: "mine:Trainer"', "", "4:12: roles.trainer: no program; program: module:Class"),
     ("data: true", "data: 3", "4:19: roles.trainer.data: must be a valid boolean (3)"),
-    ("[trainer, server]", "[trainer, servre]", "8:21: channels.param.pair.1: there is no such role ('servre')"),
+    ("[trainer, server]", "[trainer, servre]", "8:21: channels.param.pair.1: unknown role ('servre')"),
     ("groups: [eu, na]", "groups: []", "9:13: channels.param.groups: is empty"),
-    ("server: [spread]", "server: [sprd]", "10:40: channels.param.verbs.server.0: the program Server has no such verb"),
-    ("use: random", "use: randm", "11:22: channels.param.select.server: there is no such selector ('randm')"),
-    ("{k: 1}", "{n: 1}", "11:44: channels.param.select.server.params: do not fit the selector random"),
-    ("trainer: 10", "trainr: 10", "12:52: channels.param.link.bandwidth_mbps.trainr: the role is not on this channel"),
+    (
+        "server: [spread]",
+        "server: [sprd]",
+        "10:40: channels.param.verbs.server.0: not a function tag of the program",
+    ),
+    ("use: random", "use: randm", "11:22: channels.param.select.server: unknown selector ('randm')"),
+    ("{k: 1}", "{n: 1}", "11:44: channels.param.select.server.params: not accepted by the selector random"),
+    ("trainer: 10", "trainr: 10", "12:52: channels.param.link.bandwidth_mbps.trainr: not a role of this channel"),
     (
         "latency_ms: 2",
         "latency_ms: -2",
         "12:24: channels.param.link.latency_ms: must be greater than or equal to 0 (-2)",
     ),
-    ("eu: [a,", "uk: [a,", "15:9: datasets.trainer.uk: 2 datasets of a group that is nowhere ('uk')"),
-    ("[a,", "[b,", "14:3: datasets: an id stands more than once (b)"),
-    ("count: 3", "count: 0", "16:17: datasets.trainer.na.count: is no number of datasets (0); from 1 to 10000000"),
-    ("{count: 3, size: 7}", "x", "16:9: datasets.trainer.na: is neither a number nor a list ('x')"),
-    ("compute: site", "compute: sight", "15:9: datasets.trainer.eu: b lies on a machine that is not there ('sight')"),
+    ("eu: [a,", "uk: [a,", "15:9: datasets.trainer.uk: 2 datasets of an unknown group ('uk')"),
+    ("[a,", "[b,", "14:3: datasets: duplicate ids (b)"),
+    ("count: 3", "count: 0", "16:17: datasets.trainer.na.count: must be a number of datasets (0); from 1 to 10000000"),
+    ("{count: 3, size: 7}", "x", "16:9: datasets.trainer.na: must be a list ('x')"),
+    ("compute: site", "compute: sight", "15:9: datasets.trainer.eu: unknown machine of b ('sight')"),
     ("slots: 1", "slots: 0", "18:27: computes.site.slots: must be greater than or equal to 1 (0)"),
-    ("trainer/1", "trainer/9", "20:14: faults.0.worker: there is no such worker ('trainer/9'); server/0 to server/1"),
-    ("slow: 3", "slwo: 3", "20:25: faults.0.slwo: Fault has no such parameter; did you mean 'slow'?"),
-    ("roles:\n", "roles: [a]\nroles:\n", "4:1: the key stands twice ('roles')"),
+    ("trainer/1", "trainer/9", "20:14: faults.0.worker: unknown worker ('trainer/9'); server/0 to server/1"),
+    ("slow: 3", "slwo: 3", "20:25: faults.0.slwo: is not known here; did you mean 'slow'?"),
+    ("roles:\n", "roles: [a]\nroles:\n", "4:1: duplicate key ('roles')"),
 ]
 
 
@@ -153,6 +157,20 @@ def test_what_is_wrong_is_told_by_line(mine: Path, old: str, new: str, told: str
     with pytest.raises(SpecError) as caught:
         programs_of(mine / "mine.yaml", read_topology(mine / "mine.yaml"))
     assert f"mine.yaml:{told}" in str(caught.value)
+
+
+def test_an_error_in_a_program_names_its_file_and_line(mine: Path) -> None:
+    from sim.base.errors import ProgramError
+    from ssim.files.topology_file import programs_of
+    from topology import SimEngine
+
+    (mine / "mine.py").write_text(PROGRAMS.replace("broadcast(1)", "broadcast(1 + io.worker.id)"))
+    found = read_topology(mine / "mine.yaml")
+    line = 1 + PROGRAMS[: PROGRAMS.index("broadcast(1)")].count("\n")
+    with pytest.raises(
+        ProgramError, match=rf"server/\d, step spread: raised TypeError: .* \(mine.py:{line}, in spread\)"
+    ):
+        SimEngine().run(found.plan, programs_of(mine / "mine.yaml", found))
 
 
 def test_errors_are_a_line_each_and_exit_code_two(mine: Path) -> None:
@@ -246,22 +264,22 @@ def test_import_takes_flames_files(mine: Path) -> None:
     assert (param.backend, param.groups, param.verbs["trainer"]) == ("mqtt", ("red",), ("fetch",))
     assert found.tag.channel("ctl").description == "who"
     ended = ssim(mine, "topology", "import", "schema.json", "-o", "other.yaml")
-    assert "made up: datasets.trainer: one a group" in ended.stdout
+    assert "filled in: datasets.trainer: one a group" in ended.stdout
     assert len(read_topology(mine / "other.yaml").plan) == 3
 
 
 @pytest.mark.parametrize(
     ("schema", "data", "told"),
     [
-        ("{", None, "schema.json:1:2: is no JSON"),
-        ("[]", None, "roles: is no list (NoneType)"),
-        ('{"roles": [{}], "channels": []}', None, "roles.0: has no name"),
+        ("{", None, "schema.json:1:2: is not valid JSON"),
+        ("[]", None, "roles: must be a list (NoneType)"),
+        ('{"roles": [{}], "channels": []}', None, "roles.0: no name"),
         (json.dumps(FLAME).replace('["trainer", "middle"]', '["trainer"]'), None, "channels.param.pair.1: is missing"),
-        (json.dumps(FLAME), '{"fromSystem": {}}', "dataSpec: is no list (dict)"),
+        (json.dumps(FLAME), '{"fromSystem": {}}', "dataSpec: must be a list (dict)"),
         (
             json.dumps(FLAME),
             json.dumps(SPEC).replace("red", "uk"),
-            "datasets.trainer.uk: 2 datasets of a group that is now",
+            "datasets.trainer.uk: 2 datasets of an unknown group",
         ),
     ],
 )
@@ -281,6 +299,8 @@ def test_the_schema_for_editors_takes_what_is_read_and_nothing_else(mine: Path) 
     shipped = sorted((Path(__file__).parents[2] / "topologies").glob("*.yaml"))
     for path in [*shipped, mine / "mine.yaml"]:
         jsonschema.validate(read_yaml(path).data, schema)
+    keys = [schema["properties"], *(part["properties"] for part in schema["$defs"].values())]
+    assert all("description" in each for properties in keys for name, each in properties.items() if name != "schema")
     role: dict[str, Any] = {"schema": "topology/1", "roles": {"a": {}}}
     for wrong in (
         {"schema": "topology/1"},

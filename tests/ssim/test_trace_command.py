@@ -63,7 +63,11 @@ def test_a_source_makes_the_same_arrivals_here_and_in_python() -> None:
 def test_a_description_is_a_table() -> None:
     table = ssim_trace("describe", *POISSON)
     assert "poisson, seed 5" in table
-    assert "CV² of gaps" in table
+    assert "CV² of the times between arrivals" in table
+    assert "nan" not in table  # it is too short for a window of 60 s
+    single = ssim_trace("describe", "constant", "--set", "mean_qps=1", "--set", "duration_s=1")
+    assert "1 window of 1 s" in single
+    assert "nan" not in single
     assert "2 windows of 1 s" in table
 
 
@@ -99,18 +103,18 @@ def test_the_list_has_every_kind_with_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (["describe", "posson"], SpecError, r"there is no such trace source \('posson'\); did you mean 'poisson'\?"),
+        (["describe", "posson"], SpecError, r"unknown trace source \('posson'\); did you mean 'poisson'\?"),
         (["describe", "poisson"], SpecError, "Poisson needs the parameter 'mean_qps'"),
         (["describe", *POISSON, "--set", "mean_qps=fast"], SpecError, r"mean_qps: must be a number \('fast'\)"),
         (["describe", *POISSON, "--set", "rate=1"], SpecError, "Poisson has no such parameter"),
-        (["describe", *POISSON, "--set", "rate"], SpecError, r"--set: is no setting \('rate'\); NAME=VALUE"),
-        (["describe", *POISSON, "--set", "mean_qps=[1"], SpecError, r"--set: mean_qps is no YAML \('\[1'\)"),
-        (["describe", "no.csv"], DataError, "there is no such file"),
-        (["make", *POISSON, "-o", "t.txt"], SpecError, "is no format that a trace is written in"),
+        (["describe", *POISSON, "--set", "rate"], SpecError, r"--set: must be NAME=VALUE \('rate'\)"),
+        (["describe", *POISSON, "--set", "mean_qps=[1"], SpecError, "the value of mean_qps is not valid YAML"),
+        (["describe", "no.csv"], DataError, "file not found"),
+        (["make", *POISSON, "-o", "t.txt"], SpecError, "unknown trace format"),
         (
             ["plot", *POISSON, "-o", "t.gif"],
             SpecError,
-            r"stands for no format of pictures \(.gif\); one of .pdf, .svg, .png",
+            r"unknown image format \(.gif\); one of .pdf, .svg, .png",
         ),
         (["plot", *POISSON, "-o", "file/t.png"], StoreError, "can't be written"),
         (["fetch", "azure2019", "--url", "http://127.0.0.1:9/x", "--dir", "d"], FetchError, "can't be fetched"),

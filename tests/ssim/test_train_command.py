@@ -88,7 +88,7 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     assert sent["messages"].iloc[-1] == 3 * 4 * 2 + 2 * 4  # a model and an update; at two rests all are dismissed
     assert sent["bytes"].iloc[-1] == rounds["bytes"].iloc[-1]
     assert manifest["summary"]["bytes"]["param"] == sent["bytes"].iloc[-1] + 4 * 8  # and dismissed once more
-    model = sum(part.numel() * part.element_size() for part in run.workshop.initial().values())
+    model = sum(part.numel() * part.element_size() for part in run.context.initial_state().values())
     assert sent["bytes"].iloc[-1] == pytest.approx(3 * 4 * 2 * model, rel=0.05)
     held = read_parquet(kept / "holdings.parquet").to_pandas()
     assert held["examples"].sum() == len(run.workshop.splits.train)
@@ -199,14 +199,14 @@ BAD = [
     ("rounds: 3", "round: 3", r"small\.yaml:10:1: round: .*did you mean 'rounds'"),
     ("kind: digits", "kind: digit", r"small\.yaml:7:\d+: data\.kind: .*did you mean 'digits'"),
     ("alpha: 0.5", "alpha: -1", r"small\.yaml:8:\d+: partition\.alpha: "),
-    ("width: 4", "width: 6", r"small\.yaml:9:\d+: family\.width: .*can't be cut in quarters"),
+    ("width: 4", "width: 6", r"small\.yaml:9:\d+: family\.width: .*can't be sliced in quarters"),
     ("rounds: 3", "rounds: 3\nalgorithm: fedavgg", r"small\.yaml:11:\d+: algorithm\.kind: .*did you mean 'fedavg'"),
     ("rounds: 3", "rounds: 3\nmaxnet: {first: 2}", r"small\.yaml:11:\d+: maxnet\.first: "),
     ("trainer: {default: 4}", "trainr: {default: 4}", r"small\.yaml:6:\d+: .*trainr"),
     ("trainer: {default: 4}", "trainer: {eu: 4}", r"small\.yaml:6:\d+: .*eu"),
     ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: file not found"),
     ("subnets: 2", "subnets: ['cnn_small:w9x3']", r"small\.yaml:12:\d+: calibration\.subnets\.0: "),
-    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: do not go together"),
+    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: cannot be combined"),
 ]
 
 
@@ -231,6 +231,16 @@ def test_damaged_progress_is_told(folder: Path) -> None:
     assert ssim(folder, "train", "small.yaml", "--force", "--set", "rounds=1").returncode == 0
 
 
+def test_progress_of_an_older_version_is_refused_in_one_line(folder: Path) -> None:
+    run = run_of(folder)
+    run.folder.mkdir(parents=True)
+    checkpoint.write(run.folder / "progress.pt", {"schema": "federated-progress/1", "identity": run.id})
+    ended = ssim(folder, "train", "small.yaml")
+    assert ended.returncode == 2
+    assert "progress.pt: unsupported schema ('federated-progress/1')" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 NOBODY = "faults: [" + ", ".join(f"{{worker: trainer/{n}, die_s: 0.001}}" for n in range(4)) + "]"
 
 
@@ -250,5 +260,5 @@ def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Pat
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"events: .*3 missing.*3 unchanged", ended.stdout), ended.stdout
-    begin = run_of(folder).workshop.initial()
+    begin = run_of(folder).context.initial_state()
     assert all(torch.equal(part, weights(folder)[name]) for name, part in begin.items())

@@ -98,7 +98,7 @@ def test_train_says_what_came_out_and_leaves_it(trained: Path) -> None:
     run, kept = run_of(trained), folder_of(trained)
     said = (trained / "said").read_text().splitlines()
     assert said[0] == "small: accuracy in %, digits, test split"
-    assert [line.split()[0] for line in said[2:]] == [subnet.id for subnet in run.parts.family.space.evenly(3)]
+    assert [line.split()[0] for line in said[2:]] == [subnet.id for subnet in run.parts.family.space.linspace(3)]
     assert sorted(path.name for path in kept.iterdir()) == [
         "accuracies.parquet",
         "losses.parquet",
@@ -164,15 +164,15 @@ def test_damaged_progress_is_told_and_not_lost(folder: Path) -> None:
 def test_a_loss_that_is_no_number_ends_with_code_1(folder: Path) -> None:
     ended = ssim(folder, "train", "small.yaml", "--set", "phases.0.rate=1e30", "--threads", "1")
     assert ended.returncode == 1
-    assert "the loss is no finite number" in ended.stderr
+    assert "the loss is not finite" in ended.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["train", "small.yaml", "--set", "batch=1"], 2, "batch: has one example only"),
+        (["train", "small.yaml", "--set", "batch=1"], 2, "batch: has only one example"),
         (["train", "small.yaml", "--set", "data={kind: fashion_mnist, path: .}"], 2, "has no such file (train-images"),
-        (["train", "small.yaml", "--set", "family.channels=3"], 2, "data: do not go into the network"),
+        (["train", "small.yaml", "--set", "family.channels=3"], 2, "data: do not fit the network's input"),
         (["train", "small.yaml", "--device", "nothing"], 2, "--device: can't be used (nothing)"),
         (["train", "small.yaml", "--set", "family.width=none"], 2, "family.width: must be a whole number ('none')"),
         (["calibrate", "small.yaml"], 2, "small: has not been trained with this seed (7); train it first"),
@@ -188,7 +188,7 @@ def test_what_is_wrong_is_told(folder: Path, words: list[str], code: int, said: 
 
 def test_calibrate_measures_what_is_asked_for(trained: Path) -> None:
     run = run_of(trained)
-    subnet = run.parts.family.space.evenly(7)[1].id
+    subnet = run.parts.family.space.linspace(7)[1].id
     ended = ssim(trained, "calibrate", "small.yaml", subnet, "--threads", "1")
     assert ended.returncode == 0, ended.stderr
     assert [line.split()[0] for line in ended.stdout.splitlines()[2:]] == [subnet]
@@ -196,7 +196,7 @@ def test_calibrate_measures_what_is_asked_for(trained: Path) -> None:
     assert subnet in {row.subnet for row in Accuracies.read(folder_of(trained) / "accuracies.parquet").rows}
     ended = ssim(trained, "calibrate", "small.yaml", "ofa_resnet_small:d9x3:e1.0x9:w3x3")
     assert ended.returncode == 2
-    assert "depths[0]: is no choice (9); one of 0, 1, 2" in ended.stderr
+    assert "depths[0]: not a choice (9); one of 0, 1, 2" in ended.stderr
 
 
 def test_other_calibration_is_done_anew(trained: Path) -> None:

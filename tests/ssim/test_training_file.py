@@ -16,7 +16,7 @@ from supernet.data.digits import Digits
 from supernet.families import OfaResNetSmall
 from supernet.training.optimizers import AdamW, Sgd
 from supernet.training.recipe import Phase
-from supernet.training.rules import Sandwich, Shrinking
+from supernet.training.sampling import ProgressiveShrinking, SandwichRule
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,10 +69,10 @@ def test_a_file_becomes_objects(tmp_path: Path) -> None:
     assert parts.source == Digits(train=96)
     assert parts.family == OfaResNetSmall(width=8)
     assert parts.recipe.optimizer == AdamW(decay=0.1)
-    assert parts.recipe.phases[0] == Phase(epochs=1, rate=0.01, depths=1, expands=1, widths=1, subnets=Sandwich())
-    assert parts.recipe.phases[1] == Phase(epochs=2, rate=0.02, rewire=True, subnets=Shrinking(random=3))
+    assert parts.recipe.phases[0] == Phase(epochs=1, rate=0.01, depths=1, expands=1, widths=1, subnets=SandwichRule())
+    assert parts.recipe.phases[1] == Phase(epochs=2, rate=0.02, rewire=True, subnets=ProgressiveShrinking(random=3))
     assert [run.seed for run in job.runs] == [7, 8]
-    assert asked_among(parts.family.space, job.spec.calibration.subnets) == parts.family.space.evenly(4)
+    assert asked_among(parts.family.space, job.spec.calibration.subnets) == parts.family.space.linspace(4)
 
 
 def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
     lines = [line.removeprefix(f"{tmp_path}/small.yaml:") for line in str(caught.value).splitlines()]
     assert lines == [
         "3:7: seed: must be greater than or equal to 0 (-1)",
-        "5:14: data.kind: there is no such data source ('digitz'); did you mean 'digits'?" + OR_ONE_OF_YOUR_OWN,
+        "5:14: data.kind: unknown data source ('digitz'); did you mean 'digits'?" + OR_ONE_OF_YOUR_OWN,
         "6:34: family.widht: OfaResNetSmall has no such parameter; did you mean 'width'?",
         "9:34: optimizer.momentum: must be less than 1 (2)",
         "11:14: phases.0.epochs: must be greater than 0 (0)",

@@ -20,16 +20,16 @@ SMALL = OfaResNetSmall(width=8)
 
 def small(**options: int) -> Supernet:
     """A small residual supernet in double precision, as if it was trained: no statistic has its first value."""
-    held = build(SMALL, **options).double()
+    supernet = build(SMALL, **options).double()
     generator = torch.Generator().manual_seed(1)
-    for module in held.model.modules():
+    for module in supernet.model.modules():
         if is_norm(module) and module.running_mean is not None and module.running_var is not None:
             module.running_mean.normal_(generator=generator)
             module.running_var.uniform_(0.5, 2.0, generator=generator)
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
             module.bias.data.normal_(generator=generator)
             module.num_batches_tracked += 1
-    return held
+    return supernet
 
 
 def tiny_bert() -> Supernet:

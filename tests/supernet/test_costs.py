@@ -14,7 +14,7 @@ from supernet.costs import Costs
 from supernet.extraction import extract
 from supernet.families import OfaResNet50
 from supernet.insertion import insert
-from supernet.space import SubNet
+from supernet.space import SubnetConfig
 from tests.supernet.built import SMALL, TINY_BERT, dynabert_on_meta, ofa_on_meta, small, tiny_bert
 from tests.supernet.networks import Decoder, MobileNet, images, tokens
 
@@ -45,7 +45,7 @@ PUBLISHED = [
 def test_the_published_subnets_cost_what_is_published(row: int, published: tuple[str, str, int]) -> None:
     control = TABLE.subnets[row].control
     assert control is not None
-    subnet, costs = SubNet("ofa_resnet50", control), ofa_costs()
+    subnet, costs = SubnetConfig("ofa_resnet50", control), ofa_costs()
     gmacs, parameters, channels = published
     assert f"{costs.macs(subnet) / 1e9:.{len(gmacs) - 2}f}" == gmacs
     assert f"{costs.parameters(subnet) / 1e6:.2f}" == parameters
@@ -54,10 +54,10 @@ def test_the_published_subnets_cost_what_is_published(row: int, published: tuple
 
 def test_dynabert_costs_what_its_layers_do() -> None:
     """By hand: projections 4 h^2, feed-forward 2 h f, attention 2 n^2 h; all but n^2 for each of 128 tokens."""
-    held, costs = dynabert_on_meta(), None
+    supernet, costs = dynabert_on_meta(), None
     with torch.device("meta"):
-        costs = Costs(held, (torch.zeros(1, 128, dtype=torch.long),))
-    found = {subnet.id: costs.macs(subnet) for subnet in held.space.enumerate()}
+        costs = Costs(supernet, (torch.zeros(1, 128, dtype=torch.long),))
+    found = {subnet.id: costs.macs(subnet) for subnet in supernet.space.enumerate()}
     head = 768 * 768 + 768 * 3
     for depth in (6, 9, 12):
         for width in (0.25, 0.5, 0.75, 1.0):
@@ -100,11 +100,11 @@ NETWORKS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_arithmetic_agrees_with_counting(name: str) -> None:
-    held, inputs = NETWORKS[name]()
+    supernet, inputs = NETWORKS[name]()
     rng = stream(3, "test")
-    costs = Costs(held, tuple(x.double() if name == "small" else x for x in inputs))
-    for subnet in (held.space.smallest, held.space.largest, *(held.space.sample(rng) for _ in range(3))):
-        plain = extract(held.train(), subnet).eval()
+    costs = Costs(supernet, tuple(x.double() if name == "small" else x for x in inputs))
+    for subnet in (supernet.space.smallest, supernet.space.largest, *(supernet.space.sample(rng) for _ in range(3))):
+        plain = extract(supernet.train(), subnet).eval()
         arguments = tuple(x.double() if name == "small" else x for x in inputs)
         assert counted(plain, arguments) == (costs.macs(subnet), costs.parameters(subnet))
         if name in {"small", "mobilenet", "resnext"}:
@@ -112,22 +112,22 @@ def test_arithmetic_agrees_with_counting(name: str) -> None:
 
 
 def test_counts_are_for_one_example() -> None:
-    held = small()
-    one, many = (Costs(held, (SMALL.example(batch, 8)[0].double(),)) for batch in (1, 5))
-    assert one.macs(held.space.smallest) == many.macs(held.space.smallest)
+    supernet = small()
+    one, many = (Costs(supernet, (SMALL.example(batch, 8)[0].double(),)) for batch in (1, 5))
+    assert one.macs(supernet.space.smallest) == many.macs(supernet.space.smallest)
 
 
 def test_counting_leaves_the_supernet_alone() -> None:
-    held: Supernet = small()
-    before = held.statistics_of(held.space.largest)
-    Costs(held, (SMALL.example(2, 8)[0].double(),))
-    assert held.training
-    assert all(module.training for module in held.modules())
-    assert torch.equal(held.statistics_of(held.space.largest), before)
+    supernet: Supernet = small()
+    before = supernet.statistics_of(supernet.space.largest)
+    Costs(supernet, (SMALL.example(2, 8)[0].double(),))
+    assert supernet.training
+    assert all(module.training for module in supernet.modules())
+    assert torch.equal(supernet.statistics_of(supernet.space.largest), before)
 
 
 def test_statistics_are_counted_as_they_are_held() -> None:
-    held = small()
-    costs = Costs(held, (SMALL.example(1, 8)[0].double(),))
-    largest = held.space.largest
-    assert costs.statistics(largest) == len(held.statistics_of(largest))
+    supernet = small()
+    costs = Costs(supernet, (SMALL.example(1, 8)[0].double(),))
+    largest = supernet.space.largest
+    assert costs.statistics(largest) == len(supernet.statistics_of(largest))

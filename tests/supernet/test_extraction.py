@@ -12,25 +12,25 @@ MIDDLE = "ofa_resnet_small:d1,0,2:e0.75x9:w1,2,3"
 
 
 def test_an_extracted_subnet_is_plain_and_shares_nothing() -> None:
-    held = small().eval()
-    held.set_statistics(MIDDLE, leading_statistics(held, MIDDLE))
-    plain, expected = extract(held, MIDDLE), held(pictures(), MIDDLE)
+    supernet = small().eval()
+    supernet.set_statistics(MIDDLE, leading_statistics(supernet, MIDDLE))
+    plain, expected = extract(supernet, MIDDLE), supernet(pictures(), MIDDLE)
     assert type(plain) is ResNet
     assert all(isinstance(parameter, nn.Parameter) and parameter.is_leaf for parameter in plain.parameters())
     own = {t.untyped_storage().data_ptr() for t in (*plain.parameters(), *plain.buffers())}
-    assert not own & {t.untyped_storage().data_ptr() for t in (*held.model.parameters(), *held.model.buffers())}
+    assert not own & {t.untyped_storage().data_ptr() for t in (*supernet.model.parameters(), *supernet.model.buffers())}
     with torch.no_grad():
-        for parameter in held.parameters():
+        for parameter in supernet.parameters():
             parameter.zero_()
     assert torch.equal(plain(pictures()), expected)
     assert all(parameter.grad is None for parameter in plain.parameters())
 
 
 def test_names_are_those_of_a_network_of_that_size() -> None:
-    held = small()
-    names = [name for name in extract(held, MIDDLE).state_dict() if name.startswith("blocks")]
+    supernet = small()
+    names = [name for name in extract(supernet, MIDDLE).state_dict() if name.startswith("blocks")]
     assert sorted({int(name.split(".")[1]) for name in names}) == list(range(2 + 1 + 3))
-    assert set(extract(held, held.space.largest).state_dict()) == set(held.model.state_dict())
+    assert set(extract(supernet, supernet.space.largest).state_dict()) == set(supernet.model.state_dict())
     layers = tiny_bert()
     assert set(extract(layers, "dynabert_small:d2:e1.0").encoder.layer._modules) == {"0", "1"}
 
@@ -45,15 +45,15 @@ def test_it_trains_on_its_own() -> None:
 
 
 def test_a_frozen_weight_stays_frozen() -> None:
-    held = small()
-    held.model.blocks[1].requires_grad_(requires_grad=False)
-    block = extract(held, MIDDLE).blocks[1]
+    supernet = small()
+    supernet.model.blocks[1].requires_grad_(requires_grad=False)
+    block = extract(supernet, MIDDLE).blocks[1]
     assert isinstance(block, Block)
     assert not any(parameter.requires_grad for parameter in block.parameters())
 
 
 def test_a_transformer_keeps_what_is_not_cut() -> None:
-    held = tiny_bert().eval()
-    plain = extract(held, "dynabert_small:d1:e0.25")
-    assert plain.embeddings.word_embeddings.weight is not held.model.embeddings.word_embeddings.weight
-    assert torch.equal(plain(texts()), held(texts(), "dynabert_small:d1:e0.25"))
+    supernet = tiny_bert().eval()
+    plain = extract(supernet, "dynabert_small:d1:e0.25")
+    assert plain.embeddings.word_embeddings.weight is not supernet.model.embeddings.word_embeddings.weight
+    assert torch.equal(plain(texts()), supernet(texts(), "dynabert_small:d1:e0.25"))

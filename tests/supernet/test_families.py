@@ -9,7 +9,7 @@ from benchmarks import ofa_peer
 from sim.base.errors import SpecError
 from sim.base.parameters import check_parameters
 from sim.base.streams import stream
-from supernet.dye import find_structure
+from supernet.discovery import find_structure
 from supernet.families import FAMILIES, DynaBert, OfaResNet50, OfaResNetSmall
 from supernet.families.ofa import divisible
 from supernet.families.resnet import plain_resnet
@@ -24,10 +24,10 @@ def test_each_family_keeps_to_what_a_family_is(name: str) -> None:
     family = FAMILIES[name]()
     check_parameters(family)
     assert family.space.family == name
-    held = build(family, device="meta")
-    smallest, largest = (held.choice(subnet) for subnet in (held.space.smallest, held.space.largest))
-    assert all(largest.runs)
-    assert not all(smallest.runs) or not smallest.runs  # none of its layers can be left out
+    supernet = build(family, device="meta")
+    smallest, largest = (supernet.active_config(subnet) for subnet in (supernet.space.smallest, supernet.space.largest))
+    assert all(largest.active_blocks)
+    assert not all(smallest.active_blocks) or not smallest.active_blocks  # none of its layers can be left out
     assert smallest != largest
     assert hash(family) == hash(FAMILIES[name]())
 
@@ -40,11 +40,11 @@ def test_ofa_resnet50_has_the_published_space() -> None:
 
 
 def test_ofa_resnet50_skips_blocks_and_the_stem_as_coded() -> None:
-    held = ofa_on_meta()
+    supernet = ofa_on_meta()
     stem_and_18 = [0, 4, 4, 6, 4]
 
     def running(depths: str) -> list[int]:
-        runs = iter(held.choice(f"ofa_resnet50:{depths}:e0.2x18:w0x6").runs)
+        runs = iter(supernet.active_config(f"ofa_resnet50:{depths}:e0.2x18:w0x6").active_blocks)
         return [next(runs), *(sum(next(runs) for _ in range(count)) for count in stem_and_18[1:])]
 
     assert running("d0x5") == [False, 2, 2, 4, 2]
@@ -53,9 +53,9 @@ def test_ofa_resnet50_skips_blocks_and_the_stem_as_coded() -> None:
 
 
 def test_dynabert_has_twelve_subnets() -> None:
-    held = dynabert_on_meta()
-    assert held.space.size == 12
-    network = held.actuate("dynabert:d9:e0.25")
+    supernet = dynabert_on_meta()
+    assert supernet.space.size == 12
+    network = supernet.actuate("dynabert:d9:e0.25")
     assert len(network.encoder["layer"]) == 9
     assert network.encoder["layer"][0].attention["self"].query.weight.shape == (192, 768)
     assert network.encoder["layer"][0].intermediate["dense"].out_features == 768
@@ -63,34 +63,34 @@ def test_dynabert_has_twelve_subnets() -> None:
 
 def test_the_structure_of_a_narrow_twin_is_that_of_the_network() -> None:
     for family in (SMALL, TINY_BERT):
-        held = build(family)
-        assert held.structure == find_structure(held.model, family.example())
+        supernet = build(family)
+        assert supernet.structure == find_structure(supernet.model, family.example())
 
 
 def test_a_family_is_no_more_than_its_network_with_operators_inserted() -> None:
     """What a family has of its own is how a control tuple is read."""
-    held = build(SMALL)
-    inserted = insert(held.model, SMALL.example(2), widths=(0.5, 1.0))
-    assert inserted.structure == held.structure
+    supernet = build(SMALL)
+    inserted = insert(supernet.model, SMALL.example(2), widths=(0.5, 1.0))
+    assert inserted.structure == supernet.structure
 
 
 def test_operators_are_inserted_into_ofa_resnet50() -> None:
     """Into the network as it is, in a sixteenth of the width: nothing is told of what is in it."""
-    held = insert(OfaResNet50(classes=5).network(narrower=16), OfaResNet50().example(), widths=(0.5, 1.0))
-    assert [len(stage) for stage in held.structure.stages] == [1, 3, 3, 5, 3]
-    assert (len(held.space.expands), len(held.space.widths)) == (18, 6)
+    supernet = insert(OfaResNet50(classes=5).network(width_divisor=16), OfaResNet50().example(), widths=(0.5, 1.0))
+    assert [len(stage) for stage in supernet.structure.stages] == [1, 3, 3, 5, 3]
+    assert (len(supernet.space.expands), len(supernet.space.widths)) == (18, 6)
 
 
 def test_a_small_network_takes_small_images() -> None:
     for family, size in ((OfaResNetSmall(), 28), (OfaResNetSmall(), 8), (OfaResNetSmall(channels=3), 32)):
-        held = build(family)
+        supernet = build(family)
         (x,) = family.example(2, size)
-        assert held(x.normal_(), held.space.smallest).shape == (2, 10)
+        assert supernet(x.normal_(), supernet.space.smallest).shape == (2, 10)
 
 
 def test_the_smallest_of_the_small_has_an_eighth_of_the_width() -> None:
-    held = build(OfaResNetSmall())
-    network = held.actuate(held.space.smallest)
+    supernet = build(OfaResNetSmall())
+    network = supernet.actuate(supernet.space.smallest)
     assert [block.conv2.conv.out_channels for block in network.blocks] == [2, 4, 8]
 
 
@@ -107,8 +107,8 @@ def test_weights_depend_on_the_seed_alone() -> None:
     ("options", "says"),
     [
         ({"classes": 0}, r"DynaBert.classes: is out of range \(0\)"),
-        ({"hidden": 100}, r"dynabert.hidden: is no multiple of the heads \(100\); 12"),
-        ({"layers": 8}, r"dynabert.depths: do not end with all layers \(\(6, 9, 12\)\); 8"),
+        ({"hidden": 100}, r"dynabert.hidden: not divisible by the heads \(100\); a multiple of 12"),
+        ({"layers": 8}, r"dynabert.depths: do not end with all layers \(\(6, 9, 12\)\); ending with 8"),
         ({"depths": (0, 12)}, "dynabert.depths: do not end"),
     ],
 )
@@ -136,10 +136,10 @@ def test_a_divisible_number_is_near(channels: int, divisor: int) -> None:
 
 
 def test_an_unused_middle_costs_nothing() -> None:
-    held = small().eval()
+    supernet = small().eval()
     subnet = "ofa_resnet_small:d0x3:e0.5x9:w1x3"
-    held.set_statistics(subnet, leading_statistics(held, subnet))
-    assert held(pictures(), subnet).shape == (3, 10)
+    supernet.set_statistics(subnet, leading_statistics(supernet, subnet))
+    assert supernet(pictures(), subnet).shape == (3, 10)
 
 
 @pytest.mark.skipif(not ofa_peer.is_installed(), reason="the package ofa is not installed")
@@ -154,28 +154,32 @@ def test_all_subnets_compute_what_those_of_once_for_all_do() -> None:
             tensor.uniform_(0.5, 2.0, generator=generator)
         elif name.endswith("running_mean"):
             tensor.normal_(std=0.1, generator=generator)
-    held = build(family).eval()
-    own = {name: state[family.original_names(name)[0]] for name in held.model.state_dict()}
+    supernet = build(family).eval()
+    own = {name: state[family.original_names(name)[0]] for name in supernet.model.state_dict()}
     assert len(own) == len(state)
-    held.model.load_state_dict(own)
-    for module in held.assembly.norms:
-        held.model.get_submodule(module).num_batches_tracked += 1
+    supernet.model.load_state_dict(own)
+    for module in supernet.assembly.norms:
+        supernet.model.get_submodule(module).num_batches_tracked += 1
     (x,) = family.example(1, 64)
     x.normal_(generator=generator)
     rng = stream(0, "peer")
     with torch.no_grad():
-        for subnet in (held.space.smallest, held.space.largest, *(held.space.sample(rng) for _ in range(4))):
-            held.set_statistics(subnet, leading_statistics(held, subnet))
+        for subnet in (
+            supernet.space.smallest,
+            supernet.space.largest,
+            *(supernet.space.sample(rng) for _ in range(4)),
+        ):
+            supernet.set_statistics(subnet, leading_statistics(supernet, subnet))
             ofa_peer.activate(peer, subnet)
-            expected, found = peer(x), held(x, subnet)
+            expected, found = peer(x), supernet(x, subnet)
             assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())), subnet
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_the_choice_of_a_control_tuple_fits_the_network(seed: int) -> None:
-    held = ofa_on_meta()
-    choice = held.choice(held.space.sample(stream(seed, "test")))
-    for group, units in zip(held.structure.groups, choice.units, strict=True):
-        runs = group.block is None or choice.runs[group.block]
+    supernet = ofa_on_meta()
+    config = supernet.active_config(supernet.space.sample(stream(seed, "test")))
+    for group, units in zip(supernet.structure.groups, config.active_units, strict=True):
+        runs = group.block is None or config.active_blocks[group.block]
         assert (0 < units <= group.units) if runs else units == 0

@@ -11,42 +11,42 @@ from tests.supernet.built import ofa_on_meta, small
 
 
 def test_weights_statistics_and_cache_are_counted_from_tensors() -> None:
-    held = small().eval()
-    subnet = held.space.smallest
-    before = held.memory()
-    largest = held.statistics_of(held.space.largest)
-    assert before.weights == model_bytes(held.model) - largest.nbytes
+    supernet = small().eval()
+    subnet = supernet.space.smallest
+    before = supernet.memory()
+    largest = supernet.statistics_of(supernet.space.largest)
+    assert before.weights == model_bytes(supernet.model) - largest.nbytes
     assert before.statistics == largest.nbytes
-    statistics = leading_statistics(held, subnet)
-    held.set_statistics(subnet, statistics)
-    assert held.memory() == before._replace(statistics=before.statistics + statistics.nbytes)
+    statistics = leading_statistics(supernet, subnet)
+    supernet.set_statistics(subnet, statistics)
+    assert supernet.memory() == before._replace(statistics=before.statistics + statistics.nbytes)
 
 
 def test_what_is_extracted_takes_its_own_tensors() -> None:
-    held = small()
-    subnets = [held.space.sample(stream(0, "test")) for _ in range(3)]
-    real = [model_bytes(extract(held, subnet)) for subnet in subnets]
-    assert [row.bytes for row in extracted(held, subnets)] == [sum(real[:n]) for n in (1, 2, 3)]
-    assert held.calibrated
+    supernet = small()
+    subnets = [supernet.space.sample(stream(0, "test")) for _ in range(3)]
+    real = [model_bytes(extract(supernet, subnet)) for subnet in subnets]
+    assert [row.bytes for row in extracted(supernet, subnets)] == [sum(real[:n]) for n in (1, 2, 3)]
+    assert supernet.calibrated
 
 
 def test_one_supernet_takes_its_weights_once() -> None:
-    held = small()
+    supernet = small()
     rng = stream(0, "test")
-    subnets = [held.space.sample(rng) for _ in range(5)]
-    rows = in_place(held, subnets)
+    subnets = [supernet.space.sample(rng) for _ in range(5)]
+    rows = in_place(supernet, subnets)
     assert [row.models for row in rows] == [1, 2, 3, 4, 5]
-    sizes = [8 * 2 * sum(held.assembly.norm_sizes(held.choice(subnet)).values()) for subnet in subnets]
-    weights = held.memory().weights
+    sizes = [8 * 2 * sum(supernet.assembly.norm_sizes(supernet.active_config(subnet)).values()) for subnet in subnets]
+    weights = supernet.memory().weights
     assert [row.bytes for row in rows] == [weights + sum(sizes[:n]) for n in (1, 2, 3, 4, 5)]
 
 
 def test_tensors_without_memory_have_the_same_sizes() -> None:
-    held = small(cache_bytes=10**6)
-    without = copy.deepcopy(held).to("meta")
+    supernet = small(cache_bytes=10**6)
+    without = copy.deepcopy(supernet).to("meta")
     rng = stream(0, "test")
-    subnets = [held.space.sample(rng) for _ in range(4)]
-    assert in_place(without, subnets) == in_place(held, subnets)
+    subnets = [supernet.space.sample(rng) for _ in range(4)]
+    assert in_place(without, subnets) == in_place(supernet, subnets)
 
 
 def test_the_published_figures() -> None:

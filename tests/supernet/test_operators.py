@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from supernet.operators import Cut, LayerSelect, Moments, SubnetNorm, WeightSlice
-from supernet.structure import Choice
+from supernet.operators import ChannelSlice, LayerSelect, Moments, SubnetNorm, WeightSlice
+from supernet.structure import ActiveConfig
 
-HALF = Choice(runs=(True, False, True), units=(2, 3))
-FOUR, SIX = Cut(8, group=0, units=4), Cut(6, group=1, units=6)
+HALF = ActiveConfig(active_blocks=(True, False, True), active_units=(2, 3))
+FOUR, SIX = ChannelSlice(8, group=0, units=4), ChannelSlice(6, group=1, units=6)
 
 
 def test_a_slice_is_a_view_of_the_leading_channels() -> None:
@@ -39,13 +39,13 @@ def test_gradients_reach_the_used_part_of_the_shared_weight_alone() -> None:
 
 def test_a_layer_of_which_all_is_used_is_itself() -> None:
     layer = nn.Linear(6, 8)
-    assert WeightSlice(SIX, FOUR).view(layer, Choice((), units=(4, 6))) is layer
+    assert WeightSlice(SIX, FOUR).view(layer, ActiveConfig((), active_units=(4, 6))) is layer
 
 
 @pytest.mark.parametrize(("groups", "left"), [(8, 4), (4, 2)])
 def test_grouped_convolutions_keep_the_size_of_a_group(groups: int, left: int) -> None:
     layer = nn.Conv1d(8, 8, 3, groups=groups)
-    cut = Cut(8, group=0, units=4)
+    cut = ChannelSlice(8, group=0, units=4)
     part = WeightSlice(cut, cut, groups).view(layer, HALF)
     assert (part.in_channels, part.out_channels, part.groups) == (4, 4, left)
     x = torch.randn(2, 8, 9)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from sim.base.errors import SpecError
 from sim.base.streams import stream
 from sim.tables.latency import ControlTuple
-from supernet.space import MOST_ENUMERATED, SubNet, SubNetSpace
+from supernet.space import MAX_ENUMERATED, SubnetConfig, SubnetSpace
 from tests.supernet.strategies import subnet_spaces
 
-SPACE = SubNetSpace("net", depths=((0, 2), (0, 1, 2)), expands=((0.2, 0.35),) * 3, widths=((0, 1),))
+SPACE = SubnetSpace("net", depths=((0, 2), (0, 1, 2)), expands=((0.2, 0.35),) * 3, widths=((0, 1),))
 
 
 @given(
@@ -20,15 +20,15 @@ SPACE = SubNetSpace("net", depths=((0, 2), (0, 1, 2)), expands=((0.2, 0.35),) * 
 )
 def test_an_id_reads_back(depths: list[int], expands: list[float], widths: list[int]) -> None:
     assume(depths or expands or widths)
-    subnet = SubNet("net", ControlTuple(tuple(depths), tuple(expands), tuple(widths)))
-    assert SubNet.parse(subnet.id) == subnet
-    assert SubNet.parse(subnet.id).id == subnet.id
+    subnet = SubnetConfig("net", ControlTuple(tuple(depths), tuple(expands), tuple(widths)))
+    assert SubnetConfig.parse(subnet.id) == subnet
+    assert SubnetConfig.parse(subnet.id).id == subnet.id
 
 
 def test_equal_numbers_make_one_id() -> None:
-    one = SubNet("net", ControlTuple((2,), (1,), (0,)))
-    assert one == SubNet("net", ControlTuple((2,), (1.0,), (0,)))
-    assert hash(one) == hash(SubNet.parse(one.id))
+    one = SubnetConfig("net", ControlTuple((2,), (1,), (0,)))
+    assert one == SubnetConfig("net", ControlTuple((2,), (1.0,), (0,)))
+    assert hash(one) == hash(SubnetConfig.parse(one.id))
     assert one.id == "net:d2:e1.0:w0"
 
 
@@ -36,50 +36,50 @@ def test_equal_numbers_make_one_id() -> None:
     "text", ["", "3", "net", "net:", "net:d1,", "net:d1:e0.2x0", "net:e1:d2", "net:da", "net:d1 :e1", "net:e0.2x99999"]
 )
 def test_what_is_no_id_is_refused(text: str) -> None:
-    with pytest.raises(SpecError, match=r"subnet: is no id .*; such as ofa_resnet50:"):
+    with pytest.raises(SpecError, match=r"subnet: invalid subnet id .*; an id such as ofa_resnet50:"):
         SPACE.find(text)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("other:d0,0", r"subnet other:d0,0: is of another supernet \(other\); net"),
-        ("net:d0:e0.2x3:w0", r"net, depths: has the wrong length \(1: 0\); 2 entries"),
-        ("net:d0,0:w0", r"net, expands: has the wrong length \(0: none\); 3 entries"),
-        ("net:d0,3:e0.2x3:w0", r"net, depths\[1\]: is no choice \(3\); one of 0, 1, 2"),
-        ("net:d0,0:e0.2,0.3,0.2:w0", r"net, expands\[1\]: is no choice \(0.3\); one of 0.2, 0.35"),
-        ("net:d0,0:e0.2x3:w-1", r"net, widths\[0\]: is no choice \(-1\); one of 0, 1"),
+        ("other:d0,0", r"subnet other:d0,0: belongs to another family \(other\); net"),
+        ("net:d0:e0.2x3:w0", r"net, depths: wrong length \(1: 0\); 2 entries"),
+        ("net:d0,0:w0", r"net, expands: wrong length \(0: none\); 3 entries"),
+        ("net:d0,3:e0.2x3:w0", r"net, depths\[1\]: not a choice \(3\); one of 0, 1, 2"),
+        ("net:d0,0:e0.2,0.3,0.2:w0", r"net, expands\[1\]: not a choice \(0.3\); one of 0.2, 0.35"),
+        ("net:d0,0:e0.2x3:w-1", r"net, widths\[0\]: not a choice \(-1\); one of 0, 1"),
     ],
 )
 def test_what_is_not_of_the_space_is_told_by_place_and_value(text: str, says: str) -> None:
     with pytest.raises(SpecError, match=says):
         SPACE.find(text)
-    assert SubNet.parse(text) not in SPACE
+    assert SubnetConfig.parse(text) not in SPACE
 
 
 def test_numbers_that_are_none_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"net, depths: are not all whole numbers \(\(1.5,\)\)"):
-        SubNet("net", ControlTuple((1.5,), (), ()))  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="expands: are not all numbers"):
-        SubNet("net", ControlTuple((), ("wide",), ()))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"net, depths: invalid values \(\(1.5,\)\)"):
+        SubnetConfig("net", ControlTuple((1.5,), (), ()))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="expands: invalid values"):
+        SubnetConfig("net", ControlTuple((), ("wide",), ()))  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="net, control tuple: is empty"):
-        SubNet("net", ControlTuple((), (), ()))
+        SubnetConfig("net", ControlTuple((), (), ()))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"depths": ((),)}, r"net, depths\[0\]: has no choices in order"),
-        ({"expands": ((0.5, 0.5),)}, r"expands\[0\]: has no choices in order"),
-        ({"widths": ((1, 0),)}, r"widths\[0\]: has no choices in order"),
-        ({"depths": ()}, "net: has no entries"),
-        ({"family": "my net"}, "can't begin an id"),
-        ({"family": "a:b"}, "can't begin an id"),
+        ({"depths": ((),)}, r"net, depths\[0\]: choices are not in order"),
+        ({"expands": ((0.5, 0.5),)}, r"expands\[0\]: choices are not in order"),
+        ({"widths": ((1, 0),)}, r"widths\[0\]: choices are not in order"),
+        ({"depths": ()}, "net: no entries"),
+        ({"family": "my net"}, "invalid family name"),
+        ({"family": "a:b"}, "invalid family name"),
     ],
 )
 def test_a_space_that_is_none_is_refused(change: dict[str, object], says: str) -> None:
     with pytest.raises(SpecError, match=says):
-        SubNetSpace(**({"family": "net", "depths": ((1,),), "expands": (), "widths": ()} | change))  # type: ignore[arg-type]
+        SubnetSpace(**({"family": "net", "depths": ((1,),), "expands": (), "widths": ()} | change))  # type: ignore[arg-type]
 
 
 def test_all_subnets_come_once() -> None:
@@ -90,14 +90,14 @@ def test_all_subnets_come_once() -> None:
 
 
 def test_too_many_to_enumerate_is_told() -> None:
-    space = SubNetSpace("net", (), ((0.2, 0.35),) * 30, ())
-    assert space.size > MOST_ENUMERATED
+    space = SubnetSpace("net", (), ((0.2, 0.35),) * 30, ())
+    assert space.size > MAX_ENUMERATED
     with pytest.raises(SpecError, match=r"too many subnets to enumerate \(1.07e\+09\)"):
         space.enumerate()
 
 
 @given(subnet_spaces(), st.integers(0, 99))
-def test_what_is_drawn_is_of_the_space(space: SubNetSpace, seed: int) -> None:
+def test_what_is_drawn_is_of_the_space(space: SubnetSpace, seed: int) -> None:
     rng = stream(seed, "test")
     one, other = space.sample(rng), space.sample(rng)
     changed, child = space.mutate(one, rng, rate=0.1), space.crossover(one, other, rng)
@@ -119,5 +119,5 @@ def test_every_subnet_is_drawn_and_every_entry_mutates() -> None:
     assert all(a != b for a, b in zip(_entries(redrawn), _entries(SPACE.smallest), strict=True))
 
 
-def _entries(subnet: SubNet) -> tuple[object, ...]:
+def _entries(subnet: SubnetConfig) -> tuple[object, ...]:
     return (*subnet.control.depths, *subnet.control.expands, *subnet.control.widths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from topology.parties import Dataset
+from topology.deployment import Dataset
 from topology.tag import Channel, Role, Tag
 
 FETCH = ("fetch", "upload")

@@ -34,8 +34,8 @@ class Holder(Program):
     """Gets the mean, works on it, and sends what it holds."""
 
     steps = Steps("load", Loop("fetch", "work", "upload", until="last"))
-    verbs = ("fetch", "upload")
-    awaits = ("fetch",)
+    function_tags = ("fetch", "upload")
+    receives_first = ("fetch",)
 
     length: int = 3
     work_s: float = 1.0
@@ -63,7 +63,7 @@ class Top(Program):
     """Sends the mean to all and takes theirs, some rounds long."""
 
     steps = Steps("begin", Loop("distribute", "aggregate", until="last"))
-    verbs = ("distribute", "aggregate")
+    function_tags = ("distribute", "aggregate")
 
     rounds: int = 2
     timeout_s: float | None = None
@@ -99,8 +99,8 @@ class Middle(Top):
     """Between top and holders: it forwards the mean and the sum of weights."""
 
     steps = Top.steps.before("distribute", "fetch").after("aggregate", "upload")
-    verbs = (*Top.verbs, "fetch", "upload")
-    awaits = ("fetch",)
+    function_tags = (*Top.function_tags, "fetch", "upload")
+    receives_first = ("fetch",)
     last = False  # type: ignore[assignment]  # here it is an attribute
 
     async def fetch(self, io: IO) -> None:
@@ -118,7 +118,7 @@ class Ring(Program):
     """All-reduce in a ring: n - 1 steps that add, n - 1 steps that pass the sums on (Patarasuk and Yuan 2009)."""
 
     steps = Steps("load", "scatter", "collect")
-    verbs = ("ring",)
+    function_tags = ("ring",)
 
     length: int = 3
 
@@ -151,8 +151,8 @@ class RingHolder(Ring):
     """A ring within each group, and one upload for it."""
 
     steps = Ring.steps.before("load", "fetch").after("collect", "upload")
-    verbs = ("ring", "fetch", "upload")
-    awaits = ("fetch",)
+    function_tags = ("ring", "fetch", "upload")
+    receives_first = ("fetch",)
 
     async def fetch(self, io: IO) -> None:
         await io["fetch"].recv()
@@ -179,7 +179,7 @@ class Gossip(Program):
     """Each averages with its two neighbours in a ring, in rounds; sending and receiving at the same time."""
 
     steps = Steps("load", Loop(Par("say", "hear"), "mix", until="over"))
-    verbs = ("gossip",)
+    function_tags = ("gossip",)
 
     length: int = 3
     rounds: int = 5
@@ -212,7 +212,7 @@ class Client(Program):
     """Asks at random times, so many times."""
 
     steps = Steps("ask", "listen")
-    verbs = ("ask",)
+    function_tags = ("ask",)
 
     rate: float = 1.0
     requests: int = 100
@@ -236,12 +236,12 @@ class Router(Program):
     """Hands each request to the server that its selector chooses, and answers back."""
 
     steps = Steps(Par("forward", "answer"))
-    verbs = ("ingest", "dispatch")
+    function_tags = ("ingest", "dispatch")
 
     async def forward(self, io: IO) -> None:
         async for request in io["ingest"]:
             (server,) = io["dispatch"].choose()
-            note = io["dispatch"].notes.setdefault(server, {"load": 0})
+            note = io["dispatch"].peer_stats.setdefault(server, {"load": 0})
             note["load"] += 1
             await io["dispatch"].send((request.sender, request.value), to=server)
         await io["dispatch"].broadcast(None)
@@ -249,7 +249,7 @@ class Router(Program):
     async def answer(self, io: IO) -> None:
         async for done in io["dispatch"]:
             client, value = done.value
-            io["dispatch"].notes[done.sender]["load"] -= 1
+            io["dispatch"].peer_stats[done.sender]["load"] -= 1
             if client in io["ingest"].peers():
                 await io["ingest"].send(value, to=client, size_bytes=0)
 
@@ -259,7 +259,7 @@ class Server(Program):
     """Serves one request after the other; keeps how long each waited, in nanoseconds."""
 
     steps = Steps(Loop("serve", until="never"))
-    verbs = ("serve",)
+    function_tags = ("serve",)
 
     mean_s: float = 0.5
     law: str = "exponential"

@@ -30,11 +30,11 @@ from tests.topology.programs import (
     Server,
     Top,
 )
-from topology.checks import TagError
+from topology.deployment import Dataset, InjectedFault
 from topology.engines.local import LocalEngine
 from topology.engines.sim import SimEngine
 from topology.expansion import expand
-from topology.parties import Dataset, Fault
+from topology.flaws import TagError
 from topology.program import Program
 from topology.steps import Steps
 from topology.tag import Channel, Role, Tag
@@ -42,8 +42,9 @@ from topology.tag import Channel, Role, Tag
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from topology.engine import Engine, Report
+    from topology.engine import Engine
     from topology.plan import Plan
+    from topology.report import RunReport
 
 # One after the other with those of other files: they start Ray on a machine that may have two cores.
 pytestmark = pytest.mark.xdist_group("clusters")
@@ -72,7 +73,7 @@ JOBS: dict[str, tuple[Plan, dict[str, Any]]] = {
 }
 
 
-def same(one: Report, other: Report) -> None:
+def same(one: RunReport, other: RunReport) -> None:
     assert list(one.results) == list(other.results)
     for id_, value in one.results.items():
         if not id_.startswith("server"):  # what it keeps is times
@@ -89,14 +90,14 @@ def ray_engine() -> Iterator[Engine]:
     handler = signal.getsignal(signal.SIGTERM)
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
     signal.signal(signal.SIGTERM, handler)
-    yield RayEngine(actors=2, patience_s=20)
+    yield RayEngine(actors=2, default_timeout_s=20)
     ray.shutdown()
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_virtual_and_real_time_agree(job: str) -> None:
     plan, programs = JOBS[job]
-    same(SimEngine().run(plan, programs, seed=4), LocalEngine(patience_s=20).run(plan, programs, seed=4))
+    same(SimEngine().run(plan, programs, seed=4), LocalEngine(default_timeout_s=20).run(plan, programs, seed=4))
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -113,19 +114,19 @@ def dead(plan: Plan) -> str:
 @pytest.mark.parametrize("job", JOBS)
 def test_nobody_waits_for_ever_for_the_dead(job: str) -> None:
     plan, programs = JOBS[job]
-    for engine in (SimEngine(patience_s=5), LocalEngine(patience_s=0.3)):
+    for engine in (SimEngine(default_timeout_s=5), LocalEngine(default_timeout_s=0.3)):
         start = time.monotonic()
-        with pytest.raises(DeadlineError, match="nothing came for"):
-            engine.run(plan, programs, faults=[Fault(dead(plan), die_s=0.0)])
+        with pytest.raises(DeadlineError, match="no message within"):
+            engine.run(plan, programs, faults=[InjectedFault(dead(plan), die_s=0.0)])
         assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("job", ["classical", "hierarchical", "hybrid"])
 def test_nor_among_actors(job: str, ray_engine: Any) -> None:
     plan, programs = JOBS[job]
-    engine = type(ray_engine)(actors=2, patience_s=1)
-    with pytest.raises(DeadlineError, match="nothing came for"):
-        engine.run(plan, programs, faults=[Fault(dead(plan), die_s=0.0)])
+    engine = type(ray_engine)(actors=2, default_timeout_s=1)
+    with pytest.raises(DeadlineError, match="no message within"):
+        engine.run(plan, programs, faults=[InjectedFault(dead(plan), die_s=0.0)])
 
 
 @pytest.mark.parametrize("how", ["die_s", "leave_s", "join_s"])
@@ -136,10 +137,10 @@ def test_with_a_deadline_the_average_is_of_those_that_came(how: str, virtual: bo
         "trainer": partial(Holder, work_s=0.02),
         "aggregator": lambda: Top(rounds=3, timeout_s=0.2),
     }
-    engine = SimEngine(patience_s=9) if virtual else LocalEngine(patience_s=9)
-    report = engine.run(plan, programs, faults=[Fault("trainer/1", **{how: 0.03})])
+    engine = SimEngine(default_timeout_s=9) if virtual else LocalEngine(default_timeout_s=9)
+    report = engine.run(plan, programs, faults=[InjectedFault("trainer/1", **{how: 0.03})])
     everybody = SimEngine().run(plan, programs).results["aggregator/0"]
-    without = SimEngine().run(plan, programs, faults=[Fault("trainer/1", leave_s=0)]).results["aggregator/0"]
+    without = SimEngine().run(plan, programs, faults=[InjectedFault("trainer/1", leave_s=0)]).results["aggregator/0"]
     last = report.results["aggregator/0"]
     np.testing.assert_array_equal(last, everybody if how == "join_s" else without)
     assert [entry.kind for entry in report.log if entry.kind in {"joined", "died", "left"}] == [
@@ -150,14 +151,14 @@ def test_with_a_deadline_the_average_is_of_those_that_came(how: str, virtual: bo
 
 def test_actors_bear_those_who_leave(ray_engine: Engine) -> None:
     plan, programs = JOBS["classical"]
-    report = ray_engine.run(plan, programs, faults=[Fault("trainer/1", leave_s=0.0)])
+    report = ray_engine.run(plan, programs, faults=[InjectedFault("trainer/1", leave_s=0.0)])
     assert report.ended == {"trainer/1": "left"}
     assert ("trainer/1", "left") in [(entry.worker, entry.kind) for entry in report.log]
 
 
 class Failing(Program):
     steps = Steps("fail")
-    verbs = ("fetch", "upload")
+    function_tags = ("fetch", "upload")
 
     def fail(self, io: Any) -> None:
         raise KeyError("spoon")
@@ -166,7 +167,9 @@ class Failing(Program):
 def test_a_program_that_fails_is_named_by_all_engines(ray_engine: Engine) -> None:
     plan, _ = JOBS["classical"]
     for engine in (SimEngine(), LocalEngine(), ray_engine):
-        with pytest.raises(ProgramError, match=r"trainer/\d, step fail: the program failed with KeyError \('spoon'\)"):
+        with pytest.raises(
+            ProgramError, match=r"trainer/\d, step fail: raised KeyError: 'spoon' \(test_engines\.py:\d+, in fail\)"
+        ):
             engine.run(plan, {"trainer": Failing, "aggregator": Top})
 
 
@@ -177,34 +180,34 @@ class Crashing(Failing):
 
 def test_an_actor_that_is_lost_ends_the_run(ray_engine: Engine) -> None:
     plan, _ = JOBS["classical"]
-    with pytest.raises(SsimError, match="ray: an actor was lost, and its workers with it"):
+    with pytest.raises(SsimError, match="ray: an actor and its workers were lost"):
         ray_engine.run(plan, {"trainer": Crashing, "aggregator": Top})
 
 
 def test_a_fault_of_nobody_and_two_of_one_are_told() -> None:
     plan, programs = JOBS["classical"]
-    with pytest.raises(SpecError, match=r"no such worker \('trainer/9'\); .*trainer/0 to trainer/2"):
-        SimEngine().run(plan, programs, faults=[Fault("trainer/9")])
-    with pytest.raises(SpecError, match="stands twice"):
-        SimEngine().run(plan, programs, faults=[Fault("trainer/0"), Fault("trainer/0")])
-    with pytest.raises(SpecError, match="comes before the worker joins"):
-        Fault("trainer/0", join_s=2, die_s=1)
+    with pytest.raises(SpecError, match=r"unknown worker \('trainer/9'\); .*trainer/0 to trainer/2"):
+        SimEngine().run(plan, programs, faults=[InjectedFault("trainer/9")])
+    with pytest.raises(SpecError, match="duplicate worker"):
+        SimEngine().run(plan, programs, faults=[InjectedFault("trainer/0"), InjectedFault("trainer/0")])
+    with pytest.raises(SpecError, match="is before the worker joins"):
+        InjectedFault("trainer/0", join_s=2, die_s=1)
 
 
 def test_ray_says_what_it_has_too_little_of(ray_engine: Engine) -> None:
     roles = (Role("trainer", data=True, resources={"gpu": 0.5}), Role("aggregator"))
     plan = expand(Tag(roles, cases.classical().channels), cases.data(default=3))
-    with pytest.raises(SpecError, match=r"ask for more gpu than the cluster has \(1.5\); 0"):
+    with pytest.raises(SpecError, match=r"require more gpu than the cluster has \(1.5\); 0 available"):
         ray_engine.run(plan, {"trainer": QUICK, "aggregator": Top})
 
 
 def test_workers_of_one_machine_share_an_actor() -> None:
     pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    from topology.deployment import Machine
     from topology.engines.ray import _homes
-    from topology.parties import Compute
 
     datasets = [Dataset(f"d{k}", "trainer", compute=f"m{k % 2}") for k in range(6)]
-    plan = expand(cases.classical(), datasets, [Compute("m0"), Compute("m1")])
+    plan = expand(cases.classical(), datasets, [Machine("m0"), Machine("m1")])
     homes = _homes(plan, 2)
     assert {homes[f"trainer/{k}"] for k in (0, 2, 4)} != {homes[f"trainer/{k}"] for k in (1, 3, 5)}
     assert len({homes[f"trainer/{k}"] for k in (0, 2, 4)}) == 1
@@ -214,8 +217,8 @@ def test_letters_that_overtake_each_other_are_put_in_order() -> None:
     pytest.importorskip("ray", reason="this engine needs the extra [ray]")
     from topology.engines.ray import RayEngine, _Home
 
-    class Stage:
-        begun = True
+    class Runtime:
+        started = True
 
         def __init__(self) -> None:
             self.got: list[Any] = []
@@ -227,17 +230,17 @@ def test_letters_that_overtake_each_other_are_put_in_order() -> None:
         def worker(self, id_: str) -> str:
             return id_
 
-        gone = deliver
+        worker_left = deliver
 
     async def deliver_all(home: _Home) -> None:
         for sender, number, letters in ((1, 2, [5]), (0, 0, [6]), (1, 1, [3, "4"]), (1, 0, [1, 2])):
             await home.receive(sender, number, letters)  # type: ignore[arg-type]  # numbers stand for messages
 
-    home = _Home(0, (None, {}, {}, 0, (), RayEngine()))
+    home = _Home(0, (None, {}, RayEngine()))  # type: ignore[arg-type]  # nothing is run
     home.handles = [None, None]
-    home._stage = stage = Stage()  # type: ignore[assignment]
+    home._runtime = runtime = Runtime()  # type: ignore[assignment]
     asyncio.run(deliver_all(home))
-    assert stage.got == [6, 1, 2, 3, "4", 5]
+    assert runtime.got == [6, 1, 2, 3, "4", 5]
 
 
 SLEEPY = """\
@@ -291,9 +294,11 @@ def test_an_interruption_ends_a_run(engine: str, name: str, terms: str, work: fl
 
 def test_programs_that_do_not_fit_are_told_before_anything_runs() -> None:
     plan, programs = JOBS["classical"]
-    with pytest.raises(TagError, match=r"roles.trainer: has no program"):
+    with pytest.raises(TagError, match=r"roles.trainer: no program"):
         SimEngine().run(plan, {"aggregator": Top})
-    with pytest.raises(TagError, match=r"channels.param.verbs.trainer.0: the program Top has no such verb \('fetch'\)"):
+    with pytest.raises(
+        TagError, match=r"channels.param.verbs.trainer.0: not a function tag of the program Top \('fetch'\)"
+    ):
         SimEngine().run(plan, {**programs, "trainer": Top})
-    with pytest.raises(TagError, match=r"roles.nobody: is no role of the topology"):
+    with pytest.raises(TagError, match=r"roles.nobody: unknown role"):
         SimEngine().run(plan, {**programs, "nobody": Top})

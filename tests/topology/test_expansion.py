@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sim.base.errors import SpecError
 from tests.topology import cases
-from topology.checks import TagError
+from topology.deployment import Dataset, Machine
 from topology.expansion import expand
-from topology.parties import Compute, Dataset
+from topology.flaws import TagError
 from topology.tag import Channel, Role, Tag
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_golden_examples_of_flame(name: str) -> None:
 
 
 def test_the_mistake_in_flames_eighth_example_is_an_error_here() -> None:
-    with pytest.raises(TagError, match=r"datasets.trainer.uk: 1 dataset of a group that is nowhere \('uk'\)"):
+    with pytest.raises(TagError, match=r"datasets.trainer.uk: 1 dataset of an unknown group \('uk'\)"):
         expand(cases.parallel(("us", "eu", "asia")), cases.data(us=1, uk=1, asia=1))
 
 
@@ -121,7 +121,7 @@ def test_workers_are_a_sequence() -> None:
     assert plan.workers[1:3] == workers[1:3]
     with pytest.raises(IndexError):
         plan.workers[len(plan)]
-    with pytest.raises(SpecError, match="no such worker"):
+    with pytest.raises(SpecError, match="unknown worker"):
         plan.worker("mid/2")
 
 
@@ -132,81 +132,81 @@ def channel(*pair: str, **more: Any) -> Channel:
 BROKEN: dict[str, tuple[Callable[[], object], str]] = {
     "an unknown role": (
         lambda: Tag((Role("trainer"),), (channel("trainer", "trainr"),)),
-        r"channels.c.pair.1: there is no such role \('trainr'\); did you mean 'trainer'\?",
+        r"channels.c.pair.1: unknown role \('trainr'\); did you mean 'trainer'\?",
     ),
-    "no role": (lambda: Tag(()), "roles: is empty"),
-    "a name twice": (lambda: Tag((Role("a"), Role("a"))), "roles.a: stands more than once"),
+    "no role": (lambda: Tag(()), "roles: must not be empty"),
+    "a name twice": (lambda: Tag((Role("a"), Role("a"))), "roles.a: duplicate name"),
     "a role that hangs in the air": (
         lambda: Tag((Role("a"), Role("b"), Role("c")), (channel("a", "b"),)),
-        "roles.c: no channel leads to it",
+        "roles.c: not connected",
     ),
     "verbs of a role that is elsewhere": (
         lambda: Tag((Role("a"), Role("b")), (channel("a", "b", verbs={"d": ("x",)}),)),
-        "channels.c.verbs.d: the role is not on this channel",
+        "channels.c.verbs.d: not a role of this channel",
     ),
     "a verb on two channels": (
         lambda: Tag(
             (Role("a"), Role("b")),
             (channel("a", "b", verbs={"a": ("x",)}), Channel("d", ("a", "b"), verbs={"a": ("x",)})),
         ),
-        "channels.d.verbs.a.0: the verb of 'a' stands already on channel 'c'",
+        "channels.d.verbs.a.0: already a function tag of 'a' on channel 'c'",
     ),
     "an unknown group": (
         lambda: Tag((Role("a", at=({"c": "uk"},)), Role("b")), (channel("a", "b", groups=("eu",)),)),
-        "roles.a.at.0.c: the channel has no such group",
+        "roles.a.at.0.c: unknown group of the channel",
     ),
     "a channel forgotten": (
         lambda: Tag((Role("a", at=({},)), Role("b")), (channel("a", "b"),)),
-        "roles.a.at.0: names no group for a channel",
+        "roles.a.at.0: no group for a channel",
     ),
     "a channel too many": (
         lambda: Tag((Role("a", at=({"c": "default", "d": "default"},)), Role("b")), (channel("a", "b"),)),
-        "roles.a.at.0.d: the role is not on this channel",
+        "roles.a.at.0.d: not a channel of this role",
     ),
     "an orphan group": (
         lambda: Tag((Role("a", at=({"c": "eu"},)), Role("b")), (channel("a", "b", groups=("eu", "na")),)),
-        r"channels.c.groups.1: nobody of role 'a' is in this group \('na'\)",
+        r"channels.c.groups.1: role 'a' has no workers in this group \('na'\)",
     ),
     "data and replicas": (
         lambda: Tag((Role("a", data=True, replicas=2),)),
-        "roles.a.replicas: does not go with data",
+        "roles.a.replicas: cannot be combined with data",
     ),
     "data twice in one place": (
         lambda: Tag((Role("a", data=True, at=({"c": "default"},) * 2), Role("b")), (channel("a", "b"),)),
-        "roles.a.at.1: stands twice",
+        "roles.a.at.1: duplicate entry",
     ),
-    "no data": (lambda: expand(cases.classical()), "roles.trainer: has data and no dataset"),
+    "no data": (lambda: expand(cases.classical()), "roles.trainer: no dataset"),
     "data of nobody": (
         lambda: expand(cases.classical(), [*cases.data(default=1), Dataset("x", "aggregator")]),
-        "datasets.aggregator: the role takes no data",
+        "datasets.aggregator: the role consumes no data",
     ),
     "data of an unknown role": (
         lambda: expand(cases.classical(), [*cases.data(default=1), Dataset("x", "trianer")]),
-        "datasets.trianer: there is no such role",
+        "datasets.trianer: unknown role",
     ),
     "data in several places": (
         lambda: expand(cases.hybrid(), cases.data(us=1, eu=1, default=1)),
-        "datasets.trainer.default: 1 dataset of a group that fits several places",
+        "datasets.trainer.default: 1 dataset of an ambiguous group",
     ),
     "data twice": (
         lambda: expand(cases.classical(), cases.data(default=1) * 2),
-        r"datasets: an id stands more than once \(default-0\)",
+        r"datasets: duplicate ids \(default-0\)",
     ),
     "data on an unknown machine": (
-        lambda: expand(cases.classical(), [Dataset("x", "trainer", compute="moon")], [Compute("mood")]),
-        r"datasets.trainer.default: x lies on a machine that is not there \('moon'\)",
+        lambda: expand(cases.classical(), [Dataset("x", "trainer", compute="moon")], [Machine("mood")]),
+        r"datasets.trainer.default: unknown machine of x \('moon'\)",
     ),
     "a role on an unknown machine": (
         lambda: expand(Tag((Role("a", compute="moon"),))),
-        r"roles.a.compute: there is no such machine \('moon'\)",
+        r"roles.a.compute: unknown machine \('moon'\)",
     ),
     "a machine twice": (
-        lambda: expand(Tag((Role("a"),)), computes=[Compute("m"), Compute("m")]),
-        "computes.m: stands twice",
+        lambda: expand(Tag((Role("a"),)), machines=[Machine("m"), Machine("m")]),
+        "computes.m: duplicate id",
     ),
     "a group without workers": (
         lambda: expand(cases.hierarchical(("a", "b")), cases.data(a=1)),
-        "datasets.trainer: no worker of role 'trainer' is in group 'b'",
+        "datasets.trainer: role 'trainer' has no workers in group 'b'",
     ),
 }
 
@@ -225,8 +225,8 @@ def test_all_flaws_are_told_at_once() -> None:
 
 
 def test_default_can_be_said() -> None:
-    plan: Plan = expand(Tag((Role("a"),)), computes=[Compute("default", speed=2)])
-    assert plan.computes["default"].speed == 2
+    plan: Plan = expand(Tag((Role("a"),)), machines=[Machine("default", speed=2)])
+    assert plan.machines["default"].speed == 2
 
 
 def test_a_hundred_thousand_workers_take_less_than_two_seconds() -> None:

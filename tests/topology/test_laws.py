@@ -23,9 +23,9 @@ from tests.topology.programs import (
     Top,
     hash_of,
 )
+from topology.deployment import Dataset, Machine
 from topology.engines.sim import SimEngine
 from topology.expansion import expand
-from topology.parties import Compute, Dataset
 from topology.tag import Channel, Link, Role, Select, Tag
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def star(n: int, *, up_mbps: float, own_mbps: float, length: int, work_s: float)
     roles = (Role("trainer", data=True), Role("aggregator", compute="hub"))
     tag = Tag(roles, cases.classical().channels)
     datasets = [Dataset(f"d{k}", "trainer", compute=f"edge{k}") for k in range(n)]
-    edges = [Compute(f"edge{k}", up_mbps=own_mbps, down_mbps=own_mbps) for k in range(n)]
-    plan = expand(tag, datasets, [*edges, Compute("hub", up_mbps=up_mbps, down_mbps=up_mbps)])
+    edges = [Machine(f"edge{k}", up_mbps=own_mbps, down_mbps=own_mbps) for k in range(n)]
+    plan = expand(tag, datasets, [*edges, Machine("hub", up_mbps=up_mbps, down_mbps=up_mbps)])
     return plan, {"trainer": lambda: Holder(length, work_s), "aggregator": lambda: Top(rounds=1)}
 
 

@@ -13,16 +13,16 @@ import pytest
 from sim.base.errors import ClosedError, DeadlineError, ProgramError, SpecError
 from tests.topology import cases
 from tests.topology.programs import Holder, Top
+from topology.deployment import Dataset, InjectedFault, Machine
 from topology.engines.sim import SimEngine
 from topology.expansion import expand
 from topology.message import size_of
-from topology.parties import Compute, Dataset, Fault
 from topology.program import Program
 from topology.steps import Loop, Steps
 from topology.tag import Channel, Link, Role, Tag
 
 if TYPE_CHECKING:
-    from topology.engine import Report
+    from topology.report import RunReport
 
 S = 1_000_000_000
 KB = 1000  # bytes; at 8 Mbit/s a kilobyte takes a millisecond
@@ -34,7 +34,7 @@ class Talker(Program):
     """Sends so many messages of a kilobyte at once."""
 
     steps = Steps("talk")
-    verbs = ("talk",)
+    function_tags = ("talk",)
 
     messages: int = 3
 
@@ -48,7 +48,7 @@ class Listener(Program):
     """Keeps what came when."""
 
     steps = Steps("listen")
-    verbs = ("talk",)
+    function_tags = ("talk",)
 
     async def listen(self, io: Any) -> None:
         self.heard = [(m.sender, m.value, m.arrived_ns) async for m in io["talk"]]
@@ -59,12 +59,12 @@ class Listener(Program):
 
 def talk(
     link: Link | None = None,
-    computes: tuple[Compute, ...] = (),
+    computes: tuple[Machine, ...] = (),
     talkers: int = 1,
     messages: int = 3,
     listeners: int = 1,
     **fault: Any,
-) -> Report:
+) -> RunReport:
     roles = (
         Role("a", replicas=talkers, compute="here" if computes else "default"),
         Role("b", replicas=listeners, compute="there" if computes else "default"),
@@ -72,11 +72,11 @@ def talk(
     tag = Tag(roles, (Channel("c", ("a", "b"), link=link or Link()),))
     machines = computes or ()
     programs: dict[str, Any] = {"a": partial(Talker, messages), "b": Listener}
-    faults = [Fault(**fault)] if fault else []
-    return SimEngine(record=True).run(expand(tag, computes=machines), programs, faults=faults)
+    faults = [InjectedFault(**fault)] if fault else []
+    return SimEngine(record=True).run(expand(tag, machines=machines), programs, faults=faults)
 
 
-def times(report: Report, listener: str = "b/0") -> list[float]:
+def times(report: RunReport, listener: str = "b/0") -> list[float]:
     return [arrived / MS for _, _, arrived in report.results[listener]]
 
 
@@ -101,15 +101,15 @@ def test_roles_may_have_lines_of_their_own() -> None:
 
 
 def test_the_line_of_a_machine_is_shared_by_its_workers() -> None:
-    here, there = Compute("here", up_mbps=8), Compute("there")
+    here, there = Machine("here", up_mbps=8), Machine("there")
     assert times(talk(computes=(here, there), talkers=2)) == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_comes_in_queues_too_and_the_slowest_line_counts() -> None:
-    here, there = Compute("here"), Compute("there", down_mbps=8)
+    here, there = Machine("here"), Machine("there", down_mbps=8)
     assert times(talk(computes=(here, there), talkers=2)) == [1, 2, 3, 4, 5, 6]
     slow = Link(bandwidth_mbps=8, latency_ms=10)
-    assert times(talk(slow, (Compute("here", up_mbps=16), Compute("there", down_mbps=32)))) == [11, 12, 13]
+    assert times(talk(slow, (Machine("here", up_mbps=16), Machine("there", down_mbps=32)))) == [11, 12, 13]
 
 
 def test_a_line_that_is_idle_is_free_for_who_comes_first() -> None:
@@ -124,7 +124,7 @@ def test_a_line_that_is_idle_is_free_for_who_comes_first() -> None:
 
     class Both(Program):
         steps = Steps("listen")
-        verbs = ("talk", "hear")
+        function_tags = ("talk", "hear")
 
         async def listen(self, io: Any) -> None:
             self.heard = [(await io["hear"].recv()).arrived_ns, (await io["talk"].recv()).arrived_ns]
@@ -132,7 +132,7 @@ def test_a_line_that_is_idle_is_free_for_who_comes_first() -> None:
         def result(self) -> Any:
             return self.heard
 
-    plan = expand(tag, computes=[Compute("there", down_mbps=8)])
+    plan = expand(tag, machines=[Machine("there", down_mbps=8)])
     one = partial(Talker, 1)
     assert SimEngine().run(plan, {"a": one, "b": Both, "d": one}).results["b/0"] == [1 * MS, 101 * MS]
 
@@ -181,18 +181,18 @@ class Worker(Program):
 @pytest.mark.parametrize(
     ("compute", "fault", "ends"),
     [
-        (Compute("default"), None, [4, 4, 4]),
-        (Compute("default", speed=2), None, [2, 2, 2]),
-        (Compute("default", slots=1), None, [8, 10, 12]),
-        (Compute("default", slots=2), None, [4, 6, 6]),
-        (Compute("default"), Fault("w/1", slow=3), [4, 12, 4]),
-        (Compute("default"), Fault("w/1", slow=3, slow_from_s=1), [4, 8, 4]),
-        (Compute("default"), Fault("w/1", slow=3, slow_until_s=1), [4, 8, 4]),
-        (Compute("default"), Fault("w/1", join_s=7), [4, 11, 4]),
+        (Machine("default"), None, [4, 4, 4]),
+        (Machine("default", speed=2), None, [2, 2, 2]),
+        (Machine("default", slots=1), None, [8, 10, 12]),
+        (Machine("default", slots=2), None, [4, 6, 6]),
+        (Machine("default"), InjectedFault("w/1", slow=3), [4, 12, 4]),
+        (Machine("default"), InjectedFault("w/1", slow=3, slow_from_s=1), [4, 8, 4]),
+        (Machine("default"), InjectedFault("w/1", slow=3, slow_until_s=1), [4, 8, 4]),
+        (Machine("default"), InjectedFault("w/1", join_s=7), [4, 11, 4]),
     ],
 )
-def test_steps_take_their_time(compute: Compute, fault: Fault | None, ends: list[float]) -> None:
-    plan = expand(Tag((Role("hub"), Role("w", replicas=3)), (Channel("c", ("hub", "w")),)), computes=[compute])
+def test_steps_take_their_time(compute: Machine, fault: InjectedFault | None, ends: list[float]) -> None:
+    plan = expand(Tag((Role("hub"), Role("w", replicas=3)), (Channel("c", ("hub", "w")),)), machines=[compute])
     report = SimEngine().run(plan, {"hub": Program, "w": Worker}, faults=[fault] if fault else [])
     assert [report.results[f"w/{k}"] for k in range(3)] == [(3, end) for end in ends]
 
@@ -216,7 +216,7 @@ class Asking(Program):
     """A program of one step, which a test gives it."""
 
     steps = Steps("ask")
-    verbs = ("talk",)
+    function_tags = ("talk",)
 
     async def ask(self, io: Any) -> None:
         raise NotImplementedError
@@ -229,7 +229,7 @@ def ask(step: Any, talkers: int = 2, messages: int = 3, link: Link | None = None
     tag = Tag((Role("a", replicas=talkers), Role("b")), (Channel("c", ("a", "b"), link=link or Link(latency_ms=5)),))
     asking = type("Asking", (Asking,), {"ask": step})
     programs: dict[str, Any] = {"a": partial(Talker, messages), "b": asking}
-    return SimEngine(patience_s=10).run(expand(tag), programs, **more).results["b/0"]
+    return SimEngine(default_timeout_s=10).run(expand(tag), programs, **more).results["b/0"]
 
 
 def test_messages_of_others_stay_where_they_are() -> None:
@@ -245,7 +245,7 @@ def test_messages_of_others_stay_where_they_are() -> None:
 
 def test_a_deadline_that_passes_is_an_error_or_a_part_of_what_was_asked_for() -> None:
     async def step(self: Any, io: Any) -> None:
-        with pytest.raises(DeadlineError, match=r"nothing came for 0\.004 s"):
+        with pytest.raises(DeadlineError, match=r"no message within 0\.004 s"):
             await io["talk"].recv(timeout_s=0.004)
         nothing = await io["talk"].gather(timeout_s=0.0005)
         some = await io["talk"].gather(timeout_s=0.002)
@@ -290,10 +290,31 @@ def test_so_does_what_is_sent_at_the_deadline_and_takes_no_time() -> None:
 def test_nobody_waits_for_who_has_left_in_the_middle() -> None:
     plan = expand(cases.classical(), cases.data(default=3))
     programs: dict[str, Any] = {"trainer": Holder, "aggregator": lambda: Top(rounds=2)}
-    faults = [Fault("trainer/0", slow=5, leave_s=3), Fault("trainer/1", slow=2)]
+    faults = [InjectedFault("trainer/0", slow=5, leave_s=3), InjectedFault("trainer/1", slow=2)]
     report = SimEngine().run(plan, programs, faults=faults)
     assert report.end_s == 3 + 2
     assert report.traffic["param"].messages == (3 + 2) + (2 + 2)
+
+
+def test_the_newest_message_stands_for_those_before_it() -> None:
+    async def step(self: Any, io: Any) -> None:
+        newest = await io["talk"].newest(timeout_s=1)
+        self.got = newest.value, io["talk"].peek()
+        with pytest.raises(ClosedError):
+            await io["talk"].newest()
+
+    assert ask(step, talkers=1) == (2, None)
+
+
+def test_waits_share_a_deadline() -> None:
+    async def step(self: Any, io: Any) -> None:
+        deadline = io.deadline(0.008)
+        await io["talk"].recv("a/0", timeout_s=deadline.left_s)
+        left_s = deadline.left_s
+        await io.sleep(0.01)
+        self.got = left_s, deadline.left_s, io.deadline(None).left_s
+
+    assert ask(step) == (0.003, 0.0, None)
 
 
 def test_gathering_takes_one_of_each_in_the_order_asked_for() -> None:
@@ -324,7 +345,7 @@ def test_a_long_stream_takes_no_longer_a_message() -> None:
 
         tag = Tag((Role("a", replicas=talkers, compute="m"), Role("b")), (Channel("c", ("a", "b")),))
         programs: dict[str, Any] = {"a": partial(Talker, 1), "b": type("Asking", (Asking,), {"ask": step})}
-        plan = expand(tag, computes=[Compute("m", up_mbps=8)])  # one after the other
+        plan = expand(tag, machines=[Machine("m", up_mbps=8)])  # one after the other
         start = time.perf_counter()
         assert SimEngine().run(plan, programs).results["b/0"] == talkers
         return time.perf_counter() - start
@@ -353,11 +374,11 @@ def test_arrays_of_one_sender_do_not_meet() -> None:
 def test_nobody_left_is_an_error_and_the_end_of_a_loop() -> None:
     async def step(self: Any, io: Any) -> None:
         _ = [m async for m in io["talk"]]
-        with pytest.raises(ClosedError, match="nobody is left to send anything"):
+        with pytest.raises(ClosedError, match="every possible sender has ended"):
             await io["talk"].recv()
-        with pytest.raises(ClosedError, match="nobody is left to send anything"):
+        with pytest.raises(ClosedError, match="every possible sender has ended"):
             await io["talk"].recv("a/0")
-        with pytest.raises(ClosedError, match="nobody is left to send to"):
+        with pytest.raises(ClosedError, match="all peers have ended"):
             await io["talk"].send(1)
         assert [m async for m in io["talk"].stream(["a/0", "a/1"])] == []
         self.got = io["talk"].closed, io["talk"].peers(), await io["talk"].gather(), await io["talk"].join()
@@ -391,7 +412,7 @@ def test_one_waits_for_a_crowd() -> None:
         both = await io["talk"].join(2)
         self.got = early, both, io.now_ns, await io["talk"].join(3, timeout_s=1)
 
-    got = ask(step, messages=0, faults=[Fault("a/0", join_s=1)])
+    got = ask(step, messages=0, faults=[InjectedFault("a/0", join_s=1)])
     assert got[0] in {("a/1",), ()}
     assert got[2] == 1 * S
 
@@ -399,13 +420,13 @@ def test_one_waits_for_a_crowd() -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (lambda io: io["talk"].send(1), "there is not just one peer to send to"),
-        (lambda io: io["talk"].send(1, to="a/7"), r"there is no such peer \('a/7'\)"),
-        (lambda io: io["talk"].send(1, to="b/0"), r"there is no such peer \('b/0'\)"),
-        (lambda io: io["talk"].recv("a/7"), r"there is no such peer \('a/7'\)"),
-        (lambda io: io["talk"].gather(["a/0", "b/0"]), r"there is no such peer \('b/0'\)"),
-        (lambda io: io["talk"].send(object(), to="a/0"), "what is sent has no known size"),
-        (lambda io: io["tlak"].recv(), r"has no such verb or channel \('tlak'\); did you mean 'talk'"),
+        (lambda io: io["talk"].send(1), "there must be exactly one peer"),
+        (lambda io: io["talk"].send(1, to="a/7"), r"unknown peer \('a/7'\)"),
+        (lambda io: io["talk"].send(1, to="b/0"), r"unknown peer \('b/0'\)"),
+        (lambda io: io["talk"].recv("a/7"), r"unknown peer \('a/7'\)"),
+        (lambda io: io["talk"].gather(["a/0", "b/0"]), r"unknown peer \('b/0'\)"),
+        (lambda io: io["talk"].send(object(), to="a/0"), "the size of the value is unknown"),
+        (lambda io: io["tlak"].recv(), r"unknown function tag or channel \('tlak'\); did you mean 'talk'"),
     ],
 )
 def test_wrong_use_of_a_port_is_told(step: Any, message: str) -> None:
@@ -413,7 +434,7 @@ def test_wrong_use_of_a_port_is_told(step: Any, message: str) -> None:
         await step(io)
 
     with pytest.raises(ProgramError, match=message):
-        ask(ask_, faults=[Fault("a/0", join_s=0), Fault("a/1", slow=2)])
+        ask(ask_, faults=[InjectedFault("a/0", join_s=0), InjectedFault("a/1", slow=2)])
 
 
 def test_a_program_that_waits_for_the_dead_is_given_up_after_as_long_as_it_waited() -> None:
@@ -436,8 +457,8 @@ def test_a_program_that_waits_for_the_dead_is_given_up_after_as_long_as_it_waite
         async def wait(self, io: Any) -> None:
             await io["talk"].recv()
 
-    with pytest.raises(DeadlineError, match=r"b/0, step wait, channel talk: nothing came for 10 s \(from a/0, a/1\)"):
-        SimEngine(patience_s=10).run(expand(tag), {"a": Forever, "b": Waiting, "c": Forever})
+    with pytest.raises(DeadlineError, match=r"b/0, step wait, channel talk: no message within 10 s \(from a/0, a/1\)"):
+        SimEngine(default_timeout_s=10).run(expand(tag), {"a": Forever, "b": Waiting, "c": Forever})
 
 
 def test_a_loop_without_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +470,7 @@ def test_a_loop_without_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             await io.sleep(0)
 
     monkeypatch.setattr("topology.engines.sim._MOST_TURNS", 1000)
-    with pytest.raises(ProgramError, match=r"go round and round, and no time passes \(0 s\)"):
+    with pytest.raises(ProgramError, match=r"loop without advancing time \(0 s\)"):
         SimEngine().run(expand(Tag((Role("a"),))), {"a": Spinning})
 
 

@@ -34,14 +34,14 @@ def test_edits_undo_each_other_and_survive_a_process() -> None:
 
 @pytest.mark.parametrize("edit", ["before", "after", "replace", "drop"])
 def test_a_step_that_is_not_there_is_told(edit: str) -> None:
-    with pytest.raises(SpecError, match=r"no such step \('fecth'\); did you mean 'fetch'"):
+    with pytest.raises(SpecError, match=r"unknown step \('fecth'\); did you mean 'fetch'"):
         getattr(BASE, edit)("fecth")
-    with pytest.raises(SpecError, match="more than once"):
+    with pytest.raises(SpecError, match="ambiguous"):
         getattr(Steps("a", Loop("a", until="x")), edit)("a")
 
 
 def test_a_loop_needs_a_body() -> None:
-    with pytest.raises(SpecError, match="Loop: has no steps"):
+    with pytest.raises(SpecError, match="Loop: must not be empty"):
         Steps(Loop("a", until="x")).drop("a")
 
 
@@ -97,7 +97,7 @@ def test_break_outside_of_a_loop_is_told() -> None:
         def leave(self, io: Any) -> None:
             raise Break
 
-    with pytest.raises(ProgramError, match="one/0, step leave: Continue and Break are for steps within a loop"):
+    with pytest.raises(ProgramError, match="one/0, step leave: Continue or Break outside of a loop"):
         run(Lost)
 
 
@@ -131,5 +131,5 @@ def test_what_fails_side_by_side_fails_the_run() -> None:
             await io.sleep(1)
             raise KeyError("gone")
 
-    with pytest.raises(ProgramError, match=r"one/0, step \w+: the program failed with KeyError \('gone'\)"):
+    with pytest.raises(ProgramError, match=r"one/0, step \w+: raised KeyError: 'gone' \(test_steps.py:\d+, in fail\)"):
         run(Failing)

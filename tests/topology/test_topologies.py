@@ -14,9 +14,9 @@ from figures.topology import draw
 from ssim.files.topology_file import programs_of, read_topology
 from tests.topology import cases
 from topology.description import described, diff, lines
+from topology.diagram import MOST_NODES, diagram_of_plan, diagram_of_tag
 from topology.expansion import expand
 from topology.mermaid import mermaid
-from topology.picture import MOST_NODES, picture_of_plan, picture_of_tag
 from topology.tag import Channel, Link, Role, Tag
 
 FOLDER = Path(__file__).parents[2] / "topologies"
@@ -62,7 +62,7 @@ def code_lines(owner: type) -> int:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_can_be_drawn(path: Path, tmp_path: Path) -> None:
     found = read_topology(path)
-    for name, picture in {"tag": picture_of_tag(found.tag), "plan": picture_of_plan(found.plan, found.name)}.items():
+    for name, picture in {"tag": diagram_of_tag(found.tag), "plan": diagram_of_plan(found.plan, found.name)}.items():
         once = save_as(draw(picture), tmp_path / f"{name}.svg").read_bytes()
         assert once == save_as(draw(picture), tmp_path / f"{name}.svg").read_bytes()
         text = mermaid(picture)
@@ -73,7 +73,7 @@ def test_each_can_be_drawn(path: Path, tmp_path: Path) -> None:
 
 def test_the_picture_of_workers_has_an_edge_for_each_pair_of_peers() -> None:
     plan = expand(cases.hierarchical(("a", "b"), replicas=2), cases.data(a=3, b=1))
-    drawn = {frozenset((edge.first, edge.second)) for edge in picture_of_plan(plan).edges}
+    drawn = {frozenset((edge.first, edge.second)) for edge in diagram_of_plan(plan).edges}
     peers = {
         frozenset((worker.id, peer))
         for worker in plan.workers
@@ -84,7 +84,7 @@ def test_the_picture_of_workers_has_an_edge_for_each_pair_of_peers() -> None:
 
 
 def test_many_workers_are_drawn_by_their_places() -> None:
-    picture = picture_of_plan(expand(cases.hierarchical(("a", "b")), cases.data(a=MOST_NODES, b=3)))
+    picture = diagram_of_plan(expand(cases.hierarchical(("a", "b")), cases.data(a=MOST_NODES, b=3)))
     assert [node.label for node in picture.nodes] == [
         f"{MOST_NODES} x trainer\na",
         "3 x trainer\nb",

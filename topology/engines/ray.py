@@ -1,4 +1,4 @@
-"""Many machines: actors of Ray, each with a stage of some workers. Ray carries; the programs are the same."""
+"""Many machines: actors of Ray, each with the runtime of some workers. Ray delivers; the programs are the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
@@ -15,76 +15,65 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from sim.base.errors import SpecError, SsimError
-from sim.base.parameters import Parameters, Positive, PositiveInt
+from sim.base.parameters import Positive, PositiveInt  # noqa: TC001 - fields are checked by their annotations
 from topology.binding import bind
-from topology.engine import Report
-from topology.engines.realtime import RealTime
-from topology.stage import Stage
+from topology.engine import Engine, RunSpec
+from topology.engines.realtime import RealTimeTransport
+from topology.report import RunReport
+from topology.runtime import WorkerRuntime
 from topology.tag import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
-    from topology.io import IO
     from topology.message import Message
-    from topology.parties import Fault
-    from topology.plan import Plan
-    from topology.port import Port
-    from topology.program import Program
+    from topology.plan import Plan, Worker
 
-_SETTLE_S = 60.0
-"""How long actors may take to start."""
+_START_TIMEOUT_S = 60.0
+"""How long actors may take to start, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class RayEngine(Parameters):
-    """Runs plans on the Ray cluster that this process is connected to, or on one that is started here for the run.
+class RayEngine(Engine):
+    """Runs plans on the Ray cluster that this process is connected to, or on one that is started for the run.
 
-    Workers of one compute share an actor; those of `default` are spread. Between actors messages are pickled by Ray,
-    whose arrays can't be written to where they arrive; within an actor they are references.
+    Workers of one machine share an actor; those of `default` are spread. Between actors messages are pickled by Ray,
+    and arrays arrive read-only; within an actor messages are references.
 
     Attributes:
-        actors: How many processes; None is one for each core of the cluster, at most one for each worker.
-        patience_s: How long a program may wait for something without having said how long, in seconds.
-        record: Whether the report holds how each worker and each message spent its time.
+        actors: How many processes; None for one for each core of the cluster, at most one for each worker.
+        default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
+        record: Whether the report holds spans.
     """
 
     actors: PositiveInt | None = None
-    patience_s: Positive = 60.0
+    default_timeout_s: Positive = 60.0
     record: bool = False
 
-    def run(
-        self,
-        plan: Plan,
-        programs: Mapping[str, Callable[..., Program]],
-        *,
-        seed: int = 0,
-        faults: Sequence[Fault] = (),
-    ) -> Report:
-        """Run a program on each worker until all have ended; return what came of it (`topology.engine.Engine`).
+    def execute(self, run: RunSpec) -> RunReport:
+        """Run it; return the report.
 
         Raises:
             TagError: A program does not fit its role.
-            SsimError: A program failed, or waited in vain; an actor was lost; the cluster has too little.
+            SsimError: A program failed or waited too long; an actor was lost; the cluster has too few resources.
         """
-        bind(plan.tag, programs)  # told here rather than in an actor
+        bind(run.plan.tag, run.programs)  # errors are reported here rather than in an actor
         with _cluster(self.actors):
-            count = min(self.actors or int(_resources().get("cpu", 1)), len(plan))
-            homes = _homes(plan, max(1, count))
-            handles = _actors(plan, homes, (plan, dict(programs), homes, seed, tuple(faults), self))
+            count = min(self.actors or int(_resources().get("cpu", 1)), len(run.plan))
+            homes = _homes(run.plan, max(1, count))
+            handles = _actors(run.plan, homes, (replace(run, programs=dict(run.programs)), homes, self))
             try:
                 report = _outcome(handles)
             finally:
                 for handle in handles:
                     ray.kill(handle)
-        report.results = {
-            worker.id: report.results[worker.id] for worker in plan.workers if worker.id in report.results
-        }
+        results = report.results
+        report.results = {worker.id: results[worker.id] for worker in run.plan.workers if worker.id in results}
         return report
 
 
 def _homes(plan: Plan, count: int) -> dict[str, int]:
-    """Return the number of the actor of each worker: whole computes, largest first, to the emptiest actor."""
+    """Return the number of the actor of each worker: whole machines, largest first, to the least loaded actor."""
     units: dict[str, list[str]] = {}
     for worker in plan.workers:
         units.setdefault(worker.id if worker.compute == DEFAULT else f"@{worker.compute}", []).append(worker.id)
@@ -98,37 +87,36 @@ def _homes(plan: Plan, count: int) -> dict[str, int]:
 
 
 def _actors(plan: Plan, homes: Mapping[str, int], parts: tuple[Any, ...]) -> list[Any]:
-    """Start the actors and return their handles, when each of them is there.
+    """Start the actors; return their handles when all are running.
 
     Raises:
-        SpecError: The roles ask for more than the cluster has.
-        SsimError: They don't start.
+        SpecError: The roles require more than the cluster has.
+        SsimError: They do not start.
     """
     needs: list[dict[str, float]] = [{} for _ in range(max(homes.values()) + 1)]
     for worker in plan.workers:
         for name, amount in plan.tag.role(worker.role).resources.items():
             need = needs[homes[worker.id]]
             need[name] = need.get(name, 0.0) + amount
-    there = _resources()
+    available = _resources()
     for name in {name for need in needs for name in need}:
-        asked = sum(need.get(name, 0.0) for need in needs)
-        if asked > there.get(name, 0.0):
-            raise SpecError(
-                "ray", f"the roles ask for more {name} than the cluster has", f"{asked:g}", f"{there.get(name, 0):g}"
-            )
+        required = sum(need.get(name, 0.0) for need in needs)
+        if required > available.get(name, 0.0):
+            hint = f"{available.get(name, 0):g} available"
+            raise SpecError("ray", f"the roles require more {name} than the cluster has", f"{required:g}", hint)
     shared = ray.put(parts)
     handles = [_remote_actor(need).remote(number, shared) for number, need in enumerate(needs)]
     try:
-        ray.get([handle.meet.remote(handles) for handle in handles], timeout=_SETTLE_S)
+        ray.get([handle.meet.remote(handles) for handle in handles], timeout=_START_TIMEOUT_S)
     except (GetTimeoutError, RayActorError) as error:
-        raise SsimError("ray", "actors do not start", str(error), "see `ray status`") from error
+        raise SsimError("ray", "the actors do not start", str(error), "see `ray status`") from error
     return handles
 
 
 def _resources() -> dict[str, float]:
-    """Return what the cluster has, by names in small letters."""
-    known: Any = ray
-    return {name.lower(): amount for name, amount in known.cluster_resources().items()}
+    """Return the cluster's resources, by lower-case name."""
+    untyped: Any = ray
+    return {name.lower(): amount for name, amount in untyped.cluster_resources().items()}
 
 
 def _remote_actor(need: Mapping[str, float]) -> Any:
@@ -137,19 +125,19 @@ def _remote_actor(need: Mapping[str, float]) -> Any:
         num_cpus=need.get("cpu", 0),
         num_gpus=need.get("gpu", 0),
         resources={name: amount for name, amount in need.items() if name not in {"cpu", "gpu"}},
-        scheduling_strategy="SPREAD",  # over the machines: what takes no cpu would be put anywhere
+        scheduling_strategy="SPREAD",  # over the machines: actors that require no cpu could be put anywhere
         max_restarts=0,
     )
 
 
-def _outcome(handles: Sequence[Any]) -> Report:
-    """Let the actors run and return their reports in one.
+def _outcome(handles: Sequence[Any]) -> RunReport:
+    """Run the actors; return their merged report.
 
     Raises:
-        SsimError: A program failed or waited in vain, or an actor was lost.
+        SsimError: A program failed or waited too long, or an actor was lost.
     """
-    begin = time.time()
-    waiting = [handle.run.remote(begin) for handle in handles]
+    start = time.time()
+    waiting = [handle.run.remote(start) for handle in handles]
     try:
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1)
@@ -161,70 +149,61 @@ def _outcome(handles: Sequence[Any]) -> Report:
             raise cause from error
         raise SsimError("ray", "an actor failed", str(cause)) from error
     except RayActorError as error:
-        raise SsimError("ray", "an actor was lost, and its workers with it", str(error).splitlines()[0]) from error
+        raise SsimError("ray", "an actor and its workers were lost", str(error).splitlines()[0]) from error
 
 
-def _merged(reports: Sequence[Report]) -> Report:
-    whole = Report(traffic=reports[0].traffic)
+def _merged(reports: Sequence[RunReport]) -> RunReport:
+    merged = RunReport(traffic=reports[0].traffic)
     for report in reports:
-        whole.results |= report.results
-        whole.ended |= report.ended
-        whole.end_ns = max(whole.end_ns, report.end_ns)
-        whole.log += report.log
-        whole.spans += report.spans
+        merged.results |= report.results
+        merged.ended |= report.ended
+        merged.end_ns = max(merged.end_ns, report.end_ns)
+        merged.log += report.log
+        merged.spans += report.spans
     for report in reports[1:]:
         for name, traffic in report.traffic.items():
-            whole.traffic[name].messages += traffic.messages
-            whole.traffic[name].bytes += traffic.bytes
-            whole.traffic[name].lost += traffic.lost
-    whole.log.sort(key=lambda entry: entry.at_ns)
-    whole.spans.sort(key=lambda span: (span.end_ns, span.start_ns))
-    return whole
+            merged.traffic[name].messages += traffic.messages
+            merged.traffic[name].bytes += traffic.bytes
+            merged.traffic[name].lost += traffic.lost
+    merged.log.sort(key=lambda entry: entry.at_ns)
+    merged.spans.sort(key=lambda span: (span.end_ns, span.start_ns))
+    return merged
 
 
-class _Carrier(RealTime):
-    """Brings messages to other actors, in the order in which they were sent."""
+class _ActorTransport(RealTimeTransport):
+    """Sends messages to other actors, in order."""
 
     def __init__(self, home: _Home, start: float) -> None:
         super().__init__(time.time, start, jobs=1)
         self._home = home
 
-    def carry(self, message: Message, port: Port) -> None:
-        """Bring a message to its receiver's actor."""
-        there = self._home.homes[message.receiver]
-        if there == self._home.number:
-            self.stage.deliver(message)
+    def send(self, message: Message) -> None:
+        """Deliver a message to its receiver's actor."""
+        actor = self._home.homes[message.receiver]
+        if actor == self._home.number:
+            self.runtime.deliver(message)
         else:
-            self._home.post(there, message)
+            self._home.post(actor, message)
 
-    def farewell(self, io: IO) -> None:
-        """Tell all stages that a worker has ended, behind all that it sent."""
-        self.stage.gone(io.worker)
-        for there in range(len(self._home.handles)):
-            if there != self._home.number:
-                self._home.post(there, io.worker.id)
+    def notify_left(self, worker: Worker) -> None:
+        """Notify all runtimes that a worker has ended, after all of its messages."""
+        self.runtime.worker_left(worker)
+        for actor in range(len(self._home.handles)):
+            if actor != self._home.number:
+                self._home.post(actor, worker.id)
 
 
 class _Home:
-    """An actor: a stage, and the mail between it and the other actors.
+    """An actor: the runtime of some workers, and the batches of messages between it and the other actors.
 
-    Ray may begin the calls of an actor out of order, so that letters carry numbers.
+    Ray may start the calls of an actor out of order; therefore batches carry sequence numbers.
     """
 
-    def __init__(self, number: int, parts: tuple[Any, ...]) -> None:
-        plan, programs, self.homes, seed, faults, engine = parts
+    def __init__(self, number: int, parts: tuple[RunSpec, dict[str, int], RayEngine]) -> None:
+        self._run, self.homes, self._engine = parts
         self.number = number
         self.handles: list[Any] = []
-        self._plan, self._programs = plan, programs
-        own = {id_ for id_, home in self.homes.items() if home == number}
-        self._terms: dict[str, Any] = {
-            "seed": seed,
-            "faults": faults,
-            "patience_s": engine.patience_s,
-            "record": engine.record,
-            "own": own,
-        }
-        self._stage: Stage | None = None
+        self._runtime: WorkerRuntime | None = None
         self._outbox: dict[int, list[Message | str]] = {}
         self._sent: dict[int, int] = {}
         self._early: dict[tuple[int, int], list[Message | str]] = {}
@@ -236,63 +215,65 @@ class _Home:
 
     async def run(self, start: float) -> None:
         """Run the workers until all have ended."""
-        carrier = _Carrier(self, start)
-        carrier.stage = self._stage = Stage(self._plan, self._programs, carrier, **self._terms)
-        running = carrier.perform(self._stage)
+        transport = _ActorTransport(self, start)
+        transport.runtime = self._runtime = WorkerRuntime(
+            self._run,
+            transport,
+            default_timeout_s=self._engine.default_timeout_s,
+            record=self._engine.record,
+            own={id_ for id_, home in self.homes.items() if home == self.number},
+        )
         try:
-            await self._with_mail(running)
+            task = asyncio.ensure_future(transport.perform(self._runtime))
+            await asyncio.sleep(0)  # the workers have started: they take what arrived before
+            self._deliver_batches()
+            await task
         finally:
             self._flush()
 
-    async def _with_mail(self, running: Any) -> None:
-        task = asyncio.ensure_future(running)
-        await asyncio.sleep(0)  # the workers are there now: what came before them is theirs
-        self._sort()
-        await task
-
-    def post(self, there: int, letter: Message | str) -> None:
-        """Send something to an actor: a message, or the id of a worker that has ended."""
+    def post(self, actor: int, item: Message | str) -> None:
+        """Send a message, or the id of a worker that has ended, to an actor."""
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outbox.setdefault(there, []).append(letter)
+        self._outbox.setdefault(actor, []).append(item)
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, {}
-        for there, letters in outbox.items():
-            number = self._sent.get(there, 0)
-            self._sent[there] = number + 1
-            self.handles[there].receive.remote(self.number, number, letters)
+        for actor, batch in outbox.items():
+            number = self._sent.get(actor, 0)
+            self._sent[actor] = number + 1
+            self.handles[actor].receive.remote(self.number, number, batch)
 
-    async def receive(self, sender: int, number: int, letters: list[Message | str]) -> None:
-        """Take what an actor sent."""
-        self._early[sender, number] = letters
-        if self._stage is not None and self._stage.begun:
-            self._sort()
+    async def receive(self, sender: int, number: int, batch: list[Message | str]) -> None:
+        """Take a batch from another actor."""
+        self._early[sender, number] = batch
+        if self._runtime is not None and self._runtime.started:
+            self._deliver_batches()
 
-    def _sort(self) -> None:
-        """Hand on all that is there in the order of its numbers."""
-        stage = self._stage
-        if stage is None:
+    def _deliver_batches(self) -> None:
+        """Deliver all batches that are next in order."""
+        runtime = self._runtime
+        if runtime is None:
             return
         for sender in range(len(self.handles)):
-            while (letters := self._early.pop((sender, self._next.get(sender, 0)), None)) is not None:
+            while (batch := self._early.pop((sender, self._next.get(sender, 0)), None)) is not None:
                 self._next[sender] = self._next.get(sender, 0) + 1
-                for letter in letters:
-                    if isinstance(letter, str):
-                        stage.gone(stage.plan.worker(letter))
+                for item in batch:
+                    if isinstance(item, str):
+                        runtime.worker_left(runtime.plan.worker(item))
                     else:
-                        stage.deliver(letter)
+                        runtime.deliver(item)
 
-    async def report(self) -> Report:
-        """Return what came of the workers here."""
-        if self._stage is None:
-            raise SsimError("ray", "the run has not begun")
-        return self._stage.report
+    async def report(self) -> RunReport:
+        """Return the report of the workers of this actor."""
+        if self._runtime is None:
+            raise SsimError("ray", "the run has not started")
+        return self._runtime.report()
 
 
 @contextmanager
 def _cluster(actors: int | None) -> Generator[None]:
-    """Give a cluster: the one there is, or one that is started here and ends with the context."""
+    """Provide a cluster: the connected one, or one that is started here and ends with the context."""
     if ray.is_initialized():
         yield
         return
@@ -302,7 +283,7 @@ def _cluster(actors: int | None) -> Generator[None]:
     except SystemExit as ended:  # what Ray makes of SIGTERM
         raise KeyboardInterrupt from ended
     except (OSError, RuntimeError, ValueError) as error:
-        raise SsimError("ray", "no cluster can be started here", str(error)) from error
+        raise SsimError("ray", "a local cluster cannot be started", str(error)) from error
     finally:
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, handler)

@@ -1,4 +1,4 @@
-"""Real time: the workers of one process as tasks of asyncio, and what they compute in threads."""
+"""Real time: the workers of one process are tasks of asyncio, and their computations run in threads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from sim.base.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 
-    from topology.io import IO
     from topology.message import Message
-    from topology.port import Port
-    from topology.stage import Stage
+    from topology.plan import Worker
+    from topology.runtime import WorkerRuntime
 
 
 class _Future:
@@ -39,42 +38,41 @@ class _Future:
         return self._future.__await__()
 
 
-class RealTime:
-    """A carrier in real time, for the stage of one process; made within a running loop.
+class RealTimeTransport:
+    """A transport in real time for the runtime of one process; made within a running event loop.
 
     Messages arrive at once: links cost what the real ones cost. Functions are computed by `jobs` threads.
 
     Args:
-        clock: Seconds on a clock.
+        clock: A clock, in seconds.
         start: What it showed when the run began.
         jobs: How many functions are computed at once.
     """
 
     def __init__(self, clock: Callable[[], float], start: float, jobs: int) -> None:
-        self.stage: Stage
+        self.runtime: WorkerRuntime
         self._clock, self._start = clock, start
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="compute")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def now_ns(self) -> int:
         """Nanoseconds since the run began."""
         return round((self._clock() - self._start) * NS_PER_S)
 
-    async def perform(self, stage: Stage) -> None:
-        """Run the workers of a stage until all have ended.
+    async def perform(self, runtime: WorkerRuntime) -> None:
+        """Run the workers of a runtime until all have ended.
 
         Raises:
-            SsimError: A program failed, or waited in vain.
+            SsimError: A program failed, or waited for longer than the default timeout.
         """
-        self.stage = stage
+        self.runtime = runtime
         try:
-            stage.begin()
-            if not stage.waiting_for:
-                return
-            await self._over
+            runtime.start()
+            if runtime.running:
+                await self._finished
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -85,16 +83,16 @@ class RealTime:
         return _Future(self._loop)
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call something at a time; return what calls it off."""
+        """Call a function at a time; return a function that cancels the call."""
         return self._loop.call_later(max(0, when_ns - self.now_ns) / NS_PER_S, callback).cancel
 
     async def sleep(self, duration_ns: int) -> None:
         """Let time pass."""
         await asyncio.sleep(duration_ns / NS_PER_S)
 
-    def start(self, io: IO, job: Coroutine[Any, Any, None]) -> Callable[[], None]:
-        """Start a worker; return what ends it on the spot."""
-        task = self._loop.create_task(job)
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        """Start a worker; return a function that stops it at once."""
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -106,42 +104,46 @@ class RealTime:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._over.done():
-            self._over.set_exception(error)
+        if error is not None and not self._finished.done():
+            self._finished.set_exception(error)
 
     async def compute(
-        self, io: IO, function: Callable[..., Any] | None, args: Sequence[Any], seconds: float | None
+        self,
+        worker: Worker,
+        slowdown: float,
+        function: Callable[..., Any] | None,
+        args: Sequence[Any],
+        seconds: float | None,
     ) -> Any:
-        """Call a function in a thread and return what it returns; without one let the time pass that is said."""
-        factor = io.slowness()
+        """Call a function in a thread and return its value; without one, let the given seconds pass."""
         if function is None:
-            speed = self.stage.plan.computes[io.worker.compute].speed
-            await asyncio.sleep((seconds or 0.0) / speed * factor)
+            speed = self.runtime.plan.machines[worker.compute].speed
+            await asyncio.sleep((seconds or 0.0) / speed * slowdown)
             return None
         start = self._clock()
         value = await self._loop.run_in_executor(self._threads, function, *args)
-        if factor > 1:
-            await asyncio.sleep((self._clock() - start) * (factor - 1))
+        if slowdown > 1:
+            await asyncio.sleep((self._clock() - start) * (slowdown - 1))
         return value
 
-    async def together(self, io: IO, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Let jobs of one worker run at the same time; return when all have ended."""
-        tasks = [self._loop.create_task(job) for job in jobs]
+    async def together(self, coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Run coroutines concurrently; return when all have ended."""
+        tasks = [self._loop.create_task(coroutine) for coroutine in coroutines]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    def carry(self, message: Message, port: Port) -> None:
-        """Bring a message to its receiver, at once."""
-        self.stage.deliver(message)
+    def send(self, message: Message) -> None:
+        """Deliver a message at once."""
+        self.runtime.deliver(message)
 
-    def farewell(self, io: IO) -> None:
-        """Tell the stage that a worker has ended."""
-        self.stage.gone(io.worker)
+    def notify_left(self, worker: Worker) -> None:
+        """Notify the runtime that a worker has ended."""
+        self.runtime.worker_left(worker)
 
     def finish(self) -> None:
-        """Take note that all workers have ended."""
-        if not self._over.done():
-            self._over.set_result(None)
+        """Note that all workers have ended."""
+        if not self._finished.done():
+            self._finished.set_result(None)

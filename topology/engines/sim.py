@@ -1,4 +1,4 @@
-"""Virtual time: a plan on SimPy's clock, with links that queue, machines that compute, and parties that fail.
+"""Virtual time: a plan on SimPy's clock, with links that queue, machines that compute, and injected faults.
 
 Functions that programs compute are really called (PyTorch trains for real), and take the virtual time that they are
 said to. Workers are coroutines stepped right here; SimPy's calendar holds one event for each instant at which anything
@@ -18,31 +18,31 @@ from typing import TYPE_CHECKING, Any
 import simpy
 
 from sim.base.errors import ProgramError
-from sim.base.parameters import Parameters, Positive
+from sim.base.parameters import Positive  # noqa: TC001 - fields are checked by their annotations
 from sim.base.streams import stream
 from sim.base.units import NS_PER_MS, NS_PER_S
-from topology.engines.tasks import Future, Task, together
-from topology.stage import Stage
+from topology.engine import Engine
+from topology.engines.tasks import SimFuture, SimTask, together
+from topology.runtime import WorkerRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
 
-    from topology.engine import Report
-    from topology.io import IO
+    from topology.deployment import Machine
+    from topology.engine import RunSpec
     from topology.message import Message
-    from topology.parties import Compute, Fault
-    from topology.plan import Plan
-    from topology.port import Port
-    from topology.program import Program
+    from topology.plan import Plan, Worker
+    from topology.report import RunReport
+    from topology.tag import Link
 
-_SEARCHES = (100_000, 50, 20)
-"""After how many new objects Python looks for cycles among the young, and after how many such looks among the older."""
+_GC_THRESHOLDS = (100_000, 50, 20)
+"""Garbage collection: new objects before a collection of the youngest generation, collections before the next ones."""
 
 _NEW_PER_WORKER = 32
-"""With many workers it looks after as many new objects of each: looks that find all of them in use are in vain."""
+"""With many workers the first threshold is this many new objects for each: collections that free nothing are wasted."""
 
 _MOST_TURNS = 1_000_000
-"""If an instant happens more often than this, it will not end."""
+"""An instant that takes more turns than this is taken for an endless loop."""
 
 _DAY_S = 86_400.0
 _BITS = 8
@@ -50,56 +50,45 @@ _PER_MEGA = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class SimEngine(Parameters):
+class SimEngine(Engine):
     """Runs plans in virtual time, the same way for the same seed.
 
-    A message leaves by the line of its sender's machine (`Compute.up_mbps`) and the sender's own line into the channel
-    (`Link.bandwidth_mbps`), first come, first served, takes the channel's latency, and enters by the line of its
-    receiver's machine (`down_mbps`). Lines pass on what has come so far, so that the slowest one counts, not the sum.
+    A message leaves through the network interface of its sender's machine (`Machine.up_mbps`) and the sender's own
+    egress queue into the channel (`Link.bandwidth_mbps`), first come, first served, takes the channel's latency, and
+    enters through the interface of its receiver's machine (`down_mbps`). Interfaces pass on bits as they come
+    (cut-through), so that the slowest one counts, not the sum.
 
     Attributes:
-        patience_s: How long a program may wait for something without having said how long, in virtual seconds.
-        record: Whether the report holds how each worker and each message spent its time.
+        default_timeout_s: How long a wait without a timeout of its own may take, in virtual seconds.
+        record: Whether the report holds spans.
     """
 
-    patience_s: Positive = _DAY_S
+    default_timeout_s: Positive = _DAY_S
     record: bool = False
 
-    def run(
-        self,
-        plan: Plan,
-        programs: Mapping[str, Callable[..., Program]],
-        *,
-        seed: int = 0,
-        faults: Sequence[Fault] = (),
-    ) -> Report:
-        """Run a program on each worker until all have ended; return what came of it (`topology.engine.Engine`).
-
-        Raises:
-            TagError: A program does not fit its role.
-            SsimError: A program failed, or waited in vain for longer than `patience_s`.
-        """
-        world = _World(plan, seed)
-        with _few_searches_for_garbage(len(plan)):
-            stage = Stage(
-                plan, programs, world, seed=seed, faults=faults, patience_s=self.patience_s, record=self.record
-            )
-            return world.run(stage)
+    def execute(self, run: RunSpec) -> RunReport:
+        """Run it; return the report."""
+        transport = _VirtualTime(run.plan, run.seed)
+        with _rare_garbage_collection(len(run.plan)):
+            timeout_s = self.default_timeout_s
+            runtime = WorkerRuntime(run, transport, default_timeout_s=timeout_s, record=self.record)
+            gc.freeze()  # the runtime's objects live for the whole run
+            return transport.run(runtime)
 
 
-class _Machine:
-    """A compute with its lines and slots; times in nanoseconds since the run began."""
+class _MachineState:
+    """The interfaces and slots of a machine; times in nanoseconds since the run began."""
 
     __slots__ = ("busy_until_ns", "down_free_ns", "spec", "up_free_ns")
 
-    def __init__(self, spec: Compute) -> None:
+    def __init__(self, spec: Machine) -> None:
         self.spec = spec
         self.up_free_ns = 0
         self.down_free_ns = 0
         self.busy_until_ns = [0] * (spec.slots or 0)
 
     def occupy(self, now_ns: int, duration_ns: int) -> int:
-        """Return when something that takes so long is done, if it queues for a slot from now on."""
+        """Return when a computation ends that queues for a slot from now on."""
         if not self.busy_until_ns:
             return now_ns + duration_ns
         end_ns = max(now_ns, self.busy_until_ns[0]) + duration_ns
@@ -108,60 +97,64 @@ class _Machine:
 
 
 class _Instant(simpy.Timeout):
-    """What happens at one instant: calls, and what comes after all of them unless it is called off."""
+    """An instant: its calls, and its late calls, which come after all of them unless they are cancelled."""
 
-    def __init__(self, world: _World, when_ns: int) -> None:
-        super().__init__(world.env, when_ns - world.now_ns)
-        self.callbacks.append(world.happen)
+    def __init__(self, transport: _VirtualTime, when_ns: int) -> None:
+        super().__init__(transport.env, when_ns - transport.now_ns)
+        self.callbacks.append(transport.happen)
         self.when_ns = when_ns
         self.calls: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.late: list[list[Callable[[], None]]] = []
 
 
-class _World:
-    """One run: the clock, the lines and the machines."""
+class _VirtualTime:
+    """The transport of one run: the clock, the network and the machines."""
 
     def __init__(self, plan: Plan, seed: int) -> None:
-        self.ready: deque[Task] = deque()
+        self.ready: deque[SimTask] = deque()
         self.env = simpy.Environment(initial_time=0)
-        self._machines = {id_: _Machine(compute) for id_, compute in plan.computes.items()}
-        self._has_lines = any(compute.up_mbps or compute.down_mbps for compute in plan.computes.values())
+        self._machines = {id_: _MachineState(machine) for id_, machine in plan.machines.items()}
+        self._limited = any(machine.up_mbps or machine.down_mbps for machine in plan.machines.values())
+        self._links = {
+            channel.name: (channel.link, round(channel.link.latency_ms * NS_PER_MS)) for channel in plan.tag.channels
+        }
+        self._in_flight: dict[str, int] = {}  # messages under way, by sender
+        self._leaving: set[str] = set()  # workers that have ended while messages of theirs are under way
+        self._egress_free_ns: dict[tuple[str, str], int] = {}  # by sender and channel
         self._losses = stream(seed, "loss")
         self._calendar: dict[int, _Instant] = {}
         self.now_ns = 0
-        self._stage: Stage
-        self._latency_ns = {channel.name: round(channel.link.latency_ms * NS_PER_MS) for channel in plan.tag.channels}
-        self._failed: Exception | None = None
+        self._runtime: WorkerRuntime
+        self._error: Exception | None = None
 
-    def run(self, stage: Stage) -> Report:
-        self._stage = stage
+    def run(self, runtime: WorkerRuntime) -> RunReport:
+        self._runtime = runtime
+        self._in_flight = dict.fromkeys(runtime.states, 0)
         try:
-            stage.begin()
+            runtime.start()
             self._drain()
             step = self.env.step
-            while self._going_on():
+            while self._running():
                 step()
         finally:
-            for io in stage.ios.values():
-                if io.stop is not None:
-                    io.stop()
-        if self._failed is not None:
-            raise self._failed
-        return stage.outcome()
+            runtime.stop()
+        if self._error is not None:
+            raise self._error
+        return runtime.report()
 
-    def _going_on(self) -> bool:
-        return self._stage.waiting_for > 0 and self._failed is None
+    def _running(self) -> bool:
+        return self._runtime.running > 0 and self._error is None
 
-    def future(self) -> Future:
-        return Future(self.ready)
+    def future(self) -> SimFuture:
+        return SimFuture(self.ready)
 
-    def start(self, io: IO, job: Coroutine[Any, Any, None]) -> Callable[[], None]:
-        task = Task(job, self.ready, self._fail)
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        task = SimTask(coroutine, self.ready, self._fail)
         self.ready.append(task)
         return task.stop
 
     def _fail(self, error: Exception) -> None:
-        self._failed = self._failed or error
+        self._error = self._error or error
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Callable[[], None]:
         entry = [callback]
@@ -170,11 +163,11 @@ class _World:
 
     async def sleep(self, duration_ns: int) -> None:
         future = self.future()
-        self._plan(self.now_ns + duration_ns, future.set, None)
+        self._schedule(self.now_ns + duration_ns, future.set, None)
         await future
 
-    def _plan(self, when_ns: int, call: Callable[..., None], *args: Any) -> None:
-        """Enter a call; those of one instant happen in the order in which they were entered."""
+    def _schedule(self, when_ns: int, call: Callable[..., None], *args: Any) -> None:
+        """Schedule a call; those of one instant happen in the order in which they were scheduled."""
         self._at(when_ns).calls.append((call, args))
 
     def _at(self, when_ns: int) -> _Instant:
@@ -184,18 +177,20 @@ class _World:
         return instant
 
     def happen(self, instant: _Instant) -> None:
-        """Let an instant happen: arrivals and completions, what comes of them, and then deadlines and faults.
+        """Let an instant happen: arrivals and completions, their consequences, and then timeouts and faults.
 
-        What comes of that may happen at the same instant, which then takes another turn.
+        Consequences may happen at the same instant, which then takes another turn.
         """
         self.now_ns = instant.when_ns
         turns = 0
-        while (instant.calls or instant.late) and self._going_on():
+        while (instant.calls or instant.late) and self._running():
             turns += 1
             if turns > _MOST_TURNS:
-                at = f"{self.now_ns / NS_PER_S:g} s"
-                right = "a loop needs a step that takes time, or a link with latency"
-                raise ProgramError("topology", "programs go round and round, and no time passes", at, right)
+                at, hint = (
+                    f"{self.now_ns / NS_PER_S:g} s",
+                    "a loop needs a step that takes time, or a link with latency",
+                )
+                raise ProgramError("topology", "the programs loop without advancing time", at, hint)
             calls, instant.calls = instant.calls, []
             for call, args in calls:
                 call(*args)
@@ -203,109 +198,109 @@ class _World:
             if not instant.calls:
                 late, instant.late = instant.late, []
                 for entry in late:
-                    for callback in entry:  # none, if it was called off
+                    for callback in entry:  # none if it was cancelled
                         callback()
                     self._drain()
         del self._calendar[instant.when_ns]
 
     def _drain(self) -> None:
-        """Let all tasks go on that can."""
+        """Run all tasks that can go on."""
         ready = self.ready
         while ready:
             ready.popleft().step()
 
     async def compute(
-        self, io: IO, function: Callable[..., Any] | None, args: Sequence[Any], seconds: float | None
+        self,
+        worker: Worker,
+        slowdown: float,
+        function: Callable[..., Any] | None,
+        args: Sequence[Any],
+        seconds: float | None,
     ) -> Any:
         start = perf_counter()
         value = function(*args) if function is not None else None
         cost_s = perf_counter() - start if seconds is None else seconds
-        machine = self._machines[io.worker.compute]
-        duration_ns = round(cost_s * NS_PER_S / machine.spec.speed * io.slowness())
-        end_ns = machine.occupy(self.now_ns, duration_ns)
+        machine = self._machines[worker.compute]
+        end_ns = machine.occupy(self.now_ns, round(cost_s * NS_PER_S / machine.spec.speed * slowdown))
         if end_ns > self.now_ns:
             future = self.future()
-            self._plan(end_ns, future.set, None)
+            self._schedule(end_ns, future.set, None)
             await future
         return value
 
-    async def together(self, io: IO, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
-        parent = together(jobs, self.ready)
-        stop = io.stop
-
-        def stop_all() -> None:
-            parent.stop()
-            if stop is not None:
-                stop()
-
-        io.stop = stop_all
+    async def together(self, coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+        parent = together(coroutines, self.ready)
         try:
             await parent.finished
-        finally:
-            io.stop = stop
+        finally:  # also if the worker is stopped
             parent.stop()
 
-    def carry(self, message: Message, port: Port) -> None:
-        link, sender = port.channel.link, port.io
+    def send(self, message: Message) -> None:
+        link, latency_ns = self._links[message.channel]
         if link.loss and self._losses.random() < link.loss:
-            self._stage.report.traffic[message.channel].lost += 1
+            self._runtime.lose(message)
             return
-        sender.flight += 1
+        self._in_flight[message.sender] += 1
         first_ns = last_ns = self.now_ns
-        if link.bandwidth_mbps is not None or self._has_lines:
-            first_ns, last_ns = self._leave(port, message.size_bytes * _BITS)
-        latency_ns = self._latency_ns[message.channel]
-        if self._has_lines:
-            receiver = self._machines[self._stage.ios[message.receiver].worker.compute]
-            if receiver.spec.down_mbps is not None:  # its line is taken when the first bit gets there, not now
+        if link.bandwidth_mbps is not None or self._limited:
+            first_ns, last_ns = self._leave(self._worker(message.sender), message, link)
+        if self._limited:
+            receiver = self._machines[self._worker(message.receiver).compute]
+            if receiver.spec.down_mbps is not None:  # its interface is busy from when the first bit arrives, not now
                 ends_ns = last_ns + latency_ns
-                self._plan(first_ns + latency_ns, self._enter, message, sender, receiver, ends_ns)
+                self._schedule(first_ns + latency_ns, self._enter, message, receiver, ends_ns)
                 return
-        self._plan(last_ns + latency_ns, self._land, message, sender)
+        self._schedule(last_ns + latency_ns, self._arrive, message)
 
-    def _leave(self, port: Port, bits: int) -> tuple[int, int]:
-        """Return when the first and when the last bit of a message have left the lines of its sender."""
+    def _leave(self, sender: Worker, message: Message, link: Link) -> tuple[int, int]:
+        """Return when the first and the last bit of a message have left its sender's interfaces."""
+        bits = message.size_bytes * _BITS
         first_ns = last_ns = self.now_ns
-        worker = port.io.worker
-        machine = self._machines[worker.compute]
+        machine = self._machines[sender.compute]
         if machine.spec.up_mbps is not None:
             first_ns = max(first_ns, machine.up_free_ns)
             last_ns = machine.up_free_ns = first_ns + _transfer_ns(bits, machine.spec.up_mbps)
-        line_mbps = port.channel.link.line_mbps(worker.role)
-        if line_mbps is not None:
-            first_ns = max(first_ns, port.line_free_ns)
-            port.line_free_ns = first_ns + _transfer_ns(bits, line_mbps)
-            last_ns = max(last_ns, port.line_free_ns)
+        egress_mbps = link.egress_mbps(sender.role)
+        if egress_mbps is not None:
+            queue = sender.id, message.channel
+            first_ns = max(first_ns, self._egress_free_ns.get(queue, 0))
+            free_ns = self._egress_free_ns[queue] = first_ns + _transfer_ns(bits, egress_mbps)
+            last_ns = max(last_ns, free_ns)
         return first_ns, max(first_ns, last_ns)
 
-    def _enter(self, message: Message, sender: IO, machine: _Machine, ends_ns: int) -> None:
-        """Take the line of the receiver's machine, and arrive when both it and the sender's are through."""
+    def _enter(self, message: Message, machine: _MachineState, ends_ns: int) -> None:
+        """Occupy the receiver's interface; arrive when both it and the sender's are done."""
         mbps = machine.spec.down_mbps or 1.0
         machine.down_free_ns = max(self.now_ns, machine.down_free_ns)
         machine.down_free_ns += _transfer_ns(message.size_bytes * _BITS, mbps)
-        self._plan(max(ends_ns, machine.down_free_ns), self._land, message, sender)
+        self._schedule(max(ends_ns, machine.down_free_ns), self._arrive, message)
 
-    def _land(self, message: Message, sender: IO) -> None:
-        stage = self._stage
-        stage.deliver(message)
-        sender.flight -= 1
-        if not sender.flight and sender.ended and sender.ended != "died":
-            stage.gone(sender.worker)
+    def _arrive(self, message: Message) -> None:
+        sender = message.sender
+        self._runtime.deliver(message)
+        self._in_flight[sender] -= 1
+        if sender in self._leaving and not self._in_flight[sender]:
+            self._runtime.worker_left(self._worker(sender))
+
+    def _worker(self, id_: str) -> Worker:
+        return self._runtime.states[id_].worker
+
+    def notify_left(self, worker: Worker) -> None:
+        if self._in_flight[worker.id]:
+            self._leaving.add(worker.id)
+        else:
+            self._runtime.worker_left(worker)
 
     def finish(self) -> None:
-        """Nothing is to be done: the loop looks for itself."""
-
-    def farewell(self, io: IO) -> None:
-        if not io.flight:
-            self._stage.gone(io.worker)
+        """Do nothing: the loop looks at the runtime."""
 
 
 @contextmanager
-def _few_searches_for_garbage(workers: int) -> Generator[None]:
-    """Let Python look for cycles less often: with a hundred thousand workers it would spend half of the run on that."""
-    young, *older = _SEARCHES
+def _rare_garbage_collection(workers: int) -> Generator[None]:
+    """Collect garbage less often: with a hundred thousand workers it would take half of the run."""
+    young, *older = _GC_THRESHOLDS
     usual = gc.get_threshold()
-    gc.freeze()  # what is there now stands for the whole run
+    gc.freeze()
     gc.set_threshold(max(young, _NEW_PER_WORKER * workers), *older)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Coroutines that are stepped by hand: what goes on in virtual time. One thread, no loop but who takes from `ready`."""
+"""Coroutines and futures of virtual time. One thread; whoever empties `ready` is the event loop."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 
 
-class Future:
-    """Something to come; whoever awaits it is ready once it is set (`topology.engine.Future`)."""
+class SimFuture:
+    """A value to come; the task that awaits it is ready once it is set (`topology.transport.Future`)."""
 
     __slots__ = ("_error", "_ready", "_task", "_value", "done")
 
-    def __init__(self, ready: deque[Task]) -> None:
+    def __init__(self, ready: deque[SimTask]) -> None:
         self._ready = ready
-        self._task: Task | None = None
+        self._task: SimTask | None = None
         self._value: Any = None
         self._error: Exception | None = None
         self.done = False
 
     def set(self, value: Any) -> None:
-        """Give it a value, unless it has one."""
+        """Set the value, unless it is set."""
         if not self.done:
             self.done = True
             self._value = value
@@ -30,50 +30,54 @@ class Future:
                 self._ready.append(self._task)
 
     def fail(self, error: Exception) -> None:
-        """Give it an error, unless it has a value."""
+        """Set an error, unless it is set."""
         if not self.done:
             self._error = error
             self.set(None)
 
-    def __await__(self) -> Generator[Future, None, Any]:
+    def __await__(self) -> Generator[SimFuture, None, Any]:
         if not self.done:
             yield self
         if self._error is not None:
             raise self._error
         return self._value
 
-    def awaited_by(self, task: Task) -> None:
-        """Let a task go on when there is a value."""
+    def awaited_by(self, task: SimTask) -> None:
+        """Make a task ready when the value is set."""
         if self.done:
             self._ready.append(task)
         else:
             self._task = task
 
 
-class Task:
-    """A coroutine that is under way.
+class SimTask:
+    """A coroutine that runs in virtual time.
+
+    Args:
+        coroutine: The coroutine.
+        ready: The tasks that can go on, in order.
+        on_error: Called with an exception of the coroutine; None to raise it in whoever awaits `finished`.
 
     Attributes:
-        finished: Set when it has ended; failed, if it has and nobody else is told.
-        children: What ends with it when it is stopped.
+        finished: Set when it has ended.
+        children: Tasks that are stopped with it.
     """
 
-    __slots__ = ("_coroutine", "_failed", "children", "finished")
+    __slots__ = ("_coroutine", "_on_error", "children", "finished")
 
     def __init__(
         self,
         coroutine: Coroutine[Any, Any, None],
-        ready: deque[Task],
-        failed: Callable[[Exception], None] | None = None,
+        ready: deque[SimTask],
+        on_error: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Args: what to do, where to wait for one's turn, and who is told of an error in place of who awaits it."""
         self._coroutine: Coroutine[Any, Any, None] | None = coroutine
-        self.finished = Future(ready)
-        self._failed = failed or self.finished.fail
-        self.children: Sequence[Task] = ()
+        self.finished = SimFuture(ready)
+        self._on_error = on_error or self.finished.fail
+        self.children: Sequence[SimTask] = ()
 
     def step(self) -> None:
-        """Go on to what is awaited next, or to the end."""
+        """Run to the next await, or to the end."""
         if self._coroutine is None:
             return
         try:
@@ -81,14 +85,14 @@ class Task:
         except StopIteration:
             self._coroutine = None
             self.finished.set(None)
-        except Exception as error:  # noqa: BLE001  (it is told elsewhere)
+        except Exception as error:  # noqa: BLE001  (it is reported elsewhere)
             self._coroutine = None
-            self._failed(error)
+            self._on_error(error)
         else:
             future.awaited_by(self)
 
     def stop(self) -> None:
-        """End it on the spot."""
+        """End it at once."""
         coroutine, self._coroutine = self._coroutine, None
         for child in self.children:
             child.stop()
@@ -96,15 +100,15 @@ class Task:
             coroutine.close()
 
 
-def together(jobs: Sequence[Coroutine[Any, Any, None]], ready: deque[Task]) -> Task:
-    """Begin coroutines side by side; return what ends when all have."""
-    tasks = [Task(job, ready) for job in jobs]
-    parent = Task(_all_of(tasks), ready)
+def together(coroutines: Sequence[Coroutine[Any, Any, None]], ready: deque[SimTask]) -> SimTask:
+    """Start coroutines concurrently; return a task that ends when all have."""
+    tasks = [SimTask(coroutine, ready) for coroutine in coroutines]
+    parent = SimTask(_all_of(tasks), ready)
     parent.children = tasks
     ready.extend([*tasks, parent])
     return parent
 
 
-async def _all_of(tasks: Sequence[Task]) -> None:
+async def _all_of(tasks: Sequence[SimTask]) -> None:
     for task in tasks:
         await task.finished

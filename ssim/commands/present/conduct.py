@@ -6,12 +6,9 @@ from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from ssim.commands.present.progress import Progress, interruptible, tell_failures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from ssim.execution.backends.machines import Backend
@@ -24,14 +21,6 @@ PRESENTERS = {
     "profile/1": "ssim.commands.present.profile",
 }
 """The module that shows jobs of a schema: `report` shows a job, `watching` the steps of a run, where it has any."""
-
-
-def read(file: str, overrides: Sequence[str], schema: str | None = None) -> Job:
-    """Return the job that a command line names: a path, or the short name of a shipped file."""
-    from ssim.files.shipped import find_file
-    from ssim.jobs.reading import read_job
-
-    return read_job(find_file("experiments", file, lambda line: click.echo(line, err=True)), overrides, schema)
 
 
 def conduct(
@@ -71,7 +60,7 @@ def conduct(
     screen = Console(stderr=True)
     is_watched = hasattr(presenter, "watching") and backend is None and (jobs == 1 or len(job.runs) == 1)
     progress = Progress(screen, bar=not is_watched)
-    with interruptible("what had finished is stored, and the same command goes on from there"), store.writing():
+    with interruptible("finished runs are stored; the same command goes on from there"), store.writing():
         with presenter.watching(screen) if is_watched else nullcontext() as watch, progress:
             failed = run_job(
                 job,

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write summary.csv, print the tables and draw the figures of what is stored."""
+    from ssim.jobs.experiment.drawn import drawn, remove_stale
     from ssim.jobs.experiment.summary import COLUMNS, by_policy, summary_rows, write_csv
 
+    remove_stale(store)  # a new table must not lie beside figures of other runs
     rows = summary_rows(store)
     if not rows:
         return
@@ -31,8 +33,6 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     _print_tables(screen, job, by_policy(job.runs, rows))
     screen.print(f"Table: {table}", soft_wrap=True)
     if figures:
-        from ssim.jobs.experiment.drawn import drawn
-
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from profiler.grid import Grid
-    from profiler.measuring import Profile
+    from profiler.profile import ProfilePlan
     from sim.tables.latency import LatencyTable
     from ssim.jobs.job import Job, Watch
     from ssim.results.store import Store
@@ -61,12 +61,12 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
         _tell(run.parts.profile, run.grid(store), find_table(folder / "table.parquet"), folder)
 
 
-def _tell(profile: Profile, grid: Grid, table: LatencyTable, folder: Path) -> None:
-    from profiler.grid import verdicts
+def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -> None:
+    from profiler.grid import count_statuses
     from profiler.report import warnings
 
-    found = profile.measured(grid)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(found).items())
+    found = profile.estimates(grid)
+    counts = ", ".join(f"{count} {status}" for status, count in count_statuses(found).items())
     click.echo(f"{len(found)} cells: {counts}")
     timed = {subnet.id for subnet in table.subnets}
     for subnet in profile.subnets:
@@ -74,7 +74,7 @@ def _tell(profile: Profile, grid: Grid, table: LatencyTable, folder: Path) -> No
             click.echo(f"not in the table, since it can't be timed: {subnet.id}")
     sizes = [str(size) for size in profile.batch_sizes if size not in table.batch_sizes]
     if sizes:
-        click.echo(f"not in the table, since a subnet has no latency there: batch {', '.join(sizes)}")
+        click.echo(f"not in the table, since some subnet was not measured there: batch {', '.join(sizes)}")
     for sentence in warnings(grid):
         click.echo(sentence)
     click.echo(f"Table: {folder / 'table.parquet'}")

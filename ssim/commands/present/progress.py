@@ -11,6 +11,7 @@ from rich import progress
 
 from sim.base.errors import SsimError
 from sim.engines import BROKEN_NUMBA, NO_NUMBA
+from ssim.extras import install
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -102,7 +103,7 @@ class Progress:
         """Count a run that ended."""
         if one.done.note.startswith((NO_NUMBA, BROKEN_NUMBA)) and not self._told_of_numba:
             self._told_of_numba = True
-            way_out = "pip install 'superserve-sim[fast]' brings the compiled engine"
+            way_out = f"{install('fast')} brings the compiled engine"
             text = f"{one.done.note}: SimPy runs, more slowly; {way_out}"
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.done += 1

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from sim.base.errors import SsimError, StoreError
 from ssim.execution.backends.parcel import packed
 from ssim.execution.perform import perform
-from ssim.jobs.job import Done, Finished, Task, own_hash
+from ssim.jobs.identity import own_hash
+from ssim.jobs.job import Done, Finished, Task
 from ssim.results.store import Store
 
 if TYPE_CHECKING:

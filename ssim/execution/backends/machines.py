@@ -7,10 +7,9 @@ what has not begun is given up, and a cluster that was started here ends.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from sim.base.errors import SpecError
+from ssim.extras import require
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -76,9 +75,7 @@ def way_to(name: str, address: str | None = None) -> Backend:
     Raises:
         SpecError: The package is not installed.
     """
-    package = _PACKAGES[name]
-    if find_spec(package) is None:
-        raise SpecError(f"--backend {name}", f"{package} is not installed", "", f"pip install -e '.[{name}]'")
+    require(_PACKAGES[name])
 
     def connected(jobs: int, where: str) -> AbstractContextManager[Machines]:
         way: AbstractContextManager[Machines] = import_module(f"ssim.execution.backends.{name}").connected(

@@ -9,7 +9,7 @@ import pandas as pd
 
 import figures
 from figures.style import save
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import summary_rows
 from ssim.results.record import WINDOWS, read_windows
@@ -60,7 +60,7 @@ def draw_experiment(store: Store) -> list[Path]:
     drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
     folder = store.folder / "figures"
     paths: list[Path] = []
-    with told(folder):
+    with translate_os_errors(folder):
         folder.mkdir(exist_ok=True)
         for name, figure in drawings.items():
             if figure is not None:

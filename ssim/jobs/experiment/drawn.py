@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import figures
-from sim.base.whole_file import whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,30 +23,49 @@ def note_drawn(store: Store, paths: Sequence[Path]) -> None:
         StoreError: It can't be written.
     """
     with whole_file(_file(store)) as path:
-        path.write_text(_stamp(store, [drawing.name for drawing in paths]), encoding="utf-8")
+        lines = [_runs_digest(store), _code_digest(), *(drawing.name for drawing in paths)]
+        path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def drawn(store: Store) -> list[Path]:
-    """Return the files of the figures if they show what is stored now, else nothing."""
-    stamp = _file(store)
-    if not stamp.exists():
-        return []
-    said = stamp.read_text(encoding="utf-8")
-    names = said.splitlines()[1:]
-    files = [store.folder / "figures" / name for name in names]
-    return files if said == _stamp(store, names) and all(file.exists() for file in files) else []
+    """Return the files of the figures if they show what is stored now, drawn by this code; else nothing."""
+    runs, code, files = _noted(store)
+    is_current = runs == _runs_digest(store) and code == _code_digest() and all(file.exists() for file in files)
+    return files if is_current else []
+
+
+def remove_stale(store: Store) -> None:
+    """Delete the figures that show other runs than those that are stored now.
+
+    Raises:
+        StoreError: A file can't be deleted.
+    """
+    runs, _, files = _noted(store)
+    if files and runs != _runs_digest(store):
+        with translate_os_errors(store.folder):
+            for path in (*files, _file(store)):
+                path.unlink(missing_ok=True)
 
 
 def _file(store: Store) -> Path:
     return store.folder / ".drawn"
 
 
-def _stamp(store: Store, names: Sequence[str]) -> str:
-    """Return what decides the pictures (the runs that are stored, what of them, and the code that draws), and names."""
+def _noted(store: Store) -> tuple[str, str, list[Path]]:
+    """Return the runs and the code that the figures were drawn from, as digests, and the files of the figures."""
+    try:
+        runs, code, *names = _file(store).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return "", "", []
+    return runs, code, [store.folder / "figures" / Path(name).name for name in names]
+
+
+def _runs_digest(store: Store) -> str:
     found = [(run, store.manifest(run["id"])) for run in store.index()["runs"]]
     runs = [(run, sorted(manifest["outputs"])) for run, manifest in found if manifest is not None]
+    return hashlib.sha256(json.dumps(runs, sort_keys=True).encode()).hexdigest()
+
+
+def _code_digest() -> str:
     code = sorted(Path(figures.__file__ or "").parent.glob("*.py"))
-    digest = hashlib.sha256(json.dumps(runs, sort_keys=True).encode())
-    for path in code:
-        digest.update(path.read_bytes())
-    return "\n".join([digest.hexdigest(), *names])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -54,7 +54,7 @@ def mapped(path: Path, make: Callable[[], npt.NDArray[np.int64]]) -> npt.NDArray
     Raises:
         StoreError: The file can't be written.
     """
-    with told(path):
+    with translate_os_errors(path):
         lock = path.with_suffix(".lock").open("w")
     with lock:  # an error of `make` is its own, not one of this file
         fcntl.flock(lock, fcntl.LOCK_EX)

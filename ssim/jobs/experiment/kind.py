@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 import sim.traces
-from policies.checks import still_view
-from sim.base.errors import SsimError, raised
-from sim.engine.policy import check_decision
+from policies.checks import ask, static_view
+from sim.base.errors import PolicyError, SsimError
 from sim.tables.files import load_table, shipped_tables
 from ssim.files.plugins import Issue, Slot
-from ssim.jobs.experiment.run import POLICY, ExperimentRun
+from ssim.jobs.experiment.run import POLICY, ExperimentRun, hash_of
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
-from ssim.jobs.job import Kind, stamp
+from ssim.jobs.identity import described, stamp
+from ssim.jobs.job import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,13 +58,28 @@ def _table(
     return load_table(name, max_batch=max_batch, stages=stages)
 
 
-@dataclass(frozen=True, slots=True)
+@lru_cache(maxsize=8)
+def _table_hash(table: LatencyTable) -> str:
+    """Return the hash of all that a policy can see of a table."""
+    grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
+    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    subnets = [dataclasses.asdict(subnet) for subnet in table.subnets]
+    return hash_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])
+
+
+@dataclass(frozen=True)
 class Parts:
     """What the runs of a point share."""
 
     source: TraceSource
     cluster: Cluster
     table: LatencyTable
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All of it that decides a result."""
+        cluster = dataclasses.asdict(self.cluster)
+        return {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
 
 
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
@@ -99,13 +115,11 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
         name = type(policy).__name__
         yield Issue(("use",), f"{name} has no method decide(view)", "", "see sim.engine.policy.Policy")
         return
-    view = still_view(table, slack_ns=int(table.latency_ns.max()))
+    view = static_view(table, slack_ns=int(table.latency_ns.max()))
     try:
-        check_decision(policy.decide(view), view, policy)
-    except SsimError as error:
-        yield Issue((), str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy may raise anything
-        yield Issue((), *raised(error))
+        ask(policy, view)
+    except PolicyError as error:
+        yield Issue.of(error)
 
 
 def runs(point: Point) -> Iterator[ExperimentRun]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from hashlib import sha256 as sha256_of_bytes
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +15,19 @@ import policies
 from sim.base.errors import SpecError, SsimError, raised
 from sim.base.units import ns_from_ms
 from sim.engine.driver import simulate
-from sim.engines import NO_NUMBA, WORTH_COMPILING, Choice, choose, numba_is_installed
+from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
-from ssim.jobs.job import Done, Finished, Run, Task, code_of, described, own_code, own_hash, sha256, stamp
+from ssim.jobs.identity import code_of, described, own_code, own_hash, sha256, stamp
+from ssim.jobs.job import Done, Finished, Run, Task
 from ssim.results.environment import Stopwatch
 from ssim.results.record import KEPT, put_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sim.engine.measured import Measured
     from sim.engine.policy import Policy
-    from sim.tables.latency import LatencyTable
+    from sim.engine.run_metrics import RunMetrics
     from sim.traces.trace import Trace
     from ssim.jobs.experiment.kind import Parts
     from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
@@ -90,7 +89,13 @@ class ExperimentRun(Run):
 
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the experiment."""
-        return {**super().row(), "policy": self.label, "trace": self.spec.trace["kind"]}
+        more = {"policy": self.label, "trace": self.spec.trace["kind"], "one_model": self.serves_one_model}
+        return {**super().row(), **more}
+
+    @property
+    def serves_one_model(self) -> bool:
+        """Whether the policy is a system that serves one model whatever the load."""
+        return bool(getattr(self._policy, "serves_one_model", False))
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""
@@ -107,11 +112,9 @@ class ExperimentRun(Run):
         return {
             "schema": "run/1",
             "seed": self.seed,
-            "trace": described(self.parts.source),
-            "cluster": self.spec.cluster.model_dump(mode="json"),
-            "latency_table": _table_hash(self.parts.table),
+            **self.parts.identity,
             "policy": described(self._policy),
-            "code": {"toolkit": own_hash(toolkit_files()), "own": sorted(sha256(path) for path in self._own())},
+            "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
         }
 
     def _own(self) -> set[Path]:
@@ -136,7 +139,7 @@ class ExperimentRun(Run):
         """What runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
         source = self.parts.source
         stamps = [stamp(path) for path in source.inputs()]
-        return _hash([self.spec.trace, self.seed, str(self.point.folder), stamps])
+        return hash_of([self.spec.trace, self.seed, str(self.point.folder), stamps])
 
     def trace(self, shared: Path | None = None) -> Trace:
         """Return the trace of this seed.
@@ -149,7 +152,7 @@ class ExperimentRun(Run):
         """
         return trace_of(self.trace_key, self.parts.source, self.seed, shared)
 
-    def choose(self, queries: int) -> Choice:
+    def choose(self, queries: int) -> EngineChoice:
         """Return the engine for this run, where so many queries are to be replayed in all.
 
         Raises:
@@ -171,10 +174,15 @@ class ExperimentRun(Run):
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
         queries = ahead * _queries_ahead(own)
-        known: dict[str, Choice] = {}
+        known: dict[str, EngineChoice] = {}
         for run in own:
-            key = _hash(
-                [run.spec.engine, run.asked.model_dump(), _table_hash(run.parts.table), run.spec.cluster.dispatch_ms]
+            key = hash_of(
+                [
+                    run.spec.engine,
+                    run.asked.model_dump(),
+                    run.parts.identity["latency_table"],
+                    run.spec.cluster.dispatch_ms,
+                ]
             )
             try:
                 if key not in known:
@@ -203,7 +211,7 @@ class ExperimentRun(Run):
         """
         choice, shared = how
         if self.spec.engine == "auto" and choice.rule is not None and not numba_is_installed():
-            choice = Choice("simpy", NO_NUMBA)  # on another machine
+            choice = EngineChoice("simpy", NO_NUMBA)  # on another machine
         stopwatch = Stopwatch()
         raise_if_interrupted()
         measured = self.simulated(choice, shared)
@@ -212,7 +220,7 @@ class ExperimentRun(Run):
         put_run(store, self.id, measured, self.identity, circumstances, self.spec.keep)
         return Done(measured.queries, choice.reason)
 
-    def simulated(self, choice: Choice, shared: Path | None = None) -> Measured:
+    def simulated(self, choice: EngineChoice, shared: Path | None = None) -> RunMetrics:
         """Return what came out of the simulation: counts where no more is kept and the engine can, else every query.
 
         Args:
@@ -222,12 +230,12 @@ class ExperimentRun(Run):
         parts = self.parts
         if choice.rule is None:
             return simulate(self.trace(shared), parts.cluster, parts.table, self.policy(), seed=self.seed)
-        from sim.compiled.replay import replay_compiled, tally_stream
+        from sim.compiled.replay import replay_compiled, replay_stream
 
         if self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
             duration_ns, chunks = stream_of(self.trace_key, parts.source, self.seed)
             slo_ns = ns_from_ms(parts.source.slo_ms)
-            return tally_stream(chunks, slo_ns, duration_ns, parts.cluster, parts.table, choice.rule)
+            return replay_stream(chunks, slo_ns, duration_ns, parts.cluster, parts.table, choice.rule)
         return replay_compiled(self.trace(shared), parts.cluster, parts.table, choice.rule)
 
     def failed(self, error: BaseException) -> SsimError:
@@ -249,20 +257,18 @@ def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:
     return count
 
 
+@cache
+def toolkit_hash() -> str:
+    """Return the hash of the simulator's and the policies' own code, as it is when it is first asked for."""
+    return own_hash(toolkit_files())
+
+
 def toolkit_files() -> tuple[Path, ...]:
     """Return the simulator's and the policies' own code: a change of any of it may change a result."""
     bounds = code_of("sim")[0].parent / "bounds"  # no result is made of it
     return tuple(path for path in code_of("sim", "policies") if bounds not in path.parents)
 
 
-def _hash(value: object) -> str:
+def hash_of(value: object) -> str:
+    """Return the hash of a value that JSON knows."""
     return sha256_of_bytes(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@lru_cache(maxsize=8)
-def _table_hash(table: LatencyTable) -> str:
-    """Return the hash of all that a policy can see of a table."""
-    grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
-    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
-    subnets = [dataclasses.asdict(subnet) for subnet in table.subnets]
-    return _hash([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from sim.base.parameters import NonNegative, NonNegativeInt, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
-from sim.engine.cluster import MOST_WORKERS, Cluster, DropRule, Fault
+from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
 from sim.engines import Engine
 from ssim.files.model import Closed, JobSpec
 from ssim.results.record import Keep
@@ -31,7 +31,7 @@ class FaultSpec(Closed):
 class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
-    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)]
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
     """Number of workers."""
     dispatch_ms: NonNegative = 0.0
     """Overhead of each batch in milliseconds, on top of its latency."""
@@ -49,7 +49,7 @@ class ClusterSpec(Closed):
             SpecError: A fault does not fit the workers, or another fault.
         """
         faults = (
-            Fault(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
+            WorkerFailure(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
             for f in self.faults
         )
         actuation: int | Literal["table"] = "table" if self.actuation_ms == "table" else ns_from_ms(self.actuation_ms)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.base.intervals import mean_and_half_width
 from sim.base.whole_file import whole_file
+from ssim.jobs.experiment.comparison import Side, gain_at_equal_attainment, ratio_at_equal_accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,14 +60,22 @@ class Row:
         return mean_and_half_width(values) if values else (math.nan, math.nan)
 
     @property
+    def side(self) -> Side:
+        """The policy as one side of a comparison."""
+        attainments = {run["seed"]: run["slo_attainment"] for run in self.runs}
+        accuracies = {run["seed"]: run["mean_serving_accuracy"] for run in self.runs}
+        known = {seed: accuracy for seed, accuracy in accuracies.items() if accuracy is not None}
+        return Side(self.policy, attainments, known)
+
+    @property
     def attainment(self) -> float:
-        """Mean SLO attainment."""
-        return self.over_repeats("slo_attainment")[0]
+        """SLO attainment, mean over repeats."""
+        return self.side.attainment
 
     @property
     def accuracy(self) -> float:
         """Mean serving accuracy in percent, over the repeats in which some query met its SLO; else NaN."""
-        return self.over_repeats("mean_serving_accuracy")[0]
+        return self.side.accuracy
 
 
 def summary_rows(store: Store) -> list[dict[str, Any]]:
@@ -103,7 +112,7 @@ def by_policy(runs: Iterable[ExperimentRun], rows: Sequence[dict[str, Any]]) -> 
         groups.setdefault((tuple((k, _hashable(v)) for k, v in run.swept.items()), run.label), []).append(run)
     points = list(dict.fromkeys(point for point, _ in groups))
     found = [
-        Row(point, label, _serves_one_model(members[0]), tuple(stored[run.id] for run in there), len(members))
+        Row(point, label, members[0].serves_one_model, tuple(stored[run.id] for run in there), len(members))
         for (point, label), members in groups.items()
         if (there := [run for run in members if run.id in stored])
     ]
@@ -111,52 +120,44 @@ def by_policy(runs: Iterable[ExperimentRun], rows: Sequence[dict[str, Any]]) -> 
 
 
 def headlines(rows: Sequence[Row]) -> list[str]:
-    """Return the two comparisons that the paper's abstract makes, computed from one point of the sweep.
+    """Return the two comparisons that the paper's abstract makes, in words, for one point of the sweep.
 
-    The first policy that switches subnets is held against the systems that serve one model (Clipper+, INFaaS): the best
-    accuracy among those that attain at least as much, and the best attainment among those that are at least as
-    accurate. No lines where either side is missing; policies of which some repeat failed are left out.
+    The first policy that switches subnets is held against those that serve one model. No lines where either side is
+    missing; policies of which some repeat failed are left out.
 
     Args:
         rows: The rows of one point, in the order of the experiment file.
     """
     whole = [row for row in rows if len(row.runs) == row.repeats]
-    subject = next((row for row in whole if not row.serves_one_model), None)
-    baselines = [row for row in whole if row.serves_one_model and not math.isnan(row.accuracy)]
+    subject = next((row.side for row in whole if not row.serves_one_model), None)
+    baselines = [row.side for row in whole if row.serves_one_model and not math.isnan(row.accuracy)]
     if subject is None or not baselines or math.isnan(subject.accuracy):
         return []
     return [_at_equal_attainment(subject, baselines), _at_equal_accuracy(subject, baselines)]
 
 
-def _at_equal_attainment(subject: Row, baselines: Sequence[Row]) -> str:
-    reaching = [row for row in baselines if row.attainment >= subject.attainment]
+def _at_equal_attainment(subject: Side, baselines: Sequence[Side]) -> str:
+    found = gain_at_equal_attainment(subject, baselines)
     start = f"At equal SLO attainment (>= {subject.attainment:.6f})"
-    if not reaching:
-        best = max(baselines, key=lambda row: row.attainment)
+    if found is None:
+        best = max(baselines, key=lambda side: side.attainment)
         return f"{start}: no baseline reaches it; the best is {best.policy} with {best.attainment:.6f}."
-    best = max(reaching, key=lambda row: row.accuracy)
-    gain = subject.accuracy - best.accuracy
-    both = f"{subject.accuracy:.2f} against {best.accuracy:.2f} %"
-    more = "more" if gain >= 0 else "less"
-    return f"{start}: {subject.policy} is {abs(gain):.2f} points {more} accurate than {best.policy} ({both})."
+    both = f"{subject.accuracy:.2f} against {found.baseline.accuracy:.2f} %"
+    more = "more" if found.mean >= 0 else "less"
+    gain = f"{abs(found.mean):.2f} points {more} accurate"
+    return f"{start}: {subject.policy} is {gain} than {found.baseline.policy} ({both})."
 
 
-def _at_equal_accuracy(subject: Row, baselines: Sequence[Row]) -> str:
-    reaching = [row for row in baselines if row.accuracy >= subject.accuracy]
+def _at_equal_accuracy(subject: Side, baselines: Sequence[Side]) -> str:
+    found = ratio_at_equal_accuracy(subject, baselines)
     start = f"At equal accuracy (>= {subject.accuracy:.2f} %)"
-    if not reaching:
-        best = max(baselines, key=lambda row: row.accuracy)
+    if found is None:
+        best = max(baselines, key=lambda side: side.accuracy)
+        if best.accuracy >= subject.accuracy:
+            return f"{start}: {subject.policy} attains {subject.attainment:.6f}, {best.policy} nothing."
         return f"{start}: no baseline reaches it; the best is {best.policy} with {best.accuracy:.2f} %."
-    best = max(reaching, key=lambda row: row.attainment)
-    if best.attainment == 0:
-        return f"{start}: {subject.policy} attains {subject.attainment:.6f}, {best.policy} nothing."
-    ratio = subject.attainment / best.attainment
-    both = f"{subject.attainment:.6f} against {best.attainment:.6f}"
-    return f"{start}: {subject.policy} attains {ratio:.2f}x the SLOs of {best.policy} ({both})."
-
-
-def _serves_one_model(run: ExperimentRun) -> bool:
-    return bool(getattr(run.policy(), "serves_one_model", False))
+    both = f"{subject.attainment:.6f} against {found.baseline.attainment:.6f}"
+    return f"{start}: {subject.policy} attains {found.mean:.2f}x the SLOs of {found.baseline.policy} ({both})."
 
 
 def _hashable(value: Any) -> Any:

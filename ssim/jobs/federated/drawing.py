@@ -9,7 +9,7 @@ import pandas as pd
 from figures import holdings, learning, timeline
 from figures.style import save
 from sim.base.parquet import read_parquet
-from topology.engine import Span
+from topology.report import Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

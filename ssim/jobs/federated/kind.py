@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from federated.algorithms import Algorithm
-    from federated.assignment import Rule
+    from federated.assignment import SubnetAssignment
     from federated.compression import Compression
     from federated.partition import Partition
     from ssim.jobs.job import Plugs, Point
@@ -57,7 +57,7 @@ class Parts:
         partition: How they are dealt out.
         family: The family of supernets.
         algorithm: What clients and servers compute.
-        rule: Which client trains which subnet.
+        assignment: Which client trains which subnet.
         maxnet: How much the largest subnet counts.
         privacy: Clipping and noise.
         compression: Of what clients send.
@@ -70,7 +70,7 @@ class Parts:
     partition: Partition
     family: Family
     algorithm: Algorithm
-    rule: Rule
+    assignment: SubnetAssignment
     maxnet: MaxNet | None
     privacy: Privacy | None
     compression: Compression | None
@@ -160,7 +160,7 @@ KIND = Kind(
         Slot(("partition",), "partition", partition.SHORT_NAMES),
         FAMILY,
         Slot(("algorithm",), "algorithm", algorithms.SHORT_NAMES),
-        Slot(("subnets",), "rule", assignment.SHORT_NAMES),
+        Slot(("subnets",), "subnet assignment", assignment.SHORT_NAMES),
         Slot(("compression",), "compression", compression.SHORT_NAMES),
         _ClassSlot(("maxnet",), "maxnet", {}, owner=MaxNet),
         _ClassSlot(("privacy",), "privacy", {}, owner=Privacy),

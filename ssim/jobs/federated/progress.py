@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from topology.engine import Entry, Report
+    from topology.report import LogEntry, RunReport, Traffic
 
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/1"
+SCHEMA = "federated-progress/2"
 _QUIET = {"round", "buffered", "paired"}
 """What is noted so often that it is no event."""
 
@@ -67,16 +67,17 @@ class Progress:
             DataError: The file is damaged, or of another training.
         """
         content, anew = checkpoint.read(path), "delete it, or train with --force: training begins anew"
-        if content.get("schema") != SCHEMA:
-            raise DataError(str(path), f"is no {SCHEMA}", repr(content.get("schema", "no schema")), anew)
+        schema = content.get("schema")
+        if schema != SCHEMA:
+            raise DataError(str(path), "unsupported schema", repr(schema), f"expected {SCHEMA!r}; {anew}")
         if content.get("identity") != identity:
             raise DataError(str(path), "is of another training", str(content.get("identity")), f"{identity}; {anew}")
         return cls(**{name: content[name] for name in cls.__slots__})
 
-    def row(self, at_ns: int, worker: str, noted: Mapping[str, Any], report: Report) -> Row:
+    def row(self, at_ns: int, worker: str, noted: Mapping[str, Any], traffic: Mapping[str, Traffic]) -> Row:
         """Take down what a worker noted when a round was done, with what was sent until then; return its row."""
         time_s, total = (self.clock_ns + at_ns) / 1e9, sum(size for _, size, _ in self.sent.values())
-        for name, now in report.traffic.items():
+        for name, now in traffic.items():
             messages, size, lost = self.sent.get(name, (0, 0, 0))
             self.traffic.append(
                 {"round": noted["round"], "worker": worker, "time_s": time_s, "channel": name}
@@ -86,7 +87,7 @@ class Progress:
         self.rounds.append({"worker": worker, "time_s": time_s, "bytes": total, **noted})
         return self.rounds[-1]
 
-    def rest(self, report: Report, rounds: Iterable[Entry]) -> None:
+    def rest(self, report: RunReport, rounds: Iterable[LogEntry]) -> None:
         """Take over what workers remember at a rest, and what else happened up to it."""
         self.events += [
             {"time_s": (self.clock_ns + entry.at_ns) / 1e9, "worker": entry.worker, "kind": entry.kind}

@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from federated.decentralised import mixed
-from federated.job import Job
-from federated.workshop import Workshop
-from sim.base.errors import SpecError, TrainingError
+from federated.context import TrainingContext
+from federated.costs import CostModel
+from federated.job import FederatedJob
+from federated.state import weighted_sum
+from sim.base.errors import TrainingError
 from sim.base.streams import stream
-from sim.base.whole_file import told
+from sim.base.whole_file import translate_os_errors
+from ssim.extras import require
 from ssim.jobs.federated.progress import Progress, write_rows
-from ssim.jobs.job import Done, described, own_code
+from ssim.jobs.identity import described, own_code
+from ssim.jobs.job import Done
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
 
@@ -43,14 +46,13 @@ if TYPE_CHECKING:
     from ssim.jobs.federated.spec import FederatedSpec
     from ssim.jobs.job import Means, Watch
     from ssim.results.store import Store
+    from topology.deployment import InjectedFault
     from topology.engine import Engine
     from topology.io import IO
-    from topology.parties import Fault
 
-    State = dict[str, torch.Tensor]
     Row = dict[str, Any]
 
-_PLUGS = ("partition", "family", "algorithm", "rule", "maxnet", "privacy", "compression")
+_PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression")
 
 _MOST_SPANS = 200
 """Of more workers than this, how they spent the first rounds is not recorded."""
@@ -79,7 +81,7 @@ class FederatedRun(Trained):
     def watched(self) -> tuple[str, ...]:
         """The subnets whose accuracy is measured during training."""
         space, count = self.parts.family.space, self.spec.evaluation.subnets
-        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.evenly(count)))
+        return tuple(subnet.id for subnet in ([space.largest] if count == 1 else space.linspace(count)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -113,25 +115,25 @@ class FederatedRun(Trained):
         return own | ({Path(os.path.normpath(path))} if path.is_file() and not Path(use).is_absolute() else set())
 
     @cached_property
-    def workshop(self) -> Workshop:
+    def context(self) -> TrainingContext:
         """Data and networks."""
         parts = self.parts
         datasets = [worker.dataset for worker in parts.topology.plan.workers if worker.dataset is not None]
-        return Workshop(parts.source, parts.partition, parts.family, datasets, self.seed, self.spec.gmacs_per_s)
+        return TrainingContext(parts.source, parts.partition, parts.family, datasets, self.seed)
 
     @cached_property
-    def job(self) -> Job:
+    def job(self) -> FederatedJob:
         """The training, apart from its topology."""
-        parts, roles = self.parts, self.parts.topology.tag.roles
-        return Job(
-            self.workshop,
+        parts = self.parts
+        return FederatedJob(
+            self.context,
+            CostModel(self.context, self.spec.gmacs_per_s),
             self.spec.rounds,
             parts.algorithm,
-            parts.rule,
+            parts.assignment,
             parts.maxnet,
             parts.privacy,
             parts.compression,
-            frozenset(role.name for role in roles if role.data),
             self.watched,
             self.spec.evaluation.every,
         )
@@ -145,12 +147,11 @@ class FederatedRun(Trained):
         if self.spec.engine == "local":
             from topology.engines.local import LocalEngine
 
-            return LocalEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
-        try:
-            from topology.engines.ray import RayEngine
-        except ImportError as error:
-            raise SpecError("engine", "needs Ray", str(error), "pip install -e '.[ray]'") from error
-        return RayEngine(patience_s=patience_s or REAL_PATIENCE_S, record=record)
+            return LocalEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
+        require("ray")
+        from topology.engines.ray import RayEngine
+
+        return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
@@ -167,13 +168,13 @@ class FederatedRun(Trained):
         torch.set_num_threads(means.threads or 1)  # with one, a training comes out the same in every process
         if not self.is_trained(store):
             self._train(store, watch)
-        self.calibrate(store, means, splits=self.workshop.splits)
+        self.calibrate(store, means, splits=self.context.splits)
         return Done()
 
     def _train(self, store: Store, watch: Watch | None) -> None:
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         progress = Progress.read(path, self.id) if path.exists() else Progress()
         resumed = progress.done
@@ -192,7 +193,7 @@ class FederatedRun(Trained):
         growing = sorted(file.name for file in folder.glob("supernet*.pt"))
         circumstances = {**stopwatch.circumstances(), **torch_facts(), "resumed_after": resumed}
         store.finish(self.id, self.identity, {**progress.summary(), **holders}, fixed, growing, circumstances)
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def _segment(self, folder: Path, progress: Progress, on_round: Callable[[Row], None]) -> None:
@@ -204,9 +205,9 @@ class FederatedRun(Trained):
         def told_round(io: IO, noted: Row) -> None:
             nonlocal heard
             heard += 1
-            on_round(progress.row(io.now_ns, io.worker.id, noted, io.stage.report))
+            on_round(progress.row(io.now_ns, io.worker.id, noted, io.traffic))
 
-        job = replace(self.job.rested(progress.memory, stop), told=told_round)
+        job = replace(self.job.resumed(progress.memory, stop), on_round=told_round)
         chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
         faults = [_later(fault, progress.clock_ns / 1e9) for fault in self.parts.topology.faults]
         record = spec.engine == "sim" and not progress.segment and len(plan) <= _MOST_SPANS
@@ -216,41 +217,41 @@ class FederatedRun(Trained):
         rounds = [entry for entry in report.log if entry.kind == "round"]
         if not rounds:
             why = ", ".join(sorted({entry.kind for entry in report.log})) or "nothing was noted"
-            raise TrainingError(f"round {progress.done + 1}", "no round was done: nobody is left to train", why)
+            raise TrainingError(f"round {progress.done + 1}", "no round was completed: no client is left", why)
         if not heard:  # they were elsewhere, and it is told only now
             for entry in rounds:
-                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report))
+                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report.traffic))
         progress.rest(report, rounds)
         if record:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
 
     def _write_holdings(self, folder: Path) -> None:
         rows: list[Row] = []
-        for party, shard in self.workshop.shards.items():
-            counts = torch.bincount(shard.labels, minlength=int(self.workshop.splits.train.labels.max()) + 1)
+        for party, shard in self.context.shards.items():
+            counts = torch.bincount(shard.labels, minlength=int(self.context.splits.train.labels.max()) + 1)
             rows += [{"party": party, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
         write_rows(folder / "holdings.parquet", rows)
 
     def _models(self, folder: Path, progress: Progress) -> Row:
         """Store the models of all holders; parties that have one each are taken together."""
-        data_roles = self.job.data_roles
+        data_roles = self.context.data_roles
         held = {id_: memory["state"] for id_, memory in progress.memory.items() if "state" in memory}
         own = {id_: state for id_, state in held.items() if id_.rpartition("/")[0] in data_roles}
         more: Row = {"holders": sorted(held)}
         if own:
             first = next(iter(own.values()))
-            mean = mixed(((1 / len(own), state) for state in own.values()), first)
+            mean = weighted_sum(((1 / len(own), state) for state in own.values()), first)
             apart = max(float((s[name] - part).abs().max()) for s in own.values() for name, part in mean.items())
             more["apart"] = apart  # by how much a weight of a party is off the mean, at most
             held = {"": mean}
         for number, (id_, state) in enumerate(held.items()):
             name = "supernet.pt" if not number else f"supernet-{id_.replace('/', '-')}.pt"
-            self.save(folder, self.workshop.write(state), self.workshop.splits, name)
+            self.save(folder, self.context.load_state(state), self.context.splits, name)
         return more
 
 
-def _later(fault: Fault, seconds: float) -> Fault:
-    """Return what befalls a worker as seen from some seconds later."""
+def _later(fault: InjectedFault, seconds: float) -> InjectedFault:
+    """Return a fault with its times relative to a later start."""
 
     def moved(when: float | None) -> float | None:
         return None if when is None else max(0.0, when - seconds)

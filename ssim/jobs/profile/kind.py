@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from profiler.devices import find_device
-from profiler.measuring import Profile
-from profiler.subject import SupernetSubject
+from profiler.model_under_test import SupernetUnderTest
+from profiler.profile import ProfilePlan
 from profiler.torch_meter import Options
 from sim.base.errors import SsimError
 from ssim.files.plugins import Issue
@@ -33,7 +33,7 @@ class Parts:
     Attributes:
         device: The device.
         options: How batches are run.
-        subject: What is measured.
+        model: The model under test.
         profile: Which subnets, at which batch sizes, and how closely.
         accuracies: Where the accuracies come from.
         identity: What decides a latency, the device included.
@@ -41,8 +41,8 @@ class Parts:
 
     device: torch.device
     options: Options
-    subject: SupernetSubject
-    profile: Profile
+    model: SupernetUnderTest
+    profile: ProfilePlan
     accuracies: str
     identity: dict[str, Any]
 
@@ -65,12 +65,12 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
         source = str(accuracies_beside(what)) if spec.subnets is None else _beside(point.folder, spec.subnets)
         rows = find_subnets(source, named.family.space)
     except SsimError as error:
-        return None, [Issue.of(error, *place) if error.where.startswith("--") else Issue(place, str(error))]
+        return None, [Issue.of(error, *place) if error.location.startswith("--") else Issue(place, str(error))]
     options = Options(spec.dtype, spec.channels_last, spec.compile, spec.cuda_graph, spec.flush_cache)
-    subject = SupernetSubject(named.supernet(), named.family, device, options, spec.size or named.size)
-    stages = subject.stages() if spec.stages else ()
-    profile = Profile(rows, spec.max_batch, spec.batches, stages, spec.precision)
-    return Parts(device, options, subject, profile, source, identity_of(named, device, options, subject.size)), []
+    model = SupernetUnderTest(named.supernet(), named.family, device, options, spec.size or named.size)
+    stages = model.stages() if spec.stages else ()
+    profile = ProfilePlan(rows, spec.max_batch, spec.batches, stages, spec.precision)
+    return Parts(device, options, model, profile, source, identity_of(named, device, options, model.size)), []
 
 
 def _beside(folder: Path, text: str) -> str:

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from profiler.campaign import Campaign
-from profiler.devices import condition_of, device_name
-from profiler.measuring import outcome
+from profiler.devices import device_name, device_state_reader
+from profiler.profile import profile_result
+from profiler.schedule import Schedule
 from profiler.torch_meter import TorchMeter
-from profiler.visit_log import VisitLog
+from profiler.trial_log import TrialLog
 from sim.base.errors import SsimError
 from sim.base.units import NS_PER_S
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.jobs.job import Done, Run
 from ssim.jobs.profile.supernet import provenance_of, write_profile
 from ssim.results.environment import Stopwatch
@@ -31,8 +31,8 @@ from ssim.results.environment import Stopwatch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from profiler.campaign import CellError
-    from profiler.grid import Cell, Grid, Record
+    from profiler.grid import Cell, Grid, TrialRecord
+    from profiler.schedule import CellError
     from ssim.jobs.job import Watch
     from ssim.jobs.profile.kind import Parts
     from ssim.jobs.profile.spec import ProfileSpec
@@ -123,28 +123,28 @@ class ProfileRun(Run):
         """
         del how
         parts, folder, stopwatch = self.parts, store.folder / self.id, Stopwatch()
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         budget_ns = round(self.spec.minutes * _S_PER_MINUTE * NS_PER_S)
-        campaign = Campaign(parts.profile.cells, self.seed, self.spec.precision, _LEAST_NS, budget_ns)
-        meter = TorchMeter(parts.subject, parts.device, parts.options, condition_of(parts.device))
-        with VisitLog(folder / "visits.jsonl", parts.identity) as log:
-            self._measure(campaign, meter, log, watch)
-            _check_visited(campaign, log.grid)
+        schedule = Schedule(parts.profile.cells, self.seed, self.spec.precision, _LEAST_NS, budget_ns)
+        meter = TorchMeter(parts.model, parts.device, parts.options, device_state_reader(parts.device))
+        with TrialLog(folder / "visits.jsonl", parts.identity) as log:
+            self._measure(schedule, meter, log, watch)
+            _check_measured(schedule, log.grid)
             facts = provenance_of(parts.identity, parts.accuracies)
-            found = outcome(parts.profile, log.grid, device_name(parts.device), facts)
+            found = profile_result(parts.profile, log.grid, device_name(parts.device), facts)
             write_profile(folder, parts.profile, found, log.grid)
         circumstances = {"precision": self.spec.precision, **stopwatch.circumstances()}
         summary = {"cells": len(parts.profile.cells), "visits": len(log.grid.records)}
         store.finish(self.id, self.identity, summary, (), OUTPUTS, circumstances)
         return Done()
 
-    def _measure(self, campaign: Campaign, meter: TorchMeter, log: VisitLog, watch: Watch | None) -> None:
-        def on_record(record: Record | None, failed: str = "") -> None:
+    def _measure(self, schedule: Schedule, meter: TorchMeter, log: TrialLog, watch: Watch | None) -> None:
+        def on_record(record: TrialRecord | None, failed: str = "") -> None:
             if record is not None:
                 log.add(record)
             if watch:
-                ahead, doubtful = campaign.ahead(log.grid)
+                ahead, doubtful = schedule.remaining(log.grid)
                 watch(self, Measuring(len(log.grid.records), ahead, doubtful, failed))
 
         def on_failure(cell: Cell, error: CellError) -> None:
@@ -152,7 +152,7 @@ class ProfileRun(Run):
             on_record(None, str(error))
 
         on_record(None)
-        campaign.run(meter, log.grid, on_record, on_failure)
+        schedule.run(meter, log.grid, on_record, on_failure)
 
     def grid(self, store: Store) -> Grid:
         """Return what was measured.
@@ -160,7 +160,7 @@ class ProfileRun(Run):
         Raises:
             SsimError: It is damaged.
         """
-        with VisitLog(store.folder / self.id / "visits.jsonl", self.parts.identity) as log:
+        with TrialLog(store.folder / self.id / "visits.jsonl", self.parts.identity) as log:
             return log.grid
 
     def publish(self, store: Store) -> None:
@@ -174,13 +174,13 @@ class ProfileRun(Run):
                 shutil.copyfile(store.folder / self.id / name, unfinished)
 
 
-def _check_visited(campaign: Campaign, grid: Grid) -> None:
+def _check_measured(schedule: Schedule, grid: Grid) -> None:
     """Check that each cell was measured, or can't be.
 
     Raises:
         SsimError: Time ran out before.
     """
-    left = len(set(campaign.cells) - {record.cell for record in grid.records} - grid.failed.keys())
+    left = len(set(schedule.cells) - {record.cell for record in grid.records} - grid.failed.keys())
     if left:
-        value = f"{left} of {len(campaign.cells)} were not"
+        value = f"{left} of {len(schedule.cells)} were not"
         raise SsimError("minutes", "ran out before every cell was measured once", value, GOES_ON)

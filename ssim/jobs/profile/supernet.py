@@ -11,17 +11,17 @@ from figures.latency import draw_latency
 from figures.style import save
 from profiler.devices import device_facts, device_name
 from profiler.report import report
-from profiler.visit_log import write_samples
+from profiler.trial_log import write_samples
 from sim.base.errors import DataError, SpecError
 from sim.base.whole_file import whole_file
 from sim.tables.accuracies import Accuracies
 from sim.tables.files import find_table, shipped_tables, write_table
-from sim.tables.latency import Subnet
+from sim.tables.latency import ProfiledSubnet
 from sim.traces.reading import sha256_of
-from supernet.checkpoint import family_named, load
+from supernet.checkpoint import find_family, load
 from supernet.families import FAMILIES
 from supernet.family import build
-from supernet.space import SubNet
+from supernet.space import SubnetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     import torch
 
     from profiler.grid import Grid
-    from profiler.measuring import Outcome, Profile
+    from profiler.profile import ProfilePlan, ProfileResult
     from profiler.torch_meter import Options
     from supernet.family import Family
     from supernet.network import Supernet
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
 
 CHECKPOINT = "supernet.pt"
 _BESIDE = ("pareto.parquet", "accuracies.parquet")
@@ -74,8 +74,8 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
     path = Path(what)
     if what in FAMILIES or not path.exists():
         if what not in FAMILIES and (path.suffix or len(path.parts) > 1):
-            raise SpecError(what, "there is no such file or folder", "", f"a training run, or one of {_listed()}")
-        family = family_named(what, options)
+            raise SpecError(what, "no such file or folder", "", f"a training run, or one of {_listed()}")
+        family = find_family(what, options)
         facts = {"family": what, "options": dataclasses.asdict(family), "weights": f"random, seed {seed}"}
         return Named(what, family, lambda: build(family, seed=seed), facts)
     if options:
@@ -105,7 +105,7 @@ def _listed() -> str:
     return ", ".join(FAMILIES)
 
 
-def find_subnets(source: str | Path, space: SubNetSpace) -> tuple[Subnet, ...]:
+def find_subnets(source: str | Path, space: SubnetSpace) -> tuple[ProfiledSubnet, ...]:
     """Return the subnets to measure and their accuracies, under the ids of their space.
 
     Args:
@@ -121,17 +121,17 @@ def find_subnets(source: str | Path, space: SubNetSpace) -> tuple[Subnet, ...]:
     for row in rows:
         if row.control is None:
             raise DataError(f"{source}, subnet {row.id}", "has no control tuple", "", "one for each subnet")
-        subnet = space.find(SubNet(space.family, row.control))
-        found.append(Subnet(subnet.id, row.accuracy, row.control, row.gmacs, row.params))
+        subnet = space.find(SubnetConfig(space.family, row.control))
+        found.append(ProfiledSubnet(subnet.id, row.accuracy, row.control, row.gmacs, row.params))
     return tuple(found)
 
 
-def _rows(source: str | Path) -> tuple[Subnet, ...]:
+def _rows(source: str | Path) -> tuple[ProfiledSubnet, ...]:
     if str(source) not in shipped_tables() and Path(source).suffix == ".parquet":
         try:
             return Accuracies.read(Path(source)).subnets()
         except DataError as error:
-            if "holds no accuracies" not in error.what:
+            if "holds no accuracies" not in error.problem:
                 raise
     return find_table(source).subnets
 
@@ -162,15 +162,15 @@ def provenance_of(identity: Mapping[str, Any], accuracies: str) -> dict[str, str
     }
 
 
-def write_profile(folder: Path, profile: Profile, outcome: Outcome, grid: Grid) -> None:
+def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: Grid) -> None:
     """Write all files of a profile.
 
     Raises:
         StoreError: The disk is full, or the folder can't be written.
     """
     for name in ("table.parquet", "table.csv", "superserve.json"):
-        write_table(outcome.table, folder / name)
+        write_table(result.table, folder / name)
     write_samples(grid, folder / "samples.parquet")
-    save(draw_latency(outcome.table), folder / "latency")
+    save(draw_latency(result.table), folder / "latency")
     with whole_file(folder / "report.md") as unfinished:
-        unfinished.write_text(report(profile, outcome, grid, "latency.png"), encoding="utf-8")
+        unfinished.write_text(report(plan, result, grid, "latency.png"), encoding="utf-8")

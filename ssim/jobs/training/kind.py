@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ssim.jobs.training.spec import StartSpec
     from supernet.data.source import Source
     from supernet.family import Family
-    from supernet.space import SubNetSpace
+    from supernet.space import SubnetSpace
 
 FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
 """What short names of families stand for."""
@@ -54,7 +54,7 @@ class Parts:
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
     """Return what the runs of a point share, and what does not fit although each part is right."""
     spec: TrainingSpec = point.spec
-    default = Slot((), "rule", supernet.training.RULES).build({"kind": "sandwich"}, point.folder)[0]
+    default = Slot((), "rule", supernet.training.SAMPLING_RULES).build({"kind": "sandwich"}, point.folder)[0]
     phases = tuple(
         Phase(**phase.model_dump(exclude={"subnets"}), subnets=plugs.get(("phases", number, "subnets"), default))
         for number, phase in enumerate(spec.phases)
@@ -81,7 +81,7 @@ def _start(start: StartSpec | None, folder: Path) -> tuple[Path | None, list[Iss
     return path, [] if path.is_file() else [Issue(("start", "path"), "file not found", str(path), hint)]
 
 
-def unknown_subnets(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[Issue]:
+def unknown_subnets(space: SubnetSpace, asked: int | tuple[str, ...]) -> list[Issue]:
     """Return which of the subnets to calibrate, if any are named, are not in a space."""
     issues: list[Issue] = []
     for number, subnet in enumerate(asked if isinstance(asked, tuple) else ()):
@@ -104,7 +104,7 @@ KIND = Kind(
         DATA,
         FAMILY,
         Slot(("optimizer",), "optimizer", supernet.training.OPTIMIZERS),
-        Slot(("phases", "*", "subnets"), "rule", supernet.training.RULES),
+        Slot(("phases", "*", "subnets"), "rule", supernet.training.SAMPLING_RULES),
     ),
     assemble=assemble,
     runs=runs,

@@ -24,15 +24,16 @@ import pyarrow.parquet as pq
 import torch
 
 from sim.base.errors import DataError, SpecError
-from sim.base.whole_file import told, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file
 from sim.tables.accuracies import Accuracies
-from ssim.jobs.job import Done, Run, described, own_code, sha256
+from ssim.jobs.identity import described, own_code, sha256
+from ssim.jobs.job import Done, Run
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
 from supernet.family import build
+from supernet.training.checkpoint import TrainingCheckpoint
+from supernet.training.evaluation import SubnetEvaluator
 from supernet.training.loop import Training
-from supernet.training.measuring import Measuring
-from supernet.training.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
     from supernet.data.source import Splits
     from supernet.network import Supernet
-    from supernet.space import SubNet, SubNetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
     from supernet.training.loop import Step
 
     OnSubnet = Callable[[], None]
@@ -163,7 +164,7 @@ class Trained(Run):
         self,
         store: Store,
         means: Means,
-        subnets: Sequence[SubNet] = (),
+        subnets: Sequence[SubnetConfig] = (),
         on_subnet: OnSubnet = lambda: None,
         splits: Splits | None = None,
     ) -> Accuracies:
@@ -198,17 +199,17 @@ class Trained(Run):
         ids = {subnet.id for subnet in wanted}
         return Accuracies(tuple(row for row in known.rows if row.subnet in ids), known.provenance)
 
-    def measuring(self, trained: Supernet, splits: Splits) -> Measuring:
+    def measuring(self, trained: Supernet, splits: Splits) -> SubnetEvaluator:
         """Return what calibrates and measures subnets, as the file says."""
-        return Measuring(trained, splits.train.first(self.calibration.examples), self.calibration.batch)
+        return SubnetEvaluator(trained, splits.train.first(self.calibration.examples), self.calibration.batch)
 
     def measured(
-        self, trained: Supernet, splits: Splits, subnets: Sequence[SubNet], on_subnet: OnSubnet
+        self, trained: Supernet, splits: Splits, subnets: Sequence[SubnetConfig], on_subnet: OnSubnet
     ) -> list[Accuracy]:
         """Return how accurate subnets are on the test examples; they are calibrated then."""
         measuring, rows = self.measuring(trained, splits), list["Accuracy"]()
         for subnet in subnets:
-            rows.append(measuring.row(subnet, splits.test, self.seed))
+            rows.append(measuring.evaluate(subnet, splits.test, self.seed))
             on_subnet()
         return rows
 
@@ -261,7 +262,7 @@ class TrainingRun(Trained):
         if parts.start is not None and self.spec.start is not None:
             start, wanted = {"sha256": sha256(parts.start), "fresh": self.spec.start.fresh}, self.spec.start.sha256
             if wanted not in {None, start["sha256"]}:
-                raise DataError(str(parts.start), "has another sha256", str(start["sha256"]), str(wanted))
+                raise DataError(str(parts.start), "SHA-256 mismatch", str(start["sha256"]), str(wanted))
         phases = [{**dataclasses.asdict(phase), "subnets": described(phase.subnets)} for phase in parts.recipe.phases]
         recipe = dataclasses.asdict(parts.recipe) | {"optimizer": described(parts.recipe.optimizer), "phases": phases}
         rules = [phase.subnets for phase in parts.recipe.phases]
@@ -305,17 +306,17 @@ class TrainingRun(Trained):
     def _train(self, store: Store, means: Means, splits: Splits, watch: Watch | None) -> None:
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with told(folder):
+        with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         training = Training(self._untrained(means.device), splits.train, self.parts.recipe, self.seed, self.id)
-        start = Progress.read(path, self.id) if path.exists() else None
+        start = TrainingCheckpoint.read(path, self.id) if path.exists() else None
         steps = self.parts.recipe.steps(len(splits.train))
         stored = time.monotonic()
 
         def on_step(step: Step) -> None:
             nonlocal stored
             if time.monotonic() - stored >= means.every_s or step.number + 1 == steps[step.phase]:
-                step.progress().write(path)
+                step.checkpoint().write(path)
                 stored = time.monotonic()
             if watch:
                 done = sum(steps[: step.phase]) + step.number + 1
@@ -334,7 +335,7 @@ class TrainingRun(Trained):
         }
         summary = {"steps": len(losses), "loss": float(losses[-1]) if len(losses) else None}
         store.finish(self.id, self.identity, summary, ["losses.parquet"], ["supernet.pt"], circumstances)
-        with told(path):
+        with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def save_found(self, store: Store, trained: Supernet, splits: Splits, found: Accuracies) -> None:
@@ -368,8 +369,8 @@ def torch_facts() -> dict[str, Any]:
     return {"torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
-def asked_among(space: SubNetSpace, asked: int | tuple[str, ...]) -> list[SubNet]:
+def asked_among(space: SubnetSpace, asked: int | tuple[str, ...]) -> list[SubnetConfig]:
     """Return so many subnets of a space, from the smallest to the largest, or those that are named."""
     if isinstance(asked, int):
-        return list(space.enumerate()) if space.size <= asked else space.evenly(asked)
+        return list(space.enumerate()) if space.size <= asked else space.linspace(asked)
     return [space.find(subnet) for subnet in asked]

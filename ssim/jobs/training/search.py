@@ -13,9 +13,9 @@ from sim.base.units import ms_from_ns
 from sim.tables.accuracies import Accuracies
 from sim.tables.files import load_table
 from supernet.search.nsga2 import Evaluated, Nsga2
-from supernet.search.pareto import spread
-from supernet.search.predictor import FEWEST, Predictor, Trust, encoded, trust
-from supernet.space import SubNet
+from supernet.search.pareto import evenly_spaced
+from supernet.search.predictor import MIN_SUBNETS, Predictor, PredictorScore, encode, score_predictor
+from supernet.space import SubnetConfig
 from supernet.training.evaluation import accuracy
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
     from supernet.data.source import Splits
     from supernet.network import Supernet
-    from supernet.space import SubNetSpace
-    from supernet.structure import Choice
-    from supernet.training.measuring import Measuring
+    from supernet.space import SubnetSpace
+    from supernet.structure import ActiveConfig
+    from supernet.training.evaluation import SubnetEvaluator
 
     Points = npt.NDArray[np.float64]
-    Cost = Callable[[Sequence[SubNet]], npt.NDArray[np.float64]]
+    Cost = Callable[[Sequence[SubnetConfig]], npt.NDArray[np.float64]]
 
 _WHOLE = 100.0  # percent
 
@@ -51,7 +51,7 @@ class Search:
 
     found: Accuracies
     measured: int
-    trust: Trust | None
+    trust: PredictorScore | None
 
 
 def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) -> Search:
@@ -78,7 +78,7 @@ def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) ->
         population = min(asked.population, asked.measured)
         known, how_well = searcher.nsga2(searcher.measured, population).search(asked.measured, run.seed), None
     worth = known.front
-    chosen = [worth.subnets[index] for index in spread(worth.points, asked.subnets)]
+    chosen = [worth.subnets[index] for index in evenly_spaced(worth.points, asked.subnets)]
     kept = run.load(store).to(means.device)  # without the running statistics of those that are not worth it
     rows = run.measured(kept, splits, chosen, on_subnet)
     found = Accuracies(tuple(rows), run.provenance | {"search": asked.model_dump_json()})
@@ -90,11 +90,11 @@ def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) ->
 class _Searcher:
     run: TrainingRun
     splits: Splits
-    measuring: Measuring
+    measuring: SubnetEvaluator
     cost: Cost
     on_subnet: OnSubnet
 
-    def measured(self, subnets: Sequence[SubNet]) -> Points:
+    def measured(self, subnets: Sequence[SubnetConfig]) -> Points:
         """Return cost and error of subnets, calibrated, on the validation examples."""
         errors: list[float] = []
         for subnet in subnets:
@@ -103,38 +103,42 @@ class _Searcher:
             self.on_subnet()
         return np.column_stack([self.cost(subnets), errors])
 
-    def nsga2(self, evaluate: Callable[[Sequence[SubNet]], Points], population: int) -> Nsga2:
+    def nsga2(self, evaluate: Callable[[Sequence[SubnetConfig]], Points], population: int) -> Nsga2:
         """Return the search of the supernet's space."""
         trained = self.measuring.supernet
-        return Nsga2(trained.space, trained.choice, evaluate, population)
+        return Nsga2(trained.space, trained.active_config, evaluate, population)
 
-    def with_predictor(self) -> tuple[Evaluated, Trust]:
+    def with_predictor(self) -> tuple[Evaluated, PredictorScore]:
         """Return the subnets that were measured: a sample, then those that are foreseen from it to be the best."""
         asked, seed, trained = self.run.spec.search, self.run.seed, self.measuring.supernet
         rng = stream(seed, "sample")
-        drawn = (self.space.smallest, self.space.largest, *(self.space.graded(rng) for _ in range(asked.measured - 2)))
-        sample = {trained.choice(subnet): subnet for subnet in drawn}
+        drawn = (
+            self.space.smallest,
+            self.space.largest,
+            *(self.space.sample_stratified(rng) for _ in range(asked.measured - 2)),
+        )
+        sample = {trained.active_config(subnet): subnet for subnet in drawn}
         subnets = list(sample.values())
-        points, codes = self.measured(subnets), encoded(trained, subnets)
+        points, codes = self.measured(subnets), encode(trained, subnets)
         predictor = Predictor.fit(codes, points[:, 1])
 
-        def foreseen(subnets: Sequence[SubNet]) -> Points:
-            return np.column_stack([self.cost(subnets), predictor.predict(encoded(trained, subnets))])
+        def foreseen(subnets: Sequence[SubnetConfig]) -> Points:
+            return np.column_stack([self.cost(subnets), predictor.predict(encode(trained, subnets))])
 
         best = self.nsga2(foreseen, asked.population).search(asked.evaluations, seed).front
-        chosen = (best.subnets[index] for index in spread(best.points, asked.subnets))
-        new = [subnet for subnet in chosen if trained.choice(subnet) not in sample]
+        chosen = (best.subnets[index] for index in evenly_spaced(best.points, asked.subnets))
+        new = [subnet for subnet in chosen if trained.active_config(subnet) not in sample]
         if new:
             subnets, points = [*subnets, *new], np.concatenate([points, self.measured(new)])
-        return Evaluated(tuple(subnets), points), trust(codes, points[: len(codes), 1], seed)
+        return Evaluated(tuple(subnets), points), score_predictor(codes, points[: len(codes), 1], seed)
 
     @property
-    def space(self) -> SubNetSpace:
+    def space(self) -> SubnetSpace:
         """The subnets."""
         return self.measuring.supernet.space
 
 
-def _cost(run: TrainingRun, measuring: Measuring) -> Cost:
+def _cost(run: TrainingRun, measuring: SubnetEvaluator) -> Cost:
     asked, costs = run.spec.search.latency, measuring.costs
     if asked is not None:
         return _Latency.of(asked, run, measuring.supernet)
@@ -146,7 +150,7 @@ class _Latency:
     """The latency of subnets in ms: that of a table, and for subnets that are not in it, what it lets foresee."""
 
     trained: Supernet
-    rows: dict[Choice, float]
+    rows: dict[ActiveConfig, float]
     predictor: Predictor | None
 
     @classmethod
@@ -159,29 +163,29 @@ class _Latency:
         """
         path, space = run.point.folder / asked.table, trained.space
         table = load_table(path if path.suffix else asked.table)
-        known: dict[Choice, tuple[SubNet, float]] = {}
+        known: dict[ActiveConfig, tuple[SubnetConfig, float]] = {}
         for index, row in enumerate(table.subnets):
             if row.control is None:
-                raise DataError(f"{asked.table}, subnet {row.id}", "has no control tuple", right="one for each subnet")
-            subnet = space.find(SubNet(space.family, row.control))
-            known[trained.choice(subnet)] = subnet, ms_from_ns(table.latency(index, asked.batch))
+                raise DataError(f"{asked.table}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
+            subnet = space.find(SubnetConfig(space.family, row.control))
+            known[trained.active_config(subnet)] = subnet, ms_from_ns(table.latency(index, asked.batch))
         subnets, latencies = zip(*known.values(), strict=True)
-        predictor = Predictor.fit(encoded(trained, subnets), np.array(latencies)) if len(known) >= FEWEST else None
+        predictor = Predictor.fit(encode(trained, subnets), np.array(latencies)) if len(known) >= MIN_SUBNETS else None
         return cls(trained, dict(zip(known, latencies, strict=True)), predictor)
 
-    def __call__(self, subnets: Sequence[SubNet]) -> npt.NDArray[np.float64]:
+    def __call__(self, subnets: Sequence[SubnetConfig]) -> npt.NDArray[np.float64]:
         """Return the latencies of subnets.
 
         Raises:
             SpecError: One is not in the table, which has too few to foresee it.
         """
-        found = np.array([self.rows.get(self.trained.choice(subnet), np.nan) for subnet in subnets])
+        found = np.array([self.rows.get(self.trained.active_config(subnet), np.nan) for subnet in subnets])
         unknown = np.flatnonzero(np.isnan(found)).tolist()
         if unknown and self.predictor is None:
-            right = f"{FEWEST} or more, or all that there are"
+            right = f"{MIN_SUBNETS} or more, or all that there are"
             raise SpecError(
-                "search.latency", "the table has too few subnets to foresee others", f"{len(self.rows)}", right
+                "search.latency", "too few subnets in the table to predict others", f"{len(self.rows)}", right
             )
         if unknown and self.predictor is not None:
-            found[unknown] = self.predictor.predict(encoded(self.trained, [subnets[index] for index in unknown]))
+            found[unknown] = self.predictor.predict(encode(self.trained, [subnets[index] for index in unknown]))
         return found

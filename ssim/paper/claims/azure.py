@@ -9,13 +9,13 @@ from ssim.paper.claims.claim import (
     Judged,
     Verdict,
     clipper,
-    decided,
+    format_interval,
     gain_at_equal_attainment,
-    graded,
+    graded_verdict,
     near,
     ratio_at_equal_accuracy,
-    told,
     values,
+    verdict,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _DIVERGED = 0.5
 def _attainment(results: Results) -> Judged:
     found = values(results.summary("azure"), "slackfit", "slo_attainment")
     least = min(found)
-    return Judged(told(found, 6), decided(sum(found) / len(found) >= 0.99999, least >= 0.999))  # noqa: PLR2004 - the claim
+    return Judged(format_interval(found, 6), verdict(sum(found) / len(found) >= 0.99999, least >= 0.999))  # noqa: PLR2004 - the claim
 
 
 def _gain(results: Results) -> Judged:
@@ -39,8 +39,8 @@ def _gain(results: Results) -> Judged:
         f"The best baseline that attains as much is {baseline}; in the paper only the smallest subnet keeps up. With "
         "the published latencies and no overhead larger ones do, too: see the overhead of a batch, below."
     )
-    verdict = graded(found, 4.67)
-    return Judged(f"{told(found, sign=True)} points", verdict, "" if verdict is Verdict.REPRODUCED else why)
+    verdict = graded_verdict(found, 4.67)
+    return Judged(f"{format_interval(found, sign=True)} points", verdict, "" if verdict is Verdict.REPRODUCED else why)
 
 
 def _ratio(results: Results) -> Judged:
@@ -51,26 +51,26 @@ def _ratio(results: Results) -> Judged:
         f"Taken strictly: the best baseline that is at least as accurate is {baseline}, and it can't keep up. The "
         "mean is over ratios seed by seed."
     )
-    return Judged(f"{told(found)}x", graded(found, 2.85, nothing=1.0), why)
+    return Judged(f"{format_interval(found)}x", graded_verdict(found, 2.85, nothing=1.0), why)
 
 
 def _accuracy(results: Results) -> Judged:
     found = values(results.summary("azure"), "slackfit", "mean_serving_accuracy")
     mean = sum(found) / len(found)
     holds = abs(mean - 78.47) <= 0.2  # noqa: PLR2004 - derived from the claim; half of what two middle subnets differ
-    return Judged(told(found), decided(holds), "" if holds else "Higher or lower by more than 0.2 points.")
+    return Judged(format_interval(found), verdict(holds), "" if holds else "Higher or lower by more than 0.2 points.")
 
 
 def _diverge(results: Results) -> Judged:
     runs = results.summary("azure")
     large, largest = (values(runs, clipper(name), "slo_attainment") for name in ("79.44", "80.16"))
     holds = max(sum(large) / len(large), sum(largest) / len(largest)) < _DIVERGED
-    return Judged(f"{told(large, 4)} and {told(largest, 4)}", decided(holds))
+    return Judged(f"{format_interval(large, 4)} and {format_interval(largest, 4)}", verdict(holds))
 
 
 def _transformer(results: Results) -> Judged:
     gain, baseline = gain_at_equal_attainment(results.summary("transformer"))
-    told_gain = f"{told(gain, sign=True)} over {baseline}" if gain else "none"
+    told_gain = f"{format_interval(gain, sign=True)} over {baseline}" if gain else "none"
     why = (
         "The paper's transformer latencies are not published. With PREDICTED ones (`experiments/transformer.yaml`) "
         f"the gain at equal attainment is {told_gain}: nothing there is under load."
@@ -88,25 +88,28 @@ def _misses(results: Results, delay_ms: float) -> list[float]:
 def _slow(results: Results) -> Judged:
     none, slow = _misses(results, 0), _misses(results, 100)
     holds = near([100 * value for value in slow], 2.0) and max(none) == 0
-    ours = f"{told([100 * value for value in slow])} % against {told([100 * value for value in none])} %"
+    shares = [format_interval([100 * value for value in missed]) for missed in (slow, none)]
+    ours = f"{shares[0]} % against {shares[1]} %"
     why = (
         "How the policy sees the rate and what it leaves in reserve is not stated, and decides the number: swept below."
     )
-    return Judged(ours, decided(holds, min(slow) > max(none)), why)
+    return Judged(ours, verdict(holds, min(slow) > max(none)), why)
 
 
 def _times(results: Results) -> Judged:
     base, slowest = (sum(found) / len(found) for found in (_misses(results, 1), _misses(results, 500)))
     ours = f"{slowest / base:.0f}x" if base else f"{100 * slowest:.1f} % at 500 ms, none at 1 ms"
-    why = "The base of the ratio is not stated: taken from 1 ms to 500 ms. Without a miss at 1 ms there is no ratio."
-    return Judged(ours, decided(bool(base) and near([slowest / base], 75), slowest > base), why)
+    why = (
+        "The base of the ratio is not stated: taken from 1 ms to 500 ms. Without a miss at 1 ms the ratio is undefined."
+    )
+    return Judged(ours, verdict(bool(base) and near([slowest / base], 75), slowest > base), why)
 
 
 def _fixed_small(results: Results) -> Judged:
     runs = results.summary("fixed_subnets")
     found = [values(runs, clipper(name), "slo_attainment") for name in ("73.82", "76.69", "77.64")]
-    ours = ", ".join(told(each, 4) for each in found)
-    return Judged(ours, decided(all(sum(each) / len(each) >= 0.99 for each in found)))  # noqa: PLR2004 - the claim
+    ours = ", ".join(format_interval(each, 4) for each in found)
+    return Judged(ours, verdict(all(sum(each) / len(each) >= 0.99 for each in found)))  # noqa: PLR2004 - the claim
 
 
 def _fixed_large(results: Results) -> Judged:
@@ -115,9 +118,11 @@ def _fixed_large(results: Results) -> Judged:
     means = [sum(each) / len(each) for each in found]
     lower = [mean < 0.99 for mean in means]  # noqa: PLR2004 - the claim
     why = (
-        "" if all(lower) else "78.25 serves 7,400 q/s on six workers by the published table: 4,000 are no load for it."
+        ""
+        if all(lower)
+        else "78.25 serves 7,400 q/s on six workers by the published table: 4,000 are a light load for it."
     )
-    return Judged(", ".join(told(each, 4) for each in found), decided(all(lower), any(lower)), why)
+    return Judged(", ".join(format_interval(each, 4) for each in found), verdict(all(lower), any(lower)), why)
 
 
 CLAIMS = (

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from sim.base.intervals import mean_and_half_width
+from ssim.jobs.experiment import comparison
+from ssim.jobs.experiment.comparison import Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,32 +72,32 @@ def near(values: Sequence[float], paper: float) -> bool:
     return abs(mean - paper) - reach <= NEAR * abs(paper)
 
 
-def graded(values: Sequence[float], paper: float, nothing: float = 0.0) -> Verdict:
+def graded_verdict(values: Sequence[float], paper: float, nothing: float = 0.0) -> Verdict:
     """Return the verdict on a gain: near the paper's, or with its whole interval on the same side of nothing gained.
 
     Example:
-        >>> graded([1.0, 1.1], 4.67).value, graded([-0.1, 0.2], 5.0).value
+        >>> graded_verdict([1.0, 1.1], 4.67).value, graded_verdict([-0.1, 0.2], 5.0).value
         ('direction only', 'not reproduced')
     """
     if near(values, paper):
         return Verdict.REPRODUCED
     mean, half = mean_and_half_width(values)
     gained = (mean - nothing) * (1 if paper > nothing else -1)
-    return decided(holds=False, direction=gained > (0.0 if math.isnan(half) else half))
+    return verdict(holds=False, direction=gained > (0.0 if math.isnan(half) else half))
 
 
-def decided(holds: bool, direction: bool = False) -> Verdict:
+def verdict(holds: bool, direction: bool = False) -> Verdict:
     """Return the verdict on a claim that holds or not, or holds in its direction."""
     if holds:
         return Verdict.REPRODUCED
     return Verdict.DIRECTION if direction else Verdict.NOT_REPRODUCED
 
 
-def told(values: Sequence[float], digits: int = 2, *, sign: bool = False) -> str:
+def format_interval(values: Sequence[float], digits: int = 2, *, sign: bool = False) -> str:
     """Return a mean and its 95 % interval over seeds; the mean alone where there is one seed, or no spread.
 
     Example:
-        >>> told([1.0, 1.0]), told([1.0, 3.0], 1), told([4.7], sign=True)
+        >>> format_interval([1.0, 1.0]), format_interval([1.0, 3.0], 1), format_interval([4.7], sign=True)
         ('1.00', '2.0 ± 12.7', '+4.70')
     """
     mean, half = mean_and_half_width(values)
@@ -130,44 +132,23 @@ def clipper(accuracy: str) -> str:
     return f"clipper(accuracy={accuracy})"
 
 
-ONE_MODEL = ("clipper(", "infaas")
-"""How the labels of systems begin that serve one model."""
-
-
 def gain_at_equal_attainment(runs: pd.DataFrame) -> tuple[list[float], str]:
-    """Return by how many points SlackFit is more accurate than the best one-model baseline that attains as much.
-
-    One number a seed, and that baseline's label; no number where none attains as much.
-    """
-    means = _baselines(runs)
-    target = runs[runs["policy"] == "slackfit"]["slo_attainment"].mean()
-    reaching = means[means["slo_attainment"] >= target]
-    if reaching.empty:
-        return [], ""
-    best = str(reaching["mean_serving_accuracy"].idxmax())
-    return _paired(runs, best, "mean_serving_accuracy", lambda ours, theirs: ours - theirs), best
+    """Return `comparison.gain_at_equal_attainment` of SlackFit: one number a seed, and the label of the baseline."""
+    return _compared(comparison.gain_at_equal_attainment, runs)
 
 
 def ratio_at_equal_accuracy(runs: pd.DataFrame) -> tuple[list[float], str]:
-    """Return how many times as much SlackFit attains as the best one-model baseline that is at least as accurate.
-
-    One number a seed, and that baseline's label; no number where there is no such baseline.
-    """
-    means = _baselines(runs)
-    accuracy = runs[runs["policy"] == "slackfit"]["mean_serving_accuracy"].mean()
-    reaching = means[(means["mean_serving_accuracy"] >= accuracy) & (means["slo_attainment"] > 0)]
-    if reaching.empty:
-        return [], ""
-    best = str(reaching["slo_attainment"].idxmax())
-    return _paired(runs, best, "slo_attainment", lambda ours, theirs: ours / theirs), best
+    """Return `comparison.ratio_at_equal_accuracy` of SlackFit: one number a seed, and the label of the baseline."""
+    return _compared(comparison.ratio_at_equal_accuracy, runs)
 
 
-def _baselines(runs: pd.DataFrame) -> pd.DataFrame:
-    baselines = runs[runs["policy"].str.startswith(ONE_MODEL)]
-    return baselines.groupby("policy")[["slo_attainment", "mean_serving_accuracy"]].mean()
+def _compared(
+    compare: Callable[[Side, list[Side]], comparison.Comparison | None], runs: pd.DataFrame
+) -> tuple[list[float], str]:
+    """Return a comparison as numbers by seed and the label of the baseline; none where there is no such baseline."""
 
+    def side(policy: str) -> Side:
+        return Side(policy, by_seed(runs, policy, "slo_attainment"), by_seed(runs, policy, "mean_serving_accuracy"))
 
-def _paired(runs: pd.DataFrame, baseline: str, column: str, compare: Callable[[float, float], float]) -> list[float]:
-    """Return a comparison seed by seed: within a seed both met the same arrivals."""
-    ours, theirs = by_seed(runs, "slackfit", column), by_seed(runs, baseline, column)
-    return [compare(ours[seed], theirs[seed]) for seed in ours if theirs.get(seed)]
+    found = compare(side("slackfit"), [side(policy) for policy in runs[runs["one_model"]]["policy"].unique()])
+    return ([], "") if found is None else (list(found.values), found.baseline.policy)

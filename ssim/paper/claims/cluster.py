@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.tables.files import load_table
-from ssim.paper.claims.claim import NEAR, Claim, Judged, Verdict, clipper, decided, near, told, values
+from ssim.paper.claims.claim import NEAR, Claim, Judged, Verdict, clipper, format_interval, near, values, verdict
 
 if TYPE_CHECKING:
     from ssim.results.reading import Results
@@ -16,7 +16,7 @@ def _faults(results: Results) -> Judged:
     why = (
         "All misses are batches that were in flight on a worker when it was killed, if there are no others: Figure 11a."
     )
-    return Judged(told(found, 5), decided(sum(found) / len(found) >= 0.999), why)  # noqa: PLR2004 - the claim
+    return Judged(format_interval(found, 5), verdict(sum(found) / len(found) >= 0.999), why)  # noqa: PLR2004 - the claim
 
 
 def _range(results: Results) -> Judged:
@@ -24,7 +24,7 @@ def _range(results: Results) -> Judged:
     low, high = float(found[clipper("80.16")]), float(found[clipper("73.82")])
     why = "The smallest subnet takes 8.8 ms for 16 by the published table: 14,500 q/s on eight workers."
     holds = near([low], 2000) and near([high], 8000)
-    return Judged(f"{low:.0f} to {high:.0f} q/s", decided(holds, low < high), why)
+    return Judged(f"{low:.0f} to {high:.0f} q/s", verdict(holds, low < high), why)
 
 
 def _linear(results: Results) -> Judged:
@@ -34,7 +34,7 @@ def _linear(results: Results) -> Judged:
     per_worker = means / means.index.to_numpy(dtype=float)
     spread = float(per_worker.max() / per_worker.min() - 1)
     ours = f"per worker within {100 * spread:.1f} % from {means.index.min()} to {means.index.max()}"
-    return Judged(ours, decided(spread < NEAR), "Evenly spaced arrivals, as there.")
+    return Judged(ours, verdict(spread < NEAR), "Evenly spaced arrivals, as there.")
 
 
 def _most(_: Results) -> Judged:
@@ -48,7 +48,7 @@ def _most(_: Results) -> Judged:
 def _operations(_: Results) -> Judged:
     table = load_table("ofa-resnet50-rtx2080ti")
     small, large = (16 * (table.subnets[0].gmacs or 0), 2 * (table.subnets[-1].gmacs or 0))
-    return Judged(f"{small:.1f} against {large:.1f} GMACs", decided(small < large), "Counted from the control tuples.")
+    return Judged(f"{small:.1f} against {large:.1f} GMACs", verdict(small < large), "Counted from the control tuples.")
 
 
 CLAIMS = (

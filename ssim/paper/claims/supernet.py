@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.base.errors import SpecError
-from ssim.paper.claims.claim import Claim, Judged, Verdict, decided, graded
-from ssim.paper.held import MODELS, holding, needs_torch
+from ssim.paper.claims.claim import Claim, Judged, Verdict, graded_verdict, verdict
+from ssim.paper.footprint import MODELS, footprint, needs_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ def _with_torch(judge: Callable[[Results], Judged]) -> Callable[[Results], Judge
 
 
 def _memory(_: Results) -> Judged:
-    found = holding()
+    found = footprint()
     alone = found.alone[-1].bytes
     ratio = alone / found.in_one[-1].bytes
     most = sum(alone >= 2.6 * row.bytes for row in found.in_one)
@@ -39,7 +39,7 @@ def _memory(_: Results) -> Judged:
         f"Against its six subnets apart, {MODELS} in one supernet, each with statistics of its own in fp32. "
         f"2.6x holds for up to {most} subnets."
     )
-    return Judged(f"{ratio:.2f}x", graded([ratio], 2.6, nothing=1.0), why)
+    return Judged(f"{ratio:.2f}x", graded_verdict([ratio], 2.6, nothing=1.0), why)
 
 
 def _actuation(results: Results) -> Judged:
@@ -50,16 +50,16 @@ def _actuation(results: Results) -> Judged:
         "The slowest of six, in CPU time of this machine; nothing is copied. What a forward pass then takes: "
         "`python -m benchmarks.actuation`."
     )
-    return Judged(f"{told[0]}; {told[1]} for the first time", decided(again < 1), why)
+    return Judged(f"{told[0]}; {told[1]} for the first time", verdict(again < 1), why)
 
 
 def _statistics(_: Results) -> Judged:
-    found = holding()
+    found = footprint()
     of_shared = [found.shared_bytes / each.statistics_bytes for each in found.subnets]
     of_own = [each.weights_bytes / each.statistics_bytes for each in found.subnets]
     ours = f"{min(of_shared):.0f}x to {max(of_shared):.0f}x"
     why = f"Than the whole supernet's weights; {min(of_own):.0f}x to {max(of_own):.0f}x than those that a subnet uses."
-    return Judged(ours, decided(min(of_shared) >= 500, max(of_shared) >= 500), why)  # noqa: PLR2004 - the claim
+    return Judged(ours, verdict(min(of_shared) >= 500, max(of_shared) >= 500), why)  # noqa: PLR2004 - the claim
 
 
 CLAIMS = (

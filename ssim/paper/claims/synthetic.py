@@ -10,12 +10,12 @@ from ssim.paper.claims.claim import (
     Judged,
     Verdict,
     clipper,
-    decided,
+    format_interval,
     gain_at_equal_attainment,
-    graded,
+    graded_verdict,
     ratio_at_equal_accuracy,
-    told,
     values,
+    verdict,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _falls(means: Sequence[float]) -> bool:
 def _all_nine(results: Results) -> Judged:
     runs = results.summary("bursty")
     means = _means(runs, "slackfit", "slo_attainment", [{"variant_qps": r, "cv2": c} for r in RATES for c in CV2S])
-    return Judged(f"at least {min(means):.6f}", decided(min(means) > 0.999))  # noqa: PLR2004 - the claim
+    return Judged(f"at least {min(means):.6f}", verdict(min(means) > 0.999))  # noqa: PLR2004 - the claim
 
 
 def _gain(results: Results) -> Judged:
@@ -61,7 +61,7 @@ def _gain(results: Results) -> Judged:
     best = max((found for found, _ in gains.values() if found), key=sum, default=[])
     if not best:
         return Judged("no baseline attains as much", Verdict.NOT_REPRODUCED)
-    return Judged(f"up to {told(best, sign=True)} points", graded(best, 4.33), _OVERHEAD)
+    return Judged(f"up to {format_interval(best, sign=True)} points", graded_verdict(best, 4.33), _OVERHEAD)
 
 
 def _ratio(results: Results) -> Judged:
@@ -72,7 +72,7 @@ def _ratio(results: Results) -> Judged:
         return Judged("no baseline is as accurate", Verdict.NOT_REPRODUCED)
     least = min(known, key=sum)
     why = "Taken strictly: the baselines that are at least as accurate have collapsed."
-    return Judged(f"{told(least, 1)}x and more", graded(least, 2.06, nothing=1.0), why)
+    return Judged(f"{format_interval(least, 1)}x and more", graded_verdict(least, 2.06, nothing=1.0), why)
 
 
 def _infaas(results: Results) -> Judged:
@@ -82,19 +82,19 @@ def _infaas(results: Results) -> Judged:
     ours, theirs = (_means(runs, name, "mean_serving_accuracy", points) for name in ("slackfit", "infaas"))
     gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
     text = f"at least {min(attained):.4f}; {min(gaps):.2f} to {max(gaps):.2f} points lower"
-    return Judged(text, decided(min(attained) > 0.999 and abs(max(gaps) - 4.33) < 0.433, min(gaps) > 0))  # noqa: PLR2004 - the claim
+    return Judged(text, verdict(min(attained) > 0.999 and abs(max(gaps) - 4.33) < 0.433, min(gaps) > 0))  # noqa: PLR2004 - the claim
 
 
 def _small_falls(results: Results) -> Judged:
     points: list[dict[str, float]] = [{"variant_qps": 5550, "cv2": c} for c in CV2S]
     means = _means(results.summary("bursty"), clipper("76.69"), "slo_attainment", points)
-    return Judged(_row(means), decided(_falls(means)), "" if _falls(means) else _OVERHEAD)
+    return Judged(_row(means), verdict(_falls(means)), "" if _falls(means) else _OVERHEAD)
 
 
 def _middle_falls(results: Results) -> Judged:
     points: list[dict[str, float]] = [{"variant_qps": r, "cv2": 2} for r in RATES]
     means = _means(results.summary("bursty"), clipper("78.25"), "slo_attainment", points)
-    return Judged(_row(means), decided(_falls(means)), "" if _falls(means) else _OVERHEAD)
+    return Judged(_row(means), verdict(_falls(means)), "" if _falls(means) else _OVERHEAD)
 
 
 def _narrows(results: Results) -> Judged:
@@ -103,26 +103,26 @@ def _narrows(results: Results) -> Judged:
     for rate in RATES[1:]:
         found = [gain_at_equal_attainment(_at(runs, variant_qps=rate, cv2=c))[0] for c in CV2S]
         rows.append([sum(each) / len(each) if each else float("nan") for each in found])
-    return Judged("; ".join(_row(row, 2) for row in rows), decided(all(map(_falls, rows)), any(map(_falls, rows))))
+    return Judged("; ".join(_row(row, 2) for row in rows), verdict(all(map(_falls, rows)), any(map(_falls, rows))))
 
 
 def _varying(results: Results) -> Judged:
     points: list[dict[str, float]] = [{"end_qps": e, "acceleration_qps2": p} for e in ENDS for p in PACES]
     means = _means(results.summary("time_varying"), "slackfit", "slo_attainment", points)
-    return Judged(f"{min(means):.4f} to {max(means):.4f}", decided(min(means) >= 0.991))  # noqa: PLR2004 - the claim
+    return Judged(f"{min(means):.4f} to {max(means):.4f}", verdict(min(means) >= 0.991))  # noqa: PLR2004 - the claim
 
 
 def _pace(results: Results) -> Judged:
     points: list[dict[str, float]] = [{"end_qps": 6800, "acceleration_qps2": p} for p in PACES]
     means = _means(results.summary("time_varying"), clipper("79.44"), "slo_attainment", points)
     why = "A faster ramp also spends longer at the higher rate within the same run; that alone would show this."
-    return Judged(_row(means, 3), decided(_falls(means)), why)
+    return Judged(_row(means, 3), verdict(_falls(means)), why)
 
 
 def _end(results: Results) -> Judged:
     points: list[dict[str, float]] = [{"end_qps": e, "acceleration_qps2": 250} for e in ENDS]
     means = _means(results.summary("time_varying"), clipper("79.44"), "slo_attainment", points)
-    return Judged(_row(means, 3), decided(_falls(means), means[0] > means[1]))
+    return Judged(_row(means, 3), verdict(_falls(means), means[0] > means[1]))
 
 
 def _accuracy_falls(results: Results) -> Judged:
@@ -132,13 +132,13 @@ def _accuracy_falls(results: Results) -> Judged:
         for e in ENDS[1:]
     ]
     why = "As above: a faster ramp spends longer at the higher rate."
-    return Judged("; ".join(_row(row, 2) for row in rows), decided(all(map(_falls, rows)), any(map(_falls, rows))), why)
+    return Judged("; ".join(_row(row, 2) for row in rows), verdict(all(map(_falls, rows)), any(map(_falls, rows))), why)
 
 
 def _policy_space(results: Results) -> Judged:
     points: list[dict[str, float]] = [{"variant_qps": 5550, "cv2": c} for c in CV2S]
     means = _means(results.summary("bursty"), "slackfit", "slo_attainment", points)
-    return Judged(_row(means, 6), decided(min(means) >= 0.999))  # noqa: PLR2004 - the claim
+    return Judged(_row(means, 6), verdict(min(means) >= 0.999))  # noqa: PLR2004 - the claim
 
 
 def _maxbatch(results: Results) -> Judged:
@@ -146,13 +146,13 @@ def _maxbatch(results: Results) -> Judged:
     pairs = zip(values(runs, "slackfit", "slo_attainment"), values(runs, "maxbatch", "slo_attainment"), strict=True)
     gaps = [100 * (ours - theirs) for ours, theirs in pairs]
     why = "With six subnets the two choose nearly the same; they differ in overload only, and this is none."
-    return Judged(f"{told(gaps, 3)} points", graded(gaps, 5.0), why)
+    return Judged(f"{format_interval(gaps, 3)} points", graded_verdict(gaps, 5.0), why)
 
 
 def _maxacc(results: Results) -> Judged:
     points: list[dict[str, float]] = [{"variant_qps": 5550, "cv2": c} for c in CV2S]
     means = _means(results.summary("bursty"), "maxacc", "slo_attainment", points)
-    return Judged(_row(means, 2), decided(max(means) < 0.5))  # noqa: PLR2004 - half of the queries are late
+    return Judged(_row(means, 2), verdict(max(means) < 0.5))  # noqa: PLR2004 - half of the queries are late
 
 
 def _band(results: Results) -> Judged:
@@ -160,7 +160,7 @@ def _band(results: Results) -> Judged:
     low, high = windows["serving_accuracy"].min(), windows["serving_accuracy"].max()
     holds = low >= 76 and high <= 78  # noqa: PLR2004 - the claim
     why = "" if holds else "With the published latencies there is room for more accurate subnets at that load."
-    return Judged(f"{low:.2f} to {high:.2f} % in windows of 1 s", decided(bool(holds)), why)
+    return Judged(f"{low:.2f} to {high:.2f} % in windows of 1 s", verdict(bool(holds)), why)
 
 
 def _ramp(results: Results) -> Judged:
@@ -169,13 +169,13 @@ def _ramp(results: Results) -> Judged:
     before = windows[windows["start_s"] < change - 1]["serving_accuracy"].mean()
     after = windows[windows["start_s"] > change + 0.35 * change]["serving_accuracy"].mean()
     holds = abs(before - 79.2) < 0.2 and abs(after - 77.5) < 0.2  # noqa: PLR2004 - the claim
-    return Judged(f"{before:.2f} to {after:.2f} %", decided(bool(holds), bool(before > after)))
+    return Judged(f"{before:.2f} to {after:.2f} %", verdict(bool(holds), bool(before > after)))
 
 
 def _largest(results: Results) -> Judged:
     runs = _at(results.summary("bursty"), variant_qps=5550)
     found = values(runs[runs["trace.cv2"] == 2], clipper("80.16"), "slo_attainment")  # noqa: PLR2004 - Figure 13a's
-    return Judged(told(found, 5), decided(sum(found) / len(found) < 0.5))  # noqa: PLR2004 - half of the queries are late
+    return Judged(format_interval(found, 5), verdict(sum(found) / len(found) < 0.5))  # noqa: PLR2004 - half of the queries are late
 
 
 CLAIMS = (

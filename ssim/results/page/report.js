@@ -8,7 +8,9 @@ const PANELS = [
   ["workers_busy", "workers busy", ".2f"],
   ["slo_attainment", "SLO attainment", ".4f"],
 ];
-const LOOK = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+// The buttons that are wanted, not those that are not: each version of plotly brings others, one of which uploads the chart.
+const BUTTONS = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]];
+const LOOK = { displaylogo: false, responsive: true, modeBarButtons: BUTTONS };
 const FONT = { family: "system-ui, sans-serif", size: 13, color: "#1b1b1b" };
 let shown, run;
 
@@ -88,14 +90,14 @@ function draw_run(number) {
   }
   if (!by("dynamics").classList.contains("js-plotly-plot")) by("dynamics").textContent = "";
   const colour = shown.policies[run.policy].colour;
-  const times = run.windows.start_s;
+  const times = [...run.windows.start_s, run.windows.end_s.at(-1)]; // a step ends where the next one begins: so one more
   const traces = PANELS.map(([column, name, format], place) => ({
-    x: times, y: run.windows[column], name, xaxis: "x", yaxis: place ? `y${place + 1}` : "y", mode: "lines",
+    x: times, y: [...run.windows[column], run.windows[column].at(-1)], name, xaxis: "x", yaxis: place ? `y${place + 1}` : "y", mode: "lines",
     line: { shape: "hv", width: 1.5, color: place ? colour : "#6e6e6e" }, hovertemplate: `%{y:${format}}`,
   }));
   const layout = {
     font: FONT, margin: { l: 70, r: 20, t: 30, b: 40 }, showlegend: false, hovermode: "x unified",
-    xaxis: { title: { text: "time (s)" }, anchor: `y${PANELS.length}`, range: [times[0], times.at(-1) + step()] },
+    xaxis: { title: { text: "time (s)" }, anchor: `y${PANELS.length}`, range: [times[0], times.at(-1)] },
     shapes: [line(times[0])],
   };
   PANELS.forEach(([column, name], place) => {
@@ -106,21 +108,19 @@ function draw_run(number) {
     };
   });
   Plotly.react("dynamics", traces, layout, LOOK);
-  by("time").max = times.length - 1;
+  by("time").max = run.windows.start_s.length - 1;
   by("time").value = 0;
   tell(0);
 }
 
-const step = () => (run.windows.start_s.length > 1 ? run.windows.start_s[1] - run.windows.start_s[0] : 1);
 const line = (x) => ({ type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { color: "#b3261e", width: 1.5 } });
 
 function tell(place) {
-  const start = run.windows.start_s[place];
   const values = PANELS.map(([column, name]) => {
     const value = run.windows[column][place];
     return `${name.replace(/ \(.*/, "")} ${value === null ? "-" : value.toLocaleString("en", { maximumSignificantDigits: 5 })}`;
   });
-  by("now").textContent = `${start} to ${start + step()} s: ${values.join(", ")}`;
+  by("now").textContent = `${run.windows.start_s[place]} to ${run.windows.end_s[place]} s: ${values.join(", ")}`;
 }
 
 function draw(number) {

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.checks import still_view
+from policies.checks import static_view
 from policies.clipper import Clipper
 from policies.coarse import Coarse
 from policies.infaas import Infaas
@@ -77,7 +77,7 @@ def disagreements(policy: Policy, table: LatencyTable, slacks: range | list[int]
     return [
         (slack, length)
         for slack, length in itertools.product(slacks, lengths)
-        if policy.decide(still_view(table, slack_ns=slack, queue_length=length)) != found.at(slack, length)
+        if policy.decide(static_view(table, slack_ns=slack, queue_length=length)) != found.at(slack, length)
     ]
 
 
@@ -208,7 +208,7 @@ class Fails:
 
 @dataclass(frozen=True)
 class Does:
-    """Does one thing that once was followed wrongly, or not at all."""
+    """Does one thing that tracing once got wrong."""
 
     what: str
 
@@ -284,20 +284,20 @@ def test_numbers_of_numpy_do_not_overflow_far_away() -> None:
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
-        (Clock(), "looks at the clock"),
-        (Crowd(), "looks at system.free_workers"),
-        (Coarse(), "looks at"),
-        (Bits(), "compares so often"),
-        (Odd(), "neither only grows nor only falls"),
-        (Mixed(), "into one expression"),
-        (Square(), "into one expression"),
-        (Waits(), "answers Wait"),
-        (Drops(), "answers Drop"),
+        (Clock(), "depends on the clock"),
+        (Crowd(), "depends on system.free_workers"),
+        (Coarse(), "depends on"),
+        (Bits(), "steps to trace its comparisons"),
+        (Odd(), "non-monotonic arithmetic"),
+        (Mixed(), "in one expression"),
+        (Square(), "in one expression"),
+        (Waits(), "returns Wait"),
+        (Drops(), "returns Drop"),
         (Picks(), "picks its worker"),
-        (Swallows(), "looks at system.workers_alive"),
-        (Remembers(), "may remember; a frozen dataclass has no memory"),
-        (Dice(), "does not answer as it did"),
-        (Rare(), "does not answer as it did"),
+        (Swallows(), "depends on system.workers_alive"),
+        (Remembers(), "may have state; only frozen dataclasses are known to be stateless"),
+        (Dice(), "deviates from its decision table"),
+        (Rare(), "deviates from its decision table"),
         (Fails(), "raised KeyError"),
     ],
     ids=lambda value: type(value).__name__,

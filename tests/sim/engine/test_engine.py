@@ -12,14 +12,14 @@ from sim import (
     DataError,
     Dispatch,
     Drop,
-    Fault,
     LatencyTable,
     Outcome,
     PolicyError,
+    ProfiledSubnet,
     SpecError,
-    Subnet,
     Trace,
     Wait,
+    WorkerFailure,
     simulate,
 )
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TABLE = LatencyTable(
     "toy",
-    (Subnet("small", 70.0, loading_ns=100), Subnet("large", 80.0, loading_ns=300)),
+    (ProfiledSubnet("small", 70.0, loading_ns=100), ProfiledSubnet("large", 80.0, loading_ns=300)),
     (1, 2, 4),
     np.array([[10, 12, 16], [20, 24, 32]]),
 )
@@ -103,13 +103,13 @@ def test_a_switch_of_subnet_costs_the_actuation_delay_and_the_first_batch_does_n
 
 
 def test_actuation_from_a_table_without_loading_times_is_an_error() -> None:
-    table = LatencyTable("bare", (Subnet("s", 70.0),), (1,), np.array([[5]]))
+    table = LatencyTable("bare", (ProfiledSubnet("s", 70.0),), (1,), np.array([[5]]))
     with pytest.raises(DataError, match="bare: a subnet has no loading time"):
         simulate(trace_of(0), Cluster(1, actuation_ns="table"), table, always(Dispatch(0, 1)))
 
 
 def test_a_failing_worker_loses_its_batch_and_comes_back_with_nothing_loaded() -> None:
-    cluster = Cluster(1, actuation_ns=50, faults=(Fault(0, 5, 100),))
+    cluster = Cluster(1, actuation_ns=50, faults=(WorkerFailure(0, 5, 100),))
     result = simulate(trace_of(0, 20), cluster, TABLE, always(Dispatch(0, 1)))
     assert result.outcome.tolist() == [Outcome.DROPPED, Outcome.LATE]
     assert result.batches.lost.tolist() == [True, False]
@@ -118,12 +118,12 @@ def test_a_failing_worker_loses_its_batch_and_comes_back_with_nothing_loaded() -
 
 
 def test_a_batch_answered_at_the_instant_of_the_failure_is_answered() -> None:
-    result = simulate(trace_of(0), Cluster(1, faults=(Fault(0, 10),)), TABLE, always(Dispatch(0, 1)))
+    result = simulate(trace_of(0), Cluster(1, faults=(WorkerFailure(0, 10),)), TABLE, always(Dispatch(0, 1)))
     assert result.outcome.tolist() == [Outcome.MET]
 
 
 def test_without_any_worker_left_the_rest_is_unfinished() -> None:
-    result = simulate(trace_of(0, 20, 30), Cluster(1, faults=(Fault(0, 15),)), TABLE, always(Dispatch(0, 1)))
+    result = simulate(trace_of(0, 20, 30), Cluster(1, faults=(WorkerFailure(0, 15),)), TABLE, always(Dispatch(0, 1)))
     assert result.outcome.tolist() == [Outcome.MET, Outcome.UNFINISHED, Outcome.UNFINISHED]
 
 
@@ -176,7 +176,7 @@ def test_what_a_view_looks_up() -> None:
         )
         return Dispatch(1, 1)
 
-    simulate(trace_of(0, 5, 5), Cluster(2, faults=(Fault(1, 1),)), TABLE, Scripted(look))
+    simulate(trace_of(0, 5, 5), Cluster(2, faults=(WorkerFailure(1, 1),)), TABLE, Scripted(look))
     assert looked[0] == (0, (0, 1), 2, None, (100,), 1, 1e9)
     assert looked[1] == (20, (0,), 1, 1, (105, 105), 0, 0.0)
 
@@ -192,35 +192,37 @@ def test_random_policies_draw_from_the_seed() -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (Dispatch(2, 1), "there is no such subnet (2); an index from 0 to 1"),
-        (Dispatch(-1, 1), "there is no such subnet (-1)"),
-        (Dispatch(subnet=True, batch_size=1), "there is no such subnet (True)"),
-        (Dispatch(0, 0), "no such batch size (0); a whole number from 1 to 4"),
-        (Dispatch(0, 5), "no such batch size (5)"),
-        (Dispatch(0, 1.5), "no such batch size (1.5)"),
-        (Dispatch(0, 1, worker=1), "answers for a worker that is not free (1); free: 0"),
-        (Wait(0), "waits for an instant that is not ahead (0)"),
-        (Wait(0.5), "waits for an instant that is not ahead (0.5)"),
-        (Drop(2), "drops queries that are not there (2); 1 to 1"),
-        (Drop(0), "drops queries that are not there (0)"),
-        (None, "answers something that is no decision (None); Dispatch, Wait or Drop"),
-        ((0, 1), "answers something that is no decision ((0, 1))"),
+        (Dispatch(2, 1), "unknown subnet (2); an index from 0 to 1"),
+        (Dispatch(-1, 1), "unknown subnet (-1)"),
+        (Dispatch(subnet=True, batch_size=1), "unknown subnet (True)"),
+        (Dispatch(0, 0), "invalid batch size (0); an integer from 1 to 4"),
+        (Dispatch(0, 5), "invalid batch size (5)"),
+        (Dispatch(0, 1.5), "invalid batch size (1.5)"),
+        (Dispatch(0, 1, worker=1), "picks a worker that is not free (1); free: 0"),
+        (Wait(0), "waits for a time that is not in the future (0)"),
+        (Wait(0.5), "waits for a time that is not in the future (0.5)"),
+        (Drop(2), "drops more queries than are waiting, or none (2); 1 to 1"),
+        (Drop(0), "drops more queries than are waiting, or none (0)"),
+        (None, "does not return a decision (None); Dispatch, Wait or Drop"),
+        ((0, 1), "does not return a decision ((0, 1))"),
     ],
 )
 def test_a_decision_that_cannot_be_carried_out_ends_the_run(answer: Decision, says: str) -> None:
     with pytest.raises(PolicyError) as caught:
         simulate(trace_of(0), Cluster(1), TABLE, always(answer))
     assert says in str(caught.value)
-    assert "at 0 ns" in str(caught.value)
+    assert "at 0 ms" in str(caught.value)
 
 
 def test_a_policy_that_raises_is_named_with_the_instant_and_its_words() -> None:
     def fail(_: View) -> Decision:
         raise ZeroDivisionError("no rate yet")
 
-    with pytest.raises(PolicyError, match=r"at 3 ns: raised ZeroDivisionError \(no rate yet\)") as caught:
+    with pytest.raises(PolicyError, match="raised ZeroDivisionError: no rate yet") as caught:
         simulate(trace_of(3), Cluster(1), TABLE, Scripted(fail))
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert "at 0.000003 ms: " in str(caught.value)
+    assert "(test_engine.py:219, in fail; slack 0.0001 ms, queue 1)" in str(caught.value)
 
 
 def test_a_policy_that_waits_for_nothing_past_every_deadline_is_stopped() -> None:
@@ -258,9 +260,9 @@ def test_delays_are_whole_nanoseconds() -> None:
     ):
         with pytest.raises(SpecError):
             Cluster(**{"workers": 1, **wrong})
-    with pytest.raises(SpecError, match="is no instant of a run"):
-        Cluster(1, faults=(Fault(0, -1),))
-    with pytest.raises(DataError, match="is no length of time"):
+    with pytest.raises(SpecError, match="invalid failure time"):
+        Cluster(1, faults=(WorkerFailure(0, -1),))
+    with pytest.raises(DataError, match="invalid duration"):
         Trace(np.array([0]), 5, 0)
 
 

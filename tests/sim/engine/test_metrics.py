@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sim import Cluster, LatencyTable, Outcome, Subnet, Trace, metrics, simulate
+from sim import Cluster, LatencyTable, Outcome, ProfiledSubnet, Trace, metrics, simulate
 from sim.base.intervals import mean_and_half_width
 from tests.laws.cases import Case, cases
 from tests.laws.test_engine import OneAnswer
@@ -55,7 +55,7 @@ def test_windows_add_up_to_the_whole(case: Case) -> None:
 def test_a_steady_rate_is_steady_to_the_end_of_the_last_part_of_a_window() -> None:
     arrivals = np.arange(1500) * 1_000_000
     trace = Trace(arrivals, 10**9, 1_500_000_000)
-    table = LatencyTable("toy", (Subnet("s", 70.0),), (1,), np.array([[1000]]))
+    table = LatencyTable("toy", (ProfiledSubnet("s", 70.0),), (1,), np.array([[1000]]))
     result = simulate(trace, Cluster(1), table, OneAnswer(0, 1))
     assert metrics.windows(result)["ingest_per_s"].tolist() == [1000, 1000]
 

@@ -12,7 +12,7 @@ import pytest
 from sim.base.errors import DataError
 from sim.base.parquet import read_parquet
 from sim.tables.accuracies import Accuracies, Accuracy
-from sim.tables.latency import ControlTuple, LatencyTable, Subnet
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +35,11 @@ def test_a_file_holds_all(tmp_path: Path) -> None:
 
 def test_a_latency_table_takes_them() -> None:
     small, large = ROWS.subnets()
-    assert small == Subnet("net:d1:e0.5,1.0", 69.5, ControlTuple((1,), (0.5, 1.0), ()), 2.0, 7)
+    assert small == ProfiledSubnet("net:d1:e0.5,1.0", 69.5, ControlTuple((1,), (0.5, 1.0), ()), 2.0, 7)
     assert large.accuracy == 81.0
     assert [subnet.accuracy for subnet in ROWS.subnets(seed=1)] == [69.0, 82.0]
     LatencyTable("gpu", ROWS.subnets(), (1,), np.array([[1], [2]]))
-    with pytest.raises(DataError, match=r"accuracies: none is of this seed \(3\); 0, 1"):
+    with pytest.raises(DataError, match=r"accuracies: no accuracies of this seed \(3\); 0, 1"):
         ROWS.subnets(seed=3)
 
 
@@ -54,7 +54,7 @@ def test_other_files_are_told(tmp_path: Path) -> None:
         Accuracies.read(path)
     ROWS.write(path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="is no whole parquet file"):
+    with pytest.raises(DataError, match="is not a valid parquet file"):
         Accuracies.read(path)
     pq.write_table(pa.table({"subnet": ["a"]}), path)
     with pytest.raises(DataError, match="holds no accuracies"):

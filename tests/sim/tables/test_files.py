@@ -15,11 +15,13 @@ from sim.base.parquet import read_parquet
 from sim.tables.csv_file import csv_text, parse_csv
 from sim.tables.files import find_table, load_table, read_table, shipped_tables, write_table
 from sim.tables.json_file import parse_profile, profile_text
-from sim.tables.latency import LatencyTable, Subnet
+from sim.tables.latency import LatencyTable, ProfiledSubnet
 from sim.tables.parquet_file import parquet_bytes, parse_parquet
 from tests.strategies import assert_same, latency_tables
 
-TABLE = LatencyTable("gpu", (Subnet("s", 70.0), Subnet("l", 80.0)), (1, 4), np.array([[4_400_001, 2], [3, 10**12]]))
+TABLE = LatencyTable(
+    "gpu", (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0)), (1, 4), np.array([[4_400_001, 2], [3, 10**12]])
+)
 
 
 @settings(deadline=None)  # the first call loads pyarrow's compiled parts
@@ -180,25 +182,25 @@ def test_a_shipped_file_is_as_our_writer_writes_it() -> None:
 HEADER = "subnet,accuracy,batch_size,latency_ms"
 BAD_CSV = [
     ("", r"line 1: column subnet is missing \(the file is empty\)"),
-    (f"{HEADER}\n", r"t.csv: has no rows; one a cell"),
+    (f"{HEADER}\n", r"t.csv: has no rows; one per cell"),
     ("subnet,accuracy,batch_size\ns,70,1\n", r"line 1: column latency_ms is missing \(subnet, accuracy, batch_size\)"),
-    (f"{HEADER},p99\ns,70,1,4,5\n", r"line 1: no such column \(p99\); did you mean 'p99_ms'\?"),
-    (f"{HEADER},subnet\ns,70,1,4,5\n", r"line 1: a column is there twice"),
-    (f"{HEADER}\ns,70,1\n", r"line 2: has not as many values as the header; 4 columns"),
-    (f"{HEADER}\ns,70,1,4,5\n", r"line 2: has not as many values as the header; 4 columns"),
-    (f"{HEADER}\ns,70,1,4\ns,70,1,5\n", r"line 3: a cell is there twice \(subnet s, batch 1\); each cell once"),
-    (f"{HEADER}\ns,70,1,4\ns,71,2,5\n", r"line 3: subnet s has two accuracies \(70 and 71\); one a subnet"),
+    (f"{HEADER},p99\ns,70,1,4,5\n", r"line 1: unknown column \(p99\); did you mean 'p99_ms'\?"),
+    (f"{HEADER},subnet\ns,70,1,4,5\n", r"line 1: duplicate column"),
+    (f"{HEADER}\ns,70,1\n", r"line 2: wrong number of values; 4 columns"),
+    (f"{HEADER}\ns,70,1,4,5\n", r"line 2: wrong number of values; 4 columns"),
+    (f"{HEADER}\ns,70,1,4\ns,70,1,5\n", r"line 3: duplicate cell \(subnet s, batch 1\); one row per cell"),
+    (f"{HEADER}\ns,70,1,4\ns,71,2,5\n", r"line 3: subnet s has two accuracies \(70 and 71\); one per subnet"),
     (f"{HEADER}\ns,101,1,4\n", r"line 2: accuracy is out of range \(101\); percent: above 0, at most 100"),
     (f"{HEADER}\ns,nan,1,4\n", r"line 2: accuracy is out of range \(nan\)"),
-    (f"{HEADER}\ns,good,1,4\n", r"line 2: accuracy is no number \(good\); percent, such as 73.82"),
-    (f"{HEADER}\ns,70,0,4\n", r"line 2: batch_size is no whole number from 1 \(0\); such as 16"),
-    (f"{HEADER}\ns,70,1.5,4\n", r"line 2: batch_size is no whole number from 1 \(1.5\)"),
-    (f'{HEADER}\ns,70,1,"4\n', r"line 2: is no CSV \(.*\); quotes must be closed"),
-    (f"{HEADER}\ns,70,1,4\ns,70,2,5\nl,80,2,5\n", r"t.csv: a cell of latency is missing \(subnet l, batch 1\)"),
+    (f"{HEADER}\ns,good,1,4\n", r"line 2: accuracy is not a number \(good\); percent, such as 73.82"),
+    (f"{HEADER}\ns,70,0,4\n", r"line 2: batch_size is not a positive integer \(0\); such as 16"),
+    (f"{HEADER}\ns,70,1.5,4\n", r"line 2: batch_size is not a positive integer \(1.5\)"),
+    (f'{HEADER}\ns,70,1,"4\n', r"line 2: is not valid CSV \(.*\); quotes must be closed"),
+    (f"{HEADER}\ns,70,1,4\ns,70,2,5\nl,80,2,5\n", r"t.csv: missing cell of latency \(subnet l, batch 1\)"),
 ] + [
     (
         f"{HEADER}\ns,70,1,{value}\n",
-        rf"line 2: latency_ms is no positive number \({value or 'nothing'}\); milliseconds above 0",
+        rf"line 2: latency_ms is not a positive number \({value or 'nothing'}\); milliseconds above 0",
     )
     for value in ("0", "-1", "nan", "inf", "1e30", "0.0000001", "fast", "")
 ]
@@ -208,7 +210,7 @@ BAD_CSV = [
 def test_a_csv_that_breaks_the_rules(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as raised:
         parse_csv(text, "t.csv")
-    assert raised.value.where.startswith("t.csv")
+    assert raised.value.location.startswith("t.csv")
 
 
 def set_at(*path: Any) -> Any:
@@ -228,30 +230,30 @@ def set_at(*path: Any) -> Any:
 
 CELL = ("models", 0, "latency_and_batch_ns", 1)
 BAD_JSON = [
-    (set_at("models", ...), r"t.json: a key is missing \(models\)"),
-    (set_at("models", {}), r"t.json, models: is no list \(\{\}\)"),
+    (set_at("models", ...), r"t.json: missing key \(models\)"),
+    (set_at("models", {}), r"t.json, models: is not a list \(\{\}\)"),
     (set_at("models", []), r"t.json, table of t: is empty \(0 subnets, 0 batch sizes\)"),
-    (set_at("models", 0, 5), r"models\[0\]: is no object \(5\)"),
-    (set_at("models", 0, "id", ...), r"models\[0\]: a key is missing \(id\)"),
-    (set_at("models", 0, "id", 1.5), r"models\[0\].id: is no whole number \(1.5\)"),
-    (set_at("models", 0, "accuracy", "high"), r'models\[0\].accuracy: is no number \("high"\)'),
+    (set_at("models", 0, 5), r"models\[0\]: is not an object \(5\)"),
+    (set_at("models", 0, "id", ...), r"models\[0\]: missing key \(id\)"),
+    (set_at("models", 0, "id", 1.5), r"models\[0\].id: is not an integer \(1.5\)"),
+    (set_at("models", 0, "accuracy", "high"), r'models\[0\].accuracy: is not a number \("high"\)'),
     (set_at("models", 0, "accuracy", 0.0), r"t.json, subnet '0': accuracy is out of range \(0\)"),
     (set_at("models", 0, "loading_time_ns", -2), r"t.json, subnet '0': loading_ns is out of range \(-2\)"),
-    (set_at("models", 0, "subnet_dimension", "width_multiplier", ...), r"subnet_dimension: a key is missing"),
-    (set_at(*CELL, "mean", ...), r"models\[0\].latency_and_batch_ns\[1\]: a key is missing \(mean\)"),
+    (set_at("models", 0, "subnet_dimension", "width_multiplier", ...), r"subnet_dimension: missing key"),
+    (set_at(*CELL, "mean", ...), r"models\[0\].latency_and_batch_ns\[1\]: missing key \(mean\)"),
     (set_at(*CELL, "mean", 0), r"latency_and_batch_ns\[1\].mean: is not positive \(0\); 1 ns or more"),
     (set_at(*CELL, "mean", -5), r"mean: is not positive \(-5\)"),
-    (set_at(*CELL, "mean", float("nan")), r"mean: is no number \(NaN\)"),
-    (set_at(*CELL, "mean", bool(1)), r"mean: is no number \(true\)"),
+    (set_at(*CELL, "mean", float("nan")), r"mean: is not a number \(NaN\)"),
+    (set_at(*CELL, "mean", bool(1)), r"mean: is not a number \(true\)"),
     (set_at(*CELL, "mean", 2**64), r"mean: is not positive .*as an int64"),
-    (set_at(*CELL, "batch_size", 1), r"latency_and_batch_ns\[1\].batch_size: is there twice \(1\)"),
-    (set_at(*CELL, "p99", ...), r"t.json: a cell of p99 is missing \(subnet 0, batch 2\)"),
-    (set_at(*CELL, "stages", "forward", ...), r"t.json: a cell of stage forward is missing \(subnet 0, batch 2\)"),
+    (set_at(*CELL, "batch_size", 1), r"latency_and_batch_ns\[1\].batch_size: duplicate batch size \(1\)"),
+    (set_at(*CELL, "p99", ...), r"t.json: missing cell of p99 \(subnet 0, batch 2\)"),
+    (set_at(*CELL, "stages", "forward", ...), r"t.json: missing cell of stage forward \(subnet 0, batch 2\)"),
     (set_at(*CELL, "stages", "forward", "mean", -1), r"stages.forward.mean: is negative \(-1\); 0 ns or more"),
-    (set_at("between", "guess"), r"t.json, table of t: between is not known \('guess'\)"),
-    (set_at("device", 7), r'device: is no text \(7\); something in ""'),
-    (set_at("default_max_batch", 64), r"table of t: default_max_batch is outside of what was measured \(64\); 1 to 2"),
-    (lambda document: document["models"].append(document["models"][0]), r"models\[1\].id: is there twice \(0\)"),
+    (set_at("between", "guess"), r"t.json, table of t: unknown value of between \('guess'\)"),
+    (set_at("device", 7), r"device: is not a string \(7\); must be a string"),
+    (set_at("default_max_batch", 64), r"table of t: default_max_batch is out of range \(64\); 1 to 2"),
+    (lambda document: document["models"].append(document["models"][0]), r"models\[1\].id: duplicate subnet \(0\)"),
 ]
 
 
@@ -263,16 +265,16 @@ def test_a_profile_that_breaks_the_rules(tmp_path: Path, change: Any, message: s
     file.write_text(json.dumps(document))
     with pytest.raises(DataError, match=message) as raised:
         read_table(file)
-    assert raised.value.where.startswith(str(file))
+    assert raised.value.location.startswith(str(file))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"t.json, line 1: is no JSON: Expecting value \(the file is empty\)"),
-        ('{\n "models": [\n  {"id": 0,,}\n ]\n}', r't.json, line 3: is no JSON: .* \(\{"id": 0,,\}\)'),
-        ('{"models": [],\n "models": []}', r"t.json: a key is there twice in one object \(models\)"),
-        ("[]", r"t.json: is no object \(\[\]\)"),
+        ("", r"t.json, line 1: is not valid JSON: Expecting value \(the file is empty\)"),
+        ('{\n "models": [\n  {"id": 0,,}\n ]\n}', r't.json, line 3: is not valid JSON: .* \(\{"id": 0,,\}\)'),
+        ('{"models": [],\n "models": []}', r"t.json: duplicate key \(models\)"),
+        ("[]", r"t.json: is not an object \(\[\]\)"),
     ],
 )
 def test_a_profile_that_is_no_json(text: str, message: str) -> None:
@@ -283,11 +285,11 @@ def test_a_profile_that_is_no_json(text: str, message: str) -> None:
 def test_a_parquet_file_that_is_damaged(tmp_path: Path) -> None:
     whole = parquet_bytes(TABLE)
     for content in (whole[:-20], whole[: len(whole) // 2], b"", b"text"):
-        with pytest.raises(DataError, match=r"t.parquet: is no whole parquet file \(.+\); write it again"):
+        with pytest.raises(DataError, match=r"t.parquet: is not a valid parquet file \(.+\); write the file again"):
             parse_parquet(content, "t.parquet")
     stranger = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": [1]}), stranger)
-    with pytest.raises(DataError, match="is no latency table; a parquet file with schema latency-table/1"):
+    with pytest.raises(DataError, match="is not a latency table; a parquet file with schema latency-table/1"):
         read_table(stranger)
 
 
@@ -306,9 +308,9 @@ def test_a_parquet_file_that_is_damaged(tmp_path: Path) -> None:
             lambda rows: rows.set_column(3, "latency_ns", pa.array([1, 2, 3, None])),
             "column latency_ns: has the wrong type or gaps",
         ),
-        (lambda rows: pa.concat_tables([rows, rows]), "a cell is there twice; one row a cell"),
-        (lambda rows: rows.slice(1), r"a cell of latency is missing \(subnet s, batch 1\)"),
-        (lambda rows: rows.slice(2), r"a subnet has no rows \(s\); one row a cell"),
+        (lambda rows: pa.concat_tables([rows, rows]), "duplicate cell; one row per cell"),
+        (lambda rows: rows.slice(1), r"missing cell of latency \(subnet s, batch 1\)"),
+        (lambda rows: rows.slice(2), r"a subnet has no rows \(s\); one row per cell"),
     ],
 )
 def test_a_parquet_file_that_was_changed(tmp_path: Path, change: Any, message: str) -> None:
@@ -333,10 +335,10 @@ def test_parquet_columns_tell_their_units() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("ofa-resnet50-a4", SpecError, r"latency table: there is no such table \('ofa-resnet50-a4'\); did you mean"),
+        ("ofa-resnet50-a4", SpecError, r"latency table: unknown table \('ofa-resnet50-a4'\); did you mean"),
         ("nowhere.csv", SpecError, r"nowhere.csv: can't be read \(No such file or directory\)"),
-        ("folder/table.txt", SpecError, r"stands for no format of latency tables \(.txt\); .parquet, .csv, .json"),
-        ("folder/table", SpecError, r"stands for no format of latency tables \(no suffix\)"),
+        ("folder/table.txt", SpecError, r"unknown format of latency tables \(.txt\); .parquet, .csv, .json"),
+        ("folder/table", SpecError, r"unknown format of latency tables \(no suffix\)"),
     ],
 )
 def test_a_table_that_is_not_there(name: str, kind: type[SsimError], message: str) -> None:
@@ -349,14 +351,14 @@ def test_a_table_is_restricted_as_asked() -> None:
     assert load_table("ofa-resnet50-a40", max_batch=32, stages=["forward"]).max_batch == 32
     with pytest.raises(BatchSizeError, match="no batch size up to"):
         load_table("ofa-resnet50-a40", max_batch=64)
-    with pytest.raises(DataError, match=r"has no such stage \(forwards\); did you mean 'forward'"):
+    with pytest.raises(DataError, match=r"unknown stage \(forwards\); did you mean 'forward'"):
         load_table("ofa-resnet50-a40", stages=["forwards"])
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_bytes(b"subnet,accuracy\n\xff\xfe")
-    with pytest.raises(DataError, match=r"t.csv: is no UTF-8 text \(byte 16\); save it as UTF-8"):
+    with pytest.raises(DataError, match=r"t.csv: is not UTF-8 text \(byte 16\); save it as UTF-8"):
         read_table(file)
 
 
@@ -371,7 +373,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(StoreError, match=r"t.csv: there is no room left to write \(No space left on device\)"):
+    with pytest.raises(StoreError, match=r"t.csv: disk full \(No space left on device\)"):
         write_table(TABLE.up_to(1), file)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

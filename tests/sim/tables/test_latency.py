@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.base.errors import BatchSizeError, DataError
-from sim.tables.latency import LatencyTable, Subnet, table_from_cells
+from sim.tables.latency import LatencyTable, ProfiledSubnet, table_from_cells
 from tests.strategies import assert_same, latency_tables
 
-SUBNETS = (Subnet("s", 70.0), Subnet("m", 75.0), Subnet("l", 80.0))
+SUBNETS = (ProfiledSubnet("s", 70.0), ProfiledSubnet("m", 75.0), ProfiledSubnet("l", 80.0))
 TABLE = LatencyTable(
     "gpu",
     SUBNETS,
@@ -65,7 +65,7 @@ def test_the_largest_batch_within_a_budget_fits_and_no_larger_one_does(table: La
 
 @given(latency_tables(bare=True, highest=1000))
 def test_nothing_drains_faster_than_the_drain(table: LatencyTable) -> None:
-    subnet, size = table.drain
+    subnet, size = table.max_throughput
     best = table.latency(subnet, size) / size
     assert all(best <= ns / b for row in table.latency_ns for ns, b in zip(row, table.batch_sizes, strict=True))
     assert table.smallest_ns == table.latency_ns.min()
@@ -107,8 +107,8 @@ def test_stages_add_up() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["forwrd"], r"table of gpu: has no such stage \(forwrd\); did you mean 'forward'\?"),
-        ([], "table of gpu: no stage is named; choose from copy, forward"),
+        (["forwrd"], r"table of gpu: unknown stage \(forwrd\); did you mean 'forward'\?"),
+        ([], "table of gpu: no stages given; choose from copy, forward"),
     ],
 )
 def test_a_stage_that_is_not_there(names: list[str], message: str) -> None:
@@ -117,7 +117,7 @@ def test_a_stage_that_is_not_there(names: list[str], message: str) -> None:
 
 
 def test_a_table_without_stages_has_none_to_choose() -> None:
-    with pytest.raises(DataError, match=r"has no such stage \(forward\); it has none"):
+    with pytest.raises(DataError, match=r"unknown stage \(forward\); the table has no stages"):
         replace(TABLE, stages={}).with_stages(["forward"])
 
 
@@ -129,7 +129,7 @@ def test_stages_that_take_no_time_are_no_latency() -> None:
 
 def test_subnets_are_found_by_their_accuracy() -> None:
     assert [TABLE.subnet_of_accuracy(accuracy) for accuracy in (70, 74.96, 80.04)] == [0, 1, 2]
-    with pytest.raises(DataError, match=r"no subnet of this accuracy \(72\); there are 70.00, 75.00, 80.00"):
+    with pytest.raises(DataError, match=r"no subnet of this accuracy \(72\); known: 70.00, 75.00, 80.00"):
         TABLE.subnet_of_accuracy(72)
 
 
@@ -152,17 +152,20 @@ def test_a_table_survives_pickling() -> None:
 BAD = [
     ({"subnets": ()}, r"is empty \(0 subnets, 3 batch sizes\)"),
     ({"batch_sizes": ()}, r"is empty \(3 subnets, 0 batch sizes\)"),
-    ({"subnets": (SUBNETS[0], SUBNETS[0], SUBNETS[2])}, r"a subnet is there twice \(s\); each id once"),
-    ({"subnets": SUBNETS[::-1]}, r"not in order of accuracy \(\[80.0, 75.0, 70.0\]\); the least"),
-    ({"batch_sizes": (0, 4, 8)}, r"not increasing from 1 or more \(\(0, 4, 8\)\)"),
-    ({"batch_sizes": (1, 4, 4)}, r"not increasing from 1 or more \(\(1, 4, 4\)\)"),
-    ({"latency_ns": TABLE.latency_ns[:2]}, r"latency_ns: has the wrong form \(int64, shape \(2, 3\)\); int64, shape"),
-    ({"latency_ns": TABLE.latency_ns * 1.0}, r"latency_ns: has the wrong form \(float64, shape \(3, 3\)\)"),
+    ({"subnets": (SUBNETS[0], SUBNETS[0], SUBNETS[2])}, r"duplicate subnet \(s\); ids must be unique"),
+    ({"subnets": SUBNETS[::-1]}, r"not in ascending order of accuracy \(\[80.0, 75.0, 70.0\]\); the least"),
+    ({"batch_sizes": (0, 4, 8)}, r"not positive and increasing \(\(0, 4, 8\)\)"),
+    ({"batch_sizes": (1, 4, 4)}, r"not positive and increasing \(\(1, 4, 4\)\)"),
+    (
+        {"latency_ns": TABLE.latency_ns[:2]},
+        r"latency_ns: has the wrong type or shape \(int64, shape \(2, 3\)\); int64, shape",
+    ),
+    ({"latency_ns": TABLE.latency_ns * 1.0}, r"latency_ns: has the wrong type or shape \(float64, shape \(3, 3\)\)"),
     ({"latency_ns": TABLE.latency_ns - 10}, r"latency_ns: is not positive \(subnet s, batch 1: 0 ns\); 1 ns or more"),
     ({"p99_ns": TABLE.latency_ns - 31}, r"p99_ns: is not positive \(subnet s, batch 1: -21 ns\)"),
     ({"stages": {"copy": TABLE.latency_ns - 21}}, r"stage copy: is negative \(subnet s, batch 1: -11 ns\); 0 ns"),
-    ({"between": "guess"}, r"between is not known \('guess'\); pad or interpolate"),
-    ({"default_max_batch": 9}, r"default_max_batch is outside of what was measured \(9\); 1 to 8"),
+    ({"between": "guess"}, r"unknown value of between \('guess'\); pad or interpolate"),
+    ({"default_max_batch": 9}, r"default_max_batch is out of range \(9\); 1 to 8"),
 ]
 
 
@@ -175,13 +178,13 @@ def test_a_table_that_breaks_the_rules(change: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize("accuracy", [0, -1, 100.1, float("nan"), float("inf")])
 def test_an_accuracy_that_is_no_percentage(accuracy: float) -> None:
     with pytest.raises(DataError, match=r"subnet 's': accuracy is out of range \(.*\); percent: above 0, at most 100"):
-        Subnet("s", accuracy)
+        ProfiledSubnet("s", accuracy)
 
 
 @pytest.mark.parametrize("facts", [{"gmacs": -1.0}, {"gmacs": float("nan")}, {"params": -1}, {"loading_ns": -1}])
 def test_a_fact_that_cannot_be(facts: dict[str, float]) -> None:
     with pytest.raises(DataError, match=rf"subnet 's': {next(iter(facts))} is out of range \(.*\); 0 or more"):
-        Subnet("s", 70, **facts)
+        ProfiledSubnet("s", 70, **facts)
 
 
 def test_cells_come_in_any_order() -> None:
@@ -195,8 +198,8 @@ def test_cells_come_in_any_order() -> None:
 
 def test_every_cell_must_be_there() -> None:
     with pytest.raises(
-        DataError, match=r"t.csv: a cell of latency is missing \(subnet s, batch 4 and 1 more\); the grid must be full"
+        DataError, match=r"t.csv: missing cell of latency \(subnet s, batch 4 and 1 more\); the grid must be full"
     ):
-        table_from_cells("gpu", SUBNETS[:2], {("s", 1): 1, ("m", 4): 2}, where="t.csv")
-    with pytest.raises(DataError, match=r"table: a cell of p99 is missing \(subnet s, batch 1\)"):
+        table_from_cells("gpu", SUBNETS[:2], {("s", 1): 1, ("m", 4): 2}, location="t.csv")
+    with pytest.raises(DataError, match=r"table: missing cell of p99 \(subnet s, batch 1\)"):
         table_from_cells("gpu", SUBNETS[:1], {("s", 1): 1}, {"p99_ns": {}})

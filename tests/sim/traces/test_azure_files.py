@@ -113,12 +113,12 @@ def test_a_file_as_large_as_the_real_one_is_read_in_little_memory(tmp_path: Path
     ("text", "message"),
     [
         (f"{HEAD}\n", "has no minute columns; columns named 1 to 1440"),
-        (f"{HEAD},1,3\no,a,f,http,1,1\n", r"a minute is missing or out of order \(3\); must be 2"),
-        (f"{HEAD},1,2\no,a,f,http,1,x\n", r"row 1: 2 is wrong \('x'\); must be a whole number"),
+        (f"{HEAD},1,3\no,a,f,http,1,1\n", r"missing minute, or minutes out of order \(3\); must be 2"),
+        (f"{HEAD},1,2\no,a,f,http,1,x\n", r"row 1: invalid 2 \('x'\); must be a whole number"),
         (f"{HEAD},1,2\no,a,f,http,1,1\no,a,f,http,1,-4\n", r"row 2: minute 2 is negative \(-4\)"),
         (f"{HEAD},1,2\no,a,f,http,0,0\n", "the chosen functions were never invoked"),
         (f"{HEAD},1,2\n", "the chosen functions were never invoked"),
-        (f"{HEAD},1,2\no,a,f,http,1\n", "row 1: has 5 cells; the first line names 6 columns"),
+        (f"{HEAD},1,2\no,a,f,http,1\n", "row 1: has 5 cells; the header has 6 columns"),
     ],
 )
 def test_a_bad_day_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -127,15 +127,17 @@ def test_a_bad_day_file_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_what_can_not_be_chosen_is_refused(folder: tuple[Path, npt.NDArray[np.int64]], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has fewer functions than asked for \(41\); at most 40"):
+    with pytest.raises(DataError, match=r"has fewer functions than requested \(41\); at most 40"):
         Azure2019(slo_ms=36, path=str(folder[0]), functions=41).trace(0)
-    with pytest.raises(SpecError, match="is given along with functions"):
+    with pytest.raises(SpecError, match="cannot be combined with functions"):
         Azure2019(slo_ms=36, functions=1, share=0.5)
     with pytest.raises(SpecError, match=r"Azure2019.day: is out of range \(15\)"):
         Azure2019(slo_ms=36, day=15)
-    with pytest.raises(DataError, match=r"has no file of the day \(invocations_per_function_md.anon.d02.csv\[.gz\]\)"):
+    with pytest.raises(
+        DataError, match=r"missing file of the data set \(invocations_per_function_md.anon.d02.csv\[.gz\]\)"
+    ):
         Azure2019(slo_ms=36, path=str(folder[0]), day=2).trace(0)
-    with pytest.raises(DataError, match="there is no such file"):
+    with pytest.raises(DataError, match="file not found"):
         Azure2019(slo_ms=36, path=str(tmp_path / "no.csv")).trace(0)
 
 
@@ -161,10 +163,10 @@ def test_2021_arrivals_are_ends_minus_durations_sorted_from_zero(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("end_timestamp,duration\n1,x\n", r"row 1: duration is wrong \('x'\); must be a number"),
+        ("end_timestamp,duration\n1,x\n", r"row 1: invalid duration \('x'\); must be a number"),
         ("end_timestamp,duration\n2,1\n1,-1\n", r"row 2: duration is negative \(-1.0\)"),
         ("end_timestamp,duration\n2,1\nnan,1\n", "row 2: is not a time"),
-        ("end_timestamp,time\n2,1\n", r"a column is missing \('duration'\)"),
+        ("end_timestamp,time\n2,1\n", r"missing column \('duration'\)"),
         ("end_timestamp,duration\n", "has no arrivals"),
     ],
 )

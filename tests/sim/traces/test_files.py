@@ -90,20 +90,20 @@ def test_each_query_keeps_its_slo_when_the_trace_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "trace.csv: is empty; a first line"),
+        ("", "trace.csv: is empty; needs a header"),
         ("arrival_s\n", "has no arrivals"),
-        ("arrivals\n1\n", r"a column is missing \('arrival_s'\); did you mean 'arrivals'\?"),
+        ("arrivals\n1\n", r"missing column \('arrival_s'\); did you mean 'arrivals'\?"),
         ("arrival_s\n1\nnan\n", r"trace.csv, row 2: is not a time \(nan\); seconds, finite"),
         ("arrival_s\n1\ninf\n", r"row 2: is not a time \(inf\)"),
         ("arrival_s\n-1\n", r"trace.csv, row 1: is negative \(-1000000000 ns\)"),
         ("arrival_s\n2\n1\n", r"trace.csv, row 2: is earlier than the row before \(1000000000 < 2000000000 ns\); sort"),
-        ("arrival_s\n1\nsoon\n", r"trace.csv, row 2: arrival_s is wrong \('soon'\); must be a number"),
-        ("arrival_s,x\n1,2\n,3\n", r"row 2: arrival_s is wrong \(''\); must be a number"),
-        ("arrival_s,x\n1,2\n2\n", "row 2: has 1 cells; the first line names 2 columns"),
-        ("arrival_ns\n1\n1.5\n", r"row 2: arrival_ns is wrong \('1.5'\); must be a whole number"),
-        ("arrival_ns\n1\n99999999999999999999\n", r"row 2: arrival_ns is wrong \('99999999999999999999'\)"),
-        ("arrival_s,slo_ms\n1,2\n2,0\n", r"row 2: slo_ms is wrong \(0.0\); must be above 0"),
-        ("arrival_s,slo_ms\n1,nan\n", r"row 1: slo_ms is wrong \(nan\)"),
+        ("arrival_s\n1\nsoon\n", r"trace.csv, row 2: invalid arrival_s \('soon'\); must be a number"),
+        ("arrival_s,x\n1,2\n,3\n", r"row 2: invalid arrival_s \(''\); must be a number"),
+        ("arrival_s,x\n1,2\n2\n", "row 2: has 1 cells; the header has 2 columns"),
+        ("arrival_ns\n1\n1.5\n", r"row 2: invalid arrival_ns \('1.5'\); must be a whole number"),
+        ("arrival_ns\n1\n99999999999999999999\n", r"row 2: invalid arrival_ns \('99999999999999999999'\)"),
+        ("arrival_s,slo_ms\n1,2\n2,0\n", r"row 2: invalid slo_ms \(0.0\); must be above 0"),
+        ("arrival_s,slo_ms\n1,nan\n", r"row 1: invalid slo_ms \(nan\)"),
     ],
 )
 @pytest.mark.parametrize("name", ["trace.csv", "trace.csv.gz"])
@@ -122,8 +122,8 @@ def test_a_bad_csv_is_refused(tmp_path: Path, name: str, text: str, message: str
         ({"arrival_s": ["a"]}, "arrival_s can't be read as double"),
         ({"arrival_ns": [0.5]}, "arrival_ns can't be read as int64"),
         ({"arrival_ns": pa.array([], pa.int64())}, "has no arrivals"),
-        ({"time": [0]}, r"a column is missing \('arrival_s'\)"),
-        ({"arrival_s": [0.0], "slo_ms": [-1.0]}, "row 1: slo_ms is wrong"),
+        ({"time": [0]}, r"missing column \('arrival_s'\)"),
+        ({"arrival_s": [0.0], "slo_ms": [-1.0]}, "row 1: invalid slo_ms"),
     ],
 )
 def test_a_bad_parquet_file_is_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
@@ -135,14 +135,14 @@ def test_a_bad_parquet_file_is_refused(tmp_path: Path, columns: dict[str, Any], 
 
 @pytest.mark.parametrize("name", ["no.csv", "no.csv.gz", "no.parquet"])
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=f"{name}: there is no such file"):
+    with pytest.raises(DataError, match=f"{name}: file not found"):
         File(path=str(tmp_path / name), slo_ms=36).trace(0)
 
 
 @pytest.mark.parametrize("name", ["trace.parquet", "trace.csv.gz"])
 def test_what_is_not_what_its_name_says_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"arrival_s\n1\n")
-    with pytest.raises(DataError, match=f"{name}: is (no readable parquet file|damaged)"):
+    with pytest.raises(DataError, match=f"{name}: is (not a readable parquet file|damaged)"):
         File(path=str(tmp_path / name), slo_ms=36).trace(0)
 
 
@@ -156,14 +156,14 @@ def test_a_truncated_gz_is_refused(tmp_path: Path) -> None:
         written(tmp_path, "arrival_s\n" + "".join(f"{n}.{n * 7919 % 1000}\n" for n in range(100_000)), "t.csv.gz")
     )
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(DataError, match=r"t\.csv\.gz: is damaged or was not copied to its end"):
+    with pytest.raises(DataError, match=r"t\.csv\.gz: is damaged or incomplete"):
         File(path=str(path), slo_ms=36).trace(0)
 
 
 def test_without_an_slo_anywhere_there_is_no_trace_but_there_are_arrivals(tmp_path: Path) -> None:
     source = File(path=written(tmp_path, "arrival_s\n1\n"))
     assert joined(source).tolist() == [10**9]
-    with pytest.raises(DataError, match=r"a column is missing \('slo_ms'\)"):
+    with pytest.raises(DataError, match=r"missing column \('slo_ms'\)"):
         source.trace(0)
 
 
@@ -178,9 +178,9 @@ def test_llm_times_are_exact_to_100_ns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("TIMESTAMP\nyesterday\n", r"row 1: TIMESTAMP is wrong \('yesterday'\); must be a time like"),
+        ("TIMESTAMP\nyesterday\n", r"row 1: invalid TIMESTAMP \('yesterday'\); must be a time like"),
         ("TIMESTAMP\n2023-11-17 00:00:01\n2023-11-17 00:00:00\n", "row 2: is negative"),
-        ("time\n1\n", r"a column is missing \('TIMESTAMP'\)"),
+        ("time\n1\n", r"missing column \('TIMESTAMP'\)"),
         ("TIMESTAMP\n", "has no arrivals"),
     ],
 )
@@ -193,12 +193,12 @@ def test_a_bad_llm_file_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 def test_what_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
     chunk = np.array([1, 2])
-    with pytest.raises(SpecError, match=r"is no format that a trace is written in \(.txt\); one of .parquet"):
+    with pytest.raises(SpecError, match=r"unknown trace format \(.txt\); one of .parquet"):
         write_trace(tmp_path / "t.txt", [chunk])
     with pytest.raises(DataError, match="has no arrivals"):
         write_trace(tmp_path / "t.csv", [])
     for slos in (np.array([1]), np.array([1, 2, 3])):
-        with pytest.raises(DataError, match="slo_ns: has"):
+        with pytest.raises(DataError, match="slo_ns: "):
             write_trace(tmp_path / "t.parquet", [chunk], slos)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()

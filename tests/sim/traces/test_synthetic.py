@@ -137,5 +137,5 @@ def test_time_varying_keeps_its_variation_while_the_rate_moves() -> None:
 
 
 def test_a_ramp_after_the_end_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"TimeVarying.ramp_start_s: lies after the end \(60.0\); below 30"):
+    with pytest.raises(SpecError, match=r"TimeVarying.ramp_start_s: is after the end of the trace \(60.0\); below 30"):
         TimeVarying(slo_ms=36, start_qps=1, end_qps=2, acceleration_qps2=1, cv2=1, duration_s=30)

@@ -61,27 +61,27 @@ def test_images_and_labels_are_those_of_the_files(folder: Path, contents: dict[s
 def test_a_folder_is_looked_for_in_turn(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
     assert len(FashionMnist(validation=10).splits(0).test) == 20
-    with pytest.raises(SpecError, match="elsewhere: has no such file"):
+    with pytest.raises(SpecError, match="elsewhere: file not found"):
         FashionMnist(path=str(tmp_path / "elsewhere"), validation=10).splits(0)
 
 
 def test_missing_files_are_told_with_what_gets_them(tmp_path: Path) -> None:
     with pytest.raises(
-        SpecError, match=r"has no such file \(train-images.*`ssim supernet fetch fashion_mnist` gets it"
+        SpecError, match=r"file not found \(train-images.*`ssim supernet fetch fashion_mnist` downloads it"
     ):
         FashionMnist(path=str(tmp_path)).splits(0)
 
 
 def test_another_file_is_refused(folder: Path) -> None:
     (folder / "t10k-labels-idx1-ubyte").write_bytes(b"something else")
-    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte: is not the published file"):
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte: not the published file"):
         FashionMnist(path=str(folder), validation=10).splits(0)
 
 
 def test_a_truncated_file_is_refused(folder: Path) -> None:
     path = folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: is damaged"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: damaged"):
         FashionMnist(path=str(folder), validation=10).splits(0)
 
 

@@ -74,13 +74,13 @@ def test_what_is_missing_is_told(folder: Path) -> None:
 def test_damage_and_other_files_are_told(folder: Path) -> None:
     archive = folder / "sdist.tar.gz"
     archive.write_bytes(archive.read_bytes()[:200])
-    with pytest.raises(DataError, match="is damaged, or another archive"):
+    with pytest.raises(DataError, match="damaged, or another archive"):
         Reviews(path=str(archive), vocabulary=str(folder / "vocab.txt")).splits(0)
     (folder / "sentences.txt").write_text("1\t2\tother\n")
-    with pytest.raises(DataError, match="is not the published file"):
+    with pytest.raises(DataError, match="not the published file"):
         Reviews(path="sentences.txt", vocabulary="vocab.txt").located(folder).splits(0)
     (folder / "vocab.txt").write_text("a\nb")
-    with pytest.raises(DataError, match=r"vocab.txt: is no vocabulary of BERT \(\[PAD\] is missing\)"):
+    with pytest.raises(DataError, match=r"vocab.txt: not a vocabulary of BERT \(\[PAD\] is missing\)"):
         Reviews(path="sentences.txt", vocabulary="vocab.txt").located(folder).splits(0)
 
 

@@ -38,7 +38,7 @@ def test_the_seed_decides_the_split() -> None:
 
 def test_more_than_there_are_is_refused() -> None:
     with pytest.raises(
-        SpecError, match=r"some: asks for more examples than there are \(5 for validation \+ 6\); at most 10"
+        SpecError, match=r"some: more examples requested than exist \(5 for validation \+ 6\); at most 10"
     ):
         split(numbered(10), 0, 5, 6, "some")
 
@@ -65,5 +65,5 @@ def test_paths_take_environment_variables(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SOME_FOLDER", "/data")
     assert located(Path("/x"), "$SOME_FOLDER/file") == "/data/file"
     assert located(Path("/x"), "file") == "/x/file"
-    with pytest.raises(SpecError, match=r"an environment variable that is not set \(\$NO_SUCH_ONE\)"):
+    with pytest.raises(SpecError, match=r"environment variable is not set \(\$NO_SUCH_ONE\)"):
         located(Path("/x"), "$NO_SUCH_ONE/file")

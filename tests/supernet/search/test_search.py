@@ -15,14 +15,14 @@ from supernet.costs import Costs
 from supernet.families import OfaResNetSmall
 from supernet.family import build
 from supernet.search.nsga2 import Nsga2
-from supernet.search.pareto import crowding, front, hypervolume, ranks, spread
-from supernet.search.predictor import Predictor, encoded, trust
-from supernet.space import SubNetSpace
+from supernet.search.pareto import crowding_distances, evenly_spaced, front, hypervolume, nondomination_ranks
+from supernet.search.predictor import Predictor, encode, score_predictor
+from supernet.space import SubnetSpace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supernet.space import SubNet
+    from supernet.space import SubnetConfig
 
 POINTS = hnp.arrays(np.float64, st.tuples(st.integers(1, 25), st.just(2)), elements=st.integers(0, 6).map(float))
 REFERENCE = (7.0, 7.0)
@@ -34,7 +34,7 @@ def dominates(one: np.ndarray, other: np.ndarray) -> bool:
 
 @given(POINTS)
 def test_a_rank_is_the_longest_chain_of_those_that_dominate(points: np.ndarray) -> None:
-    found = ranks(points)
+    found = nondomination_ranks(points)
     for index, point in enumerate(points):
         above = [found[other] for other in range(len(points)) if dominates(points[other], point)]
         assert found[index] == (max(above) + 1 if above else 0)
@@ -59,14 +59,14 @@ def test_the_hypervolume_is_the_share_of_cells_that_are_dominated(points: np.nda
 @given(POINTS, st.integers(2, 12))
 def test_a_spread_front_keeps_its_ends(points: np.ndarray, count: int) -> None:
     best = points[front(points)]
-    chosen = spread(best, count)
+    chosen = evenly_spaced(best, count)
     assert len(chosen) == min(count, len(best))
     assert chosen == sorted(set(chosen))
     assert (chosen[0], chosen[-1]) == (0, len(best) - 1)
 
 
 def test_the_ends_of_a_front_have_any_room_and_the_crowded_the_least() -> None:
-    room = crowding(np.array([[0.0, 9.0], [1.0, 8.0], [2.0, 7.0], [9.0, 0.0]]))
+    room = crowding_distances(np.array([[0.0, 9.0], [1.0, 8.0], [2.0, 7.0], [9.0, 0.0]]))
     assert np.isinf(room[[0, 3]]).all()
     assert room[1] < room[2] < np.inf
 
@@ -76,9 +76,9 @@ NET = build(FAMILY, device="meta")
 COSTS = Costs(NET, tuple(part.to("meta") for part in FAMILY.example()))
 
 
-def evaluate(subnets: Sequence[SubNet]) -> np.ndarray:
+def evaluate(subnets: Sequence[SubnetConfig]) -> np.ndarray:
     """Return MMACs, and an error that falls with each block and unit, with some worth far more than others."""
-    codes = encoded(NET, subnets)
+    codes = encode(NET, subnets)
     worth = np.random.default_rng(3).lognormal(0, 1.5, codes.shape[1])
     errors = 5 + 60 * np.exp(-3 * codes @ worth / worth.sum())
     return np.column_stack([[COSTS.macs(subnet) / 1e6 for subnet in subnets], errors])
@@ -87,10 +87,10 @@ def evaluate(subnets: Sequence[SubNet]) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(5))
 def test_it_beats_chance_at_the_same_budget(seed: int) -> None:
     budget, reference = 300, (3.0, 60.0)
-    found = Nsga2(NET.space, NET.choice, evaluate, population=40).search(budget, seed)
+    found = Nsga2(NET.space, NET.active_config, evaluate, population=40).search(budget, seed)
     rng = np.random.default_rng(seed)
     drawn = [NET.space.smallest, NET.space.largest, *(NET.space.sample(rng) for _ in range(budget - 2))]
-    graded = [NET.space.smallest, NET.space.largest, *(NET.space.graded(rng) for _ in range(budget - 2))]
+    graded = [NET.space.smallest, NET.space.largest, *(NET.space.sample_stratified(rng) for _ in range(budget - 2))]
     assert len(found.subnets) == budget
     for chance in (drawn, graded):
         points = evaluate(chance)
@@ -99,31 +99,31 @@ def test_it_beats_chance_at_the_same_budget(seed: int) -> None:
 
 
 def test_the_seed_decides_the_search() -> None:
-    search = Nsga2(NET.space, NET.choice, evaluate, population=20)
+    search = Nsga2(NET.space, NET.active_config, evaluate, population=20)
     one, same, other = (search.search(60, seed).subnets for seed in (1, 1, 2))
     assert one == same != other
 
 
 def test_no_network_is_looked_at_twice() -> None:
-    asked: list[SubNet] = []
+    asked: list[SubnetConfig] = []
 
-    def noted(subnets: Sequence[SubNet]) -> np.ndarray:
+    def noted(subnets: Sequence[SubnetConfig]) -> np.ndarray:
         asked.extend(subnets)
         return evaluate(subnets)
 
     told: list[int] = []
-    found = Nsga2(NET.space, NET.choice, noted, population=16).search(100, 0, told.append)
+    found = Nsga2(NET.space, NET.active_config, noted, population=16).search(100, 0, told.append)
     assert list(found.subnets) == asked
-    assert len({NET.choice(subnet) for subnet in asked}) == len(asked) == 100
+    assert len({NET.active_config(subnet) for subnet in asked}) == len(asked) == 100
     assert told[-1] == 100
     assert NET.space.smallest in asked
     assert NET.space.largest in asked
 
 
 def test_a_small_space_is_gone_through() -> None:
-    space = SubNetSpace("net", ((1, 2, 3),), ((0.5, 1.0),), ())
+    space = SubnetSpace("net", ((1, 2, 3),), ((0.5, 1.0),), ())
 
-    def points(subnets: Sequence[SubNet]) -> np.ndarray:
+    def points(subnets: Sequence[SubnetConfig]) -> np.ndarray:
         return np.array([[subnet.control.depths[0], -subnet.control.expands[0]] for subnet in subnets], dtype=float)
 
     found = Nsga2(space, lambda subnet: subnet, points, population=4).search(6, 0)
@@ -131,23 +131,23 @@ def test_a_small_space_is_gone_through() -> None:
     assert [subnet.id for subnet in found.front.subnets] == ["net:d1:e1.0"]
     alike = Nsga2(space, lambda subnet: subnet.control.depths, points, population=4).search(5, 0)
     assert len(alike.subnets) == 3  # and it ends, though more might be looked at
-    with pytest.raises(SpecError, match=r"search: has too few evaluations \(3\); at least 4"):
+    with pytest.raises(SpecError, match=r"search: too few evaluations \(3\); at least 4"):
         Nsga2(space, lambda subnet: subnet, points, population=4).search(3, 0)
 
 
 def test_a_predictor_is_better_than_the_mean_and_says_so() -> None:
     rng = np.random.default_rng(0)
-    subnets = [NET.space.graded(rng) for _ in range(120)]
-    codes, errors = encoded(NET, subnets), evaluate(subnets)[:, 1]
+    subnets = [NET.space.sample_stratified(rng) for _ in range(120)]
+    codes, errors = encode(NET, subnets), evaluate(subnets)[:, 1]
     noisy = errors + rng.normal(0, 0.3, len(errors))
-    said = trust(codes, noisy, seed=0)
-    assert said.subnets == 24
-    assert said.rmse < 0.3 * said.std
-    assert said.order > 0.8
-    others = [NET.space.graded(rng) for _ in range(200)]
-    found = Predictor.fit(codes, noisy).predict(encoded(NET, others))
-    assert np.sqrt(np.square(found - evaluate(others)[:, 1]).mean()) < 2 * said.rmse
-    with pytest.raises(SpecError, match=r"too few subnets to learn from \(9\); at least 10"):
+    score = score_predictor(codes, noisy, seed=0)
+    assert score.held_out == 24
+    assert score.rmse < 0.3 * score.std
+    assert score.kendall_tau > 0.8
+    others = [NET.space.sample_stratified(rng) for _ in range(200)]
+    found = Predictor.fit(codes, noisy).predict(encode(NET, others))
+    assert np.sqrt(np.square(found - evaluate(others)[:, 1]).mean()) < 2 * score.rmse
+    with pytest.raises(SpecError, match=r"too few measured subnets \(9\); at least 10"):
         Predictor.fit(codes[:9], errors[:9])
 
 
@@ -157,12 +157,12 @@ def test_equal_networks_have_equal_codes() -> None:
     expands = one.control.expands
     other = type(one)(one.family, type(one.control)(one.control.depths, (*expands[:-1], 1.0), one.control.widths))
     assert one != other
-    assert NET.choice(one) == NET.choice(other)
-    assert (encoded(NET, [one]) == encoded(NET, [other])).all()
+    assert NET.active_config(one) == NET.active_config(other)
+    assert (encode(NET, [one]) == encode(NET, [other])).all()
 
 
 @pytest.mark.parametrize("values", [np.ones(20), np.zeros(20)])
 def test_what_is_always_the_same_is_foreseen(values: np.ndarray) -> None:
     rng = np.random.default_rng(0)
-    codes = encoded(NET, [NET.space.sample(rng) for _ in range(20)])
+    codes = encode(NET, [NET.space.sample(rng) for _ in range(20)])
     np.testing.assert_allclose(Predictor.fit(codes, values).predict(codes), values)

@@ -14,7 +14,7 @@ from supernet.families import DynaBertSmall, OfaResNetSmall
 from supernet.family import build
 from supernet.training.optimizers import Sgd
 from supernet.training.recipe import Phase, Recipe
-from supernet.training.rules import Sandwich, Shrinking
+from supernet.training.sampling import ProgressiveShrinking, SandwichRule
 
 if TYPE_CHECKING:
     from supernet.network import Supernet
@@ -49,9 +49,9 @@ def recipe(*phases: Phase, **options: object) -> Recipe:
 
 TWO_PHASES = (
     Phase(epochs=1, rate=0.05, depths=1, expands=1, widths=1),
-    Phase(epochs=1, rate=0.02, subnets=Shrinking(random=2), rewire=True),
+    Phase(epochs=1, rate=0.02, subnets=ProgressiveShrinking(random=2), rewire=True),
 )
-SANDWICH = (Phase(epochs=1.4, rate=0.05, subnets=Sandwich(random=1)),)
+SANDWICH = (Phase(epochs=1.4, rate=0.05, subnets=SandwichRule(random=1)),)
 
 
 def weights(supernet: Supernet) -> dict[str, torch.Tensor]:

@@ -11,11 +11,10 @@ from sim.base.errors import DataError, SpecError, TrainingError
 from supernet.data.source import Examples
 from supernet.families import OfaResNetSmall
 from supernet.family import build
-from supernet.training.evaluation import accuracy
+from supernet.training.checkpoint import TrainingCheckpoint
+from supernet.training.evaluation import SubnetEvaluator, accuracy
 from supernet.training.loop import Training
-from supernet.training.measuring import Measuring
 from supernet.training.optimizers import AdamW
-from supernet.training.progress import Progress
 from supernet.training.recipe import Phase
 from tests.supernet.training.cases import SANDWICH, TWO_PHASES, bert, digits, recipe, resnet, same, texts, weights
 
@@ -34,7 +33,7 @@ CASES = {
 }
 
 
-def train(case: str, seed: int = 3, start: Progress | None = None) -> tuple[Supernet, list[float]]:
+def train(case: str, seed: int = 3, start: TrainingCheckpoint | None = None) -> tuple[Supernet, list[float]]:
     make, data, asked = CASES[case]
     supernet = make()
     return supernet, Training(supernet, data(), asked, seed, "x").run(lambda _: None, start)
@@ -69,12 +68,12 @@ def test_training_goes_on_from_any_step_to_the_same_weights(case: str, tmp_path:
 
     def keep(step: Step) -> None:
         paths.append(tmp_path / f"{len(paths)}.pt")
-        step.progress().write(paths[-1])
+        step.checkpoint().write(paths[-1])
 
     whole = make()
     losses = Training(whole, data(), asked, 3, "x").run(keep)
     for path in paths:
-        again, others = train(case, start=Progress.read(path, "x"))
+        again, others = train(case, start=TrainingCheckpoint.read(path, "x"))
         assert others == losses, path
         assert same(weights(again), weights(whole)), path
 
@@ -84,8 +83,8 @@ def test_losses_fall_and_small_subnets_learn_too() -> None:
     examples = digits()
     losses = Training(supernet, examples, recipe(Phase(epochs=12, rate=0.1)), 0).run(lambda _: None)
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
-    measuring = Measuring(supernet, examples, 48)
-    rows = {subnet.id: measuring.row(subnet, examples, 0) for subnet in supernet.space.evenly(2)}
+    evaluator = SubnetEvaluator(supernet, examples, 48)
+    rows = {subnet.id: evaluator.evaluate(subnet, examples, 0) for subnet in supernet.space.linspace(2)}
     assert rows[supernet.space.largest.id].accuracy > 90
     assert rows[supernet.space.smallest.id].accuracy > 25
 
@@ -94,8 +93,8 @@ def test_a_subnet_needs_its_own_statistics() -> None:
     """SuperServe, section 3: with others' statistics, accuracy falls to that of guessing."""
     supernet, examples = resnet(), digits()
     Training(supernet, examples, recipe(Phase(epochs=12, rate=0.1)), 0).run(lambda _: None)
-    measuring = Measuring(supernet, examples, 48)
-    smallest, largest = (measuring.row(s, examples, 0) for s in (supernet.space.smallest, supernet.space.largest))
+    evaluator = SubnetEvaluator(supernet, examples, 48)
+    smallest, largest = (evaluator.evaluate(s, examples, 0) for s in (supernet.space.smallest, supernet.space.largest))
     assert largest.accuracy == largest.without
     assert smallest.without is not None
     assert smallest.accuracy > smallest.without + 10
@@ -104,10 +103,10 @@ def test_a_subnet_needs_its_own_statistics() -> None:
 
 def test_a_network_without_norms_has_nothing_to_calibrate() -> None:
     supernet = bert()
-    row = Measuring(supernet, texts(), 8).row(supernet.space.smallest, texts(), 0)
+    row = SubnetEvaluator(supernet, texts(), 8).evaluate(supernet.space.smallest, texts(), 0)
     assert row.without is None
     assert 0 <= row.accuracy <= 100
-    assert row.macs < Measuring(supernet, texts(), 8).row(supernet.space.largest, texts(), 0).macs
+    assert row.macs < SubnetEvaluator(supernet, texts(), 8).evaluate(supernet.space.largest, texts(), 0).macs
 
 
 def test_accuracy_is_the_share_of_right_answers_and_changes_nothing() -> None:
@@ -125,7 +124,7 @@ def test_accuracy_is_the_share_of_right_answers_and_changes_nothing() -> None:
 def test_a_loss_that_is_no_number_ends_it_with_its_place() -> None:
     asked = recipe(Phase(epochs=20, rate=1e20, warmup=0.0))
     with pytest.raises(
-        TrainingError, match=r"phase 0, step \d+: the loss is no finite number \((nan|inf), ofa_resnet_small:"
+        TrainingError, match=r"phase 0, step \d+: the loss is not finite \((nan|inf), ofa_resnet_small:"
     ):
         Training(resnet(), digits(), asked, 0).run(lambda _: None)
 
@@ -135,18 +134,18 @@ def changed(make: Callable[[], Supernet], data: Examples, asked: Recipe) -> Trai
 
 
 def test_a_batch_of_one_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"batch: has one example only \(shape \(1, 1, 8, 8\)\)"):
+    with pytest.raises(SpecError, match=r"batch: has only one example \(shape \(1, 1, 8, 8\)\)"):
         changed(resnet, digits(), recipe(batch=1)).run(lambda _: None)
 
 
 def test_too_few_examples_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"batch: is larger than all examples for training \(32\); at most 7"):
+    with pytest.raises(SpecError, match=r"batch: larger than the training set \(32\); at most 7"):
         changed(resnet, digits().first(7), recipe()).run(lambda _: None)
 
 
 def test_data_that_do_not_fit_the_network_are_refused() -> None:
     coloured = Examples((digits().inputs[0].expand(-1, 3, -1, -1),), digits().labels)
-    with pytest.raises(SpecError, match=r"data: do not go into the network \(shape \(3, 8, 8\)"):
+    with pytest.raises(SpecError, match=r"data: do not fit the network's input \(shape \(3, 8, 8\)"):
         changed(resnet, coloured, recipe()).run(lambda _: None)
     few = build(OfaResNetSmall(width=8, classes=4))
     with pytest.raises(SpecError, match=r"data: have more classes than the network \(labels up to 9.*; 10 classes"):
@@ -156,19 +155,19 @@ def test_data_that_do_not_fit_the_network_are_refused() -> None:
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     path = tmp_path / "progress.pt"
-    Training(resnet(), digits(), recipe(), 0, "x").run(lambda step: step.progress().write(path))
+    Training(resnet(), digits(), recipe(), 0, "x").run(lambda step: step.checkpoint().write(path))
     return path
 
 
 def test_progress_of_another_training_is_refused(stored: Path) -> None:
-    with pytest.raises(DataError, match=r"progress\.pt: is of another training \(x\); y; delete it"):
-        Progress.read(stored, "y")
-    progress = Progress.read(stored, "x")
-    with pytest.raises(DataError, match=r"progress.*: has the wrong shape"):
+    with pytest.raises(DataError, match=r"progress\.pt: belongs to another training \(x\); y; delete it"):
+        TrainingCheckpoint.read(stored, "y")
+    progress = TrainingCheckpoint.read(stored, "x")
+    with pytest.raises(DataError, match=r"progress.*: wrong shape"):
         Training(build(OfaResNetSmall(width=4)), digits(), recipe(), 0, "x").run(lambda _: None, progress)
-    with pytest.raises(DataError, match="progress: is at a step that there is not"):
+    with pytest.raises(DataError, match="progress: step out of range"):
         Training(resnet(), digits(), recipe(Phase(epochs=0.1, rate=1.0)), 0, "x").run(lambda _: None, progress)
-    with pytest.raises(DataError, match=r"progress: (has no|does not fit)"):
+    with pytest.raises(DataError, match=r"progress: (missing parameter|does not fit)"):
         Training(bert(), texts(), recipe(Phase(epochs=2, rate=1.0)), 0, "x").run(lambda _: None, progress)
 
 
@@ -177,7 +176,7 @@ def test_truncated_progress_is_told(stored: Path, size: int) -> None:
     content = stored.read_bytes()
     stored.write_bytes(content[:size])
     with pytest.raises(DataError, match=r"progress\.pt: can't be read"):
-        Progress.read(stored, "x")
+        TrainingCheckpoint.read(stored, "x")
 
 
 def test_other_files_are_no_progress(tmp_path: Path) -> None:
@@ -185,4 +184,4 @@ def test_other_files_are_no_progress(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.pt"
         torch.save(content, path)
         with pytest.raises(DataError, match=rf"{number}\.pt: "):
-            Progress.read(path, "x")
+            TrainingCheckpoint.read(path, "x")

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.base.errors import SpecError
-from supernet.space import SubNetSpace
+from supernet.space import SubnetSpace
 from supernet.training.recipe import Phase
-from supernet.training.rules import Sandwich, Shrinking
+from supernet.training.sampling import ProgressiveShrinking, SandwichRule
 from tests.supernet.training.cases import recipe
 
-SPACE = SubNetSpace("net", ((0, 1, 2), (0, 2)), ((0.5, 1.0),) * 3, ((0, 1, 2, 3),))
+SPACE = SubnetSpace("net", ((0, 1, 2), (0, 2)), ((0.5, 1.0),) * 3, ((0, 1, 2, 3),))
 CHOICES = st.none() | st.integers(1, 5)
 
 
 @given(depths=CHOICES, expands=CHOICES, widths=CHOICES)
 def test_the_largest_choices_are_open(depths: int | None, expands: int | None, widths: int | None) -> None:
-    opened = Phase(epochs=1, rate=1, depths=depths, expands=expands, widths=widths).opened(SPACE)
+    opened = Phase(epochs=1, rate=1, depths=depths, expands=expands, widths=widths).subspace(SPACE)
     assert opened.largest == SPACE.largest
     for name, count in (("depths", depths), ("expands", expands), ("widths", widths)):
         for before, after in zip(getattr(SPACE, name), getattr(opened, name), strict=True):
@@ -40,7 +40,7 @@ def test_the_rate_rises_then_falls_and_never_leaves_its_bounds(steps: int, warmu
 def test_an_epoch_is_its_whole_batches(examples: int, epochs: float) -> None:
     asked = recipe(Phase(epochs=epochs, rate=1), batch=32)
     if examples < 32:
-        with pytest.raises(SpecError, match=r"batch: is larger than all examples for training \(32\)"):
+        with pytest.raises(SpecError, match=r"batch: larger than the training set \(32\)"):
             asked.steps(examples)
     else:
         assert asked.steps(examples) == [int(np.ceil(epochs * (examples // 32)))]
@@ -48,7 +48,7 @@ def test_an_epoch_is_its_whole_batches(examples: int, epochs: float) -> None:
 
 @given(random=st.integers(0, 4), seed=st.integers(0, 99))
 def test_the_sandwich_teaches_the_largest_by_labels_and_the_others_by_it(random: int, seed: int) -> None:
-    lessons = Sandwich(random=random).lessons(SPACE, np.random.default_rng(seed))
+    lessons = SandwichRule(random=random).draw(SPACE, np.random.default_rng(seed))
     assert lessons[0] == (SPACE.largest, 1.0, 0.0)
     assert {lesson[1:] for lesson in lessons[1:]} == {(0.0, 1.0)}
     assert lessons[1].subnet == SPACE.smallest
@@ -56,12 +56,12 @@ def test_the_sandwich_teaches_the_largest_by_labels_and_the_others_by_it(random:
 
 
 def test_a_sandwich_of_one_subnet_is_ordinary_training() -> None:
-    alone = Phase(epochs=1, rate=1, depths=1, expands=1, widths=1).opened(SPACE)
-    assert Sandwich(random=3).lessons(alone, np.random.default_rng(0)) == [(SPACE.largest, 1.0, 0.0)]
+    alone = Phase(epochs=1, rate=1, depths=1, expands=1, widths=1).subspace(SPACE)
+    assert SandwichRule(random=3).draw(alone, np.random.default_rng(0)) == [(SPACE.largest, 1.0, 0.0)]
 
 
 def test_shrinking_teaches_random_subnets_by_both() -> None:
-    lessons = Shrinking(random=3, teacher=0.5).lessons(SPACE, np.random.default_rng(0))
+    lessons = ProgressiveShrinking(random=3, teacher=0.5).draw(SPACE, np.random.default_rng(0))
     assert [lesson[1:] for lesson in lessons] == [(1.0, 0.5)] * 3
     assert all(lesson.subnet in SPACE for lesson in lessons)
 

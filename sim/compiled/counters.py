@@ -1,0 +1,140 @@
+"""The counters of streaming metrics, updated from the log of the compiled loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sim.compiled.compiling import BOOLS, FLOATS, GRID, INT, INTS, NOTHING, READ_FLOATS, READ_INTS, compiled, tuple_of
+
+if TYPE_CHECKING:
+    from sim.compiled.compiling import Bools, Floats, Ints
+
+BATCHES, BATCHED, LATE, DROPS, UNFINISHED, BUSY_NS, LAST_NS = range(7)
+"""Indices of `Counters.totals`."""
+
+W_ARRIVALS, W_MET, W_BATCHES, W_BATCHED, W_BUSY_NS = range(5)
+"""Columns of `Counters.numbers`."""
+
+
+class Counters(NamedTuple):
+    """The counters of a run; see `sim.compiled.streaming.StreamingMetrics`.
+
+    Attributes:
+        totals: Batches; queries in them; late, dropped, unfinished queries; busy time; last answer. int64, shape (7,).
+        met: Queries that met their SLO by subnet, int64, shape (subnets,).
+        latencies: Answered queries by bucket of latency, int64, shape (`sim.engine.histogram.COUNT`,).
+        numbers: By window: arrivals, met, batches, queries in them, busy time. int64, shape (windows, 5).
+        accuracy: By window: the sum of the accuracies of met queries, float64, shape (windows,).
+    """
+
+    totals: Ints
+    met: Ints
+    latencies: Ints
+    numbers: Ints
+    accuracy: Floats
+
+
+_COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
+
+
+@compiled(
+    NOTHING(
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        READ_INTS,
+        BOOLS,
+        READ_FLOATS,
+        INT,
+        INT,
+        INT,
+        INT,
+        _COUNTERS,
+    )
+)
+def count(  # noqa: C901 - one loop that numba compiles as one
+    arrival_ns: Ints,
+    deadline_ns: Ints,
+    start_ns: Ints,
+    finish_ns: Ints,
+    subnets: Ints,
+    sizes: Ints,
+    lost: Bools,
+    accuracy: Floats,
+    width_ns: int,
+    end_ns: int,
+    shift: int,
+    before_one: int,
+    counts: Counters,
+) -> None:
+    """Add the rows of a log to the counters; queries left the queue in order of arrival.
+
+    Args:
+        arrival_ns: Their arrivals, from the first that the log is about, int64.
+        deadline_ns: Their deadlines.
+        start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next four.
+        finish_ns: Completion of the batch, or failure of its worker.
+        subnets: Subnet that ran it; negative for dropped queries.
+        sizes: Number of queries.
+        lost: Whether its worker failed.
+        accuracy: Accuracy of each subnet in percent, float64, shape (subnets,).
+        width_ns: The width of a window; a query belongs to the window of its arrival, a batch to that of its start.
+        end_ns: The end of the last window, which includes arrivals at that instant but no batch that starts then.
+        shift: Shift from the bits of a latency to its bucket; see `sim.engine.histogram.SHIFT`.
+        before_one: Number of buckets below 1 ns.
+        counts: In and out.
+    """
+    totals, latencies, numbers = counts.totals, counts.latencies, counts.numbers
+    if len(sizes) == 0:
+        return
+    last = len(numbers) - 1
+    window = min(arrival_ns[0] // width_ns, last)  # of the next arrival
+    started = min(start_ns[0] // width_ns, last)  # of the next batch
+    query = np.uint64(0)
+    for row in range(len(sizes)):
+        start, finish, subnet, size = start_ns[row], finish_ns[row], subnets[row], sizes[row]
+        answered = subnet >= 0 and not lost[row]
+        met, end = 0, query + np.uint64(size)
+        while query < end:
+            while window < last and arrival_ns[query] >= (window + 1) * width_ns:
+                window += 1
+            until = end  # of those that arrived in this window
+            while window < last and arrival_ns[until - np.uint64(1)] >= (window + 1) * width_ns:
+                until -= np.uint64(1)
+            here = 0
+            if answered:
+                for nth in range(query, until):
+                    # The upper bits of the float: its exponent and the first bits behind it.
+                    bits = np.float64(finish - arrival_ns[nth]).view(np.int64)
+                    latencies[np.uint64((bits >> shift) - before_one)] += 1
+                    here += finish <= deadline_ns[nth]
+                numbers[window, W_MET] += here
+                counts.accuracy[window] += here * accuracy[subnet]
+                met += here
+            numbers[window, W_ARRIVALS] += np.int64(until - query)
+            query = until
+        if subnet < 0:
+            totals[DROPS] += size
+            continue
+        counts.met[subnet] += met
+        totals[LATE if answered else DROPS] += size - met
+        totals[BATCHES] += 1
+        totals[BATCHED] += size
+        totals[BUSY_NS] += finish - start
+        totals[LAST_NS] = max(totals[LAST_NS], finish)
+        if start >= end_ns:
+            continue
+        while started < last and start >= (started + 1) * width_ns:
+            started += 1
+        numbers[started, W_BATCHES] += 1
+        numbers[started, W_BATCHED] += size
+        reached = started
+        while start < finish and reached <= last:
+            until_ns = min(finish, end_ns if reached == last else (reached + 1) * width_ns)
+            numbers[reached, W_BUSY_NS] += max(0, until_ns - start)
+            start = until_ns
+            reached += 1

@@ -1,0 +1,127 @@
+"""Streaming metrics: the counts of a run whose queries are not stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.base.errors import DataError
+from sim.base.units import NS_PER_S
+from sim.compiled import counters
+from sim.compiled.counters import Counters
+from sim.engine import histogram
+from sim.engine.run_metrics import Outcome, WindowCounts
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sim.engine.cluster import Cluster
+    from sim.tables.latency import LatencyTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamingMetrics:
+    """Metrics of a run in memory that does not grow with the number of queries.
+
+    All are exact except the latency quantiles, whose relative error is at most `sim.engine.histogram.QUANTILE_ERROR`.
+
+    Attributes:
+        table: The latency table.
+        cluster: The workers.
+        duration_ns: The length of the trace.
+        width_ns: The width of the windows.
+        counts: The counters.
+    """
+
+    table: LatencyTable
+    cluster: Cluster
+    duration_ns: int
+    width_ns: int
+    counts: Counters
+
+    @classmethod
+    def empty(
+        cls, table: LatencyTable, cluster: Cluster, duration_ns: int, width_ns: int = NS_PER_S
+    ) -> StreamingMetrics:
+        """Return the metrics of a run that has not begun."""
+        bins = -(-duration_ns // width_ns)
+        counts = Counters(
+            totals=np.zeros(7, np.int64),
+            met=np.zeros(len(table.subnets), np.int64),
+            latencies=np.zeros(histogram.COUNT, np.int64),
+            numbers=np.zeros((bins, 5), np.int64),
+            accuracy=np.zeros(bins),
+        )
+        return cls(table, cluster, duration_ns, width_ns, counts)
+
+    def add_unfinished(self, arrival_ns: npt.NDArray[np.int64]) -> None:
+        """Count queries that were still waiting at the end of the run.
+
+        Args:
+            arrival_ns: Their arrivals, int64.
+        """
+        numbers = self.counts.numbers
+        windows = np.minimum(arrival_ns // self.width_ns, len(numbers) - 1)
+        self.counts.totals[counters.UNFINISHED] += len(arrival_ns)
+        numbers[:, counters.W_ARRIVALS] += np.bincount(windows, minlength=len(numbers))
+
+    @property
+    def horizon_ns(self) -> int:
+        """The length of the run: to the last answer, at least to the end of the trace."""
+        return max(self.duration_ns, self._total(counters.LAST_NS))
+
+    @property
+    def queries(self) -> int:
+        """All queries."""
+        return sum(self.count(outcome) for outcome in Outcome)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return the number of queries with an outcome."""
+        if outcome is Outcome.MET:
+            return int(self.counts.met.sum())
+        places = {
+            Outcome.LATE: counters.LATE,
+            Outcome.DROPPED: counters.DROPS,
+            Outcome.UNFINISHED: counters.UNFINISHED,
+        }
+        return self._total(places[outcome])
+
+    @property
+    def met_by_subnet(self) -> npt.NDArray[np.int64]:
+        """Queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
+        return self.counts.met
+
+    @property
+    def batch_count(self) -> int:
+        """All batches."""
+        return self._total(counters.BATCHES)
+
+    @property
+    def batched(self) -> int:
+        """Queries in batches."""
+        return self._total(counters.BATCHED)
+
+    @property
+    def busy_ns(self) -> int:
+        """The time that workers were busy, summed over workers, overheads included."""
+        return self._total(counters.BUSY_NS)
+
+    def latency_quantile_ns(self, q: float) -> float:
+        """Return the q-quantile of the latency of answered queries, to 0.2 %; NaN if none was answered."""
+        return histogram.quantile_ns(self.counts.latencies, q)
+
+    def window_counts(self, width_ns: int) -> WindowCounts:
+        """Return counts by windows of the width that was fixed before the run.
+
+        Raises:
+            DataError: It is another width.
+        """
+        if width_ns != self.width_ns:
+            raise DataError("width_ns", "was fixed before the run", f"{width_ns} ns", f"{self.width_ns} ns")
+        arrivals, met, batches, batched, busy_ns = self.counts.numbers.T
+        return WindowCounts(arrivals, met, self.counts.accuracy, batches, batched, busy_ns.astype(np.float64))
+
+    def _total(self, place: int) -> int:
+        return int(self.counts.totals[place])

@@ -1,0 +1,211 @@
+"""The rule of an instant: completions, then arrivals, then recoveries and failures, then drops and decisions.
+
+A `Scheduler` holds the queue and the state of the workers. A driver tells it what happened at an instant, and it
+answers with the batches to start and the next instant at which it has to be called. It has no clock, starts nothing by
+itself, and never predicts when a batch will finish, so that the same object runs under any clock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, NamedTuple
+
+from sim.base.errors import PolicyError, raised
+from sim.base.streams import stream
+from sim.base.units import format_ms
+from sim.engine.policy import Dispatch, Drop, View, check_decision, policy_name, situation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import Policy
+    from sim.engine.queues import Queue
+    from sim.tables.latency import LatencyTable
+
+
+class BatchStart(NamedTuple):
+    """A batch to start now.
+
+    Attributes:
+        batch: Its number: batches are numbered from 0 in the order in which they start.
+        worker: The worker that runs it.
+        subnet: The subnet that runs it (index into the table).
+        size: Number of queries.
+        actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
+    """
+
+    batch: int
+    worker: int
+    subnet: int
+    size: int
+    actuates: bool
+
+
+class Scheduler:
+    """The queue, the workers and the policy of one run; also the `System` that its policy looks into."""
+
+    def __init__(self, queue: Queue, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
+        """Begin with all workers free and an empty queue.
+
+        Args:
+            queue: The queue, which knows the arrivals.
+            cluster: Workers, dispatch overhead and drop rule. Its faults are the driver's to report.
+            table: What the policy sees, and the smallest latency for the drop rule.
+            policy: What to run next.
+            seed: For policies that draw random numbers.
+        """
+        self._queue, self._cluster, self._table, self._policy, self._seed = queue, cluster, table, policy, seed
+        hopeless_ns = cluster.dispatch_ns + table.smallest_ns
+        self._drop_after_ns = {"never": None, "expired": 0, "hopeless": hopeless_ns}[cluster.drop]
+        self._free = list(range(cluster.workers))
+        self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
+        self._loaded: list[int | None] = [None] * cluster.workers
+        self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
+        self._down: set[int] = set()
+        self._batches = 0
+        self._now_ns = 0
+        self._wait_ns: int | None = None  # until when the policy waits, by its latest answer
+        self._rng: np.random.Generator | None = None
+
+    def settle(
+        self,
+        now_ns: int,
+        completed: Iterable[tuple[int, int]] = (),
+        recovered: Iterable[int] = (),
+        failed: Iterable[int] = (),
+    ) -> tuple[list[BatchStart], list[int], int | None]:
+        """Settle an instant: apply all that happened at it, and ask the policy if anything did.
+
+        The order of reports within an argument does not matter. Arrivals are taken from the queue.
+
+        Args:
+            now_ns: The instant, later than that of the previous call.
+            completed: Worker and batch number of each completion; ignored if the batch was lost before.
+            recovered: Workers that come back, with nothing loaded.
+            failed: Workers that fail, and lose their batch in flight.
+
+        Returns:
+            The batches to start; the numbers of the batches that were lost; and the next instant at which `settle` must
+            be called even if no worker reports anything, or None.
+
+        Raises:
+            PolicyError: The policy raised, or returned a decision that can't be carried out.
+        """
+        self._now_ns = now_ns
+        changed = self._wait_ns is not None and now_ns >= self._wait_ns
+        for worker, batch in completed:
+            if self._running[worker] == batch:
+                self._running[worker] = None
+                insort(self._free, worker)
+                changed = True
+        arrival_ns = self._queue.next_arrival_ns
+        if arrival_ns is not None and arrival_ns <= now_ns:
+            self._queue.admit(now_ns)
+            changed = True
+        for worker in recovered:
+            self._down.remove(worker)
+            insort(self._free, worker)
+            changed = True
+        lost: list[int] = []
+        for worker in failed:
+            self._fail(worker, lost)
+            changed = True
+        if not self._free:
+            return [], lost, None
+        # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
+        starts = self._decide() if changed and self._queue.length else []
+        wake_ns = None
+        if self._free:
+            arrival_ns, wait_ns = self._queue.next_arrival_ns, self._wait_ns
+            wake_ns = wait_ns if arrival_ns is None or (wait_ns is not None and wait_ns < arrival_ns) else arrival_ns
+        return starts, lost, wake_ns
+
+    @property
+    def idle(self) -> bool:
+        """Whether no batch is running."""
+        return len(self._free) == self.workers_alive
+
+    def _fail(self, worker: int, lost: list[int]) -> None:
+        batch = self._running[worker]
+        if batch is None:
+            self._free.remove(worker)
+        else:
+            lost.append(batch)
+        self._running[worker] = self._loaded[worker] = None
+        self._unused[worker] = False
+        self._down.add(worker)
+
+    def _decide(self) -> list[BatchStart]:
+        """Ask the policy until no worker is free, the queue is empty or the policy waits."""
+        now_ns, queue, decide, overhead_ns = self._now_ns, self._queue, self._policy.decide, self._cluster.dispatch_ns
+        if self._drop_after_ns is not None:
+            queue.drop_before(now_ns + self._drop_after_ns)
+        self._wait_ns = None
+        starts: list[BatchStart] = []
+        while self._free and queue.length:
+            view = View(now_ns, queue.head_deadline() - now_ns - overhead_ns, queue.length, self._table, self)
+            try:
+                decision = decide(view)
+            except (Exception, SystemExit) as error:
+                location = f"{policy_name(self._policy)} at {format_ms(now_ns)}"
+                raise PolicyError(location, *raised(error, situation(view))) from error
+            check_decision(decision, view, self._policy)
+            if isinstance(decision, Dispatch):
+                starts.append(self._start(decision))
+            elif isinstance(decision, Drop):
+                queue.drop(int(decision.count))
+            else:
+                self._wait_ns = int(decision.until_ns)
+                break
+        return starts
+
+    def _start(self, decision: Dispatch) -> BatchStart:
+        # Integers of NumPy would overflow in later sums.
+        subnet, size = int(decision.subnet), min(int(decision.batch_size), self._queue.length)
+        worker = self._free[0] if decision.worker is None else int(decision.worker)
+        actuates = self._loaded[worker] != subnet and not self._unused[worker]
+        batch = self._batches
+        self._batches += 1
+        self._free.remove(worker)
+        self._running[worker], self._loaded[worker], self._unused[worker] = batch, subnet, False
+        self._queue.take(size)
+        return BatchStart(batch, worker, subnet, size, actuates)
+
+    # What a policy can look up (sim.engine.policy.System).
+
+    @property
+    def workers_alive(self) -> int:
+        """Workers that have not failed."""
+        return self._cluster.workers - len(self._down)
+
+    @property
+    def dispatch_ns(self) -> int:
+        """Overhead of each batch."""
+        return self._cluster.dispatch_ns
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The random stream of the policy."""
+        if self._rng is None:
+            self._rng = stream(self._seed, "policy")
+        return self._rng
+
+    def free_workers(self) -> Sequence[int]:
+        """Return the free workers, in order."""
+        return tuple(self._free)
+
+    def subnet_on(self, worker: int) -> int | None:
+        """Return the subnet (index) that a worker runs or last ran; None before its first."""
+        return self._loaded[worker]
+
+    def deadlines_ns(self, count: int) -> Sequence[int]:
+        """Return the deadlines of up to `count` queued queries, the earliest first."""
+        return self._queue.deadlines(count)
+
+    def arrivals_within(self, window_ns: int) -> int:
+        """Return the number of queries that arrived in the last `window_ns`, now included."""
+        first = bisect_left(self._queue.arrivals, self._now_ns - window_ns + 1, 0, self._queue.admitted)
+        return self._queue.admitted - first

@@ -1,0 +1,184 @@
+"""An oracle for the engines: the usual way to write this simulator, with a SimPy process for each query.
+
+It gets the outcomes of `sim.simulate` by independent means: a heap for the queue, an event for every arrival and every
+answer, and a dispatch event of the lowest priority for the rule of the instant. `benchmarks/bench_engines.py` also
+measures it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+import simpy
+
+from sim.base.streams import stream
+from sim.engine.policy import Dispatch, Drop, View, Wait
+from sim.engine.result import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sim import Cluster, LatencyTable, Policy, Trace
+
+LOWEST = 2  # after SimPy's URGENT (0) and NORMAL (1)
+
+
+class NaiveEngine:
+    """One run; also the system that its views look into."""
+
+    def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int = 0) -> None:
+        self.env = simpy.Environment(initial_time=0)
+        self.cluster, self.table, self.policy = cluster, table, policy
+        self.arrival = trace.arrival_ns.tolist()
+        self.deadline = trace.deadline_ns.tolist()
+        self.queue: list[tuple[int, int]] = []
+        self.arrived = 0
+        self.free = set(range(cluster.workers))
+        self.down: set[int] = set()
+        self.loaded: dict[int, int | None] = dict.fromkeys(range(cluster.workers))
+        self.fresh = set(range(cluster.workers))
+        self.run_of: dict[int, int] = {}
+        self.runs = 0
+        self.changes: list[tuple[int, bool, int]] = []
+        self.pending = False
+        self.wait_until = -1
+        self.answer = [self.env.event() for _ in self.arrival]
+        self.outcome = [Outcome.UNFINISHED] * len(self.arrival)
+        self.start: list[int] = [-1] * len(self.arrival)
+        self.finish: list[int] = [-1] * len(self.arrival)
+        self.subnet: list[int] = [-1] * len(self.arrival)
+        self.worker: list[int] = [-1] * len(self.arrival)
+        self.dispatch_ns = cluster.dispatch_ns
+        self.rng = stream(seed, "policy")
+
+    def run(self) -> NaiveEngine:
+        """Run to the end."""
+        self.env.process(self._source())
+        for fault in self.cluster.faults:
+            self.env.process(self._change(fault.at_ns, fault.worker, fails=True))
+            if fault.recover_ns is not None:
+                self.env.process(self._change(fault.recover_ns, fault.worker, fails=False))
+        self.env.run()
+        return self
+
+    @property
+    def workers_alive(self) -> int:
+        """Workers that have not failed."""
+        return self.cluster.workers - len(self.down)
+
+    def free_workers(self) -> tuple[int, ...]:
+        """Return the free workers."""
+        return tuple(sorted(self.free))
+
+    def subnet_on(self, worker: int) -> int | None:
+        """Return the subnet on a worker."""
+        return self.loaded[worker]
+
+    def deadlines_ns(self, count: int) -> list[int]:
+        """Return the earliest deadlines in the queue."""
+        return [deadline for deadline, _ in sorted(self.queue)[:count]]
+
+    def arrivals_within(self, window_ns: int) -> int:
+        """Return how many queries arrived lately."""
+        return sum(self.env.now - window_ns < at <= self.env.now for at in self.arrival)
+
+    def _source(self) -> Generator[simpy.Event, None, None]:
+        for query, at in enumerate(self.arrival):
+            yield self.env.timeout(at - self.env.now)
+            self.env.process(self._query(query))
+
+    def _query(self, query: int) -> Generator[simpy.Event, None, None]:
+        heapq.heappush(self.queue, (self.deadline[query], query))
+        self.arrived += 1
+        self._request_dispatch()
+        self.outcome[query] = yield self.answer[query]
+
+    def _change(self, at_ns: int, worker: int, *, fails: bool) -> Generator[simpy.Event, None, None]:
+        yield self.env.timeout(at_ns)
+        self.changes.append((at_ns, fails, worker))
+        self._request_dispatch()
+
+    def _request_dispatch(self) -> None:
+        if not self.pending:
+            self.pending = True
+            event = self.env.event()
+            event._ok, event._value = True, None
+            event.callbacks.append(self._settle)
+            self.env.schedule(event, priority=LOWEST)
+
+    def _settle(self, _: simpy.Event) -> None:
+        self.pending = False
+        now = self.env.now
+        self.wait_until = -1
+        for _at, fails, worker in sorted(self.changes):
+            if fails:
+                self.down.add(worker)
+                self.free.discard(worker)
+                self.fresh.discard(worker)
+                self.loaded[worker] = None
+                self.run_of.pop(worker, None)
+            else:
+                self.down.discard(worker)
+                self.free.add(worker)
+        self.changes.clear()
+        while self.free:
+            self._apply_drop_rule(now)
+            if not self.queue:
+                return
+            slack = self.queue[0][0] - now - self.cluster.dispatch_ns
+            match self.policy.decide(View(now, slack, len(self.queue), self.table, self)):
+                case Dispatch() as decision:
+                    self._begin(decision)
+                case Drop(count=count):
+                    self._drop(count)
+                case Wait(until_ns=until):
+                    self.wait_until = until
+                    self.env.process(self._wake(until))
+                    return
+
+    def _wake(self, until_ns: int) -> Generator[simpy.Event, None, None]:
+        yield self.env.timeout(until_ns - self.env.now)
+        if until_ns == self.wait_until:  # the latest answer counts
+            self._request_dispatch()
+
+    def _apply_drop_rule(self, now: int) -> None:
+        limit = {
+            "never": None,
+            "expired": now,
+            "hopeless": now + self.cluster.dispatch_ns + self.table.smallest_ns,
+        }[self.cluster.drop]
+        while limit is not None and self.queue and self.queue[0][0] < limit:
+            self._drop(1)
+
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
+            self.answer[heapq.heappop(self.queue)[1]].succeed(Outcome.DROPPED)
+
+    def _begin(self, decision: Dispatch) -> None:
+        worker = min(self.free) if decision.worker is None else decision.worker
+        self.free.remove(worker)
+        batch = [heapq.heappop(self.queue)[1] for _ in range(min(decision.batch_size, len(self.queue)))]
+        self.runs += 1
+        self.run_of[worker] = self.runs
+        self.env.process(self._batch(self.runs, worker, decision.subnet, batch))
+
+    def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
+        duration = self.table.latency(subnet, len(batch)) + self.cluster.dispatch_ns
+        if self.loaded[worker] != subnet and worker not in self.fresh:
+            delay = self.cluster.actuation_ns
+            duration += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
+        self.fresh.discard(worker)
+        self.loaded[worker] = subnet
+        for query in batch:
+            self.start[query], self.worker[query], self.subnet[query] = self.env.now, worker, subnet
+        yield self.env.timeout(duration)
+        lost = self.run_of.get(worker) != run
+        for query in batch:
+            late = self.env.now > self.deadline[query]
+            self.finish[query] = -1 if lost else self.env.now
+            self.answer[query].succeed(Outcome.DROPPED if lost else Outcome.LATE if late else Outcome.MET)
+        if not lost:
+            del self.run_of[worker]
+            self.free.add(worker)
+            self._request_dispatch()

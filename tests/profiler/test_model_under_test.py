@@ -1,0 +1,167 @@
+"""A supernet as what is measured: batches as networks expect them, stages, precision, and a device that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
+
+from profiler.devices import device_facts, device_name, device_state_reader, find_device  # noqa: E402
+from profiler.grid import Cell, DeviceState  # noqa: E402
+from profiler.model_under_test import SupernetUnderTest  # noqa: E402
+from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError  # noqa: E402
+from profiler.table import STAGE  # noqa: E402 - after torch is known to be there
+from profiler.torch_meter import Options, TorchMeter  # noqa: E402
+from supernet.families import DynaBertSmall, OfaResNetSmall  # noqa: E402
+from supernet.family import build  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supernet.network import Supernet
+
+CPU = torch.device("cpu")
+RESNET = OfaResNetSmall(width=4)
+BERT = DynaBertSmall(layers=2, hidden=24, heads=4, ffn=48, vocabulary=50, positions=16, depths=(1, 2))
+
+
+@cache
+def supernet_of(family: Any) -> Supernet:
+    return build(family)
+
+
+def model_under_test(family: Any = RESNET, options: Options | None = None, size: int = 8) -> SupernetUnderTest:
+    return SupernetUnderTest(supernet_of(family), family, CPU, options or Options(), size)
+
+
+@pytest.mark.parametrize("family", [RESNET, BERT])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_subnet_runs_on_its_batch(family: Any, batch: int) -> None:
+    model = model_under_test(family)
+    for subnet in (family.space.smallest, family.space.largest):
+        with torch.inference_mode():
+            result = model.network(subnet.id)(*model.inputs(subnet.id, batch))
+        assert result.shape == (batch, family.classes)
+
+
+def test_stages_lead_from_bytes_to_an_answer() -> None:
+    model = model_under_test()
+    assert model.stages() == ("preprocess", "postprocess"), "nothing is copied on a CPU"
+    stage = {name: model.network(STAGE + name) for name in ("preprocess", "h2d_copy", "postprocess", "d2h_copy")}
+    (raw,) = model.inputs(f"{STAGE}preprocess", 4)
+    assert raw.dtype == torch.uint8
+    (images,) = stage["preprocess"](raw)
+    assert (images.min(), images.max()) == (-1, pytest.approx(1, abs=0.01))
+    (copied,) = stage["h2d_copy"](images)
+    smallest = RESNET.space.smallest.id
+    with torch.inference_mode():
+        logits = model.network(smallest)(copied)
+    share, likeliest = stage["d2h_copy"](*stage["postprocess"](logits))
+    assert (likeliest == logits.argmax(1)).all()
+    assert ((share > 0.1) & (share <= 1)).all()
+    assert model.inputs(smallest, 4)[0].equal(images), "what is measured is what the stages before it give"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_options_change_what_runs(precision: Any, dtype: Any) -> None:
+    supernet = build(RESNET)
+    model = SupernetUnderTest(supernet, RESNET, CPU, Options(precision, channels_last=True), 8)
+    (images,) = model.inputs(RESNET.space.largest.id, 2)
+    assert images.dtype == dtype
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        assert model.network(RESNET.space.largest.id)(images).dtype == dtype
+
+
+@dataclass
+class Given:
+    """What a test wants to be measured."""
+
+    call: Callable[..., Any]
+    batch: Callable[[int], tuple[torch.Tensor, ...]] = lambda size: (torch.zeros(size, 2),)
+
+    def network(self, _name: str) -> Callable[..., Any]:
+        return self.call
+
+    def inputs(self, _name: str, size: int) -> tuple[torch.Tensor, ...]:
+        return self.batch(size)
+
+
+def prepare(given: Given) -> Callable[[], Any]:
+    return TorchMeter(given, CPU, Options(), DeviceState).prepare(Cell("one", 2))
+
+
+def test_a_batch_that_does_not_fit_is_out_of_memory() -> None:
+    with pytest.raises(OutOfMemoryError, match="one, batch 2: does not fit into memory"):
+        prepare(Given(lambda x: x, lambda _: (torch.empty(2**60, dtype=torch.uint8),)))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: {"logits": (x,)}])
+def test_a_result_that_is_no_number_is_told(wrong: float, form: Callable[[Any], Any]) -> None:
+    with pytest.raises(NotANumberError, match="one, batch 2: the result contains NaN or infinity"):
+        prepare(Given(lambda x: form(x + wrong)))
+
+
+def test_a_device_that_fails_later_is_lost() -> None:
+    calls = []
+
+    def fails_the_third_time(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        if len(calls) == 3:
+            what = "CUDA error: device-side assert triggered\nand more"
+            raise RuntimeError(what)
+        return x
+
+    run = prepare(Given(fails_the_third_time))
+    assert run().wall_ns > 0
+    with pytest.raises(
+        DeviceError, match=r"^cpu: failed at one, batch 2 \(CUDA error: device-side assert triggered\)$"
+    ):
+        run()
+
+
+def test_the_wall_clock_is_that_of_the_call() -> None:
+    import time
+
+    run = prepare(Given(lambda x: time.sleep(0.02) or x))
+    sample = run()
+    assert 20e6 <= sample.wall_ns < 200e6
+    assert sample.device_ns is None, "a CPU has no events"
+
+
+def test_the_cpu_is_there_and_says_what_it_is() -> None:
+    assert find_device(None) == CPU
+    assert device_name(CPU).startswith("CPU ")
+    assert device_facts(CPU)["threads"] == str(torch.get_num_threads())
+    assert device_state_reader(CPU)() == DeviceState()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("options", [Options(), Options(cuda_graph=True), Options("fp16", channels_last=True)])
+def test_a_gpu_has_a_clock_of_its_own_and_a_condition(options: Options) -> None:
+    device = find_device(0)
+    model = SupernetUnderTest(build(RESNET), RESNET, device, options, 28)
+    assert model.stages() == ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
+    meter = TorchMeter(model, device, options, device_state_reader(device))
+    for name in (RESNET.space.largest.id, *(STAGE + stage for stage in model.stages()[1:])):
+        sample = meter.prepare(Cell(name, 8))()
+        assert 0 < sample.device_ns <= 2 * sample.wall_ns
+    assert meter.device_state().clock_mhz > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_batch_too_large_for_a_gpu_is_one_cell_and_the_next_goes_on() -> None:
+    device = find_device(0)
+    meter = TorchMeter(
+        Given(lambda x: x, lambda n: (torch.empty(n * 2**40, device=device),)), device, Options(), DeviceState
+    )
+    with pytest.raises(OutOfMemoryError):
+        meter.prepare(Cell("one", 2))
+    assert TorchMeter(Given(lambda x: x + 1), device, Options(), DeviceState).prepare(Cell("one", 1))().wall_ns > 0

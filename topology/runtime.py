@@ -1,0 +1,242 @@
+"""Runs the workers of a plan that share a process: their programs, their mailboxes, and the membership of all groups.
+
+It is the same for all engines. An engine in one process has one runtime. An engine with many processes has one in each,
+with the workers that run there, and each of them tracks the membership of all workers.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sim.base.errors import ClosedError, ProgramError, SpecError, SsimError, raised
+from sim.base.units import ns_from_s
+from topology.binding import bind
+from topology.interpreter import Interpreter
+from topology.io import IO
+from topology.membership import Membership
+from topology.program import Break, Continue
+from topology.report import LogEntry, RunReport, Span, Traffic
+from topology.state import Mailbox, RunContext, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from topology.deployment import InjectedFault
+    from topology.engine import RunSpec
+    from topology.message import Message
+    from topology.plan import Plan, Worker
+    from topology.transport import Transport
+
+
+class WorkerRuntime:
+    """The workers of a process.
+
+    Args:
+        run: What is run.
+        transport: The engine's side.
+        default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
+        record: Whether spans are recorded.
+        own: The ids of the workers of this process; None for all.
+
+    Attributes:
+        plan: The plan of all workers.
+        states: The workers of this process, by id.
+        running: How many of them have not ended.
+        started: Whether they have been started.
+    """
+
+    def __init__(
+        self,
+        run: RunSpec,
+        transport: Transport,
+        *,
+        default_timeout_s: float,
+        record: bool,
+        own: Collection[str] | None = None,
+    ) -> None:
+        self.plan = run.plan
+        self.states: dict[str, WorkerState] = {}
+        self.started = False
+        report = RunReport(traffic={channel.name: Traffic() for channel in run.plan.tag.channels})
+        self._context = RunContext(transport, report, run.seed, record)
+        self._transport, self._report = transport, report
+        self._default_timeout_ns = ns_from_s(default_timeout_s)
+        self._interpreters: dict[str, Interpreter] = {}
+        self._faults = _by_worker(run.plan, run.faults)
+        absent = [worker for worker, fault in self._faults.items() if fault.join_s > 0]
+        self._memberships = {
+            (channel, group, role): Membership(run.plan.members(channel, group, role), absent)
+            for channel, group, role in run.plan.index
+        }
+        self._set_up(run, own)
+        self.running = len(self.states)
+
+    def _set_up(self, run: RunSpec, own: Collection[str] | None) -> None:
+        bindings = bind(run.plan.tag, run.programs)
+        channels = {role.name: run.plan.tag.channels_of(role.name) for role in run.plan.tag.roles}
+        for worker in run.plan.workers:
+            if own is None or worker.id in own:
+                binding = bindings[worker.role]
+                state = self.states[worker.id] = WorkerState(worker, self._context)
+                for channel in channels[worker.role]:
+                    group = worker.at[channel.name]
+                    peers = self._memberships[channel.name, group, channel.peer_of(worker.role)]
+                    own_group = self._memberships[channel.name, group, worker.role]
+                    selector = binding.selectors[channel.name]
+                    mailbox = state.mailboxes[channel.name] = Mailbox(state, channel, peers, own_group, selector)
+                    peers.subscribers.append(mailbox)
+                io = IO(state, binding.function_tags)
+                self._interpreters[worker.id] = Interpreter(binding.make(), io, state)
+
+    def start(self) -> None:
+        """Start the workers, and schedule the faults."""
+        for id_, state in self.states.items():
+            fault = self._faults.get(id_)
+            if fault is None:
+                self._start(state)
+            else:
+                self._inject(state, fault)
+        for id_, fault in self._faults.items():
+            if id_ not in self.states and fault.join_s > 0:  # of another process
+                worker = self.plan.worker(id_)
+                self._transport.call_at(ns_from_s(fault.join_s), partial(self._join, worker))
+        self.started = True
+        self._expire_timeouts()
+
+    def _inject(self, state: WorkerState, fault: InjectedFault) -> None:
+        ends = [(end_s, how) for end_s, how in ((fault.leave_s, "left"), (fault.die_s, "died")) if end_s is not None]
+        for end_s, how in ends:
+            if end_s == 0:
+                self._stop(state, how)  # it never starts
+                return
+        if fault.slow != 1:
+            until_ns = None if fault.slow_until_s is None else ns_from_s(fault.slow_until_s)
+            state.slow = (fault.slow, ns_from_s(fault.slow_from_s), until_ns)
+        if fault.join_s > 0:
+            self._transport.call_at(ns_from_s(fault.join_s), partial(self._start_late, state))
+        else:
+            self._start(state)
+        for end_s, how in ends:
+            self._transport.call_at(ns_from_s(end_s), partial(self._stop, state, how))
+
+    def _start(self, state: WorkerState) -> None:
+        state.stop = self._transport.start(self._run(state))
+
+    def _start_late(self, state: WorkerState) -> None:
+        if not state.ended:
+            self._log(state, "joined")
+            self._join(state.worker)
+            self._start(state)
+
+    def _join(self, worker: Worker) -> None:
+        for channel, group in worker.at.items():
+            self._memberships[channel, group, worker.role].join(worker.id)
+
+    async def _run(self, state: WorkerState) -> None:
+        id_ = state.worker.id
+        interpreter = self._interpreters[id_]
+        try:
+            waiting = interpreter.start(interpreter.program.steps)
+            if waiting is not None:
+                await waiting
+            self._report.results[id_] = interpreter.program.result()
+        except ClosedError:  # all of its peers have ended: nothing is left to do
+            self._log(state, "closed")
+            self._report.ended[id_] = "closed"
+        except (Continue, Break):
+            location, hint = f"{id_}, step {state.step}", "only steps of a loop may raise them"
+            raise ProgramError(location, "Continue or Break outside of a loop", hint=hint) from None
+        except SsimError:
+            raise
+        except Exception as error:
+            raise ProgramError(f"{id_}, step {state.step}", *raised(error)) from error
+        self._end(state, "ended")
+
+    def _stop(self, state: WorkerState, how: str) -> None:
+        """End a worker from outside."""
+        if not state.ended:
+            self._log(state, how)
+            self._report.ended[state.worker.id] = how
+            self._end(state, how)
+            if state.stop is not None:
+                state.stop()
+
+    def _end(self, state: WorkerState, how: str) -> None:
+        """Mark a worker as ended; notify the others unless it died."""
+        state.ended = how
+        self.running -= 1
+        self._report.end_ns = self._transport.now_ns
+        if how != "died":
+            self._transport.notify_left(state.worker)
+        if not self.running:
+            self._transport.finish()
+
+    def report(self) -> RunReport:
+        """Return the report, with results in the order of the plan."""
+        results = self._report.results
+        self._report.results = {id_: results[id_] for id_ in self.states if id_ in results}
+        return self._report
+
+    def stop(self) -> None:
+        """Stop all workers."""
+        for state in self.states.values():
+            if state.stop is not None:
+                state.stop()
+
+    def worker_left(self, worker: Worker) -> None:
+        """Note that a worker has ended and that all of its messages have arrived."""
+        for channel, group in worker.at.items():
+            self._memberships[channel, group, worker.role].leave(worker.id)
+
+    def lose(self, message: Message) -> None:
+        """Count a message as lost."""
+        self._report.traffic[message.channel].lost += 1
+
+    def deliver(self, message: Message) -> None:
+        """Put a message into its receiver's mailbox; it is lost if the receiver does not run."""
+        state = self.states[message.receiver]
+        if state.ended or state.stop is None:
+            self.lose(message)
+            return
+        message.arrived_ns = self._transport.now_ns
+        if self._context.record:
+            self._report.spans.append(
+                Span(
+                    "message",
+                    message.sender,
+                    message.sent_ns,
+                    message.arrived_ns,
+                    message.channel,
+                    message.receiver,
+                    message.size_bytes,
+                )
+            )
+        state.mailboxes[message.channel].put(message)
+
+    def _log(self, state: WorkerState, kind: str) -> None:
+        self._report.log.append(LogEntry(self._transport.now_ns, state.worker.id, kind, {}))
+
+    def _expire_timeouts(self) -> None:
+        """End waits that have reached the default timeout; come back when the next may reach it."""
+        now_ns = self._transport.now_ns
+        next_ns = now_ns + self._default_timeout_ns
+        for state in self.states.values():
+            for mailbox in state.mailboxes.values():
+                for wait in list(mailbox.waits):
+                    if not wait.has_timeout and wait.since_ns + self._default_timeout_ns <= now_ns:
+                        wait.fail()
+                    elif not wait.has_timeout:
+                        next_ns = min(next_ns, wait.since_ns + self._default_timeout_ns)
+        if self.running:
+            self._transport.call_at(next_ns, self._expire_timeouts)
+
+
+def _by_worker(plan: Plan, faults: Sequence[InjectedFault]) -> dict[str, InjectedFault]:
+    by_worker: dict[str, InjectedFault] = {}
+    for fault in faults:
+        plan.worker(fault.worker)
+        if fault.worker in by_worker:
+            raise SpecError("faults", "duplicate worker", repr(fault.worker), "merge the entries of a worker into one")
+        by_worker[fault.worker] = fault
+    return by_worker
