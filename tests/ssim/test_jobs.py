@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supernet.data.digits import Digits
-from supernet.training.rules import Sandwich
+from supernet.training.sampling import SandwichRule
 
 CALLS = []
 
@@ -47,12 +47,12 @@ def call(number):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule(Sandwich):
+class Rule(SandwichRule):
     \"\"\"For trainings.\"\"\"
 
-    def lessons(self, space, rng):
+    def draw(self, space, rng):
         call(5)  # three steps are an epoch
-        return Sandwich.lessons(self, space, rng)
+        return SandwichRule.draw(self, space, rng)
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def test_search_finds_a_front_and_keeps_its_statistics(trained: Path) -> None:
 def test_search_may_measure_all_and_go_by_a_latency_table(trained: Path) -> None:
     space, rng = run_of(trained).parts.family.space, np.random.default_rng(0)
     store = store_of(trained)
-    subnets = run_of(trained).calibrate(store, MEANS, [space.graded(rng) for _ in range(12)]).subnets()
+    subnets = run_of(trained).calibrate(store, MEANS, [space.sample_stratified(rng) for _ in range(12)]).subnets()
     latency = np.array([[round(1e6 * (1 + row.gmacs * 1e3))] for row in subnets if row.gmacs is not None])
     write_table(LatencyTable("cpu", subnets, (1,), latency), trained / "cpu.parquet")
     asked = ["search.predict=false", "search.latency={table: cpu.parquet}", "search.measured=20"]
