@@ -39,7 +39,7 @@ SIZES = {"10 of 100": (100, 10), "100 of 100": (100, 100), "10 of 10": (10, 10)}
 
 def ssim(task: Task) -> Outcome:
     """Train with ours, in virtual time."""
-    plan, owners, done = task.run.plan.topology.plan, task.run.plan.owners, list[float]()
+    plan, owners, done = task.run.parts.topology.plan, task.run.parts.owners, list[float]()
     job = replace(task.job, rounds=task.rounds + 1, on_round=lambda *_: done.append(perf_counter()))
     report = SimEngine().run(plan, job.programs(owners), seed=task.seed)
     return Outcome(done[-1] - done[0], report.results["aggregator/0"]["state"])
@@ -49,7 +49,8 @@ def ssim_on_ray(task: Task) -> Outcome:
     """Train with the same programs in as many processes as there are cores."""
     from topology.engines.ray import RayEngine  # noqa: PLC0415 - an optional dependency
 
-    plan, owners, job = task.run.plan.topology.plan, task.run.plan.owners, replace(task.job, rounds=task.rounds + 1)
+    plan, owners = task.run.parts.topology.plan, task.run.parts.owners
+    job = replace(task.job, rounds=task.rounds + 1)
     report = RayEngine(default_timeout_s=600.0).run(plan, job.programs(owners), seed=task.seed)
     done = [entry.at_ns for entry in report.log if entry.kind == "round"]
     sleep(SETTLING_S)

@@ -28,7 +28,7 @@ class Algorithm(Protocol):
     Attributes:
         uniform_weights: Whether all clients have weight 1 in a mean, instead of their number of examples.
         requires_plain_sgd: Whether local steps must be without momentum.
-        uses_control_variates: Whether control variates are sent with the model.
+        uses_control_variates: Whether the server sends control variates, its memory's `control`, with the model.
     """
 
     uniform_weights: ClassVar[bool]

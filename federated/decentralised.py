@@ -26,7 +26,7 @@ class MessagingTrainer(Trainer):
     """A trainer that exchanges messages with other trainers, over the channel of its first verb.
 
     Attributes:
-        timeout_s: Seconds to wait for a peer; None for the patience of the engine.
+        timeout_s: Seconds to wait for a peer; None for the default timeout of the engine.
     """
 
     timeout_s: Positive | None = None
@@ -54,11 +54,11 @@ class MessagingTrainer(Trainer):
         Args:
             io: The worker's interface.
             matches: Whether a message is the expected one.
-            timeout_s: Seconds to wait; None for the patience of the engine.
+            timeout_s: Seconds to wait; None for the default timeout of the engine.
 
         Raises:
             ClosedError: No peer is left.
-            DeadlineError: `timeout_s` is None, and the patience of the engine is exhausted.
+            DeadlineError: `timeout_s` is None, and the default timeout of the engine has passed.
         """
         self.pending = [message for message in self.pending if not self.is_stale(message)]
         early = next((message for message in self.pending if matches(message)), None)

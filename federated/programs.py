@@ -118,7 +118,7 @@ class Aggregator(Parameters, ModelProgram):
     discarded; both are logged, and so are clients that do not answer.
 
     Attributes:
-        timeout_s: Seconds to wait for the updates of a round; None for the patience of the engine.
+        timeout_s: Seconds to wait for the updates of a round; None for the default timeout of the engine.
     """
 
     steps = Steps("load", Loop("distribute", "collect", "average", "step", until="finished"), "dismiss")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sim.base import errors
 from ssim.extras import EXTRAS
 from ssim.files.shipped import FOLDERS, names, shipped, summary
 from ssim.packages import PACKAGES
@@ -41,6 +42,7 @@ def test_nothing_else_is_importable_from_the_checkout() -> None:
 def test_packages_are_the_same_in_every_list() -> None:
     include = setup()["options.packages.find"]["include"].split()
     assert {name for name in include if "." not in name} == set(PACKAGES)
+    assert errors.PACKAGES == PACKAGES
     assert {name.removesuffix(".*") for name in include if name.endswith(".*")} == set(PACKAGES)
     assert set(TOOLS["pytest"]["ini_options"]["testpaths"]) == {"tests", *PACKAGES}
     assert set(TOOLS["coverage"]["run"]["source"]) == set(PACKAGES)

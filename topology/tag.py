@@ -7,7 +7,7 @@ describes who communicates with whom. `topology.expansion` expands it to workers
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
 import annotated_types as at
@@ -173,36 +173,19 @@ class Tag:
 
 
 def _canonical_channel(channel: Channel) -> Channel:
-    verbs = {role: tuple(channel.verbs[role]) for role in sorted(channel.verbs)}
     first, second = channel.pair
-    return Channel(
-        channel.name,
-        (first, second),
-        tuple(sorted(channel.groups)),
-        verbs,
-        channel.link,
-        dict(sorted(channel.select.items())),
-        channel.backend,
-        channel.description,
+    return replace(
+        channel,
+        pair=(first, second),
+        groups=tuple(sorted(channel.groups)),
+        verbs={role: tuple(channel.verbs[role]) for role in sorted(channel.verbs)},
+        select=dict(sorted(channel.select.items())),
     )
 
 
 def _canonical_role(role: Role, channels: tuple[Channel, ...]) -> Role:
     names = [channel.name for channel in channels]
-    if role.at:
-        places = [{name: place[name] for name in names} for place in role.at]
-    else:
-        combinations = itertools.product(*(channel.groups for channel in channels))
-        places = [dict(zip(names, groups, strict=True)) for groups in combinations]
-    ordered = tuple(sorted(places, key=lambda place: tuple(place.values())))
-    return Role(
-        role.name,
-        role.program,
-        role.data,
-        role.replicas,
-        ordered,
-        role.compute,
-        dict(sorted(role.resources.items())),
-        dict(role.config),
-        role.description,
-    )
+    combinations = itertools.product(*(channel.groups for channel in channels))
+    entries = role.at or [dict(zip(names, groups, strict=True)) for groups in combinations]
+    at = sorted(({name: entry[name] for name in names} for entry in entries), key=lambda entry: tuple(entry.values()))
+    return replace(role, at=tuple(at), resources=dict(sorted(role.resources.items())), config=dict(role.config))

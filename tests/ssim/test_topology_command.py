@@ -159,6 +159,20 @@ def test_what_is_wrong_is_told_by_line(mine: Path, old: str, new: str, told: str
     assert f"mine.yaml:{told}" in str(caught.value)
 
 
+def test_an_error_in_a_program_names_its_file_and_line(mine: Path) -> None:
+    from sim.base.errors import ProgramError
+    from ssim.files.topology_file import programs_of
+    from topology import SimEngine
+
+    (mine / "mine.py").write_text(PROGRAMS.replace("broadcast(1)", "broadcast(1 + io.worker.id)"))
+    found = read_topology(mine / "mine.yaml")
+    line = 1 + PROGRAMS[: PROGRAMS.index("broadcast(1)")].count("\n")
+    with pytest.raises(
+        ProgramError, match=rf"server/\d, step spread: raised TypeError: .* \(mine.py:{line}, in spread\)"
+    ):
+        SimEngine().run(found.plan, programs_of(mine / "mine.yaml", found))
+
+
 def test_errors_are_a_line_each_and_exit_code_two(mine: Path) -> None:
     change(mine, "pair: [trainer, server]", "pair: [trainer, x]")
     change(mine, "name: mine", "nmae: mine")
