@@ -42,7 +42,10 @@ SAME = {
         ("kind: cnn_small", "kind: 'supernet.families.cnn:CnnSmall'", "classes: 10, kind: cnn_small"),
         ("batch: 32", "optimizer: sgd\nbatch: 32", "optimizer: {kind: 'supernet.training.optimizers:Sgd'}\nbatch: 32"),
         ("{epochs: 1, rate: 0.1}", "{rate: 0.1, epochs: 1}", "{epochs: 1, rate: 0.1, subnets: sandwich}"),
-        ("{epochs: 1, rate: 0.1}", "{epochs: 1, rate: 0.1, subnets: {kind: 'supernet.training.rules:Sandwich'}}"),
+        (
+            "{epochs: 1, rate: 0.1}",
+            "{epochs: 1, rate: 0.1, subnets: {kind: 'supernet.training.sampling:SandwichRule'}}",
+        ),
         ("start: null\n", "", "calibration: {subnets: 2, batch: 64}\n"),
     ],
     "federated/1": [
@@ -110,10 +113,10 @@ class Mine(FedAvg):
 """,
     "own_rule.py": """\
 from dataclasses import dataclass
-from supernet.training.rules import Sandwich
+from supernet.training.sampling import SandwichRule
 
 @dataclass(frozen=True, slots=True)
-class Mine(Sandwich):
+class Mine(SandwichRule):
     pass
 """,
     "own_program.py": """\

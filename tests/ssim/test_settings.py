@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="three of the four kinds need the extra [tor
 
 from sim.base.errors import SpecError
 from sim.tables.files import write_table
-from sim.tables.latency import LatencyTable, Subnet
+from sim.tables.latency import LatencyTable, ProfiledSubnet
 from ssim.files.settings import put, put_settings
 from ssim.jobs.job import KINDS, kind_of
 from ssim.jobs.reading import job_of, read_job
@@ -72,7 +72,7 @@ SWEPT = {
 
 def written(folder: Path, schema: str) -> Path:
     if schema == "profile/1":
-        subnets = (Subnet("any", 60.0, CnnSmall().space.largest.control),)
+        subnets = (ProfiledSubnet("any", 60.0, CnnSmall().space.largest.control),)
         write_table(LatencyTable("none", subnets, (1,), np.ones((1, 1), np.int64)), folder / "subnets.parquet")
     path = folder / "small.yaml"
     path.write_text(FILES[schema])
@@ -205,7 +205,11 @@ def test_values_of_a_sweep_do_not_run_into_each_other(tmp_path: Path) -> None:
     ("schema", "sweep", "says"),
     [
         ("experiment/1", "{cluster: [{workers: 1}, {workers: 0}]}", ":8:43: sweep.cluster.1.workers: must be greater"),
-        ("experiment/1", "{policies.0: [maxacc, slakfit]}", ":8:30: sweep.policies.0.1.use: there is no such policy"),
+        (
+            "experiment/1",
+            "{policies.0: [maxacc, slakfit]}",
+            ":8:30: sweep.policies.0.1.use: unknown policy",
+        ),
         ("experiment/1", "{keep: [summary]}", ":8:9: sweep.keep: can't be swept"),
         ("training/1", "{family.width: [4, none]}", ":10:27: sweep.family.width.1: must be a whole number ('none')"),
         ("training/1", "{search.subnets: [3]}", ":10:9: sweep.search.subnets: can't be swept"),
