@@ -232,9 +232,9 @@ def test_damaged_progress_is_told(folder: Path) -> None:
 
 
 def test_progress_of_an_older_version_is_refused_in_one_line(folder: Path) -> None:
-    run = run_of(folder)
-    run.folder.mkdir(parents=True)
-    checkpoint.write(run.folder / "progress.pt", {"schema": "federated-progress/1", "identity": run.id})
+    stored = folder_of(folder)
+    stored.mkdir(parents=True)
+    checkpoint.write(stored / "progress.pt", {"schema": "federated-progress/1", "identity": stored.name})
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 2
     assert "progress.pt: unsupported schema ('federated-progress/1')" in ended.stderr

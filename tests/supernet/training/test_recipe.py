@@ -48,11 +48,11 @@ def test_an_epoch_is_its_whole_batches(examples: int, epochs: float) -> None:
 
 @given(random=st.integers(0, 4), seed=st.integers(0, 99))
 def test_the_sandwich_teaches_the_largest_by_labels_and_the_others_by_it(random: int, seed: int) -> None:
-    lessons = SandwichRule(random=random).draw(SPACE, np.random.default_rng(seed))
-    assert lessons[0] == (SPACE.largest, 1.0, 0.0)
-    assert {lesson[1:] for lesson in lessons[1:]} == {(0.0, 1.0)}
-    assert lessons[1].subnet == SPACE.smallest
-    assert len({lesson.subnet for lesson in lessons}) == len(lessons) <= 2 + random
+    drawn = SandwichRule(random=random).draw(SPACE, np.random.default_rng(seed))
+    assert drawn[0] == (SPACE.largest, 1.0, 0.0)
+    assert {trained[1:] for trained in drawn[1:]} == {(0.0, 1.0)}
+    assert drawn[1].subnet == SPACE.smallest
+    assert len({trained.subnet for trained in drawn}) == len(drawn) <= 2 + random
 
 
 def test_a_sandwich_of_one_subnet_is_ordinary_training() -> None:
@@ -61,9 +61,9 @@ def test_a_sandwich_of_one_subnet_is_ordinary_training() -> None:
 
 
 def test_shrinking_teaches_random_subnets_by_both() -> None:
-    lessons = ProgressiveShrinking(random=3, teacher=0.5).draw(SPACE, np.random.default_rng(0))
-    assert [lesson[1:] for lesson in lessons] == [(1.0, 0.5)] * 3
-    assert all(lesson.subnet in SPACE for lesson in lessons)
+    drawn = ProgressiveShrinking(random=3, teacher=0.5).draw(SPACE, np.random.default_rng(0))
+    assert [trained[1:] for trained in drawn] == [(1.0, 0.5)] * 3
+    assert all(trained.subnet in SPACE for trained in drawn)
 
 
 @pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("rate", -1.0), ("warmup", 1.5), ("depths", 0)])
