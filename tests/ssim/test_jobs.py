@@ -200,7 +200,7 @@ def test_a_training_that_is_ended_goes_on_to_the_same_bytes(schema: str, how: st
     ended = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=300, check=False)
     if how == "SIGINT":
         assert ended.returncode == 1, ended.stderr
-        assert ended.stderr.splitlines()[-1].startswith("ssim: interrupted: what had finished is stored")
+        assert ended.stderr.splitlines()[-1].startswith("ssim: interrupted: finished runs are stored")
     else:
         assert ended.returncode == -signal.SIGKILL
     store = Store(path.parent / "results/small")

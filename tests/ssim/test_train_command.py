@@ -95,7 +95,7 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     said = (trained / "said").read_text().splitlines()
     assert said[0] == "small: accuracy in %, digits, test split"
     assert len(Accuracies.read(kept / "accuracies.parquet").rows) == 2
-    assert said[-2].startswith(f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; param ")
+    assert said[-2].startswith(f"3 rounds in {manifest['summary']['time_s']:.2f} virtual s; sent over param ")
     assert said[-1] == f"Pictures: results/small/{run.id}/figures"
 
 
@@ -130,7 +130,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
     if how is signal.SIGINT:
         assert process.returncode == 1
         assert said.splitlines()[-1].startswith(
-            "ssim: interrupted: what had finished is stored, and the same command goes on from there"
+            "ssim: interrupted: finished runs are stored; the same command goes on from there"
         )
     assert not (progress.parent / "manifest.json").exists()
     assert ssim(folder, "train", "small.yaml").returncode == 0
@@ -250,8 +250,8 @@ def test_a_federation_whose_parties_are_dead_ends(folder: Path) -> None:
     assert ended.returncode == 1
     progress, told, last = ended.stderr.splitlines()
     assert (progress, last) == ("[1/1] small, seed 7: failed", "ssim: 1 of 1 runs failed")
-    assert "aggregator/0, step collect, channel param: nothing came for 86400 s" in told
-    assert "give the wait a timeout_s" in told
+    assert "aggregator/0, step collect, channel param: no message within 86400 s" in told
+    assert "timeout_s" in told
 
 
 def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Path) -> None:
