@@ -128,7 +128,7 @@ def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> N
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     (told,) = said.splitlines()
-    assert told.startswith("ssim: interrupted: what had finished is stored, and the same command goes on from there")
+    assert told.startswith("ssim: interrupted: finished runs are stored; the same command goes on from there")
     visits = run_folder(folder) / "visits.jsonl"
     kept = visits.read_text().splitlines()
     short = ssim(folder, *words, "--minutes", "0.0001")
@@ -188,10 +188,10 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("ofa_resnet_small",), "the device is not clear; give one of --gpu N and --cpu"),
-        (("ofa_resnet_small", "--cpu", "--gpu", "0"), "the device is not clear"),
+        (("ofa_resnet_small",), "no device was chosen; give either --gpu N or --cpu"),
+        (("ofa_resnet_small", "--cpu", "--gpu", "0"), "no device was chosen"),
         (("ofa_resnet_small", "--cpu"), "subnets: is missing: which ones"),
-        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "there is no such file or folder"),
+        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "no such file or folder"),
         (("ofa_resnet_smal", "--cpu", "--subnets", "wanted.parquet"), "did you mean 'ofa_resnet_small'"),
         (("ofa_resnet_small", "--cpu", "--subnets", "nothing.parquet"), "nothing.parquet"),
         (("ofa_resnet_small", "--cpu", "--subnets", "ofa-resnet50-a40"), "depths"),

@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="three of the four kinds need the extra [tor
 
 from sim.base.errors import SpecError
 from sim.tables.files import write_table
-from sim.tables.latency import LatencyTable, Subnet
+from sim.tables.latency import LatencyTable, ProfiledSubnet
 from ssim.files.settings import put, put_settings
 from ssim.jobs.job import KINDS, kind_of
 from ssim.jobs.reading import job_of, read_job
@@ -72,7 +72,7 @@ SWEPT = {
 
 def written(folder: Path, schema: str) -> Path:
     if schema == "profile/1":
-        subnets = (Subnet("any", 60.0, CnnSmall().space.largest.control),)
+        subnets = (ProfiledSubnet("any", 60.0, CnnSmall().space.largest.control),)
         write_table(LatencyTable("none", subnets, (1,), np.ones((1, 1), np.int64)), folder / "subnets.parquet")
     path = folder / "small.yaml"
     path.write_text(FILES[schema])

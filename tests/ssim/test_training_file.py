@@ -96,7 +96,7 @@ def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
 
 def test_a_subnet_that_there_is_not_is_told(tmp_path: Path) -> None:
     asked = "subnets: ['ofa_resnet_small:d2x3:e1.0x9:w3x3', 'ofa_resnet_small:d3x3:e1.0x9:w3x3']"
-    with pytest.raises(SpecError, match=r"yaml:13:87: calibration\.subnets\.1: is no choice \(3\); one of 0, 1, 2"):
+    with pytest.raises(SpecError, match=r"yaml:13:87: calibration\.subnets\.1: not a choice \(3\); one of 0, 1, 2"):
         read_job(written(tmp_path, GOOD.replace("subnets: 4", asked)))
 
 
@@ -148,7 +148,7 @@ def test_the_identity_is_what_decides_the_weights(tmp_path: Path) -> None:
 def test_weights_to_begin_with_are_held_against_their_checksum(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "start.pt")
     path = written(tmp_path, GOOD + f"start: {{path: start.pt, sha256: {'a' * 64}}}\n")
-    with pytest.raises(DataError, match=r"start\.pt: has another sha256"):
+    with pytest.raises(DataError, match=r"start\.pt: SHA-256 mismatch"):
         read_job(path).runs[0].identity  # noqa: B018 - asking for it is the point
 
 
