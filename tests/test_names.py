@@ -15,7 +15,7 @@ from ssim.packages import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 
-PENDING = {"Parts", "Progress", "Search"}
+PENDING = {"Parts", "Search"}
 """Names that are still shared by two classes; to be emptied."""
 
 

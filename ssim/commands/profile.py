@@ -106,6 +106,8 @@ def profile(
 
     if (gpu is None) != cpu:
         raise SpecError("ssim profile", "no device was chosen", "", "give either --gpu N or --cpu")
+    if Path(supernet).suffix in {".yaml", ".yml"}:
+        raise SpecError(supernet, "is a YAML file, not a supernet", "", f"use `ssim run {supernet}`")
     device = device_name(find_device(gpu))
     folder = out or Path("results") / f"profile-{_stem(supernet)}-{_slug(device)}"
     content = {

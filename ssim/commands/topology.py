@@ -149,9 +149,13 @@ def import_(file: Path, data_spec: Path | None, output: Path) -> None:
 
 
 def _read(file: Path) -> Topology:
-    from ssim.files.topology_file import read_topology
+    from ssim.files.topology_file import SCHEMA, topology_of
+    from ssim.files.yaml_file import read_yaml
+    from ssim.jobs.reading import redirect
 
-    return read_topology(file)
+    found = read_yaml(file)
+    redirect(found, SCHEMA)
+    return topology_of(found)
 
 
 def _count(number: int, noun: str) -> str:

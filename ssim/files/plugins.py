@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import ssim
 from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, raised
+from ssim.extras import missing
 from ssim.files.model import known_keys
 from ssim.packages import PACKAGES
 
@@ -165,6 +166,10 @@ def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
+        lacking = missing(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+        if lacking is not None:
+            what = f"{module_name!r} needs {lacking.location}, which is not installed"
+            raise SpecError(noun, what, hint=lacking.hint) from error
         problem, place = raised(error)
         what = f"importing {module_name!r} {problem}"
         raise SpecError(noun, what, place) from error

@@ -60,7 +60,7 @@ def find_file(kind: str, text: str, say: Callable[[str], None]) -> Path:
     path, known = Path(text), shipped(kind, text)
     local = next((each for each in (path, Path(f"{text}.yaml")) if each.is_file()), None)
     if local is not None:
-        if known is not None and local.resolve() != known.resolve():
+        if known is not None and not path.suffix and local.resolve() != known.resolve():  # x.yaml can mean one only
             say(f"{local} in this folder is used, not the shipped {kind.removesuffix('s')} of that name")
         return local
     if known is not None:

@@ -54,15 +54,29 @@ def schema_of(file: YamlFile, wanted: str | None = None) -> str:
     said = file.data.get("schema") if isinstance(file.data, dict) else None
     if isinstance(said, str) and (said == wanted if wanted else said in KINDS):
         return said
-    if isinstance(said, str) and said in COMMANDS:
-        where = str(file.path)
-        raise SpecError(where, f"is a file of schema {said}", "", f"use `{COMMANDS[said]} {file.path}`")
+    redirect(file)
     known = [wanted] if wanted else list(KINDS)
     if not isinstance(file.data, dict):
         raise file.error([Issue((), "must be a mapping, key: value", "", f"such as schema: {known[0]}")])
     if said is None:
         raise file.error([Issue(("schema",), "is missing", "", f"schema: {' or '.join(known)}")])
     raise file.error([Issue(("schema",), "unknown schema", repr(said), did_you_mean(str(said), known))])
+
+
+def redirect(file: YamlFile, but: str = "") -> None:
+    """Tell which command takes a file, if it has a schema that is known.
+
+    Args:
+        file: The file.
+        but: The schema that is wanted here.
+
+    Raises:
+        SpecError: It is of another schema.
+    """
+    said = file.data.get("schema") if isinstance(file.data, dict) else None
+    if isinstance(said, str) and said in COMMANDS and said != but:
+        where = str(file.path)
+        raise SpecError(where, f"is a file of schema {said}", "", f"use `{COMMANDS[said]} {file.path}`")
 
 
 def job_of(

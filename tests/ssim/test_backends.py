@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ssim.packages import PACKAGES
 from tests.ssim.test_run_command import SMALL, complete_runs, leftovers, ssim, wait_for_runs
 
 if TYPE_CHECKING:
@@ -383,9 +384,9 @@ def test_a_cluster_that_was_started_here_ends_with_the_run(folder: Path, name: s
 def test_a_worker_without_this_very_toolkit_is_told(folder: Path, room: str) -> None:
     place = folder / "installed"
     if room == "other":
-        for name in ("sim", "policies", "ssim"):
+        for name in PACKAGES:
             shutil.copytree(ROOT / name, place / name)
-        with (place / "sim/engine.py").open("a") as file:
+        with (place / "sim/engine/driver.py").open("a") as file:
             file.write("# of another version\n")
     else:
         (place / "ssim").mkdir(parents=True)

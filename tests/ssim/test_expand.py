@@ -279,8 +279,16 @@ swep: {}
             "cluster.actuation_ms: must be a number or 'table' ('tabel')",
         ),
         ("workers: 2", "workers: 2, actuation_ms: table", "no loading time"),
-        ("workers: 2", "workers: 2, faults: [{worker: 5, at_s: 1}]", "there is no such worker (5); 0 to 1"),
-        ("workers: 2", "workers: 2, faults: [{worker: 0, at_s: 2, recover_s: 1}]", "recovers before it fails"),
+        (
+            "workers: 2",
+            "workers: 2, faults: [{worker: 5, at_s: 1}]",
+            "faults: worker 5 at 1000000000 ns: unknown worker (5)",
+        ),
+        (
+            "workers: 2",
+            "workers: 2, faults: [{worker: 0, at_s: 2, recover_s: 1}]",
+            "recovery does not come after the failure",
+        ),
         ("ofa-resnet50-rtx2080ti", "ofa-resnet50-rtx2080", "did you mean 'ofa-resnet50-rtx2080ti'"),
         ("ofa-resnet50-rtx2080ti", "missing.csv", "missing.csv"),
         ("ofa-resnet50-rtx2080ti", "{use: ofa-resnet50-rtx2080ti, max_batch: 64}", "no batch size up to (64)"),
@@ -332,9 +340,9 @@ def test_a_fault_of_the_sweep_is_told_at_the_sweep(tmp_path: Path, sweep: str, s
     ("override", "says"),
     [
         ("trace.mean_qps", "--set: must be NAME=VALUE ('trace.mean_qps')"),
-        ("trce.mean_qps=4", "--set: there is no such key ('trce.mean_qps'); did you mean 'trace'?"),
-        ("policies.5.use=x", "--set: there is no such entry"),
-        ("seed.x=1", "--set: there is nothing below this"),
+        ("trce.mean_qps=4", "--set: no such key ('trce.mean_qps'); did you mean 'trace'?"),
+        ("policies.5.use=x", "--set: no such entry ('policies.5.use'); 0 to 1"),
+        ("seed.x=1", "--set: seed has no keys ('seed.x')"),
         ("seed=[", "--set: the value of seed is not valid YAML ('[')"),
     ],
 )

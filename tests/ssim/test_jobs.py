@@ -255,10 +255,13 @@ def test_a_sweep_of_profiles_has_a_table_for_each(tmp_path: Path) -> None:
 COMMANDS = {
     ("run",): None,
     ("capacity",): "experiment/1",
+    ("optimum",): "experiment/1",
     ("supernet", "train"): "training/1",
     ("supernet", "calibrate"): "training/1",
     ("supernet", "search"): "training/1",
     ("train",): "federated/1",
+    ("topology", "check"): "topology/1",
+    ("topology", "expand"): "topology/1",
 }
 """Commands that take a file, and the schema of those that they take; None for all jobs."""
 TAKEN_BY = {
@@ -284,6 +287,13 @@ def test_a_file_for_another_command_is_told_which(words: tuple[str, ...], tmp_pa
             f"ssim: small.yaml: is a file of schema {schema}; use `{TAKEN_BY[schema]} small.yaml`\n"
         ), (words, schema)
         assert not (tmp_path / "results").exists()
+
+
+def test_a_file_in_place_of_a_supernet_is_told_what_runs_it(tmp_path: Path) -> None:
+    written(tmp_path, "profile/1")
+    ended = ssim(tmp_path, "profile", "small.yaml", "--cpu")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "ssim: small.yaml: is a YAML file, not a supernet; use `ssim run small.yaml`\n"
 
 
 @pytest.mark.slow

@@ -205,7 +205,11 @@ def test_values_of_a_sweep_do_not_run_into_each_other(tmp_path: Path) -> None:
     ("schema", "sweep", "says"),
     [
         ("experiment/1", "{cluster: [{workers: 1}, {workers: 0}]}", ":8:43: sweep.cluster.1.workers: must be greater"),
-        ("experiment/1", "{policies.0: [maxacc, slakfit]}", ":8:30: sweep.policies.0.1.use: there is no such policy"),
+        (
+            "experiment/1",
+            "{policies.0: [maxacc, slakfit]}",
+            ":8:30: sweep.policies.0.1.use: unknown policy",
+        ),
         ("experiment/1", "{keep: [summary]}", ":8:9: sweep.keep: can't be swept"),
         ("training/1", "{family.width: [4, none]}", ":10:27: sweep.family.width.1: must be a whole number ('none')"),
         ("training/1", "{search.subnets: [3]}", ":10:9: sweep.search.subnets: can't be swept"),

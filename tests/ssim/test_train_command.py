@@ -91,7 +91,7 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     model = sum(part.numel() * part.element_size() for part in run.context.initial_state().values())
     assert sent["bytes"].iloc[-1] == pytest.approx(3 * 4 * 2 * model, rel=0.05)
     held = read_parquet(kept / "holdings.parquet").to_pandas()
-    assert held["examples"].sum() == len(run.workshop.splits.train)
+    assert held["examples"].sum() == len(run.context.splits.train)
     said = (trained / "said").read_text().splitlines()
     assert said[0] == "small: accuracy in %, digits, test split"
     assert len(Accuracies.read(kept / "accuracies.parquet").rows) == 2
@@ -171,7 +171,7 @@ def test_trees_and_rings_train_a_real_network_to_the_same_weights(tmp_path: Path
         (where / "small.yaml").write_text(text)
         assert ssim(where, "train", "small.yaml").returncode == 0
         found.append(weights(where))
-    start = run_of(tmp_path / "flat").workshop.initial()
+    start = run_of(tmp_path / "flat").context.initial_state()
     assert max(float((found[0][part] - start[part]).abs().max()) for part in start) > 0.01
     assert max(float((found[0][part] - found[1][part]).abs().max()) for part in start) < 1e-6  # float32
 
@@ -232,9 +232,9 @@ def test_damaged_progress_is_told(folder: Path) -> None:
 
 
 def test_progress_of_an_older_version_is_refused_in_one_line(folder: Path) -> None:
-    run = run_of(folder)
-    run.folder.mkdir(parents=True)
-    checkpoint.write(run.folder / "progress.pt", {"schema": "federated-progress/1", "identity": run.id})
+    stored = folder_of(folder)
+    stored.mkdir(parents=True)
+    checkpoint.write(stored / "progress.pt", {"schema": "federated-progress/1", "identity": stored.name})
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 2
     assert "progress.pt: unsupported schema ('federated-progress/1')" in ended.stderr

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +13,16 @@ from policies.checks import ask, static_view
 from sim.base.errors import PolicyError, SsimError
 from sim.tables.files import load_table, shipped_tables
 from ssim.files.plugins import Issue, Slot
-from ssim.jobs.experiment.run import POLICY, ExperimentRun, hash_of
+from ssim.jobs.experiment.run import POLICY, ExperimentRun, Parts
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
-from ssim.jobs.identity import described, stamp
+from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
-    from sim.traces.source import TraceSource
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
 
@@ -58,30 +54,6 @@ def _table(
     return load_table(name, max_batch=max_batch, stages=stages)
 
 
-@lru_cache(maxsize=8)
-def _table_hash(table: LatencyTable) -> str:
-    """Return the hash of all that a policy can see of a table."""
-    grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
-    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
-    subnets = [dataclasses.asdict(subnet) for subnet in table.subnets]
-    return hash_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the runs of a point share."""
-
-    source: TraceSource
-    cluster: Cluster
-    table: LatencyTable
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """All of it that decides a result."""
-        cluster = dataclasses.asdict(self.cluster)
-        return {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
-
-
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
     """Return what the runs of a point share, and what does not fit although each part is right."""
     spec: ExperimentSpec = point.spec
@@ -99,7 +71,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     try:
         cluster = spec.cluster.build()
     except SsimError as error:
-        return None, [*issues, Issue(("cluster", "faults"), str(error))]
+        return None, [*issues, Issue(("cluster", "faults"), str(error).removeprefix("cluster.faults, "))]
     try:
         cluster.actuation_delays(table)
     except SsimError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256 as sha256_of_bytes
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ from ssim.results.record import KEPT, put_run
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.run_metrics import RunMetrics
+    from sim.tables.latency import LatencyTable
+    from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
-    from ssim.jobs.experiment.kind import Parts
     from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
     from ssim.jobs.job import Means, Watch
     from ssim.results.store import Store
@@ -53,6 +55,21 @@ def build_policy(asked: PolicySpec, folder: Path) -> Policy:
         raise SpecError(asked.use, "; ".join(map(str, issues)))
     found: Policy = built
     return found
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the runs of a point share."""
+
+    source: TraceSource
+    cluster: Cluster
+    table: LatencyTable
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All of it that decides a result."""
+        cluster = asdict(self.cluster)
+        return {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
 
 
 @dataclass(frozen=True)
@@ -272,3 +289,12 @@ def toolkit_files() -> tuple[Path, ...]:
 def hash_of(value: object) -> str:
     """Return the hash of a value that JSON knows."""
     return sha256_of_bytes(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _table_hash(table: LatencyTable) -> str:
+    """Return the hash of all that a policy can see of a table."""
+    grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
+    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    subnets = [asdict(subnet) for subnet in table.subnets]
+    return hash_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])

@@ -54,13 +54,13 @@ class Parts:
         description: The content of that file, with what is different.
         owners: The class of the program of each role.
         source: The data.
-        partition: How they are dealt out.
+        partition: Partition of the examples among the clients.
         family: The family of supernets.
         algorithm: What clients and servers compute.
-        assignment: Which client trains which subnet.
-        maxnet: How much the largest subnet counts.
+        assignment: Subnet of each client in a round.
+        maxnet: Weight of the largest subnet.
         privacy: Clipping and noise.
-        compression: Of what clients send.
+        compression: Compression of client updates.
     """
 
     topology: Topology

@@ -1,4 +1,4 @@
-"""What is done of a federated training: enough to go on from, and all that was noted on the way."""
+"""The progress of a federated training: all that resuming needs, and the records of its rounds."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 SCHEMA = "federated-progress/2"
 _QUIET = {"round", "buffered", "paired"}
-"""What is noted so often that it is no event."""
+"""Log entries that are too frequent to be stored as events."""
 
 
 @dataclass(slots=True)
-class Progress:
-    """What is done of a training.
+class FederatedProgress:
+    """The progress of a training at a checkpoint boundary.
 
     Attributes:
-        done: How many rounds.
-        segment: How many rests there were.
-        clock_ns: When the last round was done.
-        memory: What each worker remembers, by its id.
-        rounds: A row for each round and holder of a model.
+        done: Number of completed rounds.
+        boundaries: Number of checkpoint boundaries so far.
+        clock_ns: Time of the end of the last round.
+        memory: Memory of each worker, by id.
+        rounds: A row for each round and each worker that reports rounds.
         traffic: A row for each of these and each channel.
-        events: A row for what else happened.
-        sent: Messages, bytes and lost messages of each channel, up to the last rest.
+        events: A row for each other event.
+        sent: Messages, bytes and lost messages of each channel.
     """
 
     done: int = 0
-    segment: int = 0
+    boundaries: int = 0
     clock_ns: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     rounds: list[Row] = field(default_factory=list)
@@ -51,44 +51,45 @@ class Progress:
     sent: dict[str, list[int]] = field(default_factory=dict)
 
     def write(self, path: Path, identity: str) -> None:
-        """Write it to a file; whoever looks sees the old file or this one.
+        """Write it to a file, which is replaced as a whole.
 
         Raises:
-            StoreError: It can't be written.
+            StoreError: The file cannot be written.
         """
         content = {name: getattr(self, name) for name in self.__slots__}
         checkpoint.write(path, {"schema": SCHEMA, "identity": identity, **content})
 
     @classmethod
-    def read(cls, path: Path, identity: str) -> Progress:
-        """Return what is in a file.
+    def read(cls, path: Path, identity: str) -> FederatedProgress:
+        """Read it from a file.
 
         Raises:
-            DataError: The file is damaged, or of another training.
+            DataError: The file is damaged, of another version, or of another training.
         """
         content, anew = checkpoint.read(path), "delete it, or train with --force: training begins anew"
         schema = content.get("schema")
         if schema != SCHEMA:
             raise DataError(str(path), "unsupported schema", repr(schema), f"expected {SCHEMA!r}; {anew}")
         if content.get("identity") != identity:
-            raise DataError(str(path), "is of another training", str(content.get("identity")), f"{identity}; {anew}")
+            hint = f"expected {identity}; {anew}"
+            raise DataError(str(path), "belongs to another training", str(content.get("identity")), hint)
         return cls(**{name: content[name] for name in cls.__slots__})
 
-    def row(self, at_ns: int, worker: str, noted: Mapping[str, Any], traffic: Mapping[str, Traffic]) -> Row:
-        """Take down what a worker noted when a round was done, with what was sent until then; return its row."""
+    def add_round(self, at_ns: int, worker: str, fields: Mapping[str, Any], traffic: Mapping[str, Traffic]) -> Row:
+        """Record a round that a worker completed, with the traffic until then, and return its row."""
         time_s, total = (self.clock_ns + at_ns) / 1e9, sum(size for _, size, _ in self.sent.values())
         for name, now in traffic.items():
             messages, size, lost = self.sent.get(name, (0, 0, 0))
             self.traffic.append(
-                {"round": noted["round"], "worker": worker, "time_s": time_s, "channel": name}
+                {"round": fields["round"], "worker": worker, "time_s": time_s, "channel": name}
                 | {"messages": messages + now.messages, "bytes": size + now.bytes, "lost": lost + now.lost}
             )
             total += now.bytes
-        self.rounds.append({"worker": worker, "time_s": time_s, "bytes": total, **noted})
+        self.rounds.append({"worker": worker, "time_s": time_s, "bytes": total, **fields})
         return self.rounds[-1]
 
-    def rest(self, report: RunReport, rounds: Iterable[LogEntry]) -> None:
-        """Take over what workers remember at a rest, and what else happened up to it."""
+    def pass_boundary(self, report: RunReport, rounds: Iterable[LogEntry]) -> None:
+        """Take over the memories of the workers at a checkpoint boundary, and the events up to it."""
         self.events += [
             {"time_s": (self.clock_ns + entry.at_ns) / 1e9, "worker": entry.worker, "kind": entry.kind}
             | {"fields": json.dumps(entry.fields, default=str)}
@@ -101,7 +102,7 @@ class Progress:
         self.memory |= report.results
         self.done = max(entry.fields["round"] for entry in rounds)
         self.clock_ns += max(entry.at_ns for entry in rounds)
-        self.segment += 1
+        self.boundaries += 1
 
     def summary(self) -> Row:
         """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""

@@ -1,18 +1,18 @@
 """Federated trainings and what is stored of them: `<results>/<name>/seed<seed>-<hash>/`.
 
-    progress.pt          while it is trained: what all workers remember since the last rest, to go on from
-    supernet.pt          the weights in the end; of federations that share nothing, supernet-<worker>.pt for the others
-    rounds.parquet       round, worker, time, loss and what else was noted when a round was done
-    progress.parquet     round, worker, time, subnet, accuracy on the examples for validation
+    progress.pt          during training: the memory of all workers at the last checkpoint boundary
+    supernet.pt          the final weights; of independent groups, supernet-<worker>.pt for all but the first
+    rounds.parquet       round, worker, time, loss and further statistics of each round
+    progress.parquet     round, worker, time, subnet, accuracy on the validation examples
     traffic.parquet      round, time, channel, messages and bytes since the beginning
-    events.parquet       what else happened: who was missing, late, refused, bypassed, and so on
-    spans.parquet        of virtual time and not too many workers: how each spent it up to the first rest
-    holdings.parquet     how many examples of each class each party holds
-    manifest.json        what decided the weights, and what else was there; without it, it is not trained yet
-    accuracies.parquet   of the subnets that were calibrated, on the test examples
+    events.parquet       other events: missing, late, refused, bypassed, ...
+    spans.parquet        the time line of each worker up to the first boundary; in virtual time, for few workers
+    holdings.parquet     examples of each class and client
+    manifest.json        identity, summary and environment; a training without it is incomplete
+    accuracies.parquet   test accuracy of the calibrated subnets
 
-Training goes from rest to rest: so many rounds, then all workers end, and what they remember is stored. A training that
-is not interrupted rests in the same places, so that one that was comes to the same weights.
+At a checkpoint boundary, after a number of rounds, all workers end, and their memories are stored. An uninterrupted
+training has the same boundaries, so that an interrupted one ends with the same weights.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sim.base.errors import TrainingError
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors
 from ssim.extras import require
-from ssim.jobs.federated.progress import Progress, write_rows
+from ssim.jobs.federated.progress import FederatedProgress, write_rows
 from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Done
 from ssim.jobs.training.run import Trained, torch_facts
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression")
 
 _MOST_SPANS = 200
-"""Of more workers than this, how they spent the first rounds is not recorded."""
+"""With more workers than this, no time line is recorded."""
 REAL_PATIENCE_S = 3600.0
 
 
@@ -176,7 +176,7 @@ class FederatedRun(Trained):
         path = folder / "progress.pt"
         with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
-        progress = Progress.read(path, self.id) if path.exists() else Progress()
+        progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
         self._write_holdings(folder)
 
@@ -185,7 +185,7 @@ class FederatedRun(Trained):
                 watch(self, row)
 
         while progress.done < self.spec.rounds:
-            self._segment(folder, progress, on_round)
+            self._train_to_boundary(folder, progress, on_round)
             progress.write(path, self.id)
         progress.store(folder)
         holders = self._models(folder, progress)
@@ -196,58 +196,58 @@ class FederatedRun(Trained):
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
-    def _segment(self, folder: Path, progress: Progress, on_round: Callable[[Row], None]) -> None:
-        """Train to the next rest, and take down what happened."""
+    def _train_to_boundary(self, folder: Path, progress: FederatedProgress, on_round: Callable[[Row], None]) -> None:
+        """Train to the next checkpoint boundary, and record what happened."""
         spec, plan = self.spec, self.parts.topology.plan
         stop = spec.rounds if spec.checkpoint is None else min(spec.rounds, progress.done + spec.checkpoint)
-        heard = 0
+        reported = 0
 
-        def told_round(io: IO, noted: Row) -> None:
-            nonlocal heard
-            heard += 1
-            on_round(progress.row(io.now_ns, io.worker.id, noted, io.traffic))
+        def report_round(io: IO, fields: Row) -> None:
+            nonlocal reported
+            reported += 1
+            on_round(progress.add_round(io.now_ns, io.worker.id, fields, io.traffic))
 
-        job = replace(self.job.resumed(progress.memory, stop), on_round=told_round)
-        chance = int(stream(self.seed, "segment", progress.segment).integers(2**31))
+        job = replace(self.job.resumed(progress.memory, stop), on_round=report_round)
+        seed = int(stream(self.seed, "segment", progress.boundaries).integers(2**31))
         faults = [_later(fault, progress.clock_ns / 1e9) for fault in self.parts.topology.faults]
-        record = spec.engine == "sim" and not progress.segment and len(plan) <= _MOST_SPANS
+        record = spec.engine == "sim" and not progress.boundaries and len(plan) <= _MOST_SPANS
         report = self.engine(spec.patience_s, record=record).run(
-            plan, job.programs(self.parts.owners), seed=chance, faults=faults
+            plan, job.programs(self.parts.owners), seed=seed, faults=faults
         )
         rounds = [entry for entry in report.log if entry.kind == "round"]
         if not rounds:
-            why = ", ".join(sorted({entry.kind for entry in report.log})) or "nothing was noted"
+            why = ", ".join(sorted({entry.kind for entry in report.log})) or "nothing was logged"
             raise TrainingError(f"round {progress.done + 1}", "no round was completed: no client is left", why)
-        if not heard:  # they were elsewhere, and it is told only now
+        if not reported:  # the workers ran in other processes
             for entry in rounds:
-                on_round(progress.row(entry.at_ns, entry.worker, entry.fields, report.traffic))
-        progress.rest(report, rounds)
+                on_round(progress.add_round(entry.at_ns, entry.worker, entry.fields, report.traffic))
+        progress.pass_boundary(report, rounds)
         if record:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
 
     def _write_holdings(self, folder: Path) -> None:
         rows: list[Row] = []
-        for party, shard in self.context.shards.items():
+        for client, shard in self.context.shards.items():
             counts = torch.bincount(shard.labels, minlength=int(self.context.splits.train.labels.max()) + 1)
-            rows += [{"party": party, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
+            rows += [{"party": client, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
         write_rows(folder / "holdings.parquet", rows)
 
-    def _models(self, folder: Path, progress: Progress) -> Row:
-        """Store the models of all holders; parties that have one each are taken together."""
+    def _models(self, folder: Path, progress: FederatedProgress) -> Row:
+        """Store the models of all servers; of clients that have one each, their mean."""
         data_roles = self.context.data_roles
-        held = {id_: memory["state"] for id_, memory in progress.memory.items() if "state" in memory}
-        own = {id_: state for id_, state in held.items() if id_.rpartition("/")[0] in data_roles}
-        more: Row = {"holders": sorted(held)}
+        models = {id_: memory["state"] for id_, memory in progress.memory.items() if "state" in memory}
+        own = {id_: state for id_, state in models.items() if id_.rpartition("/")[0] in data_roles}
+        summary: Row = {"holders": sorted(models)}
         if own:
             first = next(iter(own.values()))
             mean = weighted_sum(((1 / len(own), state) for state in own.values()), first)
             apart = max(float((s[name] - part).abs().max()) for s in own.values() for name, part in mean.items())
-            more["apart"] = apart  # by how much a weight of a party is off the mean, at most
-            held = {"": mean}
-        for number, (id_, state) in enumerate(held.items()):
+            summary["apart"] = apart  # largest deviation of a client's weight from the mean
+            models = {"": mean}
+        for number, (id_, state) in enumerate(models.items()):
             name = "supernet.pt" if not number else f"supernet-{id_.replace('/', '-')}.pt"
             self.save(folder, self.context.load_state(state), self.context.splits, name)
-        return more
+        return summary
 
 
 def _later(fault: InjectedFault, seconds: float) -> InjectedFault:

@@ -55,19 +55,19 @@ class FederatedSpec(JobSpec):
     data: dict[str, Any]
     """The data source: `kind`, and its parameters."""
     partition: dict[str, Any]
-    """How examples are dealt out to clients: `kind`, and its parameters."""
+    """Partition of the examples among the clients: `kind`, and its parameters."""
     family: dict[str, Any]
     """The family of supernets: `kind`, and its parameters."""
     algorithm: dict[str, Any]
     """The federated algorithm: `kind`, and its parameters."""
     subnets: dict[str, Any]
-    """The rule that says which client trains which subnet: `kind`, and its parameters."""
+    """Assignment of subnets to clients: `kind`, and its parameters."""
     maxnet: dict[str, Any] | None = None
-    """How much the largest subnet counts in the mean."""
+    """Weight of the largest subnet in the mean."""
     privacy: dict[str, Any] | None = None
     """Clipping and noise."""
     compression: dict[str, Any] | None = None
-    """Compression of what clients send: `kind`, and its parameters."""
+    """Compression of client updates: `kind`, and its parameters."""
     rounds: PositiveInt
     """Number of rounds."""
     checkpoint: Annotated[int, Field(ge=1)] | None = 10
