@@ -188,10 +188,10 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("ofa_resnet_small",), "the device is not clear; give one of --gpu N and --cpu"),
-        (("ofa_resnet_small", "--cpu", "--gpu", "0"), "the device is not clear"),
+        (("ofa_resnet_small",), "no device was chosen; give either --gpu N or --cpu"),
+        (("ofa_resnet_small", "--cpu", "--gpu", "0"), "no device was chosen"),
         (("ofa_resnet_small", "--cpu"), "subnets: is missing: which ones"),
-        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "there is no such file or folder"),
+        (("nowhere/supernet.pt", "--cpu", "--subnets", "wanted.parquet"), "no such file or folder"),
         (("ofa_resnet_smal", "--cpu", "--subnets", "wanted.parquet"), "did you mean 'ofa_resnet_small'"),
         (("ofa_resnet_small", "--cpu", "--subnets", "nothing.parquet"), "nothing.parquet"),
         (("ofa_resnet_small", "--cpu", "--subnets", "ofa-resnet50-a40"), "depths"),
