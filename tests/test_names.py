@@ -15,9 +15,6 @@ from ssim.packages import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 
-PENDING = {"Group", "Parts", "Search"}
-"""Names that are still shared by two classes; to be emptied."""
-
 
 def public_classes() -> dict[str, list[str]]:
     """Return the files of each public class by its name."""
@@ -32,8 +29,7 @@ def public_classes() -> dict[str, list[str]]:
 
 def test_no_two_public_classes_share_a_name() -> None:
     shared = {name: files for name, files in public_classes().items() if len(files) > 1}
-    assert {name: files for name, files in shared.items() if name not in PENDING} == {}
-    assert set(shared) == PENDING, "a name that is unique now is no longer pending"
+    assert shared == {}
 
 
 def test_no_two_public_classes_differ_by_case_alone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands in the order of their definition; `help` is a command, and a mistyped one is answered by a near one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

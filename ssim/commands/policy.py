@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.commands.group import Group, example
+from ssim.commands.group import CommandGroup, example
 
 if TYPE_CHECKING:
     from sim.compiled.step_policy import StepPolicy
@@ -32,7 +32,7 @@ _params = click.option(
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def policy() -> None:
     """Scheduling policies: which there are, whether they keep the rules, and what they decide.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.commands.group import Group, example
+from ssim.commands.group import CommandGroup, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _out = click.option(
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def results() -> None:
     """Stored results: which runs are stored, which failed, and which are still to do."""
 

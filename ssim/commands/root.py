@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-from ssim.commands.group import Group
+from ssim.commands.group import CommandGroup
 
 COMMANDS = {
     "run": "Run an experiment, a training or a profile; print its table and draw its figures.",
@@ -30,7 +30,7 @@ COMMANDS = {
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
 
 
-class _Root(Group):
+class _Root(CommandGroup):
     """Commands that are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

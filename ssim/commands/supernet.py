@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands import training
-from ssim.commands.group import Group, example
+from ssim.commands.group import CommandGroup, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _settings = click.option(
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def supernet() -> None:
     """Weight-shared supernets (SubNetAct): their subnets, costs and memory, and how they are trained and searched.
 

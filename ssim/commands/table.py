@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssim.commands.group import Group, example
+from ssim.commands.group import CommandGroup, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def table() -> None:
     """Latency tables: how long each subnet takes for a batch of each size.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.commands.group import Group, example
+from ssim.commands.group import CommandGroup, example
 from ssim.commands.options import ShippedFile
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _SHOWN = 20
 _file = click.argument("file", metavar="FILE", type=ShippedFile("topologies"))
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def topology() -> None:
     """Topologies of roles and channels, as in Flame: check, expand to workers, and draw before anything runs.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssim.commands.group import Group, example
+from ssim.commands.group import CommandGroup, example
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PATH_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def trace() -> None:
     """Traces of arrivals: when queries arrive, generated or recorded.
 

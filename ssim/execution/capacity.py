@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import NoArrivalsError, SpecError, TooLongError, did_you_mean
 from ssim.execution.runner import run_all, write_index
-from ssim.execution.search import Search
+from ssim.execution.search import CapacitySearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ class Found:
     """
 
     run: ExperimentRun
-    search: Search
+    search: CapacitySearch
     error: Finished | None = None
 
     @property
@@ -88,7 +88,7 @@ def find_capacities(
     if f"trace.{spec.rate}" in experiment.swept:
         raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
     # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
-    found = [Found(run, Search(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
+    found = [Found(run, CapacitySearch(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
     tried: dict[str, ExperimentRun] = {}
     while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
         probes = list(_probes(asking, spec.rate))

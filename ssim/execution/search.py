@@ -27,7 +27,7 @@ _HAIR = 1e-12
 
 
 @dataclass(slots=True)
-class Search:
+class CapacitySearch:
     """Where a search stands.
 
     Attributes:

@@ -37,7 +37,7 @@ def ended(search: Search, attainment: Callable[[float], float], most: int = 200)
 @settings(deadline=None)
 def test_a_threshold_is_found_to_the_precision(start: float, factor: float, target: float, precision: float) -> None:
     capacity = start * factor
-    search = ended(Search(start, target, precision), lambda rate: target if rate <= capacity else target * 0.9)
+    search = ended(CapacitySearch(start, target, precision), lambda rate: target if rate <= capacity else target * 0.9)
     assert search.holds is not None
     assert search.misses == search.holds + 1
     assert search.rate(search.holds) <= capacity < search.rate(search.misses)
@@ -51,7 +51,7 @@ def test_a_threshold_is_found_to_the_precision(start: float, factor: float, targ
 @given(st.sets(st.integers(600, 760)), st.floats(300, 1500))
 @settings(deadline=None)
 def test_whatever_the_policy_does_the_search_ends_where_the_fit_crosses(missed: set[int], start: float) -> None:
-    search = Search(start, 0.9, 0.01)
+    search = CapacitySearch(start, 0.9, 0.01)
     attained = {step: 0.5 if step in missed or step > 760 else 0.95 for step in range(-100, 2000)}
     rates = {search.rate(step): value for step, value in attained.items()}
     ended(search, rates.__getitem__)
@@ -72,7 +72,7 @@ def test_luck_at_single_rates_moves_the_answer_little_and_the_start_not_at_all()
         def attained(rate: float, luck: np.ndarray = luck) -> float:
             return float(min(1.0, 0.999 - 0.3 * (rate / 500 - 1) + luck[round(math.log(rate) / math.log(1.005))]))
 
-        found = [ended(Search(start, 0.999, 0.005), attained) for start in (2000, 1500, 600, 100)]
+        found = [ended(CapacitySearch(start, 0.999, 0.005), attained) for start in (2000, 1500, 600, 100)]
         rates = {search.rate(search.holds) for search in found if search.holds is not None}
         assert len(rates) == 1
         assert rates.pop() == pytest.approx(500, rel=0.03)
@@ -87,28 +87,28 @@ def test_on_a_plateau_the_start_does_not_decide_either() -> None:
             slope = max(0.0, 400 - rate) * 1e-5 - max(0.0, rate - 600) * 1e-5
             return float(min(1.0, 0.999 + slope + luck[round(math.log(rate) / math.log(1.005))]))
 
-        found = [ended(Search(start, 0.999, 0.005), attained) for start in (2000, 1500, 500, 100)]
+        found = [ended(CapacitySearch(start, 0.999, 0.005), attained) for start in (2000, 1500, 500, 100)]
         assert len({search.rate(search.holds) for search in found if search.holds is not None}) == 1
         assert {search.wavers for search in found} != {None}
 
 
 def test_a_policy_that_fails_where_little_comes_is_told() -> None:
-    search = ended(Search(100.0, 0.9, 0.01), lambda rate: 1.0 if 80 < rate < 100.9 else 0.0)
+    search = ended(CapacitySearch(100.0, 0.9, 0.01), lambda rate: 1.0 if 80 < rate < 100.9 else 0.0)
     assert search.wavers is not None
     assert search.wavers[0] < 80 < search.wavers[1] < 101
 
 
 def test_a_policy_that_always_or_never_holds_has_no_capacity() -> None:
-    always = ended(Search(10.0, 0.9, 0.01), lambda _: 1.0)
+    always = ended(CapacitySearch(10.0, 0.9, 0.01), lambda _: 1.0)
     assert always.misses is None
     assert always.highest == pytest.approx(10 * 2**DOUBLINGS, rel=0.1)
-    never = ended(Search(10.0, 0.9, 0.01), lambda _: 0.0)
+    never = ended(CapacitySearch(10.0, 0.9, 0.01), lambda _: 0.0)
     assert never.holds is None
     assert never.lowest == pytest.approx(10 / 2**DOUBLINGS, rel=0.1)
 
 
 def test_what_can_not_be_tried_bounds_the_search() -> None:
-    search = Search(100.0, 0.9, 0.01)
+    search = CapacitySearch(100.0, 0.9, 0.01)
     for _ in range(100):
         wanted = search.wanted()
         for step in wanted:
@@ -121,7 +121,7 @@ def test_what_can_not_be_tried_bounds_the_search() -> None:
     assert search.holds is not None
     assert search.misses is None
     assert len(search.barred) == 1
-    search = Search(100.0, 0.9, 0.01, barred={10**6: "too fast", 400: "nothing comes"})
+    search = CapacitySearch(100.0, 0.9, 0.01, barred={10**6: "too fast", 400: "nothing comes"})
     search.attained[search.wanted()[0]] = 0.0
     assert search.wanted() == []
     assert search.holds is None

@@ -13,7 +13,7 @@ from policies.checks import ask, static_view
 from sim.base.errors import PolicyError, SsimError
 from sim.tables.files import load_table, shipped_tables
 from ssim.files.plugins import Issue, Slot
-from ssim.jobs.experiment.run import POLICY, ExperimentRun, Parts
+from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
@@ -78,7 +78,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
         issues.append(Issue(("cluster", "actuation_ms"), str(error)))
     for i in range(len(spec.policies)):
         issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
-    return Parts(source, cluster, table), issues
+    return ExperimentParts(source, cluster, table), issues
 
 
 def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:

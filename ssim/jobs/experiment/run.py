@@ -58,7 +58,7 @@ def build_policy(asked: PolicySpec, folder: Path) -> Policy:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ExperimentParts:
     """What the runs of a point share."""
 
     source: TraceSource
@@ -89,9 +89,9 @@ class ExperimentRun(Run):
         return found
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> ExperimentParts:
         """Trace source, cluster and latency table."""
-        found: Parts = self.point.parts
+        found: ExperimentParts = self.point.parts
         return found
 
     @property

@@ -46,7 +46,7 @@ class _ClassSlot(Slot):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class FederatedParts:
     """What the runs of a point share.
 
     Attributes:
@@ -123,7 +123,9 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     whole = _Merged(path, description, base.marked, replace(here, data={"topology": changed}))
     topology = topology_of(whole)
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression")
-    parts = Parts(topology, description, programs_of(path, topology, whole), *(plugs.get((name,)) for name in names))  # type: ignore[arg-type]
+    parts = FederatedParts(
+        topology, description, programs_of(path, topology, whole), *(plugs.get((name,)) for name in names)
+    )  # type: ignore[arg-type]
     return parts, unknown_subnets(parts.family.space, spec.calibration.subnets)
 
 

@@ -42,7 +42,7 @@ from ssim.results.environment import Stopwatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ssim.jobs.federated.kind import Parts
+    from ssim.jobs.federated.kind import FederatedParts
     from ssim.jobs.federated.spec import FederatedSpec
     from ssim.jobs.job import Means, Watch
     from ssim.results.store import Store
@@ -72,9 +72,9 @@ class FederatedRun(Trained):
         return found
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> FederatedParts:
         """Topology, data, family and algorithm."""
-        found: Parts = self.point.parts
+        found: FederatedParts = self.point.parts
         return found
 
     @property

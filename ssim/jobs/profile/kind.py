@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ProfileParts:
     """What a run measures, and where.
 
     Attributes:
@@ -70,7 +70,7 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
     model = SupernetUnderTest(named.supernet(), named.family, device, options, spec.size or named.size)
     stages = model.stages() if spec.stages else ()
     profile = ProfilePlan(rows, spec.max_batch, spec.batches, stages, spec.precision)
-    return Parts(device, options, model, profile, source, identity_of(named, device, options, model.size)), []
+    return ProfileParts(device, options, model, profile, source, identity_of(named, device, options, model.size)), []
 
 
 def _beside(folder: Path, text: str) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from profiler.grid import Cell, Grid, TrialRecord
     from profiler.schedule import CellError
     from ssim.jobs.job import Watch
-    from ssim.jobs.profile.kind import Parts
+    from ssim.jobs.profile.kind import ProfileParts
     from ssim.jobs.profile.spec import ProfileSpec
     from ssim.results.store import Store
 
@@ -74,9 +74,9 @@ class ProfileRun(Run):
         return found
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> ProfileParts:
         """What is measured, and where."""
-        found: Parts = self.point.parts
+        found: ProfileParts = self.point.parts
         return found
 
     @property

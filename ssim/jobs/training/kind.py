@@ -35,7 +35,7 @@ FAMILY = Slot(("family",), "family", FAMILY_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class TrainingParts:
     """What the runs of a point share.
 
     Attributes:
@@ -64,7 +64,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     )
     start, issues = _start(spec.start, point.folder)
     family: Family = plugs["family",]
-    return Parts(plugs["data",], family, recipe, start), [
+    return TrainingParts(plugs["data",], family, recipe, start), [
         *issues,
         *unknown_subnets(family.space, spec.calibration.subnets),
     ]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from sim.tables.accuracies import Accuracy
     from ssim.jobs.job import Means, Watch
-    from ssim.jobs.training.kind import Parts
+    from ssim.jobs.training.kind import TrainingParts
     from ssim.jobs.training.spec import CalibrationSpec, TrainingSpec
     from ssim.results.store import Store
     from supernet.data.source import Splits
@@ -246,9 +246,9 @@ class TrainingRun(Trained):
         return found
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> TrainingParts:
         """Data, family and recipe."""
-        found: Parts = self.point.parts
+        found: TrainingParts = self.point.parts
         return found
 
     @cached_property

@@ -40,7 +40,7 @@ _WHOLE = 100.0  # percent
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class SubnetSearch:
     """What a search has found.
 
     Attributes:
@@ -54,7 +54,7 @@ class Search:
     trust: PredictorScore | None
 
 
-def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) -> Search:
+def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) -> SubnetSearch:
     """Search as the training file says, and store what is found. The caller holds the store.
 
     What is chosen is chosen by accuracies on the validation examples; those on the test examples are only reported.
@@ -83,7 +83,7 @@ def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) ->
     rows = run.measured(kept, splits, chosen, on_subnet)
     found = Accuracies(tuple(rows), run.provenance | {"search": asked.model_dump_json()})
     run.save_found(store, kept, splits, found)
-    return Search(found, len(known.subnets), how_well)
+    return SubnetSearch(found, len(known.subnets), how_well)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
