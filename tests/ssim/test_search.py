@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssim.execution.search import COARSE, DOUBLINGS, EDGE, Search
+from ssim.execution.search import COARSE, DOUBLINGS, EDGE, CapacitySearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def ended(search: Search, attainment: Callable[[float], float], most: int = 200) -> Search:
+def ended(search: CapacitySearch, attainment: Callable[[float], float], most: int = 200) -> CapacitySearch:
     for _ in range(most):
         wanted = search.wanted()
         if not wanted:

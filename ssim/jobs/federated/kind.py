@@ -123,9 +123,8 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     whole = _Merged(path, description, base.marked, replace(here, data={"topology": changed}))
     topology = topology_of(whole)
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression")
-    parts = FederatedParts(
-        topology, description, programs_of(path, topology, whole), *(plugs.get((name,)) for name in names)
-    )  # type: ignore[arg-type]
+    given: list[Any] = [plugs.get((name,)) for name in names]
+    parts = FederatedParts(topology, description, programs_of(path, topology, whole), *given)
     return parts, unknown_subnets(parts.family.space, spec.calibration.subnets)
 
 
