@@ -123,8 +123,8 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     whole = _Merged(path, description, base.marked, replace(here, data={"topology": changed}))
     topology = topology_of(whole)
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression")
-    given: list[Any] = [plugs.get((name,)) for name in names]
-    parts = FederatedParts(topology, description, programs_of(path, topology, whole), *given)
+    built: list[Any] = [plugs.get((name,)) for name in names]
+    parts = FederatedParts(topology, description, programs_of(path, topology, whole), *built)
     return parts, unknown_subnets(parts.family.space, spec.calibration.subnets)
 
 
