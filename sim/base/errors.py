@@ -52,6 +52,7 @@ class SsimError(Exception):
 
     def __init__(self, location: str, problem: str, value: str = "", hint: str = "") -> None:
         super().__init__(location, problem, value, hint)
+        self.args = (location, problem, value, hint)  # OSError, a base of DeadlineError, keeps two of them
         self.location = location
         self.problem = problem
         self.value = value

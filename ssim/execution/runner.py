@@ -140,7 +140,7 @@ def _run_all(
         return
     here = backend is None and (jobs == 1 or len(runs) == 1)
     light, heavy = list["Task"](), list["Task"]()
-    for task in type(runs[0]).tasks(runs, means, ahead=rounds, shared=None if here else shared):
+    for task in type(runs[0]).tasks(runs, means, ahead=rounds, shared=None if here or backend is not None else shared):
         if isinstance(task, Finished):
             yield task
         else:

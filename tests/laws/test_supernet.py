@@ -100,7 +100,7 @@ def test_a_subnet_learns_what_it_learns_on_its_own(kind: str, seed: int) -> None
     used = [
         parameter.grad
         for name, parameter in supernet.model.named_parameters()
-        if parameter.grad is not None and supernet.assembly.active_blocks(name.rpartition(".")[0], config)
+        if parameter.grad is not None and supernet.assembly.is_active(name.rpartition(".")[0], config)
     ]
     assert len(used) == len(own) > 0
     for shared, grad in zip(used, own, strict=True):
@@ -129,7 +129,7 @@ def test_a_slice_is_the_whole_with_all_else_at_zero(kind: str, seed: int) -> Non
         assert isinstance(layer, Weighted)
 
         def hook(
-            _: nn.Module, args: Any, kwargs: Any, layer: Weighted = layer, taken: int = part.inputs.of(config)
+            _: nn.Module, args: Any, kwargs: Any, layer: Weighted = layer, taken: int = part.inputs.size(config)
         ) -> Any:
             def cut(data: torch.Tensor) -> torch.Tensor:
                 dim = axis(layer, data)

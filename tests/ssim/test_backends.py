@@ -431,7 +431,7 @@ def test_the_environment_says_where_the_cluster_is(folder: Path) -> None:
 def test_an_address_needs_a_backend(folder: Path) -> None:
     ended = ssim(folder, "run", "small.yaml", "--address", "tcp://127.0.0.1:8786")
     assert ended.returncode == 2
-    assert "--backend ray or dask" in ended.stderr
+    assert "give --backend ray or --backend dask" in ended.stderr
 
 
 @pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("dask", "distributed")])
@@ -447,5 +447,5 @@ def test_a_package_that_is_not_installed_is_told_with_what_brings_it(folder: Pat
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 2
-    assert ended.stderr == f"ssim: --backend {name}: {package} is not installed; pip install -e '.[{name}]'\n"
+    assert ended.stderr == f"ssim: {package}: is not installed; pip install 'superserve-sim[{name}]'\n"
     assert not (folder / "results").exists()

@@ -214,7 +214,7 @@ def test_wrong_words_on_the_line_end_in_code_2(folder: Path, words: tuple[str, .
 def test_figures_of_nothing_are_an_error(folder: Path) -> None:
     ended = ssim(folder, "figures", "small")
     assert ended.returncode == 1
-    assert "no results are stored here" in ended.stderr
+    assert "no stored results of this name ('small')" in ended.stderr
 
 
 def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Pat
     assert told[-1] == "ssim: 2 of 6 runs failed"
     assert told[-2].startswith("ssim: late_failure:Late, seed ")
     assert " (and 1 more): Late() at 10" in told[-2]
-    assert "answers something that is no decision ('no idea'); Dispatch, Wait or Drop" in told[-2]
+    assert "does not return a decision ('no idea'); Dispatch, Wait or Drop" in told[-2]
     assert "Traceback" not in ended.stderr
     assert "slackfit" in ended.stdout
     assert leftovers(folder) == []

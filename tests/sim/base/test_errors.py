@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import configparser
 import json
+import pickle
 import runpy
 from pathlib import Path
 
 import pytest
 
-from sim.base.errors import PACKAGES, raised, user_frame
+from sim.base.errors import PACKAGES, SsimError, raised, user_frame
 
 OWN = """\
 import json
@@ -66,3 +67,12 @@ def test_the_packages_are_those_that_are_installed() -> None:
     setup.read(Path(__file__).parents[3] / "setup.cfg")
     found = setup["options.packages.find"]["include"].split()
     assert [name for name in found if not name.endswith(".*")] == list(PACKAGES)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SsimError.__subclasses__() if kind.__module__ == "sim.base.errors"])
+def test_an_error_is_rebuilt_from_its_args(kind: type[SsimError]) -> None:
+    """SimPy, pickle and the runner do so; `OSError`, a base of one of them, keeps two of four."""
+    error = kind("here", "is wrong", "5", "4")
+    rebuilt = type(error)(*error.args)
+    assert str(rebuilt) == str(error) == "here: is wrong (5); 4"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own bytes
