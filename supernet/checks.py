@@ -77,7 +77,7 @@ def _check_network(family: Family, name: str) -> None:
         network = family.network()
     with _errors(f"{name}.network", f"building it with width_divisor={TRACED_WIDTH_DIVISOR}"):
         narrow = family.network(width_divisor=TRACED_WIDTH_DIVISOR)
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's method may err
         raise SpecError(f"{name}.network", "not a module", type(network).__name__, "a torch.nn.Module")
     layout, narrow_layout = ({path: type(m) for path, m in net.named_modules()} for net in (network, narrow))
     if layout != narrow_layout:

@@ -155,6 +155,8 @@ def _used_tags(method: Any) -> Iterator[str]:
         match node:
             case ast.Subscript(value=ast.Name(id="io"), slice=ast.Constant(value=str(tag))):
                 yield tag
+            case _:
+                pass
 
 
 def _bad_defaults(program: type[Program], place: tuple[str | int, ...]) -> Iterator[Flaw]:

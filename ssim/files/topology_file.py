@@ -32,7 +32,13 @@ MOST_DATASETS = 10_000_000
 
 OWNERS = {"roles": Role, "channels": Channel, "computes": Machine, "datasets": Dataset, "faults": InjectedFault}
 """What the entries of each section are."""
-KEYS = {"roles": ("name",), "channels": ("name",), "computes": ("id",), "datasets": ("role", "group"), "faults": ()}
+KEYS: dict[str, tuple[str, ...]] = {
+    "roles": ("name",),
+    "channels": ("name",),
+    "computes": ("id",),
+    "datasets": ("role", "group"),
+    "faults": (),
+}
 """The fields of an entry that are keys of its section instead."""
 
 
@@ -170,9 +176,9 @@ def _written_out(data: dict[Any, Any], issues: list[Issue]) -> tuple[dict[Any, A
 
     Keys of sections become fields of their entries. Of datasets that are counted the first stands for all.
     """
-    content = {key: value for key, value in data.items() if value is not None or key == "roles"}
+    content: dict[Any, Any] = {key: value for key, value in data.items() if value is not None or key == "roles"}
     for section in ("roles", "channels", "computes"):
-        (key,) = KEYS[section]
+        key = KEYS[section][0]
         for name, body in _items(data.get(section)):
             entry = _entry({} if body is None else body, {key: name}, (section, name), issues)
             content[section] = {**content[section], name: entry}

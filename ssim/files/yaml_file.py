@@ -1,4 +1,4 @@
-"""YAML files with the position of everything in them, so that a fault can be told by line and column."""
+"""YAML files with the position of everything in them, so that an issue can be told by line and column."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FaultsError(SpecError):
-    """All that is wrong with a file: one line for each fault."""
+    """All that is wrong with a file: one line for each issue."""
 
     def __init__(self, where: str, lines: Sequence[str]) -> None:
         super().__init__(where, "\n".join(lines))
@@ -49,24 +49,24 @@ class YamlFile:
     data: Any
     marked: Any
 
-    def line(self, fault: Issue) -> str:
-        """Return one line for a fault: file, line, column, place and what is wrong."""
-        line, column = self._position(fault.place, at_key=fault.at_key)
-        return f"{self.path}:{line + 1}:{column + 1}: {fault}"
+    def line(self, issue: Issue) -> str:
+        """Return one line for an issue: file, line, column, place and what is wrong."""
+        line, column = self._position(issue.place, at_key=issue.at_key)
+        return f"{self.path}:{line + 1}:{column + 1}: {issue}"
 
-    def error(self, faults: Sequence[Issue], elsewhere: Mapping[str, str] | None = None) -> FaultsError:
-        """Return the error that tells all faults, in the order of the file.
+    def error(self, issues: Sequence[Issue], elsewhere: Mapping[str, str] | None = None) -> FaultsError:
+        """Return the error that tells all issues, in the order of the file.
 
         Args:
-            faults: What is wrong.
+            issues: What is wrong.
             elsewhere: Dotted keys whose values do not come from this file, and what to name in its place.
         """
-        ordered = sorted(faults, key=lambda fault: self._position(fault.place, at_key=fault.at_key))
+        ordered = sorted(issues, key=lambda issue: self._position(issue.place, at_key=issue.at_key))
         lines = []
-        for fault in ordered:
-            dotted = ".".join(map(str, fault.place))
+        for issue in ordered:
+            dotted = ".".join(map(str, issue.place))
             origin = next((name for key, name in (elsewhere or {}).items() if f"{dotted}.".startswith(f"{key}.")), None)
-            lines.append(one_line(f"{origin}: {fault}" if origin else self.line(fault)))
+            lines.append(one_line(f"{origin}: {issue}" if origin else self.line(issue)))
         return FaultsError(str(self.path), list(dict.fromkeys(lines)))
 
     def _position(self, place: tuple[str | int, ...], *, at_key: bool) -> tuple[int, int]:

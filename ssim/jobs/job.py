@@ -205,7 +205,7 @@ class Run(ABC):
         return {name: value for name, value in self.__dict__.items() if name in known}  # the rest is made where it runs
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
 
     def __str__(self) -> str:
         values = "".join(f", {key} = {value}" for key, value in self.swept.items())

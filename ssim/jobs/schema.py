@@ -99,7 +99,7 @@ def _named(slot: Slot) -> dict[str, Any]:
 
 def _described(owner: type[Any]) -> dict[str, Any]:
     """Return the schema of a dataclass, each field with what the docstring of the class says of it."""
-    schema = {"properties": {}, **TypeAdapter(owner).json_schema(), "additionalProperties": False}
+    schema: dict[str, Any] = {"properties": {}, **TypeAdapter(owner).json_schema(), "additionalProperties": False}
     text = inspect.getdoc(owner) or ""
     _, _, attributes = text.partition("Attributes:\n")
     for name, words in re.findall(r"^    (\w+): ((?:.+\n?)(?:     +.+\n?)*)", attributes, re.MULTILINE):

@@ -96,7 +96,7 @@ class CapacitySpec(Closed):
 class ExperimentSpec(JobSpec):
     """One experiment: traces, a cluster, a latency table and the policies to compare."""
 
-    schema_: Literal["experiment/1"] = Field(alias="schema")
+    schema_: Literal["experiment/1"] = Field(alias="schema")  # pyright: ignore[reportIncompatibleVariableOverride]  # frozen
     """What kind of file this is."""
     trace: dict[str, Any]
     """The arrivals: `kind`, and the parameters of that kind."""

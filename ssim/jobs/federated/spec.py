@@ -44,7 +44,7 @@ class EvaluationSpec(Closed):
 class FederatedSpec(JobSpec):
     """One federated training: its topology, its data, what is trained and how."""
 
-    schema_: Literal["federated/1"] = Field(alias="schema")
+    schema_: Literal["federated/1"] = Field(alias="schema")  # pyright: ignore[reportIncompatibleVariableOverride]  # frozen
     """What kind of file this is."""
     topology: TopologySpec
     """Roles, channels and data sets."""

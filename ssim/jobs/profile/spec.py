@@ -13,7 +13,7 @@ from ssim.files.model import JobSpec
 class ProfileSpec(JobSpec):
     """One profile: a supernet, a device, and how closely its latencies are measured."""
 
-    schema_: Literal["profile/1"] = Field(alias="schema")
+    schema_: Literal["profile/1"] = Field(alias="schema")  # pyright: ignore[reportIncompatibleVariableOverride]  # frozen
     """What kind of file this is."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the order of measurements, and of random weights."""

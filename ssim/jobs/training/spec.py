@@ -88,7 +88,7 @@ class SearchSpec(Closed):
 class TrainingSpec(JobSpec):
     """One supernet: its data, its family, how it is trained, and what is done with it afterwards."""
 
-    schema_: Literal["training/1"] = Field(alias="schema")
+    schema_: Literal["training/1"] = Field(alias="schema")  # pyright: ignore[reportIncompatibleVariableOverride]  # frozen
     """What kind of file this is."""
     data: dict[str, Any]
     """The data source: `kind`, and its parameters."""
