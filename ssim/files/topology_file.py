@@ -229,7 +229,8 @@ def _entry(body: Any, keys: dict[str, Any], place: tuple[str | int, ...], issues
 
 def _located(issue: Issue, counts: _Counts) -> Issue:
     """Return an issue with the place that it has in the file, and with a hint if its key is unknown."""
-    place, section = issue.place, str(issue.place[0]) if issue.place else ""
+    place: tuple[str | int, ...] = issue.place
+    section = str(place[0]) if place else ""
     if issue.at_key:
         known = {"schema", "name", *OWNERS}
         if len(place) > 2:  # noqa: PLR2004 - section, name, key
