@@ -93,7 +93,8 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
         else:
             return EngineChoice("compiled", "requested" if engine == "compiled" else description, rule)
     if engine == "compiled":
-        raise SpecError("engine", "the compiled engine can't run this", reason, "engine: auto or simpy")
+        hint = "engine: auto or simpy" + ("; or pip install 'superserve-sim[fast]'" if reason == NO_NUMBA else "")
+        raise SpecError("engine", "the compiled engine can't run this", reason, hint)
     return EngineChoice("simpy", reason)
 
 

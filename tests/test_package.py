@@ -119,7 +119,7 @@ def test_what_init_writes_runs_as_it_is(clean: Path, tmp_path: Path, kind: str) 
         (("schema", "training"), "torch"),
         (("schema", "federated"), "torch"),
         (("schema", "profile"), "torch"),
-        (("table", "predict", "ofa_resnet50", "--gpu", "a100"), "torch"),
+        (("table", "predict", "--from", "ofa-resnet50-a40", "--device", "h100", "-o", "h100.json"), "torch"),
         (("report", "results/azure"), "report"),
         (("run", "small", "--backend", "ray"), "ray"),
         (("run", "small", "--backend", "dask"), "dask"),

@@ -230,13 +230,13 @@ def _entry(body: Any, keys: dict[str, Any], place: tuple[str | int, ...], issues
 def _located(issue: Issue, counts: _Counts) -> Issue:
     """Return an issue with the place that it has in the file, and with a hint if its key is unknown."""
     place: tuple[str | int, ...] = issue.place
-    section = str(place[0]) if place else ""
+    section = str(next(iter(place), ""))
     if issue.at_key:
         known = {"schema", "name", *OWNERS}
         if len(place) > 2:  # noqa: PLR2004 - section, name, key
             owner = {"link": Link, "select": Select}.get(str(place[2]), OWNERS[section])
             known = {field.name for field in fields(owner)}.difference(KEYS[section])
-        issue = replace(issue, hint=did_you_mean(str(place[-1]), known))
+        issue = replace(issue, hint=did_you_mean(str(issue.place[-1]), known))
     if place == ("schema",):
         issue = replace(issue, hint=f"schema: {SCHEMA}")
     if section == "datasets" and len(place) == 3:  # noqa: PLR2004 - section, role, group
