@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
 from sim.base.errors import SsimError, StoreError
 from sim.base.whole_file import translate_os_errors, whole_file
 
@@ -227,7 +229,7 @@ class Store:
             StoreError: The disk is full, or the folder can't be written.
         """
         with whole_file(self.folder / INDEX) as path:
-            path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+            path.write_bytes(to_json(index, indent=1, fallback=str) + b"\n")
 
     def index(self) -> dict[str, Any]:
         """Return which runs make up the job.
@@ -276,5 +278,7 @@ def write_manifest(
         more: What the kind of run says beside these.
     """
     parts = {"identity": identity, "summary": summary, "outputs": outputs, "circumstances": circumstances}
-    text = json.dumps({"schema": "manifest/1", **parts, **more}, indent=1, default=str)
-    (target / MANIFEST if target.is_dir() else target).write_text(text + "\n", encoding="utf-8")
+    text = to_json(
+        {"schema": "manifest/1", **parts, **more}, indent=1, fallback=str
+    )  # json's own takes ten times as long
+    (target / MANIFEST if target.is_dir() else target).write_bytes(text + b"\n")

@@ -112,8 +112,4 @@ class Progress:
         self._bar.update(self._task, advance=1, rate=f"{rate / 1e6:.2f} M queries/s" if self._queries else "")
         if self._each and not self._console.is_terminal:
             outcome = "failed" if one.error else f"{one.done.queries} queries" if one.done.queries else "done"
-            self._console.print(
-                f"[{self.done}/{self.todo}] {one.run}: {outcome}",
-                markup=False,
-                soft_wrap=True,
-            )
+            click.echo(f"[{self.done}/{self.todo}] {one.run}: {outcome}", err=True)  # rich takes a millisecond
