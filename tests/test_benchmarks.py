@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
 
+@pytest.mark.slow
 def test_benchmarks_run_and_are_reported(tmp_path: Path) -> None:
     measured = tmp_path / "bench.json"
     words = ("-m", "pytest", "-c", "benchmarks/pytest.ini", "benchmarks", f"--benchmark-json={measured}")

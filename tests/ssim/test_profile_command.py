@@ -99,6 +99,7 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
         assert path.name == "job.json" or path.read_bytes() == (run_folder(folder) / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_taken_over_and_another_supernet_is_measured_beside_it(folder: Path) -> None:
     words = ("profile", "ofa_resnet_small", *SMALL, *QUICK, "-o", "out")
     assert ssim(folder, *words).returncode == 0

@@ -150,6 +150,7 @@ def test_real_time_comes_to_the_same_weights(trained: Path) -> None:
 
 
 @pytest.mark.xdist_group("ray")
+@pytest.mark.slow
 def test_actors_of_ray_come_to_the_same_weights(trained: Path) -> None:
     pytest.importorskip("ray", reason="this engine needs the extra [ray]")
     other = ("--set", "engine=ray", "--set", "checkpoint=10")  # no rest but the last
