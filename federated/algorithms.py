@@ -88,7 +88,7 @@ class FedAvg(Parameters):
 
     @property
     def proximal_mu(self) -> float:
-        """Return 0: there is no proximal term."""
+        """Return 0: the algorithm has no proximal term."""
         return 0.0
 
     def gradient_correction(self, memory: Memory, received: State) -> State:

@@ -347,7 +347,7 @@ class IntermediateAggregator(Aggregator):
         self.task: TrainingTask = self.message.value
 
     async def upload(self, io: IO) -> None:
-        """Send the mean to the sender of the model; an update of zero clients if there is no mean."""
+        """Send the mean to the sender of the model; without a mean, send an update of zero clients."""
         empty = Update({}, {}, 0, 0, base=self.version)
         await io["upload"].send(empty if self.mean is None else self.mean, to=self.message.sender)
 
