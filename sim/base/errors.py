@@ -164,14 +164,20 @@ def user_frame(error: BaseException) -> str:
     found = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = frame.f_code.co_filename
-        if path.endswith(".py") and not any(Path(path).resolve().is_relative_to(place) for place in _others_places()):
+        others = (*toolkit_folders(), *installed_folders())
+        if path.endswith(".py") and not any(Path(path).resolve().is_relative_to(folder) for folder in others):
             found = f"{Path(path).name}:{line}, in {frame.f_code.co_name}"
     return found
 
 
 @lru_cache(maxsize=1)
-def _others_places() -> tuple[Path, ...]:
-    """Return the folders of code that is not the user's: the toolkit, Python, installed packages."""
+def toolkit_folders() -> tuple[Path, ...]:
+    """Return the folders of the toolkit's own code."""
     root = Path(__file__).resolve().parents[2]
-    installed = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return (*(root / package for package in PACKAGES), *installed)
+    return tuple(root / package for package in PACKAGES)
+
+
+@lru_cache(maxsize=1)
+def installed_folders() -> tuple[Path, ...]:
+    """Return the folders of Python's code and of installed packages."""
+    return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -34,9 +34,9 @@ def topology() -> None:
 @_file
 def check(file: Path) -> None:
     """Check a topology and its programs, and print its roles, channels and numbers of workers."""
-    from ssim.files.topology_file import programs_of
+    from ssim.files.topology_file import programs_of, read_topology
 
-    found = _read(file)
+    found = read_topology(file)
     tag = found.tag
     roles, channels = _count(len(tag.roles), "role"), _count(len(tag.channels), "channel")
     click.echo(f"{found.name}: {roles}, {channels}, {_count(len(found.plan), 'worker')}")
@@ -58,8 +58,9 @@ def expand(file: Path, output: Path | None) -> None:
     """Print the workers of a topology: their groups, datasets and computes."""
     from sim.base.errors import SpecError
     from sim.base.whole_file import whole_file
+    from ssim.files.topology_file import read_topology
 
-    found = _read(file)
+    found = read_topology(file)
     header = ["id", "role", "at", "dataset", "size", "compute"]
     if output is None:
         _print_workers(found.plan, header)
@@ -86,10 +87,11 @@ def expand(file: Path, output: Path | None) -> None:
 def draw(file: Path, output: Path, *, workers: bool) -> None:
     """Draw the roles and channels of a topology, or its workers."""
     from sim.base.whole_file import whole_file
+    from ssim.files.topology_file import read_topology
     from topology.diagram import diagram_of_plan, diagram_of_tag
     from topology.mermaid import mermaid
 
-    found = _read(file)
+    found = read_topology(file)
     picture = diagram_of_plan(found.plan, found.name) if workers else diagram_of_tag(found.tag, found.name)
     if output.suffix == ".mmd":
         with whole_file(output) as unfinished:
@@ -107,9 +109,10 @@ def draw(file: Path, output: Path, *, workers: bool) -> None:
 @click.argument("second", type=ShippedFile("topologies"))
 def diff(first: Path, second: Path) -> None:
     """Print the differences between two topologies, one line for each added or removed fact."""
+    from ssim.files.topology_file import read_topology
     from topology.description import diff as difference
 
-    old, new = _read(first), _read(second)
+    old, new = read_topology(first), read_topology(second)
     found = difference(old.tag, new.tag)
     if found.added or found.dropped:
         click.echo(str(found))
@@ -146,16 +149,6 @@ def import_(file: Path, data_spec: Path | None, output: Path) -> None:
     for name in made.made_up:
         click.echo(f"filled in: {name}")
     click.echo(f"{_count(len(found.plan), 'worker')} of {file}: {output}")
-
-
-def _read(file: Path) -> Topology:
-    from ssim.files.topology_file import SCHEMA, topology_of
-    from ssim.files.yaml_file import read_yaml
-    from ssim.jobs.reading import redirect
-
-    found = read_yaml(file)
-    redirect(found, SCHEMA)
-    return topology_of(found)
 
 
 def _count(number: int, noun: str) -> str:

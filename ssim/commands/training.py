@@ -83,7 +83,8 @@ def calibrate(
 
     SUBNETs are ids; without any, those that FILE asks for.
     """
-    from ssim.commands.present.training import counting, show
+    from ssim.commands.present.training import counting
+    from ssim.commands.printing import print_accuracies
     from ssim.jobs.job import Means
 
     job, store, runs = _trained(file, out, overrides, threads)
@@ -93,14 +94,15 @@ def calibrate(
             wanted = [run.parts.family.space.find(subnet) for subnet in subnets]
             with counting(str(run)) as on_subnet:
                 found.append(run.calibrate(store, Means(device, threads), wanted, on_subnet))
-    show(job.name, found)
+    print_accuracies(job.name, found)
 
 
 @click.command(epilog=example("ssim supernet search supernet_digits"))
 @_trained_options
 def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
-    from ssim.commands.present.training import counting, show
+    from ssim.commands.present.training import counting
+    from ssim.commands.printing import print_accuracies
     from ssim.jobs.job import Means
     from ssim.jobs.training.search import search as search_run
 
@@ -115,7 +117,7 @@ def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, devi
                 f"predicted accuracy of {score.held_out} held-out subnets: RMSE {score.rmse:.2f} points "
                 f"(standard deviation of the accuracies {score.std:.2f}), Kendall's tau {score.kendall_tau:.2f}"
             )
-        show(job.name, [ended.found])
+        print_accuracies(job.name, [ended.found])
         click.echo(f"stored in {store.folder / run.id / 'pareto.parquet'}")
 
 

@@ -6,7 +6,6 @@ all that decides it, and never computed twice.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import as_completed
 from contextlib import closing
@@ -18,7 +17,7 @@ from sim.base.whole_file import whole_file
 from sim.bounds import instance_of, offline_optimum, upper_bound
 from ssim.execution.backends.local import processes
 from ssim.jobs.experiment.summary import write_csv
-from ssim.jobs.identity import code_of, own_code, own_hash, sha256
+from ssim.jobs.identity import code_of, hash_of, own_code, own_hash, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -134,7 +133,7 @@ def bound_key(run: ExperimentRun) -> str:
         "bounds": own_hash(code_of("sim/bounds")),
         "own": sorted(map(sha256, own)),
     }
-    return hashlib.sha256(json.dumps([decided, code], sort_keys=True).encode()).hexdigest()[:12]
+    return hash_of([decided, code])[:12]
 
 
 def _file(store: Store, key: str, exact: bool) -> Path:

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import json
 import sys
-import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-import ssim
-from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, raised
+from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, installed_folders, raised, toolkit_folders
 from ssim.extras import missing
 from ssim.files.model import known_keys
 from ssim.packages import PACKAGES
@@ -214,21 +212,9 @@ _NOT_OWN = {"builtins", "abc", "typing", *PACKAGES}
 
 def _is_own(path: Path, folder: Path) -> bool:
     """Return whether a file is neither the toolkit's, nor Python's, nor an installed package's."""
-    toolkit, installed = _toolkit_places(), _installed_places()
-    if any(path.is_relative_to(place) for place in toolkit):
+    if any(path.is_relative_to(place) for place in toolkit_folders()):
         return False
-    return path.is_relative_to(folder) or not any(path.is_relative_to(place) for place in installed)
-
-
-@lru_cache(maxsize=1)
-def _toolkit_places() -> tuple[Path, ...]:
-    root = Path(ssim.__file__ or "").resolve().parents[1]
-    return tuple(root / name for name in PACKAGES)
-
-
-@lru_cache(maxsize=1)
-def _installed_places() -> tuple[Path, ...]:
-    return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return path.is_relative_to(folder) or not any(path.is_relative_to(place) for place in installed_folders())
 
 
 def _imported(path: Path) -> set[str]:

@@ -41,6 +41,19 @@ def check_schema(path: Path, wanted: str) -> None:
     Raises:
         SpecError: The file has another schema; names the command for it.
     """
-    found = schema_of(path)
-    if found != wanted and found in COMMANDS:
-        raise SpecError(str(path), f"is a file of schema {found}", "", f"use `{COMMANDS[found]} {path}`")
+    check_command(path, schema_of(path), wanted)
+
+
+def check_command(path: Path, schema: object, wanted: str = "") -> None:
+    """Check that a schema is not one for another command.
+
+    Args:
+        path: The file that has it, for the message.
+        schema: The value of its key `schema`.
+        wanted: The schema that is wanted here.
+
+    Raises:
+        SpecError: It is another one that is known; names the command for it.
+    """
+    if isinstance(schema, str) and schema in COMMANDS and schema != wanted:
+        raise SpecError(str(path), f"is a file of schema {schema}", "", f"use `{COMMANDS[schema]} {path}`")

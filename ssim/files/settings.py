@@ -22,9 +22,8 @@ def put_settings(data: Any, settings: Sequence[str], model: type[BaseModel]) -> 
         SpecError: A setting has another form, its key has no place in the file, or the key is swept.
     """
     values = parse_settings(settings)
-    for key in sorted(
-        values, key=lambda key: key.partition(".")[0] != "sweep"
-    ):  # first, since it decides on the others
+    # The sweep comes first, since it decides on the others.
+    for key in sorted(values, key=lambda key: key.partition(".")[0] != "sweep"):
         sweep = data.get("sweep") if isinstance(data, dict) else None
         swept = sweep if isinstance(sweep, dict) else {}
         hidden = [name for name in swept if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")]

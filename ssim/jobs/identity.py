@@ -54,6 +54,11 @@ def own_hash(files: tuple[Path, ...] = ()) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def hash_of(value: object) -> str:
+    """Return the SHA-256 of a value as JSON, keys sorted; what JSON does not know counts by its text."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def sha256(path: Path) -> str:
     """Return the hash of a file; it is read again only when it has changed."""
     key = (path, *stamp(path))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError, SsimError, raised
 from ssim.files.plugins import sections
+from ssim.jobs.identity import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,13 +52,13 @@ class Kind:
         filled_in: What a file has where it does not say.
         not_swept: Keys that no sweep may set, beyond those of every file.
         assemble: Returns what the runs of a point share, from the plug-ins at their places, and what does not fit.
-        runs: Returns the runs of a point.
+        runs: Returns the runs of a point that have a seed.
     """
 
     model: type[JobSpec]
     slots: tuple[Slot, ...]
     assemble: Callable[[Point, Plugs, YamlFile | None], tuple[Any, list[Issue]]]
-    runs: Callable[[Point], Iterable[Run]]
+    runs: Callable[[Point, int], Iterable[Run]]
     short: Mapping[str, str] = field(default_factory=dict[str, str])
     filled_in: Mapping[str, Any] = field(default_factory=dict[str, Any])
     not_swept: frozenset[str] = frozenset()
@@ -178,8 +178,7 @@ class Run(ABC):
     @cached_property
     def id(self) -> str:
         """The seed, and the first 12 hex digits of the SHA-256 of the identity: the folder of the result."""
-        text = json.dumps(self.identity, sort_keys=True, default=str)
-        return f"seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return f"seed{self.seed}-{hash_of(self.identity)[:12]}"
 
     @property
     @abstractmethod

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sim.base.errors import SpecError, did_you_mean
 from ssim.files.plugins import Issue, issues_of
-from ssim.files.schemas import COMMANDS
+from ssim.files.schemas import check_command
 from ssim.files.settings import put, put_settings
 from ssim.files.yaml_file import FaultsError, read_yaml
 from ssim.jobs.job import KINDS, Job, Point, kind_of, plugged_in
@@ -54,29 +54,13 @@ def schema_of(file: YamlFile, wanted: str | None = None) -> str:
     said = file.data.get("schema") if isinstance(file.data, dict) else None
     if isinstance(said, str) and (said == wanted if wanted else said in KINDS):
         return said
-    redirect(file)
+    check_command(file.path, said)
     known = [wanted] if wanted else list(KINDS)
     if not isinstance(file.data, dict):
         raise file.error([Issue((), "must be a mapping, key: value", "", f"such as schema: {known[0]}")])
     if said is None:
         raise file.error([Issue(("schema",), "is missing", "", f"schema: {' or '.join(known)}")])
     raise file.error([Issue(("schema",), "unknown schema", repr(said), did_you_mean(str(said), known))])
-
-
-def redirect(file: YamlFile, but: str = "") -> None:
-    """Tell which command takes a file, if it has a schema that is known.
-
-    Args:
-        file: The file.
-        but: The schema that is wanted here.
-
-    Raises:
-        SpecError: It is of another schema.
-    """
-    said = file.data.get("schema") if isinstance(file.data, dict) else None
-    if isinstance(said, str) and said in COMMANDS and said != but:
-        where = str(file.path)
-        raise SpecError(where, f"is a file of schema {said}", "", f"use `{COMMANDS[said]} {file.path}`")
 
 
 def job_of(
@@ -110,8 +94,9 @@ def job_of(
             lines += error.args[1]
     if issues or lines:
         raise _told(issues, lines, file, overridden)
-    runs = tuple(run for point in points for run in kind.runs(point))
     spec = points[0].spec
+    seeds = range(spec.seed, spec.seed + spec.repeats)
+    runs = tuple(run for point in points for seed in seeds for run in kind.runs(point, seed))
     return Job(schema, spec.name, runs, tuple(content.get("sweep") or ()), overrides, spec, content)
 
 

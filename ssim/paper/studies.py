@@ -10,8 +10,7 @@ from sim.base.errors import SpecError, SsimError
 from ssim.execution.capacity import find_capacities
 from ssim.execution.gap import find_gaps, write_gaps
 from ssim.execution.runner import run_job
-from ssim.jobs.experiment.summary import COLUMNS as SUMMARY_COLUMNS
-from ssim.jobs.experiment.summary import summary_rows, write_csv
+from ssim.jobs.experiment.summary import write_csv, write_summary
 from ssim.jobs.reading import read_job
 from ssim.results.store import Store
 
@@ -127,9 +126,7 @@ def _conduct(study: Study, experiments: Path, results: Path, *, quick: bool, job
     store = Store(results / experiment.name)
     with store.writing():
         failed = run_job(experiment, store, jobs=jobs)
-        rows = summary_rows(store)
-        if rows:
-            write_csv(store.folder / "summary.csv", rows, [*SUMMARY_COLUMNS, *experiment.swept, "unfinished", "run"])
+        write_summary(store, experiment.swept)
         if study.bounded:
             write_gaps(experiment, store, find_gaps(experiment, store, jobs=jobs, exact=study.exact).rows)
     return [f"{study.name}: {each.run.label}, seed {each.run.seed}: {each.error}" for each in failed]

@@ -20,18 +20,15 @@ if TYPE_CHECKING:
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write summary.csv, print the tables and draw the figures of what is stored."""
-    from ssim.jobs.experiment.drawn import drawn, remove_stale
-    from ssim.jobs.experiment.summary import COLUMNS, by_policy, summary_rows, write_csv
+    from ssim.jobs.experiment.drawn import drawn
+    from ssim.jobs.experiment.summary import by_policy, summary_file, write_summary
 
-    remove_stale(store)  # a new table must not lie beside figures of other runs
-    rows = summary_rows(store)
+    rows = write_summary(store, job.swept)
     if not rows:
         return
-    table = store.folder / "summary.csv"
-    write_csv(table, rows, [*COLUMNS, *job.swept, "unfinished", "run"])
     screen = console()
     _print_tables(screen, job, by_policy(job.runs, rows))
-    screen.print(f"Table: {table}", soft_wrap=True)
+    screen.print(f"Table: {summary_file(store)}", soft_wrap=True)
     if figures:
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":

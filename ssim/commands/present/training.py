@@ -11,11 +11,10 @@ import click
 from ssim.commands.printing import print_accuracies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
 
     from rich.console import Console
 
-    from sim.tables.accuracies import Accuracies
     from ssim.jobs.job import Job, Watch
     from ssim.results.store import Store
 
@@ -71,7 +70,7 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     from ssim.jobs.job import MEANS
 
     for title, runs in by_point(job, store):
-        show(title, [run.calibrate(store, MEANS) for run in runs])
+        print_accuracies(title, [run.calibrate(store, MEANS) for run in runs])
 
 
 def by_point(job: Job, store: Store) -> list[tuple[str, list[Any]]]:
@@ -82,8 +81,3 @@ def by_point(job: Job, store: Store) -> list[tuple[str, list[Any]]]:
             values = ", ".join(f"{key} = {value}" for key, value in run.swept.items())
             points.setdefault(f"{job.name}: {values}" if values else job.name, []).append(run)
     return list(points.items())
-
-
-def show(title: str, found: Sequence[Accuracies]) -> None:
-    """Print accuracies, by seed."""
-    print_accuracies(title, found)

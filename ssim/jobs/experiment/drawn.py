@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import figures
 from sim.base.whole_file import translate_os_errors, whole_file
+from ssim.jobs.identity import code_of, hash_of, own_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,9 +61,8 @@ def _noted(store: Store) -> tuple[str, str, list[Path]]:
 def _runs_digest(store: Store) -> str:
     found = [(run, store.manifest(run["id"])) for run in store.index()["runs"]]
     runs = [(run, sorted(manifest["outputs"])) for run, manifest in found if manifest is not None]
-    return hashlib.sha256(json.dumps(runs, sort_keys=True).encode()).hexdigest()
+    return hash_of(runs)
 
 
 def _code_digest() -> str:
-    code = sorted(Path(figures.__file__ or "").parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
+    return own_hash(code_of("figures"))

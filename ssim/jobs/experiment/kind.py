@@ -94,11 +94,10 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
         yield Issue.of(error)
 
 
-def runs(point: Point) -> Iterator[ExperimentRun]:
-    """Yield the runs of a point: by seed, then by policy, so that neighbours share a trace."""
-    for repeat in range(point.spec.repeats):
-        for number in range(len(point.spec.policies)):
-            yield ExperimentRun(point, point.spec.seed + repeat, number)
+def runs(point: Point, seed: int) -> Iterator[ExperimentRun]:
+    """Yield the runs of a point that have a seed, one for each policy: neighbours share a trace."""
+    for number in range(len(point.spec.policies)):
+        yield ExperimentRun(point, seed, number)
 
 
 KIND = Kind(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, lru_cache
-from hashlib import sha256 as sha256_of_bytes
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ from sim.engine.driver import simulate
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
-from ssim.jobs.identity import code_of, described, own_code, own_hash, sha256, stamp
+from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
 from ssim.jobs.job import Done, Finished, Run, Task
 from ssim.results.environment import Stopwatch
 from ssim.results.record import KEPT, put_run
@@ -284,11 +282,6 @@ def toolkit_files() -> tuple[Path, ...]:
     """Return the simulator's and the policies' own code: a change of any of it may change a result."""
     bounds = code_of("sim")[0].parent / "bounds"  # no result is made of it
     return tuple(path for path in code_of("sim", "policies") if bounds not in path.parents)
-
-
-def hash_of(value: object) -> str:
-    """Return the hash of a value that JSON knows."""
-    return sha256_of_bytes(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @lru_cache(maxsize=8)

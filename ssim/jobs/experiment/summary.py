@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sim.base.intervals import mean_and_half_width
 from sim.base.whole_file import whole_file
 from ssim.jobs.experiment.comparison import Side, gain_at_equal_attainment, ratio_at_equal_accuracy
+from ssim.jobs.experiment.drawn import remove_stale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,6 +89,30 @@ def summary_rows(store: Store) -> list[dict[str, Any]]:
             wall = {"wall_s": manifest["circumstances"]["wall_s"]}
             rows.append({**known, **manifest["summary"], **wall, **run["swept"], "run": run["id"]})
     return rows
+
+
+def write_summary(store: Store, swept: Sequence[str]) -> list[dict[str, Any]]:
+    """Write summary.csv of the stored runs and return its rows; without any run, write nothing.
+
+    Figures of other runs are deleted: they must not lie beside the new table.
+
+    Args:
+        store: The results of the experiment.
+        swept: The keys that are swept.
+
+    Raises:
+        StoreError: A result is damaged, or a file can't be written.
+    """
+    remove_stale(store)
+    rows = summary_rows(store)
+    if rows:
+        write_csv(summary_file(store), rows, [*COLUMNS, *swept, "unfinished", "run"])
+    return rows
+
+
+def summary_file(store: Store) -> Path:
+    """Return the path of summary.csv."""
+    return store.folder / "summary.csv"
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

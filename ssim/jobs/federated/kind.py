@@ -21,7 +21,7 @@ from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
 from supernet.data.source import located
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from federated.algorithms import Algorithm
     from federated.assignment import SubnetAssignment
@@ -148,12 +148,6 @@ def merged(base: Any, changed: Any) -> Any:
     return {**kept, **{key: value for key, value in full.items() if key not in base}}
 
 
-def runs(point: Point) -> Iterator[FederatedRun]:
-    """Yield the runs of a point, by seed."""
-    for repeat in range(point.spec.repeats):
-        yield FederatedRun(point, point.spec.seed + repeat)
-
-
 KIND = Kind(
     model=FederatedSpec,
     slots=(
@@ -167,7 +161,7 @@ KIND = Kind(
         _ClassSlot(("privacy",), "privacy", {}, owner=Privacy),
     ),
     assemble=assemble,
-    runs=runs,
+    runs=lambda point, seed: (FederatedRun(point, seed),),
     short={"topology": "use"},
     filled_in={"partition": "iid", "algorithm": "fedavg", "subnets": "largest", "evaluation": {}, "calibration": {}},
     not_swept=frozenset({"calibration"}),

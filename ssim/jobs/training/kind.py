@@ -18,8 +18,6 @@ from supernet.families import FAMILIES
 from supernet.training.recipe import Phase, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
     from ssim.jobs.training.spec import StartSpec
@@ -92,12 +90,6 @@ def unknown_subnets(space: SubnetSpace, asked: int | tuple[str, ...]) -> list[Is
     return issues
 
 
-def runs(point: Point) -> Iterator[TrainingRun]:
-    """Yield the runs of a point, by seed."""
-    for repeat in range(point.spec.repeats):
-        yield TrainingRun(point, point.spec.seed + repeat)
-
-
 KIND = Kind(
     model=TrainingSpec,
     slots=(
@@ -107,7 +99,7 @@ KIND = Kind(
         Slot(("phases", "*", "subnets"), "rule", supernet.training.SAMPLING_RULES),
     ),
     assemble=assemble,
-    runs=runs,
+    runs=lambda point, seed: (TrainingRun(point, seed),),
     filled_in={"optimizer": "sgd", "calibration": {}, "search": {}},
     not_swept=frozenset({"calibration", "search"}),
 )
