@@ -66,7 +66,16 @@ def read_windows(store: Store, run_id: str) -> pa.Table:
     Raises:
         StoreError: The file is damaged.
     """
-    path = store.folder / run_id / WINDOWS
+    return read_output(store, run_id, WINDOWS)
+
+
+def read_output(store: Store, run_id: str, name: str) -> pa.Table:
+    """Return a file of a complete run: `WINDOWS`, `BATCHES` or `REQUESTS`.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
+    path = store.folder / run_id / name
     try:
         return read_parquet(path)
     except (pa.ArrowException, OSError) as error:
