@@ -9,6 +9,8 @@ import numpy as np
 
 from sim.base.arrays import frozen
 from sim.base.errors import DataError, NoArrivalsError
+from sim.base.html import html_table
+from sim.base.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,6 +86,21 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.arrival_ns)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self):,} queries over {self.duration_ns / NS_PER_S:g} s)"
+
+    def _repr_html_(self) -> str:
+        seconds = self.duration_ns / NS_PER_S
+        low_ms, high_ms = np.min(self.slo_ns) / NS_PER_MS, np.max(self.slo_ns) / NS_PER_MS
+        facts = {
+            "queries": f"{len(self):,}",
+            "duration": f"{seconds:g} s",
+            "mean rate": f"{len(self) / seconds:,.1f} queries/s",
+            "SLO": f"{low_ms:g} ms" if low_ms == high_ms else f"{low_ms:g} to {high_ms:g} ms",
+            **({"classes": ", ".join(self.class_names)} if self.class_names else {}),
+        }
+        return html_table(f"Trace {self.name}", facts.items())
 
     @property
     def deadline_ns(self) -> npt.NDArray[np.int64]:
