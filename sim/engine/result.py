@@ -137,7 +137,10 @@ class Result:
         )
 
     def to_arrow(self) -> pa.Table:
-        """Return the queries as an Arrow table: a row each, the columns of requests.parquet; `.to_pandas()` of it is a data frame."""
+        """Return the queries as an Arrow table, a row each: the columns of requests.parquet.
+
+        `result.to_arrow().to_pandas()` is a data frame.
+        """
         return queries_table(self)
 
     def __repr__(self) -> str:
