@@ -106,9 +106,14 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
 
 
 def runs(point: Point, seed: int) -> Iterator[ExperimentRun]:
-    """Yield the runs of a point that have a seed, one for each policy: neighbours share a trace."""
+    """Yield the runs of a point that have a seed, one for each policy: neighbours share a trace.
+
+    Seeds after the first have no run of a policy whose result does not depend on the seed.
+    """
     for number in range(len(point.spec.policies)):
-        yield ExperimentRun(point, seed, number)
+        run = ExperimentRun(point, seed, number)
+        if seed == point.spec.seed or run.is_random:
+            yield run
 
 
 KIND = Kind(
