@@ -64,6 +64,8 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
     repeats = max(row.repeats for point in points for row in point.rows)
     over = f"mean and 95 % interval over {repeats} seeds" if repeats > 1 else "one seed, no interval"
     changed = f", with {', '.join(job.overrides)}" if job.overrides else ""
+    if job.spec.measure is not None and not any(key.startswith("measure") for key in job.swept):
+        over = f"{job.spec.measure}; {over}"
     table = Table(title=f"{job.name}{changed} ({over})", title_justify="left", box=SIMPLE_HEAD, padding=0)
     swept = _headings(job.swept)
     for name in (*swept.values(), "policy"):

@@ -15,6 +15,7 @@ from sim.base.errors import SpecError, SsimError, raised
 from sim.base.units import ns_from_ms
 from sim.compiled.step_policy import StepPolicy
 from sim.engine.driver import simulate
+from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
-    from sim.engine.run_metrics import RunMetrics
+    from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
@@ -65,12 +66,14 @@ class ExperimentParts:
     source: TraceSource
     cluster: Cluster
     table: LatencyTable
+    measure: Measure
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
         cluster = asdict(self.cluster)
-        return {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
+        found = {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
+        return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
 
 @dataclass(frozen=True)
@@ -251,15 +254,21 @@ class ExperimentRun(Run):
             shared: As in `trace`.
         """
         parts = self.parts
-        if choice.rule is None:
-            return simulate(self.trace(shared), parts.cluster, parts.table, self.policy(), seed=self.seed)
-        from sim.compiled.replay import replay_compiled, replay_stream
+        if choice.rule is not None and self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
+            from sim.compiled.replay import replay_stream
 
-        if self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
             duration_ns, chunks = stream_of(self.trace_key, parts.source, self.seed)
-            slo_ns = ns_from_ms(parts.source.slo_ms)
-            return replay_stream(chunks, slo_ns, duration_ns, parts.cluster, parts.table, choice.rule)
-        return replay_compiled(self.trace(shared), parts.cluster, parts.table, choice.rule)
+            how = (ns_from_ms(parts.source.slo_ms), duration_ns, parts.cluster, parts.table, choice.rule)
+            return replay_stream(chunks, *how, measure=parts.measure)
+        trace = self.trace(shared)
+        parts.measure.check(trace.duration_ns)
+        if choice.rule is None:
+            result = simulate(trace, parts.cluster, parts.table, self.policy(), seed=self.seed)
+        else:
+            from sim.compiled.replay import replay_compiled
+
+            result = replay_compiled(trace, parts.cluster, parts.table, choice.rule)
+        return result.measured(parts.measure)
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
