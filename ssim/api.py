@@ -270,6 +270,17 @@ class ExperimentResults(JobResults):
         """Return a run in windows of 1 s, a row each; argument and errors are those of `requests`."""
         return self._output(run, WINDOWS, "windows")
 
+    def compare(self) -> pd.DataFrame:
+        """Return the differences of all policies from the reference, paired by seed: the columns of comparison.csv.
+
+        Raises:
+            StoreError: No run is stored, or a result is damaged.
+        """
+        from ssim.jobs.experiment.points import side_by_side
+        from ssim.jobs.experiment.summary import stored_points
+
+        return pd.DataFrame([row.columns() for row in side_by_side({self.name: stored_points(self.store)})])
+
     def plot_tradeoff(self) -> Figure:
         """Return the figure of SLO attainment and mean serving accuracy."""
         from ssim.jobs.experiment.drawing import draw_tradeoff

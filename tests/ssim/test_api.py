@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import subprocess
@@ -91,6 +92,14 @@ def test_a_run_that_fails_is_an_error_and_the_others_are_stored(own: Path, tmp_p
     with pytest.raises(SsimError, match=r"1 of 2 runs failed: .*broken.py:9.*ssim.load"):
         ssim.run(own / "own.yaml", out=tmp_path, repeats=1, policies=["slackfit", "broken:Broken"])
     assert list(ssim.load("own", out=tmp_path).frame().policy) == ["slackfit"]
+
+
+def test_the_comparison_is_that_of_the_command_line(own: Path, tmp_path: Path) -> None:
+    results = ssim.run(own / "own.yaml", out=tmp_path)
+    assert isinstance(results, ssim.ExperimentResults)
+    ended = typed(tmp_path, "compare", "own", "--out", str(tmp_path), "--format", "csv")
+    assert ended.returncode == 0, ended.stderr
+    pd.testing.assert_frame_equal(results.compare(), pd.read_csv(io.StringIO(ended.stdout)), check_dtype=False)
 
 
 def test_an_edited_module_runs_as_it_is_now(own: Path, tmp_path: Path) -> None:

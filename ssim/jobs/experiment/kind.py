@@ -47,16 +47,21 @@ class _TableSlot(Slot):
         name = asked.use if shipped or not (folder / asked.use).suffix else folder / asked.use
         changed = stamp(name) if isinstance(name, Path) and name.exists() else (0, 0)
         try:
-            return _table(name, asked.max_batch, asked.stages, changed), []
+            where = tuple((column, str(text)) for column, text in asked.where.items())
+            return _table(name, asked.max_batch, asked.stages, where, changed), []
         except SsimError as error:
             return None, [Issue((), str(error))]
 
 
 @lru_cache(maxsize=8)
 def _table(
-    name: str | Path, max_batch: int | None, stages: tuple[str, ...] | None, _changed: tuple[int, int]
+    name: str | Path,
+    max_batch: int | None,
+    stages: tuple[str, ...] | None,
+    where: tuple[tuple[str, str], ...],
+    _changed: tuple[int, int],
 ) -> LatencyTable:
-    return load_table(name, max_batch=max_batch, stages=stages)
+    return load_table(name, max_batch, stages, dict(where))
 
 
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:

@@ -66,6 +66,8 @@ class TableSpec(Closed):
     """Largest batch size to use; all that the table has if left out."""
     stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
+    where: dict[str, str | int | float] = Field(default_factory=dict)
+    """Rows of a CSV to use, by column: a text, a unique part of one, or a pattern, such as `{device: pascal}`."""
 
 
 class PolicySpec(Closed):
