@@ -29,11 +29,21 @@ _COLUMNS = {
 }
 """Columns of the table: of summary.csv, with how many decimals, and whether with an interval."""
 
+_CLASS_COLUMNS = {
+    "SLO attainment": ("slo_attainment", 6),
+    "accuracy %": ("mean_serving_accuracy", 2),
+    "p50 ms": ("p50_latency_ms", 1),
+    "p99 ms": ("p99_latency_ms", 1),
+}
+
+_MOST_ROWS = 100
+"""Rows of a table by class; a longer one is a file."""
+
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn
-    from ssim.jobs.experiment.summary import summary_file, write_summary
+    from ssim.jobs.experiment.summary import class_file, summary_file, write_summary
 
     points = write_summary(store, job.swept)
     if not points:
@@ -42,8 +52,11 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     _print_table(screen, job, points)
     if job.spec.repeats > 1:
         _print_fixed(screen, job.spec.repeats, points)
+    _print_classes(screen, job, points)
     _print_notes(screen, points)
     screen.print(f"Table: {summary_file(store)}", soft_wrap=True)
+    if any(point.classes for point in points):
+        screen.print(f"By class: {class_file(store)}", soft_wrap=True)
     if figures:
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
@@ -78,6 +91,28 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
             cells = (_cell(row, *column) for column in _COLUMNS.values())
             table.add_row(*values, row.name, *cells)
         if swept and number < len(points) - 1:
+            table.add_section()
+    screen.print(table)
+
+
+def _print_classes(screen: Console, job: Job, points: Sequence[PointRows]) -> None:
+    """Print a table by class of queries, where there are classes, and no more than a table takes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    rows = [(point, name, row) for point in points for name, found in point.classes for row in found]
+    if not 0 < len(rows) <= _MOST_ROWS:
+        return
+    table = Table(title="By class of queries", title_justify="left", box=SIMPLE_HEAD, padding=0)
+    swept = _headings(job.swept)
+    for name in (*swept.values(), "class", "policy"):
+        table.add_column(name, overflow="fold")
+    for name in _CLASS_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for place, (point, name, row) in enumerate(rows):
+        numbers = (_estimated(*row.over_repeats(column, name), digits) for column, digits in _CLASS_COLUMNS.values())
+        table.add_row(*(str(point.swept[key]) for key in swept), name, row.name, *numbers)
+        if place < len(rows) - 1 and rows[place + 1][:2] != (point, name):
             table.add_section()
     screen.print(table)
 

@@ -254,7 +254,8 @@ class ExperimentRun(Run):
             shared: As in `trace`.
         """
         parts = self.parts
-        if choice.rule is not None and self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
+        streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
+        if choice.rule is not None and streams:
             from sim.compiled.replay import replay_stream
 
             duration_ns, chunks = stream_of(self.trace_key, parts.source, self.seed)
