@@ -10,7 +10,8 @@ import numpy as np
 
 from sim.base.arrays import read_only
 from sim.base.errors import BatchSizeError, DataError, did_you_mean
-from sim.base.units import format_ms
+from sim.base.html import html_table
+from sim.base.units import NS_PER_MS, format_ms
 from sim.tables.grids import checked_grid, checked_samples, checked_sizes, first_cell, whole_number
 
 if TYPE_CHECKING:
@@ -173,6 +174,21 @@ class LatencyTable:
         _sort_equals(self)
         object.__setattr__(self, "dense_ns", read_only(_dense(self.batch_sizes, self.latency_ns, self.between)))
         object.__setattr__(self, "pareto", _pareto(self.subnets, self.latency_ns))
+
+    def __repr__(self) -> str:
+        low, high = self.latency_ns.min() / NS_PER_MS, self.latency_ns.max() / NS_PER_MS
+        sizes = f"batch sizes {self.batch_sizes[0]} to {self.max_batch}"
+        return (
+            f"{type(self).__name__}({self.device!r}, {len(self.subnets)} subnets, {sizes}, {low:.3g} to {high:.3g} ms)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (subnet.id, f"{subnet.accuracy:.2f}", *(f"{cell / NS_PER_MS:.3g}" for cell in latencies))
+            for subnet, latencies in zip(self.subnets, self.latency_ns, strict=True)
+        ]
+        title = f"{self.device}: latency in ms by subnet and batch size"
+        return html_table(title, rows, ("subnet", "accuracy %", *self.batch_sizes))
 
     @property
     def uncertainty(self) -> dict[str, npt.NDArray[np.int64]]:
