@@ -288,6 +288,8 @@ def toolkit_files() -> tuple[Path, ...]:
 def _table_hash(table: LatencyTable) -> str:
     """Return the hash of all that a policy can see of a table."""
     grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
-    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    numbers: dict[str, Any] = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    if table.samples_ns is not None:
+        numbers["samples"] = [[cell.tolist() for cell in row] for row in table.samples_ns]
     subnets = [asdict(subnet) for subnet in table.subnets]
     return hash_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])
