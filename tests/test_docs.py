@@ -287,6 +287,7 @@ def test_every_option_the_readme_names_exists() -> None:
         ["run"],
         ["reproduce"],
         ["report"],
+        ["compare"],
         ["supernet", "show"],
         ["supernet", "import"],
         ["supernet", "train"],

@@ -25,7 +25,7 @@ from sim.compiled.tabulate import DecisionTable
 from sim.engine import histogram
 from sim.engine.policy import Dispatch, View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
-from sim.engine.run_metrics import Outcome
+from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -76,6 +76,7 @@ def replay_stream(
     table: LatencyTable,
     rule: Rule,
     width_ns: int = NS_PER_S,
+    measure: Measure = WHOLE_RUN,
 ) -> StreamingMetrics:
     """Return the metrics of a run whose arrivals come as a stream.
 
@@ -87,8 +88,11 @@ def replay_stream(
         table: The latency table.
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
+        measure: The part of the run that the metrics are about.
 
     Raises:
+        SpecError: The part to measure is not inside of the trace.
+        NoArrivalsError: No query arrives in it.
         DataError: There are no arrivals, or they decrease, are not int64 or come after the end; a duration is too
             long; or the cluster takes its actuation delays from a table that has none.
         TooLongError: More queries wait than fit into memory.
@@ -96,7 +100,8 @@ def replay_stream(
     """
     check_lengths(duration_ns, slo_ns)
     run = _Run(cluster, table, rule, 0)
-    metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns)
+    metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
+    interval = (metrics.from_ns, metrics.to_ns, measure.limit_ns(duration_ns))
     accuracy = np.array([subnet.accuracy for subnet in table.subnets], dtype=np.float64)
     queue, log, nothing = _Queue(slo_ns), _empty_log(0), np.empty(0, np.int64)
 
@@ -108,7 +113,7 @@ def replay_stream(
         arrival_ns, deadline_ns = queue.arrival_ns[: queue.end], queue.deadline_ns[: queue.end]
         rows = run.advance(arrival_ns, deadline_ns, log, nothing, final=final)
         columns = (column[:rows] for column in log if column is not log.worker)
-        how = (width_ns, duration_ns, histogram.SHIFT, histogram.BEFORE_ONE)
+        how = (width_ns, *interval, histogram.SHIFT, histogram.BEFORE_ONE)
         count(arrival_ns[first:], deadline_ns[first:], *columns, accuracy, *how, metrics.counts)
 
     for chunk in chunks:
@@ -119,6 +124,8 @@ def replay_stream(
     check_end(duration_ns, queue.last_ns)
     go_on(final=True)
     metrics.add_unfinished(queue.arrival_ns[run.head : queue.end])
+    if not metrics.queries:
+        raise measure.no_query()
     return metrics
 
 

@@ -72,9 +72,11 @@ def _print_table(screen: Console, experiment: Job, found: Sequence[Found]) -> No
     for here in _grouped(found, lambda one: repr(one.run.swept)):
         first = {one.run.seed: one.capacity for one in here if one.run.label == here[0].run.label}
         for members in _grouped(here, lambda one: one.run.label):
-            known = [(one.capacity, first[one.run.seed]) for one in members if one.capacity is not None]
+            alone = next(iter(first.values())) if len(first) == 1 else None  # a run without chance stands for each seed
+            bases = [first.get(one.run.seed, alone) for one in members]
+            known = [(one.capacity, base) for one, base in zip(members, bases, strict=True) if one.capacity is not None]
             ratios = [capacity / base for capacity, base in known if base is not None]
-            missing = f" ({len(known)} of {seeds} seeds)" if 0 < len(known) < seeds else ""
+            missing = f" ({len(known)} of {len(members)} seeds)" if 0 < len(known) < len(members) else ""
             run = members[0].run
             point = [str(run.swept[name]) for name in experiment.swept]
             mean, ratio = _mean([capacity for capacity, _ in known]), _mean(ratios)

@@ -129,6 +129,7 @@ def test_out_of_memory_is_told_in_every_form_and_at_any_run(said: str, run: int)
         work()
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo looks at it
 def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
 

@@ -40,6 +40,8 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
         return
     screen = console()
     _print_table(screen, job, points)
+    if job.spec.repeats > 1:
+        _print_fixed(screen, job.spec.repeats, points)
     _print_notes(screen, points)
     screen.print(f"Table: {summary_file(store)}", soft_wrap=True)
     if figures:
@@ -62,6 +64,8 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
     repeats = max(row.repeats for point in points for row in point.rows)
     over = f"mean and 95 % interval over {repeats} seeds" if repeats > 1 else "one seed, no interval"
     changed = f", with {', '.join(job.overrides)}" if job.overrides else ""
+    if job.spec.measure is not None and not any(key.startswith("measure") for key in job.swept):
+        over = f"{job.spec.measure}; {over}"
     table = Table(title=f"{job.name}{changed} ({over})", title_justify="left", box=SIMPLE_HEAD, padding=0)
     swept = _headings(job.swept)
     for name in (*swept.values(), "policy"):
@@ -76,6 +80,14 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
         if swept and number < len(points) - 1:
             table.add_section()
     screen.print(table)
+
+
+def _print_fixed(screen: Console, repeats: int, points: Sequence[PointRows]) -> None:
+    """Print which policies have one run, whatever the number of repeats."""
+    fixed = dict.fromkeys(row.policy for point in points for row in point.rows if not row.is_random)
+    if fixed:
+        why = "neither the trace nor the policy depends on the seed"
+        screen.print(f"{', '.join(fixed)}: one run instead of {repeats}, without an interval; {why}.", soft_wrap=True)
 
 
 def _print_notes(screen: Console, points: Sequence[PointRows]) -> None:
