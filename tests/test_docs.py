@@ -254,6 +254,7 @@ def test_every_option_the_readme_names_exists() -> None:
     commands = (
         ["run"],
         ["capacity"],
+        ["results", "trace"],
         ["reproduce"],
         ["report"],
         ["supernet", "show"],

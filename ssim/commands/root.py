@@ -13,7 +13,7 @@ COMMANDS = {
     "capacity": "Find the highest rate that meets an SLO attainment, or the workers for a rate.",
     "optimum": "Compare stored runs with an upper bound on what any policy can reach.",
     "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
-    "results": "Stored results: status, ls.",
+    "results": "Stored results: status, ls, trace.",
     "figures": "Draw the figures of a stored experiment again, or those of the paper.",
     "report": "Make one HTML page of stored results.",
     "policy": "Scheduling policies: list, check, plot.",
