@@ -15,7 +15,7 @@ from sim.base.parquet import read_parquet
 from sim.engine import histogram, metrics
 from sim.engine.result import NONE, Result
 from sim.engine.run_metrics import Outcome
-from ssim.results.store import MEND, write_manifest
+from ssim.results.store import MANIFEST, MEND, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,9 @@ def put_run(
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
         quantiles = "exact" if _is_exact(keep) else "within 0.2 %"
-        write_manifest(folder, identity, _summary(run, keep), outputs, circumstances, latency_quantiles=quantiles)
+        write_manifest(
+            folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, latency_quantiles=quantiles
+        )
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:

@@ -15,7 +15,7 @@ from sim.base.units import ns_from_ms
 from sim.engine.driver import simulate
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
-from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
+from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
 from ssim.jobs.job import Done, Finished, Run, Task
 from ssim.results.environment import Stopwatch
@@ -188,9 +188,10 @@ class ExperimentRun(Run):
         del means  # an engine takes neither a device nor threads
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
+        turn = {key: number for number, key in enumerate(users)}
         queries = ahead * _queries_ahead(own)
         known: dict[str, EngineChoice] = {}
-        for run in own:
+        for run in sorted(own, key=lambda run: turn[run.trace_key]):  # points may have the same arrivals
             key = hash_of(
                 [
                     run.spec.engine,
@@ -245,13 +246,15 @@ class ExperimentRun(Run):
         parts = self.parts
         if choice.rule is None:
             return simulate(self.trace(shared), parts.cluster, parts.table, self.policy(), seed=self.seed)
-        from sim.compiled.replay import replay_compiled, replay_stream
+        from sim.compiled.replay import replay_compiled, replay_counted, replay_stream
 
-        if self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
-            duration_ns, chunks = stream_of(self.trace_key, parts.source, self.seed)
-            slo_ns = ns_from_ms(parts.source.slo_ms)
-            return replay_stream(chunks, slo_ns, duration_ns, parts.cluster, parts.table, choice.rule)
-        return replay_compiled(self.trace(shared), parts.cluster, parts.table, choice.rule)
+        how = (parts.cluster, parts.table, choice.rule)
+        if self.spec.keep not in {"summary", "windows"} or not parts.source.has_one_slo:
+            return replay_compiled(self.trace(shared), *how)
+        if (trace := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
+            return replay_counted(trace, *how)
+        slo_ns = ns_from_ms(parts.source.slo_ms)
+        return replay_stream(stream_of(parts.source, self.seed), slo_ns, parts.source.duration_ns, *how)
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
