@@ -16,7 +16,7 @@ from sim.engine import histogram, metrics
 from sim.engine.arrow import arrow_table, batches_table, queries_table
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
-from ssim.results.store import MEND, write_manifest
+from ssim.results.store import MANIFEST, MEND, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,9 @@ def put_run(
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
         quantiles = "exact" if _is_exact(keep) else "within 0.2 %"
-        write_manifest(folder, identity, _summary(run, keep), outputs, circumstances, latency_quantiles=quantiles)
+        write_manifest(
+            folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, latency_quantiles=quantiles
+        )
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:

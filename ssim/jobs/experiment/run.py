@@ -18,7 +18,7 @@ from sim.engine.driver import simulate
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
-from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
+from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
 from ssim.jobs.job import Done, Finished, Run, Task
 from ssim.packages import PACKAGES
@@ -199,9 +199,10 @@ class ExperimentRun(Run):
         del means  # an engine takes neither a device nor threads
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
+        turn = {key: number for number, key in enumerate(users)}
         queries = ahead * _queries_ahead(own)
         known: dict[str, EngineChoice] = {}
-        for run in own:
+        for run in sorted(own, key=lambda run: turn[run.trace_key]):  # points may have the same arrivals
             key = hash_of(
                 [
                     run.spec.engine,
@@ -254,20 +255,23 @@ class ExperimentRun(Run):
             shared: As in `trace`.
         """
         parts = self.parts
+        how = (parts.cluster, parts.table)
         if choice.rule is not None and self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
-            from sim.compiled.replay import replay_stream
+            from sim.compiled.replay import replay_counted, replay_stream
 
-            duration_ns, chunks = stream_of(self.trace_key, parts.source, self.seed)
-            how = (ns_from_ms(parts.source.slo_ms), duration_ns, parts.cluster, parts.table, choice.rule)
-            return replay_stream(chunks, *how, measure=parts.measure)
+            if (short := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
+                return replay_counted(short, *how, choice.rule, measure=parts.measure)
+            slo_ns, duration_ns = ns_from_ms(parts.source.slo_ms), parts.source.duration_ns
+            chunks = stream_of(parts.source, self.seed)
+            return replay_stream(chunks, slo_ns, duration_ns, *how, choice.rule, measure=parts.measure)
         trace = self.trace(shared)
         parts.measure.check(trace.duration_ns)
         if choice.rule is None:
-            result = simulate(trace, parts.cluster, parts.table, self.policy(), seed=self.seed)
+            result = simulate(trace, *how, self.policy(), seed=self.seed)
         else:
             from sim.compiled.replay import replay_compiled
 
-            result = replay_compiled(trace, parts.cluster, parts.table, choice.rule)
+            result = replay_compiled(trace, *how, choice.rule)
         return result.measured(parts.measure)
 
     def failed(self, error: BaseException) -> SsimError:
