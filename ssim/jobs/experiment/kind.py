@@ -97,11 +97,11 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
 def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:
     """Yield what is wrong with the part to measure, as far as that is known without the trace."""
     seconds = getattr(source, "duration_s", None)
-    known = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0
+    span_ns = ns_from_s(seconds) if isinstance(seconds, int | float) and seconds > 0 else LATEST_NS
     try:
-        measure.check(ns_from_s(seconds) if known else LATEST_NS)
+        measure.check(span_ns)
     except SpecError as error:
-        hint = error.hint if known else ""
+        hint = "" if span_ns == LATEST_NS else error.hint
         yield Issue(tuple(error.location.split(".")), error.problem, error.value, hint)
 
 
