@@ -13,6 +13,7 @@ from sim.engine.arrow import queries_table
 from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
 from sim.engine.queues import DROPPED
 from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome, WindowCounts, window_edges
+from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
-    from sim.traces.trace import Trace
 
 
 NONE = -1
@@ -150,6 +150,17 @@ class Result:
         if not found.queries:
             raise measure.no_query()
         return found
+
+    def only(self, queries: npt.NDArray[np.int64]) -> Result:
+        """Return the result of some queries: its batches are those of all, so metrics of batches stay as they are.
+
+        Args:
+            queries: Their indices, in order, int64, shape (n,), n above 0.
+        """
+        trace = self.trace
+        slo_ns = trace.slo_ns if isinstance(trace.slo_ns, int) else trace.slo_ns[queries]
+        some = Trace(trace.arrival_ns[queries], slo_ns, trace.duration_ns, trace.name, trace.provenance)
+        return replace(self, trace=some, batch=self.batch[queries], outcome=self.outcome[queries])
 
     def to_arrow(self) -> pa.Table:
         """Return the queries as an Arrow table, a row each: the columns of requests.parquet.

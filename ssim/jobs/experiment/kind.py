@@ -97,11 +97,11 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
 def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:
     """Yield what is wrong with the part to measure, as far as that is known without the trace."""
     seconds = getattr(source, "duration_s", None)
-    span_ns = ns_from_s(seconds) if isinstance(seconds, int | float) and seconds > 0 else LATEST_NS
+    duration_ns = ns_from_s(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
     try:
-        measure.check(span_ns)
+        measure.check(LATEST_NS if duration_ns is None else duration_ns)
     except SpecError as error:
-        hint = "" if span_ns == LATEST_NS else error.hint
+        hint = "" if duration_ns is None else error.hint
         yield Issue(tuple(error.location.split(".")), error.problem, error.value, hint)
 
 

@@ -256,7 +256,8 @@ class ExperimentRun(Run):
         """
         parts = self.parts
         how = (parts.cluster, parts.table)
-        if choice.rule is not None and self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo:
+        streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
+        if choice.rule is not None and streams:
             from sim.compiled.replay import replay_counted, replay_stream
 
             if (short := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
