@@ -55,7 +55,7 @@ class _Row(NamedTuple):
 class _Time(NamedTuple):
     """A column of times: its index, its name and its unit."""
 
-    index: int
+    column: int
     name: str
     unit: str
 
@@ -163,7 +163,7 @@ def _subnets(columns: Columns, rows: list[_Row], location: str) -> list[Profiled
         if percent is None:
             hint = "percent, such as 73.82"
             raise DataError(line, "accuracy is not a number", accuracy or "nothing", hint)
-        is_known = loading is not None and row.cells[loading.index].strip()
+        is_known = loading is not None and row.cells[loading.column].strip()
         try:
             loading_ns = _ns(row, loading, location, lowest=0) if loading and is_known else None
             subnet = ProfiledSubnet(name, percent, loading_ns=loading_ns)
@@ -291,7 +291,7 @@ def _ns(row: _Row, time: _Time, location: str, lowest: int = 1) -> int:
     Raises:
         DataError: It is not a number, below `lowest`, or beyond 64 bits; or a fraction of a few nanoseconds.
     """
-    text, unit = row.cells[time.index], UNITS[time.unit]
+    text, unit = row.cells[time.column], UNITS[time.unit]
     found = _number(text)
     value = -1 if found is None or found * unit >= 2**63 else round(found * unit)
     if value >= lowest and not (unit == 1 and value < NS_PER_US and found != value):
