@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,17 @@ def whole_number(value: object, location: str, hint: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or value != value // 1:
         raise DataError(location, "is not a whole number", repr(value), hint)
     return int(value)
+
+
+def checked_mapping(value: object, location: str) -> dict[Any, Any]:
+    """Return a copy of a mapping.
+
+    Raises:
+        DataError: It is anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise DataError(location, "is not a mapping", type(value).__name__, "names with values")
+    return dict(value)
 
 
 def checked_sizes(values: Iterable[object], location: str) -> tuple[int, ...]:

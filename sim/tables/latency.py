@@ -14,6 +14,7 @@ from sim.base.html import html_table
 from sim.base.units import NS_PER_MS, format_ms
 from sim.tables.grids import (
     checked_grid,
+    checked_mapping,
     checked_samples,
     checked_sizes,
     dense,
@@ -117,8 +118,7 @@ class LatencyTable:
         samples_ns: The repetitions that the latency is the median of, by subnet and batch size: int64, ascending, one
             or more per cell; None if unknown.
 
-    Grids may be nested lists, DataFrames or arrays of any type that holds whole numbers; the table keeps read-only
-    copies.
+    Grids may be nested lists, DataFrames or arrays of any type that holds whole numbers; the table keeps copies.
 
     Raises:
         DataError: The grid is incomplete, not whole, not positive or out of order (with the subnet and the batch size),
@@ -160,7 +160,8 @@ class LatencyTable:
         values: dict[str, Any] = {
             "subnets": tuple(self.subnets),
             "batch_sizes": checked_sizes(self.batch_sizes, location),
-            "provenance": dict(self.provenance),
+            "stages": checked_mapping(self.stages, f"{location}, stages"),
+            "provenance": checked_mapping(self.provenance, f"{location}, provenance"),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

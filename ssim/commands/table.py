@@ -103,7 +103,9 @@ def _print(found: LatencyTable, sizes: str) -> None:
 
     out = console()
     batches = [f"batch {found.batch_sizes[0]}", *map(str, found.batch_sizes[1:])]
-    grid = Table("", "subnet", "accuracy %", "GMACs", "params M", box=None, pad_edge=False)
+    loads = any(subnet.loading_ns is not None for subnet in found.subnets)
+    costs = ["GMACs", "params M", *["loading ms"] * loads]
+    grid = Table("", "subnet", "accuracy %", *costs, box=None, pad_edge=False)
     for column in batches:
         grid.add_column(column, justify="right", no_wrap=True)
     for index, subnet in enumerate(found.subnets):
@@ -113,6 +115,7 @@ def _print(found: LatencyTable, sizes: str) -> None:
             f"{subnet.accuracy:.3f}",
             "-" if subnet.gmacs is None else f"{subnet.gmacs:.3f}",
             "-" if subnet.params is None else f"{subnet.params / 1e6:.2f}",
+            *["-" if subnet.loading_ns is None else f"{ms_from_ns(subnet.loading_ns):.3f}"] * loads,
             *(f"{ms_from_ns(int(ns)):.3f}" for ns in found.latency_ns[index]),
         )
     of_stages = f", stages {' + '.join(found.stages)}" if found.stages else ""
