@@ -149,7 +149,9 @@ class ExperimentRun(Run):
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
         folder, use = self.point.folder, self.spec.latency_table.use
-        relative = not Path(self.spec.trace.get("path") or folder).is_absolute()
+        given = self.spec.trace.get("path") or ()
+        absolute = [Path(each).expanduser().is_absolute() for each in ([given] if isinstance(given, str) else given)]
+        relative = bool(absolute) and not any(absolute)
         named = {Path(os.path.normpath(path)) for path in self.parts.source.inputs()}
         found = {path for path in named if relative or path.is_relative_to(folder)}
         if not Path(use).is_absolute() and (folder / use).is_file():
