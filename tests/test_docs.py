@@ -27,7 +27,11 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_snippets_of_the_readme_run(tmp_path: Path) -> None:
-    supernet, simulation = blocks("README.md", "python")
+    supernet, results, simulation = blocks("README.md", "python")
+    (tmp_path / "results_snippet.py").write_text(f"{results}\nprint(len(runs), *figure.axes)")
+    ended = run(tmp_path, "results_snippet.py")
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout.split()[0]) == 2 * 10
     (tmp_path / "supernet_snippet.py").write_text(f"{supernet}\nprint(*logits.shape, type(model).__name__)")
     ended = run(tmp_path, "supernet_snippet.py")
     assert ended.returncode == 0, ended.stderr
@@ -125,6 +129,21 @@ def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
     assert (tmp_path / "results/first/summary.csv").exists()
 
 
+def test_the_page_about_comparisons_works_as_it_stands(tmp_path: Path) -> None:
+    (log,) = blocks("docs/compare.md", "python")
+    (tmp_path / "log.py").write_text(log)
+    assert run(tmp_path, "log.py").returncode == 0
+    commands = "".join(blocks("docs/compare.md", "console")).splitlines()
+    assert len(commands) <= 6
+    printed = [run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ").partition(" > ")[0])) for line in commands]
+    assert [ended.stderr for ended in printed if ended.returncode] == []
+    *_, text = (ended.stdout for ended in printed)
+    body = text[text.index("\\midrule") : text.index("\\bottomrule")]
+    assert "slackfit" in body
+    assert "my\\_policy:Mine" in body
+    assert body.count("reference") == 2
+
+
 def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
     log, pulses = blocks("docs/own_trace.md", "python")
     (experiment,) = blocks("docs/own_trace.md", "yaml")
@@ -218,6 +237,7 @@ def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
         "README.md",
         "docs/design.md",
         "docs/index.md",
+        "docs/compare.md",
         "docs/own_trace.md",
         "docs/figure9.md",
         "docs/optimum.md",

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.base.html import html_table
+from sim.base.units import NS_PER_MS
+from sim.engine.arrow import queries_table
+from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
 from sim.engine.queues import DROPPED
 from sim.engine.run_metrics import Outcome, WindowCounts, window_edges
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
@@ -80,6 +85,9 @@ class Batches:
     def __len__(self) -> int:
         return len(self.start_ns)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} batches)"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
@@ -127,6 +135,29 @@ class Result:
             outcome,
             max(trace.duration_ns, int(batches.finish_ns.max(initial=0))),
         )
+
+    def to_arrow(self) -> pa.Table:
+        """Return the queries as an Arrow table, a row each: the columns of requests.parquet.
+
+        `result.to_arrow().to_pandas()` is a data frame.
+        """
+        return queries_table(self)
+
+    def __repr__(self) -> str:
+        facts = f"SLO attainment {slo_attainment(self):.6f}, accuracy {mean_serving_accuracy(self):.2f} %"
+        return f"{type(self).__name__}({self.trace.name!r}, {self.queries:,} queries: {facts})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "queries": f"{self.queries:,}",
+            "SLO attainment": f"{slo_attainment(self):.6f}",
+            "mean serving accuracy": f"{mean_serving_accuracy(self):.2f} %",
+            "p99 latency": f"{self.latency_quantile_ns(0.99) / NS_PER_MS:.2f} ms",
+            "mean batch size": f"{mean_batch_size(self):.2f}",
+            "utilisation": f"{utilisation(self):.3f}",
+            "workers": self.cluster.workers,
+        }
+        return html_table(f"Result of {self.trace.name}", facts.items())
 
     def per_query(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return a column of the batches for each query, int64, shape (queries,); -1 where it has no batch."""

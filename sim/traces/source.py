@@ -66,6 +66,11 @@ class TraceSource(Parameters, ABC):
         return True
 
     @property
+    def has_classes(self) -> bool:
+        """Whether each query has a class; only a file may have them."""
+        return False
+
+    @property
     def is_random(self) -> bool:
         """Whether the arrivals depend on the seed."""
         return True
@@ -108,7 +113,9 @@ class TraceSource(Parameters, ABC):
                 )
         if not count:
             raise self._no_arrivals()
-        return np.concatenate(chunks)
+        joined = np.concatenate(chunks)
+        joined.flags.writeable = False  # so that a trace keeps it without a copy
+        return joined
 
     def trace_of(self, arrival_ns: npt.NDArray[np.int64], seed: int) -> Trace:
         """Return the trace of all arrivals of a seed."""

@@ -155,11 +155,34 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
             repr(name),
             "a plug-in is a dataclass; its fields are its parameters",
         )
+    if module_name == "__main__":  # other processes have another one, and a notebook's is not in a file
+        hint = "write it to a module: results are stored under the hash of its code"
+        raise SpecError(noun, "a plug-in can't be part of __main__", repr(name), hint)
     return found
+
+
+def forget_modules() -> None:
+    """Forget the modules of users that were imported, so that the next job imports them as they are then.
+
+    A notebook needs this: between two runs a file may be edited, and another folder may have a module of the same name.
+    """
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "/").resolve()
+        if any(file.is_relative_to(folder) and _is_own(file, folder) for folder in _FOLDERS):
+            del sys.modules[name]
+    for folder in _FOLDERS:
+        sys.path.remove(str(folder))
+    _FOLDERS.clear()
+    importlib.invalidate_caches()
+
+
+_FOLDERS: list[Path] = []
+"""Folders that were put on the path to import modules of users."""
 
 
 def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
     if folder is not None and str(folder) not in sys.path:
+        _FOLDERS.append(folder)
         sys.path.append(str(folder))  # last: a random.py beside an experiment must not stand for Python's own
     try:
         module = importlib.import_module(module_name)

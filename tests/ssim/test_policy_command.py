@@ -72,7 +72,7 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["check", "slakfit"], "did you mean 'slackfit'"),
-        (["check", "clipper"], "needs the parameter 'accuracy'"),
+        (["check", "clipper"], "accuracy: is missing; accuracy in percent, or subnet"),
         (["check", "slackfit", "--set", "bucket=3"], "did you mean 'buckets'"),
         (["check", "slackfit", "--set", "buckets"], "must be NAME=VALUE"),
         (["check", "slackfit", "--table", "nope"], "unknown table"),

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 
 from ssim.cli import main
+from ssim.jobs.experiment.report import MOST_WINDOWS, together
 from ssim.results.record import read_windows
-from ssim.results.report import MOST_WINDOWS, together
 from ssim.results.store import INDEX, Store
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def test_every_curve_reaches_the_end_of_its_last_window(
     made: Path, tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five windows of one second; or two, of three seconds and of the two that are left."""
-    monkeypatch.setattr("ssim.results.report.MOST_WINDOWS", most)
+    monkeypatch.setattr("ssim.jobs.experiment.report.MOST_WINDOWS", most)
     page = tmp_path / "page.html"
     assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
     then = """

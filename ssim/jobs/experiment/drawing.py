@@ -11,7 +11,7 @@ import figures
 from figures.style import save
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
-from ssim.jobs.experiment.summary import summary_rows
+from ssim.jobs.experiment.summary import stored_runs, summary_rows
 from ssim.results.record import WINDOWS, read_windows
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def load_summary(store: Store) -> pd.DataFrame:
     """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
-    frame = _frame(summary_rows(store))
+    frame = _frame(summary_rows(stored_runs(store)))
     numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
     return frame.astype(dict.fromkeys(numbers, float))
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import sim.traces
 from policies.checks import ask, static_view
-from sim.base.errors import PolicyError, SsimError
+from sim.base.errors import PolicyError, SsimError, did_you_mean
 from sim.tables.files import load_table, shipped_tables
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
@@ -42,16 +42,21 @@ class _TableSlot(Slot):
         name = asked.use if shipped or not (folder / asked.use).suffix else folder / asked.use
         changed = stamp(name) if isinstance(name, Path) and name.exists() else (0, 0)
         try:
-            return _table(name, asked.max_batch, asked.stages, changed), []
+            where = tuple((column, str(text)) for column, text in asked.where.items())
+            return _table(name, asked.max_batch, asked.stages, where, changed), []
         except SsimError as error:
             return None, [Issue((), str(error))]
 
 
 @lru_cache(maxsize=8)
 def _table(
-    name: str | Path, max_batch: int | None, stages: tuple[str, ...] | None, _changed: tuple[int, int]
+    name: str | Path,
+    max_batch: int | None,
+    stages: tuple[str, ...] | None,
+    where: tuple[tuple[str, str], ...],
+    _changed: tuple[int, int],
 ) -> LatencyTable:
-    return load_table(name, max_batch=max_batch, stages=stages)
+    return load_table(name, max_batch, stages, dict(where))
 
 
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
@@ -61,6 +66,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     labels = [policy.label for policy in spec.policies]
     twice = [i for i, label in enumerate(labels) if label in labels[:i]]
     issues = [Issue(("policies", i), "duplicate policy", labels[i], "list each policy once") for i in twice]
+    issues += _reference_issues(spec)
     try:
         missing = [path for path in source.inputs() if not path.is_file()]
     except SsimError as error:
@@ -79,6 +85,16 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     for i in range(len(spec.policies)):
         issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
     return ExperimentParts(source, cluster, table), issues
+
+
+def _reference_issues(spec: ExperimentSpec) -> Iterator[Issue]:
+    """Yield what is wrong with the policy that the others are compared with."""
+    found, labels = spec.references(), [policy.label for policy in spec.policies]
+    if not found:
+        hint = did_you_mean(str(spec.reference), labels)
+        yield Issue(("reference",), "is not a policy of this file", repr(spec.reference), hint)
+    elif len(found) > 1:
+        yield Issue(("reference",), "means several policies", repr(spec.reference), f"one of: {', '.join(found)}")
 
 
 def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
@@ -106,5 +122,5 @@ KIND = Kind(
     assemble=assemble,
     runs=runs,
     short={"latency_table": "use"},
-    not_swept=frozenset({"engine", "keep", "capacity"}),
+    not_swept=frozenset({"engine", "keep", "reference", "capacity"}),
 )

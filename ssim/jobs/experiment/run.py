@@ -105,7 +105,7 @@ class ExperimentRun(Run):
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the experiment."""
         more = {"policy": self.label, "trace": self.spec.trace["kind"], "one_model": self.serves_one_model}
-        return {**super().row(), **more}
+        return {**super().row(), **more, "reference": self.spec.references()[0]}
 
     @property
     def serves_one_model(self) -> bool:

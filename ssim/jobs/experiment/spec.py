@@ -65,6 +65,8 @@ class TableSpec(Closed):
     """Largest batch size to use; all that the table has if left out."""
     stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
+    where: dict[str, str | int | float] = Field(default_factory=dict)
+    """Rows of a CSV to use, by column: a text, a unique part of one, or a pattern, such as `{device: pascal}`."""
 
 
 class PolicySpec(Closed):
@@ -110,5 +112,14 @@ class ExperimentSpec(JobSpec):
     """How much of a run is stored: `summary`, `windows` of 1 s, `batches` or `requests`."""
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
     """The policies to compare."""
+    reference: str | None = None
+    """The policy that the others are compared with, by name or as tables show it; the first one if left out."""
     capacity: CapacitySpec = CapacitySpec()
     """What `ssim capacity` looks for."""
+
+    def references(self) -> list[str]:
+        """Return the labels of the policies that `reference` may mean; exactly one in a valid file."""
+        labels = [policy.label for policy in self.policies]
+        if self.reference is None or self.reference in labels:
+            return [self.reference or labels[0]]
+        return [policy.label for policy in self.policies if policy.use == self.reference]
