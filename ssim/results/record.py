@@ -58,7 +58,6 @@ def put_run(
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        quantiles = "exact" if _is_exact(keep) else "within 0.2 %"
         more = {"classes": classes} if (classes := _by_class(run, keep)) else {}
         summary = _summary(run, keep)
         write_manifest(
