@@ -58,11 +58,10 @@ def put_run(
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        more = {"classes": classes} if (classes := _by_class(run, keep)) else {}
-        summary = _summary(run, keep)
-        write_manifest(
-            folder / MANIFEST, identity, summary, outputs, circumstances, latency_quantiles=quantiles, **more
-        )
+        more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
+        if classes := _by_class(run, keep):
+            more["classes"] = classes
+        write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:
