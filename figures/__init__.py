@@ -6,5 +6,6 @@ FIGURES = {
     "dynamics": "figures.dynamics:draw",
     "gap": "figures.gap:draw",
     "tradeoff": "figures.tradeoff:draw",
+    "workers": "figures.workers:draw",
 }
 """The drawing function of each figure, by its name."""

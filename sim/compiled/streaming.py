@@ -17,8 +17,11 @@ from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome, WindowCounts
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from sim.compiled.kernel import Log
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
+
+_PLACES = {Outcome.LATE: counters.LATE, Outcome.DROPPED: counters.DROPS, Outcome.UNFINISHED: counters.UNFINISHED}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +71,21 @@ class StreamingMetrics:
         )
         return cls(table, cluster, duration_ns, width_ns, counts, measure)
 
+    def add(self, arrival_ns: npt.NDArray[np.int64], deadline_ns: npt.NDArray[np.int64], log: Log, rows: int) -> None:
+        """Count the queries of some rows of a log.
+
+        Args:
+            arrival_ns: Their arrivals, int64, from the first that the log is about.
+            deadline_ns: Their deadlines, likewise.
+            log: The log.
+            rows: How many of its rows are written.
+        """
+        columns = (column[:rows] for column in log if column is not log.worker)
+        accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
+        interval = (self.from_ns, self.to_ns, self.measure.limit_ns(self.duration_ns))
+        how = (self.width_ns, *interval, histogram.SHIFT, histogram.BEFORE_ONE)
+        counters.count(arrival_ns, deadline_ns, *columns, accuracy, *how, self.counts)
+
     def add_unfinished(self, arrival_ns: npt.NDArray[np.int64]) -> None:
         """Count queries that were still waiting at the end of the run.
 
@@ -102,14 +120,7 @@ class StreamingMetrics:
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of queries with an outcome."""
-        if outcome is Outcome.MET:
-            return int(self.counts.met.sum())
-        places = {
-            Outcome.LATE: counters.LATE,
-            Outcome.DROPPED: counters.DROPS,
-            Outcome.UNFINISHED: counters.UNFINISHED,
-        }
-        return self._total(places[outcome])
+        return int(self.counts.met.sum()) if outcome is Outcome.MET else self._total(_PLACES[outcome])
 
     @property
     def met_by_subnet(self) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from sim.engine.arrow import arrow_table, batches_table, queries_table
 from sim.engine.classes import by_class
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
-from ssim.results.store import MEND, write_manifest
+from ssim.results.store import MANIFEST, MEND, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,10 +58,10 @@ def put_run(
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        quantiles = "exact" if _is_exact(keep) else "within 0.2 %"
-        more = {"classes": classes} if (classes := _by_class(run, keep)) else {}
-        summary = _summary(run, keep)
-        write_manifest(folder, identity, summary, outputs, circumstances, latency_quantiles=quantiles, **more)
+        more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
+        if classes := _by_class(run, keep):
+            more["classes"] = classes
+        write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:

@@ -56,7 +56,7 @@ def test_workers_that_take_10_ms_a_query_serve_100_a_second_each(folder: Path) -
         assert served * 0.99 <= float(row["capacity"]) <= served * 1.03
         assert float(row["attainment"]) >= 0.999 > float(row["attainment_above"])
         assert float(row["misses_at"]) == pytest.approx(1.01 * float(row["capacity"]))
-        assert row["wavers_from"] == row["wavers_to"] == ""
+        assert row["uncertain_from"] == row["uncertain_to"] == ""
 
     again = ssim(folder, "capacity", "most.yaml")
     assert again.stdout == done.stdout
@@ -103,7 +103,7 @@ def test_a_policy_that_holds_at_no_rate_or_at_all_is_told(folder: Path) -> None:
     (folder / "most.yaml").write_text(FILE.replace("[1, 2, 4]", "[1]").replace("repeats: 2", "repeats: 1"))
     ended = ssim(folder, "capacity", "most.yaml", "--set", "trace.slo_ms=1e7", "--set", "trace.duration_s=0.1")
     assert ended.returncode == 0, ended.stderr
-    assert "holds the target at every rate that was tried, up to 3" in ended.stdout
+    assert "meets the target at every rate that was tried, up to 3" in ended.stdout
     assert capacities(folder)[0]["capacity"] == ""
 
 

@@ -41,6 +41,23 @@ _MOST_ROWS = 100
 """Rows of a table by class; a longer one is a file."""
 
 
+def announce(job: Job, screen: Console) -> None:
+    """Say what is unusual in the recordings that are replayed, each once."""
+    from sim.base.errors import SsimError
+
+    said = set[str]()
+    for source in {id(run.parts.source): run.parts.source for run in job.runs}.values():
+        try:
+            notes = source.notes()
+        except SsimError:
+            continue  # the run tells
+        for note in notes:
+            line = f"trace {source.name}: {note}"
+            if line not in said:
+                screen.print(line, soft_wrap=True, highlight=False, markup=False)
+            said.add(line)
+
+
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn

@@ -89,13 +89,30 @@ def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> 
     Args:
         store: Where they go.
         rows: The rows of capacity.csv.
-        rate: The parameter of the trace that was moved.
+        rate: The parameter of the trace that was varied.
 
     Raises:
         StoreError: The files can't be written.
     """
     frame = _frame(rows).astype({"capacity": float})
     return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
+
+
+def draw_workers(store: Store, rows: Sequence[dict[str, Any]], target: float) -> list[Path]:
+    """Draw the attainment over the number of workers into the folder of an experiment; return the files.
+
+    Args:
+        store: Where they go.
+        rows: A row for each run: policy, seed, workers, slo_attainment, workers_any_policy, and what is swept.
+        target: The SLO attainment to meet.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    frame = _frame(rows)
+    if not frame.empty:
+        frame = frame.astype({"workers_any_policy": float})
+    return list(save(_draw("workers", frame, target), store.folder / "figures" / "workers"))
 
 
 def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:

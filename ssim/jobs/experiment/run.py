@@ -18,7 +18,7 @@ from sim.engine.driver import simulate
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
-from ssim.jobs.experiment.arrivals import raise_if_interrupted, stream_of, trace_of
+from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
 from ssim.jobs.job import Done, Finished, Run, Task
 from ssim.packages import PACKAGES
@@ -149,7 +149,9 @@ class ExperimentRun(Run):
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
         folder, use = self.point.folder, self.spec.latency_table.use
-        relative = not Path(self.spec.trace.get("path") or folder).is_absolute()
+        given = self.spec.trace.get("path") or ()
+        absolute = [Path(each).expanduser().is_absolute() for each in ([given] if isinstance(given, str) else given)]
+        relative = bool(absolute) and not any(absolute)
         named = {Path(os.path.normpath(path)) for path in self.parts.source.inputs()}
         found = {path for path in named if relative or path.is_relative_to(folder)}
         if not Path(use).is_absolute() and (folder / use).is_file():
@@ -199,9 +201,10 @@ class ExperimentRun(Run):
         del means  # an engine takes neither a device nor threads
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
+        turn = {key: number for number, key in enumerate(users)}
         queries = ahead * _queries_ahead(own)
         known: dict[str, EngineChoice] = {}
-        for run in own:
+        for run in sorted(own, key=lambda run: turn[run.trace_key]):  # points may have the same arrivals
             key = hash_of(
                 [
                     run.spec.engine,
@@ -254,21 +257,24 @@ class ExperimentRun(Run):
             shared: As in `trace`.
         """
         parts = self.parts
+        how = (parts.cluster, parts.table)
         streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
         if choice.rule is not None and streams:
-            from sim.compiled.replay import replay_stream
+            from sim.compiled.replay import replay_counted, replay_stream
 
-            duration_ns, chunks = stream_of(self.trace_key, parts.source, self.seed)
-            how = (ns_from_ms(parts.source.slo_ms), duration_ns, parts.cluster, parts.table, choice.rule)
-            return replay_stream(chunks, *how, measure=parts.measure)
+            if (short := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
+                return replay_counted(short, *how, choice.rule, measure=parts.measure)
+            slo_ns, duration_ns = ns_from_ms(parts.source.slo_ms), parts.source.duration_ns
+            chunks = stream_of(parts.source, self.seed)
+            return replay_stream(chunks, slo_ns, duration_ns, *how, choice.rule, measure=parts.measure)
         trace = self.trace(shared)
         parts.measure.check(trace.duration_ns)
         if choice.rule is None:
-            result = simulate(trace, parts.cluster, parts.table, self.policy(), seed=self.seed)
+            result = simulate(trace, *how, self.policy(), seed=self.seed)
         else:
             from sim.compiled.replay import replay_compiled
 
-            result = replay_compiled(trace, parts.cluster, parts.table, choice.rule)
+            result = replay_compiled(trace, *how, choice.rule)
         return result.measured(parts.measure)
 
     def failed(self, error: BaseException) -> SsimError:
@@ -327,6 +333,8 @@ def toolkit_files() -> tuple[Path, ...]:
 def _table_hash(table: LatencyTable) -> str:
     """Return the hash of all that a policy can see of a table."""
     grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
-    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    numbers: dict[str, Any] = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    if table.samples_ns is not None:
+        numbers["samples"] = [[cell.tolist() for cell in row] for row in table.samples_ns]
     subnets = [asdict(subnet) for subnet in table.subnets]
     return hash_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])

@@ -102,12 +102,12 @@ class MeasureSpec(Closed):
 
 
 class CapacitySpec(Closed):
-    """What `ssim capacity` looks for: the highest rate at which a policy holds an SLO attainment."""
+    """What `ssim capacity` looks for: the highest rate at which a policy meets an SLO attainment."""
 
     rate: str = "mean_qps"
-    """Parameter of the trace that is moved, from its value in the file."""
+    """Parameter of the trace that is varied, from its value in the file."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.999
-    """SLO attainment to hold, from 0 to 1."""
+    """SLO attainment to meet, from 0 to 1."""
     precision: Annotated[float, Field(ge=1e-6, le=1)] = 0.005
     """How closely the rate is found, relatively."""
 
