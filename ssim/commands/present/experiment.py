@@ -46,7 +46,7 @@ def announce(job: Job, screen: Console) -> None:
     from sim.base.errors import SsimError
 
     said = set[str]()
-    for source in {id(run.parts.source): run.parts.source for run in job.runs}.values():
+    for source in {id(run.point.parts): run.point.parts.source for run in job.runs}.values():
         try:
             notes = source.notes()
         except SsimError:
