@@ -184,6 +184,15 @@ def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
     assert (tmp_path / "rate.png").exists()
 
 
+def test_the_page_about_capacity_works_as_it_stands(tmp_path: Path) -> None:
+    (plan,) = blocks("docs/capacity.md", "yaml")
+    (tmp_path / "plan.yaml").write_text(plan.replace("duration_s: 20", "duration_s: 2").replace("0.02", "0.2"))
+    workers, rate = typed("docs/capacity.md", tmp_path)
+    (shown,) = blocks("docs/capacity.md", "text")
+    assert all(word in workers for word in shown.splitlines()[0].split("  ") if word)
+    assert "highest variant_qps that meets 0.999" in rate
+
+
 def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     whole, drawn, *short = "".join(blocks("docs/figure9.md", "console")).splitlines()
@@ -285,8 +294,11 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 def test_every_option_the_readme_names_exists() -> None:
     commands = (
         ["run"],
+        ["capacity"],
+        ["results", "trace"],
         ["reproduce"],
         ["report"],
+        ["compare"],
         ["supernet", "show"],
         ["supernet", "import"],
         ["supernet", "train"],
