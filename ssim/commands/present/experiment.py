@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssim.commands.printing import console
+from ssim.commands.printing import console, limit_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -41,20 +42,22 @@ _MOST_ROWS = 100
 
 
 def announce(job: Job, screen: Console) -> None:
-    """Say what is unusual in the recordings that are replayed, each once."""
-    from sim.base.errors import SsimError
-
+    """Say what is unusual in the recordings that are replayed and in the tables that are used, each once."""
     said = set[str]()
-    for source in {id(run.parts.source): run.parts.source for run in job.runs}.values():
-        try:
-            notes = source.notes()
-        except SsimError:
-            continue  # the run tells
-        for note in notes:
-            line = f"trace {source.name}: {note}"
+    for run in {id(run.parts): run for run in job.runs}.values():
+        for line in _notes(run):
             if line not in said:
                 screen.print(line, soft_wrap=True, highlight=False, markup=False)
             said.add(line)
+
+
+def _notes(run: Any) -> Iterator[str]:
+    from sim.base.errors import SsimError
+
+    source, table = run.parts.source, run.parts.table
+    with suppress(SsimError):  # the run tells
+        yield from [f"trace {source.name}: {note}" for note in source.notes()]
+    yield from limit_note("latency_table.max_batch:", run.spec.latency_table.max_batch, table)
 
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
