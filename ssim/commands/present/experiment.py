@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ssim.commands.printing import console, limit_note
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssim.jobs.experiment.points import Compared, PointRows, Row
-    from ssim.jobs.job import Job
+    from ssim.jobs.job import Job, Point
     from ssim.results.store import Store
 
 _NOISE = 1e-12
@@ -44,20 +44,20 @@ _MOST_ROWS = 100
 def announce(job: Job, screen: Console) -> None:
     """Say what is unusual in the recordings that are replayed and in the tables that are used, each once."""
     said = set[str]()
-    for run in {id(run.parts): run for run in job.runs}.values():
-        for line in _notes(run):
+    for point in {id(run.point): run.point for run in job.runs}.values():
+        for line in _notes(point):
             if line not in said:
                 screen.print(line, soft_wrap=True, highlight=False, markup=False)
             said.add(line)
 
 
-def _notes(run: Any) -> Iterator[str]:
+def _notes(point: Point) -> Iterator[str]:
     from sim.base.errors import SsimError
 
-    source, table = run.parts.source, run.parts.table
+    source, table = point.parts.source, point.parts.table
     with suppress(SsimError):  # the run tells
         yield from [f"trace {source.name}: {note}" for note in source.notes()]
-    yield from limit_note("latency_table.max_batch:", run.spec.latency_table.max_batch, table)
+    yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
 
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
