@@ -279,7 +279,9 @@ class ExperimentResults(JobResults):
         from ssim.jobs.experiment.points import side_by_side
         from ssim.jobs.experiment.summary import stored_points
 
-        return pd.DataFrame([row.columns() for row in side_by_side({self.name: stored_points(self.store)})])
+        frame = pd.DataFrame([row.columns() for row in side_by_side({self.name: stored_points(self.store)})])
+        numbers = frame.columns[frame.columns.get_loc("seeds") + 1 :]
+        return frame.astype(dict.fromkeys(numbers, float))  # a column without any value, too
 
     def plot_tradeoff(self) -> Figure:
         """Return the figure of SLO attainment and mean serving accuracy."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ssim.commands.printing import console, limit_note
+from ssim.jobs.experiment.comparison import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -177,9 +178,9 @@ def _estimated(mean: float, half: float, digits: int, sign: str = "") -> str:
     """Return a mean and its interval as text: `-` for NaN, no interval for a half-width of NaN."""
     if math.isnan(mean):
         return "-"
-    shown = float(f"{half:.1g}") if half > _NOISE * abs(mean) else 0.0
-    interval = "" if math.isnan(half) else f" ±{shown:.0f}" if shown >= 10 else f" ±{shown:g}"  # noqa: PLR2004 - 10, not 1e+01
-    return f"{mean:{sign}.{digits}f}{interval}"
+    rounded = float(f"{half:.1g}") if half > _NOISE * abs(mean) else 0.0
+    interval = "" if math.isnan(half) else f" ±{rounded:.0f}" if rounded >= 10 else f" ±{rounded:g}"  # noqa: PLR2004 - 10, not 1e+01
+    return (shown(mean, digits, sign) if sign else f"{mean:.{digits}f}") + interval
 
 
 def _headings(keys: Iterable[str]) -> dict[str, str]:
@@ -214,16 +215,16 @@ def title(found: Sequence[Compared]) -> str:
     return f"Differences from {', '.join(references)} ({over})"
 
 
-def print_table(screen: Console, found: Sequence[Compared], heading: str) -> None:
+def print_table(screen: Console, found: Sequence[Compared]) -> None:
     """Print comparisons as a table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     names, rows = _cells(found)
-    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table = Table(title=title(found), title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name, is_number in zip(names, _numbers(rows), strict=True):
-        shown = name.replace(" difference", "\ndifference")  # numbers are never cut, so columns must be narrow
-        table.add_column(shown, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+        heading = name.replace(" difference", "\ndifference")  # numbers are never cut, so columns must be narrow
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else _estimated(*cell) for cell in row))
     screen.print(table)
@@ -295,10 +296,14 @@ def _in_latex(cell: str | _Number) -> str:
     text = _estimated(*cell)
     if text == "-":
         return "--"
-    mean, _, half = text.partition(" ±")
-    digits, _, power = half.partition("e")
-    half = f"{digits} \\times 10^{{{int(power)}}}" if power else digits
+    mean, half = (_with_power(part) for part in text.partition(" ±")[::2])
     return f"${mean} \\pm {half}$" if half else f"${mean}$"
+
+
+def _with_power(number: str) -> str:
+    """Return a number for LaTeX, 3e-05 as 3 times a power of ten."""
+    digits, _, power = number.partition("e")
+    return f"{digits} \\times 10^{{{int(power)}}}" if power else digits
 
 
 _SPECIAL = {character: f"\\{character}" for character in "#$%&_{}"} | {
