@@ -8,10 +8,11 @@ target can't be met. From there it goes up by doubling, back by bisection, and t
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import SpecError, TooLongError
+from sim.base.errors import SpecError, SsimError, TooLongError
 from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
 from sim.engine.cluster import MAX_WORKERS
@@ -21,7 +22,7 @@ from ssim.execution.gap import attainment_bound
 from ssim.execution.search import CapacitySearch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from ssim.execution.capacity import Trials
     from ssim.jobs.experiment.run import ExperimentRun
@@ -206,8 +207,9 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     for policies in points.values():
         lowest = 1 + max((fault.worker for fault in next(iter(policies.values()))[0].spec.cluster.faults), default=0)
         one = Needed(tuple(policies[0]), rate_qps, WorkersSearch(lowest, target, lowest), None)
-        _check_slo(one, parameters)
-        any_policy = _any_policy(one, trials, parameters)
+        with _told(one.runs[0]):
+            _check_slo(one, parameters)
+            any_policy = _any_policy(one, trials, parameters)
         first = max(lowest, any_policy or 1)
         found += [
             Needed(tuple(runs), rate_qps, WorkersSearch(first, target, lowest), any_policy)
@@ -216,6 +218,21 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     _try_workers(found, trials, parameters)
     _add_headroom(found, trials, parameters)
     return found
+
+
+@contextmanager
+def _told(run: ExperimentRun) -> Generator[None]:
+    """Tell what a trace source of a user's own raises as that of a run.
+
+    Raises:
+        SsimError: It raised.
+    """
+    try:
+        yield
+    except SsimError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise run.failed(error) from error
 
 
 def _check_sweep(trials: Trials) -> None:

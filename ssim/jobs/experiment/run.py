@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import policies
-from sim.base.errors import SpecError, SsimError, raised
+from sim.base.errors import SpecError, SsimError, raised, user_function
 from sim.base.units import ns_from_ms
 from sim.engine.driver import simulate
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
@@ -50,7 +50,7 @@ def build_policy(asked: PolicySpec, folder: Path) -> Policy:
     """
     built, issues = POLICY.build(asked.model_dump(), folder)
     if issues:
-        raise SpecError(asked.use, "; ".join(map(str, issues)))
+        raise SpecError(asked.use, "; ".join(map(str, issues))) from issues[0].cause
     found: Policy = built
     return found
 
@@ -255,7 +255,9 @@ class ExperimentRun(Run):
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
-        return SsimError(f"trace {self.spec.trace['kind']}", *raised(error))
+        problem, place = raised(error)
+        begin = user_function(getattr(type(self.parts.source), "chunks", None))  # what it yields may be nonsense
+        return SsimError(f"trace {self.spec.trace['kind']}", problem, place or begin)
 
 
 def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:
