@@ -2,6 +2,7 @@
 
 FIGURES = {
     "capacity": "figures.capacity:draw",
+    "classes": "figures.classes:draw",
     "dynamics": "figures.dynamics:draw",
     "gap": "figures.gap:draw",
     "tradeoff": "figures.tradeoff:draw",

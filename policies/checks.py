@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.base.errors import PolicyError, raised, user_function
+from sim.base.errors import PolicyError, SsimError, raised, user_function
 from sim.base.streams import stream
 from sim.engine.policy import Decision, Policy, View, check_decision, policy_name, situation
 
@@ -108,7 +108,8 @@ def ask(policy: Policy, view: View) -> Decision:
     try:
         decision = policy.decide(view)
     except (Exception, SystemExit) as error:
-        raise PolicyError(policy_name(policy), *raised(error, situation(view))) from error
+        told = "" if isinstance(error, SsimError) else situation(view)  # a parameter that does not fit the table
+        raise PolicyError(policy_name(policy), *raised(error, told)) from error
     check_decision(decision, view, policy)
     return decision
 

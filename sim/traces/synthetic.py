@@ -267,7 +267,9 @@ def _merged(left: Times, right: Times) -> Times:
         # Times up to the smaller of the two ends are complete: later pieces have none below it.
         end = min(heads[0][-1], heads[1][-1])
         cuts = [int(np.searchsorted(head, end, "right")) for head in heads]
-        yield np.sort(np.concatenate([head[:cut] for head, cut in zip(heads, cuts, strict=True)]))
+        whole = np.concatenate([head[:cut] for head, cut in zip(heads, cuts, strict=True)])
+        whole.sort(kind="stable")  # merges the two sorted runs in linear time
+        yield whole
         heads = [head[cut:] for head, cut in zip(heads, cuts, strict=True)]
         heads = [head if len(head) else next(more, none) for head, more in zip(heads, (left, right), strict=True)]
     for head, more in zip(heads, (left, right), strict=True):

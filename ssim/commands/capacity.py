@@ -103,9 +103,11 @@ def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) 
     for here in _grouped(found, lambda one: repr(one.run.swept)):
         first = {one.run.seed: one.capacity for one in here if one.run.label == here[0].run.label}
         for members in _grouped(here, lambda one: one.run.label):
-            known = [(one.capacity, first[one.run.seed]) for one in members if one.capacity is not None]
+            alone = next(iter(first.values())) if len(first) == 1 else None  # a run without chance stands for each seed
+            bases = [first.get(one.run.seed, alone) for one in members]
+            known = [(one.capacity, base) for one, base in zip(members, bases, strict=True) if one.capacity is not None]
             ratios = [capacity / base for capacity, base in known if base is not None]
-            missing = f" ({len(known)} of {seeds} seeds)" if 0 < len(known) < seeds else ""
+            missing = f" ({len(known)} of {len(members)} seeds)" if 0 < len(known) < len(members) else ""
             run = members[0].run
             point = [str(run.swept[name]) for name in experiment.swept]
             mean, ratio = _mean([capacity for capacity, _ in known]), _mean(ratios)
@@ -197,6 +199,12 @@ def _print_workers(screen: Console, experiment: Job, found: Sequence[Needed]) ->
     screen.print(table)
     for line in _worker_notes(found):
         screen.print(line, soft_wrap=True)
+    if any(one.any_policy is None for one in found):
+        screen.print(
+            "The least number for any policy is unknown for a trace too long to be held, and with `measure`: the "
+            "bound counts every query.",
+            soft_wrap=True,
+        )
     over = "mean attainment over seeds" if seeds > 1 else "attainment"
     screen.print(
         f"Workers: the least number with which the {over} is at least {target:g}. Headroom: how much the mean rate can "

@@ -25,7 +25,7 @@ def report(results: Path, output: Path | None) -> None:
     Needs the extra `report` (plotly).
     """
     from sim.base.whole_file import whole_file
-    from ssim.results.report import collect, page
+    from ssim.jobs.experiment.report import collect, page
 
     found = collect(results)
     path = results / "report.html" if output is None else output

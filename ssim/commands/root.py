@@ -14,6 +14,7 @@ COMMANDS = {
     "optimum": "Compare stored runs with an upper bound on what any policy can reach.",
     "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
     "results": "Stored results: status, ls, trace.",
+    "compare": "Compare stored policies with a reference; a table for a terminal, Markdown, LaTeX or CSV.",
     "figures": "Draw the figures of a stored experiment again, or those of the paper.",
     "report": "Make one HTML page of stored results.",
     "policy": "Scheduling policies: list, check, plot.",

@@ -12,9 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sim.base.errors import StoreError
+from sim.base.errors import SpecError, StoreError
 from sim.base.whole_file import whole_file
 from sim.bounds import instance_of, offline_optimum, upper_bound
+from sim.engine.run_metrics import WHOLE_RUN
 from ssim.execution.backends.local import processes
 from ssim.jobs.experiment.summary import write_csv
 from ssim.jobs.identity import code_of, hash_of, own_code, own_hash, sha256
@@ -91,6 +92,9 @@ def find_gaps(
         SpecError: The zero-one program is asked for, and is too large, or the cluster has failures or slow switches.
         StoreError: A result is damaged, or bounds can't be stored.
     """
+    if any(run.parts.measure != WHOLE_RUN for run in experiment.runs):
+        hint = "the bound counts every query of the trace: give --set measure=null, here and to `ssim run`"
+        raise SpecError("measure", "can't be combined with a bound", "", hint)
     manifests = {run.id: store.manifest(run.id) for run in experiment.runs}
     summaries = {run_id: manifest["summary"] for run_id, manifest in manifests.items() if manifest is not None}
     compared = [run for run in experiment.runs if run.id in summaries]

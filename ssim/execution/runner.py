@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import as_completed
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -168,9 +168,5 @@ def _run_on(pool: Pool, tasks: Sequence[Task], store: Store, jobs: int) -> Gener
     if not tasks:
         return
     with pool(min(jobs, len(tasks)), str(store.folder)) as submit:
-        waiting: dict[Future[Finished], Task] = {submit(perform, task, store): task for task in tasks}
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                del waiting[future]
-                yield future.result()
+        for future in as_completed([submit(perform, task, store) for task in tasks]):
+            yield future.result()

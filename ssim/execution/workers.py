@@ -16,6 +16,7 @@ from sim.base.errors import SpecError, SsimError, TooLongError
 from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
 from sim.engine.cluster import MAX_WORKERS
+from sim.engine.run_metrics import WHOLE_RUN
 from sim.traces.rates import mean_rate_setter, rate_names
 from ssim.execution.capacity import Found, changed, search_rates
 from ssim.execution.gap import attainment_bound
@@ -114,7 +115,8 @@ class Needed:
         runs: The runs of the experiment file, one a seed.
         rate_qps: The mean rate.
         search: The numbers that were tried.
-        any_policy: The least number that any policy needs; None where no bound could be computed.
+        any_policy: The least number that any policy needs. None where no bound is known: of a trace that is too long to
+            be held, and where only a part of the run is measured, since the bound counts every query.
         headroom: For each seed, the share by which the rate can grow.
         error: Why a run failed, or None.
     """
@@ -209,7 +211,8 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
         one = Needed(tuple(policies[0]), rate_qps, WorkersSearch(lowest, target, lowest), None)
         with _told(one.runs[0]):
             _check_slo(one, parameters)
-            any_policy = _any_policy(one, trials, parameters)
+            is_whole = one.runs[0].parts.measure == WHOLE_RUN
+            any_policy = _any_policy(one, trials, parameters) if is_whole else None
         first = max(lowest, any_policy or 1)
         found += [
             Needed(tuple(runs), rate_qps, WorkersSearch(first, target, lowest), any_policy)
@@ -254,6 +257,8 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
     fastest_ns = run.parts.table.smallest_ns + run.parts.cluster.dispatch_ns
     if run.parts.source.has_one_slo:
         possible = float(run.parts.source.slo_ms * 1e6 >= fastest_ns)
+    elif run.parts.measure != WHOLE_RUN:
+        return
     else:
         trace = run.trace()
         possible = float((trace.deadline_ns - trace.arrival_ns >= fastest_ns).mean())

@@ -180,18 +180,15 @@ class Store:
         """
         target = self.folder / run_id
         temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
-        replaced = self.folder / f".{run_id}.{os.getpid()}.replaced.tmp"
         with translate_os_errors(target):
             try:
                 temporary.mkdir(parents=True)
                 yield temporary
-                if target.exists():  # moved away, not emptied: at no time is there half a run under its name
-                    target.rename(replaced)
-                temporary.rename(target)
-                (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
-            finally:
+                _replace_folder(temporary, target)
+            except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
-                shutil.rmtree(replaced, ignore_errors=True)
+                raise
+            (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
 
     def put_failure(self, run_id: str, error: SsimError) -> None:
         """Note why a run failed, until it succeeds.
@@ -249,6 +246,19 @@ class Store:
         return _read_json(path, "index/1", ("name", "job", "swept", "runs"))
 
 
+def _replace_folder(fresh: Path, target: Path) -> None:
+    """Give a folder the name of another, which is moved away, not emptied: at no time is there half a run."""
+    try:
+        fresh.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        replaced = fresh.with_suffix(".replaced.tmp")
+        target.rename(replaced)
+        fresh.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
 def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -260,17 +270,17 @@ def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]
 
 
 def write_manifest(
-    target: Path,
+    path: Path,
     identity: dict[str, Any],
     summary: dict[str, Any],
     outputs: dict[str, Any],
     circumstances: dict[str, Any],
     **more: Any,
 ) -> None:
-    """Write the manifest of a run: into a folder, or to a file.
+    """Write the manifest of a run.
 
     Args:
-        target: The folder or the file.
+        path: The file.
         identity: All that decided the result.
         summary: The figures of the run.
         outputs: What is known of each file of the run: its size in bytes at least.
@@ -278,7 +288,6 @@ def write_manifest(
         more: What the kind of run says beside these.
     """
     parts = {"identity": identity, "summary": summary, "outputs": outputs, "circumstances": circumstances}
-    text = to_json(
-        {"schema": "manifest/1", **parts, **more}, indent=1, fallback=str
-    )  # json's own takes ten times as long
-    (target / MANIFEST if target.is_dir() else target).write_bytes(text + b"\n")
+    # json's own takes ten times as long.
+    text = to_json({"schema": "manifest/1", **parts, **more}, indent=1, fallback=str)
+    path.write_bytes(text + b"\n")

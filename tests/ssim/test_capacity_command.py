@@ -48,8 +48,8 @@ def test_workers_that_take_10_ms_a_query_serve_100_a_second_each(folder: Path) -
     done = ssim(folder, "capacity", "most.yaml")
     assert done.returncode == 0, done.stderr
     assert (folder / "results/most/capacity/figures/capacity.png").exists()
-    rows = capacities(folder)
-    assert [(row["cluster.workers"], row["seed"]) for row in rows] == [(w, s) for w in "124" for s in "34"]
+    rows = capacities(folder)  # nothing depends on the seed, so there is one
+    assert [(row["cluster.workers"], row["seed"]) for row in rows] == [(w, s) for w in "124" for s in "3"]
     for row in rows:
         # Within 4 s the queue may grow by one query of 10 ms before an SLO of 20 ms is missed.
         served = 100 * int(row["cluster.workers"])

@@ -176,7 +176,8 @@ def test_a_sweep_has_its_columns_in_the_summary(folder: Path) -> None:
     with (folder / "results/small/summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["cluster.dispatch_ms"] for row in rows) == ["0"] * 3 + ["4"] * 3
-    assert "small: cluster.dispatch_ms = 4, with repeats=1" in ended.stdout
+    assert "small, with repeats=1 (one seed, no interval)" in ended.stdout
+    assert "dispatch_ms policy" in ended.stdout
 
 
 def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:

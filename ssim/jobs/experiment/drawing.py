@@ -11,7 +11,7 @@ import figures
 from figures.style import save
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
-from ssim.jobs.experiment.summary import summary_rows
+from ssim.jobs.experiment.summary import class_rows, stored_runs, summary_rows
 from ssim.results.record import WINDOWS, read_windows
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def load_summary(store: Store) -> pd.DataFrame:
     """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
-    frame = _frame(summary_rows(store))
+    frame = _frame(summary_rows(stored_runs(store)))
     numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
     return frame.astype(dict.fromkeys(numbers, float))
 
@@ -51,13 +51,24 @@ def draw_dynamics(store: Store) -> Figure | None:
     return _draw("dynamics", pd.DataFrame())
 
 
+def draw_classes(store: Store) -> Figure | None:
+    """Return the policies by class of queries at the first point of the sweep; None without classes."""
+    stored = stored_runs(store)
+    first = stored[0][0]["swept"] if stored else {}
+    rows = class_rows([(run, manifest) for run, manifest in stored if run["swept"] == first])
+    if not rows:
+        return None
+    numbers = dict.fromkeys(("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms"), float)
+    return _draw("classes", _frame(rows).astype(numbers), ", ".join(f"{key} = {value}" for key, value in first.items()))
+
+
 def draw_experiment(store: Store) -> list[Path]:
     """Draw all figures of an experiment into its folder and return their files (PDF, SVG, PNG).
 
     Raises:
         StoreError: Nothing is stored, a result is damaged, or the files can't be written.
     """
-    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
+    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store), "classes": draw_classes(store)}
     folder = store.folder / "figures"
     paths: list[Path] = []
     with translate_os_errors(folder):

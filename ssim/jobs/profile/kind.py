@@ -17,7 +17,6 @@ from ssim.jobs.profile.spec import ProfileSpec
 from ssim.jobs.profile.supernet import accuracies_beside, find_subnets, find_supernet, identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -76,12 +75,6 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
 def _beside(folder: Path, text: str) -> str:
     """Return a path taken from a folder if it leads somewhere, else the text: it is a name."""
     return str(folder / text) if (folder / text).exists() else text
-
-
-def runs(point: Point) -> Iterator[ProfileRun]:
-    """Yield the runs of a point, by seed."""
-    for repeat in range(point.spec.repeats):
-        yield ProfileRun(point, point.spec.seed + repeat)
 
 
 _ASKED = frozenset({"subnets", "max_batch", "batches", "stages", "minutes", "precision"})
