@@ -199,6 +199,12 @@ def _print_workers(screen: Console, experiment: Job, found: Sequence[Needed]) ->
     screen.print(table)
     for line in _worker_notes(found):
         screen.print(line, soft_wrap=True)
+    if any(one.any_policy is None for one in found):
+        screen.print(
+            "The least number for any policy is unknown for a trace too long to be held, and with `measure`: the "
+            "bound counts every query.",
+            soft_wrap=True,
+        )
     over = "mean attainment over seeds" if seeds > 1 else "attainment"
     screen.print(
         f"Workers: the least number with which the {over} is at least {target:g}. Headroom: how much the mean rate can "

@@ -93,7 +93,7 @@ def job_of(
         except FaultsError as error:  # of another file, which this one names
             lines += error.args[1]
     if issues or lines:
-        raise _told(issues, lines, file, overridden)
+        raise _told(issues, lines, file, overridden) from next((one.cause for one in issues if one.cause), None)
     spec = points[0].spec
     seeds = range(spec.seed, spec.seed + spec.repeats)
     runs = tuple(run for point in points for seed in seeds for run in kind.runs(point, seed))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import policies
-from sim.base.errors import SpecError, SsimError, raised
+from sim.base.errors import SpecError, SsimError, raised, user_function
 from sim.base.units import ns_from_ms
 from sim.compiled.step_policy import StepPolicy
 from sim.engine.driver import simulate
@@ -54,7 +54,7 @@ def build_policy(asked: PolicySpec, folder: Path) -> Policy:
     """
     built, issues = POLICY.build(asked.model_dump(), folder)
     if issues:
-        raise SpecError(asked.use, "; ".join(map(str, issues)))
+        raise SpecError(asked.use, "; ".join(map(str, issues))) from issues[0].cause
     found: Policy = built
     return found
 
@@ -279,7 +279,9 @@ class ExperimentRun(Run):
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
-        return SsimError(f"trace {self.spec.trace['kind']}", *raised(error))
+        problem, place = raised(error)
+        begin = user_function(getattr(type(self.parts.source), "chunks", None))  # what it yields may be nonsense
+        return SsimError(f"trace {self.spec.trace['kind']}", problem, place or begin)
 
 
 def may_draw(policy: Policy, folder: Path) -> bool:
