@@ -31,7 +31,7 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
     """
     from rich.console import Console
 
-    from ssim.commands.present.progress import Progress, interruptible, tell_failures
+    from ssim.commands.present.progress import Progress, interruptible, report_failures
     from ssim.execution.capacity import find_capacities
     from ssim.jobs.experiment.drawing import draw_capacities
     from ssim.jobs.experiment.summary import write_csv
@@ -53,7 +53,7 @@ def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> No
         for path in draw_capacities(store, rows, experiment.spec.capacity.rate):
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
-    tell_failures([one.error for one in found if one.error], len(found), "searches")
+    report_failures([one.error for one in found if one.error], len(found), "searches")
 
 
 def _print_table(screen: Console, experiment: Job, found: Sequence[Found]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.experiment.spec import CapacitySpec
-    from ssim.jobs.job import Finished, Job
+    from ssim.jobs.job import Job, RunOutcome
     from ssim.results.store import Store
 
 
@@ -36,7 +36,7 @@ class Found:
 
     run: ExperimentRun
     search: CapacitySearch
-    error: Finished | None = None
+    error: RunOutcome | None = None
 
     @property
     def capacity(self) -> float | None:
@@ -69,7 +69,7 @@ def find_capacities(
     *,
     jobs: int,
     on_round: Callable[[int, int], None] = lambda _runs, _open: None,
-    on_finished: Callable[[Finished], None] = lambda _finished: None,
+    on_finished: Callable[[RunOutcome], None] = lambda _finished: None,
 ) -> list[Found]:
     """Return the capacities of all policies, seeds and points. The caller holds `store.writing()`.
 
@@ -123,7 +123,7 @@ def _probes(asking: Iterable[tuple[Found, int]], rate: str) -> Iterator[tuple[Fo
             yield one, step, probe
 
 
-def _note(one: Found, step: int, failed: Finished | None, manifest: dict[str, Any] | None) -> None:
+def _note(one: Found, step: int, failed: RunOutcome | None, manifest: dict[str, Any] | None) -> None:
     """Note what came out at a step: an attainment, a rate at which nothing or too much comes, or a failure."""
     if failed is not None and isinstance(failed.error, NoArrivalsError | TooLongError):
         one.search.barred[step] = str(failed.error)
