@@ -65,7 +65,7 @@ class Trainer(Parameters, FederatedProgram):
         return LocalSettings(self.epochs, self.batch, self.rate, self.momentum, self.decay)
 
     def load(self, io: IO) -> None:
-        """Restore the memory, and check the configuration.
+        """Begin, and check the configuration.
 
         Raises:
             SpecError: It has no data, or it has momentum and the algorithm requires plain SGD.
@@ -316,7 +316,7 @@ class IntermediateAggregator(Aggregator):
     receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
 
     def load(self, io: IO) -> None:
-        """Restore the memory; it has no model of its own."""
+        """Begin without a model of its own."""
         FederatedProgram.load(self, io)
 
     @property

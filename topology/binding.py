@@ -34,6 +34,11 @@ class Binding:
     function_tags: dict[str, str]
     selectors: dict[str, Selector]
 
+    @property
+    def idle_channels(self) -> frozenset[str]:
+        """The channels on which the program receives before it sends anything."""
+        return frozenset(self.function_tags[tag] for tag in self.owner.receives_first)
+
 
 def bind(tag: Tag, programs: Mapping[str, Callable[..., Program]]) -> dict[str, Binding]:
     """Return the binding of each role.

@@ -24,7 +24,7 @@ from sim.compiled.streaming import StreamingMetrics
 from sim.compiled.tabulate import DecisionTable
 from sim.engine.policy import Dispatch, View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
-from sim.engine.run_metrics import Outcome
+from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -70,7 +70,12 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
 
 
 def replay_counted(
-    trace: Trace, cluster: Cluster, table: LatencyTable, rule: Rule, width_ns: int = NS_PER_S
+    trace: Trace,
+    cluster: Cluster,
+    table: LatencyTable,
+    rule: Rule,
+    width_ns: int = NS_PER_S,
+    measure: Measure = WHOLE_RUN,
 ) -> StreamingMetrics:
     """Return the metrics of a trace whose deadlines never decrease, as `replay_stream` does of a stream of arrivals.
 
@@ -80,8 +85,11 @@ def replay_counted(
         table: The latency table.
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
+        measure: The part of the run that the metrics are about.
 
     Raises:
+        SpecError: The part to measure is not inside of the trace.
+        NoArrivalsError: No query arrives in it.
         DataError: A deadline is before that of an earlier query, or the cluster takes its actuation delays from a table
             that has none.
         PolicyError: The step function raised, or returned a decision that can't be carried out.
@@ -89,11 +97,13 @@ def replay_counted(
     if not trace.in_order:
         raise DataError("slo_ns", "deadlines decrease", "", "use replay_compiled, which orders the queue")
     run = _Run(cluster, table, rule, 0)
-    metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns)
+    metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns, measure)
     deadline_ns, log = trace.deadline_ns, _empty_log(len(trace))
     rows = run.advance(trace.arrival_ns, deadline_ns, log, _NO_HEAP, final=True)
     metrics.add(trace.arrival_ns, deadline_ns, log, rows)
     metrics.add_unfinished(trace.arrival_ns[run.head :])
+    if not metrics.queries:
+        raise measure.no_query()
     return metrics
 
 
@@ -105,6 +115,7 @@ def replay_stream(
     table: LatencyTable,
     rule: Rule,
     width_ns: int = NS_PER_S,
+    measure: Measure = WHOLE_RUN,
 ) -> StreamingMetrics:
     """Return the metrics of a run whose arrivals come as a stream.
 
@@ -116,8 +127,11 @@ def replay_stream(
         table: The latency table.
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
+        measure: The part of the run that the metrics are about.
 
     Raises:
+        SpecError: The part to measure is not inside of the trace.
+        NoArrivalsError: No query arrives in it.
         DataError: There are no arrivals, or they decrease, are not int64 or come after the end; a duration is too
             long; or the cluster takes its actuation delays from a table that has none.
         TooLongError: More queries wait than fit into memory.
@@ -125,7 +139,7 @@ def replay_stream(
     """
     check_lengths(duration_ns, slo_ns)
     run = _Run(cluster, table, rule, 0)
-    metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns)
+    metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
     queue, log = _Queue(slo_ns), _empty_log(0)
 
     def go_on(*, final: bool) -> None:
@@ -149,6 +163,8 @@ def replay_stream(
     check_end(duration_ns, queue.last_ns)
     go_on(final=True)
     metrics.add_unfinished(queue.arrival_ns[run.head : queue.end])
+    if not metrics.queries:
+        raise measure.no_query()
     return metrics
 
 

@@ -7,8 +7,8 @@ waits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -123,7 +123,8 @@ class Policy(Protocol):
 
 def policy_name(policy: Policy) -> str:
     """Return a policy's name for messages: its class and its parameters, without its state."""
-    given = (f for f in getattr(policy, "__dataclass_fields__", {}).values() if f.init and f.repr)
+    subject: Any = policy
+    given = [f for f in (fields(subject) if is_dataclass(subject) else ()) if f.init and f.repr]
     return f"{type(policy).__name__}({', '.join(f'{f.name}={getattr(policy, f.name)!r}' for f in given)})"
 
 

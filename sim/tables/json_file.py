@@ -146,10 +146,10 @@ class _Node:
         return self.value
 
     def number(self) -> float:
-        is_number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
-        if not is_number or not -sys.float_info.max <= self.value <= sys.float_info.max:  # a NaN is not in between
-            raise self.error("is not a number", "such as 4400000")
-        return self.value
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise self.error("is not a number", "such as 4400000")  # a NaN is in no interval
+        return value
 
     def whole(self) -> int:
         if self.number() != int(self.number()):

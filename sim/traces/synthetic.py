@@ -126,6 +126,11 @@ class Bursty(_Generated):
         """Whether the gaps of the bursty stream vary."""
         return self.cv2 > 0
 
+    @property
+    def expected_qps(self) -> float:
+        """Expected mean rate over the trace in queries per second."""
+        return self.base_qps + self.variant_qps
+
     def chunks(self, seed: int) -> Times:
         """Yield the arrivals of both streams, merged."""
         bursts = renewal(stream(seed, "bursty"), self.variant_qps, self.cv2, self.duration_ns)
@@ -182,6 +187,12 @@ class TimeVarying(_Generated):
     def rate_qps(self, time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the mean rate in queries per second at times in seconds; float64, any shape."""
         return np.interp(time_s, [self.ramp_start_s, self.ramp_end_s], [self.start_qps, self.end_qps])
+
+    @property
+    def expected_qps(self) -> float:
+        """Expected mean rate over the trace in queries per second."""
+        times = np.array([0.0, self.ramp_start_s, min(self.ramp_end_s, self.duration_s), self.duration_s])
+        return float(np.trapezoid(self.rate_qps(times), times)) / self.duration_s
 
     def chunks(self, seed: int) -> Times:
         """Yield the arrivals of the rescaled renewal process."""

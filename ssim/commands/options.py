@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -84,6 +84,34 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def job_options(jobs: Callable[[], int] | int = cores) -> Decorator:
     """Return a decorator that adds `file_options`, and `--jobs` with a default."""
     return lambda command: file_options(jobs_option(jobs)(command))
+
+
+where_option = click.option(
+    "--where",
+    "choices",
+    multiple=True,
+    metavar="COLUMN=TEXT",
+    help="Use only these rows of a .csv table: a text or pattern in a column, as device=pascal. Repeatable.",
+)
+
+
+def parse_where(choices: Sequence[str]) -> dict[str, str]:
+    """Return what `--where` asks for, by column.
+
+    Raises:
+        SpecError: A choice is not COLUMN=TEXT, or a column is given twice.
+    """
+    from sim.base.errors import SpecError
+
+    found: dict[str, str] = {}
+    for choice in choices:
+        column, sign, text = choice.partition("=")
+        if not sign or not column.strip() or not text.strip():
+            raise SpecError("--where", "must be COLUMN=TEXT", repr(choice), "such as device=pascal")
+        if column.strip() in found:
+            raise SpecError("--where", "names a column twice", repr(choice), "use a pattern for several texts: bert-*")
+        found[column.strip()] = text.strip()
+    return found
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ def train(
 ) -> None:
     """Train over the clients of a topology what each FILE asks for, and say how accurate the subnets are.
 
-    FILE is a path, or the short name of a shipped file (`ssim examples`). Finished trainings are not repeated;
+    FILE is a path, or the short name of a shipped file (`ssim examples`). RunOutcome trainings are not repeated;
     interrupted ones resume from their last checkpoint.
     """
     from ssim.commands.present.job import run_and_report

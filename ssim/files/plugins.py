@@ -1,7 +1,8 @@
 """What can be plugged in, found by name and built from parameters: policies and trace sources.
 
-A plug-in is a dataclass whose fields are its parameters. A short name is looked up among those that come with the
-toolkit; `module:Class` is imported, with the folder of the experiment file on the path.
+A plug-in is a dataclass whose fields are its parameters; a field `class_` is the parameter `class`. A short name is
+looked up among those that come with the toolkit; `module:Class` is imported, with the folder of the experiment file on
+the path.
 """
 
 from __future__ import annotations
@@ -261,7 +262,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
         owner: A dataclass; its fields are the parameters.
         params: Values by name.
     """
-    fields = {field.name: field for field in dataclasses.fields(owner) if field.init}
+    fields = {parameter_of(field): field for field in dataclasses.fields(owner) if field.init}
     issues = [
         Issue((key,), f"{owner.__name__} has no such parameter", "", did_you_mean(key, fields), at_key=True)
         for key in params
@@ -274,7 +275,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
     for key, raw in params.items():
         if key in fields:
             try:
-                values[key] = adapters[key].validate_json(json.dumps(raw, default=str), strict=True)
+                values[fields[key].name] = adapters[key].validate_json(json.dumps(raw, default=str), strict=True)
             except ValidationError as error:
                 issues += [issue.under(key) for issue in issues_of(error, raw)]
     if issues:
@@ -290,10 +291,15 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
         return None, [Issue((), f"{owner.__name__} {problem}", place)]
 
 
+def parameter_of(field: dataclasses.Field[Any]) -> str:
+    """Return the name of a parameter in a file; a field that would be a keyword of Python ends in an underscore."""
+    return field.name.removesuffix("_")
+
+
 @lru_cache(maxsize=64)
 def _adapters(owner: type[Any]) -> dict[str, TypeAdapter[Any]]:
     hints = get_type_hints(owner, include_extras=True)
-    return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(owner)}
+    return {parameter_of(field): TypeAdapter(hints[field.name]) for field in dataclasses.fields(owner)}
 
 
 def issues_of(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> list[Issue]:

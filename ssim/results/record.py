@@ -14,6 +14,7 @@ from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
 from sim.engine import histogram, metrics
 from sim.engine.arrow import arrow_table, batches_table, queries_table
+from sim.engine.classes import by_class
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
@@ -57,10 +58,10 @@ def put_run(
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        quantiles = "exact" if _is_exact(keep) else "within 0.2 %"
-        write_manifest(
-            folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, latency_quantiles=quantiles
-        )
+        more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
+        if classes := _by_class(run, keep):
+            more["classes"] = classes
+        write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:
@@ -109,6 +110,16 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
         "utilisation": _number(metrics.utilisation(run)),
         "mean_batch_size": _number(metrics.mean_batch_size(run)),
         "unfinished": run.count(Outcome.UNFINISHED),
+    }
+
+
+def _by_class(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
+    """Return the figures of each class of queries, those that are of queries and not of batches."""
+    classes = by_class(run) if isinstance(run, Result) else ()
+    of_batches = {"utilisation", "mean_batch_size"}
+    return {
+        name: {column: value for column, value in _summary(part, keep).items() if column not in of_batches}
+        for name, part in classes
     }
 
 

@@ -1,4 +1,4 @@
-"""Which jobs are stored in a folder of results."""
+"""Which jobs and runs are stored in a folder of results."""
 
 from __future__ import annotations
 
@@ -31,3 +31,29 @@ def stored(folder: Path, name: str) -> Store:
     if not (folder / name).is_dir():
         raise StoreError(str(folder), "no stored results of this name", repr(name), listed(folder))
     return Store(folder / name)
+
+
+def stored_run(folder: Path, name: str) -> tuple[Store, str]:
+    """Return the stored results of a job, and the id of one of its runs.
+
+    Args:
+        folder: The folder of results.
+        name: A job that has one run; or `JOB/RUN`, RUN being an id, its beginning, or the label of a policy.
+
+    Raises:
+        StoreError: There is no such run, or several; says which there are.
+    """
+    is_job = (folder / name / INDEX).is_file()
+    job, _, wanted = (name, "", "") if is_job else name.rpartition("/")
+    store = stored(folder, job or name)
+    runs = store.index()["runs"]
+    found = [run for run in runs if run["id"].startswith(wanted) or run["label"] == wanted]
+    if len(found) == 1:
+        return store, found[0]["id"]
+    shown = [f"{job}/{run['id']} ({run['label']})" for run in (found or runs)]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    what = f"names {len(found)} runs" if found else "no run of this name"
+    raise StoreError(str(folder), what, repr(name), f"one of {', '.join(shown[:_SHOWN])}{more}")
+
+
+_SHOWN = 8

@@ -83,7 +83,7 @@ def test_a_stream_in_pieces_and_a_trace_that_is_only_counted_have_the_counts_of_
     assert stream.queries == len(trace)
     assert [stream.count(outcome) for outcome in Outcome] == [whole.count(outcome) for outcome in Outcome]
     assert stream.met_by_subnet.tolist() == whole.met_by_subnet.tolist()
-    figures = ("batch_count", "batched", "busy_ns", "horizon_ns")
+    figures = ("batch_count", "batched", "busy_ns", "until_ns")
     assert [getattr(stream, name) for name in figures] == [getattr(whole, name) for name in figures]
     for q in (0.0, 0.5, 0.99, 1.0):
         exact, close = whole.latency_quantile_ns(q), stream.latency_quantile_ns(q)

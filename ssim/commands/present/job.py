@@ -20,7 +20,8 @@ PRESENTERS = {
     "federated/1": "ssim.commands.present.federated",
     "profile/1": "ssim.commands.present.profile",
 }
-"""The module that shows jobs of a schema: `report` shows a job, `watching` the steps of a run, where it has any."""
+"""The module that shows jobs of a schema: `report` shows a job, `watching` the steps of a run, where it has any, and
+`announce` says beforehand what is unusual in its inputs, where it looks."""
 
 
 def run_and_report(
@@ -58,6 +59,8 @@ def run_and_report(
     presenter: Any = import_module(PRESENTERS[job.schema])
     store = Store(out / job.name)
     screen = Console(stderr=True)
+    if hasattr(presenter, "announce"):
+        presenter.announce(job, screen)
     is_watched = hasattr(presenter, "watching") and backend is None and (jobs == 1 or len(job.runs) == 1)
     progress = Progress(screen, bar=not is_watched)
     with interruptible("finished runs are stored; the same command resumes from there"), store.writing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, lru_cache
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import policies
 from sim.base.errors import SpecError, SsimError, raised
 from sim.base.units import ns_from_ms
+from sim.compiled.step_policy import StepPolicy
 from sim.engine.driver import simulate
+from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
 from ssim.jobs.job import Completion, Run, RunOutcome, Task
+from ssim.packages import PACKAGES
 from ssim.results.environment import Stopwatch
 from ssim.results.record import KEPT, put_run
 
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
-    from sim.engine.run_metrics import RunMetrics
+    from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
@@ -63,12 +67,14 @@ class ExperimentParts:
     source: TraceSource
     cluster: Cluster
     table: LatencyTable
+    measure: Measure
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
         cluster = asdict(self.cluster)
-        return {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
+        found = {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
+        return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
 
 @dataclass(frozen=True)
@@ -94,12 +100,17 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the experiment."""
         more = {"policy": self.label, "trace": self.spec.trace["kind"], "one_model": self.serves_one_model}
-        return {**super().row(), **more, "reference": self.spec.references()[0]}
+        return {**super().row(), **more, "random": self.is_random, "reference": self.spec.references()[0]}
 
     @property
     def serves_one_model(self) -> bool:
         """Whether the policy is a system that serves one model whatever the load."""
         return bool(getattr(self._policy, "serves_one_model", False))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the result may depend on the seed: a cluster draws nothing, so trace and policy decide."""
+        return self.parts.source.is_random or may_draw(self._policy, self.point.folder)
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""
@@ -127,7 +138,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
         folder, use = self.point.folder, self.spec.latency_table.use
-        relative = not Path(self.spec.trace.get("path") or folder).is_absolute()
+        given = self.spec.trace.get("path") or ()
+        absolute = [Path(each).expanduser().is_absolute() for each in ([given] if isinstance(given, str) else given)]
+        relative = bool(absolute) and not any(absolute)
         named = {Path(os.path.normpath(path)) for path in self.parts.source.inputs()}
         found = {path for path in named if relative or path.is_relative_to(folder)}
         if not Path(use).is_absolute() and (folder / use).is_file():
@@ -235,21 +248,50 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             shared: As in `trace`.
         """
         parts = self.parts
-        if choice.rule is None:
-            return simulate(self.trace(shared), parts.cluster, parts.table, self.policy(), seed=self.seed)
-        from sim.compiled.replay import replay_compiled, replay_counted, replay_stream
+        how = (parts.cluster, parts.table)
+        streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
+        if choice.rule is not None and streams:
+            from sim.compiled.replay import replay_counted, replay_stream
 
-        how = (parts.cluster, parts.table, choice.rule)
-        if self.spec.keep not in {"summary", "windows"} or not parts.source.has_one_slo:
-            return replay_compiled(self.trace(shared), *how)
-        if (trace := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
-            return replay_counted(trace, *how)
-        slo_ns = ns_from_ms(parts.source.slo_ms)
-        return replay_stream(stream_of(parts.source, self.seed), slo_ns, parts.source.duration_ns, *how)
+            if (short := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
+                return replay_counted(short, *how, choice.rule, measure=parts.measure)
+            slo_ns, duration_ns = ns_from_ms(parts.source.slo_ms), parts.source.duration_ns
+            chunks = stream_of(parts.source, self.seed)
+            return replay_stream(chunks, slo_ns, duration_ns, *how, choice.rule, measure=parts.measure)
+        trace = self.trace(shared)
+        parts.measure.check(trace.duration_ns)
+        if choice.rule is None:
+            result = simulate(trace, *how, self.policy(), seed=self.seed)
+        else:
+            from sim.compiled.replay import replay_compiled
+
+            result = replay_compiled(trace, *how, choice.rule)
+        return result.measured(parts.measure)
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
         return SsimError(f"trace {self.spec.trace['kind']}", *raised(error))
+
+
+def may_draw(policy: Policy, folder: Path) -> bool:
+    """Return whether a policy may draw random numbers: no policy of the toolkit and no step function does.
+
+    A policy of one's own may if a file of its code names `rng`, which is its random stream, or anything random.
+
+    Args:
+        policy: The policy.
+        folder: The folder of the experiment file, where modules are looked for.
+    """
+    owner = type(policy)
+    is_step = isinstance(policy, StepPolicy) and owner.decide is StepPolicy.decide
+    if is_step or owner.__module__.partition(".")[0] in PACKAGES:
+        return False
+    files = own_code((policy,), folder)
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+    return not files or any(_DRAWS.search(text) for text in texts)  # an installed package is not looked into
+
+
+_DRAWS = re.compile(r"\brng\b|random", re.IGNORECASE)
 
 
 def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:
@@ -282,6 +324,8 @@ def toolkit_files() -> tuple[Path, ...]:
 def _table_hash(table: LatencyTable) -> str:
     """Return the hash of all that a policy can see of a table."""
     grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
-    numbers = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    numbers: dict[str, Any] = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
+    if table.samples_ns is not None:
+        numbers["samples"] = [[cell.tolist() for cell in row] for row in table.samples_ns]
     subnets = [asdict(subnet) for subnet in table.subnets]
     return hash_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError, StoreError
-from sim.base.whole_file import write_text
+from sim.base.whole_file import translate_os_errors, write_text
 from ssim.jobs.experiment.drawn import remove_stale
 from ssim.jobs.experiment.points import by_point, side_by_side
 
@@ -63,8 +63,20 @@ def stored_points(store: Store) -> list[PointRows]:
     return points
 
 
+def class_rows(stored: Stored) -> list[dict[str, Any]]:
+    """Return one row for each class of queries in each stored run, in the columns of classes.csv."""
+    rows = []
+    for run, manifest in stored:
+        known = {name: run[name] for name in ("policy", "trace", "seed")}
+        for name, summary in manifest.get("classes", {}).items():
+            rows.append({**known, "class": name, **summary, **run["swept"], "run": run["id"]})
+    return rows
+
+
 def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
-    """Write summary.csv and comparison.csv of the stored runs and return these by point; without any, write nothing.
+    """Write summary.csv, comparison.csv and classes.csv of the stored runs and return these by point.
+
+    Without any run nothing is written; without classes of queries there is no classes.csv.
 
     Figures of other runs are deleted: they must not lie beside the new tables.
 
@@ -82,12 +94,22 @@ def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
         write_csv(summary_file(store), summary_rows(stored), [*COLUMNS, *swept, "unfinished", "run"])
         rows = [one.columns() for one in side_by_side({store.folder.name: points})]
         write_csv(store.folder / "comparison.csv", rows, list(rows[0]))
+        if classes := class_rows(stored):
+            write_csv(class_file(store), classes, list(classes[0]))
+        else:
+            with translate_os_errors(store.folder):
+                class_file(store).unlink(missing_ok=True)
     return points
 
 
 def summary_file(store: Store) -> Path:
     """Return the path of summary.csv."""
     return store.folder / "summary.csv"
+
+
+def class_file(store: Store) -> Path:
+    """Return the path of classes.csv."""
+    return store.folder / "classes.csv"
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -179,6 +179,8 @@ BAD = [
     ({"batch_sizes": "148"}, r"batch_sizes: is not a whole number \('1'\)"),
     ({"batch_sizes": (1, 4, 10**9)}, r"batch size is too large \(1000000000\); at most 1,000,000 queries"),
     ({"default_max_batch": True}, r"default_max_batch: is not a whole number \(True\)"),
+    ({"stages": [TABLE.latency_ns]}, r"stages: is not a mapping \(list\); names with values"),
+    ({"provenance": "lab"}, r"provenance: is not a mapping \(str\)"),
     ({"samples_ns": [[[1]] * 3] * 2}, r"samples_ns: has the wrong shape"),
     ({"samples_ns": [[[1], [], [1]]] * 3}, r"samples_ns, subnet s, batch 4: no samples, or not positive"),
     ({"stages": {"copy": TABLE.latency_ns - 21}}, r"stage copy: is negative \(subnet s, batch 1: -11 ns\); 0 ns"),
