@@ -131,7 +131,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
     if how is signal.SIGINT:
         assert process.returncode == 1
         assert said.splitlines()[-1].startswith(
-            "ssim: interrupted: finished runs are stored; the same command goes on from there"
+            "ssim: interrupted: finished runs are stored; the same command resumes from there"
         )
     assert not (progress.parent / "manifest.json").exists()
     assert ssim(folder, "train", "small.yaml").returncode == 0

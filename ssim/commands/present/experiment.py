@@ -65,7 +65,9 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn
     from ssim.jobs.experiment.summary import class_file, summary_file, write_summary
+    from ssim.results.store import Snapshot
 
+    store = Snapshot(store.folder)
     points = write_summary(store, job.swept)
     if not points:
         return

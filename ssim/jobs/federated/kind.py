@@ -12,9 +12,9 @@ from federated.privacy import Privacy
 from sim.base.errors import SsimError
 from ssim.files.plugins import Issue, Slot, build
 from ssim.files.shipped import shipped
-from ssim.files.topology_file import Topology, programs_of, topology_of
+from ssim.files.topology_file import programs_of, topology_of
 from ssim.files.yaml_file import YamlFile, read_yaml
-from ssim.jobs.federated.run import FederatedRun
+from ssim.jobs.federated.run import FederatedParts, FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.job import Kind
 from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
@@ -23,14 +23,7 @@ from supernet.data.source import located
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from federated.algorithms import Algorithm
-    from federated.assignment import SubnetAssignment
-    from federated.compression import Compression
-    from federated.partition import Partition
     from ssim.jobs.job import Plugs, Point
-    from supernet.data.source import Source
-    from supernet.family import Family
-    from topology.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +36,6 @@ class _ClassSlot(Slot):
         """Return the object that parameters describe, or None and what is wrong with them."""
         del folder
         return build(self.owner, value)
-
-
-@dataclass(frozen=True, slots=True)
-class FederatedParts:
-    """What the runs of a point share.
-
-    Attributes:
-        topology: Roles, channels and workers, as the topology file says with what is different here.
-        description: The content of that file, with what is different.
-        owners: The class of the program of each role.
-        source: The data.
-        partition: Partition of the examples among the clients.
-        family: The family of supernets.
-        algorithm: What clients and servers compute.
-        assignment: Subnet of each client in a round.
-        maxnet: Weight of the largest subnet.
-        privacy: Clipping and noise.
-        compression: Compression of client updates.
-    """
-
-    topology: Topology
-    description: dict[str, Any]
-    owners: dict[str, type[Program]]
-    source: Source
-    partition: Partition
-    family: Family
-    algorithm: Algorithm
-    assignment: SubnetAssignment
-    maxnet: MaxNet | None
-    privacy: Privacy | None
-    compression: Compression | None
 
 
 @dataclass(frozen=True, slots=True)
