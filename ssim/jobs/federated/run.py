@@ -89,7 +89,7 @@ class FederatedRun(Trained):
         return {
             "schema": "federated-run/2",
             "seed": self.seed,
-            "topology": {key: value for key, value in parts.description.items() if value and key != "name"},
+            "topology": parts.canonical,
             "engine": spec.engine,
             "data": {**described(parts.source), "params": parts.source.identity()},
             **{name: None if plug is None else described(plug) for name, plug in plugs.items()},
