@@ -161,12 +161,13 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     """
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression")
     built: list[Any] = [plugs.get((name,)) for name in names]
-    issues = _combined(*(plugs.get((name,)) for name in ("algorithm", "privacy", "compression")))
+    _, partition, _, algorithm, _, _, privacy, compression = built
+    issues = _combined(algorithm, privacy, compression)
     found, wrong = _topology(point, file)
     if wrong:
         return None, [*issues, *wrong]
     topology, description, owners, whole = found
-    unused = _unused(topology, plugs.get(("partition",)), description)
+    unused = _unused(topology, partition, description)
     if unused:
         raise whole.error(unused)
     parts = FederatedParts(topology, description, owners, *built)
