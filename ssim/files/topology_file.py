@@ -158,11 +158,11 @@ def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) ->
         else:
             _, wrong = build(programs[role.name], role.config)
             issues += [issue.under("roles", role.name, "config") for issue in wrong]
-    if not issues:
-        try:
-            bind(topology.tag, programs)
-        except TagError as error:
-            issues = [Issue(*flaw) for flaw in error.flaws]
+    try:
+        bind(topology.tag, programs)
+    except TagError as error:
+        told = {issue.place[:2] for issue in issues}  # of these roles the program or its config is wrong
+        issues += [Issue(*flaw) for flaw in error.flaws if flaw.place[:2] not in told]
     if issues:
         raise file.error(issues)
     return programs

@@ -18,7 +18,7 @@ are under way, so that nothing depends on when it was stored. Real time can't be
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,6 +38,7 @@ from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Completion
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
+from topology.description import described as description_of
 
 if TYPE_CHECKING:
     from federated.algorithms import Algorithm
@@ -65,7 +66,7 @@ _RECORDED = 10
 REAL_PATIENCE_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FederatedParts:
     """What the runs of a point share.
 
@@ -95,6 +96,30 @@ class FederatedParts:
     privacy: Privacy | None
     compression: Compression | None
 
+    @cached_property
+    def canonical(self) -> dict[str, Any]:
+        """The topology as plain data: the same, in whatever form a file says it."""
+        found = self.topology
+        machines = [_given(machine) for _, machine in sorted(found.plan.machines.items())]
+        groups = {
+            role: {group: _counted(body) for group, body in of_role.items()}
+            for role, of_role in self.description.get("datasets", {}).items()
+        }
+        faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
+        return {**description_of(found.tag), "datasets": groups, "computes": machines, "faults": faults}
+
+
+def _given(item: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults."""
+    return {f.name: getattr(item, f.name) for f in fields(item) if getattr(item, f.name) != f.default}
+
+
+def _counted(body: Any) -> Any:
+    """Return the datasets of a group: a count as a mapping, ids of a list as mappings."""
+    if isinstance(body, list):
+        return [{"id": entry} if isinstance(entry, str) else entry for entry in body]
+    return body if isinstance(body, dict) else {"count": body}
+
 
 @dataclass(frozen=True)
 class FederatedRun(Trained[FederatedSpec, FederatedParts]):
@@ -116,7 +141,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         return {
             "schema": "federated-run/2",
             "seed": self.seed,
-            "topology": {key: value for key, value in parts.description.items() if value and key != "name"},
+            "topology": parts.canonical,
             "engine": spec.engine,
             "data": {**described(parts.source), "params": parts.source.identity()},
             **{name: None if plug is None else described(plug) for name, plug in plugs.items()},
