@@ -278,7 +278,7 @@ class ExperimentResults(JobResults):
         from ssim.jobs.experiment.summary import stored_points
 
         frame = pd.DataFrame([row.columns() for row in side_by_side({self.name: stored_points(self.store)})])
-        numbers = frame.columns[frame.columns.get_loc("seeds") + 1 :]
+        numbers = list(frame.columns)[list(frame.columns).index("seeds") + 1 :]
         return frame.astype(dict.fromkeys(numbers, float))  # a column without any value, too
 
     def plot_tradeoff(self) -> Figure:
