@@ -49,7 +49,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """A policy minus the reference: one number for each seed that both have.
 
     Attributes:
@@ -79,12 +79,12 @@ class Difference:
         return f"{self.policy} against {self.reference}: SLO attainment {attainment}, accuracy {accuracy}."
 
 
-def difference(subject: Side, reference: Side) -> Difference:
+def difference(subject: Side, reference: Side) -> PairedDifference:
     """Return the differences of a policy from the reference, paired by seed."""
     both = (subject.attainments, reference.attainments), (subject.accuracies, reference.accuracies)
     fixed = (not subject.is_random, not reference.is_random)
     attainments, accuracies = (_paired(ours, theirs, _minus, fixed) for ours, theirs in both)
-    return Difference(subject.policy, reference.policy, attainments, accuracies)
+    return PairedDifference(subject.policy, reference.policy, attainments, accuracies)
 
 
 def _minus(ours: float, theirs: float) -> float:
