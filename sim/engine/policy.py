@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from sim.base.errors import PolicyError
+from sim.base.errors import PolicyError, user_function
 from sim.base.units import format_ms
 
 if TYPE_CHECKING:
@@ -169,7 +169,9 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
 
 
 def _wrong(policy: Policy, view: View, problem: str, value: object, hint: str) -> PolicyError:
-    return PolicyError(f"{policy_name(policy)} at {format_ms(view.now_ns)}", problem, repr(value), hint)
+    place = user_function(getattr(type(policy), "decide", None))
+    found = "; ".join(filter(None, (repr(value), place, situation(view))))
+    return PolicyError(f"{policy_name(policy)} at {format_ms(view.now_ns)}", problem, found, hint)
 
 
 def _is_index(value: object, length: int) -> bool:

@@ -48,7 +48,7 @@ def capacity(
     from rich.console import Console
 
     from sim.base.errors import SpecError
-    from ssim.commands.present.progress import Progress, interruptible, tell_failures
+    from ssim.commands.present.progress import Progress, interruptible, report_failures
     from ssim.execution.capacity import Trials, find_capacities
     from ssim.execution.workers import find_workers
     from ssim.jobs.experiment.drawing import draw_capacities, draw_workers
@@ -85,7 +85,7 @@ def capacity(
         for path in drawn:
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
-    tell_failures([one.error for one in found if one.error], len(found), "searches")
+    report_failures([one.error for one in found if one.error], len(found), "searches")
 
 
 def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) -> None:
@@ -199,6 +199,12 @@ def _print_workers(screen: Console, experiment: Job, found: Sequence[Needed]) ->
     screen.print(table)
     for line in _worker_notes(found):
         screen.print(line, soft_wrap=True)
+    if any(one.any_policy is None for one in found):
+        screen.print(
+            "The least number for any policy is unknown for a trace too long to be held, and with `measure`: the "
+            "bound counts every query.",
+            soft_wrap=True,
+        )
     over = "mean attainment over seeds" if seeds > 1 else "attainment"
     screen.print(
         f"Workers: the least number with which the {over} is at least {target:g}. Headroom: how much the mean rate can "

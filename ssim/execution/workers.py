@@ -8,24 +8,26 @@ target can't be met. From there it goes up by doubling, back by bisection, and t
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import SpecError, TooLongError
+from sim.base.errors import SpecError, SsimError, TooLongError
 from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
 from sim.engine.cluster import MAX_WORKERS
+from sim.engine.run_metrics import WHOLE_RUN
 from sim.traces.rates import mean_rate_setter, rate_names
 from ssim.execution.capacity import Found, changed, search_rates
 from ssim.execution.gap import attainment_bound
 from ssim.execution.search import CapacitySearch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from ssim.execution.capacity import Trials
     from ssim.jobs.experiment.run import ExperimentRun
-    from ssim.jobs.job import Finished
+    from ssim.jobs.job import RunOutcome
 
 NEARBY = 5
 """So many numbers of workers next to the answer are tried on either side: luck may let fewer meet the target."""
@@ -113,7 +115,8 @@ class Needed:
         runs: The runs of the experiment file, one a seed.
         rate_qps: The mean rate.
         search: The numbers that were tried.
-        any_policy: The least number that any policy needs; None where no bound could be computed.
+        any_policy: The least number that any policy needs. None where no bound is known: of a trace that is too long to
+            be held, and where only a part of the run is measured, since the bound counts every query.
         headroom: For each seed, the share by which the rate can grow.
         error: Why a run failed, or None.
     """
@@ -123,7 +126,7 @@ class Needed:
     search: WorkersSearch
     any_policy: int | None
     headroom: tuple[float, ...] = ()
-    error: Finished | None = None
+    error: RunOutcome | None = None
 
     def at(self, workers: int, parameters: Callable[[ExperimentRun, float], dict[str, float]]) -> list[ExperimentRun]:
         """Return the runs with a number of workers, one a seed."""
@@ -206,8 +209,10 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     for policies in points.values():
         lowest = 1 + max((fault.worker for fault in next(iter(policies.values()))[0].spec.cluster.faults), default=0)
         one = Needed(tuple(policies[0]), rate_qps, WorkersSearch(lowest, target, lowest), None)
-        _check_slo(one, parameters)
-        any_policy = _any_policy(one, trials, parameters)
+        with _told(one.runs[0]):
+            _check_slo(one, parameters)
+            is_whole = one.runs[0].parts.measure == WHOLE_RUN
+            any_policy = _any_policy(one, trials, parameters) if is_whole else None
         first = max(lowest, any_policy or 1)
         found += [
             Needed(tuple(runs), rate_qps, WorkersSearch(first, target, lowest), any_policy)
@@ -216,6 +221,21 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     _try_workers(found, trials, parameters)
     _add_headroom(found, trials, parameters)
     return found
+
+
+@contextmanager
+def _told(run: ExperimentRun) -> Generator[None]:
+    """Tell what a trace source of a user's own raises as that of a run.
+
+    Raises:
+        SsimError: It raised.
+    """
+    try:
+        yield
+    except SsimError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise run.failed(error) from error
 
 
 def _check_sweep(trials: Trials) -> None:
@@ -237,6 +257,8 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
     fastest_ns = run.parts.table.smallest_ns + run.parts.cluster.dispatch_ns
     if run.parts.source.has_one_slo:
         possible = float(run.parts.source.slo_ms * 1e6 >= fastest_ns)
+    elif run.parts.measure != WHOLE_RUN:
+        return
     else:
         trace = run.trace()
         possible = float((trace.deadline_ns - trace.arrival_ns >= fastest_ns).mean())

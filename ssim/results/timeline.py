@@ -17,11 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sim.base.errors import StoreError
-from sim.base.parquet import read_parquet
 from sim.base.units import NS_PER_S
 from sim.base.whole_file import whole_file
-from ssim.results.record import BATCHES, REQUESTS
-from ssim.results.store import MEND
+from ssim.results.record import BATCHES, REQUESTS, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,8 +60,8 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
     schema, folder, lacks = manifest["identity"].get("schema"), store.folder / run_id, ""
     if schema == "run/1" and BATCHES in manifest["outputs"]:
         cluster = manifest["identity"]["cluster"]
-        requests = _table(folder / REQUESTS) if REQUESTS in manifest["outputs"] else None
-        events = serving_events(cluster, _table(folder / BATCHES), requests)
+        requests = read_output(store, run_id, REQUESTS) if REQUESTS in manifest["outputs"] else None
+        events = serving_events(cluster, read_output(store, run_id, BATCHES), requests)
         lacks = (
             "" if requests else "queue length, slack and drops need every query; run the experiment with keep: requests"
         )
@@ -71,8 +69,8 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
         hint = "run the experiment with keep: batches or keep: requests"
         raise StoreError(str(folder), "is stored without its batches, which a time line needs", "", hint)
     elif schema == "federated-run/1" and SPANS in manifest["outputs"]:
-        spans = _table(folder / SPANS)
-        events = federated_events(spans, _table(folder / "rounds.parquet"), _table(folder / "events.parquet"))
+        spans, *others = (read_output(store, run_id, name) for name in (SPANS, "rounds.parquet", "events.parquet"))
+        events = federated_events(spans, *others)
         if (pc.max(spans["end_ns"]).as_py() or 0) < manifest["summary"]["time_s"] * NS_PER_S - 1:
             lacks = (
                 "the time line ends at the first checkpoint; `checkpoint: null` in the training file records all of it"
@@ -86,13 +84,6 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
             file.write((",\n" if number else "") + json.dumps(event))
         file.write("\n]}\n")
     return lacks
-
-
-def _table(path: Path) -> pa.Table:
-    try:
-        return read_parquet(path)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(str(path), "is damaged or missing", str(error), MEND) from error
 
 
 def _us(nanoseconds: int) -> float:

@@ -119,6 +119,15 @@ def test_a_swept_point_has_its_own_answer_and_a_policy_its_picture(folder: Path)
     assert " runs for " not in again.stderr
 
 
+def test_a_part_of_a_run_has_no_bound(folder: Path) -> None:
+    done = ssim(folder, "capacity", "many.yaml", "--rate", "100", "--set", "measure={from_s: 1}")
+    assert done.returncode == 0, done.stderr
+    assert "with `measure`: the bound counts every query" in done.stdout
+    with (folder / "results/many/capacity/workers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["workers"] and not row["workers_any_policy"] for row in rows)
+
+
 def test_a_target_beyond_a_policy_is_told(folder: Path) -> None:
     done = ssim(folder, "capacity", "many.yaml", "--rate", "50", "--set", "trace.slo_ms=15", "--target", "0.9")
     assert done.returncode == 0, done.stderr

@@ -60,7 +60,7 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         "        return 1 / 0\n"
     )
     assert "1 slack interval x 1 queue length" in ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Good").output
-    with pytest.raises(PolicyError, match=r"invalid batch size \(17\)"):
+    with pytest.raises(PolicyError, match=r"invalid batch size \(17; checked_lab.py:11, in decide; slack"):
         ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Bad")
     place = r"raised ZeroDivisionError: division by zero \(checked_lab.py:17, in decide; slack -340 ms, queue 1\)"
     for words in (("check",), ("plot", "-o", str(tmp_path / "drawn.svg"))):

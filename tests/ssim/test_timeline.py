@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 
 from sim import simulate
+from sim.engine.arrow import batches_table, queries_table
 from sim.engine.instant import Scheduler
 from sim.engine.run_metrics import Outcome
-from ssim.results.record import _batches, _requests
 from ssim.results.timeline import moments, serving_events
 from tests.laws.cases import Case, cases
 from tests.ssim.in_process import ssim
@@ -63,7 +63,7 @@ def test_queue_length_and_slack_are_those_of_the_engine(case: Case) -> None:
     case = dataclasses.replace(case, policy=dataclasses.replace(case.policy, waits=False))
     result, lengths, slack_ns = recorded(case)
     cluster = dataclasses.asdict(case.cluster)
-    found = {one.at_ns: one for one in moments(cluster, _batches(result), _requests(result))}
+    found = {one.at_ns: one for one in moments(cluster, batches_table(result), queries_table(result))}
     assert {now: found[now].length for now in lengths if now in found} == {
         now: length for now, length in lengths.items() if now in found
     }
@@ -79,7 +79,10 @@ def test_queue_length_and_slack_are_those_of_the_engine(case: Case) -> None:
 @given(cases())
 def test_a_drop_is_never_shown_before_it_happened(case: Case) -> None:
     result, lengths, _ = recorded(case)
-    found = {one.at_ns: one for one in moments(dataclasses.asdict(case.cluster), _batches(result), _requests(result))}
+    found = {
+        one.at_ns: one
+        for one in moments(dataclasses.asdict(case.cluster), batches_table(result), queries_table(result))
+    }
     assert all(found[now].length >= length for now, length in lengths.items() if now in found)
 
 
@@ -87,7 +90,7 @@ def test_a_drop_is_never_shown_before_it_happened(case: Case) -> None:
 @given(cases())
 def test_slices_of_a_worker_never_overlap_and_add_up_to_its_busy_time(case: Case) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)
-    events = list(serving_events(dataclasses.asdict(case.cluster), _batches(result), _requests(result)))
+    events = list(serving_events(dataclasses.asdict(case.cluster), batches_table(result), queries_table(result)))
     check_tracks(events)
     batches = [event for event in events if event.get("cat") == "batch"]
     assert round(sum(event["dur"] for event in batches) * 1000) == result.busy_ns

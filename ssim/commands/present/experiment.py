@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ssim.commands.printing import console
+from ssim.commands.printing import console, limit_note
 from ssim.jobs.experiment.comparison import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
     from ssim.jobs.experiment.points import Compared, PointRows, Row
-    from ssim.jobs.job import Job
+    from ssim.jobs.job import Job, Point
     from ssim.results.store import Store
 
 _NOISE = 1e-12
@@ -42,27 +43,31 @@ _MOST_ROWS = 100
 
 
 def announce(job: Job, screen: Console) -> None:
-    """Say what is unusual in the recordings that are replayed, each once."""
-    from sim.base.errors import SsimError
-
+    """Say what is unusual in the recordings that are replayed and in the tables that are used, each once."""
     said = set[str]()
-    for source in {id(run.point.parts): run.point.parts.source for run in job.runs}.values():
-        try:
-            notes = source.notes()
-        except SsimError:
-            continue  # the run tells
-        for note in notes:
-            line = f"trace {source.name}: {note}"
+    for point in {id(run.point): run.point for run in job.runs}.values():
+        for line in _notes(point):
             if line not in said:
                 screen.print(line, soft_wrap=True, highlight=False, markup=False)
             said.add(line)
+
+
+def _notes(point: Point) -> Iterator[str]:
+    from sim.base.errors import SsimError
+
+    source, table = point.parts.source, point.parts.table
+    with suppress(SsimError):  # the run tells
+        yield from [f"trace {source.name}: {note}" for note in source.notes()]
+    yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
 
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn
     from ssim.jobs.experiment.summary import class_file, summary_file, write_summary
+    from ssim.results.store import Snapshot
 
+    store = Snapshot(store.folder)
     points = write_summary(store, job.swept)
     if not points:
         return
