@@ -2,7 +2,7 @@
 
 The client's half has one form for all algorithms. At weights w, when training began from w0, a client descends along
 `gradient + proximal_mu * (w - w0) + correction`. The server's half is run by the server alone: intermediate aggregators
-of a tree only take means. Each half keeps its state in a plain mapping, which is stored at checkpoint boundaries.
+of a tree only take means. Each half keeps its state in a plain mapping.
 """
 
 from __future__ import annotations
@@ -244,3 +244,10 @@ SHORT_NAMES = {
     "scaffold": "federated.algorithms:Scaffold",
 }
 """Short names in YAML."""
+
+OTHER_NAMES = {
+    **{f"fed{name}": f"{{kind: fedopt, optimizer: {name}}}" for name in ("adam", "yogi", "adagrad")},
+    "fedsgd": "fedavg, with `epochs: 1` and a `batch` of all examples in the config of the trainers",
+    "fedbuff": "fedavg, with the topology `asynchronous`",
+}
+"""What the names that algorithms have elsewhere are here."""

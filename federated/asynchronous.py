@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from federated.averaging import Update, UpdateSum
 from federated.compression import decompress_update
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 class AsyncAggregator(Aggregator):
     """A server that sends the model to each client that is free. Its trainers are those of classical training.
 
-    Before a checkpoint boundary and before the end it sends no more models and receives all outstanding updates. The
-    content of the buffer is kept across the boundary; at the end it is discarded, which is logged. A client that does
-    not answer within `timeout_s` is given up, which is logged.
+    It ends with the last version: the content of the buffer and outstanding updates are discarded, which is logged. A
+    client that does not answer within `timeout_s` is given up, which is logged.
 
     Attributes:
         buffer: Updates in a version, the paper's K.
@@ -41,7 +40,7 @@ class AsyncAggregator(Aggregator):
     concurrency: PositiveInt | None = None
 
     def load(self, io: IO) -> None:
-        """Restore the memory and the buffer.
+        """Begin with the initial model and an empty buffer.
 
         Raises:
             SpecError: The job has a setting that needs synchronous rounds.
@@ -55,18 +54,10 @@ class AsyncAggregator(Aggregator):
             raise SpecError("algorithm", problem, type(self.job.algorithm).__name__, "use fedavg")
         self.outstanding: dict[str, int] = {}
         self.reset_buffer()
-        stored = self.memory.pop("buffer", None)
-        if stored is not None:
-            self.others.weights, self.others.total = dict(stored["weights"]), dict(stored["total"])
-            self.others.clients, self.others.loss, self.scales, self.buffered = stored["numbers"]
 
     def reset_buffer(self) -> None:
         """Empty the buffer."""
         self.others, self.scales, self.buffered = UpdateSum(self.job.context.subnet_shapes), 0.0, 0
-
-    def finished(self, io: IO) -> bool:
-        """Return whether the last version is reached and no update is outstanding."""
-        return super().finished(io) and not self.outstanding
 
     async def dispatch(self, io: IO) -> None:
         """Send the newest model to free clients, up to the maximum concurrency.
@@ -74,20 +65,19 @@ class AsyncAggregator(Aggregator):
         Raises:
             Break: No client is left.
         """
-        if super().finished(io):
-            return
         port = io["distribute"]
         if not self.outstanding:
             await port.join(timeout_s=self.timeout_s, among=self.assigned_peers(io))
         free = [peer for peer in port.choose(self.present_peers(io)) if peer not in self.outstanding]
         io.rng.shuffle(free)
-        limit = len(free) if self.concurrency is None else max(0, self.concurrency - len(self.outstanding))
+        working = port.peers(self.outstanding)
+        limit = len(free) if self.concurrency is None else max(0, self.concurrency - len(working))
         selected = set(free[:limit])
         for peer, task in self.tasks(io, tuple(peer for peer in port.peers() if peer in selected)).items():
             self.outstanding[peer] = self.version
             await port.send(task, to=peer)
         if not self.outstanding:
-            io.log("alone", round=self.version + 1)
+            io.log("no peers", round=self.version + 1)
             raise Break
 
     async def receive(self, io: IO) -> None:
@@ -120,7 +110,7 @@ class AsyncAggregator(Aggregator):
     async def average(self, io: IO) -> None:
         """Compute the mean once the buffer is full."""
         self.mean: Update | None = None
-        if self.buffered >= self.buffer and self.version < self.job.rounds:
+        if self.buffered >= self.buffer:
             total = self.others
             total.eligible = max(total.clients, len(self.present_peers(io)))
             seconds = self.job.costs.averaging_s(self.buffered)
@@ -134,16 +124,9 @@ class AsyncAggregator(Aggregator):
         if self.mean is not None:
             super().step(io)
 
-    def result(self) -> dict[str, Any]:
-        """Return the memory, with the content of the buffer."""
-        if self.buffered:
-            numbers = [self.others.clients, self.others.loss, self.scales, self.buffered]
-            stored: dict[str, Any] = {"weights": self.others.weights, "total": self.others.total, "numbers": numbers}
-            return {**self.memory, "buffer": stored}
-        return self.memory
-
     async def dismiss(self, io: IO) -> None:
         """Dismiss its peers, and log the updates that are discarded at the end."""
-        if self.buffered and self.version >= self.job.rounds:
-            io.log("left over", updates=self.buffered)
+        discarded = self.buffered + len(self.outstanding)
+        if discarded and self.version >= self.job.rounds:
+            io.log("discarded", updates=discarded)
         await super().dismiss(io)

@@ -62,19 +62,16 @@ class CoordinatedTrainer(Trainer):
         """Receive the model of this round from its aggregator.
 
         Raises:
-            Continue: No model arrives in time.
+            Continue: No model arrives in time, or the aggregator has left.
         """
         while True:
-            try:
-                self.message = await io["fetch"].recv(self.pairing.peers[0], timeout_s=self.timeout_s)
-            except TimeoutError:
-                if self.timeout_s is None:
-                    raise
+            message = await io["fetch"].first(self.pairing.peers, timeout_s=self.timeout_s)
+            if message is None:
                 io.log("missing", round=self.pairing.version + 1, peers=list(self.pairing.peers))
-                raise Continue from None
-            if self.message.value is not None and self.message.value.version >= self.pairing.version:
+                raise Continue
+            if message.value is not None and message.value.version >= self.pairing.version:
                 break
-        self.task = self.message.value
+        self.message, self.task = message, message.value
 
 
 @dataclass(eq=False)
@@ -117,6 +114,18 @@ class CoordinatedAggregator(Aggregator):
         """Return the aggregators of this round."""
         return self.pairing.peers
 
+    async def distribute(self, io: IO) -> None:
+        """Send the model; if all aggregators of this round have left, the round goes on without updates.
+
+        Raises:
+            Break: No aggregator is left at all.
+        """
+        try:
+            await super().distribute(io)
+        except Break:
+            if not io["distribute"].peers():
+                raise
+
     async def report_times(self, io: IO) -> None:
         """Send the seconds that each aggregator took, infinity for those that did not answer."""
         stats = io["distribute"].peer_stats
@@ -145,10 +154,9 @@ class Coordinator(Parameters, FederatedProgram):
     timeout_s: Positive | None = None
 
     def load(self, io: IO) -> None:
-        """Restore the memory: until when aggregators are bypassed, and for how many rounds the last time."""
+        """Begin: remember until when aggregators are bypassed, and for how many rounds the last time."""
         super().load(io)
-        for name in ("bypassed_until", "bypassed_rounds"):
-            self.memory.setdefault(name, {})
+        self.memory |= {"bypassed_until": {}, "bypassed_rounds": {}}
 
     async def receive_round(self, io: IO) -> None:
         """Receive the server's announcement of a round.
@@ -167,7 +175,7 @@ class Coordinator(Parameters, FederatedProgram):
         aggregators = sorted(io["advise_middles"].peers(), key=plan_order)
         trainers = sorted(io["advise_trainers"].peers(), key=plan_order)
         if not aggregators or not trainers:
-            io.log("alone", round=number + 1)
+            io.log("no peers", round=number + 1)
             raise Break
         used = [id_ for id_ in aggregators if bypassed_until.get(id_, 0) <= number] or aggregators
         groups: dict[str, list[str]] = {id_: [] for id_ in aggregators}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from federated.averaging import Update, UpdateSum
@@ -45,21 +44,24 @@ class Handover:
 class CyclicTrainer(PeerTrainer):
     """Receives the model, trains it and sends it to the next trainer; a round is one cycle (Chang et al., JAMIA 2018).
 
-    The sender keeps a copy until the next trainer confirms its training. Without a receipt within `timeout_s` the copy
-    goes to the trainer after it, which is logged. A model that arrives twice is trained once.
+    The sender keeps a copy until the next trainer confirms its training; at the start the last trainer of the cycle
+    keeps that of the first. If the next trainer leaves, or does not confirm within `timeout_s`, the copy goes to the
+    trainer after it, which is logged. A model that arrives twice is trained once.
     """
 
     steps = Steps("load", _ROUND, "send_final")
     function_tags: ClassVar[tuple[str, ...]] = ("hand_on",)
 
     def load(self, io: IO) -> None:
-        """Restore the memory and the order of the trainers."""
+        """Prepare the first cycle: the first trainer that is present at the start has the model."""
         super().load(io)
-        self.members: list[str] = self.memory.setdefault("members", list(present_members(io, self.port(io))))
-        self.visit = self.version * len(self.members)
-        present = {io.worker.id, *self.port(io).peers()}
-        self.has_model = io.worker.id == next(member for member in self.members if member in present)
-        self.previous, self.is_final = "", False
+        everybody = io.worker.id, *io.plan.peers(io.worker, self.port(io).channel.name)
+        self.members = sorted(everybody, key=plan_order)
+        self.visit, self.is_final = 0, False
+        first, *_, last = (*present_members(io, self.port(io)),) * 2
+        self.has_model = io.worker.id == first and not io.joined_late
+        self.previous = last if self.has_model else ""
+        self.keeps_copy_of = first if io.worker.id == last and not self.has_model and not io.joined_late else ""
 
     async def receive_model(self, io: IO) -> None:
         """Receive the model; the first trainer has it at the start.
@@ -67,15 +69,18 @@ class CyclicTrainer(PeerTrainer):
         Raises:
             Break: The model is final.
         """
-        if not self.has_model:
-            message = await self.receive_matching(io, self.is_new, None)
-            if message is None:
-                raise Break
-            self.previous, self.visit = message.sender, message.value.visit
-            self.memory["round"] = self.visit // len(self.members)
-            self.replace_state(io, message.sender, message.value.state)
-            if message.value.last:
-                raise Break
+        if self.keeps_copy_of:
+            first, self.keeps_copy_of = self.keeps_copy_of, ""
+            await self.pass_on(io, confirms=first)
+        while not self.has_model:
+            message = await self.port(io).recv()
+            if self.is_new(message):
+                self.has_model = True
+                self.previous, self.visit = message.sender, message.value.visit
+                self.memory["round"] = self.visit // len(self.members)
+                self.replace_state(io, message.sender, message.value.state)
+                if message.value.last:
+                    raise Break
         self.has_model = False
         self.task = self.own_task(io, (io.worker.id,))
 
@@ -90,6 +95,10 @@ class CyclicTrainer(PeerTrainer):
 
     def complete_round(self, io: IO) -> None:
         """Count the visit; the last trainer of a cycle evaluates the model."""
+        self.count_visit(io)
+
+    def count_visit(self, io: IO) -> None:
+        """Count a visit; the last one of a cycle completes a round."""
         self.visit += 1
         self.memory["round"], remainder = divmod(self.visit, len(self.members))
         if not remainder:
@@ -99,34 +108,46 @@ class CyclicTrainer(PeerTrainer):
         """Confirm the training, and send the model to the next trainer that confirms its own.
 
         Raises:
-            Break: The last round is completed, or no other trainer is left.
+            Break: The last round is completed.
         """
-        port = self.port(io)
-        if self.previous in port.peers():
-            await port.send(Handover(self.visit, None), to=self.previous)
-        self.is_final = self.version >= self.job.last_round
+        if self.previous in self.port(io).peers():
+            await self.port(io).send(Handover(self.visit, None), to=self.previous)
+        await self.pass_on(io)
+
+    async def pass_on(self, io: IO, confirms: str = "") -> None:
+        """Send the model to the next trainer that confirms its training; keep it if there is none.
+
+        Args:
+            io: The worker's interface.
+            confirms: The trainer that has the model already.
+
+        Raises:
+            Break: The last round is completed.
+        """
+        port, own, count = self.port(io), self.members.index(io.worker.id), len(self.members)
+        begin = (self.members.index(confirms) - own) % count if confirms else 1
+        for distance in range(begin, count):
+            self.is_final = self.finished(io)
+            if self.is_final:
+                raise Break
+            following = self.members[(own + distance) % count]
+            if following in port.peers():
+                if following != confirms:
+                    await port.send(Handover(self.visit, self.state), to=following)
+                message = await self.receive_matching(io, {following}, self.is_receipt, self.timeout_s)
+                if message is not None:
+                    return
+                io.log("missing", round=self.version + 1, peers=[following])
+            self.count_visit(io)  # a skipped trainer counts as visited, so that a cycle remains a round
+        self.is_final = self.finished(io)
         if self.is_final:
             raise Break
-        own = self.members.index(io.worker.id)
-        for distance in range(1, len(self.members)):
-            following = self.members[(own + distance) % len(self.members)]
-            if following not in port.peers():
-                continue
-            if distance > 1:  # a skipped trainer counts as visited, so that a cycle remains a round
-                self.visit += 1
-            await port.send(Handover(self.visit, self.state), to=following)
-            if await self.receive_matching(io, partial(self.is_receipt, following), self.timeout_s) is not None:
-                return
-            io.log("missing", round=self.version + 1, peers=[following])
-        io.log("alone", round=self.version + 1)
-        raise Break
+        self.has_model = True
 
-    def is_receipt(self, sender: str, message: Message) -> bool:
+    def is_receipt(self, message: Message) -> bool:
         """Return whether a message confirms the training of the next trainer."""
         value = message.value
-        if message.sender != sender or not isinstance(value, Handover):
-            return False
-        return value.state is None and value.visit > self.visit
+        return isinstance(value, Handover) and value.state is None and value.visit > self.visit
 
     async def send_final(self, io: IO) -> None:
         """Send the final model to all if this was the last trainer."""
@@ -169,7 +190,7 @@ class SwarmTrainer(PeerTrainer):
             return
         message = None
         if leader in self.port(io).peers():
-            message = await self.receive_matching(io, self.is_mean, self.timeout_s)
+            message = await self.receive_matching(io, {leader}, self.is_mean, self.timeout_s)
         self.memory["state"] = self.shared.delta
         if message is None:
             io.log("missing", round=self.version + 1, peers=[leader])
@@ -180,12 +201,12 @@ class SwarmTrainer(PeerTrainer):
         """Average all models that arrive in time, and send the mean to all."""
         models = {io.worker.id: self.shared}
         while missing := set(self.port(io).peers()) - set(models):
-            matches = partial(self.is_model, missing)
-            message = await self.receive_matching(io, matches, self.timeout_s)
-            if message is None:
+            message = await self.receive_matching(io, missing, self.is_model, self.timeout_s)
+            if message is not None:
+                models[message.sender] = message.value
+            elif missing.issubset(self.port(io).peers()):
                 io.log("missing", round=self.version + 1, peers=sorted(missing, key=plan_order))
                 break
-            models[message.sender] = message.value
         total = UpdateSum(self.job.context.subnet_shapes)
         for peer in sorted(models, key=plan_order):
             try:
@@ -196,12 +217,10 @@ class SwarmTrainer(PeerTrainer):
             self.memory["state"] = total.mean(self.state).delta
         await self.port(io).broadcast(Update(self.state, {self.full: 1.0}, 0, base=self.version))
 
-    def is_model(self, senders: set[str], message: Message) -> bool:
-        """Return whether a message is the model of one of the senders in this round."""
+    def is_model(self, message: Message) -> bool:
+        """Return whether a message is the model of a trainer in this round."""
         value = message.value
-        if not isinstance(value, Update) or message.sender not in senders:
-            return False
-        return (value.base, value.clients) == (self.version, 1)
+        return isinstance(value, Update) and (value.base, value.clients) == (self.version, 1)
 
     def is_mean(self, message: Message) -> bool:
         """Return whether a message is the mean of this round."""

@@ -14,7 +14,7 @@ from sim.base.parameters import Positive  # noqa: TC001 - programs are built by 
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from topology.io import IO
     from topology.message import Message
@@ -32,7 +32,7 @@ class MessagingTrainer(Trainer):
     timeout_s: Positive | None = None
 
     def load(self, io: IO) -> None:
-        """Restore the memory."""
+        """Begin without messages."""
         super().load(io)
         self.pending: list[Message] = []
 
@@ -45,35 +45,30 @@ class MessagingTrainer(Trainer):
         return io[self.function_tags[0]]
 
     async def receive_matching(
-        self, io: IO, matches: Callable[[Message], bool], timeout_s: float | None
+        self, io: IO, senders: Collection[str], matches: Callable[[Message], bool], timeout_s: float | None
     ) -> Message | None:
-        """Return the first message that matches; None if none arrives in time.
+        """Return the first message of some peers that matches; None if none arrives in time, or if one of them leaves.
 
-        Other messages are kept for later calls until they are stale.
+        Other messages of these peers are kept for later calls until they are stale.
 
         Args:
             io: The worker's interface.
+            senders: The peers.
             matches: Whether a message is the expected one.
             timeout_s: Seconds to wait; None for the default timeout of the engine.
 
         Raises:
-            ClosedError: No peer is left.
             DeadlineError: `timeout_s` is None, and the default timeout of the engine has passed.
         """
         self.pending = [message for message in self.pending if not self.is_stale(message)]
-        early = next((message for message in self.pending if matches(message)), None)
+        early = next((m for m in self.pending if m.sender in senders and matches(m)), None)
         if early is not None:
             self.pending.remove(early)
             return early
         deadline = io.deadline(timeout_s)
         while True:
-            try:
-                message = await self.port(io).recv(timeout_s=deadline.left_s)
-            except TimeoutError:
-                if timeout_s is None:
-                    raise
-                return None
-            if matches(message):
+            message = await self.port(io).first(senders, timeout_s=deadline.left_s)
+            if message is None or matches(message):
                 return message
             if not self.is_stale(message):
                 self.pending.append(message)
@@ -88,7 +83,7 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
     receives_first: ClassVar[tuple[str, ...]] = ()
 
     def load(self, io: IO) -> None:
-        """Restore the memory, and check the job.
+        """Begin with the initial model, and check the job.
 
         Raises:
             SpecError: The job has a setting that needs a server.

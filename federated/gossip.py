@@ -7,7 +7,6 @@ neighbour, the rest for the trainer itself. They are symmetric, so that averagin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from federated.decentralised import PeerTrainer, present_members
@@ -57,7 +56,7 @@ class GossipTrainer(PeerTrainer):
     edges: tuple[tuple[int, int], ...] = ()
 
     def load(self, io: IO) -> None:
-        """Restore the memory, and compute the weights of its neighbours.
+        """Begin with the initial model, and compute the weights of its neighbours.
 
         Raises:
             SpecError: The graph is invalid.
@@ -80,16 +79,15 @@ class GossipTrainer(PeerTrainer):
         """Receive the models of its neighbours."""
         self.received: dict[str, State] = {}
         while missing := set(self.weights) & set(self.port(io).peers()) - set(self.received):
-            matches = partial(self.is_model, missing)
-            message = await self.receive_matching(io, matches, self.timeout_s)
-            if message is None:
+            message = await self.receive_matching(io, missing, self.is_model, self.timeout_s)
+            if message is not None:
+                self.received[message.sender] = message.value.state
+            elif missing.issubset(self.port(io).peers()):
                 break
-            self.received[message.sender] = message.value.state
 
-    def is_model(self, senders: set[str], message: Message) -> bool:
-        """Return whether a message is the model of one of the senders in this round."""
-        value = message.value
-        return isinstance(value, GossipModel) and value.round == self.version and message.sender in senders
+    def is_model(self, message: Message) -> bool:
+        """Return whether a message is a model of this round."""
+        return isinstance(message.value, GossipModel) and message.value.round == self.version
 
     def is_stale(self, message: Message) -> bool:
         """Return whether a message belongs to an earlier round."""

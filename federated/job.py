@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from federated.algorithms import Algorithm, FedAvg
 from federated.assignment import LargestAssignment, MaxNet, SubnetAssignment
@@ -12,20 +13,21 @@ from federated.averaging import Update, UpdateSum
 from federated.compression import Compression, compress_delta
 from federated.context import TrainingContext, number_of
 from federated.local import LocalSettings, train
-from federated.state import Memory, State, clip_norm, split_controls
+from federated.state import Memory, State, clip_norm, reduce_tensor, split_controls
 from sim.base.errors import SpecError
 from sim.base.streams import stream
+from topology.checkpoints import Checkpoints
 from topology.program import Program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy as np
 
     from federated.costs import CostModel
     from federated.privacy import Privacy
     from topology.deployment import Dataset
     from topology.io import IO
-
-OnRound = Callable[["IO", dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,9 +60,6 @@ class FederatedJob:
         compression: Compression of client updates; None for none.
         evaluated: Ids of the subnets whose accuracy is measured during training.
         every: Rounds between two evaluations; the last round is always evaluated.
-        checkpoint_round: Round at which all programs end, so that their memory can be stored; None for the last.
-        memory: Memory of each worker at the last checkpoint boundary, by worker id.
-        on_round: Called at the end of each round, in the process of the worker; None for no call.
     """
 
     context: TrainingContext
@@ -73,37 +72,26 @@ class FederatedJob:
     compression: Compression | None = None
     evaluated: tuple[str, ...] = ()
     every: int = 1
-    checkpoint_round: int | None = None
-    memory: Mapping[str, Memory] = field(default_factory=dict)
-    on_round: OnRound | None = None
 
     def __post_init__(self) -> None:
-        if self.privacy is not None and self.compression is not None:
-            problem = "cannot be combined: the compression error is sent later, beyond the clipping norm"
-            raise SpecError("privacy and compression", problem, "", "remove one of them")
-        if self.privacy is not None and self.algorithm.uses_control_variates:
-            problem, hint = "control variates would be sent without noise", "use an algorithm without control variates"
-            raise SpecError("privacy", problem, type(self.algorithm).__name__, hint)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what is sent to other processes; `on_round` stays in this one."""
-        return {**vars(self), "on_round": None}
+        check_privacy(self.algorithm, self.privacy, self.compression)
 
     def programs(self, owners: Mapping[str, type[Program]]) -> dict[str, ProgramFactory]:
         """Return factories of the roles' programs, given their classes."""
         return {role: ProgramFactory(owner, self) for role, owner in owners.items()}
 
-    def resumed(self, memory: Mapping[str, Memory], checkpoint_round: int) -> FederatedJob:
-        """Return the job that continues from one checkpoint boundary to the next."""
-        return replace(self, memory={**self.memory, **memory}, checkpoint_round=checkpoint_round)
+    def checkpoints(self, store: Callable[[bytes], None], resume: bytes | None = None) -> Checkpoints:
+        """Return how an engine stores this training in mid-flight.
 
-    @property
-    def last_round(self) -> int:
-        """The round at which programs end: at the next checkpoint boundary, or for good."""
-        return self.rounds if self.checkpoint_round is None else min(self.checkpoint_round, self.rounds)
+        Args:
+            store: Called with the training as bytes.
+            resume: A stored training to go on with; None to begin.
+        """
+        shared = {"job": self, "context": self.context, "shapes": self.context.subnet_shapes}
+        return Checkpoints(store, resume, shared, {torch.Tensor: reduce_tensor})
 
     def rng(self, purpose: str, id_: str, number: int) -> np.random.Generator:
-        """Return a random generator that depends on neither the engine nor the checkpoint boundaries."""
+        """Return a random generator that does not depend on the engine."""
         return stream(self.context.seed, purpose, number_of(id_), number)
 
     def weight(self, dataset: Dataset) -> float:
@@ -184,26 +172,23 @@ class ProgramFactory:
 
 
 class FederatedProgram(Program):
-    """A program of a federated training. Whatever must survive a checkpoint boundary is in its memory.
+    """A program of a federated training.
 
     Attributes:
         job: The job.
-        memory: Plain values and tensors.
+        memory: What it keeps from round to round: plain values and tensors.
     """
 
     job: FederatedJob
     memory: Memory
 
     def load(self, io: IO) -> None:
-        """Restore the memory of the last checkpoint boundary."""
-        self.memory = dict(self.job.memory.get(io.worker.id, {}))
+        """Begin with an empty memory."""
+        self.memory = {}
 
     def report_round(self, io: IO, state: State, completed: int, **fields: Any) -> None:
         """Log the end of a round, with the accuracies of the evaluated subnets."""
-        entry = {"round": completed, "accuracy": self.job.accuracies(state, completed), **fields}
-        io.log("round", **entry)
-        if self.job.on_round is not None:
-            self.job.on_round(io, entry)
+        io.log("round", round=completed, accuracy=self.job.accuracies(state, completed), **fields)
 
     def result(self) -> Memory:
         """Return the memory."""
@@ -214,10 +199,9 @@ class ModelProgram(FederatedProgram):
     """A program with a model of its own, in its memory."""
 
     def load(self, io: IO) -> None:
-        """Restore the memory; the first time, begin with the initial model."""
+        """Begin with the initial model."""
         super().load(io)
-        if "state" not in self.memory:
-            self.memory |= {"state": self.job.context.initial_state(), "round": 0}
+        self.memory |= {"state": self.job.context.initial_state(), "round": 0}
 
     @property
     def state(self) -> State:
@@ -232,5 +216,19 @@ class ModelProgram(FederatedProgram):
         return completed
 
     def finished(self, io: IO) -> bool:
-        """Return whether the last round, or the one before a checkpoint boundary, is completed."""
-        return self.version >= self.job.last_round
+        """Return whether the last round is completed."""
+        return self.version >= self.job.rounds
+
+
+def check_privacy(algorithm: Algorithm, privacy: Privacy | None, compression: Compression | None) -> None:
+    """Check that clipping and noise cover all that is sent.
+
+    Raises:
+        SpecError: They do not.
+    """
+    if privacy is not None and compression is not None:
+        problem = "cannot be combined with compression: the compression error is sent later, beyond the clipping norm"
+        raise SpecError("privacy", problem, "", "remove one of them")
+    if privacy is not None and algorithm.uses_control_variates:
+        problem, hint = "control variates would be sent without noise", "use an algorithm without control variates"
+        raise SpecError("privacy", problem, type(algorithm).__name__, hint)

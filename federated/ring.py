@@ -16,11 +16,12 @@ from federated.decentralised import MessagingTrainer, PeerTrainer, plan_order
 from federated.programs import Aggregator, Trainer
 from federated.state import State, add_delta, prefix_slice
 from sim.base.errors import ProgramError
-from topology.program import Continue
+from topology.program import Break, Continue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from federated.averaging import Update
     from topology.io import IO
     from topology.message import Message
 
@@ -47,17 +48,17 @@ class Chunk:
     Attributes:
         round: Number of the round.
         step: Number of the step in the round.
-        values: The values of the chunk.
+        values: The values of the chunk; None if the ring is broken, and no more chunks of this round will come.
     """
 
     round: int
     step: int
-    values: torch.Tensor
+    values: torch.Tensor | None
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the values; round and step follow from the order."""
-        return int(self.values.nbytes)
+        """The bytes of the values, or of a number; round and step follow from the order."""
+        return 8 if self.values is None else int(self.values.nbytes)
 
 
 @dataclass(eq=False)
@@ -65,7 +66,8 @@ class RingAllReduce(MessagingTrainer):
     """The ring: its members exchange announcements, reduce in n - 1 steps and spread the sum in n - 1 more.
 
     Members that are not ready in time are left out of the round, and those with values that are not finite have weight
-    0. If a member dies during the reduction, members that do not receive the whole sum log a broken ring.
+    0. If a member leaves or dies during the reduction, members that do not receive the whole sum log a broken ring, and
+    tell the next member.
     """
 
     @property
@@ -92,11 +94,12 @@ class RingAllReduce(MessagingTrainer):
         self.eligible = len(port.peers()) + 1
         await port.broadcast(announcement)
         while missing := set(port.peers()) - set(self.ready):
-            message = await self.receive_matching(io, self.is_ready, self.timeout_s)
-            if message is None:
+            message = await self.receive_matching(io, missing, self.is_ready, self.timeout_s)
+            if message is not None:
+                self.ready[message.sender] = message.value
+            elif missing.issubset(port.peers()):
                 io.log("missing", round=self.round + 1, peers=sorted(missing, key=plan_order))
                 return
-            self.ready[message.sender] = message.value
 
     def is_ready(self, message: Message) -> bool:
         """Return whether a message announces readiness for this round."""
@@ -116,21 +119,22 @@ class RingAllReduce(MessagingTrainer):
         for step in range(2 * (n - 1)):
             sent, received = (rank - step) % n, (rank - step - 1) % n
             await self.port(io).send(Chunk(self.round, step, chunks[sent]), to=following)
-            is_chunk = partial(self.is_chunk, previous, step)
-            message = await self.receive_matching(io, is_chunk, self.timeout_s)
-            if message is None or message.value.values.shape != chunks[received].shape:
+            message = await self.receive_matching(io, {previous}, partial(self.is_chunk, step), self.timeout_s)
+            values = None if message is None else message.value.values
+            if values is None or values.shape != chunks[received].shape:
                 io.log("broken", round=self.round + 1, step=step, peer=previous)
+                if following in self.port(io).peers():
+                    await self.port(io).send(Chunk(self.round, step + 1, None), to=following)
                 return
-            values = message.value.values
             chunks[received] = values + chunks[received] if step < n - 1 else values
         self.reduced = torch.cat(chunks)
 
-    def is_chunk(self, sender: str, step: int, message: Message) -> bool:
-        """Return whether a message is the chunk of a step of this round."""
+    def is_chunk(self, step: int, message: Message) -> bool:
+        """Return whether a message is the chunk of a step of this round, or says that there will be none."""
         value = message.value
-        if message.sender != sender or not isinstance(value, Chunk):
+        if not isinstance(value, Chunk) or value.round != self.round:
             return False
-        return (value.round, value.step) == (self.round, step)
+        return value.step == step or value.values is None
 
     def weighted(self, weight: float) -> torch.Tensor:
         """Return its own summand of the mean, flattened: 0 where its subnet has no elements."""
@@ -189,6 +193,17 @@ class RingTrainer(RingAllReduce, PeerTrainer):
         self.memory["state"] = new
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UploadRequest:
+    """The aggregator's message to a trainer whose cluster has not uploaded, and one of whose ring has left.
+
+    Attributes:
+        version: Version of the model of the round.
+    """
+
+    version: int
+
+
 @dataclass(eq=False)
 class HybridTrainer(RingAllReduce):
     """A ring within each cluster; the first member of a ring uploads the mean for all."""
@@ -196,22 +211,51 @@ class HybridTrainer(RingAllReduce):
     steps = Trainer.steps.before("upload", "announce", "all_reduce", "merge_updates")
     function_tags: ClassVar[tuple[str, ...]] = ("ring", "fetch", "upload")
 
+    async def fetch(self, io: IO) -> None:
+        """Receive the newest model; if the aggregator asks for the update of the last round, send it.
+
+        Raises:
+            Break: It is dismissed.
+        """
+        port, newest = io["fetch"], None
+        while newest is None:
+            message = await port.recv()
+            while True:
+                if not isinstance(message.value, UploadRequest):
+                    newest = message
+                elif newest is None and message.value.version == self.merged_version:
+                    await io["upload"].send(self.merged_update(), to=message.sender)
+                if port.peek() is None:
+                    break
+                message = await port.recv()
+        if newest.value is None:
+            raise Break
+        self.message, self.task = newest, newest.value
+
+    merged_version = -1
+    """The version of the model of the last round in which it took part."""
+
     def merge_updates(self, io: IO) -> None:
         """Replace its update by the mean of the ring; if the ring broke, keep its own.
 
         Raises:
-            Continue: It is not the first member of the ring, and uploads nothing.
+            Continue: It is not the first member of the ring that is present, and uploads nothing.
         """
-        if io.worker.id != self.ring[0]:
+        self.merged_version = self.round
+        present = {io.worker.id, *self.port(io).peers()}
+        if io.worker.id != next(member for member in self.ring if member in present):
             raise Continue
-        self.update, mean = replace(self.update, eligible=self.eligible), self.mean()
-        if mean:
-            self.update = replace(self.update, delta=mean, weights=self.weights(), clients=len(self.ring))
+        self.update = self.merged_update()
+
+    def merged_update(self) -> Update:
+        """Return the update of its ring, or its own if the ring broke."""
+        update, mean = replace(self.update, eligible=self.eligible), self.mean()
+        return replace(update, delta=mean, weights=self.weights(), clients=len(self.ring)) if mean else update
 
 
 @dataclass(eq=False)
 class HybridAggregator(Aggregator):
-    """A server that waits until the updates stand for all selected trainers, whoever sends them.
+    """A server that waits for the update of each cluster, whoever of the cluster sends it.
 
     It cannot be replicated: replicas share trainers among them, whose rings would mix their models.
     """
@@ -228,19 +272,42 @@ class HybridAggregator(Aggregator):
         await super().distribute(io)
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
-        """Yield the updates of this round until they stand for all peers."""
-        left, deadline = len(peers), io.deadline(self.timeout_s)
-        while left > 0:
-            try:
-                message = await io["aggregate"].recv(timeout_s=deadline.left_s)
-            except TimeoutError:
-                if self.timeout_s is None:
-                    raise
-                return
-            if self.is_late(io, message):
-                continue
-            left -= getattr(message.value, "eligible", 1)
-            yield message
+        """Yield the update of each cluster of this round.
+
+        If a member leaves before, another one is asked to send the update of its ring.
+        """
+        port, deadline = io["aggregate"], io.deadline(self.timeout_s)
+        missing = self.clusters(io, peers)
+        while awaited := [peer for members in missing.values() for peer in members]:
+            message = await port.first(awaited, timeout_s=deadline.left_s)
+            if message is None:
+                if deadline.left_s == 0:
+                    return
+                await self.ask_others(io, missing)
+            elif not self.is_late(io, message):
+                del missing[self.cluster(io, message.sender)]
+                yield message
+
+    async def ask_others(self, io: IO, missing: dict[str, list[str]]) -> None:
+        """Take out the members that have left, and ask another one of their clusters for an update."""
+        for cluster, members in list(missing.items()):
+            present = io["aggregate"].peers(members)
+            if not present:
+                del missing[cluster]
+            elif len(present) < len(members):
+                missing[cluster] = list(present)
+                await io["distribute"].send(UploadRequest(self.version), to=present[0])
+
+    def clusters(self, io: IO, peers: tuple[str, ...]) -> dict[str, list[str]]:
+        """Return the members of each cluster among some peers."""
+        clusters: dict[str, list[str]] = {}
+        for peer in peers:
+            clusters.setdefault(self.cluster(io, peer), []).append(peer)
+        return clusters
+
+    def cluster(self, io: IO, peer: str) -> str:
+        """Return a name for the place of a trainer: those of one place share a ring."""
+        return str(io.plan.worker(peer).at)
 
     def log_missing(self, io: IO, received: Mapping[str, Any]) -> None:
         """Log the number of trainers that no update stands for."""

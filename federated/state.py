@@ -19,7 +19,7 @@ State = dict[str, torch.Tensor]
 """Tensors by parameter name."""
 
 Memory = dict[str, Any]
-"""What a worker remembers across checkpoint boundaries: plain values and tensors, in mappings and lists."""
+"""What a worker keeps from round to round: plain values and tensors, in mappings and lists."""
 
 CONTROL = "control:"
 """Prefix of the name of a control variate, which is sliced like its parameter."""
@@ -91,3 +91,13 @@ def check_state(state: Any, like: Mapping[str, torch.Tensor]) -> State:
         if not torch.isfinite(part).all():
             raise DataError(f"model, {name}", "not all values are finite")
     return state
+
+
+def reduce_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Return how a tensor is pickled (`object.__reduce__`): by its bytes, which takes a fraction of torch's own way."""
+    content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return _tensor, (content, tensor.dtype, tuple(tensor.shape))
+
+
+def _tensor(content: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(content).view(dtype).reshape(shape)

@@ -6,6 +6,7 @@ The engines are imported when they are first used: `SimEngine` needs SimPy, `Ray
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from topology.checkpoints import Checkpoints
 from topology.deployment import Dataset, InjectedFault, Machine
 from topology.engine import Engine
 from topology.expansion import expand
@@ -28,6 +29,7 @@ __all__ = [
     "IO",
     "Break",
     "Channel",
+    "Checkpoints",
     "Continue",
     "Dataset",
     "Engine",

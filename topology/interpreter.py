@@ -21,24 +21,48 @@ class Interpreter:
 
     Attributes:
         program: The program.
+        io: What it sees of the world.
+        on_safepoint: Called when a step of the program, or a turn of a loop of it, begins; None for no call.
     """
 
-    __slots__ = ("_io", "_state", "program")
+    __slots__ = ("_state", "io", "on_safepoint", "program")
 
     def __init__(self, program: Program, io: IO, state: WorkerState) -> None:
-        self.program, self._io, self._state = program, io, state
+        self.program, self.io, self._state = program, io, state
+        self.on_safepoint: Callable[[Interpreter, WorkerState, int], None] | None = None
+
+    async def run(self, begin: int = 0) -> None:
+        """Run the program.
+
+        Args:
+            begin: The index of its first step.
+        """
+        steps = self.program.steps
+        body = steps.body if type(steps) is Steps else (steps,)
+        for position, step in enumerate(body[begin:], begin):
+            if isinstance(step, Loop):
+                await self._loop(step, position)
+                continue
+            self._safepoint(position)
+            waiting = self.start(step)
+            if waiting is not None:
+                await waiting
+
+    def _safepoint(self, position: int) -> None:
+        if self.on_safepoint is not None:
+            self.on_safepoint(self, self._state, position)
 
     def start(self, step: str | Steps) -> Awaitable[None] | None:
         """Start a step, or a sequence of steps; return what remains to be awaited, if anything."""
         if isinstance(step, Loop):
             return self._loop(step)
         if isinstance(step, Par):
-            return self._io.together([self._sequence(Steps(part)) for part in step.body])
+            return self.io.together([self._sequence(Steps(part)) for part in step.body])
         if isinstance(step, Steps):
             return self._sequence(step)
         self._state.step = step
         method: Callable[[IO], Awaitable[None] | None] = getattr(self.program, step)
-        return method(self._io)
+        return method(self.io)
 
     async def _sequence(self, steps: Steps) -> None:
         for step in steps.body:
@@ -46,8 +70,10 @@ class Interpreter:
             if waiting is not None:
                 await waiting
 
-    async def _loop(self, loop: Loop) -> None:
+    async def _loop(self, loop: Loop, position: int | None = None) -> None:
         while True:
+            if position is not None:
+                self._safepoint(position)
             try:
                 for step in loop.body:
                     waiting = self.start(step)
@@ -59,6 +85,6 @@ class Interpreter:
                 return
             ended = getattr(self.program, loop.until)
             if callable(ended):
-                ended = ended(self._io)
+                ended = ended(self.io)
             if await ended if isinstance(ended, Awaitable) else ended:
                 return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from topology.report import Traffic
+    from topology.plan import Plan
     from topology.state import WorkerState
 
 
@@ -47,6 +47,20 @@ class IO:
             raise ProgramError(location, "unknown function tag or channel", repr(name), hint)
         return port
 
+    def port(self, channel: str) -> Port:
+        """Return the port of a channel, by its name."""
+        return self._ports[channel]
+
+    @property
+    def plan(self) -> Plan:
+        """All workers, with their groups, datasets and machines."""
+        return self._state.context.plan
+
+    @property
+    def joined_late(self) -> bool:
+        """Whether the worker joined after the run began."""
+        return self._state.joined_late
+
     @property
     def step(self) -> str:
         """The name of the current step."""
@@ -55,17 +69,12 @@ class IO:
     @property
     def now_ns(self) -> int:
         """Nanoseconds since the run began, in virtual or real time."""
-        return self._transport.now_ns
+        return self._state.now_ns()
 
     @property
     def rng(self) -> np.random.Generator:
         """The worker's random numbers: determined by the run's seed and its id."""
         return self._state.rng
-
-    @property
-    def traffic(self) -> Mapping[str, Traffic]:
-        """The traffic of each channel so far, by name: what the workers of this process have sent."""
-        return self._state.context.report.traffic
 
     def deadline(self, timeout_s: float | None) -> Deadline:
         """Return a deadline for several waits: give each of them its `left_s` as `timeout_s`.
@@ -77,7 +86,7 @@ class IO:
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass, whatever the speed of the machine."""
-        await self._transport.sleep(ns_from_s(seconds))
+        await self._transport.sleep(self._state, ns_from_s(seconds))
 
     async def compute(
         self, function: Callable[..., Any] | None = None, *args: Any, seconds: float | None = None
@@ -90,11 +99,7 @@ class IO:
             seconds: Its cost on a machine of speed 1, in virtual time. Without it the time that the call really takes
                 counts, and no two runs are the same. In real time it takes the time it takes.
         """
-        state, transport = self._state, self._transport
-        start_ns = transport.now_ns
-        value = await transport.compute(self.worker, state.slowdown(), function, args, seconds)
-        state.record_span("compute", start_ns, state.step)
-        return value
+        return await self._transport.compute(self._state, function, args, seconds)
 
     async def together(self, coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Run coroutines concurrently; return when all have ended."""
@@ -102,4 +107,8 @@ class IO:
 
     def log(self, kind: str, **fields: Any) -> None:
         """Add an event to the report's log."""
-        self._state.context.report.log.append(LogEntry(self.now_ns, self.worker.id, kind, fields))
+        if not self._state.replaying:
+            context = self._state.context
+            context.report.log.append(LogEntry(self.now_ns, self.worker.id, kind, fields))
+            if context.watch is not None:
+                context.watch(context.report)

@@ -76,3 +76,12 @@ class Membership:
             self._present = None
             for subscriber in self.subscribers:
                 subscriber.peer_left(id_)
+
+    def stored(self) -> tuple[frozenset[str], list[str]]:
+        """Return what has changed: the members that have not joined yet, and those that have ended, in order."""
+        return self._absent, self._departures
+
+    def restore(self, stored: tuple[frozenset[str], list[str]]) -> None:
+        """Put back what `stored` returned."""
+        self._absent, self._departures = stored
+        self._departed, self._present = set(self._departures), None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import ClosedError, ProgramError
 from topology.deadline import Deadline
-from topology.waiting import AnyOf, GatherWait, QuorumWait, RecvWait, closed
+from topology.waiting import AnyOf, FirstOf, GatherWait, QuorumWait, RecvWait, closed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable
@@ -27,10 +27,11 @@ class Port:
         peer_stats: What the program records of its peers, by id; selectors read it.
     """
 
-    __slots__ = ("_mailbox", "peer_stats")
+    __slots__ = ("_ask", "_mailbox", "peer_stats")
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
+        self._ask = mailbox.owner.ask
         self.peer_stats: dict[str, dict[str, Any]] = {}
 
     @property
@@ -46,7 +47,8 @@ class Port:
     @property
     def closed(self) -> bool:
         """Whether no message is left and none can come: all peers have ended."""
-        return not self._mailbox.inbox and not self._mailbox.any_remaining()
+        closed: bool = self._ask("closed", self._mailbox.is_closed)
+        return closed
 
     def peers(self, among: Collection[str] | None = None) -> tuple[str, ...]:
         """Return the ids of the peers that are present, in the order of the plan.
@@ -56,7 +58,8 @@ class Port:
         Args:
             among: Only these; None for all.
         """
-        return self._mailbox.peers(among)
+        peers: tuple[str, ...] = self._ask("peers", self._mailbox.peers, among)
+        return peers
 
     def share(self) -> tuple[str, ...]:
         """Return this worker's share of all peers, present or not, if the replicas of its role in the group share them.
@@ -109,15 +112,37 @@ class Port:
             ClosedError: None can arrive any more: the peer has ended, or all have.
         """
         mailbox = self._mailbox
-        if sender is not None:
-            mailbox.checked((sender,))
-        message = mailbox.take(None if sender is None else (sender,)) if mailbox.inbox else None
-        if message is not None:
-            return message
-        if not mailbox.any_remaining(None if sender is None else (sender,)):
-            raise closed(mailbox, sender or self.channel.name)
-        received: Message = await mailbox.wait(RecvWait(mailbox, sender), timeout_s)
-        return received
+        senders = None if sender is None else mailbox.checked((sender,))
+        message: Message | None = self._ask("take", mailbox.take, senders)
+        if message is None:
+            message = await mailbox.wait(partial(self._recv_wait, senders), timeout_s)
+        return message
+
+    def _recv_wait(self, senders: tuple[str, ...] | None) -> RecvWait:
+        mailbox = self._mailbox
+        if not mailbox.any_remaining(senders):
+            raise closed(mailbox, senders[0] if senders else self.channel.name)
+        return RecvWait(mailbox, senders[0] if senders else None)
+
+    async def first(self, senders: Iterable[str], timeout_s: float | None = None) -> Message | None:
+        """Return the next message of some peers; None at the timeout, or as soon as one of them has ended.
+
+        Who waits for several peers calls it again after an end, without the peer that has ended.
+
+        Args:
+            senders: The peers; messages of others stay in the inbox.
+            timeout_s: How long to wait, in seconds.
+
+        Raises:
+            ProgramError: There is no such peer.
+            DeadlineError: No timeout was given, and the engine's default timeout has passed.
+        """
+        mailbox = self._mailbox
+        wanted = frozenset(mailbox.checked(tuple(senders)))
+        message: Message | None = self._ask("take", mailbox.take, wanted)
+        if message is None and wanted:
+            message = await mailbox.wait(partial(FirstOf, mailbox, wanted), timeout_s)
+        return message
 
     async def newest(self, timeout_s: float | None = None) -> Message:
         """Return the newest message and drop those before it; wait for one if none has arrived.
@@ -130,8 +155,8 @@ class Port:
             ClosedError: None can arrive any more.
         """
         message = await self.recv(timeout_s=timeout_s)
-        while self._mailbox.inbox:
-            message = self._mailbox.inbox.popleft()
+        while (later := self._ask("take", self._mailbox.take, None)) is not None:
+            message = later
         return message
 
     async def gather(
@@ -153,16 +178,18 @@ class Port:
             DeadlineError: No timeout was given, and the engine's default timeout has passed.
         """
         mailbox = self._mailbox
-        order = mailbox.senders() if senders is None else mailbox.checked(tuple(senders))
-        wait = GatherWait(mailbox, order, len(order) if k is None else k)
-        if mailbox.inbox:
-            mailbox.inbox = deque(message for message in mailbox.inbox if not wait.offer(message))
-        for peer in order:
-            if mailbox.peer_group.has_left(peer):
-                wait.peer_left(peer)
-        if not wait.complete():
-            await mailbox.wait(wait, timeout_s)
-        return {peer: wait.received[peer] for peer in order if peer in wait.received}
+        order = self._senders(senders)
+        count = len(order) if k is None else k
+        received = await mailbox.wait(partial(GatherWait, mailbox, order, count), timeout_s)
+        return {peer: received[peer] for peer in order if peer in received}
+
+    def _senders(self, senders: Iterable[str] | None) -> tuple[str, ...]:
+        """Return the given peers; by default those that are present or have left a message."""
+        mailbox = self._mailbox
+        order: tuple[str, ...] = (
+            self._ask("senders", mailbox.senders) if senders is None else mailbox.checked(tuple(senders))
+        )
+        return order
 
     async def stream(
         self, senders: Iterable[str] | None = None, timeout_s: float | None = None, k: int | None = None
@@ -174,19 +201,19 @@ class Port:
             DeadlineError: No timeout was given, and the engine's default timeout has passed.
         """
         mailbox = self._mailbox
-        missing = set(mailbox.senders() if senders is None else mailbox.checked(tuple(senders)))
+        missing = set(self._senders(senders))
         remaining = len(missing) if k is None else k
         deadline = Deadline(mailbox.owner.now_ns, timeout_s)
         seen = 0
         while missing and remaining > 0:
-            message = mailbox.take(missing)
+            message = self._ask("take", mailbox.take, missing)
             if message is None:
-                departed = mailbox.peer_group.departures(seen)
+                departed = self._ask("departures", mailbox.peer_group.departures, seen)
                 missing.difference_update(departed)
                 seen += len(departed)
                 if not missing:
                     return
-                message = await mailbox.wait(AnyOf(mailbox, missing), deadline.left_s)
+                message = await mailbox.wait(partial(AnyOf, mailbox, missing), deadline.left_s)
                 if message is None:
                     return
             missing.discard(message.sender)
@@ -205,7 +232,8 @@ class Port:
 
     def peek(self) -> Message | None:
         """Return the next message and leave it in the inbox; None if there is none."""
-        return self._mailbox.inbox[0] if self._mailbox.inbox else None
+        message: Message | None = self._ask("peek", self._mailbox.peek)
+        return message
 
     async def join(
         self, k: int = 1, timeout_s: float | None = None, among: Collection[str] | None = None
@@ -220,14 +248,12 @@ class Port:
         Raises:
             DeadlineError: No timeout was given, and the engine's default timeout has passed.
         """
-        wait = QuorumWait(self._mailbox, k, among)
-        if not wait.complete() and wait.any_remaining():
-            await self._mailbox.wait(wait, timeout_s)
+        await self._mailbox.wait(partial(QuorumWait, self._mailbox, k, among), timeout_s)
         return self.peers(among)
 
     def _only_peer(self) -> str:
-        mailbox, peers = self._mailbox, self._mailbox.peers()
-        if not peers and not mailbox.any_remaining():
+        mailbox, peers = self._mailbox, self.peers()
+        if not peers and not self._ask("remaining", mailbox.any_remaining):
             raise ClosedError(mailbox.location, "all peers have ended", self.channel.name)
         if len(peers) != 1:
             hint = "name one with to=, or use broadcast" if peers else "await join() first"

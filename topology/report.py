@@ -72,6 +72,7 @@ class RunReport:
         traffic: The traffic of each channel, by name.
         log: Events, in order.
         spans: Intervals of workers and messages, if the engine records them.
+        recording: Whether more of them are recorded.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class RunReport:
     traffic: dict[str, Traffic] = field(default_factory=dict)
     log: list[LogEntry] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
+    recording: bool = False
 
     @property
     def end_s(self) -> float:

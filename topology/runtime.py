@@ -7,7 +7,7 @@ with the workers that run there, and each of them tracks the membership of all w
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import ClosedError, ProgramError, SpecError, SsimError, raised
 from sim.base.units import ns_from_s
@@ -18,9 +18,10 @@ from topology.membership import Membership
 from topology.program import Break, Continue
 from topology.report import LogEntry, RunReport, Span, Traffic
 from topology.state import Mailbox, RunContext, WorkerState
+from topology.wait_chain import orphaned, root_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from topology.deployment import InjectedFault
     from topology.engine import RunSpec
@@ -42,6 +43,7 @@ class WorkerRuntime:
     Attributes:
         plan: The plan of all workers.
         states: The workers of this process, by id.
+        interpreters: Their interpreters, by id.
         running: How many of them have not ended.
         started: Whether they have been started.
     """
@@ -58,11 +60,13 @@ class WorkerRuntime:
         self.plan = run.plan
         self.states: dict[str, WorkerState] = {}
         self.started = False
-        report = RunReport(traffic={channel.name: Traffic() for channel in run.plan.tag.channels})
-        self._context = RunContext(transport, report, run.seed, record)
+        traffic = {channel.name: Traffic() for channel in run.plan.tag.channels}
+        report = RunReport(traffic=traffic, recording=record)
+        self._context = RunContext(transport, report, run.plan, run.seed, run.watch)
         self._transport, self._report = transport, report
         self._default_timeout_ns = ns_from_s(default_timeout_s)
-        self._interpreters: dict[str, Interpreter] = {}
+        self._died: dict[str, int] = {}
+        self.interpreters: dict[str, Interpreter] = {}
         self._faults = _by_worker(run.plan, run.faults)
         absent = [worker for worker, fault in self._faults.items() if fault.join_s > 0]
         self._memberships = {
@@ -75,10 +79,11 @@ class WorkerRuntime:
     def _set_up(self, run: RunSpec, own: Collection[str] | None) -> None:
         bindings = bind(run.plan.tag, run.programs)
         channels = {role.name: run.plan.tag.channels_of(role.name) for role in run.plan.tag.roles}
+        idle = {name: binding.idle_channels for name, binding in bindings.items()}
         for worker in run.plan.workers:
             if own is None or worker.id in own:
                 binding = bindings[worker.role]
-                state = self.states[worker.id] = WorkerState(worker, self._context)
+                state = self.states[worker.id] = WorkerState(worker, self._context, idle[worker.role])
                 for channel in channels[worker.role]:
                     group = worker.at[channel.name]
                     peers = self._memberships[channel.name, group, channel.peer_of(worker.role)]
@@ -87,7 +92,7 @@ class WorkerRuntime:
                     mailbox = state.mailboxes[channel.name] = Mailbox(state, channel, peers, own_group, selector)
                     peers.subscribers.append(mailbox)
                 io = IO(state, binding.function_tags)
-                self._interpreters[worker.id] = Interpreter(binding.make(), io, state)
+                self.interpreters[worker.id] = Interpreter(binding.make(), io, state)
 
     def start(self) -> None:
         """Start the workers, and schedule the faults."""
@@ -121,10 +126,15 @@ class WorkerRuntime:
             self._transport.call_at(ns_from_s(end_s), partial(self._stop, state, how))
 
     def _start(self, state: WorkerState) -> None:
-        state.stop = self._transport.start(self._run(state))
+        state.stop = self.start_at(state)
+
+    def start_at(self, state: WorkerState, position: int = 0) -> Callable[[], None]:
+        """Start a worker at a step of its program; return what stops it."""
+        return self._transport.start(self._run(state, position))
 
     def _start_late(self, state: WorkerState) -> None:
         if not state.ended:
+            state.joined_late = True
             self._log(state, "joined")
             self._join(state.worker)
             self._start(state)
@@ -133,13 +143,11 @@ class WorkerRuntime:
         for channel, group in worker.at.items():
             self._memberships[channel, group, worker.role].join(worker.id)
 
-    async def _run(self, state: WorkerState) -> None:
+    async def _run(self, state: WorkerState, position: int) -> None:
         id_ = state.worker.id
-        interpreter = self._interpreters[id_]
+        interpreter = self.interpreters[id_]
         try:
-            waiting = interpreter.start(interpreter.program.steps)
-            if waiting is not None:
-                await waiting
+            await interpreter.run(position)
             self._report.results[id_] = interpreter.program.result()
         except ClosedError:  # all of its peers have ended: nothing is left to do
             self._log(state, "closed")
@@ -149,7 +157,7 @@ class WorkerRuntime:
             raise ProgramError(location, "Continue or Break outside of a loop", hint=hint) from None
         except SsimError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ProgramError(f"{id_}, step {state.step}", *raised(error)) from error
         self._end(state, "ended")
 
@@ -167,10 +175,14 @@ class WorkerRuntime:
         state.ended = how
         self.running -= 1
         self._report.end_ns = self._transport.now_ns
-        if how != "died":
+        if how == "died":
+            self._died[state.worker.id] = self._transport.now_ns
+        else:
             self._transport.notify_left(state.worker)
         if not self.running:
             self._transport.finish()
+        elif self._died and how != "orphaned":
+            self._end_orphans()
 
     def report(self) -> RunReport:
         """Return the report, with results in the order of the plan."""
@@ -200,7 +212,7 @@ class WorkerRuntime:
             self.lose(message)
             return
         message.arrived_ns = self._transport.now_ns
-        if self._context.record:
+        if self._report.recording:
             self._report.spans.append(
                 Span(
                     "message",
@@ -217,19 +229,77 @@ class WorkerRuntime:
     def _log(self, state: WorkerState, kind: str) -> None:
         self._report.log.append(LogEntry(self._transport.now_ns, state.worker.id, kind, {}))
 
+    def stored(self) -> dict[str, Any]:
+        """Return all that has changed since the workers were started, but for the engine's part."""
+        workers = {
+            id_: {
+                "fields": {name: getattr(state, name) for name in _STORED},
+                "started": state.stop is not None,
+                "mailboxes": {name: (mailbox.inbox, mailbox.waits) for name, mailbox in state.mailboxes.items()},
+            }
+            for id_, state in self.states.items()
+        }
+        memberships = {key: membership.stored() for key, membership in self._memberships.items()}
+        own = {"running": self.running, "died": self._died}
+        return {"workers": workers, "memberships": memberships, "report": self._report, "own": own}
+
+    def restore(self, stored: dict[str, Any]) -> None:
+        """Put back what `stored` returned; the workers are started by the engine."""
+        for id_, worker in stored["workers"].items():
+            state = self.states[id_]
+            for name, value in worker["fields"].items():
+                setattr(state, name, value)
+            state.stop = _not_started if worker["started"] else None
+            for name, (inbox, waits) in worker["mailboxes"].items():
+                state.mailboxes[name].inbox, state.mailboxes[name].waits = inbox, waits
+        for key, membership in stored["memberships"].items():
+            self._memberships[key].restore(membership)
+        report: RunReport = stored["report"]
+        for name, traffic in report.traffic.items():
+            own = self._report.traffic[name]
+            own.messages, own.bytes, own.lost = traffic.messages, traffic.bytes, traffic.lost
+        for name in ("results", "ended", "end_ns", "log", "spans", "recording"):
+            setattr(self._report, name, getattr(report, name))
+        self.running, self._died, self.started = stored["own"]["running"], stored["own"]["died"], True
+
     def _expire_timeouts(self) -> None:
-        """End waits that have reached the default timeout; come back when the next may reach it."""
+        """Fail if a wait has reached the default timeout; come back when the next may reach it.
+
+        Workers that wait for work from dead ones fail nothing while others go on.
+        """
         now_ns = self._transport.now_ns
         next_ns = now_ns + self._default_timeout_ns
+        expired = []
         for state in self.states.values():
-            for mailbox in state.mailboxes.values():
-                for wait in list(mailbox.waits):
-                    if not wait.has_timeout and wait.since_ns + self._default_timeout_ns <= now_ns:
-                        wait.fail()
-                    elif not wait.has_timeout:
-                        next_ns = min(next_ns, wait.since_ns + self._default_timeout_ns)
+            for wait in state.waits():
+                if not wait.has_timeout and wait.since_ns + self._default_timeout_ns <= now_ns:
+                    expired.append(wait)
+                elif not wait.has_timeout:
+                    next_ns = min(next_ns, wait.since_ns + self._default_timeout_ns)
+        if expired and not self._end_orphans():
+            orphans = orphaned(self.states, self._died)
+            failed = [wait for wait in expired if wait.mailbox.owner.worker.id not in orphans]
+            if failed:
+                root_of(failed, self.states, self._died).fail(self._died)
         if self.running:
             self._transport.call_at(next_ns, self._expire_timeouts)
+
+    def _end_orphans(self) -> bool:
+        """End the workers that wait for work from dead ones if no others are left; return whether it is so."""
+        running = [state for state in self.states.values() if not state.ended]
+        if len(orphaned(self.states, self._died)) < len(running):
+            return False
+        for state in running:
+            self._stop(state, "orphaned")
+        return bool(running)
+
+
+_STORED = ("ended", "joined_late", "slow", "step", "tape")
+"""What is stored of the state of a worker."""
+
+
+def _not_started() -> None:
+    """Stand for what stops a worker, until it is started."""
 
 
 def _by_worker(plan: Plan, faults: Sequence[InjectedFault]) -> dict[str, InjectedFault]:

@@ -6,9 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import DeadlineError, ProgramError, did_you_mean
+from sim.base.errors import ProgramError, did_you_mean
 from sim.base.streams import stream
-from sim.base.units import ns_from_s
 from topology.message import Message, size_of
 from topology.report import Span
 
@@ -18,11 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from topology.membership import Membership
-    from topology.plan import Worker
+    from topology.pending import PendingWait
+    from topology.plan import Plan, Worker
     from topology.report import RunReport
     from topology.selection import Selector
     from topology.tag import Channel
-    from topology.transport import Future, Transport
+    from topology.tape import Pending, Tape
+    from topology.transport import Transport
 
 _SEARCHED = 1000
 """Among at most this many peers a hint looks for the name that was meant."""
@@ -35,14 +36,16 @@ class RunContext:
     Attributes:
         transport: The engine's side.
         report: The report so far.
+        plan: All workers of the run, those of other processes included.
         seed: The seed of all random numbers.
-        record: Whether spans are recorded.
+        watch: Called with the report after each entry of a program in its log.
     """
 
     transport: Transport
     report: RunReport
+    plan: Plan
     seed: int
-    record: bool
+    watch: Callable[[RunReport], None] | None = None
 
 
 class WorkerState:
@@ -55,26 +58,72 @@ class WorkerState:
         mailboxes: Its end of each channel, by name.
         step: The name of the current step.
         ended: How it ended; "" while it has not.
+        idle_channels: The channels on which its program waits for work before it sends anything.
+        joined_late: Whether it joined after the run began.
         slow: A slowdown: factor, start and end in nanoseconds; an end of None is that of the run.
         stop: Stops it at once; None before it has started.
+        tape: What its program has seen, if the run can be stored.
     """
 
-    __slots__ = ("_rng", "context", "ended", "mailboxes", "slow", "step", "stop", "transport", "worker")
+    __slots__ = (
+        "_rng",
+        "context",
+        "ended",
+        "idle_channels",
+        "joined_late",
+        "mailboxes",
+        "slow",
+        "step",
+        "stop",
+        "tape",
+        "transport",
+        "worker",
+    )
 
-    def __init__(self, worker: Worker, context: RunContext) -> None:
+    def __init__(self, worker: Worker, context: RunContext, idle_channels: frozenset[str]) -> None:
         self.worker = worker
         self.context = context
+        self.idle_channels = idle_channels
+        self.joined_late = False
         self.transport = context.transport
         self.mailboxes: dict[str, Mailbox] = {}
         self.step = ""
         self.ended = ""
         self.slow: tuple[float, int, int | None] = (1.0, 0, None)
         self.stop: Callable[[], None] | None = None
+        self.tape: Tape | None = None
         self._rng: np.random.Generator | None = None
+
+    def waits(self) -> list[PendingWait]:
+        """Return what it waits for, on all channels."""
+        return [wait for mailbox in self.mailboxes.values() for wait in mailbox.waits]
 
     def now_ns(self) -> int:
         """Return the nanoseconds since the run began."""
-        return self.transport.now_ns
+        return self.tape.now_ns if self.replaying and self.tape else self.transport.now_ns
+
+    @property
+    def replaying(self) -> bool:
+        """Whether its program is being brought back to where it was: what it does has been done."""
+        return self.tape is not None and self.tape.replaying
+
+    def ask(self, name: str, question: Callable[..., Any], *args: Any) -> Any:
+        """Return the answer to a question about the world that the program asks."""
+        return question(*args) if self.tape is None else self.tape.ask(name, question, *args)
+
+    async def wait(self, begin: Callable[[], Pending]) -> Any:
+        """Return the value of a wait of the program when it ends.
+
+        Args:
+            begin: Begins it.
+        """
+        if self.tape is not None:
+            return await self.tape.wait(begin, self.now_ns, self.transport.future)
+        pending = begin()
+        try:
+            return await pending.future
+        finally:
+            pending.close()
 
     @property
     def rng(self) -> np.random.Generator:
@@ -83,6 +132,17 @@ class WorkerState:
             role, _, number = self.worker.id.rpartition("/")
             self._rng = stream(self.context.seed, f"worker {role}", int(number))
         return self._rng
+
+    @property
+    def rng_state(self) -> Any:
+        """The state of its random numbers; None if it has used none."""
+        return None if self._rng is None else self._rng.bit_generator.state
+
+    @rng_state.setter
+    def rng_state(self, state: Any) -> None:
+        self._rng = None
+        if state is not None:
+            self.rng.bit_generator.state = state
 
     def slowdown(self) -> float:
         """Return how many times as long as usual a computation that starts now takes."""
@@ -94,7 +154,7 @@ class WorkerState:
 
     def record_span(self, kind: str, start_ns: int, what: str) -> None:
         """Record a span that ends now."""
-        if self.context.record and not self.ended:
+        if self.context.report.recording and not self.ended:
             self.context.report.spans.append(Span(kind, self.worker.id, start_ns, self.transport.now_ns, what))
 
 
@@ -185,6 +245,14 @@ class Mailbox:
                 raise ProgramError(self.location, "unknown peer", repr(peer), hint)
         return peers
 
+    def peek(self) -> Message | None:
+        """Return the first message; None if there is none."""
+        return self.inbox[0] if self.inbox else None
+
+    def is_closed(self) -> bool:
+        """Return whether no message is left and none can come."""
+        return not self.inbox and not self.any_remaining()
+
     def put(self, message: Message) -> None:
         """Take in a message that has arrived."""
         for wait in self.waits:
@@ -236,83 +304,25 @@ class Mailbox:
             ProgramError: There is no such peer.
         """
         self.checked((to,))
+        if self.owner.replaying:
+            return
         self._traffic.messages += 1
         self._traffic.bytes += size_bytes
         transport = self.transport
         transport.send(Message(self._id, to, self.channel.name, value, size_bytes, transport.now_ns))
 
-    async def wait(self, wait: PendingWait, timeout_s: float | None) -> Any:
+    async def wait(self, make: Callable[[], PendingWait], timeout_s: float | None) -> Any:
         """Return the value of a wait when it ends.
 
         Args:
-            wait: The wait.
+            make: Makes the wait; its future is set if it has ended already.
             timeout_s: When it expires, in seconds from now; None for the engine's default timeout.
         """
-        transport = self.transport
-        start_ns = transport.now_ns
-        cancel: Callable[[], None] | None = None
-        if timeout_s is not None:
-            wait.has_timeout = True
-            cancel = transport.call_at(start_ns + ns_from_s(timeout_s), wait.expire)
-        self.waits.append(wait)
-        try:
-            return await wait.future
-        finally:
-            self.waits.remove(wait)
-            if cancel is not None:
-                cancel()
-            self.owner.record_span("wait", start_ns, self.channel.name)
 
+        def begin() -> PendingWait:
+            wait = make()
+            if not wait.future.done:
+                wait.begin(timeout_s)
+            return wait
 
-class PendingWait:
-    """Something that a program waits for at a mailbox.
-
-    Attributes:
-        mailbox: The mailbox.
-        future: Set when the wait ends.
-        since_ns: When it began.
-        has_timeout: Whether the program gave it a timeout of its own.
-    """
-
-    __slots__ = ("future", "has_timeout", "mailbox", "since_ns")
-
-    def __init__(self, mailbox: Mailbox) -> None:
-        transport = mailbox.transport
-        self.mailbox = mailbox
-        self.has_timeout = False
-        self.future: Future[Any] = transport.future()
-        self.since_ns = transport.now_ns
-
-    def offer(self, message: Message) -> bool:
-        """Take a message if it is awaited; return whether it is."""
-        return False
-
-    def peer_left(self, peer: str) -> None:
-        """Note that a peer has ended."""
-
-    def peer_joined(self) -> None:
-        """Note that a peer has joined."""
-
-    def expire(self) -> None:
-        """End at the timeout that the program gave."""
-        self.fail()
-
-    def fail(self) -> None:
-        """End at the engine's default timeout, with an error."""
-        waited_s = (self.mailbox.transport.now_ns - self.since_ns) / 1e9
-        hint = "a peer may have died: set timeout_s on the wait, or a longer default timeout on the engine"
-        problem = f"no message within {waited_s:.6g} s"
-        self.future.fail(DeadlineError(self.mailbox.location, problem, f"from {self.awaited()}", hint))
-
-    def awaited(self) -> str:
-        """Return the awaited peers, for messages."""
-        return listed(self.mailbox.peers())
-
-
-_LISTED = 5
-
-
-def listed(peers: tuple[str, ...] | list[str]) -> str:
-    """Return ids in a short text: the first few, and the number of the others."""
-    rest = f" and {len(peers) - _LISTED} more" if len(peers) > _LISTED else ""
-    return ", ".join(peers[:_LISTED]) + rest
+        return await self.owner.wait(begin)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from topology.message import Message
     from topology.plan import Worker
+    from topology.state import WorkerState
 
 _Value_co = TypeVar("_Value_co", covariant=True)
 
@@ -48,8 +49,8 @@ class Transport(Protocol):
         """Call a function at a time, after all else that happens then; return a function that cancels the call."""
         ...
 
-    async def sleep(self, duration_ns: int) -> None:
-        """Let time pass."""
+    async def sleep(self, state: WorkerState, duration_ns: int) -> None:
+        """Let time pass for a worker."""
         ...
 
     def send(self, message: Message) -> None:
@@ -61,18 +62,12 @@ class Transport(Protocol):
         ...
 
     async def compute(
-        self,
-        worker: Worker,
-        slowdown: float,
-        function: Callable[..., Any] | None,
-        args: Sequence[Any],
-        seconds: float | None,
+        self, state: WorkerState, function: Callable[..., Any] | None, args: Sequence[Any], seconds: float | None
     ) -> Any:
         """Call a function on a worker's machine and return its value when the computation is done.
 
         Args:
-            worker: The worker.
-            slowdown: How many times as long as usual it takes.
+            state: The worker.
             function: The function; None only lets time pass.
             args: Its arguments.
             seconds: Its cost on a machine of speed 1, in virtual time.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from sim.base.errors import ClosedError
-from topology.state import Mailbox, PendingWait, listed
+from topology.pending import PendingWait
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from topology.message import Message
+    from topology.state import Mailbox
 
 
 class RecvWait(PendingWait):
@@ -34,9 +36,9 @@ class RecvWait(PendingWait):
         if peer == self.sender or (self.sender is None and not self.mailbox.any_remaining()):
             self.future.fail(closed(self.mailbox, peer))
 
-    def awaited(self) -> str:
+    def awaited(self) -> tuple[str, ...]:
         """Return the sender, or all peers."""
-        return self.sender or super().awaited()
+        return (self.sender,) if self.sender else super().awaited()
 
 
 def closed(mailbox: Mailbox, value: str) -> ClosedError:
@@ -58,6 +60,11 @@ class GatherWait(PendingWait):
         self.received: dict[str, Message] = {}
         self._missing = set(senders)
         self._k = k
+        if mailbox.inbox:
+            mailbox.inbox = deque(message for message in mailbox.inbox if not self.offer(message))
+        self._missing.difference_update(peer for peer in senders if mailbox.peer_group.has_left(peer))
+        if self.complete():
+            self.future.set(self.received)
 
     def complete(self) -> bool:
         """Return whether there is nothing more to wait for."""
@@ -70,22 +77,22 @@ class GatherWait(PendingWait):
         self._missing.discard(message.sender)
         self.received[message.sender] = message
         if self.complete():
-            self.future.set(None)
+            self.future.set(self.received)
         return True
 
     def peer_left(self, peer: str) -> None:
         """Stop waiting for this peer."""
         self._missing.discard(peer)
         if self.complete():
-            self.future.set(None)
+            self.future.set(self.received)
 
     def expire(self) -> None:
         """End with the messages so far."""
-        self.future.set(None)
+        self.future.set(self.received)
 
-    def awaited(self) -> str:
+    def awaited(self) -> tuple[str, ...]:
         """Return the senders that are missing."""
-        return listed(sorted(self._missing))
+        return tuple(sorted(self._missing))
 
 
 class AnyOf(PendingWait):
@@ -115,9 +122,41 @@ class AnyOf(PendingWait):
         """End without a message."""
         self.future.set(None)
 
-    def awaited(self) -> str:
+    def awaited(self) -> tuple[str, ...]:
         """Return the senders."""
-        return listed(sorted(self._senders))
+        return tuple(sorted(self._senders))
+
+
+class FirstOf(PendingWait):
+    """Waits for the first message of some peers; ends with None at its timeout or when one of them has ended."""
+
+    __slots__ = ("_senders",)
+
+    def __init__(self, mailbox: Mailbox, senders: frozenset[str]) -> None:
+        super().__init__(mailbox)
+        self._senders = senders
+        if any(map(mailbox.peer_group.has_left, senders)):
+            self.future.set(None)
+
+    def offer(self, message: Message) -> bool:
+        """Take a message of one of them."""
+        if self.future.done or message.sender not in self._senders:
+            return False
+        self.future.set(message)
+        return True
+
+    def peer_left(self, peer: str) -> None:
+        """End without a message if this was one of them."""
+        if peer in self._senders:
+            self.future.set(None)
+
+    def expire(self) -> None:
+        """End without a message."""
+        self.future.set(None)
+
+    def awaited(self) -> tuple[str, ...]:
+        """Return the senders."""
+        return tuple(sorted(self._senders))
 
 
 class QuorumWait(PendingWait):
@@ -129,6 +168,8 @@ class QuorumWait(PendingWait):
         super().__init__(mailbox)
         self._k = k
         self._among = None if among is None else frozenset(among)
+        if self.complete() or not self.any_remaining():
+            self.future.set(None)
 
     def complete(self) -> bool:
         """Return whether enough peers are present."""
@@ -152,6 +193,7 @@ class QuorumWait(PendingWait):
         """End with the peers that are present."""
         self.future.set(None)
 
-    def awaited(self) -> str:
-        """Return how many peers are required and present."""
-        return f"{self._k} peers of which {len(self.mailbox.peers(self._among))} are present"
+    def awaited(self) -> tuple[str, ...]:
+        """Return those of the peers that are not present."""
+        members = self.mailbox.peer_group.members if self._among is None else sorted(self._among)
+        return tuple(peer for peer in members if peer not in self.mailbox.peers(self._among))

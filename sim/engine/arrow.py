@@ -38,7 +38,15 @@ def queries_table(result: Result) -> pa.Table:
             _named(result.outcome, [outcome.name.lower() for outcome in Outcome]),
             "met, late, dropped or unfinished",
         ),
+        **_classes(result),
     )
+
+
+def _classes(result: Result) -> dict[str, tuple[Any, str]]:
+    trace = result.trace
+    if trace.class_codes is None:
+        return {}
+    return {"class": (_named(trace.class_codes, list(trace.class_names)), "class of the query")}
 
 
 def batches_table(result: Result) -> pa.Table:

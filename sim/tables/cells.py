@@ -50,7 +50,7 @@ def table_from_cells(
     ordered = tuple(sorted(subnets, key=lambda subnet: subnet.accuracy))
     sizes = tuple(sorted({size for _, size in cells}))
 
-    def grid(values: Mapping[tuple[str, int], Any], column: str) -> list[list[Any]]:
+    def grid(values: Mapping[tuple[str, int], Any], column: str) -> Any:
         missing = [(s.id, size) for s in ordered for size in sizes if (s.id, size) not in values]
         if missing:
             subnet, size = missing[0]

@@ -9,7 +9,7 @@
 | p99        | `p99_ms`                               | likewise                                          |
 | loading    | `loading_ms`, `loading_time_ms`        | likewise; empty if unknown                        |
 | device     | `device`, `accel`, `accelerator`, `gpu` | one after `where`                                |
-| repetition | `repetition`, `rep`, `trial`, `run`, `iteration` | a row is one measurement                |
+| repetition | `repetition`, `rep`, `trial`, `run`, `iteration`, `sample` | a row is one measurement      |
 
 Upper case does not matter, and `latency (ms)` is `latency_ms`. Other statistics of the same measurements (`mean_ms`,
 `std_ms`, `p95_ms`, `samples`, ...) are left unread. Proteus' profile (UMass-LIDS/Proteus, `aggregate_profiled.csv`) has
@@ -39,12 +39,15 @@ _ROLES = {
     "accuracy": ("accuracy",),
     "batch_size": ("batch_size", "batchsize", "batch"),
     "device": ("device", "accel", "accelerator", "gpu"),
-    "repetition": ("repetition", "rep", "trial", "run", "iteration"),
+    "repetition": ("repetition", "rep", "trial", "run", "iteration", "sample"),
 }
 _TIMES = {"latency": ("latency", "median", "p50"), "p99": ("p99",), "loading": ("loading", "loading_time")}
 _ROLE_OF = {name: role for role, names in _ROLES.items() for name in names} | {
     f"{name}_{unit}": role for role, names in _TIMES.items() for name in names for unit in UNITS
 }
+_SIMILAR = {"subnet": "name|net|variant|model", "accuracy": "acc|top.?1", "batch_size": "batch|bs|size"}
+"""Parts of names that a column may have that is meant for another one."""
+
 _UNREAD = re.compile(
     r"((mean|avg|average|std|min|max|p(?!50_|99_)\d+)(_latency)?_(s|ms|us|ns))|samples|trials|repetitions|count"
 )
@@ -164,17 +167,19 @@ def _column(key: str, header: Sequence[str], plain: Sequence[str], meanings: Seq
 
 
 def _check_all_there(header: Sequence[str], plain: Sequence[str], roles: Mapping[str, int], location: str) -> None:
+    taken = set(roles.values())
     for column in NEEDED:
         if column.removesuffix("_ms") in roles or column in roles:
             continue
         hint = f"needs {', '.join(NEEDED)}"
-        if column == "latency_ms":
-            times = [
-                name for name, short in zip(header, plain, strict=True) if re.match("latency|time|median|p50", short)
-            ]
-            means = [name for name, short in zip(header, plain, strict=True) if re.match("mean|avg|average", short)]
-            if times:
-                hint = _which_unit(times[0], "latency")
-            elif means:
-                hint = f"name {means[0]!r} latency_ms (or _s, _us, _ns) if simulations are to use the mean"
+        free = [(name, short) for i, (name, short) in enumerate(zip(header, plain, strict=True)) if i not in taken]
+        means = [name for name, short in free if re.match("mean|avg|average", short)]
+        wanted = _SIMILAR.get(column, "latency|time|median|p50")
+        similar = [name for name, short in free if re.search(wanted, short) and name not in means]
+        if similar and column == "latency_ms":
+            hint = _which_unit(similar[0], "latency")
+        elif means and column == "latency_ms":
+            hint = f"name {means[0]!r} latency_ms (or _s, _us, _ns) if simulations are to use the mean"
+        elif similar:
+            hint = f"is it {similar[0]!r}? Then name that column {column}"
         raise DataError(location, f"column {column} is missing", ", ".join(header) or "the file is empty", hint)

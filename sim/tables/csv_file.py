@@ -47,9 +47,17 @@ _Key = tuple[str, int]
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
-class _Line(NamedTuple):
-    location: str
+class _Row(NamedTuple):
+    line: int
     cells: list[str]
+
+
+class _Time(NamedTuple):
+    """A column of times: its index, its name and its unit."""
+
+    column: int
+    name: str
+    unit: str
 
 
 def parse_csv(text: str, location: str, where: Mapping[str, str] | None = None) -> LatencyTable:
@@ -63,32 +71,13 @@ def parse_csv(text: str, location: str, where: Mapping[str, str] | None = None) 
     Raises:
         DataError: The text has another layout, holds several devices, or has numbers in another unit; with the line.
     """
-    columns, lines = _read(text, location, where or {})
-    if not lines:
+    columns, rows = _read(text, location, where or {})
+    if not rows:
         raise DataError(location, "has no rows", "", f"one per cell below {','.join(NEEDED)}")
-    lines = _chosen(columns, lines, location)
-    device = _device(columns, lines, location)
-    subnets: dict[str, ProfiledSubnet] = {}
-    cells: dict[_Key, list[int]] = {}
-    p99: dict[_Key, int] = {}
-    repetitions: set[tuple[str, int, str]] = set()
-    for line in lines:
-        subnet = _subnet(columns, line)
-        known = subnets.setdefault(subnet.id, subnet)
-        if known != subnet:
-            what = "accuracies" if known.accuracy != subnet.accuracy else "loading times"
-            both = f"{known.accuracy:g} and {subnet.accuracy:g}" if what == "accuracies" else ""
-            raise DataError(line.location, f"subnet {subnet.id} has two {what}", both, "one per subnet")
-        key = subnet.id, _batch(line.cells[columns.roles["batch_size"]], line.location)
-        if "repetition" in columns.roles:
-            repetition = (*key, line.cells[columns.roles["repetition"]])
-            if repetition in repetitions:
-                value = f"subnet {key[0]}, batch {key[1]}, {columns.name('repetition')} {repetition[2]}"
-                raise DataError(line.location, "duplicate repetition", value, "one row per measurement")
-            repetitions.add(repetition)
-        cells.setdefault(key, []).append(_ns(columns, "latency", line))
-        if "p99" in columns.roles:
-            p99[key] = _ns(columns, "p99", line)
+    rows = _chosen(columns, rows, location)
+    device = _device(columns, rows, location)
+    subnets = _subnets(columns, rows, location)
+    cells, p99 = _cells(columns, rows, location)
     samples = _samples(columns, cells, location)
     latencies = {key: round(median(values)) for key, values in cells.items()}
     _check_units(columns, latencies, p99, location)
@@ -96,7 +85,7 @@ def parse_csv(text: str, location: str, where: Mapping[str, str] | None = None) 
         p99 = {key: round(float(np.quantile(values, 0.99))) for key, values in samples.items()}
     return table_from_cells(
         device,
-        subnets.values(),
+        subnets,
         latencies,
         {"p99_ns": p99} if p99 else None,
         samples=samples,
@@ -105,41 +94,41 @@ def parse_csv(text: str, location: str, where: Mapping[str, str] | None = None) 
     )
 
 
-def _read(text: str, location: str, where: Mapping[str, str]) -> tuple[Columns, list[_Line]]:
+def _read(text: str, location: str, where: Mapping[str, str]) -> tuple[Columns, list[_Row]]:
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = columns_of(next(rows, []), where, f"{location}, line 1")
-        lines = [_Line(f"{location}, line {rows.line_num}", row) for row in rows if row]
+        columns = columns_of(next(reader, []), where, f"{location}, line 1")
+        rows = [_Row(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise DataError(
-            f"{location}, line {rows.line_num}", "is not valid CSV", str(error), "quotes must be closed"
-        ) from error
-    for line in lines:
-        if len(line.cells) != len(columns.names):
-            raise DataError(line.location, "wrong number of values", "", f"{len(columns.names)} columns")
-    return columns, lines
+        line = f"{location}, line {reader.line_num}"
+        raise DataError(line, "is not valid CSV", str(error), "quotes must be closed") from error
+    for row in rows:
+        if len(row.cells) != len(columns.names):
+            hint = f"{len(columns.names)} columns"
+            raise DataError(f"{location}, line {row.line}", "wrong number of values", "", hint)
+    return columns, rows
 
 
-def _chosen(columns: Columns, lines: list[_Line], location: str) -> list[_Line]:
+def _chosen(columns: Columns, rows: list[_Row], location: str) -> list[_Row]:
     """Return the rows that are asked for.
 
     Raises:
         DataError: There are none.
     """
     for column, asked in columns.wanted.items():
-        values = list(dict.fromkeys(line.cells[column] for line in lines))
+        values = list(dict.fromkeys(row.cells[column] for row in rows))
         kept = {value for value in values if matches(value, asked, values)}
         if not kept:
             several = [value for value in values if asked.lower() in value.lower()]
             problem = f"{'several values have' if several else 'no row has'} this {columns.names[column]}"
             raise DataError(location, problem, asked, f"choose from {_listed(several or values)}")
-        lines = [line for line in lines if line.cells[column] in kept]
-    return lines
+        rows = [row for row in rows if row.cells[column] in kept]
+    return rows
 
 
-def _device(columns: Columns, lines: list[_Line], location: str) -> str:
+def _device(columns: Columns, rows: list[_Row], location: str) -> str:
     """Return the device of all rows.
 
     Raises:
@@ -147,11 +136,76 @@ def _device(columns: Columns, lines: list[_Line], location: str) -> str:
     """
     if "device" not in columns.roles:
         return Path(location).stem
-    devices = list(dict.fromkeys(line.cells[columns.roles["device"]] for line in lines))
+    devices = list(dict.fromkeys(row.cells[columns.roles["device"]] for row in rows))
     if len(devices) > 1:
         hint = f"choose one: --where device={devices[0]}, in an experiment where: {{device: {devices[0]}}}"
         raise DataError(location, "holds several devices", _listed(devices), hint)
     return devices[0] or Path(location).stem
+
+
+def _subnets(columns: Columns, rows: list[_Row], location: str) -> list[ProfiledSubnet]:
+    """Return the subnets of all rows.
+
+    Raises:
+        DataError: Accuracy or loading time are invalid, or differ between rows of one subnet.
+    """
+    loading = _time(columns, "loading") if "loading" in columns.roles else None
+    facts = [columns.roles[role] for role in ("subnet", "accuracy", "loading") if role in columns.roles]
+    seen: set[tuple[str, ...]] = set()
+    found: dict[str, ProfiledSubnet] = {}
+    for row in rows:
+        texts = tuple(row.cells[i] for i in facts)
+        if texts in seen:
+            continue
+        seen.add(texts)
+        name, accuracy = texts[:2]
+        line, percent = f"{location}, line {row.line}", _number(accuracy)
+        if percent is None:
+            hint = "percent, such as 73.82"
+            raise DataError(line, "accuracy is not a number", accuracy or "nothing", hint)
+        is_known = loading is not None and row.cells[loading.column].strip()
+        try:
+            loading_ns = _ns(row, loading, location, lowest=0) if loading and is_known else None
+            subnet = ProfiledSubnet(name, percent, loading_ns=loading_ns)
+        except DataError as error:
+            raise DataError(line, error.problem, error.value, error.hint) from error
+        known = found.setdefault(name, subnet)
+        if known.accuracy != subnet.accuracy:
+            both = f"{known.accuracy:g} and {subnet.accuracy:g}"
+            raise DataError(line, f"subnet {name} has two accuracies", both, "one per subnet")
+        if known != subnet:
+            raise DataError(line, f"subnet {name} has two loading times", "", "one per subnet")
+    return list(found.values())
+
+
+def _cells(columns: Columns, rows: list[_Row], location: str) -> tuple[dict[_Key, list[int]], dict[_Key, int]]:
+    """Return the latencies of each cell, in the order of the rows, and its 99th percentile where there is a column.
+
+    Raises:
+        DataError: A number is invalid, or a repetition is there twice.
+    """
+    latency, p99 = _time(columns, "latency"), _time(columns, "p99") if "p99" in columns.roles else None
+    subnet, batch, repetition = columns.roles["subnet"], columns.roles["batch_size"], columns.roles.get("repetition")
+    cells: dict[_Key, list[int]] = {}
+    percentiles: dict[_Key, int] = {}
+    seen: set[tuple[str, int, str]] = set()
+    sizes: dict[str, int] = {}
+    for row in rows:
+        text = row.cells[batch]
+        size = sizes[text] if text in sizes else sizes.setdefault(text, _batch(text, f"{location}, line {row.line}"))
+        key = row.cells[subnet], size
+        if repetition is not None:
+            one = (*key, row.cells[repetition])
+            if one in seen:
+                value = f"subnet {key[0]}, batch {size}, {columns.name('repetition')} {one[2]}"
+                raise DataError(
+                    f"{location}, line {row.line}", "duplicate repetition", value, "one row per measurement"
+                )
+            seen.add(one)
+        cells.setdefault(key, []).append(_ns(row, latency, location))
+        if p99 is not None:
+            percentiles[key] = _ns(row, p99, location)
+    return cells, percentiles
 
 
 def _samples(columns: Columns, cells: Mapping[_Key, list[int]], location: str) -> dict[_Key, list[int]] | None:
@@ -215,21 +269,6 @@ def _provenance(columns: Columns, source: str, samples: Mapping[_Key, list[int]]
     return facts
 
 
-def _subnet(columns: Columns, line: _Line) -> ProfiledSubnet:
-    name, accuracy = (line.cells[columns.roles[role]] for role in ("subnet", "accuracy"))
-    loading_ns = None
-    if "loading" in columns.roles and line.cells[columns.roles["loading"]].strip():
-        loading_ns = _ns(columns, "loading", line, lowest=0)
-    percent = _number(accuracy)
-    if percent is None:
-        hint = "percent, such as 73.82"
-        raise DataError(line.location, "accuracy is not a number", accuracy or "nothing", hint)
-    try:
-        return ProfiledSubnet(name, percent, loading_ns=loading_ns)
-    except DataError as error:
-        raise DataError(line.location, error.problem, error.value, error.hint) from error
-
-
 def _number(text: str) -> float | None:
     """Return a number as writers of CSV write it, or None: no `4_0`, `nan` or `inf`, which Python would read."""
     return float(text) if _NUMBER.fullmatch(text) else None
@@ -242,18 +281,28 @@ def _batch(text: str, location: str) -> int:
     return int(size)
 
 
-def _ns(columns: Columns, role: str, line: _Line, lowest: int = 1) -> int:
-    text, unit = line.cells[columns.roles[role]], columns.unit(role)
+def _time(columns: Columns, role: str) -> _Time:
+    return _Time(columns.roles[role], columns.name(role), columns.unit(role))
+
+
+def _ns(row: _Row, time: _Time, location: str, lowest: int = 1) -> int:
+    """Return a time in nanoseconds.
+
+    Raises:
+        DataError: It is not a number, below `lowest`, or beyond 64 bits; or a fraction of a few nanoseconds.
+    """
+    text, unit = row.cells[time.column], UNITS[time.unit]
     found = _number(text)
-    if unit == "ns" and found is not None and 0 < found < NS_PER_US and found != int(found):
+    value = -1 if found is None or found * unit >= 2**63 else round(found * unit)
+    if value >= lowest and not (unit == 1 and value < NS_PER_US and found != value):
+        return value
+    line = f"{location}, line {row.line}"
+    if value >= lowest:
         hint = "is it in milliseconds? Then name the column so"
-        raise DataError(line.location, f"{columns.name(role)} can hardly be in nanoseconds", text, hint)
-    value = -1 if found is None or found * UNITS[unit] >= 2**63 else round(found * UNITS[unit])
-    if value < lowest:
-        problem, start = ("is not a positive number", "above 0") if lowest else ("is not a number from 0 on", "or 0")
-        hint = f"{_UNIT_NAMES[unit]} {start}, such as 4.4"
-        raise DataError(line.location, f"{columns.name(role)} {problem}", text or "nothing", hint)
-    return value
+        raise DataError(line, f"{time.name} can hardly be in nanoseconds", text, hint)
+    problem, start = ("is not a positive number", "above 0") if lowest else ("is not a number from 0 on", "or 0")
+    hint = f"{_UNIT_NAMES[time.unit]} {start}, such as 4.4"
+    raise DataError(line, f"{time.name} {problem}", text or "nothing", hint)
 
 
 def _listed(values: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
-"""What a latency table accepts from Python, and how it is checked: ids, batch sizes and grids of nanoseconds."""
+"""Batch sizes and grids of nanoseconds: what a latency table accepts, how it is checked, and what follows from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,17 @@ def whole_number(value: object, location: str, hint: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or value != value // 1:
         raise DataError(location, "is not a whole number", repr(value), hint)
     return int(value)
+
+
+def checked_mapping(value: object, location: str) -> dict[Any, Any]:
+    """Return a copy of a mapping.
+
+    Raises:
+        DataError: It is anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise DataError(location, "is not a mapping", type(value).__name__, "names with values")
+    return dict(value)
 
 
 def checked_sizes(values: Iterable[object], location: str) -> tuple[int, ...]:
@@ -132,6 +144,34 @@ def nanoseconds(values: object, location: str) -> npt.NDArray[np.int64]:
     if wrong.size:
         raise DataError(location, "is not whole nanoseconds", f"{wrong.flat[0]}", hint)
     return found.astype(np.int64)
+
+
+def dense(sizes: Sequence[int], latency_ns: npt.NDArray[np.int64], between: str) -> npt.NDArray[np.int64]:
+    """Return the latency for every batch size from 0 (which is 0) to the largest, int64, shape (subnets, largest + 1).
+
+    Args:
+        sizes: The measured batch sizes.
+        latency_ns: Their latencies, shape (subnets, batch_sizes).
+        between: As in `LatencyTable`.
+    """
+    every = np.arange(1, sizes[-1] + 1)
+    if between == "pad":
+        rows = latency_ns[:, np.searchsorted(sizes, every)]
+    else:
+        rows = np.stack([np.rint(np.interp(every, sizes, row)).astype(np.int64) for row in latency_ns])
+    return np.concatenate([np.zeros((len(latency_ns), 1), np.int64), rows], axis=1)
+
+
+def pareto(accuracies: Sequence[float], latency_ns: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    """Return the rows that no other dominates: as accurate, nowhere slower, and better in one of the two."""
+    accuracy = np.array(accuracies)
+
+    def is_dominated(s: int) -> bool:
+        no_worse = (accuracy >= accuracy[s]) & (latency_ns <= latency_ns[s]).all(axis=1)
+        better = (accuracy > accuracy[s]) | (latency_ns < latency_ns[s]).any(axis=1)
+        return bool((no_worse & better).any())
+
+    return tuple(s for s in range(len(accuracy)) if not is_dominated(s))
 
 
 def first_cell(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:

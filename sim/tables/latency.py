@@ -12,7 +12,16 @@ from sim.base.arrays import read_only
 from sim.base.errors import BatchSizeError, DataError, did_you_mean
 from sim.base.html import html_table
 from sim.base.units import NS_PER_MS, format_ms
-from sim.tables.grids import checked_grid, checked_samples, checked_sizes, first_cell, whole_number
+from sim.tables.grids import (
+    checked_grid,
+    checked_mapping,
+    checked_samples,
+    checked_sizes,
+    dense,
+    first_cell,
+    pareto,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,8 +75,9 @@ class ProfiledSubnet:
     loading_ns: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not self.id:
-            raise DataError("subnet", "id is not a text", repr(self.id), "a name, unique in the table")
+        given: object = self.id
+        if not isinstance(given, str) or not given:
+            raise DataError("subnet", "id is not a text", repr(given), "a name, unique in the table")
         location = f"subnet {self.id!r}"
         for name, highest in (("accuracy", 100), ("gmacs", math.inf), ("params", math.inf), ("loading_ns", math.inf)):
             value = getattr(self, name)
@@ -108,8 +118,7 @@ class LatencyTable:
         samples_ns: The repetitions that the latency is the median of, by subnet and batch size: int64, ascending, one
             or more per cell; None if unknown.
 
-    Grids may be nested lists, DataFrames or arrays of any type that holds whole numbers; the table keeps read-only
-    copies.
+    Grids may be nested lists, DataFrames or arrays of any type that holds whole numbers; the table keeps copies.
 
     Raises:
         DataError: The grid is incomplete, not whole, not positive or out of order (with the subnet and the batch size),
@@ -151,7 +160,8 @@ class LatencyTable:
         values: dict[str, Any] = {
             "subnets": tuple(self.subnets),
             "batch_sizes": checked_sizes(self.batch_sizes, location),
-            "provenance": dict(self.provenance),
+            "stages": checked_mapping(self.stages, f"{location}, stages"),
+            "provenance": checked_mapping(self.provenance, f"{location}, provenance"),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -171,8 +181,8 @@ class LatencyTable:
             object.__setattr__(self, name, grid)
         _check_uncertainty(self)
         _sort_equals(self)
-        object.__setattr__(self, "dense_ns", read_only(_dense(self.batch_sizes, self.latency_ns, self.between)))
-        object.__setattr__(self, "pareto", _pareto(self.subnets, self.latency_ns))
+        object.__setattr__(self, "dense_ns", read_only(dense(self.batch_sizes, self.latency_ns, self.between)))
+        object.__setattr__(self, "pareto", pareto([subnet.accuracy for subnet in self.subnets], self.latency_ns))
 
     def __repr__(self) -> str:
         low, high = self.latency_ns.min() / NS_PER_MS, self.latency_ns.max() / NS_PER_MS
@@ -340,7 +350,7 @@ def _check_axes(table: LatencyTable) -> None:
     if accuracies != sorted(accuracies):
         hint = "the least accurate first"
         raise DataError(location, "subnets are not in ascending order of accuracy", str(accuracies), hint)
-    if accuracies[-1] <= 1:
+    if accuracies[-1] <= 1 and not any(subnet.control for subnet in subnets):  # of an untrained supernet it may be
         hint = "percent, such as 73.82: are these shares of 1?"
         raise DataError(location, "no accuracy is above 1", f"{subnets[-1].id}: {accuracies[-1]:g}", hint)
     if table.between not in get_args(Between):
@@ -388,23 +398,3 @@ def _sort_equals(table: LatencyTable) -> None:
     object.__setattr__(table, "stages", {name: read_only(grid[order]) for name, grid in table.stages.items()})
     if table.samples_ns is not None:
         object.__setattr__(table, "samples_ns", tuple(table.samples_ns[s] for s in order))
-
-
-def _dense(sizes: tuple[int, ...], latency_ns: npt.NDArray[np.int64], between: Between) -> npt.NDArray[np.int64]:
-    every = np.arange(1, sizes[-1] + 1)
-    if between == "pad":
-        rows = latency_ns[:, np.searchsorted(sizes, every)]
-    else:
-        rows = np.stack([np.rint(np.interp(every, sizes, row)).astype(np.int64) for row in latency_ns])
-    return np.concatenate([np.zeros((len(latency_ns), 1), np.int64), rows], axis=1)
-
-
-def _pareto(subnets: tuple[ProfiledSubnet, ...], latency_ns: npt.NDArray[np.int64]) -> tuple[int, ...]:
-    accuracy = np.array([subnet.accuracy for subnet in subnets])
-
-    def is_dominated(s: int) -> bool:
-        no_worse = (accuracy >= accuracy[s]) & (latency_ns <= latency_ns[s]).all(axis=1)
-        better = (accuracy > accuracy[s]) | (latency_ns < latency_ns[s]).any(axis=1)
-        return bool((no_worse & better).any())
-
-    return tuple(s for s in range(len(subnets)) if not is_dominated(s))

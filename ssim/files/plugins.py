@@ -13,14 +13,23 @@ import importlib
 import inspect
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, installed_folders, raised, toolkit_folders
+from sim.base.errors import (
+    DataError,
+    SpecError,
+    SsimError,
+    did_you_mean,
+    installed_folders,
+    raised,
+    toolkit_folders,
+    user_frame,
+)
 from ssim.extras import missing
 from ssim.files.model import known_keys
 from ssim.packages import PACKAGES
@@ -44,6 +53,7 @@ class Issue:
         value: The offending value as text, or "".
         hint: The way out, or "".
         at_key: Whether the key itself is wrong, not its value.
+        cause: The error that it tells of, for a traceback; or None.
     """
 
     place: tuple[str | int, ...]
@@ -51,19 +61,19 @@ class Issue:
     value: str = ""
     hint: str = ""
     at_key: bool = False
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, error: SsimError, *place: str | int) -> Issue:
         """Return an error as an issue at a place, without the location that the error names."""
-        return cls(place, error.problem, error.value, error.hint)
+        return cls(place, error.problem, error.value, error.hint, cause=error)
 
     def under(self, *prefix: str | int) -> Issue:
         """Return the issue as seen from further out."""
         return dataclasses.replace(self, place=(*prefix, *self.place))
 
     def __str__(self) -> str:
-        location = ".".join(map(str, self.place))
-        return str(SsimError(location, self.problem, self.value, self.hint)) if location else self.problem
+        return str(SsimError(".".join(map(str, self.place)), self.problem, self.value, self.hint)).removeprefix(": ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +85,14 @@ class Slot:
         noun: What messages call such a plug-in.
         names: What short names stand for.
         key: The key that names the class. Its parameters stand beside `kind`, and below `params` beside `use`.
+        other_names: What to write in place of names that such plug-ins have elsewhere.
     """
 
     place: tuple[str, ...]
     noun: str
     names: Mapping[str, str]
     key: Literal["kind", "use"] = "kind"
+    other_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def build(self, value: Mapping[str, Any], folder: Path) -> tuple[Any, list[Issue]]:
         """Return the object that a file's section describes, or None and what is wrong with the section.
@@ -98,7 +110,10 @@ class Slot:
         try:
             owner = find_class(name, self.names, self.noun, folder)
         except SpecError as error:
-            return None, [Issue.of(error, self.key)]
+            issue = Issue.of(error, self.key)
+            if name in self.other_names:
+                issue = dataclasses.replace(issue, hint=f"here it is {self.other_names[name]}")
+            return None, [issue]
         if self.key == "use":
             params, prefix = value.get("params", {}), ["params"]
         else:
@@ -193,8 +208,8 @@ def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
             what = f"{module_name!r} needs {lacking.location}, which is not installed"
             raise SpecError(noun, what, hint=lacking.hint) from error
         problem, place = raised(error)
-        what = f"importing {module_name!r} {problem}"
-        raise SpecError(noun, what, place) from error
+        file = None if place or folder is None else _module_file(folder, module_name)
+        raise SpecError(noun, f"importing {module_name!r} {problem}", place or (file.name if file else "")) from error
     mine = None if folder is None else _module_file(folder, module_name)
     if mine is not None and Path(module.__file__ or "").resolve() != mine.resolve():
         what = "another module of this name comes first"
@@ -285,10 +300,11 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
     except (SsimError, ValueError, TypeError) as error:
         if isinstance(error, (SpecError, DataError)):
             return None, [Issue.of(error, error.location.rpartition(".")[2])]
-        return None, [Issue((), f"{owner.__name__}: {error}")]
-    except Exception as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
+        problem = f"{owner.__name__}: {error}" if str(error) else f"{owner.__name__} {raised(error)[0]}"
+        return None, [Issue((), problem, user_frame(error), cause=error)]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
         problem, place = raised(error)
-        return None, [Issue((), f"{owner.__name__} {problem}", place)]
+        return None, [Issue((), f"{owner.__name__} {problem}", place, cause=error)]
 
 
 def parameter_of(field: dataclasses.Field[Any]) -> str:

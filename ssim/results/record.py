@@ -1,4 +1,4 @@
-"""What is stored of a run of an experiment: its figures, and as much of it over time as the file asks for."""
+"""The stored files of a run of an experiment: its summary and, as the file asks, windows, batches and queries."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
 from sim.engine import histogram, metrics
 from sim.engine.arrow import arrow_table, batches_table, queries_table
+from sim.engine.classes import by_class
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
-from ssim.results.store import MEND, write_manifest
+from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,9 +48,9 @@ def put_run(
     Args:
         store: The results of the experiment.
         run_id: Its id.
-        run: What came out of it; a `Result` where more than windows is kept.
+        run: Its outcome; a `Result` where more than windows are kept.
         identity: All that decided it.
-        circumstances: What else was there.
+        circumstances: Time, versions, machine.
         keep: How much of it is stored.
 
     Raises:
@@ -57,8 +58,10 @@ def put_run(
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        quantiles = "exact" if _is_exact(keep) else "within 0.2 %"
-        write_manifest(folder, identity, _summary(run, keep), outputs, circumstances, latency_quantiles=quantiles)
+        more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
+        if classes := _by_class(run, keep):
+            more["classes"] = classes
+        write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:
@@ -80,7 +83,7 @@ def read_output(store: Store, run_id: str, name: str) -> pa.Table:
     try:
         return read_parquet(path)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(str(path), "is damaged or missing", str(error), MEND) from error
+        raise StoreError(str(path), "is damaged or missing", str(error), RUN_AGAIN) from error
 
 
 def _is_exact(keep: Keep) -> bool:
@@ -110,6 +113,16 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
     }
 
 
+def _by_class(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
+    """Return the figures of each class of queries, those that are of queries and not of batches."""
+    classes = by_class(run) if isinstance(run, Result) else ()
+    of_batches = {"utilisation", "mean_batch_size"}
+    return {
+        name: {column: value for column, value in _summary(part, keep).items() if column not in of_batches}
+        for name, part in classes
+    }
+
+
 def _number(value: float) -> float | None:
     """Return a number as JSON knows it: there is no NaN."""
     return None if np.isnan(value) else value
@@ -128,7 +141,7 @@ _TABLES: dict[str, Any] = {
 
 
 def _write(path: Path, table: pa.Table) -> dict[str, Any]:
-    """Write a parquet file and return what the manifest says of it."""
+    """Write a parquet file and return its entry in the manifest."""
     times = [name for name in table.column_names if name.endswith("_ns")]
     options: dict[str, Any] = {
         "compression": "zstd",

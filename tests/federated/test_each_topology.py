@@ -271,9 +271,15 @@ def test_gossip_mixes_by_a_matrix_that_is_doubly_stochastic_and_contracts(graph:
         f"trainer/{number}": {name: torch.randn(s, generator=chance, dtype=torch.float64) for name, s in SHAPES.items()}
         for number in range(n)
     }
-    memory = {id_: {"state": state, "round": 0} for id_, state in begin.items()}
-    job = Still(**{**vars(job_of(plan, 1)), "memory": memory})
-    makers = job.programs({"trainer": GossipTrainer})
+    job = Still(**vars(job_of(plan, 1)))
+
+    @dataclass(eq=False)
+    class Beginner(GossipTrainer):
+        def load(self, io: Any) -> None:
+            super().load(io)
+            self.memory["state"] = begin[io.worker.id]
+
+    makers = job.programs({"trainer": Beginner})
     report = SimEngine().run(plan, {"trainer": lambda **_: makers["trainer"](graph=graph)})
     adjacent = neighbours(n, graph, ())
     mixing = np.zeros((n, n))

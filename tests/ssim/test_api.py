@@ -69,7 +69,7 @@ def test_wrong_settings_are_refused_before_anything_is_stored(
 
 
 def test_a_run_that_is_not_unique_or_not_kept_is_refused(own: Path, tmp_path: Path) -> None:
-    results = ssim.run(own / "own.yaml", out=tmp_path, keep="summary")
+    results = ssim.run(own / "own.yaml", out=tmp_path, keep="summary", sweep={"cluster.workers": [1, 2]})
     assert isinstance(results, ssim.ExperimentResults)
     with pytest.raises(StoreError, match="several runs fit"):
         results.requests("slackfit")

@@ -13,9 +13,14 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from scipy import stats
 
+from ssim.commands.present.experiment import print_table
 from ssim.jobs.experiment.comparison import Side, difference, ratio_at_equal_accuracy
+from ssim.jobs.experiment.points import side_by_side
+from ssim.jobs.experiment.summary import stored_points
+from ssim.results.store import Store
 from tests.ssim.in_process import ssim
 
 if TYPE_CHECKING:
@@ -156,7 +161,7 @@ def test_a_sweep_ends_in_one_table_with_a_column_for_each_key(done: Path) -> Non
     assert head.split()[:2] == ["workers", "policy"]
     for workers in ("2", "3"):
         assert sum(line.split()[:2] == [workers, "slackfit"] for line in lines) == 1
-    assert "Differences from slackfit" in ended.stdout
+    assert "Differences from slackfit at each point: ssim compare swept" in ended.stdout
     frame = frame_of(done, "swept")
     for row in rows_of((done / "results/swept/comparison.csv").read_text()):
         if row["policy"] != "slackfit":
@@ -211,6 +216,17 @@ def test_latex_and_markdown_are_whole_tables(done: Path) -> None:
     lines = ssim(done, "compare", "one", "--format", "markdown").stdout.splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 2 + 3
+
+
+def test_no_number_is_cut_in_a_terminal_of_80_columns(done: Path) -> None:
+    found = side_by_side({"swept": stored_points(Store(done / "results/swept"))})
+    narrow, wide = io.StringIO(), io.StringIO()
+    for file, width in ((narrow, 80), (wide, 300)):
+        print_table(Console(width=width, file=file), found)
+    numbers = re.findall(r"\S+ ±\S+", wide.getvalue())
+    assert len(numbers) == 2 * (3 * 2 + 2 * 2)  # two of each policy, and two of each difference
+    assert all(number in narrow.getvalue() for number in numbers)
+    assert "…" not in narrow.getvalue()
 
 
 def test_one_seed_has_differences_and_no_interval(tmp_path: Path) -> None:

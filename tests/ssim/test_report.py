@@ -94,7 +94,7 @@ def opened(page: Path, then: str = "") -> str:
 
 
 def shown(dom: str, id_: str) -> str:
-    found = re.search(rf'id="{id_}"[^>]*>(.*?)</(?:output|pre|h2|table|select)>', dom, re.DOTALL)
+    found = re.search(rf'id="{id_}"[^>]*>(.*?)</(?:output|pre|h2|table|select|ul)>', dom, re.DOTALL)
     assert found is not None, id_
     return found[1]
 
@@ -122,7 +122,9 @@ def test_the_browser_shows_the_table_the_experiment_and_a_run(made: Path, tmp_pa
     assert table.count("<tr") == 1 + 2 * 2
     runs = Store(made / "one").index()["runs"]
     for run in runs:
-        assert f"trace.mean_qps = {run['swept']['trace.mean_qps']}" in table
+        assert f'<td class="text">{run["swept"]["trace.mean_qps"]}</td>' in table
+    assert ">trace.mean_qps</th>" in table
+    assert "clipper(accuracy=80.16) against slackfit: SLO attainment" in shown(dom, "lines")
     assert "trace: {kind: poisson" in shown(dom, "spec")
     assert json.loads(shown(dom, "manifest"))["schema"] == "manifest/1"
     assert shown(dom, "run").count("<option") == len(runs) == 8

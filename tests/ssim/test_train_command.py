@@ -20,6 +20,7 @@ from sim.tables.files import read_table  # noqa: E402
 from ssim.jobs.reading import read_job  # noqa: E402
 from supernet import checkpoint  # noqa: E402
 from tests.ssim.in_process import ssim  # noqa: E402
+from tests.ssim.test_timeline import check_tracks, read  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402
 
 if TYPE_CHECKING:
@@ -85,9 +86,9 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     assert rounds["time_s"].is_monotonic_increasing
     assert manifest["summary"]["time_s"] == rounds["time_s"].iloc[-1]
     sent = read_parquet(kept / "traffic.parquet").to_pandas()
-    assert sent["messages"].iloc[-1] == 3 * 4 * 2 + 2 * 4  # a model and an update; at two rests all are dismissed
+    assert sent["messages"].iloc[-1] == 3 * 4 * 2  # a model and an update
     assert sent["bytes"].iloc[-1] == rounds["bytes"].iloc[-1]
-    assert manifest["summary"]["bytes"]["param"] == sent["bytes"].iloc[-1] + 4 * 8  # and dismissed once more
+    assert manifest["summary"]["bytes"]["param"] == sent["bytes"].iloc[-1] + 4 * 8  # and all are dismissed
     model = sum(part.numel() * part.element_size() for part in run.context.initial_state().values())
     assert sent["bytes"].iloc[-1] == pytest.approx(3 * 4 * 2 * model, rel=0.05)
     held = read_parquet(kept / "holdings.parquet").to_pandas()
@@ -130,7 +131,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
     if how is signal.SIGINT:
         assert process.returncode == 1
         assert said.splitlines()[-1].startswith(
-            "ssim: interrupted: finished runs are stored; the same command goes on from there"
+            "ssim: interrupted: finished runs are stored; the same command resumes from there"
         )
     assert not (progress.parent / "manifest.json").exists()
     assert ssim(folder, "train", "small.yaml").returncode == 0
@@ -145,6 +146,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
 def test_real_time_comes_to_the_same_weights(trained: Path) -> None:
     ended = ssim(trained, "train", "small.yaml", "--set", "engine=local")
     assert ended.returncode == 0, ended.stderr
+    assert "engine local can't store checkpoints" in ended.stderr
     virtual, real = weights(trained), weights(trained, "engine=local")
     assert all(torch.equal(part, real[name]) for name, part in virtual.items())
 
@@ -153,11 +155,11 @@ def test_real_time_comes_to_the_same_weights(trained: Path) -> None:
 @pytest.mark.slow
 def test_actors_of_ray_come_to_the_same_weights(trained: Path) -> None:
     pytest.importorskip("ray", reason="this engine needs the extra [ray]")
-    other = ("--set", "engine=ray", "--set", "checkpoint=10")  # no rest but the last
+    other = ("--set", "engine=ray")
     command = [sys.executable, "-m", "ssim", "train", "small.yaml", *other]
     ended = subprocess.run(command, cwd=trained, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
-    virtual, far = weights(trained), weights(trained, "engine=ray", "checkpoint=10")
+    virtual, far = weights(trained), weights(trained, "engine=ray")
     assert all(torch.equal(part, far[name]) for name, part in virtual.items())
 
 
@@ -207,7 +209,14 @@ BAD = [
     ("trainer: {default: 4}", "trainer: {eu: 4}", r"small\.yaml:6:\d+: .*eu"),
     ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: file not found"),
     ("subnets: 2", "subnets: ['cnn_small:w9x3']", r"small\.yaml:12:\d+: calibration\.subnets\.0: "),
-    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: cannot be combined"),
+    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", r"small\.yaml:11:\d+: privacy: cannot be combined"),
+    ("rounds: 3", "rounds: 3\nalgorithm: fedadam", r"algorithm\.kind: .*here it is \{kind: fedopt, optimizer: adam\}"),
+    ("default: 4", "default: [{id: a, ref: a.csv}]", r"small\.yaml:6:\d+: .*trainer\.default\.0\.ref: not used"),
+    (
+        "default: 4",
+        "default: [a, {id: b, size: 3}]",
+        r"small\.yaml:6:.*\.1\.size: not used by partition Dirichlet",
+    ),
 ]
 
 
@@ -222,23 +231,40 @@ def test_what_is_wrong_in_a_file_is_told_where_it_stands(folder: Path, old: str,
     assert not list((folder / "results").rglob("*.pt"))
 
 
+def test_one_fault_hides_no_other(folder: Path) -> None:
+    given = "{trainer: {default: 4}}\n  roles: {trainer: {config: {rate_decay: 0.9}}}"
+    select = "  channels: {param: {select: {aggregator: {use: random, params: {fraction: 0.1}}}}}"
+    text = SMALL.replace("{trainer: {default: 4}}", f"{given}\n{select}").replace("alpha: 0.5", "alpha: -1")
+    (folder / "small.yaml").write_text(text)
+    said = ssim(folder, "train", "small.yaml").stderr
+    assert "partition.alpha" in said
+    assert "rate_decay: Trainer has no such parameter; known: batch" in said
+    assert "params.fraction: the selector random has no such parameter; known: k" in said
+
+
+def test_the_form_of_a_description_does_not_matter(folder: Path) -> None:
+    forms = ("{count: 4}", "4")
+    assert len({run_of(folder, f"topology.datasets={{trainer: {{default: {form}}}}}").id for form in forms}) == 1
+
+
 def test_damaged_progress_is_told(folder: Path) -> None:
     kept = folder_of(folder)
     kept.mkdir(parents=True)
     (kept / "progress.pt").write_bytes(b"half")
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 2
-    assert "progress.pt: can't be read as weights" in ended.stderr
+    assert "progress.pt: damaged, or of an older version" in ended.stderr
     assert ssim(folder, "train", "small.yaml", "--force", "--set", "rounds=1").returncode == 0
 
 
 def test_progress_of_an_older_version_is_refused_in_one_line(folder: Path) -> None:
     stored = folder_of(folder)
     stored.mkdir(parents=True)
-    checkpoint.write(stored / "progress.pt", {"schema": "federated-progress/1", "identity": stored.name})
+    head = json.dumps({"schema": "federated-progress/2", "identity": stored.name})
+    (stored / "progress.pt").write_text(f"{head}\n")
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 2
-    assert "progress.pt: unsupported schema ('federated-progress/1')" in ended.stderr
+    assert "progress.pt: unsupported schema ('federated-progress/2')" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -251,7 +277,8 @@ def test_a_federation_whose_parties_are_dead_ends(folder: Path) -> None:
     assert ended.returncode == 1
     progress, told, last = ended.stderr.splitlines()
     assert (progress, last) == ("[1/1] small, seed 7: failed", "ssim: 1 of 1 runs failed")
-    assert "aggregator/0, step collect, channel param: no message within 86400 s" in told
+    assert "aggregator/0, step collect, channel param: no message within 86400 s (from trainer/0" in told
+    assert "which died at 0.001 s" in told
     assert "timeout_s" in told
 
 
@@ -260,6 +287,26 @@ def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Pat
     (folder / "small.yaml").write_text(SMALL.replace("\ndata", f"\n  {options}\ndata"))
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"events: .*3 missing.*3 unchanged", ended.stdout), ended.stdout
+    assert re.search(r"events: .*3 missing.*3 no updates", ended.stdout), ended.stdout
     begin = run_of(folder).context.initial_state()
     assert all(torch.equal(part, weights(folder)[name]) for name, part in begin.items())
+
+
+def test_the_time_line_of_a_training_has_its_steps_and_messages(trained: Path) -> None:
+    ended = ssim(trained, "results", "trace", "small", "-o", "small.json")
+    assert ended.returncode == 0, ended.stderr
+    assert "ends at the first checkpoint" in ended.stderr
+    events = read(trained / "small.json")
+    check_tracks(events)
+    (path,) = trained.glob("results/small/seed7-*/spans.parquet")
+    spans = read_parquet(path).to_pylist()
+    for kind in ("compute", "wait"):
+        spent = sum(span["end_ns"] - span["start_ns"] for span in spans if span["kind"] == kind)
+        assert round(sum(event["dur"] for event in events if event.get("cat") == kind) * 1000) == spent
+    begun, over = ({event["id"]: event["ts"] for event in events if event["ph"] == phase} for phase in "be")
+    assert begun.keys() == over.keys()
+    assert len(begun) == sum(span["kind"] == "message" for span in spans)
+    assert all(over[number] >= at for number, at in begun.items())
+    assert {event["name"] for event in events if event["ph"] == "i"} >= {"round 1"}
+    roles = {event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert roles == {"aggregator", "trainer"}

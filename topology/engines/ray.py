@@ -61,7 +61,7 @@ class RayEngine(Engine):
         with _cluster(self.actors):
             count = min(self.actors or int(_resources().get("cpu", 1)), len(run.plan))
             homes = _homes(run.plan, max(1, count))
-            handles = _actors(run.plan, homes, (replace(run, programs=dict(run.programs)), homes, self))
+            handles = _actors(run.plan, homes, (replace(run, programs=dict(run.programs), watch=None), homes, self))
             try:
                 report = _outcome(handles)
             finally:

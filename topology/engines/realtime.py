@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from topology.message import Message
     from topology.plan import Worker
     from topology.runtime import WorkerRuntime
+    from topology.state import WorkerState
 
 
 class _Future:
@@ -86,8 +87,9 @@ class RealTimeTransport:
         """Call a function at a time; return a function that cancels the call."""
         return self._loop.call_later(max(0, when_ns - self.now_ns) / NS_PER_S, callback).cancel
 
-    async def sleep(self, duration_ns: int) -> None:
-        """Let time pass."""
+    async def sleep(self, state: WorkerState, duration_ns: int) -> None:
+        """Let time pass for a worker."""
+        del state
         await asyncio.sleep(duration_ns / NS_PER_S)
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], None]:
@@ -108,22 +110,20 @@ class RealTimeTransport:
             self._finished.set_exception(error)
 
     async def compute(
-        self,
-        worker: Worker,
-        slowdown: float,
-        function: Callable[..., Any] | None,
-        args: Sequence[Any],
-        seconds: float | None,
+        self, state: WorkerState, function: Callable[..., Any] | None, args: Sequence[Any], seconds: float | None
     ) -> Any:
         """Call a function in a thread and return its value; without one, let the given seconds pass."""
+        start_ns, slowdown = self.now_ns, state.slowdown()
+        value = None
         if function is None:
-            speed = self.runtime.plan.machines[worker.compute].speed
+            speed = self.runtime.plan.machines[state.worker.compute].speed
             await asyncio.sleep((seconds or 0.0) / speed * slowdown)
-            return None
-        start = self._clock()
-        value = await self._loop.run_in_executor(self._threads, function, *args)
-        if slowdown > 1:
-            await asyncio.sleep((self._clock() - start) * (slowdown - 1))
+        else:
+            start = self._clock()
+            value = await self._loop.run_in_executor(self._threads, function, *args)
+            if slowdown > 1:
+                await asyncio.sleep((self._clock() - start) * (slowdown - 1))
+        state.record_span("compute", start_ns, state.step)
         return value
 
     async def together(self, coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import simpy
 
@@ -21,6 +21,7 @@ from sim.base.errors import ProgramError
 from sim.base.parameters import Positive  # noqa: TC001 - fields are checked by their annotations
 from sim.base.streams import stream
 from sim.base.units import NS_PER_MS, NS_PER_S
+from topology.checkpoints import Recorder
 from topology.engine import Engine
 from topology.engines.tasks import SimFuture, SimTask, together
 from topology.runtime import WorkerRuntime
@@ -28,11 +29,13 @@ from topology.runtime import WorkerRuntime
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 
+    from topology.checkpoints import Checkpoints
     from topology.deployment import Machine
     from topology.engine import RunSpec
     from topology.message import Message
     from topology.plan import Plan, Worker
     from topology.report import RunReport
+    from topology.state import WorkerState
     from topology.tag import Link
 
 _GC_THRESHOLDS = (100_000, 50, 20)
@@ -63,6 +66,8 @@ class SimEngine(Engine):
         record: Whether the report holds spans.
     """
 
+    can_store: ClassVar[bool] = True
+
     default_timeout_s: Positive = _DAY_S
     record: bool = False
 
@@ -73,7 +78,7 @@ class SimEngine(Engine):
             timeout_s = self.default_timeout_s
             runtime = WorkerRuntime(run, transport, default_timeout_s=timeout_s, record=self.record)
             gc.freeze()  # the runtime's objects live for the whole run
-            return transport.run(runtime)
+            return transport.run(runtime, run.checkpoints)
 
 
 class _MachineState:
@@ -107,6 +112,21 @@ class _Instant(simpy.Timeout):
         self.late: list[list[Callable[[], None]]] = []
 
 
+@dataclass(slots=True, eq=False)
+class _Pause:
+    """The time that a computation or a sleep of a worker takes (`topology.tape.Pending`)."""
+
+    future: SimFuture
+    state: WorkerState
+    start_ns: int
+    kind: str = ""
+
+    def close(self) -> None:
+        """Record the span of a computation."""
+        if self.kind:
+            self.state.record_span(self.kind, self.start_ns, self.state.step)
+
+
 class _VirtualTime:
     """The transport of one run: the clock, the network and the machines."""
 
@@ -127,20 +147,48 @@ class _VirtualTime:
         self._runtime: WorkerRuntime
         self._error: Exception | None = None
 
-    def run(self, runtime: WorkerRuntime) -> RunReport:
+    def run(self, runtime: WorkerRuntime, checkpoints: Checkpoints | None) -> RunReport:
         self._runtime = runtime
         self._in_flight = dict.fromkeys(runtime.states, 0)
+        own: dict[tuple[str, ...], Any] = {("ready",): self.ready, ("engine",): self}
+        recorder = None if checkpoints is None else Recorder(runtime, checkpoints, own)
         try:
-            runtime.start()
+            stored = None if recorder is None else recorder.load()
+            if recorder is not None and stored is not None:
+                self._restore(stored)
+                recorder.replay(runtime.start_at, self._drain)
+            else:
+                runtime.start()
             self._drain()
             step = self.env.step
             while self._running():
                 step()
+                if recorder is not None and recorder.due and self._running():
+                    recorder.store(self._stored())
         finally:
             runtime.stop()
         if self._error is not None:
             raise self._error
         return runtime.report()
+
+    def _stored(self) -> dict[str, Any]:
+        """Return all that has changed since the beginning."""
+        machines = {id_: (m.up_free_ns, m.down_free_ns, m.busy_until_ns) for id_, m in self._machines.items()}
+        calendar = [(instant.when_ns, instant.calls, instant.late) for instant in self._calendar.values()]
+        fields = {name: getattr(self, name) for name in _STORED}
+        return {"fields": fields, "machines": machines, "calendar": calendar}
+
+    def _restore(self, stored: dict[str, Any]) -> None:
+        """Put back what `_stored` returned."""
+        for name, value in stored["fields"].items():
+            setattr(self, name, value)
+        for id_, (up_free_ns, down_free_ns, busy_until_ns) in stored["machines"].items():
+            machine = self._machines[id_]
+            machine.up_free_ns, machine.down_free_ns, machine.busy_until_ns = up_free_ns, down_free_ns, busy_until_ns
+        self.env = simpy.Environment(initial_time=self.now_ns)
+        for when_ns, calls, late in stored["calendar"]:
+            instant = self._at(when_ns)
+            instant.calls, instant.late = calls, late
 
     def _running(self) -> bool:
         return self._runtime.running > 0 and self._error is None
@@ -161,10 +209,13 @@ class _VirtualTime:
         self._at(when_ns).late.append(entry)
         return entry.clear
 
-    async def sleep(self, duration_ns: int) -> None:
+    async def sleep(self, state: WorkerState, duration_ns: int) -> None:
+        await state.wait(lambda: self._pause(state, self.now_ns + duration_ns))
+
+    def _pause(self, state: WorkerState, end_ns: int, kind: str = "") -> _Pause:
         future = self.future()
-        self._schedule(self.now_ns + duration_ns, future.set, None)
-        await future
+        self._schedule(end_ns, future.set, None)
+        return _Pause(future, state, self.now_ns, kind)
 
     def _schedule(self, when_ns: int, call: Callable[..., None], *args: Any) -> None:
         """Schedule a call; those of one instant happen in the order in which they were scheduled."""
@@ -210,23 +261,23 @@ class _VirtualTime:
             ready.popleft().step()
 
     async def compute(
-        self,
-        worker: Worker,
-        slowdown: float,
-        function: Callable[..., Any] | None,
-        args: Sequence[Any],
-        seconds: float | None,
+        self, state: WorkerState, function: Callable[..., Any] | None, args: Sequence[Any], seconds: float | None
     ) -> Any:
         start = perf_counter()
         value = function(*args) if function is not None else None
         cost_s = perf_counter() - start if seconds is None else seconds
-        machine = self._machines[worker.compute]
-        end_ns = machine.occupy(self.now_ns, round(cost_s * NS_PER_S / machine.spec.speed * slowdown))
-        if end_ns > self.now_ns:
-            future = self.future()
-            self._schedule(end_ns, future.set, None)
-            await future
+        await state.wait(lambda: self._occupy(state, cost_s))
         return value
+
+    def _occupy(self, state: WorkerState, cost_s: float) -> _Pause:
+        """Occupy a worker's machine."""
+        machine = self._machines[state.worker.compute]
+        end_ns = machine.occupy(self.now_ns, round(cost_s * NS_PER_S / machine.spec.speed * state.slowdown()))
+        if end_ns > self.now_ns:
+            return self._pause(state, end_ns, "compute")
+        pause = _Pause(self.future(), state, self.now_ns, "compute")
+        pause.future.set(None)
+        return pause
 
     async def together(self, coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
         parent = together(coroutines, self.ready)
@@ -293,6 +344,10 @@ class _VirtualTime:
 
     def finish(self) -> None:
         """Do nothing: the loop looks at the runtime."""
+
+
+_STORED = ("_egress_free_ns", "_in_flight", "_leaving", "_losses", "now_ns")
+"""What is stored of the transport, beside machines and calendar."""
 
 
 @contextmanager

@@ -21,6 +21,14 @@ class SimFuture:
         self._error: Exception | None = None
         self.done = False
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Return all but the task that awaits it: a coroutine can't be stored (`topology.tape`)."""
+        return self._ready, self._value, self._error, self.done
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._ready, self._value, self._error, self.done = state
+        self._task = None
+
     def set(self, value: Any) -> None:
         """Set the value, unless it is set."""
         if not self.done:

@@ -25,8 +25,13 @@ _LINES = 20
 @contextmanager
 def watching(screen: Console) -> Generator[Watch]:
     """Give what is called with each round: on a terminal one line that changes, elsewhere twenty lines."""
+    told: set[str] = set()
 
     def watch(run: Any, row: Any) -> None:
+        if run.spec.engine != "sim" and run.spec.checkpoint is not None and run.id not in told:
+            told.add(run.id)
+            text = f"{run}: engine {run.spec.engine} can't store checkpoints; if interrupted, the training begins anew"
+            click.echo(text, err=True)
         done, worker, rounds = row["round"], row["worker"], run.spec.rounds
         if not row["accuracy"] or (done % max(1, rounds // _LINES) and done != rounds):
             return
@@ -49,11 +54,12 @@ def watching(screen: Console) -> Generator[Watch]:
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Print how accurate the subnets are, over seeds, and what the training took; draw each run."""
     from ssim.jobs.federated.drawing import draw_run
-    from ssim.jobs.job import MEANS
+    from ssim.jobs.job import DEFAULT_OPTIONS
 
     for title, runs in by_point(job, store):
-        print_accuracies(title, [run.calibrate(store, MEANS) for run in runs])
-        summary = (store.manifest(runs[0].id) or {})["summary"]
+        print_accuracies(title, [run.calibrate(store, DEFAULT_OPTIONS) for run in runs])
+        manifest = store.manifest(runs[0].id) or {}
+        summary, refused = manifest["summary"], manifest["circumstances"].get("no_checkpoints")
         sent = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items())
         time = "virtual s" if runs[0].spec.engine == "sim" else "s"
         click.echo(f"{summary['rounds']} rounds in {summary['time_s']:.2f} {time}; sent over {sent}")
@@ -62,6 +68,8 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
             click.echo(f"weight in the means, over all rounds: {shares}")
         if summary["events"]:
             click.echo("events: " + ", ".join(f"{count} {kind}" for kind, count in summary["events"].items()))
+        if refused and runs[0].spec.engine == "sim":
+            click.echo(f"no checkpoints could be stored: {refused}")
         for run in runs if figures else ():
             folder = store.folder / run.id
             draw_run(run, folder)

@@ -10,8 +10,11 @@ from pydantic import ValidationError
 
 import sim.traces
 from policies.checks import ask, static_view
-from sim.base.errors import PolicyError, SsimError, did_you_mean
+from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
+from sim.base.units import ns_from_s
+from sim.engine.run_metrics import WHOLE_RUN
 from sim.tables.files import load_table, shipped_tables
+from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sim.engine.policy import Policy
+    from sim.engine.run_metrics import Measure
     from sim.tables.latency import LatencyTable
+    from sim.traces.source import TraceSource
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
 
@@ -84,7 +89,20 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
         issues.append(Issue(("cluster", "actuation_ms"), str(error)))
     for i in range(len(spec.policies)):
         issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
-    return ExperimentParts(source, cluster, table), issues
+    measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
+    issues += _measure_issues(measure, source)
+    return ExperimentParts(source, cluster, table, measure), issues
+
+
+def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:
+    """Yield what is wrong with the part to measure, as far as that is known without the trace."""
+    seconds = getattr(source, "duration_s", None)
+    duration_ns = ns_from_s(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+    try:
+        measure.check(LATEST_NS if duration_ns is None else duration_ns)
+    except SpecError as error:
+        hint = "" if duration_ns is None else error.hint
+        yield Issue(tuple(error.location.split(".")), error.problem, error.value, hint)
 
 
 def _reference_issues(spec: ExperimentSpec) -> Iterator[Issue]:
@@ -111,9 +129,14 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
 
 
 def runs(point: Point, seed: int) -> Iterator[ExperimentRun]:
-    """Yield the runs of a point that have a seed, one for each policy: neighbours share a trace."""
+    """Yield the runs of a point that have a seed, one for each policy: neighbours share a trace.
+
+    Seeds after the first have no run of a policy whose result does not depend on the seed.
+    """
     for number in range(len(point.spec.policies)):
-        yield ExperimentRun(point, seed, number)
+        run = ExperimentRun(point, seed, number)
+        if seed == point.spec.seed or run.is_random:
+            yield run
 
 
 KIND = Kind(

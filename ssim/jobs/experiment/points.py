@@ -15,7 +15,7 @@ from ssim.jobs.identity import hash_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ssim.jobs.experiment.comparison import Difference
+    from ssim.jobs.experiment.comparison import PairedDifference
 
     Stored = Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
@@ -35,6 +35,7 @@ class Row:
         summaries: The figures of its stored runs by seed.
         repeats: How many seeds there ought to be.
         arrivals: A hash of what decides the arrivals that count, but for the seed.
+        classes: The figures of each class of queries, where there are any, by class and seed.
     """
 
     policy: str
@@ -43,10 +44,17 @@ class Row:
     summaries: Mapping[int, Mapping[str, Any]]
     repeats: int
     arrivals: str
+    classes: Mapping[str, Mapping[int, Mapping[str, Any]]]
 
-    def over_repeats(self, column: str) -> tuple[float, float]:
-        """Return mean and half-width of the 95 % interval of a column, over the repeats that have a value; else NaN."""
-        values = [summary[column] for summary in self.summaries.values() if summary.get(column) is not None]
+    def over_repeats(self, column: str, of_class: str | None = None) -> tuple[float, float]:
+        """Return mean and half-width of the 95 % interval of a column, over the repeats that have a value; else NaN.
+
+        Args:
+            column: A column of summary.csv.
+            of_class: The class of queries that it is about; all if None.
+        """
+        summaries = self.summaries if of_class is None else self.classes[of_class]
+        values = [summary[column] for summary in summaries.values() if summary.get(column) is not None]
         return mean_and_half_width(values) if values else (math.nan, math.nan)
 
     @property
@@ -95,6 +103,12 @@ class PointRows:
 
         return sorted(self.rows, key=rank)
 
+    @cached_property
+    def classes(self) -> list[tuple[str, list[Row]]]:
+        """The classes of queries, each with the policies that have it, in the order of `ranked`."""
+        names = dict.fromkeys(name for row in self.rows for name in row.classes)
+        return [(name, [row for row in self.ranked if name in row.classes]) for name in names]
+
     @property
     def headlines(self) -> list[str]:
         """The two comparisons that the paper's abstract makes, in words."""
@@ -128,7 +142,12 @@ def _row(runs: Sequence[Mapping[str, Any]], manifests: Mapping[str, Mapping[str,
     summaries = {run["seed"]: manifests[run["id"]]["summary"] for run in there}
     identity = manifests[there[0]["id"]]["identity"]
     arrivals = hash_of([identity["trace"], identity.get("measure")])
-    return Row(first["policy"], first["one_model"], first.get("random", True), summaries, len(runs), arrivals)
+    classes: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for run in there:
+        for name, summary in manifests[run["id"]].get("classes", {}).items():
+            classes.setdefault(name, {})[run["seed"]] = summary
+    is_random = first.get("random", True)
+    return Row(first["policy"], first["one_model"], is_random, summaries, len(runs), arrivals, classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +167,7 @@ class Compared:
     swept: Mapping[str, Any]
     row: Row
     reference: str
-    difference: Difference | None
+    difference: PairedDifference | None
     is_reference: bool
 
     def columns(self) -> dict[str, Any]:

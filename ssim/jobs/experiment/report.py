@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ssim.jobs.experiment.points import Compared, PointRows
+    from ssim.jobs.experiment.points import Compared, PointRows, Row
 
     Column = npt.NDArray[np.float64]
 
@@ -51,6 +51,9 @@ COLUMNS = {
     "queries": ("queries", 0),
 }
 """The columns of the table: of summary.csv, how they are called, and with how many decimals they are shown."""
+
+CLASS_COLUMNS = tuple(name for name in COLUMNS if name not in {"mean_batch_size", "utilisation"})
+"""The columns of the table by class of queries: those that are not about batches."""
 
 DIFFERENCES = {"attainment_difference": "attainment difference", "accuracy_difference": "accuracy difference"}
 """Columns with the differences from the reference, and what they are called."""
@@ -209,7 +212,12 @@ def page(report: Report) -> str:
     """
     parts = files("ssim.jobs.experiment") / "page"
     columns = [*((name, shown) for name, (shown, _) in COLUMNS.items()), *DIFFERENCES.items()]
-    data = json.dumps({"columns": columns, "experiments": report.experiments}, separators=(",", ":"), allow_nan=False)
+    content = {
+        "columns": columns,
+        "class_columns": [COLUMNS[name][0] for name in CLASS_COLUMNS],
+        "experiments": report.experiments,
+    }
+    data = json.dumps(content, separators=(",", ":"), allow_nan=False)
     names = [str(one["name"]) for one in report.experiments]
     title = names[0] if len(names) == 1 else f"{len(names)} experiments"
     listed = "".join(f"<li>{html.escape(problem)}</li>" for problem in report.problems)
@@ -242,10 +250,16 @@ def _table(points: Sequence[PointRows]) -> Iterator[dict[str, Any]]:
                 "policy": one.row.policy,
                 "runs": len(one.row.summaries),
                 "shown": {name: _shown(*estimates[name], COLUMNS[name][1]) for name in COLUMNS} | _differences(one),
+                "classes": {name: _class_cells(one.row, name) for name in one.row.classes},
                 "sentence": "" if one.difference is None else str(one.difference),
                 "slo_attainment": estimates["slo_attainment"],
                 "mean_serving_accuracy": estimates["mean_serving_accuracy"],
             }
+
+
+def _class_cells(row: Row, of_class: str) -> list[str]:
+    """Return the cells of a policy in the table of a class of queries, in the columns of `CLASS_COLUMNS`."""
+    return [_shown(*_estimate(*row.over_repeats(name, of_class)), COLUMNS[name][1]) for name in CLASS_COLUMNS]
 
 
 def _differences(one: Compared) -> dict[str, str]:

@@ -1,63 +1,62 @@
-"""The progress of a federated training: all that resuming needs, and the records of its rounds."""
+"""The progress of a federated training: the run in mid-flight, and the records of its rounds."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.base.errors import DataError
-from sim.base.whole_file import whole_file
-from supernet import checkpoint
+from sim.base.errors import DataError, TrainingError
+from sim.base.whole_file import translate_os_errors, whole_file
+from topology.pending import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from topology.report import LogEntry, RunReport, Traffic
 
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/2"
+SCHEMA = "federated-progress/3"
 _QUIET = {"round", "buffered", "paired"}
 """Log entries that are too frequent to be stored as events."""
+_ENDS = ("died", "left", "no peers")
+"""Log entries that say why nobody goes on, the more telling ones first."""
 
 
 @dataclass(slots=True)
 class FederatedProgress:
-    """The progress of a training at a checkpoint boundary.
+    """The progress of a training: the records of its rounds, and the run as it is stored.
 
     Attributes:
         done: Number of completed rounds.
-        boundaries: Number of checkpoint boundaries so far.
-        clock_ns: Time of the end of the last round.
-        memory: Memory of each worker, by id.
+        stored: The number of completed rounds when it was stored last.
+        run: The run in mid-flight (`topology.checkpoints`); None before it is stored.
         rounds: A row for each round and each worker that reports rounds.
         traffic: A row for each of these and each channel.
-        events: A row for each other event.
-        sent: Messages, bytes and lost messages of each channel.
     """
 
     done: int = 0
-    boundaries: int = 0
-    clock_ns: int = 0
-    memory: dict[str, Any] = field(default_factory=dict)
+    stored: int = 0
+    run: bytes | None = None
     rounds: list[Row] = field(default_factory=list)
     traffic: list[Row] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
-    sent: dict[str, list[int]] = field(default_factory=dict)
 
     def write(self, path: Path, identity: str) -> None:
-        """Write it to a file, which is replaced as a whole.
+        """Write it to a file, which is replaced as a whole: a line of JSON that says what it is, and a pickle.
 
         Raises:
             StoreError: The file cannot be written.
         """
-        content = {name: getattr(self, name) for name in self.__slots__}
-        checkpoint.write(path, {"schema": SCHEMA, "identity": identity, **content})
+        head = json.dumps({"schema": SCHEMA, "identity": identity}).encode()
+        content = pickle.dumps({name: getattr(self, name) for name in self.__slots__})
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(head + b"\n" + content)
 
     @classmethod
     def read(cls, path: Path, identity: str) -> FederatedProgress:
@@ -66,59 +65,51 @@ class FederatedProgress:
         Raises:
             DataError: The file is damaged, of another version, or of another training.
         """
-        content, anew = checkpoint.read(path), "delete it, or train with --force: training begins anew"
-        schema = content.get("schema")
+        anew = "delete it, or train with --force: training begins anew"
+        with translate_os_errors(path):
+            head, _, content = path.read_bytes().partition(b"\n")
+        try:
+            said = json.loads(head)
+            schema, of = said["schema"], said["identity"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(str(path), "damaged, or of an older version", str(error), anew) from error
         if schema != SCHEMA:
             raise DataError(str(path), "unsupported schema", repr(schema), f"expected {SCHEMA!r}; {anew}")
-        if content.get("identity") != identity:
-            hint = f"expected {identity}; {anew}"
-            raise DataError(str(path), "belongs to another training", str(content.get("identity")), hint)
-        return cls(**{name: content[name] for name in cls.__slots__})
+        if of != identity:
+            raise DataError(str(path), "belongs to another training", str(of), f"expected {identity}; {anew}")
+        try:
+            return cls(**pickle.loads(content))  # noqa: S301 - written by the same user's training
+        except Exception as error:  # whatever a damaged pickle raises
+            raise DataError(str(path), "damaged", str(error), anew) from error
 
-    def add_round(self, at_ns: int, worker: str, fields: Mapping[str, Any], traffic: Mapping[str, Traffic]) -> Row:
+    def add_round(self, entry: LogEntry, traffic: Mapping[str, Traffic]) -> Row:
         """Record a round that a worker completed, with the traffic until then, and return its row."""
-        time_s, total = (self.clock_ns + at_ns) / 1e9, sum(size for _, size, _ in self.sent.values())
+        time_s, fields = entry.at_ns / 1e9, entry.fields
+        self.done = max(self.done, fields["round"])
         for name, now in traffic.items():
-            messages, size, lost = self.sent.get(name, (0, 0, 0))
             self.traffic.append(
-                {"round": fields["round"], "worker": worker, "time_s": time_s, "channel": name}
-                | {"messages": messages + now.messages, "bytes": size + now.bytes, "lost": lost + now.lost}
+                {"round": fields["round"], "worker": entry.worker, "time_s": time_s, "channel": name}
+                | {"messages": now.messages, "bytes": now.bytes, "lost": now.lost}
             )
-            total += now.bytes
-        self.rounds.append({"worker": worker, "time_s": time_s, "bytes": total, **fields})
+        total = sum(now.bytes for now in traffic.values())
+        self.rounds.append({"worker": entry.worker, "time_s": time_s, "bytes": total, **fields})
         return self.rounds[-1]
 
-    def pass_boundary(self, report: RunReport, rounds: Iterable[LogEntry]) -> None:
-        """Take over the memories of the workers at a checkpoint boundary, and the events up to it."""
-        self.events += [
-            {"time_s": (self.clock_ns + entry.at_ns) / 1e9, "worker": entry.worker, "kind": entry.kind}
-            | {"fields": json.dumps(entry.fields, default=str)}
-            for entry in report.log
-            if entry.kind not in _QUIET
-        ]
-        for name, now in report.traffic.items():
-            messages, size, lost = self.sent.get(name, (0, 0, 0))
-            self.sent[name] = [messages + now.messages, size + now.bytes, lost + now.lost]
-        self.memory |= report.results
-        self.done = max(entry.fields["round"] for entry in rounds)
-        self.clock_ns += max(entry.at_ns for entry in rounds)
-        self.boundaries += 1
-
-    def summary(self) -> Row:
+    def summary(self, report: RunReport) -> Row:
         """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""
-        kinds = sorted({row["kind"] for row in self.events})
+        events = [entry.kind for entry in report.log if entry.kind not in _QUIET]
         ends = [row for row in self.rounds if "smallest" in row]
         weight = {end: sum(row[end] for row in ends) / len(ends) for end in ("smallest", "largest") if ends}
         return {
-            "time_s": self.clock_ns / 1e9,
+            "time_s": max(row["time_s"] for row in self.rounds),
             "weight": weight,
             "rounds": self.done,
-            "bytes": {name: counts[1] for name, counts in self.sent.items()},
-            "messages": {name: counts[0] for name, counts in self.sent.items()},
-            "events": {kind: sum(row["kind"] == kind for row in self.events) for kind in kinds},
+            "bytes": {name: traffic.bytes for name, traffic in report.traffic.items()},
+            "messages": {name: traffic.messages for name, traffic in report.traffic.items()},
+            "events": {kind: events.count(kind) for kind in sorted(set(events))},
         }
 
-    def store(self, folder: Path) -> None:
+    def store(self, folder: Path, report: RunReport) -> None:
         """Write the tables of a training that is done.
 
         Raises:
@@ -129,15 +120,39 @@ class FederatedProgress:
             for row in self.rounds
             for name, value in row["accuracy"].items()
         ]
+        events = [
+            {"time_s": entry.at_ns / 1e9, "worker": entry.worker, "kind": entry.kind}
+            | {"fields": json.dumps(entry.fields, default=str)}
+            for entry in report.log
+            if entry.kind not in _QUIET
+        ]
         keys = [key for key in dict.fromkeys(key for row in self.rounds for key in row) if key != "accuracy"]
         tables = {
             "rounds": [{key: row.get(key) for key in keys} for row in self.rounds],
             "progress": accuracies,
             "traffic": self.traffic,
-            "events": self.events,
+            "events": events,
         }
         for name, table in tables.items():
             write_rows(folder / f"{name}.parquet", table)
+
+
+def check_complete(report: RunReport, rounds: int) -> None:
+    """Check that all rounds were completed.
+
+    Raises:
+        TrainingError: They were not; names who ended, and when.
+    """
+    done = max((memory.get("round", 0) for memory in report.results.values() if isinstance(memory, dict)), default=0)
+    done = max([done, *(entry.fields["round"] for entry in report.log if entry.kind == "round")])
+    if done >= rounds:
+        return
+    ends = sorted((e for e in report.log if e.kind in _ENDS), key=lambda entry: _ENDS.index(entry.kind))
+    named = [f"{entry.worker} {_VERBS[entry.kind]} at {entry.at_ns / 1e9:.6g} s" for entry in ends]
+    raise TrainingError(f"round {done + 1} of {rounds}", "nobody is left to go on", listed(named))
+
+
+_VERBS = {"died": "died", "left": "left", "no peers": "had no peers left"}
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

@@ -1,24 +1,24 @@
 """Federated trainings and what is stored of them: `<results>/<name>/seed<seed>-<hash>/`.
 
-    progress.pt          during training: the memory of all workers at the last checkpoint boundary
+    progress.pt          during training: the run in mid-flight, and its rounds so far
     supernet.pt          the final weights; of independent groups, supernet-<worker>.pt for all but the first
     rounds.parquet       round, worker, time, loss and further statistics of each round
     progress.parquet     round, worker, time, subnet, accuracy on the validation examples
     traffic.parquet      round, time, channel, messages and bytes since the beginning
     events.parquet       other events: missing, late, refused, bypassed, ...
-    spans.parquet        the time line of each worker up to the first boundary; in virtual time, for few workers
+    spans.parquet        the time line of each worker in the first rounds; in virtual time, for few workers
     holdings.parquet     examples of each class and client
     manifest.json        identity, summary and environment; a training without it is incomplete
     accuracies.parquet   test accuracy of the calibrated subnets
 
-At a checkpoint boundary, after a number of rounds, all workers end, and their memories are stored. An uninterrupted
-training has the same boundaries, so that an interrupted one ends with the same weights.
+In virtual time a run is stored in mid-flight every few rounds (`checkpoint`), with all messages and computations that
+are under way, so that nothing depends on when it was stored. Real time can't be stored.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,53 +29,103 @@ from federated.context import TrainingContext
 from federated.costs import CostModel
 from federated.job import FederatedJob
 from federated.state import weighted_sum
-from sim.base.errors import TrainingError
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors
 from ssim.extras import require
-from ssim.jobs.federated.progress import FederatedProgress, write_rows
+from ssim.jobs.federated.progress import FederatedProgress, check_complete, write_rows
+from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
-from ssim.jobs.job import Done
+from ssim.jobs.job import Completion
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
+from topology.description import described as description_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ssim.jobs.federated.kind import FederatedParts
-    from ssim.jobs.federated.spec import FederatedSpec
-    from ssim.jobs.job import Means, Watch
+    from federated.algorithms import Algorithm
+    from federated.assignment import MaxNet, SubnetAssignment
+    from federated.compression import Compression
+    from federated.partition import Partition
+    from federated.privacy import Privacy
+    from ssim.files.topology_file import Topology
+    from ssim.jobs.job import ExecutionOptions, Watch
     from ssim.results.store import Store
-    from topology.deployment import InjectedFault
+    from supernet.data.source import Source
+    from supernet.family import Family
     from topology.engine import Engine
-    from topology.io import IO
+    from topology.program import Program
+    from topology.report import LogEntry, RunReport
 
     Row = dict[str, Any]
 
 _PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression")
 
-_MOST_SPANS = 200
+_MAX_SPANS = 200
 """With more workers than this, no time line is recorded."""
+_RECORDED = 10
+"""After so many rounds no more is added to the time line."""
 REAL_PATIENCE_S = 3600.0
 
 
 @dataclass(frozen=True)
-class FederatedRun(Trained):
+class FederatedParts:
+    """What the runs of a point share.
+
+    Attributes:
+        topology: Roles, channels and workers, as the topology file says with what is different here.
+        description: The content of that file, with what is different.
+        owners: The class of the program of each role.
+        source: The data.
+        partition: Partition of the examples among the clients.
+        family: The family of supernets.
+        algorithm: What clients and servers compute.
+        assignment: Subnet of each client in a round.
+        maxnet: Weight of the largest subnet.
+        privacy: Clipping and noise.
+        compression: Compression of client updates.
+    """
+
+    topology: Topology
+    description: dict[str, Any]
+    owners: dict[str, type[Program]]
+    source: Source
+    partition: Partition
+    family: Family
+    algorithm: Algorithm
+    assignment: SubnetAssignment
+    maxnet: MaxNet | None
+    privacy: Privacy | None
+    compression: Compression | None
+
+    @cached_property
+    def canonical(self) -> dict[str, Any]:
+        """The topology as plain data: the same, in whatever form a file says it."""
+        found = self.topology
+        machines = [_given(machine) for _, machine in sorted(found.plan.machines.items())]
+        groups = {
+            role: {group: _counted(body) for group, body in of_role.items()}
+            for role, of_role in self.description.get("datasets", {}).items()
+        }
+        faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
+        return {**description_of(found.tag), "datasets": groups, "computes": machines, "faults": faults}
+
+
+def _given(item: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults."""
+    return {f.name: getattr(item, f.name) for f in fields(item) if getattr(item, f.name) != f.default}
+
+
+def _counted(body: Any) -> Any:
+    """Return the datasets of a group: a count as a mapping, ids of a list as mappings."""
+    if isinstance(body, list):
+        return [{"id": entry} if isinstance(entry, str) else entry for entry in body]
+    return body if isinstance(body, dict) else {"count": body}
+
+
+@dataclass(frozen=True)
+class FederatedRun(Trained[FederatedSpec, FederatedParts]):
     """One federated training with one seed."""
 
     command: ClassVar[str] = "ssim train FILE"
-
-    @property
-    def spec(self) -> FederatedSpec:
-        """The file at this point."""
-        found: FederatedSpec = self.point.spec
-        return found
-
-    @property
-    def parts(self) -> FederatedParts:
-        """Topology, data, family and algorithm."""
-        found: FederatedParts = self.point.parts
-        return found
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -89,14 +139,13 @@ class FederatedRun(Trained):
         spec, parts = self.spec, self.parts
         plugs = {name: getattr(parts, name) for name in _PLUGS}
         return {
-            "schema": "federated-run/1",
+            "schema": "federated-run/2",
             "seed": self.seed,
-            "topology": {key: value for key, value in parts.description.items() if value and key != "name"},
+            "topology": parts.canonical,
             "engine": spec.engine,
             "data": {**described(parts.source), "params": parts.source.identity()},
             **{name: None if plug is None else described(plug) for name, plug in plugs.items()},
             "rounds": spec.rounds,
-            "checkpoint": spec.checkpoint,
             "gmacs_per_s": spec.gmacs_per_s,
             "evaluation": spec.evaluation.model_dump(),
             "code": self.own(self._plugs),
@@ -153,25 +202,26 @@ class FederatedRun(Trained):
 
         return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
 
-    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
 
         Args:
             store: The results of the job.
-            how: The `Means`.
+            how: The `ExecutionOptions`.
             watch: Called with each round, as a mapping: round, worker, time in seconds, accuracies, bytes, and more.
 
         Raises:
             SsimError: Data or progress are damaged, a program failed, or no client is left to train.
         """
-        means: Means = how
-        torch.set_num_threads(means.threads or 1)  # with one, a training comes out the same in every process
+        options: ExecutionOptions = how
+        torch.set_num_threads(options.threads or 1)  # with one, a training comes out the same in every process
         if not self.is_trained(store):
             self._train(store, watch)
-        self.calibrate(store, means, splits=self.context.splits)
-        return Done()
+        self.calibrate(store, options, splits=self.context.splits)
+        return Completion()
 
     def _train(self, store: Store, watch: Watch | None) -> None:
+        """Train, and store all but the accuracies."""
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
         with translate_os_errors(folder):
@@ -179,51 +229,62 @@ class FederatedRun(Trained):
         progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
         self._write_holdings(folder)
-
-        def on_round(row: Row) -> None:
-            if watch:
-                watch(self, row)
-
-        while progress.done < self.spec.rounds:
-            self._train_to_boundary(folder, progress, on_round)
-            progress.write(path, self.id)
-        progress.store(folder)
-        holders = self._models(folder, progress)
+        report, refused = self._run(progress, path, watch)
+        check_complete(report, self.spec.rounds)
+        progress.store(folder, report)
+        if report.spans:
+            write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
+        holders = self._models(folder, report)
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
         growing = sorted(file.name for file in folder.glob("supernet*.pt"))
-        circumstances = {**stopwatch.circumstances(), **torch_facts(), "resumed_after": resumed}
-        store.finish(self.id, self.identity, {**progress.summary(), **holders}, fixed, growing, circumstances)
+        facts = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
+        circumstances = {**stopwatch.circumstances(), **torch_facts(), **facts}
+        store.finish(self.id, self.identity, {**progress.summary(report), **holders}, fixed, growing, circumstances)
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
-    def _train_to_boundary(self, folder: Path, progress: FederatedProgress, on_round: Callable[[Row], None]) -> None:
-        """Train to the next checkpoint boundary, and record what happened."""
-        spec, plan = self.spec, self.parts.topology.plan
-        stop = spec.rounds if spec.checkpoint is None else min(spec.rounds, progress.done + spec.checkpoint)
-        reported = 0
+    def _run(self, progress: FederatedProgress, path: Path, watch: Watch | None) -> tuple[RunReport, str]:
+        """Run the workers, from the beginning or from the last checkpoint.
 
-        def report_round(io: IO, fields: Row) -> None:
-            nonlocal reported
-            reported += 1
-            on_round(progress.add_round(io.now_ns, io.worker.id, fields, io.traffic))
+        Returns:
+            Their report, and why no checkpoints could be stored, or "".
+        """
+        spec, topology, job = self.spec, self.parts.topology, self.job
+        engine = self.engine(spec.patience_s, record=spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS)
 
-        job = replace(self.job.resumed(progress.memory, stop), on_round=report_round)
-        seed = int(stream(self.seed, "segment", progress.boundaries).integers(2**31))
-        faults = [_later(fault, progress.clock_ns / 1e9) for fault in self.parts.topology.faults]
-        record = spec.engine == "sim" and not progress.boundaries and len(plan) <= _MOST_SPANS
-        report = self.engine(spec.patience_s, record=record).run(
-            plan, job.programs(self.parts.owners), seed=seed, faults=faults
+        def store(run: bytes) -> None:
+            progress.run, progress.stored = run, progress.done
+            progress.write(path, self.id)
+
+        stores = spec.checkpoint is not None and engine.can_store
+        checkpoints = job.checkpoints(store, progress.run) if stores else None
+
+        def record(entry: LogEntry, report: RunReport) -> None:
+            if entry.kind == "round":
+                row = progress.add_round(entry, report.traffic)
+                if watch:
+                    watch(self, row)
+
+        def observe(report: RunReport) -> None:
+            record(report.log[-1], report)
+            report.recording &= progress.done < _RECORDED
+            if checkpoints and spec.checkpoint and progress.done >= progress.stored + spec.checkpoint:
+                checkpoints.due = True
+
+        report = engine.run(
+            topology.plan,
+            job.programs(self.parts.owners),
+            seed=int(stream(self.seed, "segment", 0).integers(2**31)),
+            faults=topology.faults,
+            watch=observe,
+            checkpoints=checkpoints,
         )
-        rounds = [entry for entry in report.log if entry.kind == "round"]
-        if not rounds:
-            why = ", ".join(sorted({entry.kind for entry in report.log})) or "nothing was logged"
-            raise TrainingError(f"round {progress.done + 1}", "no round was completed: no client is left", why)
-        if not reported:  # the workers ran in other processes
-            for entry in rounds:
-                on_round(progress.add_round(entry.at_ns, entry.worker, entry.fields, report.traffic))
-        progress.pass_boundary(report, rounds)
-        if record:
-            write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
+        for entry in report.log if not progress.rounds else ():  # the workers ran in other processes
+            record(entry, report)
+        if checkpoints is not None:
+            return report, checkpoints.refused
+        real = spec.checkpoint is not None
+        return report, f"engine {spec.engine} runs in real time" if real else ""
 
     def _write_holdings(self, folder: Path) -> None:
         rows: list[Row] = []
@@ -232,10 +293,10 @@ class FederatedRun(Trained):
             rows += [{"party": client, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
         write_rows(folder / "holdings.parquet", rows)
 
-    def _models(self, folder: Path, progress: FederatedProgress) -> Row:
+    def _models(self, folder: Path, report: RunReport) -> Row:
         """Store the models of all servers; of clients that have one each, their mean."""
         data_roles = self.context.data_roles
-        models = {id_: memory["state"] for id_, memory in progress.memory.items() if "state" in memory}
+        models = {id_: memory["state"] for id_, memory in report.results.items() if "state" in memory}
         own = {id_: state for id_, state in models.items() if id_.rpartition("/")[0] in data_roles}
         summary: Row = {"holders": sorted(models)}
         if own:
@@ -248,21 +309,3 @@ class FederatedRun(Trained):
             name = "supernet.pt" if not number else f"supernet-{id_.replace('/', '-')}.pt"
             self.save(folder, self.context.load_state(state), self.context.splits, name)
         return summary
-
-
-def _later(fault: InjectedFault, seconds: float) -> InjectedFault:
-    """Return a fault with its times relative to a later start."""
-
-    def moved(when: float | None) -> float | None:
-        return None if when is None else max(0.0, when - seconds)
-
-    ends = fault.slow_until_s is not None and fault.slow_until_s <= seconds
-    return replace(
-        fault,
-        join_s=max(0.0, fault.join_s - seconds),
-        leave_s=moved(fault.leave_s),
-        die_s=moved(fault.die_s),
-        slow=1.0 if ends else fault.slow,
-        slow_from_s=max(0.0, fault.slow_from_s - seconds),
-        slow_until_s=moved(fault.slow_until_s),
-    )

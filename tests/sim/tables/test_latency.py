@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sim.base.errors import BatchSizeError, DataError
 from sim.tables.cells import table_from_cells
-from sim.tables.latency import LatencyTable, ProfiledSubnet
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 from tests.strategies import assert_same, latency_tables
 
 SUBNETS = (ProfiledSubnet("s", 70.0), ProfiledSubnet("m", 75.0), ProfiledSubnet("l", 80.0))
@@ -179,6 +179,8 @@ BAD = [
     ({"batch_sizes": "148"}, r"batch_sizes: is not a whole number \('1'\)"),
     ({"batch_sizes": (1, 4, 10**9)}, r"batch size is too large \(1000000000\); at most 1,000,000 queries"),
     ({"default_max_batch": True}, r"default_max_batch: is not a whole number \(True\)"),
+    ({"stages": [TABLE.latency_ns]}, r"stages: is not a mapping \(list\); names with values"),
+    ({"provenance": "lab"}, r"provenance: is not a mapping \(str\)"),
     ({"samples_ns": [[[1]] * 3] * 2}, r"samples_ns: has the wrong shape"),
     ({"samples_ns": [[[1], [], [1]]] * 3}, r"samples_ns, subnet s, batch 4: no samples, or not positive"),
     ({"stages": {"copy": TABLE.latency_ns - 21}}, r"stage copy: is negative \(subnet s, batch 1: -11 ns\); 0 ns"),
@@ -191,6 +193,11 @@ BAD = [
 def test_a_table_that_breaks_the_rules(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=rf"table of gpu.*{message}"):
         replace(TABLE, **change)
+
+
+def test_a_supernet_may_be_as_inaccurate_as_it_is_untrained() -> None:
+    untrained = ProfiledSubnet("s", 0.98, ControlTuple((1,), (1.0,), ()))
+    assert LatencyTable("gpu", (untrained,), (1,), [[7]]).subnets[0].accuracy == 0.98
 
 
 @pytest.mark.parametrize("accuracy", [0, -1, 100.1, float("nan"), float("inf")])

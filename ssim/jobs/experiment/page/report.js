@@ -1,5 +1,5 @@
 "use strict";
-const { columns: COLUMNS, experiments } = JSON.parse(document.getElementById("data").textContent);
+const { columns: COLUMNS, class_columns: CLASS_COLUMNS, experiments } = JSON.parse(document.getElementById("data").textContent);
 const by = (id) => document.getElementById(id);
 const PANELS = [
   ["ingest_per_s", "ingest (q/s)", ",.0f"],
@@ -51,6 +51,20 @@ function at(point) {
   return shown.swept.map((key, place) => `${key} = ${shown.points[point].values[place]}`).join(", ");
 }
 
+function draw_classes(point) {
+  const rows = shown.table.filter((row) => row.point === point);
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row.classes)))];
+  const head = document.createElement("tr");
+  ["class", "policy", ...CLASS_COLUMNS].forEach((name, number) => cell(head, name, "th", number < 2));
+  const body = names.flatMap((name) => rows.filter((row) => name in row.classes).map((entry) => {
+    const row = document.createElement("tr");
+    [name, entry.policy].forEach((text) => cell(row, text, "td", true));
+    entry.classes[name].forEach((text) => cell(row, text));
+    return row;
+  }));
+  by("classes").replaceChildren(...(names.length ? [head, ...body] : []));
+}
+
 function interval(half) {
   return { type: "data", array: [half ?? 0], visible: half !== null, thickness: 1, width: 0 };
 }
@@ -75,6 +89,7 @@ function draw_tradeoff() {
     item.textContent = text;
     return item;
   }));
+  draw_classes(point);
   const note = unmet.length ? `no query met: ${unmet.map((row) => shown.policies[row.policy].name).join(", ")}` : "";
   Plotly.react("tradeoff", traces, {
     font: FONT, margin: { l: 60, r: 20, t: 30, b: 50 }, hovermode: "closest", showlegend: true,

@@ -1,0 +1,113 @@
+"""A training that is stored in mid-flight, at any round, and goes on from there is the same training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="federated training needs the extra [torch]")
+
+import numpy as np  # noqa: E402 - after torch is known to be there
+
+from federated.algorithms import FedAvg, FedDyn, FedOpt, Scaffold  # noqa: E402
+from sim.base.errors import SpecError, SsimError  # noqa: E402
+from tests.federated.quadratic import NAMES, far, job_of, run, shipped  # noqa: E402
+from topology.checkpoints import Checkpoints  # noqa: E402
+from topology.deployment import InjectedFault, Machine  # noqa: E402
+from topology.engines.local import LocalEngine  # noqa: E402
+from topology.engines.sim import SimEngine  # noqa: E402
+from topology.expansion import expand  # noqa: E402
+from topology.tag import Select, Tag  # noqa: E402
+
+ROUNDS = 7
+WITH_SERVER = [FedAvg(), Scaffold(), FedDyn(pull=1.0), FedOpt()]
+
+
+def drawn(name: str, number: int) -> tuple[Any, dict[str, Any], Any, list[InjectedFault]]:
+    """A plan, its programs, a job and faults, drawn at random: selection, machines, algorithm, stragglers, ends."""
+    chance = np.random.default_rng([NAMES.index(name), number])
+    plan, owners = shipped(name)
+    channels, roles = [], []
+    for channel in plan.tag.channels:
+        select = {"aggregator": Select("random", {"k": 3})} if name == "classical" and chance.random() < 0.7 else {}
+        loss = 0.02 if name == "classical" and chance.random() < 0.3 else 0.0
+        channels.append(replace(channel, select=select, link=replace(channel.link, loss=loss)))
+    for role in plan.tag.roles:
+        timed = "timeout_s" in owners[role.name].__dataclass_fields__ and role.name not in {"middle", "coordinator"}
+        config = {"timeout_s": 0.3 if role.name == "aggregator" else 0.05} if timed else {}
+        roles.append(replace(role, config={**role.config, **config}))
+    datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
+    machine = Machine("default", up_mbps=50, down_mbps=50, slots=3)
+    machines = [machine] if chance.random() < 0.5 else []
+    plan = expand(Tag(tuple(roles), tuple(channels)), datasets, machines)
+    aggregates = "aggregator" in owners and name != "asynchronous"
+    algorithm = WITH_SERVER[int(chance.integers(len(WITH_SERVER)))] if aggregates else FedAvg()
+    trainers = [worker.id for worker in plan.workers if worker.dataset is not None]
+    slow, gone = chance.choice(trainers, 2, replace=False)
+    faults = [InjectedFault(str(slow), slow=float(chance.choice([2.0, 20.0, 300.0])))]
+    if chance.random() < 0.6:
+        how = str(chance.choice(["die_s", "leave_s", "join_s"] if aggregates and name != "hybrid" else ["leave_s"]))
+        faults.append(InjectedFault(str(gone), **{how: float(chance.random() * 0.3)}))
+    job = job_of(plan, ROUNDS, algorithm=algorithm)
+    return plan, owners, job, faults
+
+
+def outcome(
+    plan: Any, owners: Any, job: Any, faults: Any, checkpoints: Checkpoints | None = None, every: int = 1
+) -> Any:
+    """What comes of a run: all that happened and all models; or the error."""
+
+    def watch(report: Any) -> None:
+        entry = report.log[-1]
+        if checkpoints is not None and entry.kind == "round" and entry.fields["round"] % every == 0:
+            checkpoints.due = True
+
+    try:
+        report = run(plan, owners, job, SimEngine(record=True), faults=faults, watch=watch, checkpoints=checkpoints)
+    except SsimError as error:
+        return str(error), {}
+    return report.fingerprint(), report.results
+
+
+def checked(name: str, number: int, rests: tuple[int, ...] = (1, 5)) -> int:
+    """Check one draw; return from how many places it was resumed."""
+    plan, owners, job, faults = drawn(name, number)
+    whole = outcome(plan, owners, job, faults)
+    resumed = 0
+    for every in rests:
+        stored: list[bytes] = []
+        checkpoints = job.checkpoints(stored.append)
+        again = outcome(plan, owners, job, faults, checkpoints, every)
+        assert not checkpoints.refused
+        places = [again]
+        for content in stored if every == 5 else stored[number % len(stored) :][:1] if stored else []:
+            plan, owners, job, faults = drawn(name, number)  # as in another process
+            later: list[bytes] = []
+            places.append(outcome(plan, owners, job, faults, job.checkpoints(later.append, content), every))
+            resumed += 1
+        for fingerprint, results in places:
+            assert fingerprint == whole[0]
+            for id_, memory in whole[1].items():
+                if "state" in memory:
+                    assert far(memory["state"], results[id_]["state"]) == 0
+                assert memory.get("trained") == results[id_].get("trained")
+    return resumed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_depends_on_when_a_training_is_stored(name: str) -> None:
+    assert checked(name, 0, rests=(1,)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_depends_on_when_a_training_is_stored_at_length(name: str) -> None:
+    assert sum(checked(name, number) for number in range(1, 30)) > 30
+
+
+def test_real_time_is_refused() -> None:
+    plan, owners = shipped("classical")
+    with pytest.raises(SpecError, match="a run in real time can't be stored"):
+        run(plan, owners, job_of(plan), LocalEngine(), checkpoints=Checkpoints(print))
