@@ -24,6 +24,8 @@ TITLES = {
     "bench_sweep_simpy": "",
     "bench_trainings": "Federated training, so many parties of so many in a round",
     "bench_draw": "Arrivals",
+    "bench_read": "Recordings, all arrivals of a file",
+    "bench_memory": "The same, with the memory that it takes",
     "bench_tabulate": "Policies into tables",
     "bench_store": "The Azure job into the store",
     "bench_expand": "Topologies into workers",

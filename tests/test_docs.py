@@ -166,20 +166,19 @@ def test_the_page_about_comparisons_works_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
-    log, pulses = blocks("docs/own_trace.md", "python")
+    (pulses,) = blocks("docs/own_trace.md", "python")
+    (log,) = blocks("docs/own_trace.md", "csv")
     (experiment,) = blocks("docs/own_trace.md", "yaml")
-    (tmp_path / "from_log.py").write_text(log)
+    (tmp_path / "log.csv").write_text(log)
     (tmp_path / "pulses.py").write_text(pulses)
     (tmp_path / "replay.yaml").write_text(experiment)
-    assert run(tmp_path, "from_log.py").returncode == 0
     assert run(tmp_path, "pulses.py").returncode == 0
-    (tmp_path / "own.yaml").write_text(
-        experiment.replace("{kind: file, path: mine.csv}", '{kind: "pulses:Pulses", slo_ms: 36}')
-    )
-    own = run(tmp_path, "-m", "ssim", "run", "own.yaml", "--no-figures")
-    assert own.returncode == 0, own.stderr
+    own = re.sub(r"trace:\n(  .*\n)+", 'trace: {kind: "pulses:Pulses", slo_ms: 36}\n', experiment)
+    (tmp_path / "own.yaml").write_text(own)
+    ended = run(tmp_path, "-m", "ssim", "run", "own.yaml", "--no-figures")
+    assert ended.returncode == 0, ended.stderr
     described, _, replayed = typed("docs/own_trace.md", tmp_path)
-    assert "6000" in described.replace(",", "")
+    assert re.search(r"queries of class paid +│ 2 ", described)
     assert "infaas" in replayed
     assert (tmp_path / "rate.png").exists()
 

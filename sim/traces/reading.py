@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Types = Mapping[str | int, Sequence[pa.DataType]]
     Batches = Iterator[tuple[int, list[pa.Array]]]
 
-BATCH = 65_536
+BATCH = 1 << 20
 """Rows of a batch of a binary file."""
 
 _BLOCK_BYTES = 1 << 20

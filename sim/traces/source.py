@@ -262,9 +262,9 @@ def rechunked(pieces: Iterable[npt.NDArray[np.int64]], size: int = CHUNK) -> Ite
         held.append(piece)
         count += len(piece)
         if count >= size:
-            joined = np.concatenate(held)
+            joined = held[0] if len(held) == 1 else np.concatenate(held)
             whole = count - count % size
             yield from (joined[start : start + size] for start in range(0, whole, size))
-            held, count = [joined[whole:].copy()], count - whole
+            held, count = [joined[whole:].copy()] if whole < count else [], count - whole
     if count:
         yield np.concatenate(held)

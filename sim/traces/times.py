@@ -29,6 +29,7 @@ _NAME = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nano
 _SUFFIX = re.compile(r"_(s|ms|us|ns)$")
 _ISO = re.compile(r"\s*\d{4}-\d\d-\d\d([ T]\d\d:\d\d|\s*$)")
 _LATEST = 2.0**63
+_IN_CACHE = 16_384  # floats
 
 _UNIX_S = (946_684_800, 4_102_444_800)  # 2000 to 2100
 
@@ -112,16 +113,24 @@ def ns_of_floats(
     Raises:
         DataError: A value is not finite, its nanoseconds leave int64, or nanoseconds are not whole; names the row.
     """
-    scaled = values if unit == "ns" else values * float(NS_PER[unit])
-    wrong = ~(np.abs(scaled) < _LATEST)  # NaN compares false, too
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise DataError(f"{location}, row {numbers[at]}", "is not a time", str(values[at]), f"{_NAME[unit]}, finite")
-    rounded = np.rint(scaled)
-    if unit == "ns" and (rounded != values).any():
-        at = int(np.argmax(rounded != values))
-        raise DataError(f"{location}, row {numbers[at]}", f"invalid {name}", str(values[at]), "must be a whole number")
-    return rounded.astype(np.int64)
+    found = np.empty(len(values), np.int64)
+    for start in range(0, len(values), _IN_CACHE):
+        part = values[start : start + _IN_CACHE]
+        scaled = part * float(NS_PER[unit])
+        # NaN compares false, and is the least and the largest of all.
+        if not (scaled.min() > -_LATEST and scaled.max() < _LATEST):
+            at = start + int(np.argmax(~(np.abs(scaled) < _LATEST)))
+            raise DataError(
+                f"{location}, row {numbers[at]}", "is not a time", str(values[at]), f"{_NAME[unit]}, finite"
+            )
+        np.rint(scaled, out=scaled)
+        if unit == "ns" and (scaled != part).any():
+            at = start + int(np.argmax(scaled != part))
+            raise DataError(
+                f"{location}, row {numbers[at]}", f"invalid {name}", str(values[at]), "must be a whole number"
+            )
+        found[start : start + _IN_CACHE] = scaled
+    return found
 
 
 def shown(time_ns: int, unit: Unit | None) -> str:

@@ -191,9 +191,9 @@ def check_arrivals(arrival_ns: npt.NDArray[np.int64], *, location: str, first_ro
         raise DataError(location, "has the wrong type or shape", shape_and_type, "must be int64, shape (n,)")
     if len(arrival_ns) == 0:
         raise NoArrivalsError(location, "has no arrivals", "", "a trace needs at least one query")
-    steps = np.diff(arrival_ns, prepend=after_ns)
-    if (steps < 0).any():
-        row = int(np.argmax(steps < 0))
+    earlier = arrival_ns[1:] < arrival_ns[:-1]
+    if arrival_ns[0] < after_ns or earlier.any():
+        row = 0 if arrival_ns[0] < after_ns else int(np.argmax(earlier)) + 1
         value = int(arrival_ns[row])
         if value < 0:
             raise DataError(f"{location}, row {first_row + row}", "is negative", f"{value} ns", "time starts at 0")

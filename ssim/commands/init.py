@@ -17,7 +17,7 @@ _KINDS = ("experiment", "policy", "trace", "topology", "federated", "training")
 def init(kind: str, out: Path | None) -> None:
     """Write a small commented file of a KIND that runs as it is, with the schema that editors check it by.
 
-    `policy` and `trace` write a Python file, and an experiment that uses it.
+    `policy` writes a Python file, `trace` a recording, and both an experiment that uses it.
     """
     from sim.base.errors import SpecError
     from sim.base.whole_file import write_text

@@ -252,7 +252,11 @@ def _source(
         kind = kind_or_files[0]
     for name, value in reading.items():
         params[name] = _column(value, with_unit=name != "class") if name in {"arrival", "slo", "class"} else value
-    owner = find_class(kind, SHORT_NAMES, "trace source", Path.cwd())
+    file, _, class_name = kind.rpartition(":")
+    folder = Path.cwd()
+    if file.endswith(".py"):
+        folder, kind = Path(file).resolve().parent, f"{Path(file).stem}:{class_name}"
+    owner = find_class(kind, SHORT_NAMES, "trace source", folder)
     required = [field.name for field in dataclasses.fields(owner) if field.default is dataclasses.MISSING]
     has_slo = params.get("slo_ms") is not None
     if "slo_ms" in required and not has_slo:
@@ -278,7 +282,7 @@ def _is_path(name: str) -> bool:
 def _column(text: str, *, with_unit: bool) -> dict[str, Any]:
     """Return a column of a file from COLUMN[:UNIT]; a column of digits is a number."""
     name, colon, unit = text.rpartition(":") if with_unit else (text, "", "")
-    if not colon or unit not in _UNITS:
+    if not colon or unit not in _UNITS:  # the colon is one of the name
         name, unit = text, ""
     return {"column": int(name) if name.isdecimal() else name, **({"unit": unit} if unit else {})}
 

@@ -19,12 +19,11 @@ _EDITOR = (
 )
 
 _EXPERIMENT = """\
-# An experiment: policies compared on one trace, over several seeds.
+# An experiment: policies compared on one trace.
 schema: experiment/1
 name: {name}                  # also the folder below results/
 seed: 7
-repeats: 3                    # seeds 7, 8, 9
-trace:                        # {trace_comment}
+{repeats}trace:                        # {trace_comment}
   {trace}
 cluster: {{workers: 8, dispatch_ms: 2.0}}   # dispatch_ms: overhead of each batch
 latency_table: ofa-resnet50-rtx2080ti      # `ssim table list` shows others
@@ -66,49 +65,15 @@ class Mine:
         return Dispatch(0, size)
 '''
 
-_TRACE = '''\
-"""A trace source of your own: arrivals as a function of a seed."""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
-
-import numpy as np
-
-from sim import stream
-from sim.traces.source import TraceSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnOff(TraceSource):
-    """Poisson arrivals that are switched on and off.
-
-    Attributes:
-        on_qps: Rate while they are on, in queries per second.
-        period_s: Length of one on-off cycle in seconds; they are on for its first half.
-        duration_s: Length of the trace in seconds.
-        slo_ms: Time that a query may take, in milliseconds (a parameter of every source).
-    """
-
-    kind: ClassVar[str] = "on_off"
-
-    on_qps: float
-    period_s: float
-    duration_s: float
-
-    @property
-    def duration_ns(self) -> int:
-        """Length of the trace in nanoseconds."""
-        return round(self.duration_s * 1e9)
-
-    def chunks(self, seed: int) -> Iterator[np.ndarray]:
-        """Yield arrival times in nanoseconds, int64, never decreasing."""
-        rng = stream(seed, "arrivals")
-        count = rng.poisson(self.on_qps * self.duration_s)
-        seconds = np.sort(rng.uniform(0, self.duration_s, count))
-        on = seconds % self.period_s < self.period_s / 2
-        yield (seconds[on] * 1e9).astype(np.int64)
-'''
+_RECORDING = """\
+kind: file
+  path: {file}                # a list of files or a pattern is one trace, too
+  arrival: {{column: TIMESTAMP, unit: iso}}   # iso, s, ms, us or ns
+  slo: {{column: limit_ms, unit: ms}}         # or slo_ms: 36 for all queries
+  class: {{column: tenant}}
+  # origin: first             # time 0: the first arrival, or `zero` for that of the file
+  # sort: true                # the rows are not in order
+  # spread: true              # the clock is coarse: place arrivals at random within its steps"""
 
 _TOPOLOGY = """\
 # A topology: roles, the channels between them, and the data sets that clients hold (Flame's TAG).
@@ -167,14 +132,27 @@ def files_of(kind: str, out: Path | None) -> dict[Path, str]:
     texts = {"topology": _TOPOLOGY, "federated": _FEDERATED, "training": _TRAINING}
     if kind in texts:
         return {path: _EDITOR.format(schema=kind) + texts[kind].format(name=name)}
+    repeats = "repeats: 3                    # seeds 7, 8, 9\n"
     trace, comment, policies = _BURSTY, "`ssim trace list` shows other kinds", "  - slackfit"
     files: dict[Path, str] = {}
     if kind == "policy":
         policies += f"\n  - {{use: {code.stem}:Mine, params: {{margin_ms: 2}}}}"
         files[code] = _POLICY.format(module=code.stem)
     if kind == "trace":
-        trace = f"{{kind: {code.stem}:OnOff, on_qps: 9000, period_s: 2, duration_s: 20, slo_ms: 36}}"
-        comment = f"the class OnOff of {code.name}"
-        files[code] = _TRACE
-    text = _EXPERIMENT.format(name=name, trace=trace, trace_comment=comment, policies=policies)
+        code = code.with_suffix(".csv")
+        trace = _RECORDING.format(file=code.name)
+        comment = f"`ssim trace describe {code.name} --arrival TIMESTAMP:iso`; public formats: `ssim trace list`"
+        files[code] = _recorded()
+        repeats = ""  # a recording is the same for all seeds
+    text = _EXPERIMENT.format(name=name, repeats=repeats, trace=trace, trace_comment=comment, policies=policies)
     return {**files, path: _EDITOR.format(schema="experiment") + text}
+
+
+def _recorded() -> str:
+    """Return a small recording: ten seconds of a busy and a quiet tenant."""
+    rows = [
+        f"2026-01-01 00:00:{time_ms // 1000:02d}.{time_ms % 1000:03d},{tenant},{limit_ms}"
+        for time_ms in range(0, 10_000, 2)
+        for tenant, limit_ms in ((("paid", 36), ("free", 100)) if time_ms % 1000 < 600 else (("free", 100),))  # noqa: PLR2004 - a share of each second
+    ]
+    return "\n".join(["TIMESTAMP,tenant,limit_ms", *rows, ""])

@@ -140,3 +140,30 @@ def test_the_command_is_imported_without_the_heavy_libraries() -> None:
     code = "import sys, ssim.commands.trace; print(*{'numpy', 'pyarrow', 'matplotlib', 'requests'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
+
+
+def test_a_file_is_read_with_the_options_of_its_yaml() -> None:
+    Path("log.csv").write_text("when;who\n2026-01-01 00:00:00;a\n2026-01-01 00:00:02;b\n2026-01-01 00:00:01;a\n")
+    words = ("describe", "log.csv", "--arrival", "when:iso", "--sort", "--class", "who", "--json")
+    found = json.loads(ssim_trace(*words))
+    assert (found["queries"], found["duration_s"], found["classes"]) == (3, 2.0, {"a": 2, "b": 1})
+    assert found["notes"][0].startswith("1 of 3 rows were earlier")
+    as_yaml = ("--set", "arrival={column: when, unit: iso}", "--set", "sort=true", "--set", "class={column: who}")
+    assert json.loads(ssim_trace("describe", "log.csv", *as_yaml, "--json")) == found
+    assert json.loads(ssim_trace("describe", "file", "--set", "path=log.csv", *as_yaml, "--json")) == found
+
+
+def test_several_files_are_one_trace() -> None:
+    for day in (1, 2, 10):
+        Path(f"day{day}.jsonl").write_text(f'{{"timestamp": {day * 1000}}}\n{{"timestamp": {day * 1000 + 500}}}\n')
+    for files in (("day*.jsonl",), ("day1.jsonl", "day2.jsonl", "day10.jsonl")):
+        found = json.loads(ssim_trace("describe", *files, "--kind", "mooncake", "--origin", "first", "--json"))
+        assert (found["queries"], found["duration_s"]) == (6, 9.5)
+
+
+def test_a_class_is_found_by_its_file() -> None:
+    Path("my_pulse_source.py").write_text(
+        "from sim.traces.synthetic import Constant\n\n\nclass Mine(Constant):\n    kind = 'mine'\n"
+    )
+    words = ("describe", "my_pulse_source.py:Mine", "--set", "mean_qps=4", "--set", "duration_s=1", "--json")
+    assert json.loads(ssim_trace(*words))["queries"] == 4
