@@ -25,7 +25,7 @@ from federated.cyclic import CyclicTrainer, SwarmTrainer
 from federated.decentralised import PeerTrainer
 from federated.gossip import GossipTrainer
 from federated.job import FederatedJob
-from federated.partition import Dirichlet, Iid, LabelSkew, Partition, Quantity
+from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Partition, Quantity
 from federated.privacy import Privacy
 from federated.programs import (
     Aggregator,
@@ -50,6 +50,7 @@ __all__ = [
     "CostModel",
     "CyclicTrainer",
     "Dirichlet",
+    "DirichletEqual",
     "EagerAggregator",
     "EagerIntermediateAggregator",
     "EightBit",

@@ -244,3 +244,10 @@ SHORT_NAMES = {
     "scaffold": "federated.algorithms:Scaffold",
 }
 """Short names in YAML."""
+
+OTHER_NAMES = {
+    **{f"fed{name}": f"{{kind: fedopt, optimizer: {name}}}" for name in ("adam", "yogi", "adagrad")},
+    "fedsgd": "fedavg, with `epochs: 1` and a `batch` of all examples in the config of the trainers",
+    "fedbuff": "fedavg, with the topology `asynchronous`",
+}
+"""What the names that algorithms have elsewhere are here."""

@@ -77,7 +77,7 @@ class AsyncAggregator(Aggregator):
             self.outstanding[peer] = self.version
             await port.send(task, to=peer)
         if not self.outstanding:
-            io.log("alone", round=self.version + 1)
+            io.log("no peers", round=self.version + 1)
             raise Break
 
     async def receive(self, io: IO) -> None:
@@ -128,5 +128,5 @@ class AsyncAggregator(Aggregator):
         """Dismiss its peers, and log the updates that are discarded at the end."""
         discarded = self.buffered + len(self.outstanding)
         if discarded and self.version >= self.job.rounds:
-            io.log("left over", updates=discarded)
+            io.log("discarded", updates=discarded)
         await super().dismiss(io)

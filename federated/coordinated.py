@@ -175,7 +175,7 @@ class Coordinator(Parameters, FederatedProgram):
         aggregators = sorted(io["advise_middles"].peers(), key=plan_order)
         trainers = sorted(io["advise_trainers"].peers(), key=plan_order)
         if not aggregators or not trainers:
-            io.log("alone", round=number + 1)
+            io.log("no peers", round=number + 1)
             raise Break
         used = [id_ for id_ in aggregators if bypassed_until.get(id_, 0) <= number] or aggregators
         groups: dict[str, list[str]] = {id_: [] for id_ in aggregators}

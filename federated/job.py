@@ -74,12 +74,7 @@ class FederatedJob:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.privacy is not None and self.compression is not None:
-            problem = "cannot be combined: the compression error is sent later, beyond the clipping norm"
-            raise SpecError("privacy and compression", problem, "", "remove one of them")
-        if self.privacy is not None and self.algorithm.uses_control_variates:
-            problem, hint = "control variates would be sent without noise", "use an algorithm without control variates"
-            raise SpecError("privacy", problem, type(self.algorithm).__name__, hint)
+        check_privacy(self.algorithm, self.privacy, self.compression)
 
     def programs(self, owners: Mapping[str, type[Program]]) -> dict[str, ProgramFactory]:
         """Return factories of the roles' programs, given their classes."""
@@ -223,3 +218,17 @@ class ModelProgram(FederatedProgram):
     def finished(self, io: IO) -> bool:
         """Return whether the last round is completed."""
         return self.version >= self.job.rounds
+
+
+def check_privacy(algorithm: Algorithm, privacy: Privacy | None, compression: Compression | None) -> None:
+    """Check that clipping and noise cover all that is sent.
+
+    Raises:
+        SpecError: They do not.
+    """
+    if privacy is not None and compression is not None:
+        problem = "cannot be combined with compression: the compression error is sent later, beyond the clipping norm"
+        raise SpecError("privacy", problem, "", "remove one of them")
+    if privacy is not None and algorithm.uses_control_variates:
+        problem, hint = "control variates would be sent without noise", "use an algorithm without control variates"
+        raise SpecError("privacy", problem, type(algorithm).__name__, hint)

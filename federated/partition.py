@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 
 class Partition(Protocol):
-    """A frozen dataclass whose fields are its parameters."""
+    """A frozen dataclass whose fields are its parameters.
+
+    Attributes:
+        uses_sizes: Whether the sizes of the datasets in the topology count; if not, unequal ones are refused.
+    """
+
+    uses_sizes: ClassVar[bool]
 
     def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return the indices of each client's examples; each example belongs to one client.
 
         Args:
             labels: Class of each example, int64, shape (examples,).
-            sizes: Size of each client as given in the topology; only ratios count, and not all partitions use them.
+            sizes: Size of each client as given in the topology; only ratios count.
             seed: Seed of the random choices.
 
         Raises:
@@ -40,6 +46,8 @@ class Partition(Protocol):
 class Iid:
     """Random parts of equal size; with unequal `size` in the topology, in proportion to it."""
 
+    uses_sizes: ClassVar[bool] = True
+
     def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts in proportion to the sizes."""
         order = stream(seed, "partition").permutation(len(labels))
@@ -48,7 +56,9 @@ class Iid:
 
 @dataclass(frozen=True)
 class Dirichlet(Parameters):
-    """Shares of each class are drawn from a Dirichlet distribution (Hsu, Qi and Brown, arXiv 1909.06335).
+    """Each class is divided by shares drawn from a Dirichlet distribution (Yurochkin et al., ICML 2019).
+
+    Clients have different numbers of examples, too; `dirichlet_equal` gives all the same.
 
     Attributes:
         alpha: Concentration: at 100 clients are nearly alike, at 0.1 most have nearly one class each.
@@ -57,6 +67,8 @@ class Dirichlet(Parameters):
 
     alpha: Positive = 0.5
     least: PositiveInt = 2
+
+    uses_sizes: ClassVar[bool] = False
 
     def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts with different mixtures of classes."""
@@ -77,6 +89,40 @@ class Dirichlet(Parameters):
 
 
 @dataclass(frozen=True)
+class DirichletEqual(Parameters):
+    """Clients of equal size draw their mixture of classes from a Dirichlet distribution (Hsu et al., arXiv 1909.06335).
+
+    The prior is the mixture of all examples. A client draws its examples one by one, without replacement; once a class
+    is used up, the shares of the others are scaled up.
+
+    Attributes:
+        alpha: Concentration, shared by all classes: at 100 clients are nearly alike, at 0.1 most have one class each.
+    """
+
+    alpha: Positive = 0.5
+
+    uses_sizes: ClassVar[bool] = False
+
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
+        """Return parts of equal size with different mixtures of classes; what can't be dealt evenly is left out."""
+        rng, clients = stream(seed, "partition"), len(sizes)
+        known, counts = np.unique(labels, return_counts=True)
+        members = [rng.permutation(np.flatnonzero(labels == label)) for label in known]
+        used = np.zeros(len(known), dtype=np.int64)
+        parts: list[Indices] = []
+        for _ in range(clients):
+            shares, taken = rng.dirichlet(self.alpha * counts / len(labels)), np.zeros_like(used)
+            while missing := len(labels) // clients - taken.sum():
+                left = counts - used - taken
+                weights = np.where(left > 0, shares + np.finfo(float).tiny, 0.0)
+                taken += np.minimum(rng.multinomial(missing, weights / weights.sum()), left)
+            pieces = [group[begin : begin + n] for group, begin, n in zip(members, used, taken, strict=True)]
+            parts.append(rng.permutation(np.concatenate(pieces)))
+            used += taken
+        return _check_nonempty(parts)
+
+
+@dataclass(frozen=True)
 class LabelSkew(Parameters):
     """Each client has examples of few classes (McMahan et al., AISTATS 2017, section 3, who cut sorted shards).
 
@@ -85,6 +131,8 @@ class LabelSkew(Parameters):
     """
 
     classes: PositiveInt = 2
+
+    uses_sizes: ClassVar[bool] = False
 
     def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts of few classes; the clients of a class, assigned in turn, share it equally."""
@@ -119,6 +167,8 @@ class Quantity(Parameters):
     alpha: Positive = 1.0
     least: PositiveInt = 2
 
+    uses_sizes: ClassVar[bool] = False
+
     def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
         """Return parts of different sizes."""
         rng, clients = stream(seed, "partition"), len(sizes)
@@ -133,6 +183,7 @@ class Quantity(Parameters):
 
 SHORT_NAMES = {
     "dirichlet": "federated.partition:Dirichlet",
+    "dirichlet_equal": "federated.partition:DirichletEqual",
     "iid": "federated.partition:Iid",
     "label_skew": "federated.partition:LabelSkew",
     "quantity": "federated.partition:Quantity",

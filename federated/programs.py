@@ -136,7 +136,7 @@ class Aggregator(Parameters, ModelProgram):
         present = await port.join(timeout_s=self.timeout_s, among=self.assigned_peers(io))
         self.selected = port.choose(present)
         if not self.selected:
-            io.log("alone", round=self.version + 1)
+            io.log("no peers", round=self.version + 1)
             raise Break
         sampled = isinstance(port.selector, RandomPeers) and self.serves_clients(io)
         self.sampled_share = len(self.selected) / len(present) if sampled else 1.0
@@ -264,7 +264,7 @@ class Aggregator(Parameters, ModelProgram):
         loss = float("nan")
         fields: dict[str, Any] = {}
         if self.mean is None:
-            io.log("unchanged", round=self.version + 1)
+            io.log("no updates", round=self.version + 1)
         else:
             mean = self.mean
             loss = mean.loss

@@ -28,7 +28,7 @@ from ssim.results.stored import stored
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ssim.jobs.job import Finished
+    from ssim.jobs.job import RunOutcome
 
 _SAID_AFTER_S = 2.0
 """A shorter run says nothing of its progress."""
@@ -128,7 +128,7 @@ def _written(key: str, value: object) -> str:
         raise SpecError(key, "can't be written in YAML", kind, "a number, string, list or mapping") from error
 
 
-def _failure(failed: list[Finished], of: int, results: JobResults) -> SsimError:
+def _failure(failed: list[RunOutcome], of: int, results: JobResults) -> SsimError:
     reasons = dict.fromkeys(f"{one.run}: {one.error}" for one in failed)
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     way_out = f"`ssim.load` returns the others, stored in {results.folder}"
@@ -151,7 +151,7 @@ class _Progress:
     def start(self, todo: int, _stored: int) -> None:
         self._todo = todo
 
-    def finished(self, _one: Finished) -> None:
+    def finished(self, _one: RunOutcome) -> None:
         self._done += 1
         if time.monotonic() - self._begin > _SAID_AFTER_S:
             self._has_line = True
@@ -189,12 +189,10 @@ class JobResults:
             StoreError: The results are damaged.
         """
         rows = []
-        for row in self.store.index()["runs"]:
-            manifest = self.store.manifest(row["id"])
-            if manifest is not None:
-                figures = {key: value for key, value in manifest["summary"].items() if _is_plain(value)}
-                swept = {key: value if _is_plain(value) else str(value) for key, value in row["swept"].items()}
-                rows.append({"label": row["label"], "seed": row["seed"], **swept, **figures, "run": row["id"]})
+        for row, manifest in self.store.runs():
+            figures = {key: value for key, value in manifest["summary"].items() if _is_plain(value)}
+            swept = {key: value if _is_plain(value) else str(value) for key, value in row["swept"].items()}
+            rows.append({"label": row["label"], "seed": row["seed"], **swept, **figures, "run": row["id"]})
         return pd.DataFrame(rows)
 
     def write_tables(self) -> None:
@@ -279,7 +277,9 @@ class ExperimentResults(JobResults):
         from ssim.jobs.experiment.points import side_by_side
         from ssim.jobs.experiment.summary import stored_points
 
-        return pd.DataFrame([row.columns() for row in side_by_side({self.name: stored_points(self.store)})])
+        frame = pd.DataFrame([row.columns() for row in side_by_side({self.name: stored_points(self.store)})])
+        numbers = list(frame.columns)[list(frame.columns).index("seeds") + 1 :]
+        return frame.astype(dict.fromkeys(numbers, float))  # a column without any value, too
 
     def plot_tradeoff(self) -> Figure:
         """Return the figure of SLO attainment and mean serving accuracy."""

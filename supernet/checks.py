@@ -68,8 +68,8 @@ def _check_options(family: Family, name: str) -> None:
         raise SpecError(f"{name}.default_size", "not a size", repr(size), "a whole number, 1 or more")
     with _errors(f"{name}.space", "reading it"):
         space: Any = family.space
-    if not isinstance(space, SubnetSpace) or space.size < 2:  # noqa: PLR2004 - a smallest and a largest
-        raise SpecError(f"{name}.space", "not a space of two subnets or more", repr(space), "a SubnetSpace")
+    if not isinstance(space, SubnetSpace):
+        raise SpecError(f"{name}.space", "not a space of subnets", repr(space), "a SubnetSpace")
 
 
 def _check_network(family: Family, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError, did_you_mean
@@ -127,10 +127,21 @@ def _selector(channel: Channel, role: str, flaws: list[Flaw]) -> Selector:
         hint = str(error) if isinstance(error, SpecError) else f"{did_you_mean(use, SHORT_NAMES)}, or module:Class"
         flaws.append(Flaw(place, "unknown selector", repr(use), hint))
     except TypeError as error:
-        flaws.append(Flaw((*place, "params"), f"not accepted by the selector {use}", str(error)))
+        flaws += _unknown_params((*place, "params"), use, params, getattr(importlib.import_module(module), name), error)
     else:
         return made
     return AllPeers()
+
+
+def _unknown_params(
+    place: tuple[str, ...], use: str, params: Mapping[str, Any], owner: Any, error: TypeError
+) -> Iterator[Flaw]:
+    known = [field.name for field in fields(owner)] if is_dataclass(owner) else []
+    unknown = [key for key in params if key not in known]
+    for key in unknown if known else ():
+        yield Flaw((*place, key), f"the selector {use} has no such parameter", "", did_you_mean(key, known))
+    if not unknown or not known:
+        yield Flaw(place, f"not accepted by the selector {use}", str(error), ", ".join(known))
 
 
 def _waiting_cycle(tag: Tag, bindings: Mapping[str, Binding]) -> Iterator[Flaw]:

@@ -125,6 +125,10 @@ def one_line(text: str) -> str:
     return printable if len(printable) <= _LONGEST else f"{printable[:_LONGEST]} ..."
 
 
+_ALIKE = 0.7
+"""How alike two names must be, so that one is taken for the other mistyped and not for something else."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name.
 
@@ -135,7 +139,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         'known: clipper, slackfit'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=_ALIKE)
+    close = close or [one for one in names if name and one.startswith(name)]
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
 
 

@@ -26,6 +26,8 @@ from sim.tables.cells import table_from_cells
 from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sim.tables.latency import Between
 
 UNKNOWN_NS = -1
@@ -73,6 +75,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
                     uncertainty.setdefault(column, {})[key] = row[name].nanoseconds(lowest=1)
             for name, stage in row["stages"].members() if "stages" in row else ():
                 stages.setdefault(name, {})[key] = stage["mean"].nanoseconds()
+    _check_percent(subnets.values(), location)
     name = Path(location).name
     return table_from_cells(
         top["device"].text() if "device" in top else Path(name).stem,
@@ -182,6 +185,12 @@ def _load(text: str, location: str) -> object:
         raise DataError(
             f"{location}, line {error.lineno}", f"is not valid JSON: {error.msg}", value, "a profile"
         ) from error
+
+
+def _check_percent(subnets: Iterable[ProfiledSubnet], location: str) -> None:
+    highest = max((subnet.accuracy for subnet in subnets), default=100.0)
+    if highest <= 1:
+        raise DataError(location, "no accuracy is above 1", f"{highest:g}", "percent: are these shares of 1?")
 
 
 def _subnet(model: _Node) -> ProfiledSubnet:

@@ -48,7 +48,7 @@ def capacity(
     from rich.console import Console
 
     from sim.base.errors import SpecError
-    from ssim.commands.present.progress import Progress, interruptible, tell_failures
+    from ssim.commands.present.progress import Progress, interruptible, report_failures
     from ssim.execution.capacity import Trials, find_capacities
     from ssim.execution.workers import find_workers
     from ssim.jobs.experiment.drawing import draw_capacities, draw_workers
@@ -85,7 +85,7 @@ def capacity(
         for path in drawn:
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
-    tell_failures([one.error for one in found if one.error], len(found), "searches")
+    report_failures([one.error for one in found if one.error], len(found), "searches")
 
 
 def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) -> None:

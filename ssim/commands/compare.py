@@ -37,7 +37,7 @@ def compare(names: tuple[str, ...], out: Path, form: str) -> None:
 
     found = side_by_side({name: stored_points(stored(out, name)) for name in dict.fromkeys(names)})
     if form == "table":
-        experiment.print_table(console(), found, experiment.title(found))
+        experiment.print_table(console(), found)
     elif form == "markdown":
         click.echo(experiment.markdown(found))
     elif form == "latex":

@@ -70,22 +70,24 @@ def ls(out: Path) -> None:
 
     from sim.base.errors import StoreError
     from ssim.results.store import INDEX, Store
+    from ssim.results.stored import listed, stored_names
 
-    found = sorted(path.parent for path in out.rglob(INDEX))
-    if not found:
-        click.echo(f"nothing is stored in {out}")
+    names = stored_names(out)
+    if not names:
+        click.echo(listed(out))
         return
     table = _table("job", "runs", "stored", "failed", "MB", "changed")
-    for folder in found:
+    for name in names:
+        folder = out / name
         try:
             states = list(_states(Store(folder)).values())
         except StoreError:
-            table.add_row(str(folder.relative_to(out)), "damaged")
+            table.add_row(name, "damaged")
             continue
         size = sum(_size(file) for file in [*folder.glob("*"), *folder.glob("*/*")])
         changed = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
         counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))
-        table.add_row(str(folder.relative_to(out)), *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
+        table.add_row(name, *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
     console().print(table)
 
 

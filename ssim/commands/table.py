@@ -8,7 +8,7 @@ import click
 
 from ssim.commands.group import CommandGroup, example
 from ssim.commands.options import parse_where, where_option
-from ssim.commands.printing import console
+from ssim.commands.printing import console, limit_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -328,9 +328,8 @@ def _extent(found: LatencyTable) -> str:
 
 
 def _tell_limit(found: LatencyTable, max_batch: int | None) -> None:
-    """Say so where no batch size of the limit was measured, and fewer are used."""
-    if max_batch is not None and found.max_batch != max_batch:
-        click.echo(f"--max-batch {max_batch} was not measured: batch sizes up to {found.max_batch} are used", err=True)
+    for line in limit_note("--max-batch", max_batch, found):
+        click.echo(line, err=True)
 
 
 def _sentence(table: LatencyTable, broken: Violation) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ def expand(file: Path, output: Path | None) -> None:
 )
 def draw(file: Path, output: Path, *, workers: bool) -> None:
     """Draw the roles and channels of a topology, or its workers."""
-    from sim.base.whole_file import whole_file
+    from sim.base.whole_file import write_text
     from ssim.files.topology_file import read_topology
     from topology.diagram import diagram_of_plan, diagram_of_tag
     from topology.mermaid import mermaid
@@ -94,8 +93,7 @@ def draw(file: Path, output: Path, *, workers: bool) -> None:
     found = read_topology(file)
     picture = diagram_of_plan(found.plan, found.name) if workers else diagram_of_tag(found.tag, found.name)
     if output.suffix == ".mmd":
-        with whole_file(output) as unfinished:
-            unfinished.write_text(mermaid(picture) + "\n", encoding="utf-8")
+        write_text(output, mermaid(picture) + "\n")
     else:
         from figures.style import save_as
         from figures.topology import draw as draw_picture
@@ -127,28 +125,40 @@ def diff(first: Path, second: Path) -> None:
     type=click.Path(path_type=Path),
     help="Flame's data specification (JSON): how many datasets each role has.",
 )
+@click.option(
+    "--model",
+    "model_spec",
+    type=click.Path(path_type=Path),
+    help="Flame's model specification (JSON): a file for `ssim train` is written beside the topology.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The topology file to write.")
-def import_(file: Path, data_spec: Path | None, output: Path) -> None:
+def import_(file: Path, data_spec: Path | None, model_spec: Path | None, output: Path) -> None:
     """Convert FILE, a schema of Flame (JSON), to a topology file; print what was left out or filled in."""
-    from ruamel.yaml import YAML
+    from ssim.files.flame_file import read_flame
 
-    from sim.base.whole_file import whole_file
-    from ssim.files.topology_file import topology_of
-    from ssim.files.yaml_file import YamlFile
-    from topology.flame import from_flame
-
-    made = from_flame(_json(file), None if data_spec is None else _json(data_spec))
-    found = topology_of(YamlFile(file, made.data, None))
-    writer: Any = YAML()
-    writer.default_flow_style = None  # small mappings on one line
-    writer.width = 120
-    with whole_file(output) as unfinished, unfinished.open("w", encoding="utf-8") as text:
-        writer.dump(made.data, text)
+    made = read_flame(file, data_spec, model_spec)
+    _write(output, made.data)
     for name in made.left_out:
         click.echo(f"left out: {name}")
     for name in made.made_up:
         click.echo(f"filled in: {name}")
-    click.echo(f"{_count(len(found.plan), 'worker')} of {file}: {output}")
+    click.echo(f"{_count(len(made.topology.plan), 'worker')} of {file}: {output}")
+    if made.training is not None:
+        training = output.with_name(f"{output.stem}-train.yaml")
+        _write(training, {**made.training, "name": output.stem, "topology": {"use": output.name}})
+        click.echo(f"a training on it: {training}")
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    from ruamel.yaml import YAML
+
+    from sim.base.whole_file import whole_file
+
+    writer: Any = YAML()
+    writer.default_flow_style = None  # small mappings on one line
+    writer.width = 120
+    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as text:
+        writer.dump(data, text)
 
 
 def _count(number: int, noun: str) -> str:
@@ -183,21 +193,3 @@ def _print_workers(plan: Plan, header: list[str]) -> None:
         if few < len(staff):
             table.add_row(f"... {len(staff) - few} more of {name}")
     Console().print(table)
-
-
-def _json(file: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        SpecError: It can't be read, or is not valid JSON; names the line.
-    """
-    from sim.base.errors import SpecError
-
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(str(file), "can't be read", error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(str(file), "is not UTF-8", f"byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise SpecError(f"{file}:{error.lineno}:{error.colno}", "is not valid JSON", error.msg) from error

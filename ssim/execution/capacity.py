@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.experiment.spec import CapacitySpec
-    from ssim.jobs.job import Finished, Job
+    from ssim.jobs.job import Job, RunOutcome
     from ssim.results.store import Store
 
 
@@ -37,7 +37,7 @@ class Found:
 
     run: ExperimentRun
     search: CapacitySearch
-    error: Finished | None = None
+    error: RunOutcome | None = None
 
     @property
     def capacity(self) -> float | None:
@@ -81,10 +81,10 @@ class Trials:
     store: Store
     jobs: int
     on_round: Callable[[int, int], None] = lambda _runs, _open: None
-    on_finished: Callable[[Finished], None] = lambda _finished: None
+    on_finished: Callable[[RunOutcome], None] = lambda _finished: None
     tried: dict[str, ExperimentRun] = field(default_factory=dict[str, "ExperimentRun"])
 
-    def carry_out(self, runs: Iterable[ExperimentRun], searches: int) -> dict[str, Finished]:
+    def carry_out(self, runs: Iterable[ExperimentRun], searches: int) -> dict[str, RunOutcome]:
         """Run what is not stored of some runs; return those that failed, by id.
 
         Args:
@@ -168,7 +168,7 @@ def _probes(
             yield one, step, probe
 
 
-def _note(one: Found, step: int, failed: Finished | None, manifest: dict[str, Any] | None) -> None:
+def _note(one: Found, step: int, failed: RunOutcome | None, manifest: dict[str, Any] | None) -> None:
     """Note what came out at a step: an attainment, a rate at which nothing or too much comes, or a failure."""
     if failed is not None and isinstance(failed.error, NoArrivalsError | TooLongError):
         one.search.barred[step] = str(failed.error)

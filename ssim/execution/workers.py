@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ssim.execution.capacity import Trials
     from ssim.jobs.experiment.run import ExperimentRun
-    from ssim.jobs.job import Finished
+    from ssim.jobs.job import RunOutcome
 
 NEARBY = 5
 """So many numbers of workers next to the answer are tried on either side: luck may let fewer meet the target."""
@@ -126,7 +126,7 @@ class Needed:
     search: WorkersSearch
     any_policy: int | None
     headroom: tuple[float, ...] = ()
-    error: Finished | None = None
+    error: RunOutcome | None = None
 
     def at(self, workers: int, parameters: Callable[[ExperimentRun, float], dict[str, float]]) -> list[ExperimentRun]:
         """Return the runs with a number of workers, one a seed."""

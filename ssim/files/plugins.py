@@ -85,12 +85,14 @@ class Slot:
         noun: What messages call such a plug-in.
         names: What short names stand for.
         key: The key that names the class. Its parameters stand beside `kind`, and below `params` beside `use`.
+        other_names: What to write in place of names that such plug-ins have elsewhere.
     """
 
     place: tuple[str, ...]
     noun: str
     names: Mapping[str, str]
     key: Literal["kind", "use"] = "kind"
+    other_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def build(self, value: Mapping[str, Any], folder: Path) -> tuple[Any, list[Issue]]:
         """Return the object that a file's section describes, or None and what is wrong with the section.
@@ -108,7 +110,10 @@ class Slot:
         try:
             owner = find_class(name, self.names, self.noun, folder)
         except SpecError as error:
-            return None, [Issue.of(error, self.key)]
+            issue = Issue.of(error, self.key)
+            if name in self.other_names:
+                issue = dataclasses.replace(issue, hint=f"here it is {self.other_names[name]}")
+            return None, [issue]
         if self.key == "use":
             params, prefix = value.get("params", {}), ["params"]
         else:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from topology.program import Program
 
 SCHEMA = "topology/1"
-MOST_DATASETS = 10_000_000
+MAX_DATASETS = 10_000_000
 """A larger count of datasets in one group is assumed to be a typo."""
 
 OWNERS = {"roles": Role, "channels": Channel, "computes": Machine, "datasets": Dataset, "faults": InjectedFault}
@@ -158,11 +158,11 @@ def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) ->
         else:
             _, wrong = build(programs[role.name], role.config)
             issues += [issue.under("roles", role.name, "config") for issue in wrong]
-    if not issues:
-        try:
-            bind(topology.tag, programs)
-        except TagError as error:
-            issues = [Issue(*flaw) for flaw in error.flaws]
+    try:
+        bind(topology.tag, programs)
+    except TagError as error:
+        told = {issue.place[:2] for issue in issues}  # of these roles the program or its config is wrong
+        issues += [Issue(*flaw) for flaw in error.flaws if flaw.place[:2] not in told]
     if issues:
         raise file.error(issues)
     return programs
@@ -205,8 +205,8 @@ def _group(body: Any, where: tuple[str, str], counts: _Counts, issues: list[Issu
     if not isinstance(common, dict):
         return body
     count = common.get("count")
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_DATASETS:
-        hint = f"from 1 to {MOST_DATASETS}"
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_DATASETS:
+        hint = f"from 1 to {MAX_DATASETS}"
         issues.append(Issue((*place, "count"), "must be a number of datasets", repr(count), hint))
         count = 1
     counts[where] = count

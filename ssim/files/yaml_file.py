@@ -18,7 +18,7 @@ from ruamel.yaml.scalarstring import ScalarString
 from sim.base.errors import SpecError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from ssim.files.plugins import Issue
@@ -43,31 +43,26 @@ class YamlFile:
         path: The file.
         data: Its content: dicts, lists, strings, numbers, booleans, None.
         marked: The same with positions, as the parser gave it.
+        overridden: Dotted keys whose values come from `--set` instead.
     """
 
     path: Path
     data: Any
     marked: Any
+    overridden: tuple[str, ...] = ()
 
     def line(self, issue: Issue) -> str:
-        """Return one line for an issue: file, line, column, place and what is wrong."""
+        """Return one line for an issue: file, line and column, or `--set`; place and what is wrong."""
+        dotted = ".".join(map(str, issue.place))
+        if any(f"{dotted}.".startswith(f"{key}.") for key in self.overridden):
+            return f"--set {issue}"
         line, column = self._position(issue.place, at_key=issue.at_key)
         return f"{self.path}:{line + 1}:{column + 1}: {issue}"
 
-    def error(self, issues: Sequence[Issue], elsewhere: Mapping[str, str] | None = None) -> FaultsError:
-        """Return the error that tells all issues, in the order of the file.
-
-        Args:
-            issues: What is wrong.
-            elsewhere: Dotted keys whose values do not come from this file, and what to name in its place.
-        """
+    def error(self, issues: Sequence[Issue]) -> FaultsError:
+        """Return the error that tells all issues, in the order of the file."""
         ordered = sorted(issues, key=lambda issue: self._position(issue.place, at_key=issue.at_key))
-        lines = []
-        for issue in ordered:
-            dotted = ".".join(map(str, issue.place))
-            origin = next((name for key, name in (elsewhere or {}).items() if f"{dotted}.".startswith(f"{key}.")), None)
-            lines.append(one_line(f"{origin}: {issue}" if origin else self.line(issue)))
-        return FaultsError(str(self.path), list(dict.fromkeys(lines)))
+        return FaultsError(str(self.path), list(dict.fromkeys(one_line(self.line(issue)) for issue in ordered)))
 
     def _position(self, place: tuple[str | int, ...], *, at_key: bool) -> tuple[int, int]:
         """Return line and column, from 0, of the innermost thing on the way to a place that stands in the file."""

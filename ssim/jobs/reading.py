@@ -42,7 +42,8 @@ def read_job(path: Path, overrides: Sequence[str] = (), schema: str | None = Non
     kind = kind_of(found)
     data = kind.written_out(file.data)
     keys = put_settings(data, overrides, kind.model)
-    return job_of(found, kind.written_out(data), path.parent.resolve(), tuple(overrides), file, keys)
+    file = replace(file, overridden=tuple(keys))
+    return job_of(found, kind.written_out(data), path.parent.resolve(), tuple(overrides), file)
 
 
 def schema_of(file: YamlFile, wanted: str | None = None) -> str:
@@ -69,7 +70,6 @@ def job_of(
     folder: Path,
     overrides: tuple[str, ...] = (),
     file: YamlFile | None = None,
-    overridden: Sequence[str] = (),
 ) -> Job:
     """Return the job that the content of a file asks for.
 
@@ -79,7 +79,6 @@ def job_of(
         folder: Where modules and data are looked for.
         overrides: `key=value` as they were given, for the record.
         file: The file that it comes from, to tell issues by line and column.
-        overridden: The keys whose values come from overrides.
 
     Raises:
         SpecError: Something is wrong; tells all of it.
@@ -88,37 +87,43 @@ def job_of(
     points, issues = _points(kind, schema, content, folder)
     lines: list[str] = []
     for point in points:
-        try:
-            issues += [_as_swept(issue, point.swept, content) for issue in _checked(point, file)]
-        except FaultsError as error:  # of another file, which this one names
-            lines += error.args[1]
+        found, elsewhere = _checked(point, file)
+        issues += [_as_swept(issue, point.swept, content) for issue in found]
+        lines += elsewhere
     if issues or lines:
-        raise _told(issues, lines, file, overridden) from next((one.cause for one in issues if one.cause), None)
+        raise _told(issues, lines, file) from next((one.cause for one in issues if one.cause), None)
     spec = points[0].spec
     seeds = range(spec.seed, spec.seed + spec.repeats)
     runs = tuple(run for point in points for seed in seeds for run in kind.runs(point, seed))
     return Job(schema, spec.name, runs, tuple(content.get("sweep") or ()), overrides, spec, content)
 
 
-def _told(issues: list[Issue], lines: list[str], file: YamlFile | None, overridden: Sequence[str]) -> SpecError:
+def _told(issues: list[Issue], lines: list[str], file: YamlFile | None) -> SpecError:
     if file is None:
         return FaultsError("", [*(str(issue) for issue in issues), *lines])
-    own = file.error(issues, {key: f"--set {key}" for key in overridden}).args[1] if issues else ()
+    own = file.error(issues).args[1] if issues else ()
     return FaultsError(str(file.path), list(dict.fromkeys([*own, *lines])))
 
 
-def _checked(point: Point, file: YamlFile | None) -> list[Issue]:
-    """Return all that is wrong with a point; if nothing is, the point has its spec and its parts from now on."""
+def _checked(point: Point, file: YamlFile | None) -> tuple[list[Issue], Sequence[str]]:
+    """Return all that is wrong with a point, and lines on other files that it names.
+
+    If nothing is wrong, the point has its spec and its parts from now on.
+    """
     plugs, issues = plugged_in(point)
     try:
         _ = point.spec
     except ValidationError as error:
-        return [*issues_of(error, point.content, point.kind.model), *issues]
-    if not issues:
+        return [*issues_of(error, point.content, point.kind.model), *issues], ()
+    try:
+        if issues:
+            return [*issues, *point.kind.check_others(point, file)], ()
         parts, issues = point.kind.assemble(point, plugs, file)
-        if not issues:
-            point.__dict__["parts"] = parts  # as the cached property would
-    return issues
+    except FaultsError as error:
+        return issues, error.args[1]
+    if not issues:
+        point.__dict__["parts"] = parts  # as the cached property would
+    return issues, ()
 
 
 def _points(kind: Kind, schema: str, content: Any, folder: Path) -> tuple[list[Point], list[Issue]]:

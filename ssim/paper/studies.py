@@ -75,7 +75,7 @@ class Conducted:
     seconds: float
 
 
-def conduct(
+def run_studies(
     experiments: Path,
     results: Path,
     *,

@@ -1,4 +1,4 @@
-"""What is stored of a run of an experiment: its figures, and as much of it over time as the file asks for."""
+"""The stored files of a run of an experiment: its summary and, as the file asks, windows, batches and queries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sim.engine.arrow import arrow_table, batches_table, queries_table
 from sim.engine.classes import by_class
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
-from ssim.results.store import MANIFEST, MEND, write_manifest
+from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +48,9 @@ def put_run(
     Args:
         store: The results of the experiment.
         run_id: Its id.
-        run: What came out of it; a `Result` where more than windows is kept.
+        run: Its outcome; a `Result` where more than windows are kept.
         identity: All that decided it.
-        circumstances: What else was there.
+        circumstances: Time, versions, machine.
         keep: How much of it is stored.
 
     Raises:
@@ -83,7 +83,7 @@ def read_output(store: Store, run_id: str, name: str) -> pa.Table:
     try:
         return read_parquet(path)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(str(path), "is damaged or missing", str(error), MEND) from error
+        raise StoreError(str(path), "is damaged or missing", str(error), RUN_AGAIN) from error
 
 
 def _is_exact(keep: Keep) -> bool:
@@ -141,7 +141,7 @@ _TABLES: dict[str, Any] = {
 
 
 def _write(path: Path, table: pa.Table) -> dict[str, Any]:
-    """Write a parquet file and return what the manifest says of it."""
+    """Write a parquet file and return its entry in the manifest."""
     times = [name for name in table.column_names if name.endswith("_ns")]
     options: dict[str, Any] = {
         "compression": "zstd",

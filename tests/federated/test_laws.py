@@ -102,7 +102,7 @@ def test_a_buffer_loses_and_doubles_nothing(buffer: int) -> None:
     report = SimEngine().run(plan, {"trainer": makers["trainer"], "aggregator": aggregator})
     taken = sum(entry.kind == "buffered" for entry in report.log)
     trained = sum(memory.get("trained", 0) for id_, memory in report.results.items() if id_.startswith("trainer"))
-    left = sum(entry.fields["updates"] for entry in report.log if entry.kind == "left over")
+    left = sum(entry.fields["updates"] for entry in report.log if entry.kind == "discarded")
     assert 4 * buffer <= taken <= trained
     assert trained == 4 * buffer + left
 
@@ -237,7 +237,7 @@ def test_a_replica_that_nobody_is_left_for_is_alone() -> None:
     plan = grouped(cases.hierarchical(("a",), 3), [[4, 4]], ("a",))
     report = run(plan, TREE, job_of(plan))
     assert far(state_of(report, "top/0"), flat([4, 4])) < 1e-12
-    assert [entry.worker for entry in report.log if entry.kind == "alone"] == ["mid/2"]
+    assert [entry.worker for entry in report.log if entry.kind == "no peers"] == ["mid/2"]
 
 
 def test_rings_have_one_aggregator() -> None:

@@ -29,7 +29,7 @@ from federated.assignment import (  # noqa: E402
 from federated.averaging import Update  # noqa: E402
 from federated.compression import EightBit, TopK, compress_delta, decompress_update  # noqa: E402
 from federated.local import LocalSettings, train  # noqa: E402
-from federated.partition import Dirichlet, Iid, LabelSkew, Quantity  # noqa: E402
+from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Quantity  # noqa: E402
 from federated.privacy import Privacy, add_round  # noqa: E402
 from federated.selection import Oort, PowerOfChoice  # noqa: E402
 from federated.state import clip_norm  # noqa: E402
@@ -374,6 +374,14 @@ def test_each_example_belongs_to_one_client(plug: Any, clients: int) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
 
 
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 100.0])
+@pytest.mark.parametrize("clients", [3, 7, 40])
+def test_equal_dirichlet_gives_all_the_same_number_and_no_example_twice(alpha: float, clients: int) -> None:
+    found = DirichletEqual(alpha=alpha).split(LABELS, [1] * clients, 7)
+    assert {len(part) for part in found} == {len(LABELS) // clients}
+    assert len(np.unique(np.concatenate(found))) == clients * (len(LABELS) // clients)
+
+
 def test_iid_follows_sizes_and_label_skew_gives_few_classes() -> None:
     assert [len(part) for part in Iid().split(LABELS, [1, 2, 3], 7)] == [100, 200, 300]
     for part in LabelSkew(classes=3).split(LABELS, [1] * 10, 7):
@@ -381,12 +389,14 @@ def test_iid_follows_sizes_and_label_skew_gives_few_classes() -> None:
 
 
 def test_the_smaller_alpha_the_more_clients_differ() -> None:
-    def spread(alpha: float) -> float:
-        found = Dirichlet(alpha=alpha, least=1).split(LABELS, [1] * 8, 7)
+    def spread(plug: Any) -> float:
+        found = plug.split(LABELS, [1] * 8, 7)
         shares = [np.bincount(LABELS[part], minlength=10) / len(part) for part in found]
         return float(np.std(shares))
 
-    assert spread(0.1) > 2 * spread(1.0) > 4 * spread(100.0)
+    assert spread(Dirichlet(alpha=0.1, least=1)) > 2 * spread(Dirichlet(alpha=1, least=1))
+    assert spread(Dirichlet(alpha=1, least=1)) > 2 * spread(Dirichlet(alpha=100))
+    assert spread(DirichletEqual(alpha=1)) > 2 * spread(DirichletEqual(alpha=1000))
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
-from sim import Cluster, LatencyTable, Outcome, ProfiledSubnet, Trace, metrics, simulate
+from sim import Cluster, LatencyTable, Measure, Outcome, ProfiledSubnet, Trace, metrics, simulate
 from sim.base.errors import NoArrivalsError, SpecError
 from sim.compiled.replay import replay_stream
 from sim.compiled.tabulate import DecisionTable
 from sim.engine.histogram import latency_histogram
-from sim.engine.run_metrics import Measure, RunMetrics
 from tests.laws.cases import Case, cases
 from tests.laws.test_compiled import FromTable, decision_tables
 
 if TYPE_CHECKING:
     from sim import Result
+    from sim.engine.run_metrics import RunMetrics
 
 WIDTH_NS = 7
 

@@ -12,6 +12,8 @@ import pytest
 
 from sim.base.parquet import read_parquet
 from ssim.files.plugins import forget_modules
+from ssim.jobs.experiment.drawing import draw_classes
+from ssim.results.store import Store
 from tests.ssim.in_process import ssim
 
 if TYPE_CHECKING:
@@ -63,10 +65,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *overrides: str, out: str = "results", figures: bool = False) -> str:
+def run(folder: Path, *overrides: str, out: str = "results") -> str:
     given = [word for setting in overrides for word in ("--set", setting)]
-    words = () if figures else ("--no-figures",)
-    ended = ssim(folder, "run", "by_tenant.yaml", "--jobs", "1", "--out", out, *words, *given)
+    ended = ssim(folder, "run", "by_tenant.yaml", "--jobs", "1", "--out", out, "--no-figures", *given)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -125,14 +126,15 @@ def test_slos_are_classes_and_without_any_there_is_no_table(folder: Path) -> Non
 
 
 def test_a_sweep_has_its_columns_and_a_figure_of_its_first_point(folder: Path) -> None:
-    said = run(folder, "sweep={cluster.workers: [1, 2]}", "repeats=1", figures=True)
+    said = run(folder, "sweep={cluster.workers: [1, 2]}", "repeats=1", "keep=summary")
     assert re.search(r"^ 2 +free +slackfit ", said, re.MULTILINE)
     assert set(classes(folder)["cluster.workers"]) == {1, 2}
-    assert "figures/classes.png" in said
-    picture = (folder / "results/by_tenant/figures/classes.svg").read_text()
-    assert "cluster.workers = 1" in picture
-    run(folder, "trace={kind: poisson, mean_qps: 100, duration_s: 1, slo_ms: 36}", "repeats=1", figures=True)
-    assert not list((folder / "results/by_tenant/figures").glob("classes.*"))
+    figure = draw_classes(Store(folder / "results/by_tenant"))
+    assert figure is not None
+    assert figure.get_suptitle() == "cluster.workers = 1"
+    poisson = "trace={kind: poisson, mean_qps: 100, duration_s: 1, slo_ms: 36}"
+    run(folder, poisson, "repeats=1", "keep=summary")
+    assert draw_classes(Store(folder / "results/by_tenant")) is None
 
 
 def test_the_report_has_the_classes(folder: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from ssim.commands.present.experiment import print_table, title
+from ssim.commands.present.experiment import print_table
 from ssim.jobs.experiment.comparison import Side, difference, ratio_at_equal_accuracy
 from ssim.jobs.experiment.points import side_by_side
 from ssim.jobs.experiment.summary import stored_points
@@ -222,7 +222,7 @@ def test_no_number_is_cut_in_a_terminal_of_80_columns(done: Path) -> None:
     found = side_by_side({"swept": stored_points(Store(done / "results/swept"))})
     narrow, wide = io.StringIO(), io.StringIO()
     for file, width in ((narrow, 80), (wide, 300)):
-        print_table(Console(width=width, file=file), found, title(found))
+        print_table(Console(width=width, file=file), found)
     numbers = re.findall(r"\S+ ±\S+", wide.getvalue())
     assert len(numbers) == 2 * (3 * 2 + 2 * 2)  # two of each policy, and two of each difference
     assert all(number in narrow.getvalue() for number in numbers)

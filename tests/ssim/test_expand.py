@@ -202,7 +202,7 @@ def test_a_sweep_may_use_the_short_forms(tmp_path: Path) -> None:
 
 def test_a_wrong_override_is_told_as_one(tmp_path: Path) -> None:
     assert lines(tmp_path, GOOD, "cluster.workers=0") == [
-        "--set cluster.workers: cluster.workers: must be greater than or equal to 1 (0)"
+        "--set cluster.workers: must be greater than or equal to 1 (0)"
     ]
 
 

@@ -116,7 +116,7 @@ def test_one_run_is_paired_with_every_seed_of_the_others(folder: Path) -> None:
     assert "over 4 seeds" in ended.stdout
     (line,) = (line for line in ended.stdout.splitlines() if "against slackfit" in line)
     assert "±" in line
-    capacity = ("--set", "capacity={rate: speedup, target: 0.5, precision: 0.5}")
+    capacity = ("--set", "capacity={rate: speedup, target: 0.5, precision: 1}")
     ended = ssim(folder, "capacity", "rep.yaml", *words[:2], *capacity, "--jobs", "1")
     assert ended.returncode == 0, ended.stderr
     assert "of 4 seeds)" not in ended.stdout

@@ -362,7 +362,7 @@ def test_a_damaged_run_is_told_when_drawn_and_computed_again_when_run(folder: Pa
         assert drawn.returncode == 1
         assert name in drawn.stderr
         assert "is damaged" in drawn.stderr
-        assert "run it again: what is damaged is computed anew" in drawn.stderr
+        assert "run it again: damaged results are computed again" in drawn.stderr
     again = ssim(folder, "run", "small.yaml", *quick)
     assert again.returncode == 0, again.stderr
     assert "2 of 3 runs are stored already" in again.stderr

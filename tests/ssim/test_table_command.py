@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from sim.base.errors import DataError, SpecError, SsimError, StoreError
 from sim.tables.files import find_table, load_table, read_table
+from ssim.commands.run import run as run_command
 from ssim.commands.table import table
 from tests.strategies import assert_same
 
@@ -152,7 +153,7 @@ def test_a_limit_between_two_measured_sizes_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(table, [words[0], RTX, *words[1:], "--max-batch", "7"], catch_exceptions=False)
-    assert ended.stderr == "--max-batch 7 was not measured: batch sizes up to 4 are used\n"
+    assert ended.stderr == "--max-batch 7 was not measured, batch sizes up to 4 are used\n"
 
 
 def test_a_property_that_cannot_be_checked_is_said(profile: str) -> None:
@@ -174,3 +175,18 @@ def test_check_lists_subnets_of_equal_accuracy(tmp_path: Path) -> None:
     lines = run("check", str(file)).splitlines()
     assert "  slow (80.00) at batch 4 (4.000 ms): slow (80.00) at batch 1 (5.000 ms) is 25.0 % over" in lines
     assert lines[-1] == "equal accuracy (80 %): slow, fast; policies prefer fast, the fastest in sum"
+
+
+def test_an_experiment_says_that_its_limit_was_not_measured(tmp_path: Path) -> None:
+    file = tmp_path / "limit.yaml"
+    file.write_text(
+        "schema: experiment/1\nname: limit\nseed: 1\n"
+        "trace: {kind: constant, mean_qps: 10, duration_s: 1, slo_ms: 36}\ncluster: {workers: 1}\n"
+        f"latency_table: {{use: {RTX}, max_batch: 7}}\n"
+        "policies: [slackfit, maxacc]\nsweep: {cluster.workers: [1, 2]}\n"
+    )
+    words = [str(file), "--no-figures", "-o", str(tmp_path)]
+    said = CliRunner().invoke(run_command, words, catch_exceptions=False).stderr
+    assert said.count("latency_table.max_batch: 7 was not measured, batch sizes up to 4 are used\n") == 1
+    words += ["--set", "latency_table.max_batch=8"]
+    assert "not measured" not in CliRunner().invoke(run_command, words, catch_exceptions=False).stderr

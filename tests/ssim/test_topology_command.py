@@ -256,6 +256,7 @@ def test_import_takes_flames_files(mine: Path) -> None:
     assert ended.stdout.splitlines() == [
         "left out: connectors",
         "left out: channels.param.brokerHost",
+        "filled in: no programs: trainer, middle have other funcTags",
         "4 workers of schema.json: new.yaml",
     ]
     found = read_topology(mine / "new.yaml")
@@ -272,14 +273,14 @@ def test_import_takes_flames_files(mine: Path) -> None:
     ("schema", "data", "told"),
     [
         ("{", None, "schema.json:1:2: is not valid JSON"),
-        ("[]", None, "roles: must be a list (NoneType)"),
-        ('{"roles": [{}], "channels": []}', None, "roles.0: no name"),
-        (json.dumps(FLAME).replace('["trainer", "middle"]', '["trainer"]'), None, "channels.param.pair.1: is missing"),
-        (json.dumps(FLAME), '{"fromSystem": {}}', "dataSpec: must be a list (dict)"),
+        ("[]", None, "schema.json:1:1: roles: must be a list (NoneType)"),
+        ('{"roles": [{}], "channels": []}', None, "schema.json:1:12: roles.0: no name"),
+        (json.dumps(FLAME).replace('["trainer", "middle"]', '["trainer"]'), None, "channels.0.pair.1: is missing"),
+        (json.dumps(FLAME), '{"fromSystem": {}}', "data.json:1:1: must be a list"),
         (
             json.dumps(FLAME),
             json.dumps(SPEC).replace("red", "uk"),
-            "datasets.trainer.uk: 2 datasets of an unknown group",
+            "data.json:1:46: 0.datasetGroups.uk: 2 datasets of an unknown group",
         ),
     ],
 )
@@ -291,6 +292,56 @@ def test_import_says_what_is_wrong(mine: Path, schema: str, data: str | None, to
     assert ended.returncode == 2
     assert told in ended.stderr
     assert not (mine / "new.yaml").exists()
+
+
+def test_import_tells_places_in_flames_words(mine: Path) -> None:
+    lacking = {**FLAME, "roles": [FLAME["roles"][0], {"name": "middle", "groupAssociation": [{"param": "red"}]}]}
+    (mine / "schema.json").write_text(json.dumps(lacking, indent=1))
+    ended = ssim(mine, "topology", "import", "schema.json", "-o", "new.yaml")
+    line = json.dumps(lacking, indent=1).splitlines().index('   "name": "middle",') + 3
+    assert f"schema.json:{line}:" in ended.stderr
+    assert "roles.1.groupAssociation.0: groupAssociation lacks a channel ('ctl')" in ended.stderr
+
+
+CLASSICAL: dict[str, Any] = {
+    "name": "c",
+    "roles": [
+        {"name": "client", "isDataConsumer": True, "groupAssociation": [{"up": "eu"}]},
+        {"name": "server", "groupAssociation": [{"up": "eu"}]},
+    ],
+    "channels": [
+        {
+            "name": "up",
+            "pair": ["client", "server"],
+            "groupBy": {"type": "tag", "value": ["eu"]},
+            "funcTags": {"client": ["fetch", "upload"], "server": ["distribute", "aggregate"]},
+        }
+    ],
+}
+MODEL = {
+    "baseModel": {"name": "m"},
+    "hyperparameters": {"rounds": 2, "batchSize": 16, "learningRate": 0.05, "momentum": 0.9},
+    "optimizer": {"sort": "fedadam", "kwargs": {"beta_1": 0.8, "eta": 0.02}},
+    "selector": {"sort": "random", "kwargs": {"k": 1}},
+}
+
+
+def test_import_guesses_programs_and_takes_the_model_specification_over(mine: Path) -> None:
+    pytest.importorskip("torch", reason="federated programs need the extra [torch]")
+    (mine / "schema.json").write_text(json.dumps(CLASSICAL))
+    (mine / "model.json").write_text(json.dumps(MODEL))
+    ended = ssim(mine, "topology", "import", "schema.json", "--model", "model.json", "-o", "new.yaml")
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout.splitlines()
+    assert said[:2] == ["left out: hyperparameters.momentum", "left out: baseModel"]
+    assert "filled in: roles.client.program: federated.programs:Trainer, by its funcTags" in said
+    found = read_topology(mine / "new.yaml")
+    assert found.tag.role("client").config == {"batch": 16, "rate": 0.05}
+    assert found.tag.channel("up").select["server"].params == {"k": 1}
+    training = read_yaml(mine / "new-train.yaml").data
+    assert training["rounds"] == 2
+    assert training["algorithm"] == {"kind": "fedopt", "optimizer": "adam", "beta1": 0.8, "rate": 0.02}
+    assert ssim(mine, "topology", "check", "new.yaml").stdout.splitlines()[-1] == "the programs fit"
 
 
 def test_the_schema_for_editors_takes_what_is_read_and_nothing_else(mine: Path) -> None:

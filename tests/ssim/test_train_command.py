@@ -131,7 +131,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
     if how is signal.SIGINT:
         assert process.returncode == 1
         assert said.splitlines()[-1].startswith(
-            "ssim: interrupted: finished runs are stored; the same command goes on from there"
+            "ssim: interrupted: finished runs are stored; the same command resumes from there"
         )
     assert not (progress.parent / "manifest.json").exists()
     assert ssim(folder, "train", "small.yaml").returncode == 0
@@ -209,7 +209,14 @@ BAD = [
     ("trainer: {default: 4}", "trainer: {eu: 4}", r"small\.yaml:6:\d+: .*eu"),
     ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: file not found"),
     ("subnets: 2", "subnets: ['cnn_small:w9x3']", r"small\.yaml:12:\d+: calibration\.subnets\.0: "),
-    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", "privacy and compression: cannot be combined"),
+    ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", r"small\.yaml:11:\d+: privacy: cannot be combined"),
+    ("rounds: 3", "rounds: 3\nalgorithm: fedadam", r"algorithm\.kind: .*here it is \{kind: fedopt, optimizer: adam\}"),
+    ("default: 4", "default: [{id: a, ref: a.csv}]", r"small\.yaml:6:\d+: .*trainer\.default\.0\.ref: not used"),
+    (
+        "default: 4",
+        "default: [a, {id: b, size: 3}]",
+        r"small\.yaml:6:.*\.1\.size: not used by partition Dirichlet",
+    ),
 ]
 
 
@@ -222,6 +229,22 @@ def test_what_is_wrong_in_a_file_is_told_where_it_stands(folder: Path, old: str,
     assert re.search(says, ended.stderr), ended.stderr
     assert all(line.startswith(("ssim: ", "[1/1] small, seed 7: failed")) for line in ended.stderr.splitlines())
     assert not list((folder / "results").rglob("*.pt"))
+
+
+def test_one_fault_hides_no_other(folder: Path) -> None:
+    given = "{trainer: {default: 4}}\n  roles: {trainer: {config: {rate_decay: 0.9}}}"
+    select = "  channels: {param: {select: {aggregator: {use: random, params: {fraction: 0.1}}}}}"
+    text = SMALL.replace("{trainer: {default: 4}}", f"{given}\n{select}").replace("alpha: 0.5", "alpha: -1")
+    (folder / "small.yaml").write_text(text)
+    said = ssim(folder, "train", "small.yaml").stderr
+    assert "partition.alpha" in said
+    assert "rate_decay: Trainer has no such parameter; known: batch" in said
+    assert "params.fraction: the selector random has no such parameter; known: k" in said
+
+
+def test_the_form_of_a_description_does_not_matter(folder: Path) -> None:
+    forms = ("{count: 4}", "4")
+    assert len({run_of(folder, f"topology.datasets={{trainer: {{default: {form}}}}}").id for form in forms}) == 1
 
 
 def test_damaged_progress_is_told(folder: Path) -> None:
@@ -264,7 +287,7 @@ def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Pat
     (folder / "small.yaml").write_text(SMALL.replace("\ndata", f"\n  {options}\ndata"))
     ended = ssim(folder, "train", "small.yaml")
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"events: .*3 missing.*3 unchanged", ended.stdout), ended.stdout
+    assert re.search(r"events: .*3 missing.*3 no updates", ended.stdout), ended.stdout
     begin = run_of(folder).context.initial_state()
     assert all(torch.equal(part, weights(folder)[name]) for name, part in begin.items())
 

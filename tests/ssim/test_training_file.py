@@ -115,7 +115,7 @@ def test_overrides(tmp_path: Path) -> None:
     assert recipe.phases[1].epochs == 3
     assert job.spec.search.subnets == 20
     assert recipe.optimizer == Sgd()
-    with pytest.raises(SpecError, match=r"--set phases\.1\.epochs: phases\.1\.epochs: must be greater than 0"):
+    with pytest.raises(SpecError, match=r"--set phases\.1\.epochs: must be greater than 0"):
         read_job(written(tmp_path, GOOD), ["phases.1.epochs=0"])
     with pytest.raises(SpecError, match="--set: no such key"):
         read_job(written(tmp_path, GOOD), ["nothing.at=0"])

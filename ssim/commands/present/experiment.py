@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ssim.commands.printing import console
+from ssim.commands.printing import console, limit_note
+from ssim.jobs.experiment.comparison import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
     from ssim.jobs.experiment.points import Compared, PointRows, Row
-    from ssim.jobs.job import Job
+    from ssim.jobs.job import Job, Point
     from ssim.results.store import Store
 
 _NOISE = 1e-12
@@ -41,27 +43,31 @@ _MOST_ROWS = 100
 
 
 def announce(job: Job, screen: Console) -> None:
-    """Say what is unusual in the recordings that are replayed, each once."""
-    from sim.base.errors import SsimError
-
+    """Say what is unusual in the recordings that are replayed and in the tables that are used, each once."""
     said = set[str]()
-    for source in {id(run.parts.source): run.parts.source for run in job.runs}.values():
-        try:
-            notes = source.notes()
-        except SsimError:
-            continue  # the run tells
-        for note in notes:
-            line = f"trace {source.name}: {note}"
+    for point in {id(run.point): run.point for run in job.runs}.values():
+        for line in _notes(point):
             if line not in said:
                 screen.print(line, soft_wrap=True, highlight=False, markup=False)
             said.add(line)
+
+
+def _notes(point: Point) -> Iterator[str]:
+    from sim.base.errors import SsimError
+
+    source, table = point.parts.source, point.parts.table
+    with suppress(SsimError):  # the run tells
+        yield from [f"trace {source.name}: {note}" for note in source.notes()]
+    yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
 
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn
     from ssim.jobs.experiment.summary import class_file, summary_file, write_summary
+    from ssim.results.store import Snapshot
 
+    store = Snapshot(store.folder)
     points = write_summary(store, job.swept)
     if not points:
         return
@@ -174,9 +180,9 @@ def _estimated(mean: float, half: float, digits: int, sign: str = "") -> str:
     """Return a mean and its interval as text: `-` for NaN, no interval for a half-width of NaN."""
     if math.isnan(mean):
         return "-"
-    shown = float(f"{half:.1g}") if half > _NOISE * abs(mean) else 0.0
-    interval = "" if math.isnan(half) else f" ±{shown:.0f}" if shown >= 10 else f" ±{shown:g}"  # noqa: PLR2004 - 10, not 1e+01
-    return f"{mean:{sign}.{digits}f}{interval}"
+    rounded = float(f"{half:.1g}") if half > _NOISE * abs(mean) else 0.0
+    interval = "" if math.isnan(half) else f" ±{rounded:.0f}" if rounded >= 10 else f" ±{rounded:g}"  # noqa: PLR2004 - 10, not 1e+01
+    return (shown(mean, digits, sign) if sign else f"{mean:.{digits}f}") + interval
 
 
 def _headings(keys: Iterable[str]) -> dict[str, str]:
@@ -211,16 +217,16 @@ def title(found: Sequence[Compared]) -> str:
     return f"Differences from {', '.join(references)} ({over})"
 
 
-def print_table(screen: Console, found: Sequence[Compared], heading: str) -> None:
+def print_table(screen: Console, found: Sequence[Compared]) -> None:
     """Print comparisons as a table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     names, rows = _cells(found)
-    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table = Table(title=title(found), title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name, is_number in zip(names, _numbers(rows), strict=True):
-        shown = name.replace(" difference", "\ndifference")  # numbers are never cut, so columns must be narrow
-        table.add_column(shown, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+        heading = name.replace(" difference", "\ndifference")  # numbers are never cut, so columns must be narrow
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else _estimated(*cell) for cell in row))
     screen.print(table)
@@ -292,10 +298,14 @@ def _in_latex(cell: str | _Number) -> str:
     text = _estimated(*cell)
     if text == "-":
         return "--"
-    mean, _, half = text.partition(" ±")
-    digits, _, power = half.partition("e")
-    half = f"{digits} \\times 10^{{{int(power)}}}" if power else digits
+    mean, half = (_with_power(part) for part in text.partition(" ±")[::2])
     return f"${mean} \\pm {half}$" if half else f"${mean}$"
+
+
+def _with_power(number: str) -> str:
+    """Return a number for LaTeX, 3e-05 as 3 times a power of ten."""
+    digits, _, power = number.partition("e")
+    return f"{digits} \\times 10^{{{int(power)}}}" if power else digits
 
 
 _SPECIAL = {character: f"\\{character}" for character in "#$%&_{}"} | {

@@ -49,7 +49,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """A policy minus the reference: one number for each seed that both have.
 
     Attributes:
@@ -79,12 +79,12 @@ class Difference:
         return f"{self.policy} against {self.reference}: SLO attainment {attainment}, accuracy {accuracy}."
 
 
-def difference(subject: Side, reference: Side) -> Difference:
+def difference(subject: Side, reference: Side) -> PairedDifference:
     """Return the differences of a policy from the reference, paired by seed."""
     both = (subject.attainments, reference.attainments), (subject.accuracies, reference.accuracies)
     fixed = (not subject.is_random, not reference.is_random)
     attainments, accuracies = (_paired(ours, theirs, _minus, fixed) for ours, theirs in both)
-    return Difference(subject.policy, reference.policy, attainments, accuracies)
+    return PairedDifference(subject.policy, reference.policy, attainments, accuracies)
 
 
 def _minus(ours: float, theirs: float) -> float:
@@ -99,7 +99,18 @@ def _change(mean: float, half: float, digits: int, unit: str) -> str:
         return "the same"
     interval = "" if math.isnan(half) else f" ±{half:.1g}"
     unclear = ", an interval that includes 0" if half >= abs(mean) else ""
-    return f"{'higher' if mean >= 0 else 'lower'} by {abs(mean):.{digits}f}{interval}{unit}{unclear}"
+    return f"{'higher' if mean >= 0 else 'lower'} by {shown(abs(mean), digits)}{interval}{unit}{unclear}"
+
+
+def shown(difference: float, digits: int, sign: str = "") -> str:
+    """Return a difference with a number of decimals, or with one significant digit where these would show nothing.
+
+    Example:
+        >>> shown(0.5, 2), shown(0.0003, 2), shown(0.0, 2), shown(0.5, 2, "+")
+        ('0.50', '0.0003', '0.00', '+0.50')
+    """
+    text = f"{difference:{sign}.{digits}f}"
+    return f"{difference:{sign}.1g}" if difference and not float(text) else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import figures
 from figures.style import save
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
-from ssim.jobs.experiment.summary import class_rows, stored_runs, summary_rows
+from ssim.jobs.experiment.summary import class_rows, summary_rows
 from ssim.results.record import WINDOWS, read_windows
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def load_summary(store: Store) -> pd.DataFrame:
     """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
-    frame = _frame(summary_rows(stored_runs(store)))
+    frame = _frame(summary_rows(store.runs()))
     numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
     return frame.astype(dict.fromkeys(numbers, float))
 
@@ -40,20 +40,20 @@ def draw_dynamics(store: Store) -> Figure | None:
 
     None where only the figures of runs were kept.
     """
-    for run in store.index()["runs"]:
-        manifest = store.manifest(run["id"])
-        if manifest is not None:
-            if WINDOWS not in manifest["outputs"]:
-                return None
-            frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
-            point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
-            return _draw("dynamics", frame, f"seed {run['seed']}{point}")
-    return _draw("dynamics", pd.DataFrame())
+    stored = store.runs()
+    if not stored:
+        return _draw("dynamics", pd.DataFrame())
+    run, manifest = stored[0]
+    if WINDOWS not in manifest["outputs"]:
+        return None
+    frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
+    point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
+    return _draw("dynamics", frame, f"seed {run['seed']}{point}")
 
 
 def draw_classes(store: Store) -> Figure | None:
     """Return the policies by class of queries at the first point of the sweep; None without classes."""
-    stored = stored_runs(store)
+    stored = store.runs()
     first = stored[0][0]["swept"] if stored else {}
     rows = class_rows([(run, manifest) for run, manifest in stored if run["swept"] == first])
     if not rows:

@@ -15,7 +15,7 @@ from ssim.jobs.identity import hash_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ssim.jobs.experiment.comparison import Difference
+    from ssim.jobs.experiment.comparison import PairedDifference
 
     Stored = Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
@@ -167,7 +167,7 @@ class Compared:
     swept: Mapping[str, Any]
     row: Row
     reference: str
-    difference: Difference | None
+    difference: PairedDifference | None
     is_reference: bool
 
     def columns(self) -> dict[str, Any]:

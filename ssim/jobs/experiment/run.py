@@ -19,8 +19,9 @@ from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
+from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
-from ssim.jobs.job import Done, Finished, Run, Task
+from ssim.jobs.job import Completion, Run, RunOutcome, Task
 from ssim.packages import PACKAGES
 from ssim.results.environment import Stopwatch
 from ssim.results.record import KEPT, put_run
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
-    from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
-    from ssim.jobs.job import Means, Watch
+    from ssim.jobs.experiment.spec import PolicySpec
+    from ssim.jobs.job import AnyRun, ExecutionOptions, Watch
     from ssim.results.store import Store
 
 POLICY = Slot(("policies", "*"), "policy", policies.SHORT_NAMES, "use")
@@ -77,7 +78,7 @@ class ExperimentParts:
 
 
 @dataclass(frozen=True)
-class ExperimentRun(Run):
+class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     """One run of an experiment.
 
     Attributes:
@@ -85,18 +86,6 @@ class ExperimentRun(Run):
     """
 
     number: int
-
-    @property
-    def spec(self) -> ExperimentSpec:
-        """The file at this point."""
-        found: ExperimentSpec = self.point.spec
-        return found
-
-    @property
-    def parts(self) -> ExperimentParts:
-        """Trace source, cluster and latency table."""
-        found: ExperimentParts = self.point.parts
-        return found
 
     @property
     def asked(self) -> PolicySpec:
@@ -189,16 +178,18 @@ class ExperimentRun(Run):
         return choose(queries, self.parts.cluster, self.parts.table, self.policy(), self.spec.engine)
 
     @classmethod
-    def tasks(cls, runs: Sequence[Run], means: Means, *, ahead: int, shared: Path | None) -> Iterator[Task | Finished]:
+    def tasks(
+        cls, runs: Sequence[AnyRun], options: ExecutionOptions, *, ahead: int, shared: Path | None
+    ) -> Iterator[Task | RunOutcome]:
         """Yield the runs with their engines; a policy is tabulated once for all runs that use it in the same way.
 
         Args:
             runs: The runs.
-            means: Decides nothing here.
+            options: Decides nothing here.
             ahead: In how many calls as many runs are to come: what is slow to start may pay for all.
             shared: A folder for traces that several processes need.
         """
-        del means  # an engine takes neither a device nor threads
+        del options  # an engine takes neither a device nor threads
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
         turn = {key: number for number, key in enumerate(users)}
@@ -217,7 +208,7 @@ class ExperimentRun(Run):
                 if key not in known:
                     known[key] = run.choose(queries)
             except SsimError as error:
-                yield Finished(run, error=error)
+                yield RunOutcome(run, error=error)
             else:
                 choice = known[key]
                 compiled = choice.rule is not None
@@ -227,7 +218,7 @@ class ExperimentRun(Run):
         """Return whether the run is so long that a process pays."""
         return _queries_ahead([self]) >= WORTH_COMPILING
 
-    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Simulate the run and store its result.
 
         Args:
@@ -247,7 +238,7 @@ class ExperimentRun(Run):
         raise_if_interrupted()
         circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **stopwatch.circumstances()}
         put_run(store, self.id, measured, self.identity, circumstances, self.spec.keep)
-        return Done(measured.queries, choice.reason)
+        return Completion(measured.queries, choice.reason)
 
     def simulated(self, choice: EngineChoice, shared: Path | None = None) -> RunMetrics:
         """Return what came out of the simulation: counts where no more is kept and the engine can, else every query.

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError, StoreError
-from sim.base.whole_file import translate_os_errors, whole_file
+from sim.base.whole_file import translate_os_errors, write_text
 from ssim.jobs.experiment.drawn import remove_stale
 from ssim.jobs.experiment.points import by_point, side_by_side
 
@@ -37,16 +37,6 @@ COLUMNS = (
 )
 
 
-def stored_runs(store: Store) -> Stored:
-    """Return the rows of the index whose runs are stored, each with the manifest of its run.
-
-    Raises:
-        StoreError: Nothing is stored, or a result is damaged.
-    """
-    found = ((run, store.manifest(run["id"])) for run in store.index()["runs"])
-    return [(run, manifest) for run, manifest in found if manifest is not None]
-
-
 def summary_rows(stored: Stored) -> list[dict[str, Any]]:
     """Return one row a stored run of the experiment, in the columns of summary.csv."""
     rows = []
@@ -67,7 +57,7 @@ def stored_points(store: Store) -> list[PointRows]:
     index = store.index()
     if index["job"] != "experiment/1":
         raise SpecError(index["name"], "can't be compared", str(index["job"]), "name stored experiments")
-    points = by_point(index, stored_runs(store))
+    points = by_point(index, store.runs())
     if not points:
         raise StoreError(str(store.folder), "no run is stored", "", "run the experiment first")
     return points
@@ -98,7 +88,7 @@ def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
         StoreError: A result is damaged, or a file can't be written.
     """
     remove_stale(store)
-    stored = stored_runs(store)
+    stored = store.runs()
     points = by_point(store.index(), stored)
     if points:
         write_csv(summary_file(store), summary_rows(stored), [*COLUMNS, *swept, "unfinished", "run"])
@@ -128,8 +118,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]
     Raises:
         StoreError: It can't be written.
     """
-    with whole_file(path) as unfinished:
-        unfinished.write_text(csv_text(rows, columns), encoding="utf-8")
+    write_text(path, csv_text(rows, columns))
 
 
 def csv_text(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from federated import algorithms, assignment, compression, partition
 from federated.assignment import MaxNet
+from federated.job import check_privacy
 from federated.privacy import Privacy
-from sim.base.errors import SsimError
+from sim.base.errors import SpecError, SsimError
 from ssim.files.plugins import Issue, Slot, build
 from ssim.files.shipped import shipped
-from ssim.files.topology_file import Topology, programs_of, topology_of
+from ssim.files.topology_file import programs_of, topology_of
 from ssim.files.yaml_file import YamlFile, read_yaml
-from ssim.jobs.federated.run import FederatedRun
+from ssim.jobs.federated.run import FederatedParts, FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.job import Kind
 from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
@@ -24,13 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from federated.algorithms import Algorithm
-    from federated.assignment import SubnetAssignment
     from federated.compression import Compression
     from federated.partition import Partition
+    from ssim.files.topology_file import Topology
     from ssim.jobs.job import Plugs, Point
-    from supernet.data.source import Source
-    from supernet.family import Family
-    from topology.program import Program
+    from topology.deployment import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +45,10 @@ class _ClassSlot(Slot):
 
 
 @dataclass(frozen=True, slots=True)
-class FederatedParts:
-    """What the runs of a point share.
-
-    Attributes:
-        topology: Roles, channels and workers, as the topology file says with what is different here.
-        description: The content of that file, with what is different.
-        owners: The class of the program of each role.
-        source: The data.
-        partition: Partition of the examples among the clients.
-        family: The family of supernets.
-        algorithm: What clients and servers compute.
-        assignment: Subnet of each client in a round.
-        maxnet: Weight of the largest subnet.
-        privacy: Clipping and noise.
-        compression: Compression of client updates.
-    """
-
-    topology: Topology
-    description: dict[str, Any]
-    owners: dict[str, type[Program]]
-    source: Source
-    partition: Partition
-    family: Family
-    algorithm: Algorithm
-    assignment: SubnetAssignment
-    maxnet: MaxNet | None
-    privacy: Privacy | None
-    compression: Compression | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Merged(YamlFile):
     """A topology file with what another file changes in it; an issue is told where it stands."""
 
-    other: YamlFile
+    other: YamlFile = field(kw_only=True)
 
     def line(self, issue: Issue) -> str:
         """Return one line for an issue, in the file that says more about its place."""
@@ -101,15 +69,15 @@ def _depth(data: Any, place: tuple[str | int, ...]) -> int:
     return len(place)
 
 
-def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, list[Issue]]:
-    """Return what the runs of a point share, and what does not fit although each part is right.
+def _topology(point: Point, file: YamlFile | None) -> tuple[Any, list[Issue]]:
+    """Return the topology of a point, the description that it was made from and its programs, or what is wrong.
 
     Raises:
         FaultsError: Something is wrong in the topology file, or in what is changed of it.
     """
-    spec: FederatedSpec = point.spec
+    use = point.content["topology"]["use"]
     try:
-        path = _topology_path(spec.topology.use, point.folder)
+        path = _topology_path(use, point.folder)
     except SsimError as error:
         return None, [Issue(("topology", "use"), str(error))]
     if not path.is_file():
@@ -120,12 +88,69 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     base = read_yaml(path)
     description = merged(base.data if isinstance(base.data, dict) else {}, changed)
     here = file or YamlFile(point.folder / point.content["name"], point.content, point.content)
-    whole = _Merged(path, description, base.marked, replace(here, data={"topology": changed}))
+    whole = _Merged(path, description, base.marked, other=replace(here, data={"topology": changed}))
     topology = topology_of(whole)
+    return (topology, description, programs_of(path, topology, whole), whole), []
+
+
+def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, list[Issue]]:
+    """Return what the runs of a point share, and what does not fit although each part is right.
+
+    Raises:
+        FaultsError: Something is wrong in the topology file, or in what is changed of it.
+    """
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression")
     built: list[Any] = [plugs.get((name,)) for name in names]
-    parts = FederatedParts(topology, description, programs_of(path, topology, whole), *built)
-    return parts, unknown_subnets(parts.family.space, spec.calibration.subnets)
+    _, partition, _, algorithm, _, _, privacy, compression = built
+    issues = _combined(algorithm, privacy, compression)
+    found, wrong = _topology(point, file)
+    if wrong:
+        return None, [*issues, *wrong]
+    topology, description, owners, whole = found
+    unused = _unused(topology, partition, description)
+    if unused:
+        raise whole.error(unused)
+    parts = FederatedParts(topology, description, owners, *built)
+    return parts, [*issues, *unknown_subnets(parts.family.space, point.spec.calibration.subnets)]
+
+
+def _combined(algorithm: Algorithm, privacy: Privacy | None, compression: Compression | None) -> list[Issue]:
+    """Return what can't be combined."""
+    try:
+        check_privacy(algorithm, privacy, compression)
+    except SpecError as error:
+        return [Issue.of(error, "privacy")]
+    return []
+
+
+def _unused(topology: Topology, partition: Partition, description: Mapping[str, Any]) -> list[Issue]:
+    """Return the properties of datasets that nobody would use."""
+    datasets = [worker.dataset for worker in topology.plan.workers if worker.dataset is not None]
+    issues = []
+    for data in datasets:
+        place = _dataset_place(data, description)
+        if data.ref:
+            hint = "remove it: the examples come from `data`, dealt out by `partition`"
+            issues.append(Issue((*place, "ref"), "not used in a federated training", repr(data.ref), hint))
+    if len({data.size for data in datasets}) > 1 and not getattr(partition, "uses_sizes", True):
+        odd = next(data for data in datasets if data.size != datasets[0].size)
+        problem = f"not used by partition {type(partition).__name__}"
+        issues.append(
+            Issue(
+                (*_dataset_place(odd, description), "size"),
+                problem,
+                str(odd.size),
+                "use iid, or remove sizes",
+            )
+        )
+    return issues
+
+
+def _dataset_place(data: Dataset, description: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Return where a dataset stands in a topology file."""
+    body = description["datasets"][data.role][data.group]
+    ids = [entry.get("id") if isinstance(entry, dict) else entry for entry in body] if isinstance(body, list) else []
+    return ("datasets", data.role, data.group, *([ids.index(data.id)] if data.id in ids else []))
 
 
 def _topology_path(use: str, folder: Path) -> Path:
@@ -154,7 +179,7 @@ KIND = Kind(
         DATA,
         Slot(("partition",), "partition", partition.SHORT_NAMES),
         FAMILY,
-        Slot(("algorithm",), "algorithm", algorithms.SHORT_NAMES),
+        Slot(("algorithm",), "algorithm", algorithms.SHORT_NAMES, other_names=algorithms.OTHER_NAMES),
         Slot(("subnets",), "subnet assignment", assignment.SHORT_NAMES),
         Slot(("compression",), "compression", compression.SHORT_NAMES),
         _ClassSlot(("maxnet",), "maxnet", {}, owner=MaxNet),
@@ -162,6 +187,7 @@ KIND = Kind(
     ),
     assemble=assemble,
     runs=lambda point, seed: (FederatedRun(point, seed),),
+    check_others=lambda point, file: _topology(point, file)[1],
     short={"topology": "use"},
     filled_in={"partition": "iid", "algorithm": "fedavg", "subnets": "largest", "evaluation": {}, "calibration": {}},
     not_swept=frozenset({"calibration"}),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMA = "federated-progress/3"
 _QUIET = {"round", "buffered", "paired"}
 """Log entries that are too frequent to be stored as events."""
-_ENDS = ("died", "left", "alone")
+_ENDS = ("died", "left", "no peers")
 """Log entries that say why nobody goes on, the more telling ones first."""
 
 
@@ -152,7 +152,7 @@ def check_complete(report: RunReport, rounds: int) -> None:
     raise TrainingError(f"round {done + 1} of {rounds}", "nobody is left to go on", listed(named))
 
 
-_VERBS = {"died": "died", "left": "left", "alone": "had no peers left"}
+_VERBS = {"died": "died", "left": "left", "no peers": "had no peers left"}
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

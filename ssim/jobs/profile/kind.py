@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from profiler.devices import find_device
@@ -12,38 +11,15 @@ from profiler.torch_meter import Options
 from sim.base.errors import SsimError
 from ssim.files.plugins import Issue
 from ssim.jobs.job import Kind
-from ssim.jobs.profile.run import ProfileRun
+from ssim.jobs.profile.run import ProfileParts, ProfileRun
 from ssim.jobs.profile.spec import ProfileSpec
 from ssim.jobs.profile.supernet import accuracies_beside, find_subnets, find_supernet, identity_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileParts:
-    """What a run measures, and where.
-
-    Attributes:
-        device: The device.
-        options: How batches are run.
-        model: The model under test.
-        profile: Which subnets, at which batch sizes, and how closely.
-        accuracies: Where the accuracies come from.
-        identity: What decides a latency, the device included.
-    """
-
-    device: torch.device
-    options: Options
-    model: SupernetUnderTest
-    profile: ProfilePlan
-    accuracies: str
-    identity: dict[str, Any]
 
 
 def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import Outcome, Trace, metrics, simulate
+from sim import Measure, Outcome, Trace, metrics, simulate
 from sim.engine.classes import MAX_SLOS, by_class
-from sim.engine.run_metrics import Measure
 from tests.laws.cases import Case, cases
 
 NAMES = ("a", "b", "c", "never")

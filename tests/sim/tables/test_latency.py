@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sim.base.errors import BatchSizeError, DataError
 from sim.tables.cells import table_from_cells
-from sim.tables.latency import LatencyTable, ProfiledSubnet
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 from tests.strategies import assert_same, latency_tables
 
 SUBNETS = (ProfiledSubnet("s", 70.0), ProfiledSubnet("m", 75.0), ProfiledSubnet("l", 80.0))
@@ -193,6 +193,11 @@ BAD = [
 def test_a_table_that_breaks_the_rules(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=rf"table of gpu.*{message}"):
         replace(TABLE, **change)
+
+
+def test_a_supernet_may_be_as_inaccurate_as_it_is_untrained() -> None:
+    untrained = ProfiledSubnet("s", 0.98, ControlTuple((1,), (1.0,), ()))
+    assert LatencyTable("gpu", (untrained,), (1,), [[7]]).subnets[0].accuracy == 0.98
 
 
 @pytest.mark.parametrize("accuracy", [0, -1, 100.1, float("nan"), float("inf")])
