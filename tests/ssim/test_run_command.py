@@ -485,6 +485,7 @@ def test_a_trace_source_that_ends_the_program_fails_its_run(folder: Path) -> Non
         "from sim.traces.synthetic import Constant\n\n\n"
         "@dataclass(frozen=True)\n"
         "class Ends(Constant):\n"
+        "    is_random = True\n"
         "    def chunks(self, seed):\n"
         "        if seed == 8:\n"
         "            raise SystemExit('no more')\n"
@@ -494,7 +495,7 @@ def test_a_trace_source_that_ends_the_program_fails_its_run(folder: Path) -> Non
     (folder / "small.yaml").write_text(text)
     ended = ssim(folder, "run", "small.yaml", "--no-figures")
     assert ended.returncode == 1
-    assert "trace ending:Ends: raised SystemExit: no more (ending.py:9, in chunks)" in ended.stderr
+    assert "trace ending:Ends: raised SystemExit: no more (ending.py:10, in chunks)" in ended.stderr
     assert len(complete_runs(folder)) == 3
 
 
