@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import StoreError
 from ssim.results.store import INDEX, Store
@@ -38,7 +38,7 @@ def stored_run(folder: Path, name: str) -> tuple[Store, str]:
 
     Args:
         folder: The folder of results.
-        name: A job that has one run; or `JOB/RUN`, RUN being an id, its beginning, or the label of a policy.
+        name: A job that has one run; or `JOB/RUN`, RUN being an id, its beginning, or a policy's name.
 
     Raises:
         StoreError: There is no such run, or several; says which there are.
@@ -47,13 +47,18 @@ def stored_run(folder: Path, name: str) -> tuple[Store, str]:
     job, _, wanted = (name, "", "") if is_job else name.rpartition("/")
     store = stored(folder, job or name)
     runs = store.index()["runs"]
-    found = [run for run in runs if run["id"].startswith(wanted) or run["label"] == wanted]
+    found = [run for run in runs if run["id"].startswith(wanted) or wanted in _names(run)]
     if len(found) == 1:
         return store, found[0]["id"]
     shown = [f"{job}/{run['id']} ({run['label']})" for run in (found or runs)]
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     what = f"names {len(found)} runs" if found else "no run of this name"
     raise StoreError(str(folder), what, repr(name), f"one of {', '.join(shown[:_SHOWN])}{more}")
+
+
+def _names(run: dict[str, Any]) -> set[str]:
+    """Return what names the policy of a run: its label, with its parameters and without."""
+    return {run["label"], run["label"].partition("(")[0]}
 
 
 _SHOWN = 8

@@ -167,7 +167,9 @@ def moments(cluster: dict[str, Any], batches: pa.Table, requests: pa.Table) -> I
 
     The time of a drop is not stored. It follows from the order of the queue, earliest deadline first: a query has left
     when a batch starts with a later deadline in it. And from policies that do not wait: when a worker is left free, the
-    queue is empty. So it is exact, but for policies that wait, of which the latest possible time is given.
+    queue is empty. So it is exact for policies that do not wait. If a query was served that had waited beside a free
+    worker, the policy waits, and the latest possible times are given. A policy that waits with nothing but queries that
+    it drops can't be told from one that does not wait: then the time is the earliest possible.
     """
     arrival, deadline = (requests[name].to_numpy() for name in ("arrival_ns", "deadline_ns"))
     never = np.iinfo(np.int64).max

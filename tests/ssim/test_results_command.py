@@ -50,7 +50,7 @@ def test_a_run_that_failed_is_named_with_its_reason_until_it_succeeds(folder: Pa
     assert ended.returncode == 1
     assert "4 of 6 runs stored" in ended.stdout
     assert "failed: odd:Odd, seed 7" in ended.stdout
-    assert "unknown subnet (99)" in ended.stdout
+    assert "unknown subnet (99; odd.py:5, in decide; slack " in ended.stdout
     (folder / "odd.py").write_text(policy + "        return Dispatch(0, 1)\n")
     assert ssim(folder, "run", "small.yaml", "--no-figures").returncode == 0
     assert ssim(folder, "results", "status", "small").returncode == 0

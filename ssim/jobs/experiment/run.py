@@ -305,7 +305,7 @@ def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:
                 count += len(chunk) * len(runs)
                 if count >= WORTH_COMPILING:
                     break
-        except Exception:  # noqa: BLE001 - somebody's own trace source may raise anything; the run will tell
+        except (Exception, SystemExit):  # noqa: BLE001 - a trace source of a user may raise anything; the run will tell
             return 0
     return count
 
