@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from federated import algorithms, assignment, compression, partition
+from federated import aggregation, algorithms, assignment, compression, partition
 from federated.assignment import MaxNet
-from federated.job import check_privacy
+from federated.job import check_aggregation, check_privacy
 from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
 from ssim.files.plugins import Issue, Slot, build
@@ -24,8 +24,9 @@ from supernet.data.source import located
 from topology.description import described
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from federated.aggregation import AggregationRule
     from federated.algorithms import Algorithm
     from federated.assignment import SubnetAssignment
     from federated.compression import Compression
@@ -65,6 +66,7 @@ class FederatedParts:
         maxnet: Weight of the largest subnet.
         privacy: Clipping and noise.
         compression: Compression of client updates.
+        aggregation: Rule that replaces the mean of the updates.
     """
 
     topology: Topology
@@ -78,6 +80,7 @@ class FederatedParts:
     maxnet: MaxNet | None
     privacy: Privacy | None
     compression: Compression | None
+    aggregation: AggregationRule | None
 
     @cached_property
     def canonical(self) -> dict[str, Any]:
@@ -159,10 +162,11 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     Raises:
         FaultsError: Something is wrong in the topology file, or in what is changed of it.
     """
-    names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression")
+    names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression", "aggregation")
     built: list[Any] = [plugs.get((name,)) for name in names]
-    _, partition, _, algorithm, _, _, privacy, compression = built
-    issues = _combined(algorithm, privacy, compression)
+    _, partition, _, algorithm, _, maxnet, privacy, compression, rule = built
+    issues = _issue("privacy", check_privacy, algorithm, privacy, compression)
+    issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
     found, wrong = _topology(point, file)
     if wrong:
         return None, [*issues, *wrong]
@@ -174,12 +178,12 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     return parts, [*issues, *unknown_subnets(parts.family.space, point.spec.calibration.subnets)]
 
 
-def _combined(algorithm: Algorithm, privacy: Privacy | None, compression: Compression | None) -> list[Issue]:
-    """Return what can't be combined."""
+def _issue(place: str, check: Callable[..., None], *args: Any) -> list[Issue]:
+    """Return what a check raises."""
     try:
-        check_privacy(algorithm, privacy, compression)
+        check(*args)
     except SpecError as error:
-        return [Issue.of(error, "privacy")]
+        return [Issue.of(error, place)]
     return []
 
 
@@ -242,6 +246,7 @@ KIND = Kind(
         Slot(("algorithm",), "algorithm", algorithms.SHORT_NAMES, other_names=algorithms.OTHER_NAMES),
         Slot(("subnets",), "subnet assignment", assignment.SHORT_NAMES),
         Slot(("compression",), "compression", compression.SHORT_NAMES),
+        Slot(("aggregation",), "aggregation rule", aggregation.SHORT_NAMES, other_names=aggregation.OTHER_NAMES),
         _ClassSlot(("maxnet",), "maxnet", {}, owner=MaxNet),
         _ClassSlot(("privacy",), "privacy", {}, owner=Privacy),
     ),

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-_PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression")
+_PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression", "aggregation")
 
 _MOST_SPANS = 200
 """With more workers than this, no time line is recorded."""
@@ -133,6 +133,7 @@ class FederatedRun(Trained):
             parts.compression,
             self.watched,
             self.spec.evaluation.every,
+            parts.aggregation,
         )
 
     def engine(self, patience_s: float | None, *, record: bool) -> Engine:
