@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from supernet.network import Supernet
 
-LEAST_S = 0.01
+MIN_S = 0.01
 """What takes less is repeated within its round."""
 NS_PER_S = 10**9
 PUBLISHED = "ofa-resnet50-rtx2080ti"
@@ -75,7 +75,7 @@ def compared(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     """Return for each way its median in seconds, and its median ratio to the first way in the same round."""
     for way in ways.values():
         way()
-    times = max(1, round(LEAST_S / cpu_s(next(iter(ways.values())), times=1)))
+    times = max(1, round(MIN_S / cpu_s(next(iter(ways.values())), times=1)))
     spent: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from benchmarks.jobs import CLUSTER, SLO_NS, TABLE, azure, first, light, rounds
+from benchmarks.jobs import CLUSTER, TABLE, azure, first, light, rounds
 from policies.slackfit import SlackFit
 from sim import Result, Trace, simulate
-from sim.compiled.replay import replay_compiled, replay_stream
+from sim.compiled.replay import replay_compiled, replay_counted
 from sim.compiled.step_policy import StepPolicy
 from sim.compiled.tabulate import tabulate
 from tests.laws.naive_engine import NaiveEngine
@@ -53,10 +53,7 @@ ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
     "a process for each query": (64_000, lambda trace: NaiveEngine(trace, CLUSTER, TABLE, SlackFit()).run()),
     "SimPy engine": (768_000, lambda trace: simulate(trace, CLUSTER, TABLE, SlackFit())),
     "compiled, every query kept": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, RULE)),
-    "compiled, counted": (
-        768_000,
-        lambda trace: replay_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE),
-    ),
+    "compiled, counted": (768_000, lambda trace: replay_counted(trace, CLUSTER, TABLE, RULE)),
     "compiled, a step function": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, StepFit())),
 }
 

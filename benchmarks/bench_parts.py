@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import policies
-from benchmarks.jobs import CLUSTER, QUICK, SLO_NS, TABLE, azure, rounds
+from benchmarks.jobs import CLUSTER, QUICK, TABLE, azure, rounds
 from policies.slackfit import SlackFit
-from sim.compiled.replay import replay_compiled, replay_stream
+from sim.compiled.replay import replay_compiled, replay_counted
 from sim.compiled.tabulate import tabulate
 from sim.traces.azure import Azure
 from sim.traces.synthetic import Bursty, Constant, Gamma, Poisson, TimeVarying
@@ -64,7 +64,7 @@ def bench_store(benchmark: Any, keep: str, tmp_path: Path) -> None:
     """The Azure job is stored, as much of it as is to be kept."""
     trace, store, number = azure(), Store(tmp_path), count()
     if keep in {"summary", "windows"}:
-        run: Any = replay_stream((trace.arrival_ns,), SLO_NS, trace.duration_ns, CLUSTER, TABLE, RULE)
+        run: Any = replay_counted(trace, CLUSTER, TABLE, RULE)
     else:
         run = replay_compiled(trace, CLUSTER, TABLE, RULE)
     benchmark.pedantic(lambda: put_run(store, str(next(number)), run, {}, {}, keep), rounds=rounds(7))

@@ -43,7 +43,7 @@ LOAD = 0.9
 CLUSTER = Cluster(WORKERS)
 TABLE = LatencyTable("one subnet", (ProfiledSubnet("only", 75.0),), (1,), np.array([[SERVICE_NS]]))
 JOB = f"M/D/{WORKERS}, load {LOAD:g}"
-LEAST_S = 0.2
+MIN_S = 0.2
 """A run that takes less CPU time than this is repeated within its round, until they do together."""
 
 
@@ -106,13 +106,13 @@ def ciw_simulator(trace: Trace) -> Simulator:
 
 
 def cpu_s(run: Callable[[], object]) -> float:
-    """Return the CPU time of a run in seconds; of a short one, the mean over as many as fill `LEAST_S`."""
+    """Return the CPU time of a run in seconds; of a short one, the mean over as many as fill `MIN_S`."""
     begin, runs = time.process_time(), 0
     while True:
         run()
         runs += 1
         spent = time.process_time() - begin
-        if spent >= LEAST_S:
+        if spent >= MIN_S:
             return spent / runs
 
 

@@ -2,8 +2,10 @@
 
 FIGURES = {
     "capacity": "figures.capacity:draw",
+    "classes": "figures.classes:draw",
     "dynamics": "figures.dynamics:draw",
     "gap": "figures.gap:draw",
     "tradeoff": "figures.tradeoff:draw",
+    "workers": "figures.workers:draw",
 }
 """The drawing function of each figure, by its name."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-LEAST_DECADES = 2
-MOST_DECADES = 9
+MIN_DECADES = 2
+MAX_DECADES = 9
 """Resolution at 1: no run has more queries than this distinguishes."""
 _MARGIN = 0.55
 """Margin below 0 and above 1, in decades."""
@@ -38,7 +38,7 @@ def decades(attainments: Iterable[float]) -> int:
     """
     below = [value for value in attainments if value < 1]
     needed = math.ceil(-math.log10(1 - max(below, default=0.0)) - 1e-9)  # 0.999 needs 3, rounding or not
-    return min(max(needed, LEAST_DECADES), MOST_DECADES)
+    return min(max(needed, MIN_DECADES), MAX_DECADES)
 
 
 def position(attainment: npt.ArrayLike, decades: int) -> npt.NDArray[np.float64]:

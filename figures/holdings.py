@@ -12,7 +12,7 @@ from figures.tables import check_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_CLIENTS = 40
+MAX_CLIENTS = 40
 """Maximum number of clients with a readable name."""
 _AREA_PT2 = 110.0  # of the largest disc
 
@@ -30,7 +30,7 @@ def draw(held: pd.DataFrame) -> Figure:
     if held.empty:
         return style.empty(style.COLUMN_IN)
     clients, labels = list(dict.fromkeys(held["party"])), sorted(held["label"].unique())
-    named = clients[:MOST_CLIENTS]
+    named = clients[:MAX_CLIENTS]
     rows = held[held["party"].isin(named)]
     with style.applied():
         figure = Figure(figsize=(style.COLUMN_IN, 1.0 + 0.2 * len(named)), layout="constrained")

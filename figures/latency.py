@@ -26,7 +26,7 @@ ROW_INCHES = 0.23
 MARGIN_INCHES = 0.62
 """Above and below the cells: title, ticks and axis label."""
 
-MOST_COLUMNS = 8
+MAX_COLUMNS = 8
 """Accuracies of four digits in 7 points fit under so many columns; a wider table gets a colour bar and a few ticks."""
 
 FEW_TICKS = 5
@@ -58,7 +58,7 @@ def draw_latency(table: LatencyTable, title: str | None = None, width: float = C
     # Two digits where the source has no more: a third would be made up.
     digits = 2 if all(float(f"{value:.2g}") == value for value in latency_ms.flat) else 3
     heading = table.device if title is None else title
-    narrow = len(table.subnets) <= MOST_COLUMNS
+    narrow = len(table.subnets) <= MAX_COLUMNS
     unit = " (latency in ms)" if narrow and heading else ""
     accuracies = [subnet.accuracy for subnet in table.subnets]
     return draw_cells(
@@ -88,7 +88,7 @@ def draw_cells(
         width: In inches.
     """
     rows, columns = cells.shape
-    narrow = columns <= MOST_COLUMNS
+    narrow = columns <= MAX_COLUMNS
     figure = Figure(figsize=(width, MARGIN_INCHES + ROW_INCHES * max(rows, 4)), layout="constrained")
     axes = figure.add_subplot()
     lowest, highest = float(cells.min()), float(cells.max())

@@ -123,7 +123,7 @@ def parameters(label: str) -> str:
         ('78.25', 'buckets=32', '')
     """
     inside = label.partition("(")[2].removesuffix(")")
-    return inside.removeprefix("accuracy=") if family(label) == "clipper" else inside
+    return inside.removeprefix("accuracy=").removeprefix("subnet=") if family(label) == "clipper" else inside
 
 
 def display_name(label: str) -> str:

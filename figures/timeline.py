@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from topology.report import Span
 
-MOST_ROWS = 60
+MAX_ROWS = 60
 """At most this many workers are shown; the title counts the others."""
 _COMPUTE, _WAIT = "#56B4E9", "#EDEDED"
 _COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#000000")
@@ -35,7 +35,7 @@ def draw(
         title: The title.
         window_s: The start and the end, in seconds; None for the whole run.
     """
-    rows = {worker: row for row, worker in enumerate(workers[:MOST_ROWS])}
+    rows = {worker: row for row, worker in enumerate(workers[:MAX_ROWS])}
     if not rows or not spans:
         return style.empty(style.PAGE_IN)
     channels = sorted({span.what for span in spans if span.kind == "message"})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.base.errors import PolicyError, raised
+from sim.base.errors import PolicyError, SsimError, raised, user_function
 from sim.base.streams import stream
 from sim.engine.policy import Decision, Policy, View, check_decision, policy_name, situation
 
@@ -93,7 +93,8 @@ def check_policy(policy: Policy, table: LatencyTable) -> None:
             problem = "is frozen, but decides differently on the same view"
             view = static_view(table, slack_ns=slack_ns, queue_length=queue_length, now_ns=now_ns)
             location = f"{policy_name(policy)}, {situation(view)}"
-            raise PolicyError(location, problem, repr(decision), "a policy with state must not be a frozen dataclass")
+            found = "; ".join(filter(None, (repr(decision), user_function(type(policy).decide))))
+            raise PolicyError(location, problem, found, "a policy with state must not be a frozen dataclass")
 
 
 def ask(policy: Policy, view: View) -> Decision:
@@ -102,10 +103,13 @@ def ask(policy: Policy, view: View) -> Decision:
     Raises:
         PolicyError: The policy raised, or its decision cannot be carried out; names line and situation.
     """
+    if not callable(getattr(policy, "decide", None)):
+        raise PolicyError(type(policy).__name__, "has no method decide(view)", "", "see sim.engine.policy.Policy")
     try:
         decision = policy.decide(view)
     except (Exception, SystemExit) as error:
-        raise PolicyError(policy_name(policy), *raised(error, situation(view))) from error
+        told = "" if isinstance(error, SsimError) else situation(view)  # a parameter that does not fit the table
+        raise PolicyError(policy_name(policy), *raised(error, told)) from error
     check_decision(decision, view, policy)
     return decision
 

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from policies.slack_table import SlackTable, one_subnet
-from sim.base.parameters import Parameters, Percent
+from sim.base.errors import SpecError
+from sim.base.parameters import Parameters, Percent, check_parameters
 
 if TYPE_CHECKING:
     from sim.engine.policy import Dispatch, Policy, View
@@ -25,25 +26,42 @@ if TYPE_CHECKING:
 class Clipper(Parameters):
     """One fixed subnet; the largest batch that fits the slack.
 
+    The subnet is named by its accuracy or by its id; by its id where several subnets have one accuracy.
+
     Attributes:
         accuracy: Accuracy of the subnet in percent, as in the table (to 0.05 points).
+        subnet: Id of the subnet; a whole number stands for an id of digits.
     """
 
-    accuracy: Percent
+    accuracy: Percent | None = None
+    subnet: str | int | None = None
 
     serves_one_model: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+        if self.subnet is not None and (isinstance(self.subnet, bool) or not isinstance(self.subnet, str | int)):
+            raise SpecError("Clipper.subnet", "is not an id", repr(self.subnet), "as `ssim table show` prints it")
+        if self.accuracy is None and self.subnet is None:
+            hint = "accuracy in percent, or subnet: an id of the latency table"
+            raise SpecError("Clipper.accuracy", "is missing", "", hint)
+        if self.accuracy is not None and self.subnet is not None:
+            given = f"{self.accuracy:g} and {self.subnet}"
+            raise SpecError("Clipper.subnet", "cannot be combined with accuracy", given, "give one of the two")
 
     def decide(self, view: View) -> Dispatch:
         """Return the largest batch of the subnet that fits.
 
         Raises:
-            DataError: The table has no subnet of this accuracy.
+            DataError: The table has no such subnet, or several of this accuracy.
         """
-        return _of_accuracy(view.table, self.accuracy).at(view.slack_ns)
+        return _chosen(view.table, self.accuracy, self.subnet).at(view.slack_ns)
 
 
 @lru_cache(maxsize=32)
-def _of_accuracy(table: LatencyTable, accuracy: float) -> SlackTable:
+def _chosen(table: LatencyTable, accuracy: float | None, subnet: str | int | None) -> SlackTable:
+    if accuracy is None:
+        return one_subnet(table, table.subnet_of_id(str(subnet)))
     return one_subnet(table, table.subnet_of_accuracy(accuracy))
 
 

@@ -39,7 +39,7 @@ class Coarse(Parameters):
         needed_per_s = view.rate_per_s(ns_from_ms(self.window_ms)) * self.headroom
         capacities = _capacities_per_s(view.table, view.system.dispatch_ns)
         able = [s for s, per_worker in enumerate(capacities) if per_worker * view.system.workers_alive >= needed_per_s]
-        return one_subnet(view.table, max(able, default=0)).at(view.slack_ns)
+        return one_subnet(view.table, max(able, default=view.table.least_accurate)).at(view.slack_ns)
 
 
 @lru_cache(maxsize=32)

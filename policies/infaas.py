@@ -1,8 +1,9 @@
 """INFaaS: the cheapest variant that is accurate enough (SuperServe, NSDI 2025, section 6.1).
 
 The paper runs INFaaS without an accuracy threshold, where it always serves the cheapest and so the least accurate
-subnet, as its authors confirmed. Cheapest means here the variant with the highest throughput. Its batching in the
-paper's runs is not stated; here, as for Clipper+, the largest batch that fits the slack.
+subnet, as its authors confirmed. Cheapest means here the variant with the highest throughput; of several, the least
+accurate, and the faster one of equally accurate ones. Its batching in the paper's runs is not stated; here, as for
+Clipper+, the largest batch that fits the slack.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _cheapest(table: LatencyTable, min_accuracy: float | None) -> SlackTable:
     if not accurate:
         best = f"the best has {table.subnets[-1].accuracy:.2f}"
         raise DataError(f"table of {table.device}", "no subnet is accurate enough", f"{min_accuracy:g}", best)
-    return one_subnet(table, min(accurate, key=lambda subnet: per_query[subnet]))
+    return one_subnet(table, min(accurate, key=lambda s: (per_query[s], table.subnets[s].accuracy, -s)))
 
 
 if TYPE_CHECKING:

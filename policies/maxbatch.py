@@ -1,9 +1,9 @@
 """MaxBatch: first the batch, then the accuracy (SuperServe, NSDI 2025, appendix A.5).
 
-The largest batch that the smallest subnet finishes within the slack, then the most accurate subnet that finishes that
-batch within it. The paper searches by bisection, which needs latencies that grow with batch and accuracy; here every
-cell is considered, since real tables violate that (`ssim table check`). Below the smallest latency the paper is silent:
-as in SlackFit, the configuration of maximum throughput.
+The largest batch that the least accurate subnet finishes within the slack, then the most accurate one that finishes
+that batch within it. The paper searches by bisection, which needs latencies that grow with batch and accuracy; here
+every cell is considered, since real tables violate that (`ssim table check`). Below the smallest latency the paper is
+silent: as in SlackFit, the configuration of maximum throughput.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MaxBatch:
 @lru_cache(maxsize=32)
 def _by_slack(table: LatencyTable) -> SlackTable:
     def decide(slack_ns: int) -> Dispatch | None:
-        size = table.largest_within(0, slack_ns)
+        size = table.largest_within(table.least_accurate, slack_ns)
         fitting = [s for s in range(len(table.subnets)) if size and table.latency(s, size) <= slack_ns]
         return Dispatch(max(fitting), size) if fitting else None
 

@@ -8,7 +8,15 @@ table. These names need no torch. Modules for real devices do: `devices` finds t
 from profiler.confidence import Interval
 from profiler.grid import Cell, CellEstimate, CellStatus, DeviceState, Grid, TrialRecord
 from profiler.profile import ProfilePlan, ProfileResult, profile_result
-from profiler.schedule import CellError, DeviceError, Meter, NotANumberError, OutOfMemoryError, Schedule
+from profiler.schedule import (
+    CellError,
+    DeviceError,
+    Meter,
+    NotANumberError,
+    NotCompiledError,
+    OutOfMemoryError,
+    Schedule,
+)
 from profiler.table import HeldOutCell, build_table
 from profiler.trial import Sample, Trial, TrialLimits
 from profiler.trial_log import TrialLog
@@ -25,6 +33,7 @@ __all__ = [
     "Interval",
     "Meter",
     "NotANumberError",
+    "NotCompiledError",
     "OutOfMemoryError",
     "ProfilePlan",
     "ProfileResult",

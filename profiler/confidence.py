@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.stats import binom
 
 from sim.base.intervals import mean_and_half_width
 
@@ -77,15 +79,11 @@ def median_interval(trials: Sequence[npt.NDArray[np.int64]], spread: float = 0.0
     return Interval(median, min(low, center - half, median - min_half), max(high, center + half, median + min_half))
 
 
+@cache
 def _ranks(count: int) -> tuple[int, int] | None:
     """Return the order statistics (from 0) that enclose the median with 95 % confidence, or None for too few samples.
 
     The number of samples below the median is binomial (n, 1/2) for any distribution.
     """
-    below, tail = -1, 0.0
-    while below + 1 < count / 2:
-        tail += math.comb(count, below + 1) / 2**count
-        if tail > (1 - CONFIDENCE) / 2:
-            break
-        below += 1
+    below = int(binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1
     return None if below < 0 else (below, count - 1 - below)

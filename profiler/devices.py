@@ -37,7 +37,8 @@ def find_device(gpu: int | None) -> torch.device:
 
 
 def _no_gpu() -> str:
-    built = f"torch {torch.__version__} is built " + ("without CUDA" if torch.version.cuda is None else "for CUDA")
+    kinds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip, "XPU": getattr(torch.version, "xpu", None)}
+    built = f"torch {torch.__version__} is built for {', '.join(k for k, v in kinds.items() if v) or 'the CPU'}"
     return f"no accelerator; {built}; the CPU has {os.cpu_count()} cores"
 
 
@@ -45,7 +46,9 @@ def device_name(device: torch.device) -> str:
     """Return the name of a device in tables."""
     if device.type == "cpu":
         return f"CPU {_cpu_name()}, {torch.get_num_threads()} threads"
-    return str(torch.get_device_module(device.type).get_device_name(device))
+    module: Any = torch.get_device_module(device.type)
+    named = hasattr(module, "get_device_name")  # Apple's has not
+    return str(module.get_device_name(device)) if named else f"{device.type} of {_cpu_name()}"
 
 
 def device_facts(device: torch.device) -> dict[str, str]:
@@ -65,21 +68,63 @@ def device_facts(device: torch.device) -> dict[str, str]:
             "memory": f"{properties.total_memory / 2**30:.1f} GiB",
             "multiprocessors": str(properties.multi_processor_count),
             "uuid": str(getattr(properties, "uuid", "")),
-            "driver": _driver(),
             "tf32": f"matmul {torch.backends.cuda.matmul.allow_tf32}, cudnn {torch.backends.cudnn.allow_tf32}",
+            "cudnn.benchmark": str(torch.backends.cudnn.benchmark),
+            **_nvml_facts(device),
         }
     return facts
 
 
-def _driver() -> str:
+def _nvml(device: torch.device) -> tuple[Any, Any]:
+    """Return NVML and its handle of a GPU.
+
+    Raises:
+        DeviceError: NVML is not there, or does not know the GPU; says why.
+    """
+    location = str(device)
+    if device.type != "cuda":
+        raise DeviceError(location, "clocks can't be read", "", "they are read from NVIDIA's GPUs")
     if find_spec("pynvml") is None:
-        return "unknown: nvidia-ml-py is not installed"
-    pynvml: Any = import_module("pynvml")
+        raise DeviceError(location, "clocks can't be read: nvidia-ml-py is not installed")
+    nvml: Any = import_module("pynvml")
     try:
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError as error:
-        return f"unknown: {error}"
+        nvml.nvmlInit()
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        for name in (f"GPU-{uuid}", f"MIG-{uuid}"):
+            try:
+                return nvml, nvml.nvmlDeviceGetHandleByUUID(name)
+            except nvml.NVMLError as error:
+                problem = error
+    except nvml.NVMLError as error:
+        problem = error
+    raise DeviceError(location, f"clocks can't be read: {problem}")
+
+
+_SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "power limit": ("nvmlDeviceGetPowerManagementLimit", (), "mW"),
+    "maximum SM clock": ("nvmlDeviceGetMaxClockInfo", ("NVML_CLOCK_SM",), "MHz"),
+    "application SM clock": ("nvmlDeviceGetApplicationsClock", ("NVML_CLOCK_SM",), "MHz"),
+    "ECC (current, pending)": ("nvmlDeviceGetEccMode", (), ""),
+    "MIG (current, pending)": ("nvmlDeviceGetMigMode", (), ""),
+    "compute mode": ("nvmlDeviceGetComputeMode", (), ""),
+}
+"""Settings of a GPU that decide latencies: the question to NVML, names of its arguments, and the unit."""
+
+
+def _nvml_facts(device: torch.device) -> dict[str, str]:
+    """Return driver and settings of a GPU, or why they are unknown."""
+    try:
+        nvml, handle = _nvml(device)
+    except DeviceError as error:
+        return {"driver": "unknown", "clocks": error.problem}
+    facts = {"driver": str(nvml.nvmlSystemGetDriverVersion())}
+    for name, (question, arguments, unit) in _SETTINGS.items():
+        try:
+            answer = getattr(nvml, question)(handle, *(getattr(nvml, argument) for argument in arguments))
+        except (nvml.NVMLError, AttributeError):  # this GPU has no such setting, or this NVML no such question
+            continue
+        facts[name] = f"{answer} {unit}".strip()
+    return facts
 
 
 def _cpu_name() -> str:
@@ -93,19 +138,13 @@ def _cpu_name() -> str:
 def device_state_reader(device: torch.device) -> Callable[[], DeviceState]:
     """Return a function that reads the state of a device: by NVML, if it is NVIDIA's and nvidia-ml-py is installed.
 
-    On other devices, the function returns an empty state.
+    On other devices, the function returns an empty state; the facts of the device say why.
     """
-    if device.type != "cuda" or find_spec("pynvml") is None:
-        return DeviceState
-    pynvml: Any = import_module("pynvml")
-
     try:
-        pynvml.nvmlInit()
-        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-    except pynvml.NVMLError:
+        nvml, handle = _nvml(device)
+    except DeviceError:
         return DeviceState
-    return lambda: _nvml_state(pynvml, handle)
+    return lambda: _nvml_state(nvml, handle)
 
 
 _THROTTLE_REASONS = {
@@ -125,6 +164,10 @@ def _nvml_state(nvml: Any, handle: Any) -> DeviceState:
         except nvml.NVMLError:
             return None
 
+    try:
+        processes = len(nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    except nvml.NVMLError:
+        processes = 1
     clock = ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
     power_mw = ask("nvmlDeviceGetPowerUsage")
     bits = int(ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
@@ -139,4 +182,6 @@ def _nvml_state(nvml: Any, handle: Any) -> DeviceState:
         temperature_c=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
         power_w=None if power_mw is None else power_mw / 1000,
         throttled_by=tuple(reasons),
+        max_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
+        other_processes=max(0, processes - 1),  # one is this; in a container, numbers of processes tell no more
     )

@@ -42,6 +42,8 @@ class CellStatus(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     NOT_A_NUMBER = "not a number"
     """The subnet's result contains NaN or infinity, so that its time is meaningless."""
+    NOT_COMPILED = "not compiled"
+    """It would run uncompiled, in whole or in part."""
 
 
 class Cell(NamedTuple):
@@ -60,7 +62,9 @@ class DeviceState:
         peak_mhz: The fastest observed clock.
         temperature_c: The temperature in degrees Celsius.
         power_w: The power in watts.
-        throttled_by: The reasons for throttling that the device reports; empty for none.
+        throttled_by: The reasons for slower clocks that the device reports; empty for none.
+        max_mhz: The fastest clock that the device is made for.
+        other_processes: The number of other processes on the device.
     """
 
     clock_mhz: float | None = None
@@ -68,6 +72,8 @@ class DeviceState:
     temperature_c: float | None = None
     power_w: float | None = None
     throttled_by: tuple[str, ...] = ()
+    max_mhz: float | None = None
+    other_processes: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,9 +214,12 @@ def estimate_cell(
 
 
 def is_throttled(state: DeviceState, fastest_mhz: float | None) -> bool:
-    """Return whether the device reports throttling, or its clock was far below the fastest observed one."""
+    """Return whether the device was slowed by heat or a fault, or its clock was far below the fastest observed one.
+
+    A power cap counts by the clock: many devices run at their cap whenever they are busy.
+    """
     slowed = state.clock_mhz is not None and fastest_mhz is not None and state.clock_mhz < THROTTLED_BELOW * fastest_mhz
-    return bool(state.throttled_by) or slowed
+    return slowed or any(reason != "power" for reason in state.throttled_by)
 
 
 def grid_cells(subnets: Iterable[str], batch_sizes: Iterable[int]) -> list[Cell]:

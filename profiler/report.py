@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from profiler.grid import THROTTLED_BELOW, Cell, CellStatus, count_statuses, is_throttled
 from profiler.table import STAGE
 from sim.base.units import ms_from_ns
@@ -51,9 +49,20 @@ def warnings(grid: Grid) -> list[str]:
     clocks = [r.state.clock_mhz for r in grid.records if r.state.clock_mhz is not None]
     if clocks and min(clocks) < (1 - _MAX_DRIFT) * max(clocks):
         sentences.append(f"Clocks moved between {min(clocks):.0f} and {max(clocks):.0f} MHz.")
+    fastest, limit = grid.fastest_mhz, max((r.state.max_mhz or 0 for r in grid.records), default=0)
+    if fastest is None:
+        sentences.append("Clocks were not read, so throttling would not be seen.")
+    elif fastest < THROTTLED_BELOW * limit:
+        sentences.append(f"The fastest clock, {fastest:.0f} MHz, is {fastest / limit:.0%} of the device's maximum.")
+    capped = sum("power" in record.state.throttled_by for record in grid.records)
+    if capped:
+        sentences.append(f"The device ran at its power limit in {capped} of {len(grid.records)} trials.")
+    shared = sum(bool(record.state.other_processes) for record in grid.records)
+    if shared:
+        sentences.append(f"Other processes were on the device in {shared} of {len(grid.records)} trials.")
     slow = sum(is_throttled(record.state, grid.fastest_mhz) for record in grid.records)
     if slow:
-        reasons = sorted({reason for record in grid.records for reason in record.state.throttled_by})
+        reasons = sorted({reason for r in grid.records for reason in r.state.throttled_by if reason != "power"})
         why = ", ".join(reasons) or f"clock below {THROTTLED_BELOW:.0%} of the fastest"
         sentences.append(f"The device was throttled in {slow} of {len(grid.records)} trials ({why}).")
     rounds = grid.drift()
@@ -67,24 +76,35 @@ def warnings(grid: Grid) -> list[str]:
 def _statuses(estimates: Mapping[Cell, CellEstimate], precision: float) -> Iterator[str]:
     meaning = {
         CellStatus.OK: f"the interval of the median is within {precision:.1%} of it",
-        CellStatus.NOISY: "the interval is wider",
+        CellStatus.NOISY: f"the interval of the median is wider than {precision:.1%} of it",
         CellStatus.THROTTLED: "too few trials ran at the device's normal clock",
         CellStatus.OUT_OF_MEMORY: "the batch does not fit",
         CellStatus.NOT_A_NUMBER: "the result contains NaN or infinity",
+        CellStatus.NOT_COMPILED: "the subnet does not compile as a whole",
     }
     for status, count in count_statuses(estimates).items():
         yield f"- {count} of {len(estimates)} cells {status}: {meaning[status]}"
 
 
-def _latencies(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
-    yield f"| subnet | accuracy % | {' | '.join(f'batch {size}' for size in table.batch_sizes)} |"
-    yield "|---|---|" + "---|" * len(table.batch_sizes)
+def latency_rows(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the table of latencies, the header first: medians in ms with half-widths of their intervals."""
+    yield ("subnet", "accuracy %", *(f"batch {size}" for size in table.batch_sizes))
     for row, subnet in enumerate(table.subnets):
-        cells = (_cell(estimates[Cell(subnet.id, size)]) for size in table.batch_sizes)
         star = " *" if row in table.pareto else ""
-        yield f"| {subnet.id}{star} | {subnet.accuracy:.2f} | {' | '.join(cells)} |"
+        cells = (_cell(estimates[Cell(subnet.id, size)]) for size in table.batch_sizes)
+        yield (f"{subnet.id}{star}", f"{subnet.accuracy:.2f}", *cells)
+
+
+LATENCY_NOTE = "The forward pass: median ± relative half-width of its 95 % interval. `*`: on the Pareto front."
+
+
+def _latencies(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
+    for number, row in enumerate(latency_rows(table, estimates)):
+        yield f"| {' | '.join(row)} |"
+        if number == 0:
+            yield "|---" * len(row) + "|"
     yield ""
-    yield "The forward pass: median ± relative half-width of its 95 % interval. `*`: on the Pareto front."
+    yield LATENCY_NOTE
 
 
 def _stages(plan: ProfilePlan, sizes: Sequence[int], estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
@@ -99,7 +119,7 @@ def _cell(estimate: CellEstimate) -> str:
     if estimate.wall is None:
         return estimate.status.value
     half_width = estimate.wall.relative_half_width
-    interval = f" ± {half_width:.1%}" if np.isfinite(half_width) else ""
+    interval = f" ± {half_width:.1%}" if half_width < 1 else " ± unknown"
     status = "" if estimate.status is CellStatus.OK else f" ({estimate.status.value})"
     return f"{ms_from_ns(round(estimate.wall.median)):.3f}{interval}{status}"
 

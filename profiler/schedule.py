@@ -6,7 +6,7 @@ shows as drift of all cells, and not as a difference between two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from profiler.grid import MIN_TRIALS, Cell, CellStatus, DeviceState, Grid, TrialRecord
@@ -34,6 +34,12 @@ class OutOfMemoryError(CellError):
 
 class NotANumberError(CellError):
     """The result of a subnet contains NaN or infinity."""
+
+
+class NotCompiledError(CellError):
+    """A subnet would run uncompiled, in whole or in part, where it should be compiled."""
+
+    status = CellStatus.NOT_COMPILED
 
 
 class DeviceError(SsimError):
@@ -109,13 +115,15 @@ class Schedule:
                 if self.budget_ns is not None and meter.now_ns() - begin >= self.budget_ns:
                     return
                 try:
-                    before = meter.device_state()
-                    trial = run_trial(meter.prepare(cell), self.limits)
+                    idle = meter.device_state()
+                    trial, warm = run_trial(meter.prepare(cell), self.limits, meter.device_state)
                 except CellError as error:
                     grid.failed[cell] = error.status
                     on_failure(cell, error)
                     continue
-                grid.records.append(TrialRecord(cell, number, trial, worst_state(before, meter.device_state())))
+                # The clock of an idle device is low, which is no sign of throttling; its peak may count.
+                state = worst_state(replace(idle, clock_mhz=warm.clock_mhz), worst_state(warm, meter.device_state()))
+                grid.records.append(TrialRecord(cell, number, trial, state))
                 on_record(grid.records[-1])
             number += 1
 
@@ -176,6 +184,8 @@ def worst_state(before: DeviceState, after: DeviceState) -> DeviceState:
         _of(max, before.temperature_c, after.temperature_c),
         _of(max, before.power_w, after.power_w),
         tuple(dict.fromkeys((*before.throttled_by, *after.throttled_by))),
+        _of(max, before.max_mhz, after.max_mhz),
+        _of(max, before.other_processes, after.other_processes),
     )
 
 

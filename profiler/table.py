@@ -10,12 +10,12 @@ import numpy as np
 
 from profiler.grid import Cell, CellEstimate
 from sim.base.errors import DataError
-from sim.tables.latency import LatencyTable, table_from_cells
+from sim.tables.cells import table_from_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sim.tables.latency import Between, ProfiledSubnet
+    from sim.tables.latency import Between, LatencyTable, ProfiledSubnet
 
 STAGE = "stage:"
 """The prefix of cells that are not subnets but stages around the forward pass, such as copying a batch."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
+from torch.utils._pytree import tree_leaves
 
-from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError
+from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError
+from profiler.table import STAGE
 from profiler.trial import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from sim.base.errors import SsimError
+
+    _T = TypeVar("_T")
 
     from profiler.grid import Cell, DeviceState
 
@@ -58,7 +66,8 @@ class TorchMeter:
     """Runs the cells of a model under test on one device.
 
     The wall clock runs from the call to the end of the work on the device, including launch overhead: the time that a
-    server waits. The device time is that between two events around the call, on devices with events.
+    server waits. The device time is that between two events around the call, on devices with events; where launches are
+    slower than the work, it includes the gaps between them.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class TorchMeter:
         self._model, self._device, self._options = model, device, options
         self.device_state = device_state
         self._has_events = device.type != "cpu"
-        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._compiled: dict[Cell, Callable[..., Any]] = {}
         self._scratch: torch.Tensor | None = None
 
     def now_ns(self) -> int:
@@ -80,55 +89,81 @@ class TorchMeter:
         Raises:
             OutOfMemoryError: The batch does not fit.
             NotANumberError: The result contains NaN or infinity.
+            NotCompiledError: The subnet does not compile as a whole.
             DeviceError: The device was lost.
         """
         where = f"{cell.subnet}, batch {cell.batch_size}"
+        call = self._guarded(lambda: self._call(cell, where), where)
+        return lambda: self._guarded(lambda: self._timed(call), where)
+
+    def _guarded(self, work: Callable[[], _T], where: str) -> _T:
+        """Return what some work on the device returns, with the device as the current one.
+
+        Events, streams and graphs belong to the current device, whatever device they are made for.
+        """
+        failure: SsimError
         try:
-            with torch.inference_mode():
-                call = self._call(cell, where)
-        except torch.OutOfMemoryError as error:
-            torch.accelerator.empty_cache() if self._has_events else None
-            raise OutOfMemoryError(where, "does not fit into the memory of the device", str(self._device)) from error
-        except MemoryError as error:
-            raise OutOfMemoryError(where, "does not fit into memory") from error
-        except RuntimeError as error:
-            if "allocate memory" in str(error):  # torch's CPU allocator has no error class of its own
-                raise OutOfMemoryError(where, "does not fit into memory") from error
-            raise DeviceError(str(self._device), f"failed at {where}", str(error).splitlines()[0]) from error
-        return lambda: self._timed(call, where)
+            with _current(self._device), torch.inference_mode():
+                return work()
+        except (RuntimeError, MemoryError) as error:
+            failure = self._failure(error, where)
+        # Here, since the error has gone and with it the tensors that its frames held.
+        if self._has_events and isinstance(failure, OutOfMemoryError):
+            torch.accelerator.empty_cache()
+        raise failure
+
+    def _failure(self, error: RuntimeError | MemoryError, where: str) -> SsimError:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+            return OutOfMemoryError(where, "does not fit into the memory of the device", str(self._device))
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if type(error).__module__.startswith("torch._dynamo"):
+            return NotCompiledError(where, "does not compile as a whole", reason, "profile it without compile")
+        return DeviceError(str(self._device), f"failed at {where}", reason)
 
     def _call(self, cell: Cell, where: str) -> Callable[[], object]:
         """Return a call that runs a cell, after one run."""
-        network: Callable[..., Any] = self._network(cell.subnet)
+        network: Callable[..., Any] = self._model.network(cell.subnet)
+        is_stage = cell.subnet.startswith(STAGE)  # of the server, which compiles and captures the forward pass alone
+        if self._options.compiled and not is_stage:
+            network = self._compiled.setdefault(cell, compiled_whole(network))
         inputs = self._model.inputs(cell.subnet, cell.batch_size)
         result = network(*inputs)
         self._synchronize()
-        if not _finite(result):
+        if not all(_is_finite(tensor) for tensor in _tensors(result)):
             raise NotANumberError(where, "the result contains NaN or infinity", "", "its latency is meaningless")
-        if not self._options.cuda_graph or self._device.type != "cuda":
+        if is_stage or not self._options.cuda_graph or self._device.type != "cuda":
             return lambda: network(*inputs)
+        return self._captured(lambda: network(*inputs), _tensors(result), where)
+
+    def _captured(
+        self, run: Callable[[], object], expected: Sequence[torch.Tensor], where: str
+    ) -> Callable[[], object]:
+        """Return the replay of a CUDA graph of a run, which was seen to compute the expected result.
+
+        Raises:
+            RuntimeError: It computes something else, such as nothing: the work went to another device or stream.
+        """
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            run()  # warm up before the capture
+        torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        network(*inputs)  # warm up before the capture
         with torch.cuda.graph(graph):
-            network(*inputs)
+            captured = _tensors(run())
+        for tensor in captured:
+            tensor.zero_()
+        graph.replay()
+        self._synchronize()
+        pairs = zip(captured, expected, strict=True)
+        if not all(torch.allclose(a.double(), b.double(), rtol=1e-2, atol=1e-2) for a, b in pairs):
+            raise DeviceError(str(self._device), "a CUDA graph does not compute what its network does", where)
         return graph.replay
 
-    def _network(self, name: str) -> Callable[..., Any]:
-        network = self._model.network(name)
-        if not self._options.compiled:
-            return network
-        if name not in self._compiled:
-            self._compiled[name] = torch.compile(network)
-        return self._compiled[name]
-
-    def _timed(self, call: Callable[[], object], where: str) -> Sample:
-        try:
-            if self._options.flush_cache:
-                self._flush()
-            with torch.inference_mode():
-                return self._with_events(call) if self._has_events else self._by_the_wall(call)
-        except RuntimeError as error:
-            raise DeviceError(str(self._device), f"failed at {where}", str(error).splitlines()[0]) from error
+    def _timed(self, call: Callable[[], object]) -> Sample:
+        if self._options.flush_cache:
+            self._flush()
+        return self._with_events(call) if self._has_events else self._by_the_wall(call)
 
     def _by_the_wall(self, call: Callable[[], object]) -> Sample:
         begin = time.perf_counter_ns()
@@ -156,10 +191,37 @@ class TorchMeter:
         self._synchronize()
 
 
-def _finite(result: object) -> bool:
-    """Return whether all tensors of a result are finite."""
-    if isinstance(result, torch.Tensor):
-        return not result.is_floating_point() or bool(result.isfinite().all())
-    if isinstance(result, dict):
-        return all(map(_finite, result.values()))
-    return all(map(_finite, result)) if isinstance(result, tuple | list) else True
+def compiled_whole(network: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a network compiled by `torch.compile` for the shapes of its first call: one graph, or an error.
+
+    Dynamo keeps compiled code by code object, no more than eight for each, and then runs uncompiled without an error.
+    All subnets of a supernet share their code, so each call here gets a code object of its own.
+    """
+
+    def run(*inputs: torch.Tensor) -> object:
+        return network(*inputs)
+
+    run.__code__ = run.__code__.replace()
+    return torch.compile(run, fullgraph=True, dynamic=False)
+
+
+_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
+"""What errors without a class of their own say: of the CPU's allocator, cuBLAS, cuDNN, the driver, Apple's GPUs."""
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which a device is the current one of its type."""
+    module: Any = torch.get_device_module(device.type)
+    found: AbstractContextManager[object] = (
+        module.device(device) if device.type != "cpu" and hasattr(module, "device") else nullcontext()
+    )
+    return found
+
+
+def _tensors(result: object) -> list[torch.Tensor]:
+    """Return the tensors of a result, in order."""
+    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

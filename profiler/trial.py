@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+
+    State = TypeVar("State")
 
 
 class Sample(NamedTuple):
@@ -58,8 +60,8 @@ class Trial:
     settled: bool
 
 
-def run_trial(run: Callable[[], Sample], limits: TrialLimits) -> Trial:
-    """Warm up and take samples of a cell.
+def run_trial(run: Callable[[], Sample], limits: TrialLimits, warm: Callable[[], State]) -> tuple[Trial, State]:
+    """Warm up and take samples of a cell; return the trial, and the answer of a call between the two.
 
     The first runs are slow for many reasons (caches, allocators, rising clocks, compilation), none of which has a fixed
     length; so warm-up ends when the last runs are no faster than those before them.
@@ -67,6 +69,7 @@ def run_trial(run: Callable[[], Sample], limits: TrialLimits) -> Trial:
     Args:
         run: Runs the cell once and returns the time.
         limits: Of warm-up and sampling.
+        warm: Called between warm-up and sampling, such as to read the state of the device.
     """
     warmups: list[int] = []
     settled = False
@@ -74,6 +77,7 @@ def run_trial(run: Callable[[], Sample], limits: TrialLimits) -> Trial:
         warmups.append(run().wall_ns)
         last, before = warmups[-limits.window :], warmups[-2 * limits.window : -limits.window]
         settled = len(before) == limits.window and bool(np.median(last) >= np.median(before))
+    state = warm()
     samples: list[Sample] = []
     spent = 0
     while len(samples) < limits.min_samples or (spent < limits.min_sampling_ns and len(samples) < limits.max_samples):
@@ -81,4 +85,4 @@ def run_trial(run: Callable[[], Sample], limits: TrialLimits) -> Trial:
         spent += samples[-1].wall_ns
     wall, device = zip(*samples, strict=True)
     device_ns = None if None in device else np.array(device, dtype=np.int64)
-    return Trial(np.array(wall, dtype=np.int64), device_ns, len(warmups), settled)
+    return Trial(np.array(wall, dtype=np.int64), device_ns, len(warmups), settled), state

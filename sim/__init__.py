@@ -8,8 +8,9 @@ from sim.engine.cluster import Cluster, WorkerFailure
 from sim.engine.driver import simulate
 from sim.engine.policy import Decision, Dispatch, Drop, Policy, View, Wait
 from sim.engine.result import Result
-from sim.engine.run_metrics import Outcome
-from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet, table_from_cells
+from sim.engine.run_metrics import Measure, Outcome
+from sim.tables.cells import table_from_cells
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 from sim.traces.trace import Trace
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Dispatch",
     "Drop",
     "LatencyTable",
+    "Measure",
     "Outcome",
     "Policy",
     "PolicyError",

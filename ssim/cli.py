@@ -55,8 +55,8 @@ def _run(words: list[str], *, debug: bool) -> int:
         return error.exit_code
     except click.Abort as error:
         raise KeyboardInterrupt from error
-    except Exception as error:
-        if debug:
+    except (Exception, SystemExit) as error:
+        if debug or (isinstance(error, SystemExit) and not _place(error)):  # a user's own code may call exit()
             raise
         if isinstance(error, ModuleNotFoundError):
             from ssim.extras import missing
@@ -70,11 +70,17 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     """Return what is said of an error that no part of the toolkit raised on purpose."""
+    place, text = _place(error), " ".join(str(error).split())
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{what} ({f'{place}; ' if place else ''}--debug shows the traceback)"
+
+
+def _place(error: BaseException) -> str:
+    """Return where an error was raised in a user's own code, or "" if it was not."""
     errors = sys.modules.get("sim.base.errors")  # if it is not there, no code of the user's has run
-    place = errors.user_frame(error) if errors else ""
-    return f"{type(error).__name__}: {error} ({f'{place}; ' if place else ''}--debug shows the traceback)"
+    return errors.user_frame(error) if errors else ""
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sim.base.errors import SpecError
+from sim.base.errors import SpecError, raised
 from sim.base.streams import stream
 from supernet.family import TRACED_WIDTH_DIVISOR, build
 from supernet.layers import tensors
@@ -133,4 +133,5 @@ def _errors(where: str, step: str) -> Generator[None]:
     except SpecError:
         raise
     except Exception as error:
-        raise SpecError(where, f"{step} raised {type(error).__name__}", str(error)) from error
+        problem, place = raised(error)
+        raise SpecError(where, f"{step} {problem}", place) from error

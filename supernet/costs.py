@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from supernet.layers import evaluation, own_parameters, tensors
+from supernet.calls import call_of
+from supernet.layers import composed_attention, evaluation, own_parameters, tensors
 from supernet.operators import ChannelSlice
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from supernet.assembly import Assembly
+    from supernet.calls import Call
+    from supernet.layers import Weighted
     from supernet.network import Supernet
     from supernet.operators import WeightSlice
     from supernet.space import SubnetConfig
@@ -55,14 +57,14 @@ class Costs:
 
     Args:
         supernet: Its whole network runs once.
-        inputs: The arguments of the call; costs are for one example of the batch.
+        inputs: The arguments of the call, as `insert` takes them; costs are for one example of the batch.
     """
 
-    def __init__(self, supernet: Supernet, inputs: tuple[Any, ...]) -> None:
+    def __init__(self, supernet: Supernet, inputs: Any) -> None:
         self._supernet = supernet
         model, assembly = supernet.model, supernet.assembly
         self._parameters = _parameters(model, assembly)
-        self._macs = _macs(model, assembly, inputs)
+        self._macs = _macs(model, assembly, call_of(inputs))
 
     def macs(self, subnet: SubnetConfig | str) -> int:
         """Return the multiply-accumulate operations of a subnet for one example.
@@ -96,18 +98,43 @@ class Costs:
 def _parameters(model: nn.Module, assembly: Assembly) -> list[_Product]:
     names = {id(p): name for name, p in model.named_parameters()}  # a tied parameter counts once
     products: list[_Product] = []
+    computed = {path for path, part in assembly.slices.items() if part.is_computed(model.get_submodule(path))}
+    for path in computed:  # as extracted, without the parametrization
+        layer = _layer(model, path)
+        products += [_weights(path, assembly.slices[path], layer.weight)]
+        products += [] if layer.bias is None else [_Product(path, 1, (assembly.slices[path].outputs,))]
     for path, module in model.named_modules():
+        if path.partition(".parametrizations")[0] in computed:
+            continue
         for name, parameter in own_parameters(module).items():
             if names[id(parameter)] != f"{path}.{name}".lstrip("."):
                 continue
-            if path in assembly.slices and name == "weight":
-                products.append(_weights(path, assembly.slices[path], parameter))
-            elif path in assembly.slices or path in assembly.norms:
-                part = assembly.slices.get(path) or assembly.norms[path]
-                products.append(_Product(path, 1, (part.outputs,)))
-            else:
-                products.append(_Product(path, parameter.numel()))
+            products.append(_parameter(path, name, parameter, assembly))
     return products
+
+
+def _parameter(path: str, name: str, parameter: nn.Parameter, assembly: Assembly) -> _Product:
+    """Return the cost of one parameter: proportional to the channels of each sliced dimension."""
+    slices: dict[int, ChannelSlice] = {}
+    around = path.rpartition(".")[0]
+    if around in assembly.heads:  # its output layer is sliced with it
+        slices = {1: assembly.heads[around].heads} if name == "weight" else {}
+    elif path in assembly.slices and name == "weight":
+        return _weights(path, assembly.slices[path], parameter)
+    elif path in assembly.slices or path in assembly.norms:
+        part = assembly.slices.get(path) or assembly.norms[path]
+        slices = {0: part.outputs} if parameter.shape[:1] == (part.outputs.count,) else {}
+    elif path in assembly.heads:
+        slices = {0: assembly.heads[path].heads}
+    for tensor in assembly.tensors.get(path, ()):
+        if tensor.name == name:
+            slices[tensor.dim] = tensor.part
+    count = prod(part.count for part in slices.values())
+    return _Product(path, parameter.numel() // count, tuple(slices.values()))
+
+
+def _layer(model: nn.Module, path: str) -> Weighted:
+    return cast("Weighted", model.get_submodule(path))
 
 
 def _weights(path: str, part: WeightSlice, weight: torch.Tensor) -> _Product:
@@ -118,13 +145,14 @@ def _weights(path: str, part: WeightSlice, weight: torch.Tensor) -> _Product:
     return _Product(path, kernel, (part.outputs, part.inputs))
 
 
-def _macs(model: nn.Module, assembly: Assembly, inputs: tuple[Any, ...]) -> list[_Product]:
+def _macs(model: nn.Module, assembly: Assembly, call: Call) -> list[_Product]:
     """Run the network once; count how often each layer is applied, and the products outside of layers."""
-    batch, outputs = next(tensors(inputs)).shape[0], dict.fromkeys(assembly.slices, 0)
+    batch, outputs = next(tensors((call.args, call.kwargs))).shape[0], dict.fromkeys(assembly.slices, 0)
 
     def count(path: str) -> Any:
         def hook(_: nn.Module, __: Any, result: torch.Tensor) -> None:
-            outputs[path] += result.numel() // batch
+            # A layer may be given a parameter, such as learned queries, which has no batch.
+            outputs[path] += result.numel() // (batch if result.shape[0] % batch == 0 else 1)
 
         return hook
 
@@ -134,13 +162,16 @@ def _macs(model: nn.Module, assembly: Assembly, inputs: tuple[Any, ...]) -> list
             stack.callback(model.get_submodule(path).register_forward_hook(count(path)).remove)
         stack.enter_context(evaluation(model))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernel for CPU is not counted
+        stack.enter_context(composed_attention())
+        for parameter in model.parameters():  # the counter fails where a parameter is an input
+            stack.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad = False
         with flops:
-            model(*inputs)
+            model(*call.args, **call.kwargs)
     products = [
         product._replace(factor=product.factor * outputs[path] // part.outputs.count)
         for path, part in assembly.slices.items()
-        for product in [_weights(path, part, model.get_submodule(path).get_parameter("weight"))]
+        for product in [_weights(path, part, _layer(model, path).weight)]
     ]
     names = {f"{type(model).__name__}.{path}".rstrip("."): path for path, _ in model.named_modules()}
     by_path = {names[name]: sum(counts.values()) for name, counts in flops.get_flop_counts().items() if name in names}
@@ -165,9 +196,9 @@ def _attention(assembly: Assembly, flops: Mapping[str, int], batch: int) -> list
         if path in assembly.slices or not count:
             continue
         inside = [part.outputs for layer, part in assembly.slices.items() if layer.startswith(f"{path}.")]
-        heads = {
-            ChannelSlice(part.units, part.group, part.units) for part in inside if part.units not in {1, part.count}
-        }
+        inside = [part for part in inside if part.units not in {1, part.count, *part.sections}]
+        inside = [assembly.heads[path].heads] if path in assembly.heads else inside
+        heads = {ChannelSlice(part.units, part.group, part.units) for part in inside}
         macs = count // (FLOPS_PER_MAC * batch)
         products.append(
             _Product(path, macs // heads.copy().pop().count, (*heads,)) if len(heads) == 1 else _Product(path, macs)

@@ -96,6 +96,6 @@ def _structure(family: Family) -> Structure:
         # Where each channel is a unit, there are as many units as channels; heads are as many as in the narrow copy.
         replace(group, units=count(network, output) if group.units == count(narrow, output) else group.units)
         for group in structure.groups
-        for output in [next(member for member in group.members if member.side == "out")]
+        for output in [next((member for member in group.members if member.side == "out"), group.members[0])]
     )
     return replace(structure, groups=tuple(groups))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
+    from supernet.calls import Call
     from supernet.layers import Norm
     from supernet.space import SubnetConfig, SubnetSpace
     from supernet.structure import ActiveConfig, Decoder, Structure
@@ -70,6 +71,7 @@ class Supernet(nn.Module):
         space: The subnets.
         decoder: Maps control tuples to configurations.
         assembly: The operators.
+        example: The arguments with which operators were inserted; None for a family.
 
     Args:
         model: Becomes part of the supernet, which starts in its mode.
@@ -102,6 +104,7 @@ class Supernet(nn.Module):
         self.training = model.training
         self.structure, self.space, self.decoder = structure, space, decoder
         self.assembly = Assembly(model, structure)
+        self.example: Call | None = None
         self.max_cached, self.cache_bytes = max_cached, cache_bytes
         self._statistics: dict[str, torch.Tensor] = {}
         self._clear_cache()
@@ -295,12 +298,12 @@ class Supernet(nn.Module):
         return {path: Moments(parts[n], parts[n + len(sizes)]) for n, path in enumerate(sizes)}
 
     def _shared_moments(self) -> dict[str, Moments]:
-        """Return the running statistics of the shared network; none if it has seen no batch."""
+        """Return the running statistics of the shared network; none if all have their first values."""
         moments: dict[str, Moments] = {}
         for path, norm in self._norms().items():
             if norm.running_mean is None or norm.running_var is None:
                 return {}
-            if norm.num_batches_tracked is not None and (norm.running_mean.is_meta or norm.num_batches_tracked == 0):
+            if norm.running_mean.is_meta or not _is_calibrated(norm):
                 return {}
             moments[path] = Moments(norm.running_mean, norm.running_var)
         return moments
@@ -308,3 +311,10 @@ class Supernet(nn.Module):
     def _norms(self) -> dict[str, Norm]:
         modules = {path: self.model.get_submodule(path) for path in self.assembly.norms}
         return {path: module for path, module in modules.items() if is_norm(module)}
+
+
+def _is_calibrated(norm: Norm) -> bool:
+    """Return whether a norm layer has seen data, or was given statistics, whatever its counter says."""
+    if norm.num_batches_tracked is None or norm.num_batches_tracked > 0:
+        return True
+    return bool((norm.running_mean != 0).any() or (norm.running_var != 1).any())  # type: ignore[union-attr]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sim.base.errors import SpecError
+from supernet.calls import call_of_batch, check_batches
 from supernet.layers import evaluation, is_norm, reset_tracking
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ def calibrate(supernet: Supernet, subnet: SubnetConfig | str, batches: Iterable[
     Args:
         supernet: Stores the statistics.
         subnet: A subnet or its id.
-        batches: Arguments of the network: tensors, or tuples of tensors; two examples or more in each.
+        batches: Arguments of the network, two examples or more in each: tensors, tuples or dicts; or lists as a
+            `DataLoader` makes them, of which labels behind the arguments are left out.
 
     Raises:
-        SpecError: The subnet is unknown, or there is no batch, or a batch of one example.
+        SpecError: The subnet is unknown, or there is no batch, or a batch of one example or of other arguments.
         DataError: The statistics are not finite.
     """
+    check_batches(batches)
     config, count = supernet.active_config(subnet), 0
     with evaluation(supernet.model):
         network = supernet.assembly.view(supernet.model, config, {})
@@ -40,8 +43,9 @@ def calibrate(supernet: Supernet, subnet: SubnetConfig | str, batches: Iterable[
             norm.training, norm.momentum = True, None  # without a momentum, torch takes the mean over batches
         with torch.no_grad():
             for count, batch in enumerate(batches, 1):  # noqa: B007 - the number of batches
-                supernet.check_batch(batch)
-                network(*(batch if isinstance(batch, tuple) else (batch,)))
+                args, kwargs = call_of_batch(supernet.model, batch)
+                supernet.check_batch((args, kwargs))
+                network(*args, **kwargs)
     if not count:
         raise SpecError(f"calibrating {subnet}", "no batch given", hint="batches of training data")
     if norms:

@@ -27,13 +27,13 @@ def grids(shape: tuple[int, int], lowest: int = 1, highest: int = 10**13) -> st.
 
 @st.composite
 def latency_tables(draw: st.DrawFn, *, bare: bool = False, highest: int = 10**13) -> LatencyTable:
-    """Any table; a bare one has no stages, no percentiles and no facts about its subnets."""
+    """Any table; a bare one has no stages, no percentiles, no samples and no facts about its subnets."""
 
     def perhaps(strategy: st.SearchStrategy[Any]) -> Any:
         return None if bare else draw(st.none() | strategy)
 
     ids = draw(st.lists(names, min_size=1, max_size=5, unique=True))
-    accuracies = sorted(draw(st.lists(st.floats(0.001, 100), min_size=len(ids), max_size=len(ids))))
+    accuracies = sorted(draw(st.lists(st.floats(1.001, 100), min_size=len(ids), max_size=len(ids))))
     subnets = tuple(
         ProfiledSubnet(
             name,
@@ -48,16 +48,20 @@ def latency_tables(draw: st.DrawFn, *, bare: bool = False, highest: int = 10**13
     sizes = tuple(sorted(draw(st.sets(st.integers(1, 40), min_size=1, max_size=6))))
     shape = len(subnets), len(sizes)
     stage_names = draw(st.just([]) if bare else st.lists(st.sampled_from(["forward", "copy", "p99"]), unique=True))
+    latency_ns = draw(grids(shape, highest=highest))
+    beyond = perhaps(grids(shape, 0, 50))
+    samples = st.lists(st.integers(1, highest), min_size=1, max_size=4)
     return LatencyTable(
         draw(st.sampled_from(["GPU", "NVIDIA A40", "Gerät"])),
         subnets,
         sizes,
-        draw(grids(shape, highest=highest)),
-        perhaps(grids(shape)),
+        latency_ns,
+        None if beyond is None else latency_ns + beyond,
         {name: draw(grids(shape, lowest=0)) for name in stage_names},
         draw(st.sampled_from(["pad", "interpolate"])),
         draw(st.none() | st.integers(sizes[0], sizes[-1])),
         draw(st.dictionaries(names, st.text(max_size=5), max_size=2)),
+        samples_ns=perhaps(st.just([[draw(samples) for _ in sizes] for _ in subnets])),
     )
 
 
@@ -67,6 +71,8 @@ def assert_same(a: LatencyTable, b: LatencyTable, *but: str) -> None:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return [(key, plain(part)) for key, part in value.items()]
+        if isinstance(value, tuple):
+            return tuple(plain(part) for part in value)
         return value.tolist() if isinstance(value, np.ndarray) else value
 
     for field in fields(a):

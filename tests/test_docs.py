@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sim.tables.files import read_table
 from ssim.jobs.reading import read_job
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +28,11 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_snippets_of_the_readme_run(tmp_path: Path) -> None:
-    supernet, simulation = blocks("README.md", "python")
+    supernet, results, simulation = blocks("README.md", "python")
+    (tmp_path / "results_snippet.py").write_text(f"{results}\nprint(len(runs), *figure.axes)")
+    ended = run(tmp_path, "results_snippet.py")
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout.split()[0]) == 2 * 10
     (tmp_path / "supernet_snippet.py").write_text(f"{supernet}\nprint(*logits.shape, type(model).__name__)")
     ended = run(tmp_path, "supernet_snippet.py")
     assert ended.returncode == 0, ended.stderr
@@ -69,6 +74,25 @@ def test_the_policy_page_works_as_it_stands(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_the_table_page_works_as_it_stands(tmp_path: Path) -> None:
+    measure, from_python = blocks("docs/own_table.md", "python")
+    (experiment,) = blocks("docs/own_table.md", "yaml")
+    (simplest,) = blocks("docs/own_table.md", "text")
+    for name, text in {"measure.py": measure, "from_python.py": from_python, "devices.yaml": experiment}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "simplest.csv").write_text(simplest)
+    assert read_table(tmp_path / "simplest.csv").latency(1, 8) == 20_000_000
+    ended = run(tmp_path, "measure.py")
+    assert ended.returncode == 0, ended.stderr
+    shown, checked, _, as_csv, ran = typed("docs/own_table.md", tmp_path)
+    assert "median of 20 measurements per cell" in shown
+    assert checked.startswith("P1 holds in all 8 cells")
+    assert as_csv.startswith("subnet,accuracy,batch_size,latency_ms,p99_ms\nsmall,73.8,1,")
+    assert all(f"latency_table.where.device = gpu-{letter}" in ran for letter in "ab")
+    ended = run(tmp_path, "from_python.py")
+    assert ended.stdout == "(3, 5) 20000000\n", ended.stderr
+
+
 def test_the_topology_page_works_as_it_stands(tmp_path: Path) -> None:
     mean, relays = blocks("docs/topology.md", "yaml")
     stations, run_all, relay = blocks("docs/topology.md", "python")
@@ -98,9 +122,10 @@ print(SimEngine().run(mean.plan, programs).results["centre/0"])
     assert float(run(tmp_path, "run.py").stdout) == pytest.approx(11 / 3, abs=1e-12)
 
 
-def globbed(folder: Path, word: str) -> list[str]:
-    """Return the paths that a word stands for, as a shell would."""
-    return [str(path.relative_to(folder)) for path in sorted(folder.glob(word))] if "*" in word else [word]
+def globbed(folder: Path, word: str, line: str) -> list[str]:
+    """Return the paths that a word of a line stands for, as a shell would: none where it is quoted."""
+    is_pattern = "*" in word and f"'{word}'" not in line
+    return [str(path.relative_to(folder)) for path in sorted(folder.glob(word))] if is_pattern else [word]
 
 
 def typed(page: str, folder: Path, *, leave: str = "$ pip|$ make|$ cd") -> list[str]:
@@ -108,7 +133,7 @@ def typed(page: str, folder: Path, *, leave: str = "$ pip|$ make|$ cd") -> list[
     printed = []
     for line in "".join(blocks(page, "console")).splitlines():
         if not re.match(leave.replace("$", r"\$"), line):
-            words = [path for word in shlex.split(line.removeprefix("$ ")) for path in globbed(folder, word)]
+            words = [path for word in shlex.split(line.removeprefix("$ ")) for path in globbed(folder, word, line)]
             ended = run(folder, "-m", *words)
             assert ended.returncode == 0, f"{line}: {ended.stderr}"
             printed.append(ended.stdout)
@@ -123,6 +148,21 @@ def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
     assert first != other
     assert "first" in status
     assert (tmp_path / "results/first/summary.csv").exists()
+
+
+def test_the_page_about_comparisons_works_as_it_stands(tmp_path: Path) -> None:
+    (log,) = blocks("docs/compare.md", "python")
+    (tmp_path / "log.py").write_text(log)
+    assert run(tmp_path, "log.py").returncode == 0
+    commands = "".join(blocks("docs/compare.md", "console")).splitlines()
+    assert len(commands) <= 6
+    printed = [run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ").partition(" > ")[0])) for line in commands]
+    assert [ended.stderr for ended in printed if ended.returncode] == []
+    *_, text = (ended.stdout for ended in printed)
+    body = text[text.index("\\midrule") : text.index("\\bottomrule")]
+    assert "slackfit" in body
+    assert "my\\_policy:Mine" in body
+    assert body.count("reference") == 2
 
 
 def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
@@ -142,6 +182,15 @@ def test_the_page_about_traces_works_as_it_stands(tmp_path: Path) -> None:
     assert "6000" in described.replace(",", "")
     assert "infaas" in replayed
     assert (tmp_path / "rate.png").exists()
+
+
+def test_the_page_about_capacity_works_as_it_stands(tmp_path: Path) -> None:
+    (plan,) = blocks("docs/capacity.md", "yaml")
+    (tmp_path / "plan.yaml").write_text(plan.replace("duration_s: 20", "duration_s: 2").replace("0.02", "0.2"))
+    workers, rate = typed("docs/capacity.md", tmp_path)
+    (shown,) = blocks("docs/capacity.md", "text")
+    assert all(word in workers for word in shown.splitlines()[0].split("  ") if word)
+    assert "highest variant_qps that meets 0.999" in rate
 
 
 def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:
@@ -219,6 +268,7 @@ def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
         "README.md",
         "docs/design.md",
         "docs/index.md",
+        "docs/compare.md",
         "docs/own_trace.md",
         "docs/figure9.md",
         "docs/optimum.md",
@@ -245,8 +295,11 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 def test_every_option_the_readme_names_exists() -> None:
     commands = (
         ["run"],
+        ["capacity"],
+        ["results", "trace"],
         ["reproduce"],
         ["report"],
+        ["compare"],
         ["supernet", "show"],
         ["supernet", "import"],
         ["supernet", "train"],

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sim.base.errors import did_you_mean
+from sim.base.errors import did_you_mean, user_frame
 from sim.base.parameters import rebind_super
 from topology.flaws import Flaw, TagError
 from topology.steps import Loop, Steps
@@ -171,5 +171,6 @@ def _bad_defaults(program: type[Program], place: tuple[str | int, ...]) -> Itera
         return
     try:
         program()
-    except Exception as error:  # noqa: BLE001  (whatever a constructor raises)
-        yield Flaw(place, "the default parameters are invalid", f"{type(error).__name__}: {error}")
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a constructor raises)
+        found = "; ".join(filter(None, (f"{type(error).__name__}: {error}", user_frame(error))))
+        yield Flaw(place, "the default parameters are invalid", found)

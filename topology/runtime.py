@@ -157,7 +157,7 @@ class WorkerRuntime:
             raise ProgramError(location, "Continue or Break outside of a loop", hint=hint) from None
         except SsimError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ProgramError(f"{id_}, step {state.step}", *raised(error)) from error
         self._end(state, "ended")
 

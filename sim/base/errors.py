@@ -25,6 +25,7 @@ import sysconfig
 import traceback
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -153,9 +154,11 @@ def raised(error: BaseException, situation: str = "") -> tuple[str, str]:
     Returns:
         Such as `("raised ZeroDivisionError: division by zero", "mine.py:6, in decide; slack 12.3 ms, queue 4")`.
     """
-    text, kind = str(error), type(error).__name__
+    text, kind, place = str(error), type(error).__name__, user_frame(error)
+    if isinstance(error, SyntaxError) and error.filename:  # it was raised by Python: no frame of it is the user's
+        text, place = error.msg, f"{Path(error.filename).name}:{error.lineno}"
     what = text if isinstance(error, SsimError) else f"raised {kind}: {text}" if text else f"raised {kind}"
-    return what, "; ".join(filter(None, (user_frame(error), situation)))
+    return what, "; ".join(filter(None, (place, situation)))
 
 
 def user_frame(error: BaseException) -> str:
@@ -166,13 +169,24 @@ def user_frame(error: BaseException) -> str:
     Returns:
         Such as `"mine.py:6, in decide"`.
     """
-    found = ""
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        path = frame.f_code.co_filename
-        others = (*toolkit_folders(), *installed_folders())
-        if path.endswith(".py") and not any(Path(path).resolve().is_relative_to(folder) for folder in others):
-            found = f"{Path(path).name}:{line}, in {frame.f_code.co_name}"
-    return found
+    frames = ((frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__))
+    own = [_place(code, line) for code, line in frames if _is_users(code)]
+    return own[-1] if own else ""
+
+
+def user_function(function: object) -> str:
+    """Return where a function or method of a user's own code begins, or "" if it is none."""
+    code = getattr(function, "__code__", None)
+    return _place(code, code.co_firstlineno) if isinstance(code, CodeType) and _is_users(code) else ""
+
+
+def _place(code: CodeType, line: int) -> str:
+    return f"{Path(code.co_filename).name}:{line}, in {code.co_name}"
+
+
+def _is_users(code: CodeType) -> bool:
+    path, others = Path(code.co_filename), (*toolkit_folders(), *installed_folders())
+    return path.suffix == ".py" and not any(path.resolve().is_relative_to(folder) for folder in others)
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,6 @@
 """Units of time: integer nanoseconds internally, milliseconds and seconds in user-facing text and files."""
 
+NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 

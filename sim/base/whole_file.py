@@ -39,6 +39,12 @@ def whole_file(path: Path) -> Generator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 as a whole; errors are those of `whole_file`."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def translate_os_errors(location: Path) -> Generator[None]:
     """Translate an error of the file system while writing to a `StoreError`.

@@ -53,10 +53,12 @@ _COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
         INT,
         INT,
         INT,
+        INT,
+        INT,
         _COUNTERS,
     )
 )
-def count(  # noqa: C901 - one loop that numba compiles as one
+def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     arrival_ns: Ints,
     deadline_ns: Ints,
     start_ns: Ints,
@@ -66,7 +68,9 @@ def count(  # noqa: C901 - one loop that numba compiles as one
     lost: Bools,
     accuracy: Floats,
     width_ns: int,
+    from_ns: int,
     end_ns: int,
+    limit_ns: int,
     shift: int,
     before_one: int,
     counts: Counters,
@@ -83,7 +87,10 @@ def count(  # noqa: C901 - one loop that numba compiles as one
         lost: Whether its worker failed.
         accuracy: Accuracy of each subnet in percent, float64, shape (subnets,).
         width_ns: The width of a window; a query belongs to the window of its arrival, a batch to that of its start.
-        end_ns: The end of the last window, which includes arrivals at that instant but no batch that starts then.
+        from_ns: The start of the first window, and of what counts.
+        end_ns: The end of the last window, which includes no batch that starts then.
+        limit_ns: Neither arrivals nor starts count from this instant on, nor does time; later than any if the windows
+            end with the trace.
         shift: Shift from the bits of a latency to its bucket; see `sim.engine.histogram.SHIFT`.
         before_one: Number of buckets below 1 ns.
         counts: In and out.
@@ -92,18 +99,24 @@ def count(  # noqa: C901 - one loop that numba compiles as one
     if len(sizes) == 0:
         return
     last = len(numbers) - 1
-    window = min(arrival_ns[0] // width_ns, last)  # of the next arrival
-    started = min(start_ns[0] // width_ns, last)  # of the next batch
+    window = max(0, min((arrival_ns[0] - from_ns) // width_ns, last))  # of the next arrival
+    started = max(0, min((start_ns[0] - from_ns) // width_ns, last))  # of the next batch
     query = np.uint64(0)
     for row in range(len(sizes)):
-        start, finish, subnet, size = start_ns[row], finish_ns[row], subnets[row], sizes[row]
+        start, finish, subnet = start_ns[row], finish_ns[row], subnets[row]
         answered = subnet >= 0 and not lost[row]
-        met, end = 0, query + np.uint64(size)
+        met, following = 0, query + np.uint64(sizes[row])
+        end = following  # of the queries that count
+        while query < end and arrival_ns[query] < from_ns:
+            query += np.uint64(1)
+        while query < end and arrival_ns[end - np.uint64(1)] >= limit_ns:
+            end -= np.uint64(1)
+        counted = np.int64(end - query)
         while query < end:
-            while window < last and arrival_ns[query] >= (window + 1) * width_ns:
+            while window < last and arrival_ns[query] >= from_ns + (window + 1) * width_ns:
                 window += 1
             until = end  # of those that arrived in this window
-            while window < last and arrival_ns[until - np.uint64(1)] >= (window + 1) * width_ns:
+            while window < last and arrival_ns[until - np.uint64(1)] >= from_ns + (window + 1) * width_ns:
                 until -= np.uint64(1)
             here = 0
             if answered:
@@ -117,24 +130,31 @@ def count(  # noqa: C901 - one loop that numba compiles as one
                 met += here
             numbers[window, W_ARRIVALS] += np.int64(until - query)
             query = until
+        query = following
         if subnet < 0:
-            totals[DROPS] += size
+            totals[DROPS] += counted
             continue
         counts.met[subnet] += met
-        totals[LATE if answered else DROPS] += size - met
-        totals[BATCHES] += 1
-        totals[BATCHED] += size
-        totals[BUSY_NS] += finish - start
+        totals[LATE if answered else DROPS] += counted - met
         totals[LAST_NS] = max(totals[LAST_NS], finish)
-        if start >= end_ns:
+        begin = max(start, from_ns)
+        if begin >= limit_ns:
             continue
-        while started < last and start >= (started + 1) * width_ns:
+        totals[BUSY_NS] += max(0, min(finish, limit_ns) - begin)
+        is_new = start >= from_ns
+        if is_new:
+            totals[BATCHES] += 1
+            totals[BATCHED] += sizes[row]
+        if begin >= end_ns:
+            continue
+        while started < last and begin >= from_ns + (started + 1) * width_ns:
             started += 1
-        numbers[started, W_BATCHES] += 1
-        numbers[started, W_BATCHED] += size
+        if is_new:
+            numbers[started, W_BATCHES] += 1
+            numbers[started, W_BATCHED] += sizes[row]
         reached = started
-        while start < finish and reached <= last:
-            until_ns = min(finish, end_ns if reached == last else (reached + 1) * width_ns)
-            numbers[reached, W_BUSY_NS] += max(0, until_ns - start)
-            start = until_ns
+        while begin < finish and reached <= last:
+            until_ns = min(finish, end_ns if reached == last else from_ns + (reached + 1) * width_ns)
+            numbers[reached, W_BUSY_NS] += max(0, until_ns - begin)
+            begin = until_ns
             reached += 1

@@ -1,7 +1,8 @@
 """The compiled engine: replays a trace under a decision table or a step policy, with the outcomes of `sim.engine`.
 
-A trace is replayed whole, with the outcome of each query (`replay_compiled`), or as a stream of arrivals with streaming
-metrics (`replay_stream`): memory then grows with the queries that wait, and a little with the number of windows.
+A trace is replayed whole, with the outcome of each query (`replay_compiled`) or with streaming metrics alone
+(`replay_counted`), or as a stream of arrivals with streaming metrics (`replay_stream`): memory then grows with the
+queries that wait, and a little with the number of windows.
 
 Imports numba, which takes a third of a second.
 """
@@ -14,18 +15,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sim.base.arrays import read_only
-from sim.base.errors import NoArrivalsError, PolicyError, TooLongError, raised
+from sim.base.errors import DataError, NoArrivalsError, PolicyError, TooLongError, raised
 from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step
-from sim.compiled.counters import count
 from sim.compiled.step_policy import StepPolicy
 from sim.compiled.streaming import StreamingMetrics
 from sim.compiled.tabulate import DecisionTable
-from sim.engine import histogram
 from sim.engine.policy import Dispatch, View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
-from sim.engine.run_metrics import Outcome
+from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
+
+_NO_HEAP = np.empty(0, np.int64)
 
 Rule: TypeAlias = DecisionTable | StepPolicy
 """A policy for the compiled engine: a decision table (of one latency table and dispatch overhead) or a step policy."""
@@ -68,6 +69,44 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
 
 
+def replay_counted(
+    trace: Trace,
+    cluster: Cluster,
+    table: LatencyTable,
+    rule: Rule,
+    width_ns: int = NS_PER_S,
+    measure: Measure = WHOLE_RUN,
+) -> StreamingMetrics:
+    """Return the metrics of a trace whose deadlines never decrease, as `replay_stream` does of a stream of arrivals.
+
+    Args:
+        trace: Arrivals and the SLO.
+        cluster: Workers, overheads, drop rule, failures.
+        table: The latency table.
+        rule: The policy.
+        width_ns: The width of the windows of the metrics over time.
+        measure: The part of the run that the metrics are about.
+
+    Raises:
+        SpecError: The part to measure is not inside of the trace.
+        NoArrivalsError: No query arrives in it.
+        DataError: A deadline is before that of an earlier query, or the cluster takes its actuation delays from a table
+            that has none.
+        PolicyError: The step function raised, or returned a decision that can't be carried out.
+    """
+    if not trace.in_order:
+        raise DataError("slo_ns", "deadlines decrease", "", "use replay_compiled, which orders the queue")
+    run = _Run(cluster, table, rule, 0)
+    metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns, measure)
+    deadline_ns, log = trace.deadline_ns, _empty_log(len(trace))
+    rows = run.advance(trace.arrival_ns, deadline_ns, log, _NO_HEAP, final=True)
+    metrics.add(trace.arrival_ns, deadline_ns, log, rows)
+    metrics.add_unfinished(trace.arrival_ns[run.head :])
+    if not metrics.queries:
+        raise measure.no_query()
+    return metrics
+
+
 def replay_stream(
     chunks: Iterable[npt.NDArray[np.int64]],
     slo_ns: int,
@@ -76,6 +115,7 @@ def replay_stream(
     table: LatencyTable,
     rule: Rule,
     width_ns: int = NS_PER_S,
+    measure: Measure = WHOLE_RUN,
 ) -> StreamingMetrics:
     """Return the metrics of a run whose arrivals come as a stream.
 
@@ -87,8 +127,11 @@ def replay_stream(
         table: The latency table.
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
+        measure: The part of the run that the metrics are about.
 
     Raises:
+        SpecError: The part to measure is not inside of the trace.
+        NoArrivalsError: No query arrives in it.
         DataError: There are no arrivals, or they decrease, are not int64 or come after the end; a duration is too
             long; or the cluster takes its actuation delays from a table that has none.
         TooLongError: More queries wait than fit into memory.
@@ -96,9 +139,8 @@ def replay_stream(
     """
     check_lengths(duration_ns, slo_ns)
     run = _Run(cluster, table, rule, 0)
-    metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns)
-    accuracy = np.array([subnet.accuracy for subnet in table.subnets], dtype=np.float64)
-    queue, log, nothing = _Queue(slo_ns), _empty_log(0), np.empty(0, np.int64)
+    metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
+    queue, log = _Queue(slo_ns), _empty_log(0)
 
     def go_on(*, final: bool) -> None:
         nonlocal log
@@ -106,19 +148,23 @@ def replay_stream(
             log = _empty_log(len(queue.arrival_ns))
         first = run.head
         arrival_ns, deadline_ns = queue.arrival_ns[: queue.end], queue.deadline_ns[: queue.end]
-        rows = run.advance(arrival_ns, deadline_ns, log, nothing, final=final)
-        columns = (column[:rows] for column in log if column is not log.worker)
-        how = (width_ns, duration_ns, histogram.SHIFT, histogram.BEFORE_ONE)
-        count(arrival_ns[first:], deadline_ns[first:], *columns, accuracy, *how, metrics.counts)
+        rows = run.advance(arrival_ns, deadline_ns, log, _NO_HEAP, final=final)
+        metrics.add(arrival_ns[first:], deadline_ns[first:], log, rows)
 
-    for chunk in chunks:
+    upcoming = iter(chunks)
+    chunk = next(upcoming, None)
+    while chunk is not None:
         queue.add(chunk, run)
-        go_on(final=False)
+        chunk = next(upcoming, None)
+        if chunk is not None:
+            go_on(final=False)
     if not queue.end:
         raise NoArrivalsError("trace", "has no arrivals", "", "a trace needs at least one query")
     check_end(duration_ns, queue.last_ns)
     go_on(final=True)
     metrics.add_unfinished(queue.arrival_ns[run.head : queue.end])
+    if not metrics.queries:
+        raise measure.no_query()
     return metrics
 
 

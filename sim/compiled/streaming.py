@@ -12,13 +12,16 @@ from sim.base.units import NS_PER_S
 from sim.compiled import counters
 from sim.compiled.counters import Counters
 from sim.engine import histogram
-from sim.engine.run_metrics import Outcome, WindowCounts
+from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome, WindowCounts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from sim.compiled.kernel import Log
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
+
+_PLACES = {Outcome.LATE: counters.LATE, Outcome.DROPPED: counters.DROPS, Outcome.UNFINISHED: counters.UNFINISHED}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +36,7 @@ class StreamingMetrics:
         duration_ns: The length of the trace.
         width_ns: The width of the windows.
         counts: The counters.
+        measure: The part of the run that is counted.
     """
 
     table: LatencyTable
@@ -40,13 +44,24 @@ class StreamingMetrics:
     duration_ns: int
     width_ns: int
     counts: Counters
+    measure: Measure = WHOLE_RUN
 
     @classmethod
     def empty(
-        cls, table: LatencyTable, cluster: Cluster, duration_ns: int, width_ns: int = NS_PER_S
+        cls,
+        table: LatencyTable,
+        cluster: Cluster,
+        duration_ns: int,
+        width_ns: int = NS_PER_S,
+        measure: Measure = WHOLE_RUN,
     ) -> StreamingMetrics:
-        """Return the metrics of a run that has not begun."""
-        bins = -(-duration_ns // width_ns)
+        """Return the metrics of a run that has not begun.
+
+        Raises:
+            SpecError: The part to measure is not inside of the trace.
+        """
+        measure.check(duration_ns)
+        bins = -(-(measure.end_ns(duration_ns) - measure.from_ns) // width_ns)
         counts = Counters(
             totals=np.zeros(7, np.int64),
             met=np.zeros(len(table.subnets), np.int64),
@@ -54,7 +69,22 @@ class StreamingMetrics:
             numbers=np.zeros((bins, 5), np.int64),
             accuracy=np.zeros(bins),
         )
-        return cls(table, cluster, duration_ns, width_ns, counts)
+        return cls(table, cluster, duration_ns, width_ns, counts, measure)
+
+    def add(self, arrival_ns: npt.NDArray[np.int64], deadline_ns: npt.NDArray[np.int64], log: Log, rows: int) -> None:
+        """Count the queries of some rows of a log.
+
+        Args:
+            arrival_ns: Their arrivals, int64, from the first that the log is about.
+            deadline_ns: Their deadlines, likewise.
+            log: The log.
+            rows: How many of its rows are written.
+        """
+        columns = (column[:rows] for column in log if column is not log.worker)
+        accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
+        interval = (self.from_ns, self.to_ns, self.measure.limit_ns(self.duration_ns))
+        how = (self.width_ns, *interval, histogram.SHIFT, histogram.BEFORE_ONE)
+        counters.count(arrival_ns, deadline_ns, *columns, accuracy, *how, self.counts)
 
     def add_unfinished(self, arrival_ns: npt.NDArray[np.int64]) -> None:
         """Count queries that were still waiting at the end of the run.
@@ -63,30 +93,34 @@ class StreamingMetrics:
             arrival_ns: Their arrivals, int64.
         """
         numbers = self.counts.numbers
-        windows = np.minimum(arrival_ns // self.width_ns, len(numbers) - 1)
-        self.counts.totals[counters.UNFINISHED] += len(arrival_ns)
+        counted = arrival_ns[(arrival_ns >= self.from_ns) & (arrival_ns < self.measure.limit_ns(self.duration_ns))]
+        windows = np.minimum((counted - self.from_ns) // self.width_ns, len(numbers) - 1)
+        self.counts.totals[counters.UNFINISHED] += len(counted)
         numbers[:, counters.W_ARRIVALS] += np.bincount(windows, minlength=len(numbers))
 
     @property
-    def horizon_ns(self) -> int:
-        """The length of the run: to the last answer, at least to the end of the trace."""
-        return max(self.duration_ns, self._total(counters.LAST_NS))
+    def from_ns(self) -> int:
+        """The start of the measured interval."""
+        return self.measure.from_ns
+
+    @property
+    def to_ns(self) -> int:
+        """The end of the measured interval, at most that of the trace."""
+        return self.measure.end_ns(self.duration_ns)
+
+    @property
+    def until_ns(self) -> int:
+        """The end of the measured time: of the run, with its last answer, if the interval ends with the trace."""
+        return max(self.to_ns, self._total(counters.LAST_NS)) if self.to_ns == self.duration_ns else self.to_ns
 
     @property
     def queries(self) -> int:
-        """All queries."""
+        """Measured queries."""
         return sum(self.count(outcome) for outcome in Outcome)
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of queries with an outcome."""
-        if outcome is Outcome.MET:
-            return int(self.counts.met.sum())
-        places = {
-            Outcome.LATE: counters.LATE,
-            Outcome.DROPPED: counters.DROPS,
-            Outcome.UNFINISHED: counters.UNFINISHED,
-        }
-        return self._total(places[outcome])
+        return int(self.counts.met.sum()) if outcome is Outcome.MET else self._total(_PLACES[outcome])
 
     @property
     def met_by_subnet(self) -> npt.NDArray[np.int64]:
@@ -95,12 +129,12 @@ class StreamingMetrics:
 
     @property
     def batch_count(self) -> int:
-        """All batches."""
+        """Measured batches."""
         return self._total(counters.BATCHES)
 
     @property
     def batched(self) -> int:
-        """Queries in batches."""
+        """Queries in measured batches."""
         return self._total(counters.BATCHED)
 
     @property

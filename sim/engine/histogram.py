@@ -53,4 +53,5 @@ def quantile_ns(counts: npt.NDArray[np.int64], q: float) -> float:
 
 def _middle_ns(bucket: int) -> float:
     edges = np.array([bucket, bucket + 1], dtype=np.int64) + BEFORE_ONE
-    return float((edges << SHIFT).view(np.float64).mean())
+    below, above = (edges << SHIFT).view(np.float64).tolist()
+    return float(below + above) / 2

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def slo_attainment(run: RunMetrics) -> float:
-    """Return the share of all arrivals answered by their deadline; dropped and unfinished queries count as missed."""
+    """Return the share of measured arrivals answered by their deadline; dropped and unfinished queries are missed."""
     return run.count(Outcome.MET) / run.queries
 
 
@@ -33,7 +33,8 @@ def mean_serving_accuracy(run: RunMetrics) -> float:
 
 def utilisation(run: RunMetrics) -> float:
     """Return the share of the workers' time, excluding downtime, that they were busy."""
-    available = run.cluster.workers * run.horizon_ns - run.cluster.down_ns(run.horizon_ns)
+    down_ns = run.cluster.down_ns(run.until_ns) - run.cluster.down_ns(run.from_ns)
+    available = run.cluster.workers * (run.until_ns - run.from_ns) - down_ns
     return run.busy_ns / available if available else float("nan")
 
 
@@ -43,7 +44,7 @@ def mean_batch_size(run: RunMetrics) -> float:
 
 
 def windows(run: RunMetrics, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[np.floating]]:
-    """Return the metrics over the time of the trace, in windows of equal width.
+    """Return the metrics over the measured time of the trace, in windows of equal width.
 
     Args:
         run: The run.
@@ -54,10 +55,10 @@ def windows(run: RunMetrics, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[
         `workers_busy` (mean number); each float64, shape (windows,); NaN without any query or batch in a window.
     """
     counts = run.window_counts(width_ns)
-    covered_ns = np.diff(window_edges(run.duration_ns, width_ns))
+    covered_ns = np.diff(window_edges(run.from_ns, run.to_ns, width_ns))
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
-            "start_s": np.arange(len(covered_ns)) * (width_ns / NS_PER_S),
+            "start_s": run.from_ns / NS_PER_S + np.arange(len(covered_ns)) * (width_ns / NS_PER_S),
             "ingest_per_s": counts.arrivals * (NS_PER_S / covered_ns),
             "slo_attainment": counts.met / counts.arrivals,
             "serving_accuracy": counts.accuracy / counts.met,

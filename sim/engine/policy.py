@@ -7,12 +7,12 @@ waits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from sim.base.errors import PolicyError
+from sim.base.errors import PolicyError, user_function
 from sim.base.units import format_ms
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ class Policy(Protocol):
 
 def policy_name(policy: Policy) -> str:
     """Return a policy's name for messages: its class and its parameters, without its state."""
-    given = (f for f in getattr(policy, "__dataclass_fields__", {}).values() if f.init and f.repr)
+    subject: Any = policy
+    given = [f for f in (fields(subject) if is_dataclass(subject) else ()) if f.init and f.repr]
     return f"{type(policy).__name__}({', '.join(f'{f.name}={getattr(policy, f.name)!r}' for f in given)})"
 
 
@@ -168,7 +169,9 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
 
 
 def _wrong(policy: Policy, view: View, problem: str, value: object, hint: str) -> PolicyError:
-    return PolicyError(f"{policy_name(policy)} at {format_ms(view.now_ns)}", problem, repr(value), hint)
+    place = user_function(getattr(type(policy), "decide", None))
+    found = "; ".join(filter(None, (repr(value), place, situation(view))))
+    return PolicyError(f"{policy_name(policy)} at {format_ms(view.now_ns)}", problem, found, hint)
 
 
 def _is_index(value: object, length: int) -> bool:

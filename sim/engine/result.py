@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.base.html import html_table
+from sim.base.units import NS_PER_MS
+from sim.engine.arrow import queries_table
+from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
 from sim.engine.queues import DROPPED
-from sim.engine.run_metrics import Outcome, WindowCounts, window_edges
+from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome, WindowCounts, window_edges
+from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
-    from sim.traces.trace import Trace
 
 
 NONE = -1
@@ -80,10 +85,13 @@ class Batches:
     def __len__(self) -> int:
         return len(self.start_ns)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} batches)"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """The outcome of each query of a trace.
+    """The outcome of each query of a trace, and metrics of the part of the run that is measured.
 
     Laws: every arrival has exactly one outcome; busy + idle + down = workers x horizon.
 
@@ -95,6 +103,7 @@ class Result:
         batch: Each query's batch, int64, shape (queries,); -1 for none.
         outcome: Each query's `Outcome`, uint8, shape (queries,).
         horizon_ns: The length of the run, to the later of the last completion and the end of the trace.
+        measure: The part that the metrics are about.
     """
 
     trace: Trace
@@ -104,6 +113,7 @@ class Result:
     batch: npt.NDArray[np.int64]
     outcome: npt.NDArray[np.uint8]
     horizon_ns: int
+    measure: Measure = WHOLE_RUN
 
     @classmethod
     def of(
@@ -128,6 +138,53 @@ class Result:
             max(trace.duration_ns, int(batches.finish_ns.max(initial=0))),
         )
 
+    def measured(self, measure: Measure) -> Result:
+        """Return the result with metrics of a part of the run; queries and batches stay.
+
+        Raises:
+            SpecError: The part is not inside of the trace.
+            NoArrivalsError: No query arrives in it.
+        """
+        measure.check(self.trace.duration_ns)
+        found = replace(self, measure=measure)
+        if not found.queries:
+            raise measure.no_query()
+        return found
+
+    def only(self, queries: npt.NDArray[np.int64]) -> Result:
+        """Return the result of some queries: its batches are those of all, so metrics of batches stay as they are.
+
+        Args:
+            queries: Their indices, in order, int64, shape (n,), n above 0.
+        """
+        trace = self.trace
+        slo_ns = trace.slo_ns if isinstance(trace.slo_ns, int) else trace.slo_ns[queries]
+        some = Trace(trace.arrival_ns[queries], slo_ns, trace.duration_ns, trace.name, trace.provenance)
+        return replace(self, trace=some, batch=self.batch[queries], outcome=self.outcome[queries])
+
+    def to_arrow(self) -> pa.Table:
+        """Return the queries as an Arrow table, a row each: the columns of requests.parquet.
+
+        `result.to_arrow().to_pandas()` is a data frame.
+        """
+        return queries_table(self)
+
+    def __repr__(self) -> str:
+        facts = f"SLO attainment {slo_attainment(self):.6f}, accuracy {mean_serving_accuracy(self):.2f} %"
+        return f"{type(self).__name__}({self.trace.name!r}, {self.queries:,} queries: {facts})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "queries": f"{self.queries:,}",
+            "SLO attainment": f"{slo_attainment(self):.6f}",
+            "mean serving accuracy": f"{mean_serving_accuracy(self):.2f} %",
+            "p99 latency": f"{self.latency_quantile_ns(0.99) / NS_PER_MS:.2f} ms",
+            "mean batch size": f"{mean_batch_size(self):.2f}",
+            "utilisation": f"{utilisation(self):.3f}",
+            "workers": self.cluster.workers,
+        }
+        return html_table(f"Result of {self.trace.name}", facts.items())
+
     def per_query(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return a column of the batches for each query, int64, shape (queries,); -1 where it has no batch."""
         return np.append(column, NONE)[self.batch]
@@ -139,45 +196,74 @@ class Result:
 
     @property
     def latency_ns(self) -> npt.NDArray[np.int64]:
-        """Time from arrival to answer of the answered queries, int64, shape (answered,)."""
-        return self.per_query(self.batches.finish_ns)[self.answered] - self.trace.arrival_ns[self.answered]
+        """Time from arrival to answer of the answered queries that are measured, int64, shape (answered,)."""
+        arrived = self.arrived
+        answered = self.answered[arrived]
+        finish_ns = self.per_query(self.batches.finish_ns)[arrived]
+        return finish_ns[answered] - self.trace.arrival_ns[arrived][answered]
+
+    @property
+    def arrived(self) -> slice:
+        """The queries that are measured: those that arrive in the interval."""
+        return self._within(self.trace.arrival_ns)
+
+    @property
+    def started(self) -> slice:
+        """The batches that are measured: those that start in the interval."""
+        return self._within(self.batches.start_ns)
+
+    def _within(self, times_ns: npt.NDArray[np.int64]) -> slice:
+        limits = (self.measure.from_ns, self.measure.limit_ns(self.trace.duration_ns))
+        return slice(*np.searchsorted(times_ns, limits).tolist())
 
     # sim.engine.run_metrics.RunMetrics
 
     @property
-    def duration_ns(self) -> int:
-        """The length of the trace."""
-        return self.trace.duration_ns
+    def from_ns(self) -> int:
+        """The start of the measured interval."""
+        return self.measure.from_ns
+
+    @property
+    def to_ns(self) -> int:
+        """The end of the measured interval, at most that of the trace."""
+        return self.measure.end_ns(self.trace.duration_ns)
+
+    @property
+    def until_ns(self) -> int:
+        """The end of the measured time: of the run if the interval ends with the trace."""
+        return self.horizon_ns if self.to_ns == self.trace.duration_ns else self.to_ns
 
     @property
     def queries(self) -> int:
-        """All queries."""
-        return len(self.trace)
+        """Measured queries."""
+        arrived = self.arrived
+        return int(arrived.stop - arrived.start)
 
     def count(self, outcome: Outcome) -> int:
-        """Return the number of queries with an outcome."""
-        return int(np.count_nonzero(self.outcome == outcome))
+        """Return the number of measured queries with an outcome."""
+        return int(np.count_nonzero(self.outcome[self.arrived] == outcome))
 
     @property
     def met_by_subnet(self) -> npt.NDArray[np.int64]:
-        """Queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
-        met = self.outcome == Outcome.MET
-        return np.bincount(self.batches.subnet[self.batch[met]], minlength=len(self.table.subnets))
+        """Measured queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
+        met = self.outcome[self.arrived] == Outcome.MET
+        return np.bincount(self.batches.subnet[self.batch[self.arrived][met]], minlength=len(self.table.subnets))
 
     @property
     def batch_count(self) -> int:
-        """All batches."""
-        return len(self.batches)
+        """Measured batches."""
+        return len(self.batches.size[self.started])
 
     @property
     def batched(self) -> int:
-        """Queries in batches."""
-        return int(self.batches.size.sum())
+        """Queries in measured batches."""
+        return int(self.batches.size[self.started].sum())
 
     @property
     def busy_ns(self) -> int:
-        """The time that workers were busy, summed over workers, overheads included."""
-        return int((self.batches.finish_ns - self.batches.start_ns).sum())
+        """The measured time that workers were busy, summed over workers, overheads included."""
+        begin = np.maximum(self.batches.start_ns, self.from_ns)
+        return int(np.maximum(np.minimum(self.batches.finish_ns, self.until_ns) - begin, 0).sum())
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""
@@ -186,20 +272,22 @@ class Result:
 
     def window_counts(self, width_ns: int) -> WindowCounts:
         """Return counts by windows of a width."""
-        edges = window_edges(self.duration_ns, width_ns)
-        bins, batches, met = len(edges) - 1, self.batches, self.outcome == Outcome.MET
-        arrival = np.minimum(self.trace.arrival_ns // width_ns, bins - 1)  # one at the very end belongs to the last
+        edges = window_edges(self.from_ns, self.to_ns, width_ns)
+        bins, batches, arrived = len(edges) - 1, self.batches, self.arrived
+        met = self.outcome[arrived] == Outcome.MET
+        arrival = (self.trace.arrival_ns[arrived] - self.from_ns) // width_ns
+        arrival = np.minimum(arrival, bins - 1)  # one at the very end belongs to the last
         accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
-        started = batches.start_ns < self.duration_ns
-        start = batches.start_ns[started] // width_ns
+        within = (batches.start_ns >= self.from_ns) & (batches.start_ns < self.to_ns)
+        start = (batches.start_ns[within] - self.from_ns) // width_ns
         return WindowCounts(
             arrivals=np.bincount(arrival, minlength=bins),
             met=np.bincount(arrival[met], minlength=bins),
-            accuracy=np.bincount(arrival[met], accuracy[batches.subnet[self.batch[met]]], bins).astype(
+            accuracy=np.bincount(arrival[met], accuracy[batches.subnet[self.batch[arrived][met]]], bins).astype(
                 np.float64, copy=False
             ),
             batches=np.bincount(start, minlength=bins),
-            batched=np.bincount(start, batches.size[started], bins).astype(np.int64),
+            batched=np.bincount(start, batches.size[within], bins).astype(np.int64),
             busy_ns=np.diff(_had_run(batches.start_ns, edges) - _had_run(batches.finish_ns, edges)),
         )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+
+from sim.base.errors import NoArrivalsError, SpecError
+from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,8 +31,59 @@ class Outcome(IntEnum):
     """Still waiting at the end of the run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The part of a run that its metrics are about: without warm-up, and without what comes at the end.
+
+    A query counts if it arrives in the interval, whatever happens to it and whenever; a batch, if it starts there. Busy
+    and available time count as far as they lie in it. The end itself is excluded, but an interval that ends with the
+    trace includes all that comes after it: the whole interval is the whole run.
+
+    Attributes:
+        from_ns: Start of the interval, from 0.
+        to_ns: Its end, at most that of the trace; None for the end of the run.
+    """
+
+    from_ns: int = 0
+    to_ns: int | None = None
+
+    def check(self, duration_ns: int) -> None:
+        """Check that the interval lies in a trace.
+
+        Raises:
+            SpecError: It is empty, or not inside a trace of this length.
+        """
+        within = f"the trace is {duration_ns / NS_PER_S:g} s long"
+        if not 0 <= self.from_ns < duration_ns:
+            raise SpecError("measure.from_s", "is outside of the run", f"{self.from_ns / NS_PER_S:g}", within)
+        if self.to_ns is not None and not self.from_ns < self.to_ns <= duration_ns:
+            problem = "is outside of the run" if self.to_ns > duration_ns else "must be above from_s"
+            raise SpecError("measure.to_s", problem, f"{self.to_ns / NS_PER_S:g}", within)
+
+    def no_query(self) -> NoArrivalsError:
+        """Return the error for an interval in which no query arrives."""
+        to = "the end" if self.to_ns is None else f"{self.to_ns / NS_PER_S:g} s"
+        value = f"{self.from_ns / NS_PER_S:g} s to {to}"
+        return NoArrivalsError("measure", "no query arrives in the interval", value, "choose a longer one")
+
+    def end_ns(self, duration_ns: int) -> int:
+        """Return the end of the interval within a trace of a length."""
+        return duration_ns if self.to_ns is None else self.to_ns
+
+    def limit_ns(self, duration_ns: int) -> int:
+        """Return the instant from which arrivals and starts no longer count; `NEVER_NS` if all do."""
+        end_ns = self.end_ns(duration_ns)
+        return NEVER_NS if end_ns == duration_ns else end_ns
+
+
+NEVER_NS = 2**62
+"""Later than any instant of a run."""
+
+WHOLE_RUN = Measure()
+
+
 class WindowCounts(NamedTuple):
-    """Counts by window of the trace; a query belongs to the window of its arrival, a batch to that of its start.
+    """Counts by window of what is measured; a query belongs to the window of its arrival, a batch to that of its start.
 
     Batches that start after the end of the trace are left out. All of shape (windows,), int64 unless noted.
 
@@ -63,18 +118,23 @@ class RunMetrics(Protocol):
         ...
 
     @property
-    def duration_ns(self) -> int:
-        """The length of the trace."""
+    def from_ns(self) -> int:
+        """The start of the measured interval."""
         ...
 
     @property
-    def horizon_ns(self) -> int:
-        """The length of the run: to the last answer, at least to the end of the trace."""
+    def to_ns(self) -> int:
+        """The end of the measured interval, at most that of the trace."""
+        ...
+
+    @property
+    def until_ns(self) -> int:
+        """The end of the measured time: of the run, with its last answer, if the interval ends with the trace."""
         ...
 
     @property
     def queries(self) -> int:
-        """All queries."""
+        """Measured queries; so are all the following."""
         ...
 
     @property
@@ -84,7 +144,7 @@ class RunMetrics(Protocol):
 
     @property
     def batch_count(self) -> int:
-        """All batches."""
+        """Batches."""
         ...
 
     @property
@@ -110,6 +170,6 @@ class RunMetrics(Protocol):
         ...
 
 
-def window_edges(duration_ns: int, width_ns: int) -> npt.NDArray[np.int64]:
-    """Return the edges of the windows, int64, shape (windows + 1,); the last one ends with the trace."""
-    return np.minimum(np.arange(-(-duration_ns // width_ns) + 1) * width_ns, duration_ns)
+def window_edges(from_ns: int, to_ns: int, width_ns: int) -> npt.NDArray[np.int64]:
+    """Return the edges of the windows of an interval, int64, shape (windows + 1,); the last one ends with it."""
+    return np.minimum(from_ns + np.arange(-(-(to_ns - from_ns) // width_ns) + 1) * width_ns, to_ns)

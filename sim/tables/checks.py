@@ -61,12 +61,14 @@ class PropertyCheck:
     Attributes:
         name: P1, P2 or P3.
         rule: The property in one sentence.
-        cells: Number of cells with a rival.
+        needs: What a table must have for any cell to have a rival.
+        cells: Number of cells with a rival; if 0, the property says nothing about the table.
         violations: The cells that violate it, by subnet, then by batch size.
     """
 
     name: str
     rule: str
+    needs: str
     cells: int
     violations: tuple[Violation, ...]
 
@@ -90,7 +92,7 @@ def check_properties(table: LatencyTable) -> tuple[PropertyCheck, ...]:
     subnet, column = np.indices(table.latency_ns.shape)
 
     def check(
-        name: str, rule: str, rivals_of: Callable[[int, int], npt.NDArray[np.bool_]], worst: int
+        name: str, rule: str, needs: str, rivals_of: Callable[[int, int], npt.NDArray[np.bool_]], worst: int
     ) -> PropertyCheck:
         """Compare each cell with the slowest (worst=1) or the fastest (worst=-1) of the cells in its mask of rivals."""
         cells, violations = 0, []
@@ -104,21 +106,34 @@ def check_properties(table: LatencyTable) -> tuple[PropertyCheck, ...]:
                     violations.append(
                         Violation(s, table.batch_sizes[c], cell_ns, int(t), table.batch_sizes[d], worst_ns)
                     )
-        return PropertyCheck(name, rule, cells, tuple(violations))
+        return PropertyCheck(name, rule, needs, cells, tuple(violations))
 
     accuracy_at = accuracy[subnet]
+    sizes, accuracies = "two batch sizes", "subnets of two accuracies"
     return (
-        check("P1", "latency never falls as the batch grows", lambda s, c: (subnet == s) & (column < c), 1),
+        check(
+            "P1", "latency never falls as the batch grows", sizes, lambda s, c: (subnet == s) & (column < c), worst=1
+        ),
         check(
             "P2",
             "latency never falls as accuracy grows",
+            accuracies,
             lambda s, c: (accuracy_at < accuracy[s]) & (column == c),
-            1,
+            worst=1,
         ),
         check(
             "P3",
             "some less accurate subnet serves a larger batch in at most the same latency",
+            f"{sizes} and {accuracies}",
             lambda s, c: (accuracy_at < accuracy[s]) & (column > c),
-            -1,
+            worst=-1,
         ),
     )
+
+
+def equally_accurate(table: LatencyTable) -> list[list[int]]:
+    """Return the subnets (indices) of each accuracy that several have, the fastest last."""
+    by_accuracy: dict[float, list[int]] = {}
+    for index, subnet in enumerate(table.subnets):
+        by_accuracy.setdefault(subnet.accuracy, []).append(index)
+    return [group for group in by_accuracy.values() if len(group) > 1]

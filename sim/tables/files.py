@@ -1,10 +1,12 @@
 """Files of latency tables: our parquet, plain CSV, and SuperServe's profile JSON; and the shipped tables.
 
-| suffix     | layout                                           | what comes back              |
-|------------|--------------------------------------------------|------------------------------|
-| `.parquet` | one row per cell, facts as JSON in the schema      | everything                   |
-| `.json`    | SuperServe's profile: see `table_json`           | everything                   |
-| `.csv`     | `subnet,accuracy,batch_size,latency_ms[,p99_ms]` | latencies, to the nanosecond |
+| suffix     | layout                                                      | holds                                   |
+|------------|-------------------------------------------------------------|-----------------------------------------|
+| `.parquet` | a row per cell, facts as JSON in the schema                 | everything                              |
+| `.json`    | SuperServe's profile: see `json_file`                       | everything                              |
+| `.csv`     | `subnet,accuracy,batch_size,latency_ms[,p99_ms,loading_ms]` | latencies, loading times, to nanoseconds |
+
+A CSV is read with other columns, too: see `columns`.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ from sim.tables.json_file import parse_profile, profile_text
 from sim.tables.parquet_file import parquet_bytes, parse_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sim.tables.latency import LatencyTable
 
 
-def read_table(path: Path | str) -> LatencyTable:
+def read_table(path: Path | str, where: Mapping[str, str] | None = None) -> LatencyTable:
     """Return the table in a file, whose suffix determines the format.
+
+    Args:
+        path: The file.
+        where: The rows of a CSV that are wanted, as for `load_table`.
 
     Raises:
         SpecError: The file is not found, or its suffix is unknown.
@@ -34,7 +40,11 @@ def read_table(path: Path | str) -> LatencyTable:
     """
     parse, _ = _FORMATS[_checked_suffix(path)]
     try:
-        return parse(Path(path).read_bytes(), str(path))
+        content = Path(path).read_bytes()
+        if parse is _parse_csv:
+            return _parse_csv(content, str(path), where)
+        _check_no_choice(where, str(path))
+        return parse(content, str(path))
     except OSError as error:
         raise SpecError(str(path), "can't be read", error.strerror or str(error), "a file with a table") from error
     except UnicodeDecodeError as error:
@@ -58,7 +68,10 @@ def write_table(table: LatencyTable, path: Path | str) -> None:
 
 
 def load_table(
-    name_or_path: Path | str, max_batch: int | None = None, stages: Sequence[str] | None = None
+    name_or_path: Path | str,
+    max_batch: int | None = None,
+    stages: Sequence[str] | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> LatencyTable:
     """Return a shipped table or one in a file, restricted to some batch sizes and stages.
 
@@ -66,18 +79,24 @@ def load_table(
         name_or_path: One of `shipped_tables()`, or a file.
         max_batch: The largest batch size; None for the table's own default.
         stages: The stages whose sum is the latency; None for the table's own latency.
+        where: The rows of a CSV that are wanted: a text, a unique part of one, or a pattern by column, such as
+            `{"device": "pascal", "model": "bert-*"}`.
 
     Raises:
         SpecError: The table is unknown.
         DataError: The file is damaged, or a stage is unknown.
         BatchSizeError: The limit is below the smallest or above the largest measured batch size.
     """
-    table = find_table(name_or_path)
+    table = find_table(name_or_path, where)
     return (table if stages is None else table.with_stages(stages)).up_to(max_batch)
 
 
-def find_table(name_or_path: Path | str) -> LatencyTable:
-    """Return a shipped table or one in a file, complete.
+def find_table(name_or_path: Path | str, where: Mapping[str, str] | None = None) -> LatencyTable:
+    """Return a shipped table or one in a file, with all batch sizes and stages.
+
+    Args:
+        name_or_path: As for `load_table`.
+        where: As for `load_table`.
 
     Raises:
         SpecError: The table is unknown.
@@ -85,10 +104,11 @@ def find_table(name_or_path: Path | str) -> LatencyTable:
     """
     name = str(name_or_path)
     if name in shipped_tables():
+        _check_no_choice(where, name)
         shipped = resources.files("sim.tables") / f"{name}.json"
         return parse_profile(shipped.read_text(encoding="utf-8"), shipped.name)
     if isinstance(name_or_path, Path) or Path(name).suffix in _FORMATS or "/" in name:
-        return read_table(name_or_path)
+        return read_table(name_or_path, where)
     hint = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
     raise SpecError("latency table", "unknown table", repr(name), hint)
 
@@ -99,14 +119,23 @@ def shipped_tables() -> list[str]:
     return sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
 
 
+def _parse_csv(content: bytes, location: str, where: Mapping[str, str] | None = None) -> LatencyTable:
+    return parse_csv(content.decode("utf-8-sig"), location, where)  # Excel starts a CSV with a byte order mark
+
+
+def _check_no_choice(where: Mapping[str, str] | None, location: str) -> None:
+    if where:
+        asked = ", ".join(f"{column}={text}" for column, text in where.items())
+        raise SpecError(location, "has no rows to choose from", asked, "only a .csv file is read with `where`")
+
+
 _FORMATS: dict[str, tuple[Callable[[bytes, str], LatencyTable], Callable[[LatencyTable], bytes]]] = {
     ".parquet": (parse_parquet, parquet_bytes),
-    # Excel starts a CSV with a byte order mark.
-    ".csv": (
-        lambda content, location: parse_csv(content.decode("utf-8-sig"), location),
-        lambda t: csv_text(t).encode(),
+    ".csv": (_parse_csv, lambda table: csv_text(table).encode()),
+    ".json": (
+        lambda content, location: parse_profile(content.decode(), location),
+        lambda table: profile_text(table).encode(),
     ),
-    ".json": (lambda content, location: parse_profile(content.decode(), location), lambda t: profile_text(t).encode()),
 }
 
 

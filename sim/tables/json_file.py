@@ -3,7 +3,7 @@
 The layout is that of `latency_curves_supernet_resnet_A40_with_stages_29apr26.json` in `dhruvsgarg/once-for-all`
 (commit 35edfc3d): `models`, each with `id`, `accuracy`, `loading_time_ns` (-1 for unknown), `subnet_dimension` and
 `latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may also
-have `low` and `high`, the bounds of the latency's confidence interval.)
+have `low` and `high`, the bounds of the latency's confidence interval, and `samples`, the measurements.)
 
 Ours has further optional keys, which their readers ignore: `device`, `between`, `default_max_batch` and
 `provenance` at the top, `gmacs` and `params` in a model. Theirs has data that a latency table does not hold and that is
@@ -14,16 +14,20 @@ the weights' file. We do not write these: a reader that needs `std` fails on a m
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from sim.base.errors import DataError, did_you_mean
-from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet, table_from_cells
+from sim.base.units import NS_PER_US
+from sim.tables.cells import table_from_cells
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sim.tables.latency import Between
 
 UNKNOWN_NS = -1
@@ -51,6 +55,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
     cells: dict[tuple[str, int], int] = {}
     uncertainty: dict[str, dict[tuple[str, int], int]] = {}
     stages: dict[str, dict[tuple[str, int], int]] = {}
+    samples: dict[tuple[str, int], list[int]] = {}
     for model in top["models"].elements():
         subnet = _subnet(model)
         if subnet.id in subnets:
@@ -61,11 +66,16 @@ def parse_profile(text: str, location: str) -> LatencyTable:
             if key in cells:
                 raise row["batch_size"].error("duplicate batch size", "batch sizes of a subnet must be unique")
             cells[key] = row["mean"].nanoseconds(lowest=1)
+            if cells[key] < NS_PER_US and isinstance(row["mean"].value, float):
+                raise row["mean"].error("can hardly be in nanoseconds", "is it in milliseconds? Multiply by 1,000,000")
+            if "samples" in row:
+                samples[key] = [sample.nanoseconds(lowest=1) for sample in row["samples"].elements()]
             for name, column in _UNCERTAINTY_FIELDS.items():
                 if name in row:
                     uncertainty.setdefault(column, {})[key] = row[name].nanoseconds(lowest=1)
             for name, stage in row["stages"].members() if "stages" in row else ():
                 stages.setdefault(name, {})[key] = stage["mean"].nanoseconds()
+    _check_percent(subnets.values(), location)
     name = Path(location).name
     return table_from_cells(
         top["device"].text() if "device" in top else Path(name).stem,
@@ -73,6 +83,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
         cells,
         uncertainty,
         stages,
+        samples or None,
         location=location,
         between=cast("Between", top["between"].text()) if "between" in top else "pad",
         default_max_batch=top.optional_whole("default_max_batch"),
@@ -138,9 +149,10 @@ class _Node:
         return self.value
 
     def number(self) -> float:
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
-            raise self.error("is not a number", "such as 4400000")
-        return self.value
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise self.error("is not a number", "such as 4400000")  # a NaN is in no interval
+        return value
 
     def whole(self) -> int:
         if self.number() != int(self.number()):
@@ -173,6 +185,12 @@ def _load(text: str, location: str) -> object:
         raise DataError(
             f"{location}, line {error.lineno}", f"is not valid JSON: {error.msg}", value, "a profile"
         ) from error
+
+
+def _check_percent(subnets: Iterable[ProfiledSubnet], location: str) -> None:
+    highest = max((subnet.accuracy for subnet in subnets), default=100.0)
+    if highest <= 1:
+        raise DataError(location, "no accuracy is above 1", f"{highest:g}", "percent: are these shares of 1?")
 
 
 def _subnet(model: _Node) -> ProfiledSubnet:
@@ -212,6 +230,7 @@ def _model(table: LatencyTable, index: int) -> dict[str, object]:
                 for name, grid in _UNCERTAINTY_FIELDS.items()
                 if grid in table.uncertainty
             },
+            **_known(samples=None if table.samples_ns is None else table.samples_ns[index][column].tolist()),
             **_known(stages={name: {"mean": int(ns[index, column])} for name, ns in table.stages.items()} or None),
         }
         for column, size in enumerate(table.batch_sizes)

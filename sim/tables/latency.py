@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from sim.base.arrays import read_only
 from sim.base.errors import BatchSizeError, DataError, did_you_mean
+from sim.base.html import html_table
+from sim.base.units import NS_PER_MS, format_ms
+from sim.tables.grids import (
+    checked_grid,
+    checked_mapping,
+    checked_samples,
+    checked_sizes,
+    dense,
+    first_cell,
+    pareto,
+    whole_number,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -65,23 +75,36 @@ class ProfiledSubnet:
     loading_ns: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.accuracy <= 100:  # noqa: PLR2004 - percent
-            raise DataError(
-                f"subnet {self.id!r}", "accuracy is out of range", f"{self.accuracy:g}", "percent: above 0, at most 100"
-            )
-        for name in ("gmacs", "params", "loading_ns"):
+        given: object = self.id
+        if not isinstance(given, str) or not given:
+            raise DataError("subnet", "id is not a text", repr(given), "a name, unique in the table")
+        location = f"subnet {self.id!r}"
+        for name, highest in (("accuracy", 100), ("gmacs", math.inf), ("params", math.inf), ("loading_ns", math.inf)):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise DataError(f"subnet {self.id!r}", f"{name} is out of range", f"{value:g}", "0 or more")
+            if value is None and name != "accuracy":
+                continue
+            hint = "percent: above 0, at most 100" if name == "accuracy" else "0 or more"
+            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+                raise DataError(location, f"{name} is not a number", repr(value), hint)
+            if not 0 <= value <= highest or value == (0 if name == "accuracy" else math.inf):
+                raise DataError(location, f"{name} is out of range", f"{value:g}", hint)
+            whole = name in {"params", "loading_ns"}
+            object.__setattr__(self, name, whole_number(value, f"{location}, {name}", hint) if whole else float(value))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatencyTable:
     """The latencies of the subnets of one supernet on one device.
 
+    The order of subnets is part of the table, and does not depend on the order of rows in a file: by accuracy, and of
+    equally accurate subnets the faster one last. So the largest index among some subnets is the best of them. *Faster*
+    means a smaller sum of latencies over the measured batch sizes: a subnet that is nowhere slower and somewhere
+    faster always comes later, and where latencies cross, the sum decides. Equal sums are ordered by the single
+    latencies, equal latencies by id.
+
     Attributes:
         device: Name of the device that was profiled.
-        subnets: In ascending order of accuracy.
+        subnets: In ascending order of accuracy; the table puts equally accurate ones in order, with their latencies.
         batch_sizes: Measured batch sizes in queries, increasing.
         latency_ns: Latency that simulations use, int64, shape (subnets, batch_sizes).
         p99_ns: 99th percentile of the latency, same shape, or None if unknown.
@@ -92,10 +115,15 @@ class LatencyTable:
         provenance: Source of the numbers.
         low_ns: Lower bound of the latency's 95 % confidence interval, int64 of the same shape, or None if unknown.
         high_ns: Upper bound, likewise.
+        samples_ns: The repetitions that the latency is the median of, by subnet and batch size: int64, ascending, one
+            or more per cell; None if unknown.
+
+    Grids may be nested lists, DataFrames or arrays of any type that holds whole numbers; the table keeps copies.
 
     Raises:
-        DataError: The grid is incomplete, not positive or out of order (with the subnet and the batch size), or
-            `between` or `default_max_batch` is invalid.
+        DataError: The grid is incomplete, not whole, not positive or out of order (with the subnet and the batch size),
+            no accuracy is above 1 %, a 99th percentile is below the latency, or `between` or `default_max_batch` is
+            invalid.
 
     Example:
         >>> subnets = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
@@ -120,6 +148,7 @@ class LatencyTable:
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     low_ns: npt.NDArray[np.int64] | None = None
     high_ns: npt.NDArray[np.int64] | None = None
+    samples_ns: tuple[tuple[npt.NDArray[np.int64], ...], ...] | None = field(default=None, repr=False)
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
 
@@ -127,18 +156,48 @@ class LatencyTable:
     """Pareto-optimal subnets (indices): no other is as accurate, nowhere slower, and better in one of the two."""
 
     def __post_init__(self) -> None:
+        location = f"table of {self.device}"
+        values: dict[str, Any] = {
+            "subnets": tuple(self.subnets),
+            "batch_sizes": checked_sizes(self.batch_sizes, location),
+            "stages": checked_mapping(self.stages, f"{location}, stages"),
+            "provenance": checked_mapping(self.provenance, f"{location}, provenance"),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
         _check_axes(self)
-        _check_grid(self, "latency_ns", self.latency_ns, lowest=1)
-        object.__setattr__(self, "latency_ns", read_only(self.latency_ns))
+        axes = [subnet.id for subnet in self.subnets], self.batch_sizes
+        grids: dict[str, Any] = {
+            "latency_ns": checked_grid(self.latency_ns, f"{location}, latency_ns", *axes, lowest=1)
+        }
         for name, grid in self.uncertainty.items():
-            _check_grid(self, name, grid, lowest=1)
-            object.__setattr__(self, name, read_only(grid))
-        _check_interval(self)
-        for name, grid in self.stages.items():
-            _check_grid(self, f"stage {name}", grid, lowest=0)
-        object.__setattr__(self, "stages", {name: read_only(grid) for name, grid in self.stages.items()})
-        object.__setattr__(self, "dense_ns", read_only(_dense(self.batch_sizes, self.latency_ns, self.between)))
-        object.__setattr__(self, "pareto", _pareto(self.subnets, self.latency_ns))
+            grids[name] = checked_grid(grid, f"{location}, {name}", *axes, lowest=1)
+        grids["stages"] = {
+            name: checked_grid(grid, f"{location}, stage {name}", *axes, lowest=0) for name, grid in self.stages.items()
+        }
+        if self.samples_ns is not None:
+            grids["samples_ns"] = checked_samples(self.samples_ns, f"{location}, samples_ns", *axes)
+        for name, grid in grids.items():
+            object.__setattr__(self, name, grid)
+        _check_uncertainty(self)
+        _sort_equals(self)
+        object.__setattr__(self, "dense_ns", read_only(dense(self.batch_sizes, self.latency_ns, self.between)))
+        object.__setattr__(self, "pareto", pareto([subnet.accuracy for subnet in self.subnets], self.latency_ns))
+
+    def __repr__(self) -> str:
+        low, high = self.latency_ns.min() / NS_PER_MS, self.latency_ns.max() / NS_PER_MS
+        sizes = f"batch sizes {self.batch_sizes[0]} to {self.max_batch}"
+        return (
+            f"{type(self).__name__}({self.device!r}, {len(self.subnets)} subnets, {sizes}, {low:.3g} to {high:.3g} ms)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (subnet.id, f"{subnet.accuracy:.2f}", *(f"{cell / NS_PER_MS:.3g}" for cell in latencies))
+            for subnet, latencies in zip(self.subnets, self.latency_ns, strict=True)
+        ]
+        title = f"{self.device}: latency in ms by subnet and batch size"
+        return html_table(title, rows, ("subnet", "accuracy %", *self.batch_sizes))
 
     @property
     def uncertainty(self) -> dict[str, npt.NDArray[np.int64]]:
@@ -157,11 +216,20 @@ class LatencyTable:
         return int(self.latency_ns.min())
 
     @property
+    def least_accurate(self) -> int:
+        """The least accurate subnet (index); the fastest of them if several are."""
+        lowest = self.subnets[0].accuracy
+        return max(s for s, subnet in enumerate(self.subnets) if subnet.accuracy == lowest)
+
+    @property
     def max_throughput(self) -> tuple[int, int]:
-        """The subnet (index) and batch size with the highest throughput in queries per second."""
+        """The subnet (index) and batch size with the highest throughput in queries per second.
+
+        Of several, the least accurate subnet; the faster one of equally accurate ones, and its smallest batch.
+        """
         per_query = self.latency_ns / np.asarray(self.batch_sizes)
-        subnet, column = np.unravel_index(np.argmin(per_query), per_query.shape)
-        return int(subnet), self.batch_sizes[int(column)]
+        subnet = min(range(len(self.subnets)), key=lambda s: (per_query[s].min(), self.subnets[s].accuracy, -s))
+        return subnet, self.batch_sizes[int(np.argmin(per_query[subnet]))]
 
     def latency(self, subnet: int, batch_size: int) -> int:
         """Return the latency of a batch in nanoseconds, measured or according to `between`.
@@ -205,13 +273,14 @@ class LatencyTable:
             latency_ns=self.latency_ns[:, :keep],
             **uncertainty,
             stages={name: grid[:, :keep] for name, grid in self.stages.items()},
+            samples_ns=None if self.samples_ns is None else tuple(row[:keep] for row in self.samples_ns),
             default_max_batch=None,
         )
 
     def with_stages(self, names: Sequence[str]) -> LatencyTable:
         """Return the table whose latency is the sum of some of its stages; all stages give the table itself.
 
-        The 99th percentile and the interval of such a sum are unknown.
+        The 99th percentile, the interval and the samples of such a sum are unknown.
 
         Raises:
             DataError: A stage is unknown, no stage is given, or the sum is 0 in some cell.
@@ -225,144 +294,107 @@ class LatencyTable:
         if set(names) == set(self.stages):
             return self
         chosen = {name: grid for name, grid in self.stages.items() if name in names}
-        unknown: dict[str, Any] = dict.fromkeys(UNCERTAINTY_GRIDS)
+        unknown: dict[str, Any] = dict.fromkeys((*UNCERTAINTY_GRIDS, "samples_ns"))
         return replace(self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, **unknown)
 
     def subnet_of_accuracy(self, accuracy: float) -> int:
         """Return the subnet (index) of an accuracy, to 0.05 points: 78.25 matches 78.250 and 78.2496.
 
         Raises:
-            DataError: No subnet has this accuracy.
+            DataError: No subnet has this accuracy, or several have it: exactly, or as nearly to 0.005 points.
         """
-        distance = [abs(subnet.accuracy - accuracy) for subnet in self.subnets]
-        best = int(np.argmin(distance))
-        if distance[best] > 0.05:  # noqa: PLR2004 - published accuracies have two decimals
+        distance = np.array([abs(subnet.accuracy - accuracy) for subnet in self.subnets])
+        nearest = float(distance.min())
+        if nearest > 0.05:  # noqa: PLR2004 - published accuracies have two decimals
             known = ", ".join(f"{subnet.accuracy:.2f}" for subnet in self.subnets)
             raise DataError(f"table of {self.device}", "no subnet of this accuracy", f"{accuracy:g}", f"known: {known}")
-        return best
+        found = np.flatnonzero(distance <= (nearest + 0.005 if nearest else 0)).tolist()
+        if len(found) > 1:
+            names = ", ".join(f"{self.subnets[s].id} {self.subnets[s].accuracy:g}" for s in found)
+            problem = f"{len(found)} subnets have this accuracy"
+            raise DataError(
+                f"table of {self.device}",
+                problem,
+                f"{accuracy:g}: {names}",
+                f"name one of them by its id, such as subnet: {self.subnets[found[-1]].id}",
+            )
+        return int(found[0])
 
+    def subnet_of_id(self, name: str) -> int:
+        """Return the subnet (index) of an id.
 
-Cells = Mapping[tuple[str, int], int]
-"""Nanoseconds by subnet id and batch size."""
-
-
-def table_from_cells(
-    device: str,
-    subnets: Iterable[ProfiledSubnet],
-    cells: Cells,
-    uncertainty: Mapping[str, Cells] | None = None,
-    stages: Mapping[str, Cells] | None = None,
-    *,
-    location: str = "table",
-    between: Between = "pad",
-    default_max_batch: int | None = None,
-    provenance: Mapping[str, str] | None = None,
-) -> LatencyTable:
-    """Return the table of measured cells, given in any order.
-
-    Args:
-        device: Name of the device that was profiled.
-        subnets: In any order; the table sorts them by accuracy.
-        cells: Latencies.
-        uncertainty: Percentiles and interval bounds by the names in `UNCERTAINTY_GRIDS`, each by the same keys.
-        stages: Parts of the latency by name, each by the same keys.
-        location: Name of the table in messages.
-        between: As in `LatencyTable`.
-        default_max_batch: As in `LatencyTable`.
-        provenance: As in `LatencyTable`.
-
-    Raises:
-        DataError: A cell is missing, or the table breaks a rule of `LatencyTable`.
-    """
-    ordered = tuple(sorted(subnets, key=lambda subnet: subnet.accuracy))
-    sizes = tuple(sorted({size for _, size in cells}))
-
-    def grid(values: Cells, column: str) -> npt.NDArray[np.int64]:
-        missing = [(s.id, size) for s in ordered for size in sizes if (s.id, size) not in values]
-        if missing:
-            subnet, size = missing[0]
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            problem, value = f"missing cell of {column}", f"subnet {subnet}, batch {size}{more}"
-            raise DataError(location, problem, value, "the grid must be full")
-        return np.array([[values[s.id, size] for size in sizes] for s in ordered], dtype=np.int64)
-
-    return LatencyTable(
-        device,
-        ordered,
-        sizes,
-        grid(cells, "latency"),
-        **{name: grid(values, name.removesuffix("_ns")) for name, values in (uncertainty or {}).items()},
-        stages={name: grid(values, f"stage {name}") for name, values in (stages or {}).items()},
-        between=between,
-        default_max_batch=default_max_batch,
-        provenance=provenance or {},
-    )
+        Raises:
+            DataError: No subnet has this id.
+        """
+        ids = [subnet.id for subnet in self.subnets]
+        if name not in ids:
+            raise DataError(f"table of {self.device}", "no subnet of this id", name, did_you_mean(name, ids))
+        return ids.index(name)
 
 
 def _check_axes(table: LatencyTable) -> None:
     location = f"table of {table.device}"
-    ids, sizes = [subnet.id for subnet in table.subnets], table.batch_sizes
-    if not ids or not sizes:
-        raise DataError(location, "is empty", f"{len(ids)} subnets, {len(sizes)} batch sizes", "one of each or more")
+    subnets, sizes = table.subnets, table.batch_sizes
+    if not subnets or not sizes:
+        raise DataError(
+            location, "is empty", f"{len(subnets)} subnets, {len(sizes)} batch sizes", "one of each or more"
+        )
+    for subnet in subnets:
+        if not isinstance(subnet, ProfiledSubnet):
+            raise DataError(location, "is not a subnet", repr(subnet), "ProfiledSubnet(id, accuracy)")
+    ids = [subnet.id for subnet in subnets]
     doubled = {name for name in ids if ids.count(name) > 1}
     if doubled:
         raise DataError(location, "duplicate subnet", ", ".join(sorted(doubled)), "ids must be unique")
-    accuracies = [subnet.accuracy for subnet in table.subnets]
+    accuracies = [subnet.accuracy for subnet in subnets]
     if accuracies != sorted(accuracies):
-        raise DataError(
-            location, "subnets are not in ascending order of accuracy", str(accuracies), "the least accurate first"
-        )
-    if sizes[0] < 1 or any(a >= b for a, b in pairwise(sizes)):
-        raise DataError(location, "batch sizes are not positive and increasing", str(sizes), "such as 1, 2, 4, 8, 16")
+        hint = "the least accurate first"
+        raise DataError(location, "subnets are not in ascending order of accuracy", str(accuracies), hint)
+    if accuracies[-1] <= 1 and not any(subnet.control for subnet in subnets):  # of an untrained supernet it may be
+        hint = "percent, such as 73.82: are these shares of 1?"
+        raise DataError(location, "no accuracy is above 1", f"{subnets[-1].id}: {accuracies[-1]:g}", hint)
     if table.between not in get_args(Between):
         raise DataError(location, "unknown value of between", repr(table.between), " or ".join(get_args(Between)))
-    limit = table.default_max_batch
-    if limit is not None and not sizes[0] <= limit <= sizes[-1]:
+    if table.default_max_batch is not None:
         hint = f"{sizes[0]} to {sizes[-1]}"
-        raise DataError(location, "default_max_batch is out of range", str(limit), hint)
+        limit = whole_number(table.default_max_batch, f"{location}, default_max_batch", hint)
+        if not sizes[0] <= limit <= sizes[-1]:
+            raise DataError(location, "default_max_batch is out of range", str(limit), hint)
+        object.__setattr__(table, "default_max_batch", limit)
 
 
-def _check_grid(table: LatencyTable, name: str, grid: npt.NDArray[np.int64], *, lowest: int) -> None:
-    location = f"table of {table.device}, {name}"
-    shape = (len(table.subnets), len(table.batch_sizes))
-    if grid.shape != shape or grid.dtype != np.int64:
-        raise DataError(
-            location, "has the wrong type or shape", f"{grid.dtype}, shape {grid.shape}", f"int64, shape {shape}"
-        )
-    if (grid < lowest).any():
-        subnet, column = (int(i) for i in np.argwhere(grid < lowest)[0])
-        cell = f"subnet {table.subnets[subnet].id}, batch {table.batch_sizes[column]}: {grid[subnet, column]} ns"
-        raise DataError(location, "is not positive" if lowest else "is negative", cell, f"{lowest} ns or more")
+def _check_uncertainty(table: LatencyTable) -> None:
+    location = f"table of {table.device}"
 
+    def cell(mask: npt.NDArray[np.bool_]) -> tuple[int, int, str]:
+        row, column = first_cell(mask)
+        return row, column, f"subnet {table.subnets[row].id}, batch {table.batch_sizes[column]}"
 
-def _check_interval(table: LatencyTable) -> None:
+    if table.p99_ns is not None and (table.p99_ns < table.latency_ns).any():
+        row, column, name = cell(table.p99_ns < table.latency_ns)
+        both = f"{name}: {format_ms(int(table.p99_ns[row, column]))} < {format_ms(int(table.latency_ns[row, column]))}"
+        hint = "is it the 99th percentile, and in the unit of the latency?"
+        raise DataError(location, "the 99th percentile is below the latency", both, hint)
     if table.low_ns is None and table.high_ns is None:
         return
-    location = f"table of {table.device}"
     if table.low_ns is None or table.high_ns is None:
         raise DataError(location, "has only one bound of its intervals", "", "give both low_ns and high_ns")
     outside = (table.low_ns > table.latency_ns) | (table.high_ns < table.latency_ns)
     if outside.any():
-        subnet, column = (int(i) for i in np.argwhere(outside)[0])
-        cell = f"subnet {table.subnets[subnet].id}, batch {table.batch_sizes[column]}"
-        raise DataError(location, "latency outside its confidence interval", cell, "low_ns <= latency_ns <= high_ns")
+        hint = "low_ns <= latency_ns <= high_ns"
+        raise DataError(location, "latency outside its confidence interval", cell(outside)[2], hint)
 
 
-def _dense(sizes: tuple[int, ...], latency_ns: npt.NDArray[np.int64], between: Between) -> npt.NDArray[np.int64]:
-    every = np.arange(1, sizes[-1] + 1)
-    if between == "pad":
-        rows = latency_ns[:, np.searchsorted(sizes, every)]
-    else:
-        rows = np.stack([np.rint(np.interp(every, sizes, row)).astype(np.int64) for row in latency_ns])
-    return np.concatenate([np.zeros((len(latency_ns), 1), np.int64), rows], axis=1)
-
-
-def _pareto(subnets: tuple[ProfiledSubnet, ...], latency_ns: npt.NDArray[np.int64]) -> tuple[int, ...]:
-    accuracy = np.array([subnet.accuracy for subnet in subnets])
-
-    def is_dominated(s: int) -> bool:
-        no_worse = (accuracy >= accuracy[s]) & (latency_ns <= latency_ns[s]).all(axis=1)
-        better = (accuracy > accuracy[s]) | (latency_ns < latency_ns[s]).any(axis=1)
-        return bool((no_worse & better).any())
-
-    return tuple(s for s in range(len(subnets)) if not is_dominated(s))
+def _sort_equals(table: LatencyTable) -> None:
+    """Put equally accurate subnets into the table's order, with all of their rows."""
+    rows = table.latency_ns.tolist()
+    keys = [(s.accuracy, -sum(row), [-ns for ns in row], s.id) for s, row in zip(table.subnets, rows, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    if order == list(range(len(keys))):
+        return
+    object.__setattr__(table, "subnets", tuple(table.subnets[s] for s in order))
+    for name, grid in {"latency_ns": table.latency_ns, **table.uncertainty}.items():
+        object.__setattr__(table, name, read_only(grid[order]))
+    object.__setattr__(table, "stages", {name: read_only(grid[order]) for name, grid in table.stages.items()})
+    if table.samples_ns is not None:
+        object.__setattr__(table, "samples_ns", tuple(table.samples_ns[s] for s in order))

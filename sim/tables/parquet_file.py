@@ -1,6 +1,6 @@
 """Latency tables as parquet: one row per cell; facts of the table and of subnets as JSON in the schema.
 
-Columns: subnet, accuracy, batch_size, latency_ns, p99_ns, low_ns and high_ns if known, and
+Columns: subnet, accuracy, batch_size, latency_ns; p99_ns, low_ns, high_ns and samples_ns (a list) if known; and
 `stage_NAME_ns` for each stage. The metadata of a column holds its unit.
 """
 
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from sim.base.errors import DataError
 from sim.base.parquet import read_parquet
-from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet, table_from_cells
+from sim.tables.cells import table_from_cells
+from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 
 SCHEMA = "latency-table/1"
 """What a file says that it is; the number changes when an old reader would misread a new file."""
@@ -45,7 +46,7 @@ def parse_parquet(content: bytes, location: str) -> LatencyTable:
         raise DataError(
             location, "is not a latency table", found, f"a parquet file with schema {SCHEMA} in its metadata"
         )
-    expected = _schema(facts["stages"], _doubts(facts))
+    expected = _schema(facts["stages"], _uncertainty(facts), has_samples=facts.get("has_samples", False))
     for field in expected:
         found = rows.schema.field(field.name).type if field.name in rows.schema.names else "missing"
         if found != field.type or rows[field.name].null_count:
@@ -61,8 +62,9 @@ def parse_parquet(content: bytes, location: str) -> LatencyTable:
         facts["device"],
         [_subnet(fact, accuracy, location) for fact in facts["subnets"]],
         dict(zip(keys, columns["latency_ns"], strict=True)),
-        {name: dict(zip(keys, columns[name], strict=True)) for name in _doubts(facts)},
+        {name: dict(zip(keys, columns[name], strict=True)) for name in _uncertainty(facts)},
         {name: dict(zip(keys, columns[_stage_column(name)], strict=True)) for name in facts["stages"]},
+        dict(zip(keys, columns["samples_ns"], strict=True)) if facts.get("has_samples") else None,
         location=location,
         between=facts["between"],
         default_max_batch=facts["default_max_batch"],
@@ -87,6 +89,7 @@ def parquet_bytes(table: LatencyTable) -> bytes:
         "provenance": dict(table.provenance),
         "has_p99": table.p99_ns is not None,
         "has_interval": table.low_ns is not None,
+        **({} if table.samples_ns is None else {"has_samples": True}),
         "stages": list(table.stages),
         "subnets": [
             {
@@ -99,13 +102,14 @@ def parquet_bytes(table: LatencyTable) -> bytes:
             for s in table.subnets
         ],
     }
-    schema = _schema(list(table.stages), list(table.uncertainty))
+    schema = _schema(list(table.stages), list(table.uncertainty), has_samples=table.samples_ns is not None)
     grids = [table.latency_ns, *table.uncertainty.values(), *table.stages.values()]
     arrays = [
         [subnet.id for subnet in table.subnets for _ in table.batch_sizes],
         [subnet.accuracy for subnet in table.subnets for _ in table.batch_sizes],
         list(table.batch_sizes) * len(table.subnets),
         *(grid.ravel() for grid in grids),
+        *([] if table.samples_ns is None else [[cell for row in table.samples_ns for cell in row]]),
     ]
     rows = pa.table([pa.array(array, field.type) for array, field in zip(arrays, schema, strict=True)], schema=schema)
     out = io.BytesIO()
@@ -113,16 +117,19 @@ def parquet_bytes(table: LatencyTable) -> bytes:
     return out.getvalue()
 
 
-def _doubts(facts: dict[str, Any]) -> list[str]:
+def _uncertainty(facts: dict[str, Any]) -> list[str]:
     interval = ["low_ns", "high_ns"] if facts.get("has_interval") else []  # files of before have none, and no such fact
     return [*(["p99_ns"] if facts["has_p99"] else []), *interval]
 
 
-def _schema(stages: list[str], uncertainty: list[str]) -> pa.Schema:
+def _schema(stages: list[str], uncertainty: list[str], *, has_samples: bool) -> pa.Schema:
     times = ["latency_ns", *uncertainty, *map(_stage_column, stages)]
     types = {"subnet": pa.string(), "accuracy": pa.float64(), "batch_size": pa.int64()} | dict.fromkeys(
         times, pa.int64()
     )
+    if has_samples:
+        types["samples_ns"] = pa.list_(pa.int64())
+        times.append("samples_ns")
     units = _UNITS | dict.fromkeys(times, "ns")
     return pa.schema(
         [

@@ -20,7 +20,7 @@ from sim.base.units import NS_PER_S, ns_from_s
 from sim.traces.source import TraceSource, rechunked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -118,13 +118,25 @@ def unshrunk(counts: npt.NDArray[np.int64], bin_ns: int, seed: int) -> Iterator[
     )
 
 
-def placed(rng: np.random.Generator, count: int, length_ns: int) -> npt.NDArray[np.int64]:
-    """Return `count` sorted times, uniform in [0, length); int64, shape (count,).
+def placed(
+    rng: np.random.Generator,
+    count: int,
+    length_ns: int,
+    draw: Callable[[int], npt.NDArray[np.float64]] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Return `count` sorted times in [0, length); int64, shape (count,).
 
-    They come from the gaps of a Poisson process scaled to the length, which have the distribution of sorted uniform
-    numbers and take a fifth of the time.
+    They come from gaps scaled to the length. Those of a Poisson process have the distribution of sorted uniform numbers
+    and take a fifth of the time.
+
+    Args:
+        rng: Random stream of the gaps.
+        count: Number of times.
+        length_ns: Length of the bin in nanoseconds.
+        draw: Returns so many gaps of another law; None for a Poisson process.
     """
-    gaps = rng.standard_exponential(count + 1)
+    gaps = rng.standard_exponential(count + 1) if draw is None else draw(count + 1)
     np.cumsum(gaps, out=gaps)
     gaps *= length_ns / gaps[-1]
-    return gaps[:-1].astype(np.int64)
+    times = gaps[:-1].astype(np.int64)
+    return times if draw is None else np.minimum(times, length_ns - 1)  # the last gap of another law may be nothing

@@ -21,14 +21,18 @@ from sim.base.errors import DataError, SpecError
 from sim.base.parameters import Positive, PositiveInt, Share, check_parameters
 from sim.base.streams import stream
 from sim.base.units import NS_PER_S, ns_from_s
-from sim.traces.azure import shrunk, unshrunk
-from sim.traces.reading import csv_batches, header_of, ns_of_seconds
+from sim.traces.azure import MINUTES_A_DAY, shrunk, unshrunk
+from sim.traces.content import content_of
+from sim.traces.reading import batches, numbers_of
 from sim.traces.source import CHUNK, Recorded, TraceSource
+from sim.traces.times import ns_of_floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
+
+    from sim.traces.content import Content
 
 DAY_FILE = "invocations_per_function_md.anon.d{:02d}.csv"
 """The file of one day."""
@@ -111,11 +115,12 @@ class Azure2019(TraceSource):
             DataError: The file can't be read, has no minutes, or too few functions; names the row.
         """
         (path,) = self.inputs()
-        minutes = _minute_columns(path)
-        chosen = None if self.functions is None and self.share is None else self._chosen(path, seed)
+        content = content_of(path, ",")
+        minutes = _minute_columns(content)
+        chosen = None if self.functions is None and self.share is None else self._chosen(content, seed)
         total = np.zeros(len(minutes), np.int64)
-        for row, batch in csv_batches(path, dict.fromkeys(minutes, pa.int64())):
-            counts = np.column_stack([column.to_numpy() for column in batch.columns])  # (functions, minutes)
+        for row, columns in numbers_of(content, dict.fromkeys(minutes, pa.int64())):
+            counts = np.column_stack(columns)  # (functions, minutes)
             if (counts < 0).any():
                 at_row, at_minute = np.argwhere(counts < 0)[0]
                 location = f"{path}, row {row + at_row}"
@@ -139,12 +144,15 @@ class Azure2019(TraceSource):
             return unshrunk(counts, NS_PER_MINUTE, seed)
         return shrunk(counts / mean * (self.mean_qps or mean / 60), self.duration_ns, seed)
 
-    def _chosen(self, path: Path, seed: int) -> npt.NDArray[np.bool_]:
+    def _chosen(self, content: Content, seed: int) -> npt.NDArray[np.bool_]:
         """Return a mask of the used rows: whole apps in random order, the last one cut."""
-        apps = [app for _, batch in csv_batches(path, {"HashApp": pa.string()}) for app in batch.column(0).to_pylist()]
+        columns = batches(content, {"HashApp": (pa.string(),)})
+        apps = [app for _, (column,) in columns for app in column.to_pylist()]
         number = self.functions or max(1, round((self.share or 1) * len(apps)))
         if number > len(apps):
-            raise DataError(str(path), "has fewer functions than requested", str(number), f"at most {len(apps)}")
+            raise DataError(
+                str(content.path), "has fewer functions than requested", str(number), f"at most {len(apps)}"
+            )
         # Ranks of apps in order of appearance, then a random order of apps, then rows in that order of their apps.
         rank = {app: number for number, app in enumerate(dict.fromkeys(apps))}
         place = stream(seed, "azure2019.functions").permutation(len(rank))
@@ -154,16 +162,19 @@ class Azure2019(TraceSource):
         return chosen
 
 
-def _minute_columns(path: Path) -> list[str]:
+def _minute_columns(content: Content) -> list[str]:
     """Return the names of the minute columns: `1`..`1440`, a part of them such as `480`..`959`, or `1_minute`..."""
-    names = [name for name in header_of(path) if _MINUTE.fullmatch(name)]
+    names = [name for name in content.names if _MINUTE.fullmatch(name)]
     if not names:
-        raise DataError(str(path), "has no minute columns", "", "columns named 1 to 1440")
+        raise DataError(str(content.path), "has no minute columns", "", "columns named 1 to 1440")
+    if len(names) > MINUTES_A_DAY:
+        hint = "one file for each day: cut it into days, or sum them and use kind: counts"
+        raise DataError(str(content.path), "has more minutes than a day", f"{len(names):,}", hint)
     numbers = [int(name.partition("_")[0]) for name in names]
     for before, number in pairwise(numbers):
         if number != before + 1:
             raise DataError(
-                str(path),
+                str(content.path),
                 "missing minute, or minutes out of order",
                 names[numbers.index(before) + 1],
                 f"must be {before + 1}",
@@ -188,13 +199,16 @@ class Azure2021(Recorded):
             DataError: The file can't be read, lacks a column, or a value is not a time, with the row.
         """
         pieces = [np.empty(0, np.int64)]
-        for row, batch in csv_batches(Path(self.path), {"end_timestamp": pa.float64(), "duration": pa.float64()}):
-            end_s, duration_s = (column.to_numpy() for column in batch.columns)
-            if (duration_s < 0).any():
-                at_row = int(np.argmax(duration_s < 0))
-                location = f"{self.path}, row {row + at_row}"
-                raise DataError(location, "duration is negative", str(duration_s[at_row]), "seconds, 0 or more")
-            pieces.append(ns_of_seconds(end_s - duration_s, location=self.path, first_row=row))
+        wanted = {"end_timestamp": pa.float64(), "duration": pa.float64()}
+        for path in self.inputs():
+            for row, (end_s, duration_s) in numbers_of(content_of(path), wanted):
+                if (duration_s < 0).any():
+                    at_row = int(np.argmax(duration_s < 0))
+                    location = f"{path}, row {row + at_row}"
+                    raise DataError(location, "duration is negative", str(duration_s[at_row]), "seconds, 0 or more")
+                numbers = range(row, row + len(end_s))
+                start_s = end_s - duration_s
+                pieces.append(ns_of_floats(start_s, "s", name="end_timestamp", location=str(path), numbers=numbers))
         times = np.sort(np.concatenate(pieces))
         times -= times[:1].sum()
         return self._played(times[start : start + CHUNK] for start in range(0, len(times), CHUNK))

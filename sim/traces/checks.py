@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.base.errors import DataError, SsimError
+from sim.base.errors import DataError, SsimError, raised
 from sim.traces.trace import check_arrivals, check_end, check_lengths
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_trace_source(source: TraceSource, seed: int = 0) -> None:
     except SsimError:
         raise
     except Exception as error:
-        raise DataError(location, f"raised {type(error).__name__}", str(error)) from error
+        raise DataError(location, *raised(error)) from error
 
 
 def _check(source: TraceSource, seed: int, location: str) -> None:

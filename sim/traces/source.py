@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from sim.traces.reading import sha256_of
 from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -28,6 +29,11 @@ CHUNK = 65_536
 
 MAX_ARRIVALS = 100_000_000
 """Maximum number of arrivals in memory: they take one gigabyte, their results several."""
+
+_SUFFIXES = tuple(
+    f".{end}"
+    for end in ["gz", "zst", "bz2", "csv", "tsv", "txt", "json", "jsonl", "parquet", "parq", "pq", "feather", "arrow"]
+)
 
 _AHEAD = 32  # chunks: more than a minute of the largest trace
 
@@ -66,19 +72,30 @@ class TraceSource(Parameters, ABC):
         return True
 
     @property
+    def has_classes(self) -> bool:
+        """Whether each query has a class; only a file may have them."""
+        return False
+
+    @property
     def is_random(self) -> bool:
         """Whether the arrivals depend on the seed."""
         return True
 
     def inputs(self) -> tuple[Path, ...]:
-        """Return the input files: the one in a field `path`, none for a generator."""
-        path = getattr(self, "path", None)
-        return () if path is None else (Path(path),)
+        """Return the input files: those in a field `path`, none for a generator."""
+        return files_of(getattr(self, "path", None) or ())
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what is unusual in a recording, and what is done about it, in a sentence each."""
+        return ()
 
     def located(self, folder: Path) -> Self:
         """Return the source with its path, if it has one, taken relative to a folder and made absolute."""
         path = getattr(self, "path", None)
-        return self if path is None else dataclasses.replace(self, path=str((folder / path).absolute()))  # type: ignore[call-arg]  # the field `path` was just found
+        if path is None:
+            return self
+        found = [str((folder / Path(each).expanduser()).absolute()) for each in _paths(path)]
+        return dataclasses.replace(self, path=found[0] if isinstance(path, str) else tuple(found))  # type: ignore[call-arg]  # the field `path` was just found
 
     def trace(self, seed: int) -> Trace:
         """Return all arrivals as one trace, with its provenance: kind, parameters, seed, sha256 of its files.
@@ -108,7 +125,9 @@ class TraceSource(Parameters, ABC):
                 )
         if not count:
             raise self._no_arrivals()
-        return np.concatenate(chunks)
+        joined = np.concatenate(chunks)
+        joined.flags.writeable = False  # so that a trace keeps it without a copy
+        return joined
 
     def trace_of(self, arrival_ns: npt.NDArray[np.int64], seed: int) -> Trace:
         """Return the trace of all arrivals of a seed."""
@@ -123,10 +142,13 @@ class TraceSource(Parameters, ABC):
     @property
     def name(self) -> str:
         """Name of the trace in tables and figures: that of its file, or its kind."""
-        path = getattr(self, "path", None)
-        if path is None or Path(path).is_dir():
+        files = files_of(getattr(self, "path", None) or ())
+        if not files or files[0].is_dir():
             return self.kind
-        return Path(path).name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
+        stem = files[0].name
+        while stem.endswith(_SUFFIXES):
+            stem = stem.rpartition(".")[0]
+        return stem if len(files) == 1 else f"{stem}+{len(files) - 1}"
 
     def window_ns(self, last_ns: int) -> int:
         """Return the duration, given the last arrival, so that no file is read twice."""
@@ -151,13 +173,14 @@ class Recorded(TraceSource):
     """A source that replays arrivals recorded in a file.
 
     Attributes:
-        path: The file.
+        path: The file, or several that are one trace: a list of paths, or a pattern such as day*.csv. `~` is the
+            home folder.
         speedup: Factor by which time is divided: 2 halves the trace and doubles its rate.
         duration_s: Time of the cut in seconds after the speed-up, or None for the whole trace. It is the observed
             window even if the file ends before.
     """
 
-    path: str
+    path: str | tuple[str, ...]
     speedup: Positive = 1.0
     duration_s: Positive | None = None
 
@@ -191,6 +214,26 @@ class Recorded(TraceSource):
                 yield kept
             if len(kept) < len(times):
                 return
+
+
+def files_of(path: str | Sequence[str]) -> tuple[Path, ...]:
+    """Return the files that paths stand for; those of a pattern in order of their names, day2 before day10."""
+    found: list[Path] = []
+    for each in _paths(path):
+        place = Path(each).expanduser()
+        matching: Iterable[Path] = ()
+        if any(mark in each for mark in "*?[") and not place.exists():
+            matching = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
+        found += sorted(matching, key=_natural) or [place]
+    return tuple(found)
+
+
+def _paths(path: str | Sequence[str]) -> Sequence[str]:
+    return (path,) if isinstance(path, str) else path
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def drawn_ahead(chunks: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:

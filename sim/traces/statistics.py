@@ -13,7 +13,7 @@ from sim.base.units import NS_PER_S
 from sim.traces.trace import check_arrivals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
@@ -61,12 +61,15 @@ class TraceStatistics:
     windows: tuple[WindowStatistics, ...]
 
 
-def describe(chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | None = None) -> TraceStatistics:
+def describe(
+    chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | Callable[[int], int] | None = None
+) -> TraceStatistics:
     """Return the statistics of a trace.
 
     Args:
         chunks: Arrival times in nanoseconds, int64, never decreasing.
-        duration_ns: Length of the observed window; None for the last arrival.
+        duration_ns: Length of the observed window, or what returns it given the last arrival, such as a source's
+            `window_ns`; None for the last arrival.
 
     Raises:
         DataError: There are no arrivals, they are not in order, or the duration ends before the last one.
@@ -86,6 +89,8 @@ def describe(chunks: Iterable[npt.NDArray[np.int64]], duration_ns: int | None = 
         last_ns = int(chunk[-1])
     if not queries:
         raise DataError("chunks", "have no arrivals", "", "a trace needs at least one query")
+    if callable(duration_ns):
+        duration_ns = duration_ns(last_ns)
     span_ns = max(last_ns, 1) if duration_ns is None else duration_ns
     if span_ns < last_ns:
         raise DataError("duration_ns", "ends before the last arrival", str(span_ns), f"{last_ns} or more")

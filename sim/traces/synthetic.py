@@ -126,6 +126,11 @@ class Bursty(_Generated):
         """Whether the gaps of the bursty stream vary."""
         return self.cv2 > 0
 
+    @property
+    def expected_qps(self) -> float:
+        """Expected mean rate over the trace in queries per second."""
+        return self.base_qps + self.variant_qps
+
     def chunks(self, seed: int) -> Times:
         """Yield the arrivals of both streams, merged."""
         bursts = renewal(stream(seed, "bursty"), self.variant_qps, self.cv2, self.duration_ns)
@@ -182,6 +187,12 @@ class TimeVarying(_Generated):
     def rate_qps(self, time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the mean rate in queries per second at times in seconds; float64, any shape."""
         return np.interp(time_s, [self.ramp_start_s, self.ramp_end_s], [self.start_qps, self.end_qps])
+
+    @property
+    def expected_qps(self) -> float:
+        """Expected mean rate over the trace in queries per second."""
+        times = np.array([0.0, self.ramp_start_s, min(self.ramp_end_s, self.duration_s), self.duration_s])
+        return float(np.trapezoid(self.rate_qps(times), times)) / self.duration_s
 
     def chunks(self, seed: int) -> Times:
         """Yield the arrivals of the rescaled renewal process."""
@@ -256,7 +267,9 @@ def _merged(left: Times, right: Times) -> Times:
         # Times up to the smaller of the two ends are complete: later pieces have none below it.
         end = min(heads[0][-1], heads[1][-1])
         cuts = [int(np.searchsorted(head, end, "right")) for head in heads]
-        yield np.sort(np.concatenate([head[:cut] for head, cut in zip(heads, cuts, strict=True)]))
+        whole = np.concatenate([head[:cut] for head, cut in zip(heads, cuts, strict=True)])
+        whole.sort(kind="stable")  # merges the two sorted runs in linear time
+        yield whole
         heads = [head[cut:] for head, cut in zip(heads, cuts, strict=True)]
         heads = [head if len(head) else next(more, none) for head, more in zip(heads, (left, right), strict=True)]
     for head, more in zip(heads, (left, right), strict=True):

@@ -1,4 +1,4 @@
-"""`ssim capacity FILE`: the highest rate at which each policy holds an SLO attainment."""
+"""`ssim capacity FILE`: the highest rate at which each policy meets a target, or the workers for a rate."""
 
 from __future__ import annotations
 
@@ -18,63 +18,96 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssim.execution.capacity import Found
+    from ssim.execution.workers import Needed
     from ssim.jobs.job import Job
 
 
-@click.command(epilog=example("ssim capacity scaling"))
+@click.command(epilog=example("ssim capacity scaling", "ssim capacity azure --rate 5000 --target 0.99"))
 @job_options()
-def capacity(file: Path, out: Path, overrides: tuple[str, ...], jobs: int) -> None:
-    """Find the highest rate at which each policy of FILE holds an SLO attainment.
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Find the least number of workers for this mean rate of the whole trace, in queries per second.",
+)
+@click.option(
+    "--target",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="SLO attainment to meet.  [default: capacity.target of FILE, or 0.999]",
+)
+def capacity(
+    file: Path, out: Path, overrides: tuple[str, ...], jobs: int, rate: float | None, target: float | None
+) -> None:
+    """Find the highest rate at which each policy of FILE meets an SLO attainment; with --rate, the number of workers.
 
-    Its key `capacity` says which parameter of the trace is moved, which attainment is the target, and how closely the
-    rate is found: `{rate: mean_qps, target: 0.999, precision: 0.005}` if it says nothing.
+    Without --rate, the key `capacity` of FILE says which parameter of the trace is varied, which attainment is the
+    target, and how closely the rate is found: `{rate: mean_qps, target: 0.999, precision: 0.005}` if left out.
+
+    With --rate, all rates of a generator are scaled in proportion, or the speed-up of a recording is set, and the
+    number of workers is varied. The table also has the least number that any policy needs.
     """
     from rich.console import Console
 
-    from ssim.commands.present.progress import Progress, interruptible, tell_failures
-    from ssim.execution.capacity import find_capacities
-    from ssim.jobs.experiment.drawing import draw_capacities
+    from sim.base.errors import SpecError
+    from ssim.commands.present.progress import Progress, interruptible, report_failures
+    from ssim.execution.capacity import Trials, find_capacities
+    from ssim.execution.workers import find_workers
+    from ssim.jobs.experiment.drawing import draw_capacities, draw_workers
     from ssim.jobs.experiment.summary import write_csv
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    experiment = read_job(file, overrides, "experiment/1")
+    if rate is not None and not math.isfinite(rate):
+        raise SpecError("--rate", "must be a finite number", str(rate), "queries per second, such as 5000")
+    settings = overrides if target is None else (*overrides, f"capacity.target={target!r}")
+    experiment = read_job(file, settings, "experiment/1")
     store = Store(out / experiment.name / "capacity")
     progress = Progress(Console(stderr=True), each=False)
+    trials = Trials(experiment, store, jobs, progress.more, progress.finished)
+    screen = console()
+    found: list[Found] | list[Needed]
     with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
-        with progress:
-            found = find_capacities(experiment, store, jobs=jobs, on_round=progress.more, on_finished=progress.finished)
+        if rate is None:
+            with progress:
+                found = capacities = find_capacities(trials)
+            _print_capacities(screen, experiment, capacities)
+        else:
+            with progress:
+                found = needed = find_workers(trials, rate)
+            _print_workers(screen, experiment, needed)
         rows = [one.row() for one in found]
-        table = store.folder / "capacity.csv"
+        table = store.folder / ("capacity.csv" if rate is None else "workers.csv")
         write_csv(table, rows, list(rows[0]))
-        screen = console()
-        _print_table(screen, experiment, found)
         screen.print(f"Table: {table}", soft_wrap=True)
-        for path in draw_capacities(store, rows, experiment.spec.capacity.rate):
+        if rate is None:
+            drawn = draw_capacities(store, rows, experiment.spec.capacity.rate)
+        else:
+            drawn = draw_workers(store, [row for one in needed for row in one.tried_rows()], needed[0].search.target)
+        for path in drawn:
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
-    tell_failures([one.error for one in found if one.error], len(found), "searches")
+    report_failures([one.error for one in found if one.error], len(found), "searches")
 
 
-def _print_table(screen: Console, experiment: Job, found: Sequence[Found]) -> None:
+def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     spec = experiment.spec.capacity
     seeds = len({one.run.seed for one in found})
-    over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
-    title = f"{experiment.name}: highest {spec.rate} that holds {spec.target:g} ({over})"
+    title = f"{experiment.name}: highest {spec.rate} that meets {spec.target:g} ({_over(seeds)})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in (*experiment.swept, "policy"):
         table.add_column(name.rpartition(".")[2], overflow="fold")
-    for name in ("capacity", "wavers between", "to the first"):
+    for name in ("capacity", "uncertain range", "relative to first policy"):
         table.add_column(name, justify="right", no_wrap=True)
     for here in _grouped(found, lambda one: repr(one.run.swept)):
         first = {one.run.seed: one.capacity for one in here if one.run.label == here[0].run.label}
         for members in _grouped(here, lambda one: one.run.label):
-            known = [(one.capacity, first[one.run.seed]) for one in members if one.capacity is not None]
+            alone = next(iter(first.values())) if len(first) == 1 else None  # a run without chance stands for each seed
+            bases = [first.get(one.run.seed, alone) for one in members]
+            known = [(one.capacity, base) for one, base in zip(members, bases, strict=True) if one.capacity is not None]
             ratios = [capacity / base for capacity, base in known if base is not None]
-            missing = f" ({len(known)} of {seeds} seeds)" if 0 < len(known) < seeds else ""
+            missing = f" ({len(known)} of {len(members)} seeds)" if 0 < len(known) < len(members) else ""
             run = members[0].run
             point = [str(run.swept[name]) for name in experiment.swept]
             mean, ratio = _mean([capacity for capacity, _ in known]), _mean(ratios)
@@ -84,11 +117,16 @@ def _print_table(screen: Console, experiment: Job, found: Sequence[Found]) -> No
         screen.print(line, soft_wrap=True)
     if any(one.capacity is not None for one in found):
         screen.print(
-            f"For each seed by itself: the highest rate, to {100 * spec.precision:g} %, at which a non-increasing fit "
-            f"through all that was tried holds {spec.target:g}. Policies of a seed meet the same random numbers. "
-            "It wavers from the lowest rate that missed it to the highest that held it; longer traces waver less.",
+            f"Capacity of each seed: the highest rate, to {100 * spec.precision:g} %, at which a non-increasing fit to "
+            f"all rates tried meets {spec.target:g}. Policies of a seed meet the same random numbers. "
+            "Uncertain range: from the lowest rate that missed the target to the highest that met it; longer traces "
+            "narrow it.",
             soft_wrap=True,
         )
+
+
+def _over(seeds: int) -> str:
+    return f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
 
 
 def _grouped(found: Sequence[Found], key: Callable[[Found], str]) -> list[list[Found]]:
@@ -111,13 +149,13 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _range(found: Sequence[Found]) -> str:
-    """Return where searches waver, over all seeds."""
-    ranges = [one.search.wavers for one in found if one.search.wavers is not None and one.error is None]
-    return f"{min(low for low, _ in ranges):.5g} and {max(high for _, high in ranges):.5g}" if ranges else ""
+    """Return the uncertain ranges of searches as one, over all seeds."""
+    ranges = [one.search.uncertain for one in found if one.search.uncertain is not None and one.error is None]
+    return f"{min(low for low, _ in ranges):.5g} to {max(high for _, high in ranges):.5g}" if ranges else ""
 
 
 def _notes(found: Sequence[Found]) -> Iterator[str]:
-    """Yield what is not as one would think, a line for each search."""
+    """Yield what the table does not say, a line for each search."""
     for one in found:
         who, search = one.run, one.search
         if one.error is not None:
@@ -128,4 +166,83 @@ def _notes(found: Sequence[Found]) -> Iterator[str]:
         elif search.holds is None:
             yield f"{who}: misses the target at every rate that was tried, down to {search.lowest:g}{barred}."
         elif search.misses is None:
-            yield f"{who}: holds the target at every rate that was tried, up to {search.highest:g}{barred}."
+            yield f"{who}: meets the target at every rate that was tried, up to {search.highest:g}{barred}."
+        elif search.uncertain is not None:
+            low, high = search.uncertain
+            yield f"{who}: attainment crosses the target {search.crossings} times, from {low:.5g} to {high:.5g}."
+
+
+def _print_workers(screen: Console, experiment: Job, found: Sequence[Needed]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    target, seeds = found[0].search.target, len(found[0].runs)
+    title = f"{experiment.name}: workers that meet {target:g} at {found[0].rate_qps:g} queries per second"
+    table = Table(title=f"{title} ({_over(seeds)})", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in (*experiment.swept, "policy"):
+        table.add_column(name.rpartition(".")[2], overflow="fold")
+    shown = ("workers", *["each seed"] * (seeds > 1), "attainment", "one worker less", "headroom", "any policy")
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        row = one.row()
+        cells = {
+            "workers": "-" if row["workers"] is None else str(row["workers"]),
+            "each seed": _span(row["workers_from"], row["workers_to"]),
+            "attainment": _interval(row["attainment"], row["attainment_half_width"]),
+            "one worker less": _interval(row["attainment_one_less"], row["attainment_one_less_half_width"]),
+            "headroom": _interval(row["headroom"], row["headroom_half_width"], 100, ".1f", " %"),
+            "any policy": "-" if one.any_policy is None else str(one.any_policy),
+        }
+        point = [str(one.runs[0].swept[name]) for name in experiment.swept]
+        table.add_row(*point, one.runs[0].label, *(cells[name] for name in shown))
+    screen.print(table)
+    for line in _worker_notes(found):
+        screen.print(line, soft_wrap=True)
+    if any(one.any_policy is None for one in found):
+        screen.print(
+            "The least number for any policy is unknown for a trace too long to be held, and with `measure`: the "
+            "bound counts every query.",
+            soft_wrap=True,
+        )
+    over = "mean attainment over seeds" if seeds > 1 else "attainment"
+    screen.print(
+        f"Workers: the least number with which the {over} is at least {target:g}. Headroom: how much the mean rate can "
+        f"grow, to {100 * experiment.spec.capacity.precision:g} %. Any policy: no policy meets the target with fewer "
+        "workers, not even one that knows the future.",
+        soft_wrap=True,
+    )
+
+
+def _span(low: int | None, high: int | None) -> str:
+    return "-" if low is None else str(low) if low == high else f"{low} to {high}"
+
+
+def _interval(mean: float | None, half: float | None, scale: float = 1, digits: str = ".6f", unit: str = "") -> str:
+    if mean is None:
+        return "-"
+    width = "" if half is None else f" ±{scale * half:.2g}"
+    return f"{scale * mean:{digits}}{width}{unit}"
+
+
+def _worker_notes(found: Sequence[Needed]) -> Iterator[str]:
+    """Yield what the table does not say, a line for each search."""
+    for one in found:
+        search = one.search
+        who = one.runs[0].label + "".join(f", {key} = {value}" for key, value in one.runs[0].swept.items())
+        if one.error is not None:
+            continue
+        if search.least is None:
+            most = sorted(search.attained)[-2:]
+            values = " and ".join(f"{search.mean(workers):.6f} with {workers} workers" for workers in most)
+            yield (
+                f"{who}: no number of workers meets the target. Attainment is {values}. Queries are not waiting for "
+                "workers: the batches of this policy are too slow for the SLO, or it waits or drops."
+            )
+            continue
+        if search.uncertain is not None:
+            low, high = search.uncertain
+            yield f"{who}: attainment crosses the target more than once: {low} workers meet it, {high} miss it."
+        half = one.row()["attainment_half_width"]
+        if half is not None and search.mean(search.least) - half < search.target:
+            yield f"{who}: the interval of the attainment includes the target; more repeats or a longer trace decide."

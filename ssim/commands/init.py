@@ -20,7 +20,7 @@ def init(kind: str, out: Path | None) -> None:
     `policy` and `trace` write a Python file, and an experiment that uses it.
     """
     from sim.base.errors import SpecError
-    from sim.base.whole_file import whole_file
+    from sim.base.whole_file import write_text
     from ssim.files.templates import NEXT, files_of
 
     files = files_of(kind, out)
@@ -28,8 +28,7 @@ def init(kind: str, out: Path | None) -> None:
         if path.exists():
             raise SpecError(str(path), "exists already", "", "name another file with --out")
     for path, text in files.items():
-        with whole_file(path) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+        write_text(path, text)
         click.echo(f"written: {path}")
     yaml = next(path for path in files if path.suffix == ".yaml")
     click.echo(f"next: {NEXT[kind].format(file=yaml)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -67,37 +67,59 @@ set_option = click.option(
 )
 
 
+def jobs_option(default: Callable[[], int] | int = cores) -> Decorator:
+    """Return the option `--jobs` with a default."""
+    shown = "cores" if callable(default) else True
+    return click.option(
+        "-j", "--jobs", type=click.IntRange(1), default=default, show_default=shown, help="Number of runs at once."
+    )
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument FILE and the options `--out` and `--set`."""
+    file = click.argument("file", metavar="FILE", type=ShippedFile("experiments"))
+    return file(out_option(set_option(command)))
+
+
 def job_options(jobs: Callable[[], int] | int = cores) -> Decorator:
-    """Return a decorator that adds the argument FILE and the options `--out`, `--set` and `--jobs`.
+    """Return a decorator that adds `file_options`, and `--jobs` with a default."""
+    return lambda command: file_options(jobs_option(jobs)(command))
 
-    Args:
-        jobs: The default of `--jobs`.
+
+where_option = click.option(
+    "--where",
+    "choices",
+    multiple=True,
+    metavar="COLUMN=TEXT",
+    help="Use only these rows of a .csv table: a text or pattern in a column, as device=pascal. Repeatable.",
+)
+
+
+def parse_where(choices: Sequence[str]) -> dict[str, str]:
+    """Return what `--where` asks for, by column.
+
+    Raises:
+        SpecError: A choice is not COLUMN=TEXT, or a column is given twice.
     """
+    from sim.base.errors import SpecError
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        shown = "cores" if callable(jobs) else True
-        parameters = (
-            click.argument("file", metavar="FILE", type=ShippedFile("experiments")),
-            out_option,
-            set_option,
-            click.option(
-                "-j", "--jobs", type=click.IntRange(1), default=jobs, show_default=shown, help="Number of runs at once."
-            ),
-        )
-        for parameter in reversed(parameters):
-            command = parameter(command)
-        return command
-
-    return decorate
+    found: dict[str, str] = {}
+    for choice in choices:
+        column, sign, text = choice.partition("=")
+        if not sign or not column.strip() or not text.strip():
+            raise SpecError("--where", "must be COLUMN=TEXT", repr(choice), "such as device=pascal")
+        if column.strip() in found:
+            raise SpecError("--where", "names a column twice", repr(choice), "use a pattern for several texts: bert-*")
+        found[column.strip()] = text.strip()
+    return found
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where a training computes."""
-    for option in (
-        click.option("--device", default="cpu", show_default=True, help="Device of trainings: cpu, cuda, cuda:1, ..."),
-        click.option(
-            "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each training."
-        ),
-    ):
-        command = option(command)
-    return command
+    device = click.option(
+        "--device", default="cpu", show_default=True, help="Device of trainings: cpu, cuda, cuda:1, ..."
+    )
+    threads = click.option(
+        "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each training."
+    )
+    return threads(device(command))

@@ -1,4 +1,4 @@
-"""`ssim policy`: what a policy decides, whether it keeps the rules, and which engine runs it."""
+"""`ssim policy`: what a policy decides, whether it obeys the policy interface, and which engine runs it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import CommandGroup, example
+from ssim.commands.options import parse_where, where_option
 
 if TYPE_CHECKING:
     from sim.compiled.step_policy import StepPolicy
@@ -34,7 +35,7 @@ _params = click.option(
 
 @click.group(cls=CommandGroup)
 def policy() -> None:
-    """Scheduling policies: which there are, whether they keep the rules, and what they decide.
+    """Scheduling policies: which there are, whether they obey the policy interface, and what they decide.
 
     NAME is a short name (see `ssim policy list`), module:Class, or FILE.py:Class for a policy of your own.
     """
@@ -58,9 +59,10 @@ def list_() -> None:
 @policy.command(epilog=example("ssim policy check slackfit --set buckets=40", "ssim policy check my_policy.py:Mine"))
 @_name
 @_table
+@where_option
 @_params
-def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
-    """Check that a policy keeps the rules, and print which engine runs it and why.
+def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[str, ...]) -> None:
+    """Check that a policy obeys the policy interface, and print which engine runs it and why.
 
     The policy is asked at every latency of the table and around it, with short and long queues. Its decisions must be
     possible, and the same for the same situation.
@@ -70,9 +72,9 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     from sim.compiled.tabulate import NotTabulableError, tabulate
     from sim.engines import numba_is_installed
 
-    built, table = _built(name, table_name, settings)
+    built, table = _built(name, table_name, choices, settings)
     check_policy(built, table)
-    click.echo(f"{name}: keeps the rules")
+    click.echo(f"{name}: obeys the policy interface")
     here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
     if isinstance(built, StepPolicy):
         click.echo(f"{name}: {_stepped(built, table)}{here}")
@@ -80,16 +82,16 @@ def check(name: str, table_name: str, settings: tuple[str, ...]) -> None:
     try:
         found = tabulate(built, table)
     except NotTabulableError as reason:
-        click.echo(f"{name}: runs in SimPy alone ({reason})")
+        click.echo(f"{name}: runs in the SimPy engine only ({reason})")
         return
     rows, lengths = found.subnets.shape
-    stretches, queues = f"stretch{'es' if rows > 1 else ''}", f"queue length{'s' if lengths > 1 else ''}"
-    said = f"a table of {rows} {stretches} of slack by {lengths} {queues}"
+    intervals, queues = f"slack interval{'s' * (rows > 1)}", f"queue length{'s' * (lengths > 1)}"
+    said = f"a decision table of {rows} {intervals} x {lengths} {queues}"
     click.echo(f"{name}: runs in the compiled engine as {said}{here}")
 
 
 def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
-    """Return how a stepped policy runs: compiled, to the same outcomes on a bursty trace, or in SimPy alone.
+    """Return how a stepped policy runs: compiled, to the same outcomes on a bursty trace, or in SimPy only.
 
     Raises:
         PolicyError: The outcomes differ.
@@ -111,7 +113,7 @@ def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
     try:
         compiled, _ = replay(trace, Cluster(4), table, policy, engine="compiled")
     except SpecError as reason:
-        return f"runs in SimPy alone ({reason.value})"
+        return f"runs in the SimPy engine only ({reason.value})"
     if not all(
         np.array_equal(getattr(simpy.batches, name), getattr(compiled.batches, name))
         for name in ("start_ns", "finish_ns", "worker", "subnet", "size")
@@ -124,23 +126,26 @@ def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
 @policy.command(epilog=example("ssim policy plot slackfit -o slackfit.pdf"))
 @_name
 @_table
+@where_option
 @_params
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The picture: a .pdf, .svg or .png file."
 )
-def plot(name: str, table_name: str, settings: tuple[str, ...], output: Path) -> None:
+def plot(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[str, ...], output: Path) -> None:
     """Draw the decisions of a policy over slack and queue length: accuracy of the subnet, and batch size."""
     from figures.decisions import draw_decisions
     from figures.style import save_as
     from policies.decision_map import decision_map
 
-    built, table = _built(name, table_name, settings)
+    built, table = _built(name, table_name, choices, settings)
     label = ", ".join((name, *settings))
     save_as(draw_decisions(*decision_map(built, table), title=f"{label} on {table.device}"), output)
     click.echo(f"decisions of {name}: {output}")
 
 
-def _built(name: str, table_name: str, settings: tuple[str, ...]) -> tuple[Policy, LatencyTable]:
+def _built(
+    name: str, table_name: str, choices: tuple[str, ...], settings: tuple[str, ...]
+) -> tuple[Policy, LatencyTable]:
     """Return the policy and the table that a command names.
 
     Raises:
@@ -155,4 +160,5 @@ def _built(name: str, table_name: str, settings: tuple[str, ...]) -> tuple[Polic
     folder = Path.cwd()
     if file.endswith(".py"):
         folder, name = Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
-    return build_policy(PolicySpec(use=name, params=parse_settings(settings)), folder), load_table(table_name)
+    built = build_policy(PolicySpec(use=name, params=parse_settings(settings)), folder)
+    return built, load_table(table_name, where=parse_where(choices))

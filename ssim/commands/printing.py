@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sim.tables.accuracies import Accuracies, Accuracy
+    from sim.tables.latency import LatencyTable
 
 
 def console() -> Console:
@@ -20,6 +21,19 @@ def console() -> Console:
 
     # A pipe has no width, and rich would cut numbers to 80 columns.
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+
+
+def limit_note(option: str, limit: int | None, table: LatencyTable) -> list[str]:
+    """Return a line if the limit on batch sizes was not measured, so that smaller ones are used; else none.
+
+    Args:
+        option: What set the limit.
+        limit: The limit, if there is one.
+        table: The table as it is used.
+    """
+    if limit in {None, table.max_batch}:
+        return []
+    return [f"{option} {limit} was not measured, batch sizes up to {table.max_batch} are used"]
 
 
 def print_accuracies(name: str, found: Sequence[Accuracies]) -> None:

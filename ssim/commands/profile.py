@@ -4,64 +4,50 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
 from ssim.commands.group import example
+from ssim.jobs.profile.spec import ProfileSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NOT_OPTIONS = {"schema_", "name", "repeats", "sweep", "supernet", "options", "device"}
+"""Keys of a profile's file that have no option of their own."""
+
+
+def _file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each key of a profile's file; its model checks the values."""
+    for key, field in reversed(ProfileSpec.model_fields.items()):
+        if key in _NOT_OPTIONS:
+            continue
+        shown: dict[str, Any] = {"help": field.description, "default": field.default, "show_default": True}
+        if field.annotation is bool:
+            shown["is_flag"] = True
+        elif get_origin(field.annotation) is Literal:
+            shown["type"] = click.Choice(get_args(field.annotation))
+        else:
+            shown |= {"type": _innermost(field.annotation), "multiple": get_origin(field.annotation) is tuple}
+        command = click.option(f"--{_SINGULAR.get(key, key).replace('_', '-')}", key, **shown)(command)
+    return command
+
+
+def _innermost(annotation: Any) -> Any:
+    """Return the type of numbers and text in an annotation such as `tuple[PositiveInt, ...]` or `str | None`."""
+    parts = get_args(annotation)
+    return _innermost(parts[0]) if parts else annotation
+
+
+_SINGULAR = {"batches": "batch"}  # an option that is repeated
 
 
 @click.command(epilog=example("ssim profile ofa_resnet50 --gpu 0 --subnets ofa-resnet50-a40 --minutes 10"))
 @click.argument("supernet", metavar="SUPERNET")
 @click.option("--gpu", type=click.IntRange(min=0), metavar="N", help="Number of the GPU to measure on.")
 @click.option("--cpu", is_flag=True, help="Measure on the CPU.")
-@click.option(
-    "--subnets",
-    metavar="FILE|TABLE",
-    help="Subnets to measure, with their accuracies: a latency table, or accuracies of a training.",
-)
-@click.option("--max-batch", type=click.IntRange(min=1), default=16, show_default=True, help="Largest batch size.")
-@click.option(
-    "--batch",
-    "asked",
-    type=click.IntRange(min=1),
-    multiple=True,
-    help="A batch size to measure besides 1, 2, 4, ... Repeatable.",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(min=1),
-    help="Input size: side of an image in pixels, or length of a text in tokens.  [default: as trained]",
-)
-@click.option(
-    "--stages", is_flag=True, help="Also measure the other stages of a batch: copies, pre- and post-processing."
-)
-@click.option(
-    "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Time limit of the measurement, in minutes.",
-)
-@click.option(
-    "--precision",
-    type=click.FloatRange(min=0, max=1, min_open=True),
-    default=0.02,
-    show_default=True,
-    help="Target of each cell: relative half-width of the 95 % confidence interval of its median.",
-)
-@click.option(
-    "--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True, help="Number format."
-)
-@click.option("--channels-last", is_flag=True, help="Channels-last memory layout of images.")
-@click.option("--compile", "compiled", is_flag=True, help="Compile subnets with torch.compile.")
-@click.option(
-    "--cuda-graph", is_flag=True, help="Capture each batch as a CUDA graph and replay it, without launch overhead."
-)
-@click.option("--flush-cache", is_flag=True, help="Flush the caches of the device before each run.")
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the order of measurements and of random weights."
-)
+@_file_options
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable.")
 @click.option(
     "-o",
@@ -74,22 +60,10 @@ def profile(
     supernet: str,
     gpu: int | None,
     cpu: bool,
-    subnets: str | None,
-    max_batch: int,
-    asked: tuple[int, ...],
-    size: int | None,
-    stages: bool,
-    minutes: float,
-    precision: float,
-    dtype: Any,
-    channels_last: bool,
-    compiled: bool,
-    cuda_graph: bool,
-    flush_cache: bool,
-    seed: int,
     settings: tuple[str, ...],
     out: Path | None,
     force: bool,
+    **asked: Any,
 ) -> None:
     """Measure the subnets of SUPERNET at every batch size on a device.
 
@@ -99,9 +73,9 @@ def profile(
     """
     from profiler.devices import device_name, find_device
     from sim.base.errors import SpecError
-    from ssim.commands.present.conduct import conduct
+    from ssim.commands.present.job import run_and_report
     from ssim.files.yaml_file import parse_settings
-    from ssim.jobs.job import MEANS
+    from ssim.jobs.job import DEFAULT_OPTIONS
     from ssim.jobs.reading import job_of
 
     if (gpu is None) != cpu:
@@ -113,25 +87,13 @@ def profile(
     content = {
         "schema": "profile/1",
         "name": folder.name,
-        "seed": seed,
         "supernet": supernet,
         "options": parse_settings(settings),
         "device": "cpu" if gpu is None else gpu,
-        "subnets": subnets,
-        "max_batch": max_batch,
-        "batches": list(asked),
-        "size": size,
-        "stages": stages,
-        "minutes": minutes,
-        "precision": precision,
-        "dtype": dtype,
-        "channels_last": channels_last,
-        "compile": compiled,
-        "cuda_graph": cuda_graph,
-        "flush_cache": flush_cache,
+        **asked,
     }
     job = job_of("profile/1", content, Path.cwd())
-    conduct(job, folder.parent, means=MEANS, force=force)
+    run_and_report(job, folder.parent, options=DEFAULT_OPTIONS, force=force)
 
 
 def _stem(supernet: str) -> str:

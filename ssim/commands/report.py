@@ -24,14 +24,13 @@ def report(results: Path, output: Path | None) -> None:
     policies, the trade-off of attainment and accuracy, any run over time, the experiment, and the manifest of each run.
     Needs the extra `report` (plotly).
     """
-    from sim.base.whole_file import whole_file
-    from ssim.results.report import collect, page
+    from sim.base.whole_file import write_text
+    from ssim.jobs.experiment.report import collect, page
 
     found = collect(results)
     path = results / "report.html" if output is None else output
     text = page(found)
-    with whole_file(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    write_text(path, text)
     for problem in found.problems:
         click.echo(f"ssim: not in the report: {problem}", err=True)
     click.echo(path)

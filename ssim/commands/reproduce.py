@@ -45,13 +45,14 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
     """
     from rich.console import Console
 
-    from sim.base.errors import SpecError, SsimError
-    from sim.base.whole_file import whole_file
+    from sim.base.errors import SpecError
+    from sim.base.whole_file import write_text
+    from ssim.commands.present.progress import interruptible
     from ssim.files.shipped import folder_of
     from ssim.paper.footprint import store_actuations
     from ssim.paper.gallery import draw_all
     from ssim.paper.page import page
-    from ssim.paper.studies import conduct
+    from ssim.paper.studies import run_studies
     from ssim.results.reading import Results
 
     if experiments is None:
@@ -66,18 +67,15 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
     def tell(name: str, seconds: float) -> None:
         beside.print(f"{name}: {seconds:.0f} s", highlight=False)
 
-    try:
-        conducted = conduct(experiments, results, quick=quick, jobs=jobs, on_begin=begin, on_study=tell)
+    with interruptible("finished runs are stored; the same command resumes from there"):
+        conducted = run_studies(experiments, results, quick=quick, jobs=jobs, on_begin=begin, on_study=tell)
         try:
             store_actuations(Results(results))
         except SpecError as error:
             beside.print(str(error), highlight=False)  # figures and claims say so, too
         gallery = draw_all(results)
         made = page(Results(results), "ssim reproduce --quick" if quick else "ssim reproduce")
-        with whole_file(path) as unfinished:
-            unfinished.write_text(made.text, encoding="utf-8")
-    except KeyboardInterrupt as error:
-        raise SsimError("interrupted", "finished runs are stored; the same command goes on from there") from error
+        write_text(path, made.text)
     _print(console, made.judged)
     console.print(f"Page: {path}", soft_wrap=True, highlight=False)
     console.print(f"Pictures: {gallery.index}", soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""`ssim results`: what of a job is stored, what failed, and what is still to do."""
+"""`ssim results`: which runs of a job are stored, which failed, which are to do; and the time line of one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _out = click.option(
 
 @click.group(cls=CommandGroup)
 def results() -> None:
-    """Stored results: which runs are stored, which failed, and which are still to do."""
+    """Stored results: which runs are stored, which failed, and which are still to do; time lines."""
 
 
 @results.command(epilog=example("ssim results status azure"))
@@ -70,23 +70,47 @@ def ls(out: Path) -> None:
 
     from sim.base.errors import StoreError
     from ssim.results.store import INDEX, Store
+    from ssim.results.stored import listed, stored_names
 
-    found = sorted(path.parent for path in out.rglob(INDEX))
-    if not found:
-        click.echo(f"nothing is stored in {out}")
+    names = stored_names(out)
+    if not names:
+        click.echo(listed(out))
         return
     table = _table("job", "runs", "stored", "failed", "MB", "changed")
-    for folder in found:
+    for name in names:
+        folder = out / name
         try:
             states = list(_states(Store(folder)).values())
         except StoreError:
-            table.add_row(str(folder.relative_to(out)), "damaged")
+            table.add_row(name, "damaged")
             continue
         size = sum(_size(file) for file in [*folder.glob("*"), *folder.glob("*/*")])
         changed = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
         counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))
-        table.add_row(str(folder.relative_to(out)), *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
+        table.add_row(name, *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
     console().print(table)
+
+
+@results.command(epilog=example("ssim results trace azure/slackfit -o run.json"))
+@click.argument("run")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The JSON file to write."
+)
+@_out
+def trace(run: str, output: Path, out: Path) -> None:
+    """Write the time line of RUN for Perfetto (ui.perfetto.dev) or chrome://tracing.
+
+    RUN is JOB/ID, or JOB/POLICY where one run has it, or JOB alone if it has one run; the beginning of an ID is enough.
+    The time line has a track for each worker, the queue length and the slack of the head of the queue, and drops. Of a
+    federated training it has the steps, waits and messages of each worker, by role.
+    """
+    from ssim.results.stored import stored_run
+    from ssim.results.timeline import write_timeline
+
+    lacks = write_timeline(*stored_run(out, run), output)
+    if lacks:
+        click.echo(f"ssim: {lacks}", err=True)
+    click.echo(output)
 
 
 def _size(path: Path) -> int:

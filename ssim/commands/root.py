@@ -10,10 +10,11 @@ from ssim.commands.group import CommandGroup
 
 COMMANDS = {
     "run": "Run an experiment, a training or a profile; print its table and draw its figures.",
-    "capacity": "Find the highest rate at which each policy holds an SLO attainment.",
+    "capacity": "Find the highest rate that meets an SLO attainment, or the workers for a rate.",
     "optimum": "Compare stored runs with an upper bound on what any policy can reach.",
     "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
-    "results": "Stored results: status, ls.",
+    "results": "Stored results: status, ls, trace.",
+    "compare": "Compare stored policies with a reference; a table for a terminal, Markdown, LaTeX or CSV.",
     "figures": "Draw the figures of a stored experiment again, or those of the paper.",
     "report": "Make one HTML page of stored results.",
     "policy": "Scheduling policies: list, check, plot.",

@@ -48,13 +48,15 @@ def run(
     FILE is a path, or the short name of a shipped file (`ssim examples`). What is stored already is not computed again.
     """
     from sim.base.errors import SpecError
-    from ssim.commands.present.conduct import conduct
-    from ssim.execution.backends.machines import way_to
-    from ssim.jobs.job import Means
+    from ssim.commands.present.job import run_and_report
+    from ssim.execution.backends.machines import find_backend
+    from ssim.jobs.job import ExecutionOptions
     from ssim.jobs.reading import read_job
 
     if address is not None and backend == "local":
         raise SpecError("--address", "needs a cluster", repr(address), "give --backend ray or --backend dask, too")
-    way = None if backend == "local" else way_to(backend, address)
+    way = None if backend == "local" else find_backend(backend, address)
     job = read_job(file, overrides)
-    conduct(job, out, jobs=jobs, backend=way, force=force, means=Means(device, threads), figures=not no_figures)
+    run_and_report(
+        job, out, jobs=jobs, backend=way, force=force, options=ExecutionOptions(device, threads), figures=not no_figures
+    )

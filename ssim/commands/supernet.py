@@ -185,16 +185,10 @@ def _rows_of(table_name: str, space: SubnetSpace) -> list[SubnetConfig]:
     Raises:
         SsimError: There is no such table, or a row has no control tuple, or one that does not fit the supernet.
     """
-    from sim.base.errors import DataError
     from sim.tables.files import find_table
-    from supernet.space import SubnetConfig
+    from ssim.jobs.subnets import subnet_of
 
-    found: list[SubnetConfig] = []
-    for row in find_table(table_name).subnets:
-        if row.control is None:
-            raise DataError(f"{table_name}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
-        found.append(space.find(SubnetConfig(space.family, row.control)))
-    return found
+    return [subnet_of(row, space, table_name) for row in find_table(table_name).subnets]
 
 
 def _crossings(systems: Sequence[Sequence[Footprint]], zoo: int) -> list[str]:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.printing import console
+from ssim.commands.options import parse_where, where_option
+from ssim.commands.printing import console, limit_note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sim.tables.checks import Violation
     from sim.tables.latency import LatencyTable
 
@@ -38,32 +41,71 @@ def list_() -> None:
 
 
 _source = click.argument("source", metavar="NAME|FILE")
-_max_batch = click.option(
-    "--max-batch",
-    type=click.IntRange(min=1),
-    help="Only the measured batch sizes up to this one.  [default: the table's own limit]",
-)
-_stages = click.option(
-    "--stages", metavar="A,B", help="Stages of a batch whose times add up to the latency.  [default: all]"
-)
-_all = click.option("--all", "every", is_flag=True, help="All measured batch sizes, beyond the table's own limit.")
 
 
-@table.command(epilog=example("ssim table show ofa-resnet50-a40 --stages forward"))
-@_source
-@_max_batch
-@_stages
-@_all
-def show(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
+def _table_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the argument that names a table, and the options that choose a part of it."""
+    for option in (
+        where_option,
+        click.option("--all", "every", is_flag=True, help="All measured batch sizes, beyond the table's own limit."),
+        click.option(
+            "--stages", metavar="A,B", help="Stages of a batch whose times add up to the latency.  [default: all]"
+        ),
+        click.option(
+            "--max-batch",
+            type=click.IntRange(min=1),
+            help="Only the measured batch sizes up to this one.  [default: the table's own limit]",
+        ),
+        _source,
+    ):
+        command = option(command)
+    return command
+
+
+@table.command(
+    epilog=example(
+        "ssim table show ofa-resnet50-a40 --stages forward",
+        "ssim table show profile.csv --where device=pascal --csv > pascal.csv",
+    )
+)
+@_table_options
+@click.option("--json", "as_json", is_flag=True, help="Print SuperServe's profile JSON, which is read as a table.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, which is read as a table.")
+def show(
+    source: str,
+    max_batch: int | None,
+    stages: str | None,
+    choices: tuple[str, ...],
+    *,
+    every: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     """Print latencies in milliseconds, accuracies, costs, and the source of the table."""
+    from sim.base.errors import SpecError
+    from sim.tables.csv_file import csv_text
+    from sim.tables.json_file import profile_text
+
+    if as_json and as_csv:
+        raise SpecError("--json", "cannot be combined with --csv", "", "give one of the two")
+    found = _load(source, max_batch, stages, choices, every=every)
+    if as_json or as_csv:
+        _tell_limit(found, max_batch)
+        click.echo(profile_text(found) if as_json else csv_text(found), nl=False)
+        return
+    _print(found, _shown_sizes(source, found, max_batch, choices, every=every))
+
+
+def _print(found: LatencyTable, sizes: str) -> None:
     from rich.table import Table
 
     from sim.base.units import ms_from_ns
 
-    found = _load(source, max_batch, stages, every=every)
     out = console()
     batches = [f"batch {found.batch_sizes[0]}", *map(str, found.batch_sizes[1:])]
-    grid = Table("", "subnet", "accuracy %", "GMACs", "params M", box=None, pad_edge=False)
+    loads = any(subnet.loading_ns is not None for subnet in found.subnets)
+    costs = ["GMACs", "params M", *["loading ms"] * loads]
+    grid = Table("", "subnet", "accuracy %", *costs, box=None, pad_edge=False)
     for column in batches:
         grid.add_column(column, justify="right", no_wrap=True)
     for index, subnet in enumerate(found.subnets):
@@ -73,10 +115,10 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
             f"{subnet.accuracy:.3f}",
             "-" if subnet.gmacs is None else f"{subnet.gmacs:.3f}",
             "-" if subnet.params is None else f"{subnet.params / 1e6:.2f}",
+            *["-" if subnet.loading_ns is None else f"{ms_from_ns(subnet.loading_ns):.3f}"] * loads,
             *(f"{ms_from_ns(int(ns)):.3f}" for ns in found.latency_ns[index]),
         )
     of_stages = f", stages {' + '.join(found.stages)}" if found.stages else ""
-    sizes = _shown_sizes(source, found, max_batch, every=every)
     out.print(f"{found.device}: latency in ms{of_stages}, {sizes}; * Pareto-optimal", soft_wrap=True)
     out.print(grid)
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -86,11 +128,13 @@ def show(source: str, max_batch: int | None, stages: str | None, *, every: bool)
     out.print(facts)
 
 
-def _shown_sizes(source: str, shown: LatencyTable, max_batch: int | None, *, every: bool) -> str:
+def _shown_sizes(
+    source: str, shown: LatencyTable, max_batch: int | None, choices: Sequence[str], *, every: bool
+) -> str:
     """Return which of a table's batch sizes are shown."""
     from sim.tables.files import find_table
 
-    measured = find_table(source).batch_sizes
+    measured = find_table(source, parse_where(choices)).batch_sizes
     if every or len(shown.batch_sizes) == len(measured):
         return "all measured batch sizes"
     limit = f"{shown.batch_sizes[-1]}, the table's own limit" if max_batch is None else str(max_batch)
@@ -98,19 +142,19 @@ def _shown_sizes(source: str, shown: LatencyTable, max_batch: int | None, *, eve
 
 
 @table.command(epilog=example("ssim table plot ofa-resnet50-rtx2080ti -o latency.pdf"))
-@_source
+@_table_options
 @click.option("-o", "--output", required=True, metavar="FILE", help="The picture: a .pdf, .svg or .png file.")
-@_max_batch
-@_stages
-@_all
-def plot(source: str, output: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
+def plot(
+    source: str, output: str, max_batch: int | None, stages: str | None, choices: tuple[str, ...], *, every: bool
+) -> None:
     """Draw a table as a heat map, as wide as one column of a paper."""
     from pathlib import Path
 
     from figures.latency import draw_latency
     from figures.style import save_as
 
-    found = _load(source, max_batch, stages, every=every)
+    found = _load(source, max_batch, stages, choices, every=every)
+    _tell_limit(found, max_batch)
     title = f"{found.device}, {' + '.join(found.stages)}" if stages else None
     figure = draw_latency(found, title)
     save_as(figure, Path(output))
@@ -118,24 +162,36 @@ def plot(source: str, output: str, max_batch: int | None, stages: str | None, *,
 
 
 @table.command(epilog=example("ssim table check ofa-resnet50-a40 --all"))
-@_source
-@_max_batch
-@_stages
-@_all
-def check(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> None:
+@_table_options
+def check(source: str, max_batch: int | None, stages: str | None, choices: tuple[str, ...], *, every: bool) -> None:
     """Report whether the properties P1, P2 and P3 of the SuperServe paper (section 4) hold, and where they do not.
 
     P1: latency grows with batch size. P2: latency grows with accuracy. P3: a less accurate subnet serves a larger batch
-    in about the time of a more accurate one. A table without them is usable: the exit code is 0.
+    in about the time of a more accurate one. A table without them is usable: the exit code is 0. Subnets of equal
+    accuracy are listed, too.
     """
-    from sim.tables.checks import check_properties
+    from sim.tables.checks import check_properties, equally_accurate
 
-    found = _load(source, max_batch, stages, every=every)
+    found = _load(source, max_batch, stages, choices, every=every)
+    _tell_limit(found, max_batch)
     for result in check_properties(found):
-        verdict = "holds in all" if result.holds else f"is violated in {len(result.violations)} of"
-        click.echo(f"{result.name} {verdict} {result.cells} cells: {result.rule}")
+        if not result.cells:
+            click.echo(f"{result.name} can't be checked: it needs {result.needs}; the table has {_extent(found)}")
+            continue
+        of_all = f"{result.cells} cells" if result.cells > 1 else "1 cell"
+        if result.holds:
+            verdict = f"holds in {'all ' * (result.cells > 1)}{of_all}"
+        else:
+            verdict = f"is violated in {len(result.violations)} of {of_all}"
+        click.echo(f"{result.name} {verdict}: {result.rule}")
         for broken in result.violations:
             click.echo(f"  {_sentence(found, broken)}")
+    for group in equally_accurate(found):
+        names = ", ".join(found.subnets[index].id for index in group)
+        fastest = found.subnets[group[-1]]
+        click.echo(
+            f"equal accuracy ({fastest.accuracy:g} %): {names}; policies prefer {fastest.id}, the fastest in sum"
+        )
 
 
 @table.command(epilog=example("ssim table diff ofa-resnet50-rtx2080ti mine.json"))
@@ -233,35 +289,57 @@ def predict(
     click.echo(f"predicted {DATA_SHEETS[device].name}: {output}")
 
 
-@table.command(epilog=example("ssim table convert ofa-resnet50-a40 a40.csv"))
+@table.command(
+    epilog=example(
+        "ssim table convert ofa-resnet50-a40 a40.csv",
+        "ssim table convert profile.csv pascal.json --where device=pascal",
+    )
+)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-def convert(source: str, target: str) -> None:
+@where_option
+def convert(source: str, target: str, choices: tuple[str, ...]) -> None:
     """Write the table SRC (a name or a file) to the file DST in the format of its suffix: .json, .csv or .parquet.
 
-    A .csv file holds neither device, stages, control tuples nor provenance.
+    A .csv file holds neither device, stages, samples, control tuples nor provenance.
     """
     from sim.tables.files import find_table, write_table
 
-    write_table(find_table(source), target)
+    write_table(find_table(source, parse_where(choices)), target)
     click.echo(f"converted {source}: {target}")
 
 
-def _load(source: str, max_batch: int | None, stages: str | None, *, every: bool) -> LatencyTable:
+def _load(
+    source: str, max_batch: int | None, stages: str | None, choices: Sequence[str], *, every: bool
+) -> LatencyTable:
     from sim.base.errors import SpecError
     from sim.tables.files import find_table, load_table
 
     if every and max_batch is not None:
         raise SpecError("--all", "cannot be combined with --max-batch", str(max_batch), "give one of the two")
     names = None if stages is None else [name.strip() for name in stages.split(",") if name.strip()]
-    return load_table(source, find_table(source).max_batch if every else max_batch, names)
+    where = parse_where(choices)
+    return load_table(source, find_table(source, where).max_batch if every else max_batch, names, where)
+
+
+def _extent(found: LatencyTable) -> str:
+    subnets, sizes = len(found.subnets), len(found.batch_sizes)
+    return f"{subnets} subnet{'s' * (subnets > 1)} and {sizes} batch size{'s' * (sizes > 1)}"
+
+
+def _tell_limit(found: LatencyTable, max_batch: int | None) -> None:
+    for line in limit_note("--max-batch", max_batch, found):
+        click.echo(line, err=True)
 
 
 def _sentence(table: LatencyTable, broken: Violation) -> str:
     from sim.base.units import ms_from_ns
 
     def cell(subnet: int, batch_size: int, ns: int) -> str:
-        return f"{table.subnets[subnet].accuracy:.2f} at batch {batch_size} ({ms_from_ns(ns):.3f} ms)"
+        accuracy = f"{table.subnets[subnet].accuracy:.2f}"
+        alone = sum(f"{other.accuracy:.2f}" == accuracy for other in table.subnets) == 1
+        name = accuracy if alone else f"{table.subnets[subnet].id} ({accuracy})"
+        return f"{name} at batch {batch_size} ({ms_from_ns(ns):.3f} ms)"
 
     rival = cell(broken.rival_subnet, broken.rival_batch_size, broken.rival_ns)
     own = cell(broken.subnet, broken.batch_size, broken.latency_ns)

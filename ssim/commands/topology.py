@@ -85,7 +85,7 @@ def expand(file: Path, output: Path | None) -> None:
 )
 def draw(file: Path, output: Path, *, workers: bool) -> None:
     """Draw the roles and channels of a topology, or its workers."""
-    from sim.base.whole_file import whole_file
+    from sim.base.whole_file import write_text
     from ssim.files.topology_file import read_topology
     from topology.diagram import diagram_of_plan, diagram_of_tag
     from topology.mermaid import mermaid
@@ -93,8 +93,7 @@ def draw(file: Path, output: Path, *, workers: bool) -> None:
     found = read_topology(file)
     picture = diagram_of_plan(found.plan, found.name) if workers else diagram_of_tag(found.tag, found.name)
     if output.suffix == ".mmd":
-        with whole_file(output) as unfinished:
-            unfinished.write_text(mermaid(picture) + "\n", encoding="utf-8")
+        write_text(output, mermaid(picture) + "\n")
     else:
         from figures.style import save_as
         from figures.topology import draw as draw_picture

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from ssim.commands.group import example
-from ssim.commands.options import ShippedFile, device_options, out_option, set_option
+from ssim.commands.options import ShippedFile, device_options, jobs_option, out_option, set_option
 
 
 @click.command(epilog=example("ssim train federated/digits --set rounds=5"))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ShippedFile("experiments"))
 @out_option
 @set_option
-@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of runs at once.")
+@jobs_option(1)
 @device_options
 @click.option("--force", is_flag=True, help="Train again what is trained already.")
 @click.option("--compare", type=click.Path(path_type=Path), help="Draw all FILEs in one picture, to this file.")
@@ -31,17 +31,17 @@ def train(
 ) -> None:
     """Train over the clients of a topology what each FILE asks for, and say how accurate the subnets are.
 
-    FILE is a path, or the short name of a shipped file (`ssim examples`). What is trained already is not trained again;
-    what was interrupted goes on from its last checkpoint.
+    FILE is a path, or the short name of a shipped file (`ssim examples`). RunOutcome trainings are not repeated;
+    interrupted ones resume from their last checkpoint.
     """
-    from ssim.commands.present.conduct import conduct
-    from ssim.jobs.job import Means
+    from ssim.commands.present.job import run_and_report
+    from ssim.jobs.job import ExecutionOptions
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
     found = [read_job(file, overrides, "federated/1") for file in files]
     for job in found:
-        conduct(job, out, means=Means(device, threads), jobs=jobs, force=force)
+        run_and_report(job, out, options=ExecutionOptions(device, threads), jobs=jobs, force=force)
     if compare is not None:
         from figures.style import save_as
         from ssim.jobs.federated.drawing import compared

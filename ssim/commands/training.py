@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssim.commands.group import example
-from ssim.commands.options import ShippedFile, device_options, job_options, out_option, set_option
+from ssim.commands.options import device_options, file_options, job_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ssim.jobs.job import Job
     from ssim.results.store import Store
@@ -37,25 +37,14 @@ def train(
 ) -> None:
     """Train the supernet of FILE, calibrate subnets and print their accuracies.
 
-    What is trained already is not trained again; what was interrupted goes on from its last checkpoint.
+    RunOutcome trainings are not repeated; interrupted ones resume from their last checkpoint.
     """
-    from ssim.commands.present.conduct import conduct
-    from ssim.jobs.job import Means
+    from ssim.commands.present.job import run_and_report
+    from ssim.jobs.job import ExecutionOptions
     from ssim.jobs.reading import read_job
 
     job = read_job(file, overrides, "training/1")
-    conduct(job, out, means=Means(device, threads, every_s), jobs=jobs, force=force)
-
-
-def _trained_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        device_options,
-        set_option,
-        out_option,
-        click.argument("file", metavar="FILE", type=ShippedFile("experiments")),
-    ):
-        command = option(command)
-    return command
+    run_and_report(job, out, options=ExecutionOptions(device, threads, every_s), jobs=jobs, force=force)
 
 
 def _trained(file: Path, out: Path, overrides: Sequence[str], threads: int) -> tuple[Job, Store, list[Any]]:
@@ -74,7 +63,8 @@ def _trained(file: Path, out: Path, overrides: Sequence[str], threads: int) -> t
 
 
 @click.command(epilog=example("ssim supernet calibrate supernet_digits cnn_small:w1x3"))
-@_trained_options
+@file_options
+@device_options
 @click.argument("subnets", nargs=-1, metavar="[SUBNET]...")
 def calibrate(
     file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str, subnets: tuple[str, ...]
@@ -85,7 +75,7 @@ def calibrate(
     """
     from ssim.commands.present.training import counting
     from ssim.commands.printing import print_accuracies
-    from ssim.jobs.job import Means
+    from ssim.jobs.job import ExecutionOptions
 
     job, store, runs = _trained(file, out, overrides, threads)
     found = []
@@ -93,23 +83,24 @@ def calibrate(
         for run in runs:
             wanted = [run.parts.family.space.find(subnet) for subnet in subnets]
             with counting(str(run)) as on_subnet:
-                found.append(run.calibrate(store, Means(device, threads), wanted, on_subnet))
+                found.append(run.calibrate(store, ExecutionOptions(device, threads), wanted, on_subnet))
     print_accuracies(job.name, found)
 
 
 @click.command(epilog=example("ssim supernet search supernet_digits"))
-@_trained_options
+@file_options
+@device_options
 def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, device: str) -> None:
     """Search the trained supernets of FILE for the subnets that are worth serving, and measure these."""
     from ssim.commands.present.training import counting
     from ssim.commands.printing import print_accuracies
-    from ssim.jobs.job import Means
+    from ssim.jobs.job import ExecutionOptions
     from ssim.jobs.training.search import search as search_run
 
     job, store, runs = _trained(file, out, overrides, threads)
     for run in runs:
         with store.writing(), counting(str(run)) as on_subnet:
-            ended = search_run(run, store, Means(device, threads), on_subnet)
+            ended = search_run(run, store, ExecutionOptions(device, threads), on_subnet)
         click.echo(f"seed {run.seed}: {ended.measured} subnets measured on validation examples")
         if ended.trust is not None:
             score = ended.trust

@@ -8,19 +8,20 @@ meet the same rate, so that their capacities can be compared seed by seed.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import NoArrivalsError, SpecError, TooLongError, did_you_mean
+from sim.traces.rates import rate_names
 from ssim.execution.runner import run_all, write_index
 from ssim.execution.search import CapacitySearch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.experiment.spec import CapacitySpec
-    from ssim.jobs.job import Finished, Job
+    from ssim.jobs.job import Job, RunOutcome
     from ssim.results.store import Store
 
 
@@ -36,7 +37,7 @@ class Found:
 
     run: ExperimentRun
     search: CapacitySearch
-    error: Finished | None = None
+    error: RunOutcome | None = None
 
     @property
     def capacity(self) -> float | None:
@@ -56,74 +57,118 @@ class Found:
             "attainment": None if holds is None else search.attained[holds],
             "misses_at": None if misses is None else search.rate(misses),
             "attainment_above": None if misses is None else search.attained[misses],
-            "wavers_from": None if search.wavers is None else search.wavers[0],
-            "wavers_to": None if search.wavers is None else search.wavers[1],
+            "uncertain_from": None if search.uncertain is None else search.uncertain[0],
+            "uncertain_to": None if search.uncertain is None else search.uncertain[1],
             "runs": len(search.attained),
             **self.run.swept,
         }
 
 
-def find_capacities(
-    experiment: Job,
-    store: Store,
-    *,
-    jobs: int,
-    on_round: Callable[[int, int], None] = lambda _runs, _open: None,
-    on_finished: Callable[[Finished], None] = lambda _finished: None,
-) -> list[Found]:
-    """Return the capacities of all policies, seeds and points. The caller holds `store.writing()`.
+@dataclass(slots=True)
+class Trials:
+    """The runs of a search: each is carried out once, and stored.
 
-    Args:
+    Attributes:
         experiment: The experiment.
-        store: Where the runs of the search go.
+        store: Where the runs go; the caller holds `store.writing()`.
         jobs: How many runs at once.
-        on_round: Told how many runs come next, and for how many searches that are still open.
-        on_finished: Told each run that ends.
-
-    Raises:
-        SpecError: The trace has no such rate, or it is swept.
-        StoreError: Results can't be stored.
+        on_round: Called with the number of runs that come next, and of the searches that are still open.
+        on_finished: Called with each run that ends.
+        tried: All runs so far, by id.
     """
-    spec = experiment.spec.capacity
-    if f"trace.{spec.rate}" in experiment.swept:
-        raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or move another rate")
-    # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
-    found = [Found(run, CapacitySearch(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
-    tried: dict[str, ExperimentRun] = {}
-    while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
-        probes = list(_probes(asking, spec.rate))
-        runs = {probe.id: probe for _, _, probe in probes}
-        tried |= runs
-        write_index(experiment, store, list(tried.values()))
-        todo = [run for run in runs.values() if not run.is_stored(store)]
-        on_round(len(todo), len({id(one) for one, _ in asking}))
-        ended = run_all(todo, store, jobs=jobs, rounds=_ROUNDS, on_finished=on_finished)
-        failed = {finished.run.id: finished for finished in ended}
-        for one, step, probe in probes:
-            _note(one, step, failed.get(probe.id), store.manifest(probe.id))
-    return found
+
+    experiment: Job
+    store: Store
+    jobs: int
+    on_round: Callable[[int, int], None] = lambda _runs, _open: None
+    on_finished: Callable[[RunOutcome], None] = lambda _finished: None
+    tried: dict[str, ExperimentRun] = field(default_factory=dict[str, "ExperimentRun"])
+
+    def carry_out(self, runs: Iterable[ExperimentRun], searches: int) -> dict[str, RunOutcome]:
+        """Run what is not stored of some runs; return those that failed, by id.
+
+        Args:
+            runs: The runs.
+            searches: The number of searches that they belong to.
+
+        Raises:
+            StoreError: Results can't be stored.
+        """
+        distinct = {run.id: run for run in runs}
+        self.tried |= distinct
+        write_index(self.experiment, self.store, list(self.tried.values()))
+        todo = [run for run in distinct.values() if not run.is_stored(self.store)]
+        self.on_round(len(todo), searches)
+        ended = run_all(todo, self.store, jobs=self.jobs, rounds=_ROUNDS, on_finished=self.on_finished)
+        return {finished.run.id: finished for finished in ended}
 
 
 _ROUNDS = 20
 """About as many rounds does a search take: what starts an engine is spread over all of them."""
 
 
-def _probes(asking: Iterable[tuple[Found, int]], rate: str) -> Iterator[tuple[Found, int, ExperimentRun]]:
+def find_capacities(trials: Trials) -> list[Found]:
+    """Return the capacities of all policies, seeds and points.
+
+    Args:
+        trials: The runs of the search.
+
+    Raises:
+        SpecError: The trace has no such rate, or it is swept.
+        StoreError: Results can't be stored.
+    """
+    spec, experiment = trials.experiment.spec.capacity, trials.experiment
+    if f"trace.{spec.rate}" in experiment.swept:
+        raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or vary another rate")
+    # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
+    found = [Found(run, CapacitySearch(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
+    search_rates(found, trials, lambda _run, rate: {spec.rate: rate})
+    return found
+
+
+def search_rates(
+    found: Sequence[Found], trials: Trials, parameters: Callable[[ExperimentRun, float], dict[str, float]]
+) -> None:
+    """Carry searches to their end.
+
+    Args:
+        found: The searches; what is tried is added to them.
+        trials: Their runs.
+        parameters: The parameters of the trace of a run at a rate.
+
+    Raises:
+        StoreError: Results can't be stored.
+    """
+    while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
+        probes = list(_probes(asking, parameters))
+        failed = trials.carry_out((probe for _, _, probe in probes), len({id(one) for one, _ in asking}))
+        for one, step, probe in probes:
+            _note(one, step, failed.get(probe.id), trials.store.manifest(probe.id))
+
+
+def changed(run: ExperimentRun, section: str, parameters: Mapping[str, Any]) -> ExperimentRun:
+    """Return a run with other parameters in a section of its file, of which no more than the summary is kept."""
+    point = run.point
+    content = {**point.content, section: {**point.content[section], **parameters}, "keep": "summary"}
+    swept = {**point.swept, **{f"{section}.{name}": value for name, value in parameters.items()}}
+    return dataclasses.replace(run, point=dataclasses.replace(point, content=content, swept=swept))
+
+
+def _probes(
+    asking: Iterable[tuple[Found, int]], parameters: Callable[[ExperimentRun, float], dict[str, float]]
+) -> Iterator[tuple[Found, int, ExperimentRun]]:
     """Yield the run of each step that is asked for; a rate that the trace does not take bars its step."""
     for one, step in asking:
-        point = one.run.point
-        content = {**point.content, "trace": {**point.content["trace"], rate: one.search.rate(step)}, "keep": "summary"}
-        swept = {**point.swept, f"trace.{rate}": one.search.rate(step)}
-        probe = dataclasses.replace(one.run, point=dataclasses.replace(point, content=content, swept=swept))
         try:
+            probe = changed(one.run, "trace", parameters(one.run, one.search.rate(step)))
             _ = probe.id
-        except SpecError as error:
+        except (SpecError, NoArrivalsError) as error:
             one.search.barred[step] = str(error)
         else:
             yield one, step, probe
 
 
-def _note(one: Found, step: int, failed: Finished | None, manifest: dict[str, Any] | None) -> None:
+def _note(one: Found, step: int, failed: RunOutcome | None, manifest: dict[str, Any] | None) -> None:
     """Note what came out at a step: an attainment, a rate at which nothing or too much comes, or a failure."""
     if failed is not None and isinstance(failed.error, NoArrivalsError | TooLongError):
         one.search.barred[step] = str(failed.error)
@@ -140,8 +185,7 @@ def _start(run: ExperimentRun, spec: CapacitySpec) -> float:
         SpecError: The trace has no such parameter (`speedup`, or one that ends in `_qps`), or it is no positive number.
     """
     source = run.parts.source
-    names = [item.name for item in dataclasses.fields(source) if item.init]
-    names = [name for name in names if name == "speedup" or name.endswith("_qps")]
+    names = rate_names(source)
     if spec.rate not in names:
         what = f"a trace of kind {run.spec.trace['kind']} has no such rate"
         raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))

@@ -10,11 +10,12 @@ import json
 from concurrent.futures import as_completed
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sim.base.errors import StoreError
+from sim.base.errors import SpecError, StoreError
 from sim.base.whole_file import whole_file
 from sim.bounds import instance_of, offline_optimum, upper_bound
+from sim.engine.run_metrics import WHOLE_RUN
 from ssim.execution.backends.local import processes
 from ssim.jobs.experiment.summary import write_csv
 from ssim.jobs.identity import code_of, hash_of, own_code, own_hash, sha256
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
+    from sim.bounds import Values
     from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.job import Job
     from ssim.results.store import Store
 
-    _Asked = tuple[str, bool]
+    _Asked = tuple[str, str]
 
 COLUMNS = (
     "policy",
@@ -46,7 +48,8 @@ EXACT_COLUMNS = ("optimum_lower", "optimum_upper")
 
 _SCHEMA = "bound/1"
 
-_KINDS = {False: ("attainment", "accuracy"), True: EXACT_COLUMNS}
+_KINDS = {"": ("attainment", "accuracy"), "attainment": ("attainment",), "exact": EXACT_COLUMNS}
+"""What is stored of each kind of bound: both upper bounds, that on SLO attainment alone, the offline optimum."""
 
 EXACT_SLOT_NS = 1_000_000
 """Slots of the zero-one program."""
@@ -89,27 +92,26 @@ def find_gaps(
         SpecError: The zero-one program is asked for, and is too large, or the cluster has failures or slow switches.
         StoreError: A result is damaged, or bounds can't be stored.
     """
-    keys = {run.id: bound_key(run) for run in experiment.runs}
-    needed = {keys[run.id]: run for run in reversed(experiment.runs)}
-    asked = [(key, kind) for key in needed for kind in ((False, True) if exact else (False,))]
+    if any(run.parts.measure != WHOLE_RUN for run in experiment.runs):
+        hint = "the bound counts every query of the trace: give --set measure=null, here and to `ssim run`"
+        raise SpecError("measure", "can't be combined with a bound", "", hint)
+    manifests = {run.id: store.manifest(run.id) for run in experiment.runs}
+    summaries = {run_id: manifest["summary"] for run_id, manifest in manifests.items() if manifest is not None}
+    compared = [run for run in experiment.runs if run.id in summaries]
+    keys = {run.id: bound_key(run) for run in compared}
+    needed = {keys[run.id]: run for run in reversed(compared)}
+    asked = [(key, kind) for key in needed for kind in (("", "exact") if exact else ("",))]
     found = {one: known for one in asked if (known := _stored(_file(store, *one), _KINDS[one[1]])) is not None}
     todo = [(one, needed[one[0]]) for one in asked if one not in found]
     on_bound(len(found), len(asked))
     with closing(_computed(todo, jobs)) as computed:
         for one, values in computed:
-            with whole_file(_file(store, *one)) as path:
-                path.write_text(json.dumps({"schema": _SCHEMA, **values}) + "\n", encoding="utf-8")
+            _put(store, one, values)
             found[one] = values
             on_bound(len(found), len(asked))
-    bounds = {key: found[key, False] | found.get((key, True), {}) for key in needed}
-    rows, missing = [], []
-    for run in experiment.runs:
-        manifest = store.manifest(run.id)
-        if manifest is None:
-            missing.append(run)
-        else:
-            rows.append(_row(run, manifest["summary"], bounds[keys[run.id]]))
-    return Gaps(tuple(rows), tuple(missing))
+    bounds = {key: found[key, ""] | found.get((key, "exact"), {}) for key in needed}
+    rows = tuple(_row(run, summaries[run.id], bounds[keys[run.id]]) for run in compared)
+    return Gaps(rows, tuple(run for run in experiment.runs if run.id not in summaries))
 
 
 def write_gaps(experiment: Job, store: Store, rows: Sequence[dict[str, Any]]) -> Path:
@@ -136,8 +138,28 @@ def bound_key(run: ExperimentRun) -> str:
     return hash_of([decided, code])[:12]
 
 
-def _file(store: Store, key: str, exact: bool) -> Path:
-    return store.folder / "bounds" / f"{key}{'-exact' if exact else ''}.json"
+def attainment_bound(run: ExperimentRun, store: Store) -> float:
+    """Return the SLO attainment that no policy exceeds on the trace of a run; stored. The caller holds the store.
+
+    Raises:
+        TooLongError: The trace is too long to be held.
+        StoreError: It can't be stored.
+    """
+    asked = (bound_key(run), "attainment")
+    values = _stored(_file(store, *asked), _KINDS["attainment"])
+    if values is None:
+        values = _bounds(run, "attainment")
+        _put(store, asked, values)
+    return values["attainment"]
+
+
+def _file(store: Store, key: str, kind: str) -> Path:
+    return store.folder / "bounds" / f"{'-'.join(filter(None, (key, kind)))}.json"
+
+
+def _put(store: Store, asked: _Asked, values: dict[str, float]) -> None:
+    with whole_file(_file(store, *asked)) as path:
+        path.write_text(json.dumps({"schema": _SCHEMA, **values}) + "\n", encoding="utf-8")
 
 
 def _stored(path: Path, names: Sequence[str]) -> dict[str, float] | None:
@@ -166,15 +188,15 @@ def _computed(todo: Sequence[tuple[_Asked, ExperimentRun]], jobs: int) -> Genera
             yield under_way[future], future.result()
 
 
-def _bounds(run: ExperimentRun, exact: bool) -> dict[str, float]:
-    """Return what no policy exceeds on the trace of a run, by what a query is worth; or the offline optimum."""
+def _bounds(run: ExperimentRun, kind: str) -> dict[str, float]:
+    """Return the bounds of a kind on the trace of a run."""
     trace, cluster, table = run.trace(), run.parts.cluster, run.parts.table
-    if exact:
+    if kind == "exact":
         solved = offline_optimum(instance_of(trace, cluster, table), EXACT_SLOT_NS, EXACT_LIMIT_S)
         return dict(zip(EXACT_COLUMNS, (solved.lower, solved.upper), strict=True))
     return {
-        "attainment": upper_bound(instance_of(trace, cluster, table, "attainment")).upper,
-        "accuracy": upper_bound(instance_of(trace, cluster, table, "accuracy")).upper,
+        name: upper_bound(instance_of(trace, cluster, table, name)).upper
+        for name in cast("tuple[Values, ...]", _KINDS[kind])
     }
 
 

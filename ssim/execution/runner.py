@@ -1,17 +1,17 @@
-"""Runs jobs: what is stored is not computed again, what is computed is stored at once."""
+"""Runs jobs: stored runs are skipped, and each result is stored as soon as it is there."""
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import as_completed
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from sim.base.errors import StoreError
-from ssim.execution.backends.far import run_far
 from ssim.execution.backends.local import processes, threads
+from ssim.execution.backends.remote import run_remote
 from ssim.execution.perform import perform
-from ssim.jobs.job import MEANS, Finished, Means, Run
+from ssim.jobs.job import DEFAULT_OPTIONS, ExecutionOptions, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ssim.execution.backends.local import Pool
     from ssim.execution.backends.machines import Backend
-    from ssim.jobs.job import Job, Task, Watch
+    from ssim.jobs.job import AnyRun, Job, Task, Watch
     from ssim.results.store import Store
 
 _START_S = 1.5
@@ -33,23 +33,23 @@ def run_job(
     jobs: int,
     backend: Backend | None = None,
     force: bool = False,
-    means: Means = MEANS,
+    options: ExecutionOptions = DEFAULT_OPTIONS,
     watch: Watch | None = None,
     on_start: Callable[[int, int], None] = lambda _todo, _stored: None,
-    on_finished: Callable[[Finished], None] = lambda _finished: None,
-) -> list[Finished]:
-    """Run what is not stored yet and store it; return the runs that failed. The caller holds `store.writing()`.
+    on_finished: Callable[[RunOutcome], None] = lambda _finished: None,
+) -> list[RunOutcome]:
+    """Do the runs that are not stored, and store them; return those that failed. The caller holds `store.writing()`.
 
-    A run that fails does not end the others. The index of the job is written before the first run, so that what is
-    stored can be read and drawn at any time.
+    A run that fails does not end the others. The index of the job is written before the first run, so that
+    results can be read and drawn at any time.
 
     Args:
         job: The job.
         store: Where results go.
         jobs: How many runs at once: in threads where a run lets go of Python's lock, else in processes.
         backend: The machines that do them instead, by way of `ssim.execution.backends.machines`.
-        force: Run also what is stored.
-        means: How runs are done; it decides no result.
+        force: Repeat stored runs.
+        options: How runs are done; it decides no result.
         watch: Called with each step of a run that is done in this thread.
         on_start: Called with the numbers of runs to do and of stored runs.
         on_finished: Called with each run that ends.
@@ -65,20 +65,20 @@ def run_job(
         for run in todo:
             run.forget(store)
     on_start(len(todo), len(distinct) - len(todo))
-    return run_all(todo, store, jobs=jobs, backend=backend, means=means, watch=watch, on_finished=on_finished)
+    return run_all(todo, store, jobs=jobs, backend=backend, options=options, watch=watch, on_finished=on_finished)
 
 
 def run_all(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     store: Store,
     *,
     jobs: int,
     backend: Backend | None = None,
     rounds: int = 1,
-    means: Means = MEANS,
+    options: ExecutionOptions = DEFAULT_OPTIONS,
     watch: Watch | None = None,
-    on_finished: Callable[[Finished], None] = lambda _finished: None,
-) -> list[Finished]:
+    on_finished: Callable[[RunOutcome], None] = lambda _finished: None,
+) -> list[RunOutcome]:
     """Run and store; return the runs that failed. Other arguments and errors are those of `run_job`.
 
     Args:
@@ -87,14 +87,14 @@ def run_all(
         jobs: How many runs at once.
         backend: Where they run.
         rounds: In how many calls as many runs are to come: an engine that takes long to start may pay for all.
-        means: How runs are done.
+        options: How runs are done.
         watch: Called with each step.
         on_finished: Called with each run that ends.
     """
     failed = []
     with (
         store.shared() as shared,
-        closing(_run_all(runs, store, shared, jobs, backend, rounds, means, watch)) as finishing,
+        closing(_run_all(runs, store, shared, jobs, backend, rounds, options, watch)) as finishing,
     ):
         for finished in finishing:
             on_finished(finished)
@@ -106,7 +106,7 @@ def run_all(
     return failed
 
 
-def write_index(job: Job, store: Store, runs: Sequence[Run]) -> None:
+def write_index(job: Job, store: Store, runs: Sequence[AnyRun]) -> None:
     """Note which runs make up a job.
 
     Raises:
@@ -126,22 +126,23 @@ def write_index(job: Job, store: Store, runs: Sequence[Run]) -> None:
 
 
 def _run_all(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     store: Store,
     shared: Path,
     jobs: int,
     backend: Backend | None,
     rounds: int,
-    means: Means,
+    options: ExecutionOptions,
     watch: Watch | None,
-) -> Generator[Finished]:
+) -> Generator[RunOutcome]:
     """Do all runs, those that let go of Python's lock first; yield each when it has ended."""
     if not runs:
         return
     here = backend is None and (jobs == 1 or len(runs) == 1)
     light, heavy = list["Task"](), list["Task"]()
-    for task in type(runs[0]).tasks(runs, means, ahead=rounds, shared=None if here or backend is not None else shared):
-        if isinstance(task, Finished):
+    for_processes = None if here or backend is not None else shared
+    for task in type(runs[0]).tasks(runs, options, ahead=rounds, shared=for_processes):
+        if isinstance(task, RunOutcome):
             yield task
         else:
             (light if task.releases_lock else heavy).append(task)
@@ -149,7 +150,7 @@ def _run_all(
         for task in light + heavy:
             yield perform(task, store, watch)
     elif backend is not None:
-        yield from run_far(backend, light + heavy, store, jobs)
+        yield from run_remote(backend, light + heavy, store, jobs)
     else:
         yield from _run_on(threads, light, store, jobs)
         if heavy and not heavy[0].run.is_worth_a_process():
@@ -157,20 +158,16 @@ def _run_all(
         yield from _run_on(processes, heavy, store, jobs)
 
 
-def _while_processes_would_start(tasks: list[Task], store: Store) -> Generator[Finished]:
+def _while_processes_would_start(tasks: list[Task], store: Store) -> Generator[RunOutcome]:
     """Do runs here, and take them off the list, until it has lasted as long as processes take to start."""
     begin = time.perf_counter()
     while tasks and time.perf_counter() - begin < _START_S:
         yield perform(tasks.pop(0), store)
 
 
-def _run_on(pool: Pool, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[Finished]:
+def _run_on(pool: Pool, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[RunOutcome]:
     if not tasks:
         return
     with pool(min(jobs, len(tasks)), str(store.folder)) as submit:
-        waiting: dict[Future[Finished], Task] = {submit(perform, task, store): task for task in tasks}
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                del waiting[future]
-                yield future.result()
+        for future in as_completed([submit(perform, task, store) for task in tasks]):
+            yield future.result()

@@ -1,7 +1,8 @@
 """What can be plugged in, found by name and built from parameters: policies and trace sources.
 
-A plug-in is a dataclass whose fields are its parameters. A short name is looked up among those that come with the
-toolkit; `module:Class` is imported, with the folder of the experiment file on the path.
+A plug-in is a dataclass whose fields are its parameters; a field `class_` is the parameter `class`. A short name is
+looked up among those that come with the toolkit; `module:Class` is imported, with the folder of the experiment file on
+the path.
 """
 
 from __future__ import annotations
@@ -12,14 +13,23 @@ import importlib
 import inspect
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from sim.base.errors import DataError, SpecError, SsimError, did_you_mean, installed_folders, raised, toolkit_folders
+from sim.base.errors import (
+    DataError,
+    SpecError,
+    SsimError,
+    did_you_mean,
+    installed_folders,
+    raised,
+    toolkit_folders,
+    user_frame,
+)
 from ssim.extras import missing
 from ssim.files.model import known_keys
 from ssim.packages import PACKAGES
@@ -43,6 +53,7 @@ class Issue:
         value: The offending value as text, or "".
         hint: The way out, or "".
         at_key: Whether the key itself is wrong, not its value.
+        cause: The error that it tells of, for a traceback; or None.
     """
 
     place: tuple[str | int, ...]
@@ -50,19 +61,19 @@ class Issue:
     value: str = ""
     hint: str = ""
     at_key: bool = False
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, error: SsimError, *place: str | int) -> Issue:
         """Return an error as an issue at a place, without the location that the error names."""
-        return cls(place, error.problem, error.value, error.hint)
+        return cls(place, error.problem, error.value, error.hint, cause=error)
 
     def under(self, *prefix: str | int) -> Issue:
         """Return the issue as seen from further out."""
         return dataclasses.replace(self, place=(*prefix, *self.place))
 
     def __str__(self) -> str:
-        location = ".".join(map(str, self.place))
-        return str(SsimError(location, self.problem, self.value, self.hint)) if location else self.problem
+        return str(SsimError(".".join(map(str, self.place)), self.problem, self.value, self.hint)).removeprefix(": ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +171,34 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
             repr(name),
             "a plug-in is a dataclass; its fields are its parameters",
         )
+    if module_name == "__main__":  # other processes have another one, and a notebook's is not in a file
+        hint = "write it to a module: results are stored under the hash of its code"
+        raise SpecError(noun, "a plug-in can't be part of __main__", repr(name), hint)
     return found
+
+
+def forget_modules() -> None:
+    """Forget the modules of users that were imported, so that the next job imports them as they are then.
+
+    A notebook needs this: between two runs a file may be edited, and another folder may have a module of the same name.
+    """
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "/").resolve()
+        if any(file.is_relative_to(folder) and _is_own(file, folder) for folder in _FOLDERS):
+            del sys.modules[name]
+    for folder in _FOLDERS:
+        sys.path.remove(str(folder))
+    _FOLDERS.clear()
+    importlib.invalidate_caches()
+
+
+_FOLDERS: list[Path] = []
+"""Folders that were put on the path to import modules of users."""
 
 
 def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
     if folder is not None and str(folder) not in sys.path:
+        _FOLDERS.append(folder)
         sys.path.append(str(folder))  # last: a random.py beside an experiment must not stand for Python's own
     try:
         module = importlib.import_module(module_name)
@@ -174,8 +208,8 @@ def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
             what = f"{module_name!r} needs {lacking.location}, which is not installed"
             raise SpecError(noun, what, hint=lacking.hint) from error
         problem, place = raised(error)
-        what = f"importing {module_name!r} {problem}"
-        raise SpecError(noun, what, place) from error
+        file = None if place or folder is None else _module_file(folder, module_name)
+        raise SpecError(noun, f"importing {module_name!r} {problem}", place or (file.name if file else "")) from error
     mine = None if folder is None else _module_file(folder, module_name)
     if mine is not None and Path(module.__file__ or "").resolve() != mine.resolve():
         what = "another module of this name comes first"
@@ -243,7 +277,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
         owner: A dataclass; its fields are the parameters.
         params: Values by name.
     """
-    fields = {field.name: field for field in dataclasses.fields(owner) if field.init}
+    fields = {parameter_of(field): field for field in dataclasses.fields(owner) if field.init}
     issues = [
         Issue((key,), f"{owner.__name__} has no such parameter", "", did_you_mean(key, fields), at_key=True)
         for key in params
@@ -256,7 +290,7 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
     for key, raw in params.items():
         if key in fields:
             try:
-                values[key] = adapters[key].validate_json(json.dumps(raw, default=str), strict=True)
+                values[fields[key].name] = adapters[key].validate_json(json.dumps(raw, default=str), strict=True)
             except ValidationError as error:
                 issues += [issue.under(key) for issue in issues_of(error, raw)]
     if issues:
@@ -266,16 +300,22 @@ def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Iss
     except (SsimError, ValueError, TypeError) as error:
         if isinstance(error, (SpecError, DataError)):
             return None, [Issue.of(error, error.location.rpartition(".")[2])]
-        return None, [Issue((), f"{owner.__name__}: {error}")]
-    except Exception as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
+        problem = f"{owner.__name__}: {error}" if str(error) else f"{owner.__name__} {raised(error)[0]}"
+        return None, [Issue((), problem, user_frame(error), cause=error)]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in's own constructor may raise anything
         problem, place = raised(error)
-        return None, [Issue((), f"{owner.__name__} {problem}", place)]
+        return None, [Issue((), f"{owner.__name__} {problem}", place, cause=error)]
+
+
+def parameter_of(field: dataclasses.Field[Any]) -> str:
+    """Return the name of a parameter in a file; a field that would be a keyword of Python ends in an underscore."""
+    return field.name.removesuffix("_")
 
 
 @lru_cache(maxsize=64)
 def _adapters(owner: type[Any]) -> dict[str, TypeAdapter[Any]]:
     hints = get_type_hints(owner, include_extras=True)
-    return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(owner)}
+    return {parameter_of(field): TypeAdapter(hints[field.name]) for field in dataclasses.fields(owner)}
 
 
 def issues_of(error: ValidationError, data: object, model: type[BaseModel] | None = None) -> list[Issue]:

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ssim
 from sim.base.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ FOLDERS = ("experiments", "topologies")
 
 def folder_of(kind: str) -> Path:
     """Return the folder of shipped files of a kind: `experiments` or `topologies`."""
-    return Path(ssim.__file__ or "").parent / kind
+    return Path(__file__).parents[1] / kind
 
 
 def names(kind: str) -> dict[str, Path]:

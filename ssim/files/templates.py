@@ -32,6 +32,8 @@ policies:
 {policies}
   - {{use: clipper, params: {{accuracy: 78.25}}}}   # one fixed subnet
 # sweep: {{cluster.workers: [4, 8]}}          # any key may take several values
+# reference: slackfit         # what the other policies are compared with; the first one if left out
+# measure: {{from_s: 2}}        # leaves the warm-up out of all figures
 """
 
 _BURSTY = "{kind: bursty, base_qps: 1500, variant_qps: 3500, cv2: 8, duration_s: 20, slo_ms: 36}"

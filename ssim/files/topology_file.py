@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from topology.program import Program
 
 SCHEMA = "topology/1"
-MOST_DATASETS = 10_000_000
+MAX_DATASETS = 10_000_000
 """A larger count of datasets in one group is assumed to be a typo."""
 
 OWNERS = {"roles": Role, "channels": Channel, "computes": Machine, "datasets": Dataset, "faults": InjectedFault}
@@ -205,8 +205,8 @@ def _group(body: Any, where: tuple[str, str], counts: _Counts, issues: list[Issu
     if not isinstance(common, dict):
         return body
     count = common.get("count")
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_DATASETS:
-        hint = f"from 1 to {MOST_DATASETS}"
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_DATASETS:
+        hint = f"from 1 to {MAX_DATASETS}"
         issues.append(Issue((*place, "count"), "must be a number of datasets", repr(count), hint))
         count = 1
     counts[where] = count

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ssim
 from sim.traces.reading import sha256_of
 from ssim.files.plugins import own_sources
 from ssim.packages import PACKAGES
@@ -43,7 +42,7 @@ def own_code(plugs: Iterable[Any], folder: Path) -> set[Path]:
 @cache
 def code_of(*packages: str) -> tuple[Path, ...]:
     """Return the code of packages of the toolkit, all of them if none is named."""
-    root = Path(ssim.__file__ or "").resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     return tuple(sorted(path for name in packages or PACKAGES for path in (root / name).rglob("*.py")))
 
 

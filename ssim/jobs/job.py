@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from sim.base.errors import SpecError, SsimError, raised
 from ssim.files.plugins import sections
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from ssim.files.yaml_file import YamlFile
     from ssim.results.store import Store
 
+    AnyRun: TypeAlias = "Run[Any, Any]"
     Plugs = dict[tuple[str | int, ...], Any]
     Watch = Callable[[Any, Any], None]
+
+Spec = TypeVar("Spec")
+Parts = TypeVar("Parts")
 
 KINDS = {
     "experiment/1": "ssim.jobs.experiment.kind",
@@ -43,15 +47,16 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What tells one kind of file from another.
+    """The traits of a kind of file.
 
     Attributes:
         model: The model of the whole file.
         slots: Where plug-ins are named.
         short: Sections that may be a string, and the key that the string then stands for.
-        filled_in: What a file has where it does not say.
+        filled_in: Defaults of keys that a file leaves out.
         not_swept: Keys that no sweep may set, beyond those of every file.
-        assemble: Returns what the runs of a point share, from the plug-ins at their places, and what does not fit.
+        assemble: Returns the shared parts of a point's runs, from the plug-ins at their places, and issues where these
+            do not fit each other.
         runs: Returns the runs of a point that have a seed.
         check_others: Returns what is wrong with other files that a point names, where plug-ins at fault prevent
             `assemble`.
@@ -60,7 +65,7 @@ class Kind:
     model: type[JobSpec]
     slots: tuple[Slot, ...]
     assemble: Callable[[Point, Plugs, YamlFile | None], tuple[Any, list[Issue]]]
-    runs: Callable[[Point, int], Iterable[Run]]
+    runs: Callable[[Point, int], Iterable[AnyRun]]
     short: Mapping[str, str] = field(default_factory=dict[str, str])
     filled_in: Mapping[str, Any] = field(default_factory=dict[str, Any])
     not_swept: frozenset[str] = frozenset()
@@ -93,14 +98,14 @@ def _written_out(section: Any, key: str, inner: str) -> Any:
 
 
 def kind_of(schema: str) -> Kind:
-    """Return the kind of files of a schema; its module is imported now, and with it what the kind needs."""
+    """Return the kind of files of a schema; its module is imported now, with all that the kind needs."""
     kind: Kind = import_module(KINDS[schema]).KIND
     return kind
 
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a sweep: what the file asks for there.
+    """One point of a sweep: the content of the file there.
 
     What is built from the content is built once for all runs of the point, and again where a point arrives that was
     sent to another process or machine: there, modules and data may lie elsewhere.
@@ -150,7 +155,7 @@ class Point:
 
 
 def plugged_in(point: Point) -> tuple[Plugs, list[Issue]]:
-    """Return the plug-ins of a point by their places, and what is wrong with them; what is missing, the model tells."""
+    """Return the plug-ins of a point by their places, and their issues; the model reports missing keys."""
     plugs: Plugs = {}
     issues: list[Issue] = []
     for slot in point.kind.slots:
@@ -162,8 +167,8 @@ def plugged_in(point: Point) -> tuple[Plugs, list[Issue]]:
 
 
 @dataclass(frozen=True)
-class Run(ABC):
-    """One run of a job.
+class Run(ABC, Generic[Spec, Parts]):
+    """One run of a job: of a kind whose files have a model `Spec`, and whose points are built into `Parts`.
 
     Attributes:
         point: The point that it belongs to.
@@ -187,6 +192,18 @@ class Run(ABC):
     @abstractmethod
     def label(self) -> str:
         """What tables and messages call it, apart from seed and swept values."""
+
+    @property
+    def spec(self) -> Spec:
+        """The file at its point."""
+        found: Spec = self.point.spec
+        return found
+
+    @property
+    def parts(self) -> Parts:
+        """What the runs of its point share."""
+        found: Parts = self.point.parts
+        return found
 
     @property
     def swept(self) -> dict[str, Any]:
@@ -222,7 +239,7 @@ class Run(ABC):
         return store.has(self.id)
 
     def forget(self, store: Store) -> None:
-        """Delete what is stored of the run where it would be taken up: nothing, if it is replaced as a whole.
+        """Delete the files of the run if it would be resumed from them; a run that is replaced as a whole keeps them.
 
         Raises:
             StoreError: A file can't be deleted.
@@ -234,20 +251,22 @@ class Run(ABC):
         return True
 
     @classmethod
-    def tasks(cls, runs: Sequence[Run], means: Means, *, ahead: int, shared: Path | None) -> Iterator[Task | Finished]:
-        """Yield runs of this class as tasks, or as finished where one can't be done.
+    def tasks(
+        cls, runs: Sequence[AnyRun], options: ExecutionOptions, *, ahead: int, shared: Path | None
+    ) -> Iterator[Task | RunOutcome]:
+        """Yield runs of this class as tasks, or the outcome of one that can't be done.
 
         Args:
             runs: The runs.
-            means: How they are done.
+            options: How they are done.
             ahead: In how many calls as many runs are to come: what is slow to start may pay for all.
             shared: A folder for what runs in several processes share; None where one process does all.
         """
         del ahead, shared
-        yield from (Task(run, how=means) for run in runs)
+        yield from (Task(run, how=options) for run in runs)
 
     @abstractmethod
-    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Do the run and store its result.
 
         Args:
@@ -260,13 +279,13 @@ class Run(ABC):
         """
 
     def failed(self, error: BaseException) -> SsimError:
-        """Return the error that tells an exception of a user's own code."""
+        """Return the error for an exception of a user's own code."""
         return SsimError(self.point.schema.partition("/")[0], *raised(error))
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """How runs are done: it decides how long they take, and of what is trained no more than rounding.
+class ExecutionOptions:
+    """How runs are done. The duration depends on it; of results, no more than the rounding of trainings.
 
     Attributes:
         device: Where torch computes: `cpu`, `cuda`, `cuda:1`, ...
@@ -279,17 +298,17 @@ class Means:
     every_s: float = 30.0
 
 
-MEANS = Means()
+DEFAULT_OPTIONS = ExecutionOptions()
 """On one thread of the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a run says of itself when it has ended.
+class Completion:
+    """What a run that has ended reports of itself.
 
     Attributes:
         queries: How many queries were replayed.
-        note: What the user is to know, such as why this engine ran.
+        note: A remark for the user, such as why this engine ran.
     """
 
     queries: int = 0
@@ -306,31 +325,31 @@ class Task:
         how: What `Run.execute` takes.
     """
 
-    run: Run
+    run: AnyRun
     releases_lock: bool = False
     how: Any = None
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """One run that ended now, well or not.
+class RunOutcome:
+    """The outcome of a run that has ended, failed or not.
 
     Attributes:
         run: The run.
-        done: What it says of itself.
+        completion: Its own report.
         error: Why it failed, or None.
         traceback: Where it failed, as text: an exception loses that on its way between processes.
     """
 
-    run: Run
-    done: Done = field(default_factory=Done)
+    run: AnyRun
+    completion: Completion = field(default_factory=Completion)
     error: SsimError | None = None
     traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a file asks for, checked and ready to run.
+    """The runs that a file asks for, checked and ready.
 
     Attributes:
         schema: The schema of the file.

@@ -91,7 +91,7 @@ def job_of(
         issues += [_as_swept(issue, point.swept, content) for issue in found]
         lines += elsewhere
     if issues or lines:
-        raise _told(issues, lines, file)
+        raise _told(issues, lines, file) from next((one.cause for one in issues if one.cause), None)
     spec = points[0].spec
     seeds = range(spec.seed, spec.seed + spec.repeats)
     runs = tuple(run for point in points for seed in seeds for run in kind.runs(point, seed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -12,6 +12,8 @@ from ssim.files.plugins import find_class
 from ssim.jobs.job import kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ssim.files.plugins import Slot
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -85,7 +87,7 @@ def _named(slot: Slot) -> dict[str, Any]:
     options: list[dict[str, Any]] = [{"type": "string", "anyOf": [{"enum": sorted(slot.names)}, {"pattern": ":"}]}]
     for name in slot.names:
         owner = find_class(name, slot.names, slot.noun)
-        params = _described(owner)
+        params = _inlined(owner)
         head = {"const": name, "description": _first_line(owner)}
         if slot.key == "use":
             shown = {"use": head, "params": params}
@@ -98,14 +100,40 @@ def _named(slot: Slot) -> dict[str, Any]:
 
 
 def _described(owner: type[Any]) -> dict[str, Any]:
-    """Return the schema of a dataclass, each field with what the docstring of the class says of it."""
+    """Return the schema of a dataclass, each field with what the docstring of its class, or of a base, says of it."""
     schema: dict[str, Any] = {"properties": {}, **TypeAdapter(owner).json_schema(), "additionalProperties": False}
-    text = inspect.getdoc(owner) or ""
-    _, _, attributes = text.partition("Attributes:\n")
-    for name, words in re.findall(r"^    (\w+): ((?:.+\n?)(?:     +.+\n?)*)", attributes, re.MULTILINE):
-        if name in schema["properties"]:
-            schema["properties"][name]["description"] = " ".join(words.split())
+    schema["properties"] = {name.removesuffix("_"): each for name, each in schema["properties"].items()}
+    for base in reversed(owner.__mro__):
+        for name, words in _attributes(base):
+            if name in schema["properties"]:
+                schema["properties"][name]["description"] = words
     return schema
+
+
+def _attributes(owner: type[Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the docstring of a class says of its fields."""
+    _, _, attributes = (inspect.cleandoc(owner.__doc__ or "")).partition("Attributes:\n")
+    for name, words in re.findall(r"^    (\w+): ((?:.+\n?)(?:     +.+\n?)*)", attributes, re.MULTILINE):
+        yield name.removesuffix("_"), " ".join(words.split())
+
+
+def _inlined(owner: type[Any]) -> dict[str, Any]:
+    """Return the schema of a dataclass with those of its nested dataclasses in their places."""
+    schema = _described(owner)
+    parts = schema.pop("$defs", {})
+    hints = (option for hint in get_type_hints(owner).values() for option in (hint, *get_args(hint)))
+    classes = {option.__name__: option for option in hints if isinstance(option, type)}
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict) and "$ref" in value:
+            name = value["$ref"].rpartition("/")[2]
+            part = _inlined(classes[name]) if name in classes else parts[name]
+            return part | {key: item for key, item in value.items() if key != "$ref"}
+        if isinstance(value, dict):
+            return {key: put(item) for key, item in value.items()}
+        return [put(item) for item in value] if isinstance(value, list) else value
+
+    return cast("dict[str, Any]", put(schema))
 
 
 def _first_line(owner: type[Any]) -> str:

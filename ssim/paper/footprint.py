@@ -6,13 +6,13 @@ import statistics
 import time
 import timeit
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.base.errors import SpecError, StoreError
+from sim.base.errors import StoreError
 from sim.base.streams import stream
 from sim.tables.files import load_table
+from ssim.extras import require
 from ssim.jobs.experiment.summary import write_csv
 
 if TYPE_CHECKING:
@@ -57,16 +57,6 @@ class Holding(NamedTuple):
     shared_bytes: int
 
 
-def needs_torch() -> None:
-    """Pass if torch is there.
-
-    Raises:
-        SpecError: It is not.
-    """
-    if find_spec("torch") is None:
-        raise SpecError("the supernet", "torch is not installed", hint="pip install 'superserve-sim[torch]'")
-
-
 @lru_cache(maxsize=1)
 def footprint() -> Holding:
     """Return what it takes to hold subnets of OFA-ResNet50, counted from tensors without memory.
@@ -74,7 +64,7 @@ def footprint() -> Holding:
     Raises:
         SpecError: torch is not installed.
     """
-    needs_torch()
+    require("torch")
     from supernet.costs import Costs
     from supernet.families import OfaResNet50
     from supernet.family import build
@@ -99,12 +89,9 @@ def footprint() -> Holding:
 
 def _published(net: Supernet) -> list[tuple[ProfiledSubnet, SubnetConfig]]:
     """Return the subnets of the table, each as it stands there and as one of the supernet's."""
-    from supernet.space import SubnetConfig
+    from ssim.jobs.subnets import subnet_of
 
-    rows = load_table(TABLE).subnets
-    return [
-        (row, net.space.find(SubnetConfig(net.space.family, row.control))) for row in rows if row.control is not None
-    ]
+    return [(row, subnet_of(row, net.space, TABLE)) for row in load_table(TABLE).subnets]
 
 
 class Actuation(NamedTuple):
@@ -121,7 +108,7 @@ def actuations() -> list[Actuation]:
     Raises:
         SpecError: torch is not installed.
     """
-    needs_torch()
+    require("torch")
     from supernet.families import OfaResNet50
     from supernet.family import build
 

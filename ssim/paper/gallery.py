@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from figures.style import COLUMN_IN, save
 from sim.base.errors import SsimError, StoreError
-from sim.base.whole_file import translate_os_errors, whole_file
+from sim.base.whole_file import translate_os_errors, write_text
 from ssim.paper.pictures import PICTURES, Picture
 from ssim.results.reading import Results
 
@@ -73,8 +73,7 @@ def draw_all(
             on_drawn(path)
         shown.append((picture, paths))
     problems += [f"drawn without {problem}" for problem in stored.problems]
-    with whole_file(folder / "index.html") as path:
-        path.write_text(_page(shown, folder), encoding="utf-8")
+    write_text(folder / "index.html", _page(shown, folder))
     drawn = tuple(path for _, paths in shown for path in paths)
     return Gallery(folder / "index.html", drawn, tuple(problems))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sim.base.errors import SpecError, SsimError
-from ssim.execution.capacity import find_capacities
+from ssim.execution.capacity import Trials, find_capacities
 from ssim.execution.gap import find_gaps, write_gaps
 from ssim.execution.runner import run_job
 from ssim.jobs.experiment.summary import write_csv, write_summary
@@ -75,7 +75,7 @@ class Conducted:
     seconds: float
 
 
-def conduct(
+def run_studies(
     experiments: Path,
     results: Path,
     *,
@@ -134,7 +134,7 @@ def _conduct(study: Study, experiments: Path, results: Path, *, quick: bool, job
 
 def _search(experiment: Job, store: Store, jobs: int) -> list[str]:
     with store.writing():
-        found = find_capacities(experiment, store, jobs=jobs)
+        found = find_capacities(Trials(experiment, store, jobs))
         rows = [one.row() for one in found]
         write_csv(store.folder / "capacity.csv", rows, list(rows[0]))
     failed = [(one, one.error) for one in found if one.error is not None]

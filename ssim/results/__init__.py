@@ -1,1 +1,1 @@
-"""What is stored, and what is made of it: summaries, figures, reports, gaps."""
+"""Stored results: manifests, tables of runs, and how they are read."""

@@ -1,4 +1,4 @@
-"""What else was there when a run was made: time, versions, machine, commit. Stored beside a result, never compared."""
+"""The circumstances of a run: time, versions, machine, commit. They are stored with a result and never compared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stopwatch:
         self._begin = time.perf_counter()
 
     def circumstances(self) -> dict[str, Any]:
-        """Return what else was there, and how long the run took."""
+        """Return the circumstances, and the duration of the run."""
         return {
             **_versions(),
             "started": self._started.isoformat(timespec="seconds"),

@@ -1,6 +1,6 @@
-"""What stored results say, by experiment: the tables that figures and claims are made from.
+"""The stored results of several experiments as tables, for figures and claims.
 
-What is missing or damaged is noted, run by run, and what there is is used; nothing that is stored is changed.
+Missing and damaged runs are noted one by one, and the others used; stored files are never changed.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Results:
 
     @property
     def actuation_file(self) -> Path:
-        """Where it is stored what it takes to actuate subnets."""
+        """The file of measured actuation times."""
         return self.folder / "supernet" / "actuation.csv"
 
     def actuations(self) -> pd.DataFrame:

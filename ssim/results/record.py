@@ -1,4 +1,4 @@
-"""What is stored of a run of an experiment: its figures, and as much of it over time as the file asks for."""
+"""The stored files of a run of an experiment: its summary and, as the file asks, windows, batches and queries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
 from sim.engine import histogram, metrics
-from sim.engine.result import NONE, Result
+from sim.engine.arrow import arrow_table, batches_table, queries_table
+from sim.engine.classes import by_class
+from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
-from ssim.results.store import MEND, write_manifest
+from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +48,9 @@ def put_run(
     Args:
         store: The results of the experiment.
         run_id: Its id.
-        run: What came out of it; a `Result` where more than windows is kept.
+        run: Its outcome; a `Result` where more than windows are kept.
         identity: All that decided it.
-        circumstances: What else was there.
+        circumstances: Time, versions, machine.
         keep: How much of it is stored.
 
     Raises:
@@ -56,8 +58,10 @@ def put_run(
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        quantiles = "exact" if _is_exact(keep) else "within 0.2 %"
-        write_manifest(folder, identity, _summary(run, keep), outputs, circumstances, latency_quantiles=quantiles)
+        more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
+        if classes := _by_class(run, keep):
+            more["classes"] = classes
+        write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:
@@ -66,11 +70,20 @@ def read_windows(store: Store, run_id: str) -> pa.Table:
     Raises:
         StoreError: The file is damaged.
     """
-    path = store.folder / run_id / WINDOWS
+    return read_output(store, run_id, WINDOWS)
+
+
+def read_output(store: Store, run_id: str, name: str) -> pa.Table:
+    """Return a file of a complete run: `WINDOWS`, `BATCHES` or `REQUESTS`.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
+    path = store.folder / run_id / name
     try:
         return read_parquet(path)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(str(path), "is damaged or missing", str(error), MEND) from error
+        raise StoreError(str(path), "is damaged or missing", str(error), RUN_AGAIN) from error
 
 
 def _is_exact(keep: Keep) -> bool:
@@ -100,83 +113,35 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
     }
 
 
+def _by_class(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
+    """Return the figures of each class of queries, those that are of queries and not of batches."""
+    classes = by_class(run) if isinstance(run, Result) else ()
+    of_batches = {"utilisation", "mean_batch_size"}
+    return {
+        name: {column: value for column, value in _summary(part, keep).items() if column not in of_batches}
+        for name, part in classes
+    }
+
+
 def _number(value: float) -> float | None:
     """Return a number as JSON knows it: there is no NaN."""
     return None if np.isnan(value) else value
 
 
-def _batches(result: Result) -> pa.Table:
-    batches = result.batches
-    return _table(
-        "batches/1",
-        start_ns=(batches.start_ns, "dispatch, ns from the start of the run"),
-        finish_ns=(batches.finish_ns, "answer, or failure of the worker, ns"),
-        worker=(batches.worker.astype(np.int32), "number of the worker"),
-        subnet=(_named(batches.subnet, _subnets(result)), "id of the subnet"),
-        size=(batches.size.astype(np.int32), "queries"),
-        lost=(batches.lost, "the worker failed meanwhile"),
-    )
-
-
-def _requests(result: Result) -> pa.Table:
-    def per_query(column: Any) -> pa.Array:
-        values = result.per_query(column)
-        return pa.array(values, mask=values == NONE)
-
-    batches = result.batches
-    subnet = result.per_query(batches.subnet)
-    finish = result.per_query(batches.finish_ns)
-    return _table(
-        "requests/1",
-        arrival_ns=(result.trace.arrival_ns, "ns from the start of the run"),
-        deadline_ns=(result.trace.deadline_ns, "ns"),
-        start_ns=(per_query(batches.start_ns), "dispatch of its batch, ns; null: never"),
-        finish_ns=(pa.array(finish, mask=~result.answered), "answer, ns; null: never"),
-        worker=(per_query(batches.worker).cast(pa.int32()), "number of the worker; null: none"),
-        subnet=(_named(subnet, _subnets(result), mask=subnet == NONE), "id of the subnet; null: none"),
-        batch_size=(per_query(batches.size).cast(pa.int32()), "queries in its batch; null: none"),
-        outcome=(
-            _named(result.outcome, [outcome.name.lower() for outcome in Outcome]),
-            "met, late, dropped or unfinished",
-        ),
-    )
-
-
 def _windows(run: RunMetrics) -> pa.Table:
     meaning = "per window of 1 s; queries by arrival, batches by start"
-    return _table("windows/1", **{name: (values, meaning) for name, values in metrics.windows(run).items()})
+    return arrow_table("windows/1", **{name: (values, meaning) for name, values in metrics.windows(run).items()})
 
 
 _TABLES: dict[str, Any] = {
     WINDOWS: _windows,
-    BATCHES: _batches,
-    REQUESTS: _requests,
+    BATCHES: batches_table,
+    REQUESTS: queries_table,
 }
 
 
-def _subnets(result: Result) -> list[str]:
-    return [subnet.id for subnet in result.table.subnets]
-
-
-def _named(codes: Any, names: list[str], mask: Any = None) -> pa.Array:
-    indices = pa.array(
-        np.asarray(codes).astype(np.int8 if len(names) <= np.iinfo(np.int8).max else np.int32), mask=mask
-    )
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
-
-
-def _table(schema: str, **columns: tuple[Any, str]) -> pa.Table:
-    """Return a table whose columns carry their meaning and which carries its schema."""
-    arrays = [pa.array(values) if isinstance(values, np.ndarray) else values for values, _ in columns.values()]
-    fields = [
-        pa.field(name, array.type, metadata={"meaning": meaning})
-        for (name, (_, meaning)), array in zip(columns.items(), arrays, strict=True)
-    ]
-    return pa.table(arrays, schema=pa.schema(fields, metadata={"schema": schema}))
-
-
 def _write(path: Path, table: pa.Table) -> dict[str, Any]:
-    """Write a parquet file and return what the manifest says of it."""
+    """Write a parquet file and return its entry in the manifest."""
     times = [name for name in table.column_names if name.endswith("_ns")]
     options: dict[str, Any] = {
         "compression": "zstd",

@@ -1,7 +1,7 @@
-"""Stored results: `<results>/<job>/<run id>/` with the files of a run and its manifest, and `job.json` beside them.
+"""Stored results: `<results>/<job>/<run id>/` with the files of a run and its manifest, and the index `job.json`.
 
-The manifest is written last of all: a run with a manifest is complete. What is made at once is written to a sibling
-folder and renamed; what takes hours is made step by step in the folder of the run, so that it can be resumed. One
+The manifest is written last of all: a run with a manifest is complete. A short run is written to a sibling folder,
+which is then renamed; a training writes step by step into the folder of the run, so that it can be resumed. One
 process at a time writes to a job's folder; the system lifts that lock however the process ends.
 """
 
@@ -12,13 +12,13 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
 from sim.base.errors import SsimError, StoreError
-from sim.base.whole_file import translate_os_errors, whole_file
+from sim.base.whole_file import translate_os_errors, whole_file, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Mapping
@@ -31,9 +31,9 @@ MANIFEST = "manifest.json"
 INDEX = "job.json"
 
 _PARTS = ("identity", "summary", "outputs", "circumstances")
-"""What a manifest has, each a mapping."""
+"""The sections of a manifest, each a mapping."""
 
-MEND = "run it again: what is damaged is computed anew"
+RUN_AGAIN = "run it again: damaged results are computed again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,10 @@ class Store:
                 lock.truncate(0)
                 os.write(lock.fileno(), str(os.getpid()).encode())  # not kept back to fail again when it is closed
             try:
-                self._clear()  # what a killed process left
+                self._clear()  # files of a killed process
                 yield
             finally:
-                self._clear()  # what a process that was ended in mid-air left
+                self._clear()  # files of an interrupted run
                 lock.truncate(0)
 
     def writer(self) -> int | None:
@@ -107,12 +107,21 @@ class Store:
         found = _read_json(path, "manifest/1", _PARTS)
         for part in _PARTS:
             if not isinstance(found[part], dict) or (part == "circumstances" and "wall_s" not in found[part]):
-                raise StoreError(str(path), "is damaged", part, MEND)
+                raise StoreError(str(path), "is damaged", part, RUN_AGAIN)
         for name, facts in found["outputs"].items():
             file = path.with_name(name)
             if not file.is_file() or file.stat().st_size != facts.get("bytes", file.stat().st_size):
-                raise StoreError(str(file), "is damaged or missing", "", MEND)
+                raise StoreError(str(file), "is damaged or missing", "", RUN_AGAIN)
         return found
+
+    def runs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Return the rows of the index whose runs are complete, each with the manifest of its run.
+
+        Raises:
+            StoreError: Nothing is stored, or a result is damaged.
+        """
+        found = ((row, self.manifest(row["id"])) for row in self.index()["runs"])
+        return [(row, manifest) for row, manifest in found if manifest is not None]
 
     def has(self, run_id: str, outputs: Collection[str] = ()) -> bool:
         """Return whether a run is complete and undamaged, with at least these outputs."""
@@ -139,7 +148,7 @@ class Store:
             summary: The figures of the run.
             fixed: Its files that nothing changes any more.
             growing: Its files that later commands add to: their sizes are not held against the manifest.
-            circumstances: What else was there.
+            circumstances: Time, versions, machine.
 
         Raises:
             StoreError: The disk is full, or the folder can't be written.
@@ -152,7 +161,7 @@ class Store:
         (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
 
     def forget(self, run_id: str) -> None:
-        """Delete what is stored of a run, finished or not.
+        """Delete all files of a run, complete or not.
 
         Raises:
             StoreError: A file can't be deleted.
@@ -180,18 +189,15 @@ class Store:
         """
         target = self.folder / run_id
         temporary = self.folder / f".{run_id}.{os.getpid()}.tmp"
-        replaced = self.folder / f".{run_id}.{os.getpid()}.replaced.tmp"
         with translate_os_errors(target):
             try:
                 temporary.mkdir(parents=True)
                 yield temporary
-                if target.exists():  # moved away, not emptied: at no time is there half a run under its name
-                    target.rename(replaced)
-                temporary.rename(target)
-                (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
-            finally:
+                _replace_folder(temporary, target)
+            except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
-                shutil.rmtree(replaced, ignore_errors=True)
+                raise
+            (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
 
     def put_failure(self, run_id: str, error: SsimError) -> None:
         """Note why a run failed, until it succeeds.
@@ -199,8 +205,9 @@ class Store:
         Raises:
             StoreError: The disk is full, or the folder can't be written.
         """
-        with whole_file(self.folder / FAILED / f"{run_id}.json") as path:
-            path.write_text(json.dumps({"schema": "failure/1", "error": str(error)}) + "\n", encoding="utf-8")
+        write_text(
+            self.folder / FAILED / f"{run_id}.json", json.dumps({"schema": "failure/1", "error": str(error)}) + "\n"
+        )
 
     def failure(self, run_id: str) -> str | None:
         """Return why a run failed when it was last tried, or None.
@@ -213,7 +220,7 @@ class Store:
 
     @contextmanager
     def shared(self) -> Generator[Path]:
-        """Give a folder for what runs share while they are under way."""
+        """Give a folder for files that concurrent runs share."""
         path = self.folder / ".shared.tmp"
         with translate_os_errors(path):
             path.mkdir(exist_ok=True)
@@ -249,36 +256,61 @@ class Store:
         return _read_json(path, "index/1", ("name", "job", "swept", "runs"))
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot(Store):
+    """Stored results of which each manifest is read once, however often it is asked for."""
+
+    manifests: dict[str, dict[str, Any] | None] = field(default_factory=dict[str, Any], compare=False)
+
+    def manifest(self, run_id: str) -> dict[str, Any] | None:
+        """Return the manifest of a run as it was when it was first asked for; errors are those of `Store.manifest`."""
+        if run_id not in self.manifests:
+            self.manifests[run_id] = Store.manifest(self, run_id)
+        return self.manifests[run_id]
+
+
+def _replace_folder(fresh: Path, target: Path) -> None:
+    """Give a folder the name of another, which is moved away, not emptied: at no time is there half a run."""
+    try:
+        fresh.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        replaced = fresh.with_suffix(".replaced.tmp")
+        target.rename(replaced)
+        fresh.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
 def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(str(path), "is damaged", str(error), MEND) from error
+        raise StoreError(str(path), "is damaged", str(error), RUN_AGAIN) from error
     if not isinstance(found, dict) or found.get("schema") != schema or not all(key in found for key in keys):
-        raise StoreError(str(path), "is damaged, or of another version", "", MEND)
+        raise StoreError(str(path), "is damaged, or of another version", "", RUN_AGAIN)
     return found
 
 
 def write_manifest(
-    target: Path,
+    path: Path,
     identity: dict[str, Any],
     summary: dict[str, Any],
     outputs: dict[str, Any],
     circumstances: dict[str, Any],
     **more: Any,
 ) -> None:
-    """Write the manifest of a run: into a folder, or to a file.
+    """Write the manifest of a run.
 
     Args:
-        target: The folder or the file.
+        path: The file.
         identity: All that decided the result.
         summary: The figures of the run.
-        outputs: What is known of each file of the run: its size in bytes at least.
-        circumstances: What else was there: time, versions, machine.
-        more: What the kind of run says beside these.
+        outputs: Facts about each file of the run: at least its size in bytes.
+        circumstances: Time, versions, machine.
+        more: Further entries of the kind of run.
     """
     parts = {"identity": identity, "summary": summary, "outputs": outputs, "circumstances": circumstances}
-    text = to_json(
-        {"schema": "manifest/1", **parts, **more}, indent=1, fallback=str
-    )  # json's own takes ten times as long
-    (target / MANIFEST if target.is_dir() else target).write_bytes(text + b"\n")
+    # json's own takes ten times as long.
+    text = to_json({"schema": "manifest/1", **parts, **more}, indent=1, fallback=str)
+    path.write_bytes(text + b"\n")

@@ -9,16 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import is_parametrized
 
-from supernet.layers import channels, is_norm, is_weighted
+from sim.base.errors import SpecError
+from supernet.layers import channels, is_norm, is_transposed, is_weighted, own_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from supernet.data.source import Examples
+    from supernet.layers import Weighted
     from supernet.network import Supernet
-    from supernet.structure import Group, Side
+    from supernet.structure import Group
 
 
 def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Tensor]:
@@ -39,7 +43,7 @@ def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Te
         torch.autograd.backward(functional.cross_entropy(logits, batch.labels))
         for group, total in zip(groups, scores, strict=True):
             change = torch.zeros_like(total)
-            for weight, dim in _weights(supernet, group, "in"):
+            for weight, dim, _ in _weights(supernet, group, "in"):
                 if weight.grad is not None:
                     product = (weight.detach() * weight.grad).movedim(dim, 0)
                     change += product.reshape(group.units, -1).sum(1)
@@ -59,19 +63,50 @@ def rewire(supernet: Supernet, scores: list[torch.Tensor]) -> None:
         for group, values in zip(supernet.structure.groups, scores, strict=True):
             order = values.argsort(descending=True, stable=True)
             for side in ("out", "in"):
-                for weight, dim in _weights(supernet, group, side):
-                    index = torch.arange(weight.shape[dim], device=weight.device).view(group.units, -1)[order].flatten()
+                for weight, dim, sections in _weights(supernet, group, side):
+                    places = torch.arange(weight.shape[dim], device=weight.device)
+                    parts = places.split([*sections] or len(places))
+                    index = torch.cat([part.view(group.units, -1)[order].flatten() for part in parts])
                     weight.copy_(weight.index_select(dim, index))
     supernet.forget_statistics()
 
 
-def _weights(supernet: Supernet, group: Group, side: Side) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield the weights with a group's units as outputs (or inputs), and the dimension of the units."""
-    for path, member_side in group.members:
+def _weights(supernet: Supernet, group: Group, side: str) -> Iterator[tuple[torch.Tensor, int, tuple[int, ...]]]:
+    """Yield the tensors with a group's units as outputs (or inputs), the dimension of the units, and its sections.
+
+    Raises:
+        SpecError: The weight of a layer is computed by a parametrization, so it can't be permuted.
+    """
+    for path, kind, sections, dim in group.members:
         layer = supernet.model.get_submodule(path)
-        if member_side != side:
-            continue
-        if is_norm(layer) or (is_weighted(layer) and side == "out"):
-            yield from ((parameter, 0) for parameter in layer.parameters(recurse=False))
-        elif is_weighted(layer) and layer.weight.shape[1] == channels(layer, "in"):
-            yield layer.weight, 1  # in a grouped convolution, this dimension is the channels of one group only
+        if is_parametrized(layer):
+            hint = "torch.nn.utils.parametrize.remove_parametrizations"
+            raise SpecError(path, "parametrized weights can't be sorted", type(layer).__name__, hint)
+        if kind == "heads" and isinstance(layer, nn.MultiheadAttention):
+            yield from _attention_weights(layer, side)
+        elif side == "out" and kind not in {"in", "out", "heads", "channels"}:
+            yield getattr(layer, kind), dim, ()
+        elif side == "out" and (kind == "channels" or (kind == "out" and is_norm(layer))):
+            yield from ((parameter, 0, ()) for parameter in layer.parameters(recurse=False))
+        elif is_weighted(layer) and kind == side:
+            yield from ((tensor, dim, sections) for tensor, dim in _layer_weights(layer, side))
+
+
+def _layer_weights(layer: Weighted, side: str) -> Iterator[tuple[torch.Tensor, int]]:
+    dim = int((side == "in") != is_transposed(layer))
+    if side == "in":
+        if layer.weight.shape[dim] == channels(layer, "in"):
+            yield layer.weight, dim  # in a grouped convolution, it is the channels of one group only
+        return
+    for name, tensor in own_tensors(layer).items():
+        if name == "weight" or tensor.shape[:1] == (channels(layer, "out"),):
+            yield tensor, dim if name == "weight" else 0
+
+
+def _attention_weights(module: nn.MultiheadAttention, side: str) -> Iterator[tuple[torch.Tensor, int, tuple[int, ...]]]:
+    width = module.embed_dim
+    if side == "in":
+        yield module.out_proj.weight, 1, ()
+        return
+    for name, tensor in own_tensors(module).items():
+        yield tensor, 0, (width,) * (tensor.shape[0] // width) if name.startswith("in_proj") else ()

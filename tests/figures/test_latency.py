@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from figures.latency import COLUMN_INCHES, MOST_COLUMNS, POINTS, draw_latency
+from figures.latency import COLUMN_INCHES, MAX_COLUMNS, POINTS, draw_latency
 from sim.tables.files import load_table
 from sim.tables.latency import LatencyTable, ProfiledSubnet
 
@@ -52,10 +52,10 @@ def test_it_is_one_column_wide_and_its_text_can_be_read() -> None:
 
 
 def test_every_number_fits_into_its_cell() -> None:
-    figure = draw_latency(replace(wide(MOST_COLUMNS), latency_ns=wide(MOST_COLUMNS).latency_ns * 123))
+    figure = draw_latency(replace(wide(MAX_COLUMNS), latency_ns=wide(MAX_COLUMNS).latency_ns * 123))
     figure.draw_without_rendering()
     (axes,) = figure.axes
-    cell = axes.get_window_extent().width / MOST_COLUMNS
+    cell = axes.get_window_extent().width / MAX_COLUMNS
     labels = [*axes.texts, *axes.get_xticklabels()]
     assert max(label.get_window_extent().width for label in labels) < cell
 
@@ -84,7 +84,7 @@ def test_greys_are_in_the_order_of_the_latencies() -> None:
 
 
 def test_many_subnets_get_a_colour_bar_for_numbers() -> None:
-    figure = draw_latency(wide(MOST_COLUMNS + 1))
+    figure = draw_latency(wide(MAX_COLUMNS + 1))
     axes, bar = figure.axes
     assert not axes.texts
     assert bar.get_ylabel() == "latency (ms)"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from figures import FIGURES, attainment, capacity, dynamics, gap, style, tradeoff
+from figures import FIGURES, attainment, capacity, dynamics, gap, style, tradeoff, workers
 from figures.tables import estimate
 from sim.base.errors import StoreError
 
@@ -73,12 +73,14 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
     name: str, tmp_path: Path, summary: pd.DataFrame, windows: pd.DataFrame
 ) -> None:
     capacities = summary.assign(capacity=np.arange(len(summary)) + 1.0)
+    trials = summary.assign(workers=summary["seed"] + 3, workers_any_policy=2.0)
     gaps = summary.assign(weighted_bound=0.8, weighted_attainment=0.7 * summary["slo_attainment"])
     drawn = {
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
         "dynamics": lambda: dynamics.draw(windows),
         "gap": lambda: gap.draw(gaps),
         "tradeoff": lambda: tradeoff.draw(summary),
+        "workers": lambda: workers.draw(trials, 0.999),
     }[name]
     first = style.save(drawn(), tmp_path / "a" / "cv2=0.5")
     second = style.save(drawn(), tmp_path / "b" / "cv2=0.5")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.collections import LineCollection
 
 from figures.style import save_as
-from figures.timeline import MOST_ROWS, draw
+from figures.timeline import MAX_ROWS, draw
 from tests.topology import cases
 from tests.topology.programs import Holder, Middle, Top
 from topology.engines.sim import SimEngine
@@ -40,8 +40,8 @@ def test_each_message_is_a_line_and_each_worker_a_row(tmp_path: Path) -> None:
 
 
 def test_many_workers_are_cut_and_none_are_told() -> None:
-    plan, report = recorded(MOST_ROWS)
+    plan, report = recorded(MAX_ROWS)
     (axes,) = draw(report.spans, [worker.id for worker in plan.workers]).axes
-    assert len(axes.get_yticks()) == MOST_ROWS
+    assert len(axes.get_yticks()) == MAX_ROWS
     assert axes.get_title() == "(4 more workers are not shown)"
     assert draw([], []).texts[0].get_text() == "no runs"

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import Dispatch, Outcome, Result, Trace, simulate
+from sim import Cluster, Dispatch, Outcome, Result, Trace, simulate
+from sim.base.errors import DataError
 from sim.compiled.tabulate import DecisionTable
 from sim.engine.histogram import QUANTILE_ERROR, latency_histogram
+from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
-from sim.compiled.replay import replay_compiled, replay_stream
+from sim.compiled.replay import replay_compiled, replay_counted, replay_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,9 @@ def assert_same(one: Result, other: Result) -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(cases(), st.data())
-def test_a_stream_in_pieces_counts_what_the_whole_has(case: Case, data: st.DataObject) -> None:
+def test_a_stream_in_pieces_and_a_trace_that_is_only_counted_have_the_counts_of_the_whole(
+    case: Case, data: st.DataObject
+) -> None:
     decisions = data.draw(decision_tables(len(case.table.subnets), case.table.max_batch))
     slo_ns = data.draw(st.integers(1, 40))
     trace = Trace(case.trace.arrival_ns, slo_ns, case.trace.duration_ns)
@@ -73,10 +77,13 @@ def test_a_stream_in_pieces_counts_what_the_whole_has(case: Case, data: st.DataO
     stream = replay_stream(
         np.split(trace.arrival_ns, cuts), slo_ns, trace.duration_ns, case.cluster, case.table, decisions, width_ns=7
     )
+    counted = replay_counted(trace, case.cluster, case.table, decisions, width_ns=7)
+    for one, other in zip(counted.counts, stream.counts, strict=True):
+        assert one.tolist() == other.tolist()
     assert stream.queries == len(trace)
     assert [stream.count(outcome) for outcome in Outcome] == [whole.count(outcome) for outcome in Outcome]
     assert stream.met_by_subnet.tolist() == whole.met_by_subnet.tolist()
-    figures = ("batch_count", "batched", "busy_ns", "horizon_ns")
+    figures = ("batch_count", "batched", "busy_ns", "until_ns")
     assert [getattr(stream, name) for name in figures] == [getattr(whole, name) for name in figures]
     for q in (0.0, 0.5, 0.99, 1.0):
         exact, close = whole.latency_quantile_ns(q), stream.latency_quantile_ns(q)
@@ -85,3 +92,10 @@ def test_a_stream_in_pieces_counts_what_the_whole_has(case: Case, data: st.DataO
     one, other = stream.window_counts(7), whole.window_counts(7)
     for name in one._fields:
         assert getattr(one, name).tolist() == pytest.approx(getattr(other, name).tolist()), name
+
+
+def test_a_trace_whose_deadlines_decrease_is_not_counted() -> None:
+    trace = Trace(np.array([0, 1]), np.array([9, 3]), 10)
+    decisions = DecisionTable(np.empty(0, np.int64), np.zeros((1, 1), np.int64), np.ones((1, 1), np.int64), calls=0)
+    with pytest.raises(DataError, match="deadlines decrease"):
+        replay_counted(trace, Cluster(1), load_table("ofa-resnet50-rtx2080ti"), decisions)

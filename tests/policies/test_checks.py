@@ -62,7 +62,7 @@ class Forgetful:
     ("policy", "says"),
     [
         (Raises(), "Raises(): raised KeyError: 1 (test_checks.py:30, in decide; slack -340 ms, queue 1)"),
-        (TooLarge(), "invalid batch size (17)"),
+        (TooLarge(), "invalid batch size (17; test_checks.py:35, in decide; slack -340 ms, queue 17)"),
         (PastWaiter(), "waits for a time that is not in the future"),
         (Vandal(), "changed the latency table"),
         (Forgetful(), "is frozen, but decides differently on the same view"),

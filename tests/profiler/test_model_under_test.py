@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,14 +15,14 @@ torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch
 from profiler.devices import device_facts, device_name, device_state_reader, find_device  # noqa: E402
 from profiler.grid import Cell, DeviceState  # noqa: E402
 from profiler.model_under_test import SupernetUnderTest  # noqa: E402
-from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError  # noqa: E402
+from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError  # noqa: E402
 from profiler.table import STAGE  # noqa: E402 - after torch is known to be there
 from profiler.torch_meter import Options, TorchMeter  # noqa: E402
 from supernet.families import DynaBertSmall, OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from supernet.network import Supernet
 
@@ -96,8 +98,99 @@ def prepare(given: Given) -> Callable[[], Any]:
 
 
 def test_a_batch_that_does_not_fit_is_out_of_memory() -> None:
-    with pytest.raises(OutOfMemoryError, match="one, batch 2: does not fit into memory"):
+    with pytest.raises(OutOfMemoryError, match="one, batch 2: does not fit into the memory of the device"):
         prepare(Given(lambda x: x, lambda _: (torch.empty(2**60, dtype=torch.uint8),)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+        "HIP out of memory",
+    ],
+)
+@pytest.mark.parametrize("run", [0, 1, 4])
+def test_out_of_memory_is_told_in_every_form_and_at_any_run(said: str, run: int) -> None:
+    calls = []
+
+    def fails(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        if len(calls) > run:
+            raise RuntimeError(said)
+        return x
+
+    def work() -> None:
+        go = prepare(Given(fails))
+        for _ in range(5):
+            go()
+
+    with pytest.raises(OutOfMemoryError, match="one, batch 2: does not fit into the memory of the device"):
+        work()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo looks at it
+def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def counting(module: torch.fx.GraphModule, _inputs: object) -> Callable[..., Any]:
+        return lambda *inputs: (ran.append(1), module(*inputs))[1]
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
+    options = Options(compiled=True)
+    meter = TorchMeter(model_under_test(options=options), CPU, options, DeviceState)
+    subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(10)]
+    for name in subnets:
+        for size in (1, 2, 4):
+            run = meter.prepare(Cell(name, size))
+            ran.clear()
+            run()
+            assert len(ran) == 1, (name, size)
+    for name in subnets:  # the next round finds them compiled
+        ran.clear()
+        meter.prepare(Cell(name, 1))
+        assert len(ran) == 1
+
+
+def test_a_network_that_does_not_compile_as_a_whole_is_told() -> None:
+    def breaks(x: torch.Tensor) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return x + 1
+
+    options = Options(compiled=True)
+    with pytest.raises(NotCompiledError, match="one, batch 2: does not compile as a whole"):
+        TorchMeter(Given(breaks), CPU, options, DeviceState).prepare(Cell("one", 2))
+    stage = f"{STAGE}preprocess"
+    TorchMeter(Given(breaks), CPU, options, DeviceState).prepare(Cell(stage, 2))  # a server runs it as it is
+
+
+def test_the_device_that_is_measured_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current, seen = [0], []
+
+    @contextmanager
+    def device(which: torch.device) -> Iterator[None]:
+        current.append(which.index)
+        yield
+        current.pop()
+
+    class Event:
+        def __init__(self, *_: object, **__: object) -> None:
+            seen.append(current[-1])
+
+        def record(self) -> None:
+            seen.append(current[-1])
+
+        def elapsed_time(self, _end: Event) -> float:
+            return 1.0
+
+    monkeypatch.setattr(torch, "get_device_module", lambda _kind: SimpleNamespace(device=device))
+    monkeypatch.setattr(torch, "Event", Event)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda _device: seen.append(current[-1]))
+    given = Given(lambda x: (seen.append(current[-1]), x)[1])
+    run = TorchMeter(given, torch.device("cuda", 1), Options(), DeviceState).prepare(Cell("one", 2))
+    assert run().device_ns == 1_000_000
+    assert set(seen) == {1}
+    assert current == [0]
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from profiler.confidence import median_interval, trial_spread
-from profiler.grid import Cell, CellStatus, DeviceState, Grid, grid_cells
+from profiler.grid import Cell, CellStatus, DeviceState, Grid, TrialRecord, grid_cells, is_throttled
+from profiler.report import warnings
 from profiler.schedule import CellError, DeviceError, NotANumberError, OutOfMemoryError, Schedule
-from profiler.trial import Sample, TrialLimits, run_trial
+from profiler.trial import Sample, Trial, TrialLimits, run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,10 +247,55 @@ def test_a_trial_that_never_settles_ends_and_says_so() -> None:
     def run() -> Sample:
         return Sample(next(took) * 100)
 
-    found = run_trial(run, TrialLimits(max_warmup_ns=10**8))
+    found, state = run_trial(run, TrialLimits(max_warmup_ns=10**8), lambda: next(took))
+    assert state == 10**6 - found.warmups, "the state is read between warm-up and sampling"
     assert not found.settled
     assert found.device_ns is None
     assert len(found.wall_ns) >= 8
+
+
+def test_a_power_cap_counts_by_the_clock() -> None:
+    capped = DeviceState(1400.0, 1400.0, throttled_by=("power",))
+    assert not is_throttled(capped, 1500.0)
+    assert is_throttled(replace(capped, clock_mhz=1000.0), 1500.0)
+    assert is_throttled(DeviceState(1500.0, 1500.0, throttled_by=("thermal",)), 1500.0)
+
+
+@given(count=st.integers(1, 400))
+def test_ranks_enclose_the_median_with_the_confidence_that_they_claim(count: int) -> None:
+    trials = [np.arange(count), np.arange(count)]
+    found = median_interval(trials)
+    tails = np.cumsum([math.comb(2 * count, k) / 4**count for k in range(count)])
+    below = int(np.count_nonzero(tails <= 0.025)) - 1
+    if below < 0:
+        assert found.low == -math.inf
+    else:
+        assert found.low <= np.sort(np.concatenate(trials))[below]
+
+
+def test_the_arithmetic_between_trials_takes_no_time_to_speak_of() -> None:
+    rng, grid = np.random.default_rng(0), Grid()
+    cells = [Cell(f"s{number}", size) for number in range(6) for size in (1, 2, 4, 8, 16)]
+    for number in range(20):
+        for cell in cells:
+            wall = (1e5 * (1 + 0.02 * rng.standard_normal(200))).astype(np.int64)
+            grid.records.append(TrialRecord(cell, number, Trial(wall, wall, 8, settled=True)))
+    begin = time.process_time()
+    Schedule(tuple(cells), precision=0.001).remaining(grid)
+    assert time.process_time() - begin < 1  # 4,000 samples a cell: it was eleven seconds
+
+
+def test_warnings_say_what_was_not_looked_at_and_what_disturbed() -> None:
+    trial = Trial(np.array([10, 10]), None, 8, settled=True)
+
+    def said(state: DeviceState) -> str:
+        return " ".join(warnings(Grid([TrialRecord(Cell("a", 1), 0, trial, state)])))
+
+    assert "Clocks were not read" in said(DeviceState())
+    assert "61% of the device's maximum" in said(DeviceState(1220.0, 1220.0, max_mhz=2000.0))
+    assert "power limit in 1 of 1" in said(DeviceState(1500.0, 1500.0, throttled_by=("power",), max_mhz=1500.0))
+    assert "Other processes" in said(DeviceState(1500.0, 1500.0, other_processes=1))
+    assert said(DeviceState(1500.0, 1500.0, max_mhz=1500.0, other_processes=0)) == ""
 
 
 def test_cells_of_a_grid() -> None:

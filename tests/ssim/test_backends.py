@@ -320,7 +320,7 @@ def test_a_cluster_that_goes_away_is_told_and_a_second_call_completes_what_is_ke
         assert told.startswith(
             ("ssim: results/small: the Ray cluster went away", "ssim: results/small: Ray ended this process")
         )
-    assert told.endswith("; the same command goes on from what is stored")
+    assert told.endswith("; the same command resumes from the stored runs")
     kept = complete_runs(folder)
     assert 1 <= len(kept) < RUNS
     again = ssim(folder, "run", "small.yaml", *LONG)

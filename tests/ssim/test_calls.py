@@ -103,7 +103,7 @@ def test_no_file_is_entered_more_than_twice(walked: dict[str, list[str]]) -> Non
 def test_the_way_leads_through_all_rooms(walked: dict[str, list[str]]) -> None:
     assert {
         "commands/run.py",
-        "commands/present/conduct.py",
+        "commands/present/job.py",
         "jobs/reading.py",
         "jobs/job.py",
         "jobs/experiment/kind.py",

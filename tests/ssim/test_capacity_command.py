@@ -48,15 +48,15 @@ def test_workers_that_take_10_ms_a_query_serve_100_a_second_each(folder: Path) -
     done = ssim(folder, "capacity", "most.yaml")
     assert done.returncode == 0, done.stderr
     assert (folder / "results/most/capacity/figures/capacity.png").exists()
-    rows = capacities(folder)
-    assert [(row["cluster.workers"], row["seed"]) for row in rows] == [(w, s) for w in "124" for s in "34"]
+    rows = capacities(folder)  # nothing depends on the seed, so there is one
+    assert [(row["cluster.workers"], row["seed"]) for row in rows] == [(w, s) for w in "124" for s in "3"]
     for row in rows:
         # Within 4 s the queue may grow by one query of 10 ms before an SLO of 20 ms is missed.
         served = 100 * int(row["cluster.workers"])
         assert served * 0.99 <= float(row["capacity"]) <= served * 1.03
         assert float(row["attainment"]) >= 0.999 > float(row["attainment_above"])
         assert float(row["misses_at"]) == pytest.approx(1.01 * float(row["capacity"]))
-        assert row["wavers_from"] == row["wavers_to"] == ""
+        assert row["uncertain_from"] == row["uncertain_to"] == ""
 
     again = ssim(folder, "capacity", "most.yaml")
     assert again.stdout == done.stdout
@@ -103,7 +103,7 @@ def test_a_policy_that_holds_at_no_rate_or_at_all_is_told(folder: Path) -> None:
     (folder / "most.yaml").write_text(FILE.replace("[1, 2, 4]", "[1]").replace("repeats: 2", "repeats: 1"))
     ended = ssim(folder, "capacity", "most.yaml", "--set", "trace.slo_ms=1e7", "--set", "trace.duration_s=0.1")
     assert ended.returncode == 0, ended.stderr
-    assert "holds the target at every rate that was tried, up to 3" in ended.stdout
+    assert "meets the target at every rate that was tried, up to 3" in ended.stdout
     assert capacities(folder)[0]["capacity"] == ""
 
 

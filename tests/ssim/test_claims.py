@@ -119,12 +119,12 @@ def test_the_supernets_claims_are_counted(tmp_path: Path) -> None:
 
 
 def test_without_torch_they_can_not_be_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssim.paper.footprint.find_spec", lambda _: None)
+    monkeypatch.setattr("ssim.extras.find_spec", lambda _: None)
     monkeypatch.setattr("ssim.paper.claims.supernet.footprint", footprint.__wrapped__)
     for claim in supernet.CLAIMS:
         judged = claim.judge(Results(Path()))
         assert judged.verdict is Verdict.NOT_TESTABLE
-        assert judged.why == "the supernet: torch is not installed; pip install 'superserve-sim[torch]'"
+        assert judged.why == "torch: is not installed; pip install 'superserve-sim[torch]'"
 
 
 def test_counting_in_one_supernet_is_what_holding_it_takes() -> None:

@@ -145,7 +145,7 @@ def test_every_command_has_help_for_each_option_and_an_example_that_parses(
         (("rnu",), "No such command 'rnu'. Did you mean 'run'?"),
         (("table", "shwo"), "No such command 'shwo'. Did you mean 'show'?"),
         (("help", "tabel"), "No such command 'tabel'. Did you mean 'table'?"),
-        (("results", "xyz"), "No such command 'xyz'. Commands: status, ls."),
+        (("results", "xyz"), "No such command 'xyz'. Commands: status, ls, trace."),
         (("--halp",), "No such option"),
     ],
 )

@@ -294,7 +294,14 @@ swep: {}
         ("ofa-resnet50-rtx2080ti", "{use: ofa-resnet50-rtx2080ti, max_batch: 64}", "no batch size up to (64)"),
         ("ofa-resnet50-rtx2080ti", "{use: ofa-resnet50-a40, stages: [forwards]}", "did you mean 'forward'?"),
         ("accuracy: 78.25", "accuracy: 75", "policies.1: table of"),
-        ("{accuracy: 78.25}", "{}", "policies.1.params: Clipper needs the parameter 'accuracy'"),
+        ("{accuracy: 78.25}", "{}", "policies.1.params.accuracy: is missing; accuracy in percent, or subnet"),
+        ("{accuracy: 78.25}", "{accuracy: 78.25, subnet: 3}", "policies.1.params.subnet: cannot be combined with"),
+        (
+            "{accuracy: 78.25}",
+            "{subnet: 9}",
+            "policies.1: table of NVIDIA RTX 2080 Ti: no subnet of this id (9); known: 0",
+        ),
+        ("{accuracy: 78.25}", "{subnet: true}", "policies.1.params.subnet: "),
         ("- slackfit", "- mine", "unknown policy ('mine')"),
         ("- slackfit", "- nowhere:Mine", "policies.0.use: importing 'nowhere' raised ModuleNotFoundError"),
         (

@@ -29,16 +29,16 @@ def test_list_names_every_policy_and_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["slackfit"], "runs in the compiled engine as a table of 8 stretches of slack by 1 queue length"),
-        (["slackfit", "--set", "queue_aware=true"], "by 16 queue lengths"),
-        (["clipper", "--set", "accuracy=78.25"], "as a table of 6 stretches"),
-        (["coarse"], "runs in SimPy alone (Coarse(window_ms=1000.0, headroom=1.0): depends on the clock)"),
+        (["slackfit"], "runs in the compiled engine as a decision table of 8 slack intervals x 1 queue length"),
+        (["slackfit", "--set", "queue_aware=true"], "x 16 queue lengths"),
+        (["clipper", "--set", "accuracy=78.25"], "as a decision table of 6 slack intervals"),
+        (["coarse"], "runs in the SimPy engine only (Coarse(window_ms=1000.0, headroom=1.0): depends on the clock)"),
         (["slackfit", "--table", "ofa-resnet50-a40"], "runs in the compiled engine"),
     ],
 )
 def test_check_says_which_engine_runs_a_policy_and_why(words: list[str], says: str) -> None:
     said = ssim_policy("check", *words).output
-    assert f"{words[0]}: keeps the rules" in said
+    assert f"{words[0]}: obeys the policy interface" in said
     assert says in said
 
 
@@ -59,8 +59,8 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
         "    def decide(self, view):\n"
         "        return 1 / 0\n"
     )
-    assert "1 stretch of slack" in ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Good").output
-    with pytest.raises(PolicyError, match=r"invalid batch size \(17\)"):
+    assert "1 slack interval x 1 queue length" in ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Good").output
+    with pytest.raises(PolicyError, match=r"invalid batch size \(17; checked_lab.py:11, in decide; slack"):
         ssim_policy("check", f"{tmp_path / 'checked_lab.py'}:Bad")
     place = r"raised ZeroDivisionError: division by zero \(checked_lab.py:17, in decide; slack -340 ms, queue 1\)"
     for words in (("check",), ("plot", "-o", str(tmp_path / "drawn.svg"))):
@@ -72,7 +72,7 @@ def test_a_policy_in_a_file_is_checked_where_it_lies(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["check", "slakfit"], "did you mean 'slackfit'"),
-        (["check", "clipper"], "needs the parameter 'accuracy'"),
+        (["check", "clipper"], "accuracy: is missing; accuracy in percent, or subnet"),
         (["check", "slackfit", "--set", "bucket=3"], "did you mean 'buckets'"),
         (["check", "slackfit", "--set", "buckets"], "must be NAME=VALUE"),
         (["check", "slackfit", "--table", "nope"], "unknown table"),

@@ -129,7 +129,7 @@ def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> N
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     (told,) = said.splitlines()
-    assert told.startswith("ssim: interrupted: finished runs are stored; the same command goes on from there")
+    assert told.startswith("ssim: interrupted: finished runs are stored; the same command resumes from there")
     visits = run_folder(folder) / "visits.jsonl"
     kept = visits.read_text().splitlines()
     short = ssim(folder, *words, "--minutes", "0.0001")

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 
 from ssim.cli import main
+from ssim.jobs.experiment.report import MOST_WINDOWS, together
 from ssim.results.record import read_windows
-from ssim.results.report import MOST_WINDOWS, together
 from ssim.results.store import INDEX, Store
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def opened(page: Path, then: str = "") -> str:
 
 
 def shown(dom: str, id_: str) -> str:
-    found = re.search(rf'id="{id_}"[^>]*>(.*?)</(?:output|pre|h2|table|select)>', dom, re.DOTALL)
+    found = re.search(rf'id="{id_}"[^>]*>(.*?)</(?:output|pre|h2|table|select|ul)>', dom, re.DOTALL)
     assert found is not None, id_
     return found[1]
 
@@ -122,7 +122,9 @@ def test_the_browser_shows_the_table_the_experiment_and_a_run(made: Path, tmp_pa
     assert table.count("<tr") == 1 + 2 * 2
     runs = Store(made / "one").index()["runs"]
     for run in runs:
-        assert f"trace.mean_qps = {run['swept']['trace.mean_qps']}" in table
+        assert f'<td class="text">{run["swept"]["trace.mean_qps"]}</td>' in table
+    assert ">trace.mean_qps</th>" in table
+    assert "clipper(accuracy=80.16) against slackfit: SLO attainment" in shown(dom, "lines")
     assert "trace: {kind: poisson" in shown(dom, "spec")
     assert json.loads(shown(dom, "manifest"))["schema"] == "manifest/1"
     assert shown(dom, "run").count("<option") == len(runs) == 8
@@ -175,7 +177,7 @@ def test_every_curve_reaches_the_end_of_its_last_window(
     made: Path, tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five windows of one second; or two, of three seconds and of the two that are left."""
-    monkeypatch.setattr("ssim.results.report.MOST_WINDOWS", most)
+    monkeypatch.setattr("ssim.jobs.experiment.report.MOST_WINDOWS", most)
     page = tmp_path / "page.html"
     assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
     then = """

@@ -17,7 +17,7 @@ from ssim.cli import main
 from ssim.paper.gallery import draw_all
 from ssim.paper.page import page
 from ssim.paper.pictures import PICTURES
-from ssim.paper.studies import STUDIES, Study, conduct
+from ssim.paper.studies import STUDIES, Study, run_studies
 from ssim.results.reading import Results
 from ssim.results.store import Store
 
@@ -44,7 +44,7 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    conducted = conduct(EXPERIMENTS, folder, quick=True, jobs=1, studies=[AZURE])
+    conducted = run_studies(EXPERIMENTS, folder, quick=True, jobs=1, studies=[AZURE])
     assert conducted.problems == ()
     return folder
 
@@ -76,7 +76,7 @@ def test_a_study_that_is_stored_computes_nothing(results: Path, monkeypatch: pyt
     monkeypatch.setattr(ssim.execution.gap, "upper_bound", refuse)
     monkeypatch.setattr("ssim.jobs.experiment.run.ExperimentRun.execute", refuse)
     before = hashes(results)
-    assert conduct(EXPERIMENTS, results, quick=True, jobs=1, studies=[AZURE]).problems == ()
+    assert run_studies(EXPERIMENTS, results, quick=True, jobs=1, studies=[AZURE]).problems == ()
     assert hashes(results) == before
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_bound_is_computed_again(results: Path) -> None:
     (bound,) = (results / "azure" / "bounds").glob("*.json")
     whole = bound.read_text()
     bound.write_text(whole[:20])
-    assert conduct(EXPERIMENTS, results, quick=True, jobs=1, studies=[AZURE]).problems == ()
+    assert run_studies(EXPERIMENTS, results, quick=True, jobs=1, studies=[AZURE]).problems == ()
     assert bound.read_text() == whole
 
 
@@ -204,7 +204,7 @@ def test_wrong_calls_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_the_optimum_lies_between_what_policies_reach_and_the_bound(tmp_path: Path) -> None:
     small = Study("small", ("trace.duration_s=0.008",), bounded=True, exact=True)
-    assert conduct(EXPERIMENTS, tmp_path, quick=True, jobs=1, studies=[small]).problems == ()
+    assert run_studies(EXPERIMENTS, tmp_path, quick=True, jobs=1, studies=[small]).problems == ()
     gaps = Results(tmp_path).gaps("small")
     assert (gaps["weighted_attainment"] <= gaps["optimum_upper"] + 1e-9).all()
     assert (gaps["optimum_lower"] <= gaps["optimum_upper"] + 1e-9).all()
@@ -227,12 +227,12 @@ def test_a_study_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     short = (EXPERIMENTS / "dynamics_bursty.yaml").read_text()
     (experiments / "dynamics_bursty.yaml").write_text(short)
     studies = [Study("wrong"), Study("dynamics_bursty", ("trace.duration_s=1",))]
-    conducted = conduct(experiments, tmp_path / "results", quick=True, jobs=1, studies=studies)
+    conducted = run_studies(experiments, tmp_path / "results", quick=True, jobs=1, studies=studies)
     assert len(conducted.problems) == 1
     assert conducted.problems[0].startswith("wrong: ")
     assert len(Results(tmp_path / "results").summary("dynamics_bursty")) == 2
     with pytest.raises(SpecError, match="file not found"):
-        conduct(experiments, tmp_path / "results", quick=True, jobs=1, studies=[Study("none")])
+        run_studies(experiments, tmp_path / "results", quick=True, jobs=1, studies=[Study("none")])
 
 
 def test_every_picture_and_study_has_its_experiment() -> None:

@@ -176,7 +176,8 @@ def test_a_sweep_has_its_columns_in_the_summary(folder: Path) -> None:
     with (folder / "results/small/summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["cluster.dispatch_ms"] for row in rows) == ["0"] * 3 + ["4"] * 3
-    assert "small: cluster.dispatch_ms = 4, with repeats=1" in ended.stdout
+    assert "small, with repeats=1 (one seed, no interval)" in ended.stdout
+    assert "dispatch_ms policy" in ended.stdout
 
 
 def test_bad_input_ends_in_a_line_a_fault_and_code_2(folder: Path) -> None:
@@ -360,7 +361,7 @@ def test_a_damaged_run_is_told_when_drawn_and_computed_again_when_run(folder: Pa
         assert drawn.returncode == 1
         assert name in drawn.stderr
         assert "is damaged" in drawn.stderr
-        assert "run it again: what is damaged is computed anew" in drawn.stderr
+        assert "run it again: damaged results are computed again" in drawn.stderr
     again = ssim(folder, "run", "small.yaml", *quick)
     assert again.returncode == 0, again.stderr
     assert "2 of 3 runs are stored already" in again.stderr

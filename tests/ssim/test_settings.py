@@ -183,7 +183,7 @@ def test_a_swept_key_can_not_be_set(schema: str, tmp_path: Path) -> None:
 def test_a_sweep_that_is_no_mapping_is_told(tmp_path: Path) -> None:
     path = written(tmp_path, "experiment/1")
     for value in ("5", "[1]", "text"):
-        with pytest.raises(SpecError, match=r"^--set sweep: sweep: must be a mapping"):
+        with pytest.raises(SpecError, match=r"^--set sweep: must be a mapping"):
             read_job(path, [f"sweep={value}"])
         with pytest.raises(SpecError, match=r"^--set: sweep has no keys|no such entry"):
             read_job(path, [f"sweep={value}", "sweep.cluster.workers=[1]"])
@@ -232,7 +232,7 @@ def test_keys_below_what_is_no_section_are_told() -> None:
     content: dict[str, Any] = {"seed": 7, "policies": [], "cluster": None}
     issue = put(content, "seed.x", 1, model)
     assert issue is not None
-    assert str(issue) == "seed has no keys"
+    assert str(issue) == "seed has no keys (seed.x)"
     issue = put(content, "policies.0.use", 1, model)
     assert issue is not None
     assert (issue.problem, issue.hint) == ("no such entry", "the list is empty")

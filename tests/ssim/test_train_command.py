@@ -20,6 +20,7 @@ from sim.tables.files import read_table  # noqa: E402
 from ssim.jobs.reading import read_job  # noqa: E402
 from supernet import checkpoint  # noqa: E402
 from tests.ssim.in_process import ssim  # noqa: E402
+from tests.ssim.test_timeline import check_tracks, read  # noqa: E402
 from tests.test_docs import ROOT  # noqa: E402
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, fold
     if how is signal.SIGINT:
         assert process.returncode == 1
         assert said.splitlines()[-1].startswith(
-            "ssim: interrupted: finished runs are stored; the same command goes on from there"
+            "ssim: interrupted: finished runs are stored; the same command resumes from there"
         )
     assert not (progress.parent / "manifest.json").exists()
     assert ssim(folder, "train", "small.yaml").returncode == 0
@@ -289,3 +290,23 @@ def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Pat
     assert re.search(r"events: .*3 missing.*3 no updates", ended.stdout), ended.stdout
     begin = run_of(folder).context.initial_state()
     assert all(torch.equal(part, weights(folder)[name]) for name, part in begin.items())
+
+
+def test_the_time_line_of_a_training_has_its_steps_and_messages(trained: Path) -> None:
+    ended = ssim(trained, "results", "trace", "small", "-o", "small.json")
+    assert ended.returncode == 0, ended.stderr
+    assert "ends at the first checkpoint" in ended.stderr
+    events = read(trained / "small.json")
+    check_tracks(events)
+    (path,) = trained.glob("results/small/seed7-*/spans.parquet")
+    spans = read_parquet(path).to_pylist()
+    for kind in ("compute", "wait"):
+        spent = sum(span["end_ns"] - span["start_ns"] for span in spans if span["kind"] == kind)
+        assert round(sum(event["dur"] for event in events if event.get("cat") == kind) * 1000) == spent
+    begun, over = ({event["id"]: event["ts"] for event in events if event["ph"] == phase} for phase in "be")
+    assert begun.keys() == over.keys()
+    assert len(begun) == sum(span["kind"] == "message" for span in spans)
+    assert all(over[number] >= at for number, at in begun.items())
+    assert {event["name"] for event in events if event["ph"] == "i"} >= {"round 1"}
+    roles = {event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert roles == {"aggregator", "trainer"}

@@ -25,7 +25,7 @@ from sim.tables.accuracies import Accuracies
 from sim.tables.files import write_table
 from sim.tables.latency import LatencyTable
 from ssim.files.fetch import fetch_fashion_mnist
-from ssim.jobs.job import MEANS
+from ssim.jobs.job import DEFAULT_OPTIONS
 from ssim.jobs.reading import read_job
 from ssim.jobs.training.search import search
 from ssim.results.store import Store
@@ -201,13 +201,13 @@ def test_calibrate_measures_what_is_asked_for(trained: Path) -> None:
 
 def test_other_calibration_is_done_anew(trained: Path) -> None:
     store = store_of(trained)
-    before = run_of(trained).calibrate(store, MEANS)
+    before = run_of(trained).calibrate(store, DEFAULT_OPTIONS)
     run = run_of(trained, "calibration.examples=64")
-    after = run.calibrate(store, MEANS)
+    after = run.calibrate(store, DEFAULT_OPTIONS)
     assert "64 examples" in after.provenance["statistics"]
     assert {row.subnet for row in after.rows} == {row.subnet for row in before.rows}
     assert set(run.load(store).calibrated) == {row.subnet for row in after.rows}
-    run_of(trained).calibrate(store, MEANS)
+    run_of(trained).calibrate(store, DEFAULT_OPTIONS)
 
 
 def test_search_finds_a_front_and_keeps_its_statistics(trained: Path) -> None:
@@ -225,12 +225,14 @@ def test_search_finds_a_front_and_keeps_its_statistics(trained: Path) -> None:
 def test_search_may_measure_all_and_go_by_a_latency_table(trained: Path) -> None:
     space, rng = run_of(trained).parts.family.space, np.random.default_rng(0)
     store = store_of(trained)
-    subnets = run_of(trained).calibrate(store, MEANS, [space.sample_stratified(rng) for _ in range(12)]).subnets()
+    subnets = (
+        run_of(trained).calibrate(store, DEFAULT_OPTIONS, [space.sample_stratified(rng) for _ in range(12)]).subnets()
+    )
     latency = np.array([[round(1e6 * (1 + row.gmacs * 1e3))] for row in subnets if row.gmacs is not None])
     write_table(LatencyTable("cpu", subnets, (1,), latency), trained / "cpu.parquet")
     asked = ["search.predict=false", "search.latency={table: cpu.parquet}", "search.measured=20"]
     told: list[None] = []
-    found = search(run_of(trained, *asked), store, MEANS, lambda: told.append(None))
+    found = search(run_of(trained, *asked), store, DEFAULT_OPTIONS, lambda: told.append(None))
     assert found.measured == 20
     assert len(told) == 20 + len(found.found.rows)
     assert found.trust is None
@@ -242,14 +244,14 @@ def test_training_begins_with_weights_of_its_own(trained: Path, folder: Path) ->
     text = SMALL.partition("phases:")[0] + f"phases: []\nstart: {{path: {start}}}\ncalibration: {{examples: 64}}\n"
     (folder / "small.yaml").write_text(text)
     with store_of(folder).writing():
-        run_of(folder).execute(store_of(folder), MEANS, None)
+        run_of(folder).execute(store_of(folder), DEFAULT_OPTIONS, None)
     expected, found = weights(trained), weights(folder)
     assert all(
         torch.equal(expected[name], found[name]) for name in expected if "running" not in name and "num" not in name
     )
     (folder / "small.yaml").write_text(text.replace("width: 8", "width: 4"))
     with pytest.raises(DataError, match="is of another family"):
-        run_of(folder).execute(store_of(folder), MEANS, None)
+        run_of(folder).execute(store_of(folder), DEFAULT_OPTIONS, None)
 
 
 def test_training_begins_with_weights_of_others(folder: Path) -> None:
@@ -262,7 +264,7 @@ def test_training_begins_with_weights_of_others(folder: Path) -> None:
     found = {}
     for seed in (7, 8):
         with store_of(folder).writing():
-            run_of(folder, f"seed={seed}").execute(store_of(folder), MEANS, None)
+            run_of(folder, f"seed={seed}").execute(store_of(folder), DEFAULT_OPTIONS, None)
         found[seed] = weights(folder, f"seed={seed}")
     assert torch.equal(found[7]["blocks.0.conv1.conv.weight"], state["blocks.0.conv1.conv.weight"])
     assert not torch.equal(found[7]["classifier.linear.weight"], found[8]["classifier.linear.weight"])

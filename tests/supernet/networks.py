@@ -173,6 +173,71 @@ def encoder() -> nn.Module:
     return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
 
 
+class FusedAttention(nn.Module):
+    """Queries, keys and values of one layer, normalised per head, with a bias, a scale and a temperature per head."""
+
+    def __init__(self, hidden: int = 8, heads: int = 4, shared: int = 4) -> None:
+        super().__init__()
+        self.num_heads, self.num_kv_heads, self.head_dim = heads, shared, hidden // heads
+        self.qkv = nn.Linear(hidden, (heads + 2 * shared) * self.head_dim)
+        self.q_norm = nn.LayerNorm(self.head_dim)
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(5, 5, heads))
+        self.proj = nn.Linear(hidden, hidden)
+        self.up, self.gate_scale = nn.Linear(hidden, 6 * hidden), nn.Parameter(torch.zeros(3 * hidden))
+        self.down = nn.Linear(3 * hidden, hidden)
+        self.gamma = nn.Parameter(torch.zeros(hidden))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads, shared = self.num_heads, self.num_kv_heads
+        sizes = [count * self.head_dim for count in (heads, shared, shared)]
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in self.qkv(x).split(sizes, -1))
+        k, v = (part.repeat_interleave(heads // shared, 1) for part in (k, v))
+        bias = self.bias[: x.shape[1], : x.shape[1]].permute(2, 0, 1)
+        weights = (self.q_norm(q) @ k.transpose(-2, -1) * self.temperature + bias).softmax(-1)
+        x = x + self.gamma * self.proj((weights @ v).transpose(1, 2).flatten(2))
+        value, gate = self.up(x).chunk(2, -1)
+        return x + self.gamma * self.down(value * functional.silu(gate * self.gate_scale))
+
+
+def fused() -> nn.Module:
+    """Layers that are fused, with as many keys as queries and with fewer, and parameters outside of layers."""
+    return nn.Sequential(nn.Linear(8, 8), nn.Sequential(FusedAttention(), FusedAttention(shared=2)), nn.Linear(8, 3))
+
+
+def parametrized() -> nn.Module:
+    """A residual network with layers whose weights are computed."""
+    model = ResNet()
+    nn.utils.parametrizations.weight_norm(model.layer1[0].conv1)
+    nn.utils.parametrizations.spectral_norm(model.layer2[1].conv2)
+    return model
+
+
+class Counted(nn.Module):
+    """Its loop uses the number of a block: one of two kinds, and outputs on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Mlp(8) for _ in range(4))
+        self.scales = [1.0, 2.0, 3.0, 4.0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        taps = []
+        for number, block in enumerate(self.blocks):
+            x = block(x, scale=self.scales[number])
+            taps.append(x * number)
+        return torch.stack(taps).sum(0)
+
+
+class Mlp(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(hidden, 2 * hidden), nn.Linear(2 * hidden, hidden)
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return x + scale * self.down(functional.silu(self.up(x)))
+
+
 def images(batch: int = 2, size: int = 16, channels: int = 3, seed: int = 0) -> torch.Tensor:
     return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(seed))
 

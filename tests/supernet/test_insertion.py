@@ -39,7 +39,7 @@ def test_a_resnet_becomes_a_supernet() -> None:
     assert supernet(images(), supernet.space.largest).shape == (2, 5)
     network = supernet.actuate("inserted:d1,0:e0.25x5")
     assert isinstance(network, ResNet)
-    assert (len(network.layer1), len(network.layer2)) == (1, 1)
+    assert [isinstance(block, nn.Identity) for block in network.layer2] == [False, True, True]
     assert (network.layer1[0].conv1.out_channels, network.layer1[0].conv2.in_channels) == (2, 2)
     assert network.layer2[0].downsample[0].out_channels == 12
 
@@ -55,7 +55,7 @@ def test_channels_between_blocks_are_cut_where_asked() -> None:
 def test_mobilenets_and_grouped_convolutions(groups: int | None) -> None:
     supernet = insert(MobileNet(groups), images(), widths=(0.5, 1.0))
     network = supernet.actuate(supernet.space.smallest)
-    middle = network.features[1].conv[1][0]
+    middle = network.features[2].conv[1][0]
     assert (middle.in_channels, middle.groups) == ((4, 4) if groups is None else (4, 1))
     assert supernet(images(), supernet.space.sample(stream(0, "test"))).shape == (2, 5)
 
@@ -69,7 +69,8 @@ def test_a_bert_encoder_of_transformers(attention: str) -> None:
         "bert:d4:e0.75",
     ]
     network = supernet.actuate("bert:d2:e0.25")
-    assert [layer.attention.self.layer_idx for layer in network.encoder.layer] == [0, 2], "every other one"
+    running = [n for n, layer in enumerate(network.encoder.layer) if any(True for _ in layer.parameters())]
+    assert running == [0, 2], "every other one"
     assert network.encoder.layer[0].attention.self.query.out_features == 6
     assert network.encoder.layer[0].attention.self.num_attention_heads == 1
     assert network.encoder.layer[0].attention.self.attention_head_size == 6
@@ -151,7 +152,8 @@ def test_a_module_with_two_places_stays_one() -> None:
         assert network.again is network.blocks[2]
         assert network.blocks[1].conv2 is network.blocks[0].conv2
         assert network.again.conv1.out_channels == network.blocks[1].conv2.in_channels == 4
-    assert len(supernet.actuate(supernet.space.smallest).blocks) == 2
+    smallest = supernet.actuate(supernet.space.smallest).blocks
+    assert [isinstance(block, nn.Identity) for block in smallest] == [False, True, False, True]
 
 
 class Counting(nn.Module):
@@ -177,6 +179,13 @@ class Reshaping(nn.Module):
         return x + self.down(self.up(x).view(-1, 4, 16).relu())
 
 
+class Spread(nn.Module):
+    """Mixes its channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.softmax(-1)
+
+
 def sequence(block: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Identity(), block, nn.Identity())
 
@@ -185,22 +194,24 @@ def sequence(block: nn.Module) -> nn.Module:
     ("model", "x", "says"),
     [
         (
-            ResNet(norm=lambda planes: nn.GroupNorm(2, planes)),
+            ResNet(norm=lambda planes: nn.GroupNorm(1, planes)),
             images(),
-            r"layer1.0.conv1: can't be sliced \(it goes through layer1.0.bn1 \(GroupNorm\); and 4 more\); keep=\['l",
+            r"layer1.0.conv1: can't be sliced \(it goes through layer1.0.bn1 .*and 3 more\); keep=\['layer1.\*.conv1'",
         ),
         (
             nn.TransformerEncoder(
-                nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2, enable_nested_tensor=False
+                nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=Spread()),
+                2,
+                enable_nested_tensor=False,
             ),
             torch.randn(2, 3, 8),
-            r"layers.0.self_attn: can't be sliced \(it is a MultiheadAttention; and 1 more\)",
+            r"layers.0.linear1: can't be sliced \(it is mixed or reordered before layers.0.linear2 .* and 1 more",
         ),
-        (sequence(Reshaping()), torch.randn(2, 4, 8), r"inserted, 1: fails in subnet .*RuntimeError: shape"),
+        (sequence(Reshaping()), torch.randn(2, 4, 8), r"inserted, 1: can't be sliced \(it fails in .*Error: shape"),
         (
             sequence(Counting()),
             images(channels=8),
-            r"inserted, 1.down: code between its layers depends on the number of channels",
+            r"inserted, 1.down: can't be sliced \(it gets wrong values, since code before it depends on",
         ),
         (Chain(), images(size=8), r"inserted: the network has only one subnet \(blocks: 0, stages: 0, groups: 3\)"),
         (nn.Linear(4, 4), torch.randn(2, 4), "the network has only one subnet"),

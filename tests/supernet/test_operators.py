@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from supernet.operators import ChannelSlice, LayerSelect, Moments, SubnetNorm, WeightSlice
-from supernet.structure import ActiveConfig
+from supernet.structure import ActiveConfig, Argument, BlockCall
 
 HALF = ActiveConfig(active_blocks=(True, False, True), active_units=(2, 3))
 FOUR, SIX = ChannelSlice(8, group=0, units=4), ChannelSlice(6, group=1, units=6)
@@ -53,6 +53,7 @@ def test_grouped_convolutions_keep_the_size_of_a_group(groups: int, left: int) -
 
 
 def test_a_norm_has_the_statistics_it_is_given_and_the_shared_scale() -> None:
+    torch.manual_seed(0)
     norm = nn.BatchNorm2d(8)
     mean, variance = torch.randn(4), torch.rand(4) + 0.5
     part = SubnetNorm(FOUR).view(norm.eval(), HALF, Moments(mean, variance))
@@ -72,8 +73,18 @@ def test_a_norm_without_statistics_takes_those_of_the_batch_and_keeps_none() -> 
     assert norm.num_batches_tracked == 0
 
 
-def test_blocks_that_do_not_run_are_left_out() -> None:
-    names = {"0": "a", "1": "b", "2": "c"}
-    assert LayerSelect({"0": 0, "1": 1}).view(names, HALF) == {"0": "a", "1": "c"}
-    named = {"first": "a", "1": "b", "last": "c"}
-    assert LayerSelect({"1": 1}).view(named, HALF) == {"first": "a", "last": "c"}
+def test_an_identity_takes_the_place_of_a_block_that_is_left_out() -> None:
+    block = nn.Linear(4, 4)
+    block.kind = "sliding"  # type: ignore[assignment]
+    assert LayerSelect(0).view(block, HALF) is block
+    identity = LayerSelect(1).view(block, HALF)
+    x = torch.randn(2, 4)
+    assert isinstance(identity, nn.Identity)
+    assert identity(x) is x
+    assert (identity.kind, list(identity.parameters())) == ("sliding", [])
+
+
+def test_a_block_that_is_left_out_returns_what_it_is_given() -> None:
+    call = BlockCall((Argument("x"), None, Argument(0)), is_plain=False)
+    x, bias = torch.randn(2, 4), torch.randn(3)
+    assert LayerSelect(1, call).view(nn.Linear(4, 4), HALF)(bias, x=x) == (x, None, bias)

@@ -51,7 +51,7 @@ def test_leading_statistics_are_those_of_the_largest_cut() -> None:
     largest = supernet.statistics_of(supernet.space.largest)
     assert torch.equal(leading_statistics(supernet, supernet.space.largest), largest)
     supernet.set_statistics(SMALLEST, leading_statistics(supernet, SMALLEST))
-    part = supernet.eval().actuate(SMALLEST).blocks[1].conv1.bn
+    part = supernet.eval().actuate(SMALLEST).blocks[3].conv1.bn
     first = supernet.model.blocks[3].conv1.bn
     assert torch.equal(part.running_var, first.running_var[: part.num_features])
     assert len(norm.running_mean) > part.num_features

@@ -1,1 +1,1 @@
-"""What commands show of jobs: progress while runs are under way, tables and pictures afterwards."""
+"""The output of jobs: progress during runs, tables and figures afterwards."""

@@ -1,34 +1,85 @@
-"""Experiments: tables over seeds, the headline comparisons, and figures."""
+"""Experiments: tables over seeds, comparisons with the reference and the paper's, and figures."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
-from ssim.commands.printing import console
+from ssim.commands.printing import console, limit_note
+from ssim.jobs.experiment.comparison import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
-    from ssim.jobs.experiment.summary import Row
-    from ssim.jobs.job import Job
+    from ssim.jobs.experiment.points import Compared, PointRows, Row
+    from ssim.jobs.job import Job, Point
     from ssim.results.store import Store
+
+_NOISE = 1e-12
+"""Half-widths below this share of a mean are what rounding has left of equal numbers."""
+
+_COLUMNS = {
+    "SLO attainment": ("slo_attainment", 6, True),
+    "accuracy %": ("mean_serving_accuracy", 2, True),
+    "p99 ms": ("p99_latency_ms", 1, False),
+    "batch": ("mean_batch_size", 1, False),
+    "busy": ("utilisation", 2, False),
+}
+"""Columns of the table: of summary.csv, with how many decimals, and whether with an interval."""
+
+_CLASS_COLUMNS = {
+    "SLO attainment": ("slo_attainment", 6),
+    "accuracy %": ("mean_serving_accuracy", 2),
+    "p50 ms": ("p50_latency_ms", 1),
+    "p99 ms": ("p99_latency_ms", 1),
+}
+
+_MOST_ROWS = 100
+"""Rows of a table by class; a longer one is a file."""
+
+
+def announce(job: Job, screen: Console) -> None:
+    """Say what is unusual in the recordings that are replayed and in the tables that are used, each once."""
+    said = set[str]()
+    for point in {id(run.point): run.point for run in job.runs}.values():
+        for line in _notes(point):
+            if line not in said:
+                screen.print(line, soft_wrap=True, highlight=False, markup=False)
+            said.add(line)
+
+
+def _notes(point: Point) -> Iterator[str]:
+    from sim.base.errors import SsimError
+
+    source, table = point.parts.source, point.parts.table
+    with suppress(SsimError):  # the run tells
+        yield from [f"trace {source.name}: {note}" for note in source.notes()]
+    yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
 
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
-    """Write summary.csv, print the tables and draw the figures of what is stored."""
+    """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn
-    from ssim.jobs.experiment.summary import by_policy, summary_file, write_summary
+    from ssim.jobs.experiment.summary import class_file, summary_file, write_summary
+    from ssim.results.store import Snapshot
 
-    rows = write_summary(store, job.swept)
-    if not rows:
+    store = Snapshot(store.folder)
+    points = write_summary(store, job.swept)
+    if not points:
         return
     screen = console()
-    _print_tables(screen, job, by_policy(job.runs, rows))
+    _print_table(screen, job, points)
+    if job.spec.repeats > 1:
+        _print_fixed(screen, job.spec.repeats, points)
+    _print_classes(screen, job, points)
+    _print_notes(screen, job.name, points)
     screen.print(f"Table: {summary_file(store)}", soft_wrap=True)
+    if any(point.classes for point in points):
+        screen.print(f"By class: {class_file(store)}", soft_wrap=True)
     if figures:
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
@@ -41,47 +92,228 @@ def _draw(store: Store) -> list[Path]:
     return draw_experiment(store)
 
 
-def _print_tables(screen: Console, job: Job, rows: Sequence[Row]) -> None:
+def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None:
+    """Print one table: a row a policy at a point of the sweep."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from ssim.jobs.experiment.summary import headlines
-
-    order = [run.label for run in job.runs]
+    repeats = max(row.repeats for point in points for row in point.rows)
+    over = f"mean and 95 % interval over {repeats} seeds" if repeats > 1 else "one seed, no interval"
     changed = f", with {', '.join(job.overrides)}" if job.overrides else ""
-    for point in dict.fromkeys(row.swept for row in rows):
-        here = [row for row in rows if row.swept == point]
-        repeats = here[0].repeats
-        values = ", ".join(f"{key} = {value}" for key, value in point)
-        over = f"mean and 95 % interval over {repeats} seeds" if repeats > 1 else "one seed, no interval"
-        title = f"{job.name}{': ' + values if values else ''}{changed} ({over})"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-        table.add_column("policy", overflow="fold")
-        for name in ("SLO attainment", "accuracy %", "p99 ms", "batch", "busy"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in here:
-            missing = f" ({len(row.runs)} of {repeats} seeds)" if len(row.runs) < repeats else ""
-            table.add_row(
-                row.policy + missing,
-                _cell(row, "slo_attainment", 6),
-                _cell(row, "mean_serving_accuracy", 2),
-                _cell(row, "p99_latency_ms", 1, interval=False),
-                _cell(row, "mean_batch_size", 1, interval=False),
-                _cell(row, "utilisation", 2, interval=False),
-            )
-        screen.print(table)
-        for row in here:
-            unfinished = sum(run["unfinished"] for run in row.runs)
+    if job.spec.measure is not None and not any(key.startswith("measure") for key in job.swept):
+        over = f"{job.spec.measure}; {over}"
+    table = Table(title=f"{job.name}{changed} ({over})", title_justify="left", box=SIMPLE_HEAD, padding=0)
+    swept = _headings(job.swept)
+    for name in (*swept.values(), "policy"):
+        table.add_column(name, overflow="fold")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, point in enumerate(points):
+        for row in point.ranked:
+            values = (str(point.swept[key]) for key in swept)
+            cells = (_cell(row, *column) for column in _COLUMNS.values())
+            table.add_row(*values, row.name, *cells)
+        if swept and number < len(points) - 1:
+            table.add_section()
+    screen.print(table)
+
+
+def _print_classes(screen: Console, job: Job, points: Sequence[PointRows]) -> None:
+    """Print a table by class of queries, where there are classes, and no more than a table takes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    rows = [(point, name, row) for point in points for name, found in point.classes for row in found]
+    if not 0 < len(rows) <= _MOST_ROWS:
+        return
+    table = Table(title="By class of queries", title_justify="left", box=SIMPLE_HEAD, padding=0)
+    swept = _headings(job.swept)
+    for name in (*swept.values(), "class", "policy"):
+        table.add_column(name, overflow="fold")
+    for name in _CLASS_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for place, (point, name, row) in enumerate(rows):
+        numbers = (_estimated(*row.over_repeats(column, name), digits) for column, digits in _CLASS_COLUMNS.values())
+        table.add_row(*(str(point.swept[key]) for key in swept), name, row.name, *numbers)
+        if place < len(rows) - 1 and rows[place + 1][:2] != (point, name):
+            table.add_section()
+    screen.print(table)
+
+
+def _print_fixed(screen: Console, repeats: int, points: Sequence[PointRows]) -> None:
+    """Print which policies have one run, whatever the number of repeats."""
+    fixed = dict.fromkeys(row.policy for point in points for row in point.rows if not row.is_random)
+    if fixed:
+        why = "neither the trace nor the policy depends on the seed"
+        screen.print(f"{', '.join(fixed)}: one run instead of {repeats}, without an interval; {why}.", soft_wrap=True)
+
+
+def _print_notes(screen: Console, name: str, points: Sequence[PointRows]) -> None:
+    """Print what a table can't say: queries without a worker, and comparisons."""
+    for point in points:
+        at = f"{point}: " if point.swept else ""
+        for row in point.ranked:
+            unfinished = sum(summary["unfinished"] for summary in row.summaries.values())
             if unfinished:
-                line = f"{row.policy}: {unfinished} queries were never started: no worker was left."
+                line = f"{at}{row.policy}: {unfinished} queries were never started: no worker was left."
                 screen.print(line, soft_wrap=True)
-        for line in headlines(sorted(here, key=lambda row: order.index(row.policy))):
-            screen.print(line, soft_wrap=True)
+        for line in point.headlines:
+            screen.print(f"{at}{line}", soft_wrap=True)
+    _print_differences(screen, name, points)
 
 
-def _cell(row: Row, column: str, digits: int, *, interval: bool = True) -> str:
+def _cell(row: Row, column: str, digits: int, interval: bool) -> str:
     mean, half = row.over_repeats(column)
+    return _estimated(mean, half if interval else float("nan"), digits)
+
+
+class _Number(NamedTuple):
+    """A mean with its half-width, NaN for none, and the number of decimals; a sign if it is a difference."""
+
+    mean: float
+    half: float
+    digits: int
+    sign: str = ""
+
+
+def _estimated(mean: float, half: float, digits: int, sign: str = "") -> str:
+    """Return a mean and its interval as text: `-` for NaN, no interval for a half-width of NaN."""
     if math.isnan(mean):
         return "-"
-    shown = half if half > 1e-12 * abs(mean) else 0.0  # what is left of rounding is no doubt
-    return f"{mean:.{digits}f}" + (f" ±{shown:.1g}" if interval and not math.isnan(half) else "")
+    rounded = float(f"{half:.1g}") if half > _NOISE * abs(mean) else 0.0
+    interval = "" if math.isnan(half) else f" ±{rounded:.0f}" if rounded >= 10 else f" ±{rounded:g}"  # noqa: PLR2004 - 10, not 1e+01
+    return (shown(mean, digits, sign) if sign else f"{mean:.{digits}f}") + interval
+
+
+def _headings(keys: Iterable[str]) -> dict[str, str]:
+    """Return the headings of swept keys: the last part of each, or all of it where two would be equal."""
+    known = list(keys)
+    last = [key.rpartition(".")[2] for key in known]
+    return {key: short if last.count(short) == 1 else key for key, short in zip(known, last, strict=True)}
+
+
+def _print_differences(screen: Console, name: str, points: Sequence[PointRows]) -> None:
+    """Print how the other policies of an experiment differ from the reference, or what prints it for a sweep."""
+    from ssim.jobs.experiment.points import side_by_side
+
+    found = side_by_side({"": points})
+    if points[0].swept:
+        if any(one.difference for one in found):
+            references = ", ".join(dict.fromkeys(one.reference for one in found))
+            screen.print(f"Differences from {references} at each point: ssim compare {name}", soft_wrap=True)
+        return
+    for one in found:
+        if one.difference is not None:
+            screen.print(str(one.difference), soft_wrap=True)
+    if len(found) > 1 and not any(one.is_reference and one.row.is_whole for one in found):
+        screen.print(f"No comparison: runs of the reference are missing ({found[0].reference}).", soft_wrap=True)
+
+
+def title(found: Sequence[Compared]) -> str:
+    """Return the title of a table of comparisons."""
+    seeds = max(len(one.row.summaries) for one in found)
+    over = f"mean and 95 % interval over {seeds} seeds, paired by seed" if seeds > 1 else "one seed, no interval"
+    references = list(dict.fromkeys(one.reference for one in found))
+    return f"Differences from {', '.join(references)} ({over})"
+
+
+def print_table(screen: Console, found: Sequence[Compared]) -> None:
+    """Print comparisons as a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    names, rows = _cells(found)
+    table = Table(title=title(found), title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for name, is_number in zip(names, _numbers(rows), strict=True):
+        heading = name.replace(" difference", "\ndifference")  # numbers are never cut, so columns must be narrow
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, str) else _estimated(*cell) for cell in row))
+    screen.print(table)
+
+
+def markdown(found: Sequence[Compared]) -> str:
+    """Return comparisons as a Markdown table."""
+    names, rows = _cells(found)
+    rule = ["---:" if is_number else "---" for is_number in _numbers(rows)]
+    texts = [[cell if isinstance(cell, str) else _estimated(*cell) for cell in row] for row in rows]
+    escaped = [[text.replace("|", "\\|") for text in row] for row in [names, rule, *texts]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def latex(found: Sequence[Compared], label: str) -> str:
+    """Return comparisons as a LaTeX table with caption and label; it needs the package booktabs."""
+    names, rows = _cells(found)
+    columns = "".join("r" if is_number else "l" for is_number in _numbers(rows))
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{_escaped(title(found))}.}}",
+        f"  \\label{{tab:{label}}}",
+        f"  \\begin{{tabular}}{{{columns}}}",
+        "    \\toprule",
+        f"    {' & '.join(map(_escaped, names))} \\\\",
+        "    \\midrule",
+        *(f"    {' & '.join(map(_in_latex, row))} \\\\" for row in rows),
+        "    \\bottomrule",
+        "  \\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(found: Sequence[Compared]) -> tuple[list[str], list[list[str | _Number]]]:
+    """Return the headings and the rows of a table of comparisons."""
+    swept = _headings(dict.fromkeys(key for one in found for key in one.swept))
+    several = len({one.experiment for one in found}) > 1
+    names = [*["experiment"] * several, *swept.values(), "policy", "SLO attainment", "accuracy %", "p99 ms"]
+    names += ["attainment difference", "accuracy difference"]
+    rows: list[list[str | _Number]] = []
+    for one in found:
+        row: list[str | _Number] = [
+            *[one.experiment] * several,
+            *(str(one.swept.get(key, "")) for key in swept),
+            one.row.name,
+        ]
+        for column, digits, interval in list(_COLUMNS.values())[:3]:
+            mean, half = one.row.over_repeats(column)
+            row.append(_Number(mean, half if interval else math.nan, digits))
+        if one.difference is None:
+            row += ["reference" if one.is_reference else "-"] * 2
+        else:
+            row += [_Number(*one.difference.attainment, 6, "+"), _Number(*one.difference.accuracy, 2, "+")]
+        rows.append(row)
+    return names, rows
+
+
+def _numbers(rows: Sequence[Sequence[str | _Number]]) -> list[bool]:
+    """Return which columns hold numbers."""
+    return [any(isinstance(cell, _Number) for cell in column) for column in zip(*rows, strict=True)]
+
+
+def _in_latex(cell: str | _Number) -> str:
+    if isinstance(cell, str):
+        return _escaped(cell)
+    text = _estimated(*cell)
+    if text == "-":
+        return "--"
+    mean, half = (_with_power(part) for part in text.partition(" ±")[::2])
+    return f"${mean} \\pm {half}$" if half else f"${mean}$"
+
+
+def _with_power(number: str) -> str:
+    """Return a number for LaTeX, 3e-05 as 3 times a power of ten."""
+    digits, _, power = number.partition("e")
+    return f"{digits} \\times 10^{{{int(power)}}}" if power else digits
+
+
+_SPECIAL = {character: f"\\{character}" for character in "#$%&_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+}
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)

@@ -54,10 +54,10 @@ def watching(screen: Console) -> Generator[Watch]:
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Print how accurate the subnets are, over seeds, and what the training took; draw each run."""
     from ssim.jobs.federated.drawing import draw_run
-    from ssim.jobs.job import MEANS
+    from ssim.jobs.job import DEFAULT_OPTIONS
 
     for title, runs in by_point(job, store):
-        print_accuracies(title, [run.calibrate(store, MEANS) for run in runs])
+        print_accuracies(title, [run.calibrate(store, DEFAULT_OPTIONS) for run in runs])
         manifest = store.manifest(runs[0].id) or {}
         summary, refused = manifest["summary"], manifest["circumstances"].get("no_checkpoints")
         sent = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items())

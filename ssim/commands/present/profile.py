@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssim.commands.printing import console
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
@@ -39,7 +41,7 @@ def watching(screen: Console) -> Generator[Watch]:
                 task,
                 completed=step.done,
                 total=step.done + step.ahead,
-                description=f"{step.doubtful} cells not known closely enough",
+                description=f"{step.doubtful} cells below the precision",
             )
             if step.failed:
                 screen.print(step.failed, soft_wrap=True, highlight=False, markup=False)
@@ -62,11 +64,22 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
 
 
 def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     from profiler.grid import count_statuses
-    from profiler.report import warnings
+    from profiler.report import LATENCY_NOTE, latency_rows, warnings
 
     found = profile.estimates(grid)
     counts = ", ".join(f"{count} {status}" for status, count in count_statuses(found).items())
+    header, *rows = latency_rows(table, found)
+    shown = Table(title="Latency in ms", title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for name in header:
+        shown.add_column(name, overflow="fold", justify="left" if name == header[0] else "right")
+    for row in rows:
+        shown.add_row(*row)
+    console().print(shown)
+    click.echo(LATENCY_NOTE)
     click.echo(f"{len(found)} cells: {counts}")
     timed = {subnet.id for subnet in table.subnets}
     for subnet in profile.subnets:

@@ -1,4 +1,4 @@
-"""How a command shows runs that are under way, and tells of those that failed."""
+"""Progress of runs, and a report of failed ones."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ssim.jobs.job import Finished
+    from ssim.jobs.job import RunOutcome
 
 
-def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> None:
-    """Tell why runs failed, each reason once, and end with the exit code of the worst; pass if none did."""
+def report_failures(failed: Sequence[RunOutcome], of: int, noun: str = "runs") -> None:
+    """Print why runs failed, each reason once, and end with the exit code of the worst; pass if none did."""
     if not failed:
         return
-    reasons: dict[str, list[Finished]] = {}
+    reasons: dict[str, list[RunOutcome]] = {}
     for finished in failed:
         reasons.setdefault(str(finished.error), []).append(finished)
     for reason, alike in reasons.items():
@@ -40,7 +40,7 @@ def tell_failures(failed: Sequence[Finished], of: int, noun: str = "runs") -> No
 
 @contextmanager
 def interruptible(kept: str) -> Generator[None]:
-    """Make Ctrl-C, or another polite end, an error that says what was kept.
+    """Turn Ctrl-C or SIGTERM into an error that names the work that is kept.
 
     Raises:
         SsimError: The context was interrupted.
@@ -74,7 +74,7 @@ class Progress:
         self._begin = time.perf_counter()
         self._task = self._bar.add_task("runs", total=None, rate="")
         self._queries = 0
-        self._told_of_numba = False
+        self._has_noted_numba = False
         self.done = 0
         self.todo = 0
 
@@ -99,17 +99,18 @@ class Progress:
         if todo and not self._console.is_terminal:
             self._console.print(f"{todo} runs for {searches} searches", highlight=False)
 
-    def finished(self, one: Finished) -> None:
+    def finished(self, one: RunOutcome) -> None:
         """Count a run that ended."""
-        if one.done.note.startswith((NO_NUMBA, BROKEN_NUMBA)) and not self._told_of_numba:
-            self._told_of_numba = True
+        if one.completion.note.startswith((NO_NUMBA, BROKEN_NUMBA)) and not self._has_noted_numba:
+            self._has_noted_numba = True
             way_out = f"{install('fast')} brings the compiled engine"
-            text = f"{one.done.note}: SimPy runs, more slowly; {way_out}"
+            text = f"{one.completion.note}: SimPy runs, more slowly; {way_out}"
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.done += 1
-        self._queries += one.done.queries
+        queries = one.completion.queries
+        self._queries += queries
         rate = self._queries / max(1e-9, time.perf_counter() - self._begin)
         self._bar.update(self._task, advance=1, rate=f"{rate / 1e6:.2f} M queries/s" if self._queries else "")
         if self._each and not self._console.is_terminal:
-            outcome = "failed" if one.error else f"{one.done.queries} queries" if one.done.queries else "done"
+            outcome = "failed" if one.error else f"{queries} queries" if queries else "done"
             click.echo(f"[{self.done}/{self.todo}] {one.run}: {outcome}", err=True)  # rich takes a millisecond

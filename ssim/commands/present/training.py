@@ -67,14 +67,14 @@ def counting(words: str) -> Generator[Callable[[], None]]:
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Print how accurate the subnets are, over seeds, for each point of the sweep."""
     del figures  # there are none
-    from ssim.jobs.job import MEANS
+    from ssim.jobs.job import DEFAULT_OPTIONS
 
     for title, runs in by_point(job, store):
-        print_accuracies(title, [run.calibrate(store, MEANS) for run in runs])
+        print_accuracies(title, [run.calibrate(store, DEFAULT_OPTIONS) for run in runs])
 
 
 def by_point(job: Job, store: Store) -> list[tuple[str, list[Any]]]:
-    """Return the stored runs of each point of the sweep, and what the point is called."""
+    """Return the stored runs of each point of the sweep, with the name of the point."""
     points: dict[str, list[Any]] = {}
     for run in job.runs:
         if run.is_stored(store):

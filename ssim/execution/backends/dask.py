@@ -15,7 +15,7 @@ import dask.config
 import distributed
 
 from sim.base.errors import SsimError
-from ssim.execution.backends.local import GOES_ON
+from ssim.execution.backends.local import RESUMES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 10
 
 _LEAVE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""What a worker that is started here does first: Ctrl-C is for the process that started it, which ends it."""
+"""The first statement of a worker that is started here: Ctrl-C is for the process that started it, which ends it."""
 
 _dask: Any = distributed  # its annotations are in part missing, in part wrong
 
@@ -72,7 +72,7 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[DaskMachi
         SsimError: There is no cluster, or it went away.
     """
     address = address or dask.config.get("scheduler-address", None)
-    for name in ("distributed.client", "tornado.application"):  # what is wrong is told below
+    for name in ("distributed.client", "tornado.application"):  # the error below says it
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         try:
@@ -86,7 +86,7 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[DaskMachi
         try:
             yield DaskMachines(client)
         except DaskMachines.gone as error:
-            raise SsimError(where, "the Dask scheduler went away", "", GOES_ON) from error
+            raise SsimError(where, "the Dask scheduler went away", "", RESUMES) from error
 
 
 async def _reach(address: str) -> None:
@@ -101,7 +101,7 @@ async def _reach(address: str) -> None:
 
 
 def _started(stack: ExitStack, jobs: int) -> Any:
-    # A call whose worker was killed is told at once and sent again by us.
+    # A call whose worker was killed fails at once, and we send it again.
     stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
     cluster = _dask.LocalCluster(
         n_workers=jobs,

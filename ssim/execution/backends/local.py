@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from contextlib import AbstractContextManager
 
-GOES_ON = "the same command goes on from what is stored"
+RESUMES = "the same command resumes from the stored runs"
 
 
 class Submit(Protocol):
@@ -67,7 +67,7 @@ def processes(jobs: int, where: str) -> Generator[Submit]:
     try:
         yield pool.submit
     except BrokenProcessPool as error:
-        raise SsimError(where, "a worker process was killed (out of memory?)", "", GOES_ON) from error
+        raise SsimError(where, "a worker process was killed (out of memory?)", "", RESUMES) from error
     finally:
         for process in (pool._processes or {}).values():  # noqa: SLF001 - there is no public way to end a run in mid-air
             process.terminate()

@@ -1,4 +1,4 @@
-"""Other machines, by way of an engine for clusters: what the toolkit asks of Ray and Dask, and no more.
+"""Machines of a cluster: the interface to Ray and Dask.
 
 A backend is a context that connects to a cluster, or starts one here, and gives its `Machines`; when the context ends,
 what has not begun is given up, and a cluster that was started here ends.
@@ -23,8 +23,8 @@ class Machines(Protocol):
     """The machines of a cluster.
 
     Attributes:
-        gone: What a call ends with when the cluster is no longer there.
-        lost: What a call ends with whose worker was killed.
+        gone: The errors of a call whose cluster is no longer there.
+        lost: The errors of a call whose worker was killed.
     """
 
     gone: ClassVar[tuple[type[Exception], ...]]
@@ -65,7 +65,7 @@ class Backend(Protocol):
         ...
 
 
-def way_to(name: str, address: str | None = None) -> Backend:
+def find_backend(name: str, address: str | None = None) -> Backend:
     """Return the way to a cluster.
 
     Args:

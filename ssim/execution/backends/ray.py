@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
 
 from sim.base.errors import SsimError
-from ssim.execution.backends.local import GOES_ON
+from ssim.execution.backends.local import RESUMES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +29,7 @@ _MISSES = 3
 """How often in a row a cluster may not be reached before it is given up."""
 
 
-_WITNESS = "import sys; sys.stdin.read() or sys.exit(sys.argv[1])"
+_CRASH_REPORTER = "import sys; sys.stdin.read() or sys.exit(sys.argv[1])"
 
 
 class RayMachines:
@@ -88,7 +88,7 @@ def connected(address: str | None, jobs: int, where: str) -> Generator[RayMachin
         SsimError: There is no cluster, or it went away.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    with _witness(f"ssim: {where}: Ray ended this process, as it does when its cluster goes away; {GOES_ON}"):
+    with _crash_reporter(f"ssim: {where}: Ray ended this process, as it does when its cluster goes away; {RESUMES}"):
         yield from _joined(address, jobs, where)
 
 
@@ -98,15 +98,15 @@ def _joined(address: str | None, jobs: int, where: str) -> Generator[RayMachines
         client = address is not None and address.startswith("ray://")
         yield RayMachines(str(address) if client else ray.get_runtime_context().gcs_address)
     except RayMachines.gone as error:
-        raise SsimError(where, "the Ray cluster went away", str(error), GOES_ON) from error
+        raise SsimError(where, "the Ray cluster went away", str(error), RESUMES) from error
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _witness(words: str) -> Generator[None]:
-    """Have it told if Ray ends this process: where the object store of this machine is gone, it does not raise."""
-    command = [sys.executable, "-I", "-S", "-c", _WITNESS, words]
+def _crash_reporter(message: str) -> Generator[None]:
+    """Report it if Ray ends this process: without the object store of this machine, it does not raise."""
+    command = [sys.executable, "-I", "-S", "-c", _CRASH_REPORTER, message]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as witness:  # noqa: S603 - our own words
         try:
             yield

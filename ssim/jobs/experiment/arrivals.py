@@ -26,7 +26,7 @@ _SHORT = 4_000_000
 """Arrivals of a trace that is held for the runs that share it, 32 MB."""
 
 _TRACES: Kept[str, Trace] = Kept(1)
-_SHORT_TRACES: Kept[str, npt.NDArray[np.int64] | None] = Kept(4)
+_SHORT_TRACES: Kept[str, Trace | None] = Kept(4)
 
 
 def trace_of(key: str, source: TraceSource, seed: int, shared: Path | None) -> Trace:
@@ -50,22 +50,24 @@ def trace_of(key: str, source: TraceSource, seed: int, shared: Path | None) -> T
     return _TRACES.get(key, lambda: source.trace_of(arrivals(), seed))
 
 
-def stream_of(key: str, source: TraceSource, seed: int) -> tuple[int, Iterator[npt.NDArray[np.int64]]]:
-    """Return the length of a trace in nanoseconds and its arrivals in chunks; those of a short one at once, held.
+def short_trace_of(key: str, source: TraceSource, seed: int) -> Trace | None:
+    """Return a trace, in memory; None if it is so long that it had better be streamed. Arguments as in `trace_of`."""
 
-    Arguments are those of `trace_of`.
-    """
-
-    def short() -> npt.NDArray[np.int64] | None:
+    def short() -> Trace | None:
         try:
-            return source.arrivals(seed, _SHORT)
+            arrival_ns = source.arrivals(seed, _SHORT)
         except TooLongError:
             return None
+        return source.trace_of(arrival_ns, seed)
 
-    held = _SHORT_TRACES.get(key, short)
-    if held is not None:
-        return source.window_ns(int(held[-1])), iter((held,))
-    return source.duration_ns, _until_interrupted(drawn_ahead(source.chunks(seed)))
+    return _SHORT_TRACES.get(key, short)
+
+
+def stream_of(source: TraceSource, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the arrivals of a trace in chunks, drawn ahead."""
+    for chunk in drawn_ahead(source.chunks(seed)):
+        raise_if_interrupted()
+        yield chunk
 
 
 def raise_if_interrupted() -> None:
@@ -76,9 +78,3 @@ def raise_if_interrupted() -> None:
     """
     if INTERRUPTED.is_set():
         raise SsimError("interrupted", "before the end of a run")
-
-
-def _until_interrupted(chunks: Iterator[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
-    for chunk in chunks:
-        raise_if_interrupted()
-        yield chunk

@@ -11,7 +11,7 @@ import figures
 from figures.style import save
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
-from ssim.jobs.experiment.summary import summary_rows
+from ssim.jobs.experiment.summary import class_rows, summary_rows
 from ssim.results.record import WINDOWS, read_windows
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def load_summary(store: Store) -> pd.DataFrame:
     """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
-    frame = _frame(summary_rows(store))
+    frame = _frame(summary_rows(store.runs()))
     numbers = [name for name in ("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms") if name in frame]
     return frame.astype(dict.fromkeys(numbers, float))
 
@@ -40,15 +40,26 @@ def draw_dynamics(store: Store) -> Figure | None:
 
     None where only the figures of runs were kept.
     """
-    for run in store.index()["runs"]:
-        manifest = store.manifest(run["id"])
-        if manifest is not None:
-            if WINDOWS not in manifest["outputs"]:
-                return None
-            frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
-            point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
-            return _draw("dynamics", frame, f"seed {run['seed']}{point}")
-    return _draw("dynamics", pd.DataFrame())
+    stored = store.runs()
+    if not stored:
+        return _draw("dynamics", pd.DataFrame())
+    run, manifest = stored[0]
+    if WINDOWS not in manifest["outputs"]:
+        return None
+    frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
+    point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
+    return _draw("dynamics", frame, f"seed {run['seed']}{point}")
+
+
+def draw_classes(store: Store) -> Figure | None:
+    """Return the policies by class of queries at the first point of the sweep; None without classes."""
+    stored = store.runs()
+    first = stored[0][0]["swept"] if stored else {}
+    rows = class_rows([(run, manifest) for run, manifest in stored if run["swept"] == first])
+    if not rows:
+        return None
+    numbers = dict.fromkeys(("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms"), float)
+    return _draw("classes", _frame(rows).astype(numbers), ", ".join(f"{key} = {value}" for key, value in first.items()))
 
 
 def draw_experiment(store: Store) -> list[Path]:
@@ -57,7 +68,7 @@ def draw_experiment(store: Store) -> list[Path]:
     Raises:
         StoreError: Nothing is stored, a result is damaged, or the files can't be written.
     """
-    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store)}
+    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store), "classes": draw_classes(store)}
     folder = store.folder / "figures"
     paths: list[Path] = []
     with translate_os_errors(folder):
@@ -78,13 +89,30 @@ def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> 
     Args:
         store: Where they go.
         rows: The rows of capacity.csv.
-        rate: The parameter of the trace that was moved.
+        rate: The parameter of the trace that was varied.
 
     Raises:
         StoreError: The files can't be written.
     """
     frame = _frame(rows).astype({"capacity": float})
     return list(save(_draw("capacity", frame, rate), store.folder / "figures" / "capacity"))
+
+
+def draw_workers(store: Store, rows: Sequence[dict[str, Any]], target: float) -> list[Path]:
+    """Draw the attainment over the number of workers into the folder of an experiment; return the files.
+
+    Args:
+        store: Where they go.
+        rows: A row for each run: policy, seed, workers, slo_attainment, workers_any_policy, and what is swept.
+        target: The SLO attainment to meet.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    frame = _frame(rows)
+    if not frame.empty:
+        frame = frame.astype({"workers_any_policy": float})
+    return list(save(_draw("workers", frame, target), store.folder / "figures" / "workers"))
 
 
 def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:

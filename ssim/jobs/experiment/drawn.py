@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.base.whole_file import translate_os_errors, whole_file
+from sim.base.whole_file import translate_os_errors, write_text
 from ssim.jobs.identity import code_of, hash_of, own_hash
 
 if TYPE_CHECKING:
@@ -20,9 +20,8 @@ def note_drawn(store: Store, paths: Sequence[Path]) -> None:
     Raises:
         StoreError: It can't be written.
     """
-    with whole_file(_file(store)) as path:
-        lines = [_runs_digest(store), _code_digest(), *(drawing.name for drawing in paths)]
-        path.write_text("\n".join(lines), encoding="utf-8")
+    lines = [_runs_digest(store), _code_digest(), *(drawing.name for drawing in paths)]
+    write_text(_file(store), "\n".join(lines))
 
 
 def drawn(store: Store) -> list[Path]:
@@ -59,9 +58,7 @@ def _noted(store: Store) -> tuple[str, str, list[Path]]:
 
 
 def _runs_digest(store: Store) -> str:
-    found = [(run, store.manifest(run["id"])) for run in store.index()["runs"]]
-    runs = [(run, sorted(manifest["outputs"])) for run, manifest in found if manifest is not None]
-    return hash_of(runs)
+    return hash_of([(run, sorted(manifest["outputs"])) for run, manifest in store.runs()])
 
 
 def _code_digest() -> str:

@@ -10,8 +10,11 @@ from pydantic import ValidationError
 
 import sim.traces
 from policies.checks import ask, static_view
-from sim.base.errors import PolicyError, SsimError
+from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
+from sim.base.units import ns_from_s
+from sim.engine.run_metrics import WHOLE_RUN
 from sim.tables.files import load_table, shipped_tables
+from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sim.engine.policy import Policy
+    from sim.engine.run_metrics import Measure
     from sim.tables.latency import LatencyTable
+    from sim.traces.source import TraceSource
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
 
@@ -42,16 +47,21 @@ class _TableSlot(Slot):
         name = asked.use if shipped or not (folder / asked.use).suffix else folder / asked.use
         changed = stamp(name) if isinstance(name, Path) and name.exists() else (0, 0)
         try:
-            return _table(name, asked.max_batch, asked.stages, changed), []
+            where = tuple((column, str(text)) for column, text in asked.where.items())
+            return _table(name, asked.max_batch, asked.stages, where, changed), []
         except SsimError as error:
             return None, [Issue((), str(error))]
 
 
 @lru_cache(maxsize=8)
 def _table(
-    name: str | Path, max_batch: int | None, stages: tuple[str, ...] | None, _changed: tuple[int, int]
+    name: str | Path,
+    max_batch: int | None,
+    stages: tuple[str, ...] | None,
+    where: tuple[tuple[str, str], ...],
+    _changed: tuple[int, int],
 ) -> LatencyTable:
-    return load_table(name, max_batch=max_batch, stages=stages)
+    return load_table(name, max_batch, stages, dict(where))
 
 
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
@@ -61,6 +71,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     labels = [policy.label for policy in spec.policies]
     twice = [i for i, label in enumerate(labels) if label in labels[:i]]
     issues = [Issue(("policies", i), "duplicate policy", labels[i], "list each policy once") for i in twice]
+    issues += _reference_issues(spec)
     try:
         missing = [path for path in source.inputs() if not path.is_file()]
     except SsimError as error:
@@ -78,7 +89,30 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
         issues.append(Issue(("cluster", "actuation_ms"), str(error)))
     for i in range(len(spec.policies)):
         issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
-    return ExperimentParts(source, cluster, table), issues
+    measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
+    issues += _measure_issues(measure, source)
+    return ExperimentParts(source, cluster, table, measure), issues
+
+
+def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:
+    """Yield what is wrong with the part to measure, as far as that is known without the trace."""
+    seconds = getattr(source, "duration_s", None)
+    duration_ns = ns_from_s(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+    try:
+        measure.check(LATEST_NS if duration_ns is None else duration_ns)
+    except SpecError as error:
+        hint = "" if duration_ns is None else error.hint
+        yield Issue(tuple(error.location.split(".")), error.problem, error.value, hint)
+
+
+def _reference_issues(spec: ExperimentSpec) -> Iterator[Issue]:
+    """Yield what is wrong with the policy that the others are compared with."""
+    found, labels = spec.references(), [policy.label for policy in spec.policies]
+    if not found:
+        hint = did_you_mean(str(spec.reference), labels)
+        yield Issue(("reference",), "is not a policy of this file", repr(spec.reference), hint)
+    elif len(found) > 1:
+        yield Issue(("reference",), "means several policies", repr(spec.reference), f"one of: {', '.join(found)}")
 
 
 def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
@@ -95,9 +129,14 @@ def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
 
 
 def runs(point: Point, seed: int) -> Iterator[ExperimentRun]:
-    """Yield the runs of a point that have a seed, one for each policy: neighbours share a trace."""
+    """Yield the runs of a point that have a seed, one for each policy: neighbours share a trace.
+
+    Seeds after the first have no run of a policy whose result does not depend on the seed.
+    """
     for number in range(len(point.spec.policies)):
-        yield ExperimentRun(point, seed, number)
+        run = ExperimentRun(point, seed, number)
+        if seed == point.spec.seed or run.is_random:
+            yield run
 
 
 KIND = Kind(
@@ -106,5 +145,5 @@ KIND = Kind(
     assemble=assemble,
     runs=runs,
     short={"latency_table": "use"},
-    not_swept=frozenset({"engine", "keep", "capacity"}),
+    not_swept=frozenset({"engine", "keep", "reference", "capacity"}),
 )

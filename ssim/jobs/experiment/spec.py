@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sim.base.parameters import NonNegative, NonNegativeInt, PositiveInt
+from sim.base.parameters import NonNegative, NonNegativeInt, Positive, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
 from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
+from sim.engine.run_metrics import Measure
 from sim.engines import Engine
 from ssim.files.model import Closed, JobSpec
 from ssim.results.record import Keep
@@ -65,6 +66,8 @@ class TableSpec(Closed):
     """Largest batch size to use; all that the table has if left out."""
     stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
+    where: dict[str, str | int | float] = Field(default_factory=dict)
+    """Rows of a CSV to use, by column: a text, a unique part of one, or a pattern, such as `{device: pascal}`."""
 
 
 class PolicySpec(Closed):
@@ -82,13 +85,29 @@ class PolicySpec(Closed):
         return f"{self.use}({given})" if given else self.use
 
 
+class MeasureSpec(Closed):
+    """The part of a run that all figures are about."""
+
+    from_s: NonNegative = 0.0
+    """Its start in seconds from the start of the trace: what comes before is warm-up."""
+    to_s: Positive | None = None
+    """Its end in seconds, at most that of the trace; the end of the run if left out."""
+
+    def __str__(self) -> str:
+        return f"measured from {self.from_s:g} s to {'the end' if self.to_s is None else f'{self.to_s:g} s'}"
+
+    def build(self) -> Measure:
+        """Return the part in nanoseconds."""
+        return Measure(ns_from_s(self.from_s), None if self.to_s is None else ns_from_s(self.to_s))
+
+
 class CapacitySpec(Closed):
-    """What `ssim capacity` looks for: the highest rate at which a policy holds an SLO attainment."""
+    """What `ssim capacity` looks for: the highest rate at which a policy meets an SLO attainment."""
 
     rate: str = "mean_qps"
-    """Parameter of the trace that is moved, from its value in the file."""
+    """Parameter of the trace that is varied, from its value in the file."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.999
-    """SLO attainment to hold, from 0 to 1."""
+    """SLO attainment to meet, from 0 to 1."""
     precision: Annotated[float, Field(ge=1e-6, le=1)] = 0.005
     """How closely the rate is found, relatively."""
 
@@ -110,5 +129,16 @@ class ExperimentSpec(JobSpec):
     """How much of a run is stored: `summary`, `windows` of 1 s, `batches` or `requests`."""
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
     """The policies to compare."""
+    reference: str | None = None
+    """The policy that the others are compared with, by name or as tables show it; the first one if left out."""
+    measure: MeasureSpec | None = None
+    """The part of a run that all figures are about; the whole run if left out."""
     capacity: CapacitySpec = CapacitySpec()
     """What `ssim capacity` looks for."""
+
+    def references(self) -> list[str]:
+        """Return the labels of the policies that `reference` may mean; exactly one in a valid file."""
+        labels = [policy.label for policy in self.policies]
+        if self.reference is None or self.reference in labels:
+            return [self.reference or labels[0]]
+        return [policy.label for policy in self.policies if policy.use == self.reference]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +13,21 @@ from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
 from ssim.files.plugins import Issue, Slot, build
 from ssim.files.shipped import shipped
-from ssim.files.topology_file import Topology, programs_of, topology_of
+from ssim.files.topology_file import programs_of, topology_of
 from ssim.files.yaml_file import YamlFile, read_yaml
-from ssim.jobs.federated.run import FederatedRun
+from ssim.jobs.federated.run import FederatedParts, FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.job import Kind
 from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
 from supernet.data.source import located
-from topology.description import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from federated.aggregation import AggregationRule
-    from federated.algorithms import Algorithm
-    from federated.assignment import SubnetAssignment
-    from federated.compression import Compression
     from federated.partition import Partition
+    from ssim.files.topology_file import Topology
     from ssim.jobs.job import Plugs, Point
-    from supernet.data.source import Source
-    from supernet.family import Family
     from topology.deployment import Dataset
-    from topology.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,63 +40,6 @@ class _ClassSlot(Slot):
         """Return the object that parameters describe, or None and what is wrong with them."""
         del folder
         return build(self.owner, value)
-
-
-@dataclass(frozen=True)
-class FederatedParts:
-    """What the runs of a point share.
-
-    Attributes:
-        topology: Roles, channels and workers, as the topology file says with what is different here.
-        description: The content of that file, with what is different.
-        owners: The class of the program of each role.
-        source: The data.
-        partition: Partition of the examples among the clients.
-        family: The family of supernets.
-        algorithm: What clients and servers compute.
-        assignment: Subnet of each client in a round.
-        maxnet: Weight of the largest subnet.
-        privacy: Clipping and noise.
-        compression: Compression of client updates.
-        aggregation: Rule that replaces the mean of the updates.
-    """
-
-    topology: Topology
-    description: dict[str, Any]
-    owners: dict[str, type[Program]]
-    source: Source
-    partition: Partition
-    family: Family
-    algorithm: Algorithm
-    assignment: SubnetAssignment
-    maxnet: MaxNet | None
-    privacy: Privacy | None
-    compression: Compression | None
-    aggregation: AggregationRule | None
-
-    @cached_property
-    def canonical(self) -> dict[str, Any]:
-        """The topology as plain data: the same, in whatever form a file says it."""
-        found = self.topology
-        machines = [_given(machine) for _, machine in sorted(found.plan.machines.items())]
-        groups = {
-            role: {group: _counted(body) for group, body in of_role.items()}
-            for role, of_role in self.description.get("datasets", {}).items()
-        }
-        faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
-        return {**described(found.tag), "datasets": groups, "computes": machines, "faults": faults}
-
-
-def _given(item: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that differ from their defaults."""
-    return {f.name: getattr(item, f.name) for f in fields(item) if getattr(item, f.name) != f.default}
-
-
-def _counted(body: Any) -> Any:
-    """Return the datasets of a group: a count as a mapping, ids of a list as mappings."""
-    if isinstance(body, list):
-        return [{"id": entry} if isinstance(entry, str) else entry for entry in body]
-    return body if isinstance(body, dict) else {"count": body}
 
 
 @dataclass(frozen=True, slots=True)

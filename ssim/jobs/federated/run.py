@@ -18,7 +18,7 @@ are under way, so that nothing depends on when it was stored. Real time can't be
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,24 +33,34 @@ from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors
 from ssim.extras import require
 from ssim.jobs.federated.progress import FederatedProgress, check_complete, write_rows
+from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
-from ssim.jobs.job import Done
+from ssim.jobs.job import Completion
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
+from topology.description import described as description_of
 
 if TYPE_CHECKING:
-    from ssim.jobs.federated.kind import FederatedParts
-    from ssim.jobs.federated.spec import FederatedSpec
-    from ssim.jobs.job import Means, Watch
+    from federated.aggregation import AggregationRule
+    from federated.algorithms import Algorithm
+    from federated.assignment import MaxNet, SubnetAssignment
+    from federated.compression import Compression
+    from federated.partition import Partition
+    from federated.privacy import Privacy
+    from ssim.files.topology_file import Topology
+    from ssim.jobs.job import ExecutionOptions, Watch
     from ssim.results.store import Store
+    from supernet.data.source import Source
+    from supernet.family import Family
     from topology.engine import Engine
+    from topology.program import Program
     from topology.report import LogEntry, RunReport
 
     Row = dict[str, Any]
 
 _PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression", "aggregation")
 
-_MOST_SPANS = 200
+_MAX_SPANS = 200
 """With more workers than this, no time line is recorded."""
 _RECORDED = 10
 """After so many rounds no more is added to the time line."""
@@ -58,22 +68,67 @@ REAL_PATIENCE_S = 3600.0
 
 
 @dataclass(frozen=True)
-class FederatedRun(Trained):
+class FederatedParts:
+    """What the runs of a point share.
+
+    Attributes:
+        topology: Roles, channels and workers, as the topology file says with what is different here.
+        description: The content of that file, with what is different.
+        owners: The class of the program of each role.
+        source: The data.
+        partition: Partition of the examples among the clients.
+        family: The family of supernets.
+        algorithm: What clients and servers compute.
+        assignment: Subnet of each client in a round.
+        maxnet: Weight of the largest subnet.
+        privacy: Clipping and noise.
+        compression: Compression of client updates.
+        aggregation: Rule that replaces the mean of the updates.
+    """
+
+    topology: Topology
+    description: dict[str, Any]
+    owners: dict[str, type[Program]]
+    source: Source
+    partition: Partition
+    family: Family
+    algorithm: Algorithm
+    assignment: SubnetAssignment
+    maxnet: MaxNet | None
+    privacy: Privacy | None
+    compression: Compression | None
+    aggregation: AggregationRule | None
+
+    @cached_property
+    def canonical(self) -> dict[str, Any]:
+        """The topology as plain data: the same, in whatever form a file says it."""
+        found = self.topology
+        machines = [_given(machine) for _, machine in sorted(found.plan.machines.items())]
+        groups = {
+            role: {group: _counted(body) for group, body in of_role.items()}
+            for role, of_role in self.description.get("datasets", {}).items()
+        }
+        faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
+        return {**description_of(found.tag), "datasets": groups, "computes": machines, "faults": faults}
+
+
+def _given(item: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults."""
+    return {f.name: getattr(item, f.name) for f in fields(item) if getattr(item, f.name) != f.default}
+
+
+def _counted(body: Any) -> Any:
+    """Return the datasets of a group: a count as a mapping, ids of a list as mappings."""
+    if isinstance(body, list):
+        return [{"id": entry} if isinstance(entry, str) else entry for entry in body]
+    return body if isinstance(body, dict) else {"count": body}
+
+
+@dataclass(frozen=True)
+class FederatedRun(Trained[FederatedSpec, FederatedParts]):
     """One federated training with one seed."""
 
     command: ClassVar[str] = "ssim train FILE"
-
-    @property
-    def spec(self) -> FederatedSpec:
-        """The file at this point."""
-        found: FederatedSpec = self.point.spec
-        return found
-
-    @property
-    def parts(self) -> FederatedParts:
-        """Topology, data, family and algorithm."""
-        found: FederatedParts = self.point.parts
-        return found
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -151,23 +206,23 @@ class FederatedRun(Trained):
 
         return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
 
-    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
 
         Args:
             store: The results of the job.
-            how: The `Means`.
+            how: The `ExecutionOptions`.
             watch: Called with each round, as a mapping: round, worker, time in seconds, accuracies, bytes, and more.
 
         Raises:
             SsimError: Data or progress are damaged, a program failed, or no client is left to train.
         """
-        means: Means = how
-        torch.set_num_threads(means.threads or 1)  # with one, a training comes out the same in every process
+        options: ExecutionOptions = how
+        torch.set_num_threads(options.threads or 1)  # with one, a training comes out the same in every process
         if not self.is_trained(store):
             self._train(store, watch)
-        self.calibrate(store, means, splits=self.context.splits)
-        return Done()
+        self.calibrate(store, options, splits=self.context.splits)
+        return Completion()
 
     def _train(self, store: Store, watch: Watch | None) -> None:
         """Train, and store all but the accuracies."""
@@ -199,7 +254,7 @@ class FederatedRun(Trained):
             Their report, and why no checkpoints could be stored, or "".
         """
         spec, topology, job = self.spec, self.parts.topology, self.job
-        engine = self.engine(spec.patience_s, record=spec.engine == "sim" and len(topology.plan) <= _MOST_SPANS)
+        engine = self.engine(spec.patience_s, record=spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS)
 
         def store(run: bytes) -> None:
             progress.run, progress.stored = run, progress.done

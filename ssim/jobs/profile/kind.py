@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from profiler.devices import find_device
@@ -12,39 +11,15 @@ from profiler.torch_meter import Options
 from sim.base.errors import SsimError
 from ssim.files.plugins import Issue
 from ssim.jobs.job import Kind
-from ssim.jobs.profile.run import ProfileRun
+from ssim.jobs.profile.run import ProfileParts, ProfileRun
 from ssim.jobs.profile.spec import ProfileSpec
 from ssim.jobs.profile.supernet import accuracies_beside, find_subnets, find_supernet, identity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    import torch
 
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileParts:
-    """What a run measures, and where.
-
-    Attributes:
-        device: The device.
-        options: How batches are run.
-        model: The model under test.
-        profile: Which subnets, at which batch sizes, and how closely.
-        accuracies: Where the accuracies come from.
-        identity: What decides a latency, the device included.
-    """
-
-    device: torch.device
-    options: Options
-    model: SupernetUnderTest
-    profile: ProfilePlan
-    accuracies: str
-    identity: dict[str, Any]
 
 
 def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
@@ -76,12 +51,6 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
 def _beside(folder: Path, text: str) -> str:
     """Return a path taken from a folder if it leads somewhere, else the text: it is a name."""
     return str(folder / text) if (folder / text).exists() else text
-
-
-def runs(point: Point) -> Iterator[ProfileRun]:
-    """Yield the runs of a point, by seed."""
-    for repeat in range(point.spec.repeats):
-        yield ProfileRun(point, point.spec.seed + repeat)
 
 
 _ASKED = frozenset({"subnets", "max_batch", "batches", "stages", "minutes", "precision"})

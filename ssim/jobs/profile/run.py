@@ -24,25 +24,29 @@ from profiler.trial_log import TrialLog
 from sim.base.errors import SsimError
 from sim.base.units import NS_PER_S
 from sim.base.whole_file import translate_os_errors, whole_file
-from ssim.jobs.job import Done, Run
+from ssim.jobs.job import Completion, Run
+from ssim.jobs.profile.spec import ProfileSpec
 from ssim.jobs.profile.supernet import provenance_of, write_profile
 from ssim.results.environment import Stopwatch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
     from profiler.grid import Cell, Grid, TrialRecord
+    from profiler.model_under_test import SupernetUnderTest
+    from profiler.profile import ProfilePlan
     from profiler.schedule import CellError
+    from profiler.torch_meter import Options
     from ssim.jobs.job import Watch
-    from ssim.jobs.profile.kind import ProfileParts
-    from ssim.jobs.profile.spec import ProfileSpec
     from ssim.results.store import Store
 
 _S_PER_MINUTE = 60
-_LEAST_NS = 60 * NS_PER_S
+_MIN_NS = 60 * NS_PER_S
 """What disturbs a machine lasts longer than a calm half minute in which all cells seem to be known."""
 
-GOES_ON = "what was measured is stored, and the same command goes on from there"
+RESUMES = "measurements are stored; the same command resumes from there"
 OUTPUTS = ("table.parquet", "table.csv", "superserve.json", "report.md", "latency.png", "latency.svg", "latency.pdf")
 
 
@@ -63,21 +67,30 @@ class Measuring:
     failed: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ProfileParts:
+    """What a run measures, and where.
+
+    Attributes:
+        device: The device.
+        options: How batches are run.
+        model: The model under test.
+        profile: Which subnets, at which batch sizes, and how closely.
+        accuracies: Where the accuracies come from.
+        identity: What decides a latency, the device included.
+    """
+
+    device: torch.device
+    options: Options
+    model: SupernetUnderTest
+    profile: ProfilePlan
+    accuracies: str
+    identity: dict[str, Any]
+
+
 @dataclass(frozen=True)
-class ProfileRun(Run):
+class ProfileRun(Run[ProfileSpec, ProfileParts]):
     """One profile of a supernet on a device."""
-
-    @property
-    def spec(self) -> ProfileSpec:
-        """The file at this point."""
-        found: ProfileSpec = self.point.spec
-        return found
-
-    @property
-    def parts(self) -> ProfileParts:
-        """What is measured, and where."""
-        found: ProfileParts = self.point.parts
-        return found
 
     @property
     def label(self) -> str:
@@ -110,7 +123,7 @@ class ProfileRun(Run):
         """
         store.forget(self.id)
 
-    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Measure until all latencies are known or the time is over, and store the table. The caller holds the store.
 
         Args:
@@ -126,7 +139,7 @@ class ProfileRun(Run):
         with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         budget_ns = round(self.spec.minutes * _S_PER_MINUTE * NS_PER_S)
-        schedule = Schedule(parts.profile.cells, self.seed, self.spec.precision, _LEAST_NS, budget_ns)
+        schedule = Schedule(parts.profile.cells, self.seed, self.spec.precision, _MIN_NS, budget_ns)
         meter = TorchMeter(parts.model, parts.device, parts.options, device_state_reader(parts.device))
         with TrialLog(folder / "visits.jsonl", parts.identity) as log:
             self._measure(schedule, meter, log, watch)
@@ -137,7 +150,7 @@ class ProfileRun(Run):
         circumstances = {"precision": self.spec.precision, **stopwatch.circumstances()}
         summary = {"cells": len(parts.profile.cells), "visits": len(log.grid.records)}
         store.finish(self.id, self.identity, summary, (), OUTPUTS, circumstances)
-        return Done()
+        return Completion()
 
     def _measure(self, schedule: Schedule, meter: TorchMeter, log: TrialLog, watch: Watch | None) -> None:
         def on_record(record: TrialRecord | None, failed: str = "") -> None:
@@ -183,4 +196,4 @@ def _check_measured(schedule: Schedule, grid: Grid) -> None:
     left = len(set(schedule.cells) - {record.cell for record in grid.records} - grid.failed.keys())
     if left:
         value = f"{left} of {len(schedule.cells)} were not"
-        raise SsimError("minutes", "ran out before every cell was measured once", value, GOES_ON)
+        raise SsimError("minutes", "ran out before every cell was measured once", value, RESUMES)

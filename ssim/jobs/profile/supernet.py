@@ -13,15 +13,14 @@ from profiler.devices import device_facts, device_name
 from profiler.report import report
 from profiler.trial_log import write_samples
 from sim.base.errors import DataError, SpecError
-from sim.base.whole_file import whole_file
+from sim.base.whole_file import write_text
 from sim.tables.accuracies import Accuracies
 from sim.tables.files import find_table, shipped_tables, write_table
-from sim.tables.latency import ProfiledSubnet
 from sim.traces.reading import sha256_of
+from ssim.jobs.subnets import subnet_of
 from supernet.checkpoint import find_family, load
 from supernet.families import FAMILIES
 from supernet.family import build
-from supernet.space import SubnetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from profiler.grid import Grid
     from profiler.profile import ProfilePlan, ProfileResult
     from profiler.torch_meter import Options
+    from sim.tables.latency import ProfiledSubnet
     from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubnetSpace
@@ -116,14 +116,10 @@ def find_subnets(source: str | Path, space: SubnetSpace) -> tuple[ProfiledSubnet
         SpecError: There is no such file, or a subnet is none of the supernet's.
         DataError: The file is damaged, or a row of a table has no control tuple.
     """
-    rows = _rows(source)
-    found = []
-    for row in rows:
-        if row.control is None:
-            raise DataError(f"{source}, subnet {row.id}", "has no control tuple", "", "one for each subnet")
-        subnet = space.find(SubnetConfig(space.family, row.control))
-        found.append(ProfiledSubnet(subnet.id, row.accuracy, row.control, row.gmacs, row.params))
-    return tuple(found)
+    # To load a subnet takes as long as on the device of the source, which is another one.
+    return tuple(
+        dataclasses.replace(row, id=subnet_of(row, space, source).id, loading_ns=None) for row in _rows(source)
+    )
 
 
 def _rows(source: str | Path) -> tuple[ProfiledSubnet, ...]:
@@ -172,5 +168,4 @@ def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: 
         write_table(result.table, folder / name)
     write_samples(grid, folder / "samples.parquet")
     save(draw_latency(result.table), folder / "latency")
-    with whole_file(folder / "report.md") as unfinished:
-        unfinished.write_text(report(plan, result, grid, "latency.png"), encoding="utf-8")
+    write_text(folder / "report.md", report(plan, result, grid, "latency.png"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import supernet.training
 from sim.base.errors import SpecError, SsimError
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.job import Kind
-from ssim.jobs.training.run import TrainingRun
+from ssim.jobs.training.run import TrainingParts, TrainingRun
 from ssim.jobs.training.spec import TrainingSpec
 from supernet.data.source import located
 from supernet.families import FAMILIES
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
     from ssim.jobs.training.spec import StartSpec
-    from supernet.data.source import Source
     from supernet.family import Family
     from supernet.space import SubnetSpace
 
@@ -30,23 +28,6 @@ FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in 
 
 DATA = Slot(("data",), "data source", supernet.data.SHORT_NAMES)
 FAMILY = Slot(("family",), "family", FAMILY_NAMES)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingParts:
-    """What the runs of a point share.
-
-    Attributes:
-        source: The data.
-        family: The family of supernets.
-        recipe: How it is trained.
-        start: The file of the weights to begin with, if there are any.
-    """
-
-    source: Source
-    family: Family
-    recipe: Recipe
-    start: Path | None
 
 
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:

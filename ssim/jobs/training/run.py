@@ -27,7 +27,8 @@ from sim.base.errors import DataError, SpecError
 from sim.base.whole_file import translate_os_errors, whole_file
 from sim.tables.accuracies import Accuracies
 from ssim.jobs.identity import described, own_code, sha256
-from ssim.jobs.job import Done, Run
+from ssim.jobs.job import Completion, Parts, Run, Spec
+from ssim.jobs.training.spec import CalibrationSpec, TrainingSpec
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
 from supernet.family import build
@@ -40,14 +41,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sim.tables.accuracies import Accuracy
-    from ssim.jobs.job import Means, Watch
-    from ssim.jobs.training.kind import TrainingParts
-    from ssim.jobs.training.spec import CalibrationSpec, TrainingSpec
+    from ssim.jobs.job import ExecutionOptions, Watch
     from ssim.results.store import Store
-    from supernet.data.source import Splits
+    from supernet.data.source import Source, Splits
+    from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubnetConfig, SubnetSpace
     from supernet.training.loop import Step
+    from supernet.training.recipe import Recipe
 
     OnSubnet = Callable[[], None]
 
@@ -56,7 +57,7 @@ _OF_IMAGES = 4
 
 
 @dataclass(frozen=True)
-class Trained(Run):
+class Trained(Run[Spec, Parts]):
     """A run that trains a supernet: what both kinds of training share."""
 
     command: ClassVar[str] = "ssim run FILE"
@@ -65,11 +66,6 @@ class Trained(Run):
     def label(self) -> str:
         """The name of the job."""
         return self.name
-
-    @property
-    def parts(self) -> Any:
-        """What the runs of the point share."""
-        return self.point.parts
 
     @property
     def calibration(self) -> CalibrationSpec:
@@ -90,7 +86,7 @@ class Trained(Run):
         if not self.is_trained(store):
             return False
         known = self._accuracies(store)
-        wanted = {subnet.id for subnet in asked_among(self.parts.family.space, self.calibration.subnets)}
+        wanted = {subnet.id for subnet in asked_among(self.point.parts.family.space, self.calibration.subnets)}
         return known.provenance == self.provenance and wanted <= {row.subnet for row in known.rows}
 
     def _accuracies(self, store: Store) -> Accuracies:
@@ -125,7 +121,7 @@ class Trained(Run):
         asked = self.calibration
         return {
             "supernet": f"{self.name}, run {self.id}",
-            "family": self.parts.family.space.family,
+            "family": self.point.parts.family.space.family,
             "data": f"{self.point.spec.data['kind']}, test split",
             "statistics": f"{asked.examples} examples for training, {asked.batch} at a time",
         }
@@ -138,7 +134,7 @@ class Trained(Run):
             DataError: The file is damaged.
         """
         self.check_trained(store)
-        return checkpoint.load(store.folder / self.id / "supernet.pt", self.parts.family).supernet
+        return checkpoint.load(store.folder / self.id / "supernet.pt", self.point.parts.family).supernet
 
     def save(self, folder: Path, trained: Supernet, splits: Splits, name: str = "supernet.pt") -> None:
         """Store a supernet.
@@ -147,7 +143,7 @@ class Trained(Run):
             StoreError: It can't be written.
         """
         size = splits.train.inputs[0].shape[-1]  # the side of images, or the length of texts
-        checkpoint.save(folder / name, trained, self.parts.family, run=self.id, seed=self.seed, size=size)
+        checkpoint.save(folder / name, trained, self.point.parts.family, run=self.id, seed=self.seed, size=size)
 
     def splits_on(self, device: str) -> Splits:
         """Return the examples on a device.
@@ -155,7 +151,7 @@ class Trained(Run):
         Raises:
             SsimError: They are not there, or are damaged.
         """
-        found: Splits = self.parts.source.splits(self.seed)
+        found: Splits = self.point.parts.source.splits(self.seed)
         if device == "cpu":
             return found
         return type(found)(*(part.to(device) for part in (found.train, found.validation, found.test)))
@@ -163,7 +159,7 @@ class Trained(Run):
     def calibrate(
         self,
         store: Store,
-        means: Means,
+        options: ExecutionOptions,
         subnets: Sequence[SubnetConfig] = (),
         on_subnet: OnSubnet = lambda: None,
         splits: Splits | None = None,
@@ -172,7 +168,7 @@ class Trained(Run):
 
         Args:
             store: The results of the job.
-            means: Where it is computed.
+            options: Where it is computed.
             subnets: Which; none for those that the file asks for. What is stored already is not done again.
             on_subnet: Called after each subnet.
             splits: The examples, where they are at hand.
@@ -182,14 +178,14 @@ class Trained(Run):
         """
         self.check_trained(store)
         folder = store.folder / self.id
-        wanted = subnets or asked_among(self.parts.family.space, self.calibration.subnets)
+        wanted = subnets or asked_among(self.point.parts.family.space, self.calibration.subnets)
         known = self._accuracies(store)
         is_anew = known.provenance != self.provenance
         known = Accuracies(() if is_anew else known.rows, self.provenance)
         left = [subnet for subnet in wanted if subnet.id not in {row.subnet for row in known.rows}]
         if left:
-            splits = splits or self.splits_on(means.device)
-            trained = self.load(store).to(means.device)
+            splits = splits or self.splits_on(options.device)
+            trained = self.load(store).to(options.device)
             if is_anew:
                 trained.forget_statistics()
             rows = self.measured(trained, splits, left, on_subnet)
@@ -233,23 +229,28 @@ class Stepped:
     loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingParts:
+    """What the runs of a point share.
+
+    Attributes:
+        source: The data.
+        family: The family of supernets.
+        recipe: How it is trained.
+        start: The file of the weights to begin with, if there are any.
+    """
+
+    source: Source
+    family: Family
+    recipe: Recipe
+    start: Path | None
+
+
 @dataclass(frozen=True)
-class TrainingRun(Trained):
+class TrainingRun(Trained[TrainingSpec, TrainingParts]):
     """The training of one supernet with one seed."""
 
     command: ClassVar[str] = "ssim supernet train FILE"
-
-    @property
-    def spec(self) -> TrainingSpec:
-        """The file at this point."""
-        found: TrainingSpec = self.point.spec
-        return found
-
-    @property
-    def parts(self) -> TrainingParts:
-        """Data, family and recipe."""
-        found: TrainingParts = self.point.parts
-        return found
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -283,39 +284,39 @@ class TrainingRun(Trained):
         own = own_code([parts.source, parts.family, parts.recipe.optimizer, *rules], folder)
         return own | ({parts.start} if parts.start is not None and parts.start.is_relative_to(folder) else set())
 
-    def execute(self, store: Store, how: Any, watch: Watch | None) -> Done:
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Train, from the beginning or from where it was, calibrate, and store both. The caller holds the store.
 
         Args:
             store: The results of the job.
-            how: The `Means`.
+            how: The `ExecutionOptions`.
             watch: Called with each step as `Stepped`, and with None for each subnet that was calibrated.
 
         Raises:
             SsimError: Data, weights or progress are not there, damaged or of another layout, or training can't go on.
         """
-        means: Means = how
-        if means.threads is not None:
-            torch.set_num_threads(means.threads)
-        splits = self.splits_on(means.device)
+        options: ExecutionOptions = how
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        splits = self.splits_on(options.device)
         if not self.is_trained(store):
-            self._train(store, means, splits, watch)
-        self.calibrate(store, means, on_subnet=lambda: watch(self, None) if watch else None, splits=splits)
-        return Done()
+            self._train(store, options, splits, watch)
+        self.calibrate(store, options, on_subnet=lambda: watch(self, None) if watch else None, splits=splits)
+        return Completion()
 
-    def _train(self, store: Store, means: Means, splits: Splits, watch: Watch | None) -> None:
+    def _train(self, store: Store, options: ExecutionOptions, splits: Splits, watch: Watch | None) -> None:
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
         with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
-        training = Training(self._untrained(means.device), splits.train, self.parts.recipe, self.seed, self.id)
+        training = Training(self._untrained(options.device), splits.train, self.parts.recipe, self.seed, self.id)
         start = TrainingCheckpoint.read(path, self.id) if path.exists() else None
         steps = self.parts.recipe.steps(len(splits.train))
         stored = time.monotonic()
 
         def on_step(step: Step) -> None:
             nonlocal stored
-            if time.monotonic() - stored >= means.every_s or step.number + 1 == steps[step.phase]:
+            if time.monotonic() - stored >= options.every_s or step.number + 1 == steps[step.phase]:
                 step.checkpoint().write(path)
                 stored = time.monotonic()
             if watch:
@@ -330,7 +331,7 @@ class TrainingRun(Trained):
         circumstances = {
             **stopwatch.circumstances(),
             **torch_facts(),
-            "device": means.device,
+            "device": options.device,
             "resumed": start is not None,
         }
         summary = {"steps": len(losses), "loss": float(losses[-1]) if len(losses) else None}

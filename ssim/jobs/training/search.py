@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.base.errors import DataError, SpecError
+from sim.base.errors import SpecError
 from sim.base.streams import stream
 from sim.base.units import ms_from_ns
 from sim.tables.accuracies import Accuracies
 from sim.tables.files import load_table
+from ssim.jobs.subnets import subnet_of
 from supernet.search.nsga2 import Evaluated, Nsga2
 from supernet.search.pareto import evenly_spaced
 from supernet.search.predictor import MIN_SUBNETS, Predictor, PredictorScore, encode, score_predictor
-from supernet.space import SubnetConfig
 from supernet.training.evaluation import accuracy
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ssim.jobs.job import Means
+    from ssim.jobs.job import ExecutionOptions
     from ssim.jobs.training.run import OnSubnet, TrainingRun
     from ssim.jobs.training.spec import LatencySpec
     from ssim.results.store import Store
     from supernet.data.source import Splits
     from supernet.network import Supernet
-    from supernet.space import SubnetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
     from supernet.structure import ActiveConfig
     from supernet.training.evaluation import SubnetEvaluator
 
@@ -54,7 +54,7 @@ class SubnetSearch:
     trust: PredictorScore | None
 
 
-def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) -> SubnetSearch:
+def search(run: TrainingRun, store: Store, options: ExecutionOptions, on_subnet: OnSubnet) -> SubnetSearch:
     """Search as the training file says, and store what is found. The caller holds the store.
 
     What is chosen is chosen by accuracies on the validation examples; those on the test examples are only reported.
@@ -62,14 +62,14 @@ def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) ->
     Args:
         run: Has been trained.
         store: The results of the job.
-        means: Where it is computed.
+        options: Where it is computed.
         on_subnet: Called after each subnet that was measured.
 
     Raises:
         SsimError: It has not been trained, or something of it is damaged; or the costs can't be told.
     """
-    asked, splits = run.spec.search, run.splits_on(means.device)
-    trained = run.load(store).to(means.device)
+    asked, splits = run.spec.search, run.splits_on(options.device)
+    trained = run.load(store).to(options.device)
     measuring = run.measuring(trained, splits)
     searcher = _Searcher(run, splits, measuring, _cost(run, measuring), on_subnet)
     if asked.predict and trained.space.size > asked.measured:
@@ -79,7 +79,7 @@ def search(run: TrainingRun, store: Store, means: Means, on_subnet: OnSubnet) ->
         known, how_well = searcher.nsga2(searcher.measured, population).search(asked.measured, run.seed), None
     worth = known.front
     chosen = [worth.subnets[index] for index in evenly_spaced(worth.points, asked.subnets)]
-    kept = run.load(store).to(means.device)  # without the running statistics of those that are not worth it
+    kept = run.load(store).to(options.device)  # without the running statistics of those that are not worth it
     rows = run.measured(kept, splits, chosen, on_subnet)
     found = Accuracies(tuple(rows), run.provenance | {"search": asked.model_dump_json()})
     run.save_found(store, kept, splits, found)
@@ -165,9 +165,7 @@ class _Latency:
         table = load_table(path if path.suffix else asked.table)
         known: dict[ActiveConfig, tuple[SubnetConfig, float]] = {}
         for index, row in enumerate(table.subnets):
-            if row.control is None:
-                raise DataError(f"{asked.table}, subnet {row.id}", "has no control tuple", hint="one for each subnet")
-            subnet = space.find(SubnetConfig(space.family, row.control))
+            subnet = subnet_of(row, space, asked.table)
             known[trained.active_config(subnet)] = subnet, ms_from_ns(table.latency(index, asked.batch))
         subnets, latencies = zip(*known.values(), strict=True)
         predictor = Predictor.fit(encode(trained, subnets), np.array(latencies)) if len(known) >= MIN_SUBNETS else None

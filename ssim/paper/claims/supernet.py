@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.base.errors import SpecError
+from ssim.extras import require
 from ssim.paper.claims.claim import Claim, Judged, Verdict, graded_verdict, verdict
-from ssim.paper.footprint import MODELS, footprint, needs_torch
+from ssim.paper.footprint import MODELS, footprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ def _with_torch(judge: Callable[[Results], Judged]) -> Callable[[Results], Judge
 
     def judged(results: Results) -> Judged:
         try:
-            needs_torch()
+            require("torch")
             return judge(results)
         except SpecError as error:
             return Judged("-", Verdict.NOT_TESTABLE, str(error))

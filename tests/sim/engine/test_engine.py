@@ -210,7 +210,10 @@ def test_random_policies_draw_from_the_seed() -> None:
 def test_a_decision_that_cannot_be_carried_out_ends_the_run(answer: Decision, says: str) -> None:
     with pytest.raises(PolicyError) as caught:
         simulate(trace_of(0), Cluster(1), TABLE, always(answer))
-    assert says in str(caught.value)
+    value, place, *situation = caught.value.value.split("; ")
+    assert says in f"{caught.value.problem} ({value}); {caught.value.hint}"
+    assert place.startswith("test_engine.py:")
+    assert situation == ["slack 0.0001 ms, queue 1"]
     assert "at 0 ms" in str(caught.value)
 
 
@@ -222,7 +225,7 @@ def test_a_policy_that_raises_is_named_with_the_instant_and_its_words() -> None:
         simulate(trace_of(3), Cluster(1), TABLE, Scripted(fail))
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "at 0.000003 ms: " in str(caught.value)
-    assert "(test_engine.py:219, in fail; slack 0.0001 ms, queue 1)" in str(caught.value)
+    assert "(test_engine.py:222, in fail; slack 0.0001 ms, queue 1)" in str(caught.value)
 
 
 def test_a_policy_that_waits_for_nothing_past_every_deadline_is_stopped() -> None:

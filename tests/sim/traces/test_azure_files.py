@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sim.base.errors import DataError, SpecError
 from sim.traces.azure_files import DAY_FILE, Azure2019, Azure2021
+from sim.traces.content import content_of
 from sim.traces.statistics import describe, window_counts
 from tests.sim.traces.sources import joined
 from tests.sim.traces.test_files import written
@@ -74,19 +75,20 @@ def test_functions_are_drawn_by_whole_apps_but_the_last(
 ) -> None:
     path, counts = folder
     source = Azure2019(slo_ms=36, path=str(path), functions=functions)
-    chosen = source._chosen(source.inputs()[0], seed)
+    chosen = source._chosen(content_of(source.inputs()[0]), seed)
     by_app = chosen.reshape(10, 4).sum(axis=1)
     assert chosen.sum() == functions
     assert ((by_app == 0) | (by_app == 4)).sum() >= 9
     assert np.array_equal(source.minute_counts(seed), counts[chosen].sum(axis=0))
     assert np.array_equal(
-        Azure2019(slo_ms=36, path=str(path), share=functions / 40)._chosen(source.inputs()[0], seed), chosen
+        Azure2019(slo_ms=36, path=str(path), share=functions / 40)._chosen(content_of(source.inputs()[0]), seed), chosen
     )
 
 
 def test_every_app_has_the_same_chance(folder: tuple[Path, npt.NDArray[np.int64]]) -> None:
     source = Azure2019(slo_ms=36, path=str(folder[0]), functions=4)
-    drawn = sum(source._chosen(source.inputs()[0], seed).reshape(10, 4)[:, 0].astype(int) for seed in range(300))
+    content = content_of(source.inputs()[0])
+    drawn = sum(source._chosen(content, seed).reshape(10, 4)[:, 0].astype(int) for seed in range(300))
     assert ((drawn - 30) ** 2 / 30).sum() < 27.9  # chi square, 9 degrees of freedom, one in a thousand
 
 
@@ -114,7 +116,8 @@ def test_a_file_as_large_as_the_real_one_is_read_in_little_memory(tmp_path: Path
     [
         (f"{HEAD}\n", "has no minute columns; columns named 1 to 1440"),
         (f"{HEAD},1,3\no,a,f,http,1,1\n", r"missing minute, or minutes out of order \(3\); must be 2"),
-        (f"{HEAD},1,2\no,a,f,http,1,x\n", r"row 1: invalid 2 \('x'\); must be a whole number"),
+        (",".join([HEAD, *map(str, range(1, 2881))]) + "\n", r"has more minutes than a day \(2,880\); one file"),
+        (f"{HEAD},1,2\no,a,f,http,1,x\n", r"row 1: invalid column 2 \('x'\); must be a whole number"),
         (f"{HEAD},1,2\no,a,f,http,1,1\no,a,f,http,1,-4\n", r"row 2: minute 2 is negative \(-4\)"),
         (f"{HEAD},1,2\no,a,f,http,0,0\n", "the chosen functions were never invoked"),
         (f"{HEAD},1,2\n", "the chosen functions were never invoked"),

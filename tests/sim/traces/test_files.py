@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.base.errors import DataError, SpecError, StoreError
-from sim.traces.files import File, Llm
+from sim.traces.files import File
+from sim.traces.formats import Llm
 from sim.traces.source import CHUNK
 from sim.traces.synthetic import Gamma
 from sim.traces.writing import SUFFIXES, write_trace
@@ -46,7 +47,7 @@ def test_what_is_written_is_read_back_exactly(
         path, np.array_split(arrival_ns, 3)[:1] + [p for p in np.array_split(arrival_ns, 3)[1:] if len(p)], slos
     ) == len(times)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
-    trace = File(path=str(path), slo_ms=36 if slos is None else None).trace(0)
+    trace = File(path=str(path), slo_ms=36 if slos is None else None, origin="zero").trace(0)
     assert np.array_equal(trace.arrival_ns, arrival_ns)
     assert np.array_equal(
         np.broadcast_to(trace.slo_ns, len(times)), np.broadcast_to(36_000_000 if slos is None else slos, len(times))
@@ -92,18 +93,18 @@ def test_each_query_keeps_its_slo_when_the_trace_is_cut(tmp_path: Path) -> None:
     [
         ("", "trace.csv: is empty; needs a header"),
         ("arrival_s\n", "has no arrivals"),
-        ("arrivals\n1\n", r"missing column \('arrival_s'\); did you mean 'arrivals'\?"),
+        ("arrivals\n1\n", "has no column arrival_s.*; columns: arrivals; 'arrivals' may be the arrival"),
         ("arrival_s\n1\nnan\n", r"trace.csv, row 2: is not a time \(nan\); seconds, finite"),
         ("arrival_s\n1\ninf\n", r"row 2: is not a time \(inf\)"),
-        ("arrival_s\n-1\n", r"trace.csv, row 1: is negative \(-1000000000 ns\)"),
-        ("arrival_s\n2\n1\n", r"trace.csv, row 2: is earlier than the row before \(1000000000 < 2000000000 ns\); sort"),
+        ("arrival_s\n-1\n", r"trace.csv, row 1: is negative \(-1 s\)"),
+        ("arrival_s\n2\n1\n", r"trace.csv, row 2: is earlier than the row before \(1 s < 2 s\); sort"),
         ("arrival_s\n1\nsoon\n", r"trace.csv, row 2: invalid arrival_s \('soon'\); must be a number"),
         ("arrival_s,x\n1,2\n,3\n", r"row 2: invalid arrival_s \(''\); must be a number"),
         ("arrival_s,x\n1,2\n2\n", "row 2: has 1 cells; the header has 2 columns"),
         ("arrival_ns\n1\n1.5\n", r"row 2: invalid arrival_ns \('1.5'\); must be a whole number"),
-        ("arrival_ns\n1\n99999999999999999999\n", r"row 2: invalid arrival_ns \('99999999999999999999'\)"),
-        ("arrival_s,slo_ms\n1,2\n2,0\n", r"row 2: invalid slo_ms \(0.0\); must be above 0"),
-        ("arrival_s,slo_ms\n1,nan\n", r"row 1: invalid slo_ms \(nan\)"),
+        ("arrival_ns\n1\n99999999999999999999\n", r"row 2: invalid arrival_ns \(99999999999999999999\)"),
+        ("arrival_s,slo_ms\n1,2\n2,0\n", r"row 2: invalid slo_ms \(0 ms\); must be above 0"),
+        ("arrival_s,slo_ms\n1,nan\n", r"row 1: is not a time \(nan\); milliseconds"),
     ],
 )
 @pytest.mark.parametrize("name", ["trace.csv", "trace.csv.gz"])
@@ -117,12 +118,12 @@ def test_a_bad_csv_is_refused(tmp_path: Path, name: str, text: str, message: str
     ("columns", "message"),
     [
         ({"arrival_s": [0.0, 2.0, 1.0]}, "row 3: is earlier"),
-        ({"arrival_s": [0.0, None]}, "row 2: arrival_s is empty; must be a number"),
+        ({"arrival_s": [0.0, None]}, "row 2: arrival_s is empty; each row needs a value"),
         ({"arrival_s": [0.0, float("nan")]}, "row 2: is not a time"),
-        ({"arrival_s": ["a"]}, "arrival_s can't be read as double"),
-        ({"arrival_ns": [0.5]}, "arrival_ns can't be read as int64"),
+        ({"arrival_s": ["a"]}, "arrival_s can't be read in unit s"),
+        ({"arrival_ns": [0.5]}, "row 1: invalid arrival_ns .0.5.; must be a whole number"),
         ({"arrival_ns": pa.array([], pa.int64())}, "has no arrivals"),
-        ({"time": [0]}, r"missing column \('arrival_s'\)"),
+        ({"time": [0]}, "has no column arrival_s"),
         ({"arrival_s": [0.0], "slo_ms": [-1.0]}, "row 1: invalid slo_ms"),
     ],
 )
@@ -136,13 +137,6 @@ def test_a_bad_parquet_file_is_refused(tmp_path: Path, columns: dict[str, Any], 
 @pytest.mark.parametrize("name", ["no.csv", "no.csv.gz", "no.parquet"])
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=f"{name}: file not found"):
-        File(path=str(tmp_path / name), slo_ms=36).trace(0)
-
-
-@pytest.mark.parametrize("name", ["trace.parquet", "trace.csv.gz"])
-def test_what_is_not_what_its_name_says_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"arrival_s\n1\n")
-    with pytest.raises(DataError, match=f"{name}: is (not a readable parquet file|damaged)"):
         File(path=str(tmp_path / name), slo_ms=36).trace(0)
 
 
@@ -162,7 +156,7 @@ def test_a_truncated_gz_is_refused(tmp_path: Path) -> None:
 
 def test_without_an_slo_anywhere_there_is_no_trace_but_there_are_arrivals(tmp_path: Path) -> None:
     source = File(path=written(tmp_path, "arrival_s\n1\n"))
-    assert joined(source).tolist() == [10**9]
+    assert joined(source).tolist() == [0]
     with pytest.raises(DataError, match=r"missing column \('slo_ms'\)"):
         source.trace(0)
 
@@ -179,7 +173,10 @@ def test_llm_times_are_exact_to_100_ns(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("TIMESTAMP\nyesterday\n", r"row 1: invalid TIMESTAMP \('yesterday'\); must be a time like"),
-        ("TIMESTAMP\n2023-11-17 00:00:01\n2023-11-17 00:00:00\n", "row 2: is negative"),
+        (
+            "TIMESTAMP\n2023-11-17 00:00:01\n2023-11-17 00:00:00\n",
+            r"row 2: is earlier than the row before \(2023-11-17 00:00:00 <",
+        ),
         ("time\n1\n", r"missing column \('TIMESTAMP'\)"),
         ("TIMESTAMP\n", "has no arrivals"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.traces.azure_files import Azure2019, Azure2021
-from sim.traces.files import Llm
+from sim.traces.formats import Llm
 from sim.traces.statistics import describe
 from tests.sim.traces.sources import recorded
 

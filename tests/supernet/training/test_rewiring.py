@@ -66,7 +66,7 @@ def test_the_order_is_that_of_importance(make: Callable[[], Supernet], data: Cal
 def test_a_unit_that_nothing_takes_in_counts_nothing_and_goes_last() -> None:
     supernet = resnet()
     group = supernet.structure.groups[1]
-    taker = next(path for path, side in group.members if side == "in")
+    taker = next(member.path for member in group.members if member.side == "in")
     with torch.no_grad():
         supernet.model.get_submodule(taker).weight[:, 0] = 0.0
     supernet.train()
@@ -82,7 +82,7 @@ def test_importance_is_the_change_of_the_loss_to_first_order() -> None:
     supernet.train()
     inputs = batch.inputs[0].double()
     group = supernet.structure.groups[1]
-    layer = supernet.model.get_submodule(next(path for path, side in group.members if side == "in"))
+    layer = supernet.model.get_submodule(next(member.path for member in group.members if member.side == "in"))
 
     def loss() -> float:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Stored results as one page: what it shows is collected here, once; `ssim/page/` says how it looks and moves.
+"""Stored results as one page: what it shows is collected here, once; `page/` says how it looks and moves.
 
 The page holds everything, plotly's library included, and asks nothing of the network. The same results give the same
 bytes.
@@ -19,19 +19,21 @@ import numpy as np
 
 from figures import style
 from sim.base.errors import StoreError
-from sim.base.intervals import mean_and_half_width
 from sim.base.version import VERSION
 from ssim.extras import require
 from ssim.files.yaml_file import as_yaml
+from ssim.jobs.experiment.points import by_point, side_by_side
 from ssim.results.reading import Results
 from ssim.results.record import WINDOWS, read_windows
 from ssim.results.store import INDEX, Store
 from ssim.results.stored import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
+
+    from ssim.jobs.experiment.points import Compared, PointRows, Row
 
     Column = npt.NDArray[np.float64]
 
@@ -49,6 +51,12 @@ COLUMNS = {
     "queries": ("queries", 0),
 }
 """The columns of the table: of summary.csv, how they are called, and with how many decimals they are shown."""
+
+CLASS_COLUMNS = tuple(name for name in COLUMNS if name not in {"mean_batch_size", "utilisation"})
+"""The columns of the table by class of queries: those that are not about batches."""
+
+DIFFERENCES = {"attainment_difference": "attainment difference", "accuracy_difference": "accuracy difference"}
+"""Columns with the differences from the reference, and what they are called."""
 
 _SYMBOLS = {
     "*": "star",
@@ -73,7 +81,8 @@ class Report:
     """What the page shows.
 
     Attributes:
-        experiments: One mapping an experiment: `name`, `spec` (YAML), `points` of the sweep, `policies`, `runs`.
+        experiments: One mapping an experiment: `name`, `spec` (YAML), `swept` keys, `points` of the sweep,
+            `policies`, `runs`, and the `table` over seeds.
         problems: What is not shown, and why, a line each.
     """
 
@@ -111,7 +120,7 @@ def collect(folder: Path) -> Report:
 def _experiment(results: Results, name: str) -> dict[str, Any]:
     store = Store(results.folder / name)
     index = store.index()
-    points: list[str] = []
+    stored: list[tuple[Any, Any]] = []
     runs: list[dict[str, Any]] = []
     for run, manifest in results.runs(name):
         try:
@@ -119,16 +128,28 @@ def _experiment(results: Results, name: str) -> dict[str, Any]:
         except StoreError as error:
             results.note(index["name"], run, str(error))
             continue
-        point = ", ".join(f"{key} = {value}" for key, value in run["swept"].items())
-        if point not in points:
-            points.append(point)
-        known = {"policy": run["policy"], "seed": run["seed"], "point": points.index(point), "id": run["id"]}
+        stored.append((run, manifest))
+        known = {"policy": run["policy"], "seed": run["seed"], "swept": run["swept"], "id": run["id"]}
         runs.append({**known, "summary": manifest["summary"], "windows": windows, "manifest": manifest})
     if not runs:
         raise StoreError(str(store.folder), "no run is stored", "", "run the experiment first")
     policies = {run["policy"]: _look(run["policy"]) for run in sorted(runs, key=lambda run: style.order(run["policy"]))}
-    spec = as_yaml(index["content"]) if "content" in index else ""
-    return {"name": index["name"], "spec": spec, "points": points, "policies": policies, "runs": runs}
+    points = by_point(index, stored)
+    return {
+        "name": index["name"],
+        "spec": as_yaml(index["content"]) if "content" in index else "",
+        "swept": index["swept"],
+        "points": [
+            {"values": [str(point.swept[key]) for key in index["swept"]], "lines": point.headlines} for point in points
+        ],
+        "policies": policies,
+        "runs": [{**run, "point": _place(run.pop("swept"), points)} for run in runs],
+        "table": list(_table(points)),
+    }
+
+
+def _place(swept: Mapping[str, Any], points: Sequence[PointRows]) -> int:
+    return next(place for place, point in enumerate(points) if point.swept == swept)
 
 
 def _look(policy: str) -> dict[str, str]:
@@ -189,11 +210,16 @@ def page(report: Report) -> str:
     Raises:
         SpecError: plotly is not installed.
     """
-    parts = files("ssim.results") / "page"
-    experiments = [{**one, "table": _table(one)} for one in report.experiments]
-    columns = [(name, shown) for name, (shown, _) in COLUMNS.items()]
-    data = json.dumps({"columns": columns, "experiments": experiments}, separators=(",", ":"), allow_nan=False)
-    title = str(experiments[0]["name"]) if len(experiments) == 1 else f"{len(experiments)} experiments"
+    parts = files("ssim.jobs.experiment") / "page"
+    columns = [*((name, shown) for name, (shown, _) in COLUMNS.items()), *DIFFERENCES.items()]
+    content = {
+        "columns": columns,
+        "class_columns": [COLUMNS[name][0] for name in CLASS_COLUMNS],
+        "experiments": report.experiments,
+    }
+    data = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    names = [str(one["name"]) for one in report.experiments]
+    title = names[0] if len(names) == 1 else f"{len(names)} experiments"
     listed = "".join(f"<li>{html.escape(problem)}</li>" for problem in report.problems)
     return Template((parts / "report.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
@@ -214,31 +240,42 @@ def _plotly() -> str:
     return text
 
 
-def _table(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of the table: one a policy at a point of the sweep, over seeds, best attainment first."""
-    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
-    for run in experiment["runs"]:
-        groups.setdefault((run["point"], run["policy"]), []).append(run["summary"])
-    rows = []
-    for (point, policy), summaries in groups.items():
-        estimates = {name: _estimate([summary.get(name) for summary in summaries]) for name in COLUMNS}
-        shown = {name: _shown(*estimates[name], COLUMNS[name][1]) for name in COLUMNS}
-        rows.append(
-            {"point": point, "policy": policy, "runs": len(summaries), "shown": shown}
-            | {name: estimates[name] for name in ("slo_attainment", "mean_serving_accuracy")}
-        )
-    return sorted(rows, key=lambda row: (row["point"], -(row["slo_attainment"][0] or 0.0), row["policy"]))
+def _table(points: Sequence[PointRows]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table: one a policy at a point of the sweep, over seeds, best attainment first."""
+    for number, point in enumerate(points):
+        for one in side_by_side({"": [point]}):
+            estimates = {name: _estimate(*one.row.over_repeats(name)) for name in COLUMNS}
+            yield {
+                "point": number,
+                "policy": one.row.policy,
+                "runs": len(one.row.summaries),
+                "shown": {name: _shown(*estimates[name], COLUMNS[name][1]) for name in COLUMNS} | _differences(one),
+                "classes": {name: _class_cells(one.row, name) for name in one.row.classes},
+                "sentence": "" if one.difference is None else str(one.difference),
+                "slo_attainment": estimates["slo_attainment"],
+                "mean_serving_accuracy": estimates["mean_serving_accuracy"],
+            }
 
 
-def _estimate(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return mean and half-width of the 95 % interval over the seeds that have a value; None where there is none."""
-    known = [float(value) for value in values if value is not None]
-    mean, half = mean_and_half_width(known) if known else (math.nan, math.nan)
+def _class_cells(row: Row, of_class: str) -> list[str]:
+    """Return the cells of a policy in the table of a class of queries, in the columns of `CLASS_COLUMNS`."""
+    return [_shown(*_estimate(*row.over_repeats(name, of_class)), COLUMNS[name][1]) for name in CLASS_COLUMNS]
+
+
+def _differences(one: Compared) -> dict[str, str]:
+    if one.difference is None:
+        return dict.fromkeys(DIFFERENCES, "reference" if one.is_reference else "-")
+    attainment, accuracy = _estimate(*one.difference.attainment), _estimate(*one.difference.accuracy)
+    return dict(zip(DIFFERENCES, (_shown(*attainment, 6, "+"), _shown(*accuracy, 2, "+")), strict=True))
+
+
+def _estimate(mean: float, half: float) -> tuple[float | None, float | None]:
+    """Return a mean and its half-width as JSON knows them: there is no NaN."""
     return None if math.isnan(mean) else mean, None if math.isnan(half) else half
 
 
-def _shown(mean: float | None, half: float | None, decimals: int) -> str:
+def _shown(mean: float | None, half: float | None, decimals: int, sign: str = "") -> str:
     if mean is None:
         return "-"
     wide = f"{half or 0.0:,.{decimals}f}"
-    return f"{mean:,.{decimals}f}" + (f" ± {wide}" if float(wide.replace(",", "")) else "")
+    return f"{mean:{sign},.{decimals}f}" + (f" ± {wide}" if float(wide.replace(",", "")) else "")

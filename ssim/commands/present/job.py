@@ -1,4 +1,4 @@
-"""One job from its file to what is shown of it, whatever its kind."""
+"""A job of any kind is run and reported."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ssim.commands.present.progress import Progress, interruptible, tell_failures
+from ssim.commands.present.progress import Progress, interruptible, report_failures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ssim.execution.backends.machines import Backend
-    from ssim.jobs.job import Job, Means
+    from ssim.jobs.job import ExecutionOptions, Job
 
 PRESENTERS = {
     "experiment/1": "ssim.commands.present.experiment",
@@ -20,28 +20,29 @@ PRESENTERS = {
     "federated/1": "ssim.commands.present.federated",
     "profile/1": "ssim.commands.present.profile",
 }
-"""The module that shows jobs of a schema: `report` shows a job, `watching` the steps of a run, where it has any."""
+"""The module that shows jobs of a schema: `report` shows a job, `watching` the steps of a run, where it has any, and
+`announce` says beforehand what is unusual in its inputs, where it looks."""
 
 
-def conduct(
+def run_and_report(
     job: Job,
     out: Path,
     *,
-    means: Means,
+    options: ExecutionOptions,
     jobs: int = 1,
     backend: Backend | None = None,
     force: bool = False,
     figures: bool = True,
 ) -> None:
-    """Run what is not stored of a job, and show what is.
+    """Do the runs of a job that are not stored, and report all stored ones.
 
     Args:
         job: The job.
         out: The folder of all results.
-        means: How runs are done.
+        options: How runs are done.
         jobs: How many at once.
         backend: Where, if not on this machine.
-        force: Run also what is stored.
+        force: Repeat stored runs.
         figures: Draw figures.
 
     Raises:
@@ -53,14 +54,16 @@ def conduct(
     from ssim.execution.runner import run_job
     from ssim.results.store import Store
 
-    if means.device != "cpu":
-        _check_device(means.device)
+    if options.device != "cpu":
+        _check_device(options.device)
     presenter: Any = import_module(PRESENTERS[job.schema])
     store = Store(out / job.name)
     screen = Console(stderr=True)
+    if hasattr(presenter, "announce"):
+        presenter.announce(job, screen)
     is_watched = hasattr(presenter, "watching") and backend is None and (jobs == 1 or len(job.runs) == 1)
     progress = Progress(screen, bar=not is_watched)
-    with interruptible("finished runs are stored; the same command goes on from there"), store.writing():
+    with interruptible("finished runs are stored; the same command resumes from there"), store.writing():
         with presenter.watching(screen) if is_watched else nullcontext() as watch, progress:
             failed = run_job(
                 job,
@@ -68,13 +71,13 @@ def conduct(
                 jobs=jobs,
                 backend=backend,
                 force=force,
-                means=means,
+                options=options,
                 watch=watch,
                 on_start=progress.start,
                 on_finished=progress.finished,
             )
         presenter.report(job, store, figures=figures)
-    tell_failures(failed, len(job.runs))
+    report_failures(failed, len(job.runs))
 
 
 def _check_device(device: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs on other machines: what they need is sent there, what comes of them is sent back and stored here.
+"""Runs on other machines: their inputs are sent there, their results are sent back and stored here.
 
 So a cluster needs no file system in common with this machine, one process alone writes to the store, and a run that is
 done twice, because its machine was thought lost, does no harm. The toolkit must be installed there; the identity of
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SsimError, StoreError
-from ssim.execution.backends.parcel import packed
+from ssim.execution.backends.bundle import bundle_of
 from ssim.execution.perform import perform
 from ssim.jobs.identity import own_hash
-from ssim.jobs.job import Done, Finished, Task
+from ssim.jobs.job import Completion, RunOutcome, Task
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ _CHECK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Back:
-    """What comes back of a run: the attributes of a `Finished`, and the files to store by name."""
+class _Reply:
+    """A worker's reply about a run: the fields of its `RunOutcome`, and the files to store by name."""
 
-    done: Done = field(default_factory=Done)
+    completion: Completion = field(default_factory=Completion)
     error: SsimError | None = None
     traceback: str = ""
     files: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
 
-def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[Finished]:
-    """Do runs of one experiment on other machines and store what comes back; yield each when it has ended.
+def run_remote(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) -> Generator[RunOutcome]:
+    """Do runs of one experiment on other machines and store their results; yield each when it has ended.
 
     A run whose worker was killed is tried again when the others are done, and then once more alone: a run that kills
     its worker takes others with it, and memory that was too little for several may be enough for one.
@@ -57,25 +57,25 @@ def run_far(backend: Backend, tasks: Sequence[Task], store: Store, jobs: int) ->
         return
     with backend(min(jobs, len(tasks)), str(store.folder)) as machines:
         # Pickled here, not by the engine: there, the toolkit may be missing, and a module of which a task holds an
-        # object is found only when the parcel has been unpacked.
-        parcel = pickle.dumps((machines.scratch, packed([task.run for task in tasks]), own_hash()))
+        # object is found only when the bundle has been unpacked.
+        bundle = pickle.dumps((machines.scratch, bundle_of([task.run for task in tasks]), own_hash()))
         call = _sent_as_it_stands()
 
-        def send(tasks: Sequence[Task]) -> dict[Future[_Back], Task]:
-            shared = machines.share(parcel)  # anew each time: it may have been lost with a worker
+        def send(tasks: Sequence[Task]) -> dict[Future[_Reply], Task]:
+            shared = machines.share(bundle)  # each time: it may have been lost with a worker
             return {machines.submit(call, shared, pickle.dumps((task, task.run.identity))): task for task in tasks}
 
         killed = yield from _answered(machines, send(tasks), store)
         killed = yield from _answered(machines, send(killed), store)
         for task in killed:
             if (yield from _answered(machines, send([task]), store)):
-                yield Finished(task.run, error=SsimError("a worker", "was killed each time that it tried this run"))
+                yield RunOutcome(task.run, error=SsimError("a worker", "was killed each time that it tried this run"))
 
 
 def _answered(
-    machines: Machines, waiting: dict[Future[_Back], Task], store: Store
-) -> Generator[Finished, None, list[Task]]:
-    """Wait for all answers, store what comes back, and return the tasks whose worker was killed."""
+    machines: Machines, waiting: dict[Future[_Reply], Task], store: Store
+) -> Generator[RunOutcome, None, list[Task]]:
+    """Wait for all replies, store the results, and return the tasks whose worker was killed."""
     killed = []
     while waiting:
         done, _ = wait(waiting, _CHECK_S, FIRST_COMPLETED)
@@ -89,53 +89,53 @@ def _answered(
             if isinstance(error, machines.lost):
                 killed.append(task)
             else:
-                back = future.result() if error is None else _no_answer(error)
-                if back.files:
-                    store.take(task.run.id, back.files)
-                yield Finished(task.run, back.done, back.error, back.traceback)
+                reply = future.result() if error is None else _no_answer(error)
+                if reply.files:
+                    store.take(task.run.id, reply.files)
+                yield RunOutcome(task.run, reply.completion, reply.error, reply.traceback)
     return killed
 
 
-def _sent_as_it_stands() -> Callable[[bytes, bytes], _Back]:
-    """Return `run_there` as a function that engines send whole, since no module has it: only the call needs ours."""
+def _sent_as_it_stands() -> Callable[[bytes, bytes], _Reply]:
+    """Return a function that calls `run_in_worker`: engines send it whole, since no module has it."""
 
-    def call(parcel: bytes, task: bytes) -> _Back:
-        from ssim.execution.backends.far import run_there
+    def call(bundle: bytes, task: bytes) -> _Reply:
+        from ssim.execution.backends.remote import run_in_worker
 
-        return run_there(parcel, task)
+        return run_in_worker(bundle, task)
 
     return call
 
 
-def _no_answer(error: BaseException) -> _Back:
+def _no_answer(error: BaseException) -> _Reply:
     cause = getattr(error, "cause", None) or error  # Ray wraps what a worker raised
     right = "the toolkit must be installed on all machines" if isinstance(cause, ImportError) else ""
-    told = SsimError("a worker", f"raised {type(cause).__name__}", str(cause), right)
-    return _Back(error=told, traceback="".join(traceback.format_exception(error)))
+    failure = SsimError("a worker", f"raised {type(cause).__name__}", str(cause), right)
+    return _Reply(error=failure, traceback="".join(traceback.format_exception(error)))
 
 
-def run_there(parcel: bytes, pickled: bytes) -> _Back:
-    """Do a run in a worker; return what came of it.
+def run_in_worker(bundle: bytes, pickled: bytes) -> _Reply:
+    """Do a run in a worker; return the reply.
 
     Args:
-        parcel: The folder to work in, as a function that finds it, and what to unpack there.
+        bundle: The folder to work in, as a function that finds it, and what to unpack there.
         pickled: The task, and the identity of its run.
     """
-    scratch, unpacking, toolkit = pickle.loads(parcel)  # noqa: S301 - comes from `run_far`
+    scratch, unpacking, toolkit = pickle.loads(bundle)  # noqa: S301 - comes from `run_remote`
     here = None
     try:
-        here = unpacking.unpacked(scratch())
-        task, identity = pickle.loads(pickled)  # noqa: S301 - comes from `run_far`
+        here = unpacking.unpack(scratch())
+        task, identity = pickle.loads(pickled)  # noqa: S301 - comes from `run_remote`
         run = replace(task.run, point=replace(task.run.point, folder=here))
         _check_same(toolkit, run.identity, identity)
         with tempfile.TemporaryDirectory(dir=scratch()) as folder:
-            finished = perform(replace(task, run=run), Store(Path(folder)))
-            if finished.error is None:
+            outcome = perform(replace(task, run=run), Store(Path(folder)))
+            if outcome.error is None:
                 files = {path.name: path.read_bytes() for path in Path(folder, run.id).iterdir()}
-                return _Back(finished.done, files=files)
-        return _Back(error=_told(finished.error, here, unpacking.folder), traceback=finished.traceback)
+                return _Reply(outcome.completion, files=files)
+        return _Reply(error=_relocated(outcome.error, here, unpacking.folder), traceback=outcome.traceback)
     except Exception as error:  # noqa: BLE001 - own modules may raise anything when they are imported
-        return _Back(error=_told(error, here, unpacking.folder), traceback=traceback.format_exc())
+        return _Reply(error=_relocated(error, here, unpacking.folder), traceback=traceback.format_exc())
 
 
 def _check_same(toolkit: str, there: dict[str, Any], here: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ def _check_same(toolkit: str, there: dict[str, Any], here: dict[str, Any]) -> No
         SsimError: It is not.
     """
     if toolkit != own_hash():
-        right = "install the same one on all machines, and start their workers anew"
+        right = "install the same one on all machines, and restart their workers"
         raise SsimError(_name(), "has another version of the toolkit than the machine that sent the run", "", right)
     if there != here:
         names = ", ".join(name for name in here if there[name] != here[name])
@@ -153,12 +153,12 @@ def _check_same(toolkit: str, there: dict[str, Any], here: dict[str, Any]) -> No
         raise SsimError(_name(), "has other inputs of the run than the machine that sent it", names, right)
 
 
-def _told(error: Exception, here: Path | None, sent_from: Path) -> SsimError:
+def _relocated(error: Exception, here: Path | None, sent_from: Path) -> SsimError:
     """Return an error in the words of the machine that sent the run."""
     if not isinstance(error, SsimError):
         return SsimError(_name(), f"raised {type(error).__name__}", str(error))
     parts = [str(part).replace(str(here), str(sent_from)) for part in error.args]
-    if isinstance(error, StoreError):  # no room there, which says nothing of the room here
+    if isinstance(error, StoreError):  # its disk is full, not that of this machine
         return SsimError(f"{_name()}, {parts[0]}", *parts[1:])
     return type(error)(*parts)
 

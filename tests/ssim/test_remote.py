@@ -14,8 +14,8 @@ import pytest
 
 from sim.base.errors import StoreError
 from sim.engines import NO_NUMBA, EngineChoice
-from ssim.execution.backends.far import run_there
-from ssim.execution.backends.parcel import packed
+from ssim.execution.backends.bundle import bundle_of
+from ssim.execution.backends.remote import run_in_worker
 from ssim.jobs.identity import own_hash
 from ssim.jobs.job import Point, Task
 from ssim.jobs.reading import read_job
@@ -35,7 +35,8 @@ def _modules_as_they_were() -> Iterator[None]:
     modules, path = dict(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - set(modules):
-        del sys.modules[name]
+        if name.startswith("own_"):  # others can't be imported twice in a process
+            del sys.modules[name]
     sys.path[:] = path
 
 
@@ -51,9 +52,9 @@ def placed(run: ExperimentRun, folder: Path) -> ExperimentRun:
 def test_what_runs_are_made_of_travels_and_nothing_else(own: Path) -> None:
     (own / "notes.txt").write_text("not for others")
     (own.parent / "traces/other.csv").write_text("arrival_s\n1\n")
-    parcel = packed(runs_of(own))
-    assert parcel.inside == Path("experiments")
-    assert {str(path): content for path, content in parcel.files} == {
+    bundle = bundle_of(runs_of(own))
+    assert bundle.inside == Path("experiments")
+    assert {str(path): content for path, content in bundle.files} == {
         str(path): (own.parent / path).read_bytes()
         for path in map(
             Path,
@@ -69,16 +70,16 @@ def test_what_runs_are_made_of_travels_and_nothing_else(own: Path) -> None:
 
 def test_what_is_named_by_an_absolute_path_elsewhere_does_not_travel(own: Path, tmp_path: Path) -> None:
     (tmp_path / "traces").rename(tmp_path / "data")
-    parcel = packed(runs_of(own, f"trace.path={tmp_path}/data/arrivals.csv"))
-    assert parcel.inside == Path()
-    assert [str(path) for path, _ in parcel.files] == ["own_helper.py", "own_policy.py", "table.csv"]
+    bundle = bundle_of(runs_of(own, f"trace.path={tmp_path}/data/arrivals.csv"))
+    assert bundle.inside == Path()
+    assert [str(path) for path, _ in bundle.files] == ["own_helper.py", "own_policy.py", "table.csv"]
 
 
 def test_a_run_is_the_same_where_it_is_unpacked(own: Path, tmp_path: Path) -> None:
     runs = runs_of(own)
     expected = [run.identity for run in runs]
     (tmp_path / "there").mkdir()
-    here = packed(runs).unpacked(tmp_path / "there")
+    here = bundle_of(runs).unpack(tmp_path / "there")
     for name in ("own_policy", "own_helper"):
         del sys.modules[name]  # a worker has not imported them
     sys.path.remove(str(own))
@@ -89,31 +90,31 @@ def test_a_run_is_the_same_where_it_is_unpacked(own: Path, tmp_path: Path) -> No
 def test_the_next_parcel_takes_the_place_of_the_last(own: Path, tmp_path: Path) -> None:
     """Where a worker lives on, and where the folder that sent it is on the path of modules, too."""
     runs = runs_of(own)
-    parcel = packed(runs)
-    files = [(path, b"at_most = max\n" if path.name == "own_helper.py" else content) for path, content in parcel.files]
-    edited = replace(parcel, files=tuple(files), name=f"{parcel.name}-edited")
-    first = parcel.unpacked(tmp_path)
+    bundle = bundle_of(runs)
+    files = [(path, b"at_most = max\n" if path.name == "own_helper.py" else content) for path, content in bundle.files]
+    edited = replace(bundle, files=tuple(files), name=f"{bundle.name}-edited")
+    first = bundle.unpack(tmp_path)
     assert sys.path.index(str(first)) < sys.path.index(str(own))
     for name in ("own_policy", "own_helper"):
         del sys.modules[name]
     before = placed(runs[2], first).identity
-    second = edited.unpacked(tmp_path)
+    second = edited.unpack(tmp_path)
     assert second != first
     assert str(first) not in sys.path
     assert {"own_policy", "own_helper"}.isdisjoint(sys.modules)
     after = placed(runs[2], second).identity
     assert before["code"]["own"] != after["code"]["own"]
     assert sys.modules["own_helper"].at_most is max
-    assert parcel.unpacked(tmp_path) == first
+    assert bundle.unpack(tmp_path) == first
 
 
 def test_many_workers_of_one_machine_may_unpack_at_once(own: Path, tmp_path: Path) -> None:
-    parcel = packed(runs_of(own))
-    (tmp_path / parcel.name).mkdir()
-    (tmp_path / parcel.name / "done").touch()  # another was quicker
-    parcel._unpack(tmp_path / parcel.name)
-    assert [path.name for path in (tmp_path / parcel.name).iterdir()] == ["done"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["experiments", "traces", parcel.name])
+    bundle = bundle_of(runs_of(own))
+    (tmp_path / bundle.name).mkdir()
+    (tmp_path / bundle.name / "done").touch()  # another was quicker
+    bundle._unpack(tmp_path / bundle.name)
+    assert [path.name for path in (tmp_path / bundle.name).iterdir()] == ["done"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["experiments", "traces", bundle.name])
 
 
 def test_the_toolkit_itself_does_not_travel(own: Path) -> None:
@@ -143,18 +144,18 @@ def there(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def sent(run: ExperimentRun, choice: EngineChoice) -> tuple[bytes, bytes]:
-    parcel, task = packed([run]), (Task(run, choice.rule is not None, (choice, None)), run.identity)
+    bundle, task = bundle_of([run]), (Task(run, choice.rule is not None, (choice, None)), run.identity)
     for name in {"own_policy", "own_helper"} & set(sys.modules):
         del sys.modules[name]  # a worker has not imported them
-    return pickle.dumps((scratch, parcel, own_hash())), pickle.dumps(task)
+    return pickle.dumps((scratch, bundle, own_hash())), pickle.dumps(task)
 
 
 def test_what_comes_back_is_what_a_store_takes(own: Path, there: Path, tmp_path: Path) -> None:
     run = runs_of(own)[1]
-    name = packed([run]).name
-    back = run_there(*sent(run, EngineChoice("simpy", "asked for")))
+    name = bundle_of([run]).name
+    back = run_in_worker(*sent(run, EngineChoice("simpy", "asked for")))
     assert back.error is None
-    assert back.done.queries == 3000
+    assert back.completion.queries == 3000
     store = Store(tmp_path / "store")
     store.take(run.id, back.files)
     assert store.has(run.id, [REQUESTS])
@@ -166,10 +167,10 @@ def test_another_input_there_is_told(own: Path, tmp_path: Path) -> None:
     trace = tmp_path / "traces/arrivals.csv"
     pair = sent(runs_of(own, f"trace.path={trace}")[0], EngineChoice("simpy", "asked for"))
     trace.write_text("arrival_s\n1\n")
-    error = run_there(*pair).error
+    error = run_in_worker(*pair).error
     assert "has other inputs of the run than the machine that sent it (trace); " in str(error)
     trace.unlink()
-    assert str(trace) in str(run_there(*pair).error)
+    assert str(trace) in str(run_in_worker(*pair).error)
 
 
 @pytest.mark.usefixtures("there")
@@ -179,7 +180,7 @@ def test_a_full_disk_there_fails_the_run_and_not_the_experiment(own: Path, monke
 
     pair = sent(runs_of(own)[0], EngineChoice("simpy", "asked for"))
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    error = run_there(*pair).error
+    error = run_in_worker(*pair).error
     assert error is not None
     assert not isinstance(error, StoreError)
     assert str(error).startswith("a worker on ")
@@ -192,6 +193,6 @@ def test_a_worker_without_numba_takes_the_other_engine_where_it_may(own: Path, m
     compiled = run.choose(10**9)
     assert compiled.rule is not None
     monkeypatch.setattr("ssim.jobs.experiment.run.numba_is_installed", lambda: False)
-    back = run_there(*sent(run, compiled))
-    assert back.done.note == NO_NUMBA
+    back = run_in_worker(*sent(run, compiled))
+    assert back.completion.note == NO_NUMBA
     assert json.loads(back.files["manifest.json"])["circumstances"]["engine"] == "simpy"

@@ -1,5 +1,5 @@
 "use strict";
-const { columns: COLUMNS, experiments } = JSON.parse(document.getElementById("data").textContent);
+const { columns: COLUMNS, class_columns: CLASS_COLUMNS, experiments } = JSON.parse(document.getElementById("data").textContent);
 const by = (id) => document.getElementById(id);
 const PANELS = [
   ["ingest_per_s", "ingest (q/s)", ",.0f"],
@@ -27,15 +27,14 @@ function cell(row, text, kind = "td", isText = false) {
 }
 
 function table() {
-  const swept = shown.points.length > 1;
   const head = document.createElement("tr");
-  ["policy", ...(swept ? ["at"] : []), ...COLUMNS.map(([, name]) => name), "seeds"].forEach((name, number) =>
-    cell(head, name, "th", number <= swept));
+  ["policy", ...shown.swept, ...COLUMNS.map(([, name]) => name), "seeds"].forEach((name, number) =>
+    cell(head, name, "th", number <= shown.swept.length));
   const rows = shown.table.map((entry) => {
     const row = document.createElement("tr");
     row.tabIndex = 0;
     cell(row, entry.policy, "td", true);
-    if (swept) cell(row, shown.points[entry.point], "td", true);
+    shown.points[entry.point].values.forEach((value) => cell(row, value, "td", true));
     COLUMNS.forEach(([column]) => cell(row, entry.shown[column]));
     cell(row, entry.runs);
     const choose = () => draw_run(shown.runs.findIndex((one) => one.policy === entry.policy && one.point === entry.point));
@@ -46,6 +45,24 @@ function table() {
   by("table").replaceChildren(document.createElement("thead"), document.createElement("tbody"));
   by("table").tHead.append(head);
   by("table").tBodies[0].append(...rows);
+}
+
+function at(point) {
+  return shown.swept.map((key, place) => `${key} = ${shown.points[point].values[place]}`).join(", ");
+}
+
+function draw_classes(point) {
+  const rows = shown.table.filter((row) => row.point === point);
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row.classes)))];
+  const head = document.createElement("tr");
+  ["class", "policy", ...CLASS_COLUMNS].forEach((name, number) => cell(head, name, "th", number < 2));
+  const body = names.flatMap((name) => rows.filter((row) => name in row.classes).map((entry) => {
+    const row = document.createElement("tr");
+    [name, entry.policy].forEach((text) => cell(row, text, "td", true));
+    entry.classes[name].forEach((text) => cell(row, text));
+    return row;
+  }));
+  by("classes").replaceChildren(...(names.length ? [head, ...body] : []));
 }
 
 function interval(half) {
@@ -66,6 +83,13 @@ function draw_tradeoff() {
         `<br>accuracy ${row.shown.mean_serving_accuracy} %<extra></extra>`,
     };
   });
+  const sentences = shown.table.filter((row) => row.point === point && row.sentence).map((row) => row.sentence);
+  by("lines").replaceChildren(...[...shown.points[point].lines, ...sentences].map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    return item;
+  }));
+  draw_classes(point);
   const note = unmet.length ? `no query met: ${unmet.map((row) => shown.policies[row.policy].name).join(", ")}` : "";
   Plotly.react("tradeoff", traces, {
     font: FONT, margin: { l: 60, r: 20, t: 30, b: 50 }, hovermode: "closest", showlegend: true,
@@ -125,9 +149,9 @@ function tell(place) {
 
 function draw(number) {
   shown = experiments[number];
-  options(by("point"), shown.points);
+  options(by("point"), shown.points.map((_, number) => at(number)));
   options(by("run"), shown.runs.map((one) =>
-    [one.policy, shown.points.length > 1 ? shown.points[one.point] : "", `seed ${one.seed}`].filter(Boolean).join(", ")));
+    [one.policy, at(one.point), `seed ${one.seed}`].filter(Boolean).join(", ")));
   by("run").classList.remove("hidden");
   by("summary").textContent = `Summary of ${shown.name}`;
   by("spec").textContent = shown.spec;

@@ -1,4 +1,4 @@
-"""What runs need of the folder of their experiment, in one piece that can be sent to another machine."""
+"""The files that runs need from the folder of their experiment, bundled to be sent to another machine."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ssim.jobs.job import Run
+    from ssim.jobs.job import AnyRun
 
-_NAME = "ssim-parcel-"
+_NAME = "ssim-bundle-"
 
 _TURN = Lock()
 """Held by the thread of a worker that unpacks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Bundle:
     """Files of an experiment.
 
     Attributes:
         folder: The folder of the experiment on the machine that sends them.
         inside: The path of that folder from the one that holds all files.
         files: The path of each file from there, and its content.
-        name: What the parcel is called where it is unpacked: the same for the same content.
+        name: The name of its folder where it is unpacked: the same for the same content.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Parcel:
     files: tuple[tuple[Path, bytes], ...]
     name: str
 
-    def unpacked(self, below: Path) -> Path:
+    def unpack(self, below: Path) -> Path:
         """Return the folder of the experiment on this machine; its modules are found there from now on.
 
         Args:
@@ -70,7 +70,7 @@ class Parcel:
                 raise
 
 
-def packed(runs: Sequence[Run]) -> Parcel:
+def bundle_of(runs: Sequence[AnyRun]) -> Bundle:
     """Return the files of runs of one job."""
     folder = runs[0].point.folder
     paths = sorted({path for run in runs for path in run.files()})
@@ -78,11 +78,11 @@ def packed(runs: Sequence[Run]) -> Parcel:
     inside = folder.relative_to(root)
     files = tuple((path.relative_to(root), path.read_bytes()) for path in paths)
     content = [str(inside), *((str(path), hashlib.sha256(content).hexdigest()) for path, content in files)]
-    return Parcel(folder, inside, files, _NAME + hashlib.sha256(repr(content).encode()).hexdigest()[:16])
+    return Bundle(folder, inside, files, _NAME + hashlib.sha256(repr(content).encode()).hexdigest()[:16])
 
 
 def _forget_modules(folders: Iterable[Path]) -> None:
-    """Make modules from these folders be imported anew: a worker may outlive an experiment, and an edit of it."""
+    """Forget modules from these folders, so that they are imported again: a worker may outlive an edit of them."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and any(Path(file).is_relative_to(folder) for folder in folders):

@@ -1,0 +1,84 @@
+"""The queries and the batches of a result as Arrow tables: the columns of requests.parquet and batches.parquet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from sim.engine.run_metrics import Outcome
+
+if TYPE_CHECKING:
+    from sim.engine.result import Result
+
+_NONE = -1
+
+
+def queries_table(result: Result) -> pa.Table:
+    """Return a row for each query, in the order of the trace; null where it has no batch or no answer."""
+
+    def per_query(column: Any) -> pa.Array:
+        values = result.per_query(column)
+        return pa.array(values, mask=values == _NONE)
+
+    batches = result.batches
+    subnet = result.per_query(batches.subnet)
+    finish = result.per_query(batches.finish_ns)
+    return arrow_table(
+        "requests/1",
+        arrival_ns=(result.trace.arrival_ns, "ns from the start of the run"),
+        deadline_ns=(result.trace.deadline_ns, "ns"),
+        start_ns=(per_query(batches.start_ns), "dispatch of its batch, ns; null: never"),
+        finish_ns=(pa.array(finish, mask=~result.answered), "answer, ns; null: never"),
+        worker=(per_query(batches.worker).cast(pa.int32()), "number of the worker; null: none"),
+        subnet=(_named(subnet, _subnets(result), mask=subnet == _NONE), "id of the subnet; null: none"),
+        batch_size=(per_query(batches.size).cast(pa.int32()), "queries in its batch; null: none"),
+        outcome=(
+            _named(result.outcome, [outcome.name.lower() for outcome in Outcome]),
+            "met, late, dropped or unfinished",
+        ),
+        **_classes(result),
+    )
+
+
+def _classes(result: Result) -> dict[str, tuple[Any, str]]:
+    trace = result.trace
+    if trace.class_codes is None:
+        return {}
+    return {"class": (_named(trace.class_codes, list(trace.class_names)), "class of the query")}
+
+
+def batches_table(result: Result) -> pa.Table:
+    """Return a row for each batch, in the order of their start."""
+    batches = result.batches
+    return arrow_table(
+        "batches/1",
+        start_ns=(batches.start_ns, "dispatch, ns from the start of the run"),
+        finish_ns=(batches.finish_ns, "answer, or failure of the worker, ns"),
+        worker=(batches.worker.astype(np.int32), "number of the worker"),
+        subnet=(_named(batches.subnet, _subnets(result)), "id of the subnet"),
+        size=(batches.size.astype(np.int32), "queries"),
+        lost=(batches.lost, "the worker failed meanwhile"),
+    )
+
+
+def arrow_table(schema: str, **columns: tuple[Any, str]) -> pa.Table:
+    """Return a table whose columns carry their meaning and which carries its schema."""
+    arrays = [pa.array(values) if isinstance(values, np.ndarray) else values for values, _ in columns.values()]
+    fields = [
+        pa.field(name, array.type, metadata={"meaning": meaning})
+        for (name, (_, meaning)), array in zip(columns.items(), arrays, strict=True)
+    ]
+    return pa.table(arrays, schema=pa.schema(fields, metadata={"schema": schema}))
+
+
+def _subnets(result: Result) -> list[str]:
+    return [subnet.id for subnet in result.table.subnets]
+
+
+def _named(codes: Any, names: list[str], mask: Any = None) -> pa.Array:
+    indices = pa.array(
+        np.asarray(codes).astype(np.int8 if len(names) <= np.iinfo(np.int8).max else np.int32), mask=mask
+    )
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))

@@ -1,0 +1,47 @@
+"""`ssim compare NAME ...`: stored policies against a reference, as a table for a terminal, a page or a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ssim.commands.group import example
+
+
+@click.command(epilog=example("ssim compare mine", "ssim compare mine --format latex > mine.tex"))
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "csv"]),
+    default="table",
+    show_default=True,
+    help="Form of the table.",
+)
+def compare(names: tuple[str, ...], out: Path, form: str) -> None:
+    """Compare the policies of stored experiments with a reference: differences paired by seed, with 95 % intervals.
+
+    NAME is a stored experiment (`ssim results ls`). The reference is the policy that its file names as `reference`, or
+    the first one. With several NAMEs, the reference is that of the first; the others must have met the same arrivals
+    with the same seeds, at the same points of a sweep.
+    """
+    from ssim.commands.present import experiment
+    from ssim.commands.printing import console
+    from ssim.jobs.experiment.points import side_by_side
+    from ssim.jobs.experiment.summary import csv_text, stored_points
+    from ssim.results.stored import stored
+
+    found = side_by_side({name: stored_points(stored(out, name)) for name in dict.fromkeys(names)})
+    if form == "table":
+        experiment.print_table(console(), found)
+    elif form == "markdown":
+        click.echo(experiment.markdown(found))
+    elif form == "latex":
+        click.echo(experiment.latex(found, names[0]))
+    else:
+        rows = [one.columns() for one in found]
+        click.echo(csv_text(rows, list(dict.fromkeys(key for row in rows for key in row))), nl=False)
