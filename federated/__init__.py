@@ -1,5 +1,6 @@
 """Federated training: role programs for any topology, algorithms, and training of a supernet over many clients."""
 
+from federated.aggregation import AggregationRule, ClippedMean, GeometricMedian, Krum, Median, TrimmedMean
 from federated.algorithms import Algorithm, FedAvg, FedDyn, FedOpt, FedProx, Scaffold
 from federated.assignment import (
     LargestAssignment,
@@ -11,6 +12,7 @@ from federated.assignment import (
     TrackingSandwichAssignment,
 )
 from federated.asynchronous import AsyncAggregator
+from federated.attacks import Attacker
 from federated.averaging import Update
 from federated.compression import Compression, EightBit, TopK
 from federated.context import TrainingContext
@@ -39,9 +41,12 @@ from federated.selection import Oort, PowerOfChoice
 from federated.state import Memory, State, add_delta, prefix_slice
 
 __all__ = [
+    "AggregationRule",
     "Aggregator",
     "Algorithm",
     "AsyncAggregator",
+    "Attacker",
+    "ClippedMean",
     "Compression",
     "CoordinatedAggregator",
     "CoordinatedIntermediateAggregator",
@@ -59,14 +64,17 @@ __all__ = [
     "FedOpt",
     "FedProx",
     "FederatedJob",
+    "GeometricMedian",
     "GossipTrainer",
     "HybridAggregator",
     "HybridTrainer",
     "Iid",
     "IntermediateAggregator",
+    "Krum",
     "LabelSkew",
     "LargestAssignment",
     "MaxNet",
+    "Median",
     "Memory",
     "Oort",
     "Partition",
@@ -86,6 +94,7 @@ __all__ = [
     "TrackingSandwichAssignment",
     "Trainer",
     "TrainingContext",
+    "TrimmedMean",
     "Update",
     "add_delta",
     "prefix_slice",

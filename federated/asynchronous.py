@@ -47,7 +47,7 @@ class AsyncAggregator(Aggregator):
         """
         super().load(io)
         problem = "needs synchronous rounds; this topology is asynchronous"
-        for name in ("maxnet", "privacy"):
+        for name in ("maxnet", "privacy", "aggregation"):
             if getattr(self.job, name) is not None:
                 raise SpecError(name, problem, "", "remove it")
         if self.job.algorithm.uses_control_variates:

@@ -93,7 +93,7 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
         algorithm = type(self.job.algorithm)
         if algorithm.server_step is not FedAvg.server_step:
             raise SpecError("algorithm", problem, algorithm.__name__, "use fedavg or fedprox")
-        for name in ("privacy", "compression", "maxnet"):
+        for name in ("privacy", "compression", "maxnet", "aggregation"):
             if getattr(self.job, name) is not None:
                 raise SpecError(name, problem, "", "use a topology with an aggregator")
 

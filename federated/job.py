@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from federated.aggregation import AggregationRule
     from federated.costs import CostModel
     from federated.privacy import Privacy
     from topology.deployment import Dataset
@@ -58,6 +59,7 @@ class FederatedJob:
         maxnet: Weight of the largest subnet; None for no special weight.
         privacy: Clipping and noise; None for neither.
         compression: Compression of client updates; None for none.
+        aggregation: Rule that replaces the mean; None for the mean.
         evaluated: Ids of the subnets whose accuracy is measured during training.
         every: Rounds between two evaluations; the last round is always evaluated.
     """
@@ -72,9 +74,11 @@ class FederatedJob:
     compression: Compression | None = None
     evaluated: tuple[str, ...] = ()
     every: int = 1
+    aggregation: AggregationRule | None = None
 
     def __post_init__(self) -> None:
         check_privacy(self.algorithm, self.privacy, self.compression)
+        check_aggregation(self.aggregation, self.algorithm, self.privacy, self.maxnet)
 
     def programs(self, owners: Mapping[str, type[Program]]) -> dict[str, ProgramFactory]:
         """Return factories of the roles' programs, given their classes."""
@@ -232,3 +236,19 @@ def check_privacy(algorithm: Algorithm, privacy: Privacy | None, compression: Co
     if privacy is not None and algorithm.uses_control_variates:
         problem, hint = "control variates would be sent without noise", "use an algorithm without control variates"
         raise SpecError("privacy", problem, type(algorithm).__name__, hint)
+
+
+def check_aggregation(
+    rule: AggregationRule | None, algorithm: Algorithm, privacy: Privacy | None, maxnet: MaxNet | None
+) -> None:
+    """Check that nothing else relies on the weighted mean that a rule replaces.
+
+    Raises:
+        SpecError: Something does.
+    """
+    problem = "relies on the mean, which the rule replaces"
+    if rule is not None and algorithm.uses_control_variates:
+        raise SpecError("aggregation", f"{type(algorithm).__name__} {problem}", "", "use fedavg, fedprox or fedopt")
+    for name, given in (("privacy", privacy), ("maxnet", maxnet)):
+        if rule is not None and given is not None:
+            raise SpecError("aggregation", f"{name} {problem}", "", f"remove {name} or aggregation")

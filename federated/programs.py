@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from federated.aggregation import combined
 from federated.averaging import Update, UpdateSum
 from federated.compression import decompress_update
 from federated.job import FederatedProgram, ModelProgram, TrainingTask
@@ -195,6 +196,7 @@ class Aggregator(Parameters, ModelProgram):
     def reset_sums(self) -> None:
         """Reset the sums of the updates of the largest subnet and of all others."""
         self.largest, self.others = (UpdateSum(self.job.context.subnet_shapes) for _ in range(2))
+        self.plain: list[Update] = []
         self.added = 0
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
@@ -237,6 +239,8 @@ class Aggregator(Parameters, ModelProgram):
             io.log("refused", sender=message.sender, round=self.version + 1, why=str(error))
             return
         self.added += 1
+        if self.job.aggregation is not None:
+            self.plain.append(plain)
         seconds = (message.arrived_ns - self.sent_ns) / NS_PER_S
         stats |= {"loss": plain.loss, "utility": plain.weight * plain.squared_loss**0.5, "seconds": seconds}
         stats |= {"eligible": plain.eligible, "round": self.version + 1, "load": stats.get("load", 0) + 1}
@@ -254,7 +258,9 @@ class Aggregator(Parameters, ModelProgram):
         stats = io["distribute"].peer_stats
         eligible = sum(stats.get(peer, {}).get("eligible", 1) for peer in self.present_peers(io))
         total.eligible = max(total.clients, eligible)
-        return total.mean(self.state, self.version)
+        mean = total.mean(self.state, self.version)
+        rule = self.job.aggregation
+        return mean if rule is None else combined(rule, self.plain, mean)
 
     def step(self, io: IO) -> None:
         """Compute the next model from the mean; without updates the model is unchanged.

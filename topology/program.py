@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sim.base.errors import did_you_mean, user_frame
+from sim.base.parameters import rebind_super
 from topology.flaws import Flaw, TagError
 from topology.steps import Loop, Steps
 
@@ -42,6 +43,10 @@ class Program:
     steps: ClassVar[Steps] = Steps()
     function_tags: ClassVar[tuple[str, ...]] = ()
     receives_first: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        rebind_super(cls)
 
     def result(self) -> Any:
         """Return the worker's entry in `RunReport.results`."""

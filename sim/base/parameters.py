@@ -11,6 +11,7 @@ import dataclasses
 import math
 import operator
 import types
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -50,14 +51,34 @@ _COMPARISONS: dict[type, tuple[Callable[[float, float], bool], str]] = {
 class Parameters:
     """Base of frozen dataclasses whose fields carry bounds: each object is checked when it is created.
 
-    A subclass with further checks has a `__post_init__` that begins with `check_parameters(self)`; `super()` without
-    arguments fails in a dataclass with slots.
+    A subclass with further checks has a `__post_init__` that begins with `super().__post_init__()`.
     """
 
     __slots__ = ()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        rebind_super(cls)
+
     def __post_init__(self) -> None:
         check_parameters(self)
+
+
+def rebind_super(cls: type[Any]) -> None:
+    """Let `super()` work in a dataclass with slots.
+
+    Such a dataclass is a second class, made from the attributes of the first; but `super()` in its methods goes on to
+    mean the first one, of which its objects are no instances (CPython issue 90562, mended in Python 3.14).
+    """
+    for value in vars(cls).values():
+        function = getattr(value, "fget", getattr(value, "__func__", value))
+        code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
+        for name, cell in zip(code.co_freevars, cells, strict=True) if code is not None and cells else ():
+            with suppress(ValueError):  # a cell that is still empty
+                old = cell.cell_contents
+                twins = name == "__class__" and (old.__module__, old.__name__) == (cls.__module__, cls.__name__)
+                if twins and old is not cls:
+                    cell.cell_contents = cls
 
 
 def check_parameters(instance: object) -> None:

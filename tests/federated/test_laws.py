@@ -152,6 +152,24 @@ def test_a_derived_algorithm_can_call_its_base_class(base: Any) -> None:
     assert far(flat([3, 5], algorithm=Derived()), flat([3, 5], algorithm=base())) == 0
 
 
+def test_super_works_in_derived_classes_with_slots() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Halved(FedAvg):
+        def server_step(self, memory: Any, state: Any, mean: Any, mask: Any) -> Any:
+            return super().server_step(memory, state, mean, mask)
+
+    @dataclass(eq=False, slots=True)
+    class Counted(Trainer):
+        count: int = 0
+
+        def load(self, io: Any) -> None:
+            super().load(io)
+
+    plan = expand(cases.classical(), clients(3, 5))
+    job = job_of(plan, algorithm=Halved())
+    assert far(state_of(run(plan, {**FLAT, "trainer": Counted}, job), "aggregator/0"), flat([3, 5])) == 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_topology_trains_and_goes_the_same_way_again(name: str) -> None:
     plan, owners = shipped(name)

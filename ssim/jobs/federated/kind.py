@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from federated import algorithms, assignment, compression, partition
+from federated import aggregation, algorithms, assignment, compression, partition
 from federated.assignment import MaxNet
-from federated.job import check_privacy
+from federated.job import check_aggregation, check_privacy
 from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
 from ssim.files.plugins import Issue, Slot, build
@@ -22,10 +22,8 @@ from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
 from supernet.data.source import located
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from federated.algorithms import Algorithm
-    from federated.compression import Compression
     from federated.partition import Partition
     from ssim.files.topology_file import Topology
     from ssim.jobs.job import Plugs, Point
@@ -99,10 +97,11 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     Raises:
         FaultsError: Something is wrong in the topology file, or in what is changed of it.
     """
-    names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression")
+    names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression", "aggregation")
     built: list[Any] = [plugs.get((name,)) for name in names]
-    _, partition, _, algorithm, _, _, privacy, compression = built
-    issues = _combined(algorithm, privacy, compression)
+    _, partition, _, algorithm, _, maxnet, privacy, compression, rule = built
+    issues = _issue("privacy", check_privacy, algorithm, privacy, compression)
+    issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
     found, wrong = _topology(point, file)
     if wrong:
         return None, [*issues, *wrong]
@@ -114,12 +113,12 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     return parts, [*issues, *unknown_subnets(parts.family.space, point.spec.calibration.subnets)]
 
 
-def _combined(algorithm: Algorithm, privacy: Privacy | None, compression: Compression | None) -> list[Issue]:
-    """Return what can't be combined."""
+def _issue(place: str, check: Callable[..., None], *args: Any) -> list[Issue]:
+    """Return what a check raises."""
     try:
-        check_privacy(algorithm, privacy, compression)
+        check(*args)
     except SpecError as error:
-        return [Issue.of(error, "privacy")]
+        return [Issue.of(error, place)]
     return []
 
 
@@ -182,6 +181,7 @@ KIND = Kind(
         Slot(("algorithm",), "algorithm", algorithms.SHORT_NAMES, other_names=algorithms.OTHER_NAMES),
         Slot(("subnets",), "subnet assignment", assignment.SHORT_NAMES),
         Slot(("compression",), "compression", compression.SHORT_NAMES),
+        Slot(("aggregation",), "aggregation rule", aggregation.SHORT_NAMES, other_names=aggregation.OTHER_NAMES),
         _ClassSlot(("maxnet",), "maxnet", {}, owner=MaxNet),
         _ClassSlot(("privacy",), "privacy", {}, owner=Privacy),
     ),

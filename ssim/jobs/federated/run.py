@@ -41,6 +41,7 @@ from ssim.results.environment import Stopwatch
 from topology.description import described as description_of
 
 if TYPE_CHECKING:
+    from federated.aggregation import AggregationRule
     from federated.algorithms import Algorithm
     from federated.assignment import MaxNet, SubnetAssignment
     from federated.compression import Compression
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-_PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression")
+_PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy", "compression", "aggregation")
 
 _MAX_SPANS = 200
 """With more workers than this, no time line is recorded."""
@@ -82,6 +83,7 @@ class FederatedParts:
         maxnet: Weight of the largest subnet.
         privacy: Clipping and noise.
         compression: Compression of client updates.
+        aggregation: Rule that replaces the mean of the updates.
     """
 
     topology: Topology
@@ -95,6 +97,7 @@ class FederatedParts:
     maxnet: MaxNet | None
     privacy: Privacy | None
     compression: Compression | None
+    aggregation: AggregationRule | None
 
     @cached_property
     def canonical(self) -> dict[str, Any]:
@@ -185,6 +188,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             parts.compression,
             self.watched,
             self.spec.evaluation.every,
+            parts.aggregation,
         )
 
     def engine(self, patience_s: float | None, *, record: bool) -> Engine:

@@ -68,6 +68,8 @@ class FederatedSpec(JobSpec):
     """Clipping and noise."""
     compression: dict[str, Any] | None = None
     """Compression of client updates: `kind`, and its parameters."""
+    aggregation: dict[str, Any] | None = None
+    """The rule that replaces the mean of the updates: `kind`, and its parameters."""
     rounds: PositiveInt
     """Number of rounds."""
     checkpoint: Annotated[int, Field(ge=1)] | None = 10

@@ -1,0 +1,134 @@
+"""Rules that see each update: what each withstands, and when it is the mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="federated training needs the extra [torch]")
+
+from hypothesis import given, settings  # noqa: E402 - after torch is known to be there
+from hypothesis import strategies as st  # noqa: E402
+
+from federated.aggregation import ClippedMean, GeometricMedian, Krum, Median, TrimmedMean  # noqa: E402
+from federated.algorithms import Scaffold  # noqa: E402
+from federated.attacks import Attacker  # noqa: E402
+from federated.programs import Aggregator, Trainer  # noqa: E402
+from sim.base.errors import ProgramError, SpecError, SsimError  # noqa: E402
+from tests.federated.quadratic import clients, far, job_of, run, state_of  # noqa: E402
+from tests.topology import cases  # noqa: E402
+from topology.engines.sim import SimEngine  # noqa: E402
+from topology.expansion import expand  # noqa: E402
+
+RULES = [Median(), TrimmedMean(0.25), Krum(2), Krum(2, select=3), GeometricMedian(), ClippedMean(2.0)]
+FLAT: dict[str, Any] = {"trainer": Trainer, "aggregator": Aggregator}
+
+
+def drawn(seed: int, count: int, elements: int = 5) -> tuple[Any, Any]:
+    chance = torch.Generator().manual_seed(seed)
+    deltas = torch.randn((count, elements), generator=chance, dtype=torch.float64)
+    return deltas, torch.rand(count, generator=chance, dtype=torch.float64) + 0.5
+
+
+@given(st.sampled_from(RULES), st.integers(0, 10**6), st.integers(7, 12))
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_updates_does_not_matter(rule: Any, seed: int, count: int) -> None:
+    deltas, weights = drawn(seed, count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + 1))
+    found, again = rule.combine(deltas, weights), rule.combine(deltas[order], weights[order])
+    assert torch.allclose(found, again, rtol=1e-9, atol=1e-12)
+
+
+@given(st.sampled_from(RULES), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_equal_updates_are_what_comes_out(rule: Any, seed: int) -> None:
+    deltas, weights = drawn(seed, 1)
+    deltas = deltas / deltas.norm()
+    found = rule.combine(deltas.repeat(8, 1), weights.repeat(8))
+    assert torch.allclose(found, deltas[0], rtol=1e-12, atol=1e-15)
+
+
+@given(st.integers(0, 10**6), st.integers(3, 12))
+@settings(max_examples=30, deadline=None)
+def test_rules_that_leave_nothing_out_are_the_mean(seed: int, count: int) -> None:
+    deltas, weights = drawn(seed, count)
+    plain, weighted = deltas.mean(0), (weights[:, None] * deltas).sum(0) / weights.sum()
+    assert torch.allclose(TrimmedMean(0.0).combine(deltas, weights), plain)
+    assert torch.allclose(Krum(0, select=count).combine(deltas, weights), plain)
+    assert torch.allclose(ClippedMean(1e9).combine(deltas, weights), weighted)
+
+
+WITHSTANDS = [(Median(), 4), (TrimmedMean(0.45), 4), (Krum(3), 3), (Krum(3, select=6), 3), (GeometricMedian(), 4)]
+
+
+@given(st.sampled_from(WITHSTANDS), st.integers(0, 10**6), st.floats(1e3, 1e12))
+@settings(max_examples=60, deadline=None)
+def test_a_minority_moves_no_rule_far_and_every_minority_the_mean(given_: Any, seed: int, size: float) -> None:
+    """Of nine updates as many are anything as each rule withstands, and it stays near the others."""
+    rule, bad = given_
+    deltas, _ = drawn(seed, 9)
+    weights = torch.ones(9, dtype=torch.float64)
+    honest = deltas[bad:].norm(dim=1).max()
+    deltas[:bad] = size * (1 + torch.rand((bad, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert rule.combine(deltas, weights).norm() < 20 * honest
+    assert deltas.mean(0).norm() > size / 10
+
+
+def test_a_clipped_update_moves_the_mean_by_its_norm_at_most() -> None:
+    deltas, weights = drawn(1, 6)
+    deltas[0] *= 1e9
+    assert ClippedMean(0.5).combine(deltas, weights).norm() <= 0.5
+
+
+def test_attackers_ruin_the_mean_and_no_robust_rule() -> None:
+    plan = expand(cases.classical(), clients(*[4] * 9))
+    sound = state_of(run(plan, FLAT, job_of(plan, 20)), "aggregator/0")
+    distance = {}
+    for rule in (None, Median(), Krum(3, select=4), GeometricMedian()):
+        job = job_of(plan, 20, aggregation=rule)
+        makers = job.programs({"trainer": Attacker, "aggregator": Aggregator})
+        trainers = lambda **_: makers["trainer"](share=0.34, attack="gaussian", scale=1e4)  # noqa: E731, B023
+        report = SimEngine().run(plan, {**makers, "trainer": trainers})
+        distance[type(rule).__name__] = far(state_of(report, "aggregator/0"), sound)
+    assert distance.pop("NoneType") > 1000
+    assert max(distance.values()) < 3
+
+
+def test_no_attackers_are_trainers() -> None:
+    plan = expand(cases.classical(), clients(3, 4, 5))
+    job = job_of(plan)
+    makers = job.programs({"trainer": Attacker, "aggregator": Aggregator})
+    trainers = lambda **_: makers["trainer"](share=0.0)  # noqa: E731
+    report = SimEngine().run(plan, {**makers, "trainer": trainers})
+    assert far(state_of(report, "aggregator/0"), state_of(run(plan, FLAT, job_of(plan)), "aggregator/0")) == 0
+
+
+@dataclass(frozen=True)
+class Wrong:
+    result: Any
+
+    def combine(self, deltas: Any, weights: Any) -> Any:
+        return self.result(deltas)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (Wrong(lambda deltas: deltas), "returned the wrong shape"),
+        (Wrong(len), "returned the wrong shape"),
+        (Wrong(lambda deltas: deltas[0] * float("nan")), "not finite"),
+        (Krum(1), "too few updates"),
+    ],
+)
+def test_a_rule_that_goes_wrong_is_told(rule: Any, says: str) -> None:
+    plan = expand(cases.classical(), clients(3, 4, 5))
+    with pytest.raises((SsimError, ProgramError), match=says):
+        run(plan, FLAT, job_of(plan, aggregation=rule))
+
+
+def test_what_relies_on_the_mean_is_refused() -> None:
+    plan = expand(cases.classical(), clients(3, 4, 5))
+    with pytest.raises(SpecError, match="Scaffold relies on the mean"):
+        job_of(plan, aggregation=Median(), algorithm=Scaffold())
