@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _KEPT = "is in keep"
 _NOT_CALLED = "is used by other code than a call of it"
 _RESULT = "is part of the result"
-_WIDTH = "is outside of a single block: widths=(0.5, 1.0) slices it"
 
 
 class GroupFinder:
@@ -163,56 +162,53 @@ class GroupFinder:
 
     def _examine(self, arrived: Arrivals) -> None:
         """Join tensors of other modules to the channels that they belong to, such as a scale for each; or fix these."""
-        inside: dict[Channels, list[str]] = {}
+        takers: list[str] = []
         for path in arrived.layers:
             node = Channels(path, "in")
             members = self._members().get(self._root(node), []) if node in self._parent else []
             can_be_sliced = members and not any(member in self._reasons for member in members)
             if can_be_sliced and self._block_of(members) is not None:
-                inside.setdefault(self._root(node), []).append(path)
+                takers.append(path)
             else:
                 self._fix(node, "takes what is not the output of a layer alone")
-        for root, takers in inside.items():
-            self._find_tensors(root, takers)
+        if not takers:
+            return
+        for path, module in self.tracer.foreign.items():
+            owned = own_tensors(module)
+            if owned and Channels(path, "channels") not in self._parent:
+                reached = self.tracer.run(Injection(tensors=tuple(owned.values()))).layers.keys() & {*takers}
+                for name, tensor in owned.items() if reached else ():
+                    self._match(sorted(reached), Channels(path, name), tensor)
 
-    def _find_tensors(self, root: Channels, takers: list[str]) -> None:
-        """Join the tensors of which a part reaches a part of these layers' inputs."""
-        block = self.blocks[self._block_of(self._members()[root]) or 0]
-        near = [p for p in self.tracer.foreign if p == block or p.startswith(f"{block}.") or block.startswith(f"{p}.")]
-        for path in near:
-            module = self.tracer.foreign[path]
-            if Channels(path, "channels") in self._parent:
-                continue
-            for name, tensor in own_tensors(module).items():
-                self._match(root, takers, Channels(path, name), tensor)
-
-    def _match(self, root: Channels, takers: list[str], node: Channels, tensor: torch.Tensor) -> None:
-        """Join a tensor to channels if one of its dimensions is that of their units."""
-        units = self._units[self._root(root)]
+    def _match(self, takers: list[str], node: Channels, tensor: torch.Tensor) -> None:
+        """Join a tensor to the inputs of layers if one of its dimensions is that of their units."""
         for dim, size in enumerate(tensor.shape):
             if size == 1:
                 continue
-            parts = size // units if size % units == 0 else 1
-            ends = [tensor.narrow(dim, start, parts) for start in (0, size - parts)]
-            reached = [self._reached_units(takers, units, end) for end in ends]
-            if not any(any(seen) and not all(seen) for found in reached for seen in found):
-                continue  # it reaches all units alike, or none
-            first, last = [0], [units - 1]
-            if size % units == 0 and all(
-                [n for n, at in enumerate(seen) if at] in ([], expected)
-                for found, expected in zip(reached, (first, last), strict=True)
-                for seen in found
-            ):
-                self._places[node] = node._replace(dim=dim)
-                self._join(root, node, units)
-                return
-            self._fix(root, f"depends on {node.side} of {self._name(node.path)}")
+            for units in {self._units[self._root(Channels(taker, "in"))] for taker in takers}:
+                alike = [taker for taker in takers if self._units[self._root(Channels(taker, "in"))] == units]
+                parts = size // units if size % units == 0 else 1
+                first, last = (
+                    self._reached_units(alike, units, tensor.narrow(dim, start, parts)) for start in (0, size - parts)
+                )
+                for taker in alike:
+                    seen = first.get(taker, []), last.get(taker, [])
+                    if not any(0 < len(reached) < units for reached in seen):
+                        continue  # it reaches all units alike, or none
+                    if size % units == 0 and seen[0] in ([], [0]) and seen[1] in ([], [units - 1]):
+                        self._places[node] = node._replace(dim=dim)
+                        self._join(Channels(taker, "in"), node, units)
+                    else:
+                        self._fix(Channels(taker, "in"), f"depends on {node.side} of {self._name(node.path)}")
 
-    def _reached_units(self, takers: list[str], units: int, part: torch.Tensor) -> list[list[bool]]:
+    def _reached_units(self, takers: list[str], units: int, part: torch.Tensor) -> dict[str, list[int]]:
         """Return for each layer which units of its input a part of a tensor reaches."""
         arrived = self.tracer.run(Injection(tensors=[part])).layers
-        seen = [arrived[taker].unflatten(0, (units, -1)).any(dim=1).tolist() for taker in takers if taker in arrived]
-        return [[bool(at) for at in reached] for reached in seen]
+        return {
+            taker: [n for n, at in enumerate(arrived[taker].unflatten(0, (units, -1)).any(dim=1).tolist()) if at]
+            for taker in takers
+            if taker in arrived
+        }
 
     def _fix(self, node: Channels, reason: str) -> None:
         """Note why channels can't be sliced; the first reason counts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-import re
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from sim.base.errors import SpecError
 from supernet.calls import call_of
 from supernet.discovery import find_structure
 from supernet.network import Supernet
+from supernet.patterns import pattern_list, pattern_of
 from supernet.ratios import RatioDecoder, orders
 from supernet.structure import Unsliceable
 from supernet.verification import difference
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from supernet.calls import Call
     from supernet.structure import Structure
-    from supernet.verification import Difference
+    from supernet.verification import Mismatch
 
 
 def insert(
@@ -89,6 +90,7 @@ def insert(
             if refused:
                 break
             raise
+        structure = structure if len(widths) > 1 else _with_widths_listed(structure)
         supernet = Supernet(model, structure, space, decoder)
         supernet.example = call
         wrong = difference(supernet, call)
@@ -112,6 +114,14 @@ def _structure(model: nn.Module, name: str, call: Call, kept: set[str]) -> Struc
     except Exception as error:
         value = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise SpecError(name, "the network fails on these inputs", value, "arguments of a call that works") from error
+
+
+def _with_widths_listed(structure: Structure) -> Structure:
+    """Return a structure that lists the channels which could be sliced by `widths`."""
+    reason = "is outside of a single block: widths=(0.5, 1.0) slices it"
+    outside = (member for group in structure.groups if group.block is None for member in group.members)
+    listed = tuple(Unsliceable(path, reason, is_accepted=True) for path, side, *_ in outside if side == "out")
+    return replace(structure, unsliceable=structure.unsliceable + listed)
 
 
 def _check_chained(structure: Structure, name: str) -> None:
@@ -169,7 +179,7 @@ def _kept(model: nn.Module, name: str, keep: Iterable[str]) -> set[str]:
     return kept
 
 
-def _blamed(supernet: Supernet, wrong: Difference, kept: set[str]) -> list[Unsliceable]:
+def _blamed(supernet: Supernet, wrong: Mismatch, kept: set[str]) -> list[Unsliceable]:
     """Return the modules that can't be sliced because of a difference: that in which it is, and others like it.
 
     Raises:
@@ -185,7 +195,7 @@ def _blamed(supernet: Supernet, wrong: Difference, kept: set[str]) -> list[Unsli
         whole = [[len(stage)] for stage in supernet.structure.stages]
         hint = f"depths={whole} leaves no block out" if wrong.is_depth else "keep=[...] leaves a module whole"
         raise SpecError(f"{name}, {wrong.path or 'its result'}", wrong.problem, wrong.value, hint)
-    alike = [p for p, m in modules.items() if type(m) is type(modules[path]) and _pattern(p) == _pattern(path)]
+    alike = [p for p, m in modules.items() if type(m) is type(modules[path]) and pattern_of(p) == pattern_of(path)]
     return [Unsliceable(p, reason) for p in alike if any(one == p or one.startswith(f"{p}.") for one in sliced)]
 
 
@@ -193,48 +203,13 @@ def _refusal(name: str, refused: list[Unsliceable], model: nn.Module) -> SpecErr
     """Return the error that names all modules that can't be sliced, with a list for `keep`."""
     reasons: dict[str, list[str]] = {}
     for one in refused:
-        reasons.setdefault(_pattern(one.reason), []).append(one.path)
-    first = {key: next(one.reason for one in refused if _pattern(one.reason) == key) for key in reasons}
+        reasons.setdefault(pattern_of(one.reason), []).append(one.path)
+    first = {key: next(one.reason for one in refused if pattern_of(one.reason) == key) for key in reasons}
     texts = [
         f"it {first[key]}" if n == 0 else f"{paths[0]} {first[key]}" for n, (key, paths) in enumerate(reasons.items())
     ]
     more = len(refused) - len(texts)
     value = "; ".join(texts) + (f"; and {more} more" if more else "")
-    keep = _patterns([one.path for one in refused], model)
+    keep = pattern_list([one.path for one in refused], [path for path, _ in model.named_modules()])
     hint = f"keep={keep} leaves {'it' if len(refused) == 1 else 'them'} whole"
     return SpecError(f"{name}, {refused[0].path}", "can't be sliced", value, hint)
-
-
-def _patterns(paths: Sequence[str], model: nn.Module) -> list[str]:
-    """Return paths, those that differ in numbers as one pattern if it matches no other module."""
-    known = [path for path, _ in model.named_modules()]
-    groups: dict[str, list[str]] = {}
-    for path in dict.fromkeys(paths):
-        groups.setdefault(_pattern(path), []).append(path)
-    found: list[str] = []
-    for alike in groups.values():
-        pattern = _common(alike)
-        is_exact = {path for path in known if fnmatchcase(path, pattern)} <= {*paths}
-        found += [pattern] if len(alike) > 1 and is_exact else alike
-    return found
-
-
-def _common(paths: Sequence[str]) -> str:
-    """Return a pattern of paths that have the same form.
-
-    Example:
-        >>> _common(["stage.1.0.conv", "stage.1.1.conv"])
-        'stage.1.*.conv'
-    """
-    parts = zip(*(path.split(".") for path in paths), strict=True)
-    return ".".join(names[0] if len({*names}) == 1 else "*" for names in parts)
-
-
-def _pattern(text: str) -> str:
-    """Return a text with each number in a path replaced.
-
-    Example:
-        >>> _pattern("layers.3.conv1")
-        'layers.*.conv1'
-    """
-    return re.sub(r"(?<![\w*])\d+(?=\.)|(?<=\.)\d+(?![\w*])", "*", text)

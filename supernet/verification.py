@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sim.base.errors import SpecError
+from sim.base.streams import stream
 from supernet.layers import axis, composed_attention, evaluation, is_norm, is_weighted, mapped, random_values, tensors
 from supernet.operators import Moments
 from supernet.space import SubnetConfig
@@ -28,7 +29,7 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Mismatch:
     """Why a subnet is wrong.
 
     Attributes:
@@ -44,13 +45,13 @@ class Difference:
     is_depth: bool
 
 
-def difference(supernet: Supernet, call: Call) -> Difference | None:
+def difference(supernet: Supernet, call: Call) -> Mismatch | None:
     """Return where a subnet computes something else than the whole network without the unused parts; None if nowhere.
 
-    The smallest subnet is compared, and that with all blocks. The whole network is not assembled anew: the blocks that
-    are left out return what they are given, and hooks put the unused input channels of layers to zero. So the
-    comparison depends neither on how blocks are left out nor on how slices are made. It finds code that depends on the
-    number of blocks or channels.
+    The smallest subnet is compared, that with all blocks, and one with all blocks and mixed widths. The whole network
+    is not assembled anew: the blocks that are left out return what they are given, and hooks put the unused input
+    channels of layers to zero. So the comparison depends neither on how blocks are left out nor on how slices are made.
+    It finds code that depends on the number of blocks or channels.
 
     Args:
         supernet: Runs in evaluation mode, with random values for constant parameters; left unchanged.
@@ -61,24 +62,26 @@ def difference(supernet: Supernet, call: Call) -> Difference | None:
     """
     smallest, largest = supernet.space.smallest, supernet.space.largest
     all_blocks = SubnetConfig(smallest.family, replace(smallest.control, depths=largest.control.depths))
+    mixed = supernet.space.sample(stream(0, "verify"))
+    mixed = SubnetConfig(mixed.family, replace(mixed.control, depths=largest.control.depths))
     with evaluation(supernet.model), random_values(supernet.model), composed_attention(), torch.no_grad():
-        for subnet in dict.fromkeys((all_blocks, smallest)):
+        for subnet in dict.fromkeys((all_blocks, mixed, smallest)):
             config = supernet.active_config(subnet)
             expected = _run_masked(supernet, config, call)
             network = supernet.assembly.view(supernet.model, config, _leading_moments(supernet, config))
             try:
                 found = _run(network, _compared(supernet, network, config), call)
             except Exception as error:  # noqa: BLE001 - any error of the user's code
-                return _failure(network, error, subnet.id, is_depth=subnet is not all_blocks)
+                return _failure(network, error, subnet.id, is_depth=subnet is smallest)
             place = _first_difference(expected, found)
             if place is not None:
                 if _first_difference(expected, _run_masked(supernet, config, call)) is not None:
                     hint = "without random numbers in evaluation mode"
                     raise SpecError(supernet.space.family, "the network gives other results each time", "", hint)
-                is_depth = subnet is not all_blocks
+                is_depth = subnet is smallest and smallest.control.depths != largest.control.depths
                 kind = "blocks" if is_depth else "channels"
                 problem = f"gets wrong values, since code before it depends on the number of {kind}"
-                return Difference(place, problem, f"in subnet {subnet.id}", is_depth)
+                return Mismatch(place, problem, f"in subnet {subnet.id}", is_depth)
     return None
 
 
@@ -190,14 +193,14 @@ def _run(network: nn.Module, layers: Mapping[str, nn.Module], call: Call) -> _Va
     return seen
 
 
-def _failure(network: nn.Module, error: Exception, subnet: str, *, is_depth: bool) -> Difference:
+def _failure(network: nn.Module, error: Exception, subnet: str, *, is_depth: bool) -> Mismatch:
     """Return the innermost module in whose code a subnet fails."""
     paths = {module: path for path, module in network.named_modules()}
     owners = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
     inside = [paths[owner] for owner in owners if isinstance(owner, nn.Module) and owner in paths]
     where = next((path for path in reversed(inside) if path), "")
     message = str(error).partition("\n")[0]
-    return Difference(where, f"fails in subnet {subnet}", f"{type(error).__name__}: {message}", is_depth)
+    return Mismatch(where, f"fails in subnet {subnet}", f"{type(error).__name__}: {message}", is_depth)
 
 
 def _leading_moments(supernet: Supernet, config: ActiveConfig) -> dict[str, Moments]:

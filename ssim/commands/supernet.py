@@ -69,7 +69,8 @@ def show(
 ) -> None:
     """Print the space of a FAMILY, and MACs, parameters and statistics of subnets.
 
-    SUBNETs are ids; without any, the smallest and the largest subnet are shown.
+    SUBNETs are ids; without any, the smallest and the largest subnet are shown. Layers that are not sliced are listed
+    with the reason.
     """
     from rich.console import Console
     from rich.table import Table
@@ -78,6 +79,7 @@ def show(
     from supernet.checkpoint import find_family
     from supernet.costs import Costs
     from supernet.family import build
+    from supernet.patterns import left_whole
 
     family = find_family(name, parse_settings(settings))
     space = family.space
@@ -98,6 +100,8 @@ def show(
         macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
         rows.add_row(subnet.id, f"{macs / 1e9:.4f}", f"{parameters / 1e6:.2f}", f"{4 * statistics / 1e3:.0f}")
     console().print(rows)
+    for path, reason in left_whole(built.structure.unsliceable).items():
+        click.echo(f"left whole: {path} {reason}")
 
 
 @supernet.command(epilog=example("ssim supernet memory --models 100 --out figures"))
