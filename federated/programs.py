@@ -142,6 +142,7 @@ class Aggregator(Parameters, ModelProgram):
         sampled = isinstance(port.selector, RandomPeers) and self.serves_clients(io)
         self.sampled_share = len(self.selected) / len(present) if sampled else 1.0
         self.sent_ns = io.now_ns
+        io.log("selected", round=self.version + 1, peers=self.selected)
         for task, group in groupby(self.tasks(io, self.selected).items(), itemgetter(1)):
             await port.broadcast(task, to=[peer for peer, _ in group])
 
@@ -242,6 +243,8 @@ class Aggregator(Parameters, ModelProgram):
         if self.job.aggregation is not None:
             self.plain.append(plain)
         seconds = (message.arrived_ns - self.sent_ns) / NS_PER_S
+        facts = {"loss": plain.loss, "weight": plain.weight, "seconds": seconds, "bytes": message.size_bytes}
+        io.log("update", round=self.version + 1, sender=message.sender, **facts)
         stats |= {"loss": plain.loss, "utility": plain.weight * plain.squared_loss**0.5, "seconds": seconds}
         stats |= {"eligible": plain.eligible, "round": self.version + 1, "load": stats.get("load", 0) + 1}
 

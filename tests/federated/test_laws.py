@@ -248,7 +248,7 @@ def test_a_replica_waits_for_who_comes_late() -> None:
     report = run(plan, TREE, job_of(plan), faults=[InjectedFault("trainer/1", join_s=0.01)])
     trained = [memory["trained"] for id_, memory in report.results.items() if id_.startswith("trainer")]
     assert trained == [3, 3]
-    assert {entry.kind for entry in report.log} == {"joined", "round"}
+    assert {entry.kind for entry in report.log} == {"joined", "round", "selected", "update"}
 
 
 def test_a_replica_that_nobody_is_left_for_is_alone() -> None:

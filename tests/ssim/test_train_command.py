@@ -76,7 +76,7 @@ def weights(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
 def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     run, kept = run_of(trained), folder_of(trained)
     names = {path.name for path in kept.iterdir()} - {"figures"}
-    tables = ("accuracies", "events", "holdings", "progress", "rounds", "spans", "traffic")
+    tables = ("accuracies", "events", "holdings", "parties", "progress", "rounds", "spans", "traffic")
     assert names == {"manifest.json", "supernet.pt", *(f"{name}.parquet" for name in tables)}
     assert {path.stem for path in (kept / "figures").iterdir()} == {"holdings", "learning", "round"}
     manifest = json.loads((kept / "manifest.json").read_text())
@@ -91,6 +91,11 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     assert manifest["summary"]["bytes"]["param"] == sent["bytes"].iloc[-1] + 4 * 8  # and all are dismissed
     model = sum(part.numel() * part.element_size() for part in run.context.initial_state().values())
     assert sent["bytes"].iloc[-1] == pytest.approx(3 * 4 * 2 * model, rel=0.05)
+    parties = read_parquet(kept / "parties.parquet").to_pandas()
+    assert len(parties) == 3 * 4
+    assert (parties.groupby("round")["weight"].sum() == len(run.context.splits.train)).all()
+    means = parties.groupby("round").apply(lambda part: (part["loss"] * part["weight"]).sum() / part["weight"].sum())
+    assert means.tolist() == pytest.approx(rounds["loss"].tolist())
     held = read_parquet(kept / "holdings.parquet").to_pandas()
     assert held["examples"].sum() == len(run.context.splits.train)
     said = (trained / "said").read_text().splitlines()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 SCHEMA = "federated-progress/3"
-_QUIET = {"round", "buffered", "paired"}
+_QUIET = {"round", "buffered", "paired", "selected", "update"}
 """Log entries that are too frequent to be stored as events."""
 _ENDS = ("died", "left", "no peers")
 """Log entries that say why nobody goes on, the more telling ones first."""
@@ -133,8 +133,29 @@ class FederatedProgress:
             "traffic": self.traffic,
             "events": events,
         }
+        parties = party_rows(report)
+        if parties:
+            tables["parties"] = parties
         for name, table in tables.items():
             write_rows(folder / f"{name}.parquet", table)
+
+
+def party_rows(report: RunReport) -> list[Row]:
+    """Return a row for each client, or further aggregator, that was selected in a round of an aggregator.
+
+    Those whose update was not taken have no loss, weight, seconds (from sending the model to its arrival) and bytes.
+    """
+    none = dict.fromkeys(("loss", "weight", "seconds", "bytes"))
+    rows: dict[tuple[str, int, str], Row] = {}
+    for entry in report.log:
+        worker, fields = entry.worker, entry.fields
+        for peer in fields["peers"] if entry.kind == "selected" else ():
+            key = worker, fields["round"], peer
+            rows[key] = {"round": fields["round"], "worker": worker, "party": peer, **none}
+        if entry.kind == "update":
+            row = rows.setdefault((worker, fields["round"], fields["sender"]), {"worker": worker, **none})
+            row |= {"party": fields["sender"], **{name: fields[name] for name in ("round", *none)}}
+    return list(rows.values())
 
 
 def check_complete(report: RunReport, rounds: int) -> None:

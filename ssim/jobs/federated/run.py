@@ -5,6 +5,7 @@
     rounds.parquet       round, worker, time, loss and further statistics of each round
     progress.parquet     round, worker, time, subnet, accuracy on the validation examples
     traffic.parquet      round, time, channel, messages and bytes since the beginning
+    parties.parquet      round, aggregator, who was selected; loss, weight, seconds and bytes of its update
     events.parquet       other events: missing, late, refused, bypassed, ...
     spans.parquet        the time line of each worker in the first rounds; in virtual time, for few workers
     holdings.parquet     examples of each class and client
