@@ -93,6 +93,8 @@ def show(
         for entry in sorted(set(choices), key=choices.index):
             of = [str(index) for index, other in enumerate(choices) if other == entry]
             click.echo(f"  {part}[{of[0]}{f'..{of[-1]}' if len(of) > 1 else ''}]: {', '.join(map(str, entry))}")
+    for path, reason in left_whole(built.structure.unsliceable).items():
+        click.echo(f"  left whole: {path} {reason}")
     rows = Table("subnet", box=None, pad_edge=False)
     for column in (f"GMACs at {size or family.default_size}", "params M", "statistics KB"):
         rows.add_column(column, justify="right", no_wrap=True)
@@ -100,8 +102,6 @@ def show(
         macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
         rows.add_row(subnet.id, f"{macs / 1e9:.4f}", f"{parameters / 1e6:.2f}", f"{4 * statistics / 1e3:.0f}")
     console().print(rows)
-    for path, reason in left_whole(built.structure.unsliceable).items():
-        click.echo(f"left whole: {path} {reason}")
 
 
 @supernet.command(epilog=example("ssim supernet memory --models 100 --out figures"))

@@ -47,6 +47,12 @@ def test_show_prints_the_space_and_its_ends() -> None:
     ]
 
 
+def test_show_lists_the_layers_that_are_left_whole() -> None:
+    lines = [line for line in run("show", "dynabert_small").splitlines() if "left whole" in line]
+    assert any("encoder.layer.*.output.dense goes through" in line for line in lines)
+    assert "left whole" not in run("show", "cnn_small")
+
+
 def test_show_prints_the_subnets_that_superserve_serves() -> None:
     rows = [line.split()[1:] for line in run("show", "ofa_resnet50", "--table", "ofa-resnet50-a40").splitlines()[-6:]]
     assert rows == [
