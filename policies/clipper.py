@@ -40,14 +40,15 @@ class Clipper(Parameters):
 
     def __post_init__(self) -> None:
         check_parameters(self)
-        if self.subnet is not None and (isinstance(self.subnet, bool) or not isinstance(self.subnet, str | int)):
-            raise SpecError("Clipper.subnet", "is not an id", repr(self.subnet), "as `ssim table show` prints it")
+        given: object = self.subnet
+        if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
+            raise SpecError("Clipper.subnet", "is not an id", repr(given), "as `ssim table show` prints it")
         if self.accuracy is None and self.subnet is None:
             hint = "accuracy in percent, or subnet: an id of the latency table"
             raise SpecError("Clipper.accuracy", "is missing", "", hint)
         if self.accuracy is not None and self.subnet is not None:
-            given = f"{self.accuracy:g} and {self.subnet}"
-            raise SpecError("Clipper.subnet", "cannot be combined with accuracy", given, "give one of the two")
+            both = f"{self.accuracy:g} and {self.subnet}"
+            raise SpecError("Clipper.subnet", "cannot be combined with accuracy", both, "give one of the two")
 
     def decide(self, view: View) -> Dispatch:
         """Return the largest batch of the subnet that fits.

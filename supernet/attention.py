@@ -105,7 +105,7 @@ class HeadSlice:
             rows = slice(index * width, index * width + size)
             own = getattr(module, f"{name}_proj_weight")  # None if the three are one
             tensors[f"{name}_weight"] = module.in_proj_weight[rows] if own is None else own[:size]
-            bias: torch.Tensor | None = module.in_proj_bias
+            bias: torch.Tensor | None = getattr(module, "in_proj_bias")  # noqa: B009 - its annotation leaves out None
             tensors[f"{name}_bias"] = None if bias is None else bias[rows]
         view = shallow_copy(module, attributes, {**tensors, "in_proj_weight": None, "in_proj_bias": None})
         view.__class__ = SlicedAttention

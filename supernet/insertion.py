@@ -74,6 +74,7 @@ def insert(
     call, model = call_of(inputs), copy.deepcopy(model, _detached(model))
     kept = _kept(model, name, [keep] if isinstance(keep, str) else keep)
     refused: list[Unsliceable] = []
+    supernet: Supernet | None = None
     while True:
         structure = _structure(model, name, call, kept)
         found = [one for one in structure.unsliceable if not one.is_accepted]
@@ -98,7 +99,7 @@ def insert(
             break
         refused += _blamed(supernet, wrong, kept)
         kept |= {one.path for one in refused}
-    if refused:
+    if refused or supernet is None:
         raise _refusal(name, refused, model)
     return supernet
 

@@ -285,7 +285,7 @@ def _block_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -
 
 def _neighbours(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     """Return for the path of each member of a list or sequence the member before."""
-    lists = [(path, [*m._modules]) for path, m in modules.items() if isinstance(m, (nn.Sequential, nn.ModuleList))]  # noqa: SLF001 - the names of all children
+    lists = [(path, [*m._modules]) for path, m in modules.items() if isinstance(m, (nn.Sequential, nn.ModuleList))]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the names of all children
     return {
         f"{path}.{name}".lstrip("."): f"{path}.{previous}".lstrip(".")
         for path, names in lists

@@ -153,7 +153,10 @@ def _zero_beyond(layer: Weighted, size: int) -> Any:
 
 
 def _passing_on(call: BlockCall) -> Any:
-    return lambda *args, **kwargs: call.passed_on(args, kwargs)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return call.passed_on(args, kwargs)
+
+    return run
 
 
 def _run_masked(supernet: Supernet, config: ActiveConfig, call: Call) -> _Values:

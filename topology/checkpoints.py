@@ -125,6 +125,8 @@ class Recorder:
 def fields_of(program: Any) -> dict[str, Any]:
     """Return the attributes of an object, those in slots included."""
     state = object.__getstate__(program)
+    own: dict[str, Any] | None
+    slots: dict[str, Any] | None
     own, slots = state if isinstance(state, tuple) else (state, None)
     return {**(own or {}), **(slots or {})}
 

@@ -114,9 +114,10 @@ class Port:
         mailbox = self._mailbox
         senders = None if sender is None else mailbox.checked((sender,))
         message: Message | None = self._ask("take", mailbox.take, senders)
-        if message is None:
-            message = await mailbox.wait(partial(self._recv_wait, senders), timeout_s)
-        return message
+        if message is not None:
+            return message
+        waited: Message = await mailbox.wait(partial(self._recv_wait, senders), timeout_s)
+        return waited
 
     def _recv_wait(self, senders: tuple[str, ...] | None) -> RecvWait:
         mailbox = self._mailbox

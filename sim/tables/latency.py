@@ -339,9 +339,9 @@ def _check_axes(table: LatencyTable) -> None:
         raise DataError(
             location, "is empty", f"{len(subnets)} subnets, {len(sizes)} batch sizes", "one of each or more"
         )
-    for subnet in subnets:
-        if not isinstance(subnet, ProfiledSubnet):
-            raise DataError(location, "is not a subnet", repr(subnet), "ProfiledSubnet(id, accuracy)")
+    others: list[object] = [subnet for subnet in subnets if type(subnet) is not ProfiledSubnet]
+    if others:
+        raise DataError(location, "is not a subnet", repr(others[0]), "ProfiledSubnet(id, accuracy)")
     ids = [subnet.id for subnet in subnets]
     doubled = {name for name in ids if ids.count(name) > 1}
     if doubled:

@@ -121,13 +121,16 @@ class File(Recorded):
             return Recorded.trace_of(self, arrival_ns, seed)
         classes = Classes()
         found = list(self._rows(None if self.has_one_slo else self.slo or _SLOS, classes))
-        slos = np.concatenate([rows.slos for rows in found if rows.slos is not None] or [np.empty(0, np.int64)])
+        slos: npt.NDArray[np.int64] = np.concatenate(
+            [rows.slos for rows in found if rows.slos is not None] or [np.empty(0, np.int64)]
+        )
         codes = np.concatenate([rows.codes for rows in found if rows.codes is not None] or [np.empty(0, np.uint16)])
         codes, names = classes.in_order(codes, location=str(self.inputs()[0]))
         if self.sort:  # of equal arrivals, the order in the file means nothing
             times = np.concatenate([rows.times for rows in found])
             order = np.lexsort([key for key in (codes, slos, times) if len(key)])
-            slos, codes = (column[order] if len(column) else column for column in (slos, codes))
+            slos = slos[order] if len(slos) else slos
+            codes = codes[order] if len(codes) else codes
         queries = len(arrival_ns)
         return Trace(
             arrival_ns,

@@ -103,7 +103,7 @@ def rows_of(
         if isinstance(named.column, str) and named.column not in content.names:
             raise suggestions.missing_column(content, named.column)
     header = _has_header(content, arrival)
-    units = [_unit(content, column, header=header) for column in times]
+    units: list[Unit | None] = [_unit(content, column, header=header) for column in times]
     types: dict[str | int, Sequence[pa.DataType]] = {column.column: _TEXT for column in texts}
     types |= {column.column: types_of(unit or "iso") for column, unit in zip(times, units, strict=True)}
     order, location = list(types), str(path)
@@ -111,7 +111,8 @@ def rows_of(
         by_column = dict(zip(order, arrays, strict=True))
         numbers: npt.NDArray[np.int64] | range = range(row, row + len(arrays[0]))
         if wanted.where:
-            kept = pc.is_in(by_column[wanted.where.column].cast(pa.string()), pa.array([wanted.where.value]))
+            texts_of_rows = by_column[wanted.where.column].cast(pa.string())
+            kept = pc.fill_null(pc.call_function("equal", [texts_of_rows, pa.scalar(wanted.where.value)]), False)
             by_column = {name: array.filter(kept) for name, array in by_column.items()}
             numbers = row + np.flatnonzero(kept.to_numpy(zero_copy_only=False))
         for name, array in by_column.items():

@@ -65,6 +65,7 @@ def capacity(
     trials = Trials(experiment, store, jobs, progress.more, progress.finished)
     screen = console()
     found: list[Found] | list[Needed]
+    needed: list[Needed] = []
     with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
         if rate is None:
             with progress:

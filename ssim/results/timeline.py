@@ -68,13 +68,11 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
     elif schema == "run/1":
         hint = "run the experiment with keep: batches or keep: requests"
         raise StoreError(str(folder), "is stored without its batches, which a time line needs", "", hint)
-    elif schema == "federated-run/1" and SPANS in manifest["outputs"]:
+    elif schema.startswith("federated-run/") and SPANS in manifest["outputs"]:
         spans, *others = (read_output(store, run_id, name) for name in (SPANS, "rounds.parquet", "events.parquet"))
         events = federated_events(spans, *others)
-        if (pc.max(spans["end_ns"]).as_py() or 0) < manifest["summary"]["time_s"] * NS_PER_S - 1:
-            lacks = (
-                "the time line ends at the first checkpoint; `checkpoint: null` in the training file records all of it"
-            )
+        if (_max(spans["end_ns"]).as_py() or 0) < manifest["summary"]["time_s"] * NS_PER_S - 1:
+            lacks = "the time line holds the first ten rounds: a training records no more"
     else:
         hint = "time lines are recorded of experiments, and of federated trainings in virtual time (engine: sim)"
         raise StoreError(str(folder), "is stored without a time line", "", hint)
@@ -84,6 +82,11 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
             file.write((",\n" if number else "") + json.dumps(event))
         file.write("\n]}\n")
     return lacks
+
+
+def _max(column: pa.ChunkedArray) -> Any:
+    """Return the largest value of a column; None without any."""
+    return pc.call_function("max", [column])
 
 
 def _us(nanoseconds: int) -> float:
@@ -112,7 +115,7 @@ def serving_events(cluster: dict[str, Any], batches: pa.Table, requests: pa.Tabl
         yield _slice(batch["subnet"], "batch", _WORKERS, tid, batch["start_ns"], batch["finish_ns"], args)
         if batch["lost"]:
             yield _instant("batch lost", _WORKERS, tid, batch["finish_ns"], args)
-    end_ns = max(pc.max(batches["finish_ns"]).as_py() or 0, pc.max(requests["arrival_ns"]).as_py() if requests else 0)
+    end_ns = max(_max(batches["finish_ns"]).as_py() or 0, _max(requests["arrival_ns"]).as_py() if requests else 0)
     for fault in cluster["faults"]:
         until_ns = end_ns if fault["recover_ns"] is None else min(fault["recover_ns"], end_ns)
         if fault["at_ns"] < until_ns:
@@ -174,7 +177,7 @@ def moments(cluster: dict[str, Any], batches: pa.Table, requests: pa.Table) -> I
     arrival, deadline = (requests[name].to_numpy() for name in ("arrival_ns", "deadline_ns"))
     never = np.iinfo(np.int64).max
     start = pc.fill_null(requests["start_ns"], never).to_numpy()
-    is_dropped = pc.equal(requests["outcome"].cast(pa.string()), "dropped").to_numpy() & (start == never)
+    is_dropped = (requests["outcome"].cast(pa.string()).to_numpy() == "dropped") & (start == never)
     starts, finishes = (np.sort(batches[name].to_numpy()) for name in ("start_ns", "finish_ns"))
     faults = [time for fault in cluster["faults"] for time in (fault["at_ns"], fault["recover_ns"]) if time is not None]
     instants = np.unique(np.concatenate([arrival, starts, finishes, np.array(faults, dtype=np.int64)]))
