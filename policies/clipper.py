@@ -40,9 +40,9 @@ class Clipper(Parameters):
 
     def __post_init__(self) -> None:
         check_parameters(self)
-        given: object = self.subnet
-        if given is not None and (isinstance(given, bool) or not isinstance(given, str | int)):
-            raise SpecError("Clipper.subnet", "is not an id", repr(given), "as `ssim table show` prints it")
+        is_id = type(self.subnet) in {str, int}
+        if self.subnet is not None and not is_id:
+            raise SpecError("Clipper.subnet", "is not an id", repr(self.subnet), "as `ssim table show` prints it")
         if self.accuracy is None and self.subnet is None:
             hint = "accuracy in percent, or subnet: an id of the latency table"
             raise SpecError("Clipper.accuracy", "is missing", "", hint)

@@ -124,9 +124,7 @@ class Recorder:
 
 def fields_of(program: Any) -> dict[str, Any]:
     """Return the attributes of an object, those in slots included."""
-    state = object.__getstate__(program)
-    own: dict[str, Any] | None
-    slots: dict[str, Any] | None
+    state: Any = object.__getstate__(program)
     own, slots = state if isinstance(state, tuple) else (state, None)
     return {**(own or {}), **(slots or {})}
 

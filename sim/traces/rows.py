@@ -112,7 +112,8 @@ def rows_of(
         numbers: npt.NDArray[np.int64] | range = range(row, row + len(arrays[0]))
         if wanted.where:
             texts_of_rows = by_column[wanted.where.column].cast(pa.string())
-            kept = pc.fill_null(pc.call_function("equal", [texts_of_rows, pa.scalar(wanted.where.value)]), False)
+            same = pc.call_function("equal", [texts_of_rows, pa.scalar(wanted.where.value)])
+            kept = pc.fill_null(same, pa.scalar(False))  # noqa: FBT003 - a value of Arrow
             by_column = {name: array.filter(kept) for name, array in by_column.items()}
             numbers = row + np.flatnonzero(kept.to_numpy(zero_copy_only=False))
         for name, array in by_column.items():

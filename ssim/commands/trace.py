@@ -244,12 +244,13 @@ def _source(
 
     params = parse_settings(settings)
     kind = reading.pop("kind", None)
-    if len(kind_or_files) > 1 or kind is not None or _is_path(kind_or_files[0]):
+    first, *more = kind_or_files
+    if more or kind is not None or _is_path(first):
         paths = list(kind_or_files)
         params.setdefault("path", paths[0] if len(paths) == 1 else paths)
         kind = kind or "file"
     else:
-        kind = kind_or_files[0]
+        kind = first
     for name, value in reading.items():
         params[name] = _column(value, with_unit=name != "class") if name in {"arrival", "slo", "class"} else value
     file, _, class_name = kind.rpartition(":")
