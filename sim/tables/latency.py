@@ -75,8 +75,9 @@ class ProfiledSubnet:
     loading_ns: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not self.id:  # pyright: ignore[reportUnnecessaryIsInstance]  # at run time
-            raise DataError("subnet", "id is not a text", repr(self.id), "a name, unique in the table")
+        given: Any = self.id
+        if not isinstance(given, str) or not given:
+            raise DataError("subnet", "id is not a text", repr(given), "a name, unique in the table")
         location = f"subnet {self.id!r}"
         for name, highest in (("accuracy", 100), ("gmacs", math.inf), ("params", math.inf), ("loading_ns", math.inf)):
             value = getattr(self, name)
