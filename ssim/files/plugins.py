@@ -186,8 +186,7 @@ def forget_modules() -> None:
         file = Path(getattr(module, "__file__", None) or "/").resolve()
         if any(file.is_relative_to(folder) and _is_own(file, folder) for folder in _FOLDERS):
             del sys.modules[name]
-    for folder in _FOLDERS:
-        sys.path.remove(str(folder))
+    sys.path[:] = [entry for entry in sys.path if Path(entry) not in _FOLDERS]
     _FOLDERS.clear()
     importlib.invalidate_caches()
 

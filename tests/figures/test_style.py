@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from figures import FIGURES, attainment, capacity, dynamics, gap, style, tradeoff, workers
+from figures import FIGURES, attainment, capacity, classes, dynamics, gap, style, tradeoff, workers
 from figures.tables import estimate
 from sim.base.errors import StoreError
 
@@ -76,6 +76,7 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
     trials = summary.assign(workers=summary["seed"] + 3, workers_any_policy=2.0)
     gaps = summary.assign(weighted_bound=0.8, weighted_attainment=0.7 * summary["slo_attainment"])
     drawn = {
+        "classes": lambda: classes.draw(summary.assign(**{"class": "paid", "p99_latency_ms": 20.0}), "seed 1"),
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
         "dynamics": lambda: dynamics.draw(windows),
         "gap": lambda: gap.draw(gaps),

@@ -514,7 +514,16 @@ def test_processes_are_started_for_what_lasts_longer_than_their_start(folder: Pa
     )
     text = re.sub(r"trace: .*", "trace: {kind: constant, mean_qps: 100, duration_s: 2, slo_ms: 36}", SMALL)
     (folder / "small.yaml").write_text(text[: text.index("policies:")] + "policies: ['telling:Tells']\n")
-    words = ("small.yaml", "--no-figures", "--jobs", "2", "--set", "repeats=6", "--set", "engine=simpy")
+    words = (
+        "small.yaml",
+        "--no-figures",
+        "--jobs",
+        "2",
+        "--set",
+        "sweep.trace.slo_ms=[31,32,33,34,35,36]",
+        "--set",
+        "engine=simpy",
+    )
     started = []
     for nap, start_s in ((0.0, 60.0), (1.0, 1.5)):  # a busy machine takes its time
         (folder / "processes").unlink(missing_ok=True)

@@ -129,7 +129,11 @@ WRONG = [
         "10:40: channels.param.verbs.server.0: not a function tag of the program",
     ),
     ("use: random", "use: randm", "11:22: channels.param.select.server: unknown selector ('randm')"),
-    ("{k: 1}", "{n: 1}", "11:44: channels.param.select.server.params: not accepted by the selector random"),
+    (
+        "{k: 1}",
+        "{n: 1}",
+        "11:48: channels.param.select.server.params.n: the selector random has no such parameter; known: k",
+    ),
     ("trainer: 10", "trainr: 10", "12:52: channels.param.link.bandwidth_mbps.trainr: not a role of this channel"),
     (
         "latency_ms: 2",

@@ -300,7 +300,7 @@ def test_with_a_timeout_it_goes_on_and_says_that_nothing_was_learned(folder: Pat
 def test_the_time_line_of_a_training_has_its_steps_and_messages(trained: Path) -> None:
     ended = ssim(trained, "results", "trace", "small", "-o", "small.json")
     assert ended.returncode == 0, ended.stderr
-    assert "ends at the first checkpoint" in ended.stderr
+    assert ended.stderr == ""
     events = read(trained / "small.json")
     check_tracks(events)
     (path,) = trained.glob("results/small/seed7-*/spans.parquet")

@@ -277,7 +277,7 @@ def test_the_page_works_as_it_stands(tmp_path: Path) -> None:
     """What docs/supernet.md shows is run, but for a shorter time."""
     experiment, phases = blocks("docs/supernet.md", "yaml")
     commands, *_ = blocks("docs/supernet.md", "console")
-    (snippet,) = blocks("docs/supernet.md", "python")
+    *_, snippet = blocks("docs/supernet.md", "python")
     (tmp_path / "experiments").mkdir()
     file = tmp_path / "experiments" / "supernet_digits.yaml"
     file.write_text(experiment)
