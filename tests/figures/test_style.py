@@ -75,8 +75,9 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
     capacities = summary.assign(capacity=np.arange(len(summary)) + 1.0)
     trials = summary.assign(workers=summary["seed"] + 3, workers_any_policy=2.0)
     gaps = summary.assign(weighted_bound=0.8, weighted_attainment=0.7 * summary["slo_attainment"])
+    by_class = summary.assign(queries=100, p99_latency_ms=20.0, **{"class": "paid"})
     drawn = {
-        "classes": lambda: classes.draw(summary.assign(**{"class": "paid", "p99_latency_ms": 20.0}), "seed 1"),
+        "classes": lambda: classes.draw(by_class, "seed 1"),
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
         "dynamics": lambda: dynamics.draw(windows),
         "gap": lambda: gap.draw(gaps),

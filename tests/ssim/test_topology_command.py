@@ -132,7 +132,7 @@ WRONG = [
     (
         "{k: 1}",
         "{n: 1}",
-        "11:48: channels.param.select.server.params.n: the selector random has no such parameter; known: k",
+        "11:48: channels.param.select.server.params.n: the selector random has no such parameter",
     ),
     ("trainer: 10", "trainr: 10", "12:52: channels.param.link.bandwidth_mbps.trainr: not a role of this channel"),
     (
