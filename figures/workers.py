@@ -65,11 +65,11 @@ def draw(trials: pd.DataFrame, target: float, width: float | None = None) -> Fig
             axes.set_ylabel("SLO attainment")
         policies = sorted(set(trials["policy"]), key=style.order)
         handles = [style.handle(name, linestyle="solid") for name in policies]
-        handles += [
-            Line2D([], [], **style.REFERENCE),
-            Line2D([], [], color=style.GREY, linewidth=0.8, linestyle="dashed"),
-        ]
-        names = [*map(style.display_name, policies), f"target, {target:g}", "least for any policy"]
+        handles.append(Line2D([], [], **style.REFERENCE))
+        names = [*map(style.display_name, policies), f"target, {target:g}"]
+        if trials["workers_any_policy"].notna().any():
+            handles.append(Line2D([], [], color=style.GREY, linewidth=0.8, linestyle="dashed"))
+            names.append("least for any policy")
         style.legend_below(figure, handles, names)
     return figure
 
