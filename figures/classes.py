@@ -53,7 +53,7 @@ def draw(summary: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
     policies = sorted(set(summary["policy"]), key=style.order)
     with style.applied():
         figure = Figure(figsize=(width, 4.4), layout="constrained")
-        panels = figure.subplots(len(_PANELS), sharex=True, height_ratios=[1.3, 1, 1])
+        panels = figure.subplots(len(_PANELS), sharex=True)
         for axes, (column, (label, highest)) in zip(panels, _PANELS.items(), strict=True):
             found = {policy: _of(summary, policy, classes, column, highest) for policy in policies}
             if column == "slo_attainment":

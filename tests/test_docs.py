@@ -237,6 +237,7 @@ def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
     assert all(f'href="{page}.html"' in first for page in pages - {"index"})
 
 
+@pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     (mine,) = blocks("docs/federated.md", "yaml")
     algorithm, rule = blocks("docs/federated.md", "python")

@@ -301,7 +301,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on_there(
     assert len(complete_runs(folder)) == RUNS
 
 
-@pytest.mark.parametrize("name", ["ray", "dask"])
+@pytest.mark.parametrize("name", [sometimes("ray"), "dask"])
 def test_a_cluster_that_goes_away_is_told_and_a_second_call_completes_what_is_kept(folder: Path, name: str) -> None:
     with (
         ray_cluster() if name == "ray" else dask_cluster(folder) as (address, head),

@@ -143,7 +143,7 @@ def assert_same(job: Job, *folders: Path) -> None:
                 assert (one.folder / run.id / name).read_bytes() == (other.folder / run.id / name).read_bytes(), name
 
 
-@trainings
+@pytest.mark.parametrize("schema", ["training/1", pytest.param("federated/1", marks=pytest.mark.slow)])
 def test_a_sweep_of_trainings_by_one_and_by_two(schema: str, tmp_path: Path) -> None:
     path = begun(tmp_path, schema, SWEEPS[schema])
     job = read_job(path)

@@ -155,6 +155,7 @@ def test_a_subnet_that_gives_nan_is_left_out_and_told(folder: Path) -> None:
     assert SPACE.smallest.id in {subnet.id for subnet in read_table(folder / "out/table.parquet").subnets}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_loses_nothing(folder: Path) -> None:
     script = (
         "import resource, signal, sys\n"
