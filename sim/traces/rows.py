@@ -13,6 +13,7 @@ from sim.base.errors import DataError
 from sim.traces import suggestions
 from sim.traces.content import content_of
 from sim.traces.reading import batches, check_complete, place_of
+from sim.traces.source import drawn_ahead
 from sim.traces.times import TimeColumn, looks_like_iso, ns_of, shown, types_of
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def rows_of(
     types: dict[str | int, Sequence[pa.DataType]] = {column.column: _TEXT for column in texts}
     types |= {column.column: types_of(unit or "iso") for column, unit in zip(times, units, strict=True)}
     order, location = list(types), str(path)
-    for row, arrays in batches(content, types, header=header):
+    for row, arrays in drawn_ahead(batches(content, types, header=header), 2):  # decoded while others are converted
         by_column = dict(zip(order, arrays, strict=True))
         numbers: npt.NDArray[np.int64] | range = range(row, row + len(arrays[0]))
         if wanted.where:

@@ -9,7 +9,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
+
+_T = TypeVar("_T")
 
 CHUNK = 65_536
 """Approximate number of arrivals in a chunk: half a megabyte, small beside a run, large beside the cost of a call."""
@@ -236,12 +238,12 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path))]
 
 
-def drawn_ahead(chunks: Iterable[npt.NDArray[np.int64]]) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the same chunks, drawn ahead in a second thread."""
+def drawn_ahead(chunks: Iterable[_T], ahead: int = _AHEAD) -> Iterator[_T]:
+    """Yield the same chunks, so many of them drawn ahead in a second thread; no chunk is None."""
     source = iter(chunks)
     pool = ThreadPoolExecutor(1)
     try:
-        drawn = deque(pool.submit(next, source, None) for _ in range(_AHEAD))
+        drawn = deque(pool.submit(next, source, None) for _ in range(ahead))
         while (chunk := drawn.popleft().result()) is not None:
             drawn.append(pool.submit(next, source, None))
             yield chunk

@@ -139,9 +139,7 @@ def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: py
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
     options = Options(compiled=True)
     meter = TorchMeter(model_under_test(options=options), CPU, options, DeviceState)
-    subnets = [
-        subnet.id for subnet in supernet_of(RESNET).space.linspace(9)
-    ]  # more than eight
+    subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(9)]  # more than eight
     for name in subnets:
         for size in (1, 2):
             run = meter.prepare(Cell(name, size))
