@@ -121,7 +121,7 @@ class Schedule:
                     grid.failed[cell] = error.status
                     on_failure(cell, error)
                     continue
-                # The clock of an idle device is low, which is no sign of throttling; its peak may count.
+                # An idle device has a low clock without being throttled, so that of its clocks only the peak counts.
                 state = worst_state(replace(idle, clock_mhz=warm.clock_mhz), worst_state(warm, meter.device_state()))
                 grid.records.append(TrialRecord(cell, number, trial, state))
                 on_record(grid.records[-1])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import pandas as pd
 
 from sim.base.errors import SpecError, SsimError, StoreError, did_you_mean
+from ssim.commands.options import cores
 from ssim.execution.runner import run_job
 from ssim.files.plugins import forget_modules
 from ssim.files.shipped import find_file
@@ -66,12 +67,11 @@ def run(
     forget_modules()
     job = read_job(path, [f"{key}={_written(key, value)}" for key, value in settings.items()])
     store = Store(Path(out) / job.name)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with store.writing(), _Progress() as progress:
         failed = run_job(
             job,
             store,
-            jobs=jobs or cores,
+            jobs=jobs or cores(),
             force=force,
             on_start=progress.start,
             on_finished=progress.finished,

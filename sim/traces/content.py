@@ -162,7 +162,7 @@ def _json_content(path: Path, packing: str | None, text: bytes, *, whole: bool) 
         try:
             row = json.loads(line)
         except ValueError:
-            break  # it is told when it is read
+            break  # reading it reports the fault
         if isinstance(row, dict):
             rows.append(row)
     if not rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,9 +52,9 @@ class Binned(Recorded):
         """Return the duration; the last arrival does not tell it."""
         return self.duration_ns
 
+    @abstractmethod
     def end_ns(self) -> int:
         """Return the end of the last bin, before the speed-up; reads the files."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
