@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.confidence import FEWEST_FOR_P99
 from profiler.grid import THROTTLED_BELOW, Cell, CellStatus, count_statuses, is_throttled
 from profiler.table import STAGE
 from sim.base.units import ms_from_ns
@@ -12,6 +13,7 @@ from sim.tables.checks import check_properties
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from profiler.confidence import Interval
     from profiler.grid import CellEstimate, Grid
     from profiler.profile import ProfilePlan, ProfileResult
     from profiler.table import HeldOutCell
@@ -35,6 +37,7 @@ def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str) ->
         [f"# {table.device}", "", *(f"- {name}: {text}" for name, text in table.provenance.items())],
         ["## Status of the cells", "", *_statuses(result.estimates, plan.precision), *warnings(grid)],
         ["## Latency in ms", "", *_latencies(table, result.estimates), "", f"![Latency]({figure})"],
+        ["## 99th percentile in ms", "", *_percentiles(table, result.estimates)],
         *([["## Stages in ms", "", *_stages(plan, table.batch_sizes, result.estimates)]] if plan.stages else []),
         ["## Held-out batch sizes", "", *_held_out(table, result.held_out)],
         ["## Properties that policies rely on", "", *_properties(table)],
@@ -105,6 +108,27 @@ def _latencies(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> I
             yield "|---" * len(row) + "|"
     yield ""
     yield LATENCY_NOTE
+
+
+def _percentiles(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
+    cells = [Cell(subnet.id, size) for subnet in table.subnets for size in table.batch_sizes]
+    known = {cell: p99 for cell in cells if (p99 := estimates[cell].p99)}
+    if known:
+        yield f"| subnet | {' | '.join(f'batch {size}' for size in table.batch_sizes)} |"
+        yield "|---|" + "---|" * len(table.batch_sizes)
+        for subnet in table.subnets:
+            found = (known.get(Cell(subnet.id, size)) for size in table.batch_sizes)
+            yield f"| {subnet.id} | {' | '.join(_percentile(p99) if p99 else '' for p99 in found)} |"
+        yield ""
+    yield (
+        f"{len(known)} of {len(cells)} cells have the samples that a 99th percentile needs for its 95 % interval: "
+        f"{FEWEST_FOR_P99} or more. Longer measurements (`--minutes`, a smaller `--precision`) give more samples."
+    )
+
+
+def _percentile(p99: Interval) -> str:
+    low, middle, high = (f"{ms_from_ns(round(ns)):.3f}" for ns in (p99.low, p99.median, p99.high))
+    return f"{middle} ({low} to {high})"
 
 
 def _stages(plan: ProfilePlan, sizes: Sequence[int], estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from sim.tables.grids import (
     checked_sizes,
     dense,
     first_cell,
+    outside_bounds,
     pareto,
     whole_number,
 )
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 Between = Literal["pad", "interpolate"]
 """Latency of a batch size that was not measured: that of the next larger one, or linear interpolation."""
 
-
-UNCERTAINTY_GRIDS = ("p99_ns", "low_ns", "high_ns")
+UNCERTAINTY_GRIDS = ("p99_ns", "low_ns", "high_ns", "p99_low_ns", "p99_high_ns")
 """Optional grids that quantify the uncertainty of the latencies."""
 
 
@@ -115,6 +115,7 @@ class LatencyTable:
         provenance: Source of the numbers.
         low_ns: Lower bound of the latency's 95 % confidence interval, int64 of the same shape, or None if unknown.
         high_ns: Upper bound, likewise.
+        p99_low_ns, p99_high_ns: Those of the 99th percentile, likewise.
         samples_ns: The repetitions that the latency is the median of, by subnet and batch size: int64, ascending, one
             or more per cell; None if unknown.
 
@@ -149,6 +150,8 @@ class LatencyTable:
     low_ns: npt.NDArray[np.int64] | None = None
     high_ns: npt.NDArray[np.int64] | None = None
     samples_ns: tuple[tuple[npt.NDArray[np.int64], ...], ...] | None = field(default=None, repr=False)
+    p99_low_ns: npt.NDArray[np.int64] | None = None
+    p99_high_ns: npt.NDArray[np.int64] | None = None
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
 
@@ -372,17 +375,14 @@ def _check_uncertainty(table: LatencyTable) -> None:
 
     if table.p99_ns is not None and (table.p99_ns < table.latency_ns).any():
         row, column, name = cell(table.p99_ns < table.latency_ns)
-        both = f"{name}: {format_ms(int(table.p99_ns[row, column]))} < {format_ms(int(table.latency_ns[row, column]))}"
+        p99, latency = (format_ms(int(grid[row, column])) for grid in (table.p99_ns, table.latency_ns))
         hint = "is it the 99th percentile, and in the unit of the latency?"
-        raise DataError(location, "the 99th percentile is below the latency", both, hint)
-    if table.low_ns is None and table.high_ns is None:
-        return
-    if table.low_ns is None or table.high_ns is None:
-        raise DataError(location, "has only one bound of its intervals", "", "give both low_ns and high_ns")
-    outside = (table.low_ns > table.latency_ns) | (table.high_ns < table.latency_ns)
-    if outside.any():
-        hint = "low_ns <= latency_ns <= high_ns"
-        raise DataError(location, "latency outside its confidence interval", cell(outside)[2], hint)
+        raise DataError(location, "the 99th percentile is below the latency", f"{name}: {p99} < {latency}", hint)
+    for prefix, what in (("", "latency"), ("p99_", "99th percentile")):
+        names = (f"{prefix}low_ns", f"{prefix or 'latency_'}ns", f"{prefix}high_ns")
+        outside = outside_bounds({name: getattr(table, name) for name in names}, what, location)
+        if outside is not None:
+            raise DataError(location, f"{what} outside its confidence interval", cell(outside)[2], " <= ".join(names))
 
 
 def _sort_equals(table: LatencyTable) -> None:

@@ -1,7 +1,7 @@
 """One profile and what is stored of it: `<results>/<name>/seed<seed>-<hash>/`.
 
     visits.jsonl      what was measured so far, to go on from; a profile that is run again gets more precise
-    table.parquet     the latency table; table.csv and superserve.json hold the same
+    table.parquet     the latency table; table.csv and superserve.json hold the same without samples
     samples.parquet   raw latencies
     report.md         what was measured and how well, with latency.png
     manifest.json     what decided the latencies, and what else was there

@@ -164,8 +164,9 @@ def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: 
     Raises:
         StoreError: The disk is full, or the folder can't be written.
     """
-    for name in ("table.parquet", "table.csv", "superserve.json"):
+    for name in ("table.parquet", "table.csv"):
         write_table(result.table, folder / name)
+    write_table(dataclasses.replace(result.table, samples_ns=None), folder / "superserve.json")
     write_samples(grid, folder / "samples.parquet")
     save(draw_latency(result.table), folder / "latency")
     write_text(folder / "report.md", report(plan, result, grid, "latency.png"))
