@@ -85,6 +85,18 @@ class DeviceState:
     other_processes: float | None = None
 
 
+class DeviceUse(NamedTuple):
+    """How a batch of a cell uses its device, as far as the device tells.
+
+    Attributes:
+        busy_ns: The device time without the gaps in which the device waits for launches.
+        energy_mj: The energy of a batch in millijoules, when batches follow one another.
+    """
+
+    busy_ns: float | None = None
+    energy_mj: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialRecord:
     """One trial of a cell and its circumstances.
@@ -155,10 +167,12 @@ class Grid:
     Attributes:
         records: The trials, in the order in which they were made; new ones are appended.
         failed: The cells that can't be measured.
+        use: How cells use the device.
     """
 
     records: list[TrialRecord] = field(default_factory=list[TrialRecord])
     failed: dict[Cell, CellStatus] = field(default_factory=dict[Cell, CellStatus])
+    use: dict[Cell, DeviceUse] = field(default_factory=dict[Cell, DeviceUse])
     _rows: dict[Cell, _Row] = field(default_factory=dict[Cell, "_Row"], repr=False)
     _indexed: int = 0
     _fastest_mhz: float | None = None

@@ -39,6 +39,11 @@ def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str) ->
         ["## Latency in ms", "", *_latencies(table, result.estimates), "", f"![Latency]({figure})"],
         ["## 99th percentile in ms", "", *_percentiles(table, result.estimates)],
         *([["## Stages in ms", "", *_stages(plan, table.batch_sizes, result.estimates)]] if plan.stages else []),
+        *(
+            [["## Device time and energy", "", *_device_use(result.estimates, grid)]]
+            if any(map(any, grid.use.values()))
+            else []
+        ),
         ["## Held-out batch sizes", "", *_held_out(table, result.held_out)],
         ["## Properties that policies rely on", "", *_properties(table)],
         ["## Drift", "", *_drift(grid)],
@@ -146,6 +151,35 @@ def _cell(estimate: CellEstimate) -> str:
     interval = f" ± {half_width:.1%}" if half_width < 1 else " ± unknown"
     status = "" if estimate.status is CellStatus.OK else f" ({estimate.status.value})"
     return f"{ms_from_ns(round(estimate.wall.median)):.3f}{interval}{status}"
+
+
+def _is_told(grid: Grid) -> bool:
+    """Return whether the device tells anything of its use, as GPUs do and CPUs don't."""
+    return any(value is not None for use in grid.use.values() for value in use)
+
+
+def _device_use(estimates: Mapping[Cell, CellEstimate], grid: Grid) -> Iterator[str]:
+    yield "| cell | batch | wall clock ms | device ms | without launch gaps ms | gaps | mJ per batch | mJ per query |"
+    yield "|---" * 8 + "|"
+    for cell, use in sorted(grid.use.items()):
+        estimate = estimates.get(cell)
+        if estimate is None or estimate.wall is None:
+            continue
+        device_ns = None if estimate.device is None else estimate.device.median
+        times = (estimate.wall.median, device_ns, use.busy_ns)
+        gaps = "" if device_ns is None or use.busy_ns is None else f"{max(0.0, 1 - use.busy_ns / device_ns):.0%}"
+        energies = (use.energy_mj, use.energy_mj and use.energy_mj / cell.batch_size)
+        shown = (
+            *("" if ns is None else f"{ms_from_ns(round(ns)):.3f}" for ns in times),
+            gaps,
+            *("" if energy is None else f"{energy:.2f}" for energy in energies),
+        )
+        yield f"| {cell.subnet} | {cell.batch_size} | {' | '.join(shown)} |"
+    yield ""
+    yield (
+        "Device time is that between two events around the forward pass. Without launch gaps, all launches were queued "
+        "before the device got to the first. Energy is the device's own count, idle power included."
+    )
 
 
 def _held_out(table: LatencyTable, cells: Sequence[HeldOutCell]) -> Iterator[str]:

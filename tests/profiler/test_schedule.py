@@ -20,7 +20,7 @@ from profiler.confidence import (
     trial_spread,
     widened,
 )
-from profiler.grid import Cell, CellStatus, DeviceState, Grid, TrialRecord, grid_cells, is_throttled
+from profiler.grid import Cell, CellStatus, DeviceState, DeviceUse, Grid, TrialRecord, grid_cells, is_throttled
 from profiler.report import warnings
 from profiler.schedule import CellError, DeviceError, NotANumberError, OutOfMemoryError, Schedule
 from profiler.trial import Sample, Trial, TrialLimits, run_trial
@@ -46,6 +46,7 @@ class Device:
     lost_at_ns: int | None = None
     now: int = 0
     log: list[Cell] = field(default_factory=list)
+    used: list[Cell] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def prepare(self, cell: Cell) -> Callable[[], Sample]:
@@ -71,6 +72,10 @@ class Device:
 
     def device_state(self) -> DeviceState:
         return DeviceState(self.clock(self.now), self.clock(self.now))
+
+    def device_use(self, cell: Cell) -> DeviceUse:
+        self.used.append(cell)
+        return DeviceUse(0.8 * LATENCY[cell])
 
     def now_ns(self) -> int:
         return self.now
