@@ -23,20 +23,25 @@ _MAX_DRIFT = 0.1
 """Rounds or clocks that differ by more than this share cause a warning."""
 
 
-def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str) -> str:
+def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str | None = None) -> str:
     """Return the report.
 
     Args:
         plan: The cells and the precision.
         result: Of the profile.
         grid: The trials.
-        figure: The file name of the heat map.
+        figure: The file name of the heat map; None if there is none.
     """
     table = result.table
     parts = [
         [f"# {table.device}", "", *(f"- {name}: {text}" for name, text in table.provenance.items())],
         ["## Status of the cells", "", *_statuses(result.estimates, plan.precision), *warnings(grid)],
-        ["## Latency in ms", "", *_latencies(table, result.estimates), "", f"![Latency]({figure})"],
+        [
+            "## Latency in ms",
+            "",
+            *_latencies(table, result.estimates),
+            *(["", f"![Latency]({figure})"] if figure else []),
+        ],
         ["## 99th percentile in ms", "", *_percentiles(table, result.estimates)],
         *([["## Stages in ms", "", *_stages(plan, table.batch_sizes, result.estimates)]] if plan.stages else []),
         *(

@@ -354,29 +354,3 @@ def test_the_cpu_is_there_and_says_what_it_is() -> None:
     assert device_name(CPU).startswith("CPU ")
     assert device_facts(CPU)["threads"] == str(torch.get_num_threads())
     assert device_state_reader(CPU)() == DeviceState()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("options", [Options(), Options(cuda_graph=True), Options("fp16", channels_last=True)])
-def test_a_gpu_has_a_clock_of_its_own_and_a_condition(options: Options) -> None:
-    device = find_device(0)
-    model = SupernetUnderTest(build(RESNET), RESNET, device, options, 28)
-    assert model.stages() == ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
-    meter = TorchMeter(model, device, options, device_state_reader(device))
-    for name in (RESNET.space.largest.id, *(STAGE + stage for stage in model.stages()[1:])):
-        sample = meter.prepare(Cell(name, 8))()
-        assert 0 < sample.device_ns <= 2 * sample.wall_ns
-    assert meter.device_state().clock_mhz > 0
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_a_batch_too_large_for_a_gpu_is_one_cell_and_the_next_goes_on() -> None:
-    device = find_device(0)
-    meter = TorchMeter(
-        Given(lambda x: x, lambda n: (torch.empty(n * 2**40, device=device),)), device, Options(), DeviceState
-    )
-    with pytest.raises(OutOfMemoryError):
-        meter.prepare(Cell("one", 2))
-    assert TorchMeter(Given(lambda x: x + 1), device, Options(), DeviceState).prepare(Cell("one", 1))().wall_ns > 0
