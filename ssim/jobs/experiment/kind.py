@@ -82,11 +82,17 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     try:
         cluster = spec.cluster.build()
     except SsimError as error:
-        return None, [*issues, Issue(("cluster", "faults"), str(error).removeprefix("cluster.faults, "))]
+        key = error.location.removeprefix("cluster.").partition(",")[0]
+        problem = str(error).removeprefix("cluster.faults, ")
+        return None, [*issues, Issue(("cluster", key.replace("_ns", "_ms")), problem)]
     try:
         cluster.actuation_delays(table)
     except SsimError as error:
         issues.append(Issue(("cluster", "actuation_ms"), str(error)))
+    try:
+        cluster.served(table)
+    except SsimError as error:
+        issues.append(Issue(("cluster", "dispatch_per_query_ms"), str(error)))
     for i in range(len(spec.policies)):
         issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()

@@ -202,6 +202,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
                     run.asked.model_dump(),
                     run.parts.identity["latency_table"],
                     run.spec.cluster.dispatch_ms,
+                    run.spec.cluster.dispatch_per_query_ms,
                 ]
             )
             try:
