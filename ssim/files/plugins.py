@@ -184,19 +184,20 @@ def _check_protocol(owner: type[Any], protocol: type[Any], noun: str) -> None:
     Raises:
         SpecError: It is not; names the file and the line of the class.
     """
-    place = f"{Path(inspect.getsourcefile(owner) or '').name}:{inspect.getsourcelines(owner)[1]}"
-    see = f"{protocol.__module__}.{protocol.__qualname__}"
+    see = f"see {protocol.__module__}.{protocol.__qualname__}"
     if not is_protocol(protocol):
         if not issubclass(owner, protocol):
-            what = f"{owner.__name__} is not derived from {protocol.__name__}"
-            raise SpecError(
-                noun, what, place, f"class {owner.__name__}({protocol.__name__}), from {protocol.__module__}"
-            )
+            raise SpecError(noun, f"{owner.__name__} is not derived from {protocol.__name__}", _place(owner), see)
         return
     has = {name for base in owner.__mro__ for name in (*vars(base), *vars(base).get("__annotations__", {}))}
     absent = [_signature(protocol, name) for name in sorted(get_protocol_members(protocol) - has)]
     if absent:
-        raise SpecError(noun, f"{owner.__name__} has no {', no '.join(absent)}", place, f"see {see}")
+        raise SpecError(noun, f"{owner.__name__} has no {', no '.join(absent)}", _place(owner), see)
+
+
+def _place(owner: type[Any]) -> str:
+    """Return the file and the line of a class."""
+    return f"{Path(inspect.getsourcefile(owner) or '').name}:{inspect.getsourcelines(owner)[1]}"
 
 
 def _signature(protocol: type[Any], name: str) -> str:
