@@ -69,6 +69,11 @@ class ExperimentParts:
     table: LatencyTable
     measure: Measure
 
+    @property
+    def slo_ns(self) -> int | None:
+        """The SLO of all queries less the network's delay; None where there are several."""
+        return ns_from_ms(self.source.slo_ms) - self.cluster.network_ns if self.source.has_one_slo else None
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
@@ -175,7 +180,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         Raises:
             SpecError: The compiled engine was asked for and can't run this.
         """
-        return choose(queries, self.parts.cluster, self.parts.table, self.policy(), self.spec.engine)
+        parts = self.parts
+        return choose(queries, parts.cluster, parts.table, self.policy(), self.spec.engine, parts.slo_ns)
 
     @classmethod
     def tasks(
@@ -201,8 +207,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
                     run.spec.engine,
                     run.asked.model_dump(),
                     run.parts.identity["latency_table"],
-                    run.spec.cluster.dispatch_ms,
-                    run.spec.cluster.dispatch_per_query_ms,
+                    run.spec.cluster.model_dump(include={"workers", "dispatch_ms", "dispatch_per_query_ms"}),
+                    bool(run.parts.cluster.faults),
+                    run.parts.slo_ns,
                 ]
             )
             try:
