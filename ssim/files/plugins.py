@@ -104,7 +104,7 @@ class Slot:
             wrong = ("must be a string", repr(name)) if self.key in value else ("is missing", "")
             return None, [Issue((self.key,), *wrong, f"such as {self.key}: {next(iter(self.names), 'module:Class')}")]
         try:
-            owner = find_class(name, self.names, self.noun, self.protocol, folder)
+            owner = find_class(name, self.names, self.noun, folder, self.protocol)
         except SpecError as error:
             issue = Issue.of(error, self.key)
             if name in self.other_names:
@@ -139,7 +139,11 @@ def sections(data: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str | in
 
 
 def find_class(
-    name: str, short_names: Mapping[str, str], noun: str, protocol: type[Any] | None, folder: Path | None = None
+    name: str,
+    short_names: Mapping[str, str],
+    noun: str,
+    folder: Path | None = None,
+    protocol: type[Any] | None = None,
 ) -> type[Any]:
     """Return the class that a name stands for.
 
@@ -147,8 +151,8 @@ def find_class(
         name: A short name, or `module:Class`.
         short_names: What short names stand for.
         noun: What messages call such a thing, for example `"policy"`.
-        protocol: What the class must have, or be derived from; None if something else checks it.
         folder: Where modules are looked for first.
+        protocol: What the class must have, or be derived from; None if that was checked, or something else checks it.
 
     Raises:
         SpecError: There is no such name, module or class, or it is not a dataclass, or not of the protocol.

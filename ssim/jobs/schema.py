@@ -86,7 +86,7 @@ def _named(slot: Slot) -> dict[str, Any]:
     """Return the schema of a section that names a plug-in, by its name alone or with its parameters."""
     options: list[dict[str, Any]] = [{"type": "string", "anyOf": [{"enum": sorted(slot.names)}, {"pattern": ":"}]}]
     for name in slot.names:
-        owner = find_class(name, slot.names, slot.noun, slot.protocol)
+        owner = find_class(name, slot.names, slot.noun)
         params = _inlined(owner)
         head = {"const": name, "description": _first_line(owner)}
         if slot.key == "use":
