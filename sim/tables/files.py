@@ -130,9 +130,8 @@ def shipped_tables() -> list[str]:
 def _parse_csv(
     content: bytes, location: str, where: Mapping[str, str] | None = None, max_batch: int | None = None
 ) -> LatencyTable:
-    return parse_csv(
-        content.decode("utf-8-sig"), location, where, max_batch
-    )  # Excel starts a CSV with a byte order mark
+    text = content.decode("utf-8-sig")  # Excel starts a CSV with a byte order mark
+    return parse_csv(text, location, where, max_batch)
 
 
 def _check_no_choice(where: Mapping[str, str] | None, location: str) -> None:
