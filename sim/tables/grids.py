@@ -115,29 +115,6 @@ def checked_samples(
     )
 
 
-def outside_bounds(
-    grids: Mapping[str, npt.NDArray[np.int64] | None], what: str, location: str
-) -> npt.NDArray[np.bool_] | None:
-    """Return the cells whose value is outside its bounds, shape (subnets, batch_sizes); None if there are none.
-
-    Args:
-        grids: The lower bound, the value and the upper bound, by name; both bounds may be None.
-        what: The value, for messages.
-        location: Name of the table, for messages.
-
-    Raises:
-        DataError: One of the three is missing.
-    """
-    low, value, high = grids.values()
-    if low is None and high is None:
-        return None
-    if low is None or value is None or high is None:
-        missing = ", ".join(name for name, grid in grids.items() if grid is None)
-        raise DataError(location, f"interval of the {what} is incomplete", "", f"give {missing}")
-    outside = (low > value) | (high < value)
-    return outside if outside.any() else None
-
-
 def nanoseconds(values: object, location: str) -> npt.NDArray[np.int64]:
     """Return whole nanoseconds as a new array; durations are converted by their unit.
 

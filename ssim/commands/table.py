@@ -147,10 +147,12 @@ def _shown_sizes(
     """Return which of a table's batch sizes are shown."""
     from sim.tables.files import find_table
 
+    if max_batch is not None:
+        return f"measured batch sizes up to {max_batch}"
     measured = find_table(source, parse_where(choices)).batch_sizes
     if every or len(shown.batch_sizes) == len(measured):
         return "all measured batch sizes"
-    limit = f"{shown.batch_sizes[-1]}, the table's own limit" if max_batch is None else str(max_batch)
+    limit = f"{shown.batch_sizes[-1]}, the table's own limit"
     return f"measured batch sizes up to {limit} (measured: {', '.join(map(str, measured))})"
 
 
