@@ -75,8 +75,8 @@ class ModelUnderTest(Protocol):
         """Return a subnet, or a stage around it, ready to run."""
         ...
 
-    def inputs(self, name: str, batch_size: int) -> tuple[torch.Tensor, ...]:
-        """Return a batch for it, on its device."""
+    def inputs(self, name: str, batch_size: int) -> tuple[Any, ...]:
+        """Return a batch for it, where it runs."""
         ...
 
 

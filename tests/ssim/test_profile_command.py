@@ -71,12 +71,12 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
     assert table.batch_sizes == (1, 2, 4)
     assert table.low_ns is not None
     assert (table.low_ns <= table.latency_ns).all()
-    assert set(table.stages) == {"preprocess", "postprocess", "forward"}
+    assert set(table.stages) == {"decode", "preprocess", "postprocess", "forward"}
     assert (sum(table.stages.values()) == table.latency_ns).all()
     assert "launch overhead included" in table.provenance["latency"]
     assert "switches at batch 1" in table.provenance["actuation"]
     cells = (folder / "out/cells.csv").read_text().splitlines()
-    assert len(cells) == 1 + 3 * 3 + 2 * 3 + 2, "subnets, stages, held-out cells"
+    assert len(cells) == 1 + 3 * 3 + 3 * 3 + 2, "subnets, stages, held-out cells"
     assert "threads" in table.provenance["device"]
     samples = read_parquet(run_folder(folder) / "samples.parquet").to_pandas()
     forward = samples[samples.subnet == SPACE.largest.id].groupby("batch_size").wall_ns.median()

@@ -58,7 +58,7 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
         model = SupernetUnderTest(named.supernet(), named.family, device, options, spec.size or named.size)
     except DataError as error:
         return None, [Issue(("dtype",), f"{error.location} {error.problem}", error.value, error.hint)]
-    stages = model.stages() if spec.stages else ()
+    stages = tuple(model.stages.run) if spec.stages else ()
     profile = ProfilePlan(rows, spec.max_batch, spec.batches, stages, spec.precision)
     return ProfileParts(device, options, model, profile, source, identity_of(named, device, options, model.size)), []
 
