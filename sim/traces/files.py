@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from sim.base.errors import DataError, SpecError, TooLongError
-from sim.base.parameters import Positive, check_parameters
+from sim.base.parameters import Milliseconds, check_parameters
 from sim.base.streams import stream
 from sim.traces.classes import ClassColumn, Classes
 from sim.traces.content import SEPARATORS, content_of
@@ -50,7 +50,7 @@ class File(Recorded):
             blank). None to find it.
     """
 
-    slo_ms: Positive | None = None  # type: ignore[assignment]  # the only source that may find it elsewhere
+    slo_ms: Milliseconds | None = None  # type: ignore[assignment]  # the only source that may find it elsewhere
     arrival: TimeColumn | None = None
     origin: Literal["first", "zero"] | None = None
     sort: bool = False
