@@ -122,10 +122,23 @@ def _print(found: LatencyTable, sizes: str) -> None:
     out.print(f"{found.device}: latency in ms{of_stages}, {sizes}; * Pareto-optimal", soft_wrap=True)
     out.print(grid)
     facts = Table(box=None, show_header=False, pad_edge=False)
-    for key, text in found.provenance.items():
+    for key, text in {**_uncertainty(found), **found.provenance}.items():
         facts.add_row(f"{key}:", text)
     out.print()
     out.print(facts)
+
+
+def _uncertainty(found: LatencyTable) -> dict[str, str]:
+    """Return what a table knows of the distribution of its latencies."""
+    facts: dict[str, str] = {}
+    if found.p99_ns is not None:
+        ratios = found.p99_ns / found.latency_ns
+        known = " with intervals" if found.p99_low_ns is not None else ""
+        facts["99th percentile"] = f"{ratios.min():.3f} to {ratios.max():.3f} times the latency{known}"
+    if found.samples_ns is not None:
+        counts = [len(cell) for row in found.samples_ns for cell in row]
+        facts["samples"] = f"{min(counts)} to {max(counts)} per cell"
+    return facts
 
 
 def _shown_sizes(
