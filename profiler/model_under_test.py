@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.schedule import NotANumberError
+from profiler.schedule import NotANumberError, OutOfMemoryError
 from profiler.stages import ServerStages
 from profiler.table import STAGE
+from profiler.torch_meter import is_out_of_memory
 from sim.base.errors import DataError
 from supernet.statistics import calibrate
 
@@ -37,6 +38,7 @@ class SupernetUnderTest:
 
     Raises:
         DataError: Weights or statistics are too large for the type.
+        OutOfMemoryError: The supernet does not fit into the memory of the device.
     """
 
     def __init__(
@@ -46,7 +48,13 @@ class SupernetUnderTest:
         self._dtype, self._device = options.dtype, device
         _check_range(supernet, self._dtype)
         to: Any = supernet.eval().to  # its annotations leave out layouts
-        self._supernet: Supernet = to(device=device, dtype=self._dtype, memory_format=self._layout)
+        try:
+            self._supernet: Supernet = to(device=device, dtype=self._dtype, memory_format=self._layout)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            weights = f"{sum(part.nbytes for part in supernet.parameters()) / 2**30:.2f} GiB in fp32"
+            raise OutOfMemoryError("supernet", f"does not fit into the memory of {device}", weights) from error
         self._supernet.cache_bytes = sys.maxsize if options.contiguous else 0
         self._ready: set[str] = set()
         self._family, self._size = family, size or family.default_size

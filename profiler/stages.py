@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,9 +124,10 @@ class ServerStages:
             return batch
         return batch.to(self._dtype, memory_format=self._layout).div_(127.5).sub_(1)
 
-    def postprocess(self, logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the probability of the most likely class, and the class."""
-        return tuple(functional.softmax(logits.float(), 1).max(1))
+    def postprocess(self, result: Any) -> tuple[torch.Tensor, ...]:
+        """Return the probability of the most likely class, and the class: of the first tensor of a network's result."""
+        logits = next(leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        return tuple(functional.softmax(logits.float(), -1).max(-1))
 
     def _to_host(self, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if not self._pins:

@@ -164,6 +164,23 @@ def test_contiguous_weights_are_copies_that_compute_the_same(layout: bool) -> No
     assert torch.allclose(*results, atol=1e-6)
 
 
+def test_a_supernet_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    supernet = build(RESNET)
+    monkeypatch.setattr(type(supernet), "to", full)
+    with pytest.raises(OutOfMemoryError, match=r"supernet: does not fit into the memory of cpu \(\d.* GiB in fp32\)"):
+        SupernetUnderTest(supernet, RESNET, CPU, Options(), 8)
+
+
+def test_results_of_any_form_are_postprocessed() -> None:
+    stages = model_under_test().stages
+    logits = torch.tensor([[0.0, 9.0], [9.0, 0.0]])
+    for result in (logits, (logits,), {"logits": logits, "hidden": (logits,)}, logits[:, None]):
+        assert stages.postprocess(result)[1].flatten().tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("place", ["weight", "statistics"])
 def test_what_overflows_in_fp16_is_told(place: str) -> None:
     supernet = build(RESNET)
