@@ -143,7 +143,7 @@ class TorchMeter:
             return self.prepare(cell)
         where = _where(cell)
         self.prepare(cell)  # and checked
-        inputs = self._model.inputs(cell.subnet, cell.batch_size)
+        inputs = self._guarded(lambda: self._model.inputs(cell.subnet, cell.batch_size), where)
 
         def switched() -> object:
             return self._cast(self._model.network(cell.subnet))(*inputs)
