@@ -291,11 +291,13 @@ class ExecutionOptions:
         device: Where torch computes: `cpu`, `cuda`, `cuda:1`, ...
         threads: Threads of the CPU for each run; torch's choice if None.
         every_s: Seconds between two checkpoints of a training.
+        address: The Ray cluster of federated trainings with `engine: ray`; None for that of RAY_ADDRESS, or a new one.
     """
 
     device: str = "cpu"
     threads: int | None = 1
     every_s: float = 30.0
+    address: str | None = None
 
 
 DEFAULT_OPTIONS = ExecutionOptions()
