@@ -104,6 +104,9 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
         algorithm = type(self.job.algorithm)
         if algorithm.server_step is not FedAvg.server_step:
             raise SpecError("algorithm", problem, algorithm.__name__, "use fedavg or fedprox")
+        rate: float = getattr(self.job.algorithm, "rate", 1.0)
+        if rate != 1:
+            raise SpecError("algorithm.rate", problem, f"{rate:g}", "remove it; trainers have a rate of their own")
         for name in ("privacy", "compression", "maxnet", "aggregation"):
             if getattr(self.job, name) is not None:
                 raise SpecError(name, problem, "", "use a topology with an aggregator")
