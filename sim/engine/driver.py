@@ -51,10 +51,11 @@ class _Run:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
-        self._duration_ns: list[list[int]] = (table.dense_ns + cluster.dispatch_ns).tolist()
+        served = cluster.served(table)
+        self._duration_ns: list[list[int]] = (served.dense_ns + cluster.dispatch_ns).tolist()
         self._actuation_ns = cluster.actuation_delays(table)
-        self._queue = queue_for(trace)
-        self._scheduler = Scheduler(self._queue, cluster, table, policy, seed)
+        self._queue = queue_for(trace, cluster.network_ns)
+        self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
         self._log = BatchLog()
         self._changes = cluster.changes()
         self._wake_ns: int | None = None  # the latest wake-up that was scheduled

@@ -51,9 +51,9 @@ class Scheduler:
         """Begin with all workers free and an empty queue.
 
         Args:
-            queue: The queue, which knows the arrivals.
+            queue: The queue, which knows the arrivals and when their batches are due.
             cluster: Workers, dispatch overhead and drop rule. Its faults are the driver's to report.
-            table: What the policy sees, and the smallest latency for the drop rule.
+            table: What the policy sees, as the cluster serves it, and the smallest latency for the drop rule.
             policy: What to run next.
             seed: For policies that draw random numbers.
         """
@@ -185,6 +185,11 @@ class Scheduler:
     def dispatch_ns(self) -> int:
         """Overhead of each batch."""
         return self._cluster.dispatch_ns
+
+    @property
+    def slo_ns(self) -> int:
+        """The smallest time from an arrival to the deadline of its batch."""
+        return self._queue.slo_ns
 
     @property
     def rng(self) -> np.random.Generator:

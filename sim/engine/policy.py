@@ -35,6 +35,11 @@ class System(Protocol):
         ...
 
     @property
+    def slo_ns(self) -> int:
+        """The smallest SLO of the run's queries, less the network's delay."""
+        ...
+
+    @property
     def rng(self) -> np.random.Generator:
         """The random stream of the policy."""
         ...
@@ -48,7 +53,7 @@ class System(Protocol):
         ...
 
     def deadlines_ns(self, count: int) -> Sequence[int]:
-        """Return the deadlines of up to `count` queued queries, the earliest first."""
+        """Return the deadlines of up to `count` queued queries, less the network's delay, the earliest first."""
         ...
 
     def arrivals_within(self, window_ns: int) -> int:
@@ -62,10 +67,10 @@ class View:
 
     Attributes:
         now_ns: The instant of the decision.
-        slack_ns: Deadline of the most urgent query minus now minus the dispatch overhead, comparable with latencies of
-            the table. Negative if the query is already late.
+        slack_ns: Deadline of the most urgent query minus now minus dispatch overhead and network delay, comparable with
+            latencies of the table. Negative if the query is already late.
         queue_length: Queries waiting, one or more.
-        table: The latency table.
+        table: The latency table; its latencies include the overhead of each query of a batch.
         system: Further state: free workers, deadlines, arrivals.
     """
 

@@ -254,7 +254,8 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
         SpecError: They could not.
     """
     run = one.at(one.search.lowest, parameters)[0]
-    fastest_ns = run.parts.table.smallest_ns + run.parts.cluster.dispatch_ns
+    cluster = run.parts.cluster
+    fastest_ns = cluster.served(run.parts.table).smallest_ns + cluster.dispatch_ns + cluster.network_ns
     if run.parts.source.has_one_slo:
         possible = float(run.parts.source.slo_ms * 1e6 >= fastest_ns)
     elif run.parts.measure != WHOLE_RUN:

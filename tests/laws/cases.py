@@ -66,6 +66,8 @@ def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
         actuation_ns=draw(st.sampled_from([0, 0, 2, 5, "table"])),
         drop=draw(st.sampled_from(["never", "expired", "hopeless"])),
         faults=tuple(_faults(draw, workers)) if faults and draw(st.booleans()) else (),
+        dispatch_per_query_ns=draw(st.sampled_from([0, 0, 1, 2])),
+        network_ns=draw(st.sampled_from([0, 0, 1, 4])),
     )
     answers = st.lists(st.tuples(st.integers(0, subnets - 1), st.integers(1, sizes[-1])), min_size=1, max_size=7)
     policy = TablePolicy(tuple(draw(answers)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+import numpy as np
 import simpy
 
 from sim.base.streams import stream
@@ -30,6 +31,7 @@ class NaiveEngine:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int = 0) -> None:
         self.env = simpy.Environment(initial_time=0)
         self.cluster, self.table, self.policy = cluster, table, policy
+        self.served = table.with_query_overhead(cluster.dispatch_per_query_ns)  # what the policy sees
         self.arrival = trace.arrival_ns.tolist()
         self.deadline = trace.deadline_ns.tolist()
         self.queue: list[tuple[int, int]] = []
@@ -77,7 +79,7 @@ class NaiveEngine:
 
     def deadlines_ns(self, count: int) -> list[int]:
         """Return the earliest deadlines in the queue."""
-        return [deadline for deadline, _ in sorted(self.queue)[:count]]
+        return [deadline - self.cluster.network_ns for deadline, _ in sorted(self.queue)[:count]]
 
     def arrivals_within(self, window_ns: int) -> int:
         """Return how many queries arrived lately."""
@@ -126,8 +128,8 @@ class NaiveEngine:
             self._apply_drop_rule(now)
             if not self.queue:
                 return
-            slack = self.queue[0][0] - now - self.cluster.dispatch_ns
-            match self.policy.decide(View(now, slack, len(self.queue), self.table, self)):
+            slack = self.queue[0][0] - now - self.cluster.dispatch_ns - self.cluster.network_ns
+            match self.policy.decide(View(now, slack, len(self.queue), self.served, self)):
                 case Dispatch() as decision:
                     self._begin(decision)
                 case Drop(count=count):
@@ -146,9 +148,9 @@ class NaiveEngine:
         limit = {
             "never": None,
             "expired": now,
-            "hopeless": now + self.cluster.dispatch_ns + self.table.smallest_ns,
+            "hopeless": now + min(self._duration(s, n) for s, n in np.ndindex(self.table.dense_ns.shape) if n),
         }[self.cluster.drop]
-        while limit is not None and self.queue and self.queue[0][0] < limit:
+        while limit is not None and self.queue and self.queue[0][0] < limit + self.cluster.network_ns:
             self._drop(1)
 
     def _drop(self, count: int) -> None:
@@ -163,8 +165,12 @@ class NaiveEngine:
         self.run_of[worker] = self.runs
         self.env.process(self._batch(self.runs, worker, decision.subnet, batch))
 
+    def _duration(self, subnet: int, size: int) -> int:
+        overhead = self.cluster.dispatch_ns + size * self.cluster.dispatch_per_query_ns
+        return self.table.latency(subnet, size) + overhead
+
     def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
-        duration = self.table.latency(subnet, len(batch)) + self.cluster.dispatch_ns
+        duration = self._duration(subnet, len(batch))
         if self.loaded[worker] != subnet and worker not in self.fresh:
             delay = self.cluster.actuation_ns
             duration += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
@@ -175,7 +181,7 @@ class NaiveEngine:
         yield self.env.timeout(duration)
         lost = self.run_of.get(worker) != run
         for query in batch:
-            late = self.env.now > self.deadline[query]
+            late = self.env.now + self.cluster.network_ns > self.deadline[query]
             self.finish[query] = -1 if lost else self.env.now
             self.answer[query].succeed(Outcome.DROPPED if lost else Outcome.LATE if late else Outcome.MET)
         if not lost:

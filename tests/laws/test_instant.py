@@ -30,8 +30,9 @@ def log_of(result: Result) -> dict[int, Reports]:
 
 def decisions(case: Case, log: dict[int, Reports]) -> tuple[list[tuple[int, BatchStart]], list[tuple[int, int]]]:
     """Return the batches that a scheduler starts, and those that it loses, each with its instant."""
-    queue = queue_for(case.trace)
-    scheduler = Scheduler(queue, case.cluster, case.table, case.policy, 0)
+    queue = queue_for(case.trace, case.cluster.network_ns)
+    table = case.cluster.served(case.table)
+    scheduler = Scheduler(queue, case.cluster, table, case.policy, 0)
     started, lost_batches = [], []
     wake_ns = queue.next_arrival_ns
     upcoming = sorted(log)[::-1]
@@ -57,10 +58,10 @@ def test_a_log_of_events_without_simpy_gives_the_decisions_of_a_run(case: Case) 
     assert [start.batch for _, start in started] == list(range(len(batches)))
     lost = batches.lost.nonzero()[0].tolist()
     assert sorted(lost_batches) == sorted(zip(batches.finish_ns[lost].tolist(), lost, strict=True))
-    delays = case.cluster.actuation_delays(case.table)
+    delays, table = case.cluster.actuation_delays(case.table), case.cluster.served(case.table)
     for batch, (at_ns, start) in enumerate(started):
         if not batches.lost[batch]:
-            run_ns = case.table.latency(start.subnet, start.size) + case.cluster.dispatch_ns
+            run_ns = table.latency(start.subnet, start.size) + case.cluster.dispatch_ns
             assert batches.finish_ns[batch] == at_ns + run_ns + start.actuates * delays[start.subnet]
 
 

@@ -15,6 +15,7 @@ from sim.base.errors import SpecError, SsimError, raised, user_function
 from sim.base.units import ns_from_ms
 from sim.compiled.step_policy import StepPolicy
 from sim.engine.driver import simulate
+from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from ssim.files.plugins import Slot
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sim.engine.cluster import Cluster
-    from sim.engine.policy import Policy
     from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
     from sim.traces.source import TraceSource
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ssim.jobs.job import AnyRun, ExecutionOptions, Watch
     from ssim.results.store import Store
 
-POLICY = Slot(("policies", "*"), "policy", policies.SHORT_NAMES, "use")
+POLICY = Slot(("policies", "*"), "policy", policies.SHORT_NAMES, Policy, "use")
 """Where an experiment file names policies."""
 
 
@@ -68,6 +68,11 @@ class ExperimentParts:
     cluster: Cluster
     table: LatencyTable
     measure: Measure
+
+    @property
+    def slo_ns(self) -> int | None:
+        """The SLO of all queries less the network's delay; None where there are several."""
+        return ns_from_ms(self.source.slo_ms) - self.cluster.network_ns if self.source.has_one_slo else None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -175,7 +180,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         Raises:
             SpecError: The compiled engine was asked for and can't run this.
         """
-        return choose(queries, self.parts.cluster, self.parts.table, self.policy(), self.spec.engine)
+        parts = self.parts
+        return choose(queries, parts.cluster, parts.table, self.policy(), self.spec.engine, parts.slo_ns)
 
     @classmethod
     def tasks(
@@ -201,7 +207,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
                     run.spec.engine,
                     run.asked.model_dump(),
                     run.parts.identity["latency_table"],
-                    run.spec.cluster.dispatch_ms,
+                    run.spec.cluster.model_dump(include={"workers", "dispatch_ms", "dispatch_per_query_ms"}),
+                    bool(run.parts.cluster.faults),
+                    run.parts.slo_ns,
                 ]
             )
             try:
