@@ -55,7 +55,8 @@ class Setting(NamedTuple):
     """The constants of a run; all arrays are read-only.
 
     Attributes:
-        latency_ns: Latency by subnet and batch size, int64, shape (subnets, largest batch + 1).
+        latency_ns: Latency by subnet and batch size if none is drawn, int64, shape (subnets, largest batch + 1).
+        planned_ns: What step functions see, likewise.
         actuation_ns: Delay of a switch to each subnet, int64, shape (subnets,).
         dispatch_ns: Overhead of a batch.
         drop_rule: `NEVER`, `EXPIRED` or `HOPELESS`.
@@ -67,9 +68,16 @@ class Setting(NamedTuple):
         subnets: Subnet by slack interval and by queue length; the last column stands for all longer queues. int64,
             shape (slacks + 1, lengths).
         sizes: Batch size, likewise.
+        is_drawn: Whether latencies are drawn.
+        key: What distinguishes the luck of this run (`sim.tables.service_times.latency_key`).
+        nodes_ns: As in `sim.tables.service_times.Distributions`; anything if none is drawn.
+        first: Likewise.
+        parts: Likewise.
+        is_linear: Likewise.
     """
 
     latency_ns: Ints
+    planned_ns: Ints
     actuation_ns: Ints
     dispatch_ns: int
     drop_rule: int
@@ -79,6 +87,12 @@ class Setting(NamedTuple):
     from_ns: Ints
     subnets: Ints
     sizes: Ints
+    is_drawn: bool
+    key: int
+    nodes_ns: Ints
+    first: Ints
+    parts: Ints
+    is_linear: int
 
 
 class State(NamedTuple):
@@ -130,7 +144,9 @@ class Log(NamedTuple):
     lost: Bools
 
 
-_SETTING = tuple_of(Setting, READ_GRID, READ_INTS, INT, INT, INT, READ_GRID, BOOL, READ_INTS, READ_GRID, READ_GRID)
+_DRAWN = (BOOL, INT, READ_INTS, READ_GRID, READ_GRID, INT)
+_DECISIONS = (BOOL, READ_INTS, READ_GRID, READ_GRID)
+_SETTING = tuple_of(Setting, READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, READ_GRID, *_DECISIONS, *_DRAWN)
 _STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, FLOATS)
 _LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
@@ -178,6 +194,15 @@ def _without(heap: Ints, size: int, item: int) -> int:
     for other in kept:
         size = _push(heap, heap, size, other, other)
     return size
+
+
+@compiled(INT(INT, INT))
+def _luck(key: int, query: int) -> int:
+    """Return `sim.tables.service_times.luck`."""
+    mixed = np.uint64(key) + (np.uint64(query) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return np.int64((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32))
 
 
 @compiled(INT(_SETTING, _STATE, STEPS, READ_INTS, READ_INTS, BOOL, BOOL, _LOG, INTS))
@@ -281,7 +306,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 break
             slack = (deadline_ns[head] if in_order else waiting_ns[0]) - now - dispatch_ns
             if setting.uses_step:
-                subnet, size = step(state.memory, now, slack, length, arrived + state.at[BEFORE], latency_ns)
+                subnet, size = step(state.memory, now, slack, length, arrived + state.at[BEFORE], setting.planned_ns)
                 if not (0 <= subnet < len(latency_ns) and 0 < size < latency_ns.shape[1]):
                     log.start_ns[rows], log.subnet[rows], log.size[rows] = now, subnet, size
                     return -1 - rows
@@ -291,7 +316,16 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
             size = min(size, length)
             worker = free[0]
             idle = _pop(free, free, idle)
-            finish = now + latency_ns[subnet, size] + dispatch_ns
+            if setting.is_drawn:
+                query = head + state.at[BEFORE] if in_order else waiting[0]
+                place = _luck(setting.key, query) * setting.parts[subnet, size]
+                node = setting.first[subnet, size] + (place >> 32)
+                latency = setting.nodes_ns[node]
+                if setting.is_linear:
+                    latency += (setting.nodes_ns[node + 1] - latency) * (place >> 16 & 0xFFFF) >> 16
+            else:
+                latency = latency_ns[subnet, size]
+            finish = now + latency + dispatch_ns
             if loaded[worker] != subnet:
                 if loaded[worker] != NOTHING_YET:
                     finish += setting.actuation_ns[subnet]

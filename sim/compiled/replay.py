@@ -25,6 +25,7 @@ from sim.compiled.tabulate import DecisionTable
 from sim.engine.policy import Dispatch, View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
+from sim.tables.service_times import Distributions, latency_key, service_times
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -43,7 +44,7 @@ Rule: TypeAlias = DecisionTable | StepPolicy
 """A policy for the compiled engine: a decision table (of one latency table and dispatch overhead) or a step policy."""
 
 
-def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: Rule) -> Result:
+def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: Rule, *, seed: int = 0) -> Result:
     """Return the outcome of each query of a trace; the same as `sim.engine.driver.simulate` returns for the policy.
 
     Args:
@@ -51,13 +52,14 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
         cluster: Workers, overheads, drop rule, failures.
         table: The latency table.
         rule: The policy.
+        seed: For latencies that are drawn.
 
     Raises:
         DataError: The cluster takes its actuation delays from a table that has none.
         PolicyError: The step function raised, or returned a decision that can't be carried out.
     """
     queries, deadline_ns, in_order = len(trace), trace.deadline_ns, trace.in_order
-    run = _Run(cluster, table, rule, 0 if in_order else queries)
+    run = _Run(cluster, table, rule, seed, 0 if in_order else queries)
     left = np.empty(0 if in_order else queries, np.int64)
     log = _empty_log(queries)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
@@ -76,6 +78,8 @@ def replay_counted(
     rule: Rule,
     width_ns: int = NS_PER_S,
     measure: Measure = WHOLE_RUN,
+    *,
+    seed: int = 0,
 ) -> StreamingMetrics:
     """Return the metrics of a trace whose deadlines never decrease, as `replay_stream` does of a stream of arrivals.
 
@@ -86,6 +90,7 @@ def replay_counted(
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
         measure: The part of the run that the metrics are about.
+        seed: For latencies that are drawn.
 
     Raises:
         SpecError: The part to measure is not inside of the trace.
@@ -96,7 +101,7 @@ def replay_counted(
     """
     if not trace.in_order:
         raise DataError("slo_ns", "deadlines decrease", "", "use replay_compiled, which orders the queue")
-    run = _Run(cluster, table, rule, 0)
+    run = _Run(cluster, table, rule, seed, 0)
     metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns, measure)
     deadline_ns, log = trace.deadline_ns, _empty_log(len(trace))
     rows = run.advance(trace.arrival_ns, deadline_ns, log, _NO_HEAP, final=True)
@@ -116,6 +121,8 @@ def replay_stream(
     rule: Rule,
     width_ns: int = NS_PER_S,
     measure: Measure = WHOLE_RUN,
+    *,
+    seed: int = 0,
 ) -> StreamingMetrics:
     """Return the metrics of a run whose arrivals come as a stream.
 
@@ -128,6 +135,7 @@ def replay_stream(
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
         measure: The part of the run that the metrics are about.
+        seed: For latencies that are drawn.
 
     Raises:
         SpecError: The part to measure is not inside of the trace.
@@ -138,7 +146,7 @@ def replay_stream(
         PolicyError: The step function raised, or returned a decision that can't be carried out.
     """
     check_lengths(duration_ns, slo_ns)
-    run = _Run(cluster, table, rule, 0)
+    run = _Run(cluster, table, rule, seed, 0)
     metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
     queue, log = _Queue(slo_ns), _empty_log(0)
 
@@ -200,13 +208,14 @@ def _empty_log(rows: int) -> kernel.Log:
 class _Run:
     """One run of the compiled loop: its state and its constants."""
 
-    def __init__(self, cluster: Cluster, table: LatencyTable, rule: Rule, heap: int) -> None:
+    def __init__(self, cluster: Cluster, table: LatencyTable, rule: Rule, seed: int, heap: int) -> None:
         """Begin with all workers idle and no subnet loaded.
 
         Args:
             cluster: The workers.
             table: The latency table.
             rule: The policy.
+            seed: For latencies that are drawn.
             heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
         """
         self._table, self._rule = table, rule
@@ -218,7 +227,10 @@ class _Run:
             self._step, memory = kernel.no_step, np.empty(0)
             decisions = (rule.from_ns, rule.subnets, rule.sizes)
         changes = _changes(cluster)
+        times = service_times(table, cluster.latency)
+        drawn = times.drawn or Distributions(np.empty(0, np.int64), *np.empty((2, 0, 0), np.int64), 0)
         self._setting = kernel.Setting(
+            _fixed(times.fixed_ns),
             _fixed(table.dense_ns),
             _fixed(np.array(cluster.actuation_delays(table), dtype=np.int64)),
             cluster.dispatch_ns,
@@ -227,6 +239,10 @@ class _Run:
             changes,
             isinstance(rule, StepPolicy),
             *map(_fixed, decisions),
+            times.drawn is not None,
+            latency_key(seed),
+            *map(_fixed, drawn[:3]),
+            drawn.is_linear,
         )
         fails_ns = np.full(cluster.workers, kernel.NEVER_COMES)
         for at_ns, worker, fails, _ in changes[::-1]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sim.base.errors import DataError, SpecError
+from sim.tables.law import FIXED, LatencyLaw
 from sim.traces.trace import LATEST_NS
 
 if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
+    from sim.tables.law import LawName
 
 DropRule = Literal["never", "expired", "hopeless"]
 """Queries dropped before a decision: none (as in the paper), those whose deadline has passed, or those whose slack is
@@ -51,6 +53,7 @@ class Cluster:
             subnet's loading time. A worker's first batch has no delay: its subnet was loaded before the run.
         drop: The drop rule.
         faults: Failures of workers at given times.
+        latency: How the latency of a batch is distributed; the name of a law stands for that law.
 
     Raises:
         SpecError: A number is out of range, or two faults of one worker overlap.
@@ -61,6 +64,7 @@ class Cluster:
     actuation_ns: int | Literal["table"] = 0
     drop: DropRule = "never"
     faults: tuple[WorkerFailure, ...] = ()
+    latency: LatencyLaw = FIXED
 
     def __post_init__(self) -> None:
         if type(self.workers) is not int or not 1 <= self.workers <= MAX_WORKERS:
@@ -73,6 +77,11 @@ class Cluster:
                 raise SpecError(f"cluster.{name}", "invalid delay", repr(value), "integer nanoseconds, 0 or more")
         if self.drop not in {"never", "expired", "hopeless"}:
             raise SpecError("cluster.drop", "unknown drop rule", repr(self.drop), "never, expired or hopeless")
+        given: Any = self.latency
+        if isinstance(given, str):
+            object.__setattr__(self, "latency", LatencyLaw(cast("LawName", given)))
+        elif not isinstance(given, LatencyLaw):
+            raise SpecError("cluster.latency", "is not a law", repr(given), 'such as LatencyLaw("lognormal")')
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
         for fault in self.faults:

@@ -35,6 +35,7 @@ class BatchStart(NamedTuple):
         subnet: The subnet that runs it (index into the table).
         size: Number of queries.
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
+        head: The most urgent of its queries, which decides its luck if latencies are drawn.
     """
 
     batch: int
@@ -42,6 +43,7 @@ class BatchStart(NamedTuple):
     subnet: int
     size: int
     actuates: bool
+    head: int
 
 
 class Scheduler:
@@ -171,8 +173,7 @@ class Scheduler:
         self._batches += 1
         self._free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, subnet, False
-        self._queue.take(size)
-        return BatchStart(batch, worker, subnet, size, actuates)
+        return BatchStart(batch, worker, subnet, size, actuates, self._queue.take(size))
 
     # What a policy can look up (sim.engine.policy.System).
 

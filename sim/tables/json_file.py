@@ -43,6 +43,8 @@ _UNCERTAINTY_FIELDS = {"p99": "p99_ns", "low": "low_ns", "high": "high_ns"}
 def parse_profile(text: str, location: str) -> LatencyTable:
     """Return the table in the text of a profile; its latency is `mean`, rounded to whole nanoseconds.
 
+    Files of ours say by their provenance if that is not the median of what was measured; those of others hold means.
+
     Args:
         text: The whole file.
         location: Its path, for messages.
@@ -89,7 +91,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
         default_max_batch=top.optional_whole("default_max_batch"),
         provenance={key: fact.text() for key, fact in top["provenance"].members()}
         if "provenance" in top
-        else {"source": name},
+        else {"source": name, **({} if samples else {"statistic": "mean"})},
     )
 
 

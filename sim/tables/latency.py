@@ -11,14 +11,14 @@ import numpy as np
 from sim.base.arrays import read_only
 from sim.base.errors import BatchSizeError, DataError, did_you_mean
 from sim.base.html import html_table
-from sim.base.units import NS_PER_MS, format_ms
+from sim.base.units import NS_PER_MS
 from sim.tables.grids import (
+    check_uncertainty,
     checked_grid,
     checked_mapping,
     checked_samples,
     checked_sizes,
     dense,
-    first_cell,
     pareto,
     whole_number,
 )
@@ -179,7 +179,7 @@ class LatencyTable:
             grids["samples_ns"] = checked_samples(self.samples_ns, f"{location}, samples_ns", *axes)
         for name, grid in grids.items():
             object.__setattr__(self, name, grid)
-        _check_uncertainty(self)
+        check_uncertainty(self.latency_ns, self.p99_ns, (self.low_ns, self.high_ns), location, *axes)
         _sort_equals(self)
         object.__setattr__(self, "dense_ns", read_only(dense(self.batch_sizes, self.latency_ns, self.between)))
         object.__setattr__(self, "pareto", pareto([subnet.accuracy for subnet in self.subnets], self.latency_ns))
@@ -204,6 +204,11 @@ class LatencyTable:
         """The grids of `UNCERTAINTY_GRIDS` that this table has, by name."""
         grids = {name: getattr(self, name) for name in UNCERTAINTY_GRIDS}
         return {name: grid for name, grid in grids.items() if grid is not None}
+
+    @property
+    def holds(self) -> Literal["median", "mean"]:
+        """What the latencies are of the measurements: medians, unless the provenance names the `statistic` mean."""
+        return "mean" if self.provenance.get("statistic") == "mean" else "median"
 
     @property
     def max_batch(self) -> int:
@@ -361,28 +366,6 @@ def _check_axes(table: LatencyTable) -> None:
         if not sizes[0] <= limit <= sizes[-1]:
             raise DataError(location, "default_max_batch is out of range", str(limit), hint)
         object.__setattr__(table, "default_max_batch", limit)
-
-
-def _check_uncertainty(table: LatencyTable) -> None:
-    location = f"table of {table.device}"
-
-    def cell(mask: npt.NDArray[np.bool_]) -> tuple[int, int, str]:
-        row, column = first_cell(mask)
-        return row, column, f"subnet {table.subnets[row].id}, batch {table.batch_sizes[column]}"
-
-    if table.p99_ns is not None and (table.p99_ns < table.latency_ns).any():
-        row, column, name = cell(table.p99_ns < table.latency_ns)
-        both = f"{name}: {format_ms(int(table.p99_ns[row, column]))} < {format_ms(int(table.latency_ns[row, column]))}"
-        hint = "is it the 99th percentile, and in the unit of the latency?"
-        raise DataError(location, "the 99th percentile is below the latency", both, hint)
-    if table.low_ns is None and table.high_ns is None:
-        return
-    if table.low_ns is None or table.high_ns is None:
-        raise DataError(location, "has only one bound of its intervals", "", "give both low_ns and high_ns")
-    outside = (table.low_ns > table.latency_ns) | (table.high_ns < table.latency_ns)
-    if outside.any():
-        hint = "low_ns <= latency_ns <= high_ns"
-        raise DataError(location, "latency outside its confidence interval", cell(outside)[2], hint)
 
 
 def _sort_equals(table: LatencyTable) -> None:

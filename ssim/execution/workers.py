@@ -17,6 +17,7 @@ from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
 from sim.engine.cluster import MAX_WORKERS
 from sim.engine.run_metrics import WHOLE_RUN
+from sim.tables.service_times import service_times
 from sim.traces.rates import mean_rate_setter, rate_names
 from ssim.execution.capacity import Found, changed, search_rates
 from ssim.execution.gap import attainment_bound
@@ -254,7 +255,8 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
         SpecError: They could not.
     """
     run = one.at(one.search.lowest, parameters)[0]
-    fastest_ns = run.parts.table.smallest_ns + run.parts.cluster.dispatch_ns
+    times = service_times(run.parts.table, run.parts.cluster.latency)
+    fastest_ns = int(times.smallest_ns[:, 1:].min()) + run.parts.cluster.dispatch_ns
     if run.parts.source.has_one_slo:
         possible = float(run.parts.source.slo_ms * 1e6 >= fastest_ns)
     elif run.parts.measure != WHOLE_RUN:

@@ -9,11 +9,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sim import Cluster, Decision, Dispatch, Drop, LatencyTable, ProfiledSubnet, Trace, View, Wait, WorkerFailure
+from sim.tables.law import FIXED, LatencyLaw, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST = 12
+
+LAWS = (LatencyLaw("lognormal"), LatencyLaw("lognormal", 2.0), LatencyLaw("samples"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,27 @@ class Case:
 
 
 @st.composite
-def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
+def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = True) -> Case:
     integers = lambda low, high: draw(st.integers(low, high))  # noqa: E731 - says more than it costs
     queries, subnets = integers(1, 40), integers(1, 4)
     sizes = tuple(sorted(draw(st.sets(st.integers(1, 8), min_size=1, max_size=4))))
     grid = np.array([[integers(1, LONGEST) for _ in sizes] for _ in range(subnets)], dtype=np.int64)
     loading = [integers(0, 6) for _ in range(subnets)]
     names = tuple(ProfiledSubnet(f"s{i}", 50.0 + i, loading_ns=loading[i]) for i in range(subnets))
-    table = LatencyTable("toy", names, sizes, grid, between=draw(st.sampled_from(["pad", "interpolate"])))
+    spread = [[sorted(draw(st.lists(st.integers(1, LONGEST), min_size=1, max_size=4))) for _ in sizes] for _ in names]
+    beyond = np.array([[integers(0, 6) for _ in sizes] for _ in range(subnets)], dtype=np.int64)
+    table = LatencyTable(
+        "toy",
+        names,
+        sizes,
+        grid,
+        p99_ns=grid + beyond,
+        between=draw(st.sampled_from(["pad", "interpolate"])),
+        samples_ns=spread,
+    )
+    law = draw(st.sampled_from([FIXED, *LAWS])) if drawn else FIXED
+    if law.is_drawn and draw(st.booleans()):
+        table = planned(table, draw(st.sampled_from(["mean", "p95", 1.5])), law)
     gaps = draw(st.lists(st.integers(0, 10), min_size=queries, max_size=queries))
     arrivals = np.cumsum(np.array(gaps, dtype=np.int64))
     slo = draw(st.one_of(st.integers(1, 40), st.lists(st.integers(1, 40), min_size=queries, max_size=queries)))
@@ -66,6 +82,7 @@ def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
         actuation_ns=draw(st.sampled_from([0, 0, 2, 5, "table"])),
         drop=draw(st.sampled_from(["never", "expired", "hopeless"])),
         faults=tuple(_faults(draw, workers)) if faults and draw(st.booleans()) else (),
+        latency=law,
     )
     answers = st.lists(st.tuples(st.integers(0, subnets - 1), st.integers(1, sizes[-1])), min_size=1, max_size=7)
     policy = TablePolicy(tuple(draw(answers)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))

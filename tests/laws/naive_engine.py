@@ -10,11 +10,13 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+import numpy as np
 import simpy
 
 from sim.base.streams import stream
 from sim.engine.policy import Dispatch, Drop, View, Wait
 from sim.engine.result import Outcome
+from sim.tables.law import actual_table, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -51,6 +53,7 @@ class NaiveEngine:
         self.worker: list[int] = [-1] * len(self.arrival)
         self.dispatch_ns = cluster.dispatch_ns
         self.rng = stream(seed, "policy")
+        self.key = np.uint64(stream(seed, "latency").integers(2**63))
 
     def run(self) -> NaiveEngine:
         """Run to the end."""
@@ -163,8 +166,32 @@ class NaiveEngine:
         self.run_of[worker] = self.runs
         self.env.process(self._batch(self.runs, worker, decision.subnet, batch))
 
+    def _latency(self, subnet: int, size: int, head: int) -> int:
+        """Return the quantile of the batch's latency that belongs to the luck of its head."""
+        table, law = actual_table(self.table), self.cluster.latency
+        row = next(i for i, known in enumerate(table.subnets) if known.id == self.table.subnets[subnet].id)
+        if not law.is_drawn:
+            return table.latency(row, size)
+        with np.errstate(over="ignore"):
+            mixed = self.key + np.uint64(head + 1) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        share = int(mixed ^ (mixed >> np.uint64(31))) >> 32
+        cells = nodes_of(table, law)[row]
+        above = next(i for i, measured in enumerate(table.batch_sizes) if measured >= size)
+        nodes = cells[above].tolist()
+        if table.between == "interpolate" and above and table.batch_sizes[above] != size:
+            low, high = table.batch_sizes[above - 1], table.batch_sizes[above]
+            count = max(len(cells[above - 1]), len(nodes))
+            pairs = [(cells[above - 1][i * len(cells[above - 1]) // count], nodes[i * len(nodes) // count]) for i in range(count)]
+            nodes = [round(float(a + (b - a) * ((size - low) / (high - low)))) for a, b in pairs]
+        if law.law == "samples":
+            return nodes[share * len(nodes) // 2**32]
+        place, rest = divmod(share * (len(nodes) - 1), 2**32)
+        return nodes[place] + (nodes[place + 1] - nodes[place]) * (rest // 2**16) // 2**16
+
     def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
-        duration = self.table.latency(subnet, len(batch)) + self.cluster.dispatch_ns
+        duration = self._latency(subnet, len(batch), batch[0]) + self.cluster.dispatch_ns
         if self.loaded[worker] != subnet and worker not in self.fresh:
             delay = self.cluster.actuation_ns
             duration += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay

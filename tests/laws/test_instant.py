@@ -71,7 +71,7 @@ def new_scheduler(trace: Trace, policy: Scripted, workers: int = 1, table: Laten
 def test_a_late_report_of_a_lost_batch_asks_nobody() -> None:
     policy = Scripted(lambda view: Dispatch(0, 1) if view.now_ns == 0 else Wait(99))
     scheduler = new_scheduler(trace_of(0, 5), policy)
-    assert scheduler.settle(0)[0] == [BatchStart(0, worker=0, subnet=0, size=1, actuates=False)]
+    assert scheduler.settle(0)[0] == [BatchStart(0, worker=0, subnet=0, size=1, actuates=False, head=0)]
     assert scheduler.settle(4, failed=[0]) == ([], [0], None)
     assert scheduler.settle(6, recovered=[0]) == ([], [], 99)
     assert scheduler.settle(10, completed=[(0, 0)]) == ([], [], 99)
@@ -85,7 +85,7 @@ def test_a_batch_may_take_longer_than_its_table_says() -> None:
     assert scheduler.settle(500) == ([], [], None)
     assert not scheduler.idle
     starts, _, wake_ns = scheduler.settle(10**9, completed=[(0, 0)])
-    assert (starts, wake_ns) == ([BatchStart(1, worker=0, subnet=1, size=1, actuates=False)], None)
+    assert (starts, wake_ns) == ([BatchStart(1, worker=0, subnet=1, size=1, actuates=False, head=0)], None)
 
 
 def test_a_late_wake_up_is_still_the_end_of_the_wait() -> None:

@@ -14,9 +14,10 @@ from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
 from sim.base.units import ns_from_s
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.tables.files import load_table, shipped_tables
+from sim.tables.service_times import service_times
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
-from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
+from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, table_seen
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
@@ -80,15 +81,29 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
         hint = "a path relative to this file"
         issues += [Issue(("trace",), "file not found", str(path), hint) for path in missing]
     try:
-        cluster = spec.cluster.build()
+        law = spec.cluster.latency.build()
+    except SpecError as error:
+        return None, [*issues, Issue.of(error, "cluster", *error.location.split("."))]
+    try:
+        cluster = spec.cluster.build(law)
     except SsimError as error:
         return None, [*issues, Issue(("cluster", "faults"), str(error).removeprefix("cluster.faults, "))]
     try:
         cluster.actuation_delays(table)
     except SsimError as error:
         issues.append(Issue(("cluster", "actuation_ms"), str(error)))
-    for i in range(len(spec.policies)):
-        issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
+    try:
+        service_times(table, cluster.latency)
+    except SsimError as error:
+        return None, [*issues, Issue(("cluster", "latency"), str(error))]
+    for i, policy in enumerate(spec.policies):
+        own = policy.plan is not None
+        try:
+            seen = table_seen(table, policy.plan if own else spec.latency_table.plan, cluster.latency)
+        except SsimError as error:
+            issues.append(Issue(("policies", i, "plan") if own else ("latency_table", "plan"), str(error)))
+        else:
+            issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], seen)]
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
     return ExperimentParts(source, cluster, table, measure), issues
@@ -144,6 +159,6 @@ KIND = Kind(
     slots=(TRACE, _TableSlot(("latency_table",), "latency table", {}, "use"), POLICY),
     assemble=assemble,
     runs=runs,
-    short={"latency_table": "use"},
+    short={"latency_table": "use", "cluster.latency": "law"},
     not_swept=frozenset({"engine", "keep", "reference", "capacity"}),
 )

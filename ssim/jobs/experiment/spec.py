@@ -14,8 +14,11 @@ from sim.base.units import ns_from_ms, ns_from_s
 from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
 from sim.engine.run_metrics import Measure
 from sim.engines import Engine
+from sim.tables.law import HIGHEST_RATIO, LatencyLaw, LawName, PlanName
 from ssim.files.model import Closed, JobSpec
 from ssim.results.record import Keep
+
+Plan = PlanName | Annotated[float, Field(gt=0, le=HIGHEST_RATIO)]
 
 
 class FaultSpec(Closed):
@@ -27,6 +30,23 @@ class FaultSpec(Closed):
     """When it fails, in seconds from the start of the trace."""
     recover_s: NonNegative | None = None
     """When it comes back, in seconds from the start of the trace; never if left out."""
+
+
+class LatencySpec(Closed):
+    """How the latency of a batch is distributed."""
+
+    law: LawName = "fixed"
+    """`fixed`; `lognormal`, by the 99th percentiles of the table; or `samples`, the measurements in the table."""
+    p99_over_median: Annotated[float, Field(ge=1, le=HIGHEST_RATIO)] | None = None
+    """The spread of a lognormal, the same for all cells; that of the table's 99th percentiles if left out."""
+
+    def build(self) -> LatencyLaw:
+        """Return the law.
+
+        Raises:
+            SpecError: It takes no spread.
+        """
+        return LatencyLaw(self.law, self.p99_over_median)
 
 
 class ClusterSpec(Closed):
@@ -42,9 +62,14 @@ class ClusterSpec(Closed):
     """Which queries are dropped: `never`, `expired` (deadline passed) or `hopeless` (no subnet is fast enough)."""
     faults: tuple[FaultSpec, ...] = ()
     """Workers that fail."""
+    latency: LatencySpec = LatencySpec()
+    """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
 
-    def build(self) -> Cluster:
+    def build(self, law: LatencyLaw) -> Cluster:
         """Return the cluster, in nanoseconds.
+
+        Args:
+            law: The law that `latency` describes.
 
         Raises:
             SpecError: A fault does not fit the workers, or another fault.
@@ -54,7 +79,7 @@ class ClusterSpec(Closed):
             for f in self.faults
         )
         actuation: int | Literal["table"] = "table" if self.actuation_ms == "table" else ns_from_ms(self.actuation_ms)
-        return Cluster(self.workers, ns_from_ms(self.dispatch_ms), actuation, self.drop, tuple(faults))
+        return Cluster(self.workers, ns_from_ms(self.dispatch_ms), actuation, self.drop, tuple(faults), law)
 
 
 class TableSpec(Closed):
@@ -68,6 +93,8 @@ class TableSpec(Closed):
     """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
     where: dict[str, str | int | float] = Field(default_factory=dict)
     """Rows of a CSV to use, by column: a text, a unique part of one, or a pattern, such as `{device: pascal}`."""
+    plan: Plan | None = None
+    """The latencies that policies plan on: `median`, `mean`, `p95`, `p99`, or a factor; the table's if left out."""
 
 
 class PolicySpec(Closed):
@@ -77,11 +104,14 @@ class PolicySpec(Closed):
     """A short name, or `module:Class` for one of your own."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Parameters by name."""
+    plan: Plan | None = None
+    """The latencies that it plans on, as in `latency_table`, which holds for all policies."""
 
     @property
     def label(self) -> str:
         """The policy with the parameters that the file gives, for tables and figures."""
-        given = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        plan = {} if self.plan is None else {"plan": self.plan}
+        given = ", ".join(f"{name}={value}" for name, value in (self.params | plan).items())
         return f"{self.use}({given})" if given else self.use
 
 
