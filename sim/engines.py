@@ -87,7 +87,7 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
         reason = broken
     else:
         try:
-            rule, description = _rule(policy, table, cluster.dispatch_ns)
+            rule, description = _rule(policy, cluster.served(table), cluster.dispatch_ns)
         except (NotTabulableError, PolicyError) as error:
             reason = f"{error.location}: {error.problem}" + (f" ({error.value})" if error.value else "")
         else:

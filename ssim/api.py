@@ -19,7 +19,7 @@ import pandas as pd
 from sim.base.errors import SpecError, SsimError, StoreError, did_you_mean
 from ssim.commands.options import cores
 from ssim.execution.runner import run_job
-from ssim.files.plugins import forget_modules
+from ssim.files.own_modules import forget_modules
 from ssim.files.shipped import find_file
 from ssim.jobs.reading import read_job
 from ssim.results.record import BATCHES, REQUESTS, WINDOWS, read_output

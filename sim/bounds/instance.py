@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sim.base.errors import SpecError
-from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,10 +34,11 @@ class Instance:
 
     Attributes:
         arrival_ns: Arrivals, int64, shape (queries,), never decreasing.
-        deadline_ns: Deadlines, int64, shape (queries,).
+        deadline_ns: When batches are due: deadlines less the network's delay, and not before the arrival. int64, shape
+            (queries,).
         cluster: The workers.
         value: Value of a query that is answered in time in this way, float64, shape (ways,).
-        duration_ns: The least time that a worker is busy, including the dispatch overhead, int64, shape (ways,).
+        duration_ns: The least time that a worker is busy, with the overheads of dispatch, int64, shape (ways,).
         max_queries: Maximum size of a batch, int64, shape (ways,).
         subnet: The subnet (index into the table), int64, shape (ways,).
     """
@@ -86,12 +86,12 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     accuracy = np.array([subnet.accuracy for subnet in table.subnets]) / 100
     subnet = np.repeat(np.arange(subnets), sizes)
     value = np.ones(len(subnet)) if values == "attainment" else accuracy[subnet]
-    duration = service_times(table, cluster.latency).smallest_ns[:, 1:].ravel() + cluster.dispatch_ns
+    duration = cluster.least_ns(table).ravel()
     max_queries = np.tile(np.arange(1, sizes + 1), subnets)
     undominated = _undominated(value, duration, max_queries)
     return Instance(
         trace.arrival_ns,
-        trace.deadline_ns,
+        np.maximum(cluster.due_ns(trace), trace.arrival_ns),
         cluster,
         value[undominated],
         duration[undominated],

@@ -55,6 +55,7 @@ _COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
         INT,
         INT,
         INT,
+        INT,
         _COUNTERS,
     )
 )
@@ -71,6 +72,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     from_ns: int,
     end_ns: int,
     limit_ns: int,
+    network_ns: int,
     shift: int,
     before_one: int,
     counts: Counters,
@@ -79,7 +81,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
 
     Args:
         arrival_ns: Their arrivals, from the first that the log is about, int64.
-        deadline_ns: Their deadlines.
+        deadline_ns: When their batches are due.
         start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next four.
         finish_ns: Completion of the batch, or failure of its worker.
         subnets: Subnet that ran it; negative for dropped queries.
@@ -91,6 +93,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
         end_ns: The end of the last window, which includes no batch that starts then.
         limit_ns: Neither arrivals nor starts count from this instant on, nor does time; later than any if the windows
             end with the trace.
+        network_ns: Delay of each query that keeps no worker busy: a part of its latency.
         shift: Shift from the bits of a latency to its bucket; see `sim.engine.histogram.SHIFT`.
         before_one: Number of buckets below 1 ns.
         counts: In and out.
@@ -122,7 +125,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
             if answered:
                 for nth in range(query, until):
                     # The upper bits of the float: its exponent and the first bits behind it.
-                    bits = np.float64(finish - arrival_ns[nth]).view(np.int64)
+                    bits = np.float64(finish + network_ns - arrival_ns[nth]).view(np.int64)
                     latencies[np.uint64((bits >> shift) - before_one)] += 1
                     here += finish <= deadline_ns[nth]
                 numbers[window, W_MET] += here

@@ -59,6 +59,7 @@ class Setting(NamedTuple):
         planned_ns: What step functions see, likewise.
         actuation_ns: Delay of a switch to each subnet, int64, shape (subnets,).
         dispatch_ns: Overhead of a batch.
+        per_query_ns: Overhead of each query in a batch.
         drop_rule: `NEVER`, `EXPIRED` or `HOPELESS`.
         smallest_ns: The smallest latency.
         changes: Failures and recoveries in order, int64, shape (changes, 4): time, worker, 1 for a failure, and for a
@@ -80,6 +81,7 @@ class Setting(NamedTuple):
     planned_ns: Ints
     actuation_ns: Ints
     dispatch_ns: int
+    per_query_ns: int
     drop_rule: int
     smallest_ns: int
     changes: Ints
@@ -146,7 +148,7 @@ class Log(NamedTuple):
 
 _DRAWN = (BOOL, INT, READ_INTS, READ_GRID, READ_GRID, INT)
 _DECISIONS = (BOOL, READ_INTS, READ_GRID, READ_GRID)
-_SETTING = tuple_of(Setting, READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, READ_GRID, *_DECISIONS, *_DRAWN)
+_SETTING = tuple_of(Setting, READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, INT, READ_GRID, *_DECISIONS, *_DRAWN)
 _STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, FLOATS)
 _LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
@@ -325,7 +327,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                     latency += (setting.nodes_ns[node + 1] - latency) * (place >> 16 & 0xFFFF) >> 16
             else:
                 latency = latency_ns[subnet, size]
-            finish = now + latency + dispatch_ns
+            finish = now + latency + dispatch_ns + setting.per_query_ns * size
             if loaded[worker] != subnet:
                 if loaded[worker] != NOTHING_YET:
                     finish += setting.actuation_ns[subnet]

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 _NO_HEAP = np.empty(0, np.int64)
 
 Rule: TypeAlias = DecisionTable | StepPolicy
-"""A policy for the compiled engine: a decision table (of one latency table and dispatch overhead) or a step policy."""
+"""A policy for the compiled engine: a step policy, or a decision table, which is of one latency table (as the cluster
+serves it) and one dispatch overhead."""
 
 
 def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: Rule, *, seed: int = 0) -> Result:
@@ -58,7 +59,7 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
         DataError: The cluster takes its actuation delays from a table that has none.
         PolicyError: The step function raised, or returned a decision that can't be carried out.
     """
-    queries, deadline_ns, in_order = len(trace), trace.deadline_ns, trace.in_order
+    queries, deadline_ns, in_order = len(trace), cluster.due_ns(trace), trace.in_order
     run = _Run(cluster, table, rule, seed, 0 if in_order else queries)
     left = np.empty(0 if in_order else queries, np.int64)
     log = _empty_log(queries)
@@ -103,7 +104,7 @@ def replay_counted(
         raise DataError("slo_ns", "deadlines decrease", "", "use replay_compiled, which orders the queue")
     run = _Run(cluster, table, rule, seed, 0)
     metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns, measure)
-    deadline_ns, log = trace.deadline_ns, _empty_log(len(trace))
+    deadline_ns, log = cluster.due_ns(trace), _empty_log(len(trace))
     rows = run.advance(trace.arrival_ns, deadline_ns, log, _NO_HEAP, final=True)
     metrics.add(trace.arrival_ns, deadline_ns, log, rows)
     metrics.add_unfinished(trace.arrival_ns[run.head :])
@@ -148,7 +149,7 @@ def replay_stream(
     check_lengths(duration_ns, slo_ns)
     run = _Run(cluster, table, rule, seed, 0)
     metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
-    queue, log = _Queue(slo_ns), _empty_log(0)
+    queue, log = _Queue(slo_ns - cluster.network_ns), _empty_log(0)
 
     def go_on(*, final: bool) -> None:
         nonlocal log
@@ -213,11 +214,12 @@ class _Run:
 
         Args:
             cluster: The workers.
-            table: The latency table.
+            table: The latency table, without overheads.
             rule: The policy.
             seed: For latencies that are drawn.
             heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
         """
+        times, table = service_times(table, cluster.latency), cluster.served(table)
         self._table, self._rule = table, rule
         self._in_order = heap == 0
         if isinstance(rule, StepPolicy):
@@ -227,13 +229,13 @@ class _Run:
             self._step, memory = kernel.no_step, np.empty(0)
             decisions = (rule.from_ns, rule.subnets, rule.sizes)
         changes = _changes(cluster)
-        times = service_times(table, cluster.latency)
         drawn = times.drawn or Distributions(np.empty(0, np.int64), *np.empty((2, 0, 0), np.int64), 0)
         self._setting = kernel.Setting(
             _fixed(times.fixed_ns),
             _fixed(table.dense_ns),
             _fixed(np.array(cluster.actuation_delays(table), dtype=np.int64)),
             cluster.dispatch_ns,
+            cluster.dispatch_per_query_ns,
             {"never": kernel.NEVER, "expired": kernel.EXPIRED, "hopeless": kernel.HOPELESS}[cluster.drop],
             table.smallest_ns,
             changes,
@@ -327,8 +329,8 @@ def _fixed(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 class _Queue:
     """Waiting and upcoming arrivals with their deadlines, in reused arrays."""
 
-    def __init__(self, slo_ns: int) -> None:
-        self._slo_ns = slo_ns
+    def __init__(self, slack_ns: int) -> None:
+        self._slack_ns = slack_ns  # from arrival until a batch is due
         self.arrival_ns, self.deadline_ns = np.empty(0, np.int64), np.empty(0, np.int64)
         self.end = self.last_ns = 0
 
@@ -362,7 +364,7 @@ class _Queue:
             run.move(head)
             self.end = kept
         self.arrival_ns[self.end : self.end + len(chunk)] = chunk
-        self.deadline_ns[self.end : self.end + len(chunk)] = chunk + self._slo_ns
+        self.deadline_ns[self.end : self.end + len(chunk)] = chunk + self._slack_ns
         self.end += len(chunk)
 
 

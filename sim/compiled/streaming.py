@@ -76,14 +76,14 @@ class StreamingMetrics:
 
         Args:
             arrival_ns: Their arrivals, int64, from the first that the log is about.
-            deadline_ns: Their deadlines, likewise.
+            deadline_ns: When their batches are due, likewise.
             log: The log.
             rows: How many of its rows are written.
         """
         columns = (column[:rows] for column in log if column is not log.worker)
         accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
         interval = (self.from_ns, self.to_ns, self.measure.limit_ns(self.duration_ns))
-        how = (self.width_ns, *interval, histogram.SHIFT, histogram.BEFORE_ONE)
+        how = (self.width_ns, *interval, self.cluster.network_ns, histogram.SHIFT, histogram.BEFORE_ONE)
         counters.count(arrival_ns, deadline_ns, *columns, accuracy, *how, self.counts)
 
     def add_unfinished(self, arrival_ns: npt.NDArray[np.int64]) -> None:

@@ -92,7 +92,7 @@ def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> Decis
 
     Args:
         policy: A frozen dataclass with `decide(view)`: frozen means stateless.
-        table: The latency table that it is used with.
+        table: The latency table that it is used with, as the cluster serves it (`sim.engine.cluster.Cluster.served`).
         dispatch_ns: The overhead of a batch, on which it may depend.
 
     Raises:

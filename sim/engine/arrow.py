@@ -24,13 +24,13 @@ def queries_table(result: Result) -> pa.Table:
 
     batches = result.batches
     subnet = result.per_query(batches.subnet)
-    finish = result.per_query(batches.finish_ns)
+    answer = result.per_query(batches.finish_ns) + result.cluster.network_ns
     return arrow_table(
         "requests/1",
         arrival_ns=(result.trace.arrival_ns, "ns from the start of the run"),
         deadline_ns=(result.trace.deadline_ns, "ns"),
         start_ns=(per_query(batches.start_ns), "dispatch of its batch, ns; null: never"),
-        finish_ns=(pa.array(finish, mask=~result.answered), "answer, ns; null: never"),
+        finish_ns=(pa.array(answer, mask=~result.answered), "answer, ns; null: never"),
         worker=(per_query(batches.worker).cast(pa.int32()), "number of the worker; null: none"),
         subnet=(_named(subnet, _subnets(result), mask=subnet == _NONE), "id of the subnet; null: none"),
         batch_size=(per_query(batches.size).cast(pa.int32()), "queries in its batch; null: none"),

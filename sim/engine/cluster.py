@@ -1,21 +1,28 @@
-"""The cluster: identical workers behind one queue, overheads of dispatch and actuation, and worker failures."""
+"""The cluster: identical workers behind one queue, its overheads and delays, and worker failures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
 
 from sim.base.errors import DataError, SpecError
 from sim.tables.law import FIXED, LatencyLaw
+from sim.tables.service_times import service_times
 from sim.traces.trace import LATEST_NS
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from sim.tables.latency import LatencyTable
     from sim.tables.law import LawName
+    from sim.traces.trace import Trace
 
 DropRule = Literal["never", "expired", "hopeless"]
 """Queries dropped before a decision: none (as in the paper), those whose deadline has passed, or those whose slack is
-below the smallest latency in the table plus the dispatch overhead."""
+below the smallest latency in the table plus the dispatch overhead. Deadlines are as in `Cluster.due_ns`."""
 
 FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""
@@ -53,6 +60,8 @@ class Cluster:
             subnet's loading time. A worker's first batch has no delay: its subnet was loaded before the run.
         drop: The drop rule.
         faults: Failures of workers at given times.
+        dispatch_per_query_ns: Overhead of each query in a batch, on top of that of the batch.
+        network_ns: Delay of each query between client and worker, both ways together, which keeps no worker busy.
         latency: How the latency of a batch is distributed; the name of a law stands for that law.
 
     Raises:
@@ -64,12 +73,14 @@ class Cluster:
     actuation_ns: int | Literal["table"] = 0
     drop: DropRule = "never"
     faults: tuple[WorkerFailure, ...] = ()
+    dispatch_per_query_ns: int = 0
+    network_ns: int = 0
     latency: LatencyLaw = FIXED
 
     def __post_init__(self) -> None:
         if type(self.workers) is not int or not 1 <= self.workers <= MAX_WORKERS:
             raise SpecError("cluster.workers", "is out of range", repr(self.workers), f"1 to {MAX_WORKERS}")
-        for name in ("dispatch_ns", "actuation_ns"):
+        for name in ("dispatch_ns", "actuation_ns", "dispatch_per_query_ns", "network_ns"):
             value = getattr(self, name)
             if not (name == "actuation_ns" and value == FROM_TABLE) and (
                 type(value) is not int or not 0 <= value < LATEST_NS
@@ -99,6 +110,41 @@ class Cluster:
         ends = (fault.recover_ns if fault.recover_ns is not None else horizon_ns for fault in self.faults)
         return sum(max(0, min(end, horizon_ns) - fault.at_ns) for end, fault in zip(ends, self.faults, strict=True))
 
+    def served(self, table: LatencyTable) -> LatencyTable:
+        """Return a table as batches take on these workers and as policies see it, with the overhead of each query.
+
+        Raises:
+            SpecError: A batch takes longer than any run.
+        """
+        return _with_query_overhead(table, self.dispatch_per_query_ns)
+
+    def overhead_ns(self, size: int) -> int:
+        """Return the overhead of a batch with so many queries, on top of its latency."""
+        return self.dispatch_ns + size * self.dispatch_per_query_ns
+
+    def least_ns(self, table: LatencyTable) -> npt.NDArray[np.int64]:
+        """Return the least time that a batch keeps a worker busy, overheads included.
+
+        Returns:
+            int64, shape (subnets, largest batch): by subnet of the table and batch size from 1.
+
+        Raises:
+            DataError: The table lacks what the law of the latencies needs.
+        """
+        overhead = self.dispatch_ns + self.dispatch_per_query_ns * np.arange(1, table.max_batch + 1)
+        return service_times(table, self.latency).smallest_ns[:, 1:] + overhead
+
+    def due_ns(self, trace: Trace) -> npt.NDArray[np.int64]:
+        """Return when the batch of each query must be done at the latest: its deadline less the network's delay.
+
+        The queue, slacks and drop rules know no other deadline. So a network is the same as a shorter SLO with later
+        answers.
+
+        Returns:
+            int64, shape (queries,).
+        """
+        return trace.deadline_ns - self.network_ns if self.network_ns else trace.deadline_ns
+
     def actuation_delays(self, table: LatencyTable) -> list[int]:
         """Return the actuation delay of each subnet of a table, in nanoseconds.
 
@@ -113,6 +159,19 @@ class Cluster:
             hint = "give the actuation delay as a number"
             raise DataError(f"table of {table.device}", "a subnet has no loading time", subnet, hint)
         return [delay for delay in delays if delay is not None]
+
+
+@lru_cache(maxsize=32)
+def _with_query_overhead(table: LatencyTable, per_query_ns: int) -> LatencyTable:
+    """Return the same object for the same table: policies remember what they worked out of it.
+
+    Raises:
+        SpecError: A batch takes longer than any run.
+    """
+    if per_query_ns * table.max_batch >= LATEST_NS:
+        hint = f"less than {LATEST_NS} ns for a batch of {table.max_batch}"
+        raise SpecError("cluster.dispatch_per_query_ns", "is too long", str(per_query_ns), hint)
+    return table.with_query_overhead(per_query_ns)
 
 
 def _check_fault(fault: WorkerFailure, workers: int, back: dict[int, int | None]) -> None:

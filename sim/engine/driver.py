@@ -53,10 +53,10 @@ class _Run:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
-        self._latency_of = service_times(table, cluster.latency).of_run(seed)
+        self._latency_of, served = service_times(table, cluster.latency).of_run(seed), cluster.served(table)
         self._actuation_ns = cluster.actuation_delays(table)
-        self._queue = queue_for(trace)
-        self._scheduler = Scheduler(self._queue, cluster, table, policy, seed)
+        self._queue = queue_for(trace, cluster.network_ns)
+        self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
         self._log = BatchLog()
         self._changes = cluster.changes()
         self._wake_ns: int | None = None  # the latest wake-up that was scheduled
@@ -97,7 +97,7 @@ class _Run:
         for batch in lost:
             self._log.lose(batch, now_ns)
         for batch, worker, subnet, size, actuates, head in starts:
-            duration_ns = self._latency_of(subnet, size, head) + self._cluster.dispatch_ns
+            duration_ns = self._latency_of(subnet, size, head) + self._cluster.overhead_ns(size)
             if actuates:
                 duration_ns += self._actuation_ns[subnet]
             self._log.add(now_ns, now_ns + duration_ns, worker, subnet, size)

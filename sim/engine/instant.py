@@ -53,9 +53,9 @@ class Scheduler:
         """Begin with all workers free and an empty queue.
 
         Args:
-            queue: The queue, which knows the arrivals.
+            queue: The queue, which knows the arrivals and when their batches are due.
             cluster: Workers, dispatch overhead and drop rule. Its faults are the driver's to report.
-            table: What the policy sees, and the smallest latency for the drop rule.
+            table: What the policy sees, as the cluster serves it, and the smallest latency for the drop rule.
             policy: What to run next.
             seed: For policies that draw random numbers.
         """

@@ -48,7 +48,7 @@ class System(Protocol):
         ...
 
     def deadlines_ns(self, count: int) -> Sequence[int]:
-        """Return the deadlines of up to `count` queued queries, the earliest first."""
+        """Return the deadlines of up to `count` queued queries, less the network's delay, the earliest first."""
         ...
 
     def arrivals_within(self, window_ns: int) -> int:
@@ -62,10 +62,10 @@ class View:
 
     Attributes:
         now_ns: The instant of the decision.
-        slack_ns: Deadline of the most urgent query minus now minus the dispatch overhead, comparable with latencies of
-            the table. Negative if the query is already late.
+        slack_ns: Deadline of the most urgent query minus now minus dispatch overhead and network delay, comparable with
+            latencies of the table. Negative if the query is already late.
         queue_length: Queries waiting, one or more.
-        table: The latency table.
+        table: The latency table; its latencies include the overhead of each query of a batch.
         system: Further state: free workers, deadlines, arrivals.
     """
 

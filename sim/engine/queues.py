@@ -63,9 +63,9 @@ DROPPED = -1
 WAITING = -2
 
 
-def queue_for(trace: Trace) -> Queue:
-    """Return the fastest queue that is exact for a trace."""
-    deadlines = trace.deadline_ns
+def queue_for(trace: Trace, network_ns: int = 0) -> Queue:
+    """Return the fastest queue that is exact for a trace; its deadlines are those of the trace less a delay."""
+    deadlines = trace.deadline_ns - network_ns
     return (OrderedQueue if trace.in_order else HeapQueue)(trace.arrival_ns.tolist(), deadlines.tolist())
 
 

@@ -200,7 +200,7 @@ class Result:
         arrived = self.arrived
         answered = self.answered[arrived]
         finish_ns = self.per_query(self.batches.finish_ns)[arrived]
-        return finish_ns[answered] - self.trace.arrival_ns[arrived][answered]
+        return finish_ns[answered] + self.cluster.network_ns - self.trace.arrival_ns[arrived][answered]
 
     @property
     def arrived(self) -> slice:
@@ -318,7 +318,7 @@ def result_of(
     outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
     outcome[batch_of_query == DROPPED] = Outcome.DROPPED
     served = batch >= 0
-    in_time = batches.finish_ns[batch[served]] <= trace.deadline_ns[served]
+    in_time = batches.finish_ns[batch[served]] <= cluster.due_ns(trace)[served]
     answered = np.where(in_time, Outcome.MET, Outcome.LATE)
     outcome[served] = np.where(batches.lost[batch[served]], Outcome.DROPPED, answered)
     return Result.of(trace, table, cluster, batches, batch, outcome)

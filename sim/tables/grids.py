@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from sim.base.errors import DataError
-from sim.base.units import format_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,40 +113,6 @@ def checked_samples(
         tuple(cell(found, subnet, size) for found, size in zip(row, sizes, strict=True))
         for row, subnet in zip(values, ids, strict=True)
     )
-
-
-def check_uncertainty(
-    latency_ns: npt.NDArray[np.int64],
-    p99_ns: npt.NDArray[np.int64] | None,
-    interval_ns: tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None],
-    location: str,
-    ids: Sequence[str],
-    sizes: Sequence[int],
-) -> None:
-    """Check that no 99th percentile is below its latency, and that no latency is outside of its interval.
-
-    Raises:
-        DataError: One is, with the cell; or an interval has only one bound.
-    """
-
-    def cell(mask: npt.NDArray[np.bool_]) -> tuple[int, int, str]:
-        row, column = first_cell(mask)
-        return row, column, f"subnet {ids[row]}, batch {sizes[column]}"
-
-    if p99_ns is not None and (p99_ns < latency_ns).any():
-        row, column, name = cell(p99_ns < latency_ns)
-        both = f"{name}: {format_ms(int(p99_ns[row, column]))} < {format_ms(int(latency_ns[row, column]))}"
-        hint = "is it the 99th percentile, and in the unit of the latency?"
-        raise DataError(location, "the 99th percentile is below the latency", both, hint)
-    low_ns, high_ns = interval_ns
-    if low_ns is None and high_ns is None:
-        return
-    if low_ns is None or high_ns is None:
-        raise DataError(location, "has only one bound of its intervals", "", "give both low_ns and high_ns")
-    outside = (low_ns > latency_ns) | (high_ns < latency_ns)
-    if outside.any():
-        hint = "low_ns <= latency_ns <= high_ns"
-        raise DataError(location, "latency outside its confidence interval", cell(outside)[2], hint)
 
 
 def nanoseconds(values: object, location: str) -> npt.NDArray[np.int64]:

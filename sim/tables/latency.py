@@ -13,7 +13,6 @@ from sim.base.errors import BatchSizeError, DataError, did_you_mean
 from sim.base.html import html_table
 from sim.base.units import NS_PER_MS
 from sim.tables.grids import (
-    check_uncertainty,
     checked_grid,
     checked_mapping,
     checked_samples,
@@ -22,6 +21,7 @@ from sim.tables.grids import (
     pareto,
     whole_number,
 )
+from sim.tables.validation import check_uncertainty, sort_equals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,6 +117,7 @@ class LatencyTable:
         high_ns: Upper bound, likewise.
         samples_ns: The repetitions that the latency is the median of, by subnet and batch size: int64, ascending, one
             or more per cell; None if unknown.
+        per_query_ns: Overhead of each query of a batch, which all these times include; the stages do not.
 
     Grids may be nested lists, DataFrames or arrays of any type that holds whole numbers; the table keeps copies.
 
@@ -149,8 +150,12 @@ class LatencyTable:
     low_ns: npt.NDArray[np.int64] | None = None
     high_ns: npt.NDArray[np.int64] | None = None
     samples_ns: tuple[tuple[npt.NDArray[np.int64], ...], ...] | None = field(default=None, repr=False)
+    per_query_ns: int = field(default=0, repr=False)
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
-    """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1)."""
+    """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1).
+
+    The overhead of queries is that of the queries in the batch: empty places have none.
+    """
 
     pareto: tuple[int, ...] = field(init=False, repr=False)
     """Pareto-optimal subnets (indices): no other is as accurate, nowhere slower, and better in one of the two."""
@@ -179,9 +184,9 @@ class LatencyTable:
             grids["samples_ns"] = checked_samples(self.samples_ns, f"{location}, samples_ns", *axes)
         for name, grid in grids.items():
             object.__setattr__(self, name, grid)
-        check_uncertainty(self.latency_ns, self.p99_ns, (self.low_ns, self.high_ns), location, *axes)
-        _sort_equals(self)
-        object.__setattr__(self, "dense_ns", read_only(dense(self.batch_sizes, self.latency_ns, self.between)))
+        check_uncertainty(self)
+        sort_equals(self)
+        object.__setattr__(self, "dense_ns", read_only(self._dense()))
         object.__setattr__(self, "pareto", pareto([subnet.accuracy for subnet in self.subnets], self.latency_ns))
 
     def __repr__(self) -> str:
@@ -217,8 +222,8 @@ class LatencyTable:
 
     @property
     def smallest_ns(self) -> int:
-        """The smallest latency in the table."""
-        return int(self.latency_ns.min())
+        """The smallest latency of any batch."""
+        return int(self.dense_ns[:, 1:].min())
 
     @property
     def least_accurate(self) -> int:
@@ -281,6 +286,29 @@ class LatencyTable:
             samples_ns=None if self.samples_ns is None else tuple(row[:keep] for row in self.samples_ns),
             default_max_batch=None,
         )
+
+    def with_query_overhead(self, per_query_ns: int) -> LatencyTable:
+        """Return the table whose times include an overhead of each query of a batch, instead of what they include now.
+
+        Policies then compare the slack with what a batch takes, whatever its size.
+
+        Args:
+            per_query_ns: The overhead, 0 or more.
+        """
+        if per_query_ns == self.per_query_ns:
+            return self
+        more = (per_query_ns - self.per_query_ns) * np.array(self.batch_sizes, dtype=np.int64)
+        grids: dict[str, Any] = {name: grid + more for name, grid in self.uncertainty.items()}
+        if self.samples_ns is not None:
+            grids["samples_ns"] = tuple(
+                tuple(cell + each for cell, each in zip(row, more, strict=True)) for row in self.samples_ns
+            )
+        return replace(self, latency_ns=self.latency_ns + more, per_query_ns=per_query_ns, **grids)
+
+    def _dense(self) -> npt.NDArray[np.int64]:
+        sizes = np.array(self.batch_sizes, dtype=np.int64)
+        measured = dense(self.batch_sizes, self.latency_ns - self.per_query_ns * sizes, self.between)
+        return measured + self.per_query_ns * np.arange(self.max_batch + 1)
 
     def with_stages(self, names: Sequence[str]) -> LatencyTable:
         """Return the table whose latency is the sum of some of its stages; all stages give the table itself.
@@ -366,18 +394,3 @@ def _check_axes(table: LatencyTable) -> None:
         if not sizes[0] <= limit <= sizes[-1]:
             raise DataError(location, "default_max_batch is out of range", str(limit), hint)
         object.__setattr__(table, "default_max_batch", limit)
-
-
-def _sort_equals(table: LatencyTable) -> None:
-    """Put equally accurate subnets into the table's order, with all of their rows."""
-    rows = table.latency_ns.tolist()
-    keys = [(s.accuracy, -sum(row), [-ns for ns in row], s.id) for s, row in zip(table.subnets, rows, strict=True)]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    if order == list(range(len(keys))):
-        return
-    object.__setattr__(table, "subnets", tuple(table.subnets[s] for s in order))
-    for name, grid in {"latency_ns": table.latency_ns, **table.uncertainty}.items():
-        object.__setattr__(table, name, read_only(grid[order]))
-    object.__setattr__(table, "stages", {name: read_only(grid[order]) for name, grid in table.stages.items()})
-    if table.samples_ns is not None:
-        object.__setattr__(table, "samples_ns", tuple(table.samples_ns[s] for s in order))

@@ -50,7 +50,7 @@ def list_() -> None:
     from ssim.files.plugins import find_class
 
     for name in sorted(SHORT_NAMES):
-        owner = find_class(name, SHORT_NAMES, "policy")
+        owner = find_class(name, SHORT_NAMES, "policy", None)
         fields = (field for field in dataclasses.fields(owner) if field.init)
         given = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields)
         click.echo(f"{name}: {(owner.__doc__ or '').splitlines()[0]}\n    {', '.join(given) or 'no parameters'}")
@@ -109,9 +109,11 @@ def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
     rate = 4 * table.max_batch * 1e9 / float(table.latency_ns.max())
     slo_ms = 1.2 * float(table.latency_ns.max()) / 1e6
     trace = Gamma(mean_qps=rate, cv2=4, duration_s=20_000 / rate, slo_ms=slo_ms).trace(seed=0)
-    simpy, _ = replay(trace, Cluster(4), table, policy, engine="simpy")
+    # Overheads that the policy gets to see, in its slack and in its latencies.
+    cluster = Cluster(4, table.smallest_ns // 4, network_ns=table.smallest_ns, dispatch_per_query_ns=1000)
+    simpy, _ = replay(trace, cluster, table, policy, engine="simpy")
     try:
-        compiled, _ = replay(trace, Cluster(4), table, policy, engine="compiled")
+        compiled, _ = replay(trace, cluster, table, policy, engine="compiled")
     except SpecError as reason:
         return f"runs in the SimPy engine only ({reason.value})"
     if not all(

@@ -99,7 +99,7 @@ def list_kinds() -> None:
 
     usual = {_parameter(field) for field in dataclasses.fields(File)}
     for kind in SHORT_NAMES:
-        found = find_class(kind, SHORT_NAMES, "trace source")
+        found = find_class(kind, SHORT_NAMES, "trace source", None)
         params = [_parameter(field) for field in dataclasses.fields(found)]
         if found is not File and issubclass(found, File):
             params = ["as file, with " + ", ".join(param for param in params if param not in usual)]
@@ -239,6 +239,7 @@ def _source(
     """
     from sim.base.errors import SpecError
     from sim.traces import SHORT_NAMES
+    from sim.traces.source import TraceSource
     from ssim.files.plugins import build, find_class
     from ssim.files.yaml_file import parse_settings
 
@@ -257,7 +258,7 @@ def _source(
     folder = Path.cwd()
     if file.endswith(".py"):
         folder, kind = Path(file).resolve().parent, f"{Path(file).stem}:{class_name}"
-    owner = find_class(kind, SHORT_NAMES, "trace source", folder)
+    owner = find_class(kind, SHORT_NAMES, "trace source", TraceSource, folder)
     required = [field.name for field in dataclasses.fields(owner) if field.default is dataclasses.MISSING]
     has_slo = params.get("slo_ms") is not None
     if "slo_ms" in required and not has_slo:

@@ -17,7 +17,6 @@ from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
 from sim.engine.cluster import MAX_WORKERS
 from sim.engine.run_metrics import WHOLE_RUN
-from sim.tables.service_times import service_times
 from sim.traces.rates import mean_rate_setter, rate_names
 from ssim.execution.capacity import Found, changed, search_rates
 from ssim.execution.gap import attainment_bound
@@ -255,8 +254,8 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
         SpecError: They could not.
     """
     run = one.at(one.search.lowest, parameters)[0]
-    times = service_times(run.parts.table, run.parts.cluster.latency)
-    fastest_ns = int(times.smallest_ns[:, 1:].min()) + run.parts.cluster.dispatch_ns
+    cluster = run.parts.cluster
+    fastest_ns = int(cluster.least_ns(run.parts.table).min()) + cluster.network_ns
     if run.parts.source.has_one_slo:
         possible = float(run.parts.source.slo_ms * 1e6 >= fastest_ns)
     elif run.parts.measure != WHOLE_RUN:
@@ -265,8 +264,8 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
         trace = run.trace()
         possible = float((trace.deadline_ns - trace.arrival_ns >= fastest_ns).mean())
     if possible < one.search.target:
-        what = f"no number of workers meets it: the fastest batch takes {format_ms(fastest_ns)}, overhead included, and"
-        what += f" {100 * possible:.4g} % of queries have an SLO of at least that"
+        what = f"no number of workers meets it: the fastest batch takes {format_ms(fastest_ns)}, overheads and network"
+        what += f" included, and {100 * possible:.4g} % of queries have an SLO of at least that"
         raise SpecError("capacity.target", what, f"{one.search.target:g}", "a longer slo_ms, or a faster subnet")
 
 

@@ -7,38 +7,32 @@ the path.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import importlib
 import inspect
 import json
-import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import get_protocol_members, is_protocol
 
 from sim.base.errors import (
     DataError,
     SpecError,
     SsimError,
     did_you_mean,
-    installed_folders,
     raised,
-    toolkit_folders,
     user_frame,
 )
-from ssim.extras import missing
 from ssim.files.model import known_keys
-from ssim.packages import PACKAGES
+from ssim.files.own_modules import import_module
 
 _LINE = 60  # of an offending value, in a message of one line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from types import ModuleType
 
     from pydantic import BaseModel
 
@@ -84,6 +78,7 @@ class Slot:
         place: The path to it; "*" stands for each entry of a list.
         noun: What messages call such a plug-in.
         names: What short names stand for.
+        protocol: The protocol, or the base class, of such plug-ins; None if something else checks them.
         key: The key that names the class. Its parameters stand beside `kind`, and below `params` beside `use`.
         other_names: What to write in place of names that such plug-ins have elsewhere.
     """
@@ -91,6 +86,7 @@ class Slot:
     place: tuple[str, ...]
     noun: str
     names: Mapping[str, str]
+    protocol: type[Any] | None
     key: Literal["kind", "use"] = "kind"
     other_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -108,7 +104,7 @@ class Slot:
             wrong = ("must be a string", repr(name)) if self.key in value else ("is missing", "")
             return None, [Issue((self.key,), *wrong, f"such as {self.key}: {next(iter(self.names), 'module:Class')}")]
         try:
-            owner = find_class(name, self.names, self.noun, folder)
+            owner = find_class(name, self.names, self.noun, self.protocol, folder)
         except SpecError as error:
             issue = Issue.of(error, self.key)
             if name in self.other_names:
@@ -142,23 +138,26 @@ def sections(data: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str | in
         yield from (((key, *path), value) for path, value in sections(child, tuple(inner)))
 
 
-def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Path | None = None) -> type[Any]:
+def find_class(
+    name: str, short_names: Mapping[str, str], noun: str, protocol: type[Any] | None, folder: Path | None = None
+) -> type[Any]:
     """Return the class that a name stands for.
 
     Args:
         name: A short name, or `module:Class`.
         short_names: What short names stand for.
         noun: What messages call such a thing, for example `"policy"`.
+        protocol: What the class must have, or be derived from; None if something else checks it.
         folder: Where modules are looked for first.
 
     Raises:
-        SpecError: There is no such name, module or class, or it is not a dataclass.
+        SpecError: There is no such name, module or class, or it is not a dataclass, or not of the protocol.
     """
     if ":" not in name and name not in short_names:
         right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
         raise SpecError(noun, f"unknown {noun}", repr(name), right)
     module_name, _, class_name = short_names.get(name, name).partition(":")
-    module = _import(module_name, noun, folder if name not in short_names else None)
+    module = import_module(module_name, noun, folder if name not in short_names else None)
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
@@ -174,97 +173,39 @@ def find_class(name: str, short_names: Mapping[str, str], noun: str, folder: Pat
     if module_name == "__main__":  # other processes have another one, and a notebook's is not in a file
         hint = "write it to a module: results are stored under the hash of its code"
         raise SpecError(noun, "a plug-in can't be part of __main__", repr(name), hint)
+    if protocol is not None:
+        _check_protocol(found, protocol, noun)
     return found
 
 
-def forget_modules() -> None:
-    """Forget the modules of users that were imported, so that the next job imports them as they are then.
+def _check_protocol(owner: type[Any], protocol: type[Any], noun: str) -> None:
+    """Check that a class has the members of a protocol, or is derived from a base class.
 
-    A notebook needs this: between two runs a file may be edited, and another folder may have a module of the same name.
+    Raises:
+        SpecError: It is not; names the file and the line of the class.
     """
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "/").resolve()
-        if any(file.is_relative_to(folder) and _is_own(file, folder) for folder in _FOLDERS):
-            del sys.modules[name]
-    sys.path[:] = [entry for entry in sys.path if Path(entry) not in _FOLDERS]
-    _FOLDERS.clear()
-    importlib.invalidate_caches()
+    place = f"{Path(inspect.getsourcefile(owner) or '').name}:{inspect.getsourcelines(owner)[1]}"
+    see = f"{protocol.__module__}.{protocol.__qualname__}"
+    if not is_protocol(protocol):
+        if not issubclass(owner, protocol):
+            what = f"{owner.__name__} is not derived from {protocol.__name__}"
+            raise SpecError(
+                noun, what, place, f"class {owner.__name__}({protocol.__name__}), from {protocol.__module__}"
+            )
+        return
+    has = {name for base in owner.__mro__ for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    absent = [_signature(protocol, name) for name in sorted(get_protocol_members(protocol) - has)]
+    if absent:
+        raise SpecError(noun, f"{owner.__name__} has no {', no '.join(absent)}", place, f"see {see}")
 
 
-_FOLDERS: list[Path] = []
-"""Folders that were put on the path to import modules of users."""
-
-
-def _import(module_name: str, noun: str, folder: Path | None) -> ModuleType:
-    if folder is not None and str(folder) not in sys.path:
-        _FOLDERS.append(folder)
-        sys.path.append(str(folder))  # last: a random.py beside an experiment must not stand for Python's own
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        lacking = missing(error.name or "") if isinstance(error, ModuleNotFoundError) else None
-        if lacking is not None:
-            what = f"{module_name!r} needs {lacking.location}, which is not installed"
-            raise SpecError(noun, what, hint=lacking.hint) from error
-        problem, place = raised(error)
-        file = None if place or folder is None else _module_file(folder, module_name)
-        raise SpecError(noun, f"importing {module_name!r} {problem}", place or (file.name if file else "")) from error
-    mine = None if folder is None else _module_file(folder, module_name)
-    if mine is not None and Path(module.__file__ or "").resolve() != mine.resolve():
-        what = "another module of this name comes first"
-        raise SpecError(noun, what, repr(module_name), f"rename {mine} ({module.__file__} was found)")
-    return module
-
-
-def _module_file(folder: Path, module_name: str) -> Path | None:
-    """Return the file of a module below a folder, if there is one."""
-    stem = folder.joinpath(*module_name.split("."))
-    return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
-
-
-def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
-    """Return the files that plug-in classes are made of: their own, those of their bases and all that these import.
-
-    Those of the toolkit, of Python and of installed packages are left out. What is imported is read from the import
-    statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
-    the file that imports it.
-    """
-    bases = {base for owner in owners for base in owner.__mro__ if base.__module__.partition(".")[0] not in _NOT_OWN}
-    waiting = [Path(inspect.getsourcefile(base) or "") for base in bases]
-    found: set[Path] = set()
-    while waiting:
-        path = waiting.pop().resolve()
-        if path in found or not path.is_file() or not _is_own(path, folder):
-            continue
-        found.add(path)
-        for name in _imported(path):
-            for place in (folder, path.parent):
-                parts = name.split(".")
-                waiting += [file for n in range(len(parts)) if (file := _module_file(place, ".".join(parts[: n + 1])))]
-    return found
-
-
-_NOT_OWN = {"builtins", "abc", "typing", *PACKAGES}
-"""Modules of which no class is looked at: those of Python and of the toolkit."""
-
-
-def _is_own(path: Path, folder: Path) -> bool:
-    """Return whether a file is neither the toolkit's, nor Python's, nor an installed package's."""
-    if any(path.is_relative_to(place) for place in toolkit_folders()):
-        return False
-    return path.is_relative_to(folder) or not any(path.is_relative_to(place) for place in installed_folders())
-
-
-def _imported(path: Path) -> set[str]:
-    """Return the dotted names that a file imports; `from a import b` may mean the module a.b."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            start = f"{node.module}." if node.module else ""
-            names |= {f"{start}{alias.name}" for alias in node.names}
-    return names
+def _signature(protocol: type[Any], name: str) -> str:
+    """Return a member of a protocol as messages name it: a method with its parameters."""
+    member = vars(protocol).get(name)
+    if not inspect.isfunction(member):
+        return f"attribute {name}"
+    parameters = [parameter for parameter in inspect.signature(member).parameters if parameter != "self"]
+    return f"method {name}({', '.join(parameters)})"
 
 
 def build(owner: type[Any], params: Mapping[str, object]) -> tuple[Any, list[Issue]]:

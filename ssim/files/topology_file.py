@@ -17,6 +17,7 @@ from topology.binding import bind
 from topology.deployment import Dataset, InjectedFault, Machine
 from topology.expansion import expand
 from topology.flaws import TagError
+from topology.program import Program
 from topology.tag import Channel, Link, Role, Select, Tag
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from topology.plan import Plan
-    from topology.program import Program
 
 SCHEMA = "topology/1"
 MAX_DATASETS = 10_000_000
@@ -152,7 +152,7 @@ def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) ->
             issues.append(Issue(("roles", role.name), "no program", "", "program: module:Class"))
             continue
         try:
-            programs[role.name] = find_class(role.program, {}, "program", path.parent.resolve())
+            programs[role.name] = find_class(role.program, {}, "program", Program, path.parent.resolve())
         except SpecError as error:
             issues.append(Issue.of(error, "roles", role.name, "program"))
         else:

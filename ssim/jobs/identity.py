@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.traces.reading import sha256_of
-from ssim.files.plugins import own_sources
+from ssim.files.own_modules import own_sources
 from ssim.packages import PACKAGES
 
 if TYPE_CHECKING:

@@ -35,7 +35,9 @@ def job_schema(schema: str) -> dict[str, Any]:
         if not slot.names:
             continue
         entry = found["$defs"][place["items"]["$ref"].rpartition("/")[2]] if is_list else {"properties": {}}
-        named = _named(slot, {name: part for name, part in entry["properties"].items() if name not in {"use", "params"}})
+        named = _named(
+            slot, {name: part for name, part in entry["properties"].items() if name not in {"use", "params"}}
+        )
         if is_list:
             place["items"] = named
         else:
@@ -94,7 +96,7 @@ def _named(slot: Slot, beside: dict[str, Any]) -> dict[str, Any]:
     """
     options: list[dict[str, Any]] = [{"type": "string", "anyOf": [{"enum": sorted(slot.names)}, {"pattern": ":"}]}]
     for name in slot.names:
-        owner = find_class(name, slot.names, slot.noun)
+        owner = find_class(name, slot.names, slot.noun, slot.protocol)
         params = _inlined(owner)
         head = {"const": name, "description": _first_line(owner)}
         if slot.key == "use":

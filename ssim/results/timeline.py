@@ -176,6 +176,7 @@ def moments(cluster: dict[str, Any], batches: pa.Table, requests: pa.Table) -> I
     """
     arrival, deadline = (requests[name].to_numpy() for name in ("arrival_ns", "deadline_ns"))
     never = np.iinfo(np.int64).max
+    overhead_ns = cluster["dispatch_ns"] + cluster.get("network_ns", 0)  # runs of an older version have no network
     start = pc.fill_null(requests["start_ns"], never).to_numpy()
     is_dropped = (requests["outcome"].cast(pa.string()).to_numpy() == "dropped") & (start == never)
     starts, finishes = (np.sort(batches[name].to_numpy()) for name in ("start_ns", "finish_ns"))
@@ -210,7 +211,7 @@ def moments(cluster: dict[str, Any], batches: pa.Table, requests: pa.Table) -> I
         last = max(((int(deadline[query]), query) for query in started), default=(-1, -1))
         empties = is_free and not waits
         drops = leaving(last, empties=empties)
-        slack = heap[0][0] - now - cluster["dispatch_ns"] if heap else None
+        slack = heap[0][0] - now - overhead_ns if heap else None
         gone[started] = True
         drops += leaving(last, empties=empties)
         length -= len(started) + len(drops)

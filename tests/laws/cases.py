@@ -57,18 +57,17 @@ def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = Tru
     grid = np.array([[integers(1, LONGEST) for _ in sizes] for _ in range(subnets)], dtype=np.int64)
     loading = [integers(0, 6) for _ in range(subnets)]
     names = tuple(ProfiledSubnet(f"s{i}", 50.0 + i, loading_ns=loading[i]) for i in range(subnets))
-    spread = [[sorted(draw(st.lists(st.integers(1, LONGEST), min_size=1, max_size=4))) for _ in sizes] for _ in names]
-    beyond = np.array([[integers(0, 6) for _ in sizes] for _ in range(subnets)], dtype=np.int64)
+    law = draw(st.sampled_from([FIXED, FIXED, *LAWS])) if drawn else FIXED
+    rng = np.random.default_rng(integers(0, 1000))  # many numbers of which none is special
     table = LatencyTable(
         "toy",
         names,
         sizes,
         grid,
-        p99_ns=grid + beyond,
+        p99_ns=grid + rng.integers(0, 6, grid.shape),
         between=draw(st.sampled_from(["pad", "interpolate"])),
-        samples_ns=spread,
+        samples_ns=[[rng.integers(1, LONGEST, rng.integers(1, 5)) for _ in sizes] for _ in names],
     )
-    law = draw(st.sampled_from([FIXED, *LAWS])) if drawn else FIXED
     if law.is_drawn and draw(st.booleans()):
         table = planned(table, draw(st.sampled_from(["mean", "p95", 1.5])), law)
     gaps = draw(st.lists(st.integers(0, 10), min_size=queries, max_size=queries))
@@ -83,6 +82,8 @@ def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = Tru
         drop=draw(st.sampled_from(["never", "expired", "hopeless"])),
         faults=tuple(_faults(draw, workers)) if faults and draw(st.booleans()) else (),
         latency=law,
+        dispatch_per_query_ns=draw(st.sampled_from([0, 0, 1, 2])),
+        network_ns=draw(st.sampled_from([0, 0, 1, 4])),
     )
     answers = st.lists(st.tuples(st.integers(0, subnets - 1), st.integers(1, sizes[-1])), min_size=1, max_size=7)
     policy = TablePolicy(tuple(draw(answers)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))

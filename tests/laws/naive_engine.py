@@ -8,6 +8,7 @@ measures it.
 from __future__ import annotations
 
 import heapq
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 LOWEST = 2  # after SimPy's URGENT (0) and NORMAL (1)
 
 
+_nodes_of = lru_cache(nodes_of)
+
+
 class NaiveEngine:
     """One run; also the system that its views look into."""
 
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int = 0) -> None:
         self.env = simpy.Environment(initial_time=0)
         self.cluster, self.table, self.policy = cluster, table, policy
+        self.served = table.with_query_overhead(cluster.dispatch_per_query_ns)  # what the policy sees
         self.arrival = trace.arrival_ns.tolist()
         self.deadline = trace.deadline_ns.tolist()
         self.queue: list[tuple[int, int]] = []
@@ -80,7 +85,7 @@ class NaiveEngine:
 
     def deadlines_ns(self, count: int) -> list[int]:
         """Return the earliest deadlines in the queue."""
-        return [deadline for deadline, _ in sorted(self.queue)[:count]]
+        return [deadline - self.cluster.network_ns for deadline, _ in sorted(self.queue)[:count]]
 
     def arrivals_within(self, window_ns: int) -> int:
         """Return how many queries arrived lately."""
@@ -129,8 +134,8 @@ class NaiveEngine:
             self._apply_drop_rule(now)
             if not self.queue:
                 return
-            slack = self.queue[0][0] - now - self.cluster.dispatch_ns
-            match self.policy.decide(View(now, slack, len(self.queue), self.table, self)):
+            slack = self.queue[0][0] - now - self.cluster.dispatch_ns - self.cluster.network_ns
+            match self.policy.decide(View(now, slack, len(self.queue), self.served, self)):
                 case Dispatch() as decision:
                     self._begin(decision)
                 case Drop(count=count):
@@ -146,12 +151,13 @@ class NaiveEngine:
             self._request_dispatch()
 
     def _apply_drop_rule(self, now: int) -> None:
+        cells = [cell for cell in np.ndindex(self.table.dense_ns.shape) if cell[1]]
         limit = {
             "never": None,
             "expired": now,
-            "hopeless": now + self.cluster.dispatch_ns + self.table.smallest_ns,
+            "hopeless": now + min(self._duration(self.table.latency(*cell), cell[1]) for cell in cells),
         }[self.cluster.drop]
-        while limit is not None and self.queue and self.queue[0][0] < limit:
+        while limit is not None and self.queue and self.queue[0][0] < limit + self.cluster.network_ns:
             self._drop(1)
 
     def _drop(self, count: int) -> None:
@@ -177,21 +183,25 @@ class NaiveEngine:
             mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         share = int(mixed ^ (mixed >> np.uint64(31))) >> 32
-        cells = nodes_of(table, law)[row]
+        cells = _nodes_of(table, law)[row]
         above = next(i for i, measured in enumerate(table.batch_sizes) if measured >= size)
         nodes = cells[above].tolist()
         if table.between == "interpolate" and above and table.batch_sizes[above] != size:
             low, high = table.batch_sizes[above - 1], table.batch_sizes[above]
             count = max(len(cells[above - 1]), len(nodes))
-            pairs = [(cells[above - 1][i * len(cells[above - 1]) // count], nodes[i * len(nodes) // count]) for i in range(count)]
-            nodes = [round(float(a + (b - a) * ((size - low) / (high - low)))) for a, b in pairs]
+            ends = [[cell[i * len(cell) // count] for i in range(count)] for cell in cells[above - 1 : above + 1]]
+            share_of_high = (size - low) / (high - low)
+            nodes = [round(float(a + (b - a) * share_of_high)) for a, b in zip(*ends, strict=True)]
         if law.law == "samples":
             return nodes[share * len(nodes) // 2**32]
         place, rest = divmod(share * (len(nodes) - 1), 2**32)
         return nodes[place] + (nodes[place + 1] - nodes[place]) * (rest // 2**16) // 2**16
 
+    def _duration(self, latency: int, size: int) -> int:
+        return latency + self.cluster.dispatch_ns + size * self.cluster.dispatch_per_query_ns
+
     def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
-        duration = self._latency(subnet, len(batch), batch[0]) + self.cluster.dispatch_ns
+        duration = self._duration(self._latency(subnet, len(batch), batch[0]), len(batch))
         if self.loaded[worker] != subnet and worker not in self.fresh:
             delay = self.cluster.actuation_ns
             duration += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
@@ -202,7 +212,7 @@ class NaiveEngine:
         yield self.env.timeout(duration)
         lost = self.run_of.get(worker) != run
         for query in batch:
-            late = self.env.now > self.deadline[query]
+            late = self.env.now + self.cluster.network_ns > self.deadline[query]
             self.finish[query] = -1 if lost else self.env.now
             self.answer[query].succeed(Outcome.DROPPED if lost else Outcome.LATE if late else Outcome.MET)
         if not lost:

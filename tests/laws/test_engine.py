@@ -148,7 +148,8 @@ def _scaled_cluster(cluster: Cluster) -> Cluster:
         WorkerFailure(f.worker, 10 * f.at_ns, None if f.recover_ns is None else 10 * f.recover_ns)
         for f in cluster.faults
     )
-    return Cluster(cluster.workers, 10 * cluster.dispatch_ns, delay, cluster.drop, tuple(faults))
+    more = (10 * cluster.dispatch_per_query_ns, 10 * cluster.network_ns)
+    return Cluster(cluster.workers, 10 * cluster.dispatch_ns, delay, cluster.drop, tuple(faults), *more)
 
 
 def _scaled_table(table: LatencyTable) -> LatencyTable:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from sim import Cluster, Dispatch, LatencyTable, Result, Trace, View, Wait, WorkerFailure, simulate
 from sim.engine.instant import BatchStart, Scheduler
 from sim.engine.queues import queue_for
+from sim.tables.service_times import service_times
 from tests.laws.cases import Case, cases
 from tests.sim.engine.test_engine import TABLE, Scripted, trace_of
 
@@ -30,8 +31,9 @@ def log_of(result: Result) -> dict[int, Reports]:
 
 def decisions(case: Case, log: dict[int, Reports]) -> tuple[list[tuple[int, BatchStart]], list[tuple[int, int]]]:
     """Return the batches that a scheduler starts, and those that it loses, each with its instant."""
-    queue = queue_for(case.trace)
-    scheduler = Scheduler(queue, case.cluster, case.table, case.policy, 0)
+    queue = queue_for(case.trace, case.cluster.network_ns)
+    table = case.cluster.served(case.table)
+    scheduler = Scheduler(queue, case.cluster, table, case.policy, 0)
     started, lost_batches = [], []
     wake_ns = queue.next_arrival_ns
     upcoming = sorted(log)[::-1]
@@ -58,9 +60,10 @@ def test_a_log_of_events_without_simpy_gives_the_decisions_of_a_run(case: Case) 
     lost = batches.lost.nonzero()[0].tolist()
     assert sorted(lost_batches) == sorted(zip(batches.finish_ns[lost].tolist(), lost, strict=True))
     delays = case.cluster.actuation_delays(case.table)
+    latency_of = service_times(case.table, case.cluster.latency).of_run(0)
     for batch, (at_ns, start) in enumerate(started):
         if not batches.lost[batch]:
-            run_ns = case.table.latency(start.subnet, start.size) + case.cluster.dispatch_ns
+            run_ns = latency_of(start.subnet, start.size, start.head) + case.cluster.overhead_ns(start.size)
             assert batches.finish_ns[batch] == at_ns + run_ns + start.actuates * delays[start.subnet]
 
 
@@ -85,7 +88,7 @@ def test_a_batch_may_take_longer_than_its_table_says() -> None:
     assert scheduler.settle(500) == ([], [], None)
     assert not scheduler.idle
     starts, _, wake_ns = scheduler.settle(10**9, completed=[(0, 0)])
-    assert (starts, wake_ns) == ([BatchStart(1, worker=0, subnet=1, size=1, actuates=False, head=0)], None)
+    assert (starts, wake_ns) == ([BatchStart(1, worker=0, subnet=1, size=1, actuates=False, head=1)], None)
 
 
 def test_a_late_wake_up_is_still_the_end_of_the_wait() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ssim.files.plugins import forget_modules
+from ssim.files.own_modules import forget_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

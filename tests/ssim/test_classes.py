@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from sim.base.parquet import read_parquet
-from ssim.files.plugins import forget_modules
+from ssim.files.own_modules import forget_modules
 from ssim.jobs.experiment.drawing import draw_classes
 from ssim.results.store import Store
 from tests.ssim.in_process import ssim

@@ -214,3 +214,75 @@ def test_a_plug_in_of_a_training_that_raises_names_its_line(tmp_path: Path, key:
     lines = [line for line in TRAINING.splitlines() if not line.startswith(f"{key}:")]
     (tmp_path / "own.yaml").write_text("\n".join([*lines, f"{key}: 'mine:Mine'", ""]))
     check_told(ssim(tmp_path, "train", "own.yaml"), module, BROKEN[kind])
+
+
+CENTRAL = """\
+schema: training/1
+name: own
+seed: 7
+data: {kind: digits, train: 128}
+family: {kind: cnn_small, width: 4, hidden: 16}
+batch: 64
+phases:
+  - {epochs: 1, rate: 0.1, subnets: sandwich}
+calibration: {subnets: 2, examples: 64}
+search: {subnets: 2, measured: 20, population: 4, evaluations: 20}
+"""
+CENTRALLY_TRAINED = {
+    "data": ("supernet.data.digits", "Digits", "splits"),
+    "family": ("supernet.families.cnn", "CnnSmall", "network"),
+    "optimizer": ("supernet.training.optimizers", "Sgd", "build"),
+    "subnets": ("supernet.training.sampling", "SandwichRule", "draw"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", CENTRALLY_TRAINED)
+def test_a_plug_in_of_a_central_training_that_raises_names_its_line(tmp_path: Path, key: str) -> None:
+    pytest.importorskip("torch", reason="training needs the extra [torch]")
+    package, base, method = CENTRALLY_TRAINED[key]
+    module = (
+        f"from dataclasses import dataclass\nfrom {package} import {base}\n"
+        f"@dataclass(frozen=True, slots=True, kw_only=True)\nclass Mine({base}):\n"
+        f"    def {method}(self, *a, **k):\n        1 / 0\n"
+    )
+    (tmp_path / "mine.py").write_text(module)
+    if key == "subnets":
+        text = CENTRAL.replace("subnets: sandwich", "subnets: 'mine:Mine'")
+    else:
+        lines = [line for line in CENTRAL.splitlines() if not line.startswith(f"{key}:")]
+        text = "\n".join([*lines, f"{key}: 'mine:Mine'", ""])
+    (tmp_path / "own.yaml").write_text(text)
+    check_told(ssim(tmp_path, "supernet", "train", "own.yaml"), module, "1 / 0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("calibrate", "own.yaml", "cnn_small:w1x3"), ("search", "own.yaml")])
+def test_data_that_raise_after_the_training_name_their_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    pytest.importorskip("torch", reason="training needs the extra [torch]")
+    module = (
+        "import os\nfrom dataclasses import dataclass\nfrom supernet.data.digits import Digits\n"
+        "@dataclass(frozen=True, slots=True, kw_only=True)\nclass Mine(Digits):\n"
+        "    def splits(self, seed):\n        if 'BROKEN' in os.environ:\n            1 / 0\n"
+        "        return super().splits(seed)\n"
+    )
+    (tmp_path / "mine.py").write_text(module)
+    (tmp_path / "own.yaml").write_text(CENTRAL.replace("kind: digits", "kind: 'mine:Mine'"))
+    assert ssim(tmp_path, "supernet", "train", "own.yaml").returncode == 0
+    monkeypatch.setenv("BROKEN", "1")
+    check_told(ssim(tmp_path, "supernet", *words), module, "1 / 0")
+
+
+def test_a_data_source_without_a_method_is_refused_before_the_training(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs the extra [torch]")
+    module = "from dataclasses import dataclass\n@dataclass\nclass Mine:\n    def splits(self, seed):\n        pass\n"
+    (tmp_path / "mine.py").write_text(module)
+    (tmp_path / "own.yaml").write_text(CENTRAL.replace("kind: digits, train: 128", "kind: 'mine:Mine'"))
+    ended = ssim(tmp_path, "supernet", "train", "own.yaml")
+    assert ended.returncode == 2
+    assert (
+        "own.yaml:4:14: data.kind: Mine has no method identity(), no method located(folder) (mine.py:" in ended.stderr
+    )
+    assert not (tmp_path / "results").exists()

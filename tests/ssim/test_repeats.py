@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import policies
-from ssim.files.plugins import forget_modules
+from ssim.files.own_modules import forget_modules
 from ssim.jobs.experiment.run import build_policy, may_draw
 from ssim.jobs.experiment.spec import PolicySpec
 from ssim.jobs.reading import read_job

@@ -15,6 +15,7 @@ from sim.base.units import ns_from_s
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.tables.files import load_table, shipped_tables
 from sim.tables.service_times import service_times
+from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, table_seen
@@ -28,11 +29,10 @@ if TYPE_CHECKING:
     from sim.engine.policy import Policy
     from sim.engine.run_metrics import Measure
     from sim.tables.latency import LatencyTable
-    from sim.traces.source import TraceSource
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
 
-TRACE = Slot(("trace",), "trace kind", sim.traces.SHORT_NAMES)
+TRACE = Slot(("trace",), "trace kind", sim.traces.SHORT_NAMES, TraceSource)
 
 
 class _TableSlot(Slot):
@@ -87,11 +87,17 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     try:
         cluster = spec.cluster.build(law)
     except SsimError as error:
-        return None, [*issues, Issue(("cluster", "faults"), str(error).removeprefix("cluster.faults, "))]
+        key = error.location.removeprefix("cluster.").partition(",")[0]
+        problem = str(error).removeprefix("cluster.faults, ")
+        return None, [*issues, Issue(("cluster", key.replace("_ns", "_ms")), problem)]
     try:
         cluster.actuation_delays(table)
     except SsimError as error:
         issues.append(Issue(("cluster", "actuation_ms"), str(error)))
+    try:
+        cluster.served(table)
+    except SsimError as error:
+        return None, [*issues, Issue(("cluster", "dispatch_per_query_ms"), str(error))]
     try:
         service_times(table, cluster.latency)
     except SsimError as error:
@@ -132,10 +138,6 @@ def _reference_issues(spec: ExperimentSpec) -> Iterator[Issue]:
 
 def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
     """Yield what is wrong with a policy that is asked once."""
-    if not callable(getattr(policy, "decide", None)):
-        name = type(policy).__name__
-        yield Issue(("use",), f"{name} has no method decide(view)", "", "see sim.engine.policy.Policy")
-        return
     view = static_view(table, slack_ns=int(table.latency_ns.max()))
     try:
         ask(policy, view)
@@ -156,7 +158,7 @@ def runs(point: Point, seed: int) -> Iterator[ExperimentRun]:
 
 KIND = Kind(
     model=ExperimentSpec,
-    slots=(TRACE, _TableSlot(("latency_table",), "latency table", {}, "use"), POLICY),
+    slots=(TRACE, _TableSlot(("latency_table",), "latency table", {}, None, "use"), POLICY),
     assemble=assemble,
     runs=runs,
     short={"latency_table": "use", "cluster.latency": "law"},

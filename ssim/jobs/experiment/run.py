@@ -15,6 +15,7 @@ from sim.base.errors import SpecError, SsimError, raised, user_function
 from sim.base.units import ns_from_ms
 from sim.compiled.step_policy import StepPolicy
 from sim.engine.driver import simulate
+from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from sim.tables.law import FIXED, planned
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sim.engine.cluster import Cluster
-    from sim.engine.policy import Policy
     from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
     from sim.tables.law import LatencyLaw, PlanName
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ssim.jobs.job import AnyRun, ExecutionOptions, Watch
     from ssim.results.store import Store
 
-POLICY = Slot(("policies", "*"), "policy", policies.SHORT_NAMES, "use")
+POLICY = Slot(("policies", "*"), "policy", policies.SHORT_NAMES, Policy, "use")
 """Where an experiment file names policies."""
 
 
@@ -226,6 +226,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
                     run.plan,
                     asdict(run.parts.cluster.latency),
                     run.spec.cluster.dispatch_ms,
+                    run.spec.cluster.dispatch_per_query_ms,
                 ]
             )
             try:

@@ -56,6 +56,10 @@ class ClusterSpec(Closed):
     """Number of workers."""
     dispatch_ms: NonNegative = 0.0
     """Overhead of each batch in milliseconds, on top of its latency."""
+    dispatch_per_query_ms: NonNegative = 0.0
+    """Overhead of each query in a batch in milliseconds, on top of that of the batch."""
+    network_ms: NonNegative = 0.0
+    """Delay of each query between client and worker in milliseconds, both ways together; it keeps no worker busy."""
     actuation_ms: NonNegative | Literal["table"] = 0.0
     """Delay in milliseconds when a worker changes its subnet; `table` takes it from the latency table."""
     drop: DropRule = "never"
@@ -79,7 +83,16 @@ class ClusterSpec(Closed):
             for f in self.faults
         )
         actuation: int | Literal["table"] = "table" if self.actuation_ms == "table" else ns_from_ms(self.actuation_ms)
-        return Cluster(self.workers, ns_from_ms(self.dispatch_ms), actuation, self.drop, tuple(faults), law)
+        return Cluster(
+            self.workers,
+            ns_from_ms(self.dispatch_ms),
+            actuation,
+            self.drop,
+            tuple(faults),
+            ns_from_ms(self.dispatch_per_query_ms),
+            ns_from_ms(self.network_ms),
+            law,
+        )
 
 
 class TableSpec(Closed):

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from federated import aggregation, algorithms, assignment, compression, partition
-from federated.assignment import MaxNet
+from federated.aggregation import AggregationRule
+from federated.algorithms import Algorithm
+from federated.assignment import MaxNet, SubnetAssignment
+from federated.compression import Compression
 from federated.job import check_aggregation, check_privacy
+from federated.partition import Partition
 from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
 from ssim.files.plugins import Issue, Slot, build
@@ -24,7 +28,6 @@ from supernet.data.source import located
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from federated.partition import Partition
     from ssim.files.topology_file import Topology
     from ssim.jobs.job import Plugs, Point
     from topology.deployment import Dataset
@@ -176,14 +179,20 @@ KIND = Kind(
     model=FederatedSpec,
     slots=(
         DATA,
-        Slot(("partition",), "partition", partition.SHORT_NAMES),
+        Slot(("partition",), "partition", partition.SHORT_NAMES, Partition),
         FAMILY,
-        Slot(("algorithm",), "algorithm", algorithms.SHORT_NAMES, other_names=algorithms.OTHER_NAMES),
-        Slot(("subnets",), "subnet assignment", assignment.SHORT_NAMES),
-        Slot(("compression",), "compression", compression.SHORT_NAMES),
-        Slot(("aggregation",), "aggregation rule", aggregation.SHORT_NAMES, other_names=aggregation.OTHER_NAMES),
-        _ClassSlot(("maxnet",), "maxnet", {}, owner=MaxNet),
-        _ClassSlot(("privacy",), "privacy", {}, owner=Privacy),
+        Slot(("algorithm",), "algorithm", algorithms.SHORT_NAMES, Algorithm, other_names=algorithms.OTHER_NAMES),
+        Slot(("subnets",), "subnet assignment", assignment.SHORT_NAMES, SubnetAssignment),
+        Slot(("compression",), "compression", compression.SHORT_NAMES, Compression),
+        Slot(
+            ("aggregation",),
+            "aggregation rule",
+            aggregation.SHORT_NAMES,
+            AggregationRule,
+            other_names=aggregation.OTHER_NAMES,
+        ),
+        _ClassSlot(("maxnet",), "maxnet", {}, None, owner=MaxNet),
+        _ClassSlot(("privacy",), "privacy", {}, None, owner=Privacy),
     ),
     assemble=assemble,
     runs=lambda point, seed: (FederatedRun(point, seed),),

@@ -12,28 +12,31 @@ from ssim.files.plugins import Issue, Slot
 from ssim.jobs.job import Kind
 from ssim.jobs.training.run import TrainingParts, TrainingRun
 from ssim.jobs.training.spec import TrainingSpec
-from supernet.data.source import located
+from supernet.data.source import Source, located
 from supernet.families import FAMILIES
+from supernet.family import Family
+from supernet.training.optimizers import Optimizer
 from supernet.training.recipe import Phase, Recipe
+from supernet.training.sampling import SamplingRule
 
 if TYPE_CHECKING:
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
     from ssim.jobs.training.spec import StartSpec
-    from supernet.family import Family
     from supernet.space import SubnetSpace
 
 FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
 """What short names of families stand for."""
 
-DATA = Slot(("data",), "data source", supernet.data.SHORT_NAMES)
-FAMILY = Slot(("family",), "family", FAMILY_NAMES)
+DATA = Slot(("data",), "data source", supernet.data.SHORT_NAMES, Source)
+FAMILY = Slot(("family",), "family", FAMILY_NAMES, Family)
+RULE = Slot(("phases", "*", "subnets"), "rule", supernet.training.SAMPLING_RULES, SamplingRule)
 
 
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
     """Return what the runs of a point share, and what does not fit although each part is right."""
     spec: TrainingSpec = point.spec
-    default = Slot((), "rule", supernet.training.SAMPLING_RULES).build({"kind": "sandwich"}, point.folder)[0]
+    default = RULE.build({"kind": "sandwich"}, point.folder)[0]
     phases = tuple(
         Phase(**phase.model_dump(exclude={"subnets"}), subnets=plugs.get(("phases", number, "subnets"), default))
         for number, phase in enumerate(spec.phases)
@@ -76,8 +79,8 @@ KIND = Kind(
     slots=(
         DATA,
         FAMILY,
-        Slot(("optimizer",), "optimizer", supernet.training.OPTIMIZERS),
-        Slot(("phases", "*", "subnets"), "rule", supernet.training.SAMPLING_RULES),
+        Slot(("optimizer",), "optimizer", supernet.training.OPTIMIZERS, Optimizer),
+        RULE,
     ),
     assemble=assemble,
     runs=lambda point, seed: (TrainingRun(point, seed),),

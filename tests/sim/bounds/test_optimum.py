@@ -76,7 +76,12 @@ def instances(draw: Callable[..., Any], most: int, span: int, longest: int) -> I
     slos = st.integers(1, span)
     slo = draw(slos | st.lists(slos, min_size=queries, max_size=queries))
     trace = Trace(arrivals, slo if isinstance(slo, int) else np.array(slo, dtype=np.int64), int(arrivals[-1]) + 1)
-    cluster = Cluster(draw(st.integers(1, 2)), dispatch_ns=draw(st.integers(0, 1)))
+    cluster = Cluster(
+        draw(st.integers(1, 2)),
+        dispatch_ns=draw(st.integers(0, 1)),
+        dispatch_per_query_ns=draw(st.integers(0, 1)),
+        network_ns=draw(st.sampled_from([0, 0, 2])),
+    )
     return instance_of(trace, cluster, table, draw(st.sampled_from(["attainment", "accuracy"])))
 
 

@@ -1,0 +1,58 @@
+"""What must hold between the grids of a latency table, and the order of its rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sim.base.arrays import read_only
+from sim.base.errors import DataError
+from sim.base.units import format_ms
+from sim.tables.grids import first_cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sim.tables.latency import LatencyTable
+
+
+def check_uncertainty(table: LatencyTable) -> None:
+    """Check the grids that quantify the uncertainty of the latencies.
+
+    Raises:
+        DataError: A 99th percentile is below the latency, or an interval is incomplete or does not contain it.
+    """
+    location = f"table of {table.device}"
+
+    def cell(mask: npt.NDArray[np.bool_]) -> tuple[int, int, str]:
+        row, column = first_cell(mask)
+        return row, column, f"subnet {table.subnets[row].id}, batch {table.batch_sizes[column]}"
+
+    if table.p99_ns is not None and (table.p99_ns < table.latency_ns).any():
+        row, column, name = cell(table.p99_ns < table.latency_ns)
+        both = f"{name}: {format_ms(int(table.p99_ns[row, column]))} < {format_ms(int(table.latency_ns[row, column]))}"
+        hint = "is it the 99th percentile, and in the unit of the latency?"
+        raise DataError(location, "the 99th percentile is below the latency", both, hint)
+    if table.low_ns is None and table.high_ns is None:
+        return
+    if table.low_ns is None or table.high_ns is None:
+        raise DataError(location, "has only one bound of its intervals", "", "give both low_ns and high_ns")
+    outside = (table.low_ns > table.latency_ns) | (table.high_ns < table.latency_ns)
+    if outside.any():
+        hint = "low_ns <= latency_ns <= high_ns"
+        raise DataError(location, "latency outside its confidence interval", cell(outside)[2], hint)
+
+
+def sort_equals(table: LatencyTable) -> None:
+    """Put equally accurate subnets into the table's order, with all of their rows."""
+    rows = table.latency_ns.tolist()
+    keys = [(s.accuracy, -sum(row), [-ns for ns in row], s.id) for s, row in zip(table.subnets, rows, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    if order == list(range(len(keys))):
+        return
+    object.__setattr__(table, "subnets", tuple(table.subnets[s] for s in order))
+    for name, grid in {"latency_ns": table.latency_ns, **table.uncertainty}.items():
+        object.__setattr__(table, name, read_only(grid[order]))
+    object.__setattr__(table, "stages", {name: read_only(grid[order]) for name, grid in table.stages.items()})
+    if table.samples_ns is not None:
+        object.__setattr__(table, "samples_ns", tuple(table.samples_ns[s] for s in order))
