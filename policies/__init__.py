@@ -10,6 +10,7 @@ SHORT_NAMES = {
     "infaas": "policies.infaas:Infaas",
     "maxacc": "policies.maxacc:MaxAcc",
     "maxbatch": "policies.maxbatch:MaxBatch",
+    "queuefit": "policies.queuefit:QueueFit",
     "slackfit": "policies.slackfit:SlackFit",
 }
 """Names of the shipped policies in experiment files."""

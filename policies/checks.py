@@ -26,6 +26,7 @@ class StaticSystem:
         free: The free workers.
         workers_alive: Workers that have not failed.
         dispatch_ns: Overhead of each batch.
+        slo_ns: The SLO of all queries.
         arrivals: Number of arrivals in any window.
         loaded: The subnet on every worker, or None.
         rng: The policy's random stream.
@@ -35,6 +36,7 @@ class StaticSystem:
     free: tuple[int, ...] = (0,)
     workers_alive: int = 1
     dispatch_ns: int = 0
+    slo_ns: int = 0
     arrivals: int = 1
     loaded: int | None = None
     rng: np.random.Generator = field(default_factory=lambda: stream(0, "policy"))
@@ -59,6 +61,8 @@ class StaticSystem:
 def static_view(table: LatencyTable, *, slack_ns: int, queue_length: int = 1, now_ns: int = 0, seed: int = 0) -> View:
     """Return a view of a system of one free worker in which all queued queries have the same deadline.
 
+    Its SLO is twice the largest latency of the table.
+
     Args:
         table: The latency table.
         slack_ns: Slack of the most urgent query.
@@ -67,7 +71,8 @@ def static_view(table: LatencyTable, *, slack_ns: int, queue_length: int = 1, no
         seed: Seed of the policy's random stream.
     """
     deadlines = (now_ns + slack_ns,) * queue_length
-    system = StaticSystem(deadlines, arrivals=queue_length, rng=stream(seed, "policy"))
+    slo_ns = 2 * int(table.latency_ns.max())
+    system = StaticSystem(deadlines, slo_ns=slo_ns, arrivals=queue_length, rng=stream(seed, "policy"))
     return View(now_ns, slack_ns, queue_length, table, system)
 
 

@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from sim.base.errors import PolicyError, SpecError
 from sim.compiled.step_policy import StepPolicy
 from sim.compiled.tabulate import DecisionTable, NotTabulableError, tabulate
@@ -63,7 +65,8 @@ def replay(
         SpecError: The compiled engine was requested and can't run this.
         PolicyError: The policy raised, or returned a decision that can't be carried out.
     """
-    choice = choose(len(trace), cluster, table, policy, engine)
+    slo_ns = int(np.min(trace.slo_ns)) - cluster.network_ns
+    choice = choose(len(trace), cluster, table, policy, engine, slo_ns)
     if choice.rule is None:
         return simulate(trace, cluster, table, policy, seed=seed), choice
     from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
@@ -71,8 +74,18 @@ def replay(
     return replay_compiled(trace, cluster, table, choice.rule, seed=seed), choice
 
 
-def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, engine: Engine) -> EngineChoice:
+def choose(
+    queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, engine: Engine, slo_ns: int | None = None
+) -> EngineChoice:
     """Return the engine for a trace of a number of queries, and the reason.
+
+    Args:
+        queries: Number of queries.
+        cluster: Workers, overheads, failures.
+        table: The latency table.
+        policy: What to run next.
+        engine: The engine that is asked for.
+        slo_ns: The smallest SLO less the network's delay; None if it is unknown.
 
     Raises:
         SpecError: The compiled engine was requested and can't run this.
@@ -87,7 +100,7 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
         reason = broken
     else:
         try:
-            rule, description = _rule(policy, cluster.served(table), cluster.dispatch_ns)
+            rule, description = _rule(policy, table, cluster, slo_ns)
         except (NotTabulableError, PolicyError) as error:
             reason = f"{error.location}: {error.problem}" + (f" ({error.value})" if error.value else "")
         else:
@@ -98,7 +111,9 @@ def choose(queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, 
     return EngineChoice("simpy", reason)
 
 
-def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[DecisionTable | StepPolicy, str]:
+def _rule(
+    policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None
+) -> tuple[DecisionTable | StepPolicy, str]:
     """Return the policy in the form that the compiled engine runs, and a description.
 
     Raises:
@@ -109,7 +124,8 @@ def _rule(policy: Policy, table: LatencyTable, dispatch_ns: int) -> tuple[Decisi
         from sim.compiled.replay import compiled_rule  # noqa: PLC0415 - as above
 
         return compiled_rule(policy), "the policy has a step function"
-    decisions = tabulate(policy, table, dispatch_ns)
+    workers = None if cluster.faults else cluster.workers
+    decisions = tabulate(policy, cluster.served(table), cluster.dispatch_ns, workers, slo_ns)
     return decisions, f"the policy has a decision table of {decisions.subnets.size} entries"
 
 

@@ -71,8 +71,8 @@ def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0
         time_limit_s: Time limit of each of the two.
 
     Raises:
-        SpecError: A slot is longer than the shortest batch, the cluster has failures, actuation delays or drawn latencies, or there are
-            too many queries for such short slots.
+        SpecError: A slot is longer than the shortest batch, the cluster has failures, actuation delays or drawn
+            latencies, or there are too many queries for such short slots.
         SsimError: The solver failed.
     """
     shortest = int(instance.duration_ns.min())

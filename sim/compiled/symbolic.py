@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 MAX_STEPS = 1_000_000
 """Limit on evaluations of a policy's arithmetic during a trace: a second or two."""
@@ -80,10 +80,10 @@ class OpaqueValue:
 
 
 class OpaqueSystem:
-    """The system behind a view during a trace: only the dispatch overhead is known."""
+    """The system behind a view during a trace: only what stays the same during a run is known."""
 
-    def __init__(self, dispatch_ns: int, context: TraceContext) -> None:
-        self.dispatch_ns = dispatch_ns
+    def __init__(self, constants: Mapping[str, int], context: TraceContext) -> None:
+        self.__dict__.update(constants)
         self._context = context
 
     def __getattr__(self, name: str) -> NoReturn:

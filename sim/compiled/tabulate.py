@@ -87,13 +87,17 @@ class DecisionTable:
         return [distinct[pair] for pair in chosen]
 
 
-def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> DecisionTable:
+def tabulate(
+    policy: Policy, table: LatencyTable, dispatch_ns: int = 0, workers: int | None = None, slo_ns: int | None = None
+) -> DecisionTable:
     """Return the decision table of a policy.
 
     Args:
         policy: A frozen dataclass with `decide(view)`: frozen means stateless.
         table: The latency table that it is used with, as the cluster serves it (`sim.engine.cluster.Cluster.served`).
         dispatch_ns: The overhead of a batch, on which it may depend.
+        workers: Number of workers, on which it may depend unless they fail: then None.
+        slo_ns: The SLO less the network's delay, likewise; None if it is unknown.
 
     Raises:
         NotTabulableError: It has state, depends on other inputs, needs too many intervals, waits, drops, picks workers,
@@ -104,14 +108,16 @@ def tabulate(policy: Policy, table: LatencyTable, dispatch_ns: int = 0) -> Decis
     context = TraceContext()
     try:
         name = policy_name(policy)
-        tracer = _Tracer(policy, table, dispatch_ns, context)
+        given = {"dispatch_ns": dispatch_ns, "workers_alive": workers, "slo_ns": slo_ns}
+        system = OpaqueSystem({name: value for name, value in given.items() if value is not None}, context)
+        tracer = _Tracer(policy, table, system, context)
         columns = _merged(_columns(tracer))
         edges = sorted({edge for _, column in columns for edge, _ in column[1:]})
         if len(edges) * len(columns) > MAX_CELLS:
             context.stop(f"needs more than {MAX_CELLS} decisions")
         from_ns = read_only(np.array(edges, dtype=np.int64))
         decisions = DecisionTable(from_ns, _grid(columns, edges, 0), _grid(columns, edges, 1), tracer.calls)
-        _validate(decisions, columns, policy, table, dispatch_ns, context)
+        _validate(decisions, columns, policy, table, system, context)
     except Untraceable as reason:
         raise NotTabulableError(name, str(reason)) from None
     except NotTabulableError:
@@ -191,7 +197,7 @@ def _validate(
     columns: list[_Column],
     policy: Policy,
     table: LatencyTable,
-    dispatch_ns: int,
+    system: Any,
     context: TraceContext,
 ) -> None:
     """Compare the table with the policy at every edge of every column, on random inputs and far away, twice each.
@@ -211,7 +217,6 @@ def _validate(
     situations += list(zip(slacks, lengths, strict=True))
     far = [sign * 2**power for power in range(10, 50, 3) for sign in (-1, 1)]
     situations += [(slack, length) for slack in far + slacks[:20] for length in (1, 40, 300, 5_000, 10**6)]
-    system = cast("Any", OpaqueSystem(dispatch_ns, context))
     for number, ((slack_ns, length), expected) in enumerate(zip(situations, decisions.in_all(situations), strict=True)):
         # The clock runs: a policy that reads it in a way that tracing missed shows by its decisions.
         for now_ns in (number * 1_000_003, 10**15 + number):
@@ -228,9 +233,8 @@ def _validate(
 class _Tracer:
     """Runs a policy on symbolic numbers."""
 
-    def __init__(self, policy: Policy, table: LatencyTable, dispatch_ns: int, context: TraceContext) -> None:
-        self._policy, self._table, self._context = policy, table, context
-        self._system = cast("Any", OpaqueSystem(dispatch_ns, context))
+    def __init__(self, policy: Policy, table: LatencyTable, system: Any, context: TraceContext) -> None:
+        self._policy, self._table, self._context, self._system = policy, table, context, system
         self.calls = 0
 
     def give_up(self, reason: str) -> NoReturn:

@@ -188,6 +188,11 @@ class Scheduler:
         return self._cluster.dispatch_ns
 
     @property
+    def slo_ns(self) -> int:
+        """The smallest time from an arrival to the deadline of its batch."""
+        return self._queue.slo_ns
+
+    @property
     def rng(self) -> np.random.Generator:
         """The random stream of the policy."""
         if self._rng is None:

@@ -35,6 +35,11 @@ class System(Protocol):
         ...
 
     @property
+    def slo_ns(self) -> int:
+        """The smallest SLO of the run's queries, less the network's delay."""
+        ...
+
+    @property
     def rng(self) -> np.random.Generator:
         """The random stream of the policy."""
         ...

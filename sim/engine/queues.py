@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right
+from operator import sub
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,6 +30,11 @@ class Queue(Protocol):
     """Queries that have arrived so far."""
     next_arrival_ns: int | None
     """The earliest known arrival that has not been admitted yet, or None."""
+
+    @property
+    def slo_ns(self) -> int:
+        """The smallest time from an arrival to its deadline."""
+        ...
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
@@ -72,16 +78,24 @@ def queue_for(trace: Trace, network_ns: int = 0) -> Queue:
 class OrderedQueue:
     """Queries whose deadlines are in order of arrival: a slice of the arrival list."""
 
-    __slots__ = ("_deadlines", "_head", "_stretches", "admitted", "arrivals", "length", "next_arrival_ns")
+    __slots__ = ("_deadlines", "_head", "_slo_ns", "_stretches", "admitted", "arrivals", "length", "next_arrival_ns")
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
         self.arrivals = arrivals
         self._deadlines = deadlines
+        self._slo_ns: int | None = None
         self._head = 0
         self._stretches: list[tuple[int, bool]] = []  # (number of queries, whether they form a batch)
         self.admitted = 0
         self.next_arrival_ns = arrivals[0] if arrivals else None
         self.length = 0
+
+    @property
+    def slo_ns(self) -> int:
+        """The smallest time from an arrival to its deadline."""
+        if self._slo_ns is None:
+            self._slo_ns = min(map(sub, self._deadlines, self.arrivals), default=0)
+        return self._slo_ns
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
@@ -128,17 +142,35 @@ class OrderedQueue:
 class HeapQueue:
     """Queries with individual SLOs: a heap of (deadline, query)."""
 
-    __slots__ = ("_batch_of", "_batches", "_deadlines", "_heap", "admitted", "arrivals", "length", "next_arrival_ns")
+    __slots__ = (
+        "_batch_of",
+        "_batches",
+        "_deadlines",
+        "_heap",
+        "_slo_ns",
+        "admitted",
+        "arrivals",
+        "length",
+        "next_arrival_ns",
+    )
 
     def __init__(self, arrivals: list[int], deadlines: list[int]) -> None:
         self.arrivals = arrivals
         self._deadlines = deadlines
+        self._slo_ns: int | None = None
         self._heap: list[tuple[int, int]] = []
         self._batch_of = [WAITING] * len(arrivals)
         self._batches = 0
         self.admitted = 0
         self.next_arrival_ns = arrivals[0] if arrivals else None
         self.length = 0
+
+    @property
+    def slo_ns(self) -> int:
+        """The smallest time from an arrival to its deadline."""
+        if self._slo_ns is None:
+            self._slo_ns = min(map(sub, self._deadlines, self.arrivals), default=0)
+        return self._slo_ns
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""

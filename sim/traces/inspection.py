@@ -52,14 +52,14 @@ class Inspection:
 
     @property
     def has_gap(self) -> bool:
-        """Whether the longest gap is a tenth of the recording or a day, and no chance.
+        """Whether the longest gap is a tenth of the recording or a day, and neither chance nor a step of the clock.
 
         Of n random arrivals the longest gap is about 1 + ln n times the mean.
         """
         span_ns = self.last_ns - self.first_ns
         is_long = 10 * self.gap_ns >= span_ns or self.gap_ns >= _DAY_NS
         mean_ns = span_ns / max(1, self.queries - 1)
-        return is_long and self.gap_ns > 3 * (1 + math.log(self.queries)) * mean_ns
+        return is_long and self.gap_ns > max(self.clock_ns, 3 * (1 + math.log(self.queries)) * mean_ns)
 
 
 def inspect(pieces: Iterable[npt.NDArray[np.int64]]) -> Inspection | None:

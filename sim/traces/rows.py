@@ -151,11 +151,12 @@ def check_order(rows: Rows, before: Rows | None) -> None:
         earlier = int(rows.times[at - 1])
     else:
         return
-    problem = "is earlier than the row before"
+    problem, hint = "is earlier than the row before", "sort by arrival, or `sort: true`"
     if at == 0 and before is not None and before.path != rows.path:
         problem = f"is earlier than the end of {before.path}"
+        hint = "times of all files count from one origin; `sort: true` replays files that overlap at once"
     value = f"{shown(int(rows.times[at]), rows.unit)} < {shown(earlier, rows.unit)}"
-    raise DataError(f"{location}{rows.numbers[at]}", problem, value, "sort by arrival, or `sort: true`")
+    raise DataError(f"{location}{rows.numbers[at]}", problem, value, hint)
 
 
 def _usual(content: Content) -> TimeColumn:

@@ -48,6 +48,7 @@ def capacity(
     from rich.console import Console
 
     from sim.base.errors import SpecError
+    from ssim.commands.present.experiment import announce
     from ssim.commands.present.progress import Progress, interruptible, report_failures
     from ssim.execution.capacity import Trials, find_capacities
     from ssim.execution.workers import find_workers
@@ -61,7 +62,9 @@ def capacity(
     settings = overrides if target is None else (*overrides, f"capacity.target={target!r}")
     experiment = read_job(file, settings, "experiment/1")
     store = Store(out / experiment.name / "capacity")
-    progress = Progress(Console(stderr=True), each=False)
+    beside = Console(stderr=True)
+    announce(experiment, beside)
+    progress = Progress(beside, each=False)
     trials = Trials(experiment, store, jobs, progress.more, progress.finished)
     screen = console()
     found: list[Found] | list[Needed]

@@ -80,7 +80,7 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
         click.echo(f"{name}: {_stepped(built, table)}{here}")
         return
     try:
-        found = tabulate(built, table)
+        found = tabulate(built, table, workers=1, slo_ns=2 * int(table.latency_ns.max()))
     except NotTabulableError as reason:
         click.echo(f"{name}: runs in the SimPy engine only ({reason})")
         return

@@ -264,8 +264,8 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
         trace = run.trace()
         possible = float((trace.deadline_ns - trace.arrival_ns >= fastest_ns).mean())
     if possible < one.search.target:
-        what = f"no number of workers meets it: the fastest batch takes {format_ms(fastest_ns)}, overheads and network"
-        what += f" included, and {100 * possible:.4g} % of queries have an SLO of at least that"
+        what = f"no number of workers meets it: the fastest batch takes {format_ms(fastest_ns)}, overhead included, and"
+        what += f" {100 * possible:.4g} % of queries have an SLO of at least that"
         raise SpecError("capacity.target", what, f"{one.search.target:g}", "a longer slo_ms, or a faster subnet")
 
 

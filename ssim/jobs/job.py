@@ -77,11 +77,7 @@ class Kind:
             return content
         full = {**copy.deepcopy(dict(self.filled_in)), **content}  # who gets it may put something in
         for key, inner in self.short.items():
-            section, _, place = key.rpartition(".")
-            if not section:
-                full = _written_out(full, place, inner)
-            elif section in full:
-                full[section] = _written_out(full[section], place, inner)
+            full = _written_out(full, key, inner)
         for slot in self.slots:
             if slot.place[-1] == "*":
                 first = slot.place[0]
@@ -97,6 +93,10 @@ class Kind:
 
 
 def _written_out(section: Any, key: str, inner: str) -> Any:
+    """Return a section in which a text at a dotted key stands below another key."""
+    first, _, rest = key.partition(".")
+    if rest and isinstance(section, dict):
+        return {**section, first: _written_out(section[first], rest, inner)} if first in section else section
     if isinstance(section, dict) and isinstance(section.get(key), str):
         return {**section, key: {inner: section[key]}}
     return section

@@ -34,10 +34,8 @@ def job_schema(schema: str) -> dict[str, Any]:
         place = owner["properties"][key]
         if not slot.names:
             continue
-        entry = found["$defs"][place["items"]["$ref"].rpartition("/")[2]] if is_list else {"properties": {}}
-        named = _named(
-            slot, {name: part for name, part in entry["properties"].items() if name not in {"use", "params"}}
-        )
+        entry = found["$defs"][place["items"]["$ref"].rpartition("/")[2]]["properties"] if is_list else {}
+        named = _named(slot, {name: part for name, part in entry.items() if name not in {"use", "params"}})
         if is_list:
             place["items"] = named
         else:

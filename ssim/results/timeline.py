@@ -39,6 +39,9 @@ _ROWS = 65_536
 _WORKERS, _QUEUE = 1, 2
 """The processes of an experiment: its tracks are threads of them."""
 
+_FIRST_THREAD = 1000
+"""Perfetto takes the thread that has the number of its process for the main thread, so no thread has."""
+
 
 def write_timeline(store: Store, run_id: str, target: Path) -> str:
     """Write the time line of a stored run to a JSON file, event by event.
@@ -96,7 +99,7 @@ def _us(nanoseconds: int) -> float:
 
 def _named(pid: int, process: str, threads: Sequence[str]) -> Iterator[Event]:
     yield {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": process}}
-    for tid, thread in enumerate(threads, 1):
+    for tid, thread in enumerate(threads, _FIRST_THREAD):
         yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": thread}}
         yield {"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}}
 
@@ -111,7 +114,7 @@ def serving_events(cluster: dict[str, Any], batches: pa.Table, requests: pa.Tabl
     """
     yield from _named(_WORKERS, "workers", [f"worker {number}" for number in range(cluster["workers"])])
     for batch in (row for part in batches.to_batches(_ROWS) for row in part.to_pylist()):
-        args, tid = {"size": batch["size"], "subnet": batch["subnet"]}, batch["worker"] + 1
+        args, tid = {"size": batch["size"], "subnet": batch["subnet"]}, _FIRST_THREAD + batch["worker"]
         yield _slice(batch["subnet"], "batch", _WORKERS, tid, batch["start_ns"], batch["finish_ns"], args)
         if batch["lost"]:
             yield _instant("batch lost", _WORKERS, tid, batch["finish_ns"], args)
@@ -119,7 +122,7 @@ def serving_events(cluster: dict[str, Any], batches: pa.Table, requests: pa.Tabl
     for fault in cluster["faults"]:
         until_ns = end_ns if fault["recover_ns"] is None else min(fault["recover_ns"], end_ns)
         if fault["at_ns"] < until_ns:
-            yield _slice("failed", "failure", _WORKERS, fault["worker"] + 1, fault["at_ns"], until_ns, {})
+            yield _slice("failed", "failure", _WORKERS, _FIRST_THREAD + fault["worker"], fault["at_ns"], until_ns, {})
     if requests is not None:
         yield from _named(_QUEUE, "queue", ["drops"])
         yield from _queue_events(cluster, batches, requests)
@@ -146,7 +149,7 @@ def _queue_events(cluster: dict[str, Any], batches: pa.Table, requests: pa.Table
             yield {**counter, "name": "queue length", "ts": ts, "args": {"queries": length}}
         for query, is_latest in moment.drops:
             args = {"query": query} | ({"latest possible time": True} if is_latest else {})
-            yield _instant("drop", _QUEUE, 1, moment.at_ns, args)
+            yield _instant("drop", _QUEUE, _FIRST_THREAD, moment.at_ns, args)
 
 
 class Moment(NamedTuple):
@@ -242,15 +245,17 @@ def federated_events(spans: pa.Table, rounds: pa.Table, log: pa.Table) -> Iterat
     roles: dict[str, list[str]] = {}
     for worker in dict.fromkeys(ends):
         roles.setdefault(worker.rpartition("/")[0], []).append(worker)
+    for members in roles.values():
+        members.sort(key=lambda worker: int(worker.rpartition("/")[2]))
     tracks: dict[str, tuple[int, int]] = {}
     for pid, (role, members) in enumerate(roles.items(), 1):
         yield from _named(pid, role, members)
-        tracks |= {worker: (pid, tid) for tid, worker in enumerate(members, 1)}
+        tracks |= {worker: (pid, tid) for tid, worker in enumerate(members, _FIRST_THREAD)}
     for number, row in enumerate(rows):
         pid, tid = tracks[row["worker"]]
         if row["kind"] == "message":
             # Messages overlap, so they are asynchronous events: each has an id, and lies beside the tracks.
-            one = {"name": row["what"], "cat": "message", "id": number, "pid": pid, "tid": tid}
+            one = {"name": row["what"], "cat": "message", "id2": {"local": number}, "pid": pid, "tid": tid}
             args = {"from": row["worker"], "to": row["peer"], "bytes": row["size_bytes"]}
             yield {"ph": "b", **one, "ts": _us(row["start_ns"]), "args": args}
             yield {"ph": "e", **one, "ts": _us(row["end_ns"])}

@@ -63,6 +63,14 @@ def test_workers_that_take_10_ms_a_query_serve_100_a_second_each(folder: Path) -
     assert " runs for " not in again.stderr, "all of it was stored"
 
 
+def test_what_is_unusual_in_a_recording_is_said_once(folder: Path) -> None:
+    (folder / "ticks.csv").write_text("arrival_s\n" + "".join(f"{n // 10}\n" for n in range(50)))
+    text = FILE.replace("constant, mean_qps: 300, duration_s: 4", "file, path: ticks.csv")
+    (folder / "most.yaml").write_text(text.replace("precision: 0.01", "precision: 0.1, rate: speedup"))
+    done = ssim(folder, "capacity", "most.yaml")
+    assert done.stderr.count("5 distinct times among 50 arrivals, a clock of 1 s") == 1, done.stderr
+
+
 def test_what_the_search_says_is_what_a_run_at_that_rate_says(folder: Path) -> None:
     text = FILE.replace("constant, mean_qps", "gamma, cv2: 2, mean_qps").replace("slo_ms: 20", "slo_ms: 100")
     (folder / "most.yaml").write_text(text)

@@ -14,7 +14,6 @@ from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
 from sim.base.units import ns_from_s
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.tables.files import load_table, shipped_tables
-from sim.tables.service_times import service_times
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
@@ -26,6 +25,7 @@ from ssim.jobs.job import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.run_metrics import Measure
     from sim.tables.latency import LatencyTable
@@ -80,28 +80,10 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     else:
         hint = "a path relative to this file"
         issues += [Issue(("trace",), "file not found", str(path), hint) for path in missing]
-    try:
-        law = spec.cluster.latency.build()
-    except SpecError as error:
-        return None, [*issues, Issue.of(error, "cluster", *error.location.split("."))]
-    try:
-        cluster = spec.cluster.build(law)
-    except SsimError as error:
-        key = error.location.removeprefix("cluster.").partition(",")[0]
-        problem = str(error).removeprefix("cluster.faults, ")
-        return None, [*issues, Issue(("cluster", key.replace("_ns", "_ms")), problem)]
-    try:
-        cluster.actuation_delays(table)
-    except SsimError as error:
-        issues.append(Issue(("cluster", "actuation_ms"), str(error)))
-    try:
-        cluster.served(table)
-    except SsimError as error:
-        return None, [*issues, Issue(("cluster", "dispatch_per_query_ms"), str(error))]
-    try:
-        service_times(table, cluster.latency)
-    except SsimError as error:
-        return None, [*issues, Issue(("cluster", "latency"), str(error))]
+    cluster, wrong = _cluster(spec, table)
+    issues += wrong
+    if cluster is None:
+        return None, issues
     for i, policy in enumerate(spec.policies):
         own = policy.plan is not None
         try:
@@ -113,6 +95,28 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
     return ExperimentParts(source, cluster, table, measure), issues
+
+
+def _cluster(spec: ExperimentSpec, table: LatencyTable) -> tuple[Cluster | None, list[Issue]]:
+    """Return the cluster, or None where nothing can be tried with it, and what is wrong with it."""
+    try:
+        cluster = spec.cluster.build()
+    except SsimError as error:
+        place = error.location.partition(",")[0]
+        keys = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
+        return None, [Issue(("cluster", *keys), str(error).removeprefix(place).lstrip(":, "))]
+    checks = {
+        "actuation_ms": cluster.actuation_delays,
+        "dispatch_per_query_ms": cluster.served,
+        "latency": cluster.least_ns,
+    }
+    issues: list[Issue] = []
+    for key, check in checks.items():
+        try:
+            check(table)
+        except SsimError as error:
+            issues.append(Issue(("cluster", key), str(error)))
+    return (None if any("latency" in issue.place for issue in issues) else cluster), issues
 
 
 def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:

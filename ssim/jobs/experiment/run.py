@@ -71,6 +71,11 @@ class ExperimentParts:
     table: LatencyTable
     measure: Measure
 
+    @property
+    def slo_ns(self) -> int | None:
+        """The SLO of all queries less the network's delay; None where there are several."""
+        return ns_from_ms(self.source.slo_ms) - self.cluster.network_ns if self.source.has_one_slo else None
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
@@ -197,7 +202,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         Raises:
             SpecError: The compiled engine was asked for and can't run this.
         """
-        return choose(queries, self.parts.cluster, self.table, self.policy(), self.spec.engine)
+        parts = self.parts
+        return choose(queries, parts.cluster, self.table, self.policy(), self.spec.engine, parts.slo_ns)
 
     @classmethod
     def tasks(
@@ -224,9 +230,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
                     run.asked.model_dump(),
                     run.parts.identity["latency_table"],
                     run.plan,
-                    asdict(run.parts.cluster.latency),
-                    run.spec.cluster.dispatch_ms,
-                    run.spec.cluster.dispatch_per_query_ms,
+                    run.spec.cluster.model_dump(include={"workers", "dispatch_ms", "dispatch_per_query_ms", "latency"}),
+                    bool(run.parts.cluster.faults),
+                    run.parts.slo_ns,
                 ]
             )
             try:

@@ -40,14 +40,6 @@ class LatencySpec(Closed):
     p99_over_median: Annotated[float, Field(ge=1, le=HIGHEST_RATIO)] | None = None
     """The spread of a lognormal, the same for all cells; that of the table's 99th percentiles if left out."""
 
-    def build(self) -> LatencyLaw:
-        """Return the law.
-
-        Raises:
-            SpecError: It takes no spread.
-        """
-        return LatencyLaw(self.law, self.p99_over_median)
-
 
 class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
@@ -69,14 +61,11 @@ class ClusterSpec(Closed):
     latency: LatencySpec = LatencySpec()
     """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
 
-    def build(self, law: LatencyLaw) -> Cluster:
+    def build(self) -> Cluster:
         """Return the cluster, in nanoseconds.
 
-        Args:
-            law: The law that `latency` describes.
-
         Raises:
-            SpecError: A fault does not fit the workers, or another fault.
+            SpecError: A fault does not fit the workers, or another fault; or the law of latencies takes no spread.
         """
         faults = (
             WorkerFailure(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
@@ -91,7 +80,7 @@ class ClusterSpec(Closed):
             tuple(faults),
             ns_from_ms(self.dispatch_per_query_ms),
             ns_from_ms(self.network_ms),
-            law,
+            LatencyLaw(self.latency.law, self.latency.p99_over_median),
         )
 
 

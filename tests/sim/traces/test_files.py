@@ -201,3 +201,13 @@ def test_what_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="can't be written"):
         write_trace(tmp_path / "file" / "t.csv", [chunk])
+
+
+def test_files_that_each_begin_at_0_are_no_longer_trace(tmp_path: Path) -> None:
+    paths = tuple(
+        written(tmp_path, text, name) for name, text in (("a.csv", "arrival_s\n0\n2\n"), ("b.csv", "arrival_s\n0\n1\n"))
+    )
+    with pytest.raises(
+        DataError, match=r"b.csv, row 1: is earlier than the end of .*a.csv \(0 s < 2 s\); times of all"
+    ):
+        File(path=paths, slo_ms=1).trace(0)

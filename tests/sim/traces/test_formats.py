@@ -147,6 +147,10 @@ COARSE = "arrival_s\n" + "".join(f"{3 * (n // 10)}\n" for n in range(200))
         ("arrival_ms\n50000\n50001\n", ["the first arrival is at 50000 ms: shifted to 0"]),
         (COARSE, ["20 distinct times among 200 arrivals, a clock of 3 s: `spread: true` places them within a step"]),
         (
+            "arrival_s\n" + "".join(f"{n // 400}\n" for n in range(2000)),
+            ["5 distinct times among 2,000 arrivals, a clock of 1 s"],
+        ),
+        (
             "arrival_s\n" + "".join(f"{day * 86400 + n * 864}\n" for day in (0, 3) for n in range(100)),
             ["no arrivals for 2.01 days, beginning 0.99 days after the first"],
         ),
