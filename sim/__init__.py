@@ -11,6 +11,7 @@ from sim.engine.result import Result
 from sim.engine.run_metrics import Measure, Outcome
 from sim.tables.cells import table_from_cells
 from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
+from sim.tables.law import LatencyLaw, planned
 from sim.traces.trace import Trace
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Decision",
     "Dispatch",
     "Drop",
+    "LatencyLaw",
     "LatencyTable",
     "Measure",
     "Outcome",
@@ -37,6 +39,7 @@ __all__ = [
     "Wait",
     "WorkerFailure",
     "metrics",
+    "planned",
     "simulate",
     "stream",
     "table_from_cells",

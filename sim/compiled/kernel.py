@@ -17,11 +17,9 @@ import numpy as np
 from sim.compiled.compiling import (
     BOOL,
     BOOLS,
-    BYTES,
     FLOATS,
     INT,
     INTS,
-    NOTHING,
     READ_GRID,
     READ_INTS,
     STEP,
@@ -31,8 +29,6 @@ from sim.compiled.compiling import (
 )
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from sim.compiled.compiling import Bools, Floats, Ints
 
 NEVER, EXPIRED, HOPELESS = 0, 1, 2
@@ -150,7 +146,7 @@ _DRAWN = (BOOL, INT, READ_INTS, READ_GRID, READ_GRID, INT)
 _DECISIONS = (BOOL, READ_INTS, READ_GRID, READ_GRID)
 _SETTING = tuple_of(Setting, READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, INT, READ_GRID, *_DECISIONS, *_DRAWN)
 _STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, FLOATS)
-_LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
+LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
 
 @compiled(INT(INTS, INTS, INT, INT, INT))
@@ -207,7 +203,7 @@ def _luck(key: int, query: int) -> int:
     return np.int64((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32))
 
 
-@compiled(INT(_SETTING, _STATE, STEPS, READ_INTS, READ_INTS, BOOL, BOOL, _LOG, INTS))
+@compiled(INT(_SETTING, _STATE, STEPS, READ_INTS, READ_INTS, BOOL, BOOL, LOG, INTS))
 def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     setting: Setting,
     state: State,
@@ -353,41 +349,6 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
     state.at[HEAD], state.at[ARRIVED], state.at[_CHANGE] = head, arrived, change
     state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH] = idle, running, length
     return rows
-
-
-@compiled(NOTHING(READ_INTS, _LOG, INT, INTS, BOOL, INTS, BYTES))
-def outcomes(
-    deadline_ns: Ints, log: Log, rows: int, left: Ints, in_order: bool, batch_of: Ints, outcome: npt.NDArray[np.uint8]
-) -> None:
-    """Write each query's batch and its `sim.engine.run_metrics.Outcome`.
-
-    Args:
-        deadline_ns: Deadlines, int64, shape (queries,).
-        log: The log of a whole run.
-        rows: Number of its rows.
-        left: As from `advance`; anything if `in_order`.
-        in_order: As in `advance`.
-        batch_of: In: -1. Out: the number of the batch, if any, int64, shape (queries,).
-        outcome: In: 3 (unfinished). Out: uint8, shape (queries,).
-    """
-    start, batch = np.uint64(0), 0
-    for row in range(rows):
-        # Unsigned: the compiler needs no code for negative indices.
-        end, finish = start + np.uint64(log.size[row]), log.finish_ns[row]
-        batched = log.subnet[row] != DROPPED
-        answered = batched and not log.lost[row]
-        if in_order and answered:
-            for query in range(start, end):
-                batch_of[query] = batch
-                outcome[query] = finish > deadline_ns[query]
-        else:
-            for place in range(start, end):
-                number = np.uint64(place if in_order else left[place])
-                if batched:
-                    batch_of[number] = batch
-                outcome[number] = finish > deadline_ns[number] if answered else 2
-        start = end
-        batch += batched
 
 
 @compiled(STEP)

@@ -19,6 +19,7 @@ from sim.base.errors import DataError, NoArrivalsError, PolicyError, TooLongErro
 from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step
+from sim.compiled.outcomes import outcomes
 from sim.compiled.step_policy import StepPolicy
 from sim.compiled.streaming import StreamingMetrics
 from sim.compiled.tabulate import DecisionTable
@@ -65,7 +66,7 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     log = _empty_log(queries)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
-    kernel.outcomes(deadline_ns, log, rows, left, in_order, batch_of, outcome)
+    outcomes(deadline_ns, log, rows, left, in_order, batch_of, outcome)
     batched: Any = slice(rows) if cluster.drop == "never" else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
     times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.subnet[batched])
     batches = Batches(*times, *ran, log.size[batched], log.lost[batched])

@@ -32,7 +32,7 @@ class FaultSpec(Closed):
     """When it comes back, in seconds from the start of the trace; never if left out."""
 
 
-class LatencySpec(Closed):
+class LawSpec(Closed):
     """How the latency of a batch is distributed."""
 
     law: LawName = "fixed"
@@ -58,7 +58,7 @@ class ClusterSpec(Closed):
     """Which queries are dropped: `never`, `expired` (deadline passed) or `hopeless` (no subnet is fast enough)."""
     faults: tuple[FaultSpec, ...] = ()
     """Workers that fail."""
-    latency: LatencySpec = LatencySpec()
+    latency: LawSpec = LawSpec()
     """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
 
     def build(self) -> Cluster:
