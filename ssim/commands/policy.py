@@ -50,7 +50,7 @@ def list_() -> None:
     from ssim.files.plugins import find_class
 
     for name in sorted(SHORT_NAMES):
-        owner = find_class(name, SHORT_NAMES, "policy", None)
+        owner = find_class(name, SHORT_NAMES, "policy")
         fields = (field for field in dataclasses.fields(owner) if field.init)
         given = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields)
         click.echo(f"{name}: {(owner.__doc__ or '').splitlines()[0]}\n    {', '.join(given) or 'no parameters'}")

@@ -99,7 +99,7 @@ def list_kinds() -> None:
 
     usual = {_parameter(field) for field in dataclasses.fields(File)}
     for kind in SHORT_NAMES:
-        found = find_class(kind, SHORT_NAMES, "trace source", None)
+        found = find_class(kind, SHORT_NAMES, "trace source")
         params = [_parameter(field) for field in dataclasses.fields(found)]
         if found is not File and issubclass(found, File):
             params = ["as file, with " + ", ".join(param for param in params if param not in usual)]
@@ -258,7 +258,7 @@ def _source(
     folder = Path.cwd()
     if file.endswith(".py"):
         folder, kind = Path(file).resolve().parent, f"{Path(file).stem}:{class_name}"
-    owner = find_class(kind, SHORT_NAMES, "trace source", TraceSource, folder)
+    owner = find_class(kind, SHORT_NAMES, "trace source", folder, TraceSource)
     required = [field.name for field in dataclasses.fields(owner) if field.default is dataclasses.MISSING]
     has_slo = params.get("slo_ms") is not None
     if "slo_ms" in required and not has_slo:

@@ -94,7 +94,7 @@ def _named(slot: Slot, beside: dict[str, Any]) -> dict[str, Any]:
     """
     options: list[dict[str, Any]] = [{"type": "string", "anyOf": [{"enum": sorted(slot.names)}, {"pattern": ":"}]}]
     for name in slot.names:
-        owner = find_class(name, slot.names, slot.noun, slot.protocol)
+        owner = find_class(name, slot.names, slot.noun)
         params = _inlined(owner)
         head = {"const": name, "description": _first_line(owner)}
         if slot.key == "use":

@@ -203,7 +203,7 @@ def test_what_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
         write_trace(tmp_path / "file" / "t.csv", [chunk])
 
 
-def test_files_that_each_begin_at_0_are_no_longer_trace(tmp_path: Path) -> None:
+def test_files_that_each_begin_at_0_are_refused(tmp_path: Path) -> None:
     paths = tuple(
         written(tmp_path, text, name) for name, text in (("a.csv", "arrival_s\n0\n2\n"), ("b.csv", "arrival_s\n0\n1\n"))
     )
