@@ -6,7 +6,7 @@ from sim.compiled.step_policy import StepPolicy
 from sim.engine import metrics
 from sim.engine.cluster import Cluster, WorkerFailure
 from sim.engine.driver import simulate
-from sim.engine.policy import Decision, Dispatch, Drop, Policy, View, Wait
+from sim.engine.policy import Decision, Dispatch, Drop, Hold, Policy, View, Wait
 from sim.engine.result import Result
 from sim.engine.run_metrics import Measure, Outcome
 from sim.tables.cells import table_from_cells
@@ -22,6 +22,7 @@ __all__ = [
     "Decision",
     "Dispatch",
     "Drop",
+    "Hold",
     "LatencyLaw",
     "LatencyTable",
     "Measure",

@@ -6,37 +6,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.compiled.compiling import BOOL, BYTES, INT, INTS, NOTHING, READ_INTS, compiled
-from sim.compiled.kernel import DROPPED, LOG
+from sim.compiled.compiling import BOOL, BOOLS, BYTES, INT, INTS, NOTHING, READ_INTS, compiled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sim.compiled.compiling import Ints
-    from sim.compiled.kernel import Log
+    from sim.compiled.compiling import Bools, Ints
 
 
-@compiled(NOTHING(READ_INTS, LOG, INT, INTS, BOOL, INTS, BYTES))
+@compiled(NOTHING(READ_INTS, INTS, INTS, INTS, BOOLS, INT, INTS, BOOL, INTS, BYTES))
 def outcomes(
-    deadline_ns: Ints, log: Log, rows: int, left: Ints, in_order: bool, batch_of: Ints, outcome: npt.NDArray[np.uint8]
+    deadline_ns: Ints,
+    finish_ns: Ints,
+    subnets: Ints,
+    sizes: Ints,
+    losses: Bools,
+    rows: int,
+    left: Ints,
+    in_order: bool,
+    batch_of: Ints,
+    outcome: npt.NDArray[np.uint8],
 ) -> None:
     """Write each query's batch and its `sim.engine.run_metrics.Outcome`.
 
     Args:
         deadline_ns: Deadlines, int64, shape (queries,).
-        log: The log of a whole run.
-        rows: Number of its rows.
-        left: As from `advance`; anything if `in_order`.
-        in_order: As in `advance`.
+        finish_ns: Of each row of the log of a whole run the completion (`sim.compiled.kernel.Log`).
+        subnets: Its subnet; negative for dropped queries.
+        sizes: Its number of queries.
+        losses: Whether its worker failed.
+        rows: Number of rows.
+        left: As from `sim.compiled.kernel.advance`; anything if `in_order`.
+        in_order: As there.
         batch_of: In: -1. Out: the number of the batch, if any, int64, shape (queries,).
         outcome: In: 3 (unfinished). Out: uint8, shape (queries,).
     """
     start, batch = np.uint64(0), 0
     for row in range(rows):
         # Unsigned: the compiler needs no code for negative indices.
-        end, finish = start + np.uint64(log.size[row]), log.finish_ns[row]
-        batched = log.subnet[row] != DROPPED
-        answered = batched and not log.lost[row]
+        end, finish = start + np.uint64(sizes[row]), finish_ns[row]
+        batched = subnets[row] >= 0
+        answered = batched and not losses[row]
         if in_order and answered:
             for query in range(start, end):
                 batch_of[query] = batch

@@ -20,13 +20,13 @@ from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step
 from sim.compiled.outcomes import outcomes
-from sim.compiled.step_policy import StepPolicy
+from sim.compiled.step_policy import StepPolicy, decision_of
 from sim.compiled.streaming import StreamingMetrics
 from sim.compiled.tabulate import DecisionTable
-from sim.engine.policy import Dispatch, View, check_decision, policy_name
+from sim.engine.policy import View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
-from sim.tables.service_times import Distributions, latency_key, service_times
+from sim.tables.service_times import latency_key, service_times
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -66,8 +66,10 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     log = _empty_log(queries)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
-    outcomes(deadline_ns, log, rows, left, in_order, batch_of, outcome)
-    batched: Any = slice(rows) if cluster.drop == "never" else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
+    ran = (log.finish_ns, log.subnet, log.size, log.lost)
+    outcomes(deadline_ns, *ran, rows, left, in_order, batch_of, outcome)
+    no_drops = cluster.drop == "never" and isinstance(rule, DecisionTable) and not rule.drops
+    batched: Any = slice(rows) if no_drops else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
     times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.subnet[batched])
     batches = Batches(*times, *ran, log.size[batched], log.lost[batched])
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
@@ -230,7 +232,8 @@ class _Run:
             self._step, memory = kernel.no_step, np.empty(0)
             decisions = (rule.from_ns, rule.subnets, rule.sizes)
         changes = _changes(cluster)
-        drawn = times.drawn or Distributions(np.empty(0, np.int64), *np.empty((2, 0, 0), np.int64), 0)
+        nothing = np.empty((0, 0), np.int64)
+        drawn = times.drawn or (_fixed(nothing.ravel()), _fixed(nothing), _fixed(nothing), 0)
         self._setting = kernel.Setting(
             _fixed(times.fixed_ns),
             _fixed(table.dense_ns),
@@ -241,18 +244,17 @@ class _Run:
             table.smallest_ns,
             changes,
             isinstance(rule, StepPolicy),
-            *map(_fixed, decisions),
             times.drawn is not None,
+            kernel.Drawn(*drawn),
             latency_key(seed),
-            *map(_fixed, drawn[:3]),
-            drawn.is_linear,
+            *map(_fixed, decisions),
         )
         fails_ns = np.full(cluster.workers, kernel.NEVER_COMES)
         for at_ns, worker, fails, _ in changes[::-1]:
             if fails:
                 fails_ns[worker] = at_ns
         self._state = kernel.State(
-            np.zeros(7, np.int64),
+            np.zeros(8, np.int64),
             free=np.arange(cluster.workers),
             finish_ns=np.empty(cluster.workers, np.int64),
             busy=np.empty(cluster.workers, np.int64),
@@ -299,8 +301,9 @@ class _Run:
             raise PolicyError(policy_name(self._rule), *raised(error)) from error
         if rows < 0 and isinstance(self._rule, StepPolicy):
             row = -1 - rows
-            view = View(int(log.start_ns[row]), 0, 1, self._table, cast("Any", None))
-            check_decision(Dispatch(int(log.subnet[row]), int(log.size[row])), view, self._rule)
+            seen = (int(log.start_ns[row]), int(log.finish_ns[row]), int(log.worker[row]))
+            view = View(*seen, self._table, cast("Any", None))
+            check_decision(decision_of(int(log.subnet[row]), int(log.size[row])), view, self._rule)
         return rows
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
-from sim.engine.policy import Dispatch, Drop, View, check_decision, policy_name, situation
+from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -159,6 +159,9 @@ class Scheduler:
                 starts.append(self._start(decision))
             elif isinstance(decision, Drop):
                 queue.drop(int(decision.count))
+            elif isinstance(decision, Hold):
+                self._wait_ns = now_ns + view.slack_ns - int(decision.until_slack_ns)
+                break
             else:
                 self._wait_ns = int(decision.until_ns)
                 break

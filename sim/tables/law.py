@@ -61,7 +61,7 @@ class LatencyLaw:
         place = "latency.p99_over_median"
         if self.law != "lognormal":
             raise SpecError(place, f"has no meaning with law: {self.law}", f"{ratio}", "law: lognormal")
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 <= ratio <= HIGHEST_RATIO:
+        if isinstance(ratio, bool) or not 1 <= ratio <= HIGHEST_RATIO:
             raise SpecError(place, "is out of range", repr(ratio), f"from 1 to {HIGHEST_RATIO:g}")
 
     def __str__(self) -> str:
@@ -125,7 +125,7 @@ def planned(table: LatencyTable, plan: PlanName | float | None, law: LatencyLaw 
     else:
         if isinstance(plan, bool) or not 0 < plan <= HIGHEST_RATIO:
             raise SpecError("plan", "margin is out of range", repr(plan), f"above 0, at most {HIGHEST_RATIO:g}")
-        grid = table.latency_ns * float(plan)
+        grid = np.asarray(table.latency_ns * float(plan), np.float64)
     return PlannedTable(
         table.device,
         table.subnets,
@@ -197,7 +197,7 @@ def _figure(table: LatencyTable, plan: str, law: LatencyLaw) -> _Floats:
     if law.law == "lognormal":
         median, scale = _lognormal(table, law)
         factor = scale**2 / 2 if plan == "mean" else scale * NormalDist().inv_cdf(_QUANTILES[plan])
-        return np.asarray(median * np.exp(factor))
+        return np.asarray(median * np.exp(factor), np.float64)
     if law.law == "fixed":
         if plan == table.holds:
             return table.latency_ns.astype(np.float64)

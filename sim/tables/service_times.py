@@ -140,7 +140,7 @@ def service_times(table: LatencyTable, law: LatencyLaw) -> ServiceTimes:
     starts = np.cumsum([0, *map(len, nodes)])
     is_linear = int(law.law == "lognormal")
     first, parts = starts[first], parts - is_linear
-    drawn = Distributions(*map(read_only, (np.concatenate([*nodes, [0]]), first, parts)), is_linear)
+    drawn = Distributions(read_only(np.concatenate([*nodes, [0]])), read_only(first), read_only(parts), is_linear)
     return ServiceTimes(fixed, drawn, read_only(smallest))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
-from sim import Cluster, Decision, Dispatch, Drop, LatencyTable, ProfiledSubnet, Trace, View, Wait, WorkerFailure
+from sim import Cluster, Decision, Dispatch, Drop, Hold, LatencyTable, ProfiledSubnet, Trace, View, Wait, WorkerFailure
 from sim.tables.law import FIXED, LatencyLaw, planned
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class TablePolicy:
         number += sum(system.deadlines_ns(3)) + 3 * system.arrivals_within(6) + 5 * system.workers_alive
         if self.drops and number % 11 == 3:
             return Drop(1 + number % view.queue_length)
+        if self.waits and number % 5 == 1 and view.slack_ns > 0:
+            return Hold(number % view.slack_ns)
         if self.waits and number % 5 == 2 and view.slack_ns > 0:
             return Wait(view.now_ns + 1 + number % min(4, view.slack_ns))
         subnet, size = self.answers[number % len(self.answers)]

@@ -15,7 +15,7 @@ import numpy as np
 import simpy
 
 from sim.base.streams import stream
-from sim.engine.policy import Dispatch, Drop, View, Wait
+from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
 from sim.engine.result import Outcome
 from sim.tables.law import actual_table, nodes_of
 
@@ -140,6 +140,10 @@ class NaiveEngine:
                     self._begin(decision)
                 case Drop(count=count):
                     self._drop(count)
+                case Hold(until_slack_ns=left):
+                    self.wait_until = now + slack - left
+                    self.env.process(self._wake(self.wait_until))
+                    return
                 case Wait(until_ns=until):
                     self.wait_until = until
                     self.env.process(self._wake(until))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sim import Cluster, Dispatch, Outcome, Trace, simulate
 from sim.base.errors import PolicyError, SpecError
-from sim.compiled.step_policy import StepPolicy
+from sim.compiled.step_policy import DROP, HOLD, StepPolicy
 from sim.engines import choose, replay
 from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
@@ -50,6 +50,10 @@ class Mixed(StepPolicy):
     ) -> tuple[int, int]:
         memory[0] = (memory[0] * 31 + now_ns * 7 + max(0, slack_ns) * 5 + queue_length * 3 + arrived) % 1009
         mixed = int(memory[0]) + int(memory[3]) + latency_ns[0, 1]
+        if mixed % 7 == 3 and slack_ns > 0:
+            return HOLD, mixed % slack_ns
+        if mixed % 11 == 5:
+            return DROP, 1 + mixed % queue_length
         return mixed % int(memory[1]), 1 + (mixed // 7) % int(memory[2])
 
 
