@@ -66,8 +66,8 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     log = _empty_log(queries)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
-    ran = (log.finish_ns, log.subnet, log.size, log.lost)
-    outcomes(deadline_ns, *ran, rows, left, in_order, batch_of, outcome)
+    of_rows = (log.finish_ns, log.subnet, log.size, log.lost, rows)
+    outcomes(deadline_ns, *of_rows, left, in_order, batch_of, outcome)
     no_drops = cluster.drop == "never" and isinstance(rule, DecisionTable) and not rule.drops
     batched: Any = slice(rows) if no_drops else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
     times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.subnet[batched])

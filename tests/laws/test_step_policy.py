@@ -57,7 +57,7 @@ class Mixed(StepPolicy):
         return mixed % int(memory[1]), 1 + (mixed // 7) % int(memory[2])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases(), st.integers(0, 1000))
 def test_both_engines_step_alike(case: Case, salt: int) -> None:
     policy = Mixed(salt)
@@ -67,7 +67,7 @@ def test_both_engines_step_alike(case: Case, salt: int) -> None:
     assert expected.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(cases(), st.integers(0, 1000), st.data())
 def test_a_stream_in_pieces_steps_as_the_whole(case: Case, salt: int, data: st.DataObject) -> None:
     slo_ns = data.draw(st.integers(1, 40))
