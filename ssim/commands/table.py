@@ -122,10 +122,23 @@ def _print(found: LatencyTable, sizes: str) -> None:
     out.print(f"{found.device}: latency in ms{of_stages}, {sizes}; * Pareto-optimal", soft_wrap=True)
     out.print(grid)
     facts = Table(box=None, show_header=False, pad_edge=False)
-    for key, text in found.provenance.items():
+    for key, text in {**_uncertainty(found), **found.provenance}.items():
         facts.add_row(f"{key}:", text)
     out.print()
     out.print(facts)
+
+
+def _uncertainty(found: LatencyTable) -> dict[str, str]:
+    """Return what a table knows of the distribution of its latencies."""
+    facts: dict[str, str] = {}
+    if found.p99_ns is not None:
+        ratios = found.p99_ns / found.latency_ns
+        known = " with intervals" if found.p99_low_ns is not None else ""
+        facts["99th percentile"] = f"{ratios.min():.3f} to {ratios.max():.3f} times the latency{known}"
+    if found.samples_ns is not None:
+        counts = [len(cell) for row in found.samples_ns for cell in row]
+        facts["samples"] = f"{min(counts)} to {max(counts)} per cell"
+    return facts
 
 
 def _shown_sizes(
@@ -134,10 +147,12 @@ def _shown_sizes(
     """Return which of a table's batch sizes are shown."""
     from sim.tables.files import find_table
 
+    if max_batch is not None:
+        return f"measured batch sizes up to {max_batch}"
     measured = find_table(source, parse_where(choices)).batch_sizes
     if every or len(shown.batch_sizes) == len(measured):
         return "all measured batch sizes"
-    limit = f"{shown.batch_sizes[-1]}, the table's own limit" if max_batch is None else str(max_batch)
+    limit = f"{shown.batch_sizes[-1]}, the table's own limit"
     return f"measured batch sizes up to {limit} (measured: {', '.join(map(str, measured))})"
 
 
