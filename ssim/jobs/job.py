@@ -52,7 +52,7 @@ class Kind:
     Attributes:
         model: The model of the whole file.
         slots: Where plug-ins are named.
-        short: Sections that may be a string, and the key that the string then stands for.
+        short: Sections that may be a string, by dotted key, and the key that the string then stands for.
         filled_in: Defaults of keys that a file leaves out.
         not_swept: Keys that no sweep may set, beyond those of every file.
         assemble: Returns the shared parts of a point's runs, from the plug-ins at their places, and issues where these
@@ -77,7 +77,8 @@ class Kind:
         if not isinstance(content, dict):
             return content
         full = {**copy.deepcopy(dict(self.filled_in)), **content}  # who gets it may put something in
-        full |= {key: {inner: full[key]} for key, inner in self.short.items() if isinstance(full.get(key), str)}
+        for key, inner in self.short.items():
+            full = _written_out(full, key, inner)
         for slot in self.slots:
             if slot.place[-1] == "*":
                 first = slot.place[0]
@@ -93,6 +94,10 @@ class Kind:
 
 
 def _written_out(section: Any, key: str, inner: str) -> Any:
+    """Return a section in which a text at a dotted key stands below another key."""
+    first, _, rest = key.partition(".")
+    if rest and isinstance(section, dict):
+        return {**section, first: _written_out(section[first], rest, inner)} if first in section else section
     if isinstance(section, dict) and isinstance(section.get(key), str):
         return {**section, key: {inner: section[key]}}
     return section
