@@ -44,6 +44,8 @@ _UNCERTAINTY_FIELDS = {name.removesuffix("_ns"): name for name in UNCERTAINTY_GR
 def parse_profile(text: str, location: str) -> LatencyTable:
     """Return the table in the text of a profile; its latency is `mean`, rounded to whole nanoseconds.
 
+    Files of ours say by their provenance if that is not the median of what was measured; those of others hold means.
+
     Args:
         text: The whole file.
         location: Its path, for messages.
@@ -90,7 +92,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
         default_max_batch=top.optional_whole("default_max_batch"),
         provenance={key: fact.text() for key, fact in top["provenance"].members()}
         if "provenance" in top
-        else {"source": name},
+        else {"source": name, **({} if samples else {"statistic": "mean"})},
     )
 
 

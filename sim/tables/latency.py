@@ -214,6 +214,11 @@ class LatencyTable:
         return {name: grid for name, grid in grids.items() if grid is not None}
 
     @property
+    def holds(self) -> Literal["median", "mean"]:
+        """What the latencies are of the measurements: medians, unless the provenance names the `statistic` mean."""
+        return "mean" if self.provenance.get("statistic") == "mean" else "median"
+
+    @property
     def max_batch(self) -> int:
         """The largest measured batch size."""
         return self.batch_sizes[-1]
