@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch
 from profiler.devices import device_facts, device_name, device_state_reader, find_device  # noqa: E402
 from profiler.grid import Cell, DeviceState, DeviceUse  # noqa: E402
 from profiler.model_under_test import SupernetUnderTest  # noqa: E402
-from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError  # noqa: E402
+from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError  # noqa: E402
 from profiler.stages import PHOTO, ServerStages  # noqa: E402
 from profiler.table import STAGE  # noqa: E402 - after torch is known to be there
 from profiler.torch_meter import Options, TorchMeter  # noqa: E402
@@ -252,40 +252,6 @@ def test_out_of_memory_is_told_in_every_form_and_at_any_run(said: str, run: int)
 
     with pytest.raises(OutOfMemoryError, match="one, batch 2: does not fit into the memory of the device"):
         work()
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo looks at it
-def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = []
-
-    def counting(module: torch.fx.GraphModule, _inputs: object) -> Callable[..., Any]:
-        return lambda *inputs: (ran.append(1), module(*inputs))[1]
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
-    options = Options(compiled=True)
-    meter = TorchMeter(model_under_test(options=options), CPU, options, DeviceState)
-    subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(9)]  # more than eight
-    for cell in (*(Cell(name, 1) for name in subnets), Cell(subnets[0], 2)):
-        run = meter.prepare(cell)
-        ran.clear()
-        run()
-        assert len(ran) == 1, cell
-    for name in subnets:  # the next round finds them compiled
-        ran.clear()
-        meter.prepare(Cell(name, 1))
-        assert len(ran) == 1
-
-
-def test_a_network_that_does_not_compile_as_a_whole_is_told() -> None:
-    def breaks(x: torch.Tensor) -> torch.Tensor:
-        torch._dynamo.graph_break()
-        return x + 1
-
-    options = Options(compiled=True)
-    with pytest.raises(NotCompiledError, match="one, batch 2: does not compile as a whole"):
-        TorchMeter(Given(breaks), CPU, options, DeviceState).prepare(Cell("one", 2))
-    stage = f"{STAGE}preprocess"
-    TorchMeter(Given(breaks), CPU, options, DeviceState).prepare(Cell(stage, 2))  # a server runs it as it is
 
 
 def test_the_device_that_is_measured_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
