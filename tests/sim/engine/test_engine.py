@@ -203,7 +203,7 @@ def test_random_policies_draw_from_the_seed() -> None:
         (Wait(0.5), "waits for a time that is not in the future (0.5)"),
         (Drop(2), "drops more queries than are waiting, or none (2); 1 to 1"),
         (Drop(0), "drops more queries than are waiting, or none (0)"),
-        (None, "does not return a decision (None); Dispatch, Wait or Drop"),
+        (None, "does not return a decision (None); Dispatch, Hold, Wait or Drop"),
         ((0, 1), "does not return a decision ((0, 1))"),
     ],
 )
