@@ -236,7 +236,7 @@ def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Pat
     for line in told[-3:-1]:  # their situations differ
         assert line.startswith("ssim: late_failure:Late, seed ")
         assert "does not return a decision ('no idea'; late_failure.py:8, in decide; slack " in line
-        assert "; Dispatch, Wait or Drop" in line
+        assert "; Dispatch, Hold, Wait or Drop" in line
     assert "Traceback" not in ended.stderr
     assert "slackfit" in ended.stdout
     assert leftovers(folder) == []
