@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands import printing
 from ssim.commands.group import example
 from ssim.commands.options import job_options
 
@@ -34,8 +35,6 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
     shows each policy's share of the bound; docs/optimum.md has the bound and its proof. Runs must be stored already:
     `ssim run FILE` first.
     """
-    from rich.console import Console
-
     from sim.base.errors import SsimError, StoreError
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
@@ -47,7 +46,7 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
         raise StoreError(str(store.folder), "no run of this experiment is stored", "", f"run `ssim run {file}{words}`")
     try:
         with store.writing():
-            _compare(experiment, store, jobs, Console(), exact=exact)
+            _compare(experiment, store, jobs, printing.console(), exact=exact)
     except KeyboardInterrupt as error:
         what = "finished bounds are stored; the same command computes the rest"
         raise SsimError("interrupted", what) from error

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import parse_where, where_option
-from ssim.commands.printing import console, limit_note
+from ssim.commands.options import completed, json_option, parse_where, table_names, where_option
+from ssim.commands.printing import console, limit_note, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,21 +26,30 @@ def table() -> None:
 
 
 @table.command("list", epilog=example("ssim table list"))
-def list_() -> None:
+@json_option
+def list_(*, as_json: bool) -> None:
     """List the shipped tables, with their devices and batch sizes."""
     from rich.table import Table
 
     from sim.tables.files import find_table, shipped_tables
 
     rows = Table("name", "device", "subnets", "batch sizes", "stages", box=None, pad_edge=False)
-    for name in shipped_tables():
-        found = find_table(name)
+    tables = {name: find_table(name) for name in shipped_tables()}
+    if as_json:
+        named = (
+            (name, one.device, len(one.subnets), one.batch_sizes, list(one.stages)) for name, one in tables.items()
+        )
+        print_json(
+            [dict(zip(("name", "device", "subnets", "batch_sizes", "stages"), one, strict=True)) for one in named]
+        )
+        return
+    for name, found in tables.items():
         sizes = ", ".join(map(str, found.batch_sizes))
         rows.add_row(name, found.device, str(len(found.subnets)), sizes, ", ".join(found.stages) or "-")
     console().print(rows)
 
 
-_source = click.argument("source", metavar="NAME|FILE")
+_source = click.argument("source", metavar="NAME|FILE", shell_complete=completed(table_names))
 
 
 def _table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -210,8 +219,8 @@ def check(source: str, max_batch: int | None, stages: str | None, choices: tuple
 
 
 @table.command(epilog=example("ssim table diff ofa-resnet50-rtx2080ti mine.json"))
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=completed(table_names))
+@click.argument("second", metavar="B", shell_complete=completed(table_names))
 @click.option("--all", "every", is_flag=True, help="List all cells, not only those that are faster or slower.")
 def diff(first: str, second: str, *, every: bool) -> None:
     """Compare table B with table A cell by cell: faster, slower, or inconclusive.
@@ -310,7 +319,7 @@ def predict(
         "ssim table convert profile.csv pascal.json --where device=pascal",
     )
 )
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="SRC", shell_complete=completed(table_names))
 @click.argument("target", metavar="DST")
 @where_option
 def convert(source: str, target: str, choices: tuple[str, ...]) -> None:

@@ -58,8 +58,7 @@ class Kind:
         assemble: Returns the shared parts of a point's runs, from the plug-ins at their places, and issues where these
             do not fit each other.
         runs: Returns the runs of a point that have a seed.
-        check_others: Returns what is wrong with other files that a point names, where plug-ins at fault prevent
-            `assemble`.
+        check_others: Returns what is wrong with other files that a point names, where other faults prevent `assemble`.
     """
 
     model: type[JobSpec]
@@ -69,7 +68,9 @@ class Kind:
     short: Mapping[str, str] = field(default_factory=dict[str, str])
     filled_in: Mapping[str, Any] = field(default_factory=dict[str, Any])
     not_swept: frozenset[str] = frozenset()
-    check_others: Callable[[Point, YamlFile | None], list[Issue]] = field(default=lambda _point, _file: [])
+    check_others: Callable[[Point, Plugs, YamlFile | None], list[Issue]] = field(
+        default=lambda _point, _plugs, _file: []
+    )
 
     def written_out(self, content: Any) -> Any:
         """Return a file's content with its short forms written out: `slackfit` is `{use: slackfit}`."""
@@ -296,11 +297,13 @@ class ExecutionOptions:
         device: Where torch computes: `cpu`, `cuda`, `cuda:1`, ...
         threads: Threads of the CPU for each run; torch's choice if None.
         every_s: Seconds between two checkpoints of a training.
+        address: The Ray cluster of federated trainings with `engine: ray`; None for that of RAY_ADDRESS, or a new one.
     """
 
     device: str = "cpu"
     threads: int | None = 1
     every_s: float = 30.0
+    address: str | None = None
 
 
 DEFAULT_OPTIONS = ExecutionOptions()
