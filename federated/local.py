@@ -15,12 +15,15 @@ from torch.optim.sgd import sgd
 
 from federated.state import State, prefix_slice
 from sim.base.streams import stream
+from supernet.calls import logits_of
+from supernet.data.source import Draw
+from supernet.training.scoring import flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sim.base.parameters import NonNegative, Positive, PositiveInt
-    from supernet.data.source import Examples
+    from supernet.data.source import Examples, ExampleSet
     from supernet.network import Supernet
 
 Momentum = Annotated[float, at.Ge(0), at.Lt(1)]
@@ -73,7 +76,7 @@ def train(
     subnet: str,
     parameters: Mapping[str, nn.Parameter],
     shapes: Mapping[str, tuple[int, ...]],
-    examples: Examples,
+    examples: ExampleSet,
     settings: LocalSettings,
     proximal_mu: float,
     correction: State,
@@ -102,11 +105,11 @@ def train(
             torch.manual_seed(int(stream(seeds[0], "dropout", *seeds[1:]).integers(2**63)))
         for epoch in range(settings.epochs):
             for batch in _batches(examples, settings.batch, (*seeds, epoch)):
-                logits = network.actuate(subnet)(*batch.inputs)
+                logits, labels = flat(logits_of(network.actuate(subnet)(*batch.inputs)), batch.labels)
                 if epoch:
-                    optimizer.step(functional.cross_entropy(logits, batch.labels))
+                    optimizer.step(functional.cross_entropy(logits, labels))
                 else:
-                    loss = functional.cross_entropy(logits, batch.labels, reduction="none")
+                    loss = functional.cross_entropy(logits, labels, reduction="none")
                     optimizer.step(loss.mean())
                     losses.append(loss.detach())
                 steps += 1
@@ -174,9 +177,8 @@ class _Sgd:
         return gradient
 
 
-def _batches(examples: Examples, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
+def _batches(examples: ExampleSet, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
     """Yield batches in random order; a batch of a single example is skipped, because it has no batch statistics."""
     order = stream(seeds[0], "order", *seeds[1:]).permutation(len(examples))
-    for indices in torch.from_numpy(order).split(size):
-        if len(indices) > 1:
-            yield examples.select(indices)
+    seed = int(stream(seeds[0], "augmentation", *seeds[1:]).integers(2**63))
+    return examples.drawn(Draw(indices, seed) for indices in torch.from_numpy(order).split(size) if len(indices) > 1)

@@ -12,6 +12,7 @@ from torch.nn import functional
 from profiler.schedule import NotANumberError
 from profiler.table import STAGE
 from sim.base.errors import DataError
+from supernet.calls import logits_of
 from supernet.statistics import calibrate
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class SupernetUnderTest:
             return tuple(part.cpu() for part in self._batch(batch_size))
         if stage:
             with torch.inference_mode():
-                logits: Any = self.network(self._supernet.space.smallest.id)(*self._batch(batch_size))
+                logits = logits_of(self.network(self._supernet.space.smallest.id)(*self._batch(batch_size)))
             return (logits,) if stage == "postprocess" else self._postprocess(logits)
         return self._batch(batch_size)
 
@@ -120,7 +121,7 @@ class SupernetUnderTest:
 
     def _postprocess(self, logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the probability of the most likely class, and the class."""
-        return tuple(functional.softmax(logits.float(), 1).max(1))
+        return tuple(functional.softmax(logits.float(), -1).max(-1))
 
     def _d2h_copy(self, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(part.cpu() for part in parts)
