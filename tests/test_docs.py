@@ -266,18 +266,19 @@ def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     (mine,) = blocks("docs/federated.md", "yaml")
-    algorithm, rule = blocks("docs/federated.md", "python")
-    first, own, derived, aggregated, uplink = blocks("docs/federated.md", "console")
+    algorithm, rule, trainer = blocks("docs/federated.md", "python")
+    first, own, derived, aggregated, focal, uplink = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "my_rule.py").write_text(rule)
+    (tmp_path / "my_trainer.py").write_text(trainer)
     (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
     install, digits = (line.removeprefix("$ ") for line in first.splitlines())
     assert install == "pip install -e '.[torch]'"
     assert (ROOT / digits.split()[-1]).is_file()
-    for line in (own + derived + aggregated).splitlines():
+    for line in (own + derived + aggregated + focal).splitlines():
         ended = run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ")))
         assert ended.returncode == 0, ended.stderr
-    assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 4
+    assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 5
     folder, compare = (line.removeprefix("$ ").split() for line in uplink.splitlines())
     files = [word for word in compare if word.endswith(".yaml")]
     assert all((ROOT / folder[1] / file).is_file() for file in files)
