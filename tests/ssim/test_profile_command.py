@@ -24,9 +24,11 @@ from ssim.jobs.reading import job_of  # noqa: E402
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
+from tests.ssim.in_process import ssim  # noqa: E402
 from tests.test_docs import ROOT, blocks  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FAMILY = OfaResNetSmall(width=4)
@@ -53,9 +55,13 @@ def folder(tmp_path: Path, wanted: Path) -> Path:
     return tmp_path
 
 
-def ssim(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ssim", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD)
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Measure on one thread, as processes with `ONE_THREAD` do: an interrupted profile goes on in another process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def run_folder(folder: Path, seed: int = 0) -> Path:

@@ -39,10 +39,10 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
             return None, [Issue(("cuda_graph",), "needs CUDA", device.type, "an NVIDIA GPU, or without it")]
         place = ("supernet",)
         what = _beside(point.folder, spec.supernet)
-        named = find_supernet(what, spec.options, spec.seed)
+        named = find_supernet(what, spec.options, spec.seed, point.folder)
         place = ("subnets",)
         source = str(accuracies_beside(what)) if spec.subnets is None else _beside(point.folder, spec.subnets)
-        rows = find_subnets(source, named.family.space)
+        rows = find_subnets(source, named.family.space, what)
     except SsimError as error:
         return None, [Issue.of(error, *place) if error.location.startswith("--") else Issue(place, str(error))]
     options = Options(
