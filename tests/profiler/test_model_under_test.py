@@ -64,7 +64,7 @@ def test_stages_lead_from_a_jpeg_to_an_answer() -> None:
     assert Image.open(io.BytesIO(files[0])).size == PHOTO
     raw = run["decode"](files)
     assert (raw.shape, raw.dtype) == ((4, RESNET.channels, 8, 8), torch.uint8)
-    images = run["preprocess"](raw)
+    (images,) = run["preprocess"](raw)
     assert -1 <= images.min() < images.max() <= 1
     smallest = RESNET.space.smallest.id
     with torch.inference_mode():
@@ -73,13 +73,13 @@ def test_stages_lead_from_a_jpeg_to_an_answer() -> None:
     assert (likeliest == logits.argmax(1)).all()
     assert ((share > 0.1) & (share <= 1)).all()
     (given,) = model.inputs(f"{STAGE}preprocess", 4)
-    assert model.inputs(smallest, 4)[0].equal(run["preprocess"](given)), "what is measured is what stages give"
+    assert model.inputs(smallest, 4)[0].equal(run["preprocess"](given)[0]), "what is measured is what stages give"
     assert "JPEG of 500 x 375 pixels" in str(model.stages)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_decoded_image_is_the_image_that_was_encoded(channels: int) -> None:
-    stages = ServerStages(torch.zeros(1, channels, 30, 40), CPU, torch.float32, torch.contiguous_format)
+    stages = ServerStages(lambda n: (torch.zeros(n, channels, 30, 40),), CPU, torch.float32, torch.contiguous_format)
     file = io.BytesIO()
     gradient = np.linspace(0, 250, PHOTO[0], dtype=np.uint8)[None, :, None].repeat(PHOTO[1], 0).repeat(channels, 2)
     Image.fromarray(gradient.squeeze()).save(file, "JPEG")
@@ -100,6 +100,18 @@ def test_texts_become_token_ids() -> None:
     assert (model.stages.run["tokenize"](["word1 nowhere"])[0, :3] == torch.tensor([3, 0, 1])).all()
 
 
+def test_inputs_of_other_kinds_are_copied_as_they_are() -> None:
+    ids, mask = torch.arange(5)[None], torch.ones(1, 5)
+    mixed = ServerStages(lambda n: (ids.expand(n, 5), mask.expand(n, 5)), CPU, torch.bfloat16, torch.contiguous_format)
+    assert "preprocess" not in mixed.run
+    first, second = mixed.preprocess(*mixed.raw(3))
+    assert first.equal(ids.expand(3, 5)), "the example's ids are kept: any others may be out of range"
+    assert (second.dtype, second.shape) == (torch.bfloat16, (3, 5))
+    sound = ServerStages(lambda n: (torch.zeros(n, 100),), CPU, torch.float32, torch.contiguous_format)
+    assert list(sound.run) == ["postprocess"]
+    assert sound.raw(2)[0].abs().max() <= 1
+
+
 def test_a_stage_without_its_library_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("profiler.stages.find_spec", lambda _name: None)
     assert list(model_under_test().stages.run) == ["preprocess", "postprocess"]
@@ -110,9 +122,9 @@ def test_a_stage_without_its_library_is_left_out_and_named(monkeypatch: pytest.M
 def test_a_device_of_its_own_memory_gets_bytes_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     copied, pinned = [], []
     cuda = torch.device("cuda", 0)
-    stages = ServerStages(torch.zeros(1, 3, 8, 8), cuda, torch.float16, torch.contiguous_format)
+    stages = ServerStages(lambda n: (torch.zeros(n, 3, 8, 8),), cuda, torch.float16, torch.contiguous_format)
     assert list(stages.run) == ["decode", "h2d_copy", "preprocess", "postprocess", "d2h_copy"]
-    assert str(stages).endswith("copies: uint8 from pinned memory, non-blocking")
+    assert "; copies: uint8 from pinned memory, non-blocking; " in str(stages)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: (pinned.append(self), self)[1])
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, **how: (copied.append((where, how)), self)[1])
     batch = stages.inputs("h2d_copy", 2, lambda _size: None)[0]
@@ -120,8 +132,9 @@ def test_a_device_of_its_own_memory_gets_bytes_from_pinned_memory(monkeypatch: p
     assert len(pinned) == 1
     stages.run["h2d_copy"](batch)
     assert copied == [((cuda,), {"non_blocking": True})]
-    pageable = ServerStages(torch.zeros(1, 3, 8, 8), torch.device("mps"), torch.float16, torch.contiguous_format)
-    assert str(pageable).endswith("copies: uint8 from pageable memory"), "no call that Apple's lacks"
+    mps = torch.device("mps")
+    pageable = ServerStages(lambda n: (torch.zeros(n, 3, 8, 8),), mps, torch.float16, torch.contiguous_format)
+    assert "; copies: uint8 from pageable memory; " in str(pageable), "no call that Apple's lacks"
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
