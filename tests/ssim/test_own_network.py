@@ -167,3 +167,44 @@ def test_classes_that_the_network_lacks_are_told_before_training(tmp_path: Path)
     assert (
         "data: have more classes than the network (labels up to 9, logits of shape (2, 3)); 10 classes" in ended.stderr
     )
+
+
+FEDERATED = """\
+schema: federated/1
+name: clients
+seed: 1
+topology: {use: classical, roles: {trainer: {config: {epochs: 1, batch: 16, rate: 0.1}}}}
+data: net:Shifted
+partition: iid
+family: {kind: "net:OwnNet", width: 4}
+algorithm: fedavg
+rounds: 1
+calibration: {examples: 64, batch: 32, subnets: 2}
+"""
+
+SHIFTED = """\
+
+class Shifted(torch.utils.data.Dataset):
+    def __init__(self, split):
+        digits = load_digits()
+        part = {"train": slice(0, 200), "validation": slice(200, 240), "test": slice(240, 280)}[split]
+        self.images, self.targets, self.split = digits.images[part] / 8 - 1, digits.target[part], split
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        image = torch.tensor(self.images[index], dtype=torch.float32)[None]
+        return (image.roll(int(torch.randint(0, 2, ())), 2) if self.split == "train" else image), self.targets[index]
+"""
+
+
+@pytest.mark.slow
+def test_clients_train_an_own_network_on_own_data_that_is_read_when_used(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(f"{NET}\nfrom sklearn.datasets import load_digits\n{SHIFTED}")
+    (tmp_path / "clients.yaml").write_text(FEDERATED)
+    ended = ssim(tmp_path, "train", "clients.yaml", "--no-figures")
+    assert ended.returncode == 0, ended.stderr
+    assert "OwnNet:d1:e0.25x3 *" in ended.stdout
+    assert "OwnNet:d3:e1.0x3 " in ended.stdout
+    assert "*: never trained" in ended.stdout
