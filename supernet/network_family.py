@@ -49,7 +49,7 @@ class InsertionOptions:
     expands: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     widths: tuple[float, ...] = (1.0,)
     uniform: bool = False
-    keep: tuple[str, ...] = ()
+    keep: str | tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.keep, str):

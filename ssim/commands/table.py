@@ -286,7 +286,8 @@ def predict(
 
     import numpy as np
 
-    from profiler.roofline import DATA_SHEETS, find_data_sheet, predict, works_of
+    from profiler.data_sheets import DATA_SHEETS, find_data_sheet
+    from profiler.roofline import predict, works_of
     from sim.base.errors import SpecError, did_you_mean
     from sim.tables.files import find_table, write_table
     from ssim.files.families import find_family

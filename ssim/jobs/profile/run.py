@@ -162,7 +162,8 @@ class ProfileRun(Run[ProfileSpec, ProfileParts]):
             actuation = _actuation(meter, parts.profile, log.grid, self.seed)
             write_cells(folder, parts.profile, log.grid)
             if parts.profile.rated is not None:
-                facts = provenance_of(parts.identity, parts.accuracies, actuation)
+                stages = str(parts.model.stages) if parts.profile.stages else ""
+                facts = provenance_of(parts.identity, parts.accuracies, actuation, stages)
                 found = profile_result(parts.profile, log.grid, device_name(device), facts)
                 write_profile(folder, parts.profile, found, log.grid)
         circumstances = {"precision": self.spec.precision, **stopwatch.circumstances()}

@@ -177,7 +177,9 @@ def identity_of(named: Named, device: torch.device, options: Options, size: int)
     }
 
 
-def provenance_of(identity: Mapping[str, Any], accuracies: str, actuation: SwitchCost | None) -> dict[str, str]:
+def provenance_of(
+    identity: Mapping[str, Any], accuracies: str, actuation: SwitchCost | None = None, stages: str = ""
+) -> dict[str, str]:
     """Return what a table says of where its figures come from."""
     device, options = identity["device"], identity["options"]
     chosen = ", ".join(name.replace("_", " ") for name, value in options.items() if value is True)
@@ -192,6 +194,7 @@ def provenance_of(identity: Mapping[str, Any], accuracies: str, actuation: Switc
         "latency": "wall clock from the call to the end of the work on the device, launch overhead included; medians",
         "options": f"{options['precision']}{', ' if chosen else ''}{chosen}",
         "accuracy": accuracies,
+        **({"stages": stages} if stages else {}),
         **({} if actuation is None else {"actuation": str(actuation)}),
     }
 
