@@ -19,9 +19,11 @@ import torch
 from federated.state import State, prefix_slice
 from federated.subnet_shapes import SubnetShapes
 from sim.base.errors import DataError, SpecError, did_you_mean
+from supernet.calls import logits_of
 from supernet.family import build
 from supernet.statistics import calibrate
 from supernet.training.evaluation import accuracy
+from supernet.training.scoring import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from federated.partition import Partition
-    from supernet.data.source import Examples, Source, Splits
+    from supernet.data.source import ExampleSet, Source, Splits
     from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubnetSpace
@@ -95,7 +97,7 @@ class TrainingContext:
         return splits
 
     @property
-    def shards(self) -> Mapping[str, Examples]:
+    def shards(self) -> Mapping[str, ExampleSet]:
         """The training examples of each client, by the id of its dataset; those of its own are opened on first use.
 
         Raises:
@@ -104,14 +106,14 @@ class TrainingContext:
         return OwnExamples(self, "train") if self.own else self.once("shards", self._split)[0]
 
     @property
-    def held(self) -> Mapping[str, Examples]:
+    def held(self) -> Mapping[str, ExampleSet]:
         """The examples on which the accuracy of each client is measured, by the id of its dataset; or none."""
         if self.own:
             return OwnExamples(self, "test")
-        held: Mapping[str, Examples] = self.once("shards", self._split)[1]
+        held: Mapping[str, ExampleSet] = self.once("shards", self._split)[1]
         return held
 
-    def _split(self) -> tuple[dict[str, Examples], dict[str, Examples]]:
+    def _split(self) -> tuple[dict[str, ExampleSet], dict[str, ExampleSet]]:
         ordered = sorted(self.datasets, key=lambda dataset: dataset.id)
         train = self.splits.train
         parts = self.partition.split(train.labels.numpy(), [dataset.size for dataset in ordered], self.seed)
@@ -135,16 +137,18 @@ class TrainingContext:
 
     def _open(self, id_: str) -> Splits:
         place = f"the data of {id_}"
-        splits, like = self.own[id_].splits(self.seed), self.splits.validation.first(1)
+        splits, like = self.own[id_].splits(self.seed), self.splits.validation
         for name in ("train", "test"):
-            part: Examples = getattr(splits, name)
+            part: ExampleSet = getattr(splits, name)
             if not len(part):
                 raise DataError(place, f"has no {name} examples", "", "give it some, or leave this client out")
-            shapes = [[tuple(tensor.shape[1:]) for tensor in examples.inputs] for examples in (part, like)]
+            firsts = (examples.first(1).read() for examples in (part, like))
+            shapes = [[tuple(tensor.shape[1:]) for tensor in first.inputs] for first in firsts]
             if shapes[0] != shapes[1]:
                 raise DataError(place, "has another shape than `data`", str(shapes[0]), f"expected {shapes[1]}")
             classes = self._classes
-            lowest, highest = (int(label) for label in part.labels.aminmax())
+            labels = part.labels
+            lowest, highest = (int(label) for label in labels[labels != IGNORED].aminmax())
             if lowest < 0 or highest >= classes:
                 value = str(lowest if lowest < 0 else highest)
                 raise DataError(place, "label out of range", value, f"0 to {classes - 1}, the classes of the network")
@@ -159,9 +163,9 @@ class TrainingContext:
         """The number of classes of the network."""
 
         def count() -> int:
-            network, inputs = self._build(), self.splits.validation.first(2).inputs
+            network, inputs = self._build(), self.splits.validation.first(2).read().inputs
             with torch.no_grad():
-                return int(network.actuate(self.space.largest)(*inputs).shape[1])
+                return int(logits_of(network.actuate(self.space.largest)(*inputs)).shape[-1])
 
         classes: int = self.once("classes", count)
         return classes
@@ -255,7 +259,7 @@ class TrainingContext:
         return accuracy(network, subnet, self.held[id_])
 
 
-class OwnExamples(Mapping[str, "Examples"]):
+class OwnExamples(Mapping[str, "ExampleSet"]):
     """The examples of clients that have data of their own, by the id of the dataset, each opened when it is looked up.
 
     Args:
@@ -266,10 +270,10 @@ class OwnExamples(Mapping[str, "Examples"]):
     def __init__(self, context: TrainingContext, part: str) -> None:
         self._context, self._part = context, part
 
-    def __getitem__(self, id_: str) -> Examples:
+    def __getitem__(self, id_: str) -> ExampleSet:
         if id_ not in self._context.own:
             raise KeyError(id_)
-        examples: Examples = getattr(self._context.opened(id_), self._part)
+        examples: ExampleSet = getattr(self._context.opened(id_), self._part)
         return examples
 
     def __iter__(self) -> Iterator[str]:

@@ -12,6 +12,7 @@ from federated.job import FederatedProgram, TrainingTask
 from federated.local import LocalSettings, Momentum, OptimizerName, Schedule
 from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt, Share
+from supernet.calls import logits_of
 from topology.program import Break
 from topology.steps import Loop, Steps
 
@@ -78,7 +79,8 @@ class Trainer(Parameters, FederatedProgram):
         Returns:
             Shape (examples,).
         """
-        losses: torch.Tensor = getattr(functional, self.loss)(network(*batch.inputs), batch.labels, reduction="none")
+        logits = logits_of(network(*batch.inputs))
+        losses: torch.Tensor = getattr(functional, self.loss)(logits, batch.labels, reduction="none")
         return losses
 
     def load(self, io: IO) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import policies
 from sim.tables.files import read_table
 from ssim.jobs.reading import read_job
+from tests.ssim.in_process import Ended, ssim
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +23,10 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str) -> Ended | subprocess.CompletedProcess[str]:
+    """Run Python with words in a folder; `-m ssim` in this process, since it takes long to start."""
+    if words[:2] == ("-m", "ssim"):
+        return ssim(folder, *words[2:])
     return subprocess.run(
         [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
@@ -204,6 +209,17 @@ def test_the_page_about_latencies_works_as_it_stands(tmp_path: Path) -> None:
     attained = [float(line.split()[1]) for line in ended.stdout.splitlines()]
     assert len(attained) == 3
     assert attained == sorted(attained), ended.stderr
+
+
+def test_the_page_about_schedulers_of_the_field_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,) = blocks("docs/field.md", "yaml")
+    (tmp_path / "field.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))
+    compared, plotted = "".join(blocks("docs/field.md", "console")).splitlines()
+    ended = run(tmp_path, "-m", *shlex.split(compared.removeprefix("$ ")), "--no-figures")
+    assert "symphony(accuracy=78.25)" in ended.stdout, ended.stderr
+    assert run(tmp_path, "-m", *shlex.split(plotted.removeprefix("$ "))).returncode == 0
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/field.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(listed) <= set(policies.SHORT_NAMES)
 
 
 def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:

@@ -154,3 +154,44 @@ def test_what_is_held_out_is_not_trained_on(folder: Path) -> None:
         assert {id_: len(part) for id_, part in run.context.held.items()} == (
             {} if not share else dict.fromkeys("abc", 2)
         )
+
+
+def test_csv_files_whose_labels_differ_have_the_same_classes(folder: Path) -> None:
+    """The classes are those of `data`, though one file lacks the first; without them, a file is refused."""
+    header = ",".join([*(f"x{number}" for number in range(64)), "digit"])
+    for name in ("all", "a", "b"):
+        rows = [line.rpartition(",") for line in (folder / f"{name}.csv").read_text().split()]
+        lines = [f"{values},{int(float(label))}" for values, _, label in rows if name != "b" or float(label) > 4]
+        (folder / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+    (folder / "net.py").write_text(NET)
+    datasets = "topology.datasets.trainer.default=[{id: a, ref: a.csv}, {id: b, ref: b.csv}]"
+    data = "data={kind: csv, path: all.csv, label: digit%s}"
+    words = (
+        "train",
+        "own.yaml",
+        "--set",
+        datasets,
+        "--set",
+        "family={kind: 'net:Net', example: [64], insert: {widths: [0.5, 1.0]}}",
+    )
+    refused = ssim(folder, *words, "--set", data % "")
+    assert refused.returncode == 2
+    assert "each file would number its own classes" in refused.stderr
+    ended = ssim(folder, *words, "--set", data % ", classes: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]")
+    assert ended.returncode == 0, ended.stderr
+    (kept,) = (folder / "results" / "own").glob("seed3-*")
+    held = read_parquet(kept / "holdings.parquet").to_pandas()
+    assert held[(held["party"] == "b") & (held["label"] < 5)]["examples"].sum() == 0
+    assert held[held["party"] == "b"]["examples"].sum() > 0
+
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(64, 32), nn.Linear(32, 10)
+    def forward(self, x):
+        return self.head(self.hidden(x).relu())
+"""

@@ -59,6 +59,9 @@ def _source(ref: str, source: Any, folder: Path) -> tuple[Any, list[Issue]]:
         if "path" not in {field.name for field in fields(source)}:
             problem = f"not used: the data source {type(source).__name__} has no path"
             return None, [Issue((), problem, repr(ref), "a source that reads a path, or module:Class")]
+        if type(source).__module__.startswith("supernet.") and getattr(source, "classes", None) is None:
+            hint = "csv with classes: its labels in order, a source of your own with a path, or module:Class"
+            return None, [Issue((), "each file would number its own classes", repr(ref), hint)]
         found = replace(source, path=ref).located(folder)
     except SsimError as error:
         return None, [Issue((), error.problem, error.value, error.hint, cause=error)]
