@@ -74,8 +74,8 @@ def _judge(claim: Claim, results: Results, problems: list[str]) -> Judged:
 
 def _head(results: Results, command: str) -> str:
     try:
-        seeds = results.summary("azure")["seed"].nunique()
-        length = f"{float(results.windows('azure', policy='slackfit')['start_s'].max()) + 1:.0f} s"
+        seeds = results.summary("azure_ideal")["seed"].nunique()
+        length = f"{float(results.windows('azure_ideal', policy='slackfit')['start_s'].max()) + 1:.0f} s"
         made = f"{seeds} seeds" if seeds > 1 else "ONE SEED, no intervals"
         made += f"; the Azure trace is {length} long"
     except SsimError:
@@ -106,7 +106,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _optimum(results: Results) -> str:
     rows = []
-    for name, label in (("azure", "Azure"), ("bursty", "bursty"), ("overhead", "Azure")):
+    for name, label in (("azure_ideal", "Azure"), ("bursty", "bursty"), ("overhead", "Azure")):
         try:
             gaps = results.gaps(name)
         except StoreError as error:  # told, and the others shown

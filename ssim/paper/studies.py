@@ -42,6 +42,7 @@ class Study:
 
 STUDIES = (
     Study("azure", bounded=True),
+    Study("azure_ideal", bounded=True),
     Study("overhead", bounded=True),
     Study("bursty", bounded=True),
     Study("small", (), bounded=True, exact=True),
