@@ -65,7 +65,7 @@ def dense_table() -> LatencyTable:
         rows.append(published.latency_ns[low + 1])
     provenance = {
         "source": f"PREDICTED, not measured, but for the six subnets of {PUBLISHED}",
-        "latency": "a roofline fitted to the six, with its errors at them interpolated by the logarithm of the operations",
+        "latency": "a roofline fitted to the six; its errors there interpolated by the logarithm of the operations",
         "accuracy": "interpolated by the logarithm of the operations",
         "made by": "python -m ssim.paper.dense",
     }

@@ -32,7 +32,7 @@ from figures.tables import setting
 from policies.decision_map import decision_map
 from policies.slackfit import bucket_choices
 from sim.base.errors import StoreError
-from sim.base.units import NS_PER_MS, NS_PER_S, ns_from_ms
+from sim.base.units import NS_PER_MS, NS_PER_S
 from sim.tables.files import load_table
 from ssim.jobs.experiment.run import build_policy
 from ssim.jobs.experiment.spec import PolicySpec
@@ -213,19 +213,19 @@ def _overhead(results: Results, width: float) -> Figure:
 
 
 def _buckets(results: Results, width: float) -> Figure:
-    """Draw the choices of SlackFit's buckets, and what comes of them under the largest overhead that was run."""
+    """Draw the choices of SlackFit's buckets, and what comes of them at the overheads of the experiment."""
     runs = results.summary("buckets")
-    runs = runs[runs["cluster.dispatch_ms"] == runs["cluster.dispatch_ms"].max()]
     number = runs["policy"].str.extract(r"^slackfit\(buckets=(\d+)\)$")[0]
     shown = runs[number.notna()].assign(buckets=number[number.notna()].astype(int))
-    dispatch_ns = ns_from_ms(float(runs["cluster.dispatch_ms"].max()))
-    table, rows = load_table(TABLE), []
-    for buckets in (5, 20, 64):
+    _, manifest = next(iter(results.runs("buckets")))
+    cluster, rows = manifest["identity"]["cluster"], []
+    table = load_table(TABLE).with_query_overhead(cluster["dispatch_per_query_ns"])
+    for buckets in (3, 6, 20):
         choices = bucket_choices(table, buckets)
         for slack_ns in range(0, int(table.latency_ns.max()) + 1, 50_000):
             choice = choices.at(slack_ns)
-            per_batch_ns = table.latency(choice.subnet, choice.batch_size) + dispatch_ns
-            served = 8 * choice.batch_size * NS_PER_S / per_batch_ns
+            per_batch_ns = table.latency(choice.subnet, choice.batch_size) + cluster["dispatch_ns"]
+            served = cluster["workers"] * choice.batch_size * NS_PER_S / per_batch_ns
             rows.append({"policy": f"{buckets} buckets", "slack_ms": slack_ns / NS_PER_MS, "capacity_qps": served})
     return collapse.draw(pd.DataFrame(rows), shown, 7050.0, width)
 

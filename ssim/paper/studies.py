@@ -50,6 +50,7 @@ STUDIES = (
     Study("faults", ()),
     Study("actuation"),
     Study("buckets"),
+    Study("dense"),
     Study("fixed_subnets"),
     Study("transformer"),
     Study("dynamics_bursty"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SsimError
@@ -11,7 +11,7 @@ from ssim.paper.claims.claim import Judged, Verdict
 from ssim.paper.inference.evidence import PointResults
 from ssim.paper.inference.region import Point, Region, Searched, middle, region, without
 from ssim.paper.inference.search import FULL, QUICK, SHORT, Search, trials
-from ssim.paper.inference.space import settings
+from ssim.paper.inference.space import DENSE, IDEAL, settings
 from ssim.paper.inference.statements import FIGURES, STATEMENTS, claim_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Inferred:
         regions: The region of all figures but one, by that figure.
         reported: Their points in full length with all seeds; in the coarse form as they were searched.
         results: The same in the form that the judges of claims read.
+        compared: What the scheduler does, with nothing added and at the nearest point without Figure 8a, each with the
+            published and with the dense table.
         repeats: The seeds of what is reported.
     """
 
@@ -42,6 +44,7 @@ class Inferred:
     regions: dict[str, Region]
     reported: dict[Point, Searched]
     results: dict[Point, PointResults]
+    compared: tuple[Point, ...]
     repeats: int
     _judged: dict[tuple[str, Point], Judged] = field(default_factory=dict[tuple[str, Point], Judged], repr=False)
 
@@ -99,21 +102,30 @@ def infer(
     """
     folder.mkdir(parents=True, exist_ok=True)
     chosen = settings(quick=quick)
-    search = Search(folder, trials(experiments, QUICK if quick else SHORT, 1), jobs)
+    search = Search(folder, trials(experiments, QUICK if quick else SHORT, 1), experiments, jobs)
     search.run(
         {setting: setting.schedulers() for setting in chosen}, lambda done, every: on_done("search", done, every)
     )
     searched = [search.searched(Point(setting, label)) for setting in chosen for label in setting.schedulers()]
     regions = {figure: region(searched, without(figure)) for figure in FIGURES}
     points = dict.fromkeys(each.point for found in regions.values() for each in found.shown)
+    compared = tuple(
+        Point(replace(setting, table=table), label)
+        for setting in (IDEAL, regions["8a"].points[0].point.setting)
+        for table in (IDEAL.table, DENSE)
+        for label in setting.schedulers()
+    )
+    points |= dict.fromkeys(compared)
     full = search
-    if not quick:
-        full = Search(folder, trials(experiments, FULL, REPEATS), jobs)
+    if quick:
+        search.run(_by_setting(points), lambda done, every: on_done("two tables", done, every))
+    else:
+        full = Search(folder, trials(experiments, FULL, REPEATS), experiments, jobs)
         full.run(_by_setting(points), lambda done, every: on_done("with all seeds", done, every))
     reported = {point: full.searched(point) for point in points}
     results = {point: PointResults(full.evidence(point)) for point in points}
     write_table(folder / "search.csv", searched)
-    return Inferred(searched, regions, reported, results, 1 if quick else REPEATS)
+    return Inferred(searched, regions, reported, results, compared, 1 if quick else REPEATS)
 
 
 def write_table(path: Path, searched: Sequence[Searched]) -> None:

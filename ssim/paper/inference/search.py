@@ -24,7 +24,7 @@ from sim.compiled.tabulate import tabulate
 from sim.engine import metrics
 from sim.engine.cluster import Cluster
 from sim.engines import NO_NUMBA, numba_is_installed
-from sim.tables.files import load_table
+from sim.tables.files import load_table, shipped_tables
 from sim.traces.synthetic import Constant
 from ssim.jobs.identity import code_of, hash_of, own_hash
 from ssim.jobs.reading import read_job
@@ -122,11 +122,13 @@ class Search:
     Attributes:
         folder: Where it is stored.
         trials: The traces.
+        experiments: The folder of experiment files, where tables are looked for.
         jobs: How many settings at once.
     """
 
     folder: Path
     trials: Sequence[Trial]
+    experiments: Path
     jobs: int = 1
     _traces: dict[Any, Trace] = field(default_factory=dict[Any, "Trace"], repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -179,7 +181,7 @@ class Search:
         missing = [label for label in schedulers if not self._path(setting, seed, label).is_file()]
         if not missing:
             return
-        table = load_table(setting.table)
+        table = load_table(setting.table if setting.table in shipped_tables() else self.experiments / setting.table)
         chosen = {label: policy for label, policy in setting.schedulers().items() if label in missing}
         simulated = _Simulated(setting, table, self._trace)
         common: list[Row] = []

@@ -88,6 +88,9 @@ class Setting:
 IDEAL = Setting()
 """Nothing added."""
 
+DENSE = "ofa-resnet50-dense-predicted.json"
+"""The table of `ssim.paper.dense`, beside the experiment files."""
+
 _ONE_AT_A_TIME = (
     {"drop": "expired"},
     {"drop": "hopeless"},
