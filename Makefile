@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FAST := tests/golden tests/policies tests/sim/base tests/sim/engine tests/sim/tables tests/sim/traces tests/topology/test_steps.py tests/ssim/test_expand.py tests/ssim/test_settings.py tests/test_packaging.py tests/test_names.py tests/test_words.py
 TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints/cpu.txt)
 
-.PHONY: azure check test test-all package lint docs bench clean
+.PHONY: azure check test test-all package lint docs bench gpu clean
 .DELETE_ON_ERROR:
 
 azure: $(VENV)/.installed-base
@@ -47,6 +47,10 @@ bench: $(VENV)/.installed-all
 	@mkdir -p results
 	$(BIN)/pytest -c benchmarks/pytest.ini benchmarks --benchmark-json=results/bench.json
 	$(BIN)/python benchmarks/report.py results/bench.json
+
+# Eight minutes of a GPU, with the Python that has PyTorch: `make gpu WHEELS=folder` where packages are missing.
+gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu_check $(if $(WHEELS),--wheels $(WHEELS))
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

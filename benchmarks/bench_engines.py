@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sim import Result, Trace, simulate
 from sim.compiled.replay import replay_compiled, replay_counted
 from sim.compiled.step_policy import StepPolicy
 from sim.compiled.tabulate import tabulate
+from sim.tables.law import LatencyLaw
 from tests.laws.naive_engine import NaiveEngine
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from sim import LatencyTable
 
 RULE = tabulate(SlackFit(), TABLE)
+DRAWN = replace(CLUSTER, latency=LatencyLaw("lognormal", 1.2))
 
 
 class StepFit(StepPolicy):
@@ -54,6 +57,7 @@ ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
     "SimPy engine": (768_000, lambda trace: simulate(trace, CLUSTER, TABLE, SlackFit())),
     "compiled, every query kept": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, RULE)),
     "compiled, counted": (768_000, lambda trace: replay_counted(trace, CLUSTER, TABLE, RULE)),
+    "compiled, latencies drawn": (768_000, lambda trace: replay_compiled(trace, DRAWN, TABLE, RULE)),
     "compiled, a step function": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, StepFit())),
 }
 
@@ -77,4 +81,4 @@ def measure(benchmark: Any, name: str, trace: Trace, run: Callable[[Trace], Any]
     benchmark.extra_info |= {"what": name, "unit": "queries", "count": len(trace)}
     found = benchmark.pedantic(run, (trace,), rounds=rounds(41 if "compiled" in name else 5))
     if isinstance(found, Result) and "step" not in name:
-        assert np.array_equal(found.outcome, simulate(trace, CLUSTER, TABLE, SlackFit()).outcome)
+        assert np.array_equal(found.outcome, simulate(trace, found.cluster, TABLE, SlackFit()).outcome)

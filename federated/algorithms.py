@@ -14,6 +14,7 @@ import annotated_types as at
 import torch
 
 from federated.state import Memory, State, add_delta, as_controls, padded, prefix_slice, split_controls
+from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, Parameters, Positive
 
 if TYPE_CHECKING:
@@ -138,6 +139,11 @@ class FedOpt(FedAvg):
     beta2: _Decay = 0.99
     tau: Positive = 1e-3
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optimizer == "adagrad" and self.beta2 != FedOpt.beta2:
+            raise SpecError("FedOpt.beta2", "not used by adagrad", f"{self.beta2:g}", "remove it")
+
     def server_step(self, memory: Memory, state: State, mean: Update, mask: State) -> State:
         """Return the model after a step; elements that no client trained keep their values and moments."""
         first, second = memory.setdefault("first", {}), memory.setdefault("second", {})
@@ -174,6 +180,11 @@ class FedDyn(FedAvg):
     pull: Positive = 0.1
 
     uniform_weights: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate != 1:
+            raise SpecError("FedDyn.rate", "not used: its server has no learning rate", f"{self.rate:g}", "remove it")
 
     @property
     def proximal_mu(self) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from federated.averaging import Update, UpdateSum
-from federated.decentralised import PeerTrainer, plan_order, present_members
+from federated.decentralised import PeerTrainer, everybody, plan_order, present_members
 from federated.state import add_delta
 from sim.base.errors import DataError
 from topology.program import Break
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from topology.io import IO
     from topology.message import Message
 
+
+NEVER = -(2**62)
+"""The visit of a trainer where no model has been."""
 
 _ROUND = Loop("receive_model", "train", "apply_update", "complete_round", "hand_on", until="never")
 
@@ -28,11 +32,13 @@ class Handover:
         visit: Number of trainings of the model so far.
         state: The model; None in a receipt, which confirms that the next training is done.
         last: Whether the model is final.
+        is_copy: Whether it is the copy of a trainer whose follower has left, in case that the model left with it.
     """
 
     visit: int
     state: Any
     last: bool = False
+    is_copy: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -47,6 +53,9 @@ class CyclicTrainer(PeerTrainer):
     The sender keeps a copy until the next trainer confirms its training; at the start the last trainer of the cycle
     keeps that of the first. If the next trainer leaves, or does not confirm within `timeout_s`, the copy goes to the
     trainer after it, which is logged. A model that arrives twice is trained once.
+
+    Later, too, a trainer whose follower leaves sends its own last model to the trainer after it, where it counts if no
+    newer one has been there: however many leave, the training goes on from the newest model of those that are left.
     """
 
     steps = Steps("load", _ROUND, "send_final")
@@ -55,11 +64,15 @@ class CyclicTrainer(PeerTrainer):
     def load(self, io: IO) -> None:
         """Prepare the first cycle: the first trainer that is present at the start has the model."""
         super().load(io)
-        everybody = io.worker.id, *io.plan.peers(io.worker, self.port(io).channel.name)
-        self.members = sorted(everybody, key=plan_order)
-        self.visit, self.is_final = 0, False
-        first, *_, last = (*present_members(io, self.port(io)),) * 2
-        self.has_model = io.worker.id == first and not io.joined_late
+        self.members = everybody(io, self.port(io))
+        present = present_members(io, self.port(io))
+        first, *_, last = present * 2
+        self.is_final, self.is_newcomer = False, io.joined_late and (len(present) > 1 or self.port(io).closed)
+        # As if there had been a cycle before: so a copy of the initial model is the newer, the later its turn was.
+        number = 0 if io.worker.id == first else present.index(io.worker.id) - len(present) + 1
+        self.visit = NEVER if self.is_newcomer else number
+        self.follower = present[(present.index(io.worker.id) + 1) % len(present)]
+        self.has_model = io.worker.id == first and not self.is_newcomer
         self.previous = last if self.has_model else ""
         self.keeps_copy_of = first if io.worker.id == last and not self.has_model and not io.joined_late else ""
 
@@ -73,21 +86,60 @@ class CyclicTrainer(PeerTrainer):
             first, self.keeps_copy_of = self.keeps_copy_of, ""
             await self.pass_on(io, confirms=first)
         while not self.has_model:
-            message = await self.port(io).recv()
-            if self.is_new(message):
-                self.has_model = True
+            message = await self.next_message(io)
+            if message is None:
+                await self.send_copy(io)
+            elif self.is_new(message):
                 self.previous, self.visit = message.sender, message.value.visit
-                self.memory["round"] = self.visit // len(self.members)
                 self.replace_state(io, message.sender, message.value.state)
+                self.has_model = not (message.value.is_copy and self.is_newcomer)
+                self.count_copied(io, message.value)
                 if message.value.last:
                     raise Break
-        self.has_model = False
+                if not self.has_model:  # it can't know whether the model is beyond it
+                    self.follower = ""
+                    await self.send_copy(io)
+        self.has_model = self.is_newcomer = False
         self.task = self.own_task(io, (io.worker.id,))
+
+    async def next_message(self, io: IO) -> Message | None:
+        """Return the next message; None if its follower has left."""
+        port = self.port(io)
+        if self.visit == NEVER:
+            return await self.welcome(io, self.is_new)
+        if port.peek() is not None:
+            return await port.recv()
+        if self.follower not in port.peers():
+            return None
+        return await port.first(io.plan.peers(io.worker, port.channel.name), watched=[self.follower])
+
+    async def send_copy(self, io: IO) -> None:
+        """If its follower has left, send its model to the next one, or go on alone."""
+        port, own, count = self.port(io), self.members.index(io.worker.id), len(self.members)
+        if self.visit == NEVER or self.follower in port.peers():
+            return
+        distance = next(n for n in range(1, count + 1) if self.members[(own + n) % count] in present_members(io, port))
+        self.follower = self.members[(own + distance) % count]
+        copy = Handover(self.visit + distance - 1, self.state, is_copy=True)
+        if self.follower == io.worker.id:
+            self.visit, self.has_model = copy.visit, True
+            self.count_copied(io, copy)
+        else:
+            await port.send(copy, to=self.follower)
+
+    def count_copied(self, io: IO, model: Handover) -> None:
+        """Set the number of the round by the visits of a model; report the round that ended with who has left."""
+        done, before = max(0, model.visit) // len(self.members), self.version
+        self.memory["round"] = done
+        if model.is_copy and self.has_model and done > before:
+            self.report_round(io, self.state, done)
 
     def is_new(self, message: Message) -> bool:
         """Return whether a message is the model, with at least as many visits as when it was last here."""
         value = message.value
-        return isinstance(value, Handover) and value.state is not None and value.visit >= self.visit
+        if not isinstance(value, Handover) or value.state is None:
+            return False
+        return value.visit > self.visit or (value.visit == self.visit and not value.is_copy)
 
     def is_stale(self, message: Message) -> bool:
         """Return whether a message is of no further use."""
@@ -132,6 +184,7 @@ class CyclicTrainer(PeerTrainer):
                 raise Break
             following = self.members[(own + distance) % count]
             if following in port.peers():
+                self.follower = following
                 if following != confirms:
                     await port.send(Handover(self.visit, self.state), to=following)
                 message = await self.receive_matching(io, {following}, self.is_receipt, self.timeout_s)
@@ -155,19 +208,50 @@ class CyclicTrainer(PeerTrainer):
             await self.port(io).broadcast(Handover(self.visit, self.state, last=True))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SwarmMean:
+    """The mean of a round, sent by the trainer whose turn it was.
+
+    Attributes:
+        update: The mean of all models.
+        members: All trainers of the next round, in the order of their turns, if some have joined; otherwise as before.
+    """
+
+    update: Update
+    members: tuple[str, ...] = ()
+
+
 @dataclass(eq=False)
 class SwarmTrainer(PeerTrainer):
     """The trainers take turns at averaging the models of all (swarm learning: Warnat-Herresthal et al., Nature 2021).
 
-    A trainer that does not receive the mean in time keeps its own model, which is logged.
+    A trainer that does not receive the mean in time keeps its own model, which is logged. Who joins late waits for a
+    mean, takes part from the next round on, and has its turn after the others.
     """
 
-    steps = PeerTrainer.steps.replace("apply_update", "share", "spread")
+    steps = PeerTrainer.steps.replace("apply_update", "share", "spread").after("load", "join")
     function_tags: ClassVar[tuple[str, ...]] = ("share", "spread")
+
+    async def join(self, io: IO) -> None:
+        """Begin with the trainers that are present; who joins late waits for a mean."""
+        self.memory["members"] = present_members(io, self.port(io))
+        message = await self.welcome(io, partial(self.is_invitation, io.worker.id))
+        if message is not None:
+            self.memory |= {"members": message.value.members, "round": message.value.update.base + 1}
+            self.replace_state(io, message.sender, message.value.update.delta)
+
+    def is_invitation(self, own: str, message: Message) -> bool:
+        """Return whether a message is a mean after which the trainer is to take part."""
+        return isinstance(message.value, SwarmMean) and own in message.value.members
+
+    def members(self, io: IO) -> tuple[str, ...]:
+        """Return the trainers in the order of their turns."""
+        members: tuple[str, ...] = self.memory["members"]
+        return members
 
     def leader(self, io: IO) -> str:
         """Return the trainer that averages in this round."""
-        members: list[str] = self.memory.setdefault("members", list(present_members(io, self.port(io))))
+        members = self.members(io)
         return members[self.version % len(members)]
 
     async def share(self, io: IO) -> None:
@@ -195,12 +279,13 @@ class SwarmTrainer(PeerTrainer):
         if message is None:
             io.log("missing", round=self.version + 1, peers=[leader])
         else:
-            self.replace_state(io, message.sender, message.value.delta)
+            self.replace_state(io, message.sender, message.value.update.delta)
+            self.memory["members"] = message.value.members or self.members(io)
 
     async def lead(self, io: IO) -> None:
         """Average all models that arrive in time, and send the mean to all."""
         models = {io.worker.id: self.shared}
-        while missing := set(self.port(io).peers()) - set(models):
+        while missing := set(self.port(io).peers(self.members(io))) - set(models):
             message = await self.receive_matching(io, missing, self.is_model, self.timeout_s)
             if message is not None:
                 models[message.sender] = message.value
@@ -215,18 +300,21 @@ class SwarmTrainer(PeerTrainer):
                 io.log("refused", sender=peer, round=self.version + 1, why=str(error))
         if total.weights:
             self.memory["state"] = total.mean(self.state).delta
-        await self.port(io).broadcast(Update(self.state, {self.full: 1.0}, 0, base=self.version))
+        newcomers = tuple(peer for peer in self.port(io).peers() if peer not in self.members(io))
+        if newcomers and self.version + 1 < self.job.rounds:
+            self.memory["members"] = (*self.members(io), *newcomers)
+        members = self.members(io) if newcomers else ()
+        await self.port(io).broadcast(SwarmMean(Update(self.state, {self.full: 1.0}, 0, base=self.version), members))
 
     def is_model(self, message: Message) -> bool:
         """Return whether a message is the model of a trainer in this round."""
-        value = message.value
-        return isinstance(value, Update) and (value.base, value.clients) == (self.version, 1)
+        return isinstance(message.value, Update) and message.value.base == self.version
 
     def is_mean(self, message: Message) -> bool:
         """Return whether a message is the mean of this round."""
-        value = message.value
-        return isinstance(value, Update) and (value.base, value.clients) == (self.version, 0)
+        return isinstance(message.value, SwarmMean) and message.value.update.base == self.version
 
     def is_stale(self, message: Message) -> bool:
         """Return whether a message belongs to an earlier round."""
-        return not isinstance(message.value, Update) or message.value.base < self.version
+        value = message.value.update if isinstance(message.value, SwarmMean) else message.value
+        return not isinstance(value, Update) or value.base < self.version

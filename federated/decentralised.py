@@ -9,7 +9,7 @@ from federated.algorithms import FedAvg
 from federated.job import ModelProgram, TrainingTask
 from federated.programs import Trainer
 from federated.state import add_delta, check_state
-from sim.base.errors import DataError, SpecError
+from sim.base.errors import ClosedError, DataError, SpecError
 from sim.base.parameters import Positive  # noqa: TC001 - programs are built by what their annotations say
 from topology.steps import Loop, Steps
 
@@ -74,6 +74,17 @@ class MessagingTrainer(Trainer):
                 self.pending.append(message)
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Tells other trainers that this one has joined late and waits to begin.
+
+    Attributes:
+        is_reply: Whether it answers such a message.
+    """
+
+    is_reply: bool
+
+
 @dataclass(eq=False)
 class PeerTrainer(MessagingTrainer, ModelProgram):
     """A trainer with a model of its own; derived classes combine it with those of other trainers."""
@@ -93,9 +104,36 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
         algorithm = type(self.job.algorithm)
         if algorithm.server_step is not FedAvg.server_step:
             raise SpecError("algorithm", problem, algorithm.__name__, "use fedavg or fedprox")
+        rate: float = getattr(self.job.algorithm, "rate", 1.0)
+        if rate != 1:
+            raise SpecError("algorithm.rate", problem, f"{rate:g}", "remove it; trainers have a rate of their own")
         for name in ("privacy", "compression", "maxnet", "aggregation"):
             if getattr(self.job, name) is not None:
                 raise SpecError(name, problem, "", "use a topology with an aggregator")
+
+    async def welcome(self, io: IO, matches: Callable[[Message], bool]) -> Message | None:
+        """Return the message with which a trainer that joined late begins; None if it was there from the start.
+
+        Trainers that wait tell each other, so that none of them waits for one that waits itself.
+
+        Raises:
+            ClosedError: All others have ended, or wait as well.
+        """
+        port, waiting = self.port(io), set[str]()
+        if not io.joined_late or not (port.peers() or port.closed):
+            return None
+        await port.broadcast(Waiting(is_reply=False))
+        while others := set(port.peers()) - waiting:
+            message = await port.first(io.plan.peers(io.worker, port.channel.name), watched=others)
+            if message is not None and isinstance(message.value, Waiting):
+                waiting.add(message.sender)
+                if not message.value.is_reply:
+                    await port.send(Waiting(is_reply=True), to=message.sender)
+            elif message is not None:
+                waiting.discard(message.sender)
+                if matches(message):
+                    return message
+        raise ClosedError(f"{io.worker.id}, step {io.step}", "nobody is left whom it could join")
 
     def choose_subnet(self, io: IO) -> None:
         """Choose its subnet: each trainer computes the same assignment to all."""
@@ -119,10 +157,17 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
         self.memory["state"] = add_delta(self.state, self.update.delta)
 
     def complete_round(self, io: IO) -> None:
-        """Count the round; the first trainer evaluates its model."""
+        """Count the round; one trainer evaluates its model, the others note that it is completed."""
         self.memory["round"] = self.version + 1
-        if io.worker.id == present_members(io, self.port(io))[0]:
+        if io.is_recorder(everybody(io, self.port(io))):
             self.report_round(io, self.state, self.version, loss=self.update.loss)
+        else:
+            io.log("completed", round=self.version, loss=self.update.loss)
+
+
+def everybody(io: IO, port: Port) -> tuple[str, ...]:
+    """Return a worker and all its peers, present or not, in the order of the plan."""
+    return tuple(sorted((io.worker.id, *io.plan.peers(io.worker, port.channel.name)), key=plan_order))
 
 
 def present_members(io: IO, port: Port) -> tuple[str, ...]:

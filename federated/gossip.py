@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from federated.decentralised import PeerTrainer, present_members
+from federated.decentralised import PeerTrainer, everybody, present_members
 from federated.state import State, check_state, weighted_sum
 from sim.base.errors import DataError, SpecError
 from topology.steps import Par
@@ -41,15 +41,16 @@ class GossipModel:
 class GossipTrainer(PeerTrainer):
     """Exchanges models with its neighbours, and takes the weighted mean.
 
-    The graph connects the workers that are present at the start. For a neighbour that does not answer, or sends an
-    invalid model, the trainer's own model counts in that round; both are logged.
+    The graph connects all workers, those that join late included. For a neighbour that does not answer, or sends an
+    invalid model, the trainer's own model counts in that round; both are logged. It also counts for a neighbour that
+    has not joined yet. Who joins late begins with the first model that a neighbour sends, and in its round.
 
     Attributes:
         graph: `ring`, `complete`, or `torus` of a x b workers with a, b >= 3.
         edges: The edges of another graph, as pairs of worker numbers; replaces `graph`.
     """
 
-    steps = PeerTrainer.steps.after("apply_update", Par("send_model", "receive_models"), "mix")
+    steps = PeerTrainer.steps.after("apply_update", Par("send_model", "receive_models"), "mix").after("load", "join")
     function_tags: ClassVar[tuple[str, ...]] = ("gossip",)
 
     graph: Literal["ring", "complete", "torus"] = "ring"
@@ -62,32 +63,45 @@ class GossipTrainer(PeerTrainer):
             SpecError: The graph is invalid.
         """
         super().load(io)
-        members = self.memory.setdefault("members", list(present_members(io, self.port(io))))
-        adjacent = neighbours(len(members), self.graph, self.edges)
-        own = members.index(io.worker.id)
+        workers = everybody(io, self.port(io))
+        adjacent = neighbours(len(workers), self.graph, self.edges)
+        own = workers.index(io.worker.id)
         degree = len(adjacent[own])
-        self.weights = {members[peer]: 1 / (1 + max(degree, len(adjacent[peer]))) for peer in adjacent[own]}
+        self.weights = {workers[peer]: 1 / (1 + max(degree, len(adjacent[peer]))) for peer in adjacent[own]}
+        self.active = set(present_members(io, self.port(io))) & set(self.weights)
+
+    async def join(self, io: IO) -> None:
+        """Begin; who joins late waits for the first model of a neighbour."""
+        message = await self.welcome(io, lambda message: isinstance(message.value, GossipModel))
+        if message is not None:
+            self.memory["round"] = message.value.round
+            self.replace_state(io, message.sender, message.value.state)
+            self.pending.append(message)
 
     async def send_model(self, io: IO) -> None:
         """Send its model to its neighbours."""
-        present = set(self.port(io).peers())
-        for peer in self.weights:
-            if peer in present:
-                await self.port(io).send(GossipModel(self.version, self.state), to=peer)
+        for peer in self.port(io).peers(self.weights):
+            await self.port(io).send(GossipModel(self.version, self.state), to=peer)
 
     async def receive_models(self, io: IO) -> None:
-        """Receive the models of its neighbours."""
+        """Receive the models of its neighbours, without those that are in a later round already."""
         self.received: dict[str, State] = {}
-        while missing := set(self.weights) & set(self.port(io).peers()) - set(self.received):
+        while missing := set(self.port(io).peers(self.active)) - set(self.received) - self.ahead():
             message = await self.receive_matching(io, missing, self.is_model, self.timeout_s)
-            if message is not None:
+            if message is not None and message.value.round > self.version:
+                self.pending.append(message)
+            elif message is not None:
                 self.received[message.sender] = message.value.state
             elif missing.issubset(self.port(io).peers()):
                 break
 
+    def ahead(self) -> set[str]:
+        """Return the neighbours from which a model of a later round has come: they send none of this round."""
+        return {message.sender for message in self.pending if message.value.round > self.version}
+
     def is_model(self, message: Message) -> bool:
-        """Return whether a message is a model of this round."""
-        return isinstance(message.value, GossipModel) and message.value.round == self.version
+        """Return whether a message is a model of this round, or of a later one."""
+        return isinstance(message.value, GossipModel) and message.value.round >= self.version
 
     def is_stale(self, message: Message) -> bool:
         """Return whether a message belongs to an earlier round."""
@@ -100,10 +114,11 @@ class GossipTrainer(PeerTrainer):
             try:
                 if peer in self.received:
                     parts.append((weight, check_state(self.received[peer], self.state)))
-                    continue
-                io.log("missing", round=self.version + 1, peers=[peer])
+                elif peer in self.active:
+                    io.log("missing", round=self.version + 1, peers=[peer])
             except DataError as error:
                 io.log("refused", sender=peer, round=self.version + 1, why=str(error))
+        self.active |= {message.sender for message in self.pending} | set(self.received)
         own = 1 - sum(weight for weight, _ in parts)
         self.memory["state"] = weighted_sum([*parts, (own, self.state)], self.state)
 

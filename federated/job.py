@@ -39,11 +39,13 @@ class TrainingTask:
         version: Version of the model.
         subnet: Id of the subnet to train; "" for an intermediate aggregator, which assigns subnets itself.
         state: The weights that the subnet uses, and control variates if the algorithm uses them.
+        ring: The trainers that take the mean in a ring, if not all of a cluster do.
     """
 
     version: int
     subnet: str
     state: State
+    ring: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

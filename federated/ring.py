@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from federated.decentralised import MessagingTrainer, PeerTrainer, plan_order
+from federated.averaging import Update
+from federated.decentralised import MessagingTrainer, PeerTrainer, plan_order, present_members
 from federated.programs import Aggregator, Trainer
 from federated.state import State, add_delta, prefix_slice
 from sim.base.errors import ProgramError
@@ -21,7 +22,7 @@ from topology.program import Break, Continue
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from federated.averaging import Update
+    from federated.job import TrainingTask
     from topology.io import IO
     from topology.message import Message
 
@@ -32,13 +33,17 @@ class Ready:
 
     Attributes:
         round: Number of the round.
-        subnet: Id of the subnet that it trained.
+        subnet: Id of the subnet that it trained; "" for a newcomer, which has trained none.
         weight: Its weight in the mean.
+        late: The trainers that joined late, as far as it knows of them.
+        members: All members of the ring, in an announcement to one of these.
     """
 
     round: int
     subnet: str
     weight: float
+    late: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,17 +94,27 @@ class RingAllReduce(MessagingTrainer):
         if not all(torch.isfinite(part).all() for part in self.own.values()):
             io.log("refused", sender=io.worker.id, round=self.round + 1, why="its update: not all values are finite")
             self.own, weight = {name: torch.zeros_like(part) for name, part in self.own.items()}, 0.0
-        announcement = Ready(self.round, self.task.subnet, weight)
+        members, late = self.members(io), self.late(io)
+        announcement = Ready(self.round, self.task.subnet, weight, late)
         self.ready: dict[str, Ready] = {io.worker.id: announcement}
         self.eligible = len(port.peers()) + 1
-        await port.broadcast(announcement)
-        while missing := set(port.peers()) - set(self.ready):
+        await port.broadcast(announcement, to=[peer for peer in port.peers(members) if peer not in late])
+        await port.broadcast(replace(announcement, members=members), to=port.peers(late))
+        while missing := set(port.peers(members)) - set(self.ready):
             message = await self.receive_matching(io, missing, self.is_ready, self.timeout_s)
             if message is not None:
                 self.ready[message.sender] = message.value
             elif missing.issubset(port.peers()):
                 io.log("missing", round=self.round + 1, peers=sorted(missing, key=plan_order))
                 return
+
+    def members(self, io: IO) -> tuple[str, ...]:
+        """Return the trainers of this round, in the order of the plan."""
+        return present_members(io, self.port(io))
+
+    def late(self, io: IO) -> tuple[str, ...]:
+        """Return the trainers that joined late, members of the ring or not."""
+        return ()
 
     def is_ready(self, message: Message) -> bool:
         """Return whether a message announces readiness for this round."""
@@ -139,7 +154,7 @@ class RingAllReduce(MessagingTrainer):
     def weighted(self, weight: float) -> torch.Tensor:
         """Return its own summand of the mean, flattened: 0 where its subnet has no elements."""
         shapes, weights = self.job.context.subnet_shapes, self.weights()
-        used = shapes.of(self.task.subnet)
+        used = shapes.of(self.averaged(self.task.subnet))
         parts: list[torch.Tensor] = []
         for name, part in self.own.items():
             summand = torch.zeros_like(part)
@@ -154,8 +169,13 @@ class RingAllReduce(MessagingTrainer):
         by_subnet: dict[str, list[float]] = {}
         for ready in self.ready.values():
             if ready.weight:
-                by_subnet.setdefault(ready.subnet, []).append(ready.weight)
+                by_subnet.setdefault(self.averaged(ready.subnet), []).append(ready.weight)
         return {subnet: math.fsum(weights) for subnet, weights in by_subnet.items()}
+
+    def averaged(self, subnet: str) -> str:
+        """Return the subnet whose elements are averaged: the largest if a newcomer needs a whole model."""
+        whole = any(not ready.subnet for ready in self.ready.values())
+        return self.job.context.space.largest.id if whole else subnet
 
     def mean(self) -> State:
         """Return the mean of the elements that any subnet has; empty if the ring broke or all weights are 0."""
@@ -173,10 +193,46 @@ class RingTrainer(RingAllReduce, PeerTrainer):
     """Fully distributed training: each trainer has a model of its own, and all take the mean in a ring.
 
     The ring averages models, not deltas, so that a trainer that misses a round agrees with the others after the next.
+
+    Who joins late is a member of the ring from the round after the one in which all members know of it. In its first
+    round it trains nothing, has weight 0, and takes the mean of the whole models of the others as its own.
     """
 
-    steps = PeerTrainer.steps.after("apply_update", "announce", "all_reduce", "apply_mean")
+    steps = PeerTrainer.steps.after("apply_update", "announce", "all_reduce", "apply_mean").after("load", "join")
     function_tags: ClassVar[tuple[str, ...]] = ("ring",)
+    is_new = False
+
+    async def join(self, io: IO) -> None:
+        """Begin as a member of the ring; who joins late waits until the others count on it."""
+        self.memory["members"] = present_members(io, self.port(io))
+        self.founders = frozenset(self.memory["members"])
+        message = await self.welcome(io, partial(self.is_invitation, io.worker.id))
+        if message is not None:
+            self.is_new = True
+            self.pending.append(message)
+            self.memory |= {"members": message.value.members, "round": message.value.round}
+            self.founders = frozenset(message.value.members).difference(message.value.late)
+
+    def is_invitation(self, own: str, message: Message) -> bool:
+        """Return whether a message announces a round in which the trainer is a member of the ring."""
+        return isinstance(message.value, Ready) and own in message.value.members
+
+    def members(self, io: IO) -> tuple[str, ...]:
+        """Return the members of the ring, in the order of the plan."""
+        members: tuple[str, ...] = self.memory["members"]
+        return members
+
+    def late(self, io: IO) -> tuple[str, ...]:
+        """Return the present trainers that joined late, members of the ring or not."""
+        return tuple(id_ for id_ in present_members(io, self.port(io)) if id_ not in self.founders)
+
+    async def train(self, io: IO) -> None:
+        """Train, but not a model that has not been averaged with those of the others."""
+        if self.is_new:
+            self.task = replace(self.task, subnet="")
+            self.update = Update({}, {})
+        else:
+            await super().train(io)
 
     def full_state(self) -> State:
         """Return its model."""
@@ -184,8 +240,11 @@ class RingTrainer(RingAllReduce, PeerTrainer):
 
     def apply_mean(self, io: IO) -> None:
         """Replace the elements that any trainer trained by their mean, if there is one."""
-        new, weights = dict(self.state), self.weights()
-        for name, part in self.mean().items():
+        known_to_all = set.intersection(*(set(ready.late) for ready in self.ready.values()))
+        self.memory["members"] = tuple(sorted(self.founders | known_to_all, key=plan_order))
+        new, weights, mean = dict(self.state), self.weights(), self.mean()
+        self.is_new = self.is_new and not mean
+        for name, part in mean.items():
             mask = self.job.context.subnet_shapes.element_weights(name, weights, part.shape) > 0
             new[name] = new[name].clone()
             old = prefix_slice(new[name], part.shape)
@@ -232,6 +291,10 @@ class HybridTrainer(RingAllReduce):
             raise Break
         self.message, self.task = newest, newest.value
 
+    def members(self, io: IO) -> tuple[str, ...]:
+        """Return the trainers of its cluster that were selected, in the order of the plan."""
+        return self.task.ring or super().members(io)
+
     merged_version = -1
     """The version of the model of the last round in which it took part."""
 
@@ -270,6 +333,15 @@ class HybridAggregator(Aggregator):
             location, hint = f"{io.worker.id}, step {io.step}", "set replicas: 1"
             raise ProgramError(location, "replicas of the aggregator would mix models in the rings", "", hint)
         await super().distribute(io)
+
+    def tasks(self, io: IO, peers: tuple[str, ...]) -> dict[str, TrainingTask]:
+        """Return the task of each trainer; it names the ring where not all trainers of the cluster were selected."""
+        tasks, selected = super().tasks(io, peers), self.clusters(io, peers)
+        everybody = self.clusters(io, self.assigned_peers(io))
+        for cluster, ring in selected.items():
+            if len(ring) < len(everybody[cluster]):
+                tasks |= {peer: replace(tasks[peer], ring=tuple(sorted(ring, key=plan_order))) for peer in ring}
+        return tasks
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield the update of each cluster of this round.

@@ -8,11 +8,16 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from figures import style
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+_HATCHES = {"hold": "....", "drop": "////"}
+_GREY = {"hold": "0.97", "drop": "0.85"}
+"""How areas are drawn in which nothing is dispatched."""
 
 _PALEST = 0.25
 """The shade of the smallest value: well apart from white."""
@@ -23,15 +28,19 @@ def draw_decisions(
     queue_lengths: npt.NDArray[np.int64],
     accuracy: npt.NDArray[np.float64],
     batch_size: npt.NDArray[np.float64],
+    other: npt.NDArray[np.str_],
     title: str = "",
 ) -> Figure:
     """Return two maps side by side: the accuracy of the chosen subnet, and the batch size.
+
+    Where nothing is dispatched they are hatched: one way where queries are held, another where some are dropped.
 
     Args:
         slack_ms: Edges of the slack axis in milliseconds, shape (slacks + 1,).
         queue_lengths: Queue lengths, shape (lengths,).
         accuracy: In percent, NaN where nothing is dispatched, shape (lengths, slacks).
         batch_size: In queries, NaN likewise, shape (lengths, slacks).
+        other: What is done where nothing is dispatched, `hold` or `drop`; "" elsewhere. Same shape.
         title: Title of the figure.
     """
     with style.applied():
@@ -49,6 +58,16 @@ def draw_decisions(
             norm = BoundaryNorm(np.arange(-0.5, steps), steps)
             edges = np.append(queue_lengths - 0.5, queue_lengths[-1] + 0.5)
             cells = axes.pcolormesh(slack_ms, edges, rank, cmap=shades, norm=norm)
+            for what, hatch in _HATCHES.items():
+                if (other == what).any():
+                    where = np.where(other == what, 1.0, np.nan)
+                    grey = ListedColormap([_GREY[what]])
+                    # Edges would draw every cell; a contour hatches the area as one.
+                    axes.pcolormesh(slack_ms, edges, where, cmap=grey)
+                    middle = (slack_ms[:-1] + slack_ms[1:]) / 2
+                    axes.contourf(
+                        middle, queue_lengths, other == what, levels=[0.5, 1.5], colors="none", hatches=[hatch]
+                    )
             bar = figure.colorbar(cells, ax=axes, ticks=range(len(levels)))
             bar.ax.set_yticklabels([f"{level:.{digits}f}" for level in levels])
             bar.ax.minorticks_off()
@@ -59,4 +78,8 @@ def draw_decisions(
             axes.tick_params(labelleft=True)
             axes.set_ylabel("queries waiting")
         figure.suptitle(title)
+        there = [what for what in _HATCHES if (other == what).any()]
+        if there:
+            handles = [Patch(facecolor=_GREY[what], hatch=_HATCHES[what], edgecolor="black") for what in there]
+            figure.legend(handles, there, loc="outside lower center", ncols=len(there))
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from policies.checks import ask, static_view
-from sim.engine.policy import Dispatch
+from sim.engine.policy import Dispatch, Drop
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,6 +23,7 @@ class DecisionMap(NamedTuple):
     queue_lengths: npt.NDArray[np.int64]
     accuracy: npt.NDArray[np.float64]
     batch_size: npt.NDArray[np.float64]
+    other: npt.NDArray[np.str_]
 
 
 def decision_map(policy: Policy, table: LatencyTable) -> DecisionMap:
@@ -36,10 +37,13 @@ def decision_map(policy: Policy, table: LatencyTable) -> DecisionMap:
     lengths = np.arange(1, 2 * table.max_batch + 1)
     shape = (len(lengths), len(edges) - 1)
     accuracy, size = np.full(shape, np.nan), np.full(shape, np.nan)
+    other = np.full(shape, "", dtype="U4")
     for row, length in enumerate(lengths.tolist()):
         for column, middle_ms in enumerate((edges[:-1] + edges[1:]) / 2):
             decision = ask(policy, static_view(table, slack_ns=round(middle_ms * 1e6), queue_length=length))
             if isinstance(decision, Dispatch):
                 accuracy[row, column] = table.subnets[decision.subnet].accuracy
                 size[row, column] = decision.batch_size
-    return DecisionMap(edges, lengths, accuracy, size)
+            else:
+                other[row, column] = "drop" if isinstance(decision, Drop) else "hold"
+    return DecisionMap(edges, lengths, accuracy, size, other)

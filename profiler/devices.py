@@ -147,6 +147,25 @@ def device_state_reader(device: torch.device) -> Callable[[], DeviceState]:
     return lambda: _nvml_state(nvml, handle)
 
 
+def device_energy_reader(device: torch.device) -> Callable[[], float | None]:
+    """Return a function that reads the energy that a device has used since its driver was loaded, in millijoules.
+
+    It returns None on devices that do not count it: NVIDIA's do since Volta, but for the parts of a MIG.
+    """
+    try:
+        nvml, handle = _nvml(device)
+    except DeviceError:
+        return lambda: None
+
+    def read() -> float | None:
+        try:
+            return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        except (nvml.NVMLError, AttributeError):
+            return None
+
+    return read
+
+
 _THROTTLE_REASONS = {
     "thermal": ("nvmlClocksThrottleReasonSwThermalSlowdown", "nvmlClocksThrottleReasonHwThermalSlowdown"),
     "power": ("nvmlClocksThrottleReasonSwPowerCap", "nvmlClocksThrottleReasonHwPowerBrakeSlowdown"),

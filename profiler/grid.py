@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from profiler.confidence import Interval, median_interval, trial_spread
+from profiler.confidence import (
+    Interval,
+    median_interval,
+    percentile_interval,
+    trial_deviation,
+    trial_spread,
+    widened,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -28,6 +35,8 @@ _FULL_ROUND = 0.25
 
 MIN_TRIALS = 3
 """The fewest trials from which their spread is estimated."""
+
+_P99 = 0.99
 
 
 class CellStatus(StrEnum):
@@ -76,6 +85,18 @@ class DeviceState:
     other_processes: float | None = None
 
 
+class DeviceUse(NamedTuple):
+    """How a batch of a cell uses its device, as far as the device tells.
+
+    Attributes:
+        busy_ns: The device time without the gaps in which the device waits for launches.
+        energy_mj: The energy of a batch in millijoules, when batches follow one another.
+    """
+
+    busy_ns: float | None = None
+    energy_mj: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialRecord:
     """One trial of a cell and its circumstances.
@@ -101,8 +122,8 @@ class CellEstimate:
         status: The quality of the estimate.
         wall: The median of the wall clock and its interval, in nanoseconds; None without a trial.
         device: Likewise, of the device time.
-        p99_ns: The 99th percentile of the wall clock.
-        samples: The number of samples used.
+        p99: The 99th percentile of the wall clock and its interval; None if the samples are too few for it.
+        samples_ns: The samples of the wall clock that were used, int64, shape (samples,), trial after trial.
         trials: The number of trials used.
         discarded: The number of trials not used: the device was throttled, or times were still falling.
     """
@@ -110,10 +131,33 @@ class CellEstimate:
     status: CellStatus
     wall: Interval | None = None
     device: Interval | None = None
-    p99_ns: float | None = None
-    samples: int = 0
+    p99: Interval | None = None
+    samples_ns: npt.NDArray[np.int64] | None = None
     trials: int = 0
     discarded: int = 0
+
+
+@dataclass(slots=True)
+class _Row:
+    """The trials of a cell, with what was computed of them: each trial is looked at once.
+
+    Attributes:
+        records: The trials.
+        medians: Of the wall clock of each.
+        deviation: Between them; None for one trial.
+        pooled: Their estimate without the spread of other cells, and the fastest clock that it was made with.
+    """
+
+    records: list[TrialRecord] = field(default_factory=list[TrialRecord])
+    medians: list[float] = field(default_factory=list[float])
+    deviation: float | None = None
+    pooled: tuple[float | None, _Pooled] | None = None
+
+    def add(self, record: TrialRecord) -> None:
+        self.records.append(record)
+        self.medians.append(float(np.median(record.trial.wall_ns)))
+        self.deviation = trial_deviation(self.medians) if len(self.medians) > 1 else None
+        self.pooled = None
 
 
 @dataclass(slots=True)
@@ -121,43 +165,66 @@ class Grid:
     """All measurements so far.
 
     Attributes:
-        records: The trials, in the order in which they were made.
+        records: The trials, in the order in which they were made; new ones are appended.
         failed: The cells that can't be measured.
+        use: How cells use the device.
     """
 
     records: list[TrialRecord] = field(default_factory=list[TrialRecord])
     failed: dict[Cell, CellStatus] = field(default_factory=dict[Cell, CellStatus])
-    _spread: tuple[int, float] = (0, 0.0)  # of this many records
+    use: dict[Cell, DeviceUse] = field(default_factory=dict[Cell, DeviceUse])
+    _rows: dict[Cell, _Row] = field(default_factory=dict[Cell, "_Row"], repr=False)
+    _indexed: int = 0
+    _fastest_mhz: float | None = None
+    _spread: float = 0.0
 
-    def trials_of(self, cell: Cell) -> list[TrialRecord]:
+    def _row(self, cell: Cell) -> _Row:
+        self._index()
+        return self._rows.get(cell) or _Row()
+
+    def _index(self) -> None:
+        if self._indexed == len(self.records):
+            return
+        for record in self.records[self._indexed :]:
+            self._rows.setdefault(record.cell, _Row()).add(record)
+            peak = record.state.peak_mhz
+            self._fastest_mhz = max(self._fastest_mhz or 0, peak) if peak is not None else self._fastest_mhz
+        self._indexed = len(self.records)
+        self._spread = trial_spread(row.deviation for row in self._rows.values() if row.deviation is not None)
+
+    def trials_of(self, cell: Cell) -> Sequence[TrialRecord]:
         """Return the trials of a cell."""
-        return [record for record in self.records if record.cell == cell]
+        return self._row(cell).records
 
     @property
     def fastest_mhz(self) -> float | None:
         """The fastest observed clock."""
-        return max((r.state.peak_mhz for r in self.records if r.state.peak_mhz is not None), default=None)
+        self._index()
+        return self._fastest_mhz
 
     def estimate(self, cell: Cell, precision: float) -> CellEstimate:
         """Return the estimate of a cell.
+
+        The time that this takes does not grow with the trials of other cells, since it is asked between two trials.
 
         Args:
             cell: The cell.
             precision: The largest relative half-width of its interval that counts as precise.
         """
+        row, fastest = self._row(cell), self.fastest_mhz
         if cell in self.failed:
-            return CellEstimate(self.failed[cell], trials=len(self.trials_of(cell)))
-        return estimate_cell(self.trials_of(cell), precision, self.fastest_mhz, self.spread)
+            return CellEstimate(self.failed[cell], trials=len(row.records))
+        if not row.records:
+            return CellEstimate(CellStatus.NOISY)
+        if row.pooled is None or row.pooled[0] != fastest:
+            row.pooled = fastest, _pooled(row, fastest)
+        return row.pooled[1].estimate(precision, self.spread)
 
     @property
     def spread(self) -> float:
         """The typical relative standard deviation between trials of one cell."""
-        if self._spread[0] != len(self.records):
-            trials: dict[Cell, list[npt.NDArray[np.int64]]] = {}
-            for record in self.records:
-                trials.setdefault(record.cell, []).append(record.trial.wall_ns)
-            self._spread = (len(self.records), trial_spread(trials.values()))
-        return self._spread[1]
+        self._index()
+        return self._spread
 
     def drift(self) -> dict[int, float]:
         """Return the slow-down of each round relative to the first, corrected for its cells: 0.02 is 2 percent.
@@ -180,37 +247,63 @@ class Grid:
         return {number: math.exp(value - first) - 1 for number, value in sorted(of_round.items())}
 
 
-def estimate_cell(
-    records: Iterable[TrialRecord], precision: float, fastest_mhz: float | None = None, spread: float = 0.0
-) -> CellEstimate:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pooled:
+    """The estimate of a cell from its own trials, before the spread between trials of all cells widens its intervals.
+
+    Attributes:
+        wall: Of the wall clock.
+        device: Of the device time.
+        p99: The 99th percentile of the wall clock.
+        samples_ns: The samples of the wall clock used.
+        used: The number of trials used.
+        discarded: The number of trials not used.
+        throttled: Whether too few trials ran at the device's normal clock.
+        settled: Whether the times of all trials used had stopped falling, and these are enough.
+    """
+
+    wall: Interval
+    device: Interval | None
+    p99: Interval | None
+    samples_ns: npt.NDArray[np.int64]
+    used: int
+    discarded: int
+    throttled: bool
+    settled: bool
+
+    def estimate(self, precision: float, spread: float) -> CellEstimate:
+        wall, device, p99 = (part and widened(part, spread) for part in (self.wall, self.device, self.p99))
+        status = CellStatus.NOISY
+        if self.throttled:
+            status = CellStatus.THROTTLED
+        elif self.settled and wall is not None and wall.relative_half_width <= precision:
+            status = CellStatus.OK
+        return CellEstimate(status, wall, device, p99, self.samples_ns, self.used, self.discarded)
+
+
+def _pooled(row: _Row, fastest_mhz: float | None) -> _Pooled:
     """Return the estimate of a cell from its trials.
 
     Trials with a throttled device, or whose times never stopped falling, are discarded if enough others are left.
-
-    Args:
-        records: The trials.
-        precision: The largest relative half-width of the interval that counts as precise.
-        fastest_mhz: The fastest clock of the device that was observed in any trial.
-        spread: The typical relative standard deviation between trials of one cell.
     """
-    all_records = list(records)
-    if not all_records:
-        return CellEstimate(CellStatus.NOISY)
-    unthrottled = [record for record in all_records if not is_throttled(record.state, fastest_mhz)]
-    settled = [record for record in unthrottled if record.trial.settled]
-    enough = min(MIN_TRIALS, len(all_records))
-    used = next((subset for subset in (settled, unthrottled) if len(subset) >= enough), all_records)
-    wall = median_interval([record.trial.wall_ns for record in used], spread)
-    times = [record.trial.device_ns for record in used]
-    has_device_times = all(time is not None for time in times)
-    device = median_interval([time for time in times if time is not None], spread) if has_device_times else None
-    samples = np.concatenate([record.trial.wall_ns for record in used])
-    is_precise = len(used) >= MIN_TRIALS and used is settled and wall.relative_half_width <= precision
-    status = CellStatus.OK if is_precise else CellStatus.NOISY
-    if len(unthrottled) < enough:
-        status = CellStatus.THROTTLED
-    p99 = float(np.quantile(samples, 0.99))
-    return CellEstimate(status, wall, device, p99, len(samples), len(used), len(all_records) - len(used))
+    everything = list(range(len(row.records)))
+    unthrottled = [n for n in everything if not is_throttled(row.records[n].state, fastest_mhz)]
+    settled = [n for n in unthrottled if row.records[n].trial.settled]
+    enough = min(MIN_TRIALS, len(everything))
+    used = next((subset for subset in (settled, unthrottled) if len(subset) >= enough), everything)
+    trials = [row.records[n].trial for n in used]
+    device_times = [trial.device_ns for trial in trials if trial.device_ns is not None]
+    samples_ns = np.concatenate([trial.wall_ns for trial in trials])
+    return _Pooled(
+        wall=median_interval([trial.wall_ns for trial in trials], [row.medians[n] for n in used]),
+        device=median_interval(device_times) if len(device_times) == len(trials) else None,
+        p99=percentile_interval(samples_ns, _P99) if len(used) >= MIN_TRIALS else None,
+        samples_ns=samples_ns,
+        used=len(used),
+        discarded=len(everything) - len(used),
+        throttled=len(unthrottled) < enough,
+        settled=used is settled and len(used) >= MIN_TRIALS,
+    )
 
 
 def is_throttled(state: DeviceState, fastest_mhz: float | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.confidence import FEWEST_FOR_P99
 from profiler.grid import THROTTLED_BELOW, Cell, CellStatus, count_statuses, is_throttled
 from profiler.table import STAGE
 from sim.base.units import ms_from_ns
@@ -12,6 +13,7 @@ from sim.tables.checks import check_properties
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from profiler.confidence import Interval
     from profiler.grid import CellEstimate, Grid
     from profiler.profile import ProfilePlan, ProfileResult
     from profiler.table import HeldOutCell
@@ -21,21 +23,32 @@ _MAX_DRIFT = 0.1
 """Rounds or clocks that differ by more than this share cause a warning."""
 
 
-def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str) -> str:
+def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str | None = None) -> str:
     """Return the report.
 
     Args:
         plan: The cells and the precision.
         result: Of the profile.
         grid: The trials.
-        figure: The file name of the heat map.
+        figure: The file name of the heat map; None if there is none.
     """
     table = result.table
     parts = [
         [f"# {table.device}", "", *(f"- {name}: {text}" for name, text in table.provenance.items())],
         ["## Status of the cells", "", *_statuses(result.estimates, plan.precision), *warnings(grid)],
-        ["## Latency in ms", "", *_latencies(table, result.estimates), "", f"![Latency]({figure})"],
+        [
+            "## Latency in ms",
+            "",
+            *_latencies(table, result.estimates),
+            *(["", f"![Latency]({figure})"] if figure else []),
+        ],
+        ["## 99th percentile in ms", "", *_percentiles(table, result.estimates)],
         *([["## Stages in ms", "", *_stages(plan, table.batch_sizes, result.estimates)]] if plan.stages else []),
+        *(
+            [["## Device time and energy", "", *_device_use(result.estimates, grid)]]
+            if any(map(any, grid.use.values()))
+            else []
+        ),
         ["## Held-out batch sizes", "", *_held_out(table, result.held_out)],
         ["## Properties that policies rely on", "", *_properties(table)],
         ["## Drift", "", *_drift(grid)],
@@ -107,6 +120,27 @@ def _latencies(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> I
     yield LATENCY_NOTE
 
 
+def _percentiles(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
+    cells = [Cell(subnet.id, size) for subnet in table.subnets for size in table.batch_sizes]
+    known = {cell: p99 for cell in cells if (p99 := estimates[cell].p99)}
+    if known:
+        yield f"| subnet | {' | '.join(f'batch {size}' for size in table.batch_sizes)} |"
+        yield "|---|" + "---|" * len(table.batch_sizes)
+        for subnet in table.subnets:
+            found = (known.get(Cell(subnet.id, size)) for size in table.batch_sizes)
+            yield f"| {subnet.id} | {' | '.join(_percentile(p99) if p99 else '' for p99 in found)} |"
+        yield ""
+    yield (
+        f"{len(known)} of {len(cells)} cells have the samples that a 99th percentile needs for its 95 % interval: "
+        f"{FEWEST_FOR_P99} or more. Longer measurements (`--minutes`, a smaller `--precision`) give more samples."
+    )
+
+
+def _percentile(p99: Interval) -> str:
+    low, middle, high = (f"{ms_from_ns(round(ns)):.3f}" for ns in (p99.low, p99.median, p99.high))
+    return f"{middle} ({low} to {high})"
+
+
 def _stages(plan: ProfilePlan, sizes: Sequence[int], estimates: Mapping[Cell, CellEstimate]) -> Iterator[str]:
     yield f"| stage | {' | '.join(f'batch {size}' for size in sizes)} |"
     yield "|---|" + "---|" * len(sizes)
@@ -122,6 +156,35 @@ def _cell(estimate: CellEstimate) -> str:
     interval = f" ± {half_width:.1%}" if half_width < 1 else " ± unknown"
     status = "" if estimate.status is CellStatus.OK else f" ({estimate.status.value})"
     return f"{ms_from_ns(round(estimate.wall.median)):.3f}{interval}{status}"
+
+
+def _is_told(grid: Grid) -> bool:
+    """Return whether the device tells anything of its use, as GPUs do and CPUs don't."""
+    return any(value is not None for use in grid.use.values() for value in use)
+
+
+def _device_use(estimates: Mapping[Cell, CellEstimate], grid: Grid) -> Iterator[str]:
+    yield "| cell | batch | wall clock ms | device ms | without launch gaps ms | gaps | mJ per batch | mJ per query |"
+    yield "|---" * 8 + "|"
+    for cell, use in sorted(grid.use.items()):
+        estimate = estimates.get(cell)
+        if estimate is None or estimate.wall is None:
+            continue
+        device_ns = None if estimate.device is None else estimate.device.median
+        times = (estimate.wall.median, device_ns, use.busy_ns)
+        gaps = "" if device_ns is None or use.busy_ns is None else f"{max(0.0, 1 - use.busy_ns / device_ns):.0%}"
+        energies = (use.energy_mj, use.energy_mj and use.energy_mj / cell.batch_size)
+        shown = (
+            *("" if ns is None else f"{ms_from_ns(round(ns)):.3f}" for ns in times),
+            gaps,
+            *("" if energy is None else f"{energy:.2f}" for energy in energies),
+        )
+        yield f"| {cell.subnet} | {cell.batch_size} | {' | '.join(shown)} |"
+    yield ""
+    yield (
+        "Device time is that between two events around the forward pass. Without launch gaps, all launches were queued "
+        "before the device got to the first. Energy is the device's own count, idle power included."
+    )
 
 
 def _held_out(table: LatencyTable, cells: Sequence[HeldOutCell]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from profiler.grid import MIN_TRIALS, Cell, CellStatus, DeviceState, Grid, TrialRecord
+from profiler.grid import MIN_TRIALS, Cell, CellStatus, DeviceState, DeviceUse, Grid, TrialRecord
 from profiler.trial import TrialLimits, run_trial
 from sim.base.errors import SsimError
 from sim.base.streams import stream
@@ -62,6 +62,10 @@ class Meter(Protocol):
         """Return the state of the device."""
         ...
 
+    def device_use(self, cell: Cell) -> DeviceUse:
+        """Return how a cell uses the device; it is asked once for each cell, right after a trial of it."""
+        ...
+
     def now_ns(self) -> int:
         """Return the current time."""
         ...
@@ -95,6 +99,7 @@ class Schedule:
         grid: Grid,
         on_record: Callable[[TrialRecord], None] = lambda _record: None,
         on_failure: Callable[[Cell, CellError], None] = lambda _cell, _error: None,
+        on_use: Callable[[Cell, DeviceUse], None] = lambda _cell, _use: None,
     ) -> None:
         """Measure until each cell is known to the precision or has failed, or a limit is reached.
 
@@ -103,6 +108,7 @@ class Schedule:
             grid: The measurements of an earlier, interrupted call; the new ones are appended.
             on_record: Called after each trial.
             on_failure: Called for each cell that can't be measured.
+            on_use: Called for each cell whose use of the device is known.
 
         Raises:
             DeviceError: The device was lost; the grid contains all measurements before.
@@ -125,6 +131,9 @@ class Schedule:
                 state = worst_state(replace(idle, clock_mhz=warm.clock_mhz), worst_state(warm, meter.device_state()))
                 grid.records.append(TrialRecord(cell, number, trial, state))
                 on_record(grid.records[-1])
+                if cell not in grid.use:
+                    grid.use[cell] = meter.device_use(cell)
+                    on_use(cell, grid.use[cell])
             number += 1
 
     def remaining(self, grid: Grid) -> tuple[int, int]:

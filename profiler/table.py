@@ -51,7 +51,8 @@ def build_table(
     """Return the table of all batch sizes at which every subnet has a latency.
 
     The latency is the median of the wall clock. With stages around the forward pass, it is the sum over the stages and
-    the forward pass, and the ends of its interval are the sums of their ends.
+    the forward pass, and the ends of its interval are the sums of their ends. The table has samples if there are no
+    stages, and 99th percentiles if in addition the samples of every cell are enough for them.
 
     Args:
         device: The name of the measured device.
@@ -81,19 +82,26 @@ def build_table(
     def summed(end: str) -> dict[tuple[str, int], int]:
         return {cell: max(1, sum(_ns(part[cell], end) for part in summands)) for cell in cells}
 
-    p99 = None if stages else {cell: max(1, round(forward[cell].p99_ns or 0)) for cell in cells}
+    p99 = {cell: interval for cell in cells if (interval := forward[cell].p99)}
+    percentiles = {
+        name: {cell: max(1, round(getattr(interval, end))) for cell, interval in p99.items()}
+        for name, end in (("p99_ns", "median"), ("p99_low_ns", "low"), ("p99_high_ns", "high"))
+        if len(p99) == len(cells) and not stages
+    }
+    samples = {cell: taken.tolist() for cell in cells if (taken := forward[cell].samples_ns) is not None}
     walls = (wall for part in summands for cell in cells if (wall := part[cell].wall))
     finite = all(np.isfinite(wall.relative_half_width) for wall in walls)
-    interval = {"low_ns": summed("low"), "high_ns": summed("high")} if finite else {}
+    bounds = {"low_ns": summed("low"), "high_ns": summed("high")} if finite else {}
     return table_from_cells(
         device,
         subnets,
         summed("median"),
-        {**({} if p99 is None else {"p99_ns": p99}), **interval},
+        {**percentiles, **bounds},
         {
             name: {cell: _ns(part[cell], "median") for cell in cells}
             for name, part in ({**parts, "forward": forward} if stages else {}).items()
         },
+        samples if len(samples) == len(cells) and not stages else None,
         location="profile",
         between=between,
         provenance=provenance,

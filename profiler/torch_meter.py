@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import torch
 from torch.utils._pytree import tree_leaves
 
+from profiler.device_use import busy_time, energy_per_run
+from profiler.grid import DeviceUse
 from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError
 from profiler.table import STAGE
 from profiler.trial import Sample
@@ -27,8 +29,13 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+
 _FLUSH_BYTES = 256 * 2**20
 """Larger than any cache."""
+
+_FILLER_SIDE = 1024
+"""Side of the matrices whose product keeps a device busy for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +43,14 @@ class Options:
     """How networks run; stored in a table's provenance.
 
     Attributes:
-        precision: Of weights and activations.
+        precision: Of weights and activations; with autocast, of the operators that are safe in it.
         channels_last: Whether images and convolutions use the channels-last layout.
         compiled: Whether networks are compiled by `torch.compile`.
         cuda_graph: Whether a batch is captured once and replayed, without launch overhead.
         flush_cache: Whether the device's caches are emptied before each run.
+        autocast: Whether weights stay fp32, and `torch.autocast` chooses the precision of each operator.
+        compile_mode: The mode of `torch.compile`.
+        contiguous: Whether subnets run on contiguous copies of sliced weights instead of views.
     """
 
     precision: Precision = "fp32"
@@ -48,6 +58,14 @@ class Options:
     compiled: bool = False
     cuda_graph: bool = False
     flush_cache: bool = False
+    autocast: bool = False
+    compile_mode: CompileMode = "default"
+    contiguous: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of weights and inputs."""
+        return torch.float32 if self.autocast else DTYPES[self.precision]
 
 
 class ModelUnderTest(Protocol):
@@ -67,17 +85,32 @@ class TorchMeter:
 
     The wall clock runs from the call to the end of the work on the device, including launch overhead: the time that a
     server waits. The device time is that between two events around the call, on devices with events; where launches are
-    slower than the work, it includes the gaps between them.
+    slower than the work, it includes the gaps between them; `device_use` has it without.
+
+    Args:
+        model: The networks and their inputs.
+        device: The device.
+        options: How networks run.
+        device_state: Reads the state of the device.
+        energy_mj: Reads the energy that the device has used, in millijoules; None if it does not count it.
     """
 
     def __init__(
-        self, model: ModelUnderTest, device: torch.device, options: Options, device_state: Callable[[], DeviceState]
+        self,
+        model: ModelUnderTest,
+        device: torch.device,
+        options: Options,
+        device_state: Callable[[], DeviceState],
+        energy_mj: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._model, self._device, self._options = model, device, options
         self.device_state = device_state
+        self._energy_mj = energy_mj
         self._has_events = device.type != "cpu"
+        self._calls: dict[Cell, Callable[[], object]] = {}
         self._compiled: dict[Cell, Callable[..., Any]] = {}
         self._scratch: torch.Tensor | None = None
+        self._filler: torch.Tensor | None = None
 
     def now_ns(self) -> int:
         """Return the current time."""
@@ -92,9 +125,60 @@ class TorchMeter:
             NotCompiledError: The subnet does not compile as a whole.
             DeviceError: The device was lost.
         """
-        where = f"{cell.subnet}, batch {cell.batch_size}"
+        where = _where(cell)
         call = self._guarded(lambda: self._call(cell, where), where)
+        self._calls = {cell: call}
         return lambda: self._guarded(lambda: self._timed(call), where)
+
+    def prepare_switch(self, cell: Cell) -> Callable[[], Sample]:
+        """Return a call that actuates the subnet of a cell, runs it once, and returns the time of both.
+
+        A compiled or captured subnet was actuated when it was compiled or captured.
+
+        Raises:
+            CellError: The cell can't be run.
+            DeviceError: The device was lost.
+        """
+        if self._options.compiled or self._options.cuda_graph:
+            return self.prepare(cell)
+        where = _where(cell)
+        self.prepare(cell)  # and checked
+        inputs = self._model.inputs(cell.subnet, cell.batch_size)
+
+        def switched() -> object:
+            return self._cast(self._model.network(cell.subnet))(*inputs)
+
+        return lambda: self._guarded(lambda: self._timed(switched), where)
+
+    def device_use(self, cell: Cell) -> DeviceUse:
+        """Return how a cell uses the device, after `prepare` of it; without values that the device does not tell."""
+        call, where = self._calls[cell], _where(cell)
+
+        def run() -> None:
+            self._guarded(call, where)
+            self._synchronize()
+
+        try:
+            busy = self._guarded(lambda: busy_time(lambda n: self._hidden(call, n)), where)
+            return DeviceUse(busy, energy_per_run(run, self._energy_mj, self.now_ns))
+        except OutOfMemoryError:  # of the other work
+            return DeviceUse()
+
+    def _hidden(self, call: Callable[[], object], ahead: int) -> float | None:
+        """Return the device time of a run that is queued behind other work, or None if it did not wait there."""
+        if not self._has_events:
+            return None
+        if self._filler is None:
+            self._filler = torch.ones(_FILLER_SIDE, _FILLER_SIDE, device=self._device)
+        start, end = (torch.Event(self._device, enable_timing=True) for _ in range(2))
+        for _ in range(ahead):
+            torch.mm(self._filler, self._filler)
+        start.record()
+        call()
+        end.record()
+        waited = not start.query()
+        self._synchronize()
+        return start.elapsed_time(end) * 1e6 if waited else None
 
     def _guarded(self, work: Callable[[], _T], where: str) -> _T:
         """Return what some work on the device returns, with the device as the current one.
@@ -116,7 +200,7 @@ class TorchMeter:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
             return OutOfMemoryError(where, "does not fit into the memory of the device", str(self._device))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if type(error).__module__.startswith("torch._dynamo"):
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             return NotCompiledError(where, "does not compile as a whole", reason, "profile it without compile")
         return DeviceError(str(self._device), f"failed at {where}", reason)
 
@@ -125,15 +209,31 @@ class TorchMeter:
         network: Callable[..., Any] = self._model.network(cell.subnet)
         is_stage = cell.subnet.startswith(STAGE)  # of the server, which compiles and captures the forward pass alone
         if self._options.compiled and not is_stage:
-            network = self._compiled.setdefault(cell, compiled_whole(network))
+            if cell not in self._compiled:
+                self._compiled[cell] = compiled_whole(network, self._options.compile_mode)
+            network = self._compiled[cell]
+        if not is_stage:
+            network = self._cast(network)
         inputs = self._model.inputs(cell.subnet, cell.batch_size)
         result = network(*inputs)
         self._synchronize()
         if not all(_is_finite(tensor) for tensor in _tensors(result)):
-            raise NotANumberError(where, "the result contains NaN or infinity", "", "its latency is meaningless")
+            hint = "fp16 ends at 65504: bf16 or fp32" if self._options.precision == "fp16" else "check the weights"
+            raise NotANumberError(where, "the result contains NaN or infinity", "", hint)
         if is_stage or not self._options.cuda_graph or self._device.type != "cuda":
             return lambda: network(*inputs)
         return self._captured(lambda: network(*inputs), _tensors(result), where)
+
+    def _cast(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a network that runs under autocast, if that was asked for."""
+        if not self._options.autocast:
+            return network
+
+        def run(*inputs: Any) -> object:
+            with torch.autocast(self._device.type, DTYPES[self._options.precision]):
+                return network(*inputs)
+
+        return run
 
     def _captured(
         self, run: Callable[[], object], expected: Sequence[torch.Tensor], where: str
@@ -191,7 +291,11 @@ class TorchMeter:
         self._synchronize()
 
 
-def compiled_whole(network: Callable[..., Any]) -> Callable[..., Any]:
+def _where(cell: Cell) -> str:
+    return f"{cell.subnet}, batch {cell.batch_size}"
+
+
+def compiled_whole(network: Callable[..., Any], mode: CompileMode) -> Callable[..., Any]:
     """Return a network compiled by `torch.compile` for the shapes of its first call: one graph, or an error.
 
     Dynamo keeps compiled code by code object, no more than eight for each, and then runs uncompiled without an error.
@@ -202,7 +306,7 @@ def compiled_whole(network: Callable[..., Any]) -> Callable[..., Any]:
         return network(*inputs)
 
     run.__code__ = run.__code__.replace()
-    return torch.compile(run, fullgraph=True, dynamic=False)
+    return torch.compile(run, fullgraph=True, dynamic=False, mode=mode)
 
 
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from profiler.grid import Cell, CellStatus, DeviceState, Grid, TrialRecord
+from profiler.grid import Cell, CellStatus, DeviceState, DeviceUse, Grid, TrialRecord
 from profiler.trial import Trial
 from sim.base.errors import SpecError
 from sim.base.whole_file import translate_os_errors, whole_file
@@ -95,6 +95,16 @@ class TrialLog:
                 {"subnet": cell.subnet, "batch_size": cell.batch_size, "failed": error.status, "why": str(error)}
             )
 
+    def use(self, cell: Cell, use: DeviceUse) -> None:
+        """Append how a cell uses the device, if anything is known of it.
+
+        Raises:
+            StoreError: The disk is full.
+        """
+        if use != DeviceUse():
+            with translate_os_errors(self._path):
+                self._write({"subnet": cell.subnet, "batch_size": cell.batch_size, "use": use._asdict()})
+
     def _write(self, line: dict[str, Any]) -> None:
         unwritten = memoryview((json.dumps(line) + "\n").encode())
         while unwritten:
@@ -131,6 +141,9 @@ def _read(line: dict[str, Any], grid: Grid) -> None:
     cell = Cell(line["subnet"], line["batch_size"])
     if "failed" in line:
         grid.failed[cell] = CellStatus(line["failed"])
+        return
+    if "use" in line:
+        grid.use[cell] = DeviceUse(**line["use"])
         return
     device = None if line["device_ns"] is None else np.array(line["device_ns"], dtype=np.int64)
     trial = Trial(np.array(line["wall_ns"], dtype=np.int64), device, line["warmups"], line["settled"])

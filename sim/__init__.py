@@ -6,11 +6,12 @@ from sim.compiled.step_policy import StepPolicy
 from sim.engine import metrics
 from sim.engine.cluster import Cluster, WorkerFailure
 from sim.engine.driver import simulate
-from sim.engine.policy import Decision, Dispatch, Drop, Policy, View, Wait
+from sim.engine.policy import Decision, Dispatch, Drop, Hold, Policy, View, Wait
 from sim.engine.result import Result
 from sim.engine.run_metrics import Measure, Outcome
 from sim.tables.cells import table_from_cells
 from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
+from sim.tables.law import LatencyLaw, planned
 from sim.traces.trace import Trace
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Decision",
     "Dispatch",
     "Drop",
+    "Hold",
+    "LatencyLaw",
     "LatencyTable",
     "Measure",
     "Outcome",
@@ -37,6 +40,7 @@ __all__ = [
     "Wait",
     "WorkerFailure",
     "metrics",
+    "planned",
     "simulate",
     "stream",
     "table_from_cells",

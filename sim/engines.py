@@ -58,7 +58,7 @@ def replay(
         cluster: Workers, overheads, drop rule, failures.
         table: The latency table.
         policy: What to run next.
-        seed: For policies that draw random numbers.
+        seed: For latencies that are drawn, and policies that draw random numbers.
         engine: `auto` takes the compiled engine where it is possible and faster.
 
     Raises:
@@ -71,7 +71,7 @@ def replay(
         return simulate(trace, cluster, table, policy, seed=seed), choice
     from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
 
-    return replay_compiled(trace, cluster, table, choice.rule), choice
+    return replay_compiled(trace, cluster, table, choice.rule, seed=seed), choice
 
 
 def choose(

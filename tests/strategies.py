@@ -50,18 +50,25 @@ def latency_tables(draw: st.DrawFn, *, bare: bool = False, highest: int = 10**13
     stage_names = draw(st.just([]) if bare else st.lists(st.sampled_from(["forward", "copy", "p99"]), unique=True))
     latency_ns = draw(grids(shape, highest=highest))
     beyond = perhaps(grids(shape, 0, 50))
+    p99_ns = None if beyond is None else latency_ns + beyond
+    intervals = {}
+    for prefix, grid in (("", latency_ns), ("p99_", p99_ns)):
+        half = None if grid is None else perhaps(grids(shape, 0, 50))
+        if half is not None:
+            intervals |= {f"{prefix}low_ns": np.maximum(1, grid - half), f"{prefix}high_ns": grid + half}
     samples = st.lists(st.integers(1, highest), min_size=1, max_size=4)
     return LatencyTable(
         draw(st.sampled_from(["GPU", "NVIDIA A40", "Gerät"])),
         subnets,
         sizes,
         latency_ns,
-        None if beyond is None else latency_ns + beyond,
+        p99_ns,
         {name: draw(grids(shape, lowest=0)) for name in stage_names},
         draw(st.sampled_from(["pad", "interpolate"])),
         draw(st.none() | st.integers(sizes[0], sizes[-1])),
         draw(st.dictionaries(names, st.text(max_size=5), max_size=2)),
         samples_ns=perhaps(st.just([[draw(samples) for _ in sizes] for _ in subnets])),
+        **intervals,
     )
 
 

@@ -192,6 +192,20 @@ def test_the_page_about_capacity_works_as_it_stands(tmp_path: Path) -> None:
     assert "highest variant_qps that meets 0.999" in rate
 
 
+def test_the_page_about_latencies_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,), (script,) = blocks("docs/latencies.md", "yaml"), blocks("docs/latencies.md", "python")
+    (tmp_path / "vary.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 2"))
+    (tmp_path / "plan.py").write_text(script)
+    compared, swept = "".join(blocks("docs/latencies.md", "console")).splitlines()
+    ended = run(tmp_path, "-m", *shlex.split(compared.removeprefix("$ ")), "--no-figures")
+    assert "slackfit(plan=p99)" in ended.stdout, ended.stderr
+    assert (ROOT / swept.split()[-1]).is_file()
+    ended = run(tmp_path, "plan.py")
+    attained = [float(line.split()[1]) for line in ended.stdout.splitlines()]
+    assert len(attained) == 3
+    assert attained == sorted(attained), ended.stderr
+
+
 def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     whole, drawn, *short = "".join(blocks("docs/figure9.md", "console")).splitlines()

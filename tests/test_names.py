@@ -60,5 +60,5 @@ def test_all_short_names_resolve() -> None:
     names = short_names()
     assert {module for module, _, _ in names} >= {"policies", "sim.traces", "topology.selection", "federated.partition"}
     for module, name, target in names:
-        kind = find_class(target, {}, f"short name of {module}", None)
+        kind = find_class(target, {}, f"short name of {module}")
         assert kind.__name__ == target.partition(":")[2], name

@@ -64,6 +64,9 @@ def _role_flaws(role: Role, channels: Mapping[str, Channel]) -> Iterator[Flaw]:
     if role.data and role.replicas != 1:
         hint = "a role with data has one worker for each of its datasets"
         yield Flaw((*place, "replicas"), "cannot be combined with data", str(role.replicas), hint)
+    if role.data and role.compute != "default":
+        hint = "its workers run where their datasets are: set compute there"
+        yield Flaw((*place, "compute"), "cannot be combined with data", repr(role.compute), hint)
     seen = []
     for number, groups in enumerate(role.at):
         entry = (*place, "at", number)

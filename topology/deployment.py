@@ -67,7 +67,7 @@ class InjectedFault:
         slow_until_s: ... until this time; None for the end of the run.
 
     Raises:
-        SpecError: A number is out of range, or the worker ends before it joins.
+        SpecError: A number is out of range or has no effect, or the worker ends before it joins.
     """
 
     worker: str
@@ -80,6 +80,12 @@ class InjectedFault:
 
     def __post_init__(self) -> None:
         check_parameters(self)
+        if self.slow == 1 and (self.slow_from_s or self.slow_until_s is not None):
+            name = "slow_from_s" if self.slow_from_s else "slow_until_s"
+            raise SpecError(f"InjectedFault.{name}", "not used without slow", f"{getattr(self, name):g}", "set slow")
+        if self.slow_until_s is not None and self.slow_until_s <= self.slow_from_s:
+            hint = f"must be above slow_from_s, {self.slow_from_s:g}"
+            raise SpecError("InjectedFault.slow_until_s", "ends before it begins", f"{self.slow_until_s:g}", hint)
         for name in ("leave_s", "die_s"):
             end = getattr(self, name)
             if end is not None and end < self.join_s:

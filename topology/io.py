@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import ProgramError, did_you_mean
-from sim.base.units import ns_from_s
+from sim.base.units import NS_PER_S, ns_from_s
 from topology.deadline import Deadline
 from topology.port import Port
 from topology.report import LogEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -75,6 +76,22 @@ class IO:
     def rng(self) -> np.random.Generator:
         """The worker's random numbers: determined by the run's seed and its id."""
         return self._state.rng
+
+    def is_recorder(self, among: Iterable[str]) -> bool:
+        """Return whether the worker is the one of some that records what all of them know.
+
+        It is the first of those that have neither left nor died by an injected fault, and joined first. A program must
+        base nothing else on it, since a crash is silent.
+        """
+        faults, now_s = self._state.context.faults, self.now_ns / NS_PER_S
+
+        def until_s(id_: str) -> float:
+            fault = faults.get(id_)
+            ends = (fault.leave_s, fault.die_s) if fault else ()
+            return min((end_s for end_s in ends if end_s is not None), default=math.inf)
+
+        here = [id_ for id_ in among if until_s(id_) >= now_s]
+        return self.worker.id == min(here, key=lambda id_: faults[id_].join_s if id_ in faults else 0.0, default="")
 
     def deadline(self, timeout_s: float | None) -> Deadline:
         """Return a deadline for several waits: give each of them its `left_s` as `timeout_s`.

@@ -125,7 +125,9 @@ class Port:
             raise closed(mailbox, senders[0] if senders else self.channel.name)
         return RecvWait(mailbox, senders[0] if senders else None)
 
-    async def first(self, senders: Iterable[str], timeout_s: float | None = None) -> Message | None:
+    async def first(
+        self, senders: Iterable[str], timeout_s: float | None = None, watched: Iterable[str] | None = None
+    ) -> Message | None:
         """Return the next message of some peers; None at the timeout, or as soon as one of them has ended.
 
         Who waits for several peers calls it again after an end, without the peer that has ended.
@@ -133,6 +135,7 @@ class Port:
         Args:
             senders: The peers; messages of others stay in the inbox.
             timeout_s: How long to wait, in seconds.
+            watched: Whose end it tells; by default that of all of them.
 
         Raises:
             ProgramError: There is no such peer.
@@ -142,7 +145,8 @@ class Port:
         wanted = frozenset(mailbox.checked(tuple(senders)))
         message: Message | None = self._ask("take", mailbox.take, wanted)
         if message is None and wanted:
-            message = await mailbox.wait(partial(FirstOf, mailbox, wanted), timeout_s)
+            ends = wanted if watched is None else frozenset(watched)
+            message = await mailbox.wait(partial(FirstOf, mailbox, wanted, ends), timeout_s)
         return message
 
     async def newest(self, timeout_s: float | None = None) -> Message:

@@ -62,12 +62,12 @@ class WorkerRuntime:
         self.started = False
         traffic = {channel.name: Traffic() for channel in run.plan.tag.channels}
         report = RunReport(traffic=traffic, recording=record)
-        self._context = RunContext(transport, report, run.plan, run.seed, run.watch)
+        self._faults = _by_worker(run.plan, run.faults)
+        self._context = RunContext(transport, report, run.plan, run.seed, run.watch, self._faults)
         self._transport, self._report = transport, report
         self._default_timeout_ns = ns_from_s(default_timeout_s)
         self._died: dict[str, int] = {}
         self.interpreters: dict[str, Interpreter] = {}
-        self._faults = _by_worker(run.plan, run.faults)
         absent = [worker for worker, fault in self._faults.items() if fault.join_s > 0]
         self._memberships = {
             (channel, group, role): Membership(run.plan.members(channel, group, role), absent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import ProgramError, did_you_mean
@@ -12,10 +12,11 @@ from topology.message import Message, size_of
 from topology.report import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     import numpy as np
 
+    from topology.deployment import InjectedFault
     from topology.membership import Membership
     from topology.pending import PendingWait
     from topology.plan import Plan, Worker
@@ -39,6 +40,7 @@ class RunContext:
         plan: All workers of the run, those of other processes included.
         seed: The seed of all random numbers.
         watch: Called with the report after each entry of a program in its log.
+        faults: Injected faults by worker id.
     """
 
     transport: Transport
@@ -46,6 +48,7 @@ class RunContext:
     plan: Plan
     seed: int
     watch: Callable[[RunReport], None] | None = None
+    faults: Mapping[str, InjectedFault] = field(default_factory=dict)
 
 
 class WorkerState:

@@ -128,14 +128,14 @@ class AnyOf(PendingWait):
 
 
 class FirstOf(PendingWait):
-    """Waits for the first message of some peers; ends with None at its timeout or when one of them has ended."""
+    """Waits for the first message of some peers; ends with None at its timeout or at the end of one that it watches."""
 
-    __slots__ = ("_senders",)
+    __slots__ = ("_senders", "_watched")
 
-    def __init__(self, mailbox: Mailbox, senders: frozenset[str]) -> None:
+    def __init__(self, mailbox: Mailbox, senders: frozenset[str], watched: frozenset[str]) -> None:
         super().__init__(mailbox)
-        self._senders = senders
-        if any(map(mailbox.peer_group.has_left, senders)):
+        self._senders, self._watched = senders, watched
+        if any(map(mailbox.peer_group.has_left, watched)):
             self.future.set(None)
 
     def offer(self, message: Message) -> bool:
@@ -146,8 +146,8 @@ class FirstOf(PendingWait):
         return True
 
     def peer_left(self, peer: str) -> None:
-        """End without a message if this was one of them."""
-        if peer in self._senders:
+        """End without a message if this was one of those watched."""
+        if peer in self._watched:
             self.future.set(None)
 
     def expire(self) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Positive = Annotated[float, at.Gt(0), at.Lt(math.inf)]
 """A finite number above zero."""
 
+Milliseconds = Annotated[float, at.Ge(1e-6), at.Le(1e12)]
+"""A length of time in milliseconds: a nanosecond to 32 years, so that it is a positive whole number of nanoseconds."""
+
 NonNegative = Annotated[float, at.Ge(0), at.Lt(math.inf)]
 """A finite number, zero or more."""
 

@@ -38,7 +38,7 @@ class Instance:
             (queries,).
         cluster: The workers.
         value: Value of a query that is answered in time in this way, float64, shape (ways,).
-        duration_ns: Time that a worker is busy, including the overheads of dispatch, int64, shape (ways,).
+        duration_ns: The least time that a worker is busy, with the overheads of dispatch, int64, shape (ways,).
         max_queries: Maximum size of a batch, int64, shape (ways,).
         subnet: The subnet (index into the table), int64, shape (ways,).
     """
@@ -86,7 +86,7 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     accuracy = np.array([subnet.accuracy for subnet in table.subnets]) / 100
     subnet = np.repeat(np.arange(subnets), sizes)
     value = np.ones(len(subnet)) if values == "attainment" else accuracy[subnet]
-    duration = cluster.served(table).dense_ns[:, 1:].ravel() + cluster.dispatch_ns
+    duration = cluster.least_ns(table).ravel()
     max_queries = np.tile(np.arange(1, sizes + 1), subnets)
     undominated = _undominated(value, duration, max_queries)
     return Instance(

@@ -71,13 +71,16 @@ def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0
         time_limit_s: Time limit of each of the two.
 
     Raises:
-        SpecError: A slot is longer than the shortest batch, the cluster has failures or actuation delays, or there are
-            too many queries for such short slots.
+        SpecError: A slot is longer than the shortest batch, the cluster has failures, actuation delays or drawn
+            latencies, or there are too many queries for such short slots.
         SsimError: The solver failed.
     """
     shortest = int(instance.duration_ns.min())
     if not 1 <= slot_ns <= shortest:
         raise SpecError("slot_ns", "invalid slot length", str(slot_ns), f"1 to {shortest}, the shortest batch")
+    if instance.cluster.latency.is_drawn:
+        hint = "cluster.latency: fixed; the bound holds for drawn latencies, too"
+        raise SpecError("cluster.latency", "the offline optimum is for fixed latencies", "", hint)
     if instance.cluster.faults or instance.cluster.actuation_ns != 0:
         problem = "the zero-one program supports neither failures nor actuation delays"
         raise SpecError(

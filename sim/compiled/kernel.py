@@ -17,11 +17,9 @@ import numpy as np
 from sim.compiled.compiling import (
     BOOL,
     BOOLS,
-    BYTES,
     FLOATS,
     INT,
     INTS,
-    NOTHING,
     READ_GRID,
     READ_INTS,
     STEP,
@@ -31,14 +29,12 @@ from sim.compiled.compiling import (
 )
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from sim.compiled.compiling import Bools, Floats, Ints
 
 NEVER, EXPIRED, HOPELESS = 0, 1, 2
 """Drop rules."""
 
-HEAD, ARRIVED, BEFORE, _CHANGE, IDLE, _RUNNING, _LENGTH = range(7)
+HEAD, ARRIVED, BEFORE, _CHANGE, IDLE, _RUNNING, _LENGTH, _HELD_NS = range(8)
 """Indices of `State.at`."""
 
 NEVER_COMES = 2**62
@@ -47,35 +43,57 @@ NEVER_COMES = 2**62
 DROPPED = -1
 """Placeholder in the log for the subnet of dropped queries."""
 
+HOLD, DROP = -2, -3
+"""Decisions in place of subnets: those of `sim.compiled.step_policy`, of which numba's cache would not see a change."""
+
 _NONE = -1
 NOTHING_YET = -2
+
+
+class Drawn(NamedTuple):
+    """What latencies are drawn from: as `sim.tables.service_times.Distributions`."""
+
+    nodes_ns: Ints
+    first: Ints
+    parts: Ints
+    is_linear: int
 
 
 class Setting(NamedTuple):
     """The constants of a run; all arrays are read-only.
 
     Attributes:
-        latency_ns: Latency by subnet and batch size, int64, shape (subnets, largest batch + 1).
+        latency_ns: Latency by subnet and batch size if none is drawn, int64, shape (subnets, largest batch + 1).
+        planned_ns: What step functions see, likewise.
         actuation_ns: Delay of a switch to each subnet, int64, shape (subnets,).
         dispatch_ns: Overhead of a batch.
+        per_query_ns: Overhead of each query in a batch.
         drop_rule: `NEVER`, `EXPIRED` or `HOPELESS`.
         smallest_ns: The smallest latency.
         changes: Failures and recoveries in order, int64, shape (changes, 4): time, worker, 1 for a failure, and for a
             recovery the time of the worker's next failure.
         uses_step: Whether decisions come from a step function instead of the decision table.
-        from_ns: Slacks at which a decision of the table changes, increasing, int64, shape (slacks,).
+        is_drawn: Whether latencies are drawn.
+        drawn: What they are drawn from; anything if none is drawn.
+        key: What distinguishes the luck of this run (`sim.tables.service_times.latency_key`).
+        from_ns: As in `sim.compiled.tabulate.DecisionTable`, as the next two.
         subnets: Subnet by slack interval and by queue length; the last column stands for all longer queues. int64,
-            shape (slacks + 1, lengths).
-        sizes: Batch size, likewise.
+            shape (slacks + 1, lengths). `HOLD` or `DROP` for other decisions.
+        sizes: Batch size, likewise; the slack until which to hold, or the number of queries to drop.
     """
 
     latency_ns: Ints
+    planned_ns: Ints
     actuation_ns: Ints
     dispatch_ns: int
+    per_query_ns: int
     drop_rule: int
     smallest_ns: int
     changes: Ints
     uses_step: bool
+    is_drawn: bool
+    drawn: Drawn
+    key: int
     from_ns: Ints
     subnets: Ints
     sizes: Ints
@@ -86,7 +104,8 @@ class State(NamedTuple):
 
     Attributes:
         at: Index of the first query in the queue and of the next arrival; number of arrivals before the current arrays;
-            index of the next change; number of idle and of running workers; length of the queue. int64, shape (7,).
+            index of the next change; number of idle and of running workers; length of the queue; and, if queries wait
+            while a worker is idle, until when they are held. int64, shape (8,).
         free: Idle workers, a heap, int64, shape (workers,).
         finish_ns: Completion times of running workers, a heap with `busy`, int64, shape (workers,).
         busy: The numbers of these workers.
@@ -130,7 +149,9 @@ class Log(NamedTuple):
     lost: Bools
 
 
-_SETTING = tuple_of(Setting, READ_GRID, READ_INTS, INT, INT, INT, READ_GRID, BOOL, READ_INTS, READ_GRID, READ_GRID)
+_DRAWN = (BOOL, tuple_of(Drawn, READ_INTS, READ_GRID, READ_GRID, INT), INT)
+_DECISIONS = (READ_INTS, READ_GRID, READ_GRID)
+_SETTING = tuple_of(Setting, READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, INT, READ_GRID, BOOL, *_DRAWN, *_DECISIONS)
 _STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, FLOATS)
 _LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
@@ -180,6 +201,15 @@ def _without(heap: Ints, size: int, item: int) -> int:
     return size
 
 
+@compiled(INT(INT, INT))
+def _luck(key: int, query: int) -> int:
+    """Return `sim.tables.service_times.luck`."""
+    mixed = np.uint64(key) + (np.uint64(query) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return int((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32))
+
+
 @compiled(INT(_SETTING, _STATE, STEPS, READ_INTS, READ_INTS, BOOL, BOOL, _LOG, INTS))
 def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     setting: Setting,
@@ -195,7 +225,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
     """Replay to the end of the arrivals and return the number of rows written to the log.
 
     If the step function returns an invalid decision, the run ends, and the result is -1 minus the row of the log with
-    its time, subnet and batch size.
+    its time, subnet and batch size; slack and queue length stand in place of the completion and of the worker.
 
     Args:
         setting: The constants.
@@ -215,21 +245,24 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
         setting.drop_rule,
         setting.changes,
     )
-    from_ns, subnets, sizes = setting.from_ns, setting.subnets, setting.sizes
+    from_ns, subnets, sizes, drawn = setting.from_ns, setting.subnets, setting.sizes, setting.drawn
     limit_ns = dispatch_ns + setting.smallest_ns if drop_rule == HOPELESS else 0
     free, finish_ns, busy, loaded = state.free, state.finish_ns, state.busy, state.loaded
     waiting_ns, waiting = state.deadline_ns, state.waiting
     head, arrived, change = state.at[HEAD], state.at[ARRIVED], state.at[_CHANGE]
-    idle, running, length = state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH]
+    idle, running, length, held_ns = state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH], state.at[_HELD_NS]
     queries, longest = arrival_ns.size, subnets.shape[1]
     rows = gone = 0
 
     while True:
-        # The next instant at which something can happen. While a worker is idle, the queue is empty.
-        if idle > 0:
-            now = arrival_ns[arrived] if arrived < queries else NEVER_COMES
-        else:
-            now = finish_ns[0] if running > 0 else NEVER_COMES
+        # The next instant at which something can happen. While a worker is idle, the queue is empty or held.
+        now = NEVER_COMES
+        if idle > 0 and arrived < queries:
+            now = arrival_ns[arrived]
+        if idle > 0 and length > 0:
+            now = min(now, held_ns)
+        if (idle == 0 or length > 0) and running > 0:
+            now = min(now, finish_ns[0])
         if change < len(changes):
             now = min(now, changes[change, 0])
         if now == NEVER_COMES or not (final or (arrived < queries and arrival_ns[queries - 1] > now)):
@@ -281,27 +314,45 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 break
             slack = (deadline_ns[head] if in_order else waiting_ns[0]) - now - dispatch_ns
             if setting.uses_step:
-                subnet, size = step(state.memory, now, slack, length, arrived + state.at[BEFORE], latency_ns)
-                if not (0 <= subnet < len(latency_ns) and 0 < size < latency_ns.shape[1]):
-                    log.start_ns[rows], log.subnet[rows], log.size[rows] = now, subnet, size
+                subnet, size = step(state.memory, now, slack, length, arrived + state.at[BEFORE], setting.planned_ns)
+                runs = 0 <= subnet < len(latency_ns) and 0 < size < latency_ns.shape[1]
+                holds, drops = subnet == HOLD and 0 <= size < slack, subnet == DROP and 0 < size <= length
+                if not (runs or holds or drops):
+                    log.start_ns[rows], log.finish_ns[rows], log.worker[rows] = now, slack, length
+                    log.subnet[rows], log.size[rows] = subnet, size
                     return -1 - rows
             else:
                 row, column = np.searchsorted(from_ns, slack, side="right"), min(length, longest) - 1
                 subnet, size = subnets[row, column], sizes[row, column]
-            size = min(size, length)
-            worker = free[0]
-            idle = _pop(free, free, idle)
-            finish = now + latency_ns[subnet, size] + dispatch_ns
-            if loaded[worker] != subnet:
-                if loaded[worker] != NOTHING_YET:
-                    finish += setting.actuation_ns[subnet]
-                loaded[worker] = subnet
-            lost = state.fails_ns[worker] < finish
-            if lost:
-                finish = state.fails_ns[worker]
+            if subnet == HOLD:
+                held_ns = now + slack - size
+                break
+            if subnet == DROP:
+                subnet, worker, finish, lost = DROPPED, _NONE, now, False
             else:
-                running = _push(finish_ns, busy, running, finish, worker)
-            state.runs[worker] = True
+                size = min(size, length)
+                worker = free[0]
+                idle = _pop(free, free, idle)
+                if setting.is_drawn:
+                    query = head + state.at[BEFORE] if in_order else waiting[0]
+                    place = _luck(setting.key, query) * drawn.parts[subnet, size]
+                    node = drawn.first[subnet, size] + (place >> 32)
+                    latency = drawn.nodes_ns[node]
+                    if drawn.is_linear:
+                        latency += (drawn.nodes_ns[node + 1] - latency) * (place >> 16 & 0xFFFF) >> 16
+                else:
+                    latency = latency_ns[subnet, size]
+                finish = now + latency + dispatch_ns + setting.per_query_ns * size
+                if loaded[worker] != subnet:
+                    if loaded[worker] != NOTHING_YET:
+                        finish += setting.actuation_ns[subnet]
+                    loaded[worker] = subnet
+                lost = state.fails_ns[worker] < finish
+                if lost:
+                    finish = state.fails_ns[worker]
+                else:
+                    running = _push(finish_ns, busy, running, finish, worker)
+                state.runs[worker] = True
             log.start_ns[rows], log.finish_ns[rows], log.worker[rows] = now, finish, worker
             log.subnet[rows], log.size[rows], log.lost[rows] = subnet, size, lost
             rows += 1
@@ -315,43 +366,8 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
             gone += size
 
     state.at[HEAD], state.at[ARRIVED], state.at[_CHANGE] = head, arrived, change
-    state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH] = idle, running, length
+    state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH], state.at[_HELD_NS] = idle, running, length, held_ns
     return rows
-
-
-@compiled(NOTHING(READ_INTS, _LOG, INT, INTS, BOOL, INTS, BYTES))
-def outcomes(
-    deadline_ns: Ints, log: Log, rows: int, left: Ints, in_order: bool, batch_of: Ints, outcome: npt.NDArray[np.uint8]
-) -> None:
-    """Write each query's batch and its `sim.engine.run_metrics.Outcome`.
-
-    Args:
-        deadline_ns: Deadlines, int64, shape (queries,).
-        log: The log of a whole run.
-        rows: Number of its rows.
-        left: As from `advance`; anything if `in_order`.
-        in_order: As in `advance`.
-        batch_of: In: -1. Out: the number of the batch, if any, int64, shape (queries,).
-        outcome: In: 3 (unfinished). Out: uint8, shape (queries,).
-    """
-    start, batch = np.uint64(0), 0
-    for row in range(rows):
-        # Unsigned: the compiler needs no code for negative indices.
-        end, finish = start + np.uint64(log.size[row]), log.finish_ns[row]
-        batched = log.subnet[row] != DROPPED
-        answered = batched and not log.lost[row]
-        if in_order and answered:
-            for query in range(start, end):
-                batch_of[query] = batch
-                outcome[query] = finish > deadline_ns[query]
-        else:
-            for place in range(start, end):
-                number = np.uint64(place if in_order else left[place])
-                if batched:
-                    batch_of[number] = batch
-                outcome[number] = finish > deadline_ns[number] if answered else 2
-        start = end
-        batch += batched
 
 
 @compiled(STEP)

@@ -19,12 +19,14 @@ from sim.base.errors import DataError, NoArrivalsError, PolicyError, TooLongErro
 from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step
-from sim.compiled.step_policy import StepPolicy
+from sim.compiled.outcomes import outcomes
+from sim.compiled.step_policy import StepPolicy, decision_of
 from sim.compiled.streaming import StreamingMetrics
 from sim.compiled.tabulate import DecisionTable
-from sim.engine.policy import Dispatch, View, check_decision, policy_name
+from sim.engine.policy import View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
+from sim.tables.service_times import latency_key, service_times
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -44,7 +46,7 @@ Rule: TypeAlias = DecisionTable | StepPolicy
 serves it) and one dispatch overhead."""
 
 
-def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: Rule) -> Result:
+def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: Rule, *, seed: int = 0) -> Result:
     """Return the outcome of each query of a trace; the same as `sim.engine.driver.simulate` returns for the policy.
 
     Args:
@@ -52,19 +54,22 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
         cluster: Workers, overheads, drop rule, failures.
         table: The latency table.
         rule: The policy.
+        seed: For latencies that are drawn.
 
     Raises:
         DataError: The cluster takes its actuation delays from a table that has none.
         PolicyError: The step function raised, or returned a decision that can't be carried out.
     """
     queries, deadline_ns, in_order = len(trace), cluster.due_ns(trace), trace.in_order
-    run = _Run(cluster, table, rule, 0 if in_order else queries)
+    run = _Run(cluster, table, rule, seed, 0 if in_order else queries)
     left = np.empty(0 if in_order else queries, np.int64)
     log = _empty_log(queries)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
-    kernel.outcomes(deadline_ns, log, rows, left, in_order, batch_of, outcome)
-    batched: Any = slice(rows) if cluster.drop == "never" else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
+    of_rows = (log.finish_ns, log.subnet, log.size, log.lost, rows)
+    outcomes(deadline_ns, *of_rows, left, in_order, batch_of, outcome)
+    no_drops = cluster.drop == "never" and isinstance(rule, DecisionTable) and not rule.drops
+    batched: Any = slice(rows) if no_drops else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
     times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.subnet[batched])
     batches = Batches(*times, *ran, log.size[batched], log.lost[batched])
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
@@ -77,6 +82,8 @@ def replay_counted(
     rule: Rule,
     width_ns: int = NS_PER_S,
     measure: Measure = WHOLE_RUN,
+    *,
+    seed: int = 0,
 ) -> StreamingMetrics:
     """Return the metrics of a trace whose deadlines never decrease, as `replay_stream` does of a stream of arrivals.
 
@@ -87,6 +94,7 @@ def replay_counted(
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
         measure: The part of the run that the metrics are about.
+        seed: For latencies that are drawn.
 
     Raises:
         SpecError: The part to measure is not inside of the trace.
@@ -97,7 +105,7 @@ def replay_counted(
     """
     if not trace.in_order:
         raise DataError("slo_ns", "deadlines decrease", "", "use replay_compiled, which orders the queue")
-    run = _Run(cluster, table, rule, 0)
+    run = _Run(cluster, table, rule, seed, 0)
     metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns, measure)
     deadline_ns, log = cluster.due_ns(trace), _empty_log(len(trace))
     rows = run.advance(trace.arrival_ns, deadline_ns, log, _NO_HEAP, final=True)
@@ -117,6 +125,8 @@ def replay_stream(
     rule: Rule,
     width_ns: int = NS_PER_S,
     measure: Measure = WHOLE_RUN,
+    *,
+    seed: int = 0,
 ) -> StreamingMetrics:
     """Return the metrics of a run whose arrivals come as a stream.
 
@@ -129,6 +139,7 @@ def replay_stream(
         rule: The policy.
         width_ns: The width of the windows of the metrics over time.
         measure: The part of the run that the metrics are about.
+        seed: For latencies that are drawn.
 
     Raises:
         SpecError: The part to measure is not inside of the trace.
@@ -139,7 +150,7 @@ def replay_stream(
         PolicyError: The step function raised, or returned a decision that can't be carried out.
     """
     check_lengths(duration_ns, slo_ns)
-    run = _Run(cluster, table, rule, 0)
+    run = _Run(cluster, table, rule, seed, 0)
     metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
     queue, log = _Queue(slo_ns - cluster.network_ns), _empty_log(0)
 
@@ -201,16 +212,17 @@ def _empty_log(rows: int) -> kernel.Log:
 class _Run:
     """One run of the compiled loop: its state and its constants."""
 
-    def __init__(self, cluster: Cluster, table: LatencyTable, rule: Rule, heap: int) -> None:
+    def __init__(self, cluster: Cluster, table: LatencyTable, rule: Rule, seed: int, heap: int) -> None:
         """Begin with all workers idle and no subnet loaded.
 
         Args:
             cluster: The workers.
             table: The latency table, without overheads.
             rule: The policy.
+            seed: For latencies that are drawn.
             heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
         """
-        table = cluster.served(table)
+        times, table = service_times(table, cluster.latency), cluster.served(table)
         self._table, self._rule = table, rule
         self._in_order = heap == 0
         if isinstance(rule, StepPolicy):
@@ -220,14 +232,21 @@ class _Run:
             self._step, memory = kernel.no_step, np.empty(0)
             decisions = (rule.from_ns, rule.subnets, rule.sizes)
         changes = _changes(cluster)
+        nothing = np.empty((0, 0), np.int64)
+        drawn = times.drawn or (_fixed(nothing.ravel()), _fixed(nothing), _fixed(nothing), 0)
         self._setting = kernel.Setting(
+            _fixed(times.fixed_ns),
             _fixed(table.dense_ns),
             _fixed(np.array(cluster.actuation_delays(table), dtype=np.int64)),
             cluster.dispatch_ns,
+            cluster.dispatch_per_query_ns,
             {"never": kernel.NEVER, "expired": kernel.EXPIRED, "hopeless": kernel.HOPELESS}[cluster.drop],
             table.smallest_ns,
             changes,
             isinstance(rule, StepPolicy),
+            times.drawn is not None,
+            kernel.Drawn(*drawn),
+            latency_key(seed),
             *map(_fixed, decisions),
         )
         fails_ns = np.full(cluster.workers, kernel.NEVER_COMES)
@@ -235,7 +254,7 @@ class _Run:
             if fails:
                 fails_ns[worker] = at_ns
         self._state = kernel.State(
-            np.zeros(7, np.int64),
+            np.zeros(8, np.int64),
             free=np.arange(cluster.workers),
             finish_ns=np.empty(cluster.workers, np.int64),
             busy=np.empty(cluster.workers, np.int64),
@@ -282,8 +301,9 @@ class _Run:
             raise PolicyError(policy_name(self._rule), *raised(error)) from error
         if rows < 0 and isinstance(self._rule, StepPolicy):
             row = -1 - rows
-            view = View(int(log.start_ns[row]), 0, 1, self._table, cast("Any", None))
-            check_decision(Dispatch(int(log.subnet[row]), int(log.size[row])), view, self._rule)
+            seen = (int(log.start_ns[row]), int(log.finish_ns[row]), int(log.worker[row]))
+            view = View(*seen, self._table, cast("Any", None))
+            check_decision(decision_of(int(log.subnet[row]), int(log.size[row])), view, self._rule)
         return rows
 
 

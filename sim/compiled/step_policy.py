@@ -7,13 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.engine.policy import Dispatch
+from sim.engine.policy import Dispatch, Drop, Hold
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sim.engine.policy import View
+    from sim.engine.policy import Decision, View
     from sim.tables.latency import LatencyTable
+
+
+HOLD, DROP = -2, -3
+"""What a step function returns in place of a subnet to hold or to drop."""
+
+
+def decision_of(subnet: int, number: int) -> Decision:
+    """Return the decision that a subnet and a batch size stand for.
+
+    Args:
+        subnet: The subnet; `HOLD` or `DROP` for other decisions.
+        number: The batch size; the slack until which to hold; or the number of queries to drop.
+    """
+    if subnet == HOLD:
+        return Hold(number)
+    return Drop(number) if subnet == DROP else Dispatch(subnet, number)
 
 
 class StepPolicy(ABC):
@@ -64,6 +80,8 @@ class StepPolicy(ABC):
     ) -> tuple[int, int]:
         """Return the subnet (index) that runs next, and the maximum size of its batch.
 
+        `HOLD` in place of the subnet, with a slack, is `Hold`; `DROP`, with a number of queries, is `Drop`.
+
         Args:
             memory: The state, which may be changed in place.
             now_ns: The instant of the decision.
@@ -85,7 +103,7 @@ class StepPolicy(ABC):
             raise ValueError(problem)
         return memory
 
-    def decide(self, view: View) -> Dispatch:
+    def decide(self, view: View) -> Decision:
         """Return the decision of the step function; each run starts from its own initial state."""
         if view.system is not self._system:
             begun = self.begun(view.table, view.system.dispatch_ns)
@@ -93,4 +111,4 @@ class StepPolicy(ABC):
                 object.__setattr__(self, name, value)  # it may be a frozen dataclass
         arrived = view.system.arrivals_within(view.now_ns + 1)
         seen = (view.now_ns, view.slack_ns, view.queue_length, arrived, view.table.dense_ns)
-        return Dispatch(*self.step(self._memory, *seen))
+        return decision_of(*self.step(self._memory, *seen))

@@ -20,6 +20,7 @@ import numpy as np
 from sim.base.arrays import read_only
 from sim.base.errors import SsimError, raised
 from sim.base.streams import stream
+from sim.compiled.step_policy import DROP, HOLD, decision_of
 from sim.compiled.symbolic import (
     FAR,
     OpaqueSystem,
@@ -30,13 +31,14 @@ from sim.compiled.symbolic import (
     ValidityInterval,
     symbolic_number,
 )
-from sim.engine.policy import Dispatch, Policy, View, check_decision, policy_name, situation
+from sim.engine.policy import Dispatch, Drop, Hold, Policy, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
+    from sim.engine.policy import Decision
     from sim.tables.latency import LatencyTable
 
 MAX_TRACES = 20_000
@@ -63,8 +65,8 @@ class DecisionTable:
     Attributes:
         from_ns: Slacks at which some decision changes, increasing, int64, shape (slacks,).
         subnets: Subnet by slack interval and by queue length from 1; the last column stands for all longer queues.
-            int64, shape (slacks + 1, lengths).
-        sizes: Batch size, likewise.
+            int64, shape (slacks + 1, lengths). `HOLD` and `DROP` of `sim.compiled.step_policy` for other decisions.
+        sizes: Batch size, likewise; the slack until which to hold, or the number of queries to drop.
         calls: Number of calls of the policy.
     """
 
@@ -73,17 +75,22 @@ class DecisionTable:
     sizes: npt.NDArray[np.int64]
     calls: int = field(compare=False)
 
-    def at(self, slack_ns: int, queue_length: int) -> Dispatch:
+    @property
+    def drops(self) -> bool:
+        """Whether some decision is to drop queries."""
+        return bool((self.subnets == DROP).any())
+
+    def at(self, slack_ns: int, queue_length: int) -> Decision:
         """Return the decision for a slack and a queue length."""
         return self.in_all([(slack_ns, queue_length)])[0]
 
-    def in_all(self, situations: Sequence[tuple[int, int]]) -> list[Dispatch]:
+    def in_all(self, situations: Sequence[tuple[int, int]]) -> list[Decision]:
         """Return the decision for each slack and queue length."""
         slacks_ns, lengths = np.array(situations, dtype=np.int64).T
         rows = np.searchsorted(self.from_ns, slacks_ns, side="right")
         columns = np.minimum(lengths, self.subnets.shape[1]) - 1
         chosen = list(zip(self.subnets[rows, columns].tolist(), self.sizes[rows, columns].tolist(), strict=True))
-        distinct = {pair: Dispatch(*pair) for pair in set(chosen)}
+        distinct = {pair: decision_of(*pair) for pair in set(chosen)}
         return [distinct[pair] for pair in chosen]
 
 
@@ -100,8 +107,8 @@ def tabulate(
         slo_ns: The SLO less the network's delay, likewise; None if it is unknown.
 
     Raises:
-        NotTabulableError: It has state, depends on other inputs, needs too many intervals, waits, drops, picks workers,
-            or is not deterministic.
+        NotTabulableError: It has state, depends on other inputs, needs too many intervals, waits until an
+            instant, picks workers, or is not deterministic.
     """
     name = type(policy).__name__
     _check_stateless(policy, name)
@@ -145,7 +152,7 @@ def _check_stateless(policy: Policy, name: str) -> None:
 
 
 _Column = tuple[int, list[tuple[int, tuple[int, int]]]]
-"""The last queue length of a column, and its decisions: (first slack, (subnet, batch size))."""
+"""The last queue length of a column, and its decisions: (first slack, (subnet, batch size)), as in `DecisionTable`."""
 
 
 def _columns(tracer: _Tracer) -> Iterator[_Column]:
@@ -252,12 +259,21 @@ class _Tracer:
             View(clock, symbolic_number(slack), symbolic_number(queue), self._table, self._system)
         )
         self._context.check()
-        if type(decision) is not Dispatch:
+        parts: tuple[Any, Any] = (0, 0)
+        if type(decision) is Dispatch:
+            if decision.worker is not None:
+                self._context.stop("picks its worker")
+            parts = decision.subnet, decision.batch_size
+        elif type(decision) is Hold:
+            if slack_ns == -FAR:
+                self._context.stop("would hold for ever: it holds queries that have no slack left")
+            parts = HOLD, decision.until_slack_ns
+        elif type(decision) is Drop:
+            parts = DROP, decision.count
+        else:
             self._context.stop(f"returns {type(decision).__name__}, which a decision table can't hold")
-        if decision.worker is not None:
-            self._context.stop("picks its worker")
         # Symbolic numbers in the decision are fixed to their concrete value, which shortens the interval.
-        parts: tuple[Any, Any] = (decision.subnet, decision.batch_size)
         subnet, size = (operator.index(part) if issubclass(type(part), SymbolicNumber) else part for part in parts)
-        check_decision(Dispatch(subnet, size), View(0, slack_ns, length, self._table, self._system), self._policy)
+        found = type(decision)(*((subnet, size) if type(decision) is Dispatch else (size,)))
+        check_decision(found, View(0, slack_ns, length, self._table, self._system), self._policy)
         return (int(subnet), int(size)), slack.upper, queue.upper

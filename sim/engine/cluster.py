@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
 
 from sim.base.errors import DataError, SpecError
+from sim.tables.law import FIXED, LatencyLaw
+from sim.tables.service_times import service_times
 from sim.traces.trace import LATEST_NS
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from sim.tables.latency import LatencyTable
+    from sim.tables.law import LawName
     from sim.traces.trace import Trace
 
 DropRule = Literal["never", "expired", "hopeless"]
@@ -58,6 +62,7 @@ class Cluster:
         faults: Failures of workers at given times.
         dispatch_per_query_ns: Overhead of each query in a batch, on top of that of the batch.
         network_ns: Delay of each query between client and worker, both ways together, which keeps no worker busy.
+        latency: How the latency of a batch is distributed; the name of a law stands for that law.
 
     Raises:
         SpecError: A number is out of range, or two faults of one worker overlap.
@@ -70,6 +75,7 @@ class Cluster:
     faults: tuple[WorkerFailure, ...] = ()
     dispatch_per_query_ns: int = 0
     network_ns: int = 0
+    latency: LatencyLaw = FIXED
 
     def __post_init__(self) -> None:
         if type(self.workers) is not int or not 1 <= self.workers <= MAX_WORKERS:
@@ -82,6 +88,11 @@ class Cluster:
                 raise SpecError(f"cluster.{name}", "invalid delay", repr(value), "integer nanoseconds, 0 or more")
         if self.drop not in {"never", "expired", "hopeless"}:
             raise SpecError("cluster.drop", "unknown drop rule", repr(self.drop), "never, expired or hopeless")
+        given: Any = self.latency
+        if isinstance(given, str):
+            object.__setattr__(self, "latency", LatencyLaw(cast("LawName", given)))
+        elif not isinstance(given, LatencyLaw):
+            raise SpecError("cluster.latency", "is not a law", repr(given), 'such as LatencyLaw("lognormal")')
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
         for fault in self.faults:
@@ -106,6 +117,22 @@ class Cluster:
             SpecError: A batch takes longer than any run.
         """
         return _with_query_overhead(table, self.dispatch_per_query_ns)
+
+    def overhead_ns(self, size: int) -> int:
+        """Return the overhead of a batch with so many queries, on top of its latency."""
+        return self.dispatch_ns + size * self.dispatch_per_query_ns
+
+    def least_ns(self, table: LatencyTable) -> npt.NDArray[np.int64]:
+        """Return the least time that a batch keeps a worker busy, overheads included.
+
+        Returns:
+            int64, shape (subnets, largest batch): by subnet of the table and batch size from 1.
+
+        Raises:
+            DataError: The table lacks what the law of the latencies needs.
+        """
+        overhead = self.dispatch_ns + self.dispatch_per_query_ns * np.arange(1, table.max_batch + 1)
+        return service_times(table, self.latency).smallest_ns[:, 1:] + overhead
 
     def due_ns(self, trace: Trace) -> npt.NDArray[np.int64]:
         """Return when the batch of each query must be done at the latest: its deadline less the network's delay.

@@ -17,6 +17,7 @@ from sim.engine.instant import Scheduler
 from sim.engine.policy import policy_name
 from sim.engine.queues import queue_for
 from sim.engine.result import BatchLog, Result, result_of
+from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
@@ -36,11 +37,12 @@ def simulate(trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy
         cluster: Workers, overheads, drop rule, failures.
         table: Latency and accuracy of each subnet.
         policy: What to run next.
-        seed: For policies that draw random numbers.
+        seed: For latencies that are drawn, and policies that draw random numbers.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
-        DataError: The cluster takes its actuation delays from a table that has none.
+        DataError: The cluster takes its actuation delays from a table that has none, or the table lacks what the law of
+            its latencies needs.
     """
     return _Run(trace, cluster, table, policy, seed).run()
 
@@ -51,8 +53,7 @@ class _Run:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
-        served = cluster.served(table)
-        self._duration_ns: list[list[int]] = (served.dense_ns + cluster.dispatch_ns).tolist()
+        self._latency_of, served = service_times(table, cluster.latency).of_run(seed), cluster.served(table)
         self._actuation_ns = cluster.actuation_delays(table)
         self._queue = queue_for(trace, cluster.network_ns)
         self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
@@ -95,8 +96,8 @@ class _Run:
         self._failed.clear()
         for batch in lost:
             self._log.lose(batch, now_ns)
-        for batch, worker, subnet, size, actuates in starts:
-            duration_ns = self._duration_ns[subnet][size]
+        for batch, worker, subnet, size, actuates, head in starts:
+            duration_ns = self._latency_of(subnet, size, head) + self._cluster.overhead_ns(size)
             if actuates:
                 duration_ns += self._actuation_ns[subnet]
             self._log.add(now_ns, now_ns + duration_ns, worker, subnet, size)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
-from sim.engine.policy import Dispatch, Drop, View, check_decision, policy_name, situation
+from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +35,7 @@ class BatchStart(NamedTuple):
         subnet: The subnet that runs it (index into the table).
         size: Number of queries.
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
+        head: The most urgent of its queries, which decides its luck if latencies are drawn.
     """
 
     batch: int
@@ -42,6 +43,7 @@ class BatchStart(NamedTuple):
     subnet: int
     size: int
     actuates: bool
+    head: int
 
 
 class Scheduler:
@@ -157,6 +159,9 @@ class Scheduler:
                 starts.append(self._start(decision))
             elif isinstance(decision, Drop):
                 queue.drop(int(decision.count))
+            elif isinstance(decision, Hold):
+                self._wait_ns = now_ns + view.slack_ns - int(decision.until_slack_ns)
+                break
             else:
                 self._wait_ns = int(decision.until_ns)
                 break
@@ -171,8 +176,7 @@ class Scheduler:
         self._batches += 1
         self._free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, subnet, False
-        self._queue.take(size)
-        return BatchStart(batch, worker, subnet, size, actuates)
+        return BatchStart(batch, worker, subnet, size, actuates, self._queue.take(size))
 
     # What a policy can look up (sim.engine.policy.System).
 

@@ -109,13 +109,27 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Do nothing until the slack has come down to `until_slack_ns`, or anything else happens.
+
+    The same as `Wait(now_ns + slack_ns - until_slack_ns)`, but without the clock, so that a policy that holds can be a
+    decision table. It ends before the batch of the most urgent query is due, so that no policy can hold for ever.
+
+    Attributes:
+        until_slack_ns: 0 or more, and less than the slack.
+    """
+
+    until_slack_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Drop the `count` most urgent queries, which are the hopeless ones in a queue ordered by deadline."""
 
     count: int
 
 
-Decision: TypeAlias = Dispatch | Wait | Drop
+Decision: TypeAlias = Dispatch | Wait | Hold | Drop
 
 
 class Policy(Protocol):
@@ -146,20 +160,17 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
             that has passed.
     """
     if isinstance(decision, Dispatch):
-        subnet, size, worker = decision.subnet, decision.batch_size, decision.worker
-        if not _is_index(subnet, len(view.table.subnets)):
-            hint = f"an index from 0 to {len(view.table.subnets) - 1}"
-            raise _wrong(policy, view, "unknown subnet", subnet, hint)
-        if not _is_index(size, view.table.batch_sizes[-1] + 1) or size == 0:
-            hint = f"an integer from 1 to {view.table.max_batch}"
-            raise _wrong(policy, view, "invalid batch size", size, hint)
-        if worker is not None and not (_is_whole(worker) and worker in view.system.free_workers()):
-            hint = f"free: {', '.join(map(str, view.system.free_workers()))}"
-            raise _wrong(policy, view, "picks a worker that is not free", worker, hint)
+        _check_dispatch(decision, view, policy)
     elif isinstance(decision, Wait):
         if not _is_whole(decision.until_ns) or decision.until_ns <= view.now_ns:
             hint = f"integer nanoseconds above {view.now_ns}"
             raise _wrong(policy, view, "waits for a time that is not in the future", decision.until_ns, hint)
+    elif isinstance(decision, Hold):
+        if not _is_whole(decision.until_slack_ns) or not 0 <= decision.until_slack_ns < view.slack_ns:
+            late = view.slack_ns <= 0
+            problem = "would hold for ever: no slack is left" if late else "holds until a slack that can't come"
+            hint = "dispatch or drop" if late else f"integer nanoseconds from 0 to {view.slack_ns - 1}"
+            raise _wrong(policy, view, problem, decision.until_slack_ns, hint)
     elif isinstance(decision, Drop):
         if not _is_index(decision.count, view.queue_length + 1) or decision.count == 0:
             raise _wrong(
@@ -170,7 +181,20 @@ def check_decision(decision: object, view: View, policy: Policy) -> None:
                 f"1 to {view.queue_length}",
             )
     else:
-        raise _wrong(policy, view, "does not return a decision", decision, "Dispatch, Wait or Drop")
+        raise _wrong(policy, view, "does not return a decision", decision, "Dispatch, Hold, Wait or Drop")
+
+
+def _check_dispatch(decision: Dispatch, view: View, policy: Policy) -> None:
+    subnet, size, worker = decision.subnet, decision.batch_size, decision.worker
+    if not _is_index(subnet, len(view.table.subnets)):
+        hint = f"an index from 0 to {len(view.table.subnets) - 1}"
+        raise _wrong(policy, view, "unknown subnet", subnet, hint)
+    if not _is_index(size, view.table.batch_sizes[-1] + 1) or size == 0:
+        hint = f"an integer from 1 to {view.table.max_batch}"
+        raise _wrong(policy, view, "invalid batch size", size, hint)
+    if worker is not None and not (_is_whole(worker) and worker in view.system.free_workers()):
+        hint = f"free: {', '.join(map(str, view.system.free_workers()))}"
+        raise _wrong(policy, view, "picks a worker that is not free", worker, hint)
 
 
 def _wrong(policy: Policy, view: View, problem: str, value: object, hint: str) -> PolicyError:

@@ -48,8 +48,8 @@ class Queue(Protocol):
         """Return the deadlines of up to `count` queries, the most urgent first."""
         ...
 
-    def take(self, count: int) -> None:
-        """Take the `count` most urgent queries out as the next batch; there are that many."""
+    def take(self, count: int) -> int:
+        """Take the `count` most urgent queries out as the next batch; there are that many. Return the first one."""
         ...
 
     def drop(self, count: int) -> None:
@@ -111,11 +111,13 @@ class OrderedQueue:
         """Return the deadlines of up to `count` queries, the most urgent first."""
         return self._deadlines[self._head : self._head + min(count, self.length)]
 
-    def take(self, count: int) -> None:
-        """Take the `count` most urgent queries out as the next batch."""
+    def take(self, count: int) -> int:
+        """Take the `count` most urgent queries out as the next batch; return the first one."""
+        head = self._head
         self._stretches.append((count, True))
         self._head += count
         self.length -= count
+        return head
 
     def drop(self, count: int) -> None:
         """Drop the `count` most urgent queries."""
@@ -195,10 +197,12 @@ class HeapQueue:
                 heapq.heappush(candidates, (self._heap[child], child))
         return earliest
 
-    def take(self, count: int) -> None:
-        """Take the `count` most urgent queries out as the next batch."""
+    def take(self, count: int) -> int:
+        """Take the `count` most urgent queries out as the next batch; return the first one."""
+        head = self._heap[0][1]
         self._remove(count, self._batches)
         self._batches += 1
+        return head
 
     def drop(self, count: int) -> None:
         """Drop the `count` most urgent queries."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import DataError
@@ -57,8 +58,10 @@ def table_from_cells(
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             problem, value = f"missing cell of {column}", f"subnet {subnet}, batch {size}{more}"
             full = [size for size in sizes if all((s.id, size) in values for s in ordered)]
+            shared = list(takewhile(lambda size: size in full, sizes))
             hint = f"all subnets have {', '.join(map(str, full))}" if full else "no batch size is there for all subnets"
-            raise DataError(location, problem, value, f"the grid must be full: {hint}")
+            way = f"; max_batch {shared[-1]} leaves out larger ones" if shared else ""
+            raise DataError(location, problem, value, f"the grid must be full: {hint}{way}")
         return [[values[s.id, size] for size in sizes] for s in ordered]
 
     return LatencyTable(

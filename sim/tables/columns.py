@@ -9,7 +9,7 @@
 | p99        | `p99_ms`                               | likewise                                          |
 | loading    | `loading_ms`, `loading_time_ms`        | likewise; empty if unknown                        |
 | device     | `device`, `accel`, `accelerator`, `gpu` | one after `where`                                |
-| repetition | `repetition`, `rep`, `trial`, `run`, `iteration`, `sample` | a row is one measurement      |
+| repetition | `repetition`, `repeat`, `rep`, `trial`, `run`, `iteration`, `sample` | a row is one measurement |
 
 Upper case does not matter, and `latency (ms)` is `latency_ms`. Other statistics of the same measurements (`mean_ms`,
 `std_ms`, `p95_ms`, `samples`, ...) are left unread. Proteus' profile (UMass-LIDS/Proteus, `aggregate_profiled.csv`) has
@@ -39,7 +39,7 @@ _ROLES = {
     "accuracy": ("accuracy",),
     "batch_size": ("batch_size", "batchsize", "batch"),
     "device": ("device", "accel", "accelerator", "gpu"),
-    "repetition": ("repetition", "rep", "trial", "run", "iteration", "sample"),
+    "repetition": ("repetition", "repeat", "rep", "trial", "run", "iteration", "sample"),
 }
 _TIMES = {"latency": ("latency", "median", "p50"), "p99": ("p99",), "loading": ("loading", "loading_time")}
 _ROLE_OF = {name: role for role, names in _ROLES.items() for name in names} | {

@@ -12,7 +12,7 @@ import io
 import re
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,7 @@ UNLIKELY_RATIO = 100
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 _Key = tuple[str, int]
+_V = TypeVar("_V")
 """Subnet and batch size."""
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -60,16 +61,20 @@ class _Time(NamedTuple):
     unit: str
 
 
-def parse_csv(text: str, location: str, where: Mapping[str, str] | None = None) -> LatencyTable:
+def parse_csv(
+    text: str, location: str, where: Mapping[str, str] | None = None, max_batch: int | None = None
+) -> LatencyTable:
     """Return the table in the text of a CSV; without a column `device`, that is the name of the file.
 
     Args:
         text: The whole file. Values are separated by commas, semicolons or tabs.
         location: Its path, for messages.
         where: Rows to choose: a text or a pattern by column, such as `{"device": "pascal", "model": "bert-*"}`.
+        max_batch: The largest batch size, or None. Larger ones need not be there for all subnets.
 
     Raises:
         DataError: The text has another layout, holds several devices, or has numbers in another unit; with the line.
+        BatchSizeError: The limit is below the smallest or above the largest batch size.
     """
     columns, rows = _read(text, location, where or {})
     if not rows:
@@ -78,12 +83,17 @@ def parse_csv(text: str, location: str, where: Mapping[str, str] | None = None) 
     device = _device(columns, rows, location)
     subnets = _subnets(columns, rows, location)
     cells, p99 = _cells(columns, rows, location)
+    sizes = {size for _, size in cells}
+    is_cut = False
+    if max_batch is not None and min(sizes) <= max_batch < max(sizes):
+        is_cut = True
+        cells, p99 = _up_to(max_batch, cells), _up_to(max_batch, p99)
     samples = _samples(columns, cells, location)
     latencies = {key: round(median(values)) for key, values in cells.items()}
     _check_units(columns, latencies, p99, location)
     if samples is not None:
         p99 = {key: round(float(np.quantile(values, 0.99))) for key, values in samples.items()}
-    return table_from_cells(
+    table = table_from_cells(
         device,
         subnets,
         latencies,
@@ -92,6 +102,11 @@ def parse_csv(text: str, location: str, where: Mapping[str, str] | None = None) 
         location=location,
         provenance=_provenance(columns, Path(location).name, samples),
     )
+    return table if is_cut else table.up_to(max_batch)
+
+
+def _up_to(max_batch: int, cells: Mapping[_Key, _V]) -> dict[_Key, _V]:
+    return {key: value for key, value in cells.items() if key[1] <= max_batch}
 
 
 def _read(text: str, location: str, where: Mapping[str, str]) -> tuple[Columns, list[_Row]]:

@@ -27,24 +27,27 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
 
 
-def read_table(path: Path | str, where: Mapping[str, str] | None = None) -> LatencyTable:
+def read_table(path: Path | str, where: Mapping[str, str] | None = None, max_batch: int | None = None) -> LatencyTable:
     """Return the table in a file, whose suffix determines the format.
 
     Args:
         path: The file.
         where: The rows of a CSV that are wanted, as for `load_table`.
+        max_batch: The largest batch size; None for all.
 
     Raises:
         SpecError: The file is not found, or its suffix is unknown.
         DataError: The file is damaged or breaks a rule of `LatencyTable`, with the line or the place.
+        BatchSizeError: The limit is below the smallest or above the largest measured batch size.
     """
     parse, _ = _FORMATS[_checked_suffix(path)]
     try:
         content = Path(path).read_bytes()
         if parse is _parse_csv:
-            return _parse_csv(content, str(path), where)
+            return _parse_csv(content, str(path), where, max_batch)
         _check_no_choice(where, str(path))
-        return parse(content, str(path))
+        table = parse(content, str(path))
+        return table if max_batch is None else table.up_to(max_batch)
     except OSError as error:
         raise SpecError(str(path), "can't be read", error.strerror or str(error), "a file with a table") from error
     except UnicodeDecodeError as error:
@@ -87,28 +90,33 @@ def load_table(
         DataError: The file is damaged, or a stage is unknown.
         BatchSizeError: The limit is below the smallest or above the largest measured batch size.
     """
-    table = find_table(name_or_path, where)
-    return (table if stages is None else table.with_stages(stages)).up_to(max_batch)
+    table = find_table(name_or_path, where, max_batch)
+    return (table if stages is None else table.with_stages(stages)).up_to(None)
 
 
-def find_table(name_or_path: Path | str, where: Mapping[str, str] | None = None) -> LatencyTable:
-    """Return a shipped table or one in a file, with all batch sizes and stages.
+def find_table(
+    name_or_path: Path | str, where: Mapping[str, str] | None = None, max_batch: int | None = None
+) -> LatencyTable:
+    """Return a shipped table or one in a file, with all stages.
 
     Args:
         name_or_path: As for `load_table`.
         where: As for `load_table`.
+        max_batch: The largest batch size; None for all.
 
     Raises:
         SpecError: The table is unknown.
         DataError: The file is damaged.
+        BatchSizeError: The limit is below the smallest or above the largest measured batch size.
     """
     name = str(name_or_path)
     if name in shipped_tables():
         _check_no_choice(where, name)
         shipped = resources.files("sim.tables") / f"{name}.json"
-        return parse_profile(shipped.read_text(encoding="utf-8"), shipped.name)
+        table = parse_profile(shipped.read_text(encoding="utf-8"), shipped.name)
+        return table if max_batch is None else table.up_to(max_batch)
     if isinstance(name_or_path, Path) or Path(name).suffix in _FORMATS or "/" in name:
-        return read_table(name_or_path, where)
+        return read_table(name_or_path, where, max_batch)
     hint = f"{did_you_mean(name, shipped_tables())} (or a file: {_suffixes()})"
     raise SpecError("latency table", "unknown table", repr(name), hint)
 
@@ -119,8 +127,11 @@ def shipped_tables() -> list[str]:
     return sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
 
 
-def _parse_csv(content: bytes, location: str, where: Mapping[str, str] | None = None) -> LatencyTable:
-    return parse_csv(content.decode("utf-8-sig"), location, where)  # Excel starts a CSV with a byte order mark
+def _parse_csv(
+    content: bytes, location: str, where: Mapping[str, str] | None = None, max_batch: int | None = None
+) -> LatencyTable:
+    text = content.decode("utf-8-sig")  # Excel starts a CSV with a byte order mark
+    return parse_csv(text, location, where, max_batch)
 
 
 def _check_no_choice(where: Mapping[str, str] | None, location: str) -> None:

@@ -3,7 +3,8 @@
 The layout is that of `latency_curves_supernet_resnet_A40_with_stages_29apr26.json` in `dhruvsgarg/once-for-all`
 (commit 35edfc3d): `models`, each with `id`, `accuracy`, `loading_time_ns` (-1 for unknown), `subnet_dimension` and
 `latency_and_batch_ns`, a list of `batch_size`, `mean`, `std`, `p99` and `stages`, all in nanoseconds. (Ours may also
-have `low` and `high`, the bounds of the latency's confidence interval, and `samples`, the measurements.)
+have `low` and `high`, the bounds of the latency's confidence interval, `p99_low` and `p99_high`, those of the 99th
+percentile's, and `samples`, the measurements.)
 
 Ours has further optional keys, which their readers ignore: `device`, `between`, `default_max_batch` and
 `provenance` at the top, `gmacs` and `params` in a model. Theirs has data that a latency table does not hold and that is
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 from sim.base.errors import DataError, did_you_mean
 from sim.base.units import NS_PER_US
 from sim.tables.cells import table_from_cells
-from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
+from sim.tables.latency import UNCERTAINTY_GRIDS, ControlTuple, LatencyTable, ProfiledSubnet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,11 +38,13 @@ LINE_LENGTH = 230
 """A batch with five stages stays on its line."""
 
 
-_UNCERTAINTY_FIELDS = {"p99": "p99_ns", "low": "low_ns", "high": "high_ns"}
+_UNCERTAINTY_FIELDS = {name.removesuffix("_ns"): name for name in UNCERTAINTY_GRIDS}
 
 
 def parse_profile(text: str, location: str) -> LatencyTable:
     """Return the table in the text of a profile; its latency is `mean`, rounded to whole nanoseconds.
+
+    Files of ours say by their provenance if that is not the median of what was measured; those of others hold means.
 
     Args:
         text: The whole file.
@@ -89,7 +92,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
         default_max_batch=top.optional_whole("default_max_batch"),
         provenance={key: fact.text() for key, fact in top["provenance"].members()}
         if "provenance" in top
-        else {"source": name},
+        else {"source": name, **({} if samples else {"statistic": "mean"})},
     )
 
 

@@ -32,7 +32,7 @@ Between = Literal["pad", "interpolate"]
 """Latency of a batch size that was not measured: that of the next larger one, or linear interpolation."""
 
 
-UNCERTAINTY_GRIDS = ("p99_ns", "low_ns", "high_ns")
+UNCERTAINTY_GRIDS = ("p99_ns", "low_ns", "high_ns", "p99_low_ns", "p99_high_ns")
 """Optional grids that quantify the uncertainty of the latencies."""
 
 
@@ -115,6 +115,7 @@ class LatencyTable:
         provenance: Source of the numbers.
         low_ns: Lower bound of the latency's 95 % confidence interval, int64 of the same shape, or None if unknown.
         high_ns: Upper bound, likewise.
+        p99_low_ns, p99_high_ns: Those of the 99th percentile, likewise.
         samples_ns: The repetitions that the latency is the median of, by subnet and batch size: int64, ascending, one
             or more per cell; None if unknown.
         per_query_ns: Overhead of each query of a batch, which all these times include; the stages do not.
@@ -150,6 +151,8 @@ class LatencyTable:
     low_ns: npt.NDArray[np.int64] | None = None
     high_ns: npt.NDArray[np.int64] | None = None
     samples_ns: tuple[tuple[npt.NDArray[np.int64], ...], ...] | None = field(default=None, repr=False)
+    p99_low_ns: npt.NDArray[np.int64] | None = None
+    p99_high_ns: npt.NDArray[np.int64] | None = None
     per_query_ns: int = field(default=0, repr=False)
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1).
@@ -209,6 +212,11 @@ class LatencyTable:
         """The grids of `UNCERTAINTY_GRIDS` that this table has, by name."""
         grids = {name: getattr(self, name) for name in UNCERTAINTY_GRIDS}
         return {name: grid for name, grid in grids.items() if grid is not None}
+
+    @property
+    def holds(self) -> Literal["median", "mean"]:
+        """What the latencies are of the measurements: medians, unless the provenance names the `statistic` mean."""
+        return "mean" if self.provenance.get("statistic") == "mean" else "median"
 
     @property
     def max_batch(self) -> int:

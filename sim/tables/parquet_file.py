@@ -1,7 +1,7 @@
 """Latency tables as parquet: one row per cell; facts of the table and of subnets as JSON in the schema.
 
-Columns: subnet, accuracy, batch_size, latency_ns; p99_ns, low_ns, high_ns and samples_ns (a list) if known; and
-`stage_NAME_ns` for each stage. The metadata of a column holds its unit.
+Columns: subnet, accuracy, batch_size, latency_ns; p99_ns, low_ns, high_ns, p99_low_ns, p99_high_ns and samples_ns (a
+list) if known; and `stage_NAME_ns` for each stage. The metadata of a column holds its unit.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def parquet_bytes(table: LatencyTable) -> bytes:
         "provenance": dict(table.provenance),
         "has_p99": table.p99_ns is not None,
         "has_interval": table.low_ns is not None,
+        **({} if table.p99_low_ns is None else {"has_p99_interval": True}),
         **({} if table.samples_ns is None else {"has_samples": True}),
         "stages": list(table.stages),
         "subnets": [
@@ -119,7 +120,8 @@ def parquet_bytes(table: LatencyTable) -> bytes:
 
 def _uncertainty(facts: dict[str, Any]) -> list[str]:
     interval = ["low_ns", "high_ns"] if facts.get("has_interval") else []  # files of before have none, and no such fact
-    return [*(["p99_ns"] if facts["has_p99"] else []), *interval]
+    p99_interval = ["p99_low_ns", "p99_high_ns"] if facts.get("has_p99_interval") else []
+    return [*(["p99_ns"] if facts["has_p99"] else []), *interval, *p99_interval]
 
 
 def _schema(stages: list[str], uncertainty: list[str], *, has_samples: bool) -> pa.Schema:

@@ -33,14 +33,17 @@ def check_uncertainty(table: LatencyTable) -> None:
         both = f"{name}: {format_ms(int(table.p99_ns[row, column]))} < {format_ms(int(table.latency_ns[row, column]))}"
         hint = "is it the 99th percentile, and in the unit of the latency?"
         raise DataError(location, "the 99th percentile is below the latency", both, hint)
-    if table.low_ns is None and table.high_ns is None:
-        return
-    if table.low_ns is None or table.high_ns is None:
-        raise DataError(location, "has only one bound of its intervals", "", "give both low_ns and high_ns")
-    outside = (table.low_ns > table.latency_ns) | (table.high_ns < table.latency_ns)
-    if outside.any():
-        hint = "low_ns <= latency_ns <= high_ns"
-        raise DataError(location, "latency outside its confidence interval", cell(outside)[2], hint)
+    for prefix, middle, what in (("", "latency_ns", "latency"), ("p99_", "p99_ns", "99th percentile")):
+        names = (f"{prefix}low_ns", middle, f"{prefix}high_ns")
+        low, value, high = (getattr(table, name) for name in names)
+        if low is None and high is None:
+            continue
+        if low is None or value is None or high is None:
+            missing = ", ".join(name for name in names if getattr(table, name) is None)
+            raise DataError(location, f"interval of the {what} is incomplete", "", f"give {missing}")
+        outside = (low > value) | (high < value)
+        if outside.any():
+            raise DataError(location, f"{what} outside its confidence interval", cell(outside)[2], " <= ".join(names))
 
 
 def sort_equals(table: LatencyTable) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from sim.base.errors import DataError, SpecError, TooLongError
-from sim.base.parameters import Positive, check_parameters
+from sim.base.parameters import Milliseconds, check_parameters
 from sim.base.streams import stream
 from sim.traces.classes import ClassColumn, Classes
 from sim.traces.content import SEPARATORS, content_of
 from sim.traces.inspection import Inspection, inspect, length, step_of
 from sim.traces.rows import Rows, WantedColumns, Where, check_order, rows_of
 from sim.traces.source import CHUNK, MAX_ARRIVALS, Recorded, rechunked
-from sim.traces.times import TimeColumn, Unit, shown
+from sim.traces.times import NS_PER, TimeColumn, Unit, shown, unix_unit
 from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class File(Recorded):
             blank). None to find it.
     """
 
-    slo_ms: Positive | None = None  # type: ignore[assignment]  # the only source that may find it elsewhere
+    slo_ms: Milliseconds | None = None  # type: ignore[assignment]  # the only source that may find it elsewhere
     arrival: TimeColumn | None = None
     origin: Literal["first", "zero"] | None = None
     sort: bool = False
@@ -164,9 +164,11 @@ class File(Recorded):
         origin_ns = self._origin_ns(found.first_ns, found.last_ns)
         if self.origin is None and origin_ns:
             date = f", {shown(origin_ns, 'iso')} UTC" if unit not in {None, "iso"} and origin_ns > _RECENT_NS else ""
+            likely = None if unit in {None, "iso"} else unix_unit(origin_ns / NS_PER[unit])
+            doubt = "" if likely in {None, unit} else f"; in {likely} it would be a Unix time"
             notes.append(
                 f"the first arrival is at {shown(origin_ns, unit)}{date}: shifted to 0 (`origin: zero` leaves times as "
-                "they are)"
+                f"they are){doubt}"
             )
         if found.is_coarse and not self.spread:
             notes.append(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 import numpy as np
 
 from sim.base.errors import NoArrivalsError, TooLongError
-from sim.base.parameters import Parameters, Positive
+from sim.base.parameters import Milliseconds, Parameters, Positive
 from sim.base.units import ns_from_ms, ns_from_s
 from sim.traces.reading import sha256_of
 from sim.traces.trace import Trace
@@ -51,7 +51,7 @@ class TraceSource(Parameters, ABC):
         SpecError: A parameter is not a number or out of range.
     """
 
-    slo_ms: Positive
+    slo_ms: Milliseconds
 
     kind: ClassVar[str]
     """Name of the source in experiment files."""

@@ -13,7 +13,7 @@ from sim.traces.reading import batches, place_of
 from sim.traces.times import TimeColumn, looks_like_iso, unix_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sim.traces.content import Content
 
@@ -32,6 +32,8 @@ SIGNATURES = {
 
 _MOST = 12  # columns in a message
 _TIME_NAMES = re.compile(r"arriv|time|stamp|date|when|start|epoch|^ts$|^t$", re.IGNORECASE)
+_GAP_NAMES = re.compile(r"inter.?arriv|(^|_)(iat|gap|delta|diff)", re.IGNORECASE)
+_LARGEST_NAME = 9_999  # numbers up to here may be names of columns, such as the minutes of a day
 _DOCS = "see docs/own_trace.md"
 
 
@@ -53,6 +55,12 @@ def first_values(content: Content, column: str | int, *, header: bool = True) ->
     return [row[place] for row in rows if place < len(row)]
 
 
+def _is_data(first: Sequence[str]) -> bool:
+    """Return whether the first row of a CSV file is no header: all of it is numbers, or a cell can't be a name."""
+    times = [cell for cell in first if is_number(cell) or looks_like_iso(cell)]
+    return len(times) == len(first) or any(not cell.isdigit() or int(cell) > _LARGEST_NAME for cell in times)
+
+
 def missing_column(content: Content, column: str) -> DataError:
     """Return the error for a column that a file does not have."""
     alike = [name for name in content.names if name.casefold() == column.casefold()]
@@ -63,7 +71,7 @@ def missing_column(content: Content, column: str) -> DataError:
 def unknown_columns(content: Content) -> DataError:
     """Return the error for a file without a column of arrivals that is known by its name."""
     location = str(content.path)
-    if content.form == "csv" and all(is_number(name) or looks_like_iso(name) for name in content.names):
+    if content.form == "csv" and _is_data(content.names):
         example = "; such as arrival: {column: 1, unit: s} or `--arrival 1:s`"
         hint = f"first row: {_listed(content.names)}; name columns by number, from 1{example}; {_DOCS}"
         return DataError(location, "has no header, so no column of arrivals is known", "", hint)
@@ -77,6 +85,9 @@ def unknown_columns(content: Content) -> DataError:
         ways.append(
             "name the column of arrivals: arrival: {column: NAME, unit: s|ms|us|ns|iso} or `--arrival NAME:UNIT`"
         )
+    gaps = [name for name in content.names if _GAP_NAMES.search(name)]
+    if gaps:
+        ways.append(f"{gaps[0]!r} may be the times between arrivals, whose running sum is the arrival")
     ways.append(_DOCS)
     problem = "has no column arrival_s, arrival_ms, arrival_us or arrival_ns"
     return DataError(location, problem, "", "; ".join(filter(None, ways)))
@@ -121,7 +132,7 @@ def _fitting(content: Content) -> list[tuple[str, list[Any]]]:
     """Return the columns that may hold arrivals, those called like times first, with their first values."""
     found = []
     for name in dict.fromkeys(content.names):
-        if content.names.count(name) > 1 or not name:
+        if content.names.count(name) > 1 or not name or _GAP_NAMES.search(name):
             continue
         values = _values(content, name)
         numbers = [float(value) for value in values if is_number(value)]

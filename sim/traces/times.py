@@ -116,7 +116,8 @@ def ns_of_floats(
     found = np.empty(len(values), np.int64)
     for start in range(0, len(values), _IN_CACHE):
         part = values[start : start + _IN_CACHE]
-        scaled = part * float(NS_PER[unit])
+        with np.errstate(over="ignore"):  # infinite, and told below
+            scaled = part * float(NS_PER[unit])
         # NaN compares false, and is the least and the largest of all.
         if not (scaled.min() > -_LATEST and scaled.max() < _LATEST):
             at = start + int(np.argmax(~(np.abs(scaled) < _LATEST)))
@@ -210,8 +211,7 @@ def _of_integers(values: npt.NDArray[Any], factor: int, *, location: str, number
     if factor == 1 and values.dtype == np.int64:
         return values
     most = np.iinfo(np.int64).max // factor
-    limit = np.minimum(most, np.iinfo(values.dtype).max).astype(values.dtype)
-    wrong = values > limit
+    wrong = values > min(most, np.iinfo(values.dtype).max)
     if values.dtype.kind == "i":
         wrong |= values < max(-most, np.iinfo(values.dtype).min)
     if wrong.any():

@@ -125,6 +125,8 @@ def _whole(values: object, location: str, hint: str) -> npt.NDArray[np.int64]:
         raise DataError(location, "can't be read as an array", str(error), hint) from error
     if found.size == 0:
         return found.astype(np.int64)
+    if np.ma.is_masked(values):
+        raise DataError(location, "has masked values", "", hint)
     if found.dtype.kind not in "iu":
         if found.dtype.kind in "mM":
             hint += ": convert by `.astype('timedelta64[ns]').astype('int64')`, times from the first"

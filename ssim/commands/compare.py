@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from ssim.commands.group import example
+from ssim.commands.options import completed, stored_jobs
 
 
 @click.command(epilog=example("ssim compare mine", "ssim compare mine --format latex > mine.tex"))
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completed(stored_jobs))
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )

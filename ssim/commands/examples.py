@@ -5,15 +5,17 @@ from __future__ import annotations
 import click
 
 from ssim.commands.group import example
+from ssim.commands.options import json_option
 
 
 @click.command(epilog=example("ssim examples --show azure"))
 @click.option("--show", metavar="NAME", help="Print one of the files.")
-def examples(show: str | None) -> None:
+@json_option
+def examples(show: str | None, *, as_json: bool) -> None:
     """List the shipped files, one line each: `ssim run`, `ssim train` and `ssim topology` take their names."""
     from rich.table import Table
 
-    from ssim.commands.printing import console
+    from ssim.commands.printing import console, print_json
     from ssim.files.shipped import FOLDERS, names, shipped, summary
 
     if show is not None:
@@ -24,6 +26,9 @@ def examples(show: str | None) -> None:
             known = [name for folder in FOLDERS for name in names(folder)]
             raise SpecError("--show", "no shipped file has this name", repr(show), did_you_mean(show, known))
         click.echo(path.read_text(encoding="utf-8"), nl=False)
+        return
+    if as_json:
+        print_json([{"kind": f, "name": n, "about": summary(path)} for f in FOLDERS for n, path in names(f).items()])
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)

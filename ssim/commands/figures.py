@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from ssim.commands.group import example
+from ssim.commands.options import completed, stored_jobs
 
 
 @click.command(epilog=example("ssim figures azure", "ssim figures all"))
-@click.argument("name")
+@click.argument("name", shell_complete=completed(stored_jobs))
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands import printing
 from ssim.commands.group import example
 from ssim.commands.options import job_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -34,8 +35,6 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
     shows each policy's share of the bound; docs/optimum.md has the bound and its proof. Runs must be stored already:
     `ssim run FILE` first.
     """
-    from rich.console import Console
-
     from sim.base.errors import SsimError, StoreError
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
@@ -47,7 +46,7 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
         raise StoreError(str(store.folder), "no run of this experiment is stored", "", f"run `ssim run {file}{words}`")
     try:
         with store.writing():
-            _compare(experiment, store, jobs, Console(), exact=exact)
+            _compare(experiment, store, jobs, printing.console(), exact=exact)
     except KeyboardInterrupt as error:
         what = "finished bounds are stored; the same command computes the rest"
         raise SsimError("interrupted", what) from error
@@ -68,6 +67,8 @@ def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exac
     if gaps.rows:
         table = write_gaps(experiment, store, gaps.rows)
         _print(console, experiment, gaps.rows)
+        for line in dict.fromkeys(_looseness(experiment)):
+            console.print(line, soft_wrap=True, highlight=False)
         console.print(f"Table: {table}", soft_wrap=True, highlight=False)
         for path in draw_gap(store, gaps.rows):
             if path.suffix == ".png":
@@ -76,6 +77,19 @@ def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exac
         click.echo(f"ssim: not stored, therefore not compared: {run}", err=True)
     if gaps.missing:
         raise click.exceptions.Exit(1)
+
+
+def _looseness(experiment: Job) -> Iterator[str]:
+    """Yield for each run whose latencies are drawn what the bound takes in their place."""
+    from sim.tables.service_times import service_times
+
+    for run in experiment.runs:
+        table, law = run.parts.table, run.parts.cluster.latency
+        if law.is_drawn:
+            times = service_times(table, law)
+            ratios = times.smallest_ns[:, 1:] / times.fixed_ns[:, 1:]
+            least = f"{ratios.min():.2f} to {ratios.max():.2f} of the latency in the table"
+            yield f"Latencies are drawn ({law}): the bound takes the smallest of each cell, {least}."
 
 
 def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) -> None:

@@ -9,11 +9,64 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from click.shell_completion import CompletionItem
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def completed(known: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
+    """Return what completes a name in a shell: those that begin as what was typed, or else files.
+
+    Args:
+        known: Returns the names.
+    """
+
+    def complete(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name) for name in known() if name.startswith(typed)]
+        return found or [CompletionItem(typed, type="file")]
+
+    return complete
+
+
+def policy_names() -> Iterable[str]:
+    """Return the names of the shipped policies."""
+    from policies import SHORT_NAMES
+
+    return SHORT_NAMES
+
+
+def table_names() -> Iterable[str]:
+    """Return the names of the shipped latency tables."""
+    from sim.tables.files import shipped_tables
+
+    return shipped_tables()
+
+
+def trace_kinds() -> Iterable[str]:
+    """Return the names of the kinds of trace sources."""
+    from sim.traces import SHORT_NAMES
+
+    return SHORT_NAMES
+
+
+def family_names() -> Iterable[str]:
+    """Return the names of the shipped families; none without torch."""
+    try:
+        from supernet.families import FAMILIES
+    except ModuleNotFoundError:
+        return ()
+    return FAMILIES
+
+
+def stored_jobs() -> Iterable[str]:
+    """Return the names of the jobs that have results in `results`."""
+    from ssim.results.stored import stored_names
+
+    return stored_names(Path("results"))
 
 
 class ShippedFile(click.ParamType[Path]):
@@ -36,13 +89,9 @@ class ShippedFile(click.ParamType[Path]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the short names that begin as what was typed, and leave files to the shell."""
-        del ctx, param
-        from click.shell_completion import CompletionItem
-
         from ssim.files.shipped import names
 
-        found = [CompletionItem(name) for name in names(self.kind) if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
+        return completed(lambda: names(self.kind))(ctx, param, incomplete)
 
 
 def cores() -> int:
@@ -65,6 +114,9 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Set a key of the file, such as trace.mean_qps=4000 or seed=8. Repeatable.",
 )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def jobs_option(default: Callable[[], int] | int = cores) -> Decorator:

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import parse_where, where_option
+from ssim.commands.options import completed, json_option, parse_where, policy_names, table_names, where_option
+from ssim.commands.printing import print_json
 
 if TYPE_CHECKING:
     from sim.compiled.step_policy import StepPolicy
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
 
-_name = click.argument("name")
+_name = click.argument("name", shell_complete=completed(policy_names))
 _table = click.option(
     "--table",
     "table_name",
     default="ofa-resnet50-rtx2080ti",
     show_default=True,
     metavar="NAME|FILE",
+    shell_complete=completed(table_names),
     help="The latency table to decide with; `ssim table list` names those that are shipped.",
 )
 _params = click.option(
@@ -42,18 +44,25 @@ def policy() -> None:
 
 
 @policy.command("list", epilog=example("ssim policy list"))
-def list_() -> None:
+@json_option
+def list_(*, as_json: bool) -> None:
     """List the shipped policies, with their parameters and defaults."""
     import dataclasses
 
     from policies import SHORT_NAMES
     from ssim.files.plugins import find_class
 
+    found = []
     for name in sorted(SHORT_NAMES):
-        owner = find_class(name, SHORT_NAMES, "policy", None)
+        owner = find_class(name, SHORT_NAMES, "policy")
         fields = (field for field in dataclasses.fields(owner) if field.init)
-        given = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields)
-        click.echo(f"{name}: {(owner.__doc__ or '').splitlines()[0]}\n    {', '.join(given) or 'no parameters'}")
+        given = [f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields]
+        found.append({"name": name, "about": (owner.__doc__ or "").splitlines()[0], "parameters": given})
+    if as_json:
+        print_json(found)
+        return
+    for one in found:
+        click.echo(f"{one['name']}: {one['about']}\n    {', '.join(one['parameters']) or 'no parameters'}")
 
 
 @policy.command(epilog=example("ssim policy check slackfit --set buckets=40", "ssim policy check my_policy.py:Mine"))

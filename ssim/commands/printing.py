@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +20,32 @@ def console() -> Console:
     """Return a console for tables: plain text, wide where there is no terminal."""
     from rich.console import Console
 
-    # A pipe has no width, and rich would cut numbers to 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    if sys.stdout.isatty():
+        return Console(highlight=False, markup=False)
+    # A pipe has no width, and rich would cut numbers to 80 columns; it pads lines, which other programs then read.
+    return Console(file=cast("IO[str]", _Trimmed(sys.stdout)), width=160, highlight=False, markup=False)
+
+
+def print_json(found: object) -> None:
+    """Print data for other programs."""
+    import json
+
+    import click
+
+    click.echo(json.dumps(found, indent=2))
+
+
+class _Trimmed:
+    """A text stream whose lines lose the blanks at their ends."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        self._stream.write(re.sub(r" +(?=\n)", "", text))
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def limit_note(option: str, limit: int | None, table: LatencyTable) -> list[str]:

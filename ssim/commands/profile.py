@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from ssim.commands.group import example
+from ssim.commands.options import completed, family_names
 from ssim.jobs.profile.spec import ProfileSpec
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _SINGULAR = {"batches": "batch"}  # an option that is repeated
 
 
 @click.command(epilog=example("ssim profile ofa_resnet50 --gpu 0 --subnets ofa-resnet50-a40 --minutes 10"))
-@click.argument("supernet", metavar="SUPERNET")
+@click.argument("supernet", metavar="SUPERNET", shell_complete=completed(family_names))
 @click.option("--gpu", type=click.IntRange(min=0), metavar="N", help="Number of the GPU to measure on.")
 @click.option("--cpu", is_flag=True, help="Measure on the CPU.")
 @_file_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands import printing
 from ssim.commands.group import example
 from ssim.commands.options import cores
 
@@ -60,7 +61,7 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
         experiments = Path("experiments") if Path("experiments").is_dir() else folder_of("experiments")
     results = out / "quick" if quick else out
     path = page_path or (results / "reproduction.md" if quick else Path("docs") / "reproduction.md")
-    console, beside = Console(), Console(stderr=True)
+    console, beside = printing.console(), Console(stderr=True)
 
     def begin(name: str) -> None:
         beside.print(f"{name} ...", highlight=False)

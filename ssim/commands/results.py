@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.printing import console
+from ssim.commands.options import completed, json_option, stored_jobs
+from ssim.commands.printing import console, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,9 +29,10 @@ def results() -> None:
 
 
 @results.command(epilog=example("ssim results status azure"))
-@click.argument("name")
+@click.argument("name", shell_complete=completed(stored_jobs))
+@json_option
 @_out
-def status(name: str, out: Path) -> None:
+def status(name: str, out: Path, *, as_json: bool) -> None:
     """Print how many runs of the job NAME are stored, failed or to do, and why runs failed.
 
     The exit code is 0 if all runs are stored, else 1.
@@ -40,6 +42,12 @@ def status(name: str, out: Path) -> None:
     store = stored(out, name)
     runs = store.index()["runs"]
     states = _states(store)
+    if as_json:
+        found = [{**run, "state": states[run["id"]], "failure": store.failure(run["id"])} for run in runs]
+        print_json(found)
+        if any(one["state"] != "stored" for one in found):
+            raise click.exceptions.Exit(1)
+        return
     table = _table("run", *STATES)
     for label in dict.fromkeys(run["label"] for run in runs):
         own = [states[run["id"]] for run in runs if run["label"] == label]
@@ -63,8 +71,9 @@ def status(name: str, out: Path) -> None:
 
 
 @results.command(epilog=example("ssim results ls", "ssim results ls --out /data/results"))
+@json_option
 @_out
-def ls(out: Path) -> None:
+def ls(out: Path, *, as_json: bool) -> None:
     """List the jobs that have results, with their runs, size and time of the last change."""
     from datetime import UTC, datetime
 
@@ -72,27 +81,36 @@ def ls(out: Path) -> None:
     from ssim.results.store import INDEX, Store
     from ssim.results.stored import listed, stored_names
 
-    names = stored_names(out)
-    if not names:
-        click.echo(listed(out))
-        return
-    table = _table("job", "runs", "stored", "failed", "MB", "changed")
-    for name in names:
+    jobs: list[dict[str, Any]] = []
+    for name in stored_names(out):
         folder = out / name
         try:
             states = list(_states(Store(folder)).values())
         except StoreError:
-            table.add_row(name, "damaged")
+            jobs.append({"job": name, "runs": None})
             continue
-        size = sum(_size(file) for file in [*folder.glob("*"), *folder.glob("*/*")])
+        size_bytes = sum(_size(file) for file in [*folder.glob("*"), *folder.glob("*/*")])
         changed = datetime.fromtimestamp((folder / INDEX).stat().st_mtime, UTC)
-        counts = (str(len(states)), str(states.count("stored")), str(states.count("failed")))
-        table.add_row(name, *counts, f"{size / 1e6:.1f}", f"{changed:%Y-%m-%d %H:%M} UTC")
+        counts = {"runs": len(states), "stored": states.count("stored"), "failed": states.count("failed")}
+        jobs.append({"job": name, **counts, "bytes": size_bytes, "changed": f"{changed:%Y-%m-%dT%H:%M:%SZ}"})
+    if as_json:
+        print_json(jobs)
+        return
+    if not jobs:
+        click.echo(listed(out))
+        return
+    table = _table("job", "runs", "stored", "failed", "MB", "changed")
+    for one in jobs:
+        if one["runs"] is None:
+            table.add_row(one["job"], "damaged")
+            continue
+        size, changed_at = f"{one['bytes'] / 1e6:.1f}", f"{one['changed'][:16].replace('T', ' ')} UTC"
+        table.add_row(*(str(one[key]) for key in ("job", "runs", "stored", "failed")), size, changed_at)
     console().print(table)
 
 
 @results.command(epilog=example("ssim results trace azure/slackfit -o run.json"))
-@click.argument("run")
+@click.argument("run", shell_complete=completed(stored_jobs))
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The JSON file to write."
 )

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Train a model or a supernet over the clients of a topology (federated learning).",
     "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
     "schema": "Print the JSON Schema of a kind of file, for editors.",
+    "completion": "Print what completes commands and names in a shell.",
     "examples": "List the shipped experiments, trainings and topologies.",
     "init": "Write a small commented file to begin with.",
 }

@@ -9,7 +9,8 @@ import click
 
 from ssim.commands import training
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.printing import console
+from ssim.commands.options import completed, family_names, json_option
+from ssim.commands.printing import console, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ PUBLISHED = "ofa-resnet50-rtx2080ti"
 _ALONE = 100
 """The number of subnets that are extracted and counted: they take fifty times as much memory as the supernet."""
 
-_family = click.argument("name", metavar="FAMILY")
+_family = click.argument("name", metavar="FAMILY", shell_complete=completed(family_names))
 _settings = click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the family. Repeatable."
 )
@@ -42,16 +43,23 @@ def supernet() -> None:
 
 
 @supernet.command("list", epilog=example("ssim supernet list"))
-def list_() -> None:
+@json_option
+def list_(*, as_json: bool) -> None:
     """List the shipped families, with the size of their spaces, their options and defaults."""
     import dataclasses
 
     from supernet.families import FAMILIES
 
+    families = []
     for name, owner in FAMILIES.items():
-        options = ", ".join(f"{field.name}={field.default}" for field in dataclasses.fields(owner))
-        click.echo(f"{name}: {(owner.__doc__ or '').splitlines()[0]}")
-        click.echo(f"    {owner().space.size:.4g} subnets; {options}")
+        about, size = (owner.__doc__ or "").splitlines()[0], owner().space.size
+        options = {field.name: field.default for field in dataclasses.fields(owner)}
+        families.append({"name": name, "about": about, "subnets": size, "options": options})
+        if not as_json:
+            click.echo(f"{name}: {about}")
+            click.echo(f"    {size:.4g} subnets; {', '.join(f'{key}={value}' for key, value in options.items())}")
+    if as_json:
+        print_json(families)
 
 
 @supernet.command(epilog=example("ssim supernet show ofa_resnet50 --table ofa-resnet50-a40"))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import parse_where, where_option
-from ssim.commands.printing import console, limit_note
+from ssim.commands.options import completed, json_option, parse_where, table_names, where_option
+from ssim.commands.printing import console, limit_note, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,21 +26,30 @@ def table() -> None:
 
 
 @table.command("list", epilog=example("ssim table list"))
-def list_() -> None:
+@json_option
+def list_(*, as_json: bool) -> None:
     """List the shipped tables, with their devices and batch sizes."""
     from rich.table import Table
 
     from sim.tables.files import find_table, shipped_tables
 
     rows = Table("name", "device", "subnets", "batch sizes", "stages", box=None, pad_edge=False)
-    for name in shipped_tables():
-        found = find_table(name)
+    tables = {name: find_table(name) for name in shipped_tables()}
+    if as_json:
+        named = (
+            (name, one.device, len(one.subnets), one.batch_sizes, list(one.stages)) for name, one in tables.items()
+        )
+        print_json(
+            [dict(zip(("name", "device", "subnets", "batch_sizes", "stages"), one, strict=True)) for one in named]
+        )
+        return
+    for name, found in tables.items():
         sizes = ", ".join(map(str, found.batch_sizes))
         rows.add_row(name, found.device, str(len(found.subnets)), sizes, ", ".join(found.stages) or "-")
     console().print(rows)
 
 
-_source = click.argument("source", metavar="NAME|FILE")
+_source = click.argument("source", metavar="NAME|FILE", shell_complete=completed(table_names))
 
 
 def _table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -122,10 +131,23 @@ def _print(found: LatencyTable, sizes: str) -> None:
     out.print(f"{found.device}: latency in ms{of_stages}, {sizes}; * Pareto-optimal", soft_wrap=True)
     out.print(grid)
     facts = Table(box=None, show_header=False, pad_edge=False)
-    for key, text in found.provenance.items():
+    for key, text in {**_uncertainty(found), **found.provenance}.items():
         facts.add_row(f"{key}:", text)
     out.print()
     out.print(facts)
+
+
+def _uncertainty(found: LatencyTable) -> dict[str, str]:
+    """Return what a table knows of the distribution of its latencies."""
+    facts: dict[str, str] = {}
+    if found.p99_ns is not None:
+        ratios = found.p99_ns / found.latency_ns
+        known = " with intervals" if found.p99_low_ns is not None else ""
+        facts["99th percentile"] = f"{ratios.min():.3f} to {ratios.max():.3f} times the latency{known}"
+    if found.samples_ns is not None:
+        counts = [len(cell) for row in found.samples_ns for cell in row]
+        facts["samples"] = f"{min(counts)} to {max(counts)} per cell"
+    return facts
 
 
 def _shown_sizes(
@@ -134,10 +156,12 @@ def _shown_sizes(
     """Return which of a table's batch sizes are shown."""
     from sim.tables.files import find_table
 
+    if max_batch is not None:
+        return f"measured batch sizes up to {max_batch}"
     measured = find_table(source, parse_where(choices)).batch_sizes
     if every or len(shown.batch_sizes) == len(measured):
         return "all measured batch sizes"
-    limit = f"{shown.batch_sizes[-1]}, the table's own limit" if max_batch is None else str(max_batch)
+    limit = f"{shown.batch_sizes[-1]}, the table's own limit"
     return f"measured batch sizes up to {limit} (measured: {', '.join(map(str, measured))})"
 
 
@@ -195,8 +219,8 @@ def check(source: str, max_batch: int | None, stages: str | None, choices: tuple
 
 
 @table.command(epilog=example("ssim table diff ofa-resnet50-rtx2080ti mine.json"))
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=completed(table_names))
+@click.argument("second", metavar="B", shell_complete=completed(table_names))
 @click.option("--all", "every", is_flag=True, help="List all cells, not only those that are faster or slower.")
 def diff(first: str, second: str, *, every: bool) -> None:
     """Compare table B with table A cell by cell: faster, slower, or inconclusive.
@@ -295,7 +319,7 @@ def predict(
         "ssim table convert profile.csv pascal.json --where device=pascal",
     )
 )
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="SRC", shell_complete=completed(table_names))
 @click.argument("target", metavar="DST")
 @where_option
 def convert(source: str, target: str, choices: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ import click
 
 from ssim.commands.group import CommandGroup, example
 from ssim.commands.options import ShippedFile
+from ssim.commands.printing import console
 
 if TYPE_CHECKING:
     from ssim.files.topology_file import Topology
@@ -180,7 +181,6 @@ def _row(worker: Worker) -> list[str | int]:
 
 
 def _print_workers(plan: Plan, header: list[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(*header, box=None, pad_edge=False)
@@ -192,4 +192,4 @@ def _print_workers(plan: Plan, header: list[str]) -> None:
             table.add_row(*map(str, (id_, role, " ".join(apart), *rest)))
         if few < len(staff):
             table.add_row(f"... {len(staff) - few} more of {name}")
-    Console().print(table)
+    console().print(table)

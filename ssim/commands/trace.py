@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.printing import console
+from ssim.commands.options import completed, json_option, trace_kinds
+from ssim.commands.printing import console, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,13 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapped: Callable[..., None] = built
     for option in reversed(
         (
-            click.argument("kind_or_files", metavar="KIND|FILE...", nargs=-1, required=True),
+            click.argument(
+                "kind_or_files",
+                metavar="KIND|FILE...",
+                nargs=-1,
+                required=True,
+                shell_complete=completed(trace_kinds),
+            ),
             click.option("--kind", help="Read FILE as this kind, such as burstgpt.  [default: file]"),
             click.option(
                 "--arrival", metavar="COLUMN[:UNIT]", help="The column of arrival times, and iso, s, ms, us or ns."
@@ -91,20 +98,26 @@ def _output_option(what: str) -> Callable[..., Any]:
 
 
 @trace.command("list", epilog=example("ssim trace list"))
-def list_kinds() -> None:
+@json_option
+def list_kinds(*, as_json: bool) -> None:
     """List the kinds of trace sources, with their parameters and defaults."""
     from sim.traces import SHORT_NAMES
     from sim.traces.files import File
     from ssim.files.plugins import find_class
 
-    usual = {_parameter(field) for field in dataclasses.fields(File)}
+    usual, kinds = {_parameter(field) for field in dataclasses.fields(File)}, []
     for kind in SHORT_NAMES:
-        found = find_class(kind, SHORT_NAMES, "trace source", None)
-        params = [_parameter(field) for field in dataclasses.fields(found)]
+        found = find_class(kind, SHORT_NAMES, "trace source")
+        about, params = (found.__doc__ or "").partition("\n")[0], [_parameter(one) for one in dataclasses.fields(found)]
+        kinds.append({"name": kind, "about": about, "parameters": params})
+        if as_json:
+            continue
         if found is not File and issubclass(found, File):
             params = ["as file, with " + ", ".join(param for param in params if param not in usual)]
-        click.echo(f"{kind}: {(found.__doc__ or '').partition(chr(10))[0]}")
+        click.echo(f"{kind}: {about}")
         click.echo(f"    {', '.join(params)}")
+    if as_json:
+        print_json(kinds)
 
 
 @trace.command(
@@ -258,7 +271,7 @@ def _source(
     folder = Path.cwd()
     if file.endswith(".py"):
         folder, kind = Path(file).resolve().parent, f"{Path(file).stem}:{class_name}"
-    owner = find_class(kind, SHORT_NAMES, "trace source", TraceSource, folder)
+    owner = find_class(kind, SHORT_NAMES, "trace source", folder, TraceSource)
     required = [field.name for field in dataclasses.fields(owner) if field.default is dataclasses.MISSING]
     has_slo = params.get("slo_ms") is not None
     if "slo_ms" in required and not has_slo:

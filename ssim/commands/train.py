@@ -16,6 +16,11 @@ from ssim.commands.options import ShippedFile, device_options, jobs_option, out_
 @set_option
 @jobs_option(1)
 @device_options
+@click.option(
+    "--address",
+    help="Address of the Ray cluster of a file with `engine: ray`, if it is not in RAY_ADDRESS; without either, a "
+    "cluster is started here.",
+)
 @click.option("--force", is_flag=True, help="Train again what is trained already.")
 @click.option("--compare", type=click.Path(path_type=Path), help="Draw all FILEs in one picture, to this file.")
 def train(
@@ -25,15 +30,17 @@ def train(
     jobs: int,
     threads: int,
     device: str,
+    address: str | None,
     compare: Path | None,
     *,
     force: bool,
 ) -> None:
     """Train over the clients of a topology what each FILE asks for, and say how accurate the subnets are.
 
-    FILE is a path, or the short name of a shipped file (`ssim examples`). RunOutcome trainings are not repeated;
+    FILE is a path, or the short name of a shipped file (`ssim examples`). Completed trainings are not repeated;
     interrupted ones resume from their last checkpoint.
     """
+    from sim.base.errors import SpecError
     from ssim.commands.present.job import run_and_report
     from ssim.jobs.job import ExecutionOptions
     from ssim.jobs.reading import read_job
@@ -41,10 +48,17 @@ def train(
 
     found = [read_job(file, overrides, "federated/1") for file in files]
     for job in found:
-        run_and_report(job, out, options=ExecutionOptions(device, threads), jobs=jobs, force=force)
+        if address is not None and job.spec.engine != "ray":
+            raise SpecError("--address", f"not used by {job.name}, whose engine is {job.spec.engine}", address, _RAY)
+    options = ExecutionOptions(device, threads, address=address)
+    for job in found:
+        run_and_report(job, out, options=options, jobs=jobs, force=force)
     if compare is not None:
         from figures.style import save_as
         from ssim.jobs.federated.drawing import compared
 
         runs = [(run, Store(out / job.name).folder / run.id) for job in found for run in job.runs]
         click.echo(f"drawn: {save_as(compared(runs), compare)}")
+
+
+_RAY = "add --set engine=ray, or remove it"

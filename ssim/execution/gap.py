@@ -89,7 +89,8 @@ def find_gaps(
         on_bound: Told how many bounds are there, and of how many.
 
     Raises:
-        SpecError: The zero-one program is asked for, and is too large, or the cluster has failures or slow switches.
+        SpecError: The zero-one program is asked for, and is too large, or the cluster has failures, slow switches or
+            drawn latencies.
         StoreError: A result is damaged, or bounds can't be stored.
     """
     if any(run.parts.measure != WHOLE_RUN for run in experiment.runs):
@@ -127,8 +128,8 @@ def write_gaps(experiment: Job, store: Store, rows: Sequence[dict[str, Any]]) ->
 
 
 def bound_key(run: ExperimentRun) -> str:
-    """Return the hash of all that decides the bound of a run: its identity without the policy, and code."""
-    decided = {name: value for name, value in run.identity.items() if name not in {"policy", "code"}}
+    """Return the hash of all that decides the bound of a run: its identity but for its policy, and code."""
+    decided = {name: value for name, value in run.identity.items() if name not in {"policy", "plan", "code"}}
     own = own_code([run.parts.source], run.point.folder)
     code = {
         "toolkit": run.identity["code"]["toolkit"],

@@ -255,7 +255,7 @@ def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[st
     """
     run = one.at(one.search.lowest, parameters)[0]
     cluster = run.parts.cluster
-    fastest_ns = cluster.served(run.parts.table).smallest_ns + cluster.dispatch_ns + cluster.network_ns
+    fastest_ns = int(cluster.least_ns(run.parts.table).min()) + cluster.network_ns
     if run.parts.source.has_one_slo:
         possible = float(run.parts.source.slo_ms * 1e6 >= fastest_ns)
     elif run.parts.measure != WHOLE_RUN:

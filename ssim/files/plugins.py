@@ -104,7 +104,7 @@ class Slot:
             wrong = ("must be a string", repr(name)) if self.key in value else ("is missing", "")
             return None, [Issue((self.key,), *wrong, f"such as {self.key}: {next(iter(self.names), 'module:Class')}")]
         try:
-            owner = find_class(name, self.names, self.noun, self.protocol, folder)
+            owner = find_class(name, self.names, self.noun, folder, self.protocol)
         except SpecError as error:
             issue = Issue.of(error, self.key)
             if name in self.other_names:
@@ -139,7 +139,11 @@ def sections(data: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str | in
 
 
 def find_class(
-    name: str, short_names: Mapping[str, str], noun: str, protocol: type[Any] | None, folder: Path | None = None
+    name: str,
+    short_names: Mapping[str, str],
+    noun: str,
+    folder: Path | None = None,
+    protocol: type[Any] | None = None,
 ) -> type[Any]:
     """Return the class that a name stands for.
 
@@ -147,8 +151,8 @@ def find_class(
         name: A short name, or `module:Class`.
         short_names: What short names stand for.
         noun: What messages call such a thing, for example `"policy"`.
-        protocol: What the class must have, or be derived from; None if something else checks it.
         folder: Where modules are looked for first.
+        protocol: What the class must have, or be derived from; None if that was checked, or something else checks it.
 
     Raises:
         SpecError: There is no such name, module or class, or it is not a dataclass, or not of the protocol.
@@ -184,19 +188,20 @@ def _check_protocol(owner: type[Any], protocol: type[Any], noun: str) -> None:
     Raises:
         SpecError: It is not; names the file and the line of the class.
     """
-    place = f"{Path(inspect.getsourcefile(owner) or '').name}:{inspect.getsourcelines(owner)[1]}"
-    see = f"{protocol.__module__}.{protocol.__qualname__}"
+    see = f"see {protocol.__module__}.{protocol.__qualname__}"
     if not is_protocol(protocol):
         if not issubclass(owner, protocol):
-            what = f"{owner.__name__} is not derived from {protocol.__name__}"
-            raise SpecError(
-                noun, what, place, f"class {owner.__name__}({protocol.__name__}), from {protocol.__module__}"
-            )
+            raise SpecError(noun, f"{owner.__name__} is not derived from {protocol.__name__}", _place(owner), see)
         return
     has = {name for base in owner.__mro__ for name in (*vars(base), *vars(base).get("__annotations__", {}))}
     absent = [_signature(protocol, name) for name in sorted(get_protocol_members(protocol) - has)]
     if absent:
-        raise SpecError(noun, f"{owner.__name__} has no {', no '.join(absent)}", place, f"see {see}")
+        raise SpecError(noun, f"{owner.__name__} has no {', no '.join(absent)}", _place(owner), see)
+
+
+def _place(owner: type[Any]) -> str:
+    """Return the file and the line of a class."""
+    return f"{Path(inspect.getsourcefile(owner) or '').name}:{inspect.getsourcelines(owner)[1]}"
 
 
 def _signature(protocol: type[Any], name: str) -> str:

@@ -152,7 +152,7 @@ def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) ->
             issues.append(Issue(("roles", role.name), "no program", "", "program: module:Class"))
             continue
         try:
-            programs[role.name] = find_class(role.program, {}, "program", Program, path.parent.resolve())
+            programs[role.name] = find_class(role.program, {}, "program", path.parent.resolve(), Program)
         except SpecError as error:
             issues.append(Issue.of(error, "roles", role.name, "program"))
         else:

@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
 
 class FaultsError(SpecError):
-    """All that is wrong with a file: one line for each issue."""
+    """All that is wrong with a file: one line for each issue.
 
-    def __init__(self, where: str, lines: Sequence[str]) -> None:
+    Attributes:
+        issues: What is wrong with the file that names this one.
+    """
+
+    def __init__(self, where: str, lines: Sequence[str], issues: Sequence[Issue] = ()) -> None:
         super().__init__(where, "\n".join(lines))
         self.args = (where, tuple(lines))
+        self.issues = tuple(issues)
 
     def __str__(self) -> str:
         return self.problem

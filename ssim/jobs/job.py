@@ -52,14 +52,13 @@ class Kind:
     Attributes:
         model: The model of the whole file.
         slots: Where plug-ins are named.
-        short: Sections that may be a string, and the key that the string then stands for.
+        short: Sections that may be a string, by dotted key, and the key that the string then stands for.
         filled_in: Defaults of keys that a file leaves out.
         not_swept: Keys that no sweep may set, beyond those of every file.
         assemble: Returns the shared parts of a point's runs, from the plug-ins at their places, and issues where these
             do not fit each other.
         runs: Returns the runs of a point that have a seed.
-        check_others: Returns what is wrong with other files that a point names, where plug-ins at fault prevent
-            `assemble`.
+        check_others: Returns what is wrong with other files that a point names, where other faults prevent `assemble`.
     """
 
     model: type[JobSpec]
@@ -69,14 +68,17 @@ class Kind:
     short: Mapping[str, str] = field(default_factory=dict[str, str])
     filled_in: Mapping[str, Any] = field(default_factory=dict[str, Any])
     not_swept: frozenset[str] = frozenset()
-    check_others: Callable[[Point, YamlFile | None], list[Issue]] = field(default=lambda _point, _file: [])
+    check_others: Callable[[Point, Plugs, YamlFile | None], list[Issue]] = field(
+        default=lambda _point, _plugs, _file: []
+    )
 
     def written_out(self, content: Any) -> Any:
         """Return a file's content with its short forms written out: `slackfit` is `{use: slackfit}`."""
         if not isinstance(content, dict):
             return content
         full = {**copy.deepcopy(dict(self.filled_in)), **content}  # who gets it may put something in
-        full |= {key: {inner: full[key]} for key, inner in self.short.items() if isinstance(full.get(key), str)}
+        for key, inner in self.short.items():
+            full = _written_out(full, key, inner)
         for slot in self.slots:
             if slot.place[-1] == "*":
                 first = slot.place[0]
@@ -92,6 +94,10 @@ class Kind:
 
 
 def _written_out(section: Any, key: str, inner: str) -> Any:
+    """Return a section in which a text at a dotted key stands below another key."""
+    first, _, rest = key.partition(".")
+    if rest and isinstance(section, dict):
+        return {**section, first: _written_out(section[first], rest, inner)} if first in section else section
     if isinstance(section, dict) and isinstance(section.get(key), str):
         return {**section, key: {inner: section[key]}}
     return section
@@ -291,11 +297,13 @@ class ExecutionOptions:
         device: Where torch computes: `cpu`, `cuda`, `cuda:1`, ...
         threads: Threads of the CPU for each run; torch's choice if None.
         every_s: Seconds between two checkpoints of a training.
+        address: The Ray cluster of federated trainings with `engine: ray`; None for that of RAY_ADDRESS, or a new one.
     """
 
     device: str = "cpu"
     threads: int | None = 1
     every_s: float = 30.0
+    address: str | None = None
 
 
 DEFAULT_OPTIONS = ExecutionOptions()

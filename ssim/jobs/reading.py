@@ -114,13 +114,13 @@ def _checked(point: Point, file: YamlFile | None) -> tuple[list[Issue], Sequence
     try:
         _ = point.spec
     except ValidationError as error:
-        return [*issues_of(error, point.content, point.kind.model), *issues], ()
+        issues = [*issues_of(error, point.content, point.kind.model), *issues]
     try:
         if issues:
-            return [*issues, *point.kind.check_others(point, file)], ()
+            return [*issues, *point.kind.check_others(point, plugs, file)], ()
         parts, issues = point.kind.assemble(point, plugs, file)
     except FaultsError as error:
-        return issues, error.args[1]
+        return [*issues, *error.issues], error.args[1]
     if not issues:
         point.__dict__["parts"] = parts  # as the cached property would
     return issues, ()

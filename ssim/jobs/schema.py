@@ -34,7 +34,8 @@ def job_schema(schema: str) -> dict[str, Any]:
         place = owner["properties"][key]
         if not slot.names:
             continue
-        named = _named(slot)
+        entry = found["$defs"][place["items"]["$ref"].rpartition("/")[2]]["properties"] if is_list else {}
+        named = _named(slot, {name: part for name, part in entry.items() if name not in {"use", "params"}})
         if is_list:
             place["items"] = named
         else:
@@ -42,9 +43,11 @@ def job_schema(schema: str) -> dict[str, Any]:
             kept = {name: place[name] for name in ("description", "default") if name in place}
             owner["properties"][key] = {"anyOf": [*named["anyOf"], *optional], **kept}
     for key in kind.short:
-        place = found["properties"][key]
+        section, _, name = key.rpartition(".")
+        owner = found["$defs"][found["properties"][section]["$ref"].rpartition("/")[2]] if section else found
+        place = owner["properties"][name]
         description = {"description": place["description"]} if "description" in place else {}
-        found["properties"][key] = {"anyOf": [{"type": "string"}, place], **description}
+        owner["properties"][name] = {"anyOf": [{"type": "string"}, place], **description}
     found["required"] = [key for key in found["required"] if key not in kind.filled_in]
     return {"$schema": _DIALECT, **found}
 
@@ -82,15 +85,20 @@ def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:
     return {**schema, "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _named(slot: Slot) -> dict[str, Any]:
-    """Return the schema of a section that names a plug-in, by its name alone or with its parameters."""
+def _named(slot: Slot, beside: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a section that names a plug-in, by its name alone or with its parameters.
+
+    Args:
+        slot: Where it is named.
+        beside: Schemas of further keys of the section, if its parameters stand below `params`.
+    """
     options: list[dict[str, Any]] = [{"type": "string", "anyOf": [{"enum": sorted(slot.names)}, {"pattern": ":"}]}]
     for name in slot.names:
-        owner = find_class(name, slot.names, slot.noun, slot.protocol)
+        owner = find_class(name, slot.names, slot.noun)
         params = _inlined(owner)
         head = {"const": name, "description": _first_line(owner)}
         if slot.key == "use":
-            shown = {"use": head, "params": params}
+            shown = {"use": head, "params": params, **beside}
             options.append({"type": "object", "properties": shown, "required": ["use"], "additionalProperties": False})
         else:
             required = ["kind", *params.get("required", [])]

@@ -48,7 +48,7 @@ def drawn(name: str, number: int) -> tuple[Any, dict[str, Any], Any, list[Inject
     slow, gone = chance.choice(trainers, 2, replace=False)
     faults = [InjectedFault(str(slow), slow=float(chance.choice([2.0, 20.0, 300.0])))]
     if chance.random() < 0.6:
-        how = str(chance.choice(["die_s", "leave_s", "join_s"] if aggregates and name != "hybrid" else ["leave_s"]))
+        how = str(chance.choice(["die_s", "leave_s", "join_s"] if aggregates else ["leave_s", "join_s"]))
         faults.append(InjectedFault(str(gone), **{how: float(chance.random() * 0.3)}))
     job = job_of(plan, ROUNDS, algorithm=algorithm)
     return plan, owners, job, faults

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 import numpy as np  # noqa: E402 - after torch is known to be there
 
 from sim.base.errors import DeadlineError  # noqa: E402
-from tests.federated.quadratic import NAMES, job_of, run, shipped  # noqa: E402
+from tests.federated.quadratic import NAMES, far, job_of, run, shipped  # noqa: E402
 from topology.deployment import InjectedFault  # noqa: E402
 from topology.engines.sim import SimEngine  # noqa: E402
 from topology.expansion import expand  # noqa: E402
@@ -74,6 +74,53 @@ def test_who_is_left_goes_on(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_who_is_left_goes_on_at_any_of_many_instants(name: str) -> None:
     check_ends(name, range(8, 208))
+
+
+def check_several(name: str, numbers: range) -> None:
+    """Draw up to three trainers that join late, leave, or both; all rounds are completed and reported, each once."""
+    plan, owners = shipped(name)
+    end_s = run(plan, owners, job_of(plan, ROUNDS)).end_s
+    trainers = [worker.id for worker in plan.workers if worker.dataset is not None]
+    for number in numbers:
+        chance = np.random.default_rng([NAMES.index(name), number, 3])
+        faults = []
+        for worker in chance.choice(trainers, int(chance.integers(1, 4)), replace=False):
+            how, (join_s, leave_s) = chance.choice(["join", "leave", "both"]), sorted(1.2 * end_s * chance.random(2))
+            ends = {} if how == "join" else {"leave_s": float(leave_s)}
+            faults.append(InjectedFault(str(worker), join_s=0.0 if how == "leave" else float(join_s), **ends))
+        report = run(plan, owners, job_of(plan, ROUNDS), SimEngine(default_timeout_s=3600), faults=faults)
+        done = max(memory.get("round", 0) for memory in report.results.values())
+        reported = [entry.fields["round"] for entry in report.log if entry.kind in {"round", "completed"}]
+        assert (done, sorted(set(reported))) == (ROUNDS, list(range(1, ROUNDS + 1))), faults
+        rounds = [entry.fields["round"] for entry in report.log if entry.kind == "round"]
+        if name not in {"parallel", "cyclic"}:
+            assert len(rounds) == len(set(rounds)), faults
+        if name in {"distributed", "swarm"} and not any(fault.leave_s for fault in faults):
+            states = [memory["state"] for memory in report.results.values()]
+            assert all(far(state, states[0]) == 0 for state in states), faults
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trainers_come_and_go(name: str) -> None:
+    check_several(name, range(8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_trainers_come_and_go_at_any_of_many_instants(name: str) -> None:
+    check_several(name, range(8, 208))
+
+
+def test_a_round_is_reported_though_who_was_to_do_it_dies() -> None:
+    plan, owners = shipped("distributed")
+    job = job_of(plan, ROUNDS)
+    end_s = run(plan, owners, job).end_s
+    for share in (0.1, 0.3, 0.6):
+        timed = with_timeouts("distributed")
+        report = run(timed, owners, job, faults=[InjectedFault("trainer/0", die_s=share * end_s)])
+        reported = {entry.fields["round"] for entry in report.log if entry.kind in {"round", "completed"}}
+        assert reported == set(range(1, ROUNDS + 1))
+        assert {entry.worker for entry in report.log if entry.kind == "round"} >= {"trainer/1"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,9 @@ from figures.decisions import draw_decisions
 def test_each_value_that_occurs_has_a_step_of_its_own() -> None:
     accuracy = np.array([[70.0, 80.0, 80.0], [70.0, np.nan, 75.5]])
     size = np.array([[16.0, 1.0, 2.0], [16.0, np.nan, 2.0]])
-    figure = draw_decisions(np.array([0.0, 1.0, 2.0, 3.0]), np.array([1, 2]), accuracy, size, "policy")
+    figure = draw_decisions(
+        np.array([0.0, 1.0, 2.0, 3.0]), np.array([1, 2]), accuracy, size, nothing_else(size), "policy"
+    )
     maps, bars = figure.axes[:2], figure.axes[2:]
     assert [text.get_text() for text in bars[0].get_yticklabels()] == ["70.00", "75.50", "80.00"]
     assert [text.get_text() for text in bars[1].get_yticklabels()] == ["1", "2", "16"]
@@ -22,4 +24,18 @@ def test_each_value_that_occurs_has_a_step_of_its_own() -> None:
 
 def test_one_decision_for_all_is_drawn() -> None:
     same = np.full((1, 1), 4.0)
-    assert draw_decisions(np.array([0.0, 1.0]), np.array([1]), same, same).axes
+    assert draw_decisions(np.array([0.0, 1.0]), np.array([1]), same, same, nothing_else(same)).axes
+
+
+def nothing_else(size: np.ndarray) -> np.ndarray:
+    return np.full(size.shape, "")
+
+
+def test_holding_and_dropping_are_hatched_apart_and_named() -> None:
+    size = np.array([[np.nan, 4.0], [np.nan, np.nan]])
+    other = np.array([["drop", ""], ["drop", "hold"]])
+    figure = draw_decisions(np.array([0.0, 1.0, 2.0]), np.array([1, 2]), size, size, other)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["hold", "drop"]
+    hatches = {patch.get_hatch() for patch in figure.legends[0].get_patches()}
+    assert len(hatches) == 2
+    assert not draw_decisions(np.array([0.0, 1.0, 2.0]), np.array([1, 2]), size, size, np.full((2, 2), "")).legends

@@ -37,7 +37,7 @@ def runs() -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["policy", "query", "start_ns", "finish_ns", "worker", "subnet", "batch_size", "outcome"])
     for name in sorted(policies.SHORT_NAMES):
-        policy = find_class(name, policies.SHORT_NAMES, "policy", None)(**PARAMS.get(name, {}))
+        policy = find_class(name, policies.SHORT_NAMES, "policy")(**PARAMS.get(name, {}))
         result = simulate(trace(), cluster, load_table("ofa-resnet50-rtx2080ti"), policy)
         b = result.batches
         columns = [

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
-from sim import Cluster, Decision, Dispatch, Drop, LatencyTable, ProfiledSubnet, Trace, View, Wait, WorkerFailure
+from sim import Cluster, Decision, Dispatch, Drop, Hold, LatencyTable, ProfiledSubnet, Trace, View, Wait, WorkerFailure
+from sim.tables.law import FIXED, LatencyLaw, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST = 12
+
+LAWS = (LatencyLaw("lognormal"), LatencyLaw("lognormal", 2.0), LatencyLaw("samples"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class TablePolicy:
         number += sum(system.deadlines_ns(3)) + 3 * system.arrivals_within(6) + 5 * system.workers_alive
         if self.drops and number % 11 == 3:
             return Drop(1 + number % view.queue_length)
+        if self.waits and number % 5 == 1 and view.slack_ns > 0:
+            return Hold(number % view.slack_ns)
         if self.waits and number % 5 == 2 and view.slack_ns > 0:
             return Wait(view.now_ns + 1 + number % min(4, view.slack_ns))
         subnet, size = self.answers[number % len(self.answers)]
@@ -47,14 +52,26 @@ class Case:
 
 
 @st.composite
-def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
+def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = True) -> Case:
     integers = lambda low, high: draw(st.integers(low, high))  # noqa: E731 - says more than it costs
     queries, subnets = integers(1, 40), integers(1, 4)
     sizes = tuple(sorted(draw(st.sets(st.integers(1, 8), min_size=1, max_size=4))))
     grid = np.array([[integers(1, LONGEST) for _ in sizes] for _ in range(subnets)], dtype=np.int64)
     loading = [integers(0, 6) for _ in range(subnets)]
     names = tuple(ProfiledSubnet(f"s{i}", 50.0 + i, loading_ns=loading[i]) for i in range(subnets))
-    table = LatencyTable("toy", names, sizes, grid, between=draw(st.sampled_from(["pad", "interpolate"])))
+    law = draw(st.sampled_from([FIXED, FIXED, *LAWS])) if drawn else FIXED
+    rng = np.random.default_rng(integers(0, 1000))  # many numbers of which none is special
+    table = LatencyTable(
+        "toy",
+        names,
+        sizes,
+        grid,
+        p99_ns=grid + rng.integers(0, 6, grid.shape),
+        between=draw(st.sampled_from(["pad", "interpolate"])),
+        samples_ns=[[rng.integers(1, LONGEST, rng.integers(1, 5)) for _ in sizes] for _ in names],
+    )
+    if law.is_drawn and draw(st.booleans()):
+        table = planned(table, draw(st.sampled_from(["mean", "p95", 1.5])), law)
     gaps = draw(st.lists(st.integers(0, 10), min_size=queries, max_size=queries))
     arrivals = np.cumsum(np.array(gaps, dtype=np.int64))
     slo = draw(st.one_of(st.integers(1, 40), st.lists(st.integers(1, 40), min_size=queries, max_size=queries)))
@@ -66,6 +83,7 @@ def cases(draw: Callable[..., object], *, faults: bool = True) -> Case:
         actuation_ns=draw(st.sampled_from([0, 0, 2, 5, "table"])),
         drop=draw(st.sampled_from(["never", "expired", "hopeless"])),
         faults=tuple(_faults(draw, workers)) if faults and draw(st.booleans()) else (),
+        latency=law,
         dispatch_per_query_ns=draw(st.sampled_from([0, 0, 1, 2])),
         network_ns=draw(st.sampled_from([0, 0, 1, 4])),
     )

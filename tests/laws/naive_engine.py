@@ -8,14 +8,16 @@ measures it.
 from __future__ import annotations
 
 import heapq
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import simpy
 
 from sim.base.streams import stream
-from sim.engine.policy import Dispatch, Drop, View, Wait
+from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
 from sim.engine.result import Outcome
+from sim.tables.law import actual_table, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from sim import Cluster, LatencyTable, Policy, Trace
 
 LOWEST = 2  # after SimPy's URGENT (0) and NORMAL (1)
+
+
+_nodes_of = lru_cache(nodes_of)
 
 
 class NaiveEngine:
@@ -53,6 +58,7 @@ class NaiveEngine:
         self.worker: list[int] = [-1] * len(self.arrival)
         self.dispatch_ns = cluster.dispatch_ns
         self.rng = stream(seed, "policy")
+        self.key = np.uint64(stream(seed, "latency").integers(2**63))
 
     def run(self) -> NaiveEngine:
         """Run to the end."""
@@ -134,6 +140,10 @@ class NaiveEngine:
                     self._begin(decision)
                 case Drop(count=count):
                     self._drop(count)
+                case Hold(until_slack_ns=left):
+                    self.wait_until = now + slack - left
+                    self.env.process(self._wake(self.wait_until))
+                    return
                 case Wait(until_ns=until):
                     self.wait_until = until
                     self.env.process(self._wake(until))
@@ -145,10 +155,11 @@ class NaiveEngine:
             self._request_dispatch()
 
     def _apply_drop_rule(self, now: int) -> None:
+        cells = [cell for cell in np.ndindex(self.table.dense_ns.shape) if cell[1]]
         limit = {
             "never": None,
             "expired": now,
-            "hopeless": now + min(self._duration(s, n) for s, n in np.ndindex(self.table.dense_ns.shape) if n),
+            "hopeless": now + min(self._duration(self.table.latency(*cell), cell[1]) for cell in cells),
         }[self.cluster.drop]
         while limit is not None and self.queue and self.queue[0][0] < limit + self.cluster.network_ns:
             self._drop(1)
@@ -165,12 +176,36 @@ class NaiveEngine:
         self.run_of[worker] = self.runs
         self.env.process(self._batch(self.runs, worker, decision.subnet, batch))
 
-    def _duration(self, subnet: int, size: int) -> int:
-        overhead = self.cluster.dispatch_ns + size * self.cluster.dispatch_per_query_ns
-        return self.table.latency(subnet, size) + overhead
+    def _latency(self, subnet: int, size: int, head: int) -> int:
+        """Return the quantile of the batch's latency that belongs to the luck of its head."""
+        table, law = actual_table(self.table), self.cluster.latency
+        row = next(i for i, known in enumerate(table.subnets) if known.id == self.table.subnets[subnet].id)
+        if not law.is_drawn:
+            return table.latency(row, size)
+        with np.errstate(over="ignore"):
+            mixed = self.key + np.uint64(head + 1) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        share = int(mixed ^ (mixed >> np.uint64(31))) >> 32
+        cells = _nodes_of(table, law)[row]
+        above = next(i for i, measured in enumerate(table.batch_sizes) if measured >= size)
+        nodes = cells[above].tolist()
+        if table.between == "interpolate" and above and table.batch_sizes[above] != size:
+            low, high = table.batch_sizes[above - 1], table.batch_sizes[above]
+            count = max(len(cells[above - 1]), len(nodes))
+            ends = [[cell[i * len(cell) // count] for i in range(count)] for cell in cells[above - 1 : above + 1]]
+            share_of_high = (size - low) / (high - low)
+            nodes = [round(float(a + (b - a) * share_of_high)) for a, b in zip(*ends, strict=True)]
+        if law.law == "samples":
+            return nodes[share * len(nodes) // 2**32]
+        place, rest = divmod(share * (len(nodes) - 1), 2**32)
+        return nodes[place] + (nodes[place + 1] - nodes[place]) * (rest // 2**16) // 2**16
+
+    def _duration(self, latency: int, size: int) -> int:
+        return latency + self.cluster.dispatch_ns + size * self.cluster.dispatch_per_query_ns
 
     def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
-        duration = self._duration(subnet, len(batch))
+        duration = self._duration(self._latency(subnet, len(batch), batch[0]), len(batch))
         if self.loaded[worker] != subnet and worker not in self.fresh:
             delay = self.cluster.actuation_ns
             duration += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay

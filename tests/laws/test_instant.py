@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from sim import Cluster, Dispatch, LatencyTable, Result, Trace, View, Wait, WorkerFailure, simulate
 from sim.engine.instant import BatchStart, Scheduler
 from sim.engine.queues import queue_for
+from sim.tables.service_times import service_times
 from tests.laws.cases import Case, cases
 from tests.sim.engine.test_engine import TABLE, Scripted, trace_of
 
@@ -58,10 +59,11 @@ def test_a_log_of_events_without_simpy_gives_the_decisions_of_a_run(case: Case) 
     assert [start.batch for _, start in started] == list(range(len(batches)))
     lost = batches.lost.nonzero()[0].tolist()
     assert sorted(lost_batches) == sorted(zip(batches.finish_ns[lost].tolist(), lost, strict=True))
-    delays, table = case.cluster.actuation_delays(case.table), case.cluster.served(case.table)
+    delays = case.cluster.actuation_delays(case.table)
+    latency_of = service_times(case.table, case.cluster.latency).of_run(0)
     for batch, (at_ns, start) in enumerate(started):
         if not batches.lost[batch]:
-            run_ns = table.latency(start.subnet, start.size) + case.cluster.dispatch_ns
+            run_ns = latency_of(start.subnet, start.size, start.head) + case.cluster.overhead_ns(start.size)
             assert batches.finish_ns[batch] == at_ns + run_ns + start.actuates * delays[start.subnet]
 
 
@@ -72,7 +74,7 @@ def new_scheduler(trace: Trace, policy: Scripted, workers: int = 1, table: Laten
 def test_a_late_report_of_a_lost_batch_asks_nobody() -> None:
     policy = Scripted(lambda view: Dispatch(0, 1) if view.now_ns == 0 else Wait(99))
     scheduler = new_scheduler(trace_of(0, 5), policy)
-    assert scheduler.settle(0)[0] == [BatchStart(0, worker=0, subnet=0, size=1, actuates=False)]
+    assert scheduler.settle(0)[0] == [BatchStart(0, worker=0, subnet=0, size=1, actuates=False, head=0)]
     assert scheduler.settle(4, failed=[0]) == ([], [0], None)
     assert scheduler.settle(6, recovered=[0]) == ([], [], 99)
     assert scheduler.settle(10, completed=[(0, 0)]) == ([], [], 99)
@@ -86,7 +88,7 @@ def test_a_batch_may_take_longer_than_its_table_says() -> None:
     assert scheduler.settle(500) == ([], [], None)
     assert not scheduler.idle
     starts, _, wake_ns = scheduler.settle(10**9, completed=[(0, 0)])
-    assert (starts, wake_ns) == ([BatchStart(1, worker=0, subnet=1, size=1, actuates=False)], None)
+    assert (starts, wake_ns) == ([BatchStart(1, worker=0, subnet=1, size=1, actuates=False, head=1)], None)
 
 
 def test_a_late_wake_up_is_still_the_end_of_the_wait() -> None:

@@ -18,7 +18,7 @@ REQUIRED = {"clipper": {"accuracy": 78.25}}
 
 @pytest.mark.parametrize("name", sorted(policies.SHORT_NAMES))
 def test_every_policy_conforms(name: str) -> None:
-    policy = find_class(name, policies.SHORT_NAMES, "policy", None)(**REQUIRED.get(name, {}))
+    policy = find_class(name, policies.SHORT_NAMES, "policy")(**REQUIRED.get(name, {}))
     check_policy(policy, PAPER)
     odd = table_from_cells("odd", [ProfiledSubnet("b", 60.0), ProfiledSubnet("a", 78.25)], {("a", 3): 5, ("b", 3): 9})
     check_policy(policy, odd)

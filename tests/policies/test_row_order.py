@@ -47,7 +47,7 @@ def table_of(rows: Sequence[Row]) -> LatencyTable:
 
 def shipped_policies(table: LatencyTable) -> list[Policy]:
     """Return every shipped policy that has to choose, and one that is told each subnet."""
-    plain = [find_class(n, policies.SHORT_NAMES, "policy", None)() for n in policies.SHORT_NAMES if n != "clipper"]
+    plain = [find_class(n, policies.SHORT_NAMES, "policy")() for n in policies.SHORT_NAMES if n != "clipper"]
     return [*plain, SlackFit(queue_aware=True), *(Clipper(subnet=subnet.id) for subnet in table.subnets)]
 
 

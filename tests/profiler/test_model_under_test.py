@@ -13,13 +13,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
 from profiler.devices import device_facts, device_name, device_state_reader, find_device  # noqa: E402
-from profiler.grid import Cell, DeviceState  # noqa: E402
+from profiler.grid import Cell, DeviceState, DeviceUse  # noqa: E402
 from profiler.model_under_test import SupernetUnderTest  # noqa: E402
 from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError  # noqa: E402
 from profiler.table import STAGE  # noqa: E402 - after torch is known to be there
 from profiler.torch_meter import Options, TorchMeter  # noqa: E402
+from sim.base.errors import DataError  # noqa: E402
 from supernet.families import DynaBertSmall, OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
+from supernet.layers import is_dense  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,6 +79,58 @@ def test_options_change_what_runs(precision: Any, dtype: Any) -> None:
     assert images.is_contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         assert model.network(RESNET.space.largest.id)(images).dtype == dtype
+
+
+def test_autocast_keeps_weights_and_inputs_in_fp32() -> None:
+    options = Options("bf16", autocast=True)
+    model = SupernetUnderTest(build(RESNET), RESNET, CPU, options, 8)
+    seen = []
+    largest = model.network(RESNET.space.largest.id)
+    largest.register_forward_hook(lambda _module, inputs, result: seen.append((inputs[0].dtype, result.dtype)))
+    assert next(model._supernet.parameters()).dtype == torch.float32
+    TorchMeter(model, CPU, options, DeviceState).prepare(Cell(RESNET.space.largest.id, 2))
+    assert seen == [(torch.float32, torch.bfloat16)]
+
+
+@pytest.mark.parametrize("layout", [False, True])
+def test_contiguous_weights_are_copies_that_compute_the_same(layout: bool) -> None:
+    smallest = RESNET.space.smallest.id
+    results, dense = [], []
+    for contiguous in (False, True):
+        torch.manual_seed(0)
+        model = SupernetUnderTest(
+            build(RESNET, seed=0), RESNET, CPU, Options(channels_last=layout, contiguous=contiguous), 8
+        )
+        network = model.network(smallest)
+        dense.append(all(is_dense(part) for part in network.buffers()))
+        with torch.inference_mode():
+            results.append(network(*model.inputs(smallest, 2)))
+        assert model.network(smallest) is network, "assembled once"
+    assert dense == [False, True]
+    assert torch.allclose(*results, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["weight", "statistics"])
+def test_what_overflows_in_fp16_is_told(place: str) -> None:
+    supernet = build(RESNET)
+    largest = RESNET.space.largest
+    if place == "weight":
+        with torch.no_grad():
+            next(supernet.parameters()).view(-1)[0] = 1e6
+    else:
+        count = 2 * sum(supernet.assembly.norm_sizes(supernet.active_config(largest)).values())
+        supernet.set_statistics(largest, torch.full((count,), 1e6))
+    with pytest.raises(
+        DataError, match=rf"{place}.*: overflows in float16 \(\d+ of \d+ values are above 65504\); bf16"
+    ):
+        SupernetUnderTest(supernet, RESNET, CPU, Options("fp16"), 8)
+    SupernetUnderTest(supernet, RESNET, CPU, Options("bf16"), 8)
+
+
+def test_an_overflow_in_fp16_is_told_as_such() -> None:
+    meter = TorchMeter(Given(lambda x: (x + 6e4).half() * 2), CPU, Options("fp16"), DeviceState)
+    with pytest.raises(NotANumberError, match="the result contains NaN or infinity; fp16 ends at 65504: bf16 or fp32"):
+        meter.prepare(Cell("one", 2))
 
 
 @dataclass
@@ -140,12 +194,11 @@ def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: py
     options = Options(compiled=True)
     meter = TorchMeter(model_under_test(options=options), CPU, options, DeviceState)
     subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(9)]  # more than eight
-    for name in subnets:
-        for size in (1, 2):
-            run = meter.prepare(Cell(name, size))
-            ran.clear()
-            run()
-            assert len(ran) == 1, (name, size)
+    for cell in (*(Cell(name, 1) for name in subnets), Cell(subnets[0], 2)):
+        run = meter.prepare(cell)
+        ran.clear()
+        run()
+        assert len(ran) == 1, cell
     for name in subnets:  # the next round finds them compiled
         ran.clear()
         meter.prepare(Cell(name, 1))
@@ -227,34 +280,77 @@ def test_the_wall_clock_is_that_of_the_call() -> None:
     assert sample.device_ns is None, "a CPU has no events"
 
 
+class Queue:
+    """A simulated device with a queue: launches take time on the host, and work is done in order, later."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = self.device = 0.0
+        queue = self
+
+        class Event:
+            def __init__(self, *_: object, **__: object) -> None:
+                self.at = 0.0
+
+            def record(self) -> None:
+                queue.work(0)
+                self.at = queue.device
+
+            def query(self) -> bool:
+                return queue.host >= self.at
+
+            def elapsed_time(self, end: Event) -> float:
+                return end.at - self.at
+
+        def synchronize(_device: object) -> None:
+            self.host = max(self.host, self.device)
+
+        monkeypatch.setattr(torch, "get_device_module", lambda _kind: SimpleNamespace())
+        monkeypatch.setattr(torch, "ones", lambda *_, **__: None)
+        monkeypatch.setattr(torch, "mm", lambda *_: self.work(0.05))
+        monkeypatch.setattr(torch, "Event", Event)
+        monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
+
+    def work(self, ms: float, launch_ms: float = 0.01) -> None:
+        self.host += launch_ms
+        self.device = max(self.device, self.host) + ms
+
+
+def test_launch_gaps_are_told_from_device_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(monkeypatch)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(100):
+            queue.work(0.004)  # faster than it is launched
+        return x
+
+    energy = [0.0]
+    meter = TorchMeter(Given(forward), torch.device("cuda", 0), Options(), DeviceState, lambda: energy[0])
+    monkeypatch.setattr(meter, "now_ns", lambda: round(1e6 * queue.host))
+    run = meter.prepare(Cell("one", 2))
+    assert run().device_ns == pytest.approx(1.0e6, rel=0.05), "the time of 100 launches"
+    use = meter.device_use(Cell("one", 2))
+    assert use == DeviceUse(pytest.approx(0.4e6, rel=0.01), None)
+
+
+def test_a_switch_looks_its_subnet_up_in_each_run() -> None:
+    looked = []
+
+    class Named(Given):
+        def network(self, name: str) -> Callable[..., Any]:
+            looked.append(name)
+            return self.call
+
+    meter = TorchMeter(Named(lambda x: x), CPU, Options(), DeviceState)
+    one, two = (meter.prepare_switch(Cell(name, 2)) for name in ("one", "two"))
+    looked.clear()
+    for run in (one, two, one, one):
+        assert run().wall_ns > 0
+    assert looked == ["one", "two", "one", "one"]
+    assert meter.device_use(Cell("two", 2)) == DeviceUse(), "a CPU tells nothing"
+
+
 def test_the_cpu_is_there_and_says_what_it_is() -> None:
     assert find_device(None) == CPU
     assert device_name(CPU).startswith("CPU ")
     assert device_facts(CPU)["threads"] == str(torch.get_num_threads())
     assert device_state_reader(CPU)() == DeviceState()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("options", [Options(), Options(cuda_graph=True), Options("fp16", channels_last=True)])
-def test_a_gpu_has_a_clock_of_its_own_and_a_condition(options: Options) -> None:
-    device = find_device(0)
-    model = SupernetUnderTest(build(RESNET), RESNET, device, options, 28)
-    assert model.stages() == ("preprocess", "h2d_copy", "postprocess", "d2h_copy")
-    meter = TorchMeter(model, device, options, device_state_reader(device))
-    for name in (RESNET.space.largest.id, *(STAGE + stage for stage in model.stages()[1:])):
-        sample = meter.prepare(Cell(name, 8))()
-        assert 0 < sample.device_ns <= 2 * sample.wall_ns
-    assert meter.device_state().clock_mhz > 0
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_a_batch_too_large_for_a_gpu_is_one_cell_and_the_next_goes_on() -> None:
-    device = find_device(0)
-    meter = TorchMeter(
-        Given(lambda x: x, lambda n: (torch.empty(n * 2**40, device=device),)), device, Options(), DeviceState
-    )
-    with pytest.raises(OutOfMemoryError):
-        meter.prepare(Cell("one", 2))
-    assert TorchMeter(Given(lambda x: x + 1), device, Options(), DeviceState).prepare(Cell("one", 1))().wall_ns > 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from profiler.confidence import Interval
@@ -14,7 +17,9 @@ SUBNETS = [ProfiledSubnet("a", 60.0), ProfiledSubnet("b", 70.0)]
 
 
 def ok(median: float, half: float = 1.0) -> CellEstimate:
-    return CellEstimate(CellStatus.OK, Interval(median, median - half, median + half), None, median + 5, 24, 3)
+    p99 = Interval(median + 5, median + 3, median + 9)
+    samples = np.array([median - 1, median, median + 1], dtype=np.int64)
+    return CellEstimate(CellStatus.OK, Interval(median, median - half, median + half), None, p99, samples, 3)
 
 
 def test_medians_intervals_and_percentiles_come_into_the_table() -> None:
@@ -24,6 +29,22 @@ def test_medians_intervals_and_percentiles_come_into_the_table() -> None:
     assert (table.latency_ns - table.low_ns == 1).all()
     assert (table.high_ns - table.latency_ns == 1).all()
     assert (table.p99_ns - table.latency_ns == 5).all()
+    assert (table.p99_ns - table.p99_low_ns == 2).all()
+    assert (table.p99_high_ns - table.p99_ns == 4).all()
+
+
+def test_samples_come_into_the_table_and_their_median_is_the_latency() -> None:
+    found = {Cell(s, b): ok(100 * n + 10 * b) for n, s in enumerate("ab", 1) for b in (1, 2)}
+    table = build_table("cpu", SUBNETS, [1, 2], found)
+    assert np.median(table.samples_ns, axis=2).tolist() == table.latency_ns.tolist()
+
+
+def test_a_table_has_99th_percentiles_where_every_cell_has_one() -> None:
+    found = {Cell(s, b): ok(100 * n + 10 * b) for n, s in enumerate("ab", 1) for b in (1, 2)}
+    found[Cell("b", 2)] = replace(found[Cell("b", 2)], p99=None)
+    table = build_table("cpu", SUBNETS, [1, 2], found)
+    assert table.uncertainty.keys() == {"low_ns", "high_ns"}
+    assert table.samples_ns is not None
 
 
 def test_a_batch_size_that_some_subnet_can_not_run_is_left_out() -> None:
@@ -46,6 +67,7 @@ def test_stages_add_up() -> None:
     }
     assert table.low_ns.tolist() == [[108, 218], [108, 218]]
     assert table.p99_ns is None
+    assert table.samples_ns is None, "of a sum"
 
 
 def test_held_out_cells_say_which_rule_is_better() -> None:

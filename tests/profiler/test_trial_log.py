@@ -21,7 +21,7 @@ IDENTITY = {"device": "gpu", "cells": 9, "seed": 0}
 
 def run(path: Path, device: Device) -> TrialLog:
     with TrialLog(path, IDENTITY) as log:
-        Schedule(CELLS).run(device, log.grid, log.add, log.fail)
+        Schedule(CELLS).run(device, log.grid, log.add, log.fail, log.use)
     return log
 
 
@@ -37,6 +37,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     log = run(tmp_path / "v.jsonl", device)
     with TrialLog(tmp_path / "v.jsonl", IDENTITY) as again:
         assert told(again) == told(log)
+        assert again.grid.use == log.grid.use != {}
         assert again.grid.failed == {Cell("c", 16): CellStatus.OUT_OF_MEMORY}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -12,10 +13,14 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+import policies
+import sim.traces
+from sim.tables.files import shipped_tables
 from ssim.cli import main
 from ssim.commands.group import CommandGroup
 from ssim.commands.root import COMMANDS
 from ssim.commands.root import ssim as root
+from ssim.files.shipped import names
 from ssim.packages import PACKAGES
 from ssim.results.store import INDEX
 from tests.ssim.in_process import ssim
@@ -200,3 +205,51 @@ def test_an_unknown_name_is_answered_by_what_is_stored(tmp_path: Path) -> None:
     ):
         ended = ssim(tmp_path, *words)
         assert (ended.returncode, ended.stderr) == (1, f"ssim: {says}\n")
+
+
+LISTS = {
+    "policy list": ("name", set(policies.SHORT_NAMES)),
+    "table list": ("name", set(shipped_tables())),
+    "trace list": ("name", set(sim.traces.SHORT_NAMES)),
+    "examples": ("name", {*names("experiments"), *names("topologies")}),
+}
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_a_list_is_json_if_asked(tmp_path: Path, command: str) -> None:
+    key, wanted = LISTS[command]
+    assert {one[key] for one in json.loads(ssim(tmp_path, *command.split(), "--json").stdout)} == wanted
+
+
+@pytest.mark.parametrize("command", ["table list", "examples", "trace describe azure --set slo_ms=36"])
+def test_a_pipe_gets_no_blanks_at_the_ends_of_lines(tmp_path: Path, command: str) -> None:
+    lines = ssim(tmp_path, *command.split()).stdout.splitlines()
+    assert lines
+    assert all(line == line.rstrip(" ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("ssim pol", {"policy"}),
+        ("ssim policy check sl", {"slackfit"}),
+        ("ssim policy check slackfit --table ofa-resnet50-r", {"ofa-resnet50-rtx2080ti"}),
+        ("ssim run azure_", {name for name in names("experiments") if name.startswith("azure_")}),
+        ("ssim trace describe poi", {"poisson"}),
+        ("ssim report resu", {"resu"}),  # a file, which is left to the shell
+    ],
+)
+def test_a_shell_completes_commands_and_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, completed: set[str]
+) -> None:
+    monkeypatch.setenv("_SSIM_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    with pytest.raises(SystemExit):
+        main(typed.split()[1:])
+    assert {line.partition(",")[2] for line in capsys.readouterr().out.splitlines()} == completed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_asks_ssim(tmp_path: Path, shell: str) -> None:
+    assert f"_SSIM_COMPLETE={shell}_complete" in ssim(tmp_path, "completion", shell).stdout

@@ -74,6 +74,9 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
     assert set(table.stages) == {"preprocess", "postprocess", "forward"}
     assert (sum(table.stages.values()) == table.latency_ns).all()
     assert "launch overhead included" in table.provenance["latency"]
+    assert "switches at batch 1" in table.provenance["actuation"]
+    cells = (folder / "out/cells.csv").read_text().splitlines()
+    assert len(cells) == 1 + 3 * 3 + 2 * 3 + 2, "subnets, stages, held-out cells"
     assert "threads" in table.provenance["device"]
     samples = read_parquet(run_folder(folder) / "samples.parquet").to_pandas()
     forward = samples[samples.subnet == SPACE.largest.id].groupby("batch_size").wall_ns.median()
@@ -199,6 +202,11 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> Non
         (("ofa_resnet_small", "--cpu", "--subnets", "ofa-resnet50-a40"), "depths"),
         (("dynabert_small", "--cpu", "--subnets", "wanted.parquet"), "dynabert_small"),
         (("ofa_resnet_small", "--cpu", "--cuda-graph", "--subnets", "wanted.parquet"), "cuda_graph: needs CUDA"),
+        (("ofa_resnet_small", "--cpu", "--autocast", "--subnets", "wanted.parquet"), "autocast: needs another dtype"),
+        (
+            ("ofa_resnet_small", "--cpu", "--compile-mode", "max-autotune", "--subnets", "wanted.parquet"),
+            "compile_mode: needs compile",
+        ),
         (("ofa_resnet_small", "--cpu", "--batch", "99", "--subnets", "wanted.parquet"), "max_batch: 99"),
         (("wanted.parquet", "--cpu", "--subnets", "wanted.parquet"), "can't be read as weights"),
     ],

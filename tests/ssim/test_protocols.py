@@ -28,7 +28,7 @@ SLOTS = [slot for kind in (EXPERIMENTS, TRAININGS, FEDERATED) for slot in kind.s
 @pytest.mark.parametrize("slot", SLOTS, ids=lambda slot: slot.noun)
 def test_a_class_that_is_not_of_the_protocol_is_told_all_that_it_lacks(tmp_path: Path, slot: Slot) -> None:
     for name in slot.names:
-        find_class(name, slot.names, slot.noun, slot.protocol)
+        find_class(name, slot.names, slot.noun, protocol=slot.protocol)
     needed = []
     if is_protocol(slot.protocol):
         needed = sorted(name for name in get_protocol_members(slot.protocol) if not name.startswith("__"))
@@ -37,7 +37,7 @@ def test_a_class_that_is_not_of_the_protocol_is_told_all_that_it_lacks(tmp_path:
         (tmp_path / "mine.py").write_text(f"from dataclasses import dataclass\n@dataclass\nclass Mine:\n{has}\n")
         forget_modules()
         with pytest.raises(SpecError) as raised:
-            find_class("mine:Mine", slot.names, slot.noun, slot.protocol, tmp_path)
+            find_class("mine:Mine", slot.names, slot.noun, tmp_path, slot.protocol)
         told = str(raised.value)
         assert "mine.py:2" in told or "mine.py:3" in told
         assert set(re.findall(r"no (?:method|attribute) (\w+)", told)) == set(absent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -166,6 +167,47 @@ def test_actors_of_ray_come_to_the_same_weights(trained: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     virtual, far = weights(trained), weights(trained, "engine=ray")
     assert all(torch.equal(part, far[name]) for name, part in virtual.items())
+
+
+RAY_HEAD = """\
+import sys
+import ray
+ray.init("local", num_cpus=2, resources={"site": 1}, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--address", "RAY_ADDRESS"])
+def test_the_cluster_of_an_address_is_used(folder: Path, how: str) -> None:
+    """The trainers need what only this cluster has."""
+    pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    needs = "  roles: {trainer: {resources: {site: 0.25}}}\n  use:"
+    (folder / "small.yaml").write_text(SMALL.replace("  use:", needs) + "engine: ray\n")
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    command = [sys.executable, "-m", "ssim", "train", "small.yaml"]
+    with subprocess.Popen([sys.executable, "-c", RAY_HEAD], env=environment, **pipes) as head:
+        address = head.stdout.readline().strip()
+        given = {} if how == "--address" else {"RAY_ADDRESS": address}
+        command += ["--address", address] if how == "--address" else []
+        options = {"cwd": folder, "capture_output": True, "text": True, "timeout": 300}
+        ended = subprocess.run(command, check=False, env={**environment, **given}, **options)
+        head.stdin.close()
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_an_address_that_nobody_uses_or_answers_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = ssim(folder, "train", "small.yaml", "--address", "127.0.0.1:1")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("ssim: --address: not used by small, whose engine is sim (127.0.0.1:1); ")
+    pytest.importorskip("ray", reason="this engine needs the extra [ray]")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    ended = ssim(folder, "train", "small.yaml", "--set", "engine=ray")
+    assert ended.returncode == 1
+    assert "ray, 127.0.0.1:1: no cluster answers" in ended.stderr
 
 
 @pytest.mark.parametrize("name", ["hierarchical", "hybrid"])

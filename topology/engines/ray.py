@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,13 +31,15 @@ if TYPE_CHECKING:
     from topology.message import Message
     from topology.plan import Plan, Worker
 
+_PATIENCE_S = 10.0
+"""How long the head of a cluster may take to answer, in seconds."""
 _START_TIMEOUT_S = 60.0
 """How long actors may take to start, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class RayEngine(Engine):
-    """Runs plans on the Ray cluster that this process is connected to, or on one that is started for the run.
+    """Runs plans on the Ray cluster that this process is connected to, on that of an address, or on one of its own.
 
     Workers of one machine share an actor; those of `default` are spread. Between actors messages are pickled by Ray,
     and arrays arrive read-only; within an actor messages are references.
@@ -44,11 +48,13 @@ class RayEngine(Engine):
         actors: How many processes; None for one for each core of the cluster, at most one for each worker.
         default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
         record: Whether the report holds spans.
+        address: The cluster; None for that of RAY_ADDRESS, or else one that is started here.
     """
 
     actors: PositiveInt | None = None
     default_timeout_s: Positive = 60.0
     record: bool = False
+    address: str | None = None
 
     def execute(self, run: RunSpec) -> RunReport:
         """Run it; return the report.
@@ -58,7 +64,7 @@ class RayEngine(Engine):
             SsimError: A program failed or waited too long; an actor was lost; the cluster has too few resources.
         """
         bind(run.plan.tag, run.programs)  # errors are reported here rather than in an actor
-        with _cluster(self.actors):
+        with _cluster(self.address, self.actors):
             count = min(self.actors or int(_resources().get("cpu", 1)), len(run.plan))
             homes = _homes(run.plan, max(1, count))
             handles = _actors(run.plan, homes, (replace(run, programs=dict(run.programs), watch=None), homes, self))
@@ -272,22 +278,60 @@ class _Home:
 
 
 @contextmanager
-def _cluster(actors: int | None) -> Generator[None]:
-    """Provide a cluster: the connected one, or one that is started here and ends with the context."""
+def _cluster(address: str | None, actors: int | None) -> Generator[None]:
+    """Provide a cluster: the connected one, that of an address, or one that is started here and ends with the context.
+
+    Raises:
+        SsimError: There is none at the address, or none can be started.
+    """
     if ray.is_initialized():
         yield
         return
-    handler = signal.getsignal(signal.SIGTERM)
+    address = address or os.environ.get("RAY_ADDRESS")
     try:
-        ray.init("local", num_cpus=actors, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except SystemExit as ended:  # what Ray makes of SIGTERM
-        raise KeyboardInterrupt from ended
+        connect(address, actors)
     except (OSError, RuntimeError, ValueError) as error:
-        raise SsimError("ray", "a local cluster cannot be started", str(error)) from error
-    finally:
-        if current_thread() is main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        what = "no cluster answers" if address else "a local cluster cannot be started"
+        hint = "host:port, ray://host:port or auto, by --address or RAY_ADDRESS; see `ray status` there"
+        raise SsimError(f"ray, {address}" if address else "ray", what, str(error), hint if address else "") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def connect(address: str | None, cores: int | None) -> None:
+    """Connect this process to the cluster of an address; without one, to one that is started here.
+
+    Args:
+        address: `host:port`, `ray://host:port` or `auto`.
+        cores: How many cores a cluster that is started here has; None for all of the machine.
+
+    Raises:
+        OSError: Nobody answers there.
+        RuntimeError: The cluster can't be used, such as for another version of Ray.
+        ValueError: The address is none.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            reach(address)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except SystemExit as ended:  # what Ray makes of SIGTERM
+        raise KeyboardInterrupt from ended
+    finally:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def reach(address: str) -> None:
+    """Pass if somebody listens at a host and port; `auto` says neither, and Ray looks for it by itself.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()

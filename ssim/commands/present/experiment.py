@@ -54,10 +54,13 @@ def announce(job: Job, screen: Console) -> None:
 
 def _notes(point: Point) -> Iterator[str]:
     from sim.base.errors import SsimError
+    from sim.tables.law import origin_of
 
     source, table = point.parts.source, point.parts.table
     with suppress(SsimError):  # the run tells
         yield from [f"trace {source.name}: {note}" for note in source.notes()]
+    if (law := point.parts.cluster.latency).is_drawn:
+        yield f"latencies: {origin_of(table, law)}"
     yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
 
 

@@ -22,6 +22,15 @@ _LINES = 20
 """Lines of progress where there is no terminal."""
 
 
+def announce(job: Job, screen: Console) -> None:
+    """Say which keys of the description the engine leaves aside, each once."""
+    from ssim.jobs.federated.unused import engine_notes
+
+    notes = dict.fromkeys(line for run in job.runs for line in engine_notes(run.spec, run.parts))
+    for line in notes:
+        screen.print(f"{job.name}: {line}", soft_wrap=True, highlight=False, markup=False)
+
+
 @contextmanager
 def watching(screen: Console) -> Generator[Watch]:
     """Give what is called with each round: on a terminal one line that changes, elsewhere twenty lines."""

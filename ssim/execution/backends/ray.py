@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ray
@@ -19,12 +15,12 @@ from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError,
 
 from sim.base.errors import SsimError
 from ssim.execution.backends.local import RESUMES
+from topology.engines.ray import connect, reach
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from concurrent.futures import Future
 
-_PATIENCE_S = 10.0
 _MISSES = 3
 """How often in a row a cluster may not be reached before it is given up."""
 
@@ -71,7 +67,7 @@ class RayMachines:
             ConnectionError: It has not answered for a while.
         """
         try:
-            _reach(self._address)
+            reach(self._address)
         except OSError as error:
             self._missed += 1
             if self._missed == _MISSES:
@@ -115,26 +111,9 @@ def _crash_reporter(message: str) -> Generator[None]:
 
 
 def _start(address: str | None, jobs: int) -> None:
-    handler = signal.getsignal(signal.SIGTERM)
     try:
-        if address is None:
-            ray.init("local", num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            _reach(address)
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except SystemExit as ended:  # what Ray makes of SIGTERM
-        raise KeyboardInterrupt from ended
+        connect(address, jobs)
     except (OSError, RuntimeError, ValueError) as error:
         what = "no cluster answers" if address else "no cluster can be started here"
         right = "host:port, ray://host:port or auto; see `ray status` there" if address else ""
         raise SsimError(f"--backend ray, {address}" if address else "--backend ray", what, str(error), right) from error
-    finally:
-        if current_thread() is main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _reach(address: str) -> None:
-    """Pass if somebody listens at a host and port; `auto` says neither, and Ray looks for it by itself."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()

@@ -51,6 +51,15 @@ def draw_dynamics(store: Store) -> Figure | None:
     return _draw("dynamics", frame, f"seed {run['seed']}{point}")
 
 
+def draw_sweep(store: Store) -> Figure | None:
+    """Return attainment and accuracy over what is swept; None unless that is one key whose values are numbers."""
+    keys = {key for run, _ in store.runs() for key in run["swept"]}
+    found = {run["swept"][key] for run, _ in store.runs() for key in keys} if len(keys) == 1 else set[object]()
+    if len(found) < 2 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):  # noqa: PLR2004 - a line has two ends
+        return None
+    return _draw("sweep", load_summary(store), keys.pop())
+
+
 def draw_classes(store: Store) -> Figure | None:
     """Return the policies by class of queries at the first point of the sweep; None without classes."""
     stored = store.runs()
@@ -68,7 +77,12 @@ def draw_experiment(store: Store) -> list[Path]:
     Raises:
         StoreError: Nothing is stored, a result is damaged, or the files can't be written.
     """
-    drawings = {"tradeoff": draw_tradeoff(store), "dynamics": draw_dynamics(store), "classes": draw_classes(store)}
+    drawings = {
+        "tradeoff": draw_tradeoff(store),
+        "sweep": draw_sweep(store),
+        "dynamics": draw_dynamics(store),
+        "classes": draw_classes(store),
+    }
     folder = store.folder / "figures"
     paths: list[Path] = []
     with translate_os_errors(folder):

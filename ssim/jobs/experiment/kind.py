@@ -17,7 +17,7 @@ from sim.tables.files import load_table, shipped_tables
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
-from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
+from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, table_seen
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
@@ -25,6 +25,7 @@ from ssim.jobs.job import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.run_metrics import Measure
     from sim.tables.latency import LatencyTable
@@ -79,25 +80,43 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     else:
         hint = "a path relative to this file"
         issues += [Issue(("trace",), "file not found", str(path), hint) for path in missing]
-    try:
-        cluster = spec.cluster.build()
-    except SsimError as error:
-        key = error.location.removeprefix("cluster.").partition(",")[0]
-        problem = str(error).removeprefix("cluster.faults, ")
-        return None, [*issues, Issue(("cluster", key.replace("_ns", "_ms")), problem)]
-    try:
-        cluster.actuation_delays(table)
-    except SsimError as error:
-        issues.append(Issue(("cluster", "actuation_ms"), str(error)))
-    try:
-        cluster.served(table)
-    except SsimError as error:
-        issues.append(Issue(("cluster", "dispatch_per_query_ms"), str(error)))
-    for i in range(len(spec.policies)):
-        issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], table)]
+    cluster, wrong = _cluster(spec, table)
+    issues += wrong
+    if cluster is None:
+        return None, issues
+    for i, policy in enumerate(spec.policies):
+        own = policy.plan is not None
+        try:
+            seen = table_seen(table, policy.plan if own else spec.latency_table.plan, cluster.latency)
+        except SsimError as error:
+            issues.append(Issue(("policies", i, "plan") if own else ("latency_table", "plan"), str(error)))
+        else:
+            issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], seen)]
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
     return ExperimentParts(source, cluster, table, measure), issues
+
+
+def _cluster(spec: ExperimentSpec, table: LatencyTable) -> tuple[Cluster | None, list[Issue]]:
+    """Return the cluster, or None where nothing can be tried with it, and what is wrong with it."""
+    try:
+        cluster = spec.cluster.build()
+    except SsimError as error:
+        place = error.location.partition(",")[0]
+        keys = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
+        return None, [Issue(("cluster", *keys), str(error).removeprefix(place).lstrip(":, "))]
+    checks = {
+        "actuation_ms": cluster.actuation_delays,
+        "dispatch_per_query_ms": cluster.served,
+        "latency": cluster.least_ns,
+    }
+    issues: list[Issue] = []
+    for key, check in checks.items():
+        try:
+            check(table)
+        except SsimError as error:
+            issues.append(Issue(("cluster", key), str(error)))
+    return (None if any("latency" in issue.place for issue in issues) else cluster), issues
 
 
 def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:
@@ -146,6 +165,6 @@ KIND = Kind(
     slots=(TRACE, _TableSlot(("latency_table",), "latency table", {}, None, "use"), POLICY),
     assemble=assemble,
     runs=runs,
-    short={"latency_table": "use"},
+    short={"latency_table": "use", "cluster.latency": "law"},
     not_swept=frozenset({"engine", "keep", "reference", "capacity"}),
 )

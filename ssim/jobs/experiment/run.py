@@ -18,6 +18,7 @@ from sim.engine.driver import simulate
 from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
+from sim.tables.law import FIXED, planned
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 from ssim.jobs.experiment.spec import ExperimentSpec
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
+    from sim.tables.law import LatencyLaw, PlanName
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
     from ssim.jobs.experiment.spec import PolicySpec
@@ -62,7 +64,7 @@ def build_policy(asked: PolicySpec, folder: Path) -> Policy:
 
 @dataclass(frozen=True)
 class ExperimentParts:
-    """What the runs of a point share."""
+    """What the runs of a point share; the table is that of the latencies that were measured."""
 
     source: TraceSource
     cluster: Cluster
@@ -78,6 +80,10 @@ class ExperimentParts:
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
         cluster = asdict(self.cluster)
+        if self.cluster.latency == FIXED:
+            del cluster["latency"]
+        else:
+            cluster["latency"]["of"] = self.table.holds
         found = {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
         return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
@@ -102,6 +108,20 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         """The policy's name for tables and figures."""
         return self.asked.label
 
+    @property
+    def plan(self) -> PlanName | float | None:
+        """The latencies that its policy plans on."""
+        return self.spec.latency_table.plan if self.asked.plan is None else self.asked.plan
+
+    @property
+    def table(self) -> LatencyTable:
+        """The table that its policy sees.
+
+        Raises:
+            DataError: The table that was measured lacks what the policy plans on.
+        """
+        return table_seen(self.parts.table, self.plan, self.parts.cluster.latency)
+
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the experiment."""
         more = {"policy": self.label, "trace": self.spec.trace["kind"], "one_model": self.serves_one_model}
@@ -114,8 +134,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
 
     @property
     def is_random(self) -> bool:
-        """Whether the result may depend on the seed: a cluster draws nothing, so trace and policy decide."""
-        return self.parts.source.is_random or may_draw(self._policy, self.point.folder)
+        """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
+        drawn = self.parts.source.is_random or self.parts.cluster.latency.is_drawn
+        return drawn or may_draw(self._policy, self.point.folder)
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""
@@ -134,6 +155,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             "seed": self.seed,
             **self.parts.identity,
             "policy": described(self._policy),
+            **({} if self.plan is None else {"plan": self.plan}),
             "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
         }
 
@@ -181,7 +203,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             SpecError: The compiled engine was asked for and can't run this.
         """
         parts = self.parts
-        return choose(queries, parts.cluster, parts.table, self.policy(), self.spec.engine, parts.slo_ns)
+        return choose(queries, parts.cluster, self.table, self.policy(), self.spec.engine, parts.slo_ns)
 
     @classmethod
     def tasks(
@@ -207,7 +229,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
                     run.spec.engine,
                     run.asked.model_dump(),
                     run.parts.identity["latency_table"],
-                    run.spec.cluster.model_dump(include={"workers", "dispatch_ms", "dispatch_per_query_ms"}),
+                    run.plan,
+                    run.spec.cluster.model_dump(include={"workers", "dispatch_ms", "dispatch_per_query_ms", "latency"}),
                     bool(run.parts.cluster.faults),
                     run.parts.slo_ns,
                 ]
@@ -256,16 +279,16 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             shared: As in `trace`.
         """
         parts = self.parts
-        how = (parts.cluster, parts.table)
+        how = (parts.cluster, self.table)
         streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
         if choice.rule is not None and streams:
             from sim.compiled.replay import replay_counted, replay_stream
 
             if (short := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
-                return replay_counted(short, *how, choice.rule, measure=parts.measure)
+                return replay_counted(short, *how, choice.rule, measure=parts.measure, seed=self.seed)
             slo_ns, duration_ns = ns_from_ms(parts.source.slo_ms), parts.source.duration_ns
             chunks = stream_of(parts.source, self.seed)
-            return replay_stream(chunks, slo_ns, duration_ns, *how, choice.rule, measure=parts.measure)
+            return replay_stream(chunks, slo_ns, duration_ns, *how, choice.rule, measure=parts.measure, seed=self.seed)
         trace = self.trace(shared)
         parts.measure.check(trace.duration_ns)
         if choice.rule is None:
@@ -273,7 +296,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         else:
             from sim.compiled.replay import replay_compiled
 
-            result = replay_compiled(trace, *how, choice.rule)
+            result = replay_compiled(trace, *how, choice.rule, seed=self.seed)
         return result.measured(parts.measure)
 
     def failed(self, error: BaseException) -> SsimError:
@@ -281,6 +304,12 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         problem, place = raised(error)
         begin = user_function(getattr(type(self.parts.source), "chunks", None))  # what it yields may be nonsense
         return SsimError(f"trace {self.spec.trace['kind']}", problem, place or begin)
+
+
+@lru_cache(maxsize=16)
+def table_seen(table: LatencyTable, plan: PlanName | float | None, law: LatencyLaw) -> LatencyTable:
+    """Return `sim.tables.law.planned`: the same object for the same arguments, since policies remember tables."""
+    return planned(table, plan, law)
 
 
 def may_draw(policy: Policy, folder: Path) -> bool:

@@ -14,8 +14,11 @@ from sim.base.units import ns_from_ms, ns_from_s
 from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
 from sim.engine.run_metrics import Measure
 from sim.engines import Engine
+from sim.tables.law import HIGHEST_RATIO, LatencyLaw, LawName, PlanName
 from ssim.files.model import Closed, JobSpec
 from ssim.results.record import Keep
+
+Plan = PlanName | Annotated[float, Field(gt=0, le=HIGHEST_RATIO)]
 
 
 class FaultSpec(Closed):
@@ -27,6 +30,15 @@ class FaultSpec(Closed):
     """When it fails, in seconds from the start of the trace."""
     recover_s: NonNegative | None = None
     """When it comes back, in seconds from the start of the trace; never if left out."""
+
+
+class LawSpec(Closed):
+    """How the latency of a batch is distributed."""
+
+    law: LawName = "fixed"
+    """`fixed`; `lognormal`, by the 99th percentiles of the table; or `samples`, the measurements in the table."""
+    p99_over_median: Annotated[float, Field(ge=1, le=HIGHEST_RATIO)] | None = None
+    """The spread of a lognormal, the same for all cells; that of the table's 99th percentiles if left out."""
 
 
 class ClusterSpec(Closed):
@@ -46,12 +58,14 @@ class ClusterSpec(Closed):
     """Which queries are dropped: `never`, `expired` (deadline passed) or `hopeless` (no subnet is fast enough)."""
     faults: tuple[FaultSpec, ...] = ()
     """Workers that fail."""
+    latency: LawSpec = LawSpec()
+    """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
 
     def build(self) -> Cluster:
         """Return the cluster, in nanoseconds.
 
         Raises:
-            SpecError: A fault does not fit the workers, or another fault.
+            SpecError: A fault does not fit the workers, or another fault; or the law of latencies takes no spread.
         """
         faults = (
             WorkerFailure(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
@@ -66,6 +80,7 @@ class ClusterSpec(Closed):
             tuple(faults),
             ns_from_ms(self.dispatch_per_query_ms),
             ns_from_ms(self.network_ms),
+            LatencyLaw(self.latency.law, self.latency.p99_over_median),
         )
 
 
@@ -80,6 +95,8 @@ class TableSpec(Closed):
     """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
     where: dict[str, str | int | float] = Field(default_factory=dict)
     """Rows of a CSV to use, by column: a text, a unique part of one, or a pattern, such as `{device: pascal}`."""
+    plan: Plan | None = None
+    """The latencies that policies plan on: `median`, `mean`, `p95`, `p99`, or a factor; the table's if left out."""
 
 
 class PolicySpec(Closed):
@@ -89,11 +106,14 @@ class PolicySpec(Closed):
     """A short name, or `module:Class` for one of your own."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Parameters by name."""
+    plan: Plan | None = None
+    """The latencies that it plans on, as in `latency_table`, which holds for all policies."""
 
     @property
     def label(self) -> str:
         """The policy with the parameters that the file gives, for tables and figures."""
-        given = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        plan = {} if self.plan is None else {"plan": self.plan}
+        given = ", ".join(f"{name}={value}" for name, value in (self.params | plan).items())
         return f"{self.use}({given})" if given else self.use
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,10 @@ from sim.base.errors import SpecError, SsimError
 from ssim.files.plugins import Issue, Slot, build
 from ssim.files.shipped import shipped
 from ssim.files.topology_file import programs_of, topology_of
-from ssim.files.yaml_file import YamlFile, read_yaml
+from ssim.files.yaml_file import FaultsError, YamlFile, read_yaml
 from ssim.jobs.federated.run import FederatedParts, FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
+from ssim.jobs.federated.unused import unused_keys, useless_keys
 from ssim.jobs.job import Kind
 from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
 from supernet.data.source import located
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from ssim.files.topology_file import Topology
     from ssim.jobs.job import Plugs, Point
-    from topology.deployment import Dataset
+    from topology.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +72,71 @@ def _depth(data: Any, place: tuple[str | int, ...]) -> int:
     return len(place)
 
 
-def _topology(point: Point, file: YamlFile | None) -> tuple[Any, list[Issue]]:
-    """Return the topology of a point, the description that it was made from and its programs, or what is wrong.
+@dataclass(slots=True)
+class _Found:
+    """A topology of a point, as far as it could be made.
 
-    Raises:
-        FaultsError: Something is wrong in the topology file, or in what is changed of it.
+    Attributes:
+        file: The file, with what is changed of it.
+        lines: What is wrong with it.
+        topology: Its content; None if that is wrong.
+        owners: The class of the program of each role; None if one is wrong.
     """
-    use = point.content["topology"]["use"]
+
+    file: _Merged
+    lines: list[str] = field(default_factory=list)
+    topology: Topology | None = None
+    owners: dict[str, type[Program]] | None = None
+
+
+def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found | None, list[Issue]]:
+    """Return the topology of a point with all that is wrong with it, or why its file is not found."""
+    given = point.content.get("topology")
+    if not isinstance(given, dict) or not isinstance(given.get("use"), str):
+        return None, []  # the model tells
     try:
-        path = _topology_path(use, point.folder)
+        path = _topology_path(given["use"], point.folder)
     except SsimError as error:
         return None, [Issue(("topology", "use"), str(error))]
     if not path.is_file():
         hint = "a topology file, relative to this one, or the name of a shipped one"
         return None, [Issue(("topology", "use"), "file not found", str(path), hint)]
-    given = point.content["topology"]
     changed = {key: value for key, value in given.items() if key != "use" and value is not None}
     base = read_yaml(path)
     description = merged(base.data if isinstance(base.data, dict) else {}, changed)
-    here = file or YamlFile(point.folder / point.content["name"], point.content, point.content)
-    whole = _Merged(path, description, base.marked, other=replace(here, data={"topology": changed}))
-    topology = topology_of(whole)
-    return (topology, description, programs_of(path, topology, whole), whole), []
+    here = file or YamlFile(point.folder / str(point.content.get("name")), point.content, point.content)
+    found = _Found(_Merged(path, description, base.marked, other=replace(here, data={"topology": changed})))
+    found.topology = _told(found, lambda: topology_of(found.file))
+    if found.topology is None and description.get("faults"):
+        with suppress(FaultsError):  # faults that are wrong hide nothing else
+            found.topology = topology_of(replace(found.file, data={**description, "faults": []}))
+    topology = found.topology
+    if topology is not None:
+        found.owners = _told(found, lambda: programs_of(path, topology, found.file))
+        unused = unused_keys(topology, description, plugs.get(("partition",)), found.owners)
+        found.lines += [found.file.line(issue) for issue in unused]
+    return found, []
+
+
+def _told(found: _Found, make: Callable[[], Any]) -> Any:
+    """Return what is made; None after noting what is wrong."""
+    try:
+        return make()
+    except FaultsError as error:
+        found.lines += error.args[1]
+    return None
+
+
+def _check_topology(point: Point, plugs: Plugs, file: YamlFile | None) -> list[Issue]:
+    """Return why the topology file is not found.
+
+    Raises:
+        FaultsError: Something is wrong in it, or in what is changed of it.
+    """
+    found, issues = _topology(point, plugs, file)
+    if found is not None and found.lines:
+        raise FaultsError(str(found.file.path), found.lines)
+    return issues
 
 
 def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, list[Issue]]:
@@ -102,18 +147,17 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     """
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression", "aggregation")
     built: list[Any] = [plugs.get((name,)) for name in names]
-    _, partition, _, algorithm, _, maxnet, privacy, compression, rule = built
+    _, _, family, algorithm, subnets, maxnet, privacy, compression, rule = built
     issues = _issue("privacy", check_privacy, algorithm, privacy, compression)
     issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
-    found, wrong = _topology(point, file)
-    if wrong:
+    issues += useless_keys(subnets, maxnet)
+    issues += unknown_subnets(family.space, point.spec.calibration.subnets)
+    found, wrong = _topology(point, plugs, file)
+    if found is None:
         return None, [*issues, *wrong]
-    topology, description, owners, whole = found
-    unused = _unused(topology, partition, description)
-    if unused:
-        raise whole.error(unused)
-    parts = FederatedParts(topology, description, owners, *built)
-    return parts, [*issues, *unknown_subnets(parts.family.space, point.spec.calibration.subnets)]
+    if found.lines or found.topology is None or found.owners is None:
+        raise FaultsError(str(found.file.path), found.lines, issues)
+    return FederatedParts(found.topology, found.file.data, found.owners, *built), issues
 
 
 def _issue(place: str, check: Callable[..., None], *args: Any) -> list[Issue]:
@@ -123,36 +167,6 @@ def _issue(place: str, check: Callable[..., None], *args: Any) -> list[Issue]:
     except SpecError as error:
         return [Issue.of(error, place)]
     return []
-
-
-def _unused(topology: Topology, partition: Partition, description: Mapping[str, Any]) -> list[Issue]:
-    """Return the properties of datasets that nobody would use."""
-    datasets = [worker.dataset for worker in topology.plan.workers if worker.dataset is not None]
-    issues = []
-    for data in datasets:
-        place = _dataset_place(data, description)
-        if data.ref:
-            hint = "remove it: the examples come from `data`, dealt out by `partition`"
-            issues.append(Issue((*place, "ref"), "not used in a federated training", repr(data.ref), hint))
-    if len({data.size for data in datasets}) > 1 and not getattr(partition, "uses_sizes", True):
-        odd = next(data for data in datasets if data.size != datasets[0].size)
-        problem = f"not used by partition {type(partition).__name__}"
-        issues.append(
-            Issue(
-                (*_dataset_place(odd, description), "size"),
-                problem,
-                str(odd.size),
-                "use iid, or remove sizes",
-            )
-        )
-    return issues
-
-
-def _dataset_place(data: Dataset, description: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """Return where a dataset stands in a topology file."""
-    body = description["datasets"][data.role][data.group]
-    ids = [entry.get("id") if isinstance(entry, dict) else entry for entry in body] if isinstance(body, list) else []
-    return ("datasets", data.role, data.group, *([ids.index(data.id)] if data.id in ids else []))
 
 
 def _topology_path(use: str, folder: Path) -> Path:
@@ -196,7 +210,7 @@ KIND = Kind(
     ),
     assemble=assemble,
     runs=lambda point, seed: (FederatedRun(point, seed),),
-    check_others=lambda point, file: _topology(point, file)[1],
+    check_others=_check_topology,
     short={"topology": "use"},
     filled_in={"partition": "iid", "algorithm": "fedavg", "subnets": "largest", "evaluation": {}, "calibration": {}},
     not_swept=frozenset({"calibration"}),

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/3"
-_QUIET = {"round", "buffered", "paired", "selected", "update"}
+SCHEMA = "federated-progress/4"
+_QUIET = {"round", "completed", "buffered", "paired", "selected", "update"}
 """Log entries that are too frequent to be stored as events."""
 _ENDS = ("died", "left", "no peers")
 """Log entries that say why nobody goes on, the more telling ones first."""
@@ -39,6 +39,7 @@ class FederatedProgress:
         run: The run in mid-flight (`topology.checkpoints`); None before it is stored.
         rounds: A row for each round and each worker that reports rounds.
         traffic: A row for each of these and each channel.
+        spare: The rows of each round that some workers have completed and that is not reported yet.
     """
 
     done: int = 0
@@ -46,6 +47,7 @@ class FederatedProgress:
     run: bytes | None = None
     rounds: list[Row] = field(default_factory=list)
     traffic: list[Row] = field(default_factory=list)
+    spare: dict[int, tuple[Row, list[Row]]] = field(default_factory=dict)
 
     def write(self, path: Path, identity: str) -> None:
         """Write it to a file, which is replaced as a whole: a line of JSON that says what it is, and a pickle.
@@ -83,17 +85,30 @@ class FederatedProgress:
             raise DataError(str(path), "damaged", str(error), anew) from error
 
     def add_round(self, entry: LogEntry, traffic: Mapping[str, Traffic]) -> Row:
-        """Record a round that a worker completed, with the traffic until then, and return its row."""
-        time_s, fields = entry.at_ns / 1e9, entry.fields
-        self.done = max(self.done, fields["round"])
-        for name, now in traffic.items():
-            self.traffic.append(
-                {"round": fields["round"], "worker": entry.worker, "time_s": time_s, "channel": name}
-                | {"messages": now.messages, "bytes": now.bytes, "lost": now.lost}
-            )
-        total = sum(now.bytes for now in traffic.values())
-        self.rounds.append({"worker": entry.worker, "time_s": time_s, "bytes": total, **fields})
-        return self.rounds[-1]
+        """Record a round that a worker reports, with the traffic until then, and return its row."""
+        row, sent = _rows(entry, traffic)
+        self.done = max(self.done, row["round"])
+        self.spare.pop(row["round"], None)
+        self.rounds.append(row)
+        self.traffic += sent
+        return row
+
+    def add_completed(self, entry: LogEntry, traffic: Mapping[str, Traffic]) -> None:
+        """Keep a round that a worker completed and another one reports, unless that ends before."""
+        number = entry.fields["round"]
+        if number > self.done and number not in self.spare:
+            row, sent = _rows(entry, traffic)
+            self.spare[number] = {"accuracy": {}, **row}, sent
+
+    def put_spare(self) -> None:
+        """Put in the rounds that nobody reported, because who was to do it ended before: without accuracies."""
+        for row, sent in self.spare.values():
+            self.rounds.append(row)
+            self.traffic += sent
+        if self.spare:
+            for table in (self.rounds, self.traffic):
+                table.sort(key=lambda row: row["round"])
+        self.spare = {}
 
     def summary(self, report: RunReport) -> Row:
         """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""
@@ -138,6 +153,18 @@ class FederatedProgress:
             tables["parties"] = parties
         for name, table in tables.items():
             write_rows(folder / f"{name}.parquet", table)
+
+
+def _rows(entry: LogEntry, traffic: Mapping[str, Traffic]) -> tuple[Row, list[Row]]:
+    """Return the row of a round, and that of each channel."""
+    time_s, number = entry.at_ns / 1e9, entry.fields["round"]
+    sent = [
+        {"round": number, "worker": entry.worker, "time_s": time_s, "channel": name}
+        | {"messages": now.messages, "bytes": now.bytes, "lost": now.lost}
+        for name, now in traffic.items()
+    ]
+    total = sum(now.bytes for now in traffic.values())
+    return {"worker": entry.worker, "time_s": time_s, "bytes": total, **entry.fields}, sent
 
 
 def party_rows(report: RunReport) -> list[Row]:

@@ -192,7 +192,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             parts.aggregation,
         )
 
-    def engine(self, patience_s: float | None, *, record: bool) -> Engine:
+    def engine(self, patience_s: float | None, *, record: bool, address: str | None = None) -> Engine:
         """Return the engine that the file asks for."""
         if self.spec.engine == "sim":
             from topology.engines.sim import SimEngine
@@ -205,7 +205,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         require("ray")
         from topology.engines.ray import RayEngine
 
-        return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record)
+        return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record, address=address)
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
@@ -221,11 +221,11 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         options: ExecutionOptions = how
         torch.set_num_threads(options.threads or 1)  # with one, a training comes out the same in every process
         if not self.is_trained(store):
-            self._train(store, watch)
+            self._train(store, watch, options.address)
         self.calibrate(store, options, splits=self.context.splits)
         return Completion()
 
-    def _train(self, store: Store, watch: Watch | None) -> None:
+    def _train(self, store: Store, watch: Watch | None, address: str | None) -> None:
         """Train, and store all but the accuracies."""
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
@@ -234,7 +234,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
         self._write_holdings(folder)
-        report, refused = self._run(progress, path, watch)
+        report, refused = self._run(progress, path, watch, address)
         check_complete(report, self.spec.rounds)
         progress.store(folder, report)
         if report.spans:
@@ -248,14 +248,17 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
-    def _run(self, progress: FederatedProgress, path: Path, watch: Watch | None) -> tuple[RunReport, str]:
+    def _run(
+        self, progress: FederatedProgress, path: Path, watch: Watch | None, address: str | None
+    ) -> tuple[RunReport, str]:
         """Run the workers, from the beginning or from the last checkpoint.
 
         Returns:
             Their report, and why no checkpoints could be stored, or "".
         """
         spec, topology, job = self.spec, self.parts.topology, self.job
-        engine = self.engine(spec.patience_s, record=spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS)
+        record_spans = spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS
+        engine = self.engine(spec.patience_s, record=record_spans, address=address)
 
         def store(run: bytes) -> None:
             progress.run, progress.stored = run, progress.done
@@ -269,6 +272,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
                 row = progress.add_round(entry, report.traffic)
                 if watch:
                     watch(self, row)
+            elif entry.kind == "completed":
+                progress.add_completed(entry, report.traffic)
 
         def observe(report: RunReport) -> None:
             record(report.log[-1], report)
@@ -286,6 +291,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         )
         for entry in report.log if not progress.rounds else ():  # the workers ran in other processes
             record(entry, report)
+        progress.put_spare()
         if checkpoints is not None:
             return report, checkpoints.refused
         real = spec.checkpoint is not None

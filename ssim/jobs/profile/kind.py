@@ -8,7 +8,7 @@ from profiler.devices import find_device
 from profiler.model_under_test import SupernetUnderTest
 from profiler.profile import ProfilePlan
 from profiler.torch_meter import Options
-from sim.base.errors import SsimError
+from sim.base.errors import DataError, SsimError
 from ssim.files.plugins import Issue
 from ssim.jobs.job import Kind
 from ssim.jobs.profile.run import ProfileParts, ProfileRun
@@ -28,6 +28,9 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
     if max(spec.batches, default=0) > spec.max_batch:
         hint = f"max_batch: {max(spec.batches)}"
         return None, [Issue(("batches",), "is above the largest batch size", str(max(spec.batches)), hint)]
+    problem = _contradiction(spec)
+    if problem is not None:
+        return None, [problem]
     place: tuple[str, ...] = ("device",)
     try:
         device = find_device(None if spec.device == "cpu" else spec.device)
@@ -41,11 +44,35 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
         rows = find_subnets(source, named.family.space)
     except SsimError as error:
         return None, [Issue.of(error, *place) if error.location.startswith("--") else Issue(place, str(error))]
-    options = Options(spec.dtype, spec.channels_last, spec.compile, spec.cuda_graph, spec.flush_cache)
-    model = SupernetUnderTest(named.supernet(), named.family, device, options, spec.size or named.size)
+    options = Options(
+        spec.dtype,
+        spec.channels_last,
+        spec.compile,
+        spec.cuda_graph,
+        spec.flush_cache,
+        spec.autocast,
+        spec.compile_mode,
+        spec.contiguous,
+    )
+    try:
+        model = SupernetUnderTest(named.supernet(), named.family, device, options, spec.size or named.size)
+    except DataError as error:
+        return None, [Issue(("dtype",), f"{error.location} {error.problem}", error.value, error.hint)]
     stages = model.stages() if spec.stages else ()
     profile = ProfilePlan(rows, spec.max_batch, spec.batches, stages, spec.precision)
     return ProfileParts(device, options, model, profile, source, identity_of(named, device, options, model.size)), []
+
+
+def _contradiction(spec: ProfileSpec) -> Issue | None:
+    """Return what is wrong with options that contradict each other."""
+    if spec.autocast and spec.dtype == "fp32":
+        return Issue(("autocast",), "needs another dtype", "fp32", "dtype: bf16 or fp16")
+    if spec.compile_mode != "default" and not spec.compile:
+        return Issue(("compile_mode",), "needs compile", spec.compile_mode, "compile: true")
+    if spec.compile_mode in {"reduce-overhead", "max-autotune"} and spec.cuda_graph:
+        hint = "without cuda_graph: this mode captures graphs itself"
+        return Issue(("compile_mode",), "cannot be combined with cuda_graph", spec.compile_mode, hint)
+    return None
 
 
 def _beside(folder: Path, text: str) -> str:

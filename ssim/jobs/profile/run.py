@@ -1,8 +1,9 @@
 """One profile and what is stored of it: `<results>/<name>/seed<seed>-<hash>/`.
 
     visits.jsonl      what was measured so far, to go on from; a profile that is run again gets more precise
-    table.parquet     the latency table; table.csv and superserve.json hold the same
+    table.parquet     the latency table; table.csv and superserve.json hold the same without samples
     samples.parquet   raw latencies
+    cells.csv         of each cell the status, medians, percentile, device time and energy
     report.md         what was measured and how well, with latency.png
     manifest.json     what decided the latencies, and what else was there
 
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from profiler.devices import device_name, device_state_reader
+from profiler.actuation import measure_actuation
+from profiler.devices import device_energy_reader, device_name, device_state_reader
+from profiler.grid import Cell
 from profiler.profile import profile_result
-from profiler.schedule import Schedule
+from profiler.schedule import CellError, Schedule
 from profiler.torch_meter import TorchMeter
 from profiler.trial_log import TrialLog
 from sim.base.errors import SsimError
@@ -34,10 +37,10 @@ if TYPE_CHECKING:
 
     import torch
 
-    from profiler.grid import Cell, Grid, TrialRecord
+    from profiler.actuation import SwitchCost
+    from profiler.grid import Grid, TrialRecord
     from profiler.model_under_test import SupernetUnderTest
     from profiler.profile import ProfilePlan
-    from profiler.schedule import CellError
     from profiler.torch_meter import Options
     from ssim.jobs.job import Watch
     from ssim.results.store import Store
@@ -47,7 +50,16 @@ _MIN_NS = 60 * NS_PER_S
 """What disturbs a machine lasts longer than a calm half minute in which all cells seem to be known."""
 
 RESUMES = "measurements are stored; the same command resumes from there"
-OUTPUTS = ("table.parquet", "table.csv", "superserve.json", "report.md", "latency.png", "latency.svg", "latency.pdf")
+OUTPUTS = (
+    "table.parquet",
+    "table.csv",
+    "superserve.json",
+    "cells.csv",
+    "report.md",
+    "latency.png",
+    "latency.svg",
+    "latency.pdf",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +152,15 @@ class ProfileRun(Run[ProfileSpec, ProfileParts]):
             folder.mkdir(exist_ok=True)
         budget_ns = round(self.spec.minutes * _S_PER_MINUTE * NS_PER_S)
         schedule = Schedule(parts.profile.cells, self.seed, self.spec.precision, _MIN_NS, budget_ns)
-        meter = TorchMeter(parts.model, parts.device, parts.options, device_state_reader(parts.device))
+        device = parts.device
+        readers = device_state_reader(device), device_energy_reader(device)
+        meter = TorchMeter(parts.model, device, parts.options, *readers)
         with TrialLog(folder / "visits.jsonl", parts.identity) as log:
             self._measure(schedule, meter, log, watch)
             _check_measured(schedule, log.grid)
-            facts = provenance_of(parts.identity, parts.accuracies)
-            found = profile_result(parts.profile, log.grid, device_name(parts.device), facts)
+            actuation = _actuation(meter, parts.profile, log.grid, self.seed)
+            facts = provenance_of(parts.identity, parts.accuracies, actuation)
+            found = profile_result(parts.profile, log.grid, device_name(device), facts)
             write_profile(folder, parts.profile, found, log.grid)
         circumstances = {"precision": self.spec.precision, **stopwatch.circumstances()}
         summary = {"cells": len(parts.profile.cells), "visits": len(log.grid.records)}
@@ -165,7 +180,7 @@ class ProfileRun(Run[ProfileSpec, ProfileParts]):
             on_record(None, str(error))
 
         on_record(None)
-        schedule.run(meter, log.grid, on_record, on_failure)
+        schedule.run(meter, log.grid, on_record, on_failure, log.use)
 
     def grid(self, store: Store) -> Grid:
         """Return what was measured.
@@ -185,6 +200,16 @@ class ProfileRun(Run[ProfileSpec, ProfileParts]):
         for name in OUTPUTS:
             with whole_file(store.folder / name) as unfinished:
                 shutil.copyfile(store.folder / self.id / name, unfinished)
+
+
+def _actuation(meter: TorchMeter, plan: ProfilePlan, grid: Grid, seed: int) -> SwitchCost | None:
+    """Return the cost of a switch at the smallest batch size; None if fewer than two subnets run there."""
+    size = plan.batch_sizes[0]
+    subnets = [subnet.id for subnet in plan.subnets if Cell(subnet.id, size) not in grid.failed]
+    try:
+        return measure_actuation(meter, subnets, size, seed)
+    except CellError:  # all subnets in memory at once need more than one
+        return None
 
 
 def _check_measured(schedule: Schedule, grid: Grid) -> None:

@@ -39,11 +39,17 @@ class ProfileSpec(JobSpec):
     """Relative half-width of a median's 95 % interval at which a latency is known."""
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Data type of weights and inputs."""
+    autocast: bool = False
+    """Keep weights in fp32, and let torch.autocast choose where to compute in `dtype`."""
     channels_last: bool = False
     """Lay out images with channels last."""
     compile: bool = False
     """Run subnets through torch.compile."""
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
+    """Mode of torch.compile."""
     cuda_graph: bool = False
     """Capture each batch once and replay it: no launch overhead."""
+    contiguous: bool = False
+    """Run subnets on contiguous copies of sliced weights, instead of views of the shared weights."""
     flush_cache: bool = False
     """Empty the device's caches before each run."""

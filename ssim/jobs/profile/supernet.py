@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from figures.latency import draw_latency
 from figures.style import save
+from profiler.cells_file import cells_text
 from profiler.devices import device_facts, device_name
 from profiler.report import report
 from profiler.trial_log import write_samples
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from profiler.actuation import SwitchCost
     from profiler.grid import Grid
     from profiler.profile import ProfilePlan, ProfileResult
     from profiler.torch_meter import Options
@@ -142,10 +144,12 @@ def identity_of(named: Named, device: torch.device, options: Options, size: int)
     }
 
 
-def provenance_of(identity: Mapping[str, Any], accuracies: str) -> dict[str, str]:
+def provenance_of(identity: Mapping[str, Any], accuracies: str, actuation: SwitchCost | None) -> dict[str, str]:
     """Return what a table says of where its figures come from."""
     device, options = identity["device"], identity["options"]
     chosen = ", ".join(name.replace("_", " ") for name, value in options.items() if value is True)
+    if options["compiled"] and options["compile_mode"] != "default":
+        chosen += f", compile mode {options['compile_mode']}"
     facts = ", ".join(f"{name} {text}" for name, text in device.items() if name != "name")
     return {
         "source": "measured by ssim profile",
@@ -155,6 +159,7 @@ def provenance_of(identity: Mapping[str, Any], accuracies: str) -> dict[str, str
         "latency": "wall clock from the call to the end of the work on the device, launch overhead included; medians",
         "options": f"{options['precision']}{', ' if chosen else ''}{chosen}",
         "accuracy": accuracies,
+        **({} if actuation is None else {"actuation": str(actuation)}),
     }
 
 
@@ -164,8 +169,10 @@ def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: 
     Raises:
         StoreError: The disk is full, or the folder can't be written.
     """
-    for name in ("table.parquet", "table.csv", "superserve.json"):
+    for name in ("table.parquet", "table.csv"):
         write_table(result.table, folder / name)
+    write_table(dataclasses.replace(result.table, samples_ns=None), folder / "superserve.json")
     write_samples(grid, folder / "samples.parquet")
+    write_text(folder / "cells.csv", cells_text(result.estimates, grid.use))
     save(draw_latency(result.table), folder / "latency")
     write_text(folder / "report.md", report(plan, result, grid, "latency.png"))

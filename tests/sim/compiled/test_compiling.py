@@ -88,7 +88,7 @@ def test_a_fault_of_the_code_is_raised_as_it_is(tmp_path: Path) -> None:
 
 def test_all_that_a_compiled_function_calls_stands_in_its_own_file() -> None:
     """Numba's cache does not notice an edit of another."""
-    for name in ("kernel", "counters"):
+    for name in ("kernel", "counters", "outcomes"):
         text = (ROOT / "sim" / "compiled" / f"{name}.py").read_text()
         imported = [line for line in text.splitlines() if line.startswith(("from sim", "import sim"))]
         assert {line.split()[1] for line in imported} == {"sim.compiled.compiling"}

@@ -20,7 +20,7 @@ from policies.infaas import Infaas
 from policies.maxacc import MaxAcc
 from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit
-from sim import Decision, Dispatch, Drop, LatencyTable, Policy, View, Wait
+from sim import Decision, Dispatch, Drop, Hold, LatencyTable, Policy, View, Wait
 from sim.compiled.tabulate import NotTabulableError, tabulate
 from sim.tables.files import load_table
 from tests.policies.test_policies import tables
@@ -72,6 +72,26 @@ class Arrays:
         )
 
 
+@dataclass(frozen=True)
+class Drops:
+    def decide(self, view: View) -> Decision:
+        return Drop(1) if view.slack_ns < 0 else Dispatch(0, 1)
+
+
+@dataclass(frozen=True)
+class HoldsAndDrops:
+    """Waits for four queries until the largest batch is due, and drops who can't make it."""
+
+    def decide(self, view: View) -> Decision:
+        table = view.table
+        if view.slack_ns < table.latency(0, 1):
+            return Drop(1)
+        due_ns = table.latency(0, 4)
+        if view.queue_length < 4 and view.slack_ns > due_ns:
+            return Hold(due_ns)
+        return Dispatch(0, 4)
+
+
 def disagreements(policy: Policy, table: LatencyTable, slacks: range | list[int], lengths: list[int]) -> list[object]:
     found = tabulate(policy, table)
     return [
@@ -81,7 +101,7 @@ def disagreements(policy: Policy, table: LatencyTable, slacks: range | list[int]
     ]
 
 
-@pytest.mark.parametrize("policy", [*PURE, Headroom(), QueueSwitch()], ids=str)
+@pytest.mark.parametrize("policy", [*PURE, Headroom(), QueueSwitch(), Drops(), HoldsAndDrops()], ids=str)
 def test_a_table_agrees_with_its_policy_at_every_edge_and_between(policy: Policy) -> None:
     found = tabulate(policy, RTX)
     edges = [int(edge) + step for edge in found.from_ns for step in (-2, -1, 0, 1, 2)]
@@ -151,9 +171,21 @@ class Waits:
 
 
 @dataclass(frozen=True)
-class Drops:
+class HoldsForEver:
     def decide(self, view: View) -> Decision:
-        return Drop(1) if view.slack_ns < 0 else Dispatch(0, 1)
+        return Hold(5) if view.queue_length < 3 else Dispatch(0, 1)
+
+
+@dataclass(frozen=True)
+class HoldsLate:
+    def decide(self, view: View) -> Decision:
+        return Hold(1_000) if view.slack_ns > 500 else Dispatch(0, 1)
+
+
+@dataclass(frozen=True)
+class HoldsByTheNanosecond:
+    def decide(self, view: View) -> Decision:
+        return Hold(view.slack_ns - 1) if view.slack_ns > 0 else Dispatch(0, 1)
 
 
 @dataclass(frozen=True)
@@ -292,7 +324,9 @@ def test_numbers_of_numpy_do_not_overflow_far_away() -> None:
         (Mixed(), "in one expression"),
         (Square(), "in one expression"),
         (Waits(), "returns Wait"),
-        (Drops(), "returns Drop"),
+        (HoldsForEver(), "would hold for ever"),
+        (HoldsLate(), "holds until a slack that can't come"),
+        (HoldsByTheNanosecond(), "needs more than"),
         (Picks(), "picks its worker"),
         (Swallows(), "depends on system.workers_alive"),
         (Remembers(), "may have state; only frozen dataclasses are known to be stateless"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim import DataError, SpecError
+from sim.base.errors import BatchSizeError
 from sim.tables.csv_file import csv_text, parse_csv
 from sim.tables.files import find_table, load_table
 from tests.strategies import assert_same
@@ -252,3 +253,24 @@ def file_of(*latencies: object, header: str = HEADER, accuracy: object = 70, mor
 def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         parse_csv(text, "t.csv")
+
+
+RAGGED = "model,accuracy,batch_size,latency_ms\na,70,1,2\na,70,2,3\na,70,4,5\nb,75,1,4\nb,75,2,6\n"
+
+
+def test_larger_batch_sizes_that_some_subnets_lack_are_left_out_by_a_limit(tmp_path: Path) -> None:
+    file = tmp_path / "ragged.csv"
+    file.write_text(RAGGED)
+    with pytest.raises(
+        DataError, match=r"subnet b, batch 4.*all subnets have 1, 2; max_batch 2 leaves out larger ones"
+    ):
+        load_table(file)
+    with pytest.raises(DataError, match="batch 4"):
+        load_table(file, 4)
+    full = tmp_path / "full.csv"
+    full.write_text(RAGGED + "b,75,4,10\n")
+    for limit in (1, 2, 3):
+        assert load_table(file, limit).batch_sizes == load_table(full).up_to(limit).batch_sizes
+        assert load_table(file, limit).latency_ns.tolist() == load_table(full).up_to(limit).latency_ns.tolist()
+    with pytest.raises(BatchSizeError, match="measured: 1, 2, 4"):
+        load_table(full, 5)

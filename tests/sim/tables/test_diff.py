@@ -68,7 +68,7 @@ def test_an_interval_holds_its_latency() -> None:
     one = table([[100, 200]], 10)
     with pytest.raises(DataError, match=r"latency outside its confidence interval \(subnet a, batch 4\)"):
         replace(one, low_ns=np.array([[90, 201]]))
-    with pytest.raises(DataError, match="only one bound of its intervals"):
+    with pytest.raises(DataError, match="interval of the latency is incomplete"):
         replace(one, high_ns=None)
 
 

@@ -169,6 +169,15 @@ BAD = [
         {"p99_ns": TABLE.latency_ns - 1},
         r"the 99th percentile is below the latency \(subnet s, batch 1: 0.000009 ms < 0.00001 ms\); is it the 99th",
     ),
+    ({"p99_low_ns": TABLE.latency_ns}, r"interval of the 99th percentile is incomplete; give p99_high_ns"),
+    (
+        {"p99_ns": None, "p99_low_ns": TABLE.latency_ns, "p99_high_ns": TABLE.latency_ns},
+        r"interval of the 99th percentile is incomplete; give p99_ns",
+    ),
+    (
+        {"p99_low_ns": TABLE.latency_ns, "p99_high_ns": TABLE.latency_ns},
+        r"99th percentile outside its confidence interval \(subnet s, batch 1\); p99_low_ns <= p99_ns <= p99_high_ns",
+    ),
     (
         {"subnets": tuple(ProfiledSubnet(s.id, s.accuracy / 100) for s in SUBNETS)},
         r"no accuracy is above 1 \(l: 0.8\); percent, such as 73.82: are these shares of 1\?",

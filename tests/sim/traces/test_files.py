@@ -94,6 +94,10 @@ def test_each_query_keeps_its_slo_when_the_trace_is_cut(tmp_path: Path) -> None:
         ("", "trace.csv: is empty; needs a header"),
         ("arrival_s\n", "has no arrivals"),
         ("arrivals\n1\n", "has no column arrival_s.*; columns: arrivals; 'arrivals' may be the arrival"),
+        ("0.1,GET /\n0.2,GET /\n", "has no header, so no column of arrivals is known; first row: 0.1, GET /"),
+        ("1700000000,GET /\n1700000001,GET /\n", "has no header"),
+        ("interarrival_ms,n\n5,1\n5,1\n", "name the column.*'interarrival_ms' may be the times between arrivals"),
+        ("arrival_s\n1e300\n", r"row 1: is not a time \(1e\+300\); seconds, finite"),
         ("arrival_s\n1\nnan\n", r"trace.csv, row 2: is not a time \(nan\); seconds, finite"),
         ("arrival_s\n1\ninf\n", r"row 2: is not a time \(inf\)"),
         ("arrival_s\n-1\n", r"trace.csv, row 1: is negative \(-1 s\)"),
@@ -132,6 +136,19 @@ def test_a_bad_parquet_file_is_refused(tmp_path: Path, columns: dict[str, Any], 
     pq.write_table(pa.table(columns), path)
     with pytest.raises(DataError, match=f"trace.parquet.*{message}"):
         File(path=str(path), slo_ms=None if "slo_ms" in columns else 36).trace(0)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_integers_of_any_type_are_the_same_times(tmp_path: Path, dtype: str, unit: str) -> None:
+    path = tmp_path / "trace.parquet"
+    values, factor = np.array([0, 3, 127], dtype), {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[unit]
+    pq.write_table(pa.table({f"arrival_{unit}": values}), path)
+    assert File(path=str(path), slo_ms=36).trace(0).arrival_ns.tolist() == [0, 3 * factor, 127 * factor]
+    if dtype == "uint64" or (dtype == "int64" and unit != "ns"):
+        pq.write_table(pa.table({f"arrival_{unit}": np.array([0, np.iinfo(dtype).max], dtype)}), path)
+        with pytest.raises(DataError, match="row 2: is not a time"):
+            File(path=str(path), slo_ms=36).trace(0)
 
 
 @pytest.mark.parametrize("name", ["no.csv", "no.csv.gz", "no.parquet"])
@@ -203,7 +220,7 @@ def test_what_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
         write_trace(tmp_path / "file" / "t.csv", [chunk])
 
 
-def test_files_that_each_begin_at_0_are_no_longer_trace(tmp_path: Path) -> None:
+def test_files_that_each_begin_at_0_are_refused(tmp_path: Path) -> None:
     paths = tuple(
         written(tmp_path, text, name) for name, text in (("a.csv", "arrival_s\n0\n2\n"), ("b.csv", "arrival_s\n0\n1\n"))
     )

@@ -145,6 +145,10 @@ COARSE = "arrival_s\n" + "".join(f"{3 * (n // 10)}\n" for n in range(200))
             ["at 1700000000.5 s, 2023-11-14 22:13:20.5 UTC: shifted"],
         ),
         ("arrival_ms\n50000\n50001\n", ["the first arrival is at 50000 ms: shifted to 0"]),
+        (
+            "arrival_us\n1700000000000\n1700000000500\n",
+            ["(`origin: zero` leaves times as they are); in ms it would be"],
+        ),
         (COARSE, ["20 distinct times among 200 arrivals, a clock of 3 s: `spread: true` places them within a step"]),
         (
             "arrival_s\n" + "".join(f"{n // 400}\n" for n in range(2000)),

@@ -71,7 +71,7 @@ def test_twenty_million_arrivals_need_a_few_megabytes(source: TraceSource, queri
     assert peak < 10e6 < 8 * queries
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "36", True])
+@pytest.mark.parametrize("value", [0, -1, 1e-7, 1e300, float("nan"), float("inf"), "36", True])
 def test_an_slo_out_of_range_is_refused(value: object) -> None:
     with pytest.raises(SpecError, match=r"Poisson\.slo_ms"):
         Poisson(slo_ms=value, mean_qps=1, duration_s=1)

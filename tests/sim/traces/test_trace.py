@@ -82,6 +82,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ([0, None], "arrival_ns: is not an array of whole numbers .object"),
         (["0", "1"], "is not an array of whole numbers"),
         ([False, True], "is not an array of whole numbers .bool"),
+        (np.ma.array([0, 1], mask=[0, 1]), "arrival_ns: has masked values"),
         ([[0, 1]], r"arrival_ns: has the wrong shape \(\(1, 2\)\)"),
         ([[0], [1, 2]], "arrival_ns: can't be read as an array"),
         (3, "arrival_ns: has the wrong shape"),
