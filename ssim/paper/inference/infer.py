@@ -11,7 +11,7 @@ from ssim.paper.claims.claim import Judged, Verdict
 from ssim.paper.inference.evidence import PointResults
 from ssim.paper.inference.region import Point, Region, Searched, middle, region, without
 from ssim.paper.inference.search import FULL, QUICK, SHORT, Search, trials
-from ssim.paper.inference.space import DENSE, IDEAL, settings
+from ssim.paper.inference.space import BETA, DENSE, IDEAL, settings
 from ssim.paper.inference.statements import FIGURES, STATEMENTS, claim_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 REPEATS = 5
 """Seeds of what is reported."""
+
+COMPARED = (*(f"slackfit(buckets={buckets})" for buckets in (3, 20, 64)), f"queuefit(beta={BETA})")
+"""What the scheduler does where two tables are compared."""
 
 
 @dataclass(slots=True)
@@ -113,7 +116,7 @@ def infer(
         Point(replace(setting, table=table), label)
         for setting in (IDEAL, regions["8a"].points[0].point.setting)
         for table in (IDEAL.table, DENSE)
-        for label in setting.schedulers()
+        for label in COMPARED
     )
     points |= dict.fromkeys(compared)
     full = search
