@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+import ssim
+from sim.base.errors import SpecError
+from sim.traces.azure import Azure
+from sim.traces.synthetic import Bursty
 from ssim.paper.claims import CLAIMS
 from ssim.paper.claims.claim import Verdict
 from ssim.paper.claims.synthetic import CV2S, ENDS, PACES, RATES
 from ssim.paper.inference.evidence import CHOSEN, CLIPPERS, Evidence, PointResults, Row, clipper
+from ssim.paper.inference.infer import Inferred
 from ssim.paper.inference.region import TOLERANCE, Point, Searched, contradictions, hold_nowhere, middle, region
+from ssim.paper.inference.report import sections
+from ssim.paper.inference.search import Search, Trial, _Simulated, trials
 from ssim.paper.inference.space import BUCKETS, Setting
 from ssim.paper.inference.space import settings as settings_of
 from ssim.paper.inference.statements import CAP, FIGURES, STATEMENTS, claim_of
+from ssim.paper.inference.variants import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 ATTAINED = st.sampled_from([0.0, 0.2, 0.5, 0.93, 0.95, 0.98, 0.989, 0.99, 0.991, 0.999, 0.9995, 0.99999, 1.0])
 ACCURACIES = {name: float(name) for name in CLIPPERS}
 
@@ -59,7 +71,7 @@ def evidence(draw: Callable[..., object]) -> Evidence:
     return Evidence(rows, {clipper("80.16"): draw(rates), clipper("73.82"): draw(rates)})
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.generate])  # shrinking so much takes minutes
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])  # shrinking so much takes minutes
 @given(evidence())
 def test_a_distance_is_at_most_one_where_its_claim_is_reproduced(found: Evidence) -> None:
     needed = (CHOSEN, clipper("73.82"))
@@ -119,3 +131,100 @@ def test_settings_are_all_different_and_include_nothing_added(quick: bool) -> No
     assert len(set(found)) == len(found)
     assert found[0] == Setting()
     assert len(found[0].schedulers()) == len(BUCKETS) + 1
+
+
+SHORT = {
+    "azure_ideal": ("trace.duration_s=1",),
+    "bursty": ("trace.duration_s=0.2", "sweep={}"),
+    "dynamics_bursty": ("trace.duration_s=1", "sweep={}"),
+}
+
+
+@pytest.fixture(scope="module")
+def short_trials() -> list[Trial]:
+    pytest.importorskip("numba", reason="the search needs the compiled engine")
+    found = trials(EXPERIMENTS, SHORT, 1)
+    return [replace(trial, at=(("trace.cv2", 8), ("trace.variant_qps", 5550))) for trial in found]
+
+
+def test_a_search_simulates_what_the_toolkit_runs(short_trials: list[Trial], tmp_path: Path) -> None:
+    setting = Setting(dispatch_ms=4.5, per_query_ms=0.1, network_ms=4.0, drop="hopeless")
+    search = Search(tmp_path, short_trials, EXPERIMENTS)
+    search.run({setting: ["slackfit(buckets=5)", "queuefit(beta=0.7)"]})
+    overheads = {"dispatch_ms": 4.5, "dispatch_per_query_ms": 0.1, "network_ms": 4.0, "drop": "hopeless"}
+    keys: dict[str, Any] = {f"cluster.{key}": value for key, value in overheads.items()}
+    policies = [
+        {"use": "slackfit", "params": {"buckets": 5}},
+        "queuefit",
+        {"use": "clipper", "params": {"accuracy": 78.25}},
+    ]
+    keys |= {"trace.duration_s": 1, "repeats": 1, "policies": policies}
+    ran = ssim.run("azure_ideal", out=tmp_path, **keys)
+    expected = ran.frame().set_index("policy")["slo_attainment"]
+    for label, policy in (("slackfit(buckets=5)", "slackfit(buckets=5)"), ("queuefit(beta=0.7)", "queuefit")):
+        rows = [row for row in search.evidence(Point(setting, label)).rows if row.experiment == "azure_ideal"]
+        found = {row.policy: row.attainment for row in rows}
+        assert found[CHOSEN] == expected[policy]
+        assert found[clipper("78.25")] == expected[clipper("78.25")]
+    assert 0 < expected.min() < 1
+
+
+def test_a_search_that_was_interrupted_goes_on_and_older_code_counts_no_more(
+    short_trials: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulated: list[Setting] = []
+    row = _Simulated.row
+
+    def counting(self: _Simulated, trial: Trial, label: str, policy: Any) -> Row:
+        if len(simulated) == 2 and trial.experiment == "bursty":
+            raise KeyboardInterrupt
+        if trial.experiment == "dynamics_bursty":
+            simulated.append(self._setting)
+        return row(self, trial, label, policy)
+
+    wanted = {Setting(ms): ["slackfit(buckets=5)"] for ms in (0.0, 1.0, 2.0)}
+    search = Search(tmp_path, short_trials, EXPERIMENTS)
+    monkeypatch.setattr(_Simulated, "row", counting)
+    with pytest.raises(KeyboardInterrupt):
+        search.run(wanted)
+    assert simulated == list(wanted)[:2]
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    simulated.append(Setting(9.0))
+    search.run(wanted)
+    assert simulated[3:] == list(wanted)[2:]
+    assert all(path.read_bytes() == content for path, content in before.items())
+    search.run(wanted)
+    assert len(simulated) == 4
+    monkeypatch.setattr("ssim.paper.inference.search.own_hash", lambda _files: "other code")
+    search.run(wanted)
+    assert simulated[4:] == list(wanted)
+
+
+def test_without_numba_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ssim.paper.inference.search.numba_is_installed", lambda: False)
+    with pytest.raises(SpecError, match="needs the compiled engine"):
+        Search(tmp_path, [], EXPERIMENTS)
+
+
+def test_where_nothing_fits_the_page_says_so_and_shows_the_nearest() -> None:
+    point = Searched(Point(Setting(4.0), "slackfit(buckets=5)"), (0.5,) * len(STATEMENTS), (2.0,) * len(STATEMENTS))
+    regions = {figure: region([point], FIGURES) for figure in FIGURES}
+    nearest = Inferred([point], regions, {point.point: point}, {}, (), 5)
+    text = "\n".join(text for _, text in sections(nearest, lambda head, rows: f"{head}{rows}"))
+    assert "Nothing fits all statements of: all but 8a" in text
+    assert "(nearest)" in text
+    good = Searched(point.point, point.values, (0.5,) * len(STATEMENTS))
+    fits = Inferred([good], {figure: region([good], FIGURES) for figure in FIGURES}, {point.point: good}, {}, (), 5)
+    assert "Nothing fits" not in "\n".join(text for _, text in sections(fits, lambda head, rows: f"{head}{rows}"))
+
+
+def test_other_arrivals_have_the_same_mean_and_the_shape_that_is_asked_for() -> None:
+    source = Bursty(base_qps=1500, variant_qps=5550, cv2=8, duration_s=20, slo_ms=36)
+    changed = source_of(source, Setting(gaps="lognormal"), "bursty")
+    assert len(changed.arrivals(3)) == pytest.approx(len(source.arrivals(3)), rel=0.05)
+    day = Azure(slo_ms=36, duration_s=5)
+    even = source_of(day, Setting(placement="even"), "azure_ideal").arrivals(3)
+    assert len(even) == pytest.approx(6400 * 5, rel=0.001)
+    assert np.diff(even).max() < 400_000
+    assert source_of(day, Setting(maf_slo_ms=50.0), "azure_ideal").slo_ms == 50
+    assert source_of(day, Setting(maf_slo_ms=50.0), "fixed_subnets").slo_ms == 36
