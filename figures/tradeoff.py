@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _NEEDED = ("policy", "trace", "seed", "slo_attainment", "mean_serving_accuracy")
 _WRAP = 3
 """Panels side by side where only one thing is swept."""
-_BOUND: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (4, 2)), "linewidth": 0.8}
 _NARROW_IN = 2.0
 """Panels narrower than this have no room for a long axis label."""
 
@@ -157,7 +156,7 @@ def _draw_bound(axes: Axes, bound: float) -> None:
     """Draw the line on which SLO attainment times accuracy is the bound: all policies lie below it."""
     left, right = axes.get_xlim()
     accuracy = np.linspace(max(left, 100 * bound), max(right, 100 * bound), 200)
-    axes.plot(accuracy, 100 * bound / accuracy, zorder=2, **_BOUND)
+    axes.plot(accuracy, 100 * bound / accuracy, zorder=2, **style.REFERENCE)
 
 
 def _legend(figure: Figure, points: Iterable[_Point], *, bounded: bool) -> None:
@@ -168,7 +167,7 @@ def _legend(figure: Figure, points: Iterable[_Point], *, bounded: bool) -> None:
         names = [f"{name} (its accuracy)" if name == "Clipper+" else name for name in names]
         handles: list[Artist] = [style.handle(name) for name in families]
         if bounded:
-            handles.append(Line2D([], [], **_BOUND))
+            handles.append(Line2D([], [], **style.REFERENCE))
             names.append("bound on any policy")
         style.legend_below(figure, handles, names)
 
