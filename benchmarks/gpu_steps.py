@@ -17,12 +17,13 @@ import numpy as np
 
 from profiler.actuation import measure_actuation
 from profiler.cells_file import cells_text
+from profiler.data_sheets import find_data_sheet
 from profiler.devices import device_energy_reader, device_facts, device_name, device_state_reader, find_device
 from profiler.grid import Grid, count_statuses
 from profiler.model_under_test import SupernetUnderTest
 from profiler.profile import ProfilePlan, profile_result
 from profiler.report import report
-from profiler.roofline import find_data_sheet, predict, works_of
+from profiler.roofline import predict, works_of
 from profiler.schedule import Schedule
 from profiler.torch_meter import Options, TorchMeter
 from profiler.trial import TrialLimits

@@ -1,7 +1,7 @@
 """Federated training: role programs for any topology, algorithms, and training of a supernet over many clients."""
 
-from federated.aggregation import AggregationRule, ClippedMean, GeometricMedian, Krum, Median, TrimmedMean
-from federated.algorithms import Algorithm, FedAvg, FedDyn, FedOpt, FedProx, Scaffold
+from federated.aggregation import AggregationRule, ClippedMean, GeometricMedian, Krum, Median, QFedAvg, TrimmedMean
+from federated.algorithms import Algorithm, FedAvg, FedDyn, FedNova, FedOpt, FedProx, Scaffold
 from federated.assignment import (
     LargestAssignment,
     MaxNet,
@@ -61,6 +61,7 @@ __all__ = [
     "EightBit",
     "FedAvg",
     "FedDyn",
+    "FedNova",
     "FedOpt",
     "FedProx",
     "FederatedJob",
@@ -81,6 +82,7 @@ __all__ = [
     "PeerTrainer",
     "PowerOfChoice",
     "Privacy",
+    "QFedAvg",
     "Quantity",
     "RandomAssignment",
     "RingTrainer",

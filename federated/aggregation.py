@@ -7,13 +7,13 @@ same subnet. An intermediate aggregator applies it to its own clients.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import annotated_types as at
 import torch
 
 from sim.base.errors import DataError, SpecError
-from sim.base.parameters import NonNegativeInt, Parameters, Positive, PositiveInt
+from sim.base.parameters import NonNegative, NonNegativeInt, Parameters, Positive, PositiveInt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,11 @@ _Half = Annotated[float, at.Ge(0), at.Lt(0.5)]
 
 
 class AggregationRule(Protocol):
-    """A frozen dataclass whose fields are its parameters."""
+    """A frozen dataclass whose fields are its parameters.
+
+    With a class attribute `uses_losses = True`, `combine` takes a third argument: the loss of the received model on the
+    examples of each client, float64, shape (updates,).
+    """
 
     def combine(self, deltas: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return the change of the model.
@@ -56,7 +60,8 @@ def combined(rule: AggregationRule, updates: Sequence[Update], mean: Update) -> 
     names = list(mean.delta)
     rows = [torch.cat([update.delta[name].to(torch.float64).flatten() for name in names]) for update in updates]
     weights = torch.tensor([update.weight for update in updates], dtype=torch.float64)
-    change: Any = rule.combine(torch.stack(rows), weights)
+    more = [torch.tensor([update.loss for update in updates], dtype=torch.float64)] if needs_losses(rule) else []
+    change: Any = rule.combine(torch.stack(rows), weights, *more)
     if not isinstance(change, torch.Tensor) or change.shape != rows[0].shape:
         value = str(tuple(change.shape)) if isinstance(change, torch.Tensor) else type(change).__name__
         raise DataError(
@@ -67,6 +72,11 @@ def combined(rule: AggregationRule, updates: Sequence[Update], mean: Update) -> 
     parts = change.split([mean.delta[name].numel() for name in names])
     delta = {name: part.reshape(mean.delta[name].shape) for name, part in zip(names, parts, strict=True)}
     return replace(mean, delta={name: part.to(mean.delta[name].dtype) for name, part in delta.items()})
+
+
+def needs_losses(rule: AggregationRule | None) -> bool:
+    """Return whether a rule uses the losses of the received model."""
+    return bool(getattr(rule, "uses_losses", False))
 
 
 @dataclass(frozen=True)
@@ -164,11 +174,35 @@ class ClippedMean(Parameters):
         return mean
 
 
+@dataclass(frozen=True)
+class QFedAvg(Parameters):
+    """Clients with a higher loss count more: q-FedAvg (Li et al., ICLR 2020, Algorithm 2).
+
+    Attributes:
+        q: Degree of fairness: 0 for a plain mean in which all clients have equal weight.
+        rate: The clients' learning rate; the paper's L is 1 / rate.
+    """
+
+    q: NonNegative = 1.0
+    rate: Positive = 0.1
+
+    uses_losses: ClassVar[bool] = True
+
+    def combine(self, deltas: torch.Tensor, weights: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the updates, each times its loss to the power of q, divided by the paper's h."""
+        scale, losses = 1 / self.rate, losses.clamp_min(torch.finfo(losses.dtype).tiny ** 0.25)
+        shares = losses**self.q
+        h = self.q * losses ** (self.q - 1) * scale**2 * (deltas**2).sum(1) + scale * shares
+        change: torch.Tensor = scale * (shares[:, None] * deltas).sum(0) / h.sum()
+        return change
+
+
 SHORT_NAMES = {
     "clipped_mean": "federated.aggregation:ClippedMean",
     "geometric_median": "federated.aggregation:GeometricMedian",
     "krum": "federated.aggregation:Krum",
     "median": "federated.aggregation:Median",
+    "q_fedavg": "federated.aggregation:QFedAvg",
     "trimmed_mean": "federated.aggregation:TrimmedMean",
 }
 """Short names in YAML."""
@@ -176,6 +210,7 @@ OTHER_NAMES = {
     "mean": "no `aggregation` at all",
     "multi_krum": "{kind: krum, select: <number>}",
     "norm_clipping": "{kind: clipped_mean, norm: <number>}",
+    "qffl": "{kind: q_fedavg, q: <number>}",
     "rfa": "geometric_median",
 }
 """What the names that rules have elsewhere are here."""

@@ -30,11 +30,13 @@ class Algorithm(Protocol):
         uniform_weights: Whether all clients have weight 1 in a mean, instead of their number of examples.
         requires_plain_sgd: Whether local steps must be without momentum.
         uses_control_variates: Whether the server sends control variates, its memory's `control`, with the model.
+        normalizes_steps: Whether an update is divided by its number of local steps, which is then sent with it.
     """
 
     uniform_weights: ClassVar[bool]
     requires_plain_sgd: ClassVar[bool]
     uses_control_variates: ClassVar[bool]
+    normalizes_steps: ClassVar[bool]
 
     @property
     def proximal_mu(self) -> float:
@@ -86,6 +88,7 @@ class FedAvg(Parameters):
     uniform_weights: ClassVar[bool] = False
     requires_plain_sgd: ClassVar[bool] = False
     uses_control_variates: ClassVar[bool] = False
+    normalizes_steps: ClassVar[bool] = False
 
     @property
     def proximal_mu(self) -> float:
@@ -165,6 +168,21 @@ class FedOpt(FedAvg):
         if self.optimizer == "adam":
             return self.beta2 * old + (1 - self.beta2) * square
         return old - (1 - self.beta2) * square * torch.sign(old - square)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedNova(FedAvg):
+    """Updates are divided by their number of local steps: more steps do not count more (Wang et al., NeurIPS 2020).
+
+    The server moves by the mean of these, times the mean number of steps. Local steps are without momentum.
+    """
+
+    requires_plain_sgd: ClassVar[bool] = True
+    normalizes_steps: ClassVar[bool] = True
+
+    def server_step(self, memory: Memory, state: State, mean: Update, mask: State) -> State:
+        """Return the model plus the mean of the normalized updates, times the mean number of steps and `rate`."""
+        return add_delta(state, split_controls(mean.delta)[0], self.rate * mean.steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +268,7 @@ def _padded(state: State, like: State) -> State:
 SHORT_NAMES = {
     "fedavg": "federated.algorithms:FedAvg",
     "feddyn": "federated.algorithms:FedDyn",
+    "fednova": "federated.algorithms:FedNova",
     "fedopt": "federated.algorithms:FedOpt",
     "fedprox": "federated.algorithms:FedProx",
     "scaffold": "federated.algorithms:Scaffold",
@@ -259,6 +278,9 @@ SHORT_NAMES = {
 OTHER_NAMES = {
     **{f"fed{name}": f"{{kind: fedopt, optimizer: {name}}}" for name in ("adam", "yogi", "adagrad")},
     "fedsgd": "fedavg, with `epochs: 1` and a `batch` of all examples in the config of the trainers",
+    "fedbn": "fedavg, with `personal` for the parameters that stay with each party",
+    "fedper": "fedavg, with `personal` for the parameters that stay with each party",
+    "qfedavg": "fedavg, with `aggregation: {kind: q_fedavg, q: <number>}`",
     "fedbuff": "fedavg, with the topology `asynchronous`",
 }
 """What the names that algorithms have elsewhere are here."""

@@ -14,6 +14,7 @@ import torch
 
 from federated.state import CONTROL, State, prefix_slice
 from sim.base.errors import DataError
+from topology.message import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,7 @@ class Update:
         loss: Weighted mean of the training losses; NaN if unknown.
         squared_loss: Weighted mean of the mean squared losses (Oort's statistical utility); NaN if unknown.
         base: Version of the model that training began from.
+        steps: Weighted mean of the numbers of local steps, if the algorithm needs it; otherwise NaN, and not sent.
     """
 
     delta: State
@@ -42,6 +44,13 @@ class Update:
     loss: float = math.nan
     squared_loss: float = math.nan
     base: int = 0
+    steps: float = math.nan
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of what is sent."""
+        rest = (self.clients, self.eligible, self.loss, self.squared_loss, self.base)
+        return size_of((self.delta, self.weights, rest)) + (0 if math.isnan(self.steps) else size_of(self.steps))
 
     @property
     def weight(self) -> float:
@@ -66,6 +75,7 @@ class UpdateSum:
     eligible: int = 0
     loss: float = 0.0
     squared_loss: float = 0.0
+    steps: float = 0.0
 
     def add(self, update: Update, scale: float = 1.0) -> None:
         """Add an update whose weights are multiplied by `scale`.
@@ -88,6 +98,7 @@ class UpdateSum:
         self.clients, self.eligible = self.clients + update.clients, self.eligible + update.eligible
         self.loss += weight * update.loss
         self.squared_loss += weight * update.squared_loss
+        self.steps += weight * update.steps
 
     def check(self, update: Update) -> None:
         """Check that an update can be added.
@@ -126,6 +137,7 @@ class UpdateSum:
                 merged.weights[subnet] = merged.weights.get(subnet, 0.0) + weight * scale
             merged.loss += part.loss * scale
             merged.squared_loss += part.squared_loss * scale
+            merged.steps += part.steps * scale
         return merged
 
     def mean(self, like: Mapping[str, torch.Tensor] | None = None, base: int = 0) -> Update:
@@ -143,5 +155,5 @@ class UpdateSum:
             part = torch.where(weights > 0, prefix_slice(total, shapes[parameter]) / weights, 0.0)
             delta[name] = part.to(like[parameter].dtype) if like is not None else part.clone()
         weight = math.fsum(self.weights.values())
-        loss, squared_loss = self.loss / weight, self.squared_loss / weight
-        return Update(delta, dict(self.weights), self.clients, self.eligible, loss, squared_loss, base)
+        loss, squared_loss, steps = self.loss / weight, self.squared_loss / weight, self.steps / weight
+        return Update(delta, dict(self.weights), self.clients, self.eligible, loss, squared_loss, base, steps)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from federated.partition import Partition
-    from supernet.data.source import Examples, Source, Splits
+    from supernet.data.source import ExampleSet, Source, Splits
     from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubnetSpace
@@ -86,16 +86,16 @@ class TrainingContext:
         return splits
 
     @property
-    def shards(self) -> dict[str, Examples]:
+    def shards(self) -> dict[str, ExampleSet]:
         """The training examples of each client, by the id of its dataset.
 
         Raises:
             SsimError: The data is missing or damaged, or a client would get no examples.
         """
-        shards: dict[str, Examples] = self.once("shards", self._split)
+        shards: dict[str, ExampleSet] = self.once("shards", self._split)
         return shards
 
-    def _split(self) -> dict[str, Examples]:
+    def _split(self) -> dict[str, ExampleSet]:
         ordered = sorted(self.datasets, key=lambda dataset: dataset.id)
         train = self.splits.train
         parts = self.partition.split(train.labels.numpy(), [dataset.size for dataset in ordered], self.seed)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from federated.decentralised import plan_order
 from federated.job import FederatedProgram
-from federated.programs import Aggregator, IntermediateAggregator, Trainer, receive_newest
+from federated.programs import Aggregator, IntermediateAggregator
+from federated.trainer import Trainer, receive_newest
 from sim.base.parameters import Parameters, Positive
 from topology.program import Break, Continue
 from topology.steps import Loop, Steps

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from federated.algorithms import FedAvg
 from federated.job import ModelProgram, TrainingTask
-from federated.programs import Trainer
 from federated.state import add_delta, check_state
+from federated.trainer import Trainer
 from sim.base.errors import ClosedError, DataError, SpecError
 from sim.base.parameters import Positive  # noqa: TC001 - programs are built by what their annotations say
 from topology.steps import Loop, Steps

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from federated.aggregation import needs_losses
 from federated.algorithms import Algorithm, FedAvg
 from federated.assignment import LargestAssignment, MaxNet, SubnetAssignment
 from federated.averaging import Update, UpdateSum
 from federated.compression import Compression, compress_delta
 from federated.context import TrainingContext, number_of
-from federated.local import LocalSettings, train
+from federated.local import LocalSettings, mean_loss, train
 from federated.state import Memory, State, clip_norm, reduce_tensor, split_controls
 from sim.base.errors import SpecError
 from sim.base.streams import stream
@@ -119,28 +121,39 @@ class FederatedJob:
         weights, received = split_controls(task.state)
         own, shapes = memory.setdefault("algorithm", {}), self.context.subnet_shapes.of(task.subnet)
         network, parameters = self.context.load_state(weights), self.context.parameters
+        shard = self.context.shards[dataset.id]
+        received_loss = mean_loss(network, task.subnet, shard, settings) if needs_losses(self.aggregation) else None
         result = train(
             network,
             task.subnet,
             {name: parameters[name] for name in shapes},
             shapes,
-            self.context.shards[dataset.id],
+            shard,
             settings,
             self.algorithm.proximal_mu,
             self.algorithm.gradient_correction(own, received),
             (self.context.seed, number_of(dataset.id), count),
         )
-        delta = result.delta if self.privacy is None else clip_norm(result.delta, self.privacy.clip)
+        delta, normalizes = result.delta, getattr(self.algorithm, "normalizes_steps", False)
+        if normalizes:
+            delta = {name: part / result.steps for name, part in delta.items()}
+        delta = delta if self.privacy is None else clip_norm(delta, self.privacy.clip)
         extra = self.algorithm.after_training(own, received, delta, result.summed_rate)
         sent: Any = delta if self.compression is None else compress_delta(delta, self.compression, memory)
         weights_by_subnet = {task.subnet: self.weight(dataset)}
         return Update(
             {**sent, **extra},
             weights_by_subnet,
-            loss=result.loss,
+            loss=result.loss if received_loss is None else received_loss,
             squared_loss=result.squared_loss,
             base=task.version,
+            steps=result.steps if normalizes else math.nan,
         )
+
+    def processed(self, dataset: Dataset, settings: LocalSettings) -> int:
+        """Return the number of examples that a client's training takes the time of, three passes each."""
+        count = len(self.context.shards[dataset.id])
+        return settings.processed(count) + (-(-count // 3) if needs_losses(self.aggregation) else 0)
 
     def total(self, largest: UpdateSum, others: UpdateSum, completed: int) -> UpdateSum:
         """Return the sum of all updates, in which `maxnet` sets the weight of the largest subnet.

@@ -1,11 +1,12 @@
-"""Local training of a client: epochs of stochastic gradient descent (SGD) on its own examples."""
+"""Local training of a client: epochs of steps of an optimizer on its own examples."""
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import annotated_types as at
 import torch
@@ -14,15 +15,23 @@ from torch.nn import functional
 from torch.optim.sgd import sgd
 
 from federated.state import State, prefix_slice
+from sim.base.errors import TrainingError
 from sim.base.streams import stream
+from supernet.calls import logits_of
+from supernet.data.source import Draw
+from supernet.training.scoring import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sim.base.parameters import NonNegative, Positive, PositiveInt
-    from supernet.data.source import Examples
+    from supernet.data.source import Examples, ExampleSet
     from supernet.network import Supernet
 
+    Objective = Callable[[nn.Module, Examples], torch.Tensor]
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["constant", "cosine"]
 Momentum = Annotated[float, at.Ge(0), at.Lt(1)]
 _DROPOUT = threading.Lock()
 """Networks with dropout draw from torch's global random numbers: one thread at a time."""
@@ -37,7 +46,9 @@ class LocalSettings:
         batch: Examples in a step.
         rate: Learning rate.
         momentum: Momentum of SGD.
-        decay: Weight decay.
+        decay: Weight decay; of AdamW decoupled from the gradient.
+        optimizer: The optimizer, which begins anew in each round.
+        objective: Returns the loss of each example, given a network and a batch; None for cross-entropy.
     """
 
     epochs: PositiveInt = 1
@@ -45,6 +56,26 @@ class LocalSettings:
     rate: Positive = 0.1
     momentum: Momentum = 0.0
     decay: NonNegative = 0.0
+    optimizer: OptimizerName = "sgd"
+    objective: Objective | None = None
+
+    def at_round(self, version: int, rounds: int, schedule: Schedule, rate_decay: float) -> LocalSettings:
+        """Return the hyperparameters of a round, with its learning rate.
+
+        Args:
+            version: Number of completed rounds.
+            rounds: Number of all rounds.
+            schedule: `constant`, or `cosine`: from `rate` in the first round towards 0 after the last.
+            rate_decay: Factor of the learning rate from each round to the next.
+
+        Example:
+            >>> [round(LocalSettings(rate=1.0).at_round(n, 4, "cosine", 1.0).rate, 2) for n in range(4)]
+            [1.0, 0.85, 0.5, 0.15]
+        """
+        factor = rate_decay**version
+        if schedule == "cosine":
+            factor *= (1 + math.cos(math.pi * min(version, rounds) / rounds)) / 2
+        return self if factor == 1 else replace(self, rate=self.rate * factor)
 
     def processed(self, examples: int) -> int:
         """Return the number of examples processed in all epochs; a last batch of a single example is skipped."""
@@ -60,12 +91,14 @@ class LocalResult:
         loss: Mean loss in the first epoch.
         squared_loss: Mean squared loss in the first epoch.
         summed_rate: Sum of the learning rates of all steps.
+        steps: Number of steps.
     """
 
     delta: State
     loss: float
     squared_loss: float
     summed_rate: float
+    steps: int
 
 
 def train(
@@ -73,7 +106,7 @@ def train(
     subnet: str,
     parameters: Mapping[str, nn.Parameter],
     shapes: Mapping[str, tuple[int, ...]],
-    examples: Examples,
+    examples: ExampleSet,
     settings: LocalSettings,
     proximal_mu: float,
     correction: State,
@@ -91,9 +124,13 @@ def train(
         proximal_mu: Strength of the pull towards the initial weights.
         correction: Added to the gradients, on prefix slices.
         seeds: A seed and numbers that decide the order of the examples.
+
+    Raises:
+        TrainingError: There are too few examples, or the objective returns no loss of each example.
     """
     initial = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = _Sgd(parameters, initial, settings, proximal_mu, correction)
+    kind = _Sgd if settings.optimizer == "sgd" else _Adam
+    optimizer = kind(parameters, initial, settings, proximal_mu, correction)
     has_dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
     losses: list[torch.Tensor] = []
     steps = 0
@@ -102,17 +139,42 @@ def train(
             torch.manual_seed(int(stream(seeds[0], "dropout", *seeds[1:]).integers(2**63)))
         for epoch in range(settings.epochs):
             for batch in _batches(examples, settings.batch, (*seeds, epoch)):
-                logits = network.actuate(subnet)(*batch.inputs)
-                if epoch:
-                    optimizer.step(functional.cross_entropy(logits, batch.labels))
-                else:
-                    loss = functional.cross_entropy(logits, batch.labels, reduction="none")
-                    optimizer.step(loss.mean())
+                loss = _loss(network.actuate(subnet), batch, settings.objective, each=not epoch)
+                optimizer.step(loss.mean() if loss.dim() else loss)
+                if not epoch:
                     losses.append(loss.detach())
                 steps += 1
+    if not losses:
+        raise TrainingError("local training", "no batch has two examples", f"{len(examples)} examples", "more examples")
     delta = {name: _difference(p.detach(), initial[name], shapes[name]) for name, p in parameters.items()}
     first = torch.cat(losses).to(torch.float64)
-    return LocalResult(delta, float(first.mean()), float(first @ first) / len(first), steps * settings.rate)
+    rates = steps * settings.rate
+    return LocalResult(delta, float(first.mean()), float(first @ first) / len(first), rates, steps)
+
+
+def mean_loss(network: Supernet, subnet: str, examples: ExampleSet, settings: LocalSettings) -> float:
+    """Return the mean loss of a subnet on a client's examples; norms use the statistics of each batch."""
+    with torch.no_grad():
+        model = network.actuate(subnet)
+        batches = (batch for batch in examples.batches(settings.batch) if len(batch) > 1)
+        losses = [_loss(model, batch, settings.objective, each=True) for batch in batches]
+    return float(torch.cat(losses).to(torch.float64).mean())
+
+
+def _loss(network: nn.Module, batch: Examples, objective: Objective | None, *, each: bool) -> torch.Tensor:
+    """Return the loss of each example of a batch, or their mean.
+
+    Raises:
+        TrainingError: The objective returns something else.
+    """
+    if objective is None:
+        logits, labels = flat(logits_of(network(*batch.inputs)), batch.labels)
+        return functional.cross_entropy(logits, labels, reduction="none" if each else "mean")
+    loss: Any = objective(network, batch)
+    if not isinstance(loss, torch.Tensor) or loss.shape != (len(batch),):
+        value = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise TrainingError("objective", "must return the loss of each example", value, f"shape ({len(batch)},)")
+    return loss
 
 
 def _difference(final: torch.Tensor, initial: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -174,9 +236,35 @@ class _Sgd:
         return gradient
 
 
-def _batches(examples: Examples, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
+class _Adam(_Sgd):
+    """Adam or AdamW, by torch's classes."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        initial: State,
+        settings: LocalSettings,
+        proximal_mu: float,
+        correction: State,
+    ) -> None:
+        super().__init__(parameters, initial, settings, proximal_mu, correction)
+        owner = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+        self._optimizer = owner(self._parameters, lr=settings.rate, weight_decay=settings.decay)
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Update all weights by the gradient of a loss."""
+        computed = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        gradients = cast("tuple[torch.Tensor | None, ...]", computed)  # torch's annotation omits None
+        with torch.no_grad():
+            for number, (parameter, gradient) in enumerate(zip(self._parameters, gradients, strict=True)):
+                parameter.grad = None if gradient is None else self._corrected(number, gradient)
+            self._optimizer.step()
+            for parameter in self._parameters:
+                parameter.grad = None
+
+
+def _batches(examples: ExampleSet, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
     """Yield batches in random order; a batch of a single example is skipped, because it has no batch statistics."""
     order = stream(seeds[0], "order", *seeds[1:]).permutation(len(examples))
-    for indices in torch.from_numpy(order).split(size):
-        if len(indices) > 1:
-            yield examples.select(indices)
+    seed = int(stream(seeds[0], "augmentation", *seeds[1:]).integers(2**63))
+    return examples.drawn(Draw(indices, seed) for indices in torch.from_numpy(order).split(size) if len(indices) > 1)

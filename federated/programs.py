@@ -16,11 +16,11 @@ from federated.aggregation import combined
 from federated.averaging import Update, UpdateSum
 from federated.compression import decompress_update
 from federated.job import FederatedProgram, ModelProgram, TrainingTask
-from federated.local import LocalSettings, Momentum
 from federated.privacy import add_round
 from federated.state import State, as_controls, split_controls
-from sim.base.errors import DataError, SpecError
-from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt
+from federated.trainer import Trainer, receive_newest
+from sim.base.errors import DataError
+from sim.base.parameters import Parameters, Positive
 from sim.base.units import NS_PER_S
 from topology.program import Break
 from topology.selection import RandomPeers
@@ -29,86 +29,20 @@ from topology.steps import Loop, Steps
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from topology.deployment import Dataset
     from topology.io import IO
     from topology.message import Message
 
+__all__ = [
+    "INVALID",
+    "Aggregator",
+    "EagerAggregator",
+    "EagerIntermediateAggregator",
+    "IntermediateAggregator",
+    "Trainer",
+]
+
 INVALID = (DataError, RuntimeError, AttributeError, TypeError, IndexError)
 """What adding a damaged update may raise."""
-
-
-@dataclass(eq=False)
-class Trainer(Parameters, FederatedProgram):
-    """Receives a model, trains it on its own examples, and sends the delta, until it is dismissed.
-
-    Attributes:
-        epochs: Passes over its examples in a round.
-        batch: Examples in a step.
-        rate: Learning rate.
-        momentum: Momentum of SGD.
-        decay: Weight decay.
-    """
-
-    steps = Steps("load", Loop("fetch", "train", "upload", until="never"))
-    function_tags: ClassVar[tuple[str, ...]] = ("fetch", "upload")
-    receives_first: ClassVar[tuple[str, ...]] = ("fetch",)
-    never = False
-
-    epochs: PositiveInt = 1
-    batch: PositiveInt = 32
-    rate: Positive = 0.1
-    momentum: Momentum = 0.0
-    decay: NonNegative = 0.0
-
-    @property
-    def settings(self) -> LocalSettings:
-        """Its hyperparameters."""
-        return LocalSettings(self.epochs, self.batch, self.rate, self.momentum, self.decay)
-
-    def load(self, io: IO) -> None:
-        """Begin, and check the configuration.
-
-        Raises:
-            SpecError: It has no data, or it has momentum and the algorithm requires plain SGD.
-        """
-        super().load(io)
-        self.dataset(io)
-        if self.job.algorithm.requires_plain_sgd and self.momentum:
-            problem = f"{type(self.job.algorithm).__name__} requires SGD without momentum"
-            raise SpecError(f"{io.worker.id}, momentum", problem, f"{self.momentum:g}", "must be 0")
-
-    def dataset(self, io: IO) -> Dataset:
-        """Return its data.
-
-        Raises:
-            SpecError: It has no data.
-        """
-        if io.worker.dataset is None:
-            hint = "give the role `data: true` and datasets"
-            raise SpecError(io.worker.id, "a trainer without data", io.worker.role, hint)
-        return io.worker.dataset
-
-    async def fetch(self, io: IO) -> None:
-        """Receive the newest model.
-
-        Raises:
-            Break: It is dismissed.
-        """
-        self.message = await receive_newest(io, "fetch")
-        self.task: TrainingTask = self.message.value
-
-    async def train(self, io: IO) -> None:
-        """Train for the duration that the machine takes."""
-        dataset, settings = self.dataset(io), self.settings
-        examples = settings.processed(len(self.job.context.shards[dataset.id]))
-        seconds = self.job.costs.training_s(self.task.subnet, examples)
-        self.update: Update = await io.compute(
-            self.job.train, dataset, self.task, self.memory, settings, seconds=seconds
-        )
-
-    async def upload(self, io: IO) -> None:
-        """Send the update to the sender of the model."""
-        await io["upload"].send(self.update, to=self.message.sender)
 
 
 @dataclass(eq=False)
@@ -366,15 +300,3 @@ class EagerIntermediateAggregator(IntermediateAggregator):
     """An intermediate aggregator that adds each update on arrival."""
 
     collect = EagerAggregator.collect
-
-
-async def receive_newest(io: IO, tag: str) -> Message:
-    """Return the newest message on the channel of a function tag.
-
-    Raises:
-        Break: The worker is dismissed.
-    """
-    message = await io[tag].newest()
-    if message.value is None:
-        raise Break
-    return message

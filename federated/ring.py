@@ -14,8 +14,9 @@ import torch
 
 from federated.averaging import Update
 from federated.decentralised import MessagingTrainer, PeerTrainer, plan_order, present_members
-from federated.programs import Aggregator, Trainer
+from federated.programs import Aggregator
 from federated.state import State, add_delta, prefix_slice
+from federated.trainer import Trainer
 from sim.base.errors import ProgramError
 from topology.program import Break, Continue
 

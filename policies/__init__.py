@@ -5,12 +5,19 @@ from policies.checks import check_policy
 __all__ = ["SHORT_NAMES", "check_policy"]
 
 SHORT_NAMES = {
+    "aimd": "policies.aimd:Aimd",
+    "alpaserve": "policies.alpaserve:AlpaServe",
     "clipper": "policies.clipper:Clipper",
+    "clockwork": "policies.clockwork:Clockwork",
     "coarse": "policies.coarse:Coarse",
     "infaas": "policies.infaas:Infaas",
     "maxacc": "policies.maxacc:MaxAcc",
     "maxbatch": "policies.maxbatch:MaxBatch",
+    "nexus": "policies.nexus:Nexus",
+    "proteus": "policies.proteus:Proteus",
     "queuefit": "policies.queuefit:QueueFit",
     "slackfit": "policies.slackfit:SlackFit",
+    "symphony": "policies.symphony:Symphony",
+    "triton": "policies.triton:Triton",
 }
 """Names of the shipped policies in experiment files."""

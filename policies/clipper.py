@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
+from policies.one_model import OneModel
 from policies.slack_table import SlackTable, one_subnet
-from sim.base.errors import SpecError
-from sim.base.parameters import Parameters, Percent, check_parameters
 
 if TYPE_CHECKING:
     from sim.engine.policy import Dispatch, Policy, View
@@ -23,32 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Clipper(Parameters):
-    """One fixed subnet; the largest batch that fits the slack.
-
-    The subnet is named by its accuracy or by its id; by its id where several subnets have one accuracy.
-
-    Attributes:
-        accuracy: Accuracy of the subnet in percent, as in the table (to 0.05 points).
-        subnet: Id of the subnet; a whole number stands for an id of digits.
-    """
-
-    accuracy: Percent | None = None
-    subnet: str | int | None = None
-
-    serves_one_model: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
-        is_id = type(self.subnet) in {str, int}
-        if self.subnet is not None and not is_id:
-            raise SpecError("Clipper.subnet", "is not an id", repr(self.subnet), "as `ssim table show` prints it")
-        if self.accuracy is None and self.subnet is None:
-            hint = "accuracy in percent, or subnet: an id of the latency table"
-            raise SpecError("Clipper.accuracy", "is missing", "", hint)
-        if self.accuracy is not None and self.subnet is not None:
-            both = f"{self.accuracy:g} and {self.subnet}"
-            raise SpecError("Clipper.subnet", "cannot be combined with accuracy", both, "give one of the two")
+class Clipper(OneModel):
+    """One fixed subnet; the largest batch that fits the slack."""
 
     def decide(self, view: View) -> Dispatch:
         """Return the largest batch of the subnet that fits.
@@ -56,14 +31,12 @@ class Clipper(Parameters):
         Raises:
             DataError: The table has no such subnet, or several of this accuracy.
         """
-        return _chosen(view.table, self.accuracy, self.subnet).at(view.slack_ns)
+        return _chosen(view.table, self).at(view.slack_ns)
 
 
 @lru_cache(maxsize=32)
-def _chosen(table: LatencyTable, accuracy: float | None, subnet: str | int | None) -> SlackTable:
-    if accuracy is None:
-        return one_subnet(table, table.subnet_of_id(str(subnet)))
-    return one_subnet(table, table.subnet_of_accuracy(accuracy))
+def _chosen(table: LatencyTable, policy: Clipper) -> SlackTable:
+    return one_subnet(table, policy.model(table))
 
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ def device_facts(device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         facts |= {
-            "cuda": str(torch.version.cuda),
+            **({"cuda": str(torch.version.cuda)} if torch.version.cuda else {"rocm": str(torch.version.hip)}),
             "cudnn": str(torch.backends.cudnn.version()),
             "memory": f"{properties.total_memory / 2**30:.1f} GiB",
             "multiprocessors": str(properties.multi_processor_count),

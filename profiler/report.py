@@ -35,7 +35,7 @@ def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str | N
     table = result.table
     parts = [
         [f"# {table.device}", "", *(f"- {name}: {text}" for name, text in table.provenance.items())],
-        ["## Status of the cells", "", *_statuses(result.estimates, plan.precision), *warnings(grid)],
+        ["## Status of the cells", "", *_statuses(result.estimates, plan.precision), "", *warnings(grid)],
         [
             "## Latency in ms",
             "",

@@ -7,7 +7,6 @@ data sheets.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,39 +27,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from profiler.data_sheets import DataSheet
     from supernet.family import Family
     from supernet.network import Supernet
-
-
-class DataSheet(NamedTuple):
-    """The data sheet of a device.
-
-    Attributes:
-        name: The name of the device in tables.
-        tflops: Single precision, without tensor cores, in 1e12 operations per second.
-        gb_per_s: Memory bandwidth in 1e9 bytes per second.
-    """
-
-    name: str
-    tflops: float
-    gb_per_s: float
-
-
-DATA_SHEETS = {
-    "rtx2080ti": DataSheet("NVIDIA RTX 2080 Ti", 13.45, 616),
-    "rtx3090": DataSheet("NVIDIA RTX 3090", 35.6, 936),
-    "rtx4090": DataSheet("NVIDIA RTX 4090", 82.6, 1008),
-    "t4": DataSheet("NVIDIA T4", 8.1, 320),
-    "v100": DataSheet("NVIDIA V100 SXM2", 15.7, 900),
-    "a10": DataSheet("NVIDIA A10", 31.2, 600),
-    "a40": DataSheet("NVIDIA A40", 37.4, 696),
-    "a100": DataSheet("NVIDIA A100 SXM4 80 GB", 19.5, 2039),
-    "l4": DataSheet("NVIDIA L4", 30.3, 300),
-    "l40s": DataSheet("NVIDIA L40S", 91.6, 864),
-    "h100": DataSheet("NVIDIA H100 SXM5", 66.9, 3350),
-    "h200": DataSheet("NVIDIA H200 SXM", 66.9, 4800),
-}
-"""NVIDIA's data sheets, by the names of `--device`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,6 +190,7 @@ def predict(table: LatencyTable, works: Works, source: DataSheet, target: DataSh
         "roofline": "{:.1f} us a kernel at least, {:.2f} TFLOPS, {:.0f} GB/s".format(*rates),
         "carried over": f"by data sheets ({target.tflops:g} / {source.tflops:g} TFLOPS, {target.gb_per_s:g} / "
         f"{source.gb_per_s:g} GB/s); launches, which go by CPU and software, as they are",
+        "data sheets": f"{source.name}: {source.source}; {target.name}: {target.source}",
     }
     predicted = LatencyTable(
         f"{target.name} (predicted)",
@@ -232,15 +202,3 @@ def predict(table: LatencyTable, works: Works, source: DataSheet, target: DataSh
         provenance=provenance,
     )
     return predicted, fitted
-
-
-def find_data_sheet(device: str) -> DataSheet | None:
-    """Return the data sheet of a device by its name in torch or in a table, or None.
-
-    Example:
-        >>> find_data_sheet("NVIDIA A100-SXM4-80GB").name
-        'NVIDIA A100 SXM4 80 GB'
-    """
-    plain = re.sub(r"[^a-z0-9]", "", device.lower())
-    named = [name for name in DATA_SHEETS if name in plain]
-    return DATA_SHEETS[max(named, key=len)] if named else None

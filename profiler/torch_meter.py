@@ -75,8 +75,8 @@ class ModelUnderTest(Protocol):
         """Return a subnet, or a stage around it, ready to run."""
         ...
 
-    def inputs(self, name: str, batch_size: int) -> tuple[torch.Tensor, ...]:
-        """Return a batch for it, on its device."""
+    def inputs(self, name: str, batch_size: int) -> tuple[Any, ...]:
+        """Return a batch for it, where it runs."""
         ...
 
 
@@ -143,7 +143,7 @@ class TorchMeter:
             return self.prepare(cell)
         where = _where(cell)
         self.prepare(cell)  # and checked
-        inputs = self._model.inputs(cell.subnet, cell.batch_size)
+        inputs = self._guarded(lambda: self._model.inputs(cell.subnet, cell.batch_size), where)
 
         def switched() -> object:
             return self._cast(self._model.network(cell.subnet))(*inputs)
@@ -192,12 +192,12 @@ class TorchMeter:
         except (RuntimeError, MemoryError) as error:
             failure = self._failure(error, where)
         # Here, since the error has gone and with it the tensors that its frames held.
-        if self._has_events and isinstance(failure, OutOfMemoryError):
-            torch.accelerator.empty_cache()
+        if isinstance(failure, OutOfMemoryError):
+            release_memory(self._device)
         raise failure
 
     def _failure(self, error: RuntimeError | MemoryError, where: str) -> SsimError:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        if is_out_of_memory(error):
             return OutOfMemoryError(where, "does not fit into the memory of the device", str(self._device))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
@@ -311,6 +311,18 @@ def compiled_whole(network: Callable[..., Any], mode: CompileMode) -> Callable[.
 
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
 """What errors without a class of their own say: of the CPU's allocator, cuBLAS, cuDNN, the driver, Apple's GPUs."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error means that something did not fit into memory, in any of the forms in which that comes."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give cached memory back to a device, where its allocator keeps any."""
+    module: Any = torch.get_device_module(device.type)
+    if hasattr(module, "empty_cache"):
+        module.empty_cache()
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import policies
 from sim.tables.files import read_table
 from ssim.jobs.reading import read_job
+from tests.ssim.in_process import Ended, ssim
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +23,10 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str) -> Ended | subprocess.CompletedProcess[str]:
+    """Run Python with words in a folder; `-m ssim` in this process, since it takes long to start."""
+    if words[:2] == ("-m", "ssim"):
+        return ssim(folder, *words[2:])
     return subprocess.run(
         [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
@@ -206,6 +211,17 @@ def test_the_page_about_latencies_works_as_it_stands(tmp_path: Path) -> None:
     assert attained == sorted(attained), ended.stderr
 
 
+def test_the_page_about_schedulers_of_the_field_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,) = blocks("docs/field.md", "yaml")
+    (tmp_path / "field.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))
+    compared, plotted = "".join(blocks("docs/field.md", "console")).splitlines()
+    ended = run(tmp_path, "-m", *shlex.split(compared.removeprefix("$ ")), "--no-figures")
+    assert "symphony(accuracy=78.25)" in ended.stdout, ended.stderr
+    assert run(tmp_path, "-m", *shlex.split(plotted.removeprefix("$ "))).returncode == 0
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/field.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(listed) <= set(policies.SHORT_NAMES)
+
+
 def test_the_page_about_figure_9_works_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     whole, drawn, *short = "".join(blocks("docs/figure9.md", "console")).splitlines()
@@ -254,18 +270,19 @@ def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     (mine,) = blocks("docs/federated.md", "yaml")
-    algorithm, rule = blocks("docs/federated.md", "python")
-    first, own, derived, aggregated, uplink = blocks("docs/federated.md", "console")
+    algorithm, rule, trainer = blocks("docs/federated.md", "python")
+    first, own, derived, aggregated, focal, uplink = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "my_rule.py").write_text(rule)
+    (tmp_path / "my_trainer.py").write_text(trainer)
     (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
     install, digits = (line.removeprefix("$ ") for line in first.splitlines())
     assert install == "pip install -e '.[torch]'"
     assert (ROOT / digits.split()[-1]).is_file()
-    for line in (own + derived + aggregated).splitlines():
+    for line in (own + derived + aggregated + focal).splitlines():
         ended = run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ")))
         assert ended.returncode == 0, ended.stderr
-    assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 4
+    assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 5
     folder, compare = (line.removeprefix("$ ").split() for line in uplink.splitlines())
     files = [word for word in compare if word.endswith(".yaml")]
     assert all((ROOT / folder[1] / file).is_file() for file in files)

@@ -64,6 +64,10 @@ class LatencyLaw:
         if isinstance(ratio, bool) or not 1 <= ratio <= HIGHEST_RATIO:
             raise SpecError(place, "is out of range", repr(ratio), f"from 1 to {HIGHEST_RATIO:g}")
 
+    def __repr__(self) -> str:
+        ratio = "" if self.p99_over_median is None else f", {self.p99_over_median:g}"
+        return f"{type(self).__name__}({self.law!r}{ratio})"
+
     def __str__(self) -> str:
         ratio = self.p99_over_median
         return self.law if ratio is None else f"{self.law}, p99 over median {ratio:g}"

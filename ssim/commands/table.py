@@ -282,13 +282,16 @@ def predict(
     The model is a roofline over the kernels of each subnet; docs/profiler.md reports its errors. Needs the extra
     `torch`.
     """
+    from pathlib import Path
+
     import numpy as np
 
-    from profiler.roofline import DATA_SHEETS, find_data_sheet, predict, works_of
+    from profiler.data_sheets import DATA_SHEETS, find_data_sheet
+    from profiler.roofline import predict, works_of
     from sim.base.errors import SpecError, did_you_mean
     from sim.tables.files import find_table, write_table
+    from ssim.files.families import find_family
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import find_family
 
     found = find_table(source)
     found = found.with_stages(["forward"]) if "forward" in found.stages else found
@@ -303,7 +306,7 @@ def predict(
             repr(found.device),
             ", ".join(DATA_SHEETS),
         )
-    works = works_of(found, find_family(family, parse_settings(settings)), size)
+    works = works_of(found, find_family(family, parse_settings(settings), Path.cwd()), size)
     predicted, fitted = predict(found, works, here, DATA_SHEETS[device])
     write_table(predicted, output)
     errors = abs(fitted.errors)

@@ -81,9 +81,11 @@ class Quadratic(FederatedJob):
 
     Attributes:
         broken: What some clients send instead, by the id of their dataset.
+        local_steps: How many steps some clients take, by the id of their dataset.
     """
 
     broken: dict[str, Any] = field(default_factory=dict)
+    local_steps: dict[str, int] = field(default_factory=dict)
 
     def train(self, dataset: Dataset, task: Any, memory: dict[str, Any], settings: Any) -> Update:
         weights, received = split_controls(task.state)
@@ -92,7 +94,7 @@ class Quadratic(FederatedJob):
         correction, delta = self.algorithm.gradient_correction(own, received), {}
         for name, begin in weights.items():
             w = begin.clone()
-            for _ in range(STEPS):
+            for _ in range(self.local_steps.get(dataset.id, STEPS)):
                 gradient = self.context.curvature(dataset.id) * (w - self.context.optimum(dataset.id)[name])
                 w = w - settings.rate * (
                     gradient + self.algorithm.proximal_mu * (w - begin) + correction.get(name, 0.0)
@@ -100,11 +102,15 @@ class Quadratic(FederatedJob):
             delta[name] = w - begin
         if dataset.id in self.broken:
             delta = self.broken[dataset.id](delta)
+        steps = float("nan")
+        if self.algorithm.normalizes_steps:
+            steps = self.local_steps.get(dataset.id, STEPS)
+            delta = {name: part / steps for name, part in delta.items()}
         extra = self.algorithm.after_training(own, received, delta, STEPS * settings.rate)
         loss = float(len(memory))
-        return Update(
-            {**delta, **extra}, {task.subnet: self.weight(dataset)}, loss=loss, squared_loss=1.0, base=task.version
-        )
+        weights_by_subnet = {task.subnet: self.weight(dataset)}
+        facts = {"loss": loss, "squared_loss": 1.0, "base": task.version, "steps": steps}
+        return Update({**delta, **extra}, weights_by_subnet, **facts)
 
 
 def clients(*sizes: int, group: str = "default", first: int = 0) -> list[Dataset]:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from hypothesis import given, settings  # noqa: E402 - after torch is known to be there
 from hypothesis import strategies as st  # noqa: E402
 
-from federated.aggregation import ClippedMean, GeometricMedian, Krum, Median, TrimmedMean  # noqa: E402
+from federated.aggregation import ClippedMean, GeometricMedian, Krum, Median, QFedAvg, TrimmedMean  # noqa: E402
 from federated.algorithms import Scaffold  # noqa: E402
 from federated.attacks import Attacker  # noqa: E402
 from federated.programs import Aggregator, Trainer  # noqa: E402
@@ -58,6 +58,19 @@ def test_rules_that_leave_nothing_out_are_the_mean(seed: int, count: int) -> Non
     assert torch.allclose(TrimmedMean(0.0).combine(deltas, weights), plain)
     assert torch.allclose(Krum(0, select=count).combine(deltas, weights), plain)
     assert torch.allclose(ClippedMean(1e9).combine(deltas, weights), weighted)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 9), st.floats(0.01, 1.0))
+@settings(max_examples=30, deadline=None)
+def test_q_fedavg_is_the_mean_for_q_0_and_favours_high_losses_for_more(seed: int, count: int, rate: float) -> None:
+    deltas, weights = drawn(seed, count, elements=count)
+    losses = drawn(seed + 1, count)[1]
+    assert torch.allclose(QFedAvg(0.0, rate).combine(deltas, weights, losses), deltas.mean(0))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    found = QFedAvg(2.0, rate).combine(deltas, weights, losses)
+    assert torch.allclose(found, QFedAvg(2.0, rate).combine(deltas[order], weights, losses[order]))
+    shares = QFedAvg(2.0, rate).combine(torch.eye(count, dtype=torch.float64), weights, losses)
+    assert torch.equal(shares.argsort(), losses.argsort())
 
 
 WITHSTANDS = [(Median(), 4), (TrimmedMean(0.45), 4), (Krum(3), 3), (Krum(3, select=6), 3), (GeometricMedian(), 4)]

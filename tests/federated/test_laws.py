@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="federated training needs the extra 
 from hypothesis import given, settings  # noqa: E402 - after torch is known to be there
 from hypothesis import strategies as st  # noqa: E402
 
-from federated.algorithms import FedAvg, FedDyn, FedOpt, FedProx, Scaffold  # noqa: E402
+from federated.algorithms import FedAvg, FedDyn, FedNova, FedOpt, FedProx, Scaffold  # noqa: E402
 from federated.asynchronous import AsyncAggregator  # noqa: E402
 from federated.gossip import GossipTrainer  # noqa: E402
 from federated.programs import Aggregator, EagerAggregator, EagerIntermediateAggregator, IntermediateAggregator, Trainer  # noqa: E402
@@ -264,3 +264,41 @@ def test_rings_have_one_aggregator() -> None:
     plan = grouped(tag, [[1, 2], [3]], ("us", "eu"))
     with pytest.raises(ProgramError, match="replica"):
         run(plan, {"trainer": HybridTrainer, "aggregator": HybridAggregator}, job_of(plan))
+
+
+def optimum_of_all(job: Any) -> Any:
+    """Where the weighted sum of the clients' quadratic losses is least."""
+    context = job.context
+    weights = {data.id: job.weight(data) * context.curvature(data.id) for data in context.datasets}
+    total = sum(weights.values())
+    parts = [(weight / total, context.optimum(id_)) for id_, weight in weights.items()]
+    return {name: sum(weight * state[name] for weight, state in parts) for name in parts[0][1]}
+
+
+def test_fednova_is_fedavg_where_all_take_as_many_steps() -> None:
+    plan = expand(cases.classical(), clients(1, 2, 3))
+    one, other = (run(plan, FLAT, job_of(plan, 5, algorithm=kind)) for kind in (FedAvg(), FedNova()))
+    assert far(state_of(one, "aggregator/0"), state_of(other, "aggregator/0")) < 1e-12
+
+
+def test_fednova_goes_to_the_optimum_of_all_where_some_take_more_steps_and_fedavg_does_not() -> None:
+    tag = cases.classical()
+    slow = Tag((tag.role("aggregator"), replace(tag.role("trainer"), config={"rate": 0.002})), tag.channels)
+    plan = expand(slow, clients(1, 2, 3))
+    distance = {}
+    for kind in (FedAvg(), FedNova()):
+        job = job_of(plan, 600, algorithm=kind, local_steps={"d00": 20, "d01": 1, "d02": 5})
+        distance[type(kind).__name__] = far(state_of(run(plan, FLAT, job), "aggregator/0"), optimum_of_all(job))
+    assert distance["FedNova"] < 0.03
+    assert distance["FedAvg"] > 0.3
+
+
+def test_fednova_is_the_same_in_a_tree() -> None:
+    steps = {"d00": 20, "d01": 1, "d02": 5, "d03": 2}
+    plan = expand(cases.classical(), clients(1, 2, 3, 4))
+    flat = run(plan, FLAT, job_of(plan, 3, algorithm=FedNova(), local_steps=steps))
+    groups = [*clients(1, 2, group="eu"), *clients(3, 4, group="na", first=2)]
+    plan = expand(cases.hierarchical(("eu", "na")), groups)
+    tree = run(plan, TREE, job_of(plan, 3, algorithm=FedNova(), local_steps=steps))
+    top = next(id_ for id_, memory in tree.results.items() if "state" in memory)
+    assert far(state_of(flat, "aggregator/0"), state_of(tree, top)) < 1e-12

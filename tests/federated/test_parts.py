@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -26,16 +27,19 @@ from federated.assignment import (  # noqa: E402
     StaticAssignment,
     TrackingSandwichAssignment,
 )
+from federated.attacks import Attacker  # noqa: E402
 from federated.averaging import Update  # noqa: E402
 from federated.compression import EightBit, TopK, compress_delta, decompress_update  # noqa: E402
 from federated.local import LocalSettings, train  # noqa: E402
 from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Quantity  # noqa: E402
 from federated.privacy import Privacy, add_round  # noqa: E402
+from federated.programs import Trainer  # noqa: E402
 from federated.selection import Oort, PowerOfChoice  # noqa: E402
 from federated.state import clip_norm  # noqa: E402
 from federated.subnet_shapes import SubnetShapes  # noqa: E402
-from sim.base.errors import SpecError  # noqa: E402
+from sim.base.errors import SpecError, TrainingError  # noqa: E402
 from sim.base.streams import stream  # noqa: E402
+from ssim.files.plugins import build as build_plugin  # noqa: E402
 from supernet.data.source import Examples  # noqa: E402
 from supernet.families import CnnSmall, OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
@@ -67,7 +71,8 @@ def mask(*seen: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("optimizer", ["adam", "yogi", "adagrad"])
 def test_fedopt_steps_as_algorithm_2_says(optimizer: Any) -> None:
-    plug = FedOpt(optimizer=optimizer, rate=0.1, beta1=0.8, beta2=0.9, tau=0.01)
+    beta2 = FedOpt.beta2 if optimizer == "adagrad" else 0.9
+    plug = FedOpt(optimizer=optimizer, rate=0.1, beta1=0.8, beta2=beta2, tau=0.01)
     memory: dict[str, Any] = {}
     state, x, m, v = {"w": tensor([1.0])}, 1.0, 0.0, 0.01**2
     for change in (0.5, -0.2, 0.1):
@@ -143,9 +148,11 @@ def by_torch(options: LocalSettings, proximal_mu: float = 0.0, correction: Any =
     """The same with torch's own optimizer, and the pull as a part of the loss."""
     network, _, parameters, examples = toy()
     begin = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = torch.optim.SGD(
-        parameters.values(), options.rate, momentum=options.momentum, weight_decay=options.decay
-    )
+    if options.optimizer == "sgd":
+        optimizer = torch.optim.SGD(parameters.values(), options.rate, options.momentum, weight_decay=options.decay)
+    else:
+        owner = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
+        optimizer = owner(parameters.values(), options.rate, weight_decay=options.decay)
     for epoch in range(options.epochs):
         order = torch.from_numpy(stream(7, "order", 1, 1, epoch).permutation(len(examples)))
         for at in order.split(options.batch):
@@ -161,12 +168,63 @@ def by_torch(options: LocalSettings, proximal_mu: float = 0.0, correction: Any =
     return {name: p.detach() - begin[name] for name, p in parameters.items()}
 
 
-@pytest.mark.parametrize("options", [LocalSettings(2, 4, 0.1), LocalSettings(2, 4, 0.05, 0.9, 0.01)])
+OPTIONS = [
+    LocalSettings(2, 4, 0.1),
+    LocalSettings(2, 4, 0.05, 0.9, 0.01),
+    LocalSettings(2, 4, 0.01, decay=0.1, optimizer="adam"),
+    LocalSettings(2, 4, 0.01, decay=0.1, optimizer="adamw"),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("algorithm", [FedAvg(), FedProx(pull=0.3)])
 def test_a_client_trains_as_torch_does(algorithm: FedAvg, options: LocalSettings) -> None:
     expected = by_torch(options, algorithm.proximal_mu)
     for name, part in trained(algorithm, options).items():
         assert (part - expected[name]).abs().max() < 1e-12
+
+
+def test_an_objective_of_ones_own_is_what_is_trained() -> None:
+    """Cross-entropy written out comes to the same; half of it, with twice the rate as well."""
+
+    def own(network: Any, batch: Any) -> Any:
+        return -network(*batch.inputs).log_softmax(1)[torch.arange(len(batch)), batch.labels]
+
+    expected = trained(FedAvg(), LocalSettings(2, 4, 0.1))
+    halved = LocalSettings(2, 4, 0.2, objective=lambda network, batch: own(network, batch) / 2)
+    for options in (LocalSettings(2, 4, 0.1, objective=own), halved):
+        for name, part in trained(FedAvg(), options).items():
+            assert (part - expected[name]).abs().max() < 1e-12
+    with pytest.raises(TrainingError, match="must return the loss of each example"):
+        trained(FedAvg(), LocalSettings(2, 4, 0.1, objective=lambda network, batch: own(network, batch).mean()))
+
+
+def test_an_attacker_that_flips_labels_trains_as_on_flipped_labels() -> None:
+    attacker = Attacker(attack="label_flip")
+    attacker.flips_labels = True
+    network, shapes, parameters, examples = toy()
+    subnet = network.space.largest.id
+    flipped = Examples(examples.inputs, 2 - examples.labels)
+    options = LocalSettings(2, 4, 0.1)
+    expected = train(network, subnet, parameters, shapes.of(subnet), flipped, options, 0.0, {}, (7, 1, 1)).delta
+    for name, part in trained(FedAvg(), replace(options, objective=attacker.objective)).items():
+        assert (part - expected[name]).abs().max() < 1e-12
+
+
+@given(st.integers(1, 50), st.floats(0.01, 1.0))
+@settings(max_examples=20, deadline=None)
+def test_a_schedule_begins_at_the_rate_and_falls(rounds: int, decay: float) -> None:
+    begin = LocalSettings(rate=0.3)
+    for schedule in ("constant", "cosine"):
+        rates = [begin.at_round(version, rounds, schedule, decay).rate for version in range(rounds)]
+        assert rates[0] == 0.3
+        assert all(later <= earlier for earlier, later in pairwise(rates))
+        assert min(rates) > 0
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.9, "optimizer": "adam"}, {"rate_decay": 0.0}, {"loss": "mse"}])
+def test_options_of_a_trainer_that_do_not_fit_are_refused(options: dict[str, Any]) -> None:
+    assert build_plugin(Trainer, options)[1]
 
 
 def test_the_correction_is_added_to_the_gradient() -> None:

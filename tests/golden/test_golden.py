@@ -15,10 +15,10 @@ import policies
 from sim import Cluster, Outcome, Trace, WorkerFailure, simulate
 from sim.tables.files import load_table
 from ssim.files.plugins import find_class
+from tests.policies.required import required
 
 FILE = Path(__file__).with_name("runs.csv")
 MS = 1_000_000
-PARAMS = {"clipper": {"accuracy": 78.25}}
 
 
 def trace() -> Trace:
@@ -37,7 +37,7 @@ def runs() -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["policy", "query", "start_ns", "finish_ns", "worker", "subnet", "batch_size", "outcome"])
     for name in sorted(policies.SHORT_NAMES):
-        policy = find_class(name, policies.SHORT_NAMES, "policy")(**PARAMS.get(name, {}))
+        policy = find_class(name, policies.SHORT_NAMES, "policy")(**required(name))
         result = simulate(trace(), cluster, load_table("ofa-resnet50-rtx2080ti"), policy)
         b = result.batches
         columns = [

@@ -11,14 +11,13 @@ import policies
 from policies.checks import check_policy
 from sim import Decision, Dispatch, PolicyError, ProfiledSubnet, View, Wait, table_from_cells
 from ssim.files.plugins import find_class
+from tests.policies.required import required
 from tests.policies.test_policies import PAPER
-
-REQUIRED = {"clipper": {"accuracy": 78.25}}
 
 
 @pytest.mark.parametrize("name", sorted(policies.SHORT_NAMES))
 def test_every_policy_conforms(name: str) -> None:
-    policy = find_class(name, policies.SHORT_NAMES, "policy")(**REQUIRED.get(name, {}))
+    policy = find_class(name, policies.SHORT_NAMES, "policy")(**required(name))
     check_policy(policy, PAPER)
     odd = table_from_cells("odd", [ProfiledSubnet("b", 60.0), ProfiledSubnet("a", 78.25)], {("a", 3): 5, ("b", 3): 9})
     check_policy(policy, odd)
@@ -61,8 +60,8 @@ class Forgetful:
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
-        (Raises(), "Raises(): raised KeyError: 1 (test_checks.py:30, in decide; slack -340 ms, queue 1)"),
-        (TooLarge(), "invalid batch size (17; test_checks.py:35, in decide; slack -340 ms, queue 17)"),
+        (Raises(), "Raises(): raised KeyError: 1 (test_checks.py:29, in decide; slack -340 ms, queue 1)"),
+        (TooLarge(), "invalid batch size (17; test_checks.py:34, in decide; slack -340 ms, queue 17)"),
         (PastWaiter(), "waits for a time that is not in the future"),
         (Vandal(), "changed the latency table"),
         (Forgetful(), "is frozen, but decides differently on the same view"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import policies
 from policies.checks import ask, static_view
 from policies.clipper import Clipper
+from policies.one_model import OneModel
 from policies.slackfit import SlackFit
 from sim import Cluster, DataError, Dispatch, LatencyTable, Trace
 from sim.engines import numba_is_installed, replay
@@ -47,7 +48,8 @@ def table_of(rows: Sequence[Row]) -> LatencyTable:
 
 def shipped_policies(table: LatencyTable) -> list[Policy]:
     """Return every shipped policy that has to choose, and one that is told each subnet."""
-    plain = [find_class(n, policies.SHORT_NAMES, "policy")() for n in policies.SHORT_NAMES if n != "clipper"]
+    owners = [find_class(name, policies.SHORT_NAMES, "policy") for name in policies.SHORT_NAMES]
+    plain = [owner() for owner in owners if not issubclass(owner, OneModel)]
     return [*plain, SlackFit(queue_aware=True), *(Clipper(subnet=subnet.id) for subnet in table.subnets)]
 
 

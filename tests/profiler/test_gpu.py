@@ -81,10 +81,22 @@ def test_a_gpu_has_a_clock_of_its_own_and_a_state(options: Options) -> None:
 
 def test_every_stage_runs_on_a_gpu() -> None:
     model = model_on(0, Options())
-    assert {"h2d_copy", "d2h_copy"} < set(model.stages())
+    assert {"h2d_copy", "d2h_copy", "preprocess", "postprocess"} <= set(model.stages.run)
     meter = TorchMeter(model, find_device(0), Options(), DeviceState)
-    for stage in model.stages():
+    for stage in model.stages.run:
         assert meter.prepare(Cell(STAGE + stage, 4))().wall_ns > 0
+
+
+def test_copies_are_from_and_to_pinned_memory() -> None:
+    stages = model_on(0, Options()).stages
+    (batch,) = stages.inputs("h2d_copy", 4, lambda _size: None)
+    assert batch.is_pinned()
+    assert batch.dtype == torch.uint8
+    logits = torch.randn(4, 10, device=find_device(0))
+    copied = stages.run["d2h_copy"](*stages.postprocess(logits))
+    torch.cuda.synchronize()
+    assert all(part.is_pinned() for part in copied)
+    assert (copied[1] == logits.argmax(1).cpu()).all()
 
 
 def test_a_graph_has_no_launch_gaps_and_is_no_slower() -> None:

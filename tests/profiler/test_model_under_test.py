@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
@@ -16,6 +19,7 @@ from profiler.devices import device_facts, device_name, device_state_reader, fin
 from profiler.grid import Cell, DeviceState, DeviceUse  # noqa: E402
 from profiler.model_under_test import SupernetUnderTest  # noqa: E402
 from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError  # noqa: E402
+from profiler.stages import PHOTO, ServerStages  # noqa: E402
 from profiler.table import STAGE  # noqa: E402 - after torch is known to be there
 from profiler.torch_meter import Options, TorchMeter  # noqa: E402
 from sim.base.errors import DataError  # noqa: E402
@@ -52,22 +56,72 @@ def test_every_subnet_runs_on_its_batch(family: Any, batch: int) -> None:
         assert result.shape == (batch, family.classes)
 
 
-def test_stages_lead_from_bytes_to_an_answer() -> None:
+def test_stages_lead_from_a_jpeg_to_an_answer() -> None:
     model = model_under_test()
-    assert model.stages() == ("preprocess", "postprocess"), "nothing is copied on a CPU"
-    stage = {name: model.network(STAGE + name) for name in ("preprocess", "h2d_copy", "postprocess", "d2h_copy")}
-    (raw,) = model.inputs(f"{STAGE}preprocess", 4)
-    assert raw.dtype == torch.uint8
-    (images,) = stage["preprocess"](raw)
-    assert (images.min(), images.max()) == (-1, pytest.approx(1, abs=0.01))
-    (copied,) = stage["h2d_copy"](images)
+    run = model.stages.run
+    assert list(run) == ["decode", "preprocess", "postprocess"], "nothing is copied on a CPU"
+    files = model.inputs(f"{STAGE}decode", 4)[0]
+    assert Image.open(io.BytesIO(files[0])).size == PHOTO
+    raw = run["decode"](files)
+    assert (raw.shape, raw.dtype) == ((4, RESNET.channels, 8, 8), torch.uint8)
+    images = run["preprocess"](raw)
+    assert -1 <= images.min() < images.max() <= 1
     smallest = RESNET.space.smallest.id
     with torch.inference_mode():
-        logits = model.network(smallest)(copied)
-    share, likeliest = stage["d2h_copy"](*stage["postprocess"](logits))
+        logits = model.network(smallest)(images)
+    share, likeliest = run["postprocess"](logits)
     assert (likeliest == logits.argmax(1)).all()
     assert ((share > 0.1) & (share <= 1)).all()
-    assert model.inputs(smallest, 4)[0].equal(images), "what is measured is what the stages before it give"
+    (given,) = model.inputs(f"{STAGE}preprocess", 4)
+    assert model.inputs(smallest, 4)[0].equal(run["preprocess"](given)), "what is measured is what stages give"
+    assert "JPEG of 500 x 375 pixels" in str(model.stages)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_decoded_image_is_the_image_that_was_encoded(channels: int) -> None:
+    stages = ServerStages(torch.zeros(1, channels, 30, 40), CPU, torch.float32, torch.contiguous_format)
+    file = io.BytesIO()
+    gradient = np.linspace(0, 250, PHOTO[0], dtype=np.uint8)[None, :, None].repeat(PHOTO[1], 0).repeat(channels, 2)
+    Image.fromarray(gradient.squeeze()).save(file, "JPEG")
+    decoded = stages.run["decode"]([file.getvalue()])
+    assert decoded.shape == (1, channels, 30, 40)
+    assert np.allclose(decoded[0, :, 15].float(), np.linspace(0, 250, 40), atol=6)
+
+
+def test_texts_become_token_ids() -> None:
+    pytest.importorskip("tokenizers")
+    model = model_under_test(BERT)
+    assert list(model.stages.run) == ["tokenize", "postprocess"]
+    (texts,) = model.inputs(f"{STAGE}tokenize", 3)
+    ids = model.stages.run["tokenize"](texts)
+    assert (ids.shape, ids.dtype) == ((3, model.size), torch.int64)
+    assert (ids > 1).all(), "no word is unknown, none is padding"
+    assert ids[0].equal(ids[1])
+    assert (model.stages.run["tokenize"](["word1 nowhere"])[0, :3] == torch.tensor([3, 0, 1])).all()
+
+
+def test_a_stage_without_its_library_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("profiler.stages.find_spec", lambda _name: None)
+    assert list(model_under_test().stages.run) == ["preprocess", "postprocess"]
+    assert "no decode (it needs Pillow" in str(model_under_test().stages)
+    assert "no tokenizer (pip install tokenizers)" in str(model_under_test(BERT).stages)
+
+
+def test_a_device_of_its_own_memory_gets_bytes_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied, pinned = [], []
+    cuda = torch.device("cuda", 0)
+    stages = ServerStages(torch.zeros(1, 3, 8, 8), cuda, torch.float16, torch.contiguous_format)
+    assert list(stages.run) == ["decode", "h2d_copy", "preprocess", "postprocess", "d2h_copy"]
+    assert str(stages).endswith("copies: uint8 from pinned memory, non-blocking")
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: (pinned.append(self), self)[1])
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, **how: (copied.append((where, how)), self)[1])
+    batch = stages.inputs("h2d_copy", 2, lambda _size: None)[0]
+    assert batch.dtype == torch.uint8
+    assert len(pinned) == 1
+    stages.run["h2d_copy"](batch)
+    assert copied == [((cuda,), {"non_blocking": True})]
+    pageable = ServerStages(torch.zeros(1, 3, 8, 8), torch.device("mps"), torch.float16, torch.contiguous_format)
+    assert str(pageable).endswith("copies: uint8 from pageable memory"), "no call that Apple's lacks"
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
@@ -108,6 +162,23 @@ def test_contiguous_weights_are_copies_that_compute_the_same(layout: bool) -> No
         assert model.network(smallest) is network, "assembled once"
     assert dense == [False, True]
     assert torch.allclose(*results, atol=1e-6)
+
+
+def test_a_supernet_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    supernet = build(RESNET)
+    monkeypatch.setattr(type(supernet), "to", full)
+    with pytest.raises(OutOfMemoryError, match=r"supernet: does not fit into the memory of cpu \(\d.* GiB in fp32\)"):
+        SupernetUnderTest(supernet, RESNET, CPU, Options(), 8)
+
+
+def test_results_of_any_form_are_postprocessed() -> None:
+    stages = model_under_test().stages
+    logits = torch.tensor([[0.0, 9.0], [9.0, 0.0]])
+    for result in (logits, (logits,), {"logits": logits, "hidden": (logits,)}, logits[:, None]):
+        assert stages.postprocess(result)[1].flatten().tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("place", ["weight", "statistics"])

@@ -7,12 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
+from profiler.data_sheets import DATA_SHEETS, DataSheet, find_data_sheet  # noqa: E402
 from profiler.roofline import (  # noqa: E402 - after torch is known to be there
-    DATA_SHEETS,
-    DataSheet,
     Roofline,
     Work,
-    find_data_sheet,
     fit,
     predict,
     work_of,
@@ -102,8 +100,49 @@ def test_the_published_tables_predict_each_other(
         ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 SXM4 80 GB"),
         ("NVIDIA L40S", "NVIDIA L40S"),
         ("NVIDIA H100 80GB HBM3", "NVIDIA H100 SXM5"),
+        ("NVIDIA H20", "NVIDIA H20 96 GB"),
+        ("NVIDIA H200", "NVIDIA H200 SXM"),
+        ("NVIDIA GH200 480GB", "NVIDIA GH200 96 GB"),
+        ("NVIDIA B200", "NVIDIA B200"),
+        ("NVIDIA A30", "NVIDIA A30"),
+        ("NVIDIA RTX A6000", "NVIDIA RTX A6000"),
+        ("NVIDIA RTX 6000 Ada Generation", "NVIDIA RTX 6000 Ada"),
+        ("NVIDIA GeForce RTX 5090", "NVIDIA RTX 5090"),
+        ("AMD Instinct MI300X", "AMD Instinct MI300X"),
+        ("NVIDIA A40 48 GB", "NVIDIA A40"),
     ],
 )
 def test_devices_are_known_by_what_torch_calls_them(said: str, name: str) -> None:
     assert find_data_sheet(said).name == name
     assert find_data_sheet("CPU AMD EPYC, 2 threads") is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "NVIDIA L40",
+        "NVIDIA RTX A4000",
+        "NVIDIA RTX A3000 Laptop GPU",
+        "NVIDIA A100-PCIE-40GB",
+        "NVIDIA H100 PCIe",
+        "NVIDIA H200 NVL",
+        "NVIDIA GB200",
+        "NVIDIA GH200 144G HBM3e",
+        "NVIDIA GeForce RTX 3090 Ti",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 2080",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        "Quadro RTX 6000",
+        "AMD Instinct MI300A",
+        "",
+    ],
+)
+def test_a_relative_of_a_device_has_not_its_data_sheet(said: str) -> None:
+    assert find_data_sheet(said) is None
+
+
+def test_data_sheets_are_found_by_their_own_names_and_say_where_they_are_from() -> None:
+    for name, sheet in DATA_SHEETS.items():
+        assert find_data_sheet(name) == find_data_sheet(sheet.name) == sheet
+        assert sheet.source
+        assert 1 < sheet.gb_per_s / sheet.tflops < 200

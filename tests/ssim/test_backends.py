@@ -119,7 +119,7 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
         yield address
 
 
-@pytest.fixture(params=["ray", "dask"])
+@pytest.fixture(params=[sometimes("ray"), "dask"])
 def cluster(request: pytest.FixtureRequest, clusters: Callable[[str], str]) -> tuple[str, ...]:
     """The words that send runs to a cluster."""
     return ("--backend", request.param, "--address", clusters(request.param))
@@ -276,7 +276,7 @@ def started(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(
     ("cluster", "how"),
-    [("ray", "Ctrl-C"), ("dask", "SIGTERM"), sometimes("ray", "SIGTERM"), sometimes("dask", "Ctrl-C")],
+    [sometimes("ray", "Ctrl-C"), ("dask", "SIGTERM"), sometimes("ray", "SIGTERM"), sometimes("dask", "Ctrl-C")],
     indirect=["cluster"],
 )
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on_there(

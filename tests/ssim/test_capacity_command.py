@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ssim.test_run_command import ssim
+from tests.ssim.in_process import ssim
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -153,7 +153,7 @@ def test_no_fault_hides_another(tmp_path: Path) -> None:
         "rounds": 0,
         "algorithm": "fedadam",
         "topology": {
-            "roles": {"trainer": {"config": {"rate_decay": 0.9}}},
+            "roles": {"trainer": {"config": {"warmup": 0.9}}},
             "datasets": {"trainer": {"default": {"count": 4, "ref": "a.csv"}}},
             "faults": [{"worker": "trainer/9"}],
         },
@@ -162,7 +162,7 @@ def test_no_fault_hides_another(tmp_path: Path) -> None:
     told = (
         "rounds: must be",
         "{kind: fedopt, optimizer: adam}",
-        "rate_decay: Trainer has no",
+        "warmup: Trainer has",
         "'trainer/9'",
         "'a.csv'",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="trainings need the extra [torch]")
 
 from ssim.execution.runner import run_job
+from ssim.files.own_modules import forget_modules
 from ssim.jobs.reading import read_job
 from ssim.results.store import Store
 from tests.ssim.test_settings import FILES
@@ -134,12 +134,9 @@ class Mine(Trainer):
 
 
 def own_ids(folder: Path) -> list[str]:
-    """Return the ids of a training and of a federated one, from a process of their own: a module is imported once."""
-    script = "from pathlib import Path; from ssim.jobs.reading import read_job; "
-    script += "print(*(read_job(Path(name)).runs[0].id for name in ('training.yaml', 'federated.yaml')))"
-    ended = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.split()
+    """Return the ids of a training and of a federated one, whose modules are imported as they are now."""
+    forget_modules()
+    return [read_job(folder / name).runs[0].id for name in ("training.yaml", "federated.yaml")]
 
 
 def test_an_edit_of_own_code_is_another_training(tmp_path: Path) -> None:

@@ -16,15 +16,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch]")
 
+from sim.base.errors import SpecError  # noqa: E402
 from sim.base.parquet import read_parquet  # noqa: E402
 from sim.tables.files import read_table, write_table  # noqa: E402
 from sim.tables.latency import LatencyTable, ProfiledSubnet  # noqa: E402 - after torch is known to be there
+from ssim.jobs.reading import job_of  # noqa: E402
 from supernet.checkpoint import save  # noqa: E402
 from supernet.families import OfaResNetSmall  # noqa: E402
 from supernet.family import build  # noqa: E402
+from tests.ssim.in_process import ssim  # noqa: E402
 from tests.test_docs import ROOT, blocks  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FAMILY = OfaResNetSmall(width=4)
@@ -51,9 +55,13 @@ def folder(tmp_path: Path, wanted: Path) -> Path:
     return tmp_path
 
 
-def ssim(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ssim", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD)
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Measure on one thread, as processes with `ONE_THREAD` do: an interrupted profile goes on in another process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def run_folder(folder: Path, seed: int = 0) -> Path:
@@ -71,12 +79,12 @@ def test_a_profile_is_a_table_with_all_that_is_known_of_it(folder: Path) -> None
     assert table.batch_sizes == (1, 2, 4)
     assert table.low_ns is not None
     assert (table.low_ns <= table.latency_ns).all()
-    assert set(table.stages) == {"preprocess", "postprocess", "forward"}
+    assert set(table.stages) == {"decode", "preprocess", "postprocess", "forward"}
     assert (sum(table.stages.values()) == table.latency_ns).all()
     assert "launch overhead included" in table.provenance["latency"]
     assert "switches at batch 1" in table.provenance["actuation"]
     cells = (folder / "out/cells.csv").read_text().splitlines()
-    assert len(cells) == 1 + 3 * 3 + 2 * 3 + 2, "subnets, stages, held-out cells"
+    assert len(cells) == 1 + 3 * 3 + 3 * 3 + 2, "subnets, stages, held-out cells"
     assert "threads" in table.provenance["device"]
     samples = read_parquet(run_folder(folder) / "samples.parquet").to_pandas()
     forward = samples[samples.subnet == SPACE.largest.id].groupby("batch_size").wall_ns.median()
@@ -202,11 +210,6 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path) -> Non
         (("ofa_resnet_small", "--cpu", "--subnets", "ofa-resnet50-a40"), "depths"),
         (("dynabert_small", "--cpu", "--subnets", "wanted.parquet"), "dynabert_small"),
         (("ofa_resnet_small", "--cpu", "--cuda-graph", "--subnets", "wanted.parquet"), "cuda_graph: needs CUDA"),
-        (("ofa_resnet_small", "--cpu", "--autocast", "--subnets", "wanted.parquet"), "autocast: needs another dtype"),
-        (
-            ("ofa_resnet_small", "--cpu", "--compile-mode", "max-autotune", "--subnets", "wanted.parquet"),
-            "compile_mode: needs compile",
-        ),
         (("ofa_resnet_small", "--cpu", "--batch", "99", "--subnets", "wanted.parquet"), "max_batch: 99"),
         (("wanted.parquet", "--cpu", "--subnets", "wanted.parquet"), "can't be read as weights"),
     ],
@@ -217,6 +220,23 @@ def test_what_is_asked_wrongly_is_told_in_a_line(folder: Path, words: tuple[str,
     assert told in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"autocast": True}, r"autocast: needs another dtype \(fp32\); dtype: bf16 or fp16"),
+        ({"compile_mode": "max-autotune"}, r"compile_mode: needs compile \(max-autotune\); compile: true"),
+        (
+            {"compile": True, "compile_mode": "reduce-overhead", "cuda_graph": True},
+            r"compile_mode: cannot be combined with cuda_graph \(reduce-overhead\)",
+        ),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, keys: dict[str, object], told: str) -> None:
+    content = {"schema": "profile/1", "name": "p", "supernet": "ofa_resnet_small"} | keys
+    with pytest.raises(SpecError, match=told):
+        job_of("profile/1", content, tmp_path)
 
 
 @pytest.mark.slow

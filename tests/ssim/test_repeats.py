@@ -13,6 +13,7 @@ from ssim.files.own_modules import forget_modules
 from ssim.jobs.experiment.run import build_policy, may_draw
 from ssim.jobs.experiment.spec import PolicySpec
 from ssim.jobs.reading import read_job
+from tests.policies.required import required
 from tests.ssim.in_process import ssim
 
 EXPERIMENT = """\
@@ -126,7 +127,6 @@ def test_no_policy_of_the_toolkit_draws(tmp_path: Path) -> None:
     for file in Path(policies.__file__).parent.glob("*.py"):
         if file.stem not in {"checks", "__init__"}:
             assert not re.search(r"\brng\b|random", file.read_text(encoding="utf-8"), re.IGNORECASE), file
-    params = {"clipper": {"accuracy": 78.25}}
     for name in policies.SHORT_NAMES:
-        policy = build_policy(PolicySpec(use=name, params=params.get(name, {})), tmp_path)
+        policy = build_policy(PolicySpec(use=name, params=required(name)), tmp_path)
         assert not may_draw(policy, tmp_path)

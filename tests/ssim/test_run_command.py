@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from sim.base.parquet import read_parquet
+from tests.ssim import in_process
 
 SMALL = """\
 schema: experiment/1
@@ -32,7 +33,10 @@ policies:
 """
 
 
-def ssim(folder: Path, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+def ssim(folder: Path, *words: str, **options: object) -> in_process.Ended | subprocess.CompletedProcess[str]:
+    """Run a command in a folder: in a process of its own only if that has options."""
+    if not options:
+        return in_process.ssim(folder, *words)
     command = [sys.executable, "-m", "ssim", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, **options)
 
@@ -236,7 +240,7 @@ def test_a_run_that_fails_is_told_at_the_end_and_the_others_are_kept(folder: Pat
     for line in told[-3:-1]:  # their situations differ
         assert line.startswith("ssim: late_failure:Late, seed ")
         assert "does not return a decision ('no idea'; late_failure.py:8, in decide; slack " in line
-        assert "; Dispatch, Wait or Drop" in line
+        assert "; Dispatch, Hold, Wait or Drop" in line
     assert "Traceback" not in ended.stderr
     assert "slackfit" in ended.stdout
     assert leftovers(folder) == []
@@ -570,7 +574,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
 
 
 def test_a_traceback_is_there_for_who_asks_for_it(folder: Path) -> None:
-    ended = ssim(folder, "run", "small.yaml", "--set", "x", "--debug")
+    ended = ssim(folder, "run", "small.yaml", "--set", "x", "--debug", stdin=subprocess.DEVNULL)
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
 

@@ -56,6 +56,16 @@ def test_show_says_which_batch_sizes_it_shows(options: tuple[str, ...], says: st
     assert says in run("show", RTX, *options).splitlines()[0]
 
 
+def test_show_tells_what_is_known_of_the_spread(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    times = [f"s,70,1,{ms},{number}" for number, ms in enumerate((4, 5, 6, 15))]
+    file.write_text("\n".join(["subnet,accuracy,batch_size,latency_ms,run", *times]) + "\n")
+    output = run("show", str(file))
+    assert "99th percentile:  2.677 to 2.677 times the latency" in output
+    assert "samples:          4 to 4 per cell" in output
+    assert "samples:" not in run("show", RTX)
+
+
 def test_a_dominated_subnet_has_no_mark(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("subnet,accuracy,batch_size,latency_ms\nslow,70,1,5\nfast,80,1,4\n")

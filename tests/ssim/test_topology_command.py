@@ -12,7 +12,7 @@ import pytest
 
 from ssim.files.topology_file import read_topology
 from ssim.files.yaml_file import read_yaml
-from tests.ssim.test_run_command import ssim
+from tests.ssim.in_process import ssim
 
 GOOD = """\
 schema: topology/1

@@ -279,13 +279,13 @@ def test_what_is_wrong_in_a_file_is_told_where_it_stands(folder: Path, old: str,
 
 
 def test_one_fault_hides_no_other(folder: Path) -> None:
-    given = "{trainer: {default: 4}}\n  roles: {trainer: {config: {rate_decay: 0.9}}}"
+    given = "{trainer: {default: 4}}\n  roles: {trainer: {config: {warmup: 0.9}}}"
     select = "  channels: {param: {select: {aggregator: {use: random, params: {fraction: 0.1}}}}}"
     text = SMALL.replace("{trainer: {default: 4}}", f"{given}\n{select}").replace("alpha: 0.5", "alpha: -1")
     (folder / "small.yaml").write_text(text)
     said = ssim(folder, "train", "small.yaml").stderr
     assert "partition.alpha" in said
-    assert "rate_decay: Trainer has no such parameter; known: batch" in said
+    assert "warmup: Trainer has no such parameter; known: batch" in said
     assert "params.fraction: the selector random has no such parameter; known: k" in said
 
 
@@ -350,7 +350,7 @@ def test_the_time_line_of_a_training_has_its_steps_and_messages(trained: Path) -
     for kind in ("compute", "wait"):
         spent = sum(span["end_ns"] - span["start_ns"] for span in spans if span["kind"] == kind)
         assert round(sum(event["dur"] for event in events if event.get("cat") == kind) * 1000) == spent
-    begun, over = ({event["id"]: event["ts"] for event in events if event["ph"] == phase} for phase in "be")
+    begun, over = ({event["id2"]["local"]: event["ts"] for event in events if event["ph"] == phase} for phase in "be")
     assert begun.keys() == over.keys()
     assert len(begun) == sum(span["kind"] == "message" for span in spans)
     assert all(over[number] >= at for number, at in begun.items())

@@ -66,7 +66,8 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     from ssim.jobs.job import DEFAULT_OPTIONS
 
     for title, runs in by_point(job, store):
-        print_accuracies(title, [run.calibrate(store, DEFAULT_OPTIONS) for run in runs])
+        found = [run.calibrate(store, DEFAULT_OPTIONS) for run in runs]
+        print_accuracies(title, found, runs[0].is_subnet_trained)
         manifest = store.manifest(runs[0].id) or {}
         summary, refused = manifest["summary"], manifest["circumstances"].get("no_checkpoints")
         sent = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items())

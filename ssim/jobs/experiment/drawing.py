@@ -53,11 +53,12 @@ def draw_dynamics(store: Store) -> Figure | None:
 
 def draw_sweep(store: Store) -> Figure | None:
     """Return attainment and accuracy over what is swept; None unless that is one key whose values are numbers."""
-    keys = {key for run, _ in store.runs() for key in run["swept"]}
-    found = {run["swept"][key] for run, _ in store.runs() for key in keys} if len(keys) == 1 else set[object]()
-    if len(found) < 2 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):  # noqa: PLR2004 - a line has two ends
+    swept = [run["swept"] for run, _ in store.runs()]
+    keys = {key for point in swept for key in point}
+    values = [value for point in swept for value in point.values()]
+    if len(keys) != 1 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return None
-    return _draw("sweep", load_summary(store), keys.pop())
+    return None if len(set(values)) == 1 else _draw("sweep", load_summary(store), keys.pop())
 
 
 def draw_classes(store: Store) -> Figure | None:

@@ -16,6 +16,8 @@ from federated.job import check_aggregation, check_privacy
 from federated.partition import Partition
 from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
+from ssim.files.data_sources import DATA
+from ssim.files.families import FAMILY
 from ssim.files.plugins import Issue, Slot, build
 from ssim.files.shipped import shipped
 from ssim.files.topology_file import programs_of, topology_of
@@ -24,7 +26,7 @@ from ssim.jobs.federated.run import FederatedParts, FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.federated.unused import unused_keys, useless_keys
 from ssim.jobs.job import Kind
-from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
+from ssim.jobs.training.kind import unknown_subnets
 from supernet.data.source import located
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from federated.assignment import LargestAssignment
 from federated.context import TrainingContext
 from federated.costs import CostModel
 from federated.job import FederatedJob
@@ -154,6 +155,11 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             "evaluation": spec.evaluation.model_dump(),
             "code": self.own(self._plugs),
         }
+
+    def is_subnet_trained(self, subnet: str) -> bool:
+        """Return whether clients may have trained the subnet of an id."""
+        largest = self.parts.family.space.largest.id
+        return subnet == largest or not isinstance(self.parts.assignment, LargestAssignment)
 
     @property
     def _plugs(self) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.devices import find_device
 from profiler.model_under_test import SupernetUnderTest
 from profiler.profile import ProfilePlan
+from profiler.schedule import OutOfMemoryError
 from profiler.torch_meter import Options
 from sim.base.errors import DataError, SsimError
 from ssim.files.plugins import Issue
@@ -38,10 +39,10 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
             return None, [Issue(("cuda_graph",), "needs CUDA", device.type, "an NVIDIA GPU, or without it")]
         place = ("supernet",)
         what = _beside(point.folder, spec.supernet)
-        named = find_supernet(what, spec.options, spec.seed)
+        named = find_supernet(what, spec.options, spec.seed, point.folder)
         place = ("subnets",)
         source = str(accuracies_beside(what)) if spec.subnets is None else _beside(point.folder, spec.subnets)
-        rows = find_subnets(source, named.family.space)
+        rows = find_subnets(source, named.family.space, what)
     except SsimError as error:
         return None, [Issue.of(error, *place) if error.location.startswith("--") else Issue(place, str(error))]
     options = Options(
@@ -56,9 +57,10 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
     )
     try:
         model = SupernetUnderTest(named.supernet(), named.family, device, options, spec.size or named.size)
-    except DataError as error:
-        return None, [Issue(("dtype",), f"{error.location} {error.problem}", error.value, error.hint)]
-    stages = model.stages() if spec.stages else ()
+    except (DataError, OutOfMemoryError) as error:
+        key = "dtype" if isinstance(error, DataError) else "device"
+        return None, [Issue((key,), f"{error.location} {error.problem}", error.value, error.hint)]
+    stages = tuple(model.stages.run) if spec.stages else ()
     profile = ProfilePlan(rows, spec.max_batch, spec.batches, stages, spec.precision)
     return ProfileParts(device, options, model, profile, source, identity_of(named, device, options, model.size)), []
 

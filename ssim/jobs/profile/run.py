@@ -159,7 +159,8 @@ class ProfileRun(Run[ProfileSpec, ProfileParts]):
             self._measure(schedule, meter, log, watch)
             _check_measured(schedule, log.grid)
             actuation = _actuation(meter, parts.profile, log.grid, self.seed)
-            facts = provenance_of(parts.identity, parts.accuracies, actuation)
+            stages = str(parts.model.stages) if parts.profile.stages else ""
+            facts = provenance_of(parts.identity, parts.accuracies, actuation, stages)
             found = profile_result(parts.profile, log.grid, device_name(device), facts)
             write_profile(folder, parts.profile, found, log.grid)
         circumstances = {"precision": self.spec.precision, **stopwatch.circumstances()}

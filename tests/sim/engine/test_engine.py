@@ -12,6 +12,7 @@ from sim import (
     DataError,
     Dispatch,
     Drop,
+    Hold,
     LatencyTable,
     Outcome,
     PolicyError,
@@ -201,9 +202,12 @@ def test_random_policies_draw_from_the_seed() -> None:
         (Dispatch(0, 1, worker=1), "picks a worker that is not free (1); free: 0"),
         (Wait(0), "waits for a time that is not in the future (0)"),
         (Wait(0.5), "waits for a time that is not in the future (0.5)"),
+        (Hold(100), "holds until a slack that can't come (100)"),
+        (Hold(-1), "holds until a slack that can't come (-1)"),
+        (Hold(0.5), "holds until a slack that can't come (0.5)"),
         (Drop(2), "drops more queries than are waiting, or none (2); 1 to 1"),
         (Drop(0), "drops more queries than are waiting, or none (0)"),
-        (None, "does not return a decision (None); Dispatch, Wait or Drop"),
+        (None, "does not return a decision (None); Dispatch, Hold, Wait or Drop"),
         ((0, 1), "does not return a decision ((0, 1))"),
     ],
 )
@@ -225,7 +229,7 @@ def test_a_policy_that_raises_is_named_with_the_instant_and_its_words() -> None:
         simulate(trace_of(3), Cluster(1), TABLE, Scripted(fail))
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "at 0.000003 ms: " in str(caught.value)
-    assert "(test_engine.py:222, in fail; slack 0.0001 ms, queue 1)" in str(caught.value)
+    assert "(test_engine.py:226, in fail; slack 0.0001 ms, queue 1)" in str(caught.value)
 
 
 def test_a_policy_that_waits_for_nothing_past_every_deadline_is_stopped() -> None:

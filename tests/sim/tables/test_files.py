@@ -108,7 +108,7 @@ def test_the_authors_own_layout_is_read() -> None:
     table = parse_profile(json.dumps(original_profile(), indent=4), "expts/a40.json")
     shipped = find_table("ofa-resnet50-a40")
     assert table.device == "a40"
-    assert table.provenance == {"source": "a40.json"}
+    assert table.provenance == {"source": "a40.json", "statistic": "mean"}
     assert table.latency_ns.tolist() == shipped.latency_ns[:1, :2].tolist()
     assert table.p99_ns is not None
     assert table.p99_ns.tolist() == [[6943029, 8252369]]
