@@ -42,7 +42,8 @@ class _Row(NamedTuple):
 
 def dense_table() -> LatencyTable:
     """Return the table; takes a minute."""
-    from profiler.roofline import DATA_SHEETS, fit, works_of
+    from profiler.data_sheets import DATA_SHEETS
+    from profiler.roofline import fit, works_of
     from supernet.families.ofa import OfaResNet50
     from supernet.family import build
 

@@ -19,12 +19,12 @@ from sim.traces.synthetic import Bursty
 from ssim.paper.claims import CLAIMS
 from ssim.paper.claims.claim import Verdict
 from ssim.paper.claims.synthetic import CV2S, ENDS, PACES, RATES
-from ssim.paper.inference.evidence import CHOSEN, CLIPPERS, Evidence, PointResults, Row, clipper
+from ssim.paper.inference.evidence import CHOSEN, CLIPPERS, Evidence, PointResults, SearchedRun, clipper
 from ssim.paper.inference.infer import Inferred
-from ssim.paper.inference.region import TOLERANCE, Point, Searched, contradictions, hold_nowhere, middle, region
+from ssim.paper.inference.region import TOLERANCE, Searched, SearchPoint, contradictions, hold_nowhere, middle, region
 from ssim.paper.inference.report import sections
-from ssim.paper.inference.search import Search, Trial, _Simulated, trials
-from ssim.paper.inference.space import BUCKETS, Setting
+from ssim.paper.inference.search import Search, SearchTrace, _Simulated, trials
+from ssim.paper.inference.space import BUCKETS, Choices
 from ssim.paper.inference.space import settings as settings_of
 from ssim.paper.inference.statements import CAP, FIGURES, STATEMENTS, claim_of
 from ssim.paper.inference.variants import source_of
@@ -40,7 +40,7 @@ ACCURACIES = {name: float(name) for name in CLIPPERS}
 @st.composite
 def evidence(draw: Callable[..., object]) -> Evidence:
     """Anything that a search may find with one seed."""
-    rows: list[Row] = []
+    rows: list[SearchedRun] = []
 
     def add(experiment: str, policies: tuple[str, ...], windows: int = 0, **at: float) -> None:
         swept = tuple(sorted((f"trace.{key}", value) for key, value in at.items()))
@@ -50,7 +50,7 @@ def evidence(draw: Callable[..., object]) -> Evidence:
             accuracy = ACCURACIES.get(name) or draw(st.sampled_from([73.9, 77.0, 78.15, 78.47, 78.6, 79.2]))
             band = st.sampled_from([75.9, 76.0, 77.5, 78.0, 78.1, 79.2, math.nan])
             seen = tuple(draw(st.lists(band, min_size=windows, max_size=windows)))
-            rows.append(Row(experiment, swept, policy, 7, attained, accuracy if attained else math.nan, seen))
+            rows.append(SearchedRun(experiment, swept, policy, 7, attained, accuracy if attained else math.nan, seen))
 
     clippers = tuple(map(clipper, CLIPPERS))
     add("azure_ideal", (CHOSEN, *clippers))
@@ -94,7 +94,7 @@ def test_every_statement_is_one_claim() -> None:
 def searched(*distances: float) -> Searched:
     """A point at which the first statements have these distances, and all others hold."""
     filled = (*distances, *[0.0] * (len(STATEMENTS) - len(distances)))
-    return Searched(Point(Setting(), str(distances)), filled, filled)
+    return Searched(SearchPoint(Choices(), str(distances)), filled, filled)
 
 
 @given(st.lists(st.lists(st.floats(0, 9), min_size=5, max_size=5), min_size=1, max_size=20))
@@ -129,7 +129,7 @@ def test_the_middle_verdict_is_the_worse_of_two() -> None:
 def test_settings_are_all_different_and_include_nothing_added(quick: bool) -> None:
     found = settings_of(quick=quick)
     assert len(set(found)) == len(found)
-    assert found[0] == Setting()
+    assert found[0] == Choices()
     assert len(found[0].schedulers()) == len(BUCKETS) + 1
 
 
@@ -141,14 +141,14 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def short_trials() -> list[Trial]:
+def short_trials() -> list[SearchTrace]:
     pytest.importorskip("numba", reason="the search needs the compiled engine")
     found = trials(EXPERIMENTS, SHORT, 1)
     return [replace(trial, at=(("trace.cv2", 8), ("trace.variant_qps", 5550))) for trial in found]
 
 
-def test_a_search_simulates_what_the_toolkit_runs(short_trials: list[Trial], tmp_path: Path) -> None:
-    setting = Setting(dispatch_ms=4.5, per_query_ms=0.1, network_ms=4.0, drop="hopeless")
+def test_a_search_simulates_what_the_toolkit_runs(short_trials: list[SearchTrace], tmp_path: Path) -> None:
+    setting = Choices(dispatch_ms=4.5, per_query_ms=0.1, network_ms=4.0, drop="hopeless")
     search = Search(tmp_path, short_trials, EXPERIMENTS)
     search.run({setting: ["slackfit(buckets=5)", "queuefit(beta=0.7)"]})
     overheads = {"dispatch_ms": 4.5, "dispatch_per_query_ms": 0.1, "network_ms": 4.0, "drop": "hopeless"}
@@ -162,7 +162,7 @@ def test_a_search_simulates_what_the_toolkit_runs(short_trials: list[Trial], tmp
     ran = ssim.run("azure_ideal", out=tmp_path, **keys)
     expected = ran.frame().set_index("policy")["slo_attainment"]
     for label, policy in (("slackfit(buckets=5)", "slackfit(buckets=5)"), ("queuefit(beta=0.7)", "queuefit")):
-        rows = [row for row in search.evidence(Point(setting, label)).rows if row.experiment == "azure_ideal"]
+        rows = [row for row in search.evidence(SearchPoint(setting, label)).rows if row.experiment == "azure_ideal"]
         found = {row.policy: row.attainment for row in rows}
         assert found[CHOSEN] == expected[policy]
         assert found[clipper("78.25")] == expected[clipper("78.25")]
@@ -170,26 +170,26 @@ def test_a_search_simulates_what_the_toolkit_runs(short_trials: list[Trial], tmp
 
 
 def test_a_search_that_was_interrupted_goes_on_and_older_code_counts_no_more(
-    short_trials: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_trials: list[SearchTrace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulated: list[Setting] = []
+    simulated: list[Choices] = []
     row = _Simulated.row
 
-    def counting(self: _Simulated, trial: Trial, label: str, policy: Any) -> Row:
+    def counting(self: _Simulated, trial: SearchTrace, label: str, policy: Any) -> SearchedRun:
         if len(simulated) == 2 and trial.experiment == "bursty":
             raise KeyboardInterrupt
         if trial.experiment == "dynamics_bursty":
             simulated.append(self._setting)
         return row(self, trial, label, policy)
 
-    wanted = {Setting(ms): ["slackfit(buckets=5)"] for ms in (0.0, 1.0, 2.0)}
+    wanted = {Choices(ms): ["slackfit(buckets=5)"] for ms in (0.0, 1.0, 2.0)}
     search = Search(tmp_path, short_trials, EXPERIMENTS)
     monkeypatch.setattr(_Simulated, "row", counting)
     with pytest.raises(KeyboardInterrupt):
         search.run(wanted)
     assert simulated == list(wanted)[:2]
     before = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
-    simulated.append(Setting(9.0))
+    simulated.append(Choices(9.0))
     search.run(wanted)
     assert simulated[3:] == list(wanted)[2:]
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -207,7 +207,9 @@ def test_without_numba_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_where_nothing_fits_the_page_says_so_and_shows_the_nearest() -> None:
-    point = Searched(Point(Setting(4.0), "slackfit(buckets=5)"), (0.5,) * len(STATEMENTS), (2.0,) * len(STATEMENTS))
+    point = Searched(
+        SearchPoint(Choices(4.0), "slackfit(buckets=5)"), (0.5,) * len(STATEMENTS), (2.0,) * len(STATEMENTS)
+    )
     regions = {figure: region([point], FIGURES) for figure in FIGURES}
     nearest = Inferred([point], regions, {point.point: point}, {}, (), 5)
     text = "\n".join(text for _, text in sections(nearest, lambda head, rows: f"{head}{rows}"))
@@ -220,11 +222,11 @@ def test_where_nothing_fits_the_page_says_so_and_shows_the_nearest() -> None:
 
 def test_other_arrivals_have_the_same_mean_and_the_shape_that_is_asked_for() -> None:
     source = Bursty(base_qps=1500, variant_qps=5550, cv2=8, duration_s=20, slo_ms=36)
-    changed = source_of(source, Setting(gaps="lognormal"), "bursty")
+    changed = source_of(source, Choices(gaps="lognormal"), "bursty")
     assert len(changed.arrivals(3)) == pytest.approx(len(source.arrivals(3)), rel=0.05)
     day = Azure(slo_ms=36, duration_s=5)
-    even = source_of(day, Setting(placement="even"), "azure_ideal").arrivals(3)
+    even = source_of(day, Choices(placement="even"), "azure_ideal").arrivals(3)
     assert len(even) == pytest.approx(6400 * 5, rel=0.001)
     assert np.diff(even).max() < 400_000
-    assert source_of(day, Setting(maf_slo_ms=50.0), "azure_ideal").slo_ms == 50
-    assert source_of(day, Setting(maf_slo_ms=50.0), "fixed_subnets").slo_ms == 36
+    assert source_of(day, Choices(maf_slo_ms=50.0), "azure_ideal").slo_ms == 50
+    assert source_of(day, Choices(maf_slo_ms=50.0), "fixed_subnets").slo_ms == 36

@@ -26,7 +26,7 @@ def clipper(accuracy: str) -> str:
     return f"clipper(accuracy={accuracy})"
 
 
-class Row(NamedTuple):
+class SearchedRun(NamedTuple):
     """One run.
 
     Attributes:
@@ -57,16 +57,16 @@ class Evidence:
         capacity: Queries per second that a single subnet sustains, by the label of its policy.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[SearchedRun]
     capacity: dict[str, float]
-    _found: dict[tuple[Any, ...], list[Row]] = field(init=False, repr=False)
+    _found: dict[tuple[Any, ...], list[SearchedRun]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._found = {}
         for row in self.rows:
             self._found.setdefault((row.experiment, row.policy, row.at), []).append(row)
 
-    def runs(self, experiment: str, policy: str, **at: float) -> list[Row]:
+    def runs(self, experiment: str, policy: str, **at: float) -> list[SearchedRun]:
         """Return the runs of a policy at a point of a sweep, one a seed.
 
         Args:

@@ -9,7 +9,7 @@ from sim.base.errors import SsimError
 from ssim.jobs.experiment.summary import write_csv
 from ssim.paper.claims.claim import Judged, Verdict
 from ssim.paper.inference.evidence import PointResults
-from ssim.paper.inference.region import Point, Region, Searched, middle, region, without
+from ssim.paper.inference.region import Region, Searched, SearchPoint, middle, region, without
 from ssim.paper.inference.search import FULL, QUICK, SHORT, Search, trials
 from ssim.paper.inference.space import BETA, DENSE, IDEAL, settings
 from ssim.paper.inference.statements import FIGURES, STATEMENTS, claim_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ssim.paper.claims.claim import Claim
-    from ssim.paper.inference.space import Setting
+    from ssim.paper.inference.space import Choices
     from ssim.paper.inference.statements import Statement
 
 REPEATS = 5
@@ -45,11 +45,13 @@ class Inferred:
 
     searched: Sequence[Searched]
     regions: dict[str, Region]
-    reported: dict[Point, Searched]
-    results: dict[Point, PointResults]
-    compared: tuple[Point, ...]
+    reported: dict[SearchPoint, Searched]
+    results: dict[SearchPoint, PointResults]
+    compared: tuple[SearchPoint, ...]
     repeats: int
-    _judged: dict[tuple[str, Point], Judged] = field(default_factory=dict[tuple[str, Point], Judged], repr=False)
+    _judged: dict[tuple[str, SearchPoint], Judged] = field(
+        default_factory=dict[tuple[str, SearchPoint], Judged], repr=False
+    )
 
     def column(self, claim: Claim) -> Judged | None:
         """Return the range over the region of all other figures and the middle verdict; None if it was not searched."""
@@ -72,7 +74,7 @@ class Inferred:
         low, high = (f"{value:.{statement.digits}f}" for value in (min(known), max(known)))
         return f"{low if low == high else f'{low} to {high}'} {statement.shows}"
 
-    def _judge(self, claim: Claim, point: Point) -> Judged:
+    def _judge(self, claim: Claim, point: SearchPoint) -> Judged:
         key = (f"{claim.statement} {claim.where}", point)
         if key not in self._judged:
             try:
@@ -109,11 +111,11 @@ def infer(
     search.run(
         {setting: setting.schedulers() for setting in chosen}, lambda done, every: on_done("search", done, every)
     )
-    searched = [search.searched(Point(setting, label)) for setting in chosen for label in setting.schedulers()]
+    searched = [search.searched(SearchPoint(setting, label)) for setting in chosen for label in setting.schedulers()]
     regions = {figure: region(searched, without(figure)) for figure in FIGURES}
     points = dict.fromkeys(each.point for found in regions.values() for each in found.shown)
     compared = tuple(
-        Point(replace(setting, table=table), label)
+        SearchPoint(replace(setting, table=table), label)
         for setting in (IDEAL, regions["8a"].points[0].point.setting)
         for table in (IDEAL.table, DENSE)
         for label in COMPARED
@@ -147,8 +149,8 @@ def write_table(path: Path, searched: Sequence[Searched]) -> None:
     write_csv(path, rows, list(rows[0]))
 
 
-def _by_setting(points: Iterable[Point]) -> dict[Setting, list[str]]:
-    found: dict[Setting, list[str]] = {}
+def _by_setting(points: Iterable[SearchPoint]) -> dict[Choices, list[str]]:
+    found: dict[Choices, list[str]] = {}
     for point in points:
         found.setdefault(point.setting, []).append(point.scheduler)
     return found

@@ -22,16 +22,16 @@ from ssim.paper.inference.statements import CAP, FIGURES, STATEMENTS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from ssim.paper.inference.space import Setting
+    from ssim.paper.inference.space import Choices
 
 TOLERANCE = 0.5
 MOST = 24
 
 
-class Point(NamedTuple):
+class SearchPoint(NamedTuple):
     """A point of the space: a setting, and what the scheduler does."""
 
-    setting: Setting
+    setting: Choices
     scheduler: str
 
 
@@ -45,7 +45,7 @@ class Searched:
         distances: Its distance from the paper.
     """
 
-    point: Point
+    point: SearchPoint
     values: tuple[float, ...]
     distances: tuple[float, ...]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssim.paper.inference.evidence import CHOSEN, clipper
 from ssim.paper.inference.region import MOST, TOLERANCE, contradictions, hold_nowhere, region, without
-from ssim.paper.inference.space import DENSE, Setting
+from ssim.paper.inference.space import DENSE, Choices
 from ssim.paper.inference.statements import CAP, FIGURES, STATEMENTS
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ check, not a blind one. {full} `ssim reproduce` makes all of it; all points stan
 """
 
 
-def _cluster(setting: Setting) -> dict[str, float]:
+def _cluster(setting: Choices) -> dict[str, float]:
     named = {
         "dispatch_ms": setting.dispatch_ms,
         "dispatch_per_query_ms": setting.per_query_ms,
@@ -142,7 +142,7 @@ def _choices(inferred: Inferred, table: Table) -> str:
 
     for scheduler in dict.fromkeys(each.point.scheduler for each in every):
         add("scheduler", scheduler, [each for each in every if each.point.scheduler == scheduler])
-    for item in fields(Setting):
+    for item in fields(Choices):
         values = list(dict.fromkeys(getattr(each.point.setting, item.name) for each in every))
         for value in values if len(values) > 1 else ():
             name = item.name.replace("_", " ")
@@ -155,7 +155,7 @@ def _choices(inferred: Inferred, table: Table) -> str:
 def _robust(inferred: Inferred, table: Table) -> str:
     """Return what each scheduler attains over all settings in which only overheads are changed."""
     usual = [each for each in inferred.searched if not each.point.setting.others()]
-    most = dict[Setting, float]()
+    most = dict[Choices, float]()
     for each in usual:
         if each.point.scheduler.startswith("slackfit"):
             most[each.point.setting] = max(most.get(each.point.setting, 0.0), each.values[_ALL_NINE])

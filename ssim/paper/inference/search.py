@@ -28,8 +28,8 @@ from sim.tables.files import load_table, shipped_tables
 from sim.traces.synthetic import Constant
 from ssim.jobs.identity import code_of, hash_of, own_hash
 from ssim.jobs.reading import read_job
-from ssim.paper.inference.evidence import CHOSEN, CLIPPERS, Evidence, Row, clipper
-from ssim.paper.inference.region import Point, Searched
+from ssim.paper.inference.evidence import CHOSEN, CLIPPERS, Evidence, SearchedRun, clipper
+from ssim.paper.inference.region import Searched, SearchPoint
 from ssim.paper.inference.statements import STATEMENTS
 from ssim.paper.inference.variants import AllThatWait, source_of
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
-    from ssim.paper.inference.space import Setting
+    from ssim.paper.inference.space import Choices
 
 FULL: dict[str, tuple[str, ...]] = {
     "azure_ideal": (),
@@ -79,7 +79,7 @@ _CAPACITY_S, _CAPACITY_PRECISION, _CAPACITY_TARGET = 5.0, 0.005, 0.999
 
 
 @dataclass(frozen=True)
-class Trial:
+class SearchTrace:
     """One trace of an experiment."""
 
     experiment: str
@@ -88,7 +88,7 @@ class Trial:
     source: TraceSource
     cluster: Cluster
 
-    def baselines(self, setting: Setting) -> dict[str, Policy]:
+    def baselines(self, setting: Choices) -> dict[str, Policy]:
         """Return the policies that statements compare with on this trace, by label."""
         kind = AllThatWait if setting.clipper == "all" else Clipper
         single: dict[str, Policy] = {clipper(name): kind(float(name)) for name in CLIPPERS}
@@ -101,17 +101,17 @@ class Trial:
         return single if self.experiment in {"azure_ideal", "fixed_subnets", "bursty"} else {}
 
 
-def trials(experiments: Path, lengths: Mapping[str, tuple[str, ...]], repeats: int) -> list[Trial]:
+def trials(experiments: Path, lengths: Mapping[str, tuple[str, ...]], repeats: int) -> list[SearchTrace]:
     """Return the traces of all experiments, seed by seed.
 
     Raises:
         SpecError: An experiment file is missing or wrong.
     """
-    found: dict[tuple[Any, ...], Trial] = {}
+    found: dict[tuple[Any, ...], SearchTrace] = {}
     for name, overrides in lengths.items():
         for run in read_job(experiments / f"{name}.yaml", (f"repeats={repeats}", *overrides), "experiment/1").runs:
             at = tuple(sorted(run.swept.items()))
-            found.setdefault((name, at, run.seed), Trial(name, at, run.seed, run.parts.source, run.parts.cluster))
+            found.setdefault((name, at, run.seed), SearchTrace(name, at, run.seed, run.parts.source, run.parts.cluster))
     return sorted(found.values(), key=lambda trial: trial.seed)
 
 
@@ -127,7 +127,7 @@ class Search:
     """
 
     folder: Path
-    trials: Sequence[Trial]
+    trials: Sequence[SearchTrace]
     experiments: Path
     jobs: int = 1
     _traces: dict[Any, Trace] = field(default_factory=dict[Any, "Trace"], repr=False)
@@ -138,7 +138,7 @@ class Search:
             raise SpecError("the search", "needs the compiled engine", NO_NUMBA, "pip install 'superserve-sim[fast]'")
 
     def run(
-        self, wanted: Mapping[Setting, Iterable[str]], on_done: Callable[[int, int], None] = lambda _done, _all: None
+        self, wanted: Mapping[Choices, Iterable[str]], on_done: Callable[[int, int], None] = lambda _done, _all: None
     ) -> None:
         """Simulate what is not stored of some settings, seed by seed.
 
@@ -155,9 +155,9 @@ class Search:
                     done += 1
                     on_done(done, total)
 
-    def evidence(self, point: Point) -> Evidence:
+    def evidence(self, point: SearchPoint) -> Evidence:
         """Return what came out at a point, over all seeds; it has been simulated."""
-        rows: list[Row] = []
+        rows: list[SearchedRun] = []
         capacity: dict[str, float] = {}
         for seed in dict.fromkeys(trial.seed for trial in self.trials):
             stored = json.loads(self._path(point.setting, seed, point.scheduler).read_text(encoding="utf-8"))
@@ -165,27 +165,27 @@ class Search:
             rows += [_row(each) for each in stored["rows"]]
         return Evidence(rows, capacity)
 
-    def searched(self, point: Point) -> Searched:
+    def searched(self, point: SearchPoint) -> Searched:
         """Return the statements at a point, which has been simulated."""
         evidence = self.evidence(point)
         values, distances = zip(*(statement.measure(evidence) for statement in STATEMENTS), strict=True)
         return Searched(point, values, distances)
 
-    def _path(self, setting: Setting, seed: int, scheduler: str) -> Path:
+    def _path(self, setting: Choices, seed: int, scheduler: str) -> Path:
         """Return the file of a point and a seed: its name is the hash of all that decided it."""
         code = own_hash((*code_of("sim", "policies"), *_own_files()))
         traces = [[trial.experiment, trial.at, repr(trial.source), repr(trial.cluster)] for trial in self.trials]
         return self.folder / f"{hash_of([code, traces, asdict(setting), seed, scheduler])[:20]}.json"
 
-    def _store(self, setting: Setting, schedulers: Sequence[str], seed: int) -> None:
+    def _store(self, setting: Choices, schedulers: Sequence[str], seed: int) -> None:
         missing = [label for label in schedulers if not self._path(setting, seed, label).is_file()]
         if not missing:
             return
         table = load_table(setting.table if setting.table in shipped_tables() else self.experiments / setting.table)
         chosen = {label: policy for label, policy in setting.schedulers().items() if label in missing}
         simulated = _Simulated(setting, table, self._trace)
-        common: list[Row] = []
-        rows: dict[str, list[Row]] = {label: [] for label in missing}
+        common: list[SearchedRun] = []
+        rows: dict[str, list[SearchedRun]] = {label: [] for label in missing}
         for trial in (trial for trial in self.trials if trial.seed == seed):
             common += [simulated.row(trial, label, policy) for label, policy in trial.baselines(setting).items()]
             if trial.experiment != "fixed_subnets":
@@ -197,7 +197,7 @@ class Search:
             packed = json.dumps([_packed(row) for row in (*common, *rows[label])])
             write_text(self._path(setting, seed, label), f'{text[:-1]}, "rows": {packed}}}\n')
 
-    def _trace(self, trial: Trial, setting: Setting) -> Trace:
+    def _trace(self, trial: SearchTrace, setting: Choices) -> Trace:
         source = source_of(trial.source, setting, trial.experiment)
         key = repr(source)
         with self._lock:
@@ -209,17 +209,17 @@ class Search:
 class _Simulated:
     """The runs of one setting; a policy is tabulated once for all traces that it can be used on."""
 
-    def __init__(self, setting: Setting, table: LatencyTable, trace: Callable[[Trial, Setting], Trace]) -> None:
+    def __init__(self, setting: Choices, table: LatencyTable, trace: Callable[[SearchTrace, Choices], Trace]) -> None:
         self._setting, self._table, self._trace = setting, table, trace
         self._rules: dict[Any, DecisionTable] = {}
 
-    def row(self, trial: Trial, label: str, policy: Policy) -> Row:
+    def row(self, trial: SearchTrace, label: str, policy: Policy) -> SearchedRun:
         """Return one run."""
         trace = self._trace(trial, self._setting)
         run = self._counted(trace, trial.cluster, label, policy)
         numbers = metrics.slo_attainment(run), metrics.mean_serving_accuracy(run)
         windows = metrics.windows(run)["serving_accuracy"].tolist() if trial.experiment.startswith("dynamics") else ()
-        return Row(trial.experiment, trial.at, label, trial.seed, *numbers, tuple(windows))
+        return SearchedRun(trial.experiment, trial.at, label, trial.seed, *numbers, tuple(windows))
 
     def capacity(self, accuracy: str) -> float:
         """Return the highest rate of evenly spaced arrivals that a subnet sustains on eight workers; 0 for none."""
@@ -265,14 +265,14 @@ def _own_files() -> tuple[Path, ...]:
 _DECIDING = {"space", "search", "variants"}
 
 
-def _packed(row: Row) -> list[Any]:
+def _packed(row: SearchedRun) -> list[Any]:
     numbers = [None if math.isnan(value) else value for value in (row.attainment, row.accuracy)]
     windows = [None if math.isnan(value) else round(value, 4) for value in row.windows]
     return [row.experiment, dict(row.at), row.policy, row.seed, *numbers, windows]
 
 
-def _row(packed: Sequence[Any]) -> Row:
+def _row(packed: Sequence[Any]) -> SearchedRun:
     experiment, at, policy, seed, *numbers, windows = packed
     attainment, accuracy = (math.nan if value is None else value for value in numbers)
     seen = tuple(math.nan if value is None else value for value in windows)
-    return Row(experiment, tuple(sorted(at.items())), policy, seed, attainment, accuracy, seen)
+    return SearchedRun(experiment, tuple(sorted(at.items())), policy, seed, attainment, accuracy, seen)

@@ -46,7 +46,7 @@ class LowestBucket(SlackFit):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Choices:
     """One value of each choice but that of the scheduler.
 
     Attributes:
@@ -75,7 +75,7 @@ class Setting:
 
     def others(self) -> str:
         """Return the choices that are changed one at a time, as far as they are not the usual ones."""
-        usual, mine = asdict(Setting()), asdict(self)
+        usual, mine = asdict(Choices()), asdict(self)
         names = ("drop", "maf_slo_ms", "clipper", "fallback", "placement", "gaps", "table")
         return ", ".join(f"{name.replace('_', ' ')} {mine[name]}" for name in names if mine[name] != usual[name])
 
@@ -85,7 +85,7 @@ class Setting:
         return {f"slackfit(buckets={n})": kind(n) for n in BUCKETS} | {f"queuefit(beta={BETA})": QueueFit(BETA)}
 
 
-IDEAL = Setting()
+IDEAL = Choices()
 """Nothing added."""
 
 DENSE = "ofa-resnet50-dense-predicted.json"
@@ -103,9 +103,9 @@ _ONE_AT_A_TIME = (
 )
 
 
-def settings(*, quick: bool = False) -> list[Setting]:
+def settings(*, quick: bool = False) -> list[Choices]:
     """Return the settings that are searched, in their order; a coarse choice of them if `quick`."""
     if quick:
-        return [Setting(d, q, n) for d, q, n in product((0.0, 3.0, 4.0, 4.5, 5.0), (0.0, 0.1), (0.0, 8.0))]
-    full = [Setting(d, q, n) for d, q, n in product(DISPATCH_MS, PER_QUERY_MS, NETWORK_MS)]
-    return full + [replace(Setting(d), **other) for other in _ONE_AT_A_TIME for d in DISPATCH_MS]  # pyright: ignore[reportArgumentType] - names of fields with their values
+        return [Choices(d, q, n) for d, q, n in product((0.0, 3.0, 4.0, 4.5, 5.0), (0.0, 0.1), (0.0, 8.0))]
+    full = [Choices(d, q, n) for d, q, n in product(DISPATCH_MS, PER_QUERY_MS, NETWORK_MS)]
+    return full + [replace(Choices(d), **other) for other in _ONE_AT_A_TIME for d in DISPATCH_MS]  # pyright: ignore[reportArgumentType] - names of fields with their values

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sim.engine.policy import View
     from sim.traces.source import TraceSource
-    from ssim.paper.inference.space import Setting
+    from ssim.paper.inference.space import Choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class LognormalBursty(Bursty):
         return rechunked(iter([np.sort(merged, kind="stable")]))
 
 
-def source_of(source: TraceSource, setting: Setting, experiment: str) -> TraceSource:
+def source_of(source: TraceSource, setting: Choices, experiment: str) -> TraceSource:
     """Return the source of an experiment's arrivals in a setting."""
     if isinstance(source, Azure):
         if experiment == "azure_ideal":
