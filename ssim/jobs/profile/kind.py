@@ -71,6 +71,10 @@ def _contradiction(spec: ProfileSpec) -> Issue | None:
         return Issue(("autocast",), "needs another dtype", "fp32", "dtype: bf16 or fp16")
     if spec.compile_mode != "default" and not spec.compile:
         return Issue(("compile_mode",), "needs compile", spec.compile_mode, "compile: true")
+    if spec.compile_mode == "ahead-of-time" and spec.autocast:
+        return Issue(
+            ("compile_mode",), "cannot be combined with autocast", spec.compile_mode, f"dtype: {spec.dtype} alone"
+        )
     if spec.compile_mode in {"reduce-overhead", "max-autotune"} and spec.cuda_graph:
         hint = "without cuda_graph: this mode captures graphs itself"
         return Issue(("compile_mode",), "cannot be combined with cuda_graph", spec.compile_mode, hint)
