@@ -90,7 +90,7 @@ class NetworkFamily:
         object.__setattr__(self, "options", frozen_options(self.options))
         check_factory(self.factory, dict(self.options), RESERVED)
         if self.example_shape is None and not hasattr(self.factory, "example"):
-            hint = f"{self.factory.__name__}.example = torch.zeros(1, 3, 32, 32), or example: [3, 32, 32] in the file"
+            hint = f"{self.factory.__name__}.example = torch.zeros(1, 3, 32, 32), or the option example=[3,32,32]"
             raise SpecError(self.place, "has no example of its input", "", hint)
 
     @property
