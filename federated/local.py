@@ -117,7 +117,7 @@ def train(
     Args:
         network: Holds the initial weights, in training mode.
         subnet: Subnet id.
-        parameters: Parameters that the subnet uses.
+        parameters: Parameters that the subnet uses, and others that are trained and stay with the client.
         shapes: Shape of the slice of each parameter that the subnet uses.
         examples: Training examples.
         settings: Hyperparameters.
@@ -146,7 +146,9 @@ def train(
                 steps += 1
     if not losses:
         raise TrainingError("local training", "no batch has two examples", f"{len(examples)} examples", "more examples")
-    delta = {name: _difference(p.detach(), initial[name], shapes[name]) for name, p in parameters.items()}
+    delta = {
+        name: _difference(p.detach(), initial[name], shapes[name]) for name, p in parameters.items() if name in shapes
+    }
     first = torch.cat(losses).to(torch.float64)
     rates = steps * settings.rate
     return LocalResult(delta, float(first.mean()), float(first @ first) / len(first), rates, steps)

@@ -47,6 +47,13 @@ class EngineChoice:
     reason: str
     rule: DecisionTable | StepPolicy | None = None
 
+    @property
+    def is_general(self) -> bool:
+        """Whether it holds for any number of workers and any SLO."""
+        if isinstance(self.rule, DecisionTable):
+            return self.rule.constants <= {"dispatch_ns"}
+        return self.rule is not None
+
 
 def replay(
     trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, *, seed: int = 0, engine: Engine = "auto"

@@ -49,7 +49,13 @@ class InsertionOptions:
     expands: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     widths: tuple[float, ...] = (1.0,)
     uniform: bool = False
-    keep: tuple[str, ...] = ()
+    keep: str | tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep, str):
+            object.__setattr__(self, "keep", (self.keep,))
+        for name, value in frozen_options(asdict(self)):
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,9 @@ class NetworkFamily:
         if not isinstance(parts, tuple) or not parts or not all(isinstance(p, torch.Tensor) and p.dim() for p in parts):
             hint = "a tensor or a tuple of tensors, the batch first"
             raise SpecError(f"{self._place}, example", "not an input of the network", type(given).__name__, hint)
+        if len({part.shape[0] for part in parts}) > 1:
+            shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+            raise SpecError(f"{self._place}, example", "the first dimensions differ", shapes, "the batch first")
         return tuple(self._resized(part, batch, size) for part in parts)
 
     def _resized(self, part: torch.Tensor, batch: int, size: int | None) -> torch.Tensor:

@@ -80,14 +80,21 @@ class OpaqueValue:
 
 
 class OpaqueSystem:
-    """The system behind a view during a trace: only what stays the same during a run is known."""
+    """The system behind a view during a trace: only what stays the same during a run is known.
+
+    Attributes:
+        used: What of it was looked up.
+    """
 
     def __init__(self, constants: Mapping[str, int], context: TraceContext) -> None:
-        self.__dict__.update(constants)
-        self._context = context
+        self._constants, self._context = constants, context
+        self.used: set[str] = set()
 
-    def __getattr__(self, name: str) -> NoReturn:
-        self._context.stop(f"depends on system.{name}")
+    def __getattr__(self, name: str) -> int:
+        if name not in self._constants:
+            self._context.stop(f"depends on system.{name}")
+        self.used.add(name)
+        return self._constants[name]
 
 
 class ValidityInterval:

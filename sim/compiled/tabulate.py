@@ -68,12 +68,15 @@ class DecisionTable:
             int64, shape (slacks + 1, lengths). `HOLD` and `DROP` of `sim.compiled.step_policy` for other decisions.
         sizes: Batch size, likewise; the slack until which to hold, or the number of queries to drop.
         calls: Number of calls of the policy.
+        constants: What the decisions depend on beside latency table and policy, such as `slo_ns`: names of what does
+            not change during a run of `sim.engine.policy.System`.
     """
 
     from_ns: npt.NDArray[np.int64]
     subnets: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
     calls: int = field(compare=False)
+    constants: frozenset[str] = frozenset()
 
     @property
     def drops(self) -> bool:
@@ -123,7 +126,8 @@ def tabulate(
         if len(edges) * len(columns) > MAX_CELLS:
             context.stop(f"needs more than {MAX_CELLS} decisions")
         from_ns = read_only(np.array(edges, dtype=np.int64))
-        decisions = DecisionTable(from_ns, _grid(columns, edges, 0), _grid(columns, edges, 1), tracer.calls)
+        subnets, sizes = (_grid(columns, edges, part) for part in (0, 1))
+        decisions = DecisionTable(from_ns, subnets, sizes, tracer.calls, frozenset(system.used))
         _validate(decisions, columns, policy, table, system, context)
     except Untraceable as reason:
         raise NotTabulableError(name, str(reason)) from None

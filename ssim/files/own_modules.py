@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,9 @@ def forget_modules() -> None:
 
     A notebook needs this: between two runs a file may be edited, and another folder may have a module of the same name.
     """
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "/").resolve()
-        if any(file.is_relative_to(folder) and _is_own(file, folder) for folder in _FOLDERS):
+    for name, module in list(sys.modules.items()) if _FOLDERS else ():
+        file = getattr(module, "__file__", None) or ""
+        if any(file.startswith(f"{folder}{os.sep}") and _is_own(Path(file).resolve(), folder) for folder in _FOLDERS):
             del sys.modules[name]
     sys.path[:] = [entry for entry in sys.path if Path(entry) not in _FOLDERS]
     _FOLDERS.clear()

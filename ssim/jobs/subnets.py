@@ -33,30 +33,34 @@ def subnet_of(row: ProfiledSubnet, space: SubnetSpace, source: str | Path) -> Su
     return space.find(SubnetConfig(space.family, row.control))
 
 
-def chosen_subnets(text: str, space: SubnetSpace, known: Sequence[ProfiledSubnet]) -> tuple[ProfiledSubnet, ...]:
-    """Return subnets that are asked for by their number, evenly spaced by accuracy, or by their ids.
+def chosen_subnets(
+    text: str, space: SubnetSpace, known: Sequence[ProfiledSubnet]
+) -> tuple[ProfiledSubnet | SubnetConfig, ...]:
+    """Return subnets that are asked for by their number or by their ids.
 
     Args:
-        text: A number, or ids with spaces between them.
+        text: A number of evenly spaced subnets, or ids with spaces between them.
         space: The supernet's.
-        known: Those with a measured accuracy, the least accurate first.
+        known: Those with a measured accuracy, the least accurate first: a number is one of these, if there are any.
 
     Raises:
-        SpecError: An id is unknown, or the accuracy of a subnet is.
+        SpecError: An id is unknown, or the number is 0, or the accuracies of some of the subnets are known.
     """
-    way_out = "`ssim supernet calibrate` measures it; or a CSV file with the columns subnet and accuracy"
     if text.isdigit():
         count = int(text)
-        if not known or count < 1:
-            ids = " ".join(subnet.id for subnet in space.linspace(max(2, count)))
-            raise SpecError("--subnets", "no accuracy is known", f"of {ids}" if count else text, way_out)
+        if not count:
+            raise SpecError("--subnets", "no subnet is asked for", text, "1 or more")
+        if not known:
+            return tuple(space.linspace(count) if count > 1 else [space.largest])
         places = {round(n * (len(known) - 1) / max(1, count - 1)) for n in range(count)}
         return tuple(known[place] for place in sorted(places))
-    asked = [space.find(one).id for one in text.split()]
-    unknown = [one for one in asked if one not in {row.id for row in known}]
-    if unknown:
-        raise SpecError("--subnets", "accuracy unknown", " ".join(unknown), way_out)
-    return tuple(row for row in known if row.id in asked)
+    asked, rows = [space.find(one) for one in dict.fromkeys(text.split())], {row.id: row for row in known}
+    unknown = [subnet.id for subnet in asked if subnet.id not in rows]
+    if known and unknown:
+        hint = "`ssim supernet calibrate` measures it; or a CSV file with the columns subnet and accuracy"
+        raise SpecError("--subnets", "accuracy unknown", " ".join(unknown), hint)
+    ids = {subnet.id for subnet in asked}
+    return tuple(row for row in known if row.id in ids) if known else tuple(asked)
 
 
 def subnets_in_csv(path: Path, space: SubnetSpace) -> tuple[ProfiledSubnet, ...] | None:

@@ -45,6 +45,7 @@ class CsvFile(Parameters):
         validation: The share of the training examples that is used for validation.
         test: The share of all examples that is used for the test.
         workers: Worker processes that read examples; 0 for the training's own.
+        classes: The labels in the order of their classes; None for those that the file has, sorted.
     """
 
     path: str
@@ -57,6 +58,7 @@ class CsvFile(Parameters):
     validation: Share = 0.1
     test: Share = 0.2
     workers: NonNegativeInt = 0
+    classes: tuple[str | int, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +73,8 @@ class CsvFile(Parameters):
 
     def identity(self) -> dict[str, Any]:
         """Return its parameters, and hashes of the file and of its images in place of the path."""
-        known = {name: value for name, value in asdict(self).items() if name not in {"path", "workers"}}
+        left_out = {"path", "workers", *(() if self.classes else ("classes",))}
+        known = {name: value for name, value in asdict(self).items() if name not in left_out}
         images = [] if self.image is None else [content_hash(file) for file in dict.fromkeys(self._files())]
         return known | {"file": content_hash(Path(self.path)), **({"images": images} if images else {})}
 
@@ -82,7 +85,7 @@ class CsvFile(Parameters):
             SpecError: There is no such file or column, or too few rows.
             DataError: A value is missing, or is not a number.
         """
-        labels = _classes(self._column(self.label))
+        labels = _classes(self._column(self.label), self.classes, self.path)
         rest, test = hold_out(len(labels), self.test, None, self.path)
         train, validation = hold_out(len(rest), self.validation, seed, self.path)
         if self.image is not None and self.size is not None:
@@ -185,8 +188,16 @@ def _numbers(path: Path, names: list[str]) -> npt.NDArray[np.float32]:
         return np.memmap(file, np.float32, "r", shape=(rows, len(names)))
 
 
-def _classes(labels: list[str]) -> npt.NDArray[np.int64]:
-    """Return the number of each label's class: whole numbers are ordered as such."""
+def _classes(labels: list[str], classes: tuple[str | int, ...] | None, path: str) -> npt.NDArray[np.int64]:
+    """Return the number of each label's class: whole numbers are ordered as such, unless the order is given.
+
+    Raises:
+        DataError: A label is not among the given ones.
+    """
     whole = all(label.lstrip("-").isdecimal() for label in labels)
-    known = {label: number for number, label in enumerate(sorted(set(labels), key=int if whole else None))}
+    ordered = sorted(set(labels), key=int if whole else None) if classes is None else list(map(str, classes))
+    known = {label: number for number, label in enumerate(ordered)}
+    unknown = next((label for label in labels if label not in known), None)
+    if unknown is not None:
+        raise DataError(path, "a label is not one of the classes", repr(unknown), did_you_mean(unknown, ordered))
     return np.array([known[label] for label in labels], dtype=np.int64)

@@ -57,6 +57,17 @@ def test_what_is_stored_is_read_again(tmp_path: Path, family: NetworkFamily) -> 
         load(tmp_path / "net.pt", NetworkFamily(OwnNet, {"width": 8}))
 
 
+def test_options_may_be_lists() -> None:
+    listed: Any = {"depths": [[1, 2, 3]], "expands": [0.5, 1.0], "keep": ["blocks.0"]}
+    families = [
+        NetworkFamily(OwnNet, insertion=InsertionOptions(**options))
+        for options in (listed, {**listed, "keep": "blocks.0"})
+    ]
+    assert families[0] == families[1]
+    assert hash(families[0]) == hash(families[1])
+    assert families[0].space.expands == ((0.5, 1.0),) * 2
+
+
 @pytest.mark.parametrize(("batch", "size"), [(1, None), (3, None), (2, 20)])
 def test_examples_have_the_batch_and_the_size_that_are_asked_for(batch: int, size: int | None) -> None:
     (images,) = SMALL.example(batch, size)
@@ -79,6 +90,9 @@ def test_an_example_that_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         NetworkFamily(OwnNet).example()
     monkeypatch.setattr(OwnNet, "example", [1, 8, 8])
     with pytest.raises(SpecError, match=r"not an input of the network \(list\)"):
+        NetworkFamily(OwnNet).example()
+    monkeypatch.setattr(OwnNet, "example", (torch.zeros(1, 8), torch.zeros(8, 8)))
+    with pytest.raises(SpecError, match=r"first dimensions differ \(\(1, 8\), \(8, 8\)\)"):
         NetworkFamily(OwnNet).example()
     monkeypatch.delattr(OwnNet, "example")
     with pytest.raises(SpecError, match=r"has no example of its input; OwnNet.example = "):

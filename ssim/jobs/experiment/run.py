@@ -205,6 +205,13 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         parts = self.parts
         return choose(queries, parts.cluster, self.table, self.policy(), self.spec.engine, parts.slo_ns)
 
+    def decides_by(self) -> tuple[str, str]:
+        """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""
+        spec, parts = self.spec, self.parts
+        cluster = spec.cluster.model_dump(include={"dispatch_ms", "dispatch_per_query_ms", "latency"})
+        least = [spec.engine, self.asked.model_dump(), parts.identity["latency_table"], self.plan, cluster]
+        return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
+
     @classmethod
     def tasks(
         cls, runs: Sequence[AnyRun], options: ExecutionOptions, *, ahead: int, shared: Path | None
@@ -224,24 +231,16 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         queries = ahead * _queries_ahead(own)
         known: dict[str, EngineChoice] = {}
         for run in sorted(own, key=lambda run: turn[run.trace_key]):  # points may have the same arrivals
-            key = hash_of(
-                [
-                    run.spec.engine,
-                    run.asked.model_dump(),
-                    run.parts.identity["latency_table"],
-                    run.plan,
-                    run.spec.cluster.model_dump(include={"workers", "dispatch_ms", "dispatch_per_query_ms", "latency"}),
-                    bool(run.parts.cluster.faults),
-                    run.parts.slo_ns,
-                ]
-            )
+            # Most policies decide alike whatever the number of workers and the SLO, some do not.
+            wide, narrow = run.decides_by()
+            choice = known.get(narrow) or known.get(wide)
             try:
-                if key not in known:
-                    known[key] = run.choose(queries)
+                if choice is None:
+                    choice = run.choose(queries)
+                    known[narrow if choice.is_general else wide] = choice
             except SsimError as error:
                 yield RunOutcome(run, error=error)
             else:
-                choice = known[key]
                 compiled = choice.rule is not None
                 yield Task(run, compiled, (choice, shared if not compiled and users[run.trace_key] > 1 else None))
 

@@ -47,8 +47,10 @@ class ProfileSpec(JobSpec):
     """Lay out images with channels last."""
     compile: bool = False
     """Run subnets through torch.compile."""
-    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
-    """Mode of torch.compile."""
+    compile_mode: Literal[
+        "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "ahead-of-time"
+    ] = "default"
+    """Mode of torch.compile; ahead-of-time is AOTInductor, which runs without Python."""
     cuda_graph: bool = False
     """Capture each batch once and replay it: no launch overhead."""
     contiguous: bool = False

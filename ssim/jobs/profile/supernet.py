@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sim.tables.latency import ProfiledSubnet
     from supernet.family import Family
     from supernet.network import Supernet
-    from supernet.space import SubnetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
 
 CHECKPOINT = "supernet.pt"
 _BESIDE = ("pareto.parquet", "accuracies.parquet")
@@ -119,21 +119,34 @@ def _listed() -> str:
     return f"{', '.join(FAMILIES)}, module:name"
 
 
-def find_subnets(source: str | Path, space: SubnetSpace, what: str = "") -> tuple[ProfiledSubnet, ...]:
-    """Return the subnets to measure and their accuracies, under the ids of their space.
+def asked_subnets(source: str, space: SubnetSpace, what: str) -> tuple[ProfiledSubnet | SubnetConfig, ...]:
+    """Return the subnets to measure, with their accuracies where they are known.
 
     Args:
-        source: Accuracies of a training or in a CSV file, or a latency table; or a number of subnets or their ids, for
-            which accuracies are beside the supernet.
+        source: As for `find_subnets`; or a number of subnets, or their ids.
         space: The supernet's.
-        what: The supernet, as it was named.
+        what: The supernet, as it was named: accuracies may be beside it.
 
     Raises:
         SpecError: There is no such file, or a subnet is none of the supernet's.
         DataError: The file is damaged, or a row of a table has no control tuple.
     """
-    if str(source).isdigit() or f"{space.family}:" in str(source):
-        return chosen_subnets(str(source), space, _known_beside(what, space))
+    if source.isdigit() or f"{space.family}:" in source:
+        return chosen_subnets(source, space, _known_beside(what, space))
+    return find_subnets(source, space)
+
+
+def find_subnets(source: str | Path, space: SubnetSpace) -> tuple[ProfiledSubnet, ...]:
+    """Return the subnets of a file and their accuracies, under the ids of their space.
+
+    Args:
+        source: Accuracies of a training or in a CSV file, or a latency table.
+        space: The supernet's.
+
+    Raises:
+        SpecError: There is no such file, or a subnet is none of the supernet's.
+        DataError: The file is damaged, or a row of a table has no control tuple.
+    """
     if Path(source).suffix == ".csv" and Path(source).is_file():
         found = subnets_in_csv(Path(source), space)
         if found is not None:
@@ -186,8 +199,18 @@ def provenance_of(
     }
 
 
+def write_cells(folder: Path, plan: ProfilePlan, grid: Grid) -> None:
+    """Write the estimates of all cells, and their samples.
+
+    Raises:
+        StoreError: The disk is full, or the folder can't be written.
+    """
+    write_samples(grid, folder / "samples.parquet")
+    write_text(folder / "cells.csv", cells_text(plan.estimates(grid), grid.use))
+
+
 def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: Grid) -> None:
-    """Write all files of a profile.
+    """Write the table of a profile, its picture and its report.
 
     Raises:
         StoreError: The disk is full, or the folder can't be written.
@@ -195,7 +218,5 @@ def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: 
     for name in ("table.parquet", "table.csv"):
         write_table(result.table, folder / name)
     write_table(dataclasses.replace(result.table, samples_ns=None), folder / "superserve.json")
-    write_samples(grid, folder / "samples.parquet")
-    write_text(folder / "cells.csv", cells_text(result.estimates, grid.use))
     save(draw_latency(result.table), folder / "latency")
     write_text(folder / "report.md", report(plan, result, grid, "latency.png"))

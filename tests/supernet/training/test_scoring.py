@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from sim.base.errors import DataError, SpecError
 from sim.tables.accuracies import Accuracies
@@ -18,8 +19,9 @@ from supernet import NetworkFamily, Supernet, build
 from supernet.data.items import ItemFormat
 from supernet.data.lazy import LazyExamples
 from supernet.data.source import Examples, ExampleSet
+from supernet.training.checkpoint import TrainingCheckpoint
 from supernet.training.evaluation import SubnetEvaluator, accuracy, score
-from supernet.training.loop import Training
+from supernet.training.loop import Step, Training
 from supernet.training.scoring import IGNORED, flat
 from tests.supernet.training.cases import SANDWICH, digits, recipe, resnet, same, weights
 
@@ -127,6 +129,32 @@ def test_labels_are_checked_before_training(labels: torch.Tensor, told: str) -> 
     with pytest.raises(SpecError, match=told):
         Training(build(FAMILY), Examples((TOKENS,), labels), recipe(*SANDWICH, batch=4), 1).run(steps.append)
     assert not steps
+
+
+class Augmented(Dataset[Any]):
+    """Digits that are shifted at random when they are read."""
+
+    def __len__(self) -> int:
+        return len(digits())
+
+    def __getitem__(self, index: int) -> Any:
+        image = digits().inputs[0][index]
+        return image.roll(int(torch.randint(0, 3, ())), 2), int(digits().labels[index])
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_an_interrupted_training_goes_on_with_the_same_augmentation(at: int) -> None:
+    asked, stored = recipe(*SANDWICH), list[TrainingCheckpoint]()
+    lazy = LazyExamples.of(Augmented(), "digits", ItemFormat())
+
+    def on_step(step: Step) -> None:
+        if step.number + 1 == at:
+            stored.append(copy.deepcopy(step.checkpoint()))
+
+    whole, resumed = resnet(), resnet()
+    losses = Training(whole, lazy, asked, 3).run(on_step)
+    assert Training(resumed, lazy, asked, 3).run(lambda _: None, stored[0]) == losses
+    assert same(weights(whole), weights(resumed))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
