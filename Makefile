@@ -13,6 +13,7 @@ TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constrai
 
 azure: $(VENV)/.installed-base
 	$(BIN)/ssim run experiments/azure.yaml
+	$(BIN)/ssim optimum experiments/azure.yaml
 
 # The inner loop: under a minute when warm.
 check: $(VENV)/.installed-all

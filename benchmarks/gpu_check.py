@@ -14,8 +14,10 @@ named, with the command that fetches it on another machine; `--wheels` installs 
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,10 +53,11 @@ def missing(names: dict[str, str]) -> list[str]:
 
 def install(wheels: Path) -> None:
     """Install all wheels of a folder for this process and its children."""
-    target = tempfile.mkdtemp(prefix="gpu_check")
     files = [str(path) for path in sorted(wheels.glob("*.whl"))]
     if not files:
         sys.exit(f"--wheels: no .whl file in this folder ({wheels})")
+    target = tempfile.mkdtemp(prefix="gpu_check")
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", target, *files]
     subprocess.run(command, check=True)
     sys.path.insert(0, target)

@@ -143,7 +143,7 @@ class Check:
         """
         begin, left = self.clock(), self.left_s()
         if left < least_s:
-            outcome = f"left out: {left:.0f} s were left"
+            outcome = f"left out: {max(0.0, left):.0f} s were left"
         else:
             try:
                 outcome = step(min(most_s, left))

@@ -12,6 +12,7 @@ from torch.nn import functional
 from federated.trainer import Trainer
 from sim.base.errors import SpecError
 from sim.base.parameters import Positive  # noqa: TC001 - fields are checked by their annotations
+from supernet.calls import logits_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,7 @@ class Attacker(Trainer):
 
     def objective(self, network: nn.Module, batch: Examples) -> torch.Tensor:
         """Return the loss of each example, of an attacker perhaps for another label."""
-        outputs = network(*batch.inputs)
+        outputs = logits_of(network(*batch.inputs))
         labels = outputs.shape[1] - 1 - batch.labels if self.flips_labels else batch.labels
         losses: torch.Tensor = getattr(functional, self.loss)(outputs, labels, reduction="none")
         return losses

@@ -6,7 +6,9 @@ description is sent to other processes, which create their own data and networks
 
 from __future__ import annotations
 
+import fnmatch
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,17 +18,20 @@ import torch
 
 from federated.state import State, prefix_slice
 from federated.subnet_shapes import SubnetShapes
+from sim.base.errors import DataError, SpecError, did_you_mean
+from supernet.calls import logits_of
 from supernet.family import build
 from supernet.statistics import calibrate
 from supernet.training.evaluation import accuracy
+from supernet.training.scoring import IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
     from federated.partition import Partition
-    from supernet.data.source import Examples, Source, Splits
+    from supernet.data.source import ExampleSet, Source, Splits
     from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubnetSpace
@@ -50,6 +55,9 @@ class TrainingContext:
         family: Family of supernets.
         datasets: The clients' data as the topology describes it; the order of their ids is that of the split.
         seed: Seed of the initial weights and of the split.
+        own: The data sources of clients with data of their own, by the id of the dataset; without, `partition` counts.
+        held_out: Share of a part's examples that is kept for the client's own accuracy.
+        personal: Patterns of the names of parameters that stay with each client.
     """
 
     source: Source
@@ -57,6 +65,9 @@ class TrainingContext:
     family: Family
     datasets: Sequence[Dataset]
     seed: int
+    own: Mapping[str, Source] = field(default_factory=dict)
+    held_out: float = 0.0
+    personal: tuple[str, ...] = ()
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _threads: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
@@ -86,20 +97,78 @@ class TrainingContext:
         return splits
 
     @property
-    def shards(self) -> dict[str, Examples]:
-        """The training examples of each client, by the id of its dataset.
+    def shards(self) -> Mapping[str, ExampleSet]:
+        """The training examples of each client, by the id of its dataset; those of its own are opened on first use.
 
         Raises:
             SsimError: The data is missing or damaged, or a client would get no examples.
         """
-        shards: dict[str, Examples] = self.once("shards", self._split)
-        return shards
+        return OwnExamples(self, "train") if self.own else self.once("shards", self._split)[0]
 
-    def _split(self) -> dict[str, Examples]:
+    @property
+    def held(self) -> Mapping[str, ExampleSet]:
+        """The examples on which the accuracy of each client is measured, by the id of its dataset; or none."""
+        if self.own:
+            return OwnExamples(self, "test")
+        held: Mapping[str, ExampleSet] = self.once("shards", self._split)[1]
+        return held
+
+    def _split(self) -> tuple[dict[str, ExampleSet], dict[str, ExampleSet]]:
         ordered = sorted(self.datasets, key=lambda dataset: dataset.id)
         train = self.splits.train
         parts = self.partition.split(train.labels.numpy(), [dataset.size for dataset in ordered], self.seed)
-        return {d.id: train.select(torch.from_numpy(part)) for d, part in zip(ordered, parts, strict=True)}
+        shards, held = {}, {}
+        for dataset, part in zip(ordered, parts, strict=True):
+            indices = torch.from_numpy(part)
+            count = round(self.held_out * len(part))
+            shards[dataset.id] = train.select(indices[: len(part) - count])
+            if count:
+                held[dataset.id] = train.select(indices[len(part) - count :])
+        return shards, held
+
+    def opened(self, id_: str) -> Splits:
+        """Return the data of a client that has its own, after checks.
+
+        Raises:
+            SsimError: It is missing, damaged or empty, or fits neither the network nor the description.
+        """
+        splits: Splits = self.once(f"data of {id_}", lambda: self._open(id_))
+        return splits
+
+    def _open(self, id_: str) -> Splits:
+        place = f"the data of {id_}"
+        splits, like = self.own[id_].splits(self.seed), self.splits.validation
+        for name in ("train", "test"):
+            part: ExampleSet = getattr(splits, name)
+            if not len(part):
+                raise DataError(place, f"has no {name} examples", "", "give it some, or leave this client out")
+            firsts = (examples.first(1).read() for examples in (part, like))
+            shapes = [[tuple(tensor.shape[1:]) for tensor in first.inputs] for first in firsts]
+            if shapes[0] != shapes[1]:
+                raise DataError(place, "has another shape than `data`", str(shapes[0]), f"expected {shapes[1]}")
+            classes = self._classes
+            labels = part.labels
+            lowest, highest = (int(label) for label in labels[labels != IGNORED].aminmax())
+            if lowest < 0 or highest >= classes:
+                value = str(lowest if lowest < 0 else highest)
+                raise DataError(place, "label out of range", value, f"0 to {classes - 1}, the classes of the network")
+        size = next(dataset.size for dataset in self.datasets if dataset.id == id_)
+        if size not in {1, len(splits.train)}:
+            hint = f"it has {len(splits.train)} training examples; leave size out"
+            raise DataError(place, "its size is another one than the description says", str(size), hint)
+        return splits
+
+    @property
+    def _classes(self) -> int:
+        """The number of classes of the network."""
+
+        def count() -> int:
+            network, inputs = self._build(), self.splits.validation.first(2).read().inputs
+            with torch.no_grad():
+                return int(logits_of(network.actuate(self.space.largest)(*inputs)).shape[-1])
+
+        classes: int = self.once("classes", count)
+        return classes
 
     @property
     def data_roles(self) -> frozenset[str]:
@@ -130,8 +199,29 @@ class TrainingContext:
     @property
     def subnet_shapes(self) -> SubnetShapes:
         """The prefix slices that subnets use."""
-        shapes: SubnetShapes = self.once("shapes", lambda: SubnetShapes.from_network(self._build()))
+        names = self.personal_names
+        shapes: SubnetShapes = self.once("shapes", lambda: SubnetShapes.from_network(self._build(), names))
         return shapes
+
+    @property
+    def personal_names(self) -> tuple[str, ...]:
+        """The names of the parameters that stay with each client.
+
+        Raises:
+            SpecError: A pattern matches no parameter, or they are all that there are.
+        """
+        names: tuple[str, ...] = self.once("personal", self._personal) if self.personal else ()
+        return names
+
+    def _personal(self) -> tuple[str, ...]:
+        known = [name for name, _ in self._build().model.named_parameters()]
+        for pattern in self.personal:
+            if not fnmatch.filter(known, pattern):
+                raise SpecError("personal", "matches no parameter", repr(pattern), did_you_mean(pattern, known))
+        names = tuple(name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.personal))
+        if len(names) == len(known):
+            raise SpecError("personal", "no parameter is left to be shared", ", ".join(self.personal), "fewer patterns")
+        return names
 
     def _build(self) -> Supernet:
         with _BUILDING:
@@ -160,6 +250,37 @@ class TrainingContext:
                 calibrate(network, subnet, (batch.inputs for batch in batches if len(batch) > 1))
             accuracies[subnet] = accuracy(network, subnet, splits.validation)
         return accuracies
+
+    def client_accuracy(self, id_: str, network: Supernet, subnet: str) -> float:
+        """Return the accuracy of a subnet on a client's own held-out examples in percent, with its own statistics."""
+        if network.assembly.norms:
+            batches = self.shards[id_].first(_CALIBRATION_EXAMPLES).batches(_CALIBRATION_BATCH)
+            calibrate(network, subnet, (batch.inputs for batch in batches if len(batch) > 1))
+        return accuracy(network, subnet, self.held[id_])
+
+
+class OwnExamples(Mapping[str, "ExampleSet"]):
+    """The examples of clients that have data of their own, by the id of the dataset, each opened when it is looked up.
+
+    Args:
+        context: Opens them.
+        part: `train` or `test`.
+    """
+
+    def __init__(self, context: TrainingContext, part: str) -> None:
+        self._context, self._part = context, part
+
+    def __getitem__(self, id_: str) -> ExampleSet:
+        if id_ not in self._context.own:
+            raise KeyError(id_)
+        examples: ExampleSet = getattr(self._context.opened(id_), self._part)
+        return examples
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._context.own)
+
+    def __len__(self) -> int:
+        return len(self._context.own)
 
 
 def number_of(id_: str) -> int:

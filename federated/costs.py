@@ -38,5 +38,7 @@ class CostModel:
     @property
     def _costs(self) -> Costs:
         context = self.context
-        costs: Costs = context.once("costs", lambda: Costs(build(context.family), context.splits.train.first(1).inputs))
+        costs: Costs = context.once(
+            "costs", lambda: Costs(build(context.family), context.splits.train.first(1).read().inputs)
+        )
         return costs

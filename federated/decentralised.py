@@ -107,6 +107,10 @@ class PeerTrainer(MessagingTrainer, ModelProgram):
         rate: float = getattr(self.job.algorithm, "rate", 1.0)
         if rate != 1:
             raise SpecError("algorithm.rate", problem, f"{rate:g}", "remove it; trainers have a rate of their own")
+        if self.job.context.personal:
+            raise SpecError(
+                "personal", problem, ", ".join(self.job.context.personal), "use a topology with an aggregator"
+            )
         for name in ("privacy", "compression", "maxnet", "aggregation"):
             if getattr(self.job, name) is not None:
                 raise SpecError(name, problem, "", "use a topology with an aggregator")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from federated.aggregation import AggregationRule
     from federated.costs import CostModel
     from federated.privacy import Privacy
+    from supernet.network import Supernet
     from topology.deployment import Dataset
     from topology.io import IO
 
@@ -120,13 +121,14 @@ class FederatedJob:
         count = memory["trained"] = memory.get("trained", 0) + 1
         weights, received = split_controls(task.state)
         own, shapes = memory.setdefault("algorithm", {}), self.context.subnet_shapes.of(task.subnet)
-        network, parameters = self.context.load_state(weights), self.context.parameters
+        network, parameters = self.load_client(weights, memory), self.context.parameters
+        personal = {name: parameters[name] for name in self.context.personal_names}
         shard = self.context.shards[dataset.id]
         received_loss = mean_loss(network, task.subnet, shard, settings) if needs_losses(self.aggregation) else None
         result = train(
             network,
             task.subnet,
-            {name: parameters[name] for name in shapes},
+            {name: parameters[name] for name in shapes} | personal,
             shapes,
             shard,
             settings,
@@ -134,6 +136,8 @@ class FederatedJob:
             self.algorithm.gradient_correction(own, received),
             (self.context.seed, number_of(dataset.id), count),
         )
+        if personal:
+            memory["personal"] = {name: part.detach().clone() for name, part in personal.items()}
         delta, normalizes = result.delta, getattr(self.algorithm, "normalizes_steps", False)
         if normalizes:
             delta = {name: part / result.steps for name, part in delta.items()}
@@ -149,6 +153,27 @@ class FederatedJob:
             base=task.version,
             steps=result.steps if normalizes else math.nan,
         )
+
+    def load_client(self, weights: State, memory: Memory) -> Supernet:
+        """Return the network with the weights of a model and those that stay with a client."""
+        personal: State = memory.get("personal", {})
+        if self.context.personal_names and not personal:
+            initial = self.context.once("initial", self.context.initial_state)
+            personal = {name: initial[name] for name in self.context.personal_names}
+        return self.context.load_state({**weights, **personal})
+
+    def client_accuracy(self, dataset: Dataset, task: TrainingTask, memory: Memory) -> float | None:
+        """Return the accuracy of a received model on a client's own examples in percent; None if it is not measured.
+
+        Args:
+            dataset: The client's data.
+            task: The model; that of the first round is not measured.
+            memory: The client's memory.
+        """
+        if not task.version or task.version % self.every or dataset.id not in self.context.held:
+            return None
+        network = self.load_client(split_controls(task.state)[0], memory)
+        return self.context.client_accuracy(dataset.id, network, task.subnet)
 
     def processed(self, dataset: Dataset, settings: LocalSettings) -> int:
         """Return the number of examples that a client's training takes the time of, three passes each."""

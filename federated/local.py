@@ -17,12 +17,15 @@ from torch.optim.sgd import sgd
 from federated.state import State, prefix_slice
 from sim.base.errors import TrainingError
 from sim.base.streams import stream
+from supernet.calls import logits_of
+from supernet.data.source import Draw
+from supernet.training.scoring import flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sim.base.parameters import NonNegative, Positive, PositiveInt
-    from supernet.data.source import Examples
+    from supernet.data.source import Examples, ExampleSet
     from supernet.network import Supernet
 
     Objective = Callable[[nn.Module, Examples], torch.Tensor]
@@ -103,7 +106,7 @@ def train(
     subnet: str,
     parameters: Mapping[str, nn.Parameter],
     shapes: Mapping[str, tuple[int, ...]],
-    examples: Examples,
+    examples: ExampleSet,
     settings: LocalSettings,
     proximal_mu: float,
     correction: State,
@@ -114,7 +117,7 @@ def train(
     Args:
         network: Holds the initial weights, in training mode.
         subnet: Subnet id.
-        parameters: Parameters that the subnet uses.
+        parameters: Parameters that the subnet uses, and others that are trained and stay with the client.
         shapes: Shape of the slice of each parameter that the subnet uses.
         examples: Training examples.
         settings: Hyperparameters.
@@ -143,13 +146,15 @@ def train(
                 steps += 1
     if not losses:
         raise TrainingError("local training", "no batch has two examples", f"{len(examples)} examples", "more examples")
-    delta = {name: _difference(p.detach(), initial[name], shapes[name]) for name, p in parameters.items()}
+    delta = {
+        name: _difference(p.detach(), initial[name], shapes[name]) for name, p in parameters.items() if name in shapes
+    }
     first = torch.cat(losses).to(torch.float64)
     rates = steps * settings.rate
     return LocalResult(delta, float(first.mean()), float(first @ first) / len(first), rates, steps)
 
 
-def mean_loss(network: Supernet, subnet: str, examples: Examples, settings: LocalSettings) -> float:
+def mean_loss(network: Supernet, subnet: str, examples: ExampleSet, settings: LocalSettings) -> float:
     """Return the mean loss of a subnet on a client's examples; norms use the statistics of each batch."""
     with torch.no_grad():
         model = network.actuate(subnet)
@@ -165,8 +170,8 @@ def _loss(network: nn.Module, batch: Examples, objective: Objective | None, *, e
         TrainingError: The objective returns something else.
     """
     if objective is None:
-        logits = network(*batch.inputs)
-        return functional.cross_entropy(logits, batch.labels, reduction="none" if each else "mean")
+        logits, labels = flat(logits_of(network(*batch.inputs)), batch.labels)
+        return functional.cross_entropy(logits, labels, reduction="none" if each else "mean")
     loss: Any = objective(network, batch)
     if not isinstance(loss, torch.Tensor) or loss.shape != (len(batch),):
         value = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
@@ -260,9 +265,8 @@ class _Adam(_Sgd):
                 parameter.grad = None
 
 
-def _batches(examples: Examples, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
+def _batches(examples: ExampleSet, size: int, seeds: tuple[int, ...]) -> Iterator[Examples]:
     """Yield batches in random order; a batch of a single example is skipped, because it has no batch statistics."""
     order = stream(seeds[0], "order", *seeds[1:]).permutation(len(examples))
-    for indices in torch.from_numpy(order).split(size):
-        if len(indices) > 1:
-            yield examples.select(indices)
+    seed = int(stream(seeds[0], "augmentation", *seeds[1:]).integers(2**63))
+    return examples.drawn(Draw(indices, seed) for indices in torch.from_numpy(order).split(size) if len(indices) > 1)

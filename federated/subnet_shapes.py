@@ -12,7 +12,7 @@ from federated.state import CONTROL, State, prefix_slice
 from sim.base.errors import DataError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from supernet.network import Supernet
 
@@ -34,9 +34,15 @@ class SubnetShapes:
     network: Supernet | None = field(default=None, repr=False)
 
     @classmethod
-    def from_network(cls, network: Supernet) -> SubnetShapes:
-        """Return the shapes of a supernet's subnets, each computed on first use."""
-        return cls({name: tuple(p.shape) for name, p in network.model.named_parameters()}, {}, network)
+    def from_network(cls, network: Supernet, personal: Collection[str] = ()) -> SubnetShapes:
+        """Return the shapes of a supernet's subnets, each computed on first use.
+
+        Args:
+            network: The supernet.
+            personal: Names of parameters that stay with each client, and are left out.
+        """
+        shared = {name: tuple(p.shape) for name, p in network.model.named_parameters() if name not in personal}
+        return cls(shared, {}, network)
 
     def of(self, subnet: str) -> Shapes:
         """Return the shape of each parameter that a subnet uses, by name.
@@ -47,7 +53,8 @@ class SubnetShapes:
         if subnet not in self.known:
             if self.network is None:
                 raise SpecError("subnet", "unknown id", subnet)
-            self.known[subnet] = _used_shapes(self.network, subnet)
+            used = _used_shapes(self.network, subnet)
+            self.known[subnet] = {name: shape for name, shape in used.items() if name in self.full}
         return self.known[subnet]
 
     def check(self, subnet: str) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from torch.nn import functional
 
 from federated.job import FederatedProgram, TrainingTask
 from federated.local import LocalSettings, Momentum, OptimizerName, Schedule
 from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt, Share
+from supernet.calls import logits_of
 from topology.program import Break
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from federated.averaging import Update
@@ -78,7 +79,8 @@ class Trainer(Parameters, FederatedProgram):
         Returns:
             Shape (examples,).
         """
-        losses: torch.Tensor = getattr(functional, self.loss)(network(*batch.inputs), batch.labels, reduction="none")
+        logits = logits_of(network(*batch.inputs))
+        losses: torch.Tensor = getattr(functional, self.loss)(logits, batch.labels, reduction="none")
         return losses
 
     def load(self, io: IO) -> None:
@@ -88,7 +90,10 @@ class Trainer(Parameters, FederatedProgram):
             SpecError: It has no data, or it has momentum or another optimizer and the algorithm requires plain SGD.
         """
         super().load(io)
-        self.dataset(io)
+        dataset = self.dataset(io)
+        if dataset.id in self.job.context.own:
+            counts = torch.bincount(self.job.context.shards[dataset.id].labels).tolist()
+            io.log("holds", party=dataset.id, examples=counts)
         if self.job.algorithm.requires_plain_sgd and (self.momentum or self.optimizer != "sgd"):
             name, value = ("momentum", f"{self.momentum:g}") if self.momentum else ("optimizer", self.optimizer)
             problem = f"{type(self.job.algorithm).__name__} requires SGD without momentum"
@@ -117,6 +122,10 @@ class Trainer(Parameters, FederatedProgram):
     async def train(self, io: IO) -> None:
         """Train for the duration that the machine takes."""
         dataset = self.dataset(io)
+        accuracy = self.job.client_accuracy(dataset, self.task, self.memory)
+        if accuracy is not None:
+            count = len(self.job.context.held[dataset.id])
+            io.log("client", round=self.task.version, party=dataset.id, examples=count, accuracy=accuracy)
         settings = self.settings.at_round(self.task.version, self.job.rounds, self.schedule, self.rate_decay)
         seconds = self.job.costs.training_s(self.task.subnet, self.job.processed(dataset, settings))
         self.update: Update = await io.compute(

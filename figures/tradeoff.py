@@ -10,8 +10,10 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures import attainment, style
@@ -21,6 +23,7 @@ from figures.tables import Estimate, check_columns, estimate, setting, values
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 _NEEDED = ("policy", "trace", "seed", "slo_attainment", "mean_serving_accuracy")
@@ -47,7 +50,7 @@ class _Panel(NamedTuple):
         return [point for point in self.points if not math.isnan(point.accuracy.mean)]
 
 
-def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
+def draw(summary: pd.DataFrame, width: float | None = None, bound: float | None = None) -> Figure:
     """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
@@ -56,6 +59,7 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
             parameters of the experiment; those with several values become panels, the first one the rows. So does the
             trace, unless one of them determines it.
         width: In inches; None for one column, or for the page if there are several panels.
+        bound: What SLO attainment times accuracy (0 to 1) can't exceed under any policy: a line. None for no line.
 
     Raises:
         DataError: A column is missing.
@@ -78,6 +82,8 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
         for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
             axes.set_title(_title(panel.title, _characters(panel_in)))
             _draw_points(axes, panel, decades)
+            if bound is not None:
+                _draw_bound(axes, bound)
             if number % columns == 0:
                 axes.set_ylabel("SLO attainment")
             if number + columns >= len(panels):
@@ -85,7 +91,7 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
                 axes.tick_params(labelbottom=True)
         for axes in grid[len(panels) :]:
             axes.remove()
-        _legend(figure, everything)
+        _legend(figure, everything, bounded=bound is not None)
         # Texts are placed when all else has its place.
         figure.draw_without_rendering()
         for axes, panel in zip(grid, panels, strict=False):
@@ -146,13 +152,24 @@ def _draw_points(axes: Axes, panel: _Panel, decades: int) -> None:
         axes.plot([x.mean], [y.mean], linestyle="none", label=point.policy, zorder=3 + depth / 100, **look.marks())
 
 
-def _legend(figure: Figure, points: Iterable[_Point]) -> None:
+def _draw_bound(axes: Axes, bound: float) -> None:
+    """Draw the line on which SLO attainment times accuracy is the bound: all policies lie below it."""
+    left, right = axes.get_xlim()
+    accuracy = np.linspace(max(left, 100 * bound), max(right, 100 * bound), 200)
+    axes.plot(accuracy, 100 * bound / accuracy, zorder=2, **style.REFERENCE)
+
+
+def _legend(figure: Figure, points: Iterable[_Point], *, bounded: bool) -> None:
     """Draw a legend of families below the panels; the parameters of members are labels at their markers."""
     families = sorted({style.family(point.policy) for point in points}, key=style.order)
     if families:
         names = [style.display_name(name) for name in families]
         names = [f"{name} (its accuracy)" if name == "Clipper+" else name for name in names]
-        style.legend_below(figure, [style.handle(name) for name in families], names)
+        handles: list[Artist] = [style.handle(name) for name in families]
+        if bounded:
+            handles.append(Line2D([], [], **style.REFERENCE))
+            names.append("bound on any policy")
+        style.legend_below(figure, handles, names)
 
 
 def _write(axes: Axes, panel: _Panel) -> None:

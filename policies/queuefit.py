@@ -15,14 +15,18 @@ maximum throughput. `beta` below 1 leaves a reserve for what arrives meanwhile.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from policies.slack_table import SlackTable
 from sim.base.parameters import Parameters, Positive
 from sim.engine.policy import Dispatch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sim.engine.policy import Policy, View
     from sim.tables.latency import LatencyTable
 
@@ -41,33 +45,43 @@ class QueueFit(Parameters):
         """Return the most accurate subnet that fits the most urgent query and, by its throughput, the youngest."""
         table, length = view.table, view.queue_length
         if length < table.max_batch:
-            size = next(size for size in table.batch_sizes if size >= length)
-            column = table.batch_sizes.index(size)
-            for subnet in reversed(table.pareto):
-                if int(table.latency_ns[subnet, column]) <= view.slack_ns:
-                    return Dispatch(subnet, size)
-        else:
-            system = view.system
-            longest = _longest(table, system.dispatch_ns, system.workers_alive, system.slo_ns, self.beta)
-            for subnet, latency_ns, queue in longest:
-                if latency_ns <= view.slack_ns and length <= queue:
-                    return Dispatch(subnet, table.max_batch)
-        return Dispatch(*table.max_throughput)
+            return _short(table)[bisect_left(table.batch_sizes, length)].at(view.slack_ns)
+        system = view.system
+        longest, tables = _long(table, system.dispatch_ns, system.workers_alive, system.slo_ns, self.beta)
+        return tables[bisect_left(longest, length)].at(view.slack_ns)
+
+
+@lru_cache(maxsize=32)
+def _short(table: LatencyTable) -> tuple[SlackTable, ...]:
+    """Return the choices for each measured batch size, by slack."""
+    return tuple(_choices(table, table.pareto, column) for column in range(len(table.batch_sizes)))
 
 
 @lru_cache(maxsize=128)
-def _longest(
+def _long(
     table: LatencyTable, dispatch_ns: int, workers: int, slo_ns: int, beta: float
-) -> tuple[tuple[int, int, int], ...]:
-    """Return subnet, latency of a full batch and the longest queue that it drains in time; the most accurate first."""
+) -> tuple[tuple[int, ...], tuple[SlackTable, ...]]:
+    """Return the queue lengths up to which the same subnets drain in time, and for each the choices by slack.
+
+    There is one more table than lengths: beyond the last, no subnet drains in time.
+    """
     full = table.max_batch
-    rows = []
-    for subnet in reversed(table.pareto):
-        latency_ns = int(table.latency_ns[subnet, -1])
-        busy_ns = latency_ns + dispatch_ns
-        behind = beta * max(0, slo_ns - busy_ns) * full * workers / busy_ns
-        rows.append((subnet, latency_ns, full + int(behind)))
-    return tuple(rows)
+    longest: dict[int, int] = {}
+    for subnet in table.pareto:
+        busy_ns = int(table.latency_ns[subnet, -1]) + dispatch_ns
+        longest[subnet] = full + int(beta * max(0, slo_ns - busy_ns) * full * workers / busy_ns)
+    lengths = tuple(sorted(set(longest.values())))
+    draining = ([subnet for subnet in table.pareto if longest[subnet] >= length] for length in lengths)
+    return lengths, (*(_choices(table, able, -1) for able in draining), _choices(table, (), -1))
+
+
+def _choices(table: LatencyTable, subnets: Sequence[int], column: int) -> SlackTable:
+    """Return the most accurate of some subnets that fits with a measured batch, by slack; or maximum throughput."""
+    size = table.batch_sizes[column]
+    latencies = {subnet: int(table.latency_ns[subnet, column]) for subnet in subnets}
+    edges = tuple(sorted(set(latencies.values())))
+    best = (max(subnet for subnet in subnets if latencies[subnet] <= edge) for edge in edges)
+    return SlackTable(edges, (Dispatch(*table.max_throughput), *(Dispatch(subnet, size) for subnet in best)))
 
 
 if TYPE_CHECKING:

@@ -58,8 +58,7 @@ class SupernetUnderTest:
         self._supernet.cache_bytes = sys.maxsize if options.contiguous else 0
         self._ready: set[str] = set()
         self._family, self._size = family, size or family.default_size
-        example = family.example(1, self._size)[0]
-        self.stages = ServerStages(example, device, self._dtype, self._layout)
+        self.stages = ServerStages(lambda batch: family.example(batch, self._size), device, self._dtype, self._layout)
         """The stages around the forward pass."""
 
     @property
@@ -99,9 +98,8 @@ class SupernetUnderTest:
         return self.stages.inputs(name.removeprefix(STAGE), batch_size, logits)
 
     def _batch(self, size: int) -> tuple[torch.Tensor, ...]:
-        """Return a batch as the stages before the forward pass give it; further inputs are those of the example."""
-        first = self.stages.preprocess(self.stages.raw(size).to(self._device))
-        return (first, *(part.to(self._device) for part in self._family.example(size, self._size)[1:]))
+        """Return a batch as the stages before the forward pass give it."""
+        return self.stages.preprocess(*(part.to(self._device) for part in self.stages.raw(size)))
 
 
 def _check_range(supernet: Supernet, dtype: torch.dtype) -> None:

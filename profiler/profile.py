@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from profiler.grid import Cell, grid_cells
 from profiler.table import STAGE, batch_grid, build_table, held_out, midpoints, nearer_rule
+from sim.base.errors import DataError
+from sim.tables.latency import ProfiledSubnet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from profiler.grid import CellEstimate, Grid
     from profiler.table import HeldOutCell
-    from sim.tables.latency import LatencyTable, ProfiledSubnet
+    from sim.tables.latency import LatencyTable
+    from supernet.space import SubnetConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +24,24 @@ class ProfilePlan:
     """The subnets and batch sizes to measure.
 
     Attributes:
-        subnets: With their accuracies, the least accurate first.
+        subnets: With their accuracies, the least accurate first; where an accuracy is unknown, in any order.
         max_batch: The largest batch size.
         extra_batches: Batch sizes beside 1 and its doublings.
         stages: The names of the measured stages around the forward pass.
         precision: The relative half-width of the confidence interval of a cell's median to reach.
     """
 
-    subnets: tuple[ProfiledSubnet, ...]
+    subnets: tuple[ProfiledSubnet | SubnetConfig, ...]
     max_batch: int
     extra_batches: tuple[int, ...] = ()
     stages: tuple[str, ...] = ()
     precision: float = 0.02
+
+    @property
+    def rated(self) -> tuple[ProfiledSubnet, ...] | None:
+        """The subnets with their accuracies; None if one is unknown, so that there is no table."""
+        rated = tuple(subnet for subnet in self.subnets if isinstance(subnet, ProfiledSubnet))
+        return rated if len(rated) == len(self.subnets) else None
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -78,10 +87,12 @@ def profile_result(plan: ProfilePlan, grid: Grid, device: str, provenance: Mappi
     interpolation, whichever has the smaller error on the held-out cells.
 
     Raises:
-        DataError: No batch size has a latency for every subnet with a latency.
+        DataError: No batch size has a latency for every subnet with a latency, or accuracies are unknown.
     """
     estimates, sizes = plan.estimates(grid), plan.batch_sizes
-    timed = [subnet for subnet in plan.subnets if any(estimates[Cell(subnet.id, size)].wall for size in sizes)]
+    if plan.rated is None:
+        raise DataError("subnets", "accuracy unknown", "", "one for each")
+    timed = [subnet for subnet in plan.rated if any(estimates[Cell(subnet.id, size)].wall for size in sizes)]
     between = held_out(build_table(device, timed, sizes, estimates), estimates)
     rule = nearer_rule(between)
     table = build_table(device, timed, sizes, estimates, stages=plan.stages, between=rule, provenance=provenance)

@@ -9,6 +9,7 @@ from profiler.grid import THROTTLED_BELOW, Cell, CellStatus, count_statuses, is_
 from profiler.table import STAGE
 from sim.base.units import ms_from_ns
 from sim.tables.checks import check_properties
+from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from profiler.grid import CellEstimate, Grid
     from profiler.profile import ProfilePlan, ProfileResult
     from profiler.table import HeldOutCell
-    from sim.tables.latency import LatencyTable
 
 _MAX_DRIFT = 0.1
 """Rounds or clocks that differ by more than this share cause a warning."""
@@ -99,13 +99,21 @@ def _statuses(estimates: Mapping[Cell, CellEstimate], precision: float) -> Itera
         yield f"- {count} of {len(estimates)} cells {status}: {meaning[status]}"
 
 
-def latency_rows(table: LatencyTable, estimates: Mapping[Cell, CellEstimate]) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of the table of latencies, the header first: medians in ms with half-widths of their intervals."""
+def latency_rows(
+    table: LatencyTable | ProfilePlan, estimates: Mapping[Cell, CellEstimate]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the table of latencies, the header first: medians in ms with half-widths of their intervals.
+
+    Args:
+        table: The table; the plan where accuracies are unknown.
+        estimates: Of each cell.
+    """
     yield ("subnet", "accuracy %", *(f"batch {size}" for size in table.batch_sizes))
     for row, subnet in enumerate(table.subnets):
-        star = " *" if row in table.pareto else ""
+        star = " *" if isinstance(table, LatencyTable) and row in table.pareto else ""
         cells = (_cell(estimates[Cell(subnet.id, size)]) for size in table.batch_sizes)
-        yield (f"{subnet.id}{star}", f"{subnet.accuracy:.2f}", *cells)
+        accuracy = f"{subnet.accuracy:.2f}" if isinstance(subnet, ProfiledSubnet) else "unknown"
+        yield (f"{subnet.id}{star}", accuracy, *cells)
 
 
 LATENCY_NOTE = "The forward pass: median ± relative half-width of its 95 % interval. `*`: on the Pareto front."

@@ -30,22 +30,28 @@ class ServerStages:
 
     Images arrive as JPEG and are decoded and resized, one after the other, by one thread. They are copied to the
     device as bytes, from pinned memory where the device can use it, without waiting; and become normalized numbers
-    there. Texts arrive as strings, and their token ids are copied likewise. Of the result, the most likely class and
-    its probability are copied back.
+    there. Texts arrive as strings, and their token ids are copied likewise, as are inputs of other kinds. Of the
+    result, the most likely class and its probability are copied back.
 
     Args:
-        example: The input of one example, shape (1, channels, height, width) or (1, tokens).
+        example: Returns the inputs of networks for a batch size; an image has four dimensions, a text two.
         device: Of the networks.
-        dtype: Of their inputs, if these are images.
-        layout: Likewise.
+        dtype: Of their inputs that are not integers.
+        layout: Of images.
     """
 
     def __init__(
-        self, example: torch.Tensor, device: torch.device, dtype: torch.dtype, layout: torch.memory_format
+        self,
+        example: Callable[[int], tuple[torch.Tensor, ...]],
+        device: torch.device,
+        dtype: torch.dtype,
+        layout: torch.memory_format,
     ) -> None:
-        self._shape, self._is_image = tuple(example.shape[1:]), example.is_floating_point()
-        self._device, self._dtype = device, dtype
-        self._layout = layout if example.dim() == 4 else torch.contiguous_format  # noqa: PLR2004 - batch, channels, two sides
+        self._example = example
+        first = example(1)[0]
+        self._shape, self._is_image = tuple(first.shape[1:]), _is_image(first)
+        self._is_text = first.dim() == 2 and not first.is_floating_point()  # noqa: PLR2004 - batch and tokens
+        self._device, self._dtype, self._layout = device, dtype, layout
         self._pins = device.type == "cuda"  # ROCm's, too
         has_memory = device.type != "cpu"
         stages: dict[str, tuple[bool, Callable[..., object]]] = {
@@ -61,11 +67,11 @@ class ServerStages:
 
     @property
     def _decodes(self) -> bool:
-        return self._is_image and len(self._shape) == 3 and self._shape[0] in _MODES and find_spec("PIL") is not None  # noqa: PLR2004 - channels and two sides
+        return self._is_image and self._shape[0] in _MODES and find_spec("PIL") is not None
 
     @property
     def _tokenizes(self) -> bool:
-        return not self._is_image and len(self._shape) == 1 and find_spec("tokenizers") is not None
+        return self._is_text and find_spec("tokenizers") is not None
 
     def __str__(self) -> str:
         """Return what the stages do, for the provenance of a table."""
@@ -76,7 +82,7 @@ class ServerStages:
                 if self._decodes
                 else "no decode (it needs Pillow, and images of 1 or 3 channels)"
             )
-        else:
+        if self._is_text:
             parts.append(
                 f"tokenize: WordPiece, {self._shape[0]} words"
                 if self._tokenizes
@@ -84,8 +90,9 @@ class ServerStages:
             )
         if "h2d_copy" in self.run:
             memory = "pinned memory, non-blocking" if self._pins else "pageable memory"
-            parts.append(f"copies: {'uint8' if self._is_image else 'int64'} from {memory}")
-        return "; ".join(parts)
+            kinds = dict.fromkeys(str(part.dtype).removeprefix("torch.") for part in self.raw(1))
+            parts.append(f"copies: {', '.join(kinds)} from {memory}")
+        return "; ".join([*parts, "postprocess: the most likely class"])
 
     def inputs(self, stage: str, batch_size: int, logits: Callable[[int], Any]) -> tuple[Any, ...]:
         """Return a batch for a stage.
@@ -100,29 +107,36 @@ class ServerStages:
         if stage == "tokenize":
             return ([self._text] * batch_size,)
         if stage == "h2d_copy":
-            return (self._pinned(self.raw(batch_size)),)
+            return tuple(part.pin_memory() if self._pins else part for part in self.raw(batch_size))
         if stage == "preprocess":
-            return (self.raw(batch_size).to(self._device),)
+            return tuple(part.to(self._device) for part in self.raw(batch_size))
         with torch.inference_mode():
             result = logits(batch_size)
             return (result,) if stage == "postprocess" else self.postprocess(result)
 
-    def raw(self, batch_size: int) -> torch.Tensor:
-        """Return random requests as they are copied: bytes of images, or token ids."""
+    def raw(self, batch_size: int) -> tuple[torch.Tensor, ...]:
+        """Return random requests as they are copied: bytes of images, other numbers, and integers of the example."""
         generator = torch.Generator().manual_seed(0)
-        if self._is_image:
-            return torch.randint(0, 256, (batch_size, *self._shape), dtype=torch.uint8, generator=generator)
-        return torch.zeros(batch_size, *self._shape, dtype=torch.long)
 
-    def to_device(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return a batch on the device; from pinned memory, the copy may not be done yet."""
-        return batch.to(self._device, non_blocking=self._pins)
+        def requested(part: torch.Tensor) -> torch.Tensor:
+            if _is_image(part):
+                return torch.randint(0, 256, part.shape, dtype=torch.uint8, generator=generator)
+            if part.is_floating_point():
+                return torch.rand(part.shape, generator=generator).mul_(2).sub_(1).to(self._dtype)
+            return part
 
-    def preprocess(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the input of networks for a batch: of images, numbers between -1 and 1."""
-        if not self._is_image:
-            return batch
-        return batch.to(self._dtype, memory_format=self._layout).div_(127.5).sub_(1)
+        return tuple(requested(part) for part in self._example(batch_size))
+
+    def to_device(self, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return inputs on the device; from pinned memory, the copies may not be done yet."""
+        return tuple(part.to(self._device, non_blocking=self._pins) for part in parts)
+
+    def preprocess(self, *parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the inputs of networks: bytes of images become numbers between -1 and 1."""
+        return tuple(self._normalized(part) if part.dtype == torch.uint8 else part for part in parts)
+
+    def _normalized(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self._dtype, memory_format=self._layout).div_(127.5).sub_(1)
 
     def postprocess(self, result: Any) -> tuple[torch.Tensor, ...]:
         """Return the probability of the most likely class, and the class: of the first tensor of a network's result."""
@@ -134,9 +148,6 @@ class ServerStages:
             return tuple(part.cpu() for part in parts)
         hosts = (torch.empty_like(part, device="cpu", pin_memory=True) for part in parts)
         return tuple(host.copy_(part, non_blocking=True) for host, part in zip(hosts, parts, strict=True))
-
-    def _pinned(self, batch: torch.Tensor) -> torch.Tensor:
-        return batch.pin_memory() if self._pins else batch
 
     def _decode(self, files: Sequence[bytes]) -> torch.Tensor:
         """Return decoded and resized images, uint8, shape (batch, channels, height, width)."""
@@ -184,3 +195,7 @@ class ServerStages:
     def _text(self) -> str:
         rng = np.random.default_rng(0)
         return " ".join(f"Word{number}" for number in rng.integers(0, _WORDS, self._shape[0]))
+
+
+def _is_image(part: torch.Tensor) -> bool:
+    return part.is_floating_point() and part.dim() == 4  # noqa: PLR2004 - batch, channels, two sides

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import torch
 from torch.utils._pytree import tree_leaves
 
+from profiler.compiling import CompileMode, ahead_of_time, compiled_whole
 from profiler.device_use import busy_time, energy_per_run
 from profiler.grid import DeviceUse
 from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
-
 _FLUSH_BYTES = 256 * 2**20
 """Larger than any cache."""
 
@@ -49,7 +48,7 @@ class Options:
         cuda_graph: Whether a batch is captured once and replayed, without launch overhead.
         flush_cache: Whether the device's caches are emptied before each run.
         autocast: Whether weights stay fp32, and `torch.autocast` chooses the precision of each operator.
-        compile_mode: The mode of `torch.compile`.
+        compile_mode: The mode of `torch.compile`, or "ahead-of-time" for AOTInductor.
         contiguous: Whether subnets run on contiguous copies of sliced weights instead of views.
     """
 
@@ -208,13 +207,16 @@ class TorchMeter:
         """Return a call that runs a cell, after one run."""
         network: Callable[..., Any] = self._model.network(cell.subnet)
         is_stage = cell.subnet.startswith(STAGE)  # of the server, which compiles and captures the forward pass alone
+        inputs = self._model.inputs(cell.subnet, cell.batch_size)
         if self._options.compiled and not is_stage:
             if cell not in self._compiled:
-                self._compiled[cell] = compiled_whole(network, self._options.compile_mode)
+                mode = self._options.compile_mode
+                self._compiled[cell] = (
+                    ahead_of_time(network, inputs, where) if mode == "ahead-of-time" else compiled_whole(network, mode)
+                )
             network = self._compiled[cell]
         if not is_stage:
             network = self._cast(network)
-        inputs = self._model.inputs(cell.subnet, cell.batch_size)
         result = network(*inputs)
         self._synchronize()
         if not all(_is_finite(tensor) for tensor in _tensors(result)):
@@ -293,20 +295,6 @@ class TorchMeter:
 
 def _where(cell: Cell) -> str:
     return f"{cell.subnet}, batch {cell.batch_size}"
-
-
-def compiled_whole(network: Callable[..., Any], mode: CompileMode) -> Callable[..., Any]:
-    """Return a network compiled by `torch.compile` for the shapes of its first call: one graph, or an error.
-
-    Dynamo keeps compiled code by code object, no more than eight for each, and then runs uncompiled without an error.
-    All subnets of a supernet share their code, so each call here gets a code object of its own.
-    """
-
-    def run(*inputs: torch.Tensor) -> object:
-        return network(*inputs)
-
-    run.__code__ = run.__code__.replace()
-    return torch.compile(run, fullgraph=True, dynamic=False, mode=mode)
 
 
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")

@@ -8,6 +8,7 @@ from supernet.families import FAMILIES
 from supernet.family import Family, build
 from supernet.insertion import insert
 from supernet.network import Supernet
+from supernet.network_family import InsertionOptions, NetworkFamily
 from supernet.space import SubnetConfig, SubnetSpace
 from supernet.statistics import calibrate
 
@@ -15,6 +16,8 @@ __all__ = [
     "FAMILIES",
     "Costs",
     "Family",
+    "InsertionOptions",
+    "NetworkFamily",
     "SubnetConfig",
     "SubnetSpace",
     "Supernet",

@@ -55,6 +55,19 @@ def call_of_batch(model: nn.Module, batch: Any) -> Call:
     return Call(tuple(batch[: max(required, 1)]), {})
 
 
+def logits_of(result: Any) -> torch.Tensor:
+    """Return the logits in a result: the result itself, or `logits` of an output of transformers.
+
+    Raises:
+        SpecError: It is neither.
+    """
+    found = getattr(result, "logits", result)
+    if not isinstance(found, torch.Tensor):
+        hint = "a tensor of logits, or an output with an attribute `logits`"
+        raise SpecError("network", "returns no logits", type(result).__name__, hint)
+    return found
+
+
 def check_batches(batches: Any) -> None:
     """Check that batches are not a single one.
 

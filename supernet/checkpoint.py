@@ -17,6 +17,7 @@ from sim.base.errors import DataError, SpecError, did_you_mean
 from sim.base.whole_file import whole_file
 from supernet.families import FAMILIES
 from supernet.family import build
+from supernet.network_family import NetworkFamily
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -73,18 +74,40 @@ def save(path: Path, supernet: Supernet, family: Family, **extra: Any) -> None:
     Args:
         path: The file.
         supernet: Its weights and running statistics are written.
-        family: The shipped family that it was built from.
+        family: The family that it was built from.
         extra: Further plain values and tensors to store.
 
     Raises:
         StoreError: The file can't be written.
     """
-    facts = {"schema": SCHEMA, "family": family.space.family, "options": _options(family)}
+    facts = {"schema": SCHEMA, "family": name_of(family), "options": options_of(family)}
     write(path, {**facts, "state": supernet.state_dict(), "more": extra})
 
 
-def _options(family: Family) -> dict[str, Any]:
+def name_of(family: Family) -> str:
+    """Return the name of a family in files: that of a shipped one, or `module:name` of one of your own."""
+    if isinstance(family, NetworkFamily):
+        return family.name
+    owner = type(family)
+    own = f"{owner.__module__}:{owner.__qualname__}"
+    return next((name for name, shipped in FAMILIES.items() if shipped is owner), own)
+
+
+def options_of(family: Family) -> dict[str, Any]:
+    """Return the options of a family, as a file has them beside its name."""
+    if isinstance(family, NetworkFamily):
+        return family.parameters
     return {field.name: getattr(family, field.name) for field in dataclasses.fields(family)}
+
+
+def read_family(path: Path) -> tuple[str, dict[str, Any], list[str]]:
+    """Return the name of a checkpoint's family, its options, and the hashes of the user's own code that it is made of.
+
+    Raises:
+        DataError: The file is not a checkpoint, or is damaged.
+    """
+    content = _read_checkpoint(path)
+    return content["family"], content["options"], list(content["more"].get("code", ()))
 
 
 def load(path: Path, family: Family | None = None) -> Checkpoint:
@@ -92,24 +115,33 @@ def load(path: Path, family: Family | None = None) -> Checkpoint:
 
     Args:
         path: The file.
-        family: Its family, if it is not a shipped one.
+        family: Its family, if it is one of your own: no code that a file names is run.
 
     Raises:
         DataError: The file is not a checkpoint, is damaged, or has another family.
         SpecError: Its family or an option is unknown.
     """
+    content = _read_checkpoint(path)
+    if family is None:
+        if ":" in content["family"]:
+            hint = "load(path, family), with the family that it was saved with"
+            raise SpecError(str(path), "is of a family of your own", content["family"], hint)
+        family = find_family(content["family"], content["options"])
+    elif (name_of(family), options_of(family)) != (content["family"], content["options"]):
+        value, hint = f"{content['family']} {content['options']}", f"{name_of(family)} {options_of(family)}"
+        raise DataError(str(path), "is of another family", value, hint)
+    supernet = build(family)
+    load_state(supernet, content["state"], str(path))
+    return Checkpoint(supernet.eval(), family, content["more"])
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     content = read(path)
     if content.get("schema") != SCHEMA:
         schema = repr(content.get("schema", "no schema"))
         hint = f"{SCHEMA}; `ssim supernet import` reads weights of other tools"
         raise DataError(str(path), "not a checkpoint of a supernet", schema, hint)
-    if family is None:
-        family = find_family(content["family"], content["options"])
-    elif (family.space.family, _options(family)) != (content["family"], content["options"]):
-        raise DataError(str(path), "is of another family", f"{content['family']} {content['options']}", str(family))
-    supernet = build(family)
-    load_state(supernet, content["state"], str(path))
-    return Checkpoint(supernet.eval(), family, content["more"])
+    return content
 
 
 def import_weights(family: Family, path: Path, allow_missing: Collection[str] = (), *, seed: int = 0) -> Supernet:

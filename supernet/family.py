@@ -11,6 +11,7 @@ import torch
 from supernet.discovery import find_structure
 from supernet.layers import channels, is_norm, is_weighted
 from supernet.network import Supernet
+from supernet.network_family import NetworkFamily
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,7 +74,7 @@ def build(
         structure = _structure(family)
         torch.manual_seed(seed)
         with torch.device(device):
-            network = family.network()
+            network = family.network().to(device)  # a network of your own begins on the CPU
     return Supernet(
         network, structure, family.space, family.decoder(structure), max_cached=max_cached, cache_bytes=cache_bytes
     )
@@ -82,6 +83,8 @@ def build(
 @cache
 def _structure(family: Family) -> Structure:
     """Return the structure of a family's network, found in a narrow copy, which runs much faster."""
+    if isinstance(family, NetworkFamily):
+        return family.structure
     with torch.device("cpu"):
         narrow, example = family.network(width_divisor=TRACED_WIDTH_DIVISOR), family.example()
     structure = find_structure(narrow, example)  # outside: each operation under a device mode takes twice as long

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sim.base.errors import SpecError
+from sim.base.errors import SpecError, user_frame
 from supernet.calls import call_of
 from supernet.discovery import find_structure
 from supernet.network import Supernet
@@ -114,6 +114,7 @@ def _structure(model: nn.Module, name: str, call: Call, kept: set[str]) -> Struc
         return find_structure(model, call.args, kept, call.kwargs)
     except Exception as error:
         value = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        value = "; ".join(filter(None, (value, user_frame(error))))
         raise SpecError(name, "the network fails on these inputs", value, "arguments of a call that works") from error
 
 

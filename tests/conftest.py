@@ -8,11 +8,31 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+from ssim.files.own_modules import forget_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def modules_of_other_tests_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget what a test imported from its folder: the next one may have a module of the same name."""
+    yield
+    forget_modules()
+    base = str(tmp_path_factory.getbasetemp())
+    sys.path[:] = [entry for entry in sys.path if not entry.startswith(base)]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(base):
+            del sys.modules[name]

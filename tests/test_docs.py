@@ -14,6 +14,7 @@ import pytest
 import policies
 from sim.tables.files import read_table
 from ssim.jobs.reading import read_job
+from tests.ssim.in_process import Ended, ssim
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +23,10 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str) -> Ended | subprocess.CompletedProcess[str]:
+    """Run Python with words in a folder; `-m ssim` in this process, since it takes long to start."""
+    if words[:2] == ("-m", "ssim"):
+        return ssim(folder, *words[2:])
     return subprocess.run(
         [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
@@ -265,7 +269,7 @@ def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
-    (mine,) = blocks("docs/federated.md", "yaml")
+    mine, _ = blocks("docs/federated.md", "yaml")
     algorithm, rule, trainer = blocks("docs/federated.md", "python")
     first, own, derived, aggregated, focal, uplink = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)

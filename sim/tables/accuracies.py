@@ -40,6 +40,8 @@ _COLUMNS = {
     "widths": (pa.list_(pa.int64()), "control tuple"),
 }
 _NULLABLE = ("without",)
+_OPTIONAL = {"perplexity": (pa.float64(), "exponential of the mean cross entropy of a token, in nats")}
+"""Columns that a file has only where there are values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Accuracy:
         examples: Number of examples.
         macs: Multiply-accumulate operations of one example.
         params: Number of weights.
+        perplexity: Of the tokens of held-out texts, where tokens are predicted; else None.
     """
 
     subnet: str
@@ -66,6 +69,7 @@ class Accuracy:
     examples: int
     macs: int
     params: int
+    perplexity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,11 @@ class Accuracies:
         """
         values: dict[str, Sequence[object]] = {name: [getattr(row, name) for row in self.rows] for name in _PLAIN}
         values |= {name: [getattr(row.control, name) for row in self.rows] for name in _CONTROL}
-        columns = [pa.array(values[name], kind) for name, (kind, _) in _COLUMNS.items()]
-        fields = [pa.field(name, kind, metadata={"unit": unit}) for name, (kind, unit) in _COLUMNS.items()]
+        optional = {name: [getattr(row, name) for row in self.rows] for name in _OPTIONAL}
+        values |= {name: column for name, column in optional.items() if set(column) - {None}}
+        kinds = {name: kind for name, kind in (_COLUMNS | _OPTIONAL).items() if name in values}
+        columns = [pa.array(values[name], kind) for name, (kind, _) in kinds.items()]
+        fields = [pa.field(name, kind, metadata={"unit": unit}) for name, (kind, unit) in kinds.items()]
         facts = {"schema": SCHEMA, "provenance": dict(self.provenance)}
         out = io.BytesIO()
         pq.write_table(pa.table(columns, schema=pa.schema(fields, metadata={_METADATA: json.dumps(facts)})), out)
@@ -143,7 +150,7 @@ class Accuracies:
                 raise DataError(f"{path}, column {name}", "has the wrong type or gaps", str(subnets), str(kind))
         rows = (
             Accuracy(control=ControlTuple(*(tuple(row.pop(name)) for name in _CONTROL)), **row)
-            for row in table.select([*_COLUMNS]).to_pylist()
+            for row in table.select([name for name in _COLUMNS | _OPTIONAL if name in table.schema.names]).to_pylist()
         )
         return cls(tuple(rows), facts["provenance"])
 

@@ -8,7 +8,7 @@ import sys
 from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
@@ -61,12 +61,13 @@ def limit_note(option: str, limit: int | None, table: LatencyTable) -> list[str]
     return [f"{option} {limit} was not measured, batch sizes up to {table.max_batch} are used"]
 
 
-def print_accuracies(name: str, found: Sequence[Accuracies]) -> None:
+def print_accuracies(name: str, found: Sequence[Accuracies], is_trained: Callable[[str], bool]) -> None:
     """Print what subnets cost and how accurate they are: means and intervals over seeds, if there are several.
 
     Args:
         name: What was trained.
         found: By seed.
+        is_trained: Whether steps of the training may have trained the subnet of an id; others are marked.
     """
     from rich.table import Table
 
@@ -76,6 +77,7 @@ def print_accuracies(name: str, found: Sequence[Accuracies]) -> None:
     for row in (row for accuracies in found for row in accuracies.rows):
         by_subnet.setdefault(row.subnet, []).append(row)
     norms = any(row.without is not None for rows in by_subnet.values() for row in rows)
+    texts = any(row.perplexity is not None for rows in by_subnet.values() for row in rows)
 
     def cell(values: Sequence[float | None]) -> str:
         mean, half = mean_and_half_width([value for value in values if value is not None] or [math.nan])
@@ -85,10 +87,13 @@ def print_accuracies(name: str, found: Sequence[Accuracies]) -> None:
     screen = console()
     screen.print(f"{name}: accuracy in %, {found[0].provenance['data']}{over}", soft_wrap=True)
     table = Table("subnet", box=None, pad_edge=False)
-    for column in ("MMACs", "params k", "accuracy", *["without SubnetNorm"] * norms):
+    for column in ("MMACs", "params k", "accuracy", *["perplexity"] * texts, *["without SubnetNorm"] * norms):
         table.add_column(column, justify="right", no_wrap=True)
     for subnet, rows in by_subnet.items():
         costs = f"{rows[0].macs / 1e6:.3f}", f"{rows[0].params / 1e3:.1f}"
-        accurate = [cell([row.accuracy for row in rows]), *[cell([row.without for row in rows])] * norms]
-        table.add_row(subnet, *costs, *accurate)
+        accurate = [cell([row.accuracy for row in rows]), *[cell([row.perplexity for row in rows])] * texts]
+        accurate += [cell([row.without for row in rows])] * norms
+        table.add_row(subnet if is_trained(subnet) else f"{subnet} *", *costs, *accurate)
     screen.print(table)
+    if not all(map(is_trained, by_subnet)):
+        screen.print("*: never trained, only parts of it as parts of other subnets", soft_wrap=True)

@@ -68,7 +68,8 @@ def profile(
 ) -> None:
     """Measure the subnets of SUPERNET at every batch size on a device.
 
-    SUPERNET is the folder of a training run, a checkpoint, or a family (random weights take as long as trained ones).
+    SUPERNET is the folder of a training run, a checkpoint, or a family, shipped or module:name of your own (random
+    weights take as long as trained ones).
     Earlier measurements in the same folder are used: an interrupted profile goes on, and measuring longer narrows the
     intervals.
     """
@@ -102,7 +103,7 @@ def _stem(supernet: str) -> str:
     path = Path(supernet)
     if path.is_dir() and path.resolve().name.startswith("seed"):
         return path.resolve().parent.name
-    return path.stem
+    return path.name.replace(":", "-").removesuffix(".pt")
 
 
 def _slug(name: str) -> str:

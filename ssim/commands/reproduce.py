@@ -52,6 +52,7 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
     from ssim.files.shipped import folder_of
     from ssim.paper.footprint import store_actuations
     from ssim.paper.gallery import draw_all
+    from ssim.paper.inference.infer import infer
     from ssim.paper.page import page
     from ssim.paper.studies import run_studies
     from ssim.results.reading import Results
@@ -65,6 +66,10 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
     def begin(name: str) -> None:
         beside.print(f"{name} ...", highlight=False)
 
+    def search(part: str, done: int, every: int) -> None:
+        if done == every or done % 20 == 0:
+            beside.print(f"inference, {part}: {done} of {every} settings", highlight=False)
+
     def tell(name: str, seconds: float) -> None:
         beside.print(f"{name}: {seconds:.0f} s", highlight=False)
 
@@ -74,10 +79,15 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
             store_actuations(Results(results))
         except SpecError as error:
             beside.print(str(error), highlight=False)  # figures and claims say so, too
+        try:
+            inferred = infer(experiments, results / "inference", quick=quick, jobs=jobs, on_done=search)
+        except SpecError as error:
+            inferred = None
+            beside.print(str(error), highlight=False)
         gallery = draw_all(results)
-        made = page(Results(results), "ssim reproduce --quick" if quick else "ssim reproduce")
+        made = page(Results(results), "ssim reproduce --quick" if quick else "ssim reproduce", inferred)
         write_text(path, made.text)
-    _print(console, made.judged)
+    _print(console, made.judged, made.inferred)
     console.print(f"Page: {path}", soft_wrap=True, highlight=False)
     console.print(f"Pictures: {gallery.index}", soft_wrap=True, highlight=False)
     problems = dict.fromkeys((*conducted.problems, *gallery.problems, *made.problems))
@@ -87,13 +97,14 @@ def reproduce(*, quick: bool, out: Path, experiments: Path | None, page_path: Pa
         raise click.exceptions.Exit(1)
 
 
-def _print(console: Console, judged: Sequence[tuple[Claim, Judged]]) -> None:
+def _print(console: Console, judged: Sequence[tuple[Claim, Judged]], columns: Sequence[Judged | None]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("claim", "where", "paper", "here", "verdict"):
+    for name in ("claim", "where", "nothing added", "verdict", "inferred", "verdict", "paper"):
         table.add_column(name, overflow="fold")
-    for claim, each in judged:
-        table.add_row(claim.statement, claim.where, claim.paper, each.ours, each.verdict.value)
+    for (claim, each), column in zip(judged, columns, strict=True):
+        inferred = ("", "") if column is None else (column.ours, column.verdict.value)
+        table.add_row(claim.statement, claim.where, each.ours, each.verdict.value, *inferred, claim.paper)
     console.print(table)

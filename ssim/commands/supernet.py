@@ -77,22 +77,23 @@ def show(
 ) -> None:
     """Print the space of a FAMILY, and MACs, parameters and statistics of subnets.
 
+    FAMILY is a shipped one, or module:name of a class or function that returns a network (docs/own_network.md).
     SUBNETs are ids; without any, the smallest and the largest subnet are shown. Layers that are not sliced are listed
     with the reason.
     """
     from rich.console import Console
     from rich.table import Table
 
+    from ssim.files.families import find_family
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import find_family
     from supernet.costs import Costs
     from supernet.family import build
     from supernet.patterns import left_whole
 
-    family = find_family(name, parse_settings(settings))
-    space = family.space
-    shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
     with Console(stderr=True).status(f"{name}: finding the structure of the network, counting MACs"):  # on a terminal
+        family = find_family(name, parse_settings(settings), Path.cwd())
+        space = family.space
+        shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
         built = build(family, device="meta")
         costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.default_size)))
     click.echo(f"{name}: {space.size:.4g} subnets")
@@ -176,13 +177,15 @@ def memory(out: Path | None, models: int, cache_mb: float, seed: int) -> None:
 )
 @_settings
 def import_(file: Path, name: str, output: Path, fresh: tuple[str, ...], settings: tuple[str, ...]) -> None:
-    """Convert published weights of once-for-all or DynaBERT, under their original names, to a checkpoint."""
+    """Convert weights under their original names to a checkpoint: of once-for-all, of DynaBERT, of your own network."""
+    from ssim.files.families import code_of_family, find_family
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import find_family, import_weights, save
+    from supernet.checkpoint import import_weights, save
 
-    family = find_family(name, parse_settings(settings))
+    family = find_family(name, parse_settings(settings), Path.cwd())
     imported = import_weights(family, file, fresh)
-    save(output, imported, family)
+    own = code_of_family(family, Path.cwd())
+    save(output, imported, family, **({"code": own} if own else {}))
     parameters = sum(parameter.numel() for parameter in imported.parameters())
     click.echo(f"imported {file}: {output} ({name}, {parameters / 1e6:.2f} M parameters)")
 

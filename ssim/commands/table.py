@@ -141,13 +141,18 @@ def _uncertainty(found: LatencyTable) -> dict[str, str]:
     """Return what a table knows of the distribution of its latencies."""
     facts: dict[str, str] = {}
     if found.p99_ns is not None:
-        ratios = found.p99_ns / found.latency_ns
-        known = " with intervals" if found.p99_low_ns is not None else ""
-        facts["99th percentile"] = f"{ratios.min():.3f} to {ratios.max():.3f} times the latency{known}"
+        ratios = sorted((found.p99_ns / found.latency_ns).ravel().tolist())
+        known = ", with intervals" if found.p99_low_ns is not None else ""
+        facts["99th percentile"] = f"{_range([f'{ratio:.3f}' for ratio in ratios])} times the latency{known}"
     if found.samples_ns is not None:
-        counts = [len(cell) for row in found.samples_ns for cell in row]
-        facts["samples"] = f"{min(counts)} to {max(counts)} per cell"
+        counts = sorted(len(cell) for row in found.samples_ns for cell in row)
+        facts["samples"] = f"{_range([str(count) for count in counts])} per cell"
     return facts
+
+
+def _range(values: Sequence[str]) -> str:
+    """Return the first and the last of sorted values, or the one that all are."""
+    return values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
 
 
 def _shown_sizes(
@@ -282,14 +287,16 @@ def predict(
     The model is a roofline over the kernels of each subnet; docs/profiler.md reports its errors. Needs the extra
     `torch`.
     """
+    from pathlib import Path
+
     import numpy as np
 
     from profiler.data_sheets import DATA_SHEETS, find_data_sheet
     from profiler.roofline import predict, works_of
     from sim.base.errors import SpecError, did_you_mean
     from sim.tables.files import find_table, write_table
+    from ssim.files.families import find_family
     from ssim.files.yaml_file import parse_settings
-    from supernet.checkpoint import find_family
 
     found = find_table(source)
     found = found.with_stages(["forward"]) if "forward" in found.stages else found
@@ -304,7 +311,7 @@ def predict(
             repr(found.device),
             ", ".join(DATA_SHEETS),
         )
-    works = works_of(found, find_family(family, parse_settings(settings)), size)
+    works = works_of(found, find_family(family, parse_settings(settings), Path.cwd()), size)
     predicted, fitted = predict(found, works, here, DATA_SHEETS[device])
     write_table(predicted, output)
     errors = abs(fitted.errors)

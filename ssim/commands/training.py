@@ -84,7 +84,7 @@ def calibrate(
             wanted = [run.parts.family.space.find(subnet) for subnet in subnets]
             with counting(str(run)) as on_subnet:
                 found.append(run.calibrate(store, ExecutionOptions(device, threads), wanted, on_subnet))
-    print_accuracies(job.name, found)
+    print_accuracies(job.name, found, runs[0].is_subnet_trained)
 
 
 @click.command(epilog=example("ssim supernet search supernet_digits"))
@@ -108,7 +108,7 @@ def search(file: Path, out: Path, overrides: tuple[str, ...], threads: int, devi
                 f"predicted accuracy of {score.held_out} held-out subnets: RMSE {score.rmse:.2f} points "
                 f"(standard deviation of the accuracies {score.std:.2f}), Kendall's tau {score.kendall_tau:.2f}"
             )
-        print_accuracies(job.name, [ended.found])
+        print_accuracies(job.name, [ended.found], run.is_subnet_trained)
         click.echo(f"stored in {store.folder / run.id / 'pareto.parquet'}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
+import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from ssim.extras import missing
 from ssim.packages import PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import ModuleType
 
 
@@ -23,9 +24,9 @@ def forget_modules() -> None:
 
     A notebook needs this: between two runs a file may be edited, and another folder may have a module of the same name.
     """
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "/").resolve()
-        if any(file.is_relative_to(folder) and _is_own(file, folder) for folder in _FOLDERS):
+    for name, module in list(sys.modules.items()) if _FOLDERS else ():
+        file = getattr(module, "__file__", None) or ""
+        if any(file.startswith(f"{folder}{os.sep}") and _is_own(Path(file).resolve(), folder) for folder in _FOLDERS):
             del sys.modules[name]
     sys.path[:] = [entry for entry in sys.path if Path(entry) not in _FOLDERS]
     _FOLDERS.clear()
@@ -62,21 +63,40 @@ def import_module(module_name: str, noun: str, folder: Path | None) -> ModuleTyp
     return module
 
 
+def origin_of(module_name: str, folder: Path) -> Path:
+    """Return the file of a module, which is not imported; an empty path if it is not found."""
+    found = _module_file(folder, module_name)
+    if found is not None:
+        return found
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError):
+        spec = None
+    return Path(spec.origin if spec and spec.origin else "")
+
+
 def _module_file(folder: Path, module_name: str) -> Path | None:
     """Return the file of a module below a folder, if there is one."""
     stem = folder.joinpath(*module_name.split("."))
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 
 
-def own_sources(owners: Iterable[type[Any]], folder: Path) -> set[Path]:
-    """Return the files that plug-in classes are made of: their own, those of their bases and all that these import.
+def own_sources(owners: Iterable[Callable[..., Any]], folder: Path) -> set[Path]:
+    """Return the files that classes and functions are made of: their own, those of bases, and all that these import."""
+    bases = {base for owner in owners for base in getattr(owner, "__mro__", (owner,))}
+    own = [base for base in bases if (base.__module__ or "builtins").partition(".")[0] not in _NOT_OWN]
+    return sources_from(
+        [Path(getattr(sys.modules.get(base.__module__), "__file__", None) or "") for base in own], folder
+    )
 
-    Those of the toolkit, of Python and of installed packages are left out. What is imported is read from the import
-    statements, so that the answer does not depend on what else was loaded; it is looked for in the folder and beside
-    the file that imports it.
+
+def sources_from(files: Iterable[Path], folder: Path) -> set[Path]:
+    """Return files and all that these import, without those of the toolkit, of Python and of installed packages.
+
+    What is imported is read from the import statements, so that the answer does not depend on what else was loaded; it
+    is looked for in the folder and beside the file that imports it.
     """
-    bases = {base for owner in owners for base in owner.__mro__ if base.__module__.partition(".")[0] not in _NOT_OWN}
-    waiting = [Path(inspect.getsourcefile(base) or "") for base in bases]
+    waiting = [*files]
     found: set[Path] = set()
     while waiting:
         path = waiting.pop().resolve()

@@ -32,7 +32,7 @@ from ssim.files.own_modules import import_module
 _LINE = 60  # of an offending value, in a message of one line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pydantic import BaseModel
 
@@ -157,16 +157,8 @@ def find_class(
     Raises:
         SpecError: There is no such name, module or class, or it is not a dataclass, or not of the protocol.
     """
-    if ":" not in name and name not in short_names:
-        right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
-        raise SpecError(noun, f"unknown {noun}", repr(name), right)
+    found: type[Any] = find_object(name, short_names, noun, folder, "class", lambda value: isinstance(value, type))
     module_name, _, class_name = short_names.get(name, name).partition(":")
-    module = import_module(module_name, noun, folder if name not in short_names else None)
-    found = getattr(module, class_name, None)
-    if not isinstance(found, type):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        what = f"{module_name} has no class of this name"
-        raise SpecError(noun, what, repr(class_name), did_you_mean(class_name, classes))
     if not dataclasses.is_dataclass(found):
         raise SpecError(
             noun,
@@ -179,6 +171,40 @@ def find_class(
         raise SpecError(noun, "a plug-in can't be part of __main__", repr(name), hint)
     if protocol is not None:
         _check_protocol(found, protocol, noun)
+    return found
+
+
+def find_object(
+    name: str,
+    short_names: Mapping[str, str],
+    noun: str,
+    folder: Path | None,
+    sort: str,
+    is_wanted: Callable[[Any], bool],
+) -> Any:
+    """Return what a name stands for, of a sort: a class, or a class or function.
+
+    Args:
+        name: A short name, or `module:name`.
+        short_names: What short names stand for.
+        noun: What messages call such a thing.
+        folder: Where modules are looked for first.
+        sort: What messages call the sort.
+        is_wanted: Whether something is of the sort.
+
+    Raises:
+        SpecError: There is no such name or module, or the module has nothing of this sort and name.
+    """
+    if ":" not in name and name not in short_names:
+        right = f"{did_you_mean(name, short_names)} (or module:Class for one of your own)"
+        raise SpecError(noun, f"unknown {noun}", repr(name), right)
+    module_name, _, attribute = short_names.get(name, name).partition(":")
+    module = import_module(module_name, noun, folder if name not in short_names else None)
+    found = getattr(module, attribute, None)
+    if not is_wanted(found):
+        others = [key for key, value in vars(module).items() if is_wanted(value)]
+        what = f"{module_name} has no {sort} of this name"
+        raise SpecError(noun, what, repr(attribute), did_you_mean(attribute, others))
     return found
 
 

@@ -31,12 +31,17 @@ def described(plug: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return f"{value.__module__}:{value.__qualname__}" if hasattr(value, "__qualname__") else str(value)
 
 
 def own_code(plugs: Iterable[Any], folder: Path) -> set[Path]:
     """Return the files of a user's own plug-ins and of what these import; toolkit and installed packages have none."""
-    return own_sources({plug if isinstance(plug, type) else type(plug) for plug in plugs if plug is not None}, folder)
+    used = (
+        plug if isinstance(plug, type) else getattr(plug, "factory", type(plug)) for plug in plugs if plug is not None
+    )
+    return own_sources(set(used), folder)
 
 
 @cache

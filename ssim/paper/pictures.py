@@ -13,6 +13,7 @@ import pandas as pd
 
 from figures import (
     capacity,
+    collapse,
     decisions,
     dynamics,
     flops,
@@ -29,6 +30,9 @@ from figures import (
 from figures.style import COLUMN_IN, PAGE_IN
 from figures.tables import setting
 from policies.decision_map import decision_map
+from policies.slackfit import bucket_choices
+from sim.base.errors import StoreError
+from sim.base.units import NS_PER_MS, NS_PER_S
 from sim.tables.files import load_table
 from ssim.jobs.experiment.run import build_policy
 from ssim.jobs.experiment.spec import PolicySpec
@@ -144,6 +148,21 @@ def _tradeoff(name: str) -> Callable[[Results, float], Figure]:
     return lambda results, width: tradeoff.draw(results.summary(name), width)
 
 
+def _bounded(name: str) -> Callable[[Results, float], Figure]:
+    """Draw the trade-off with the bound on any policy, where that was found."""
+
+    def draw(results: Results, width: float) -> Figure:
+        runs = results.summary(name)
+        try:
+            bound = float(results.gaps(name)["weighted_bound"].mean())
+        except StoreError as error:
+            results.problems.append(str(error))
+            bound = None
+        return tradeoff.draw(runs, width, bound)
+
+    return draw
+
+
 def _dynamics(name: str, title: str = "") -> Callable[[Results, float], Figure]:
     return lambda results, width: dynamics.draw(results.windows(name, policy="slackfit"), title, width)
 
@@ -194,10 +213,21 @@ def _overhead(results: Results, width: float) -> Figure:
 
 
 def _buckets(results: Results, width: float) -> Figure:
+    """Draw the choices of SlackFit's buckets, and what comes of them at the overheads of the experiment."""
     runs = results.summary("buckets")
     number = runs["policy"].str.extract(r"^slackfit\(buckets=(\d+)\)$")[0]
-    shown = runs[number.notna()].assign(policy="slackfit", buckets=number[number.notna()].astype(int))
-    return sweep.draw(shown, "buckets", "SlackFit's buckets", width)
+    shown = runs[number.notna()].assign(buckets=number[number.notna()].astype(int))
+    _, manifest = next(iter(results.runs("buckets")))
+    cluster, rows = manifest["identity"]["cluster"], []
+    table = load_table(TABLE).with_query_overhead(cluster["dispatch_per_query_ns"])
+    for buckets in (3, 6, 20):
+        choices = bucket_choices(table, buckets)
+        for slack_ns in range(0, int(table.latency_ns.max()) + 1, 50_000):
+            choice = choices.at(slack_ns)
+            per_batch_ns = table.latency(choice.subnet, choice.batch_size) + cluster["dispatch_ns"]
+            served = cluster["workers"] * choice.batch_size * NS_PER_S / per_batch_ns
+            rows.append({"policy": f"{buckets} buckets", "slack_ms": slack_ns / NS_PER_MS, "capacity_qps": served})
+    return collapse.draw(pd.DataFrame(rows), shown, 7050.0, width)
 
 
 def _gap(name: str) -> Callable[[Results, float], Figure]:
@@ -206,6 +236,7 @@ def _gap(name: str) -> Callable[[Results, float], Figure]:
 
 _DECIDERS = (
     PolicySpec(use="slackfit"),
+    PolicySpec(use="queuefit"),
     PolicySpec(use="maxbatch"),
     PolicySpec(use="maxacc"),
     PolicySpec(use="infaas"),
@@ -226,7 +257,7 @@ PICTURES = (
     Picture("fig06a", "Figure 6a", "Latencies of a transformer, PREDICTED", "", _table(TRANSFORMER, "PREDICTED")),
     Picture("fig06b", "Figure 6b", "Latencies, as published for the RTX 2080 Ti", "", _table(TABLE)),
     Picture("fig06b-a40", "", "Latencies on an A40", "", _table("ofa-resnet50-a40")),
-    Picture("fig08a", "Figure 8a", "Azure Functions, CNN supernet", "azure", _tradeoff("azure")),
+    Picture("fig08a", "Figure 8a", "Azure Functions, CNN supernet", "azure", _bounded("azure")),
     Picture(
         "fig08b",
         "Figure 8b",
@@ -264,7 +295,7 @@ PICTURES = (
         for policy in _DECIDERS
     ),
     Picture("overhead", "", "The overhead of a batch, swept", "overhead", _overhead),
-    Picture("buckets", "", "SlackFit's buckets, swept", "buckets", _buckets),
+    Picture("buckets", "", "Why few of SlackFit's buckets are robust", "buckets", _buckets, _PAGE),
     Picture("gap", "", "How near to the optimum: Azure Functions", "azure", _gap("azure")),
     Picture("gap-bursty", "", "How near to the optimum: bursty traces", "bursty", _gap("bursty"), _PAGE),
     Picture(

@@ -42,6 +42,7 @@ class Study:
 
 STUDIES = (
     Study("azure", bounded=True),
+    Study("azure_ideal", bounded=True),
     Study("overhead", bounded=True),
     Study("bursty", bounded=True),
     Study("small", (), bounded=True, exact=True),
@@ -49,6 +50,7 @@ STUDIES = (
     Study("faults", ()),
     Study("actuation"),
     Study("buckets"),
+    Study("dense"),
     Study("fixed_subnets"),
     Study("transformer"),
     Study("dynamics_bursty"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -13,18 +13,74 @@ from sim.base.errors import SpecError
 from sim.base.streams import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import Self
 
 
+class Draw(NamedTuple):
+    """The examples of one step of a training.
+
+    Attributes:
+        indices: Which, int64.
+        seed: Of what is drawn at random when they are read.
+        epoch: The number of the pass over all examples.
+        place: The number of the step in its epoch.
+    """
+
+    indices: torch.Tensor
+    seed: int
+    epoch: int = 0
+    place: int = 0
+
+
+class ExampleSet(Protocol):
+    """Labelled examples in memory (`Examples`), or read when they are used (`supernet.data.lazy`)."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The class of each example, int64; of texts whose tokens are predicted, shape (examples, tokens)."""
+        ...
+
+    @property
+    def known_labels(self) -> torch.Tensor | None:
+        """The labels, if they are known without reading the examples; else None."""
+        ...
+
+    def select(self, indices: torch.Tensor) -> Self:
+        """Return examples by their indices, in the order of these."""
+        ...
+
+    def first(self, count: int) -> Self:
+        """Return the first examples; all, if there are fewer."""
+        ...
+
+    def read(self) -> Examples:
+        """Return the examples in memory."""
+        ...
+
+    def batches(self, size: int) -> Iterator[Examples]:
+        """Yield all examples in order, in batches; the last one may be smaller."""
+        ...
+
+    def drawn(self, draws: Iterable[Draw]) -> Iterator[Examples]:
+        """Yield the examples of draws."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the examples, on a device when they are read."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Labelled examples.
+    """Labelled examples in memory.
 
     Attributes:
         inputs: The arguments of the network: tensors whose first dimension is the examples.
-        labels: The class of each example, int64, shape (examples,).
+        labels: The class of each example, int64, shape (examples,); or of each token, shape (examples, tokens).
     """
 
     inputs: tuple[torch.Tensor, ...]
@@ -40,6 +96,19 @@ class Examples:
     def first(self, count: int) -> Examples:
         """Return the first examples; all, if there are fewer."""
         return Examples(tuple(part[:count] for part in self.inputs), self.labels[:count])
+
+    @property
+    def known_labels(self) -> torch.Tensor:
+        """The labels."""
+        return self.labels
+
+    def read(self) -> Examples:
+        """Return the examples."""
+        return self
+
+    def drawn(self, draws: Iterable[Draw]) -> Iterator[Examples]:
+        """Yield the examples of draws."""
+        return (self.select(draw.indices.to(self.labels.device)) for draw in draws)
 
     def batches(self, size: int) -> Iterator[Examples]:
         """Yield all examples in order, in batches; the last one may be smaller."""
@@ -61,9 +130,9 @@ class Splits:
         test: For reported accuracies only. The same examples for all seeds.
     """
 
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: ExampleSet
+    validation: ExampleSet
+    test: ExampleSet
 
 
 class Source(Protocol):
@@ -109,7 +178,11 @@ def located(folder: Path, text: str) -> str:
     return str(folder / expanded)
 
 
-def split(examples: Examples, seed: int, validation: int, train: int | None, where: str) -> tuple[Examples, Examples]:
+Some = TypeVar("Some", bound=ExampleSet)
+"""Examples of either kind."""
+
+
+def split(examples: Some, seed: int, validation: int, train: int | None, where: str) -> tuple[Some, Some]:
     """Return training and validation examples, drawn by a seed, in random order.
 
     Args:

@@ -2,43 +2,75 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch.nn import functional
 
 from sim.base.errors import SpecError
 from sim.tables.accuracies import Accuracy
+from supernet.calls import logits_of
 from supernet.costs import Costs
 from supernet.statistics import calibrate, leading_statistics
+from supernet.training.scoring import flat
 
 if TYPE_CHECKING:
-    from supernet.data.source import Examples
+    from supernet.data.source import ExampleSet
     from supernet.network import Supernet
     from supernet.space import SubnetConfig
 
 BATCH = 500
-"""The batch size of an evaluation; accuracies do not depend on it."""
+"""The labels of a batch of an evaluation; accuracies do not depend on it."""
+
+_LARGEST = 700.0
+"""A cross entropy above this has an exponential above the largest float."""
 
 
-def accuracy(supernet: Supernet, subnet: SubnetConfig | str, examples: Examples) -> float:
-    """Return the share of examples that a subnet classifies correctly, in percent.
+class Score(NamedTuple):
+    """How well a subnet predicts labels.
+
+    Attributes:
+        accuracy: The share of labels that it predicts correctly, in percent.
+        perplexity: The exponential of the mean cross entropy, where labels are tokens of texts; else None.
+    """
+
+    accuracy: float
+    perplexity: float | None
+
+
+def score(supernet: Supernet, subnet: SubnetConfig | str, examples: ExampleSet) -> Score:
+    """Return how well a subnet predicts the labels of examples.
 
     Raises:
         SpecError: There are no examples, or the subnet is unknown or has no running statistics.
+        DataError: A label is not one of the network's classes.
     """
     if not len(examples):
         raise SpecError("accuracy", "there are no examples", "", "one or more")
-    correct, mode = 0, supernet.training
+    first = examples.first(1).read().labels
+    tokens, is_text, mode = first.numel(), first.dim() > 1, supernet.training
+    correct, count, entropy = 0, 0, 0.0
     supernet.eval()
     try:
         network = supernet.actuate(subnet)
         with torch.no_grad():
-            for batch in examples.batches(BATCH):
-                correct += int((network(*batch.inputs).argmax(1) == batch.labels).sum())
+            for batch in examples.batches(max(1, BATCH // tokens)):
+                logits, labels = flat(logits_of(network(*batch.inputs)), batch.labels)
+                correct += int((logits.argmax(1) == labels).sum())
+                count += len(labels)
+                entropy += float(functional.cross_entropy(logits, labels, reduction="sum")) if is_text else 0.0
     finally:
         supernet.train(mode)
-    return 100 * correct / len(examples)
+    if not count:
+        raise SpecError("accuracy", "all labels are ignored", "", "one or more that count")
+    return Score(100 * correct / count, math.exp(min(entropy / count, _LARGEST)) if is_text else None)
+
+
+def accuracy(supernet: Supernet, subnet: SubnetConfig | str, examples: ExampleSet) -> float:
+    """Return the share of labels that a subnet predicts correctly, in percent; raises as `score` does."""
+    return score(supernet, subnet, examples).accuracy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,12 +85,12 @@ class SubnetEvaluator:
     """
 
     supernet: Supernet
-    examples: Examples
+    examples: ExampleSet
     batch: int
     costs: Costs = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "costs", Costs(self.supernet, self.examples.first(1).inputs))
+        object.__setattr__(self, "costs", Costs(self.supernet, self.examples.first(1).read().inputs))
 
     def calibrate(self, subnet: SubnetConfig | str) -> None:
         """Compute a subnet's running statistics, if the network has any.
@@ -70,7 +102,7 @@ class SubnetEvaluator:
             batches = (batch.inputs for batch in self.examples.batches(self.batch) if len(batch) > 1)
             calibrate(self.supernet, subnet, batches)
 
-    def evaluate(self, subnet: SubnetConfig, test: Examples, seed: int) -> Accuracy:
+    def evaluate(self, subnet: SubnetConfig, test: ExampleSet, seed: int) -> Accuracy:
         """Return a subnet's accuracy and costs; calibrates it, and the largest subnet.
 
         Args:
@@ -88,6 +120,6 @@ class SubnetEvaluator:
             self.supernet.set_statistics(subnet, leading_statistics(self.supernet, subnet))
             without_norms = accuracy(self.supernet, subnet, test)
         self.calibrate(subnet)
-        percent = accuracy(self.supernet, subnet, test)
+        percent, perplexity = score(self.supernet, subnet, test)
         macs, params = self.costs.macs(subnet), self.costs.parameters(subnet)
-        return Accuracy(subnet.id, subnet.control, seed, percent, without_norms, len(test), macs, params)
+        return Accuracy(subnet.id, subnet.control, seed, percent, without_norms, len(test), macs, params, perplexity)

@@ -9,18 +9,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sim.base.errors import DataError, SpecError, TrainingError
+from sim.base.errors import DataError, SpecError, TrainingError, user_frame
 from sim.base.streams import stream
+from supernet.calls import logits_of
 from supernet.checkpoint import load_state
+from supernet.data.source import Draw
 from supernet.extraction import extract
 from supernet.layers import is_norm
 from supernet.training.checkpoint import TrainingCheckpoint
 from supernet.training.rewiring import importance, rewire
+from supernet.training.scoring import IGNORED, flat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from supernet.data.source import Examples
+    from supernet.data.source import Examples, ExampleSet
     from supernet.network import Supernet
     from supernet.training.recipe import Recipe
     from supernet.training.sampling import TrainedSubnet
@@ -68,7 +71,7 @@ class Training:
     """
 
     supernet: Supernet
-    examples: Examples
+    examples: ExampleSet
     recipe: Recipe
     seed: int
     identity: str = ""
@@ -98,8 +101,9 @@ class Training:
                 begin = first_step if index == first_phase else 0
                 if not begin:
                     self._begin(index, state)
-                for number in range(begin, steps[index]):
-                    state.losses.append(self._step(index, number, steps[index], state))
+                batches = self.examples.drawn(self._draws(index, range(begin, steps[index]), "order"))
+                for number, batch in enumerate(batches, begin):
+                    state.losses.append(self._step(index, number, steps[index], batch, state))
                     on_step(Step(index, number, state.losses[-1], self._checkpoint(index, number + 1, state)))
         return state.losses
 
@@ -109,25 +113,31 @@ class Training:
         Raises:
             SpecError: It does not, or a batch has one example.
         """
-        batch, largest = self.examples.first(self.recipe.batch), self.supernet.space.largest
+        batch, largest = self.examples.first(min(2, self.recipe.batch)).read(), self.supernet.space.largest
         self.supernet.check_batch(batch.inputs)
-        batch, shapes = batch.first(2), [tuple(part.shape[1:]) for part in batch.inputs]
+        shapes = [tuple(part.shape[1:]) for part in batch.inputs]
         try:
             with torch.no_grad():
-                logits = self.supernet(batch.inputs[0], largest, *batch.inputs[1:])
+                logits = logits_of(self.supernet(batch.inputs[0], largest, *batch.inputs[1:]))
         except (RuntimeError, IndexError, TypeError) as error:
-            value = f"shape {', '.join(map(str, shapes))}: {str(error).splitlines()[0]}"
+            place = "".join(f"; {frame}" for frame in [user_frame(error)] if frame)
+            value = f"shape {', '.join(map(str, shapes))}: {str(error).splitlines()[0]}{place}"
             hint = f"a {self.supernet.space.family} with other options, or other data"
             raise SpecError("data", "do not fit the network's input", value, hint) from error
-        top = int(self.examples.labels.max())
-        if logits.dim() != 2 or logits.shape[1] <= top:  # noqa: PLR2004 - batch and classes
+        known = self.examples.known_labels
+        lowest, top = (int(label) for label in (batch.labels if known is None else known).aminmax())
+        if logits.shape[:-1] != batch.labels.shape or logits.shape[-1] <= top:
             value = f"labels up to {top}, logits of shape {tuple(logits.shape)}"
             raise SpecError("data", "have more classes than the network", value, f"{top + 1} classes")
+        if lowest < 0 and (lowest != IGNORED or batch.labels.dim() == 1):
+            raise SpecError("data", "label out of range", str(lowest), f"0 to {logits.shape[-1] - 1}")
+        if known is not None and lowest == top:
+            raise SpecError("data", "all training examples have one class", str(top), "two classes or more")
 
     def _begin(self, index: int, state: _State) -> None:
         phase = self.recipe.phases[index]
         if phase.rewire:
-            batches = (self._batch(index, number, "rewiring") for number in range(REWIRING_BATCHES))
+            batches = self.examples.drawn(self._draws(index, range(REWIRING_BATCHES), "rewiring"))
             self._seed_torch(index)
             rewire(self.supernet, importance(self.supernet, batches))
         if phase.subnets.frozen_teacher and state.teacher is None:
@@ -140,8 +150,8 @@ class Training:
             module.training = is_norm(module)  # norms use the statistics of the batch; dropout is off
         return teacher
 
-    def _step(self, index: int, number: int, steps: int, state: _State) -> float:
-        phase, batch = self.recipe.phases[index], self._batch(index, number, "order")
+    def _step(self, index: int, number: int, steps: int, batch: Examples, state: _State) -> float:
+        phase = self.recipe.phases[index]
         self._seed_torch(index, number)
         rng = stream(self.seed, "subnets", index, number)
         for group in state.optimizer.param_groups:
@@ -150,11 +160,12 @@ class Training:
         soft: torch.Tensor | None = None
         if state.teacher is not None and phase.subnets.frozen_teacher:
             with torch.no_grad():
-                soft = state.teacher(*batch.inputs).softmax(1)
+                soft = flat(logits_of(state.teacher(*batch.inputs)), batch.labels)[0].softmax(1)
         losses = []
         for trained in phase.subnets.draw(phase.subspace(self.supernet.space), rng):
-            logits = self.supernet(batch.inputs[0], trained.subnet, *batch.inputs[1:])
-            loss = self._loss(trained, logits, batch.labels, soft)
+            result = self.supernet(batch.inputs[0], trained.subnet, *batch.inputs[1:])
+            logits, labels = flat(logits_of(result), batch.labels)
+            loss = self._loss(trained, logits, labels, soft)
             losses.append(loss.item())
             if not loss.isfinite():
                 where = f"phase {index}, step {number}"
@@ -178,12 +189,16 @@ class Training:
             loss = loss + trained.teacher_weight * functional.cross_entropy(logits, soft)
         return loss
 
-    def _batch(self, index: int, number: int, purpose: str) -> Examples:
-        """Return the examples of a step: an epoch is all examples in random order, without an incomplete last batch."""
-        epoch, place = divmod(number, len(self.examples) // self.recipe.batch)
-        order = stream(self.seed, purpose, index, epoch).permutation(len(self.examples))
-        chosen = order[place * self.recipe.batch : (place + 1) * self.recipe.batch]
-        return self.examples.select(torch.from_numpy(chosen).to(self.examples.labels.device))
+    def _draws(self, index: int, numbers: range, purpose: str) -> Iterator[Draw]:
+        """Yield the examples of steps: an epoch is all examples in random order, without an incomplete last batch."""
+        steps, current, order = len(self.examples) // self.recipe.batch, -1, torch.empty(0)
+        for number in numbers:
+            epoch, place = divmod(number, steps)
+            if epoch != current:
+                permutation = stream(self.seed, purpose, index, epoch).permutation(len(self.examples))
+                current, order = epoch, torch.from_numpy(permutation)
+            chosen = order[place * self.recipe.batch : (place + 1) * self.recipe.batch]
+            yield Draw(chosen, int(stream(self.seed, "augmentation", index, epoch).integers(2**63)), epoch, place)
 
     def _seed_torch(self, *numbers: int) -> None:
         torch.manual_seed(int(stream(self.seed, "torch", *numbers).integers(2**63)))

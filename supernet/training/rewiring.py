@@ -14,7 +14,9 @@ from torch.nn import functional
 from torch.nn.utils.parametrize import is_parametrized
 
 from sim.base.errors import SpecError
+from supernet.calls import logits_of
 from supernet.layers import channels, is_norm, is_transposed, is_weighted, own_tensors
+from supernet.training.scoring import flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,8 +41,8 @@ def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Te
     scores = [torch.zeros(group.units, device=next(supernet.parameters()).device) for group in groups]
     for batch in batches:
         supernet.zero_grad()
-        logits = supernet(batch.inputs[0], supernet.space.largest, *batch.inputs[1:])
-        torch.autograd.backward(functional.cross_entropy(logits, batch.labels))
+        result = supernet(batch.inputs[0], supernet.space.largest, *batch.inputs[1:])
+        torch.autograd.backward(functional.cross_entropy(*flat(logits_of(result), batch.labels)))
         for group, total in zip(groups, scores, strict=True):
             change = torch.zeros_like(total)
             for weight, dim, _ in _weights(supernet, group, "in"):

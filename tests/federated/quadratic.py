@@ -37,6 +37,9 @@ class QuadraticContext:
     datasets: list[Dataset]
     seed: int = 7
     space: Any = field(default_factory=lambda: CnnSmall().space)
+    personal: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
     @property
     def subnet_shapes(self) -> SubnetShapes:

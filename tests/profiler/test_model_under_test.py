@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="the profiler needs the extra [torch
 from profiler.devices import device_facts, device_name, device_state_reader, find_device  # noqa: E402
 from profiler.grid import Cell, DeviceState, DeviceUse  # noqa: E402
 from profiler.model_under_test import SupernetUnderTest  # noqa: E402
-from profiler.schedule import DeviceError, NotANumberError, NotCompiledError, OutOfMemoryError  # noqa: E402
+from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError  # noqa: E402
 from profiler.stages import PHOTO, ServerStages  # noqa: E402
 from profiler.table import STAGE  # noqa: E402 - after torch is known to be there
 from profiler.torch_meter import Options, TorchMeter  # noqa: E402
@@ -64,7 +64,7 @@ def test_stages_lead_from_a_jpeg_to_an_answer() -> None:
     assert Image.open(io.BytesIO(files[0])).size == PHOTO
     raw = run["decode"](files)
     assert (raw.shape, raw.dtype) == ((4, RESNET.channels, 8, 8), torch.uint8)
-    images = run["preprocess"](raw)
+    (images,) = run["preprocess"](raw)
     assert -1 <= images.min() < images.max() <= 1
     smallest = RESNET.space.smallest.id
     with torch.inference_mode():
@@ -73,13 +73,13 @@ def test_stages_lead_from_a_jpeg_to_an_answer() -> None:
     assert (likeliest == logits.argmax(1)).all()
     assert ((share > 0.1) & (share <= 1)).all()
     (given,) = model.inputs(f"{STAGE}preprocess", 4)
-    assert model.inputs(smallest, 4)[0].equal(run["preprocess"](given)), "what is measured is what stages give"
+    assert model.inputs(smallest, 4)[0].equal(run["preprocess"](given)[0]), "what is measured is what stages give"
     assert "JPEG of 500 x 375 pixels" in str(model.stages)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_decoded_image_is_the_image_that_was_encoded(channels: int) -> None:
-    stages = ServerStages(torch.zeros(1, channels, 30, 40), CPU, torch.float32, torch.contiguous_format)
+    stages = ServerStages(lambda n: (torch.zeros(n, channels, 30, 40),), CPU, torch.float32, torch.contiguous_format)
     file = io.BytesIO()
     gradient = np.linspace(0, 250, PHOTO[0], dtype=np.uint8)[None, :, None].repeat(PHOTO[1], 0).repeat(channels, 2)
     Image.fromarray(gradient.squeeze()).save(file, "JPEG")
@@ -100,6 +100,18 @@ def test_texts_become_token_ids() -> None:
     assert (model.stages.run["tokenize"](["word1 nowhere"])[0, :3] == torch.tensor([3, 0, 1])).all()
 
 
+def test_inputs_of_other_kinds_are_copied_as_they_are() -> None:
+    ids, mask = torch.arange(5)[None], torch.ones(1, 5)
+    mixed = ServerStages(lambda n: (ids.expand(n, 5), mask.expand(n, 5)), CPU, torch.bfloat16, torch.contiguous_format)
+    assert "preprocess" not in mixed.run
+    first, second = mixed.preprocess(*mixed.raw(3))
+    assert first.equal(ids.expand(3, 5)), "the example's ids are kept: any others may be out of range"
+    assert (second.dtype, second.shape) == (torch.bfloat16, (3, 5))
+    sound = ServerStages(lambda n: (torch.zeros(n, 100),), CPU, torch.float32, torch.contiguous_format)
+    assert list(sound.run) == ["postprocess"]
+    assert sound.raw(2)[0].abs().max() <= 1
+
+
 def test_a_stage_without_its_library_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("profiler.stages.find_spec", lambda _name: None)
     assert list(model_under_test().stages.run) == ["preprocess", "postprocess"]
@@ -110,9 +122,9 @@ def test_a_stage_without_its_library_is_left_out_and_named(monkeypatch: pytest.M
 def test_a_device_of_its_own_memory_gets_bytes_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     copied, pinned = [], []
     cuda = torch.device("cuda", 0)
-    stages = ServerStages(torch.zeros(1, 3, 8, 8), cuda, torch.float16, torch.contiguous_format)
+    stages = ServerStages(lambda n: (torch.zeros(n, 3, 8, 8),), cuda, torch.float16, torch.contiguous_format)
     assert list(stages.run) == ["decode", "h2d_copy", "preprocess", "postprocess", "d2h_copy"]
-    assert str(stages).endswith("copies: uint8 from pinned memory, non-blocking")
+    assert "; copies: uint8 from pinned memory, non-blocking; " in str(stages)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: (pinned.append(self), self)[1])
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, **how: (copied.append((where, how)), self)[1])
     batch = stages.inputs("h2d_copy", 2, lambda _size: None)[0]
@@ -120,8 +132,9 @@ def test_a_device_of_its_own_memory_gets_bytes_from_pinned_memory(monkeypatch: p
     assert len(pinned) == 1
     stages.run["h2d_copy"](batch)
     assert copied == [((cuda,), {"non_blocking": True})]
-    pageable = ServerStages(torch.zeros(1, 3, 8, 8), torch.device("mps"), torch.float16, torch.contiguous_format)
-    assert str(pageable).endswith("copies: uint8 from pageable memory"), "no call that Apple's lacks"
+    mps = torch.device("mps")
+    pageable = ServerStages(lambda n: (torch.zeros(n, 3, 8, 8),), mps, torch.float16, torch.contiguous_format)
+    assert "; copies: uint8 from pageable memory; " in str(pageable), "no call that Apple's lacks"
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
@@ -252,40 +265,6 @@ def test_out_of_memory_is_told_in_every_form_and_at_any_run(said: str, run: int)
 
     with pytest.raises(OutOfMemoryError, match="one, batch 2: does not fit into the memory of the device"):
         work()
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo looks at it
-def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = []
-
-    def counting(module: torch.fx.GraphModule, _inputs: object) -> Callable[..., Any]:
-        return lambda *inputs: (ran.append(1), module(*inputs))[1]
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
-    options = Options(compiled=True)
-    meter = TorchMeter(model_under_test(options=options), CPU, options, DeviceState)
-    subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(9)]  # more than eight
-    for cell in (*(Cell(name, 1) for name in subnets), Cell(subnets[0], 2)):
-        run = meter.prepare(cell)
-        ran.clear()
-        run()
-        assert len(ran) == 1, cell
-    for name in subnets:  # the next round finds them compiled
-        ran.clear()
-        meter.prepare(Cell(name, 1))
-        assert len(ran) == 1
-
-
-def test_a_network_that_does_not_compile_as_a_whole_is_told() -> None:
-    def breaks(x: torch.Tensor) -> torch.Tensor:
-        torch._dynamo.graph_break()
-        return x + 1
-
-    options = Options(compiled=True)
-    with pytest.raises(NotCompiledError, match="one, batch 2: does not compile as a whole"):
-        TorchMeter(Given(breaks), CPU, options, DeviceState).prepare(Cell("one", 2))
-    stage = f"{STAGE}preprocess"
-    TorchMeter(Given(breaks), CPU, options, DeviceState).prepare(Cell(stage, 2))  # a server runs it as it is
 
 
 def test_the_device_that_is_measured_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:

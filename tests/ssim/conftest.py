@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from ssim.files.own_modules import forget_modules
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 EXPERIMENT = """\
 schema: experiment/1
@@ -65,19 +61,6 @@ small,73.0,8,6
 large,78.0,1,4
 large,78.0,8,12
 """
-
-
-@pytest.fixture(autouse=True)
-def modules_of_other_tests_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Forget what a test imported from its folder: the next one may have a module of the same name."""
-    yield
-    forget_modules()
-    base = tmp_path_factory.getbasetemp().resolve()
-    sys.path[:] = [entry for entry in sys.path if not Path(entry).resolve().is_relative_to(base)]
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(base):
-            del sys.modules[name]
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_a_run_s_id_depends_on_what_decides_its_result_and_on_nothing_else(tmp_p
         "latency_table=ofa-resnet50-a40",
     ):
         assert not set(ids(change, "repeats=1")) & set(ids("repeats=1")), change
-    defaults = ids("policies=[{use: slackfit, params: {buckets: 20}}]", "repeats=1")
+    defaults = ids("policies=[{use: slackfit, params: {buckets: 3}}]", "repeats=1")
     assert defaults == ids("policies=[slackfit]", "repeats=1")
 
 

@@ -58,6 +58,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "compression": {"compression": "eight_bit"},
     "aggregation": {"aggregation": "median", "subnets": "largest"},
     "rounds": {"rounds": 3},
+    "personal": {"personal": ["classifier.*"]},
     "gmacs_per_s": {"gmacs_per_s": 7.0},
     "seed": {"seed": 8},
     "evaluation": {"evaluation": {"every": 2}},

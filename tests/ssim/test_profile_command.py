@@ -228,6 +228,10 @@ def test_what_is_asked_wrongly_is_told_in_a_line(folder: Path, words: tuple[str,
         ({"autocast": True}, r"autocast: needs another dtype \(fp32\); dtype: bf16 or fp16"),
         ({"compile_mode": "max-autotune"}, r"compile_mode: needs compile \(max-autotune\); compile: true"),
         (
+            {"compile": True, "compile_mode": "ahead-of-time", "autocast": True, "dtype": "bf16"},
+            r"compile_mode: cannot be combined with autocast \(ahead-of-time\); dtype: bf16 alone",
+        ),
+        (
             {"compile": True, "compile_mode": "reduce-overhead", "cuda_graph": True},
             r"compile_mode: cannot be combined with cuda_graph \(reduce-overhead\)",
         ),

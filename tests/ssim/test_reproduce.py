@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 AZURE = Study("azure", ("trace.duration_s=1",), bounded=True)
+IDEAL = Study("azure_ideal", ("trace.duration_s=1",), bounded=True)
 OF_AZURE = [picture for picture in PICTURES if picture.name in {"fig08c", "gap"}]
 
 
@@ -44,7 +45,7 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    conducted = run_studies(EXPERIMENTS, folder, quick=True, jobs=1, studies=[AZURE])
+    conducted = run_studies(EXPERIMENTS, folder, quick=True, jobs=1, studies=[AZURE, IDEAL])
     assert conducted.problems == ()
     return folder
 

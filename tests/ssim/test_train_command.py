@@ -350,7 +350,7 @@ def test_the_time_line_of_a_training_has_its_steps_and_messages(trained: Path) -
     for kind in ("compute", "wait"):
         spent = sum(span["end_ns"] - span["start_ns"] for span in spans if span["kind"] == kind)
         assert round(sum(event["dur"] for event in events if event.get("cat") == kind) * 1000) == spent
-    begun, over = ({event["id"]: event["ts"] for event in events if event["ph"] == phase} for phase in "be")
+    begun, over = ({event["id2"]["local"]: event["ts"] for event in events if event["ph"] == phase} for phase in "be")
     assert begun.keys() == over.keys()
     assert len(begun) == sum(span["kind"] == "message" for span in spans)
     assert all(over[number] >= at for number, at in begun.items())

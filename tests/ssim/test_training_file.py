@@ -165,4 +165,4 @@ def test_the_json_schema_has_the_keys_and_kinds_of_the_files() -> None:
     assert set(given) <= set(schema["properties"])
     assert set(schema["required"]) <= set(given) - {"start", "clip"}
     kinds = [kind["properties"]["kind"].get("const") for kind in schema["properties"]["data"]["anyOf"][1:]]
-    assert kinds == ["digits", "fashion_mnist", "reviews", None]
+    assert kinds == ["csv", "digits", "fashion_mnist", "huggingface", "images", "reviews", None]

@@ -60,13 +60,36 @@ def watching(screen: Console) -> Generator[Watch]:
     yield watch
 
 
+def _print_clients(store: Store, runs: list[Any]) -> None:
+    """Print how accurate the clients are on their own examples, where it was measured."""
+    from sim.base.parquet import read_parquet
+
+    for run in runs:
+        path = store.folder / run.id / "clients.parquet"
+        if not path.exists():
+            continue
+        rows = read_parquet(path).to_pylist()
+        last = {row["party"]: row["accuracy"] for row in rows}  # in the order of time
+        mean = sum(last.values()) / len(last)
+        apart = " with parameters of their own" if run.spec.personal else ""
+        click.echo(
+            f"{run}: {len(last)} clients{apart}, on examples of their own: mean {mean:.1f} %, "
+            f"lowest {min(last.values()):.1f} %, highest {max(last.values()):.1f} %"
+        )
+        if run.spec.personal:
+            click.echo(
+                f"in the table above, {', '.join(run.spec.personal)} are those of the beginning: they are personal"
+            )
+
+
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Print how accurate the subnets are, over seeds, and what the training took; draw each run."""
     from ssim.jobs.federated.drawing import draw_run
     from ssim.jobs.job import DEFAULT_OPTIONS
 
     for title, runs in by_point(job, store):
-        print_accuracies(title, [run.calibrate(store, DEFAULT_OPTIONS) for run in runs])
+        found = [run.calibrate(store, DEFAULT_OPTIONS) for run in runs]
+        print_accuracies(title, found, runs[0].is_subnet_trained)
         manifest = store.manifest(runs[0].id) or {}
         summary, refused = manifest["summary"], manifest["circumstances"].get("no_checkpoints")
         sent = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in summary["bytes"].items())
@@ -75,6 +98,7 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
         if summary["weight"].get("largest", 1) < 1:  # not all train the whole network
             shares = ", ".join(f"{end} {100 * share:.1f} %" for end, share in summary["weight"].items())
             click.echo(f"weight in the means, over all rounds: {shares}")
+        _print_clients(store, runs)
         if summary["events"]:
             click.echo("events: " + ", ".join(f"{count} {kind}" for kind, count in summary["events"].items()))
         if refused and runs[0].spec.engine == "sim":

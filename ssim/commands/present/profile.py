@@ -60,10 +60,12 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
         if len(job.runs) == 1:
             run.publish(store)
             folder = store.folder
-        _tell(run.parts.profile, run.grid(store), find_table(folder / "table.parquet"), folder)
+        profile, grid = run.parts.profile, run.grid(store)
+        table = None if profile.rated is None else find_table(folder / "table.parquet")
+        _tell(profile, grid, table, folder)
 
 
-def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -> None:
+def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable | None, folder: Path) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -72,7 +74,7 @@ def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -
 
     found = profile.estimates(grid)
     counts = ", ".join(f"{count} {status}" for status, count in count_statuses(found).items())
-    header, *rows = latency_rows(table, found)
+    header, *rows = latency_rows(table or profile, found)
     shown = Table(title="Latency in ms", title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name in header:
         shown.add_column(name, overflow="fold", justify="left" if name == header[0] else "right")
@@ -81,6 +83,12 @@ def _tell(profile: ProfilePlan, grid: Grid, table: LatencyTable, folder: Path) -
     console().print(shown)
     click.echo(LATENCY_NOTE)
     click.echo(f"{len(found)} cells: {counts}")
+    if table is None:
+        for sentence in warnings(grid):
+            click.echo(sentence)
+        hint = "--subnets FILE.csv (subnet,accuracy) makes one, without measuring again"
+        click.echo(f"Latencies: {folder / 'cells.csv'}; no table, since accuracies are unknown: {hint}")
+        return
     timed = {subnet.id for subnet in table.subnets}
     for subnet in profile.subnets:
         if subnet.id not in timed:

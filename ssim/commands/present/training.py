@@ -70,7 +70,8 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     from ssim.jobs.job import DEFAULT_OPTIONS
 
     for title, runs in by_point(job, store):
-        print_accuracies(title, [run.calibrate(store, DEFAULT_OPTIONS) for run in runs])
+        found = [run.calibrate(store, DEFAULT_OPTIONS) for run in runs]
+        print_accuracies(title, found, runs[0].is_subnet_trained)
 
 
 def by_point(job: Job, store: Store) -> list[tuple[str, list[Any]]]:

@@ -133,6 +133,8 @@ def draw_workers(store: Store, rows: Sequence[dict[str, Any]], target: float) ->
 def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
 
+    Where nothing is swept, the picture of the trade-off gets the bound as a line.
+
     Args:
         store: Where they go.
         rows: The rows of gap.csv.
@@ -140,7 +142,12 @@ def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     Raises:
         StoreError: The files can't be written.
     """
-    return list(save(_draw("gap", _frame(rows)), store.folder / "figures" / "gap"))
+    frame, summary, folder = _frame(rows), load_summary(store), store.folder / "figures"
+    paths = list(save(_draw("gap", frame), folder / "gap"))
+    if not store.index()["swept"]:  # one bound for all that is drawn
+        bound = float(frame["weighted_bound"].mean())
+        paths += save(_draw("tradeoff", summary, None, bound), folder / "tradeoff")
+    return paths
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from figures import holdings, learning, timeline
+from figures import clients, holdings, learning, timeline
 from figures.style import save
 from sim.base.parquet import read_parquet
 from topology.report import Span
@@ -34,6 +34,8 @@ def draw_run(run: FederatedRun, folder: Path) -> list[Path]:
         *save(holdings.draw(_table(folder, "holdings")), pictures / "holdings"),
         *save(learning.draw(_curves([(run, folder)]), _traffic([(run, folder)])), pictures / "learning"),
     ]
+    if (folder / "clients.parquet").exists():
+        paths += save(clients.draw(_table(folder, "clients")), pictures / "clients")
     if (folder / "spans.parquet").exists():
         spans = [Span(*row) for row in _table(folder, "spans").itertuples(index=False)]
         rounds = _table(folder, "rounds")

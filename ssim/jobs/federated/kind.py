@@ -16,15 +16,18 @@ from federated.job import check_aggregation, check_privacy
 from federated.partition import Partition
 from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
+from ssim.files.data_sources import DATA
+from ssim.files.families import FAMILY
 from ssim.files.plugins import Issue, Slot, build
 from ssim.files.shipped import shipped
 from ssim.files.topology_file import programs_of, topology_of
 from ssim.files.yaml_file import FaultsError, YamlFile, read_yaml
+from ssim.jobs.federated.own_data import own_sources
 from ssim.jobs.federated.run import FederatedParts, FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.federated.unused import unused_keys, useless_keys
 from ssim.jobs.job import Kind
-from ssim.jobs.training.kind import DATA, FAMILY, unknown_subnets
+from ssim.jobs.training.kind import unknown_subnets
 from supernet.data.source import located
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from ssim.files.topology_file import Topology
     from ssim.jobs.job import Plugs, Point
+    from supernet.data.source import Source
     from topology.program import Program
 
 
@@ -81,12 +85,14 @@ class _Found:
         lines: What is wrong with it.
         topology: Its content; None if that is wrong.
         owners: The class of the program of each role; None if one is wrong.
+        own: The data sources of clients with data of their own.
     """
 
     file: _Merged
     lines: list[str] = field(default_factory=list)
     topology: Topology | None = None
     owners: dict[str, type[Program]] | None = None
+    own: dict[str, Source] = field(default_factory=dict)
 
 
 def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found | None, list[Issue]]:
@@ -114,6 +120,11 @@ def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found
     if topology is not None:
         found.owners = _told(found, lambda: programs_of(path, topology, found.file))
         unused = unused_keys(topology, description, plugs.get(("partition",)), found.owners)
+        if plugs.get(("data",)) is not None:
+            found.own, wrong = own_sources(
+                topology, description, plugs["data",], plugs.get(("partition",)), point.folder
+            )
+            unused += wrong
         found.lines += [found.file.line(issue) for issue in unused]
     return found, []
 
@@ -157,7 +168,8 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
         return None, [*issues, *wrong]
     if found.lines or found.topology is None or found.owners is None:
         raise FaultsError(str(found.file.path), found.lines, issues)
-    return FederatedParts(found.topology, found.file.data, found.owners, *built), issues
+    parts = FederatedParts(found.topology, found.file.data, found.owners, *built)
+    return replace(parts, own=found.own), issues
 
 
 def _issue(place: str, check: Callable[..., None], *args: Any) -> list[Issue]:

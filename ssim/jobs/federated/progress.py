@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 SCHEMA = "federated-progress/4"
-_QUIET = {"round", "completed", "buffered", "paired", "selected", "update"}
+_QUIET = {"round", "completed", "buffered", "paired", "selected", "update", "holds", "client"}
 """Log entries that are too frequent to be stored as events."""
 _ENDS = ("died", "left", "no peers")
 """Log entries that say why nobody goes on, the more telling ones first."""
@@ -151,6 +151,9 @@ class FederatedProgress:
         parties = party_rows(report)
         if parties:
             tables["parties"] = parties
+        clients = [{"worker": e.worker, "time_s": e.at_ns / 1e9, **e.fields} for e in report.log if e.kind == "client"]
+        if clients:
+            tables["clients"] = clients
         for name, table in tables.items():
             write_rows(folder / f"{name}.parquet", table)
 
@@ -165,6 +168,17 @@ def _rows(entry: LogEntry, traffic: Mapping[str, Traffic]) -> tuple[Row, list[Ro
     ]
     total = sum(now.bytes for now in traffic.values())
     return {"worker": entry.worker, "time_s": time_s, "bytes": total, **entry.fields}, sent
+
+
+def holding_rows(report: RunReport) -> list[Row]:
+    """Return a row for each class of each client that has data of its own."""
+    held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
+    classes = max(map(len, held.values()), default=0)
+    return [
+        {"party": party, "label": label, "examples": counts[label] if label < len(counts) else 0}
+        for party, counts in sorted(held.items())
+        for label in range(classes)
+    ]
 
 
 def party_rows(report: RunReport) -> list[Row]:

@@ -8,6 +8,8 @@
     parties.parquet      round, aggregator, who was selected; loss, weight, seconds and bytes of its update
     events.parquet       other events: missing, late, refused, bypassed, ...
     spans.parquet        the time line of each worker in the first rounds; in virtual time, for few workers
+    clients.parquet      accuracy of each client on its own held-out examples, if it is measured
+    personal.pt          the parameters that stayed with each client, if any
     holdings.parquet     examples of each class and client
     manifest.json        identity, summary and environment; a training without it is incomplete
     accuracies.parquet   test accuracy of the calibrated subnets
@@ -19,21 +21,22 @@ are under way, so that nothing depends on when it was stored. Real time can't be
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from federated.assignment import LargestAssignment
 from federated.context import TrainingContext
 from federated.costs import CostModel
 from federated.job import FederatedJob
 from federated.state import weighted_sum
 from sim.base.streams import stream
-from sim.base.whole_file import translate_os_errors
+from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.extras import require
-from ssim.jobs.federated.progress import FederatedProgress, check_complete, write_rows
+from ssim.jobs.federated.progress import FederatedProgress, check_complete, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Completion
@@ -85,6 +88,7 @@ class FederatedParts:
         privacy: Clipping and noise.
         compression: Compression of client updates.
         aggregation: Rule that replaces the mean of the updates.
+        own: The data sources of clients with data of their own, by the id of the dataset.
     """
 
     topology: Topology
@@ -99,6 +103,7 @@ class FederatedParts:
     privacy: Privacy | None
     compression: Compression | None
     aggregation: AggregationRule | None
+    own: dict[str, Source] = field(default_factory=dict)
 
     @cached_property
     def canonical(self) -> dict[str, Any]:
@@ -111,6 +116,11 @@ class FederatedParts:
         }
         faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
         return {**description_of(found.tag), "datasets": groups, "computes": machines, "faults": faults}
+
+
+def described_source(source: Source) -> dict[str, Any]:
+    """Return a data source as plain data, with hashes of its files in place of paths."""
+    return {**described(source), "params": source.identity()}
 
 
 def _given(item: Any) -> dict[str, Any]:
@@ -147,18 +157,26 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             "seed": self.seed,
             "topology": parts.canonical,
             "engine": spec.engine,
-            "data": {**described(parts.source), "params": parts.source.identity()},
+            "data": described_source(parts.source),
             **{name: None if plug is None else described(plug) for name, plug in plugs.items()},
             "rounds": spec.rounds,
             "gmacs_per_s": spec.gmacs_per_s,
-            "evaluation": spec.evaluation.model_dump(),
+            "evaluation": spec.evaluation.model_dump(exclude={"held_out"}),
+            **({"held_out": spec.evaluation.held_out} if spec.evaluation.held_out else {}),
+            **({"personal": spec.personal} if spec.personal else {}),
+            **({"own": {id_: described_source(own) for id_, own in parts.own.items()}} if parts.own else {}),
             "code": self.own(self._plugs),
         }
+
+    def is_subnet_trained(self, subnet: str) -> bool:
+        """Return whether clients may have trained the subnet of an id."""
+        largest = self.parts.family.space.largest.id
+        return subnet == largest or not isinstance(self.parts.assignment, LargestAssignment)
 
     @property
     def _plugs(self) -> list[Any]:
         parts = self.parts
-        return [parts.source, *(getattr(parts, name) for name in _PLUGS), *parts.owners.values()]
+        return [parts.source, *parts.own.values(), *(getattr(parts, name) for name in _PLUGS), *parts.owners.values()]
 
     def files(self) -> set[Path]:
         """Return the files that it is made from and that lie below its folder, or are named relative to it."""
@@ -172,7 +190,16 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         """Data and networks."""
         parts = self.parts
         datasets = [worker.dataset for worker in parts.topology.plan.workers if worker.dataset is not None]
-        return TrainingContext(parts.source, parts.partition, parts.family, datasets, self.seed)
+        return TrainingContext(
+            parts.source,
+            parts.partition,
+            parts.family,
+            datasets,
+            self.seed,
+            parts.own,
+            self.spec.evaluation.held_out,
+            self.spec.personal,
+        )
 
     @cached_property
     def job(self) -> FederatedJob:
@@ -233,15 +260,19 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             folder.mkdir(exist_ok=True)
         progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
-        self._write_holdings(folder)
+        if not self.parts.own:  # what a client has of its own is opened where it runs
+            self._write_holdings(folder)
         report, refused = self._run(progress, path, watch, address)
         check_complete(report, self.spec.rounds)
         progress.store(folder, report)
+        if self.parts.own:
+            write_rows(folder / "holdings.parquet", holding_rows(report))
         if report.spans:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
         holders = self._models(folder, report)
+        self._personal(folder, report)
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
-        growing = sorted(file.name for file in folder.glob("supernet*.pt"))
+        growing = sorted(file.name for file in folder.glob("*.pt") if file != path)
         facts = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
         circumstances = {**stopwatch.circumstances(), **torch_facts(), **facts}
         store.finish(self.id, self.identity, {**progress.summary(report), **holders}, fixed, growing, circumstances)
@@ -303,6 +334,13 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             counts = torch.bincount(shard.labels, minlength=int(self.context.splits.train.labels.max()) + 1)
             rows += [{"party": client, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
         write_rows(folder / "holdings.parquet", rows)
+
+    def _personal(self, folder: Path, report: RunReport) -> None:
+        """Store the parameters that stayed with each client, by its worker and their name."""
+        own = {id_: memory["personal"] for id_, memory in report.results.items() if "personal" in memory}
+        if own:
+            with whole_file(folder / "personal.pt") as unfinished:
+                torch.save(own, unfinished)
 
     def _models(self, folder: Path, report: RunReport) -> Row:
         """Store the models of all servers; of clients that have one each, their mean."""

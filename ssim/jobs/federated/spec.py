@@ -39,6 +39,8 @@ class EvaluationSpec(Closed):
     """Rounds from one evaluation to the next."""
     subnets: PositiveInt = 1
     """Number of subnets: 1 is the largest, more are spread from the smallest to the largest."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each client's examples that is kept for its own accuracy; a client with `ref` has a test split."""
 
 
 class FederatedSpec(JobSpec):
@@ -70,6 +72,8 @@ class FederatedSpec(JobSpec):
     """Compression of client updates: `kind`, and its parameters."""
     aggregation: dict[str, Any] | None = None
     """The rule that replaces the mean of the updates: `kind`, and its parameters."""
+    personal: tuple[str, ...] = ()
+    """Patterns of names of parameters that stay with each client, such as `*.bn*.*`."""
     rounds: PositiveInt
     """Number of rounds."""
     checkpoint: Annotated[int, Field(ge=1)] | None = 10

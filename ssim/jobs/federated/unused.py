@@ -44,9 +44,6 @@ def _of_datasets(topology: Topology, description: Mapping[str, Any], partition: 
         if data is None:
             continue
         place = dataset_place(data, description)
-        if data.ref:
-            hint = "remove it: the examples come from `data`, dealt out by `partition`"
-            yield Issue((*place, "ref"), "not used in a federated training", repr(data.ref), hint)
         if data.size != 1 and not getattr(partition, "uses_sizes", True):
             problem = f"not used by partition {type(partition).__name__}"
             yield Issue((*place, "size"), problem, str(data.size), "use iid, or remove sizes")

@@ -14,7 +14,7 @@ from ssim.files.plugins import Issue
 from ssim.jobs.job import Kind
 from ssim.jobs.profile.run import ProfileParts, ProfileRun
 from ssim.jobs.profile.spec import ProfileSpec
-from ssim.jobs.profile.supernet import accuracies_beside, find_subnets, find_supernet, identity_of
+from ssim.jobs.profile.supernet import accuracies_beside, asked_subnets, find_supernet, identity_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,10 +39,10 @@ def assemble(point: Point, _plugs: Plugs, _file: YamlFile | None) -> tuple[Any, 
             return None, [Issue(("cuda_graph",), "needs CUDA", device.type, "an NVIDIA GPU, or without it")]
         place = ("supernet",)
         what = _beside(point.folder, spec.supernet)
-        named = find_supernet(what, spec.options, spec.seed)
+        named = find_supernet(what, spec.options, spec.seed, point.folder)
         place = ("subnets",)
         source = str(accuracies_beside(what)) if spec.subnets is None else _beside(point.folder, spec.subnets)
-        rows = find_subnets(source, named.family.space)
+        rows = asked_subnets(source, named.family.space, what)
     except SsimError as error:
         return None, [Issue.of(error, *place) if error.location.startswith("--") else Issue(place, str(error))]
     options = Options(
@@ -71,6 +71,10 @@ def _contradiction(spec: ProfileSpec) -> Issue | None:
         return Issue(("autocast",), "needs another dtype", "fp32", "dtype: bf16 or fp16")
     if spec.compile_mode != "default" and not spec.compile:
         return Issue(("compile_mode",), "needs compile", spec.compile_mode, "compile: true")
+    if spec.compile_mode == "ahead-of-time" and spec.autocast:
+        return Issue(
+            ("compile_mode",), "cannot be combined with autocast", spec.compile_mode, f"dtype: {spec.dtype} alone"
+        )
     if spec.compile_mode in {"reduce-overhead", "max-autotune"} and spec.cuda_graph:
         hint = "without cuda_graph: this mode captures graphs itself"
         return Issue(("compile_mode",), "cannot be combined with cuda_graph", spec.compile_mode, hint)

@@ -29,7 +29,7 @@ from sim.base.units import NS_PER_S
 from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.jobs.job import Completion, Run
 from ssim.jobs.profile.spec import ProfileSpec
-from ssim.jobs.profile.supernet import provenance_of, write_profile
+from ssim.jobs.profile.supernet import provenance_of, write_cells, write_profile
 from ssim.results.environment import Stopwatch
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ _MIN_NS = 60 * NS_PER_S
 """What disturbs a machine lasts longer than a calm half minute in which all cells seem to be known."""
 
 RESUMES = "measurements are stored; the same command resumes from there"
+CELLS = "cells.csv"
 OUTPUTS = (
     "table.parquet",
     "table.csv",
     "superserve.json",
-    "cells.csv",
+    CELLS,
     "report.md",
     "latency.png",
     "latency.svg",
@@ -159,14 +160,21 @@ class ProfileRun(Run[ProfileSpec, ProfileParts]):
             self._measure(schedule, meter, log, watch)
             _check_measured(schedule, log.grid)
             actuation = _actuation(meter, parts.profile, log.grid, self.seed)
-            stages = str(parts.model.stages) if parts.profile.stages else ""
-            facts = provenance_of(parts.identity, parts.accuracies, actuation, stages)
-            found = profile_result(parts.profile, log.grid, device_name(device), facts)
-            write_profile(folder, parts.profile, found, log.grid)
+            write_cells(folder, parts.profile, log.grid)
+            if parts.profile.rated is not None:
+                stages = str(parts.model.stages) if parts.profile.stages else ""
+                facts = provenance_of(parts.identity, parts.accuracies, actuation, stages)
+                found = profile_result(parts.profile, log.grid, device_name(device), facts)
+                write_profile(folder, parts.profile, found, log.grid)
         circumstances = {"precision": self.spec.precision, **stopwatch.circumstances()}
         summary = {"cells": len(parts.profile.cells), "visits": len(log.grid.records)}
-        store.finish(self.id, self.identity, summary, (), OUTPUTS, circumstances)
+        store.finish(self.id, self.identity, summary, (), self.outputs, circumstances)
         return Completion()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The files that it stores: no table where accuracies are unknown."""
+        return OUTPUTS if self.parts.profile.rated is not None else (CELLS,)
 
     def _measure(self, schedule: Schedule, meter: TorchMeter, log: TrialLog, watch: Watch | None) -> None:
         def on_record(record: TrialRecord | None, failed: str = "") -> None:
@@ -198,7 +206,7 @@ class ProfileRun(Run[ProfileSpec, ProfileParts]):
         Raises:
             StoreError: They can't be written.
         """
-        for name in OUTPUTS:
+        for name in self.outputs:
             with whole_file(store.folder / name) as unfinished:
                 shutil.copyfile(store.folder / self.id / name, unfinished)
 

@@ -18,13 +18,15 @@ class ProfileSpec(JobSpec):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the order of measurements, and of random weights."""
     supernet: str
-    """A family (random weights take as long as trained ones), a checkpoint, or the folder of a training run."""
+    """A family or module:name of your own (random weights take as long as trained ones), a checkpoint, or the folder of
+    a training run."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the family."""
     device: Literal["cpu"] | NonNegativeInt = "cpu"
     """Device: `cpu`, or the number of a GPU."""
     subnets: str | None = None
-    """Subnets and their accuracies: a file of a training, or a latency table; those beside the supernet if left out."""
+    """Subnets and their accuracies: a file of a training, a CSV (subnet,accuracy), a latency table, a number of subnets
+    or their ids; those beside the supernet if left out."""
     max_batch: PositiveInt = 16
     """Largest batch size; powers of two below it are measured."""
     batches: tuple[PositiveInt, ...] = ()
@@ -45,8 +47,10 @@ class ProfileSpec(JobSpec):
     """Lay out images with channels last."""
     compile: bool = False
     """Run subnets through torch.compile."""
-    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
-    """Mode of torch.compile."""
+    compile_mode: Literal[
+        "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "ahead-of-time"
+    ] = "default"
+    """Mode of torch.compile; ahead-of-time is AOTInductor, which runs without Python."""
     cuda_graph: bool = False
     """Capture each batch once and replay it: no launch overhead."""
     contiguous: bool = False

@@ -18,8 +18,9 @@ from sim.base.whole_file import write_text
 from sim.tables.accuracies import Accuracies
 from sim.tables.files import find_table, shipped_tables, write_table
 from sim.traces.reading import sha256_of
-from ssim.jobs.subnets import subnet_of
-from supernet.checkpoint import find_family, load
+from ssim.files.families import code_of_family, find_family, load_checkpoint
+from ssim.jobs.subnets import chosen_subnets, subnet_of, subnets_in_csv
+from supernet.checkpoint import options_of
 from supernet.families import FAMILIES
 from supernet.family import build
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from sim.tables.latency import ProfiledSubnet
     from supernet.family import Family
     from supernet.network import Supernet
-    from supernet.space import SubnetSpace
+    from supernet.space import SubnetConfig, SubnetSpace
 
 CHECKPOINT = "supernet.pt"
 _BESIDE = ("pareto.parquet", "accuracies.parquet")
@@ -61,13 +62,14 @@ class Named:
     size: int | None = None
 
 
-def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
+def find_supernet(what: str, options: Mapping[str, Any], seed: int, folder: Path) -> Named:
     """Return a supernet: a family with random weights, or a trained one.
 
     Args:
         what: The name of a family, a checkpoint, or the folder of a training run.
         options: Those of the family.
         seed: Of random weights.
+        folder: Where the modules of families of your own are looked for first.
 
     Raises:
         SpecError: There is nothing of this name, or a trained supernet was to get options.
@@ -75,15 +77,16 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int) -> Named:
     """
     path = Path(what)
     if what in FAMILIES or not path.exists():
-        if what not in FAMILIES and (path.suffix or len(path.parts) > 1):
+        if what not in FAMILIES and ":" not in what and (path.suffix or len(path.parts) > 1):
             raise SpecError(what, "no such file or folder", "", f"a training run, or one of {_listed()}")
-        family = find_family(what, options)
-        facts = {"family": what, "options": dataclasses.asdict(family), "weights": f"random, seed {seed}"}
-        return Named(what, family, lambda: build(family, seed=seed), facts)
+        family = find_family(what, options, folder)
+        own = code_of_family(family, folder)
+        facts = {"family": what, "options": options_of(family), "weights": f"random, seed {seed}"}
+        return Named(what, family, lambda: build(family, seed=seed), facts | ({"code": own} if own else {}))
     if options:
         raise SpecError("--set", "a trained supernet has its options already", ", ".join(options), "none")
     checkpoint = path / CHECKPOINT if path.is_dir() else path
-    held, family, more = load(checkpoint)
+    held, family, more = load_checkpoint(checkpoint, folder)
     name = checkpoint.parent.parent.name if path.is_dir() and path.resolve().name.startswith("seed") else path.stem
     facts = {"family": family.space.family, "weights": f"{name}, sha256 {sha256_of(checkpoint)}"}
     return Named(name, family, lambda: held, facts, more.get("size"))
@@ -98,26 +101,56 @@ def accuracies_beside(what: str) -> Path:
     folder = Path(what) if Path(what).is_dir() else Path(what).parent
     found = next((folder / file for file in _BESIDE if (folder / file).exists()), None)
     if found is None or what in FAMILIES:
-        right = f"{' or '.join(_BESIDE)} of a training, or a latency table such as {', '.join(shipped_tables())}"
+        tables = f"a latency table such as {', '.join(shipped_tables())}"
+        right = f"{' or '.join(_BESIDE)} of a training, a CSV file with the columns subnet and accuracy, or {tables}"
         raise SpecError("--subnets", "is missing: which ones, and how accurate are they", "", right)
     return found
 
 
+def _known_beside(what: str, space: SubnetSpace) -> list[ProfiledSubnet]:
+    """Return all subnets whose accuracies are beside a supernet, the least accurate first."""
+    folder = Path(what) if Path(what).is_dir() else Path(what).parent
+    files = [folder / file for file in _BESIDE if (folder / file).exists() and Path(what).exists()]
+    rows = {row.id: row for file in files for row in find_subnets(file, space)}
+    return sorted(rows.values(), key=lambda row: (row.accuracy, row.id))
+
+
 def _listed() -> str:
-    return ", ".join(FAMILIES)
+    return f"{', '.join(FAMILIES)}, module:name"
+
+
+def asked_subnets(source: str, space: SubnetSpace, what: str) -> tuple[ProfiledSubnet | SubnetConfig, ...]:
+    """Return the subnets to measure, with their accuracies where they are known.
+
+    Args:
+        source: As for `find_subnets`; or a number of subnets, or their ids.
+        space: The supernet's.
+        what: The supernet, as it was named: accuracies may be beside it.
+
+    Raises:
+        SpecError: There is no such file, or a subnet is none of the supernet's.
+        DataError: The file is damaged, or a row of a table has no control tuple.
+    """
+    if source.isdigit() or f"{space.family}:" in source:
+        return chosen_subnets(source, space, _known_beside(what, space))
+    return find_subnets(source, space)
 
 
 def find_subnets(source: str | Path, space: SubnetSpace) -> tuple[ProfiledSubnet, ...]:
-    """Return the subnets to measure and their accuracies, under the ids of their space.
+    """Return the subnets of a file and their accuracies, under the ids of their space.
 
     Args:
-        source: Accuracies of a training, or a latency table.
+        source: Accuracies of a training or in a CSV file, or a latency table.
         space: The supernet's.
 
     Raises:
         SpecError: There is no such file, or a subnet is none of the supernet's.
         DataError: The file is damaged, or a row of a table has no control tuple.
     """
+    if Path(source).suffix == ".csv" and Path(source).is_file():
+        found = subnets_in_csv(Path(source), space)
+        if found is not None:
+            return found
     # To load a subnet takes as long as on the device of the source, which is another one.
     return tuple(
         dataclasses.replace(row, id=subnet_of(row, space, source).id, loading_ns=None) for row in _rows(source)
@@ -166,8 +199,18 @@ def provenance_of(
     }
 
 
+def write_cells(folder: Path, plan: ProfilePlan, grid: Grid) -> None:
+    """Write the estimates of all cells, and their samples.
+
+    Raises:
+        StoreError: The disk is full, or the folder can't be written.
+    """
+    write_samples(grid, folder / "samples.parquet")
+    write_text(folder / "cells.csv", cells_text(plan.estimates(grid), grid.use))
+
+
 def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: Grid) -> None:
-    """Write all files of a profile.
+    """Write the table of a profile, its picture and its report.
 
     Raises:
         StoreError: The disk is full, or the folder can't be written.
@@ -175,7 +218,5 @@ def write_profile(folder: Path, plan: ProfilePlan, result: ProfileResult, grid: 
     for name in ("table.parquet", "table.csv"):
         write_table(result.table, folder / name)
     write_table(dataclasses.replace(result.table, samples_ns=None), folder / "superserve.json")
-    write_samples(grid, folder / "samples.parquet")
-    write_text(folder / "cells.csv", cells_text(result.estimates, grid.use))
     save(draw_latency(result.table), folder / "latency")
     write_text(folder / "report.md", report(plan, result, grid, "latency.png"))

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import supernet.data
 import supernet.training
 from sim.base.errors import SpecError, SsimError
+from ssim.files.data_sources import DATA
+from ssim.files.families import FAMILY
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.job import Kind
 from ssim.jobs.training.run import TrainingParts, TrainingRun
 from ssim.jobs.training.spec import TrainingSpec
-from supernet.data.source import Source, located
-from supernet.families import FAMILIES
-from supernet.family import Family
+from supernet.data.source import located
 from supernet.training.optimizers import Optimizer
 from supernet.training.recipe import Phase, Recipe
 from supernet.training.sampling import SamplingRule
@@ -23,13 +22,9 @@ if TYPE_CHECKING:
     from ssim.files.yaml_file import YamlFile
     from ssim.jobs.job import Plugs, Point
     from ssim.jobs.training.spec import StartSpec
+    from supernet.family import Family
     from supernet.space import SubnetSpace
 
-FAMILY_NAMES = {name: f"{owner.__module__}:{owner.__name__}" for name, owner in FAMILIES.items()}
-"""What short names of families stand for."""
-
-DATA = Slot(("data",), "data source", supernet.data.SHORT_NAMES, Source)
-FAMILY = Slot(("family",), "family", FAMILY_NAMES, Family)
 RULE = Slot(("phases", "*", "subnets"), "rule", supernet.training.SAMPLING_RULES, SamplingRule)
 
 

@@ -26,6 +26,7 @@ import torch
 from sim.base.errors import DataError, SpecError
 from sim.base.whole_file import translate_os_errors, whole_file
 from sim.tables.accuracies import Accuracies
+from ssim.files.families import code_of_family
 from ssim.jobs.identity import described, own_code, sha256
 from ssim.jobs.job import Completion, Parts, Run, Spec
 from ssim.jobs.training.spec import CalibrationSpec, TrainingSpec
@@ -115,6 +116,11 @@ class Trained(Run[Spec, Parts]):
                 self.name, "has not been trained with this seed", str(self.seed), f"train it first: {self.command}"
             )
 
+    def is_subnet_trained(self, subnet: str) -> bool:
+        """Return whether steps of the training may have trained the subnet of an id."""
+        del subnet
+        return True
+
     @property
     def provenance(self) -> dict[str, str]:
         """Where the accuracies come from."""
@@ -142,8 +148,11 @@ class Trained(Run[Spec, Parts]):
         Raises:
             StoreError: It can't be written.
         """
-        size = splits.train.inputs[0].shape[-1]  # the side of images, or the length of texts
-        checkpoint.save(folder / name, trained, self.point.parts.family, run=self.id, seed=self.seed, size=size)
+        size = splits.train.first(1).read().inputs[0].shape[-1]  # the side of images, or the length of texts
+        family = self.point.parts.family
+        own = code_of_family(family, self.point.folder)
+        code = {"code": own} if own else {}
+        checkpoint.save(folder / name, trained, family, run=self.id, seed=self.seed, size=size, **code)
 
     def splits_on(self, device: str) -> Splits:
         """Return the examples on a device.
@@ -276,6 +285,12 @@ class TrainingRun(Trained[TrainingSpec, TrainingParts]):
             "recipe": recipe,
             "code": self.own([parts.source, parts.family, parts.recipe.optimizer, *rules]),
         }
+
+    def is_subnet_trained(self, subnet: str) -> bool:
+        """Return whether the subnet of an id is open in a phase."""
+        space = self.parts.family.space
+        found = space.find(subnet)
+        return any(found in phase.subspace(space) for phase in self.parts.recipe.phases)
 
     def files(self) -> set[Path]:
         """Return the files that it is made from and that lie below its folder."""

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _WHOLE = 100.0  # percent
 
+_LISTED = 10_000
+"""The control tuples whose networks are counted, which takes less than a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubnetSearch:
@@ -72,7 +75,7 @@ def search(run: TrainingRun, store: Store, options: ExecutionOptions, on_subnet:
     trained = run.load(store).to(options.device)
     measuring = run.measuring(trained, splits)
     searcher = _Searcher(run, splits, measuring, _cost(run, measuring), on_subnet)
-    if asked.predict and trained.space.size > asked.measured:
+    if asked.predict and not _has_at_most(trained, asked.measured):
         known, how_well = searcher.with_predictor()
     else:
         population = min(asked.population, asked.measured)
@@ -118,6 +121,9 @@ class _Searcher:
             *(self.space.sample_stratified(rng) for _ in range(asked.measured - 2)),
         )
         sample = {trained.active_config(subnet): subnet for subnet in drawn}
+        while len(sample) < MIN_SUBNETS:  # of a few networks, which have many control tuples, there are enough
+            subnet = self.space.sample(rng)
+            sample[trained.active_config(subnet)] = subnet
         subnets = list(sample.values())
         points, codes = self.measured(subnets), encode(trained, subnets)
         predictor = Predictor.fit(codes, points[:, 1])
@@ -136,6 +142,14 @@ class _Searcher:
     def space(self) -> SubnetSpace:
         """The subnets."""
         return self.measuring.supernet.space
+
+
+def _has_at_most(trained: Supernet, count: int) -> bool:
+    """Return whether a supernet has at most this many networks; several control tuples may stand for one."""
+    space = trained.space
+    if space.size <= count:
+        return True
+    return space.size <= _LISTED and len({trained.active_config(subnet) for subnet in space.enumerate()}) <= count
 
 
 def _cost(run: TrainingRun, measuring: SubnetEvaluator) -> Cost:

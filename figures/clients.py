@@ -1,0 +1,49 @@
+"""The accuracy of each client of a federated training on its own examples: how fair it is, and how that changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from figures import style
+from figures.tables import check_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_CLIENTS = 30
+"""Maximum number of clients with a readable name."""
+
+
+def draw(measured: pd.DataFrame) -> Figure:
+    """Return a figure of all clients over the rounds, and of the last accuracy of each, the least accurate first.
+
+    Args:
+        measured: Columns `round`, `party` and `accuracy` in percent.
+
+    Raises:
+        DataError: A column is missing.
+    """
+    check_columns(measured, ("round", "party", "accuracy"), "clients")
+    if measured.empty:
+        return style.empty(style.PAGE_IN)
+    rounds = measured.groupby("round")["accuracy"]
+    last = measured.sort_values("round").groupby("party")["accuracy"].last().sort_values()
+    with style.applied():
+        figure = Figure(figsize=(style.PAGE_IN, 2.2), layout="constrained")
+        over, each = figure.subplots(1, 2, sharey=True)
+        mean = rounds.mean()
+        over.fill_between(mean.index, rounds.min(), rounds.max(), color="#56B4E9", alpha=0.4, linewidth=0)
+        over.plot(mean.index, mean, color="#0072B2", marker="." if len(mean) == 1 else "")
+        over.xaxis.set_major_locator(MaxNLocator(integer=True))
+        over.set_xlabel("round (mean, lowest and highest client)")
+        over.set_ylabel("accuracy of a client in %")
+        each.bar(range(len(last)), last, width=0.8, color="#0072B2")
+        each.axhline(float(last.mean()), color="#D55E00", linewidth=1)
+        named = len(last) <= MAX_CLIENTS
+        each.set_xticks(range(len(last)) if named else [], [str(name) for name in last.index] if named else [])
+        each.tick_params(axis="x", rotation=90 if len(last) > 4 else 0)  # noqa: PLR2004 - as many names fit side by side
+        each.set_xlabel("" if named else f"{len(last)} clients")
+    return figure

@@ -1,0 +1,111 @@
+"""docs/own_network.md from an empty folder: each command as it stands, with a profile that ends early."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="trainings need the extra [torch]")
+
+from PIL import Image
+
+from ssim.files.own_modules import forget_modules
+from tests.ssim.in_process import ssim
+from tests.test_docs import ROOT, blocks, globbed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = "docs/own_network.md"
+QUICK = {"profile": ["--minutes", "0.1", "--precision", "0.9", "--max-batch", "4"]}
+"""What is added to a command, so that it takes seconds."""
+
+pytestmark = pytest.mark.slow
+
+
+def shapes(folder: Path) -> None:
+    """Draw images of three classes."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("circle", "cross", "square")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for image in range(60):
+            y, x = np.mgrid[:40, :40] - rng.integers(14, 26, (2, 1, 1))
+            size = int(rng.integers(5, 12))
+            is_inside = (
+                x**2 + y**2 < size**2,
+                (abs(x) < 2) & (abs(y) < size) | (abs(y) < 2) & (abs(x) < size),
+                (abs(x) < size) & (abs(y) < size),
+            )[number]
+            pixels = rng.integers(0, 100, (40, 40, 3))
+            pixels[is_inside] += 150
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / name / f"{image}.png")
+
+
+def typed(folder: Path, console: str, *more: str) -> list[str]:
+    """Type commands into a folder, and return what each printed."""
+    printed = []
+    for line in console.splitlines():
+        _, *words = [path for word in shlex.split(line.removeprefix("$ ")) for path in globbed(folder, word, line)]
+        ended = ssim(folder, *words, *QUICK.get(words[0], []), *more)
+        assert ended.returncode == 0, f"{line}: {ended.stderr}"
+        printed.append(ended.stdout)
+        forget_modules()
+    return printed
+
+
+def put(folder: Path, kind: str, **files: str) -> None:
+    """Write blocks of the page that begin or contain a text into files."""
+    for name, text in files.items():
+        (block,) = [block for block in blocks(PAGE, kind) if text in block]
+        (folder / f"{name}.{'py' if kind == 'python' else 'yaml'}").write_text(block)
+
+
+def accuracies(printed: str, subnets: str) -> list[float]:
+    return [float(line.split()[3]) for line in printed.splitlines() if line.startswith(subnets)]
+
+
+def test_from_images_to_a_picture_in_eight_commands_and_forty_lines(tmp_path: Path) -> None:
+    shapes(tmp_path)
+    put(tmp_path, "python", net="class Block")
+    put(tmp_path, "yaml", photos="name: photos", served="name: served")
+    console = blocks(PAGE, "console")[0]
+    written = [line for path in tmp_path.glob("*.*") for line in path.read_text().splitlines() if line.strip()]
+    assert len(written) <= 40
+    assert len(console.splitlines()) <= 8
+    shown, trained, _, served = typed(tmp_path, console)
+    assert "subnets" in shown
+    assert max(accuracies(trained, "Net:")) > 50  # of three classes
+    assert "slackfit" in served
+    assert (tmp_path / "results/served/figures/tradeoff.png").stat().st_size > 10_000
+    put(tmp_path, "python", use="from net import Net")
+    ended = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.stdout == "Net:d4:e1.0x4\n", ended.stderr
+
+
+def test_a_network_of_timm(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="needs timm")
+    shapes(tmp_path)
+    put(tmp_path, "python", timm_net="import timm")
+    put(tmp_path, "yaml", photos="name: photos")
+    (trained,) = typed(tmp_path, blocks(PAGE, "console")[1], "--set", "phases.0.epochs=1")
+    assert len(accuracies(trained, "net:")) == 4  # it has one block in each stage
+
+
+def test_transformers_of_texts(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="needs transformers")
+    put(tmp_path, "python", text_nets="import BertConfig", texts="def which_book")
+    put(tmp_path, "yaml", text="name: text")
+    pages, code = sorted((ROOT / "docs").glob("*.md")), sorted((ROOT / "sim").rglob("*.py"))
+    for name, files in {"first": pages, "second": code}.items():
+        (tmp_path / f"{name}.txt").write_bytes(b"".join(path.read_bytes() for path in files)[:40_000])
+    encoder, decoder = typed(tmp_path, blocks(PAGE, "console")[2])
+    assert max(accuracies(encoder, "encoder:")) > 60  # of two classes
+    assert max(accuracies(decoder, "decoder:")) > 10  # of 256
+    assert re.search(r"accuracy +perplexity", decoder)
+    assert "perplexity" not in encoder
