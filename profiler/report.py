@@ -44,11 +44,7 @@ def report(plan: ProfilePlan, result: ProfileResult, grid: Grid, figure: str | N
         ],
         ["## 99th percentile in ms", "", *_percentiles(table, result.estimates)],
         *([["## Stages in ms", "", *_stages(plan, table.batch_sizes, result.estimates)]] if plan.stages else []),
-        *(
-            [["## Device time and energy", "", *_device_use(result.estimates, grid)]]
-            if any(map(any, grid.use.values()))
-            else []
-        ),
+        *([["## Device time and energy", "", *_device_use(result.estimates, grid)]] if _is_told(grid) else []),
         ["## Held-out batch sizes", "", *_held_out(table, result.held_out)],
         ["## Properties that policies rely on", "", *_properties(table)],
         ["## Drift", "", *_drift(grid)],

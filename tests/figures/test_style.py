@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from figures import FIGURES, attainment, capacity, classes, dynamics, gap, style, tradeoff, workers
+from figures import FIGURES, attainment, capacity, classes, dynamics, gap, style, sweep, tradeoff, workers
 from figures.tables import estimate
 from sim.base.errors import StoreError
 
@@ -81,6 +81,7 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
         "dynamics": lambda: dynamics.draw(windows),
         "gap": lambda: gap.draw(gaps),
+        "sweep": lambda: sweep.draw(summary.assign(cv2=summary["seed"]), "cv2"),
         "tradeoff": lambda: tradeoff.draw(summary),
         "workers": lambda: workers.draw(trials, 0.999),
     }[name]

@@ -15,8 +15,11 @@ from profiler.actuation import measure_actuation
 from profiler.cells_file import COLUMNS, cells_text
 from profiler.device_use import busy_time, energy_per_run
 from profiler.grid import Cell, CellStatus, DeviceUse, Grid
+from profiler.profile import ProfilePlan, profile_result
+from profiler.report import report
 from profiler.schedule import Schedule
 from profiler.trial import Sample
+from sim.tables.latency import ProfiledSubnet
 from tests.profiler.test_schedule import CELLS, LATENCY, MS, Device
 
 if TYPE_CHECKING:
@@ -152,3 +155,31 @@ def test_energy_is_read_from_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     assert devices.device_energy_reader(torch.device("cpu"))() is None
+
+
+class Doubling(Device):
+    """A simulated device of any cell: twice the batch takes nearly twice as long."""
+
+    def prepare(self, cell: Cell) -> Callable[[], Sample]:
+        def run() -> Sample:
+            took = round((2 + ord(cell.subnet)) * cell.batch_size**0.9 * 1e4 * self.rng.lognormal(0, 0.005))
+            self.now += took
+            return Sample(took, round(took * 0.9))
+
+        return run
+
+    def device_use(self, _cell: Cell) -> DeviceUse:
+        return DeviceUse()
+
+
+def test_the_report_has_device_time_and_energy_where_the_device_tells_them() -> None:
+    plan = ProfilePlan(tuple(ProfiledSubnet(name, 60.0 + n) for n, name in enumerate("abc")), 16)
+    grid = Grid()
+    Schedule(plan.cells).run(Doubling(), grid)
+    result = profile_result(plan, grid, "gpu", {})
+    grid.use = {cell: DeviceUse(0.5 * grid.estimate(cell, 0.02).device.median, 12.0) for cell in plan.cells}
+    said = report(plan, result, grid)
+    row = next(line for line in said.splitlines() if line.startswith("| b | 4 |"))
+    assert row.endswith("| 50% | 12.00 | 3.00 |")
+    grid.use = dict.fromkeys(plan.cells, DeviceUse())
+    assert "Device time" not in report(plan, result, grid), "a CPU tells nothing"
