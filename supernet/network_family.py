@@ -91,7 +91,7 @@ class NetworkFamily:
         check_factory(self.factory, dict(self.options), RESERVED)
         if self.example_shape is None and not hasattr(self.factory, "example"):
             hint = f"{self.factory.__name__}.example = torch.zeros(1, 3, 32, 32), or example: [3, 32, 32] in the file"
-            raise SpecError(self._place, "has no example of its input", "", hint)
+            raise SpecError(self.place, "has no example of its input", "", hint)
 
     @property
     def name(self) -> str:
@@ -127,7 +127,7 @@ class NetworkFamily:
         """
         del width_divisor
         network = _made(self)
-        _check_layout(network, _inserted(self).layout, self._place)
+        _check_layout(network, _inserted(self).layout, self.place)
         return network
 
     def example(self, batch: int = 1, size: int | None = None) -> tuple[torch.Tensor, ...]:
@@ -147,14 +147,14 @@ class NetworkFamily:
                 size = None if "size" in takes else size
             except Exception as error:
                 problem, place = raised(error)
-                raise SpecError(f"{self._place}, example", problem, place) from error
+                raise SpecError(f"{self.place}, example", problem, place) from error
         parts = (given,) if isinstance(given, torch.Tensor) else given
         if not isinstance(parts, tuple) or not parts or not all(isinstance(p, torch.Tensor) and p.dim() for p in parts):
             hint = "a tensor or a tuple of tensors, the batch first"
-            raise SpecError(f"{self._place}, example", "not an input of the network", type(given).__name__, hint)
+            raise SpecError(f"{self.place}, example", "not an input of the network", type(given).__name__, hint)
         if len({part.shape[0] for part in parts}) > 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in parts)
-            raise SpecError(f"{self._place}, example", "the first dimensions differ", shapes, "the batch first")
+            raise SpecError(f"{self.place}, example", "the first dimensions differ", shapes, "the batch first")
         return tuple(self._resized(part, batch, size) for part in parts)
 
     def _resized(self, part: torch.Tensor, batch: int, size: int | None) -> torch.Tensor:
@@ -165,7 +165,7 @@ class NetworkFamily:
                 part = part[:, :1].expand(-1, size)
             else:
                 hint = "an example that is a function of batch and size"
-                raise SpecError(f"{self._place}, example", "can't be resized", f"size {size}", hint)
+                raise SpecError(f"{self.place}, example", "can't be resized", f"size {size}", hint)
         return part[:1].expand(batch, *part.shape[1:]).contiguous()
 
     def decoder(self, structure: Structure) -> Decoder:
@@ -179,7 +179,8 @@ class NetworkFamily:
         return ()
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
+        """The line of the factory, for messages; its name if that is not known."""
         return user_function(self.factory if inspect.isfunction(self.factory) else self.factory.__init__) or self.name
 
 
@@ -195,7 +196,7 @@ class _Inserted(NamedTuple):
 @cache
 def _inserted(family: NetworkFamily) -> _Inserted:
     """Insert operators into a family's network, after checking all that training, storing and serving rely on."""
-    place = family._place  # noqa: SLF001 - the same module
+    place = family.place
     with torch.random.fork_rng(devices=[]):
         _check_memory(family, place)
         torch.manual_seed(0)
@@ -217,7 +218,7 @@ def _made(family: NetworkFamily) -> nn.Module:
     Raises:
         SpecError: It fails, or does not return a network that is ready for use.
     """
-    place = family._place  # noqa: SLF001 - the same module
+    place = family.place
     try:
         with torch.device("cpu"):
             network: Any = family.factory(**dict(family.options))

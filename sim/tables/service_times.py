@@ -122,7 +122,7 @@ def service_times(table: LatencyTable, law: LatencyLaw) -> ServiceTimes:
     cells = nodes_of(actual, law)
     known: dict[tuple[int, int], int] = {}
     nodes: list[_Ints] = []
-    first, parts, smallest = np.zeros((3, *fixed.shape), np.int64)
+    first, parts, smallest = (np.zeros(fixed.shape, np.int64) for _ in range(3))
     total = 0
     for subnet, row in enumerate(rows):
         for size in range(1, table.max_batch + 1):

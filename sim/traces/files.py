@@ -164,7 +164,7 @@ class File(Recorded):
         origin_ns = self._origin_ns(found.first_ns, found.last_ns)
         if self.origin is None and origin_ns:
             date = f", {shown(origin_ns, 'iso')} UTC" if unit not in {None, "iso"} and origin_ns > _RECENT_NS else ""
-            likely = None if unit in {None, "iso"} else unix_unit(origin_ns / NS_PER[unit])
+            likely = None if unit is None or unit == "iso" else unix_unit(origin_ns / NS_PER[unit])
             doubt = "" if likely in {None, unit} else f"; in {likely} it would be a Unix time"
             notes.append(
                 f"the first arrival is at {shown(origin_ns, unit)}{date}: shifted to 0 (`origin: zero` leaves times as "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +27,10 @@ class DataSlot(Slot):
         if not isinstance(name, str) or ":" not in name:
             return Slot.build(self, value, folder)
         try:
-            factory = find_object(name, self.names, self.noun, folder, "class or function", is_factory)
+            factory: Any = find_object(name, self.names, self.noun, folder, "class or function", is_factory)
         except SpecError as error:
             return None, [Issue.of(error, self.key)]
-        if dataclasses.is_dataclass(factory) and not hasattr(factory, "__getitem__"):
+        if hasattr(factory, "__dataclass_fields__") and not hasattr(factory, "__getitem__"):
             return Slot.build(self, value, folder)
         given = {key: each for key, each in value.items() if key != self.key}
         own = {key: given.pop(key) for key in RESERVED if key in given}

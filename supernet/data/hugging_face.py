@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class HuggingFace(Parameters):
             DataError: The folder is damaged.
         """
         try:
-            import datasets  # noqa: PLC0415 - an optional dependency
+            datasets: Any = import_module("datasets")
         except ImportError as error:
             raise SpecError("huggingface", "needs datasets", str(error), "pip install datasets") from error
         try:

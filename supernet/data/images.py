@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,8 @@ class Images(Parameters):
         Raises:
             SpecError: There is no such folder, or no image in it, or too few images; or Pillow is not installed.
         """
-        try:
-            import PIL  # noqa: F401, PLC0415 - an optional dependency
-        except ImportError as error:
-            raise SpecError("images", "needs Pillow", str(error), "pip install pillow") from error
+        if find_spec("PIL") is None:
+            raise SpecError("images", "needs Pillow", "", "pip install pillow")
         found = _found(Path(self.path))
         if "train" not in found:
             rest, drawn = hold_out(len(found["all"]), self.test, None, self.path)

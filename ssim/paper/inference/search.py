@@ -11,6 +11,7 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,7 @@ class Search:
         for seed in seeds:
             self._traces.clear()
             with ThreadPoolExecutor(self.jobs) as pool:
-                for _ in pool.map(lambda item: self._store(item[0], tuple(item[1]), seed), wanted.items()):  # noqa: B023 - used at once
+                for _ in pool.map(self._store, wanted, map(tuple, wanted.values()), repeat(seed)):
                     done += 1
                     on_done(done, total)
 

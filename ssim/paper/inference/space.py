@@ -82,7 +82,8 @@ class Choices:
     def schedulers(self) -> dict[str, Policy]:
         """Return what the scheduler may do in this setting, by label."""
         kind = LowestBucket if self.fallback == "lowest" else SlackFit
-        return {f"slackfit(buckets={n})": kind(n) for n in BUCKETS} | {f"queuefit(beta={BETA})": QueueFit(BETA)}
+        found: dict[str, Policy] = {f"slackfit(buckets={n})": kind(n) for n in BUCKETS}
+        return found | {f"queuefit(beta={BETA})": QueueFit(BETA)}
 
 
 IDEAL = Choices()
