@@ -203,7 +203,7 @@ def test_the_page_about_latencies_works_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "plan.py").write_text(script)
     compared, swept = "".join(blocks("docs/latencies.md", "console")).splitlines()
     ended = run(tmp_path, "-m", *shlex.split(compared.removeprefix("$ ")), "--no-figures")
-    assert "slackfit(plan=p99)" in ended.stdout, ended.stderr
+    assert "slackfit(buckets=20, plan=p99)" in ended.stdout, ended.stderr
     assert (ROOT / swept.split()[-1]).is_file()
     ended = run(tmp_path, "plan.py")
     attained = [float(line.split()[1]) for line in ended.stdout.splitlines()]

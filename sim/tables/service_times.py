@@ -127,10 +127,11 @@ def service_times(table: LatencyTable, law: LatencyLaw) -> ServiceTimes:
     for subnet, row in enumerate(rows):
         for size in range(1, table.max_batch + 1):
             column = bisect_left(actual.batch_sizes, size)
-            padded = actual.between == "pad" or column == 0
-            stands_for = actual.batch_sizes[column] if padded else size
+            measured = actual.batch_sizes[column]
+            as_measured = actual.between == "pad" or column == 0 or size == measured
+            stands_for = measured if as_measured else size
             if (row, stands_for) not in known:
-                found = cells[row][column] if padded else _between(cells[row], actual.batch_sizes, column, size)
+                found = cells[row][column] if as_measured else _between(cells[row], actual.batch_sizes, column, size)
                 known[row, stands_for] = len(nodes)
                 nodes.append(found)
                 total += len(found)

@@ -73,6 +73,19 @@ def test_samples_are_equally_likely_and_nothing_else_occurs() -> None:
         assert abs(count - share) < 3 * math.sqrt(share * (1 - share) / 100_000)
 
 
+@pytest.mark.parametrize("between", ["pad", "interpolate"])
+def test_what_was_measured_is_drawn_as_it_was_measured(between: str) -> None:
+    """Also where the next smaller batch size has more samples."""
+    subnets = (ProfiledSubnet("s", 70.0),)
+    samples = [[[1, 4, 5], [20, 90]]]
+    table = LatencyTable("toy", subnets, (1, 4), np.array([[4, 55]]), between=between, samples_ns=samples)  # type: ignore[arg-type]
+    drawn = service_times(table, LatencyLaw("samples")).drawn
+    assert drawn is not None
+    half = 2**31
+    assert [drawn.latency(0, 4, luck) for luck in (0, half - 1, half, 2 * half - 1)] == [20, 20, 90, 90]
+    assert [drawn.latency(0, 1, luck) for luck in (0, half, 2 * half - 1)] == [1, 4, 5]
+
+
 @pytest.mark.parametrize("load", [0.3, 0.7])
 def test_waits_are_those_of_pollaczek_and_khinchine(load: float) -> None:
     median, scale = 1_000_000, math.log(4) / Z99
@@ -96,7 +109,7 @@ def test_policies_of_a_repeat_share_their_luck_so_that_a_paired_interval_is_narr
         [
             [
                 metrics.slo_attainment(replay(trace, cluster, A40, policy, seed=seed, engine="compiled")[0])
-                for policy in (SlackFit(), SlackFit(buckets=10))
+                for policy in (SlackFit(buckets=20), SlackFit(buckets=10))
             ]
             for seed in range(12)
         ]
@@ -156,7 +169,7 @@ def test_who_plans_on_a_high_quantile_is_late_less_often() -> None:
     trace = Bursty(base_qps=1000, variant_qps=1500, cv2=4, duration_s=4, slo_ms=36).trace(seed=1)
     cluster = Cluster(8, latency="lognormal")
     attained = [
-        metrics.slo_attainment(replay(trace, cluster, planned(A40, plan, cluster.latency), SlackFit())[0])
+        metrics.slo_attainment(replay(trace, cluster, planned(A40, plan, cluster.latency), SlackFit(buckets=20))[0])
         for plan in ("mean", "p95", "p99")
     ]
     assert attained == sorted(attained)

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import policies
+from policies.by_rate import ByRate
 from policies.checks import ask, static_view
 from policies.clipper import Clipper
+from policies.coarse import Coarse
+from policies.modelswitching import ModelSwitching
 from policies.one_model import OneModel
 from policies.slackfit import SlackFit
 from sim import Cluster, DataError, Dispatch, LatencyTable, Trace
@@ -49,8 +52,13 @@ def table_of(rows: Sequence[Row]) -> LatencyTable:
 def shipped_policies(table: LatencyTable) -> list[Policy]:
     """Return every shipped policy that has to choose, and one that is told each subnet."""
     owners = [find_class(name, policies.SHORT_NAMES, "policy") for name in policies.SHORT_NAMES]
-    plain = [owner() for owner in owners if not issubclass(owner, OneModel)]
-    return [*plain, SlackFit(queue_aware=True), *(Clipper(subnet=subnet.id) for subnet in table.subnets)]
+    plain = [owner() for owner in owners if not issubclass(owner, (OneModel, ModelSwitching))]
+    return [
+        *plain,
+        ModelSwitching(seconds=0.02),
+        SlackFit(queue_aware=True),
+        *(Clipper(subnet=subnet.id) for subnet in table.subnets),
+    ]
 
 
 @given(rows_twice())
@@ -90,12 +98,12 @@ def outcome(table: LatencyTable, policy: Policy, engine: str) -> list[object]:
 @settings(max_examples=3, deadline=None)
 @given(rows_twice())
 def test_no_result_depends_on_the_order_of_rows(both: tuple[list[Row], list[Row]]) -> None:
-    """In both engines, which agree; Coarse reads the clock and runs in SimPy."""
+    """In both engines, which agree; Coarse reads the clock, and others the rate, and run in SimPy."""
     first, shuffled = map(table_of, both)
     for policy in shipped_policies(first):
         expected = outcome(first, policy, "simpy")
         assert outcome(shuffled, policy, "simpy") == expected
-        if numba_is_installed() and type(policy).__name__ != "Coarse":
+        if numba_is_installed() and not isinstance(policy, (Coarse, ByRate)):
             assert outcome(first, policy, "compiled") == outcome(shuffled, policy, "compiled") == expected
 
 

@@ -25,9 +25,9 @@ cluster: {workers: 6, latency: lognormal}
 latency_table: ofa-resnet50-a40
 keep: summary
 policies:
-  - slackfit
-  - {use: slackfit, plan: p99}
-  - {use: slackfit, plan: 1.1}
+  - {use: slackfit, params: {buckets: 20}}
+  - {use: slackfit, params: {buckets: 20}, plan: p99}
+  - {use: slackfit, params: {buckets: 20}, plan: 1.1}
   - {use: clipper, params: {accuracy: 78.25}}
 """
 
@@ -59,8 +59,9 @@ def test_who_plans_on_the_99th_percentile_is_late_less_often_and_says_so(folder:
     assert ended.returncode == 0, ended.stderr
     assert "lognormal with the means and 99th percentiles of NVIDIA A40 48 GB (not measured" in ended.stderr
     found = pd.read_csv(folder / "results/vary/summary.csv").groupby("policy")["slo_attainment"].mean()
-    assert found["slackfit"] < 0.99 < found["slackfit(plan=p99)"]
-    assert found["slackfit"] < found["slackfit(plan=1.1)"]
+    plain, p99, margin = (found[f"slackfit(buckets=20{plan})"] for plan in ("", ", plan=p99", ", plan=1.1"))
+    assert plain < 0.99 < p99
+    assert plain < margin
 
 
 def test_both_engines_store_the_same_of_drawn_latencies_and_plans(folder: Path) -> None:
