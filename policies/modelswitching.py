@@ -43,8 +43,9 @@ class UpTo:
     subnet: int
     size: int
 
-    def decide(self, _: View) -> Dispatch:
+    def decide(self, view: View) -> Dispatch:
         """Return the largest batch."""
+        del view
         return Dispatch(self.subnet, self.size)
 
 
