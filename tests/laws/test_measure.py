@@ -18,6 +18,7 @@ from sim.base.errors import NoArrivalsError, SpecError
 from sim.compiled.replay import replay_stream
 from sim.compiled.tabulate import DecisionTable
 from sim.engine.histogram import latency_histogram
+from sim.tables.law import FIXED
 from tests.laws.cases import Case, cases
 from tests.laws.test_compiled import FromTable, decision_tables
 
@@ -129,7 +130,9 @@ def test_a_stream_measures_what_the_whole_run_does(case: Case, data: st.DataObje
 @given(cases(faults=False), cases(faults=False), st.data())
 def test_after_a_long_warm_up_a_run_is_measured_as_without_it(case: Case, before: Case, data: st.DataObject) -> None:
     decisions = data.draw(decision_tables(len(case.table.subnets), case.table.max_batch))
-    cluster = replace(case.cluster, actuation_ns=0)  # what a worker has loaded is all that a warm-up leaves behind
+    # What a worker has loaded is all that a warm-up leaves behind, but for the numbers of queries, by which latencies
+    # are drawn.
+    cluster = replace(case.cluster, actuation_ns=0, latency=FIXED)
     alone = simulate(case.trace, cluster, case.table, FromTable(decisions))
     shift = before.trace.duration_ns + 100_000
     slos = [np.broadcast_to(trace.slo_ns, len(trace)) for trace in (before.trace, case.trace)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from ssim.cli import main
+from ssim.files.own_modules import forget_modules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ class Ended(NamedTuple):
 
 def ssim(folder: Path, *words: str) -> Ended:
     """Run a command in a folder."""
+    forget_modules()  # as a process of its own would
     out, err = io.StringIO(), io.StringIO()
     with chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         main(list(words))

@@ -32,7 +32,7 @@ def ids(folder: Path, text: str, *overrides: str) -> list[str]:
 EXPERIMENT = FILES["experiment/1"]
 SAME = {
     "experiment/1": [
-        ("- {use: slackfit}", "- {use: policies.slackfit:SlackFit}", "- {use: slackfit, params: {buckets: 20}}"),
+        ("- {use: slackfit}", "- {use: policies.slackfit:SlackFit}", "- {use: slackfit, params: {buckets: 3}}"),
         ("kind: poisson", "kind: 'sim.traces.synthetic:Poisson'"),
         ("{workers: 2}", "{drop: never, workers: 2}", "{workers: 2, dispatch_ms: 0}", "{workers: 2, faults: []}"),
         ("latency_table: ofa-resnet50-a40", "latency_table: {use: ofa-resnet50-a40}"),
@@ -81,7 +81,7 @@ def test_other_words_for_the_same_are_the_same_run(schema: str, tmp_path: Path) 
 def test_the_short_name_of_a_policy_is_its_class(tmp_path: Path) -> None:
     short = ids(tmp_path, EXPERIMENT)
     assert ids(tmp_path, EXPERIMENT, "policies=['policies.slackfit:SlackFit']") == short
-    assert ids(tmp_path, EXPERIMENT, "policies=[{use: 'policies.slackfit:SlackFit', params: {buckets: 20}}]") == short
+    assert ids(tmp_path, EXPERIMENT, "policies=[{use: 'policies.slackfit:SlackFit', params: {buckets: 3}}]") == short
     assert ids(tmp_path, EXPERIMENT, "policies=[{use: slackfit, params: {buckets: 21}}]") != short
 
 

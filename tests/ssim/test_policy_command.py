@@ -22,14 +22,14 @@ def ssim_policy(*words: str) -> Result:
 def test_list_names_every_policy_and_its_parameters() -> None:
     said = ssim_policy("list").output
     assert "slackfit: The highest latency bucket that fits the slack" in said
-    assert "buckets=20, queue_aware=False" in said
+    assert "buckets=3, queue_aware=False" in said
     assert "    no parameters" in said
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["slackfit"], "runs in the compiled engine as a decision table of 8 slack intervals x 1 queue length"),
+        (["slackfit"], "runs in the compiled engine as a decision table of 4 slack intervals x 1 queue length"),
         (["slackfit", "--set", "queue_aware=true"], "x 16 queue lengths"),
         (["clipper", "--set", "accuracy=78.25"], "as a decision table of 6 slack intervals"),
         (["coarse"], "runs in the SimPy engine only (Coarse(window_ms=1000.0, headroom=1.0): depends on the clock)"),
