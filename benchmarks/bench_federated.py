@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
@@ -33,15 +34,28 @@ from topology.engines.sim import SimEngine
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from topology.report import RunReport
+
 SIZES = {"10 of 100": (100, 10), "100 of 100": (100, 100), "10 of 10": (10, 10)}
 """How many clients there are, and how many of them train in a round."""
 
 
-def ssim(task: Task) -> Outcome:
-    """Train with ours, in virtual time."""
+def ssim(task: Task, *, stored: bool = False) -> Outcome:
+    """Train with ours, in virtual time.
+
+    Args:
+        task: The training.
+        stored: Whether all is kept that is needed to store the run at any instant (it is not stored).
+    """
     plan, owners, done = task.run.parts.topology.plan, task.run.parts.owners, list[float]()
-    job = replace(task.job, rounds=task.rounds + 1, on_round=lambda *_: done.append(perf_counter()))
-    report = SimEngine().run(plan, job.programs(owners), seed=task.seed)
+    job = replace(task.job, rounds=task.rounds + 1)
+
+    def watch(report: RunReport) -> None:
+        if report.log[-1].kind == "round":
+            done.append(perf_counter())
+
+    checkpoints = job.checkpoints(lambda _: None) if stored else None
+    report = SimEngine().run(plan, job.programs(owners), seed=task.seed, watch=watch, checkpoints=checkpoints)
     return Outcome(done[-1] - done[0], report.results["aggregator/0"]["state"])
 
 
@@ -58,7 +72,14 @@ def ssim_on_ray(task: Task) -> Outcome:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("who", "train"), [("a plain loop", plain_loop), ("in virtual time", ssim)])
+@pytest.mark.parametrize(
+    ("who", "train"),
+    [
+        ("a plain loop", plain_loop),
+        ("in virtual time", ssim),
+        ("in virtual time, ready to be stored", partial(ssim, stored=True)),
+    ],
+)
 def bench_trainings(benchmark: Any, who: str, train: Callable[[Task], Outcome], size: str) -> None:
     """Parties train, with our engine and without any; the first round is timed here, too."""
     torch.set_num_threads(1)
