@@ -245,7 +245,7 @@ def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Pat
     assert "ofa_resnet_small:d1x3:e1.0x9:w1x3" in calibrated
     assert "stored in" in searched
     on_gpu = "$ ssim profile ofa_resnet50 --gpu 0"
-    _, _, replayed, _ = typed("docs/profiler.md", tmp_path, leave="$ pip|" + on_gpu)
+    _, _, replayed, _ = typed("docs/profiler.md", tmp_path, leave="$ pip|$ make|" + on_gpu)
     assert "slackfit" in replayed
     assert (tmp_path / "results/profile-supernet_digits/report.md").is_file()
     assert (tmp_path / "predicted.parquet").is_file()

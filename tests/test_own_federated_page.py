@@ -37,7 +37,7 @@ def test_the_page_about_ones_own_federation_works_as_it_stands(tmp_path: Path) -
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
     parties = []
     for command in blocks(PAGE, "console"):
-        ended = ssim(tmp_path, *shlex.split(command.removeprefix("$ ssim ")))
+        ended = ssim(tmp_path, *shlex.split(command.removeprefix("$ ssim ").replace("\\\n", " ")))
         assert ended.returncode == 0, ended.stderr
         assert "clients, on examples of their own: mean " in ended.stdout
         newest = max((tmp_path / "results" / "quick").glob("seed1-*"), key=lambda path: path.stat().st_mtime_ns)

@@ -21,7 +21,7 @@ from topology.program import Program
 from topology.tag import Channel, Link, Role, Select, Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from topology.plan import Plan
@@ -132,13 +132,16 @@ def topology_of(file: YamlFile) -> Topology:
     return Topology(model.name or file.path.stem, plan, model.faults)
 
 
-def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) -> dict[str, type[Program]]:
+def programs_of(
+    path: Path, topology: Topology, file: YamlFile | None = None, folders: Mapping[str, Path] | None = None
+) -> dict[str, type[Program]]:
     """Return the classes of the programs that a topology file names, if they fit it.
 
     Args:
         path: The file; modules of one's own are looked up in its folder.
         topology: Its content.
         file: Its content as read, if it differs from the file.
+        folders: Where modules are looked up instead, by role.
 
     Raises:
         SpecError: A role names no program or an unknown one, its `config` is not what the program takes, or the
@@ -151,8 +154,9 @@ def programs_of(path: Path, topology: Topology, file: YamlFile | None = None) ->
         if not role.program:
             issues.append(Issue(("roles", role.name), "no program", "", "program: module:Class"))
             continue
+        folder = (folders or {}).get(role.name, path.parent)
         try:
-            programs[role.name] = find_class(role.program, {}, "program", path.parent.resolve(), Program)
+            programs[role.name] = find_class(role.program, {}, "program", folder.resolve(), Program)
         except SpecError as error:
             issues.append(Issue.of(error, "roles", role.name, "program"))
         else:

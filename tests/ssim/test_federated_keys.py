@@ -188,3 +188,14 @@ def test_a_key_is_used_or_refused_or_said_to_be_unused(base: str, tmp_path: Path
         assert any(key.rpartition(".")[2] in note or " k is 9" in note for note in notes), notes
     if came.startswith("refused") and not key.startswith("channels."):  # there other parts of the channel are told
         assert key.rpartition(".")[2] in came, came
+
+
+def test_a_program_of_a_role_lies_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text(
+        "from dataclasses import dataclass\nfrom federated.programs import Trainer\n"
+        "@dataclass(eq=False)\nclass Mine(Trainer):\n    pass\n"
+    )
+    topology = {**BASE["topology"], "roles": {"trainer": {"program": "beside:Mine"}}}
+    (tmp_path / "keys.yaml").write_text(as_yaml({**BASE, "topology": topology}))
+    (run,) = read_job(tmp_path / "keys.yaml").runs
+    assert run.parts.owners["trainer"].__module__ == "beside"

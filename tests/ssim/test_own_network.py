@@ -203,7 +203,7 @@ class Shifted(torch.utils.data.Dataset):
 def test_clients_train_an_own_network_on_own_data_that_is_read_when_used(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(f"{NET}\nfrom sklearn.datasets import load_digits\n{SHIFTED}")
     (tmp_path / "clients.yaml").write_text(FEDERATED)
-    ended = ssim(tmp_path, "train", "clients.yaml", "--no-figures")
+    ended = ssim(tmp_path, "train", "clients.yaml")
     assert ended.returncode == 0, ended.stderr
     assert "OwnNet:d1:e0.25x3 *" in ended.stdout
     assert "OwnNet:d3:e1.0x3 " in ended.stdout

@@ -118,7 +118,10 @@ def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found
             found.topology = topology_of(replace(found.file, data={**description, "faults": []}))
     topology = found.topology
     if topology is not None:
-        found.owners = _told(found, lambda: programs_of(path, topology, found.file))
+        given_roles = changed.get("roles")
+        named = given_roles.items() if isinstance(given_roles, dict) else ()
+        here_too = {name: point.folder for name, role in named if isinstance(role, dict) and "program" in role}
+        found.owners = _told(found, lambda: programs_of(path, topology, found.file, here_too))
         unused = unused_keys(topology, description, plugs.get(("partition",)), found.owners)
         if plugs.get(("data",)) is not None:
             found.own, wrong = own_sources(
