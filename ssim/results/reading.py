@@ -129,6 +129,14 @@ class Results:
         """
         return self._csv(self.actuation_file, "ssim reproduce", "again_ms")
 
+    def searched(self) -> pd.DataFrame:
+        """Return search.csv of the inference: a row a point.
+
+        Raises:
+            StoreError: It is missing, damaged or of another version.
+        """
+        return self._csv(self.folder / "inference" / "search.csv", "ssim reproduce", "misfit 8a")
+
     def _csv(self, path: Path, command: str, needed: str) -> pd.DataFrame:
         try:
             found = pd.read_csv(path)
