@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from figures import style
@@ -31,7 +32,7 @@ def draw(points: pd.DataFrame, x: str, label: str, width: float = style.PAGE_IN)
     check_columns(points, ("panel", "scheduler", "misfit", x), "points")
     schedulers, panels = list(dict.fromkeys(points["scheduler"])), list(dict.fromkeys(points["panel"]))
     bucketed = [each for each in schedulers if style.family(each) == "slackfit"]
-    colours = dict(zip(bucketed, mpl.colormaps["viridis"].resampled(len(bucketed) or 1).colors, strict=False))  # pyright: ignore[reportAttributeAccessIssue] - a listed colour map has them
+    colours = dict(zip(bucketed, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(bucketed))), strict=True))
     with style.applied():
         figure = Figure(figsize=(width, 2.9), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
