@@ -28,6 +28,7 @@ from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.federated.unused import unused_keys, useless_keys
 from ssim.jobs.job import Kind
 from ssim.jobs.training.kind import unknown_subnets
+from ssim.jobs.training.parts import is_regression
 from supernet.data.source import located
 
 if TYPE_CHECKING:
@@ -162,7 +163,9 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression", "aggregation")
     built: list[Any] = [plugs.get((name,)) for name in names]
     _, _, family, algorithm, subnets, maxnet, privacy, compression, rule = built
-    issues = _issue("privacy", check_privacy, algorithm, privacy, compression)
+    numbers = Issue(("data", "regression"), "federated trainings have classes only", "true", "false")
+    issues = [numbers] if is_regression(plugs["data",]) else []
+    issues += _issue("privacy", check_privacy, algorithm, privacy, compression)
     issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
     issues += useless_keys(subnets, maxnet)
     issues += unknown_subnets(family.space, point.spec.calibration.subnets)
