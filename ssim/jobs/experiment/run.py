@@ -84,6 +84,9 @@ class ExperimentParts:
             del cluster["latency"]
         else:
             cluster["latency"]["of"] = self.table.holds
+        for name, default in (("dispatch_p99_over_median", None), ("occupancy", 1)):
+            if cluster[name] == default:
+                del cluster[name]
         found = {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
         return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
@@ -135,7 +138,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     @property
     def is_random(self) -> bool:
         """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
-        drawn = self.parts.source.is_random or self.parts.cluster.latency.is_drawn
+        drawn = self.parts.source.is_random or self.parts.cluster.is_drawn
         return drawn or may_draw(self._policy, self.point.folder)
 
     def policy(self) -> Policy:

@@ -60,6 +60,10 @@ class ClusterSpec(Closed):
     """Workers that fail."""
     latency: LawSpec = LawSpec()
     """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
+    dispatch_p99_over_median: Annotated[float, Field(ge=1, le=HIGHEST_RATIO)] | None = None
+    """The spread of a lognormal overhead of each batch, whose median is `dispatch_ms`; always the same if left out."""
+    occupancy: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The part of the latency after which a worker takes the next batch; below 1, batches overlap (pipelines)."""
 
     def build(self) -> Cluster:
         """Return the cluster, in nanoseconds.
@@ -81,6 +85,8 @@ class ClusterSpec(Closed):
             ns_from_ms(self.dispatch_per_query_ms),
             ns_from_ms(self.network_ms),
             LatencyLaw(self.latency.law, self.latency.p99_over_median),
+            self.dispatch_p99_over_median,
+            self.occupancy,
         )
 
 
