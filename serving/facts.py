@@ -59,6 +59,7 @@ def facts(run: LiveRun) -> dict[str, Any]:
         **{f"{name}_ms": _quantiles_ms(values) for name, values in delays.items()},
         "slo_attainment_router": slo_attainment(run.result),
         "slo_attainment_client": float(met.mean()),
+        "slo_ns": run.log.slo_ns,
         "rejected": run.log.place.count(NONE),
         "lost": sum(one.start.size for one in run.log.batches if one.lost),
         "unfinished": int(np.count_nonzero(run.result.outcome == Outcome.UNFINISHED)),

@@ -73,6 +73,7 @@ def test_other_commands_take_a_live_run_as_any_other(served: Path, words: tuple[
     [
         (("--set", "cluster.network_ms=2"), "cluster.network_ms: can't be used in a live run"),
         (("--set", "cluster.faults=[{worker: 0, at_s: 0.1}]"), "cluster.faults: can't be used in a live run"),
+        (("--set", "cluster.occupancy=0.5"), "cluster.occupancy: can't be used in a live run"),
         (("--set", "live.workers=gpu"), "live.workers"),
         (("--set", "live.queue=0"), "live.queue"),
         (("--backend", "ray"), "--live: serves on this machine"),

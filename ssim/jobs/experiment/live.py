@@ -16,6 +16,7 @@ from serving.facts import facts
 from serving.session import serve_trace
 from sim.base.errors import SpecError
 from sim.engine.arrow import arrow_table
+from ssim.files.model import JobSpec
 from ssim.jobs.experiment.run import ExperimentRun
 from ssim.jobs.identity import code_of, own_hash
 from ssim.jobs.job import Completion, Job, Run
@@ -33,6 +34,22 @@ if TYPE_CHECKING:
 LIVE_REQUESTS, LIVE_BATCHES, LIVE_LOG = "live_requests.parquet", "live_batches.parquet", "live_log.parquet"
 """The files that only a live run has."""
 
+_OWN_KEYS = {
+    "trace",
+    "cluster",
+    "latency_table",
+    "engine",
+    "keep",
+    "policies",
+    "reference",
+    "measure",
+    "capacity",
+    "live",
+}
+_SERVED = {*JobSpec.model_fields, *_OWN_KEYS}
+_SERVED_CLUSTER = {"workers", "dispatch_ms", "dispatch_per_query_ms", "actuation_ms", "drop", "latency"}
+"""Keys of a file that a live run keeps to or has no use for; any other is refused."""
+
 
 def live_job(job: Job) -> Job:
     """Return the job whose runs are served in real time; its name ends in `-live`, so that simulated results stay.
@@ -47,14 +64,11 @@ def live_job(job: Job) -> Job:
     """
     points = list({id(run.point): run.point for run in job.runs}.values())
     for point in points:
-        cluster = point.parts.cluster
-        if cluster.faults:
-            raise SpecError("cluster.faults", "can't be used in a live run", "", "leave it out, or kill a worker")
-        if cluster.network_ns:
-            value = f"{point.spec.cluster.network_ms:g} ms"
-            raise SpecError(
-                "cluster.network_ms", "can't be used in a live run", value, "the network of a live run is real"
-            )
+        for place, part, served in (("", point.spec, _SERVED), ("cluster.", point.spec.cluster, _SERVED_CLUSTER)):
+            for name, field in type(part).model_fields.items():
+                if name not in served and getattr(part, name) != field.default:
+                    hint = "leave it out, or simulate the file without --live"
+                    raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
     seeds, now_ns = range(job.spec.seed, job.spec.seed + job.spec.repeats), time.time_ns()
     runs = (
         LiveExperimentRun(point, seed, number, now_ns)
@@ -113,6 +127,7 @@ class LiveExperimentRun(ExperimentRun):
             **stopwatch.circumstances(),
             "machine_state": {"load_before": before, "load_after": os.getloadavg(), **_machine()},
             "live": facts(found),
+            "folder": str(self.point.folder),
         }
         put_run(
             store,
