@@ -167,5 +167,5 @@ KIND = Kind(
     assemble=assemble,
     runs=runs,
     short={"latency_table": "use", "cluster.latency": "law"},
-    not_swept=frozenset({"engine", "keep", "reference", "capacity"}),
+    not_swept=frozenset({"engine", "keep", "reference", "capacity", "live"}),
 )
