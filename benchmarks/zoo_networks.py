@@ -48,9 +48,8 @@ def _maxvit() -> tuple[nn.Module, Any]:
     """Return the network of maxvit_t on small images; with its windows of 7 x 7, these need 224 pixels."""
     models: Any = import_module("torchvision.models")
     sizes = {"stem_channels": 16, "block_channels": [16, 32], "block_layers": [2, 2], "partition_size": 2}
-    return models.MaxVit((32, 32), head_dim=8, stochastic_depth_prob=0.0, num_classes=10, **sizes), torch.randn(
-        1, 3, 32, 32
-    )
+    model = models.MaxVit((32, 32), head_dim=8, stochastic_depth_prob=0.0, num_classes=10, **sizes)
+    return model, torch.randn(1, 3, 32, 32)
 
 
 def _transformer(kind: str, config: str, x: Callable[[], Any] | None = None, **options: Any) -> Entry:
