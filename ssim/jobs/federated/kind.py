@@ -164,7 +164,7 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     built: list[Any] = [plugs.get((name,)) for name in names]
     _, _, family, algorithm, subnets, maxnet, privacy, compression, rule = built
     numbers = Issue(("data", "regression"), "federated trainings have classes only", "true", "false")
-    issues = [numbers] if is_regression(plugs["data",]) else []
+    issues = [numbers] if is_regression(built[0]) else []
     issues += _issue("privacy", check_privacy, algorithm, privacy, compression)
     issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
     issues += useless_keys(subnets, maxnet)
