@@ -17,7 +17,8 @@ from sim.tables.files import load_table, shipped_tables
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
-from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, table_seen
+from ssim.jobs.experiment.planning import table_seen
+from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
