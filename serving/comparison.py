@@ -77,7 +77,7 @@ class MeasuredBatches:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RunFigures:
     """The figures of a simulation, or of the live run itself."""
 
     name: str
@@ -86,7 +86,7 @@ class Step:
     mean_batch_size: float
 
     @classmethod
-    def of(cls, name: str, result: Result) -> Step:
+    def of(cls, name: str, result: Result) -> RunFigures:
         """Return the figures of a result."""
         return cls(name, slo_attainment(result), mean_serving_accuracy(result), mean_batch_size(result))
 
@@ -99,7 +99,7 @@ def simulations(
     table: LatencyTable,
     policy: Callable[[], Policy],
     seed: int,
-) -> list[Step]:
+) -> list[RunFigures]:
     """Return the figures of all simulations, in the order of `STEPS`.
 
     Args:
@@ -114,7 +114,7 @@ def simulations(
     latencies = _latencies(received, batches, cluster, table, seed)
     traces = {"intended": intended}
     return [
-        Step.of(
+        RunFigures.of(
             name,
             simulate(traces.get(name, received), cluster, table, policy(), seed=seed, latency_of=latencies.get(name)),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from serving.comparison import MeasuredBatches, Step, simulations
+from serving.comparison import MeasuredBatches, RunFigures, simulations
 from serving.log import Instant, replay_log
 from sim.base.errors import StoreError
 from sim.traces.trace import Trace
@@ -35,9 +35,9 @@ class Agreement(NamedTuple):
         ratio: Median, and 5th and 95th percentile of time taken over time expected.
     """
 
-    live: Step
+    live: RunFigures
     client: float
-    steps: list[Step]
+    steps: list[RunFigures]
     replays: bool
     ratio: tuple[float, float, float]
 
@@ -127,7 +127,7 @@ class StoredLiveRun:
         met = queries["outcome"] == "met"
         accuracy = np.array([subnet.accuracy for subnet in run.table.subnets])
         subnets = self.batches["code"].to_numpy()[queries["batch"][met].astype(int)]
-        live = Step(
+        live = RunFigures(
             "live",
             float(met.mean()),
             float(accuracy[subnets].mean()) if len(subnets) else float("nan"),

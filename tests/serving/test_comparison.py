@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policies.slackfit import SlackFit
-from serving.comparison import STEPS, MeasuredBatches, Step, simulations
+from serving.comparison import STEPS, MeasuredBatches, RunFigures, simulations
 from serving.measured_table import measured_table
 from sim.base.errors import DataError
 from sim.engine.cluster import Cluster
@@ -34,7 +34,7 @@ def batches(factor: float = 1.0, overhead_ns: int = CLUSTER.dispatch_ns) -> Meas
 def test_a_run_that_went_as_planned_has_no_parts() -> None:
     steps = simulations(TRACE, TRACE, batches(), CLUSTER, TABLE, SlackFit, 0)
     plain = simulate(TRACE, CLUSTER, TABLE, SlackFit())
-    assert steps == [Step.of(name, plain) for name in STEPS]
+    assert steps == [RunFigures.of(name, plain) for name in STEPS]
 
 
 @pytest.mark.parametrize(("factor", "overhead_ns"), [(1.25, 300_000), (0.8, 300_000), (1.0, 2_000_000)])

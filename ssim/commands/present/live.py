@@ -10,7 +10,7 @@ from ssim.commands.printing import console
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from serving.comparison import Step
+    from serving.comparison import RunFigures
     from ssim.jobs.job import Job
 
 _COLUMNS = {
@@ -114,5 +114,5 @@ def compare_live(out: Path, name: str) -> None:
     screen.print(f"Picture: {paths[0]}", soft_wrap=True)
 
 
-def _figures(step: Step) -> tuple[str, str, str]:
+def _figures(step: RunFigures) -> tuple[str, str, str]:
     return f"{step.slo_attainment:.6f}", f"{step.mean_serving_accuracy:.2f}", f"{step.mean_batch_size:.2f}"
