@@ -21,6 +21,7 @@ from figures import (
     latency,
     loading,
     memory,
+    misfit,
     served,
     slack,
     statistics,
@@ -37,6 +38,7 @@ from sim.tables.files import load_table
 from ssim.jobs.experiment.run import build_policy
 from ssim.jobs.experiment.spec import PolicySpec
 from ssim.paper.footprint import footprint
+from ssim.paper.inference.statements import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,6 +232,17 @@ def _buckets(results: Results, width: float) -> Figure:
     return collapse.draw(pd.DataFrame(rows), shown, 7050.0, width)
 
 
+def _search(results: Results, width: float) -> Figure:
+    """Draw how near the settings of the inference come to the paper, over the overhead of a batch."""
+    found = results.searched()
+    panels = {"all figures but 8a": [each for each in FIGURES if each != "8a"], "Figure 8a alone": ["8a"]}
+    rows = [
+        found.assign(panel=panel, misfit=found[[f"misfit {figure}" for figure in figures]].sum(axis=1))
+        for panel, figures in panels.items()
+    ]
+    return misfit.draw(pd.concat(rows, ignore_index=True), "dispatch_ms", "overhead of a batch (ms)", width)
+
+
 def _gap(name: str) -> Callable[[Results, float], Figure]:
     return lambda results, width: gap.draw(results.gaps(name), width)
 
@@ -296,6 +309,7 @@ PICTURES = (
     ),
     Picture("overhead", "", "The overhead of a batch, swept", "overhead", _overhead),
     Picture("buckets", "", "Why few of SlackFit's buckets are robust", "buckets", _buckets, _PAGE),
+    Picture("inference", "", "How near the choices that the paper leaves out come to its figures", "", _search, _PAGE),
     Picture("gap", "", "How near to the optimum: Azure Functions", "azure", _gap("azure")),
     Picture("gap-bursty", "", "How near to the optimum: bursty traces", "bursty", _gap("bursty"), _PAGE),
     Picture(

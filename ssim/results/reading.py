@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
+from sim.engine.run_metrics import NEVER_NS, Measure
 from ssim.results.record import REQUESTS, WINDOWS, read_windows
 from ssim.results.store import Store
 
@@ -75,7 +76,8 @@ class Results:
     def slacks(self, name: str, bin_ms: float = 0.25) -> tuple[pd.DataFrame, float]:
         """Return how much time was left to queries when they were answered, counted in bins, and the SLO in ms.
 
-        Columns: `policy`, `slack_ms` (the middle of a bin; negative if late, -inf if never answered), `queries`.
+        Only queries that arrive in the part of a run that is measured are counted. Columns: `policy`, `slack_ms` (the
+        middle of a bin; negative if late, -inf if never answered), `queries`.
 
         Raises:
             StoreError: No run is stored with its queries, or they are damaged.
@@ -90,7 +92,10 @@ class Results:
                 table = read_parquet(path).select(["arrival_ns", "deadline_ns", "finish_ns"])
             except (pa.ArrowException, OSError, KeyError) as error:
                 raise StoreError(str(path), "is damaged", str(error), "run the experiment again") from error
+            measure = Measure(**manifest["identity"].get("measure", {}))
             arrival, deadline, finish = (column.to_numpy() for column in table.columns)
+            counted = (arrival >= measure.from_ns) & (arrival < measure.limit_ns(NEVER_NS))
+            arrival, deadline, finish = arrival[counted], deadline[counted], finish[counted]
             slo_ms = max(slo_ms, float((deadline - arrival).max()) / 1e6)
             left = np.where(np.isnan(finish), -np.inf, (deadline - finish) / 1e6)
             bins, queries = np.unique(np.floor(left / bin_ms), return_counts=True)
@@ -128,6 +133,14 @@ class Results:
             StoreError: It is not there, or damaged.
         """
         return self._csv(self.actuation_file, "ssim reproduce", "again_ms")
+
+    def searched(self) -> pd.DataFrame:
+        """Return search.csv of the inference: a row a point.
+
+        Raises:
+            StoreError: It is missing, damaged or of another version.
+        """
+        return self._csv(self.folder / "inference" / "search.csv", "ssim reproduce", "misfit 8a")
 
     def _csv(self, path: Path, command: str, needed: str) -> pd.DataFrame:
         try:

@@ -147,12 +147,17 @@ def short_trials() -> list[SearchTrace]:
     return [replace(trial, at=(("trace.cv2", 8), ("trace.variant_qps", 5550))) for trial in found]
 
 
-def test_a_search_simulates_what_the_toolkit_runs(short_trials: list[SearchTrace], tmp_path: Path) -> None:
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_search_simulates_what_the_toolkit_runs(short_trials: list[SearchTrace], tmp_path: Path, drawn: bool) -> None:
     setting = Choices(dispatch_ms=4.5, per_query_ms=0.1, network_ms=4.0, drop="hopeless")
+    if drawn:
+        setting = replace(setting, p99_over_median=1.2, plan="p99")
     search = Search(tmp_path, short_trials, EXPERIMENTS)
     search.run({setting: ["slackfit(buckets=5)", "queuefit(beta=0.7)"]})
     overheads = {"dispatch_ms": 4.5, "dispatch_per_query_ms": 0.1, "network_ms": 4.0, "drop": "hopeless"}
     keys: dict[str, Any] = {f"cluster.{key}": value for key, value in overheads.items()}
+    if drawn:
+        keys |= {"cluster.latency": {"law": "lognormal", "p99_over_median": 1.2}, "latency_table.plan": "p99"}
     policies = [
         {"use": "slackfit", "params": {"buckets": 5}},
         "queuefit",
@@ -211,13 +216,39 @@ def test_where_nothing_fits_the_page_says_so_and_shows_the_nearest() -> None:
         SearchPoint(Choices(4.0), "slackfit(buckets=5)"), (0.5,) * len(STATEMENTS), (2.0,) * len(STATEMENTS)
     )
     regions = {figure: region([point], FIGURES) for figure in FIGURES}
-    nearest = Inferred([point], regions, {point.point: point}, {}, (), 5)
+    nearest = Inferred([point], regions, {point.point: point}, {}, (), (), 5)
     text = "\n".join(text for _, text in sections(nearest, lambda head, rows: f"{head}{rows}"))
     assert "Nothing fits all statements of: all but 8a" in text
     assert "(nearest)" in text
     good = Searched(point.point, point.values, (0.5,) * len(STATEMENTS))
-    fits = Inferred([good], {figure: region([good], FIGURES) for figure in FIGURES}, {point.point: good}, {}, (), 5)
+    fits = Inferred([good], {figure: region([good], FIGURES) for figure in FIGURES}, {point.point: good}, {}, (), (), 5)
     assert "Nothing fits" not in "\n".join(text for _, text in sections(fits, lambda head, rows: f"{head}{rows}"))
+
+
+def test_the_page_says_where_a_statement_holds_and_what_that_costs() -> None:
+    near, far = (
+        replace(point, point=point.point._replace(scheduler=f"slackfit(buckets={buckets})"))
+        for buckets, point in ((3, searched(2.0, 0.5, 0.5)), (4, searched(0.5, 9.0, 0.5)))
+    )
+    regions = {figure: region([near, far], [each for each in FIGURES if each != figure]) for figure in FIGURES}
+    reported = {each.point: each for each in (near, far)}
+    first, second = STATEMENTS[:2]
+    regions[first.figure] = region([near], FIGURES)
+    drawn = replace(near, point=SearchPoint(Choices(p99_over_median=1.2, plan="p99"), "x"), distances=far.distances)
+    found = Inferred([near, far], regions, reported | {drawn.point: drawn}, {}, (), (near.point, drawn.point), 5)
+    parts = dict(sections(found, lambda _head, rows: "\n".join("|".join(row) for row in rows)))
+    row = next(row for row in parts["What the inferred column misses"].splitlines() if row.startswith(first.claim))
+    assert row.split("|")[1] == "2"
+    assert far.point.scheduler in row
+    assert "1 points" in row
+    assert row.split("|")[-1] == f"{second.claim} ({second.figure})"
+    fixed, varied, best = parts["With latencies that vary"].splitlines()[-3:]
+    most = "99th percentile over median 1.2, planned on the p99"
+    assert best.endswith(f"25, with slackfit(buckets=3), nothing added; x, nothing added, {most}.")
+    assert fixed.split("|")[2:4] == ["fixed", "median"]
+    assert fixed.endswith("||")
+    assert varied.split("|")[2:4] == ["1.2", "p99"]
+    assert varied.endswith(f"|{second.claim} ({second.figure})|{first.claim} ({first.figure})")
 
 
 def test_other_arrivals_have_the_same_mean_and_the_shape_that_is_asked_for() -> None:

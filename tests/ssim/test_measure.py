@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from sim.base.parquet import read_parquet
+from ssim.results.reading import Results
 from tests.ssim.in_process import ssim
 
 if TYPE_CHECKING:
@@ -132,3 +133,11 @@ def test_a_part_has_no_bound(folder: Path) -> None:
     ended = ssim(folder, "optimum", "part.yaml", "--set", MEASURE)
     assert ended.returncode == 2
     assert "measure: can't be combined with a bound" in ended.stderr
+
+
+def test_the_slack_of_queries_is_that_of_the_part(folder: Path) -> None:
+    summary = run(folder, MEASURE)
+    counted, _ = Results(folder / "results").slacks("part")
+    assert counted.groupby("policy")["queries"].sum().to_dict() == summary["queries"].to_dict()
+    met = (counted["queries"] * (counted["slack_ms"] > 0)).groupby(counted["policy"]).sum() / summary["queries"]
+    assert met.to_dict() == pytest.approx(summary["slo_attainment"].to_dict(), abs=0.01), "bins are 0.25 ms wide"

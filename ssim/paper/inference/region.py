@@ -54,10 +54,13 @@ class Searched:
         pairs = zip(STATEMENTS, self.distances, strict=True)
         return sum(max(0.0, min(distance, CAP) - 1) for statement, distance in pairs if statement.figure in figures)
 
+    def held(self) -> set[int]:
+        """Return the numbers of the statements that hold."""
+        return {number for number, distance in enumerate(self.distances) if distance <= 1}
+
     def holding(self, figures: Collection[str]) -> int:
         """Return how many statements of some figures hold."""
-        pairs = zip(STATEMENTS, self.distances, strict=True)
-        return sum(distance <= 1 for statement, distance in pairs if statement.figure in figures)
+        return sum(STATEMENTS[number].figure in figures for number in self.held())
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from sim.engine import metrics
 from sim.engine.cluster import Cluster
 from sim.engines import NO_NUMBA, numba_is_installed
 from sim.tables.files import load_table, shipped_tables
+from sim.tables.law import planned
 from sim.traces.synthetic import Constant
 from ssim.jobs.identity import code_of, hash_of, own_hash
 from ssim.jobs.reading import read_job
@@ -211,13 +212,14 @@ class _Simulated:
     """The runs of one setting; a policy is tabulated once for all traces that it can be used on."""
 
     def __init__(self, setting: Choices, table: LatencyTable, trace: Callable[[SearchTrace, Choices], Trace]) -> None:
-        self._setting, self._table, self._trace = setting, table, trace
+        self._setting, self._trace = setting, trace
+        self._table = planned(table, setting.plan, setting.latency)
         self._rules: dict[Any, DecisionTable] = {}
 
     def row(self, trial: SearchTrace, label: str, policy: Policy) -> SearchedRun:
         """Return one run."""
         trace = self._trace(trial, self._setting)
-        run = self._counted(trace, trial.cluster, label, policy)
+        run = self._counted(trace, trial.cluster, label, policy, trial.seed)
         numbers = metrics.slo_attainment(run), metrics.mean_serving_accuracy(run)
         windows = metrics.windows(run)["serving_accuracy"].tolist() if trial.experiment.startswith("dynamics") else ()
         return SearchedRun(trial.experiment, trial.at, label, trial.seed, *numbers, tuple(windows))
@@ -230,7 +232,7 @@ class _Simulated:
         def holds(step: int) -> bool:
             rate = 100 * (1 + _CAPACITY_PRECISION) ** step
             trace = Constant(mean_qps=rate, duration_s=_CAPACITY_S, slo_ms=36).trace(0)
-            return metrics.slo_attainment(self._counted(trace, cluster, label, policy)) >= _CAPACITY_TARGET
+            return metrics.slo_attainment(self._counted(trace, cluster, label, policy, 0)) >= _CAPACITY_TARGET
 
         low, high = -1, math.ceil(math.log(400) / math.log1p(_CAPACITY_PRECISION))
         while high - low > 1:
@@ -238,7 +240,7 @@ class _Simulated:
             low, high = (middle, high) if holds(middle) else (low, middle)
         return 100 * (1 + _CAPACITY_PRECISION) ** low if low >= 0 else 0.0
 
-    def _counted(self, trace: Trace, base: Cluster, label: str, policy: Policy) -> RunMetrics:
+    def _counted(self, trace: Trace, base: Cluster, label: str, policy: Policy, seed: int) -> RunMetrics:
         from sim.compiled.replay import replay_counted
 
         setting = self._setting
@@ -248,6 +250,7 @@ class _Simulated:
             dispatch_per_query_ns=ns_from_ms(setting.per_query_ms),
             network_ns=ns_from_ms(setting.network_ms),
             drop=setting.drop,
+            latency=setting.latency,
         )
         slo_ns = int(trace.slo_ns) - cluster.network_ns
         # Where workers fail, a policy that counts them is told of all: its decision table can't change under way.
@@ -255,7 +258,7 @@ class _Simulated:
         if key not in self._rules:
             served = cluster.served(self._table)
             self._rules[key] = tabulate(policy, served, cluster.dispatch_ns, cluster.workers, slo_ns)
-        return replay_counted(trace, cluster, self._table, self._rules[key], NS_PER_S)
+        return replay_counted(trace, cluster, self._table, self._rules[key], NS_PER_S, seed=seed)
 
 
 def _own_files() -> tuple[Path, ...]:

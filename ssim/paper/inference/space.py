@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from policies.queuefit import QueueFit
 from policies.slackfit import SlackFit, bucket_choices
+from sim.tables.law import FIXED, LatencyLaw
 
 if TYPE_CHECKING:
     from sim.engine.cluster import DropRule
     from sim.engine.policy import Dispatch, Policy, View
+    from sim.tables.law import PlanName
 
 DISPATCH_MS = (0.0, 1.0, 2.0, 3.0, 3.5, 4.0, 4.25, 4.5, 4.75, 5.0, 5.5, 6.0, 7.0)
 """Overhead of a batch: from none to what would give the smallest subnet the 8,000 q/s of Figure 5c."""
@@ -59,7 +61,9 @@ class Choices:
         fallback: Below the smallest latency of the buckets: maximum throughput, or the choice of the lowest bucket.
         placement: Arrivals within a bin of the shrunk trace: at random, or evenly.
         gaps: Law of the gaps of the variant stream of bursty traces.
-        table: The latency table.
+        table: The latency table. Not searched, as the two below.
+        p99_over_median: Spread of lognormal latencies; 1 for fixed ones.
+        plan: The figure of a latency that all policies plan on; None for what the table holds.
     """
 
     dispatch_ms: float = 0.0
@@ -72,6 +76,13 @@ class Choices:
     placement: Literal["random", "even"] = "random"
     gaps: Literal["gamma", "lognormal"] = "gamma"
     table: str = "ofa-resnet50-rtx2080ti"
+    p99_over_median: float = 1.0
+    plan: PlanName | None = None
+
+    @property
+    def latency(self) -> LatencyLaw:
+        """How latencies are distributed."""
+        return FIXED if self.p99_over_median == 1 else LatencyLaw("lognormal", self.p99_over_median)
 
     def others(self) -> str:
         """Return the choices that are changed one at a time, as far as they are not the usual ones."""
