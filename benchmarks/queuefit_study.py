@@ -13,6 +13,7 @@ The results are rows of a CSV file, in which a run that was stopped goes on; rem
 
     python -m benchmarks.queuefit_study                  the 300 settings
     python -m benchmarks.queuefit_study --traces         the paper's kinds of traces, as shares of the bound
+    python -m benchmarks.queuefit_study --page docs/queuefit.md
     python -m benchmarks.queuefit_study --seed 1 --count 100
 """
 
@@ -28,10 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from figures import style
 from policies.clipper import Clipper
 from policies.maxbatch import MaxBatch
 from policies.queuefit import QueueFit
+from policies.queuefit_reserve import QueueFitReserve
 from policies.slackfit import SlackFit
 from sim import Cluster, LatencyLaw, metrics, planned, stream
 from sim.base.units import NS_PER_MS
@@ -67,7 +71,12 @@ MEAN_ABOVE_BEST, WORST_BELOW_BEST = 1.0, 4.0
 SHARE_OF_BOUND = 0.99
 """At least this share of the bound on all policies on the paper's kinds of traces, up to 5 ms of overhead."""
 
-OURS: dict[str, Policy] = {"queuefit": QueueFit()}
+OURS: dict[str, Policy] = {
+    "queuefit_reserve": QueueFitReserve(),
+    "queuefit": QueueFit(),
+    "slackfit 20 drain": SlackFit(buckets=20, drain=True),
+    "slackfit 5 drain": SlackFit(buckets=5, drain=True),
+}
 """The variants that are judged."""
 
 SLACKFIT: dict[str, Policy] = {f"slackfit {buckets}": SlackFit(buckets=buckets) for buckets in (5, 20)}
@@ -229,8 +238,8 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
                 within = float((beside >= -ALLOWANCE).mean())
                 found.append({
                     "policy": ours, "latencies": latencies, "plan": plan, "against": against,
-                    "over SlackFit": beside.mean(), "within": within, "worst": beside.min(),
-                    "over the best": best.mean(), "worst of it": best.min(),
+                    "over SlackFit": float(beside.mean()), "within": within, "worst": float(beside.min()),
+                    "over the best": float(best.mean()), "worst of it": float(best.min()),
                     "met": "".join("-+"[int(met)] for met in (
                         within >= SHARE_WITHIN, beside.min() >= -WORST_BELOW_SLACKFIT,
                         best.mean() >= MEAN_ABOVE_BEST, best.min() >= -WORST_BELOW_BEST,
@@ -245,26 +254,91 @@ def shares(rows: pd.DataFrame) -> pd.DataFrame:
     return table.div(table["bound"], axis=0).drop(columns="bound")
 
 
+MARK = "<!-- queuefit_study: from here to the end by `python -m benchmarks.queuefit_study --page` -->\n"
+
+
+def markdown(table: pd.DataFrame, digits: int) -> str:
+    """Return a table of a page."""
+    rows = [
+        [f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell) for cell in row] for row in table.to_numpy()
+    ]
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean value of each policy that runs on all tables."""
+    table = rows.pivot_table(index="policy", columns=["latencies", "plan"], values="value", sort=False)
+    table = table[~table.index.str.startswith("clipper")].sort_values(("fixed", "table"), ascending=False)
+    table = table[[("fixed", "table"), ("drawn", "table"), ("drawn", "p95")]]
+    table.columns = ["fixed", "drawn, plan: table", "drawn, plan: p95"]
+    return table.reset_index()
+
+
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Draw how far each form of QueueFit is from the best rival with hindsight, setting by setting, in order."""
+    with style.applied():
+        figure = Figure(figsize=(style.PAGE_IN, 2.4), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, (latencies, plan) in zip(axes, (("fixed", "table"), ("drawn", "p95")), strict=True):
+            of_law = rows[(rows["latencies"] == latencies) & (rows["plan"] == plan)]
+            best = of_law[~of_law["policy"].isin(OURS)].groupby("setting")["value"].max()
+            for name, line in (("queuefit_reserve", "-"), ("queuefit", "--")):
+                over = of_law[of_law["policy"] == name].set_index("setting")["value"] - best
+                axis.plot(over.sort_values().to_numpy(), line, color="black", linewidth=1, label=name)
+            axis.set_yscale("symlog", linthresh=1)
+            axis.axhline(0, color=style.GREY, linewidth=0.6)
+            axis.set_title(f"latencies {latencies}, plan: {plan}")
+            axis.set_xlabel("settings, in order")
+        axes[0].set_ylabel("points over the best rival")
+        axes[0].legend()
+        style.save_as(figure, path)
+
+
+def write_page(page: Path, rows: pd.DataFrame, of_bound: pd.DataFrame) -> None:
+    """Write the results into the page, behind its mark, and the figure beside it."""
+    text, mark, _ = page.read_text().partition(MARK)
+    if not mark:
+        raise SystemExit(f"{page}: has no line {MARK.strip()!r}")
+    wanted = (
+        f"The signs under `met` are, in order: within {ALLOWANCE} points of SlackFit in {SHARE_WITHIN:.0%}; never more "
+        f"than {WORST_BELOW_SLACKFIT:g} below it; {MEAN_ABOVE_BEST:g} point above the best rival in the mean; never "
+        f"more than {WORST_BELOW_BEST:g} below it.\n"
+    )
+    least = of_bound["queuefit_reserve"].min()
+    lowest = f"`queuefit_reserve` is at {least:.2%} of the bound or above; wanted {SHARE_OF_BOUND:.0%}.\n"
+    parts = [text + mark, markdown(verdicts(rows), 2), wanted, "Means over the settings, in points:\n"]
+    parts += [markdown(means(rows), 2), f"![Points over the best rival]({page.stem}.svg)\n", "Shares of the bound:\n"]
+    page.write_text("\n".join([*parts, markdown(of_bound.reset_index(), 4), lowest]))
+    draw(rows, page.with_suffix(".svg"))
+
+
 def main() -> None:
     """Run what is missing, and print the verdicts."""
     parser = argparse.ArgumentParser(description="QueueFit's study")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--traces", action="store_true")
+    parser.add_argument("--page", type=Path, help="the page to write the results of seed 19 into")
     parser.add_argument("--out", type=Path, default=Path("results/queuefit_study"))
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
-    if given.traces:
+    if given.page and (given.seed, given.count) != (SEED, COUNT):
+        parser.error(f"--page is of the settings that judge: --seed {SEED} --count {COUNT}")
+    if given.traces or given.page:
         found = shares(collected(given.out / "traces.csv", list(paper_traces()), run_trace, given.processes))
         print(found.to_string(float_format="{:.4f}".format))
         for name in OURS:
             print(f"{name}: at least {found[name].min():.4f} of the bound; wanted {SHARE_OF_BOUND}")
+    if given.traces:
         return
     jobs = settings(given.seed, given.count)
     path = given.out / f"seed{given.seed}.csv"
     rows = collected(path, jobs, partial(run_setting, seed=given.seed), given.processes)
     rows = rows[rows["setting"].isin([str(job.number) for job in jobs])]
     print(verdicts(rows).to_string(index=False, float_format="{:.3f}".format))
+    if given.page:
+        write_page(given.page, rows, found)
 
 
 if __name__ == "__main__":
