@@ -38,7 +38,8 @@ class Instance:
             (queries,).
         cluster: The workers.
         value: Value of a query that is answered in time in this way, float64, shape (ways,).
-        duration_ns: The least time that a worker is busy, with the overheads of dispatch, int64, shape (ways,).
+        duration_ns: The least time to the answer, with the overheads of dispatch, int64, shape (ways,).
+        occupied_ns: The least time until the worker can take its next batch, likewise.
         max_queries: Maximum size of a batch, int64, shape (ways,).
         subnet: The subnet (index into the table), int64, shape (ways,).
     """
@@ -48,6 +49,7 @@ class Instance:
     cluster: Cluster
     value: npt.NDArray[np.float64]
     duration_ns: npt.NDArray[np.int64]
+    occupied_ns: npt.NDArray[np.int64]
     max_queries: npt.NDArray[np.int64]
     subnet: npt.NDArray[np.int64]
 
@@ -86,29 +88,36 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     accuracy = np.array([subnet.accuracy for subnet in table.subnets]) / 100
     subnet = np.repeat(np.arange(subnets), sizes)
     value = np.ones(len(subnet)) if values == "attainment" else accuracy[subnet]
-    duration = cluster.least_ns(table).ravel()
+    duration, occupied = cluster.least_ns(table).ravel(), cluster.least_ns(table, occupied=True).ravel()
     max_queries = np.tile(np.arange(1, sizes + 1), subnets)
-    undominated = _undominated(value, duration, max_queries)
+    undominated = _undominated(value, duration, occupied, max_queries)
     return Instance(
         trace.arrival_ns,
         np.maximum(cluster.due_ns(trace), trace.arrival_ns),
         cluster,
         value[undominated],
         duration[undominated],
+        occupied[undominated],
         max_queries[undominated],
         subnet[undominated],
     )
 
 
 def _undominated(
-    value: npt.NDArray[np.float64], duration: npt.NDArray[np.int64], max_queries: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64],
+    duration: npt.NDArray[np.int64],
+    occupied: npt.NDArray[np.int64],
+    max_queries: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
     """Return the ways that no other dominates; of equal ways the first."""
     undominated: list[int] = []
     # Sorted so that a way comes after all that dominate it.
-    for way in np.lexsort((duration, -max_queries, -value)).tolist():
+    for way in np.lexsort((occupied, duration, -max_queries, -value)).tolist():
         if not any(
-            value[rival] >= value[way] and duration[rival] <= duration[way] and max_queries[rival] >= max_queries[way]
+            value[rival] >= value[way]
+            and duration[rival] <= duration[way]
+            and occupied[rival] <= occupied[way]
+            and max_queries[rival] >= max_queries[way]
             for rival in undominated
         ):
             undominated.append(way)

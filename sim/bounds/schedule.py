@@ -71,17 +71,19 @@ def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0
         time_limit_s: Time limit of each of the two.
 
     Raises:
-        SpecError: A slot is longer than the shortest batch, the cluster has failures, actuation delays or drawn
-            latencies, or there are too many queries for such short slots.
+        SpecError: A slot is longer than the shortest batch, the cluster has failures, actuation delays, drawn times or
+            batches that overlap, or there are too many queries for such short slots.
         SsimError: The solver failed.
     """
     shortest = int(instance.duration_ns.min())
     if not 1 <= slot_ns <= shortest:
         raise SpecError("slot_ns", "invalid slot length", str(slot_ns), f"1 to {shortest}, the shortest batch")
-    if instance.cluster.latency.is_drawn:
-        hint = "cluster.latency: fixed; the bound holds for drawn latencies, too"
-        raise SpecError("cluster.latency", "the offline optimum is for fixed latencies", "", hint)
-    if instance.cluster.faults or instance.cluster.actuation_ns != 0:
+    cluster = instance.cluster
+    if cluster.is_drawn or cluster.occupancy < 1:
+        key = "latency" if cluster.latency.is_drawn else "dispatch_p99_over_median" if cluster.is_drawn else "occupancy"
+        problem = "the offline optimum is for fixed latencies, and for batches that do not overlap on a worker"
+        raise SpecError(f"cluster.{key}", problem, "", f"leave out {key}; the bound holds with it, too")
+    if cluster.faults or cluster.actuation_ns != 0:
         problem = "the zero-one program supports neither failures nor actuation delays"
         raise SpecError(
             "cluster", problem, "", "use a cluster without faults and with actuation_ns 0; the bound supports both"

@@ -81,7 +81,7 @@ def upper_bound(
 
 
 class _Way(NamedTuple):
-    """One way to run a batch: its length is `whole` slots and the part `rest` of one.
+    """One way to run a batch: it occupies its worker for `whole` slots and the part `rest` of one.
 
     `fill` is the largest batch that can start in each slot, float64, shape (slots,). `barred` says for each offset,
     from 0, which groups' queries can't be in a batch that starts so many slots after their own: bool, shape (slots,),
@@ -122,7 +122,7 @@ class _Dual:
         self._total = len(instance)
         self.everything = max((way.value for way in self._ways), default=0.0)
         """Mean value per query without any limit on workers."""
-        rates = instance.value * instance.max_queries * (slot_ns / instance.duration_ns)
+        rates = instance.value * instance.max_queries * (slot_ns / instance.occupied_ns)
         self._unit = float(rates.max())  # what a worker earns in a slot, at most: the unit of prices
 
     def _way(self, instance: Instance, way: int, slot_ns: int, come: _Whole) -> _Way:
@@ -143,7 +143,7 @@ class _Dual:
             late[self._there] = span < offset
             barred.append(late if late.any() else None)
         fill = np.minimum(count, instance.max_queries[way]).astype(np.float64)
-        whole, rest = divmod(duration, slot_ns)
+        whole, rest = divmod(int(instance.occupied_ns[way]), slot_ns)
         return _Way(float(instance.value[way]), whole, rest / slot_ns, fill, tuple(barred))
 
     def constant(self) -> _Floats:

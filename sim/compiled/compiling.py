@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.float64]
     Bools: TypeAlias = npt.NDArray[np.bool_]
 
-INT, BOOL, NOTHING = types.int64, types.boolean, types.void
+INT, FLOAT, BOOL, NOTHING = types.int64, types.float64, types.boolean, types.void
 INTS, BOOLS, BYTES, FLOATS, GRID = (
     types.Array(number, dimensions, "C")
     for number, dimensions in (
@@ -94,3 +94,16 @@ def _forget(function: Callable[..., Any]) -> None:
     for path in folder.glob(f"*.{function.__name__}-*.nb?"):
         with suppress(OSError):
             path.unlink()
+
+
+@compiled(STEP)
+def no_step(
+    memory: Floats,  # noqa: ARG001 - it has the signature of a step function
+    now_ns: int,  # noqa: ARG001
+    slack_ns: int,  # noqa: ARG001
+    queue_length: int,  # noqa: ARG001
+    arrived: int,  # noqa: ARG001
+    latency_ns: Ints,  # noqa: ARG001
+) -> tuple[int, int]:
+    """Placeholder for a step function that is never called."""
+    return -1, -1

@@ -47,6 +47,7 @@ _COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
         READ_INTS,
         READ_INTS,
         READ_INTS,
+        READ_INTS,
         BOOLS,
         READ_FLOATS,
         INT,
@@ -64,6 +65,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     deadline_ns: Ints,
     start_ns: Ints,
     finish_ns: Ints,
+    free_ns: Ints,
     subnets: Ints,
     sizes: Ints,
     lost: Bools,
@@ -82,8 +84,9 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     Args:
         arrival_ns: Their arrivals, from the first that the log is about, int64.
         deadline_ns: When their batches are due.
-        start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next four.
+        start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next five.
         finish_ns: Completion of the batch, or failure of its worker.
+        free_ns: When its worker could take the next batch, or failed.
         subnets: Subnet that ran it; negative for dropped queries.
         sizes: Number of queries.
         lost: Whether its worker failed.
@@ -106,7 +109,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     started = max(0, min((start_ns[0] - from_ns) // width_ns, last))  # of the next batch
     query = np.uint64(0)
     for row in range(len(sizes)):
-        start, finish, subnet = start_ns[row], finish_ns[row], subnets[row]
+        start, finish, free, subnet = start_ns[row], finish_ns[row], free_ns[row], subnets[row]
         answered = subnet >= 0 and not lost[row]
         met, following = 0, query + np.uint64(sizes[row])
         end = following  # of the queries that count
@@ -143,7 +146,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
         begin = max(start, from_ns)
         if begin >= limit_ns:
             continue
-        totals[BUSY_NS] += max(0, min(finish, limit_ns) - begin)
+        totals[BUSY_NS] += max(0, min(free, limit_ns) - begin)
         is_new = start >= from_ns
         if is_new:
             totals[BATCHES] += 1
@@ -156,8 +159,8 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
             numbers[started, W_BATCHES] += 1
             numbers[started, W_BATCHED] += sizes[row]
         reached = started
-        while begin < finish and reached <= last:
-            until_ns = min(finish, end_ns if reached == last else from_ns + (reached + 1) * width_ns)
+        while begin < free and reached <= last:
+            until_ns = min(free, end_ns if reached == last else from_ns + (reached + 1) * width_ns)
             numbers[reached, W_BUSY_NS] += max(0, until_ns - begin)
             begin = until_ns
             reached += 1

@@ -17,12 +17,12 @@ import numpy as np
 from sim.compiled.compiling import (
     BOOL,
     BOOLS,
+    FLOAT,
     FLOATS,
     INT,
     INTS,
     READ_GRID,
     READ_INTS,
-    STEP,
     STEPS,
     compiled,
     tuple_of,
@@ -76,6 +76,10 @@ class Setting(NamedTuple):
         is_drawn: Whether latencies are drawn.
         drawn: What they are drawn from; anything if none is drawn.
         key: What distinguishes the luck of this run (`sim.tables.service_times.latency_key`).
+        dispatch_is_drawn: Whether the overhead of a batch is drawn.
+        dispatch: What it is drawn from, as that of batches of one query of subnet 0.
+        dispatch_key: As `key`, of the overheads.
+        occupancy: The part of a latency after which a worker can take its next batch.
         from_ns: As in `sim.compiled.tabulate.DecisionTable`, as the next two.
         subnets: Subnet by slack interval and by queue length; the last column stands for all longer queues. int64,
             shape (slacks + 1, lengths). `HOLD` or `DROP` for other decisions.
@@ -94,6 +98,10 @@ class Setting(NamedTuple):
     is_drawn: bool
     drawn: Drawn
     key: int
+    dispatch_is_drawn: bool
+    dispatch: Drawn
+    dispatch_key: int
+    occupancy: float
     from_ns: Ints
     subnets: Ints
     sizes: Ints
@@ -107,11 +115,12 @@ class State(NamedTuple):
             index of the next change; number of idle and of running workers; length of the queue; and, if queries wait
             while a worker is idle, until when they are held. int64, shape (8,).
         free: Idle workers, a heap, int64, shape (workers,).
-        finish_ns: Completion times of running workers, a heap with `busy`, int64, shape (workers,).
+        free_ns: When running workers can take their next batches, a heap with `busy`, int64, shape (workers,).
         busy: The numbers of these workers.
         runs: Whether a worker has a batch, bool, shape (workers,).
         loaded: The subnet on each worker, int64, shape (workers,).
         fails_ns: Next failure of each worker, int64, shape (workers,).
+        last_ns: When each worker finishes all batches that it has begun, int64, shape (workers,).
         deadline_ns: Deadlines of the queue, a heap with `waiting`; empty if deadlines never decrease.
         waiting: The numbers of these queries.
         memory: State of the step function, float64.
@@ -119,11 +128,12 @@ class State(NamedTuple):
 
     at: Ints
     free: Ints
-    finish_ns: Ints
+    free_ns: Ints
     busy: Ints
     runs: Bools
     loaded: Ints
     fails_ns: Ints
+    last_ns: Ints
     deadline_ns: Ints
     waiting: Ints
     memory: Floats
@@ -135,6 +145,7 @@ class Log(NamedTuple):
     Attributes:
         start_ns: Time of the dispatch or the drop.
         finish_ns: Time of the completion, or of the failure of the worker.
+        free_ns: When its worker could take the next batch, or failed; may be the same array.
         worker: Worker that ran it.
         subnet: Subnet that ran it; -1 for dropped queries.
         size: Number of queries.
@@ -143,17 +154,20 @@ class Log(NamedTuple):
 
     start_ns: Ints
     finish_ns: Ints
+    free_ns: Ints
     worker: Ints
     subnet: Ints
     size: Ints
     lost: Bools
 
 
-_DRAWN = (BOOL, tuple_of(Drawn, READ_INTS, READ_GRID, READ_GRID, INT), INT)
+_DRAWN = tuple_of(Drawn, READ_INTS, READ_GRID, READ_GRID, INT)
+_LUCK = (BOOL, _DRAWN, INT)
 _DECISIONS = (READ_INTS, READ_GRID, READ_GRID)
-_SETTING = tuple_of(Setting, READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, INT, READ_GRID, BOOL, *_DRAWN, *_DECISIONS)
-_STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, FLOATS)
-_LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, BOOLS)
+_COSTS = (READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, INT, READ_GRID, BOOL)
+_SETTING = tuple_of(Setting, *_COSTS, *_LUCK, *_LUCK, FLOAT, *_DECISIONS)
+_STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, INTS, FLOATS)
+_LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
 
 @compiled(INT(INTS, INTS, INT, INT, INT))
@@ -201,13 +215,18 @@ def _without(heap: Ints, size: int, item: int) -> int:
     return size
 
 
-@compiled(INT(INT, INT))
-def _luck(key: int, query: int) -> int:
-    """Return `sim.tables.service_times.luck`."""
+@compiled(INT(_DRAWN, INT, INT, INT, INT))
+def _latency(drawn: Drawn, key: int, subnet: int, size: int, query: int) -> int:
+    """Return `sim.tables.service_times.Distributions.latency` for the `luck` of a query."""
     mixed = np.uint64(key) + (np.uint64(query) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return int((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32))
+    place = int((mixed ^ mixed >> np.uint64(31)) >> np.uint64(32)) * drawn.parts[subnet, size]
+    node = drawn.first[subnet, size] + (place >> 32)
+    low = drawn.nodes_ns[node]
+    if drawn.is_linear:
+        low += (drawn.nodes_ns[node + 1] - low) * (place >> 16 & 0xFFFF) >> 16
+    return int(low)
 
 
 @compiled(INT(_SETTING, _STATE, STEPS, READ_INTS, READ_INTS, BOOL, BOOL, _LOG, INTS))
@@ -245,9 +264,9 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
         setting.drop_rule,
         setting.changes,
     )
-    from_ns, subnets, sizes, drawn = setting.from_ns, setting.subnets, setting.sizes, setting.drawn
+    from_ns, subnets, sizes = setting.from_ns, setting.subnets, setting.sizes
     limit_ns = dispatch_ns + setting.smallest_ns if drop_rule == HOPELESS else 0
-    free, finish_ns, busy, loaded = state.free, state.finish_ns, state.busy, state.loaded
+    free, free_ns, busy, loaded = state.free, state.free_ns, state.busy, state.loaded
     waiting_ns, waiting = state.deadline_ns, state.waiting
     head, arrived, change = state.at[HEAD], state.at[ARRIVED], state.at[_CHANGE]
     idle, running, length, held_ns = state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH], state.at[_HELD_NS]
@@ -262,15 +281,15 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
         if idle > 0 and length > 0:
             now = min(now, held_ns)
         if (idle == 0 or length > 0) and running > 0:
-            now = min(now, finish_ns[0])
+            now = min(now, free_ns[0])
         if change < len(changes):
             now = min(now, changes[change, 0])
         if now == NEVER_COMES or not (final or (arrived < queries and arrival_ns[queries - 1] > now)):
             break
 
-        while running > 0 and finish_ns[0] <= now:
+        while running > 0 and free_ns[0] <= now:
             worker = busy[0]
-            running = _pop(finish_ns, busy, running)
+            running = _pop(free_ns, busy, running)
             state.runs[worker] = False
             idle = _push(free, free, idle, worker, worker)
 
@@ -289,7 +308,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 if not state.runs[worker]:
                     idle = _without(free, idle, worker)
                 state.runs[worker] = False
-                loaded[worker] = _NONE
+                loaded[worker], state.last_ns[worker] = _NONE, 0
             else:
                 state.fails_ns[worker] = changes[change, 3]
                 idle = _push(free, free, idle, worker, worker)
@@ -307,7 +326,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                         length = _pop(waiting_ns, waiting, length)
                     gone += 1
                 if gone > before:
-                    log.start_ns[rows], log.finish_ns[rows], log.worker[rows] = now, now, _NONE
+                    log.start_ns[rows], log.finish_ns[rows], log.free_ns[rows], log.worker[rows] = now, now, now, _NONE
                     log.subnet[rows], log.size[rows], log.lost[rows] = DROPPED, gone - before, False
                     rows += 1
             if length == 0:
@@ -334,32 +353,34 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 held_ns = now + slack - size
                 break
             if subnet == DROP:
-                subnet, worker, finish, lost = DROPPED, _NONE, now, False
+                subnet, worker, finish, frees, lost = DROPPED, _NONE, now, now, False
             else:
                 size = min(size, length)
                 worker = free[0]
                 idle = _pop(free, free, idle)
+                query = head + state.at[BEFORE] if in_order else waiting[0]
+                latency, overhead = latency_ns[subnet, size], dispatch_ns
                 if setting.is_drawn:
-                    query = head + state.at[BEFORE] if in_order else waiting[0]
-                    place = _luck(setting.key, query) * drawn.parts[subnet, size]
-                    node = drawn.first[subnet, size] + (place >> 32)
-                    latency = drawn.nodes_ns[node]
-                    if drawn.is_linear:
-                        latency += (drawn.nodes_ns[node + 1] - latency) * (place >> 16 & 0xFFFF) >> 16
-                else:
-                    latency = latency_ns[subnet, size]
-                finish = now + latency + dispatch_ns + setting.per_query_ns * size
+                    latency = _latency(setting.drawn, setting.key, subnet, size, query)
+                if setting.dispatch_is_drawn:
+                    overhead = _latency(setting.dispatch, setting.dispatch_key, 0, 1, query)
+                overhead += setting.per_query_ns * size
                 if loaded[worker] != subnet:
                     if loaded[worker] != NOTHING_YET:
-                        finish += setting.actuation_ns[subnet]
+                        overhead += setting.actuation_ns[subnet]
                     loaded[worker] = subnet
-                lost = state.fails_ns[worker] < finish
-                if lost:
-                    finish = state.fails_ns[worker]
-                else:
-                    running = _push(finish_ns, busy, running, finish, worker)
+                finish = frees = now + overhead + latency
+                if setting.occupancy < 1:
+                    frees = now + overhead + max(1, int(latency * setting.occupancy))
+                    finish = state.last_ns[worker] = max(finish, state.last_ns[worker])
+                fails = state.fails_ns[worker]
+                lost = fails < finish
+                finish = min(finish, fails)
+                if frees <= fails:
+                    running = _push(free_ns, busy, running, frees, worker)
+                frees = min(frees, fails)
                 state.runs[worker] = True
-            log.start_ns[rows], log.finish_ns[rows], log.worker[rows] = now, finish, worker
+            log.start_ns[rows], log.finish_ns[rows], log.free_ns[rows], log.worker[rows] = now, finish, frees, worker
             log.subnet[rows], log.size[rows], log.lost[rows] = subnet, size, lost
             rows += 1
             if in_order:
@@ -374,16 +395,3 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
     state.at[HEAD], state.at[ARRIVED], state.at[_CHANGE] = head, arrived, change
     state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH], state.at[_HELD_NS] = idle, running, length, held_ns
     return rows
-
-
-@compiled(STEP)
-def no_step(
-    memory: Floats,  # noqa: ARG001 - it has the signature of a step function
-    now_ns: int,  # noqa: ARG001
-    slack_ns: int,  # noqa: ARG001
-    queue_length: int,  # noqa: ARG001
-    arrived: int,  # noqa: ARG001
-    latency_ns: Ints,  # noqa: ARG001
-) -> tuple[int, int]:
-    """Placeholder for a step function that is never called."""
-    return _NONE, _NONE

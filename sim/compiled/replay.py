@@ -18,7 +18,7 @@ from sim.base.arrays import read_only
 from sim.base.errors import DataError, NoArrivalsError, PolicyError, TooLongError, raised
 from sim.base.units import NS_PER_S
 from sim.compiled import kernel
-from sim.compiled.compiling import compiled_step
+from sim.compiled.compiling import compiled_step, no_step
 from sim.compiled.outcomes import outcomes
 from sim.compiled.step_policy import StepPolicy, decision_of
 from sim.compiled.streaming import StreamingMetrics
@@ -26,7 +26,7 @@ from sim.compiled.tabulate import DecisionTable
 from sim.engine.policy import View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
-from sim.tables.service_times import latency_key, service_times
+from sim.tables.service_times import dispatch_key, latency_key, service_times
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -63,7 +63,7 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     queries, deadline_ns, in_order = len(trace), cluster.due_ns(trace), trace.in_order
     run = _Run(cluster, table, rule, seed, 0 if in_order else queries, int(np.min(trace.slo_ns)))
     left = np.empty(0 if in_order else queries, np.int64)
-    log = _empty_log(queries)
+    log = _empty_log(queries, cluster)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
     of_rows = (log.finish_ns, log.subnet, log.size, log.lost, rows)
@@ -71,7 +71,8 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     no_drops = cluster.drop == "never" and isinstance(rule, DecisionTable) and not rule.drops
     batched: Any = slice(rows) if no_drops else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
     times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.subnet[batched])
-    batches = Batches(*times, *ran, log.size[batched], log.lost[batched])
+    free_ns = times[1] if cluster.occupancy == 1 else log.free_ns[batched]
+    batches = Batches(*times, *ran, log.size[batched], log.lost[batched], free_ns)
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
 
 
@@ -107,7 +108,7 @@ def replay_counted(
         raise DataError("slo_ns", "deadlines decrease", "", "use replay_compiled, which orders the queue")
     run = _Run(cluster, table, rule, seed, 0, int(np.min(trace.slo_ns)))
     metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns, measure)
-    deadline_ns, log = cluster.due_ns(trace), _empty_log(len(trace))
+    deadline_ns, log = cluster.due_ns(trace), _empty_log(len(trace), cluster)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, _NO_HEAP, final=True)
     metrics.add(trace.arrival_ns, deadline_ns, log, rows)
     metrics.add_unfinished(trace.arrival_ns[run.head :])
@@ -152,12 +153,12 @@ def replay_stream(
     check_lengths(duration_ns, slo_ns)
     run = _Run(cluster, table, rule, seed, 0, slo_ns)
     metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
-    queue, log = _Queue(slo_ns - cluster.network_ns), _empty_log(0)
+    queue, log = _Queue(slo_ns - cluster.network_ns), _empty_log(0, cluster)
 
     def go_on(*, final: bool) -> None:
         nonlocal log
         if len(log.size) < queue.end:
-            log = _empty_log(len(queue.arrival_ns))
+            log = _empty_log(len(queue.arrival_ns), cluster)
         first = run.head
         arrival_ns, deadline_ns = queue.arrival_ns[: queue.end], queue.deadline_ns[: queue.end]
         rows = run.advance(arrival_ns, deadline_ns, log, _NO_HEAP, final=final)
@@ -203,10 +204,11 @@ def _step(step: Callable[..., tuple[int, int]]) -> Any:
     return compiled_step(step)
 
 
-def _empty_log(rows: int) -> kernel.Log:
+def _empty_log(rows: int, cluster: Cluster) -> kernel.Log:
     # One large allocation, of which only written pages become memory: several of middling size are slower.
     start_ns, finish_ns, worker, subnet, size = np.empty((5, rows), np.int64)
-    return kernel.Log(start_ns, finish_ns, worker, subnet, size, np.empty(rows, np.bool_))
+    free_ns = finish_ns if cluster.occupancy == 1 else np.empty(rows, np.int64)
+    return kernel.Log(start_ns, finish_ns, free_ns, worker, subnet, size, np.empty(rows, np.bool_))
 
 
 class _Run:
@@ -230,11 +232,12 @@ class _Run:
             self._step, memory = _step(type(rule).step), _memory(rule, table, cluster, slo_ns)
             decisions = (np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0), np.int64))
         else:
-            self._step, memory = kernel.no_step, np.empty(0)
+            self._step, memory = no_step, np.empty(0)
             decisions = (rule.from_ns, rule.subnets, rule.sizes)
         changes = _changes(cluster)
         nothing = np.empty((0, 0), np.int64)
-        drawn = times.drawn or (_fixed(nothing.ravel()), _fixed(nothing), _fixed(nothing), 0)
+        undrawn = (_fixed(nothing.ravel()), _fixed(nothing), _fixed(nothing), 0)
+        dispatch = cluster.dispatch_drawn
         self._setting = kernel.Setting(
             _fixed(times.fixed_ns),
             _fixed(table.dense_ns),
@@ -246,8 +249,12 @@ class _Run:
             changes,
             isinstance(rule, StepPolicy),
             times.drawn is not None,
-            kernel.Drawn(*drawn),
+            kernel.Drawn(*(times.drawn or undrawn)),
             latency_key(seed),
+            dispatch is not None,
+            kernel.Drawn(*(dispatch or undrawn)),
+            dispatch_key(seed),
+            float(cluster.occupancy),
             *map(_fixed, decisions),
         )
         fails_ns = np.full(cluster.workers, kernel.NEVER_COMES)
@@ -257,11 +264,12 @@ class _Run:
         self._state = kernel.State(
             np.zeros(8, np.int64),
             free=np.arange(cluster.workers),
-            finish_ns=np.empty(cluster.workers, np.int64),
+            free_ns=np.empty(cluster.workers, np.int64),
             busy=np.empty(cluster.workers, np.int64),
             runs=np.zeros(cluster.workers, np.bool_),
             loaded=np.full(cluster.workers, kernel.NOTHING_YET),
             fails_ns=fails_ns,
+            last_ns=np.zeros(cluster.workers, np.int64),
             deadline_ns=np.empty(heap, np.int64),
             waiting=np.empty(heap, np.int64),
             memory=memory,

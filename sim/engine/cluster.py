@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from sim.base.errors import DataError, SpecError
-from sim.tables.law import FIXED, LatencyLaw
-from sim.tables.service_times import service_times
+from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
+from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
 from sim.traces.trace import LATEST_NS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from sim.tables.latency import LatencyTable
     from sim.tables.law import LawName
+    from sim.tables.service_times import Distributions
     from sim.traces.trace import Trace
 
 DropRule = Literal["never", "expired", "hopeless"]
@@ -63,6 +66,10 @@ class Cluster:
         dispatch_per_query_ns: Overhead of each query in a batch, on top of that of the batch.
         network_ns: Delay of each query between client and worker, both ways together, which keeps no worker busy.
         latency: How the latency of a batch is distributed; the name of a law stands for that law.
+        dispatch_p99_over_median: Spread of the overhead of a batch: 99th percentile over median of a lognormal whose
+            median is `dispatch_ns`. None for an overhead that is always the same.
+        occupancy: The part of a batch's latency after which its worker can take the next one, above 0, at most 1. Below
+            1, batches overlap on a worker, as in a pipeline, and finish in the order of their starts.
 
     Raises:
         SpecError: A number is out of range, or two faults of one worker overlap.
@@ -76,6 +83,8 @@ class Cluster:
     dispatch_per_query_ns: int = 0
     network_ns: int = 0
     latency: LatencyLaw = FIXED
+    dispatch_p99_over_median: float | None = None
+    occupancy: float = 1.0
 
     def __post_init__(self) -> None:
         if type(self.workers) is not int or not 1 <= self.workers <= MAX_WORKERS:
@@ -93,11 +102,45 @@ class Cluster:
             object.__setattr__(self, "latency", LatencyLaw(cast("LawName", given)))
         elif not isinstance(given, LatencyLaw):
             raise SpecError("cluster.latency", "is not a law", repr(given), 'such as LatencyLaw("lognormal")')
+        self._check_overlap()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
         for fault in self.faults:
             _check_fault(fault, self.workers, back)
             back[fault.worker] = fault.recover_ns
+
+    def _check_overlap(self) -> None:
+        part: Any = self.occupancy
+        if isinstance(part, bool) or not isinstance(part, int | float) or not 0 < part <= 1:
+            raise SpecError(
+                "cluster.occupancy", "is out of range", repr(part), "a part of the latency: above 0, at most 1"
+            )
+        spread: Any = self.dispatch_p99_over_median
+        if spread is None:
+            return
+        place = "cluster.dispatch_p99_over_median"
+        if isinstance(spread, bool) or not isinstance(spread, int | float) or not 1 <= spread <= HIGHEST_RATIO:
+            raise SpecError(place, "is out of range", repr(spread), f"from 1 to {HIGHEST_RATIO:g}")
+        if not self.dispatch_ns:
+            raise SpecError(place, "has no meaning without an overhead", f"{spread:g}", "a dispatch overhead above 0")
+        if self.dispatch_ns * spread**2 >= LONGEST_NS:
+            raise SpecError(place, "the overhead is too long to be drawn", f"{self.dispatch_ns} ns", "minutes at most")
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the time that a batch takes depends on the seed."""
+        return self.latency.is_drawn or self.dispatch_p99_over_median is not None
+
+    @property
+    def dispatch_drawn(self) -> Distributions | None:
+        """What the overhead of a batch is drawn from, as that of a table of one cell; None if it is not drawn."""
+        spread = self.dispatch_p99_over_median
+        return None if spread is None else spread_around(self.dispatch_ns, spread)
+
+    def __repr__(self) -> str:
+        values = ((one.name, getattr(self, one.name), one.default) for one in fields(self))
+        shown = ", ".join(f"{name}={value!r}" for name, value, usual in values if value != usual)
+        return f"{type(self).__name__}({shown})"
 
     def changes(self) -> list[tuple[int, int, bool]]:
         """Return failures and recoveries as (time, worker, whether it fails), in order of time, recoveries first."""
@@ -118,12 +161,24 @@ class Cluster:
         """
         return _with_query_overhead(table, self.dispatch_per_query_ns)
 
-    def overhead_ns(self, size: int) -> int:
-        """Return the overhead of a batch with so many queries, on top of its latency."""
-        return self.dispatch_ns + size * self.dispatch_per_query_ns
+    def overheads(self, seed: int) -> Callable[[int, int], int]:
+        """Return a function from batch size and head (the number of the query) to the overhead of the batch."""
+        fixed, each, drawn = self.dispatch_ns, self.dispatch_per_query_ns, self.dispatch_drawn
+        if drawn is None:
+            return lambda size, _head: fixed + size * each
+        key = dispatch_key(seed)
+        return lambda size, head: drawn.latency(0, 1, luck(key, head)) + size * each
 
-    def least_ns(self, table: LatencyTable) -> npt.NDArray[np.int64]:
-        """Return the least time that a batch keeps a worker busy, overheads included.
+    def occupied_ns(self, latency_ns: int) -> int:
+        """Return how long a batch of a latency keeps its worker from the next one, overheads apart."""
+        return latency_ns if self.occupancy == 1 else max(1, int(latency_ns * self.occupancy))
+
+    def least_ns(self, table: LatencyTable, *, occupied: bool = False) -> npt.NDArray[np.int64]:
+        """Return the least time that a batch can take, overheads included.
+
+        Args:
+            table: The table that policies see.
+            occupied: Whether only the time counts in which its worker can't take the next batch.
 
         Returns:
             int64, shape (subnets, largest batch): by subnet of the table and batch size from 1.
@@ -131,8 +186,13 @@ class Cluster:
         Raises:
             DataError: The table lacks what the law of the latencies needs.
         """
-        overhead = self.dispatch_ns + self.dispatch_per_query_ns * np.arange(1, table.max_batch + 1)
-        return service_times(table, self.latency).smallest_ns[:, 1:] + overhead
+        drawn = self.dispatch_drawn
+        least = self.dispatch_ns if drawn is None else int(drawn.nodes_ns[0])
+        overhead = least + self.dispatch_per_query_ns * np.arange(1, table.max_batch + 1)
+        smallest = service_times(table, self.latency).smallest_ns[:, 1:]
+        if occupied and self.occupancy < 1:
+            smallest = np.maximum((smallest * self.occupancy).astype(np.int64), 1)
+        return smallest + overhead
 
     def due_ns(self, trace: Trace) -> npt.NDArray[np.int64]:
         """Return when the batch of each query must be done at the latest: its deadline less the network's delay.

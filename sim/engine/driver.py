@@ -13,7 +13,7 @@ import simpy
 
 from sim.base.errors import PolicyError
 from sim.base.units import format_ms
-from sim.engine.instant import Scheduler
+from sim.engine.instant import BatchStart, Scheduler
 from sim.engine.policy import policy_name
 from sim.engine.queues import queue_for
 from sim.engine.result import BatchLog, Result, result_of
@@ -54,10 +54,12 @@ class _Run:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
         self._latency_of, served = service_times(table, cluster.latency).of_run(seed), cluster.served(table)
+        self._overhead_of = cluster.overheads(seed)
         self._actuation_ns = cluster.actuation_delays(table)
         self._queue = queue_for(trace, cluster.network_ns)
         self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
         self._log = BatchLog()
+        self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
         self._changes = cluster.changes()
         self._wake_ns: int | None = None  # the latest wake-up that was scheduled
         # What has happened at this instant so far.
@@ -91,21 +93,39 @@ class _Run:
         if self._env.peek() == now_ns:
             return
         starts, lost, wake_ns = self._scheduler.settle(now_ns, self._completed, self._recovered, self._failed)
+        for batch in lost:
+            self._log.lose(batch, now_ns)
+        for worker in self._failed:
+            for batch in self._overlapping(worker, now_ns):
+                self._log.lose(batch, now_ns)
         self._completed.clear()
         self._recovered.clear()
         self._failed.clear()
-        for batch in lost:
-            self._log.lose(batch, now_ns)
-        for batch, worker, subnet, size, actuates, head in starts:
-            duration_ns = self._latency_of(subnet, size, head) + self._cluster.overhead_ns(size)
-            if actuates:
-                duration_ns += self._actuation_ns[subnet]
-            self._log.add(now_ns, now_ns + duration_ns, worker, subnet, size)
-            self._after(duration_ns, (self._completed, (worker, batch)))
+        for start in starts:
+            self._start(now_ns, start)
         if wake_ns is not None:
             if self._queue.next_arrival_ns is None:
                 self._check_wait(now_ns, wake_ns)
             self._wake_at(now_ns, wake_ns)
+
+    def _start(self, now_ns: int, start: BatchStart) -> None:
+        """Record a batch, and have its worker report when it can take the next one."""
+        batch, worker, subnet, size, actuates, head = start
+        latency_ns, overhead_ns = self._latency_of(subnet, size, head), self._overhead_of(size, head)
+        if actuates:
+            overhead_ns += self._actuation_ns[subnet]
+        busy_ns = overhead_ns + self._cluster.occupied_ns(latency_ns)
+        finish_ns = now_ns + overhead_ns + latency_ns
+        if self._cluster.occupancy < 1:
+            before = self._overlapping(worker, now_ns)
+            finish_ns = max([finish_ns, *(self._log.finish[other] for other in before)])
+            self._begun[worker] = [*before, batch]
+        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, subnet, size)
+        self._after(busy_ns, (self._completed, (worker, batch)))
+
+    def _overlapping(self, worker: int, now_ns: int) -> list[int]:
+        """Return the batches that a worker has begun and not finished, where it begins the next one before."""
+        return [batch for batch in self._begun[worker] if self._log.finish[batch] > now_ns]
 
     def _check_wait(self, now_ns: int, wake_ns: int) -> None:
         """Refuse to wait past every deadline for nothing: such a policy could wait forever.

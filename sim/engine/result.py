@@ -30,20 +30,22 @@ NONE = -1
 class BatchLog:
     """The batches of a run as they are started."""
 
-    __slots__ = ("finish", "lost", "size", "start", "subnet", "worker")
+    __slots__ = ("finish", "free", "lost", "size", "start", "subnet", "worker")
 
     def __init__(self) -> None:
         self.start: list[int] = []
         self.finish: list[int] = []
+        self.free: list[int] = []
         self.worker: list[int] = []
         self.subnet: list[int] = []
         self.size: list[int] = []
         self.lost: list[int] = []
 
-    def add(self, start_ns: int, finish_ns: int, worker: int, subnet: int, size: int) -> None:
+    def add(self, start_ns: int, finish_ns: int, free_ns: int, worker: int, subnet: int, size: int) -> None:
         """Record the next batch."""
         self.start.append(start_ns)
         self.finish.append(finish_ns)
+        self.free.append(free_ns)
         self.worker.append(worker)
         self.subnet.append(subnet)
         self.size.append(size)
@@ -51,15 +53,16 @@ class BatchLog:
     def lose(self, batch: int, at_ns: int) -> None:
         """Record that a batch was lost with its worker."""
         self.finish[batch] = at_ns
+        self.free[batch] = min(self.free[batch], at_ns)
         self.lost.append(batch)
 
     def batches(self) -> Batches:
         """Return the batches as arrays."""
         lost = np.zeros(len(self.start), dtype=bool)
         lost[self.lost] = True
-        columns = (self.start, self.finish, self.worker, self.subnet, self.size)
-        start, finish, worker, subnet, size = (np.array(column, dtype=np.int64) for column in columns)
-        return Batches(start, finish, worker, subnet, size, lost)
+        columns = (self.start, self.finish, self.worker, self.subnet, self.size, self.free)
+        start, finish, worker, subnet, size, free = (np.array(column, dtype=np.int64) for column in columns)
+        return Batches(start, finish, worker, subnet, size, lost, free)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +76,7 @@ class Batches:
         subnet: Subnet that ran it (index into the table), int64.
         size: Number of queries, int64.
         lost: Whether its worker failed, bool.
+        free_ns: When its worker could take the next batch, or failed, int64: earlier where batches overlap.
     """
 
     start_ns: npt.NDArray[np.int64]
@@ -81,6 +85,7 @@ class Batches:
     subnet: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
     lost: npt.NDArray[np.bool_]
+    free_ns: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -263,7 +268,7 @@ class Result:
     def busy_ns(self) -> int:
         """The measured time that workers were busy, summed over workers, overheads included."""
         begin = np.maximum(self.batches.start_ns, self.from_ns)
-        return int(np.maximum(np.minimum(self.batches.finish_ns, self.until_ns) - begin, 0).sum())
+        return int(np.maximum(np.minimum(self.batches.free_ns, self.until_ns) - begin, 0).sum())
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""
@@ -288,7 +293,7 @@ class Result:
             ),
             batches=np.bincount(start, minlength=bins),
             batched=np.bincount(start, batches.size[within], bins).astype(np.int64),
-            busy_ns=np.diff(_had_run(batches.start_ns, edges) - _had_run(batches.finish_ns, edges)),
+            busy_ns=np.diff(_had_run(batches.start_ns, edges) - _had_run(batches.free_ns, edges)),
         )
 
 

@@ -159,6 +159,11 @@ def nodes_of(table: LatencyTable, law: LatencyLaw) -> list[list[_Grid]]:
     return [list(row) for row in grid]
 
 
+def spread_nodes(median_ns: int, p99_over_median: float) -> _Grid:
+    """Return the nodes of the lognormal distribution of one time, as `nodes_of` a cell."""
+    return _whole(median_ns * np.exp(math.log(p99_over_median) / _Z99 * _NORMAL))
+
+
 STEPS = 1024
 """Parts of a lognormal of equal probability."""
 

@@ -20,7 +20,7 @@ from sim.base.arrays import read_only
 from sim.base.errors import DataError
 from sim.base.streams import stream
 from sim.base.units import format_ms
-from sim.tables.law import actual_table, nodes_of
+from sim.tables.law import STEPS, actual_table, nodes_of, spread_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +44,11 @@ _GOLDEN, _FIRST, _SECOND, _MASK = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D0
 def latency_key(seed: int) -> int:
     """Return what distinguishes the luck of a seed from that of others: an integer of 63 bits."""
     return int(stream(seed, "latency").integers(2**63))
+
+
+def dispatch_key(seed: int) -> int:
+    """Return the same for the overheads of batches, whose luck is their own."""
+    return int(stream(seed, "dispatch").integers(2**63))
 
 
 def luck(key: int, query: int) -> int:
@@ -101,6 +106,14 @@ class ServiceTimes:
             return lambda subnet, size, _head: fixed[subnet][size]
         key, latency = latency_key(seed), self.drawn.latency
         return lambda subnet, size, head: latency(subnet, size, luck(key, head))
+
+
+@lru_cache(maxsize=8)
+def spread_around(median_ns: int, p99_over_median: float) -> Distributions:
+    """Return the lognormal distribution of one time, as that of batches of one query of subnet 0."""
+    nodes_ns = spread_nodes(median_ns, p99_over_median)
+    place, parts = np.zeros((1, 2), np.int64), np.full((1, 2), STEPS)
+    return Distributions(read_only(np.append(nodes_ns, 0)), read_only(place), read_only(parts), 1)
 
 
 @lru_cache(maxsize=8)

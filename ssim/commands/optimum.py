@@ -90,6 +90,9 @@ def _looseness(experiment: Job) -> Iterator[str]:
             ratios = times.smallest_ns[:, 1:] / times.fixed_ns[:, 1:]
             least = f"{ratios.min():.2f} to {ratios.max():.2f} of the latency in the table"
             yield f"Latencies are drawn ({law}): the bound takes the smallest of each cell, {least}."
+        if (drawn := run.parts.cluster.dispatch_drawn) is not None:
+            least = f"{drawn.nodes_ns[0] / run.parts.cluster.dispatch_ns:.2f} of the median"
+            yield f"Overheads of batches are drawn: the bound takes the smallest, {least}."
 
 
 def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) -> None:

@@ -113,9 +113,10 @@ def serving_events(cluster: dict[str, Any], batches: pa.Table, requests: pa.Tabl
         requests: Its queries; None if they are not stored.
     """
     yield from _named(_WORKERS, "workers", [f"worker {number}" for number in range(cluster["workers"])])
+    ends = _ends(batches)
     for batch in (row for part in batches.to_batches(_ROWS) for row in part.to_pylist()):
         args, tid = {"size": batch["size"], "subnet": batch["subnet"]}, _FIRST_THREAD + batch["worker"]
-        yield _slice(batch["subnet"], "batch", _WORKERS, tid, batch["start_ns"], batch["finish_ns"], args)
+        yield _slice(batch["subnet"], "batch", _WORKERS, tid, batch["start_ns"], batch[ends], args)
         if batch["lost"]:
             yield _instant("batch lost", _WORKERS, tid, batch["finish_ns"], args)
     end_ns = max(_max(batches["finish_ns"]).as_py() or 0, _max(requests["arrival_ns"]).as_py() if requests else 0)
@@ -131,6 +132,11 @@ def serving_events(cluster: dict[str, Any], batches: pa.Table, requests: pa.Tabl
 def _slice(name: str, category: str, pid: int, tid: int, start_ns: int, end_ns: int, args: dict[str, Any]) -> Event:
     times = {"ts": _us(start_ns), "dur": _us(end_ns - start_ns)}
     return {"ph": "X", "name": name, "cat": category, "pid": pid, "tid": tid, **times, "args": args}
+
+
+def _ends(batches: pa.Table) -> str:
+    """Return the column that says when a worker could take its next batch: the completion, unless batches overlap."""
+    return "free_ns" if "free_ns" in batches.column_names else "finish_ns"
 
 
 def _instant(name: str, pid: int, tid: int, at_ns: int, args: dict[str, Any], category: str = "drop") -> Event:
@@ -182,7 +188,7 @@ def moments(cluster: dict[str, Any], batches: pa.Table, requests: pa.Table) -> I
     overhead_ns = cluster["dispatch_ns"] + cluster.get("network_ns", 0)  # runs of an older version have no network
     start = pc.fill_null(requests["start_ns"], never).to_numpy()
     is_dropped = (requests["outcome"].cast(pa.string()).to_numpy() == "dropped") & (start == never)
-    starts, finishes = (np.sort(batches[name].to_numpy()) for name in ("start_ns", "finish_ns"))
+    starts, finishes = (np.sort(batches[name].to_numpy()) for name in ("start_ns", _ends(batches)))
     faults = [time for fault in cluster["faults"] for time in (fault["at_ns"], fault["recover_ns"]) if time is not None]
     instants = np.unique(np.concatenate([arrival, starts, finishes, np.array(faults, dtype=np.int64)]))
     free = _free(cluster, instants, starts, finishes)

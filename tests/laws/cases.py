@@ -52,7 +52,7 @@ class Case:
 
 
 @st.composite
-def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = True) -> Case:
+def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = True, overlaps: bool = True) -> Case:
     integers = lambda low, high: draw(st.integers(low, high))  # noqa: E731 - says more than it costs
     queries, subnets = integers(1, 40), integers(1, 4)
     sizes = tuple(sorted(draw(st.sets(st.integers(1, 8), min_size=1, max_size=4))))
@@ -77,15 +77,18 @@ def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = Tru
     slo = draw(st.one_of(st.integers(1, 40), st.lists(st.integers(1, 40), min_size=queries, max_size=queries)))
     trace = Trace(arrivals, slo if isinstance(slo, int) else np.array(slo, dtype=np.int64), int(arrivals[-1]) + 1)
     workers = integers(1, 4)
+    dispatch_ns = draw(st.sampled_from([0, 0, 1, 3]))
     cluster = Cluster(
         workers,
-        dispatch_ns=draw(st.sampled_from([0, 0, 1, 3])),
+        dispatch_ns=dispatch_ns,
         actuation_ns=draw(st.sampled_from([0, 0, 2, 5, "table"])),
         drop=draw(st.sampled_from(["never", "expired", "hopeless"])),
         faults=tuple(_faults(draw, workers)) if faults and draw(st.booleans()) else (),
         latency=law,
         dispatch_per_query_ns=draw(st.sampled_from([0, 0, 1, 2])),
         network_ns=draw(st.sampled_from([0, 0, 1, 4])),
+        dispatch_p99_over_median=draw(st.sampled_from([None, 1.5, 9.0])) if drawn and dispatch_ns else None,
+        occupancy=draw(st.sampled_from([1, 1, 0.5, 0.3])) if overlaps else 1,
     )
     answers = st.lists(st.tuples(st.integers(0, subnets - 1), st.integers(1, sizes[-1])), min_size=1, max_size=7)
     policy = TablePolicy(tuple(draw(answers)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))

@@ -8,6 +8,7 @@ measures it.
 from __future__ import annotations
 
 import heapq
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,23 @@ import simpy
 from sim.base.streams import stream
 from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
 from sim.engine.result import Outcome
-from sim.tables.law import actual_table, nodes_of
+from sim.tables.latency import LatencyTable, ProfiledSubnet
+from sim.tables.law import LatencyLaw, actual_table, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sim import Cluster, LatencyTable, Policy, Trace
+    from sim import Cluster, Policy, Trace
 
 LOWEST = 2  # after SimPy's URGENT (0) and NORMAL (1)
 
 
 _nodes_of = lru_cache(nodes_of)
+
+
+def _on_line(nodes: list[int], share: int) -> int:
+    place, rest = divmod(share * (len(nodes) - 1), 2**32)
+    return nodes[place] + (nodes[place + 1] - nodes[place]) * (rest // 2**16) // 2**16
 
 
 class NaiveEngine:
@@ -45,7 +52,7 @@ class NaiveEngine:
         self.down: set[int] = set()
         self.loaded: dict[int, int | None] = dict.fromkeys(range(cluster.workers))
         self.fresh = set(range(cluster.workers))
-        self.run_of: dict[int, int] = {}
+        self.under_way: dict[int, dict[int, int]] = {worker: {} for worker in self.free}  # finish by run
         self.runs = 0
         self.changes: list[tuple[int, bool, int]] = []
         self.pending = False
@@ -58,7 +65,7 @@ class NaiveEngine:
         self.worker: list[int] = [-1] * len(self.arrival)
         self.dispatch_ns = cluster.dispatch_ns
         self.rng = stream(seed, "policy")
-        self.key = np.uint64(stream(seed, "latency").integers(2**63))
+        self.keys = {name: np.uint64(stream(seed, name).integers(2**63)) for name in ("latency", "dispatch")}
 
     def run(self) -> NaiveEngine:
         """Run to the end."""
@@ -125,7 +132,7 @@ class NaiveEngine:
                 self.free.discard(worker)
                 self.fresh.discard(worker)
                 self.loaded[worker] = None
-                self.run_of.pop(worker, None)
+                self.under_way[worker].clear()
             else:
                 self.down.discard(worker)
                 self.free.add(worker)
@@ -159,7 +166,7 @@ class NaiveEngine:
         limit = {
             "never": None,
             "expired": now,
-            "hopeless": now + min(self._duration(self.table.latency(*cell), cell[1]) for cell in cells),
+            "hopeless": now + min(self.table.latency(*cell) + self._overhead(cell[1]) for cell in cells),
         }[self.cluster.drop]
         while limit is not None and self.queue and self.queue[0][0] < limit + self.cluster.network_ns:
             self._drop(1)
@@ -173,7 +180,6 @@ class NaiveEngine:
         self.free.remove(worker)
         batch = [heapq.heappop(self.queue)[1] for _ in range(min(decision.batch_size, len(self.queue)))]
         self.runs += 1
-        self.run_of[worker] = self.runs
         self.env.process(self._batch(self.runs, worker, decision.subnet, batch))
 
     def _latency(self, subnet: int, size: int, head: int) -> int:
@@ -182,11 +188,7 @@ class NaiveEngine:
         row = next(i for i, known in enumerate(table.subnets) if known.id == self.table.subnets[subnet].id)
         if not law.is_drawn:
             return table.latency(row, size)
-        with np.errstate(over="ignore"):
-            mixed = self.key + np.uint64(head + 1) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        share = int(mixed ^ (mixed >> np.uint64(31))) >> 32
+        share = self._share("latency", head)
         cells = _nodes_of(table, law)[row]
         above = next(i for i, measured in enumerate(table.batch_sizes) if measured >= size)
         nodes = cells[above].tolist()
@@ -198,28 +200,48 @@ class NaiveEngine:
             nodes = [round(float(a + (b - a) * share_of_high)) for a, b in zip(*ends, strict=True)]
         if law.law == "samples":
             return nodes[share * len(nodes) // 2**32]
-        place, rest = divmod(share * (len(nodes) - 1), 2**32)
-        return nodes[place] + (nodes[place + 1] - nodes[place]) * (rest // 2**16) // 2**16
+        return _on_line(nodes, share)
 
-    def _duration(self, latency: int, size: int) -> int:
-        return latency + self.cluster.dispatch_ns + size * self.cluster.dispatch_per_query_ns
+    def _share(self, name: str, head: int) -> int:
+        with np.errstate(over="ignore"):
+            mixed = self.keys[name] + np.uint64(head + 1) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return int(mixed ^ (mixed >> np.uint64(31))) >> 32
+
+    def _overhead(self, size: int, head: int | None = None) -> int:
+        spread, batch = self.cluster.dispatch_p99_over_median, self.cluster.dispatch_ns
+        if spread is not None and head is not None:
+            table = LatencyTable("overhead", (ProfiledSubnet("s", 70.0),), (1,), np.array([[batch]]))
+            nodes = _nodes_of(table, LatencyLaw("lognormal", spread))[0][0].tolist()
+            batch = _on_line(nodes, self._share("dispatch", head))
+        return batch + size * self.cluster.dispatch_per_query_ns
 
     def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
-        duration = self._duration(self._latency(subnet, len(batch), batch[0]), len(batch))
+        latency, overhead = self._latency(subnet, len(batch), batch[0]), self._overhead(len(batch), batch[0])
         if self.loaded[worker] != subnet and worker not in self.fresh:
             delay = self.cluster.actuation_ns
-            duration += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
+            overhead += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
         self.fresh.discard(worker)
         self.loaded[worker] = subnet
         for query in batch:
             self.start[query], self.worker[query], self.subnet[query] = self.env.now, worker, subnet
-        yield self.env.timeout(duration)
-        lost = self.run_of.get(worker) != run
+        occupied = overhead + max(1, math.floor(latency * self.cluster.occupancy))
+        mine = self.under_way[worker]
+        mine[run] = max([self.env.now + overhead + latency, *mine.values()])
+        rest = mine[run] - self.env.now - occupied
+        yield self.env.timeout(occupied)
+        if run in mine and rest:  # the worker can take its next batch
+            self.free.add(worker)
+            self._request_dispatch()
+        yield self.env.timeout(rest)
+        lost = run not in mine
         for query in batch:
             late = self.env.now + self.cluster.network_ns > self.deadline[query]
             self.finish[query] = -1 if lost else self.env.now
             self.answer[query].succeed(Outcome.DROPPED if lost else Outcome.LATE if late else Outcome.MET)
         if not lost:
-            del self.run_of[worker]
-            self.free.add(worker)
-            self._request_dispatch()
+            del mine[run]
+            if not rest:
+                self.free.add(worker)
+                self._request_dispatch()

@@ -122,7 +122,7 @@ def test_policies_of_a_repeat_share_their_luck_so_that_a_paired_interval_is_narr
 @settings(max_examples=100, deadline=None)
 @given(cases(), st.sampled_from(LAWS))
 def test_a_batch_takes_the_quantile_of_its_heads_luck_whatever_its_policy_plans_on(case: Case, law: LatencyLaw) -> None:
-    cluster = dataclasses.replace(case.cluster, latency=law, actuation_ns=0, faults=())
+    cluster = dataclasses.replace(case.cluster, latency=law, actuation_ns=0, faults=(), occupancy=1)
     result = simulate(case.trace, cluster, case.table, case.policy, seed=3)
     actual, key, batches = actual_table(case.table), latency_key(3), result.batches
     nodes = nodes_of(actual, law)
@@ -134,7 +134,7 @@ def test_a_batch_takes_the_quantile_of_its_heads_luck_whatever_its_policy_plans_
         if size in actual.batch_sizes:
             cell = nodes[row][actual.batch_sizes.index(size)]
             share = luck(key, int(head)) / 2**32
-            taken = batches.finish_ns[number] - batches.start_ns[number] - cluster.overhead_ns(size)
+            taken = batches.finish_ns[number] - batches.start_ns[number] - cluster.overheads(3)(size, int(head))
             if law.law == "samples":
                 assert taken == cell[math.floor(share * len(cell))]
             else:
@@ -236,6 +236,23 @@ def test_a_law_that_makes_no_sense_is_refused(law: str, ratio: float | None) -> 
         LatencyLaw(law, ratio)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="latency"):
         Cluster(1, latency=3)  # type: ignore[arg-type]
+
+
+def test_overheads_are_drawn_from_a_lognormal_of_their_own() -> None:
+    count, overhead = 200_000, 2_000_000
+    table = table_of(1_000_000, 2_000_000)
+    trace = Trace(np.arange(count) * 10**9, 1, count * 10**9)
+    laws = (LatencyLaw("lognormal"), LatencyLaw())
+    clusters = [Cluster(1, overhead, latency=law, dispatch_p99_over_median=3.0) for law in laws]
+    drawn, alone = (replay(trace, cluster, table, One(), engine="compiled")[0] for cluster in clusters)
+    overheads = alone.batches.finish_ns - trace.arrival_ns - 1_000_000
+    latencies = drawn.batches.finish_ns - trace.arrival_ns - overheads
+    for share in (0.01, 0.5, 0.99):
+        scale, z = math.log(3) / Z99, norm.ppf(share)
+        expected = overhead * math.exp(scale * z)
+        error = math.sqrt(share * (1 - share) / count) * scale * expected / norm.pdf(z)
+        assert abs(np.quantile(overheads, share) - expected) < 3 * error, share
+    assert abs(np.corrcoef(overheads, latencies)[0, 1]) < 3 / math.sqrt(count)
 
 
 def test_too_many_cells_are_refused_instead_of_filling_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def decisions(case: Case, log: dict[int, Reports]) -> tuple[list[tuple[int, Batc
 
 
 @settings(max_examples=600, deadline=None)
-@given(cases())
+@given(cases(overlaps=False))
 def test_a_log_of_events_without_simpy_gives_the_decisions_of_a_run(case: Case) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)
     started, lost_batches = decisions(case, log_of(result))
@@ -61,9 +61,10 @@ def test_a_log_of_events_without_simpy_gives_the_decisions_of_a_run(case: Case) 
     assert sorted(lost_batches) == sorted(zip(batches.finish_ns[lost].tolist(), lost, strict=True))
     delays = case.cluster.actuation_delays(case.table)
     latency_of = service_times(case.table, case.cluster.latency).of_run(0)
+    overhead_of = case.cluster.overheads(0)
     for batch, (at_ns, start) in enumerate(started):
         if not batches.lost[batch]:
-            run_ns = latency_of(start.subnet, start.size, start.head) + case.cluster.overhead_ns(start.size)
+            run_ns = latency_of(start.subnet, start.size, start.head) + overhead_of(start.size, start.head)
             assert batches.finish_ns[batch] == at_ns + run_ns + start.actuates * delays[start.subnet]
 
 

@@ -85,7 +85,7 @@ def test_a_part_is_what_its_definition_says(case: Case, data: st.DataObject) -> 
     for outcome in Outcome:
         assert part.count(outcome) == sum(np.array(inside) & (result.outcome == outcome))
     batches = result.batches
-    rows = list(zip(batches.start_ns.tolist(), batches.finish_ns.tolist(), batches.size.tolist(), strict=True))
+    rows = list(zip(batches.start_ns.tolist(), batches.free_ns.tolist(), batches.size.tolist(), strict=True))
     own = [size for start, _, size in rows if first <= start and (start < last or last == end)]
     assert (part.batch_count, part.batched) == (len(own), sum(own))
     busy = sum(start <= instant < finish for start, finish, _ in rows for instant in range(first, until))
@@ -132,7 +132,7 @@ def test_after_a_long_warm_up_a_run_is_measured_as_without_it(case: Case, before
     decisions = data.draw(decision_tables(len(case.table.subnets), case.table.max_batch))
     # What a worker has loaded is all that a warm-up leaves behind, but for the numbers of queries, by which latencies
     # are drawn.
-    cluster = replace(case.cluster, actuation_ns=0, latency=FIXED)
+    cluster = replace(case.cluster, actuation_ns=0, latency=FIXED, dispatch_p99_over_median=None)
     alone = simulate(case.trace, cluster, case.table, FromTable(decisions))
     shift = before.trace.duration_ns + 100_000
     slos = [np.broadcast_to(trace.slo_ns, len(trace)) for trace in (before.trace, case.trace)]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.maxacc import MaxAcc
 from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit
-from sim import Cluster, Outcome, Result, SpecError, Trace, simulate
+from sim import (
+    Cluster,
+    Dispatch,
+    LatencyTable,
+    Outcome,
+    ProfiledSubnet,
+    Result,
+    SpecError,
+    Trace,
+    View,
+    WorkerFailure,
+    simulate,
+)
 from sim.compiled.tabulate import tabulate
 from sim.engine.arrow import queries_table
 from sim.tables.files import load_table
@@ -23,7 +37,7 @@ TABLE = load_table("ofa-resnet50-rtx2080ti")
 def same_run(one: Result, other: Result) -> None:
     assert one.outcome.tolist() == other.outcome.tolist()
     assert one.batch.tolist() == other.batch.tolist()
-    for name in ("start_ns", "finish_ns", "worker", "subnet", "size", "lost"):
+    for name in ("start_ns", "finish_ns", "worker", "subnet", "size", "lost", "free_ns"):
         assert getattr(one.batches, name).tolist() == getattr(other.batches, name).tolist(), name
 
 
@@ -44,7 +58,7 @@ def test_a_network_is_a_shorter_slo_with_later_answers(case: Case, delay_ns: int
 
 
 @settings(max_examples=300, deadline=None)
-@given(cases(drawn=False), st.integers(0, 5))
+@given(cases(drawn=False, overlaps=False), st.integers(0, 5))
 def test_the_overhead_of_a_query_is_a_slower_table(case: Case, overhead_ns: int) -> None:
     """Where every batch size is measured, so that no batch has empty places."""
     sizes = tuple(range(1, case.table.max_batch + 1))
@@ -106,6 +120,69 @@ def test_an_impossible_overhead_is_refused(name: str, value: object) -> None:
         Cluster(1, **{name: value})
 
 
+PIPELINE = LatencyTable("toy", (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0)), (1,), np.array([[4], [20]]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=30), st.sampled_from([2, 4, 5]))
+def test_a_pipeline_of_equal_stages_answers_when_a_tandem_of_servers_does(gaps: list[int], stages: int) -> None:
+    arrivals = np.cumsum(np.array(gaps))
+    table = replace(PIPELINE, latency_ns=np.array([[20], [20]]))
+    result = simulate(Trace(arrivals, 10**6, 10**4), Cluster(1, occupancy=1 / stages), table, MaxAcc())
+    left = np.zeros(stages, dtype=np.int64)  # when the last query left each stage
+    for query, arrival in enumerate(arrivals):
+        at = arrival
+        for stage in range(stages):
+            at = left[stage] = max(at, left[stage]) + 20 // stages
+        assert result.batches.finish_ns[query] == at
+
+
+def test_batches_of_a_worker_overlap_in_the_order_of_their_starts() -> None:
+    """The second, which is faster alone, comes out behind the first."""
+    trace = Trace(np.array([0, 1]), 10**6, 100)
+    run = simulate(trace, Cluster(1, occupancy=0.25), PIPELINE, Switching())
+    assert run.batches.start_ns.tolist() == [0, 5]
+    assert run.batches.free_ns.tolist() == [5, 6]
+    assert run.batches.finish_ns.tolist() == [20, 20]
+    assert run.busy_ns == 6
+    fails = Cluster(1, occupancy=0.25, faults=(WorkerFailure(0, 10),))
+    run = simulate(trace, fails, PIPELINE, Switching())
+    assert run.batches.lost.tolist() == [True, True]
+    assert run.batches.free_ns.tolist() == [5, 6]
+
+
+@dataclass
+class Switching:
+    """The slow subnet at first, then the fast one."""
+
+    begun: bool = False
+
+    def decide(self, _: View) -> Dispatch:
+        self.begun = not self.begun
+        return Dispatch(int(self.begun), 1)
+
+
+@pytest.mark.parametrize("value", [0, -0.5, 1.5, True, "half", math.nan])
+def test_a_part_of_a_latency_is_above_0_and_at_most_1(value: object) -> None:
+    with pytest.raises(SpecError, match=r"cluster.occupancy: is out of range"):
+        Cluster(1, occupancy=value)  # type: ignore[arg-type]
+
+
+SPREADS = (
+    (5, 0.9, "range"),
+    (5, math.nan, "range"),
+    (5, True, "range"),
+    (0, 1.5, "no meaning"),
+    (2**50, 9.0, "long"),
+)
+
+
+@pytest.mark.parametrize(("dispatch_ns", "spread", "says"), SPREADS)
+def test_an_impossible_spread_of_overheads_is_refused(dispatch_ns: int, spread: float, says: str) -> None:
+    with pytest.raises(SpecError, match=rf"cluster.dispatch_p99_over_median: .*{says}"):
+        Cluster(1, dispatch_ns, dispatch_p99_over_median=spread)
+
+
 def test_an_overhead_that_fits_only_alone_is_refused_with_the_table() -> None:
-    with pytest.raises(SpecError, match="too long"):
+    with pytest.raises(SpecError, match="long"):
         Cluster(1, dispatch_per_query_ns=2**57).served(TABLE)

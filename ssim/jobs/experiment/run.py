@@ -18,9 +18,10 @@ from sim.engine.driver import simulate
 from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
-from sim.tables.law import FIXED, planned
+from sim.tables.law import FIXED
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
+from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
 from ssim.jobs.job import Completion, Run, RunOutcome, Task
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
-    from sim.tables.law import LatencyLaw, PlanName
+    from sim.tables.law import PlanName
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
     from ssim.jobs.experiment.spec import PolicySpec
@@ -84,6 +85,9 @@ class ExperimentParts:
             del cluster["latency"]
         else:
             cluster["latency"]["of"] = self.table.holds
+        for name, default in (("dispatch_p99_over_median", None), ("occupancy", 1)):
+            if cluster[name] == default:
+                del cluster[name]
         found = {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
         return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
@@ -135,7 +139,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     @property
     def is_random(self) -> bool:
         """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
-        drawn = self.parts.source.is_random or self.parts.cluster.latency.is_drawn
+        drawn = self.parts.source.is_random or self.parts.cluster.is_drawn
         return drawn or may_draw(self._policy, self.point.folder)
 
     def policy(self) -> Policy:
@@ -303,12 +307,6 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         problem, place = raised(error)
         begin = user_function(getattr(type(self.parts.source), "chunks", None))  # what it yields may be nonsense
         return SsimError(f"trace {self.spec.trace['kind']}", problem, place or begin)
-
-
-@lru_cache(maxsize=16)
-def table_seen(table: LatencyTable, plan: PlanName | float | None, law: LatencyLaw) -> LatencyTable:
-    """Return `sim.tables.law.planned`: the same object for the same arguments, since policies remember tables."""
-    return planned(table, plan, law)
 
 
 def may_draw(policy: Policy, folder: Path) -> bool:

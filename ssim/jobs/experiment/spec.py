@@ -60,6 +60,10 @@ class ClusterSpec(Closed):
     """Workers that fail."""
     latency: LawSpec = LawSpec()
     """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
+    dispatch_p99_over_median: Annotated[float, Field(ge=1, le=HIGHEST_RATIO)] | None = None
+    """The spread of a lognormal overhead of each batch, whose median is `dispatch_ms`; always the same if left out."""
+    occupancy: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The part of the latency after which a worker takes the next batch; below 1, batches overlap (pipelines)."""
 
     def build(self) -> Cluster:
         """Return the cluster, in nanoseconds.
@@ -81,6 +85,8 @@ class ClusterSpec(Closed):
             ns_from_ms(self.dispatch_per_query_ms),
             ns_from_ms(self.network_ms),
             LatencyLaw(self.latency.law, self.latency.p99_over_median),
+            self.dispatch_p99_over_median,
+            self.occupancy,
         )
 
 
@@ -144,6 +150,15 @@ class CapacitySpec(Closed):
     """How closely the rate is found, relatively."""
 
 
+class LiveSpec(Closed):
+    """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
+
+    workers: Literal["paced"] = "paced"
+    """The kind of workers: `paced` ones take the time that the latency table gives, and compute nothing."""
+    queue: PositiveInt = 10_000
+    """Queries that may wait; any more are rejected."""
+
+
 class ExperimentSpec(JobSpec):
     """One experiment: traces, a cluster, a latency table and the policies to compare."""
 
@@ -167,6 +182,8 @@ class ExperimentSpec(JobSpec):
     """The part of a run that all figures are about; the whole run if left out."""
     capacity: CapacitySpec = CapacitySpec()
     """What `ssim capacity` looks for."""
+    live: LiveSpec = LiveSpec()
+    """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
 
     def references(self) -> list[str]:
         """Return the labels of the policies that `reference` may mean; exactly one in a valid file."""

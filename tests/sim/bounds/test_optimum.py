@@ -62,7 +62,7 @@ def tried(instance: Instance) -> float:
 
 
 @st.composite
-def instances(draw: Callable[..., Any], most: int, span: int, longest: int) -> Instance:
+def instances(draw: Callable[..., Any], most: int, span: int, longest: int, *, overlaps: bool = False) -> Instance:
     queries, subnets = draw(st.integers(1, most)), draw(st.integers(1, 2))
     gaps = draw(st.lists(st.integers(0, 3), min_size=queries, max_size=queries))
     grid = draw(st.lists(st.integers(1, longest), min_size=2 * subnets, max_size=2 * subnets))
@@ -81,6 +81,7 @@ def instances(draw: Callable[..., Any], most: int, span: int, longest: int) -> I
         dispatch_ns=draw(st.integers(0, 1)),
         dispatch_per_query_ns=draw(st.integers(0, 1)),
         network_ns=draw(st.sampled_from([0, 0, 2])),
+        occupancy=draw(st.sampled_from([0.3, 0.5, 0.8])) if overlaps else 1,
     )
     return instance_of(trace, cluster, table, draw(st.sampled_from(["attainment", "accuracy"])))
 
@@ -182,6 +183,48 @@ def test_the_bound_is_near_the_optimum_where_load_is_tight() -> None:
     assert instance.value.max() - found.upper > 0.01
 
 
+def best_of_overlapping(instance: Instance) -> float:  # noqa: C901 - two searches, one in the other
+    """Return the optimum where batches overlap, by trying everything: who is in which batch, and when each starts."""
+    arrival, due, workers = instance.arrival_ns.tolist(), instance.deadline_ns.tolist(), instance.cluster.workers
+
+    def best(query: int, groups: list[list[int]]) -> float:
+        if query == len(instance):
+            return placed([group for group in groups if group], [])
+        found = best(query + 1, groups)  # unserved
+        for group in [*groups, []]:
+            others = [other for other in groups if other is not group]
+            found = max(found, best(query + 1, [*others, [*group, query]]))
+        return found
+
+    def placed(groups: list[list[int]], taken: list[tuple[int, int]]) -> float:  # -1 if they can't be
+        if not groups:
+            return 0.0
+        group, rest = groups[0], groups[1:]
+        found = -1.0
+        for way in range(instance.ways):
+            busy, done = int(instance.occupied_ns[way]), int(instance.duration_ns[way])
+            if len(group) > instance.max_queries[way]:
+                continue
+            for start in range(max(arrival[q] for q in group), min(due[q] for q in group) - done + 1):
+                more = [*taken, (start, start + busy)]
+                if max(sum(a <= t < b for a, b in more) for t, _ in more) > workers:
+                    continue
+                value = placed(rest, more)
+                if value >= 0:
+                    found = max(found, value + len(group) * float(instance.value[way]))
+        return found
+
+    return best(0, []) / len(instance)
+
+
+@given(instances(most=3, span=9, longest=6, overlaps=True), st.integers(1, 4), st.sampled_from([0, 0, 2]))
+@settings(max_examples=20, deadline=None)
+def test_the_bound_is_not_below_the_optimum_of_batches_that_overlap(
+    instance: Instance, slot_ns: int, iterations: int
+) -> None:
+    assert upper_bound(instance, slot_ns, iterations).upper >= best_of_overlapping(instance)
+
+
 def test_nothing_that_can_be_answered_is_worth_nothing() -> None:
     table = LatencyTable("toy", (ProfiledSubnet("s", 70.0),), (1,), np.array([[9]]))
     instance = instance_of(Trace(np.array([0, 3]), 5, 10), Cluster(1), table)
@@ -196,6 +239,12 @@ def test_wrong_input_is_told() -> None:
         offline_optimum(instance_of(trace, Cluster(1), table), 5)
     with pytest.raises(SpecError, match="slot_ns: invalid slot length"):
         upper_bound(instance_of(trace, Cluster(1), table), 0)
+    for cluster, key in (
+        (Cluster(1, occupancy=0.5), "occupancy"),
+        (Cluster(1, 1, dispatch_p99_over_median=2.0), "dispatch_p99_over_median"),
+    ):
+        with pytest.raises(SpecError, match=rf"cluster.{key}: the offline optimum is for fixed latencies"):
+            offline_optimum(instance_of(trace, cluster, table), 1)
     with pytest.raises(SpecError, match="supports neither failures"):
         offline_optimum(instance_of(trace, Cluster(2, faults=(WorkerFailure(0, 1),)), table), 1)
     with pytest.raises(SpecError, match="values: unknown kind"):

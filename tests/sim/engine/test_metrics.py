@@ -31,7 +31,7 @@ def test_metrics_are_their_definitions(case: Case) -> None:
     if answered:
         for q in (0.5, 0.99, 1.0):
             assert result.latency_quantile_ns(q) == np.quantile(answered, q)
-    busy = sum((result.batches.finish_ns - result.batches.start_ns).tolist())
+    busy = sum((result.batches.free_ns - result.batches.start_ns).tolist())
     available = case.cluster.workers * result.horizon_ns - result.cluster.down_ns(result.horizon_ns)
     assert metrics.utilisation(result) == (busy / available if available else pytest.approx(math.nan, nan_ok=True))
 
@@ -47,7 +47,7 @@ def test_windows_add_up_to_the_whole(case: Case) -> None:
     assert arrivals.sum() == pytest.approx(len(case.trace))
     met = np.nansum(windows["slo_attainment"] * arrivals)
     assert met == pytest.approx(result.count(Outcome.MET))
-    busy = np.minimum(result.batches.finish_ns, end) - np.minimum(result.batches.start_ns, end)
+    busy = np.minimum(result.batches.free_ns, end) - np.minimum(result.batches.start_ns, end)
     assert (windows["workers_busy"] * covered).sum() == pytest.approx(busy.sum())
     assert windows["workers_busy"].max() <= case.cluster.workers + 1e-9
 
