@@ -18,6 +18,7 @@ SHORT_NAMES = {
     "nexus": "policies.nexus:Nexus",
     "proteus": "policies.proteus:Proteus",
     "queuefit": "policies.queuefit:QueueFit",
+    "queuefit_reserve": "policies.queuefit_reserve:QueueFitReserve",
     "slackfit": "policies.slackfit:SlackFit",
     "symphony": "policies.symphony:Symphony",
     "triton": "policies.triton:Triton",
