@@ -18,6 +18,7 @@ SHORT_NAMES = {
     "nexus": "policies.nexus:Nexus",
     "proteus": "policies.proteus:Proteus",
     "queuefit": "policies.queuefit:QueueFit",
+    "ramsis": "policies.ramsis:Ramsis",
     "slackfit": "policies.slackfit:SlackFit",
     "symphony": "policies.symphony:Symphony",
     "triton": "policies.triton:Triton",
