@@ -74,7 +74,7 @@ def attempt(entry: Entry) -> Outcome:
             return Outcome(insert(model.eval(), x, keep=keep, **options), x, tuple(keep), widths, "")
         except SpecError as error:
             refusal = str(error)
-            listed = re.search(r"keep=(\[.*?\]) leaves", refusal)
+            listed = re.search(r"keep=(\['.*?\]) leaves", refusal)
             if listed:
                 keep += ast.literal_eval(listed[1])
             elif "only one subnet" in refusal and not widths:

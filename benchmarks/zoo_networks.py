@@ -86,18 +86,8 @@ FOUND = (
     _tv("swin_t"),
     *map(_timm, ("resnet18", "seresnet50", "mobilenetv4_conv_small")),
     _timm("mixer_s32_224", 224),
-    *map(
-        _timm,
-        (
-            "poolformer_s12",
-            "repvgg_a0",
-            "resnetv2_50",
-            "resnetv2_50x1_bit",
-            "dla34",
-            "convnext_atto",
-            "coatnet_0_rw_224",
-        ),
-    ),
+    *map(_timm, ("poolformer_s12", "repvgg_a0", "resnetv2_50", "resnetv2_50x1_bit", "dla34", "convnext_atto")),
+    _timm("coatnet_0_rw_224", 64, img_size=64),
     *map(_timm, ("fastvit_t8", "xcit_nano_12_p16_224", "ghostnet_100", "res2net50_26w_4s", "hrnet_w18_small")),
     _timm("convnextv2_atto"),
     *(_timm(name, size=224) for name in ("levit_128s", "mobilevit_xxs")),
@@ -226,7 +216,7 @@ NOT_RUN = (
     *map(_tv, ("efficientnet_v2_s", "googlenet", "mnasnet0_5", "vgg11")),
     _tv("inception_v3", 96),
     _tv("maxvit_t", 224),
-    _timm("gmlp_s16_224", 224),
+    _timm("gmlp_s16_224", 32, img_size=32),
 )
 """Not tried at that time."""
 

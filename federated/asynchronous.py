@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from federated.averaging import Update, UpdateSum
 from federated.compression import decompress_update
@@ -35,6 +35,8 @@ class AsyncAggregator(Aggregator):
     """
 
     steps = Aggregator.steps.replace("distribute", "dispatch").replace("collect", "receive")
+
+    has_participation: ClassVar[bool] = False
 
     buffer: PositiveInt = 4
     concurrency: PositiveInt | None = None

@@ -5,11 +5,13 @@ The programs of all other topologies derive from these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import annotated_types as at
 import torch
 
 from federated.aggregation import combined
@@ -19,8 +21,8 @@ from federated.job import FederatedProgram, ModelProgram, TrainingTask
 from federated.privacy import add_round
 from federated.state import State, as_controls, split_controls
 from federated.trainer import Trainer, receive_newest
-from sim.base.errors import DataError
-from sim.base.parameters import Parameters, Positive
+from sim.base.errors import DataError, SpecError
+from sim.base.parameters import Parameters, Positive, PositiveInt
 from sim.base.units import NS_PER_S
 from topology.program import Break
 from topology.selection import RandomPeers
@@ -54,12 +56,54 @@ class Aggregator(Parameters, ModelProgram):
 
     Attributes:
         timeout_s: Seconds to wait for the updates of a round; None for the default timeout of the engine.
+        overcommit: The selector's `k` times this is the number of peers that are asked; the first `k` updates are used
+            (Bonawitz et al., MLSys 2019: 1.3).
+        min_updates: A round with fewer updates leaves the model unchanged.
+        if_fewer: What is done at the timeout with fewer than `min_updates`: `skip` the round, or `wait` for them.
     """
 
     steps = Steps("load", Loop("distribute", "collect", "average", "step", until="finished"), "dismiss")
     function_tags: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
+    has_participation: ClassVar[bool] = True
+    """Whether each peer answers for itself, in rounds, as `overcommit`, `min_updates` and `if_fewer` require."""
+
     timeout_s: Positive | None = None
+    overcommit: Annotated[float, at.Ge(1)] = 1.0
+    min_updates: PositiveInt = 1
+    if_fewer: Literal["skip", "wait"] = "skip"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.if_fewer == "wait" and (self.min_updates == 1 or self.timeout_s is None):
+            raise SpecError("if_fewer", "not used without timeout_s and min_updates", "wait", "set both")
+        given = {"overcommit": self.overcommit > 1, "min_updates": self.min_updates > 1}
+        for name in (name for name, is_given in given.items() if is_given and not self.has_participation):
+            problem = f"not used by {type(self).__name__}, whose clients do not answer one by one in rounds"
+            raise SpecError(name, problem, f"{getattr(self, name):g}", "remove it")
+
+    def load(self, io: IO) -> None:
+        """Begin with the initial model.
+
+        Raises:
+            SpecError: `overcommit` or `min_updates` does not fit the selector.
+        """
+        super().load(io)
+        self.begin(io)
+
+    def begin(self, io: IO) -> None:
+        """Begin without updates; otherwise as `load`."""
+        self.sent_ns: dict[int, int] = {}
+        selector, count = io["distribute"].selector, len(io["distribute"].share())
+        k = getattr(selector, "k", None)
+        if self.overcommit > 1 and not isinstance(k, int):
+            problem = f"needs a selector with k, which {type(selector).__name__} does not have"
+            hint = "select `random`, or remove overcommit"
+            raise SpecError(f"{io.worker.id}, overcommit", problem, f"{self.overcommit:g}", hint)
+        most = min(k, count) if isinstance(k, int) else count
+        if self.min_updates > max(1, most):
+            place, value = f"{io.worker.id}, min_updates", str(self.min_updates)
+            raise SpecError(place, "more than the updates of a round", value, f"at most {most}")
 
     async def distribute(self, io: IO) -> None:
         """Send the model.
@@ -69,16 +113,29 @@ class Aggregator(Parameters, ModelProgram):
         """
         port = io["distribute"]
         present = await port.join(timeout_s=self.timeout_s, among=self.assigned_peers(io))
-        self.selected = port.choose(present)
+        await self.discard_late(io)
+        self.select(io, present)
         if not self.selected:
             io.log("no peers", round=self.version + 1)
             raise Break
         sampled = isinstance(port.selector, RandomPeers) and self.serves_clients(io)
         self.sampled_share = len(self.selected) / len(present) if sampled else 1.0
-        self.sent_ns = io.now_ns
+        self.sent_ns[self.version] = io.now_ns
         io.log("selected", round=self.version + 1, peers=self.selected)
         for task, group in groupby(self.tasks(io, self.selected).items(), itemgetter(1)):
             await port.broadcast(task, to=[peer for peer, _ in group])
+
+    def select(self, io: IO, present: tuple[str, ...]) -> None:
+        """Select peers, and say how many updates are enough."""
+        port = io["distribute"]
+        selector: Any = port.selector
+        if self.overcommit == 1:
+            self.selected = port.choose(present)
+            self.enough = len(self.selected)
+        else:
+            asked = math.ceil(round(self.overcommit * selector.k, 9))  # 1.1 * 10 is 11.000000000000002
+            self.selected = replace(selector, k=asked).choose(present, port.peer_stats, io.rng)
+            self.enough = min(selector.k, len(self.selected))
 
     def serves_clients(self, io: IO) -> bool:
         """Return whether its peers are clients, not further aggregators."""
@@ -135,29 +192,54 @@ class Aggregator(Parameters, ModelProgram):
         self.added = 0
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
-        """Yield the updates of this round in the order of arrival, and log those of earlier rounds."""
-        missing, deadline, again = set(peers), io.deadline(self.timeout_s), True
+        """Yield updates of this round in the order of arrival until there are enough; log those of earlier rounds."""
+        missing, deadline, valid = set(peers), io.deadline(self.timeout_s), 0
+        again, waits_on = True, False
         while again and missing:
             again = False
             senders = tuple(peer for peer in peers if peer in missing)
-            async for message in io["aggregate"].stream(senders, timeout_s=deadline.left_s):
+            timeout_s = None if waits_on else deadline.left_s
+            async for message in io["aggregate"].stream(senders, timeout_s=timeout_s):
                 if self.is_late(io, message):
                     again = True  # the peer's update of this round is still to come
                     continue
                 missing.discard(message.sender)
                 yield message
+                valid += self.counts(message)
+                if valid == (self.min_updates if waits_on else self.enough):
+                    return
+            if not again and not waits_on and self.if_fewer == "wait" and valid < self.min_updates:
+                again = waits_on = True
+
+    def counts(self, message: Message) -> bool:
+        """Return whether an update is one of those that are enough: it would not be refused."""
+        if self.enough == len(self.selected) and self.min_updates == 1:
+            return True  # all are waited for
+        try:
+            UpdateSum(self.job.context.subnet_shapes).check(decompress_update(message.value))
+        except INVALID:
+            return False
+        return True
 
     def is_late(self, io: IO, message: Message) -> bool:
         """Return whether an update belongs to an earlier round, and log it if so."""
         base = getattr(message.value, "base", self.version)
         if base != self.version:
-            io.log("late", sender=message.sender, base=base, round=self.version + 1)
+            seconds = (message.arrived_ns - self.sent_ns.get(base, message.sent_ns)) / NS_PER_S
+            facts = {"seconds": seconds, "bytes": message.size_bytes}
+            io.log("late", sender=message.sender, base=base, round=self.version + 1, **facts)
         return bool(base != self.version)
 
+    async def discard_late(self, io: IO) -> None:
+        """Discard the updates of earlier rounds that have arrived."""
+        port = io["aggregate"]
+        while (message := port.peek()) is not None and self.is_late(io, message):
+            await port.recv()
+
     def log_missing(self, io: IO, received: Mapping[str, Any]) -> None:
-        """Log the peers that did not answer."""
+        """Log the peers that did not answer, unless enough others did."""
         missing = [peer for peer in self.selected if peer not in received]
-        if missing:
+        if missing and len(received) < self.enough:
             io.log("missing", round=self.version + 1, peers=missing)
 
     def add_update(self, io: IO, message: Message) -> None:
@@ -176,16 +258,20 @@ class Aggregator(Parameters, ModelProgram):
         self.added += 1
         if self.job.aggregation is not None:
             self.plain.append(plain)
-        seconds = (message.arrived_ns - self.sent_ns) / NS_PER_S
+        seconds = (message.arrived_ns - self.sent_ns[self.version]) / NS_PER_S
         facts = {"loss": plain.loss, "weight": plain.weight, "seconds": seconds, "bytes": message.size_bytes}
         io.log("update", round=self.version + 1, sender=message.sender, **facts)
         stats |= {"loss": plain.loss, "utility": plain.weight * plain.squared_loss**0.5, "seconds": seconds}
         stats |= {"eligible": plain.eligible, "round": self.version + 1, "load": stats.get("load", 0) + 1}
 
     async def average(self, io: IO) -> None:
-        """Compute the mean for the duration that the machine takes."""
+        """Compute the mean for the duration that the machine takes; with too few updates there is none."""
+        self.mean: Update | None = None
+        if 0 < self.added < self.min_updates:
+            io.log("too few updates", round=self.version + 1, updates=self.added, min_updates=self.min_updates)
+            return
         seconds = self.job.costs.averaging_s(self.added)
-        self.mean: Update | None = await io.compute(self.compute_mean, io, seconds=seconds)
+        self.mean = await io.compute(self.compute_mean, io, seconds=seconds)
 
     def compute_mean(self, io: IO) -> Update | None:
         """Return the mean of the added updates; None if there are none."""
@@ -207,7 +293,8 @@ class Aggregator(Parameters, ModelProgram):
         loss = float("nan")
         fields: dict[str, Any] = {}
         if self.mean is None:
-            io.log("no updates", round=self.version + 1)
+            if not self.added:
+                io.log("no updates", round=self.version + 1)
         else:
             mean = self.mean
             loss = mean.loss
@@ -261,6 +348,7 @@ class IntermediateAggregator(Aggregator):
     def load(self, io: IO) -> None:
         """Begin without a model of its own."""
         FederatedProgram.load(self, io)
+        self.begin(io)
 
     @property
     def state(self) -> State:

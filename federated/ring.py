@@ -324,6 +324,8 @@ class HybridAggregator(Aggregator):
     It cannot be replicated: replicas share trainers among them, whose rings would mix their models.
     """
 
+    has_participation: ClassVar[bool] = False
+
     async def distribute(self, io: IO) -> None:
         """Send the model to all trainers.
 

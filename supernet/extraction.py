@@ -10,6 +10,7 @@ from torch import nn
 from supernet.assembly import subnet_modules
 from supernet.layers import is_norm, reset_tracking
 from supernet.operators import ComputedWeight, plain_class
+from supernet.pretrained import fit_config
 from supernet.renumbering import renumber
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ def extract(supernet: Supernet, subnet: SubnetConfig | str) -> nn.Module:
 
     Its layers have the subnet's sizes and their original names; an identity takes the place of each block that is left
     out. A model of transformers has no such places: its layers are renumbered, and its config agrees with their number
-    (`supernet.renumbering`). It is in the supernet's mode. Its norm layers have the subnet's running statistics in
-    evaluation mode, and fresh ones in training mode.
+    and widths; where none can, its `save_pretrained` refuses (`supernet.pretrained`).
+
+    It is in the supernet's mode. Its norm layers have the subnet's running statistics in evaluation mode, and fresh
+    ones in training mode.
 
     Raises:
         SpecError: The subnet is unknown or, in evaluation mode, has no running statistics.
@@ -46,7 +49,9 @@ def extract(supernet: Supernet, subnet: SubnetConfig | str) -> nn.Module:
         vars(part)["_parameters"] = {name: own[name] for name in (*order, *own) if name in own}
         if is_norm(part) and part.running_mean is None:
             reset_tracking(part, next(supernet.parameters()))
-    return renumber(plain, supernet.example)
+    plain = renumber(plain, supernet.example)
+    fit_config(plain, supernet.example)
+    return plain
 
 
 def _plain(part: ComputedWeight) -> nn.Module:

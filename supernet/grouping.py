@@ -56,10 +56,14 @@ class GroupFinder:
             if isinstance(module, nn.MultiheadAttention) and path in self.tracer.shapes and supports_heads(module):
                 heads = Channels(path, "heads")
                 self._join(heads, heads, module.num_heads)
+        self._fix_kept()
+        self._examine(self.tracer.run_with_all_else_nan())
+        self._fix_kept()  # tensors that were joined just now
+
+    def _fix_kept(self) -> None:
         for node in list(self._parent):
             if self._is_kept(node.path):
                 self._fix(node, _KEPT)
-        self._examine(self.tracer.run_with_all_else_nan())
 
     def groups(self) -> tuple[Group, ...]:
         """Return the channels that can be sliced, in the order of the layers that output them."""

@@ -16,7 +16,7 @@ from sim.base.errors import SpecError, user_frame
 from supernet.calls import call_of
 from supernet.discovery import find_structure
 from supernet.network import Supernet
-from supernet.patterns import pattern_list, pattern_of
+from supernet.patterns import form_of, pattern_list, pattern_of
 from supernet.ratios import RatioDecoder, orders
 from supernet.structure import Unsliceable
 from supernet.verification import difference
@@ -205,8 +205,8 @@ def _refusal(name: str, refused: list[Unsliceable], model: nn.Module) -> SpecErr
     """Return the error that names all modules that can't be sliced, with a list for `keep`."""
     reasons: dict[str, list[str]] = {}
     for one in refused:
-        reasons.setdefault(pattern_of(one.reason), []).append(one.path)
-    first = {key: next(one.reason for one in refused if pattern_of(one.reason) == key) for key in reasons}
+        reasons.setdefault(form_of(one.reason), []).append(one.path)
+    first = {key: next(one.reason for one in refused if form_of(one.reason) == key) for key in reasons}
     texts = [
         f"it {first[key]}" if n == 0 else f"{paths[0]} {first[key]}" for n, (key, paths) in enumerate(reasons.items())
     ]

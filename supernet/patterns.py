@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from supernet.structure import Unsliceable
 
@@ -21,16 +21,30 @@ def left_whole(unsliceable: Iterable[Unsliceable]) -> dict[str, str]:
 
 
 def pattern_list(paths: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return paths, those that differ in numbers as one pattern if it matches no other module."""
-    groups: dict[str, list[str]] = {}
-    for path in dict.fromkeys(paths):
-        groups.setdefault(pattern_of(path), []).append(path)
+    """Return paths, those that differ in numbers as few patterns that match no other module.
+
+    Example:
+        >>> pattern_list(["layer1.0.conv1", "layer2.0.conv1"], ["layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1"])
+        ['layer*.0.conv1']
+    """
     found: list[str] = []
-    for alike in groups.values():
-        pattern = common_pattern(alike)
-        is_exact = {path for path in known if fnmatchcase(path, pattern)} <= {*paths}
-        found += [pattern] if len(alike) > 1 and is_exact else alike
+    for similar in _grouped(dict.fromkeys(paths), form_of):
+        for alike in [similar] if _is_exact(similar, paths, known) else _grouped(similar, pattern_of):
+            found += [common_pattern(alike)] if _is_exact(alike, paths, known) else alike
     return found
+
+
+def _grouped(paths: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(key(path), []).append(path)
+    return list(groups.values())
+
+
+def _is_exact(alike: Sequence[str], paths: Iterable[str], known: Iterable[str]) -> bool:
+    """Return whether the common pattern of paths matches no other module."""
+    pattern = common_pattern(alike)
+    return {path for path in known if fnmatchcase(path, pattern)} <= {*paths}
 
 
 def common_pattern(paths: Sequence[str]) -> str:
@@ -41,11 +55,21 @@ def common_pattern(paths: Sequence[str]) -> str:
         'stage.1.*.conv'
     """
     parts = zip(*(path.split(".") for path in paths), strict=True)
-    return ".".join(names[0] if len({*names}) == 1 else "*" for names in parts)
+    return ".".join(names[0] if len({*names}) == 1 else form_of(names[0]) for names in parts)
+
+
+def form_of(text: str) -> str:
+    """Return a text with each number replaced, those at the end of names included.
+
+    Example:
+        >>> form_of("layer3.0.conv1")
+        'layer*.*.conv*'
+    """
+    return re.sub(r"\d+", "*", text)
 
 
 def pattern_of(text: str) -> str:
-    """Return a text with each number in a path replaced.
+    """Return a text with each whole number in a path replaced.
 
     Example:
         >>> pattern_of("layers.3.conv1")

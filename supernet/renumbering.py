@@ -25,8 +25,8 @@ _INDICES = ("layer_idx", "layer_id", "layer_index")
 def renumber(model: nn.Module, call: Call | None) -> nn.Module:
     """Return a model of transformers without the places of blocks that are left out, and with a config of its layers.
 
-    Numbers of layers and lists with an entry for each layer follow in the config. Widths do not: one config holds for
-    all layers. Any other model is returned as it is, and so is one whose config can't describe it, or that computes
+    Numbers of layers and lists with an entry for each layer follow in the config; `supernet.pretrained` sets widths.
+    Any other model is returned as it is, and so is one whose config can't describe it, or that computes
     something else without the places.
 
     Args:
@@ -44,7 +44,7 @@ def renumber(model: nn.Module, call: Call | None) -> nn.Module:
         described = copy.deepcopy(compact.config)
         for name, (_, new) in zip(chosen, lengths, strict=True):
             setattr(described, name, new)
-        if _describes(described, compact) and _compute_the_same(model, compact, call):
+        if _describes(described, compact) and compute_the_same(model, compact, call):
             for name, (_, new) in zip(chosen, lengths, strict=True):
                 setattr(compact.config, name, new)
             return compact
@@ -82,7 +82,8 @@ def _describes(config: Any, model: nn.Module) -> bool:
     return set(built.state_dict()) == set(model.state_dict())
 
 
-def _compute_the_same(one: nn.Module, other: nn.Module, call: Call) -> bool:
+def compute_the_same(one: nn.Module, other: nn.Module, call: Call) -> bool:
+    """Return whether two models give the same results in evaluation mode."""
     results: list[list[torch.Tensor]] = []
     try:
         for model in (one, other):

@@ -12,6 +12,7 @@
     ├── DeadlineError    a role program's deadline for a message passed      (also a TimeoutError)
     ├── ClosedError      a role program waits for a message without remaining senders
     ├── StoreError       results cannot be written or read: folder in use, disk full
+    ├── ServingError     a live run can't go on: no worker starts, or the load generator is gone
     └── FetchError       a data set cannot be fetched: host unreachable, transfer interrupted
 
 A message reads `location: problem (value); hint`. The parts are the exception's `args`, as they
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 1000
 
-PACKAGES = ("sim", "policies", "supernet", "profiler", "topology", "federated", "figures", "ssim")
+PACKAGES = ("sim", "policies", "supernet", "profiler", "topology", "federated", "serving", "figures", "ssim")
 """The top-level packages of the toolkit."""
 
 
@@ -113,6 +114,10 @@ class ClosedError(SsimError):
 
 class StoreError(SsimError):
     """Results cannot be written or read: the folder is in use, or the disk is full."""
+
+
+class ServingError(SsimError):
+    """A live run cannot go on: no worker starts, or the load generator is gone."""
 
 
 class FetchError(SsimError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 import sys
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from rich.console import Console
 
@@ -24,6 +25,21 @@ def console() -> Console:
         return Console(highlight=False, markup=False)
     # A pipe has no width, and rich would cut numbers to 80 columns; it pads lines, which other programs then read.
     return Console(file=cast("IO[str]", _Trimmed(sys.stdout)), width=160, highlight=False, markup=False)
+
+
+@contextmanager
+def spinning(words: str) -> Generator[None]:
+    """Show what is being done, and for how long: on a terminal; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn(words, markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task("", total=None)
+        yield
 
 
 def print_json(found: object) -> None:

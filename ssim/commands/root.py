@@ -7,6 +7,8 @@ import importlib
 import click
 
 from ssim.commands.group import CommandGroup
+from ssim.commands.printing import spinning
+from ssim.files.waiting import WAITING
 
 COMMANDS = {
     "run": "Run an experiment, a training or a profile; print its table and draw its figures.",
@@ -74,3 +76,4 @@ def ssim(*, debug: bool) -> None:
     Simulation needs no torch; supernets, profiles and training need the extra `torch`.
     """
     del debug  # main has read it
+    WAITING.set(spinning)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     "--jobs workers is started here.",
 )
 @device_options
+@click.option("--live", is_flag=True, help="Serve the trace in real time instead of simulating it.")
 @click.option("--force", is_flag=True, help="Run again what is stored already.")
 @click.option("--no-figures", is_flag=True, help="Draw no figures.")
 def run(
@@ -40,6 +41,7 @@ def run(
     threads: int,
     device: str,
     *,
+    live: bool,
     force: bool,
     no_figures: bool,
 ) -> None:
@@ -56,7 +58,14 @@ def run(
     if address is not None and backend == "local":
         raise SpecError("--address", "needs a cluster", repr(address), "give --backend ray or --backend dask, too")
     way = None if backend == "local" else find_backend(backend, address)
-    job = read_job(file, overrides)
+    job = read_job(file, overrides, "experiment/1" if live else None)
+    if live:
+        from ssim.commands.present.live import serve_and_report
+
+        if way is not None:
+            raise SpecError("--live", "serves on this machine", f"--backend {backend}", "leave one of them out")
+        serve_and_report(job, out, figures=not no_figures)
+        return
     run_and_report(
         job, out, jobs=jobs, backend=way, force=force, options=ExecutionOptions(device, threads), figures=not no_figures
     )

@@ -10,7 +10,7 @@ import click
 from ssim.commands import training
 from ssim.commands.group import CommandGroup, example
 from ssim.commands.options import completed, family_names, json_option
-from ssim.commands.printing import console, print_json
+from ssim.commands.printing import console, print_json, spinning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,6 @@ def show(
     SUBNETs are ids; without any, the smallest and the largest subnet are shown. Layers that are not sliced are listed
     with the reason.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from ssim.files.families import find_family
@@ -90,8 +89,8 @@ def show(
     from supernet.family import build
     from supernet.patterns import left_whole
 
-    with Console(stderr=True).status(f"{name}: finding the structure of the network, counting MACs"):  # on a terminal
-        family = find_family(name, parse_settings(settings), Path.cwd())
+    family = find_family(name, parse_settings(settings), Path.cwd())
+    with spinning(f"{name}: finding the structure of the network, counting MACs"):
         space = family.space
         shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
         built = build(family, device="meta")

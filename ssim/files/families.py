@@ -12,6 +12,7 @@ from sim.base.errors import DataError, SpecError, SsimError
 from sim.traces.reading import sha256_of
 from ssim.files.own_modules import origin_of, own_sources, sources_from
 from ssim.files.plugins import Issue, Slot, build, find_object
+from ssim.files.waiting import WAITING
 from supernet import checkpoint
 from supernet.families import FAMILIES
 from supernet.family import Family
@@ -71,7 +72,8 @@ def _network_family(factory: Any, given: dict[str, Any]) -> tuple[Any, list[Issu
         return None, issues
     try:
         family = NetworkFamily(factory, options, None if shape is None else tuple(shape), insertion)
-        _ = family.space
+        with WAITING.get()(f"{family.name}: inserting operators"):
+            _ = family.space
     except SsimError as error:
         return None, [Issue((), str(error).removeprefix(f"{factory.__module__}:{factory.__qualname__}: "), cause=error)]
     return family, []

@@ -20,7 +20,7 @@ from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from sim.engine.run_metrics import RunMetrics
@@ -41,7 +41,13 @@ KEPT: dict[Keep, tuple[str, ...]] = {
 
 
 def put_run(
-    store: Store, run_id: str, run: RunMetrics, identity: dict[str, Any], circumstances: dict[str, Any], keep: Keep
+    store: Store,
+    run_id: str,
+    run: RunMetrics,
+    identity: dict[str, Any],
+    circumstances: dict[str, Any],
+    keep: Keep,
+    beside: Mapping[str, pa.Table] | None = None,
 ) -> None:
     """Store a run. A run that is there already is replaced.
 
@@ -52,12 +58,14 @@ def put_run(
         identity: All that decided it.
         circumstances: Time, versions, machine.
         keep: How much of it is stored.
+        beside: Further tables, by the names of their files.
 
     Raises:
         StoreError: The disk is full, or the folder can't be written; nothing half written stays.
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
+        outputs |= {name: _write(folder / name, table) for name, table in (beside or {}).items()}
         more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
         if classes := _by_class(run, keep):
             more["classes"] = classes

@@ -36,7 +36,10 @@ def drawn(name: str, number: int) -> tuple[Any, dict[str, Any], Any, list[Inject
         channels.append(replace(channel, select=select, link=replace(channel.link, loss=loss)))
     for role in plan.tag.roles:
         timed = "timeout_s" in owners[role.name].__dataclass_fields__ and role.name not in {"middle", "coordinator"}
-        config = {"timeout_s": 0.3 if role.name == "aggregator" else 0.05} if timed else {}
+        config: dict[str, Any] = {"timeout_s": 0.3 if role.name == "aggregator" else 0.05} if timed else {}
+        if role.name == "aggregator" and channels[0].select:
+            config |= {"overcommit": float(chance.choice([1.0, 1.3, 2.0])), "min_updates": int(chance.integers(1, 4))}
+            config |= {"if_fewer": str(chance.choice(["skip", "wait"])) if config["min_updates"] > 1 else "skip"}
         roles.append(replace(role, config={**role.config, **config}))
     datasets = [worker.dataset for worker in plan.workers if worker.dataset is not None]
     machine = Machine("default", up_mbps=50, down_mbps=50, slots=3)

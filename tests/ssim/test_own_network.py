@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import chdir, redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="trainings need the extra [torch]")
 
 from sim.base.errors import DataError, SpecError
+from ssim.cli import main
 from ssim.files.families import load_checkpoint
 from ssim.files.own_modules import forget_modules
 from ssim.jobs.reading import read_job
@@ -63,6 +66,24 @@ def test_it_is_shown_with_its_costs(trained: Path) -> None:
     shown = ssim(trained, "supernet", "show", "net:OwnNet", "--set", "width=4", "OwnNet:d2:e0.5x3")
     assert "net:OwnNet: 192 subnets" in shown.stdout, shown.stderr
     assert "OwnNet:d2:e0.5x3" in shown.stdout
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_insertion_is_shown_on_a_terminal_and_nowhere_else(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["supernet", "show", "net:OwnNet", "--set", "width=4"]
+    shown = {}
+    for stream in (Terminal(), io.StringIO()):
+        forget_modules()
+        with chdir(trained), redirect_stderr(stream), pytest.raises(SystemExit):
+            main(words)
+        shown[type(stream)] = stream.getvalue()
+    assert "net:OwnNet: inserting operators" in shown[Terminal]
+    assert not shown[io.StringIO]
+    assert "subnets" in capsys.readouterr().out
 
 
 def test_from_training_to_simulation(trained: Path) -> None:

@@ -196,7 +196,7 @@ def sequence(block: nn.Module) -> nn.Module:
         (
             ResNet(norm=lambda planes: nn.GroupNorm(1, planes)),
             images(),
-            r"layer1.0.conv1: can't be sliced \(it goes through layer1.0.bn1 .*and 3 more\); keep=\['layer1.\*.conv1'",
+            r"layer1.0.conv1: can't be sliced \(it goes through layer1.0.bn1 .*and 4 more\); keep=\['layer\*.\*.conv1'",
         ),
         (
             nn.TransformerEncoder(

@@ -299,3 +299,36 @@ def test_statistics_of_a_checkpoint_count_whatever_its_counter_says() -> None:
     supernet = insert(model.eval(), images())
     assert supernet.calibrated == (supernet.space.largest.id,)
     torch.testing.assert_close(supernet(images(), supernet.space.largest), model(images()))
+
+
+class Residual(nn.Module):
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = x + self.inside(x)
+        return result
+
+
+class Biased(nn.Module):
+    """A bias of each channel, whose shape is written down."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shape, self.table = (1, channels, 1, 1), nn.Parameter(torch.rand(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.table.view(self.shape)
+
+
+def test_what_fails_on_fewer_channels_is_named_and_keep_leaves_it_whole() -> None:
+    def block() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(8, 16, 1), Biased(16), nn.Conv2d(16, 8, 1))
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), *[Residual(block()) for _ in range(2)], nn.Conv2d(8, 2, 1))
+    with pytest.raises(SpecError, match=r"keep=\['\*.inside.1'\]") as error:
+        insert(model, torch.rand(1, 3, 4, 4))
+    assert "invalid for input of size" in str(error.value)
+    supernet = insert(model, torch.rand(1, 3, 4, 4), keep=["*.inside.1"]).eval()
+    assert (supernet.space.depths, supernet.space.expands) == (((1, 2),), ())

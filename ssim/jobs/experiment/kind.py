@@ -17,7 +17,8 @@ from sim.tables.files import load_table, shipped_tables
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
-from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, table_seen
+from ssim.jobs.experiment.planning import table_seen
+from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
@@ -166,5 +167,5 @@ KIND = Kind(
     assemble=assemble,
     runs=runs,
     short={"latency_table": "use", "cluster.latency": "law"},
-    not_swept=frozenset({"engine", "keep", "reference", "capacity"}),
+    not_swept=frozenset({"engine", "keep", "reference", "capacity", "live"}),
 )

@@ -18,9 +18,10 @@ from sim.engine.driver import simulate
 from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
-from sim.tables.law import FIXED, planned
+from sim.tables.law import FIXED
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
+from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
 from ssim.jobs.job import Completion, Run, RunOutcome, Task
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
-    from sim.tables.law import LatencyLaw, PlanName
+    from sim.tables.law import PlanName
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
     from ssim.jobs.experiment.spec import PolicySpec
@@ -306,12 +307,6 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         problem, place = raised(error)
         begin = user_function(getattr(type(self.parts.source), "chunks", None))  # what it yields may be nonsense
         return SsimError(f"trace {self.spec.trace['kind']}", problem, place or begin)
-
-
-@lru_cache(maxsize=16)
-def table_seen(table: LatencyTable, plan: PlanName | float | None, law: LatencyLaw) -> LatencyTable:
-    """Return `sim.tables.law.planned`: the same object for the same arguments, since policies remember tables."""
-    return planned(table, plan, law)
 
 
 def may_draw(policy: Policy, folder: Path) -> bool:

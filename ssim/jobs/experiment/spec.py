@@ -150,6 +150,15 @@ class CapacitySpec(Closed):
     """How closely the rate is found, relatively."""
 
 
+class LiveSpec(Closed):
+    """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
+
+    workers: Literal["paced"] = "paced"
+    """The kind of workers: `paced` ones take the time that the latency table gives, and compute nothing."""
+    queue: PositiveInt = 10_000
+    """Queries that may wait; any more are rejected."""
+
+
 class ExperimentSpec(JobSpec):
     """One experiment: traces, a cluster, a latency table and the policies to compare."""
 
@@ -173,6 +182,8 @@ class ExperimentSpec(JobSpec):
     """The part of a run that all figures are about; the whole run if left out."""
     capacity: CapacitySpec = CapacitySpec()
     """What `ssim capacity` looks for."""
+    live: LiveSpec = LiveSpec()
+    """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
 
     def references(self) -> list[str]:
         """Return the labels of the policies that `reference` may mean; exactly one in a valid file."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SCHEMA = "federated-progress/4"
 _QUIET = {"round", "completed", "buffered", "paired", "selected", "update", "holds", "client"}
 """Log entries that are too frequent to be stored as events."""
+_ANSWERS = {"update": "used", "late": "late", "refused": "refused"}
+"""What came of the update that a log entry is about."""
 _ENDS = ("died", "left", "no peers")
 """Log entries that say why nobody goes on, the more telling ones first."""
 
@@ -184,18 +186,21 @@ def holding_rows(report: RunReport) -> list[Row]:
 def party_rows(report: RunReport) -> list[Row]:
     """Return a row for each client, or further aggregator, that was selected in a round of an aggregator.
 
-    Those whose update was not taken have no loss, weight, seconds (from sending the model to its arrival) and bytes.
+    `answer` says what came of it: an update that was `used`, `refused` or `late`, or `none`. Updates that were used
+    have a loss and a weight; these and late ones have seconds (from sending the model to its arrival) and bytes.
     """
-    none = dict.fromkeys(("loss", "weight", "seconds", "bytes"))
+    none = {**dict.fromkeys(("loss", "weight", "seconds", "bytes")), "answer": "none"}
     rows: dict[tuple[str, int, str], Row] = {}
     for entry in report.log:
         worker, fields = entry.worker, entry.fields
         for peer in fields["peers"] if entry.kind == "selected" else ():
             key = worker, fields["round"], peer
             rows[key] = {"round": fields["round"], "worker": worker, "party": peer, **none}
-        if entry.kind == "update":
-            row = rows.setdefault((worker, fields["round"], fields["sender"]), {"worker": worker, **none})
-            row |= {"party": fields["sender"], **{name: fields[name] for name in ("round", *none)}}
+        if entry.kind in _ANSWERS:
+            number = fields["base"] + 1 if entry.kind == "late" else fields["round"]
+            new = {"round": number, "worker": worker, "party": fields["sender"], **none}
+            row = rows.setdefault((worker, number, fields["sender"]), new)
+            row |= {name: fields[name] for name in none if name in fields} | {"answer": _ANSWERS[entry.kind]}
     return list(rows.values())
 
 

@@ -138,6 +138,7 @@ def infer(
         for setting in two
         for label in DRAWN
         for spread, plan in SPREADS
+        if not quick or spread in {1.0, 1.2}
     )
     points |= dict.fromkeys((*compared, *drawn))
     full = search

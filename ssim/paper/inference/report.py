@@ -94,7 +94,8 @@ def _figures(inferred: Inferred, table: Table) -> str:
         "scheduler",
         "other choices",
     )
-    return f"{said}\n\n" + table((*head, "predicted", "statements that hold there"), rows)
+    found = table((*head, "predicted", "statements that hold there"), rows)
+    return f"{said} `inference` among the figures draws the least misfit over the overhead of a batch.\n\n{found}"
 
 
 def _described(found: Region) -> tuple[str, ...]:
@@ -246,7 +247,10 @@ def _missed(inferred: Inferred, table: Table) -> str:
 
 def _choice(point: SearchPoint) -> str:
     """Return a point in words."""
-    return ", ".join((point.scheduler, _overheads(point.setting), *filter(None, [point.setting.others()])))
+    setting = point.setting
+    drawn = f"99th percentile over median {setting.p99_over_median:g}, planned on the {setting.plan or 'median'}"
+    more = [setting.others(), drawn if setting.latency.is_drawn else ""]
+    return ", ".join((point.scheduler, _overheads(setting), *filter(None, more)))
 
 
 def _overheads(setting: Choices) -> str:
@@ -302,7 +306,10 @@ def _drawn(inferred: Inferred, table: Table) -> str:
         "way round."
     )
     head = ("overheads", "scheduler", "99th percentile over median", "planned on", *_SHOWN_HEAD, "statements that hold")
-    return f"{said}\n\n{table((*head, 'lost', 'gained'), rows)}"
+    most = max((inferred.reported[point].holding(FIGURES) for point in inferred.drawn), default=0)
+    best = [point for point in inferred.drawn if inferred.reported[point].holding(FIGURES) == most]
+    where = "; ".join(_choice(point) for point in best)
+    return f"{said}\n\n{table((*head, 'lost', 'gained'), rows)}\nMost statements hold, {most}, with {where}.\n"
 
 
 def _nearest_value(searched: Sequence[Searched], number: int) -> str:

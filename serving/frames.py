@@ -1,0 +1,126 @@
+"""Frames: the messages between router, workers and load generator; bytes of known layout, nothing is unpickled.
+
+A frame is the length of its body (4 bytes), its kind (1 byte) and its body; all numbers are little-endian. This module
+imports nothing of the toolkit, so that a worker starts quickly.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+VERSION = 1
+"""Version of the frames; a worker of another version is refused."""
+
+MAX_BODY = 64 * 2**20
+"""Bytes of the longest body that is accepted."""
+
+_HEADER = struct.Struct("<IB")
+
+
+class FrameKind(IntEnum):
+    """What a frame says."""
+
+    CONFIG = 1
+    """Router to worker or load generator: settings, as JSON."""
+    READY = 2
+    """Its answer: version and process, as JSON."""
+    RUN = 3
+    """Router to worker: a batch, `RUN`."""
+    DONE = 4
+    """Worker to router: that batch is done, `DONE`."""
+    STOP = 5
+    """Router to worker: no further batch."""
+    START = 6
+    """Router to load generator: the instant of the trace's start, `INSTANT`."""
+    QUERY = 7
+    """Load generator to router, `QUERY`."""
+    ANSWER = 8
+    """Router to load generator, `ANSWER`."""
+    END = 9
+    """Load generator to router: there is no further query."""
+
+
+RUN = struct.Struct("<QIIq")
+"""Batch, subnet, queries, and the time in nanoseconds that it is expected to take."""
+
+DONE = struct.Struct("<QIqqq")
+"""Batch, queries, and instants of the monotonic clock: frame read, forward pass begun, ended."""
+
+INSTANT = struct.Struct("<q")
+QUERY = struct.Struct("<Qq")
+"""Number of the query, SLO in nanoseconds."""
+
+ANSWER = struct.Struct("<Q?")
+"""Number of the query, whether it was served."""
+
+
+class FrameError(ValueError):
+    """Bytes that are not a frame."""
+
+
+def frame(kind: FrameKind, body: bytes = b"") -> bytes:
+    """Return a frame."""
+    return _HEADER.pack(len(body), kind) + body
+
+
+def json_frame(kind: FrameKind, content: dict[str, Any]) -> bytes:
+    """Return a frame whose body is JSON."""
+    return frame(kind, json.dumps(content).encode())
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[FrameKind, bytes]]:
+        """Return the frames that are complete with these bytes.
+
+        Raises:
+            FrameError: A body is too long, or its kind is unknown.
+        """
+        self._bytes += data
+        buffer, place, found = self._bytes, 0, list[tuple[FrameKind, bytes]]()
+        while len(buffer) - place >= _HEADER.size:
+            length, kind = _HEADER.unpack_from(buffer, place)
+            if length > MAX_BODY:
+                raise FrameError(f"a body of {length} bytes; at most {MAX_BODY}")
+            if not FrameKind.CONFIG <= kind <= FrameKind.END:
+                raise FrameError(f"kind {kind}")
+            end = place + _HEADER.size + length
+            if len(buffer) < end:
+                break
+            found.append((FrameKind(kind), bytes(buffer[place + _HEADER.size : end])))
+            place = end
+        del buffer[:place]
+        return found
+
+
+def unpack(layout: struct.Struct, body: bytes) -> tuple[Any, ...]:
+    """Return the numbers of a body.
+
+    Raises:
+        FrameError: It has another length.
+    """
+    if len(body) != layout.size:
+        raise FrameError(f"a body of {len(body)} bytes instead of {layout.size}")
+    return layout.unpack(body)
+
+
+def received(connection: socket.socket) -> Iterator[tuple[FrameKind, bytes]]:
+    """Yield the frames of a blocking socket until the other side closes it.
+
+    Raises:
+        FrameError: The bytes are not frames.
+    """
+    reader = FrameReader()
+    while data := connection.recv(2**16):
+        yield from reader.feed(data)

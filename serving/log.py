@@ -1,0 +1,168 @@
+"""The log of a live run: what was received, decided and answered, and when, by the monotonic clock.
+
+All instants are nanoseconds from the start of the trace. The scheduler, fed with a log, decides the same again: it
+has no clock of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from serving.growing_queue import GrowingQueue
+from sim.engine.instant import Scheduler
+from sim.engine.queues import DROPPED
+from sim.engine.result import NONE, Batches, result_of
+from sim.traces.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from sim.engine.cluster import Cluster
+    from sim.engine.instant import BatchStart
+    from sim.engine.policy import Policy
+    from sim.engine.result import Result
+    from sim.tables.latency import LatencyTable
+
+
+class Instant(NamedTuple):
+    """An instant that was settled, with what was reported; the arrivals up to it are admitted.
+
+    Attributes:
+        at_ns: When.
+        completed: Worker and number of each batch that was answered.
+        recovered: Workers that came back.
+        failed: Workers that failed.
+    """
+
+    at_ns: int
+    completed: tuple[tuple[int, int], ...] = ()
+    recovered: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class BatchRecord:
+    """One batch of a live run.
+
+    Attributes:
+        start: The decision.
+        start_ns: When it was made.
+        expected_ns: How long the batch was expected to take.
+        sent_ns: When the batch was handed to the connection of its worker.
+        read_ns: When the worker had read it; `NONE` if it was lost, as for the next two.
+        begun_ns: When its forward pass began.
+        ended_ns: When its forward pass ended.
+        finish_ns: When the router had its answer, or noticed that the worker was gone.
+        lost: Whether the worker was gone.
+    """
+
+    start: BatchStart
+    start_ns: int
+    expected_ns: int
+    sent_ns: int = NONE
+    read_ns: int = NONE
+    begun_ns: int = NONE
+    ended_ns: int = NONE
+    finish_ns: int = NONE
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class LiveLog:
+    """What happened in a live run.
+
+    Attributes:
+        slo_ns: The smallest SLO, which policies are told.
+        arrival_ns: When each query was received.
+        slos_ns: Its SLO.
+        place: Its number in the queue; `NONE` if the queue was full.
+        answered_ns: When the router answered it, served or not; `NONE` if it did not.
+        instants: The instants that were settled.
+        batches: The batches.
+        faults: What happened to workers, as text.
+    """
+
+    slo_ns: int
+    arrival_ns: list[int] = field(default_factory=list[int])
+    slos_ns: list[int] = field(default_factory=list[int])
+    place: list[int] = field(default_factory=list[int])
+    answered_ns: list[int] = field(default_factory=list[int])
+    instants: list[Instant] = field(default_factory=list[Instant])
+    batches: list[BatchRecord] = field(default_factory=list[BatchRecord])
+    faults: list[str] = field(default_factory=list[str])
+
+    @property
+    def admitted(self) -> Iterable[tuple[int, int]]:
+        """Arrival and SLO of each query that was admitted to the queue."""
+        times = zip(self.arrival_ns, self.slos_ns, self.place, strict=True)
+        return ((arrival, slo) for arrival, slo, place in times if place != NONE)
+
+    def batch_of_query(self, queue: GrowingQueue) -> npt.NDArray[np.int64]:
+        """Return the batch of each query that was received, as `sim.engine.queues.Queue` numbers them."""
+        return np.append(queue.batch_of_query(), DROPPED)[self.place]
+
+    def result(self, queue: GrowingQueue, trace: Trace, table: LatencyTable, cluster: Cluster) -> Result:
+        """Return the result in the form of a simulation's: a query arrives when the router receives it.
+
+        Args:
+            queue: The queue at the end of the run.
+            trace: The trace that was sent, in the order in which it was received.
+            table: The latency table.
+            cluster: The workers.
+        """
+        count = len(self.arrival_ns)
+        received = Trace(
+            np.array(self.arrival_ns, dtype=np.int64),
+            trace.slo_ns if isinstance(trace.slo_ns, int) else trace.slo_ns[:count],
+            max(trace.duration_ns, self.arrival_ns[-1] + 1),
+            trace.name,
+            trace.provenance,
+            None if trace.class_codes is None else trace.class_codes[:count],
+            trace.class_names,
+        )
+        rows = [
+            (one.start_ns, one.finish_ns, one.start.worker, one.start.subnet, one.start.size) for one in self.batches
+        ]
+        start_ns, finish_ns, worker, subnet, size = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
+        lost = np.array([one.lost for one in self.batches], dtype=bool)
+        batches = Batches(start_ns, finish_ns, worker, subnet, size, lost, finish_ns.copy())
+        return result_of(received, table, cluster, batches, self.batch_of_query(queue))
+
+
+def replay_log(
+    instants: Iterable[Instant],
+    admitted: Iterable[tuple[int, int]],
+    slo_ns: int,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Policy,
+    seed: int,
+) -> tuple[list[tuple[int, BatchStart]], GrowingQueue]:
+    """Return the decisions of a scheduler that is fed with a log, each with its instant, and its queue at the end.
+
+    Args:
+        instants: The instants that were settled.
+        admitted: Arrival and SLO of each query that was admitted to the queue.
+        slo_ns: The smallest SLO, which policies are told.
+        cluster: The workers.
+        table: The table that the policy sees.
+        policy: A new policy object.
+        seed: The seed of the run.
+
+    Raises:
+        PolicyError: The policy raised, or returned a decision that can't be carried out.
+    """
+    queue = GrowingQueue(slo_ns)
+    for arrival_ns, query_slo_ns in admitted:
+        queue.arrive(arrival_ns, query_slo_ns)
+    scheduler = Scheduler(queue, cluster, cluster.served(table), policy, seed)
+    decisions: list[tuple[int, BatchStart]] = []
+    for one in instants:
+        starts, _, _ = scheduler.settle(*one)
+        decisions += [(one.at_ns, start) for start in starts]
+    return decisions, queue

@@ -1,0 +1,215 @@
+"""The router: it drives the scheduler of the simulator by the monotonic clock.
+
+Whatever happens is only noted; one call at the end of the turn of the event loop settles the instant. So a burst is one
+instant, as in the simulator. The router knows from answers alone when a worker is free.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from serving.growing_queue import GrowingQueue
+from serving.log import BatchRecord, Instant, LiveLog
+from serving.timer import MonotonicTimer
+from sim.base.errors import PolicyError
+from sim.base.units import format_ms
+from sim.engine.instant import Scheduler
+from sim.engine.policy import policy_name
+from sim.engine.result import NONE
+from sim.tables.service_times import service_times
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import Policy
+    from sim.tables.latency import LatencyTable
+
+
+class Client(Protocol):
+    """Whoever sends queries."""
+
+    def answer(self, numbers: Sequence[int], *, served: bool) -> None:
+        """Take the answer to queries, by the numbers that the client gave them."""
+        ...
+
+
+class Router:
+    """The queue, the policy and the state of the workers of one live run."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        cluster: Cluster,
+        table: LatencyTable,
+        policy: Policy,
+        *,
+        seed: int,
+        slo_ns: int,
+        most_waiting: int,
+    ) -> None:
+        """Begin with all workers free and an empty queue.
+
+        Args:
+            loop: The event loop.
+            cluster: Workers, overheads that policies plan with, drop rule.
+            table: The table that the policy sees.
+            policy: What to run next.
+            seed: For latencies that are drawn, and policies that draw random numbers.
+            slo_ns: The smallest SLO that policies are told.
+            most_waiting: Queries that may wait; any more are rejected.
+        """
+        self._loop, self._cluster, self._policy = loop, cluster, policy
+        self.queue = GrowingQueue(slo_ns)
+        self._scheduler = Scheduler(self.queue, cluster, cluster.served(table), policy, seed)
+        self._latency_of = service_times(table, cluster.latency).of_run(seed)
+        self._actuation_ns = cluster.actuation_delays(table)
+        self._most_waiting = most_waiting
+        self._run: Sequence[Callable[[int, int, int, int], None]] = ()
+        self._begin_ns = time.monotonic_ns()
+        self._settled_ns = NONE
+        self._timer = MonotonicTimer(loop, self._soon)
+        self._is_due = False
+        self._wake_ns: int | None = None
+        self._completed: list[tuple[int, int]] = []
+        self._recovered: list[int] = []
+        self._failed: list[int] = []
+        self._askers: list[tuple[int, Client, int]] = []  # by place in the queue: receipt, client, its number
+        self._open = 0
+        self._given_up: set[int] = set()
+        self.log = LiveLog(slo_ns)
+        self.error: PolicyError | None = None
+        self.decide_ns: list[int] = []
+        """How long each instant with a decision took to settle, the sending of its batches not included."""
+
+    def begin(self, begin_ns: int, run: Sequence[Callable[[int, int, int, int], None]]) -> None:
+        """Start to count time from an instant of the monotonic clock.
+
+        Args:
+            begin_ns: The start of the trace.
+            run: By worker, what gives it a batch: number, subnet, size and the time that it is expected to take.
+        """
+        self._begin_ns, self._run = begin_ns, run
+
+    def now_ns(self) -> int:
+        """Return the time since the start, later than any instant that was settled."""
+        return max(time.monotonic_ns() - self._begin_ns, self._settled_ns + 1)
+
+    @property
+    def open_queries(self) -> int:
+        """Queries that were received and not answered yet."""
+        return self._open
+
+    def submit(self, slo_ns: int, client: Client, number: int) -> None:
+        """Take a query; it is rejected if the queue is full."""
+        log, now_ns = self.log, self.now_ns()
+        log.arrival_ns.append(now_ns)
+        log.slos_ns.append(slo_ns)
+        if self.queue.waiting >= self._most_waiting or self.error is not None:
+            log.place.append(NONE)
+            log.answered_ns.append(now_ns)
+            client.answer((number,), served=False)
+            return
+        log.answered_ns.append(NONE)
+        log.place.append(self.queue.arrive(now_ns, slo_ns))
+        self._askers.append((len(log.arrival_ns) - 1, client, number))
+        self._open += 1
+        self._soon()
+
+    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int]) -> None:
+        """Take the answer of a worker: instants of the monotonic clock when it had read, began and ended the batch."""
+        record = self.log.batches[batch]
+        record.read_ns, record.begun_ns, record.ended_ns = (at_ns - self._begin_ns for at_ns in times_ns)
+        record.finish_ns = self.now_ns()
+        self._completed.append((worker, batch))
+        self._answer(self.queue.taken[batch], served=True)
+        self._soon()
+
+    def fail(self, worker: int) -> None:
+        """Take note that a worker is gone, and the batch that it runs with it."""
+        self._failed.append(worker)
+        self._soon()
+
+    def recover(self, worker: int) -> None:
+        """Take note that a worker is back."""
+        self._recovered.append(worker)
+        self._soon()
+
+    def give_up(self, worker: int) -> None:
+        """Take note that a worker that is gone will not come back."""
+        self._given_up.add(worker)
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether all workers have been given up."""
+        return len(self._given_up) == self._cluster.workers
+
+    def close(self) -> None:
+        """Release the timer."""
+        self._timer.close()
+
+    def check_wait(self) -> None:
+        """Refuse to wait past every deadline where no query and no worker is to come, as the simulator does.
+
+        Raises:
+            PolicyError: The policy does so.
+        """
+        wake_ns = self._wake_ns
+        if not self.queue.length or not self._scheduler.idle or wake_ns is None:
+            return
+        if wake_ns > self.queue.latest_deadline():
+            problem = "waits with nothing left to wait for, past every deadline"
+            location = f"{policy_name(self._policy)} at {format_ms(self._settled_ns)}"
+            raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")
+
+    def _soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._is_due = False
+        if self.error is not None:
+            return
+        now_ns = self.now_ns()
+        instant = Instant(now_ns, tuple(self._completed), tuple(self._recovered), tuple(self._failed))
+        self._completed.clear()
+        self._recovered.clear()
+        self._failed.clear()
+        self._settled_ns = now_ns
+        self.log.instants.append(instant)
+        try:
+            begin_ns = time.perf_counter_ns()
+            starts, lost, self._wake_ns = self._scheduler.settle(*instant)
+            if starts:
+                self.decide_ns.append((time.perf_counter_ns() - begin_ns) // len(starts))
+        except PolicyError as error:
+            self.error = error
+            return
+        for start in starts:
+            expected_ns = self._latency_of(start.subnet, start.size, start.head)
+            expected_ns += self._actuation_ns[start.subnet] if start.actuates else 0
+            record = BatchRecord(start, now_ns, expected_ns)
+            self.log.batches.append(record)
+            self._run[start.worker](start.batch, start.subnet, start.size, expected_ns)
+            record.sent_ns = self.now_ns()
+        for batch in lost:
+            self.log.batches[batch].lost, self.log.batches[batch].finish_ns = True, now_ns
+            self._answer(self.queue.taken[batch], served=False)
+        if self.queue.dropped:
+            self._answer(self.queue.dropped, served=False)
+            self.queue.dropped.clear()
+        self._timer.set(None if self._wake_ns is None else self._wake_ns + self._begin_ns)
+
+    def _answer(self, places: Sequence[int], *, served: bool) -> None:
+        now_ns = self.now_ns()
+        by_client: dict[Client, list[int]] = {}
+        for place in places:
+            receipt, client, number = self._askers[place]
+            self.log.answered_ns[receipt] = now_ns
+            by_client.setdefault(client, []).append(number)
+        self._open -= len(places)
+        for client, numbers in by_client.items():
+            client.answer(numbers, served=served)

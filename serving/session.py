@@ -1,0 +1,247 @@
+"""A live run from a trace: workers and a load generator are started, the trace is served, and all are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, json_frame, unpack
+from serving.load import ANSWERED, ARRIVALS, SENT, SLOS
+from serving.router import Router
+from serving.workers import WorkerProcess, last_line, spawn
+from sim.base.errors import ServingError
+from sim.base.units import NS_PER_MS
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from serving.log import LiveLog
+    from serving.router import Client
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import Policy
+    from sim.engine.result import Result
+    from sim.tables.latency import LatencyTable
+    from sim.traces.trace import Trace
+
+MODULES = {"paced": "serving.paced"}
+"""The program of each kind of worker."""
+
+_LEAD_NS = 50 * NS_PER_MS
+"""From the order to start to the start of the trace."""
+
+_CHECK_S, _START_CHECK_S = 0.02, 0.005
+"""How often workers are looked after, and whether all are ready."""
+
+_PATIENCE_S = 5.0
+"""How long the load generator may take to end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveRun:
+    """What came of a live run.
+
+    Attributes:
+        result: The result in the form of a simulation's.
+        log: What the router saw.
+        intended_ns: When each query was to be sent, int64, shape (queries,).
+        sent_ns: When it was sent, likewise, as the load generator saw it.
+        answered_ns: When its answer came back, likewise; -1 if none did.
+        decide_ns: How long decisions took, the mean of each instant.
+    """
+
+    result: Result
+    log: LiveLog
+    intended_ns: npt.NDArray[np.int64]
+    sent_ns: npt.NDArray[np.int64]
+    answered_ns: npt.NDArray[np.int64]
+    decide_ns: Sequence[int]
+
+
+def serve_trace(
+    trace: Trace,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Policy,
+    *,
+    seed: int = 0,
+    workers: str = "paced",
+    most_waiting: int = 10_000,
+    on_start: Callable[[list[WorkerProcess]], None] = lambda _workers: None,
+) -> LiveRun:
+    """Serve a trace in real time, on this machine, and return what came of it.
+
+    Args:
+        trace: Arrivals and SLOs.
+        cluster: Workers, overheads that policies plan with, drop rule; neither faults nor a network.
+        table: The table that the policy sees, and that paced workers keep to.
+        policy: What to run next.
+        seed: For latencies that are drawn, and policies that draw random numbers.
+        workers: The kind of workers, a key of `MODULES`.
+        most_waiting: Queries that may wait; any more are rejected.
+        on_start: Called with the workers at the start of the trace.
+
+    Raises:
+        PolicyError: The policy raised, or returned a decision that can't be carried out.
+        ServingError: A worker does not start, all workers are gone, or the load generator is.
+    """
+    with tempfile.TemporaryDirectory(prefix="ssim-live-") as folder:
+        session = _Session(trace, cluster, table, Path(folder))
+        try:
+            return asyncio.run(session.run(policy, seed, MODULES[workers], most_waiting, on_start))
+        finally:
+            gc.unfreeze()
+
+
+class _LoadLink(asyncio.Protocol):
+    """The connection of the load generator: a client of the router."""
+
+    def __init__(self, submit: Callable[[int, Client, int], None]) -> None:
+        self._submit, self._reader = submit, FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._received = 0
+        self.is_ready = self.has_sent_all = False
+        self.problem = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, body in self._reader.feed(data):
+                self._take(kind, body)
+        except FrameError as error:
+            self.problem = f"sends nonsense: {error}"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.problem = self.problem or "is gone"
+
+    def send(self, message: bytes) -> None:
+        """Send a frame."""
+        if self._transport is not None:
+            self._transport.write(message)
+
+    def answer(self, numbers: Sequence[int], *, served: bool) -> None:
+        """Send the answer to queries."""
+        self.send(b"".join([frame(FrameKind.ANSWER, ANSWER.pack(number, served)) for number in numbers]))
+
+    def close(self) -> None:
+        """Tell the load generator that no answer is to come, once all have gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _take(self, kind: FrameKind, body: bytes) -> None:
+        if kind is FrameKind.QUERY:
+            number, slo_ns = unpack(QUERY, body)
+            if number != self._received or slo_ns <= 0:
+                raise FrameError(f"query {number} with an SLO of {slo_ns} ns instead of query {self._received}")
+            self._received += 1
+            self._submit(slo_ns, self, number)
+        elif kind is FrameKind.READY:
+            self.is_ready = True
+        else:
+            self.has_sent_all = kind is FrameKind.END
+
+
+class _Session:
+    """The parts of one live run."""
+
+    def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, folder: Path) -> None:
+        self._trace, self._cluster, self._table, self._folder = trace, cluster, table, folder
+        self._slos_ns = np.broadcast_to(trace.slo_ns, len(trace)).astype(np.int64)
+
+    async def run(
+        self, policy: Policy, seed: int, module: str, most_waiting: int, on_start: Callable[[list[WorkerProcess]], None]
+    ) -> LiveRun:
+        """Run from start to end; arguments and errors are those of `serve_trace`."""
+        cluster, limits = self._cluster, {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
+        router = Router(asyncio.get_running_loop(), cluster, self._table, policy, seed=seed, **limits)
+        note, client = router.log.faults.append, _LoadLink(router.submit)
+        workers = [WorkerProcess(number, module, self._folder, note) for number in range(cluster.workers)]
+        generator = None
+        try:
+            for worker in workers:
+                worker.start()
+            generator = await self._start_load(client)
+            await self._ready(workers, client)
+            gc.collect()
+            gc.freeze()  # all that is there stays: the collector need not look through it
+            begin_ns = time.monotonic_ns() + _LEAD_NS
+            router.begin(begin_ns, [worker.run for worker in workers])
+            for worker in workers:
+                worker.serve(router)
+            client.send(frame(FrameKind.START, INSTANT.pack(begin_ns)))
+            on_start(workers)
+            await self._served(router, client, workers)
+            client.close()
+            await asyncio.to_thread(generator.wait, _PATIENCE_S)
+            return self._outcome(router)
+        finally:
+            router.close()
+            for worker in workers:
+                worker.stop()
+            if generator is not None:
+                generator.kill()
+                generator.wait()
+
+    async def _start_load(self, client: _LoadLink) -> subprocess.Popen[bytes]:
+        np.save(self._folder / ARRIVALS, self._trace.arrival_ns)
+        np.save(self._folder / SLOS, self._slos_ns)
+        with (self._folder / "load.txt").open("wb") as errors:
+            generator, connection = spawn("serving.load", errors)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
+        client.send(json_frame(FrameKind.CONFIG, {"folder": str(self._folder)}))
+        return generator
+
+    async def _ready(self, workers: list[WorkerProcess], client: _LoadLink) -> None:
+        """Wait until all workers and the load generator are ready.
+
+        Raises:
+            ServingError: One of them does not start.
+        """
+        while not (client.is_ready and all(worker.is_up for worker in workers)):
+            for worker in workers:
+                worker.check(time.monotonic_ns())
+                if worker.is_given_up:
+                    raise ServingError(f"worker {worker.number}", "does not start", worker.reason)
+            self._check_load(client)
+            await asyncio.sleep(_START_CHECK_S)
+
+    async def _served(self, router: Router, client: _LoadLink, workers: list[WorkerProcess]) -> None:
+        """Look after all parts until every query that is to come has its answer, or none is left to give it.
+
+        Raises:
+            PolicyError: The policy failed.
+            ServingError: The load generator is gone.
+        """
+        while not (client.has_sent_all and (router.open_queries == 0 or router.is_deserted)):
+            await asyncio.sleep(_CHECK_S)
+            if router.error is not None:
+                raise router.error
+            self._check_load(client)
+            for worker in workers:
+                worker.check(time.monotonic_ns())
+            if client.has_sent_all and all(worker.is_up or worker.is_given_up for worker in workers):
+                router.check_wait()
+
+    def _check_load(self, client: _LoadLink) -> None:
+        if client.problem:
+            raise ServingError("load generator", client.problem, last_line(self._folder / "load.txt"))
+
+    def _outcome(self, router: Router) -> LiveRun:
+        log = router.log
+        answered = np.load(self._folder / ANSWERED, allow_pickle=False)
+        sent = np.load(self._folder / SENT, allow_pickle=False)
+        result = log.result(router.queue, self._trace, self._table, self._cluster)
+        return LiveRun(result, log, self._trace.arrival_ns, sent, answered, router.decide_ns)

@@ -1,0 +1,222 @@
+"""Workers as processes of this machine: started, watched, killed and started again.
+
+A worker is gone when its connection ends, when it takes far longer for a batch than expected, or when it says something
+that is not an answer to its batch. The router is told at once; a new process takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+from serving.frames import DONE, RUN, VERSION, FrameError, FrameKind, FrameReader, frame, json_frame, unpack
+from sim.base.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+START_LIMIT_S = 60.0
+"""A process that is not ready by then is killed."""
+
+HANG_NS = NS_PER_S
+HANG_FACTOR = 4
+"""A batch that takes longer than `HANG_NS` and `HANG_FACTOR` times what is expected is taken for hung."""
+
+STARTS_IN_VAIN = 5
+"""A worker that dies so often in a row without an answer is given up."""
+
+FIRST_PAUSE_S = 0.05
+
+
+class Reports(Protocol):
+    """Whom a worker tells what happens to it."""
+
+    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int]) -> None:
+        """Take an answer."""
+        ...
+
+    def fail(self, worker: int) -> None:
+        """Take note that a worker is gone."""
+        ...
+
+    def recover(self, worker: int) -> None:
+        """Take note that a worker is back."""
+        ...
+
+    def give_up(self, worker: int) -> None:
+        """Take note that a worker that is gone will not come back."""
+        ...
+
+
+def spawn(module: str, errors: IO[bytes] | int = subprocess.DEVNULL) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a module of this toolkit as a process; return it and the connection to it.
+
+    The process is no member of the terminal's group: it ends when its connection does.
+    """
+    ours, theirs = socket.socketpair()
+    root = str(Path(__file__).resolve().parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 - a module of ours
+            [sys.executable, "-m", module, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
+        )
+    return process, ours
+
+
+class WorkerProcess(asyncio.Protocol):
+    """One worker, whichever process it is at the time."""
+
+    def __init__(self, number: int, module: str, folder: Path, note: Callable[[str], None]) -> None:
+        """Describe a worker; `start` starts it.
+
+        Args:
+            number: Its number, from 0.
+            module: The module that its process runs.
+            folder: For what it writes to stderr.
+            note: Called with a sentence about each failure.
+        """
+        self.number, self._module, self._note = number, module, note
+        self._errors = folder / f"worker{number}.txt"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader()
+        self._reports: Reports | None = None
+        self._batch: tuple[int, int] | None = None  # number and size of the batch that it runs
+        self._limit_ns = 0  # when it is taken for hung
+        self.reason = ""
+        self._in_vain = 0
+        self._stopping = False
+        self.is_up = False  # ready, and not gone
+        self._restart: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self.is_given_up = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process, or None."""
+        return None if self._process is None else self._process.pid
+
+    def serve(self, reports: Reports) -> None:
+        """Report from now on; the worker is up."""
+        self._reports = reports
+
+    def start(self) -> None:
+        """Start a process."""
+        self._restart = None
+        with self._errors.open("ab") as errors:
+            self._process, connection = spawn(self._module, errors)
+        self._reader, self.reason = FrameReader(), ""
+        self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
+        self._connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: self, connection))
+
+    def run(self, batch: int, subnet: int, size: int, expected_ns: int) -> None:
+        """Give it a batch."""
+        self._batch = batch, size
+        self._limit_ns = time.monotonic_ns() + max(HANG_NS, HANG_FACTOR * expected_ns)
+        if self._transport is not None:
+            self._transport.write(frame(FrameKind.RUN, RUN.pack(batch, subnet, size, expected_ns)))
+
+    def check(self, now_ns: int) -> None:
+        """Kill the process if it takes too long."""
+        if self._limit_ns and now_ns > self._limit_ns:
+            limit = "too long for a batch" if self._batch else f"more than {START_LIMIT_S:g} s to start"
+            self._kill(f"takes {limit}")
+
+    def stop(self) -> None:
+        """End the process."""
+        self._stopping = True
+        if self._restart is not None:
+            self._restart.cancel()
+        if self._transport is not None:
+            self._transport.write(frame(FrameKind.STOP))
+            self._transport.close()
+        if self._process is not None:
+            self._process.kill()  # it has answered whatever it was asked
+            self._process.wait()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the process."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
+        self._transport = transport
+        transport.write(json_frame(FrameKind.CONFIG, {"version": VERSION, "worker": self.number}))
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames."""
+        if self.reason:
+            return
+        try:
+            for kind, body in self._reader.feed(data):
+                self._take(kind, body)
+        except (FrameError, ValueError) as error:
+            self._kill(f"sends nonsense: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report that the process is gone, and start another."""
+        self._transport = None
+        if self._stopping:
+            return
+        assert self._process is not None  # noqa: S101 - it was connected
+        self._process.kill()
+        self._process.wait()
+        line = last_line(self._errors)
+        self.reason = self.reason or f"ended with code {self._process.returncode}" + (f": {line}" if line else "")
+        was_up, self.is_up = self.is_up, False
+        self._batch, self._limit_ns = None, 0
+        self._in_vain += 1
+        self._note(f"worker {self.number} {self.reason}")
+        if was_up and self._reports is not None:
+            self._reports.fail(self.number)
+        if self._in_vain < STARTS_IN_VAIN:
+            self._restart = self._loop.call_later(FIRST_PAUSE_S * 2 ** (self._in_vain - 1), self.start)
+            return
+        self.is_given_up = True
+        self._note(f"worker {self.number} is given up after {self._in_vain} failures in a row")
+        if self._reports is not None:
+            self._reports.give_up(self.number)
+
+    def _take(self, kind: FrameKind, body: bytes) -> None:
+        if kind is FrameKind.DONE and self._batch is not None:
+            batch, size, *times = unpack(DONE, body)
+            if (batch, size) != self._batch:
+                raise FrameError(f"an answer to batch {batch} of {size}, not to {self._batch[0]} of {self._batch[1]}")
+            self._batch, self._limit_ns, self._in_vain = None, 0, 0
+            if self._reports is not None:
+                self._reports.complete(self.number, batch, (times[0], times[1], times[2]))
+        elif kind is FrameKind.READY and not self.is_up:
+            version = json.loads(body).get("version")
+            if version != VERSION:
+                raise FrameError(f"version {version} instead of {VERSION}")
+            self._limit_ns, self.is_up = 0, True
+            if self._reports is not None:
+                self._reports.recover(self.number)
+        else:
+            raise FrameError(f"a frame {kind.name} that nobody asked for")
+
+    def _kill(self, reason: str) -> None:
+        """End the process; `connection_lost` follows."""
+        self.reason, self._limit_ns = reason, 0
+        if self._process is not None:
+            self._process.kill()
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def last_line(path: Path) -> str:
+    """Return the last line that a process wrote to stderr, or ""."""
+    return (path.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]

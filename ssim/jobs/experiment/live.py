@@ -1,0 +1,202 @@
+"""A run of an experiment that is served in real time instead of simulated."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from serving.facts import facts
+from serving.session import serve_trace
+from sim.base.errors import SpecError
+from sim.engine.arrow import arrow_table
+from ssim.files.model import JobSpec
+from ssim.jobs.experiment.run import ExperimentRun
+from ssim.jobs.identity import code_of, own_hash
+from ssim.jobs.job import Completion, Job, Run
+from ssim.results.environment import Stopwatch
+from ssim.results.record import put_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from serving.log import LiveLog
+    from serving.session import LiveRun
+    from ssim.jobs.job import AnyRun, ExecutionOptions, RunOutcome, Task, Watch
+    from ssim.results.store import Store
+
+LIVE_REQUESTS, LIVE_BATCHES, LIVE_LOG = "live_requests.parquet", "live_batches.parquet", "live_log.parquet"
+"""The files that only a live run has."""
+
+_OWN_KEYS = {
+    "trace",
+    "cluster",
+    "latency_table",
+    "engine",
+    "keep",
+    "policies",
+    "reference",
+    "measure",
+    "capacity",
+    "live",
+}
+_SERVED = {*JobSpec.model_fields, *_OWN_KEYS}
+_SERVED_CLUSTER = {"workers", "dispatch_ms", "dispatch_per_query_ms", "actuation_ms", "drop", "latency"}
+"""Keys of a file that a live run keeps to or has no use for; any other is refused."""
+
+
+def live_job(job: Job) -> Job:
+    """Return the job whose runs are served in real time; its name ends in `-live`, so that simulated results stay.
+
+    Every seed has its run, since no two live runs are equal.
+
+    Args:
+        job: An experiment.
+
+    Raises:
+        SpecError: It has something that is not served live.
+    """
+    points = list({id(run.point): run.point for run in job.runs}.values())
+    for point in points:
+        for place, part, served in (("", point.spec, _SERVED), ("cluster.", point.spec.cluster, _SERVED_CLUSTER)):
+            for name, field in type(part).model_fields.items():
+                if name not in served and getattr(part, name) != field.default:
+                    hint = "leave it out, or simulate the file without --live"
+                    raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
+    seeds, now_ns = range(job.spec.seed, job.spec.seed + job.spec.repeats), time.time_ns()
+    runs = (
+        LiveExperimentRun(point, seed, number, now_ns)
+        for point in points
+        for seed in seeds
+        for number in range(len(point.spec.policies))
+    )
+    return replace(job, name=f"{job.name}-live", runs=tuple(runs))
+
+
+@dataclass(frozen=True)
+class LiveExperimentRun(ExperimentRun):
+    """One live run.
+
+    Attributes:
+        asked_ns: When it was asked for, in nanoseconds since 1970: no two live runs are the same.
+    """
+
+    asked_ns: int
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the result may differ from seed to seed: always."""
+        return True
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, and when it was asked for."""
+        live = {**self.spec.live.model_dump(), "asked_ns": self.asked_ns, "code": own_hash(code_of("serving"))}
+        return {**super().identity, "live": live}
+
+    @classmethod
+    def tasks(
+        cls, runs: Sequence[AnyRun], options: ExecutionOptions, *, ahead: int, shared: Path | None
+    ) -> Iterator[Task | RunOutcome]:
+        """Yield the runs as tasks."""
+        return Run.tasks.__func__(cls, runs, options, ahead=ahead, shared=shared)  # type: ignore[attr-defined,no-any-return]
+
+    def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
+        """Serve the trace in real time and store what came of it; arguments and errors are those of `Run.execute`."""
+        stopwatch, parts, live = Stopwatch(), self.parts, self.spec.live
+        trace, before = self.trace(), os.getloadavg()
+        parts.measure.check(trace.duration_ns)
+        found = serve_trace(
+            trace,
+            parts.cluster,
+            self.table,
+            self.policy(),
+            seed=self.seed,
+            workers=live.workers,
+            most_waiting=live.queue,
+        )
+        circumstances = {
+            "engine": "live",
+            "engine_reason": f"served by {parts.cluster.workers} {live.workers} workers",
+            **stopwatch.circumstances(),
+            "machine_state": {"load_before": before, "load_after": os.getloadavg(), **_machine()},
+            "live": facts(found),
+            "folder": str(self.point.folder),
+        }
+        put_run(
+            store,
+            self.id,
+            found.result.measured(parts.measure),
+            self.identity,
+            circumstances,
+            "requests",
+            {LIVE_REQUESTS: _requests(found), LIVE_BATCHES: _batches(found.log), LIVE_LOG: _log(found.log)},
+        )
+        return Completion(found.result.queries, "served live")
+
+
+def _machine() -> dict[str, Any]:
+    """Return what the timing of a live run depends on: cores, scheduler, clock."""
+    scheduler = {getattr(os, name): name for name in ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR") if hasattr(os, name)}
+    clock = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "scheduler": scheduler.get(os.sched_getscheduler(0), "other") if hasattr(os, "sched_getscheduler") else "",
+        "clock": clock.read_text().strip() if clock.is_file() else time.get_clock_info("monotonic").implementation,
+    }
+
+
+def _ints(values: Iterable[int]) -> pa.Array:
+    """Return instants or numbers, null for what never happened."""
+    array = np.fromiter(values, dtype=np.int64)
+    return pa.array(array, mask=array < 0)
+
+
+def _requests(run: LiveRun) -> pa.Table:
+    count = len(run.log.arrival_ns)
+    return arrow_table(
+        "live_requests/1",
+        intended_ns=(run.intended_ns[:count], "arrival in the trace, ns from its start"),
+        sent_ns=(_ints(run.sent_ns[:count].tolist()), "sent by the load generator, ns"),
+        received_ns=(_ints(run.log.arrival_ns), "received by the router, ns"),
+        answered_ns=(_ints(run.log.answered_ns), "answered by the router, served or not, ns; null: never"),
+        client_ns=(_ints(run.answered_ns[:count].tolist()), "answer received by the load generator, ns; null: never"),
+        place=(_ints(run.log.place), "number in the order of the queue; null: rejected"),
+        batch=(_ints(run.result.batch.tolist()), "number of its batch; null: none"),
+    )
+
+
+def _batches(log: LiveLog) -> pa.Table:
+    rows = log.batches
+    return arrow_table(
+        "live_batches/1",
+        expected_ns=(_ints(one.expected_ns for one in rows), "time that it was expected to take, ns"),
+        sent_ns=(_ints(one.sent_ns for one in rows), "handed to the connection of the worker, ns from the start"),
+        read_ns=(_ints(one.read_ns for one in rows), "read by the worker, ns; null: lost"),
+        begun_ns=(_ints(one.begun_ns for one in rows), "start of the forward pass, ns; null: lost"),
+        ended_ns=(_ints(one.ended_ns for one in rows), "end of the forward pass, ns; null: lost"),
+        finish_ns=(_ints(one.finish_ns for one in rows), "answer, or failure of the worker, at the router, ns"),
+    )
+
+
+def _log(log: LiveLog) -> pa.Table:
+    """Return a row for each report, and one for each instant without any."""
+    rows: list[tuple[int, str, int, int]] = []
+    for at_ns, completed, recovered, failed in log.instants:
+        found = [("completed", worker, batch) for worker, batch in completed]
+        found += [("recovered", worker, -1) for worker in recovered] + [("failed", worker, -1) for worker in failed]
+        rows += [(at_ns, *one) for one in found or [("none", -1, -1)]]
+    instants, events, workers, batches = zip(*rows, strict=True)
+    return arrow_table(
+        "live_log/1",
+        at_ns=(_ints(instants), "instant that was settled, ns from the start"),
+        event=(pa.array(events).dictionary_encode(), "completed, recovered, failed or none"),
+        worker=(_ints(workers), "the worker; null: none"),
+        batch=(_ints(batches), "the batch that was completed; null: none"),
+    )

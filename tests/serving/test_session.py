@@ -1,0 +1,216 @@
+"""Live runs: their laws, whatever the machine does meanwhile; no test depends on how long anything takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from policies.clipper import Clipper
+from policies.slackfit import SlackFit
+from policies.symphony import Symphony
+from serving import session, workers
+from serving.facts import facts
+from serving.log import replay_log
+from serving.session import LiveRun, serve_trace
+from sim.base.errors import PolicyError, ServingError
+from sim.engine.cluster import Cluster
+from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
+from sim.engine.queues import WAITING
+from sim.engine.result import NONE
+from sim.engine.run_metrics import Outcome
+from sim.tables.files import load_table
+from sim.tables.law import LatencyLaw
+from sim.traces.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serving.workers import WorkerProcess
+    from sim.engine.policy import Policy
+
+TABLE = load_table("ofa-resnet50-rtx2080ti")
+SECOND = 1_000_000_000
+
+
+def trace(seconds: float, qps: float, slo_ms: tuple[int, ...] = (36,)) -> Trace:
+    rng = np.random.default_rng(7)
+    arrivals = np.cumsum(rng.exponential(SECOND / qps, int(qps * seconds))).astype(np.int64)
+    slos = rng.choice(slo_ms, len(arrivals)) * 1_000_000
+    return Trace(arrivals, slos if len(slo_ms) > 1 else slo_ms[0] * 1_000_000, int(arrivals[-1]) + 1)
+
+
+def check_laws(run: LiveRun, sent: Trace, cluster: Cluster, policy: Policy, seed: int = 0) -> None:
+    """Check the replay law, and that client, router and result agree about every query."""
+    log, result = run.log, run.result
+    decisions, queue = replay_log(log.instants, log.admitted, log.slo_ns, cluster, TABLE, policy, seed)
+    assert decisions == [(one.start_ns, one.start) for one in log.batches]
+    batches = log.batch_of_query(queue)
+    np.testing.assert_array_equal(np.maximum(batches, NONE), result.batch)
+
+    assert len(result.trace) == len(sent) == len(log.arrival_ns) == len(run.sent_ns)
+    served = np.array([batch >= 0 and not log.batches[batch].lost for batch in result.batch])
+    np.testing.assert_array_equal(result.answered, served)
+    np.testing.assert_array_equal(run.answered_ns != NONE, served)
+    waiting = batches == WAITING
+    np.testing.assert_array_equal(result.outcome == Outcome.UNFINISHED, waiting)
+    np.testing.assert_array_equal(np.array(log.answered_ns) == NONE, waiting)
+    assert sum(one.start.size for one in log.batches) == np.count_nonzero(result.batch != NONE)
+
+    assert (run.sent_ns >= run.intended_ns).all()
+    assert (np.array(log.arrival_ns) >= run.intended_ns).all()
+    for worker in range(cluster.workers):
+        own = [one for one in log.batches if one.start.worker == worker]
+        assert all(one.finish_ns <= other.start_ns for one, other in pairwise(own))
+    for one in log.batches:
+        if not one.lost:
+            assert one.start_ns <= one.read_ns <= one.begun_ns <= one.ended_ns <= one.finish_ns
+            assert one.ended_ns - one.begun_ns >= one.expected_ns  # paced workers are never early
+
+
+@dataclass
+class Waiting:
+    """Waits a random time before each batch, remembers, and drops now and then."""
+
+    waited: bool = False
+
+    def decide(self, view: View) -> Decision:
+        self.waited = not self.waited
+        if self.waited:
+            return Wait(view.now_ns + int(view.system.rng.integers(1, 3_000_000)))
+        if view.system.rng.random() < 0.1:
+            return Drop(1)
+        return Dispatch(0, 4, int(view.system.rng.choice(view.system.free_workers())))
+
+
+CASES: dict[str, tuple[Callable[[], Any], Cluster, tuple[int, ...]]] = {
+    "slackfit": (SlackFit, Cluster(2, drop="hopeless"), (36,)),
+    "slackfit, several SLOs, actuation": (SlackFit, Cluster(3, actuation_ns=500_000), (20, 36, 90)),
+    "clipper, drawn latencies": (lambda: Clipper(73.82), Cluster(2, latency=LatencyLaw("lognormal", 1.3)), (36,)),
+    "symphony holds": (lambda: Symphony(73.82), Cluster(2, drop="expired"), (36,)),
+    "waits by chance": (Waiting, Cluster(2), (36,)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_log_gives_the_same_decisions_and_no_query_is_lost(name: str) -> None:
+    policy, cluster, slos = CASES[name]
+    sent = trace(0.4, 900, slos)
+    run = serve_trace(sent, cluster, TABLE, policy(), seed=3)
+    check_laws(run, sent, cluster, policy(), 3)
+    assert run.log.faults == []
+    assert not np.any(run.result.outcome == Outcome.UNFINISHED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(20))
+def test_the_replay_law_holds_in_run_after_run(turn: int) -> None:
+    policy, cluster, slos = list(CASES.values())[turn % len(CASES)]
+    sent = trace(2, 500 + 100 * turn, slos)
+    check_laws(serve_trace(sent, cluster, TABLE, policy(), seed=turn), sent, cluster, policy(), turn)
+
+
+def signal_later(after_s: float, number: int) -> Callable[[list[WorkerProcess]], None]:
+    """Return what sends a signal to the first worker in mid-run."""
+
+    def begin(found: list[WorkerProcess]) -> None:
+        asyncio.get_running_loop().call_later(after_s, lambda: os.kill(found[0].pid or 0, number))
+
+    return begin
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_a_worker_that_is_killed_or_stopped_comes_back(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one worker: the queries after the signal are served by the process that takes its place."""
+    monkeypatch.setattr(workers, "HANG_NS", SECOND // 4)
+    sent, cluster = trace(0.8, 400), Cluster(1)
+    run = serve_trace(sent, cluster, TABLE, SlackFit(), on_start=signal_later(0.3, number))
+    check_laws(run, sent, cluster, SlackFit())
+    assert len(run.log.faults) >= 1
+    failed = [one.at_ns for one in run.log.instants if one.failed]
+    recovered = [one.at_ns for one in run.log.instants if one.recovered]
+    assert len(failed) == len(recovered) >= 1
+    assert all(back > gone for gone, back in zip(failed, recovered, strict=True))
+    assert run.log.batches[-1].start_ns >= recovered[-1]
+    assert not np.any(run.result.outcome == Outcome.UNFINISHED)
+
+
+@pytest.fixture
+def bad_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """What makes `paced` workers ones with a fault."""
+    monkeypatch.setitem(session.MODULES, "paced", "tests.serving.bad_worker")
+    monkeypatch.setattr(workers, "FIRST_PAUSE_S", 0.001)
+    return lambda fault: monkeypatch.setenv("BAD_WORKER", fault)
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("dies at start", "no such device"), ("other version", "version 2")])
+def test_workers_that_do_not_start_end_the_run(fault: str, reason: str, bad_worker: Callable[[str], None]) -> None:
+    bad_worker(fault)
+    with pytest.raises(ServingError, match=f"worker 0: does not start .*{reason}"):
+        serve_trace(trace(0.1, 100), Cluster(1), TABLE, SlackFit())
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("dies in a batch", "out of memory"),
+        ("other size", "not to"),
+        pytest.param("other batch", "not to", marks=pytest.mark.slow),
+        pytest.param("short answer", "a body of", marks=pytest.mark.slow),
+        pytest.param("nonsense", "a body of", marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_that_never_answers_is_given_up_and_queries_stay_unfinished(
+    fault: str, reason: str, bad_worker: Callable[[str], None]
+) -> None:
+    bad_worker(fault)
+    sent, cluster = trace(0.1, 1000), Cluster(1)
+    run = serve_trace(sent, cluster, TABLE, Clipper(73.82))
+    lost = [one for one in run.log.batches if one.lost]
+    assert len(lost) == len(run.log.batches) == workers.STARTS_IN_VAIN
+    assert reason in run.log.faults[0]
+    assert "given up" in run.log.faults[-1]
+    assert facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
+    assert facts(run)["unfinished"] == np.count_nonzero(np.array(run.log.answered_ns) == NONE)
+
+
+def test_a_second_answer_is_a_fault_of_the_worker(bad_worker: Callable[[str], None]) -> None:
+    bad_worker("answers twice")
+    sent = trace(0.05, 400)
+    run = serve_trace(sent, Cluster(1), TABLE, Clipper(73.82))
+    assert all("nobody asked for" in fault for fault in run.log.faults)
+    assert run.log.faults
+    answered = np.count_nonzero(run.answered_ns != NONE)
+    assert answered + facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
+
+
+def test_a_full_queue_rejects_and_every_query_has_its_answer() -> None:
+    sent = Trace(np.zeros(3000, dtype=np.int64), 36_000_000, SECOND // 10)
+    cluster = Cluster(1, drop="expired")
+    run = serve_trace(sent, cluster, TABLE, SlackFit(), most_waiting=50)
+    check_laws(run, sent, cluster, SlackFit())
+    rejected = facts(run)["rejected"]
+    assert 0 < rejected < len(sent)
+    assert np.count_nonzero(run.result.outcome == Outcome.DROPPED) >= rejected
+
+
+class Raising:
+    def decide(self, view: View) -> Decision:
+        raise ZeroDivisionError(f"{view.queue_length}")
+
+
+class Idle:
+    def decide(self, view: View) -> Decision:
+        return Wait(view.now_ns + 3600 * SECOND)
+
+
+@pytest.mark.parametrize(("policy", "problem"), [(Raising(), "ZeroDivisionError"), (Idle(), "past every deadline")])
+def test_a_policy_that_fails_ends_the_run(policy: Policy, problem: str) -> None:
+    with pytest.raises(PolicyError, match=problem):
+        serve_trace(trace(0.05, 400), Cluster(1), TABLE, policy)

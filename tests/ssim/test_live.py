@@ -1,0 +1,93 @@
+"""`ssim run --live`: a trace is served in real time, and its results are stored as those of a simulation."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sim.base.parquet import read_parquet
+from tests.ssim.in_process import ssim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = """\
+schema: experiment/1
+name: quick
+seed: 7
+trace: {kind: bursty, base_qps: 200, variant_qps: 400, cv2: 4, duration_s: 0.4, slo_ms: 36}
+cluster: {workers: 2}
+latency_table: ofa-resnet50-rtx2080ti
+live: {workers: paced, queue: 500}
+policies: [slackfit]
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the file was served twice, and simulated between."""
+    folder = tmp_path_factory.mktemp("live")
+    (folder / "quick.yaml").write_text(FILE)
+    for words in (("--live", "--no-figures"), ("--no-figures",), ("--live", "--no-figures")):
+        ended = ssim(folder, "run", "quick.yaml", *words)
+        assert ended.returncode == 0, ended.stderr
+    assert "Live: delays in ms" in ended.stdout
+    return folder
+
+
+def manifests(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    return [(path.parent, json.loads(path.read_text())) for path in folder.glob("results/quick-live/*/manifest.json")]
+
+
+def test_a_live_run_is_never_computed_already_and_leaves_simulations_alone(served: Path) -> None:
+    assert len(manifests(served)) == 2
+    assert len(list(served.glob("results/quick/*/manifest.json"))) == 1
+
+
+def test_stored_files_agree_with_each_other_and_with_the_simulated_arrivals(served: Path) -> None:
+    (simulated,) = served.glob("results/quick/*/requests.parquet")
+    arrivals = read_parquet(simulated)["arrival_ns"].to_numpy()
+    for folder, manifest in manifests(served):
+        requests, live = read_parquet(folder / "requests.parquet"), read_parquet(folder / "live_requests.parquet")
+        batches, live_batches = read_parquet(folder / "batches.parquet"), read_parquet(folder / "live_batches.parquet")
+        np.testing.assert_array_equal(live["intended_ns"].to_numpy(), arrivals)
+        assert live["received_ns"].to_pylist() == requests["arrival_ns"].to_pylist()
+        assert live_batches["finish_ns"].to_pylist() == batches["finish_ns"].to_pylist()
+        assert len(requests) == manifest["summary"]["queries"]
+        assert manifest["circumstances"]["engine"] == "live"
+        assert manifest["circumstances"]["live"]["slo_attainment_router"] == manifest["summary"]["slo_attainment"]
+        assert {"live_requests.parquet", "live_batches.parquet", "live_log.parquet"} <= manifest["outputs"].keys()
+
+
+@pytest.mark.parametrize("words", [("results", "ls"), ("compare", "quick-live"), ("report", "results/quick-live")])
+def test_other_commands_take_a_live_run_as_any_other(served: Path, words: tuple[str, ...]) -> None:
+    ended = ssim(served, *words)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--set", "cluster.network_ms=2"), "cluster.network_ms: can't be used in a live run"),
+        (("--set", "cluster.faults=[{worker: 0, at_s: 0.1}]"), "cluster.faults: can't be used in a live run"),
+        (("--set", "cluster.occupancy=0.5"), "cluster.occupancy: can't be used in a live run"),
+        (("--set", "live.workers=gpu"), "live.workers"),
+        (("--set", "live.queue=0"), "live.queue"),
+        (("--backend", "ray"), "--live: serves on this machine"),
+    ],
+)
+def test_what_is_not_served_live_is_refused(tmp_path: Path, words: tuple[str, ...], problem: str) -> None:
+    (tmp_path / "quick.yaml").write_text(FILE)
+    ended = ssim(tmp_path, "run", "quick.yaml", "--live", *words)
+    assert ended.returncode == 2
+    assert problem in ended.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_only_experiments_are_served(tmp_path: Path) -> None:
+    ended = ssim(tmp_path, "run", "supernet_digits", "--live")
+    assert ended.returncode == 2
+    assert "is a file of schema training/1" in ended.stderr
