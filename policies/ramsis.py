@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from math import lgamma
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +74,8 @@ class Ramsis(ByRate):
         accuracy = np.array([subnet.accuracy for subnet in table.subnets])
         from_ns, chosen = [], []
         for column in range(largest):
-            edges, models = [], [min(table.pareto, key=lambda model: busy_ns[model, column])]
+            edges: list[int] = []
+            models = [min(table.pareto, key=lambda model: busy_ns[model, column])]
             best = -np.inf
             for model in sorted(table.pareto, key=lambda model: busy_ns[model, column]):
                 earned = accuracy[model] + ahead[model, column]
@@ -119,8 +121,6 @@ def transitions(busy_ns: _Floats, site: Site, load_per_s: float) -> _Floats:
     Returns:
         float64, the shape of the times and (largest batch * (STEPS + 1),): by queue length from 1, and slack.
     """
-    from scipy.stats import poisson  # noqa: PLC0415 - half a second, and only this needs it
-
     workers, largest = site.workers, site.table.max_batch
     found = np.zeros((*busy_ns.shape, largest, STEPS + 1))
     per_ns = load_per_s / NS_PER_S
@@ -132,16 +132,26 @@ def transitions(busy_ns: _Floats, site: Site, load_per_s: float) -> _Floats:
         mean = per_ns * (busy - waited)  # of queries that come before it
         # Among up to K places: that the first own query has come with so many of the stream.
         has_come = np.minimum(np.arange(workers + 1), workers) / workers
-        counts = np.arange(workers + 1)
-        ahead = poisson.pmf(counts, mean[:, None]) @ has_come + poisson.sf(workers, mean)
+        few = _poisson(mean, workers)
+        ahead = few @ has_come + 1 - few.sum(axis=1)
         first = -np.diff(ahead)  # that it came within each step before the end
         behind = per_ns * (waited[:-1] + waited[1:]) / 2
-        more = poisson.cdf(workers * np.arange(1, largest)[:, None] - 1, behind)  # fewer than so many own queries
+        up_to = _poisson(behind, workers * largest).cumsum(axis=1)
+        more = up_to[:, workers * np.arange(1, largest) - 1].T  # fewer than so many own queries
         lengths = np.diff(np.vstack([np.zeros(len(first)), more, np.ones(len(first))]), axis=0)
         slack = np.maximum(STEPS - np.arange(1, len(first) + 1), 0)
-        np.add.at(found[place], (slice(None), slack), lengths * first)
+        for step, column in zip(slack.tolist(), (lengths * first).T, strict=True):
+            found[place][:, step] += column
         found[place][0, STEPS] += 1 - ahead[0]
     return found.reshape(*busy_ns.shape, -1)
+
+
+def _poisson(mean: _Floats, most: int) -> _Floats:
+    """Return the Poisson probabilities of 0 to `most`, float64, shape (means, most + 1)."""
+    count = np.arange(most + 1)
+    factorial = np.array([lgamma(k + 1) for k in count.tolist()])
+    logarithm = np.log(np.maximum(mean, 1e-300))[:, None]
+    return np.asarray(np.exp(count * logarithm - mean[:, None] - factorial))
 
 
 if TYPE_CHECKING:
