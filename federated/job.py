@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from topology.io import IO
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class TrainingTask:
     """The model that an aggregator sends for a round.
 

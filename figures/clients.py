@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ MAX_CLIENTS = 30
 
 
 def draw(measured: pd.DataFrame) -> Figure:
-    """Return a figure of all clients over the rounds, and of the last accuracy of each, the least accurate first.
+    """Return a figure of all clients over the rounds, and of the last accuracy of each, with the worst tenth apart.
 
     Args:
         measured: Columns `round`, `party` and `accuracy` in percent.
@@ -40,8 +41,10 @@ def draw(measured: pd.DataFrame) -> Figure:
         over.xaxis.set_major_locator(MaxNLocator(integer=True))
         over.set_xlabel("round (mean, lowest and highest client)")
         over.set_ylabel("accuracy of a client in %")
-        each.bar(range(len(last)), last, width=0.8, color="#0072B2")
+        tenth = math.ceil(len(last) / 10)
+        each.bar(range(len(last)), last, width=0.8, color=["#E69F00"] * tenth + ["#0072B2"] * (len(last) - tenth))
         each.axhline(float(last.mean()), color="#D55E00", linewidth=1)
+        each.set_title(f"mean {last.mean():.1f} % (line), worst tenth {last[:tenth].mean():.1f} %", fontsize="medium")
         named = len(last) <= MAX_CLIENTS
         each.set_xticks(range(len(last)) if named else [], [str(name) for name in last.index] if named else [])
         each.tick_params(axis="x", rotation=90 if len(last) > 4 else 0)  # noqa: PLR2004 - as many names fit side by side

@@ -16,6 +16,7 @@ class GrowingQueue(HeapQueue):
     """
 
     __slots__ = ("_least_slo_ns", "dropped", "taken")
+    next_arrival_ns: int | None
 
     def __init__(self, slo_ns: int) -> None:
         """Begin with no query.

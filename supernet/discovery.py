@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from sim.base.errors import SpecError
 from supernet.grouping import GroupFinder
 from supernet.nan_tracing import NAN, Injection, Tracer, single_thread
 from supernet.structure import Structure
@@ -32,8 +33,13 @@ def find_structure(
         args: The positional arguments of a call. Only shapes matter: the smaller, the faster.
         keep: Paths of modules that are not sliced, including everything inside them.
         kwargs: The arguments by name.
+
+    Raises:
+        SpecError: The result has NaN in it, which tells nothing then.
     """
     with single_thread(), Tracer(model, args, kwargs or {}) as tracer:
+        if tracer.run(Injection(), [""]).outputs:
+            raise SpecError("inputs", "the network's result has NaN in it", "", "inputs without NaN, and no overflow")
         skippable = _outermost_of_mixed(tracer, _skippable(tracer))
         kinds = {type(tracer.modules[path]) for path in skippable} - {nn.Sequential, nn.ModuleList}
         blocks = tuple(path for path, module in tracer.modules.items() if type(module) in kinds or path in skippable)

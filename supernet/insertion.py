@@ -112,6 +112,8 @@ def _structure(model: nn.Module, name: str, call: Call, kept: set[str]) -> Struc
     """
     try:
         return find_structure(model, call.args, kept, call.kwargs)
+    except SpecError as error:
+        raise SpecError(f"{name}, {error.location}", error.problem, error.value, error.hint) from error
     except Exception as error:
         value = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         value = "; ".join(filter(None, (value, user_frame(error))))

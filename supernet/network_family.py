@@ -145,7 +145,7 @@ class NetworkFamily:
                 asked = {"batch": batch, "size": size}
                 given = given(**{key: value for key, value in asked.items() if key in takes and value is not None})
                 size = None if "size" in takes else size
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 problem, place = raised(error)
                 raise SpecError(f"{self.place}, example", problem, place) from error
         parts = (given,) if isinstance(given, torch.Tensor) else given
@@ -222,7 +222,7 @@ def _made(family: NetworkFamily) -> nn.Module:
     try:
         with torch.device("cpu"):
             network: Any = family.factory(**dict(family.options))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem, where = raised(error)
         raise SpecError(family.name, problem, where) from error
     if not isinstance(network, nn.Module):
@@ -244,7 +244,7 @@ def _check_memory(family: NetworkFamily, place: str) -> None:
         with torch.device("meta"):
             network = family.factory(**dict(family.options))
         needed = sum(part.nbytes for part in {*network.parameters(), *network.buffers()})
-    except Exception:  # noqa: BLE001 - the factory needs values, or fails anyway
+    except (Exception, SystemExit):  # noqa: BLE001 - the factory needs values, or fails anyway
         return
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
     if needed > memory:
@@ -265,7 +265,7 @@ def _check_storable(network: nn.Module, place: str) -> None:
         try:
             torch.save(part, stored)
             torch.load(io.BytesIO(stored.getvalue()), weights_only=True)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             hint = "tensors and plain values in get_extra_state"
             raise SpecError(f"{place}, {name}", "can't be stored", type(part).__name__, hint) from error
 
@@ -287,7 +287,7 @@ def _check_result(network: nn.Module, inputs: tuple[torch.Tensor, ...], place: s
             again = logits_of(network(*others))
         except SpecError as error:
             raise SpecError(place, error.problem, error.value, error.hint) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem, where = raised(error)
             shapes = ", ".join(str(tuple(part.shape)) for part in inputs)
             raise SpecError(place, f"the network {problem}", where, f"its example has shape {shapes}") from error
@@ -298,6 +298,11 @@ def _check_result(network: nn.Module, inputs: tuple[torch.Tensor, ...], place: s
     if first.dim() < len(("batch", "classes")) or first.shape[0] != batch:
         value = f"{tuple(first.shape)} for a batch of {batch}"
         raise SpecError(place, "the result has no logits for each example", value, "shape (batch, classes)")
+    for logits in (first, second):
+        if logits.isnan().any():
+            value = f"{int(logits.isnan().sum())} of {logits.numel()} numbers"
+            hint = "no overflow, such as of 16 bits, on its example or random values"
+            raise SpecError(place, "its result has NaN in it", value, hint)
     if not torch.allclose(second, again, rtol=TOLERANCE, equal_nan=True):
         hint = "without random numbers in evaluation mode"
         raise SpecError(place, "gives other results each time in evaluation mode", "", hint)

@@ -21,13 +21,26 @@ from sim.engine.result import BatchLog, Result, result_of
 from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
 
+    Latencies: TypeAlias = Callable[[int, int, int], int]
 
-def simulate(trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, *, seed: int = 0) -> Result:
+
+def simulate(
+    trace: Trace,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Policy,
+    *,
+    seed: int = 0,
+    latency_of: Latencies | None = None,
+) -> Result:
     """Return the outcome of each query of a trace under a policy.
 
     The run ends when every query has been served or dropped, or can no longer be (all workers have failed for good).
@@ -39,6 +52,8 @@ def simulate(trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy
         table: Latency and accuracy of each subnet on workers whose kind has no table of its own.
         policy: What to run next.
         seed: For latencies that are drawn, and policies that draw random numbers.
+        latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
+            those of the cluster.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
@@ -46,18 +61,28 @@ def simulate(trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy
         DataError: The cluster takes its actuation delays from a table that has none, or the table lacks what the law of
             its latencies needs.
     """
-    return _Run(trace, cluster, table, policy, seed).run()
+    return _Run(trace, cluster, table, policy, seed, latency_of).run()
 
 
 class _Run:
     """One run in simulated time."""
 
-    def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        cluster: Cluster,
+        table: LatencyTable,
+        policy: Policy,
+        seed: int,
+        latency_of: Latencies | None,
+    ) -> None:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
         pools = cluster.pools(table)
         self._pool_of = pool_of_workers(pools)
-        self._latency_of = [service_times(pool.table, cluster.latency).of_run(seed) for pool in pools]  # by pool
+        self._latency_of = [  # by pool
+            latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in pools
+        ]
         self._row_of = [pool.rows for pool in pools]
         self._actuation_ns = [cluster.actuation_delays(pool.table) for pool in pools]
         self._overhead_of = cluster.overheads(seed)

@@ -162,7 +162,7 @@ class HeapQueue:
         self._batch_of = [WAITING] * len(arrivals)
         self._batches = 0
         self.admitted = 0
-        self.next_arrival_ns = arrivals[0] if arrivals else None
+        self.next_arrival_ns: int | None = arrivals[0] if arrivals else None
         self.length = 0
 
     @property

@@ -23,13 +23,23 @@ from ssim.commands.options import completed, stored_jobs
     show_default=True,
     help="Form of the table.",
 )
-def compare(names: tuple[str, ...], out: Path, form: str) -> None:
+@click.option("--live", is_flag=True, help="Compare a live run, NAME or NAME/RUN, with the simulator.")
+def compare(names: tuple[str, ...], out: Path, form: str, *, live: bool) -> None:
     """Compare the policies of stored experiments with a reference: differences paired by seed, with 95 % intervals.
 
     NAME is a stored experiment (`ssim results ls`). The reference is the policy that its file names as `reference`, or
     the first one. With several NAMEs, the reference is that of the first; the others must have met the same arrivals
     with the same seeds, at the same points of a sweep.
+
+    With --live, its queries are simulated again, each time with more of what the live run met, so that the difference
+    falls into parts.
     """
+    if live:
+        from ssim.commands.present.live import compare_live
+
+        for name in names:
+            compare_live(out, name)
+        return
     from ssim.commands.present import experiment
     from ssim.commands.printing import console
     from ssim.jobs.experiment.points import side_by_side

@@ -100,10 +100,10 @@ def print_accuracies(name: str, found: Sequence[Accuracies], is_trained: Callabl
         return "-" if math.isnan(mean) else f"{mean:.2f}" + ("" if math.isnan(half) else f" ±{half:.2f}")
 
     over = f" (mean and 95 % interval over {len(found)} seeds)" if len(found) > 1 else ""
-    screen = console()
-    screen.print(f"{name}: accuracy in %, {found[0].provenance['data']}{over}", soft_wrap=True)
+    screen, metric = console(), found[0].provenance.get("metric", "accuracy")
+    screen.print(f"{name}: {metric} in %, {found[0].provenance['data']}{over}", soft_wrap=True)
     table = Table("subnet", box=None, pad_edge=False)
-    for column in ("MMACs", "params k", "accuracy", *["perplexity"] * texts, *["without SubnetNorm"] * norms):
+    for column in ("MMACs", "params k", metric, *["perplexity"] * texts, *["without SubnetNorm"] * norms):
         table.add_column(column, justify="right", no_wrap=True)
     for subnet, rows in by_subnet.items():
         costs = f"{rows[0].macs / 1e6:.3f}", f"{rows[0].params / 1e3:.1f}"

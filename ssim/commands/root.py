@@ -21,7 +21,7 @@ COMMANDS = {
     "report": "Make one HTML page of stored results.",
     "policy": "Scheduling policies: list, check, plot.",
     "trace": "Traces of arrivals: list, make, describe, plot, fetch.",
-    "table": "Latency tables: list, show, plot, check, diff, predict, convert.",
+    "table": "Latency tables: list, show, plot, check, diff, predict, convert, from-run.",
     "profile": "Measure the subnets of a supernet on a device and write a latency table.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import, train, calibrate, search, fetch.",
     "train": "Train a model or a supernet over the clients of a topology (federated learning).",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssim.commands.from_run import from_run
 from ssim.commands.group import CommandGroup, example
 from ssim.commands.options import completed, json_option, parse_where, table_names, where_option
 from ssim.commands.printing import console, limit_note, print_json
@@ -339,6 +340,9 @@ def convert(source: str, target: str, choices: tuple[str, ...]) -> None:
 
     write_table(find_table(source, parse_where(choices)), target)
     click.echo(f"converted {source}: {target}")
+
+
+table.add_command(from_run)
 
 
 def _load(

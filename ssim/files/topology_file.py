@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from sim.base.errors import SpecError, did_you_mean
+from ssim.files.client_table import read_clients
 from ssim.files.model import Closed
 from ssim.files.plugins import Issue, build, find_class, issues_of
 from ssim.files.schemas import check_schema
@@ -63,7 +64,7 @@ class TopologyModel(Closed):
     channels: dict[Name, Channel] = Field(default_factory=dict)
     """Channels by name: pairs of roles whose workers can send to each other."""
     datasets: dict[str, dict[str, tuple[Dataset, ...]]] = Field(default_factory=dict)
-    """Datasets by role and group: a number, a list of ids or of datasets, or a `count` with common properties."""
+    """Datasets by role and group: a number, a list of ids or datasets, a `table`, or a `count` with properties."""
     computes: dict[Name, Machine] = Field(default_factory=dict)
     """Machines by name; `default` exists without an entry."""
     faults: tuple[InjectedFault, ...] = ()
@@ -109,7 +110,10 @@ def topology_of(file: YamlFile) -> Topology:
     if not isinstance(file.data, dict):
         raise file.error([Issue((), "must be a mapping, key: value", "", f"schema: {SCHEMA}, roles, channels")])
     issues: list[Issue] = []
-    content, counts = _written_out(file.data, issues)
+    data, presence = _with_tables(file.data, file.path.parent, issues)
+    if issues:
+        raise file.error(issues)
+    content, counts = _written_out(data, issues)
     try:
         model = TopologyModel.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
@@ -127,9 +131,15 @@ def topology_of(file: YamlFile) -> Topology:
             plan.worker(fault.worker)
         except SpecError as error:
             issues.append(Issue(("faults", number, "worker"), "unknown worker", error.value, error.hint))
+    faults = list(model.faults)
+    if presence:
+        ids = {worker.dataset.id: worker.id for worker in plan.workers if worker.dataset is not None}
+        faults += [InjectedFault(ids[id_], **fault) for id_, fault in presence.items()]
+        twice = {fault.worker for fault in model.faults} & {ids[id_] for id_ in presence}
+        issues += [Issue(("faults",), "the table has faults of it, too", repr(worker)) for worker in sorted(twice)]
     if issues:
         raise file.error(issues)
-    return Topology(model.name or file.path.stem, plan, model.faults)
+    return Topology(model.name or file.path.stem, plan, tuple(faults))
 
 
 def programs_of(
@@ -172,6 +182,37 @@ def programs_of(
     return programs
 
 
+def tables_of(data: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield role, group and path of each table of clients that a topology names."""
+    for role, groups in _items(data.get("datasets") if isinstance(data, dict) else None):
+        for group, body in _items(groups):
+            if isinstance(body, dict) and isinstance(body.get("table"), str):
+                yield str(role), str(group), body["table"]
+
+
+def _with_tables(data: dict[Any, Any], folder: Path, issues: list[Issue]) -> tuple[dict[Any, Any], _Presence]:
+    """Return a file's content with the clients of tables as datasets and machines, and when they are there."""
+    faults = _Presence()
+    for role, group, name in tables_of(data):
+        place = ("datasets", role, group)
+        more = sorted(set(data["datasets"][role][group]) - {"table"})
+        table = read_clients(folder / name)
+        issues += [Issue((*place, key), "not used with table", "", "a column of the table") for key in more]
+        issues += [
+            replace(issue, place=(*place, "table"), problem=f"{name}, {issue.problem}") for issue in table.issues
+        ]
+        computes = data.get("computes") or {}
+        if twice := sorted(set(computes) & set(table.machines)):
+            issues.append(Issue(("computes", twice[0]), "the table has such a machine, too", name, "rename one"))
+        groups = {**data["datasets"][role], group: table.datasets}
+        data = {**data, "datasets": {**data["datasets"], role: groups}}
+        if table.machines:
+            data["computes"] = {**computes, **table.machines}
+        faults |= table.faults
+    return data, faults
+
+
+_Presence = dict[str, dict[str, Any]]
 _Counts = dict[tuple[str, str], int]
 
 
@@ -244,7 +285,7 @@ def _located(issue: Issue, counts: _Counts) -> Issue:
     if place == ("schema",):
         issue = replace(issue, hint=f"schema: {SCHEMA}")
     if section == "datasets" and len(place) == 3:  # noqa: PLR2004 - section, role, group
-        issue = replace(issue, hint="a number of datasets, a list, or a mapping with count")
+        issue = replace(issue, hint="a number of datasets, a list, or a mapping with count or table")
     if section == "datasets" and place[1:3] in counts:
         issue = replace(issue, place=place[:3] + place[4:])
     return issue

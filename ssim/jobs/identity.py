@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,9 @@ def _plain(value: Any) -> Any:
 def own_code(plugs: Iterable[Any], folder: Path) -> set[Path]:
     """Return the files of a user's own plug-ins and of what these import; toolkit and installed packages have none."""
     used = (
-        plug if isinstance(plug, type) else getattr(plug, "factory", type(plug)) for plug in plugs if plug is not None
+        plug if isinstance(plug, type) or inspect.isroutine(plug) else getattr(plug, "factory", type(plug))
+        for plug in plugs
+        if plug is not None
     )
     return own_sources(set(used), folder)
 

@@ -46,6 +46,7 @@ class CsvFile(Parameters):
         test: The share of all examples that is used for the test.
         workers: Worker processes that read examples; 0 for the training's own.
         classes: The labels in the order of their classes; None for those that the file has, sorted.
+        regression: Whether labels are numbers, not classes.
     """
 
     path: str
@@ -59,6 +60,7 @@ class CsvFile(Parameters):
     test: Share = 0.2
     workers: NonNegativeInt = 0
     classes: tuple[str | int, ...] | None = None
+    regression: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +68,8 @@ class CsvFile(Parameters):
             raise SpecError("csv.size", "belongs to images", str(self.size), "both image and size, or neither")
         if self.image is None and (self.grey or self.flip or self.crop):
             raise SpecError("csv.image", "grey, flip and crop are for images", "", "image: the column of their paths")
+        if self.regression and self.classes is not None:
+            raise SpecError("csv.classes", "labels are numbers in a regression", "", "remove classes or regression")
 
     def located(self, folder: Path) -> Self:
         """Return the source with its path relative to a folder."""
@@ -73,7 +77,7 @@ class CsvFile(Parameters):
 
     def identity(self) -> dict[str, Any]:
         """Return its parameters, and hashes of the file and of its images in place of the path."""
-        left_out = {"path", "workers", *(() if self.classes else ("classes",))}
+        left_out = {"path", "workers", *(name for name in ("classes", "regression") if not getattr(self, name))}
         known = {name: value for name, value in asdict(self).items() if name not in left_out}
         images = [] if self.image is None else [content_hash(file) for file in dict.fromkeys(self._files())]
         return known | {"file": content_hash(Path(self.path)), **({"images": images} if images else {})}
@@ -85,7 +89,10 @@ class CsvFile(Parameters):
             SpecError: There is no such file or column, or too few rows.
             DataError: A value is missing, or is not a number.
         """
-        labels = _classes(self._column(self.label), self.classes, self.path)
+        column = self._column(self.label)
+        labels: npt.NDArray[Any] = (
+            _targets(column, self.path) if self.regression else _classes(column, self.classes, self.path)
+        )
         rest, test = hold_out(len(labels), self.test, None, self.path)
         train, validation = hold_out(len(rest), self.validation, seed, self.path)
         if self.image is not None and self.size is not None:
@@ -99,7 +106,7 @@ class CsvFile(Parameters):
         return Splits(drawn.select(rest[train]), every.select(rest[validation]), every.select(test))
 
     def _examples(self, dataset: Any) -> LazyExamples:
-        return LazyExamples.of(dataset, self.path, ItemFormat(), self.workers)
+        return LazyExamples.of(dataset, self.path, ItemFormat(regression=self.regression), self.workers)
 
     def _files(self) -> list[Path]:
         return [Path(self.path).parent / str(name) for name in self._column(str(self.image))]
@@ -127,18 +134,18 @@ class NumericRows:
 
     Args:
         values: float32, shape (rows, columns); may be a file.
-        labels: int64, shape (rows,).
+        labels: int64, or numbers in float32, shape (rows,).
     """
 
-    def __init__(self, values: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
+    def __init__(self, values: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> None:
         self.values, self.targets = values, labels
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
         """Return the numbers of a row, float32, shape (columns,), and its label."""
-        return torch.from_numpy(np.array(self.values[index])), int(self.targets[index])
+        return torch.from_numpy(np.array(self.values[index])), self.targets[index].item()
 
 
 def _header(path: Path) -> list[str]:
@@ -186,6 +193,23 @@ def _numbers(path: Path, names: list[str]) -> npt.NDArray[np.float32]:
             raise DataError(str(path), "a column is not numbers", str(error).partition("\n")[0], hint) from error
         file.flush()
         return np.memmap(file, np.float32, "r", shape=(rows, len(names)))
+
+
+def _targets(labels: list[str], path: str) -> npt.NDArray[np.float32]:
+    """Return labels that are numbers.
+
+    Raises:
+        DataError: One is not a finite number.
+    """
+    found = np.empty(len(labels), np.float32)
+    for row, label in enumerate(labels):
+        try:
+            found[row] = float(label)
+        except ValueError:
+            found[row] = np.nan
+        if not np.isfinite(found[row]):
+            raise DataError(f"{path}, row {row + 1}", "label not a finite number", repr(label), "regression: false")
+    return found
 
 
 def _classes(labels: list[str], classes: tuple[str | int, ...] | None, path: str) -> npt.NDArray[np.int64]:

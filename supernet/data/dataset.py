@@ -42,12 +42,14 @@ class ReadingOptions(Parameters):
             from the dataset of "validation", which then has the same examples as that of "train", without augmentation.
             None if the dataset of "validation" has examples of its own.
         workers: Worker processes that read examples; 0 for the training's own.
+        regression: Whether labels are numbers, or arrays of numbers, not classes.
     """
 
     inputs: tuple[str, ...] = ()
     label: str = "label"
     held_out: Share | None = None
     workers: NonNegativeInt = 0
+    regression: bool = False
 
 
 RESERVED = tuple(field.name for field in fields(ReadingOptions))
@@ -89,6 +91,8 @@ class DatasetSource:
         files = {} if path is None else {"files": content_hash(Path(path))}
         reading = asdict(self.reading)
         del reading["workers"]
+        if not self.reading.regression:
+            del reading["regression"]
         return {"options": options, **reading, **files}
 
     def splits(self, seed: int) -> Splits:
@@ -108,11 +112,17 @@ class DatasetSource:
         return Splits(train.select(rest), validation.select(drawn), test)
 
     @property
+    def regression(self) -> bool:
+        """Whether labels are numbers."""
+        return self.reading.regression
+
+    @property
     def _name(self) -> str:
         return f"{self.factory.__module__}:{self.factory.__qualname__}"
 
     def _examples(self, split: str) -> LazyExamples | StreamedExamples:
-        where, form = f"{self._name}, {split}", ItemFormat(self.reading.inputs, self.reading.label)
+        reading, where = self.reading, f"{self._name}, {split}"
+        form = ItemFormat(reading.inputs, reading.label, reading.regression)
         try:
             dataset = self.factory(split=split, **dict(self.options))
         except Exception as error:

@@ -43,10 +43,12 @@ class ItemFormat:
     Attributes:
         inputs: The keys of the arguments, in order.
         label: The key of the label.
+        regression: Whether labels are numbers, not classes.
     """
 
     inputs: tuple[str, ...] = ()
     label: str = "label"
+    regression: bool = False
 
     def parts(self, item: Any) -> tuple[tuple[Any, ...], Any]:
         """Return the arguments of the network and the label of an item.
@@ -88,7 +90,7 @@ class ItemReader(Dataset[Any]):
         """Return an item as tensors, the last one of which is the label; or an error."""
         try:
             inputs, label = self.form.parts(item)
-            return (*(_tensor(part) for part in inputs), label_of(label))
+            return (*(_tensor(part) for part in inputs), label_of(label, regression=self.form.regression))
         except SsimError as error:
             return type(error)(where, error.problem, error.value, error.hint)
         except Exception as error:  # noqa: BLE001 - what can't become a tensor raises anything
@@ -119,15 +121,21 @@ def _tensor(value: Any) -> torch.Tensor:
     return tensor.float() if tensor.dtype == torch.float64 else tensor
 
 
-def label_of(value: Any) -> torch.Tensor:
-    """Return a label, or several, as int64.
+def label_of(value: Any, *, regression: bool = False) -> torch.Tensor:
+    """Return a label, or several, as int64; in a regression, as float32.
 
     Raises:
-        SpecError: It is not a whole number.
+        SpecError: It is not a whole number; in a regression, not a finite one.
     """
     label = torch.as_tensor(value)
+    if regression:
+        label = label.float()
+        if not label.isfinite().all():
+            raise SpecError("label", "not a finite number", str(label.tolist()), "finite numbers")
+        return label
     if label.is_floating_point() or label.is_complex():
-        raise SpecError("label", "not a whole number", str(label.dtype), "the number of a class, from 0")
+        hint = "the number of a class, from 0; or regression: true"
+        raise SpecError("label", "not a whole number", str(label.dtype), hint)
     return label.long()
 
 

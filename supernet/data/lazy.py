@@ -51,7 +51,7 @@ class LazyExamples:
     @property
     def known_labels(self) -> torch.Tensor | None:
         """The labels, if the dataset has `targets` or `labels`, or is made of tensors, or is a part of such."""
-        known = _known(self.dataset)
+        known = _known(self.dataset, self.form.regression)
         return None if known is None else known[self.indices]
 
     @property
@@ -118,13 +118,13 @@ class LazyExamples:
         return replace(self, device=device)
 
 
-def _known(dataset: Any) -> torch.Tensor | None:
+def _known(dataset: Any, regression: bool) -> torch.Tensor | None:
     """Return the labels of a dataset, if they are known without reading its items."""
     if isinstance(dataset, Subset):
-        known = _known(dataset.dataset)
+        known = _known(dataset.dataset, regression)
         return None if known is None else known[torch.as_tensor(dataset.indices)]
     for attribute in ("targets", "labels"):
         given = getattr(dataset, attribute, None)
         if given is not None and not callable(given) and len(given) == len(dataset):
-            return label_of(given)
-    return label_of(dataset.tensors[-1]) if isinstance(dataset, TensorDataset) else None
+            return label_of(given, regression=regression)
+    return label_of(dataset.tensors[-1], regression=regression) if isinstance(dataset, TensorDataset) else None

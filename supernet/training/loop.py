@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from sim.base.errors import DataError, SpecError, TrainingError, user_frame
+from sim.base.errors import DataError, SpecError, SsimError, TrainingError, raised, user_frame
 from sim.base.streams import stream
 from supernet.calls import logits_of
 from supernet.checkpoint import load_state
@@ -17,14 +17,16 @@ from supernet.data.source import Draw
 from supernet.extraction import extract
 from supernet.layers import is_norm
 from supernet.training.checkpoint import TrainingCheckpoint
+from supernet.training.objective import CLASS_LOSSES, Objective, metric_value
 from supernet.training.rewiring import importance, rewire
-from supernet.training.scoring import IGNORED, flat
+from supernet.training.scoring import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from supernet.data.source import Examples, ExampleSet
     from supernet.network import Supernet
+    from supernet.training.objective import Loss, Metric
     from supernet.training.recipe import Recipe
     from supernet.training.sampling import TrainedSubnet
 
@@ -68,6 +70,8 @@ class Training:
         recipe: The phases and hyperparameters.
         seed: Of the order of the examples, the subnets of each step, and dropout.
         identity: Identifies the training in its checkpoints.
+        loss: Another one than cross entropy, as `Objective` has it.
+        metric: What subnets are scored by afterwards; that it can be computed is checked before training.
     """
 
     supernet: Supernet
@@ -75,6 +79,13 @@ class Training:
     recipe: Recipe
     seed: int
     identity: str = ""
+    loss: str | Loss = "cross_entropy"
+    metric: Metric | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimized."""
+        return Objective(self.loss, self.recipe.smoothing)
 
     def run(self, on_step: Callable[[Step], None], start: TrainingCheckpoint | None = None) -> list[float]:
         """Train to the end, and return the loss of each step.
@@ -124,6 +135,12 @@ class Training:
             value = f"shape {', '.join(map(str, shapes))}: {str(error).splitlines()[0]}{place}"
             hint = f"a {self.supernet.space.family} with other options, or other data"
             raise SpecError("data", "do not fit the network's input", value, hint) from error
+        self.objective.check_labels(batch.labels)
+        if self.metric is not None:
+            _check_function("metric", partial(metric_value, self.metric), logits, batch.labels)
+        if self.loss not in CLASS_LOSSES:
+            _check_function("loss", self.objective.of_labels, logits, batch.labels)
+            return
         known = self.examples.known_labels
         lowest, top = (int(label) for label in (batch.labels if known is None else known).aminmax())
         if logits.shape[:-1] != batch.labels.shape or logits.shape[-1] <= top:
@@ -139,7 +156,7 @@ class Training:
         if phase.rewire:
             batches = self.examples.drawn(self._draws(index, range(REWIRING_BATCHES), "rewiring"))
             self._seed_torch(index)
-            rewire(self.supernet, importance(self.supernet, batches))
+            rewire(self.supernet, importance(self.supernet, batches, self.objective))
         if phase.subnets.frozen_teacher and state.teacher is None:
             state.teacher = self._teacher()
         state.optimizer = self.recipe.optimizer.build(self.supernet.model)
@@ -157,36 +174,35 @@ class Training:
         for group in state.optimizer.param_groups:
             group["lr"] = phase.rate_at(number, steps)
         state.optimizer.zero_grad()
-        soft: torch.Tensor | None = None
+        teacher: torch.Tensor | None = None
         if state.teacher is not None and phase.subnets.frozen_teacher:
             with torch.no_grad():
-                soft = flat(logits_of(state.teacher(*batch.inputs)), batch.labels)[0].softmax(1)
+                teacher = logits_of(state.teacher(*batch.inputs))
         losses = []
         for trained in phase.subnets.draw(phase.subspace(self.supernet.space), rng):
             result = self.supernet(batch.inputs[0], trained.subnet, *batch.inputs[1:])
-            logits, labels = flat(logits_of(result), batch.labels)
-            loss = self._loss(trained, logits, labels, soft)
+            outputs = logits_of(result)
+            loss = self._loss(trained, outputs, batch.labels, teacher)
             losses.append(loss.item())
             if not loss.isfinite():
                 where = f"phase {index}, step {number}"
                 hint = "a lower rate, a longer warmup, or clip"
                 raise TrainingError(where, "the loss is not finite", f"{loss:g}, {trained.subnet}", hint)
             torch.autograd.backward(loss)
-            soft = logits.detach().softmax(1) if soft is None else soft
+            teacher = outputs.detach() if teacher is None else teacher
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.supernet.parameters(), self.recipe.clip)
         state.optimizer.step()
         return sum(losses) / len(losses)
 
     def _loss(
-        self, trained: TrainedSubnet, logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None
+        self, trained: TrainedSubnet, outputs: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor | None
     ) -> torch.Tensor:
-        loss = logits.new_zeros(())
+        loss = outputs.new_zeros(())
         if trained.label_weight:
-            hard = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
-            loss = loss + trained.label_weight * hard
-        if trained.teacher_weight and soft is not None:
-            loss = loss + trained.teacher_weight * functional.cross_entropy(logits, soft)
+            loss = loss + trained.label_weight * self.objective.of_labels(outputs, labels)
+        if trained.teacher_weight and teacher is not None:
+            loss = loss + trained.teacher_weight * self.objective.of_teacher(outputs, teacher, labels)
         return loss
 
     def _draws(self, index: int, numbers: range, purpose: str) -> Iterator[Draw]:
@@ -230,3 +246,21 @@ class Training:
         except (ValueError, KeyError) as error:
             raise DataError("progress", "belongs to another optimizer", str(error)) from error
         state.losses = start.losses.tolist()
+
+
+def _check_function(
+    noun: str, function: Callable[[torch.Tensor, torch.Tensor], object], outputs: torch.Tensor, labels: torch.Tensor
+) -> None:
+    """Check that a loss or a metric can be computed.
+
+    Raises:
+        SsimError: It can't.
+    """
+    try:
+        function(outputs, labels)
+    except SsimError:
+        raise
+    except Exception as error:
+        problem, place = raised(error)
+        shapes = f"outputs of shape {tuple(outputs.shape)}, labels of shape {tuple(labels.shape)}"
+        raise SpecError(noun, problem, "; ".join(filter(None, (place, shapes)))) from error

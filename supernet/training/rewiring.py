@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils.parametrize import is_parametrized
 
 from sim.base.errors import SpecError
 from supernet.calls import logits_of
 from supernet.layers import channels, is_norm, is_transposed, is_weighted, own_tensors
-from supernet.training.scoring import flat
+from supernet.training.objective import CROSS_ENTROPY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,9 +24,12 @@ if TYPE_CHECKING:
     from supernet.layers import Weighted
     from supernet.network import Supernet
     from supernet.structure import Group
+    from supernet.training.objective import Objective
 
 
-def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Tensor]:
+def importance(
+    supernet: Supernet, batches: Iterable[Examples], objective: Objective = CROSS_ENTROPY
+) -> list[torch.Tensor]:
     """Return the importance of each unit, by groups of the structure: float32, shape (units,).
 
     To first order, leaving out a unit changes the loss by the sum of weight times gradient over all weights that have
@@ -36,13 +38,14 @@ def importance(supernet: Supernet, batches: Iterable[Examples]) -> list[torch.Te
     Args:
         supernet: Gradients are those of its largest subnet; existing gradients of the weights are cleared.
         batches: The examples of the loss.
+        objective: The loss.
     """
     groups = supernet.structure.groups
     scores = [torch.zeros(group.units, device=next(supernet.parameters()).device) for group in groups]
     for batch in batches:
         supernet.zero_grad()
         result = supernet(batch.inputs[0], supernet.space.largest, *batch.inputs[1:])
-        torch.autograd.backward(functional.cross_entropy(*flat(logits_of(result), batch.labels)))
+        torch.autograd.backward(objective.of_labels(logits_of(result), batch.labels))
         for group, total in zip(groups, scores, strict=True):
             change = torch.zeros_like(total)
             for weight, dim, _ in _weights(supernet, group, "in"):

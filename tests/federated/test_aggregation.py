@@ -9,12 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="federated training needs the extra [torch]")
 
+import numpy as np  # noqa: E402 - after torch is known to be there
 from hypothesis import given, settings  # noqa: E402 - after torch is known to be there
 from hypothesis import strategies as st  # noqa: E402
+from scipy.stats import norm  # noqa: E402
 
 from federated.aggregation import ClippedMean, GeometricMedian, Krum, Median, QFedAvg, TrimmedMean  # noqa: E402
 from federated.algorithms import Scaffold  # noqa: E402
 from federated.attacks import Attacker  # noqa: E402
+from federated.compression import EightBit, TopK  # noqa: E402
 from federated.programs import Aggregator, Trainer  # noqa: E402
 from sim.base.errors import ProgramError, SpecError, SsimError  # noqa: E402
 from tests.federated.quadratic import clients, far, job_of, run, state_of  # noqa: E402
@@ -100,10 +103,7 @@ def test_attackers_ruin_the_mean_and_no_robust_rule() -> None:
     sound = state_of(run(plan, FLAT, job_of(plan, 20)), "aggregator/0")
     distance = {}
     for rule in (None, Median(), Krum(3, select=4), GeometricMedian()):
-        job = job_of(plan, 20, aggregation=rule)
-        makers = job.programs({"trainer": Attacker, "aggregator": Aggregator})
-        trainers = lambda **_: makers["trainer"](share=0.34, attack="gaussian", scale=1e4)  # noqa: E731, B023
-        report = SimEngine().run(plan, {**makers, "trainer": trainers})
+        report = attacked(plan, 20, {"share": 0.34, "attack": "gaussian", "scale": 1e4}, aggregation=rule)
         distance[type(rule).__name__] = far(state_of(report, "aggregator/0"), sound)
     assert distance.pop("NoneType") > 1000
     assert max(distance.values()) < 3
@@ -111,11 +111,56 @@ def test_attackers_ruin_the_mean_and_no_robust_rule() -> None:
 
 def test_no_attackers_are_trainers() -> None:
     plan = expand(cases.classical(), clients(3, 4, 5))
-    job = job_of(plan)
-    makers = job.programs({"trainer": Attacker, "aggregator": Aggregator})
-    trainers = lambda **_: makers["trainer"](share=0.0)  # noqa: E731
-    report = SimEngine().run(plan, {**makers, "trainer": trainers})
+    report = attacked(plan, 3, {"share": 0.0})
     assert far(state_of(report, "aggregator/0"), state_of(run(plan, FLAT, job_of(plan)), "aggregator/0")) == 0
+
+
+def attacked(plan: Any, rounds: int, config: dict[str, Any], **more: Any) -> Any:
+    """What comes of a training whose trainers may attack."""
+    makers = job_of(plan, rounds, **more).programs({"trainer": Attacker, "aggregator": Aggregator})
+    return SimEngine().run(plan, {**makers, "trainer": lambda **_: makers["trainer"](**config)})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The mean, which keeps what it saw."""
+
+    rows: list[Any]
+
+    def combine(self, deltas: Any, weights: Any) -> Any:
+        self.rows.append(deltas)
+        return deltas.mean(0)
+
+
+@given(st.integers(5, 14), st.data())
+@settings(max_examples=15, deadline=None)
+def test_a_little_is_enough_as_in_the_paper(count: int, data: st.DataObject) -> None:
+    """All attackers send mean - z std of their own updates, with z of the paper's step 3; others send their own."""
+    attackers = data.draw(st.integers(2, (count - 1) // 2))
+    plan = expand(cases.classical(), clients(*[4] * count))
+    rows: list[Any] = []
+    attacked(plan, 1, {"share": attackers / count, "attack": "alie"}, aggregation=Seen(rows))
+    attacked(plan, 1, {"share": 0.0}, aggregation=Seen(rows))
+    sent, honest = (found.numpy() for found in rows)
+    changed = np.flatnonzero((sent != honest).any(axis=1))
+    z = norm.ppf((count - attackers - (np.floor(count / 2 + 1) - attackers)) / (count - attackers))
+    assert len(changed) == attackers
+    assert np.allclose(sent[changed], honest[changed].mean(0) - z * np.var(honest[changed], axis=0) ** 0.5, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_a_little_is_enough_needs_a_minority_of_several(share: float) -> None:
+    with pytest.raises(SpecError, match=r"alie with \d attackers of 9"):
+        attacked(expand(cases.classical(), clients(*[4] * 9)), 1, {"share": share, "attack": "alie"})
+
+
+@pytest.mark.parametrize("attack", ["sign_flip", "gaussian", "alie"])
+@pytest.mark.parametrize("compression", [TopK(1.0), EightBit()])
+def test_a_false_update_is_compressed_as_others_are(attack: str, compression: Any) -> None:
+    plan, config = expand(cases.classical(), clients(*[4] * 9)), {"share": 0.34, "attack": attack}
+    plain, sent = (attacked(plan, 2, config, compression=given) for given in (None, compression))
+    assert far(state_of(plain, "aggregator/0"), state_of(sent, "aggregator/0")) < 0.1
+    assert not [entry for entry in sent.log if entry.kind == "refused"]
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Waiting:
 
     def decide(self, view: View) -> Decision:
         self.waited = not self.waited
-        if self.waited:
+        if self.waited and view.slack_ns > 3_000_000:  # nobody may wait past every deadline
             return Wait(view.now_ns + int(view.system.rng.integers(1, 3_000_000)))
         if view.system.rng.random() < 0.1:
             return Drop(1)

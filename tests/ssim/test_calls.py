@@ -11,7 +11,6 @@ calls by itself: modules while they are imported, `__str__` and the like.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections import defaultdict
 from functools import lru_cache
@@ -88,8 +87,9 @@ class Walk:
 def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("walked")
     (folder / "small.yaml").write_text(FILE)
-    for each in gc.get_objects():  # what an earlier test left in a cache would not be called here
-        if isinstance(each, type(lru_cache(file_of))) and str(each.__module__).startswith("ssim."):
+    own = [module for name, module in sys.modules.items() if name.startswith("ssim.")]
+    for each in (value for module in own for value in vars(module).values()):
+        if isinstance(each, type(lru_cache(file_of))):  # what an earlier test left there would not be called here
             each.cache_clear()
     walk, before = Walk(), sys.getprofile()
     sys.setprofile(walk)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sim.base.parquet import read_parquet
@@ -66,6 +68,41 @@ def test_stored_files_agree_with_each_other_and_with_the_simulated_arrivals(serv
 def test_other_commands_take_a_live_run_as_any_other(served: Path, words: tuple[str, ...]) -> None:
     ended = ssim(served, *words)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_live_run_is_compared_with_the_simulator_and_its_stored_log_replays(served: Path) -> None:
+    ended = ssim(served, "compare", "quick-live", "--live")
+    assert ended.returncode == 0, ended.stderr
+    assert "The log, fed to a new scheduler, gives the same decisions: yes." in ended.stdout
+    (picture,) = served.glob("results/quick-live/figures/agreement-*.png")
+    assert picture.stat().st_size > 0
+
+
+def test_a_stored_log_that_was_changed_does_not_replay(served: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(served / "results", copy)
+    run = json.loads((copy / "quick-live" / "job.json").read_text())["runs"][0]["id"]
+    log = copy / "quick-live" / run / "live_log.parquet"
+    table = read_parquet(log)
+    pq.write_table(table.slice(0, len(table) // 2), log)
+    manifest = log.with_name("manifest.json")
+    content = json.loads(manifest.read_text())
+    content["outputs"][log.name]["bytes"] = log.stat().st_size
+    manifest.write_text(json.dumps(content))
+    ended = ssim(tmp_path, "compare", "quick-live", "--live")
+    assert "gives the same decisions: NO." in ended.stdout
+
+
+def test_a_table_from_a_live_run_is_a_table_for_the_simulator(served: Path) -> None:
+    ended = ssim(served, "table", "from-run", "quick-live", "-o", "measured.parquet")
+    assert ended.returncode == 0, ended.stderr
+    settings = ("--set", "latency_table=measured.parquet", "--set", "cluster.latency=samples", "--set", "name=again")
+    assert ssim(served, "run", "quick.yaml", "--no-figures", *settings).returncode == 0
+
+
+def test_a_simulated_run_is_refused(served: Path) -> None:
+    ended = ssim(served, "compare", "quick", "--live")
+    assert (ended.returncode, "is not a live run" in ended.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(

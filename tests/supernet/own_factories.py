@@ -44,6 +44,15 @@ def raises() -> nn.Module:
     return OwnNet(1 // 0)
 
 
+def ends_the_process() -> NoReturn:
+    raise SystemExit
+
+
+class Overflows(OwnNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward((x + 70000).half().float())
+
+
 def not_a_network() -> Any:
     return OwnNet
 
@@ -118,6 +127,8 @@ class FailsInside(Wrapped):
 
 UNUSABLE = {
     raises: r"own_factories:raises: raised ZeroDivisionError: .* \(own_factories.py:\d+, in raises\)",
+    ends_the_process: r"own_factories:ends_the_process: raised SystemExit",
+    Overflows: r"its result has NaN in it \(\d+ of \d+ numbers\)",
     not_a_network: r"own_factories.py:\d+, in not_a_network: does not return a module \(type\)",
     other_each_time: r"returns another network each time \(stem.weight: \(\d+, 1, 3, 3\), .* then",
     larger_than_memory: r"larger than memory \(40000.0 GB of weights",

@@ -332,3 +332,13 @@ def test_what_fails_on_fewer_channels_is_named_and_keep_leaves_it_whole() -> Non
     assert "invalid for input of size" in str(error.value)
     supernet = insert(model, torch.rand(1, 3, 4, 4), keep=["*.inside.1"]).eval()
     assert (supernet.space.depths, supernet.space.expands) == (((1, 2),), ())
+
+
+def test_a_network_whose_result_is_nan_is_refused_for_that() -> None:
+    class Overflows(Residual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward((x + 70000).half().float())
+
+    model = nn.Sequential(*[Overflows(nn.Conv2d(3, 3, 1)) for _ in range(2)])
+    with pytest.raises(SpecError, match="inserted, inputs: the network's result has NaN in it"):
+        insert(model, torch.rand(1, 3, 4, 4))

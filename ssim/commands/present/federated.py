@@ -62,6 +62,7 @@ def watching(screen: Console) -> Generator[Watch]:
 
 def _print_clients(store: Store, runs: list[Any]) -> None:
     """Print how accurate the clients are on their own examples, where it was measured."""
+    from federated.fairness import Fairness
     from sim.base.parquet import read_parquet
 
     for run in runs:
@@ -70,11 +71,12 @@ def _print_clients(store: Store, runs: list[Any]) -> None:
             continue
         rows = read_parquet(path).to_pylist()
         last = {row["party"]: row["accuracy"] for row in rows}  # in the order of time
-        mean = sum(last.values()) / len(last)
+        fair = Fairness.of(last.values())
         apart = " with parameters of their own" if run.spec.personal else ""
         click.echo(
-            f"{run}: {len(last)} clients{apart}, on examples of their own: mean {mean:.1f} %, "
-            f"lowest {min(last.values()):.1f} %, highest {max(last.values()):.1f} %"
+            f"{run}: {len(last)} clients{apart}, on examples of their own: mean {fair.mean:.1f} %, "
+            f"lowest {min(last.values()):.1f} %, highest {max(last.values()):.1f} %; worst tenth {fair.worst:.1f} %, "
+            f"standard deviation {fair.std:.1f}, Jain's index {fair.jain:.3f}"
         )
         if run.spec.personal:
             click.echo(

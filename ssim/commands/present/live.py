@@ -10,6 +10,7 @@ from ssim.commands.printing import console
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from serving.comparison import RunFigures
     from ssim.jobs.job import Job
 
 _COLUMNS = {
@@ -60,3 +61,58 @@ def _print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
             screen.print(f"{name} is void: {reason}. The machine was too busy.", soft_wrap=True)
         for fault in live["faults"]:
             screen.print(f"{name}: {fault}", soft_wrap=True)
+
+
+def compare_live(out: Path, name: str) -> None:
+    """Print and draw what a live run and the simulator agree in.
+
+    Args:
+        out: The folder of results.
+        name: The live run: a job that has one, or `JOB/RUN`.
+
+    Raises:
+        StoreError: There is no such run, or what it was made from has changed since.
+    """
+    from dataclasses import asdict
+
+    import pandas as pd
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from figures.agreement import draw
+    from figures.style import save
+    from serving.comparison import PARTS, STEPS
+    from ssim.execution.agreement import StoredLiveRun
+    from ssim.results.stored import stored_run
+
+    store, run_id = stored_run(out, name)
+    stored = StoredLiveRun.read(store, run_id)
+    found, screen = stored.agreement(), console()
+    title = f"{store.folder.name}/{run_id}: {stored.run.label}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("", overflow="fold")
+    for column in ("SLO attainment", "accuracy %", "batch", "off by points", "part"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_row("live", *_figures(found.live), "", "")
+    before = found.live.slo_attainment
+    for number, step in enumerate(found.steps):
+        off = 100 * (step.slo_attainment - found.live.slo_attainment)
+        part = f"{PARTS[step.name]} {100 * (step.slo_attainment - before):+.2f}" if number else ""
+        table.add_row(STEPS[step.name], *_figures(step), f"{off:+.2f}", part)
+        before = step.slo_attainment
+    screen.print(table)
+    middle, low, high = found.ratio
+    spread = f"5th to 95th percentile {low:.3f} to {high:.3f}"
+    screen.print(f"SLO attainment at the client: {found.client:.4f}.", soft_wrap=True)
+    screen.print(f"Forward passes took {middle:.3f} times what was expected ({spread}).", soft_wrap=True)
+    screen.print("The log, fed to a new scheduler, gives the same decisions: " + ("yes." if found.replays else "NO."))
+    for reason in stored.manifest["circumstances"]["live"]["void"]:
+        screen.print(f"The run is void: {reason}. The machine was too busy.", soft_wrap=True)
+    frame = pd.DataFrame([asdict(step) for step in (found.live, *found.steps)])
+    shown = frame.assign(shown=["live", *(STEPS[step.name] for step in found.steps)])
+    paths = save(draw(shown), store.folder / "figures" / f"agreement-{run_id}")
+    screen.print(f"Picture: {paths[0]}", soft_wrap=True)
+
+
+def _figures(step: RunFigures) -> tuple[str, str, str]:
+    return f"{step.slo_attainment:.6f}", f"{step.mean_serving_accuracy:.2f}", f"{step.mean_batch_size:.2f}"

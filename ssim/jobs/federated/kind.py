@@ -20,7 +20,7 @@ from ssim.files.data_sources import DATA
 from ssim.files.families import FAMILY
 from ssim.files.plugins import Issue, Slot, build
 from ssim.files.shipped import shipped
-from ssim.files.topology_file import programs_of, topology_of
+from ssim.files.topology_file import programs_of, tables_of, topology_of
 from ssim.files.yaml_file import FaultsError, YamlFile, read_yaml
 from ssim.jobs.federated.own_data import own_sources
 from ssim.jobs.federated.run import FederatedParts, FederatedRun
@@ -28,6 +28,7 @@ from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.federated.unused import unused_keys, useless_keys
 from ssim.jobs.job import Kind
 from ssim.jobs.training.kind import unknown_subnets
+from ssim.jobs.training.parts import is_regression
 from supernet.data.source import located
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found
     if not path.is_file():
         hint = "a topology file, relative to this one, or the name of a shipped one"
         return None, [Issue(("topology", "use"), "file not found", str(path), hint)]
-    changed = {key: value for key, value in given.items() if key != "use" and value is not None}
+    changed = _beside({key: value for key, value in given.items() if key != "use" and value is not None}, point.folder)
     base = read_yaml(path)
     description = merged(base.data if isinstance(base.data, dict) else {}, changed)
     here = file or YamlFile(point.folder / str(point.content.get("name")), point.content, point.content)
@@ -130,6 +131,14 @@ def _topology(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[_Found
             unused += wrong
         found.lines += [found.file.line(issue) for issue in unused]
     return found, []
+
+
+def _beside(changed: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the changes of a topology with its tables of clients looked up in a folder."""
+    for role, group, name in tables_of(changed):
+        groups = {**changed["datasets"][role], group: {"table": located(folder, name)}}
+        changed = {**changed, "datasets": {**changed["datasets"], role: groups}}
+    return changed
 
 
 def _told(found: _Found, make: Callable[[], Any]) -> Any:
@@ -162,7 +171,9 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression", "aggregation")
     built: list[Any] = [plugs.get((name,)) for name in names]
     _, _, family, algorithm, subnets, maxnet, privacy, compression, rule = built
-    issues = _issue("privacy", check_privacy, algorithm, privacy, compression)
+    numbers = Issue(("data", "regression"), "federated trainings have classes only", "true", "false")
+    issues = [numbers] if is_regression(built[0]) else []
+    issues += _issue("privacy", check_privacy, algorithm, privacy, compression)
     issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
     issues += useless_keys(subnets, maxnet)
     issues += unknown_subnets(family.space, point.spec.calibration.subnets)

@@ -36,6 +36,7 @@ from federated.state import weighted_sum
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.extras import require
+from ssim.files.topology_file import tables_of
 from ssim.jobs.federated.progress import FederatedProgress, check_complete, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
@@ -114,6 +115,8 @@ class FederatedParts:
             role: {group: _counted(body) for group, body in of_role.items()}
             for role, of_role in self.description.get("datasets", {}).items()
         }
+        for role, group, _ in tables_of(self.description):  # what a table says, wherever it is
+            groups[role][group] = [_given(data) for data in found.plan.roles[role].datasets if data.group == group]
         faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
         return {**description_of(found.tag), "datasets": groups, "computes": machines, "faults": faults}
 
@@ -182,8 +185,10 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         """Return the files that it is made from and that lie below its folder, or are named relative to it."""
         folder, use = self.point.folder, self.spec.topology.use
         own = own_code(self._plugs, folder)
-        path = folder / use
-        return own | ({Path(os.path.normpath(path))} if path.is_file() and not Path(use).is_absolute() else set())
+        paths = {folder / name for _, _, name in tables_of(self.spec.topology.model_dump())}
+        if (folder / use).is_file() and not Path(use).is_absolute():
+            paths.add(folder / use)
+        return own | {Path(os.path.normpath(path)) for path in paths}
 
     @cached_property
     def context(self) -> TrainingContext:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from topology.deployment import Dataset
     from topology.program import Program
 
+_NAMED = 20
+"""At most this many machines are named."""
 _OWN = "federated."
 """The programs of these modules are known; one of a user's own may use what they don't."""
 
@@ -41,10 +43,8 @@ def unused_keys(
 def _of_datasets(topology: Topology, description: Mapping[str, Any], partition: Any) -> Iterator[Issue]:
     for worker in topology.plan.workers:
         data = worker.dataset
-        if data is None:
-            continue
-        place = dataset_place(data, description)
-        if data.size != 1 and not getattr(partition, "uses_sizes", True):
+        if data is not None and data.size != 1 and not getattr(partition, "uses_sizes", True):
+            place = dataset_place(data, description)
             problem = f"not used by partition {type(partition).__name__}"
             yield Issue((*place, "size"), problem, str(data.size), "use iid, or remove sizes")
 
@@ -85,7 +85,8 @@ def engine_notes(spec: FederatedSpec, parts: FederatedParts) -> list[str]:
         linked = [channel.name for channel in tag.channels if channel.link != Link()]
         notes += [f"channels.{name}.link: {why}" for name in linked]
         numbers = [name for name, machine in sorted(plan.machines.items()) if machine != type(machine)(name)]
-        notes += [f"computes.{name}: {why}" for name in numbers]
+        notes += [f"computes.{name}: {why}" for name in numbers[:_NAMED]]
+        notes += [f"computes: {len(numbers) - _NAMED} more {why}"] if len(numbers) > _NAMED else []
         if spec.engine == "local":
             notes += [f"roles.{role.name}.resources: used by engine ray only" for role in tag.roles if role.resources]
         if spec.gmacs_per_s != type(spec).model_fields["gmacs_per_s"].default:

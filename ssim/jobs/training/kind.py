@@ -11,7 +11,9 @@ from ssim.files.data_sources import DATA
 from ssim.files.families import FAMILY
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.job import Kind
-from ssim.jobs.training.run import TrainingParts, TrainingRun
+from ssim.jobs.training.objective import objective_of
+from ssim.jobs.training.parts import TrainingParts
+from ssim.jobs.training.run import TrainingRun
 from ssim.jobs.training.spec import TrainingSpec
 from supernet.data.source import located
 from supernet.training.optimizers import Optimizer
@@ -41,8 +43,10 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     )
     start, issues = _start(spec.start, point.folder)
     family: Family = plugs["family",]
-    return TrainingParts(plugs["data",], family, recipe, start), [
+    loss, metric, wrong = objective_of(spec, plugs["data",], point.folder)
+    return TrainingParts(plugs["data",], family, recipe, start, loss, metric), [
         *issues,
+        *wrong,
         *unknown_subnets(family.space, spec.calibration.subnets),
     ]
 

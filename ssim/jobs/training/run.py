@@ -29,6 +29,7 @@ from sim.tables.accuracies import Accuracies
 from ssim.files.families import code_of_family
 from ssim.jobs.identity import described, own_code, sha256
 from ssim.jobs.job import Completion, Parts, Run, Spec
+from ssim.jobs.training.parts import TrainingParts
 from ssim.jobs.training.spec import CalibrationSpec, TrainingSpec
 from ssim.results.environment import Stopwatch
 from supernet import checkpoint
@@ -44,12 +45,11 @@ if TYPE_CHECKING:
     from sim.tables.accuracies import Accuracy
     from ssim.jobs.job import ExecutionOptions, Watch
     from ssim.results.store import Store
-    from supernet.data.source import Source, Splits
-    from supernet.family import Family
+    from supernet.data.source import Splits
     from supernet.network import Supernet
     from supernet.space import SubnetConfig, SubnetSpace
     from supernet.training.loop import Step
-    from supernet.training.recipe import Recipe
+    from supernet.training.objective import Metric
 
     OnSubnet = Callable[[], None]
 
@@ -67,6 +67,11 @@ class Trained(Run[Spec, Parts]):
     def label(self) -> str:
         """The name of the job."""
         return self.name
+
+    @property
+    def metric(self) -> Metric | None:
+        """What subnets are scored by, in place of the accuracy."""
+        return None
 
     @property
     def calibration(self) -> CalibrationSpec:
@@ -206,7 +211,8 @@ class Trained(Run[Spec, Parts]):
 
     def measuring(self, trained: Supernet, splits: Splits) -> SubnetEvaluator:
         """Return what calibrates and measures subnets, as the file says."""
-        return SubnetEvaluator(trained, splits.train.first(self.calibration.examples), self.calibration.batch)
+        asked = self.calibration
+        return SubnetEvaluator(trained, splits.train.first(asked.examples), asked.batch, self.metric)
 
     def measured(
         self, trained: Supernet, splits: Splits, subnets: Sequence[SubnetConfig], on_subnet: OnSubnet
@@ -238,23 +244,6 @@ class Stepped:
     loss: float
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingParts:
-    """What the runs of a point share.
-
-    Attributes:
-        source: The data.
-        family: The family of supernets.
-        recipe: How it is trained.
-        start: The file of the weights to begin with, if there are any.
-    """
-
-    source: Source
-    family: Family
-    recipe: Recipe
-    start: Path | None
-
-
 @dataclass(frozen=True)
 class TrainingRun(Trained[TrainingSpec, TrainingParts]):
     """The training of one supernet with one seed."""
@@ -275,7 +264,8 @@ class TrainingRun(Trained[TrainingSpec, TrainingParts]):
                 raise DataError(str(parts.start), "SHA-256 mismatch", str(start["sha256"]), str(wanted))
         phases = [{**dataclasses.asdict(phase), "subnets": described(phase.subnets)} for phase in parts.recipe.phases]
         recipe = dataclasses.asdict(parts.recipe) | {"optimizer": described(parts.recipe.optimizer), "phases": phases}
-        rules = [phase.subnets for phase in parts.recipe.phases]
+        objective = {"loss": self.spec.loss, "metric": parts.metric_name}
+        is_usual = objective == {"loss": "cross_entropy", "metric": "accuracy"}
         return {
             "schema": "training-run/1",
             "seed": self.seed,
@@ -283,7 +273,8 @@ class TrainingRun(Trained[TrainingSpec, TrainingParts]):
             "family": described(parts.family),
             "start": start,
             "recipe": recipe,
-            "code": self.own([parts.source, parts.family, parts.recipe.optimizer, *rules]),
+            "code": self.own(parts.code),
+            **({} if is_usual else {"objective": objective}),
         }
 
     def is_subnet_trained(self, subnet: str) -> bool:
@@ -295,8 +286,7 @@ class TrainingRun(Trained[TrainingSpec, TrainingParts]):
     def files(self) -> set[Path]:
         """Return the files that it is made from and that lie below its folder."""
         parts, folder = self.parts, self.point.folder
-        rules = [phase.subnets for phase in parts.recipe.phases]
-        own = own_code([parts.source, parts.family, parts.recipe.optimizer, *rules], folder)
+        own = own_code(parts.code, folder)
         return own | ({parts.start} if parts.start is not None and parts.start.is_relative_to(folder) else set())
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
@@ -324,7 +314,8 @@ class TrainingRun(Trained[TrainingSpec, TrainingParts]):
         path = folder / "progress.pt"
         with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
-        training = Training(self._untrained(options.device), splits.train, self.parts.recipe, self.seed, self.id)
+        parts, untrained = self.parts, self._untrained(options.device)
+        training = Training(untrained, splits.train, parts.recipe, self.seed, self.id, parts.loss, parts.metric)
         start = TrainingCheckpoint.read(path, self.id) if path.exists() else None
         steps = self.parts.recipe.steps(len(splits.train))
         stored = time.monotonic()
@@ -353,6 +344,17 @@ class TrainingRun(Trained[TrainingSpec, TrainingParts]):
         store.finish(self.id, self.identity, summary, ["losses.parquet"], ["supernet.pt"], circumstances)
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
+
+    @property
+    def metric(self) -> Metric | None:
+        """What subnets are scored by, in place of the accuracy."""
+        return self.parts.metric
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the accuracies come from, and the metric, if they are not accuracies."""
+        name = self.parts.metric_name
+        return super().provenance | ({} if name == "accuracy" else {"metric": name})
 
     def save_found(self, store: Store, trained: Supernet, splits: Splits, found: Accuracies) -> None:
         """Store what a search has found, and the supernet with the statistics of it.

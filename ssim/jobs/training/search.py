@@ -99,10 +99,10 @@ class _Searcher:
 
     def measured(self, subnets: Sequence[SubnetConfig]) -> Points:
         """Return cost and error of subnets, calibrated, on the validation examples."""
-        errors: list[float] = []
+        errors, measuring = list[float](), self.measuring
         for subnet in subnets:
-            self.measuring.calibrate(subnet)
-            errors.append(_WHOLE - accuracy(self.measuring.supernet, subnet, self.splits.validation))
+            measuring.calibrate(subnet)
+            errors.append(_WHOLE - accuracy(measuring.supernet, subnet, self.splits.validation, measuring.metric))
             self.on_subnet()
         return np.column_stack([self.cost(subnets), errors])
 

@@ -100,6 +100,10 @@ class TrainingSpec(JobSpec):
     """Batch size of the training."""
     optimizer: dict[str, Any]
     """The optimizer: `kind`, and its parameters."""
+    loss: str = "cross_entropy"
+    """A loss of torch.nn.functional by its name, or module:function of your own."""
+    metric: str | None = None
+    """What subnets are scored by, in percent: `accuracy`, `r2` of a regression, or module:function of your own."""
     smoothing: _Share = 0.0
     """Label smoothing, from 0 to 1."""
     clip: Positive | None = None

@@ -1,0 +1,157 @@
+"""A live run and the simulator: how far arrivals, overhead, drift, spread and order in time explain the difference.
+
+The queries of the run are simulated again and again, each time with more of what the run met. What the last step still
+differs by is neither latency nor overhead.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.base.streams import stream
+from sim.engine.driver import simulate
+from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment
+from sim.tables.service_times import service_times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import Policy
+    from sim.engine.result import Result
+    from sim.tables.latency import LatencyTable
+    from sim.traces.trace import Trace
+
+    _Ints = npt.NDArray[np.int64]
+
+STEPS = {
+    "intended": "simulated: as the file says",
+    "received": "+ arrivals as received",
+    "overhead": "+ median overhead",
+    "scaled": "+ drift: latencies scaled",
+    "drawn": "+ spread: ratios drawn",
+    "replayed": "+ order: ratios replayed",
+}
+"""The simulations, each with what it adds to the one before."""
+
+PARTS = {
+    "received": "arrivals",
+    "overhead": "overhead",
+    "scaled": "drift",
+    "drawn": "spread",
+    "replayed": "order in time",
+}
+"""The part of the difference that a simulation adds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredBatches:
+    """The batches of a live run that were answered; arrays are int64 of shape (batches,), in order of their start.
+
+    Attributes:
+        start_ns: When it was dispatched.
+        subnet: Its subnet (index into the table).
+        size: Its queries.
+        expected_ns: How long the forward pass was expected to take.
+        forward_ns: How long it took.
+        overhead_ns: Time from the decision to the answer beside the forward pass.
+    """
+
+    start_ns: _Ints
+    subnet: _Ints
+    size: _Ints
+    expected_ns: _Ints
+    forward_ns: _Ints
+    overhead_ns: _Ints
+
+    @property
+    def ratio(self) -> npt.NDArray[np.float64]:
+        """Time taken over time expected."""
+        return self.forward_ns / self.expected_ns
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """The figures of a simulation, or of the live run itself."""
+
+    name: str
+    slo_attainment: float
+    mean_serving_accuracy: float
+    mean_batch_size: float
+
+    @classmethod
+    def of(cls, name: str, result: Result) -> RunFigures:
+        """Return the figures of a result."""
+        return cls(name, slo_attainment(result), mean_serving_accuracy(result), mean_batch_size(result))
+
+
+def simulations(
+    intended: Trace,
+    received: Trace,
+    batches: MeasuredBatches,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Callable[[], Policy],
+    seed: int,
+) -> list[RunFigures]:
+    """Return the figures of all simulations, in the order of `STEPS`.
+
+    Args:
+        intended: The queries that were admitted, when they were to be sent.
+        received: The same queries, when they were received.
+        batches: What was measured, one batch or more.
+        cluster: The workers, as the live run had them.
+        table: The table that the policy sees.
+        policy: Returns a new policy object.
+        seed: The seed of the run.
+    """
+    latencies = _latencies(received, batches, cluster, table, seed)
+    traces = {"intended": intended}
+    return [
+        RunFigures.of(
+            name,
+            simulate(traces.get(name, received), cluster, table, policy(), seed=seed, latency_of=latencies.get(name)),
+        )
+        for name in STEPS
+    ]
+
+
+def _latencies(
+    received: Trace, batches: MeasuredBatches, cluster: Cluster, table: LatencyTable, seed: int
+) -> dict[str, Callable[[int, int, int], int]]:
+    """Return what a batch takes in the simulations that do not take it from the table.
+
+    The engine adds the overhead of the file, in place of which the measured one has to come.
+    """
+    latency_of, planned_ns = service_times(table, cluster.latency).of_run(seed), cluster.overheads(seed)
+    ratio, overhead = batches.ratio, batches.overhead_ns.tolist()
+    usual = int(np.median(batches.overhead_ns))
+    drift = np.full(len(table.subnets), np.median(ratio))
+    for subnet in np.unique(batches.subnet).tolist():
+        drift[subnet] = np.median(ratio[batches.subnet == subnet])
+    drawn = stream(seed, "comparison").integers(len(ratio), size=len(received)).tolist()
+    starts, arrivals = batches.start_ns.tolist(), received.arrival_ns.tolist()
+
+    def taken(subnet: int, size: int, head: int, factor: float, more_ns: int) -> int:
+        return max(1, round(latency_of(subnet, size, head) * factor) + more_ns - planned_ns(size, head))
+
+    def like(subnet: int, size: int, head: int, number: int) -> int:
+        return taken(subnet, size, head, float(ratio[number]), overhead[number])
+
+    def nearest(head: int) -> int:
+        after = bisect_left(starts, arrivals[head])
+        around = [number for number in (after - 1, after) if 0 <= number < len(starts)]
+        return min(around, key=lambda number: abs(starts[number] - arrivals[head]))
+
+    return {
+        "overhead": lambda subnet, size, head: taken(subnet, size, head, 1.0, usual),
+        "scaled": lambda subnet, size, head: taken(subnet, size, head, float(drift[subnet]), usual),
+        "drawn": lambda subnet, size, head: like(subnet, size, head, drawn[head]),
+        "replayed": lambda subnet, size, head: like(subnet, size, head, nearest(head)),
+    }
