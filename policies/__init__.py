@@ -18,6 +18,8 @@ SHORT_NAMES = {
     "nexus": "policies.nexus:Nexus",
     "proteus": "policies.proteus:Proteus",
     "queuefit": "policies.queuefit:QueueFit",
+    "queuefit_reserve": "policies.queuefit_reserve:QueueFitReserve",
+    "ramsis": "policies.ramsis:Ramsis",
     "slackfit": "policies.slackfit:SlackFit",
     "symphony": "policies.symphony:Symphony",
     "triton": "policies.triton:Triton",

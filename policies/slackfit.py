@@ -18,6 +18,8 @@ Decisions where the paper is not specific:
   queue fastest (in both shipped tables the smallest subnet at the largest batch).
 - A queue shorter than the chosen batch: it runs as a smaller batch. `queue_aware` (ours, off by default)
   then looks for the most accurate subnet that fits the slack with the batch that the queue needs.
+- A queue longer than the chosen batch: the batch runs, however little of the queue it takes. `drain` (ours, off by
+  default) then runs the configuration of maximum throughput instead, unless the batch is the largest of the table.
 """
 
 from __future__ import annotations
@@ -42,14 +44,19 @@ class SlackFit(Parameters):
     Attributes:
         buckets: Number of latency buckets between the smallest and the largest latency.
         queue_aware: Limit the batch to the size that the queue needs, and use the remaining slack for accuracy.
+        drain: Run the configuration of maximum throughput where a batch below the largest would leave queries behind.
     """
 
     buckets: PositiveInt = 3
     queue_aware: bool = False
+    drain: bool = False
 
     def decide(self, view: View) -> Dispatch:
         """Return the choice of the highest bucket whose choice fits the slack."""
-        choice = bucket_choices(view.table, self.buckets).at(view.slack_ns)
+        table = view.table
+        choice = bucket_choices(table, self.buckets).at(view.slack_ns)
+        if self.drain and choice.batch_size < table.max_batch and view.queue_length > choice.batch_size:
+            return Dispatch(*table.max_throughput)
         if self.queue_aware and choice.batch_size > view.queue_length:
             return _for_short_queue(view) or choice
         return choice

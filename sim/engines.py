@@ -132,6 +132,9 @@ def _rule(
     if isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide:
         from sim.compiled.replay import compiled_rule  # noqa: PLC0415 - as above
 
+        if cluster.faults and type(policy).memory_at is not StepPolicy.memory_at:
+            problem = "its memory depends on the number of workers, and workers fail"
+            raise NotTabulableError(type(policy).__name__, problem)
         return compiled_rule(policy), "the policy has a step function"
     workers = None if cluster.faults else cluster.workers
     decisions = tabulate(policy, cluster.served(table), cluster.dispatch_ns, workers, slo_ns)

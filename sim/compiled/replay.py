@@ -61,7 +61,7 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
         PolicyError: The step function raised, or returned a decision that can't be carried out.
     """
     queries, deadline_ns, in_order = len(trace), cluster.due_ns(trace), trace.in_order
-    run = _Run(cluster, table, rule, seed, 0 if in_order else queries)
+    run = _Run(cluster, table, rule, seed, 0 if in_order else queries, int(np.min(trace.slo_ns)))
     left = np.empty(0 if in_order else queries, np.int64)
     log = _empty_log(queries, cluster)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
@@ -106,7 +106,7 @@ def replay_counted(
     """
     if not trace.in_order:
         raise DataError("slo_ns", "deadlines decrease", "", "use replay_compiled, which orders the queue")
-    run = _Run(cluster, table, rule, seed, 0)
+    run = _Run(cluster, table, rule, seed, 0, int(np.min(trace.slo_ns)))
     metrics = StreamingMetrics.empty(table, cluster, trace.duration_ns, width_ns, measure)
     deadline_ns, log = cluster.due_ns(trace), _empty_log(len(trace), cluster)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, _NO_HEAP, final=True)
@@ -151,7 +151,7 @@ def replay_stream(
         PolicyError: The step function raised, or returned a decision that can't be carried out.
     """
     check_lengths(duration_ns, slo_ns)
-    run = _Run(cluster, table, rule, seed, 0)
+    run = _Run(cluster, table, rule, seed, 0, slo_ns)
     metrics = StreamingMetrics.empty(table, cluster, duration_ns, width_ns, measure)
     queue, log = _Queue(slo_ns - cluster.network_ns), _empty_log(0, cluster)
 
@@ -214,7 +214,7 @@ def _empty_log(rows: int, cluster: Cluster) -> kernel.Log:
 class _Run:
     """One run of the compiled loop: its state and its constants."""
 
-    def __init__(self, cluster: Cluster, table: LatencyTable, rule: Rule, seed: int, heap: int) -> None:
+    def __init__(self, cluster: Cluster, table: LatencyTable, rule: Rule, seed: int, heap: int, slo_ns: int) -> None:
         """Begin with all workers idle and no subnet loaded.
 
         Args:
@@ -223,12 +223,13 @@ class _Run:
             rule: The policy.
             seed: For latencies that are drawn.
             heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
+            slo_ns: The smallest SLO.
         """
         times, table = service_times(table, cluster.latency), cluster.served(table)
         self._table, self._rule = table, rule
         self._in_order = heap == 0
         if isinstance(rule, StepPolicy):
-            self._step, memory = _step(type(rule).step), _memory(rule, table, cluster.dispatch_ns)
+            self._step, memory = _step(type(rule).step), _memory(rule, table, cluster, slo_ns)
             decisions = (np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0), np.int64))
         else:
             self._step, memory = no_step, np.empty(0)
@@ -315,9 +316,9 @@ class _Run:
         return rows
 
 
-def _memory(rule: StepPolicy, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+def _memory(rule: StepPolicy, table: LatencyTable, cluster: Cluster, slo_ns: int) -> npt.NDArray[np.float64]:
     try:
-        return rule.begun(table, dispatch_ns)
+        return rule.begun(table, cluster.dispatch_ns, cluster.workers, slo_ns - cluster.network_ns)
     except Exception as error:
         raise PolicyError(policy_name(rule), *raised(error)) from error
 

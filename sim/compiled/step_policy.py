@@ -60,9 +60,8 @@ class StepPolicy(ABC):
     _memory: Any = None
     _table: Any = None
 
-    @abstractmethod
     def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
-        """Return the initial state of a run: shape (n,), converted to float64.
+        """Return the initial state of a run: shape (n,), converted to float64; empty unless a subclass says more.
 
         It also holds whatever the step function needs of the policy's parameters and of the table. Integers are exact
         up to 2**53, which is 104 days in nanoseconds.
@@ -71,6 +70,26 @@ class StepPolicy(ABC):
             table: The latency table.
             dispatch_ns: The overhead of each batch, already taken off the slack.
         """
+        return np.empty(0)
+
+    def memory_at(
+        self,
+        table: LatencyTable,
+        dispatch_ns: int,
+        workers: int,
+        slo_ns: int,
+    ) -> npt.NDArray[np.float64]:
+        """Return the initial state as `memory` does; a policy that depends on more than its arguments overrides this.
+
+        Runs in which workers fail then need the SimPy engine.
+
+        Args:
+            table: The latency table.
+            dispatch_ns: The overhead of each batch.
+            workers: Workers that have not failed.
+            slo_ns: The smallest SLO less the network's delay.
+        """
+        return self.memory(table, dispatch_ns)
 
     @staticmethod
     @abstractmethod
@@ -95,13 +114,13 @@ class StepPolicy(ABC):
             latency_ns: Latency by subnet and batch size, int64, shape (subnets, largest batch + 1); column 0 is empty.
         """
 
-    def begun(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
+    def begun(self, table: LatencyTable, dispatch_ns: int, workers: int, slo_ns: int) -> npt.NDArray[np.float64]:
         """Return the initial state as both engines use it: a new float64 array of shape (n,).
 
         Raises:
             ValueError: It has a wrong shape.
         """
-        memory = np.array(self.memory(table, dispatch_ns), dtype=np.float64)
+        memory = np.array(self.memory_at(table, dispatch_ns, workers, slo_ns), dtype=np.float64)
         if memory.ndim != 1:
             problem = f"memory has shape {memory.shape}; must be (n,)"
             raise ValueError(problem)
@@ -110,8 +129,9 @@ class StepPolicy(ABC):
     def decide(self, view: View) -> Decision:
         """Return the decision of the step function; each run starts from its own initial state."""
         if view.system is not self._system:
-            begun = self.begun(view.table, view.system.dispatch_ns)
-            for name, value in (("_system", view.system), ("_memory", begun), ("_table", view.table)):
+            system = view.system
+            begun = self.begun(view.table, system.dispatch_ns, system.workers_alive, system.slo_ns)
+            for name, value in (("_system", system), ("_memory", begun), ("_table", view.table)):
                 object.__setattr__(self, name, value)  # it may be a frozen dataclass
         elif view.table is not self._table:
             raise TypeError(ONE_TABLE)

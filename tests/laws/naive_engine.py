@@ -84,6 +84,7 @@ class NaiveEngine:
         self.subnet: list[int] = [-1] * len(self.arrival)
         self.worker: list[int] = [-1] * len(self.arrival)
         self.dispatch_ns = cluster.dispatch_ns
+        self.slo_ns = min(map(int.__sub__, self.deadline, self.arrival)) - cluster.network_ns
         self.rng = stream(seed, "policy")
         self.keys = {name: np.uint64(stream(seed, name).integers(2**63)) for name in ("latency", "dispatch")}
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import Cluster, Outcome, Result, Trace, simulate
+from policies.slackfit import SlackFit
+from sim import Cluster, LatencyLaw, LatencyTable, Outcome, ProfiledSubnet, Result, Trace, WorkerFailure, simulate
 from sim.base.errors import DataError
 from sim.compiled.step_policy import DROP, HOLD
-from sim.compiled.tabulate import DecisionTable
+from sim.compiled.tabulate import DecisionTable, tabulate
 from sim.engine.histogram import QUANTILE_ERROR, latency_histogram
 from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
@@ -72,6 +73,30 @@ def engines_agree(case: Case, data: st.DataObject) -> None:
     reference = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=seed)
     compiled = replay_compiled(case.trace, case.cluster, case.table, decisions, seed=seed)
     assert_same(compiled, reference)
+
+
+def edges() -> list[tuple[Case, DecisionTable]]:
+    """Return what small random runs hardly ever have: long latencies that are drawn; a recovery within a batch."""
+    a40, rng = load_table("ofa-resnet50-a40"), np.random.default_rng(2)
+    cluster = Cluster(2, 10**6, latency=LatencyLaw("lognormal"), dispatch_p99_over_median=2.0, occupancy=0.5)
+    varied = Trace(np.sort(rng.integers(0, 10**9, 200)), 36_000_000, 10**9)
+    two = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
+    table = LatencyTable("toy", two, (1,), np.array([[4], [20]]))
+    again = Trace(np.array([0, 12]), np.array([1000, 30]), 20)
+    fails = Cluster(1, occupancy=0.25, faults=(WorkerFailure(0, 10, 11),))
+    by_slack = DecisionTable(np.array([500]), np.array([[0], [1]]), np.ones((2, 1), np.int64), calls=0)
+    nothing: Any = None
+    return [
+        (Case(varied, cluster, a40, nothing), tabulate(SlackFit(20), a40, 10**6)),
+        (Case(again, fails, table, nothing), by_slack),
+    ]
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_both_engines_agree_at_the_edges(number: int) -> None:
+    case, decisions = edges()[number]
+    reference = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=1)
+    assert_same(replay_compiled(case.trace, case.cluster, case.table, decisions, seed=1), reference)
 
 
 def assert_same(one: Result, other: Result) -> None:

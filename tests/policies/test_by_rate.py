@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import poisson
 
 from policies.by_rate import ByRate, Site
 from policies.jellyfish import Jellyfish
 from policies.modelswitching import ModelSwitching, UpTo
-from sim import Cluster, LatencyTable, Policy, ProfiledSubnet, Trace, metrics, simulate
+from policies.ramsis import STEPS, Ramsis, solved, transitions
+from sim import Cluster, Dispatch, LatencyTable, Policy, ProfiledSubnet, Trace, metrics, simulate
+from sim.compiled.tabulate import tabulate
+from sim.engines import replay
 from sim.tables.files import load_table
+from sim.traces.synthetic import Poisson
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
@@ -77,6 +82,26 @@ def test_model_switching_picks_what_the_published_artifact_picks_at_all_20_loads
     assert picked == published
 
 
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("SSIM_CHECKS"), reason="SSIM_CHECKS does not name the folder of the figures")
+def test_ramsis_is_as_accurate_as_model_switching_wherever_both_keep_up() -> None:
+    """RAMSIS' claim, on its own latencies."""
+    table = published_table()
+    site = Site(table, workers=60, slo_ns=150 * MS, dispatch_ns=0)
+    gains = []
+    for load in range(600, 2601, 400):
+        trace = Poisson(mean_qps=load, duration_s=20, slo_ms=150).trace(seed=1)
+        ours, theirs = (
+            replay(trace, Cluster(60), table, policy.policy_for(site, load))[0]
+            for policy in (Ramsis(), ModelSwitching())
+        )
+        assert metrics.slo_attainment(ours) > 0.999
+        assert metrics.slo_attainment(theirs) > 0.99
+        gains.append(metrics.mean_serving_accuracy(ours) - metrics.mean_serving_accuracy(theirs))
+    assert min(gains) > -0.01
+    assert max(gains) > 4
+
+
 TWIN = LatencyTable(
     "twin", tuple(ProfiledSubnet(name, accuracy) for name, accuracy in (("fast", 60.0), ("slow", 70.0))), (1, 2, 4),
     np.array([[10, 12, 16], [20, 30, 50]]) * MS,
@@ -104,3 +129,48 @@ def test_more_load_is_served_by_a_less_accurate_model(policy: Policy) -> None:
     assert metrics.mean_serving_accuracy(runs[0]) > 69.9
     assert metrics.mean_serving_accuracy(runs[1]) < 61
     assert all(metrics.slo_attainment(run) > 0.99 for run in runs)
+
+
+def test_the_next_queue_of_a_single_worker_is_that_of_a_poisson_stream() -> None:
+    site = Site(TWIN, workers=1, slo_ns=100 * MS, dispatch_ns=0)
+    busy_ns = np.array([5.0, 20.0, 130.0]) * MS
+    found = transitions(busy_ns, site, 30).reshape(3, TWIN.max_batch, STEPS + 1)
+    assert found.sum(axis=(1, 2)) == pytest.approx(1)
+    assert (found >= -1e-12).all()
+    for queue, mean in zip(found, 30 * busy_ns / 1e9, strict=True):
+        lengths = queue.sum(axis=1)
+        assert lengths[0] == pytest.approx(poisson.cdf(1, mean), abs=2e-4)
+        assert lengths[1:3] == pytest.approx(poisson.pmf([2, 3], mean), abs=2e-4)
+        assert lengths[3] == pytest.approx(poisson.sf(3, mean), abs=2e-4)
+        assert queue[0, STEPS] == pytest.approx(np.exp(-mean), abs=1e-9)
+
+
+def test_the_next_queue_is_that_of_each_kth_query_of_a_stream() -> None:
+    workers, load, count = 3, 60, 40_000
+    site = Site(TWIN, workers=workers, slo_ns=100 * MS, dispatch_ns=0)
+    found = transitions(np.array([50.0 * MS]), site, load).reshape(TWIN.max_batch, STEPS + 1)
+    rng = np.random.default_rng(1)
+    gaps = rng.exponential(1e9 / load, (count, 30)).cumsum(axis=1)
+    own = np.array(
+        [row[place::workers][:10] for row, place in zip(gaps, rng.integers(workers, size=count), strict=True)]
+    )
+    come = (own < 50 * MS).sum(axis=1)
+    lengths = np.bincount(np.clip(come, 1, TWIN.max_batch) - 1, minlength=TWIN.max_batch) / count
+    assert found.sum(axis=1) == pytest.approx(lengths, abs=0.01)
+    slack = np.where(come > 0, 50 * MS + own[:, 0], 100 * MS)
+    assert found.sum(axis=0) @ np.arange(STEPS + 1) == pytest.approx(slack.mean() / MS, abs=1)
+
+
+@pytest.mark.parametrize("load", [20.0, 200.0, 900.0])
+def test_ramsis_takes_at_each_slack_the_model_with_the_most_to_earn(load: float) -> None:
+    """The slowest model that fits is not always it; and its policy for a load is a decision table."""
+    site = Site(TWIN, workers=4, slo_ns=100 * MS, dispatch_ns=2 * MS)
+    table = tabulate(Ramsis().policy_for(site, load), TWIN, site.dispatch_ns, site.workers, site.slo_ns)
+    ahead = solved(site, load)
+    for queue in (1, 4, 5, 8, 9, 100):
+        size = min(-(-queue // 4), 4)
+        for slack_ms in (-5, 9, 10, 11, 16, 20, 29, 31, 49, 50, 98):
+            fits = [model for model in (0, 1) if TWIN.latency(model, size) <= slack_ms * MS]
+            best = max(fits, key=lambda model: (0, 10)[model] + ahead[model, size - 1], default=0)
+            assert table.at(slack_ms * MS, queue) == Dispatch(best, size)
+    assert table.at(98 * MS, 1) == Dispatch(1, 1)

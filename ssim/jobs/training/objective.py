@@ -31,7 +31,7 @@ def objective_of(spec: TrainingSpec, source: Source, folder: Path) -> tuple[str 
     if loss in (CLASS_LOSSES if numbers else NUMBER_LOSSES):
         kind, right = ("classes", ", ".join(NUMBER_LOSSES)) if numbers else ("numbers", hint)
         issues.append(Issue(("loss",), f"is for labels that are {kind}", loss, right))
-    if metric == ("accuracy" if numbers else "r2"):
+    if metric is not None and metric == ("accuracy" if numbers else "r2"):
         issues.append(Issue(("metric",), f"is for labels that are {'classes' if numbers else 'numbers'}", metric))
     if spec.smoothing and loss != "cross_entropy":
         issues.append(Issue(("smoothing",), "not used by this loss", f"{spec.smoothing:g}", "cross_entropy, or 0"))

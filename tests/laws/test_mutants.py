@@ -1,0 +1,218 @@
+"""Faults planted into the rule of the instant, the loop, drawing and holding: the laws of agreement catch each."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import Phase, find, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+import sim.compiled.compiling
+import sim.compiled.kernel
+import sim.compiled.replay
+import sim.engine.driver
+import sim.engine.instant
+import sim.tables.service_times
+from sim import simulate
+from sim.compiled.replay import replay_compiled
+from tests.laws.cases import cases
+from tests.laws.naive_engine import NaiveEngine
+from tests.laws.test_compiled import FromTable, assert_same, decision_tables, edges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from tests.laws.cases import Case
+
+pytestmark = pytest.mark.slow
+
+LONGEST_S = 10.0
+"""A small run that takes longer has no end."""
+
+KERNEL = {
+    "who completes now is late": ("free_ns[0] <= now:", "free_ns[0] < now:"),
+    "a query that arrives now is not seen": ("arrival_ns[arrived] <= now:", "arrival_ns[arrived] < now:"),
+    "the free worker with the highest number": ("worker = free[0]", "worker = free[idle - 1]"),
+    "the first batch pays for its subnet": ("if loaded[worker] != NOTHING_YET:", "if loaded[worker] != -9:"),
+    "no subnet is ever changed": ("overhead += setting.actuation_ns[subnet]", "overhead += 0"),
+    "overhead of a query left out": ("overhead += setting.per_query_ns * size", "overhead += 0"),
+    "slack without the overhead": ("waiting_ns[0]) - now - dispatch_ns", "waiting_ns[0]) - now"),
+    "drops at the deadline itself": ("waiting_ns[0]) < now + limit_ns", "waiting_ns[0]) <= now + limit_ns"),
+    "an edge of the table belongs below": ("if from_ns[middle] <= slack:", "if from_ns[middle] < slack:"),
+    "the queue is taken for one longer": ("min(length, longest) - 1", "min(length + 1, longest) - 1"),
+    "holds a nanosecond long": ("held_ns = now + slack - size", "held_ns = now + slack - size + 1"),
+    "a hold that forgets the slack left": ("held_ns = now + slack - size", "held_ns = now + slack"),
+    "held queries do not see completions": ("(idle == 0 or length > 0) and running", "idle == 0 and running"),
+    "luck of the next query": ("(np.uint64(query) + np.uint64(1))", "(np.uint64(query) + np.uint64(2))"),
+    "another mix": ("np.uint64(27)", "np.uint64(28)"),
+    "no line between quantiles": ("if drawn.is_linear:", "if False:"),
+    "luck by place in the arrays": ("dispatch_key, 0, 1, query)", "key, 0, 1, query)"),
+    "a lost batch is answered": ("lost = fails < finish", "lost = False"),
+    "a completion at the failure is lost": ("lost = fails < finish", "lost = fails <= finish"),
+    "a failed worker keeps its subnet": (
+        "loaded[worker], state.last_ns[worker] = _NONE, 0",
+        "state.last_ns[worker] = 0",
+    ),
+    "a failed worker keeps its order": ("loaded[worker], state.last_ns[worker] = _NONE, 0", "loaded[worker] = _NONE"),
+    "a fast batch overtakes": ("max(finish, state.last_ns[worker])", "finish"),
+    "busy until the answer": ("max(1, int(latency * setting.occupancy))", "latency"),
+    "occupied by the overhead in part": ("frees = now + overhead + max(", "frees = now + overhead // 2 + max("),
+}
+"""In the loop: what is written, and what stands there instead. Compared with the SimPy engine."""
+
+INSTANT = {
+    "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
+    "a late report of a lost batch frees": ("if self._running[worker] == batch:", "if worker not in self._free:"),
+    "a recovered worker has its subnet": (
+        "self._running[worker] = self._loaded[worker] = None",
+        "self._running[worker] = None",
+    ),
+    "a recovered worker is new": (
+        "self._unused[worker] = False\n        self._down",
+        "self._unused[worker] = True\n        self._down",
+    ),
+    "holds by the clock": (
+        "now_ns + view.slack_ns - int(decision.until_slack_ns)",
+        "now_ns + int(decision.until_slack_ns)",
+    ),
+    "no drop rule": ("if self._drop_after_ns is not None:", "if False:"),
+    "hopeless without the overhead": ("cluster.dispatch_ns + table.smallest_ns", "table.smallest_ns"),
+    "slack without the overhead": ("queue.head_deadline() - now_ns - overhead_ns", "queue.head_deadline() - now_ns"),
+    "one decision an instant": ("starts.append(self._start(decision))", "starts.append(self._start(decision)); break"),
+    "a batch larger than asked": ("min(int(decision.batch_size), self._queue.length)", "self._queue.length"),
+}
+"""In the rule of the instant. Compared with the naive engine, as the next two."""
+
+DRIVER = {
+    "batches overtake": ("max([finish_ns, *(self._log.finish[other] for other in before)])", "finish_ns"),
+    "a failure spares what overlaps": ("for batch in self._overlapping(worker, now_ns):", "for batch in ():"),
+    "actuation is free": ("overhead_ns += self._actuation_ns[subnet]", "pass"),
+}
+
+SERVICE = {
+    "luck of the next query": ("(query + 1) * _GOLDEN", "query * _GOLDEN"),
+    "the key is left out": ("mixed = (key + ", "mixed = ("),
+    "the other end of a part": ("low = int(self.nodes_ns[node])", "low = int(self.nodes_ns[node + 1])"),
+    "one luck for overheads and latencies": ('stream(seed, "dispatch")', 'stream(seed, "latency")'),
+}
+
+
+def mutant(module: ModuleType, change: tuple[str, str]) -> ModuleType:
+    """Return a module with a change in its text, of which nothing is compiled."""
+    path = Path(str(module.__file__))
+    text = path.read_text(encoding="utf-8")
+    assert text.count(change[0]) == 1, f"{change[0]!r} stands {text.count(change[0])} times in {path.name}"
+    spec = importlib.util.spec_from_loader(module.__name__, None)
+    assert spec is not None
+    made = importlib.util.module_from_spec(spec)
+    exec(compile(text.replace(*change), f"<mutant of {path.name}>", "exec"), made.__dict__)  # noqa: S102 - our own text
+    return made
+
+
+def uncompiled(_: object) -> Any:
+    return lambda function: function
+
+
+def caught(strategy: st.SearchStrategy[Any], differs: Any, most: int = 3000) -> bool:
+    """Return whether some random case tells two engines apart."""
+    try:
+        find(
+            strategy,
+            differs,
+            settings=settings(max_examples=most, database=None, phases=[Phase.generate], deadline=None),
+        )
+    except NoSuchExample:
+        return False
+    return True
+
+
+@st.composite
+def with_decisions(draw: st.DrawFn) -> tuple[Case, Any]:
+    case = draw(cases())
+    return case, draw(decision_tables(len(case.table.subnets), case.table.max_batch))
+
+
+@pytest.mark.parametrize("name", [None, *KERNEL])
+def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
+    """And the loop as it is passes, whether compiled or not."""
+    plain = mock.patch.object(sim.compiled.compiling, "compiled", uncompiled)
+    with plain:
+        made = mutant(sim.compiled.kernel, KERNEL[name] if name else ("rows = gone = 0", "rows = gone = 0"))
+
+    def differs(found: tuple[Case, Any]) -> bool:
+        case, decisions = found
+        expected = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=1)
+
+        def agrees() -> None:
+            with mock.patch.object(sim.compiled.kernel, "advance", made.advance), np.errstate(over="ignore"):
+                assert_same(replay_compiled(case.trace, case.cluster, case.table, decisions, seed=1), expected)
+
+        return fails(agrees)
+
+    found = any(map(differs, edges())) or caught(with_decisions(), differs, 3000 if name else 100)
+    assert found == (name is not None)
+
+
+def fails(law: Callable[[], None]) -> bool:
+    """Return whether a law does not hold. A run that breaks off, or never ends, is not that of the other engine."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    try:
+        law()
+    except Exception:  # noqa: BLE001 - a fault may end in any
+        return True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return False
+
+
+def differs_from_naive(case: Case) -> bool:
+    def agrees() -> None:
+        found = simulate(case.trace, case.cluster, case.table, case.policy, seed=2)
+        naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, seed=2).run()
+        assert found.outcome.tolist() == naive.outcome
+        assert found.per_query(found.batches.start_ns).tolist() == naive.start
+        finish = np.where(found.answered, found.per_query(found.batches.finish_ns), -1)
+        assert finish.tolist() == naive.finish
+
+    return fails(agrees)
+
+
+@pytest.mark.parametrize("name", [None, *INSTANT])
+def test_a_fault_in_the_rule_of_the_instant_is_caught(name: str | None) -> None:
+    made = mutant(sim.engine.instant, INSTANT[name] if name else ("self._batches = 0", "self._batches = 0"))
+    with mock.patch.object(sim.engine.driver, "Scheduler", made.Scheduler):
+        most = 3000 if name else 100
+        assert caught(cases(), differs_from_naive, most) == (name is not None)
+
+
+@pytest.mark.parametrize("name", DRIVER)
+def test_a_fault_in_the_driver_is_caught(name: str) -> None:
+    made = mutant(sim.engine.driver, DRIVER[name])
+    with mock.patch(f"{__name__}.simulate", made.simulate):
+        assert caught(cases(), differs_from_naive)
+
+
+@pytest.mark.parametrize("name", SERVICE)
+def test_a_fault_in_drawing_is_caught(name: str) -> None:
+    made = mutant(sim.tables.service_times, SERVICE[name])
+    with (
+        mock.patch.object(sim.engine.driver, "service_times", made.service_times),
+        mock.patch("sim.engine.cluster.luck", made.luck),
+        mock.patch("sim.engine.cluster.dispatch_key", made.dispatch_key),
+        mock.patch("sim.engine.cluster.spread_around", made.spread_around),
+    ):
+        assert caught(cases(), differs_from_naive)
