@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from sim import Cluster, Dispatch, LatencyTable, Outcome, Result, Trace, View, WorkerFailure, simulate
 from sim.engine.driver import _Run
-from tests.laws.cases import Case, cases
+from tests.laws.cases import Case, cases, kind_cases
 from tests.laws.naive_engine import NaiveEngine
 
 
@@ -40,6 +40,12 @@ def naive_engine_agrees(case: Case) -> None:
     assert result.per_query(result.batches.worker).tolist() == naive.worker
     assert result.per_query(result.batches.subnet).tolist() == naive.subnet
     assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
+
+
+@settings(max_examples=200, deadline=None)
+@given(kind_cases())
+def test_the_engine_and_a_process_for_each_query_agree_with_kinds_of_workers(case: Case) -> None:
+    naive_engine_agrees(case)
 
 
 @settings(max_examples=400, deadline=None)
