@@ -139,7 +139,7 @@ class OneAnswer:
 @given(cases())
 def test_events_exist_per_batch_and_per_arrival_at_an_idle_cluster_not_per_query(case: Case) -> None:
     eager = OneAnswer(*case.policy.answers[0])
-    counted = _Counting(case.trace, case.cluster, case.table, eager, 0)
+    counted = _Counting(case.trace, case.cluster, case.table, eager, 0, None)
     result = counted.run()
     idle_starts = np.unique(result.batches.start_ns[np.isin(result.batches.start_ns, case.trace.arrival_ns)])
     changes = sum(1 if fault.recover_ns is None else 2 for fault in case.cluster.faults)
