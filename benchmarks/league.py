@@ -49,7 +49,11 @@ WHY = {
     ),
     "queuefit": (
         "It is ours, not the field's. It weighs the drain of the whole queue against the head's slack, and "
-        "plans on the table's latencies."
+        "takes the latencies that it plans on as certain."
+    ),
+    "queuefit_reserve": (
+        "It is ours, not the field's. To the drain of the queue it adds a reserve for what arrives meanwhile, from the "
+        "mean and the variance of the arrivals that it has seen."
     ),
     "maxbatch": (
         "The largest batch first, then the best subnet that still fits: it fills the slack, as SlackFit with "
@@ -190,12 +194,12 @@ def _paragraph(policy: PolicySpec, share: pd.DataFrame, rows: pd.DataFrame) -> s
     behind = share.max(axis=1) - own
     attained = rows[rows["policy"] == policy.label].groupby(SPREAD)["slo_attainment"].mean()
     firsts = [_named(point) for point in behind[behind <= EQUAL].index]
-    lead = f"First at {len(firsts)} of {len(own)} points: {', '.join(firsts)}." if firsts else "First nowhere."
+    lead = f"First at {len(firsts)} of {len(own)} points: {', '.join(firsts)}." if firsts else "First at no point."
     farthest = f"by {100 * behind.max():.1f} points of the bound, at {_named(behind.idxmax())}"
     falls = f"from {100 * attained.iloc[0]:.2f} to {100 * attained.iloc[-1]:.2f} %"
     grows = f"from {attained.index[0]:g} to {attained.index[-1]:g}"
     return (
-        f"**`{policy.label}`**. {lead} Farthest behind, {farthest}. Mean attainment falls {falls} as the spread grows "
+        f"**`{policy.label}`**. {lead} Farthest behind, {farthest}. Mean attainment goes {falls} as the spread grows "
         f"{grows}. {WHY[policy.use]}\n"
     )
 

@@ -6,6 +6,7 @@ from sim.compiled.step_policy import StepPolicy
 from sim.engine import metrics
 from sim.engine.cluster import Cluster, WorkerFailure
 from sim.engine.driver import simulate
+from sim.engine.kinds import WorkerKind
 from sim.engine.policy import Decision, Dispatch, Drop, Hold, Policy, View, Wait
 from sim.engine.result import Result
 from sim.engine.run_metrics import Measure, Outcome
@@ -39,6 +40,7 @@ __all__ = [
     "View",
     "Wait",
     "WorkerFailure",
+    "WorkerKind",
     "metrics",
     "planned",
     "simulate",

@@ -85,6 +85,9 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     if values not in {"attainment", "accuracy"}:
         raise SpecError("values", "unknown kind", repr(values), "attainment or accuracy")
     subnets, sizes = len(table.subnets), table.max_batch
+    if any(kind.table is not None for kind in cluster.kinds):
+        hint = "the bound is for workers with one latency table"
+        raise SpecError("cluster.kinds", "kinds of workers have no bound on any policy", "", hint)
     accuracy = np.array([subnet.accuracy for subnet in table.subnets]) / 100
     subnet = np.repeat(np.arange(subnets), sizes)
     value = np.ones(len(subnet)) if values == "attainment" else accuracy[subnet]

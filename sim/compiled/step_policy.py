@@ -32,6 +32,9 @@ def decision_of(subnet: int, number: int) -> Decision:
     return Drop(number) if subnet == DROP else Dispatch(subnet, number)
 
 
+ONE_TABLE = "a step policy works with one latency table, and the kinds of workers have several"
+
+
 class StepPolicy(ABC):
     """A policy that decides by a step function over a numeric state.
 
@@ -55,6 +58,7 @@ class StepPolicy(ABC):
     # Types that exist at run time: the loader of YAML files resolves the types of all attributes.
     _system: Any = None
     _memory: Any = None
+    _table: Any = None
 
     def memory(self, table: LatencyTable, dispatch_ns: int) -> npt.NDArray[np.float64]:
         """Return the initial state of a run: shape (n,), converted to float64; empty unless a subclass says more.
@@ -127,8 +131,10 @@ class StepPolicy(ABC):
         if view.system is not self._system:
             system = view.system
             begun = self.begun(view.table, system.dispatch_ns, system.workers_alive, system.slo_ns)
-            for name, value in (("_system", view.system), ("_memory", begun)):
+            for name, value in (("_system", system), ("_memory", begun), ("_table", view.table)):
                 object.__setattr__(self, name, value)  # it may be a frozen dataclass
+        elif view.table is not self._table:
+            raise TypeError(ONE_TABLE)
         arrived = view.system.arrivals_within(view.now_ns + 1)
         seen = (view.now_ns, view.slack_ns, view.queue_length, arrived, view.table.dense_ns)
         return decision_of(*self.step(self._memory, *seen))

@@ -1,14 +1,15 @@
-"""The cluster: identical workers behind one queue, its overheads and delays, and worker failures."""
+"""The cluster: workers of one or several kinds behind one queue, its overheads and delays, and worker failures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from sim.base.errors import DataError, SpecError
+from sim.engine.kinds import OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
 from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
 from sim.traces.trace import LATEST_NS
@@ -54,10 +55,10 @@ class WorkerFailure:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Identical workers behind one queue.
+    """Workers behind one queue.
 
     Attributes:
-        workers: Number of workers, from 1.
+        workers: Number of all workers, from 1; they are identical if there are no kinds.
         dispatch_ns: Overhead of each batch that the latency table does not include (RPC, copies, decoding).
         actuation_ns: Delay of a batch whose worker last ran another subnet: one delay for all, or `"table"` for each
             subnet's loading time. A worker's first batch has no delay: its subnet was loaded before the run.
@@ -70,9 +71,12 @@ class Cluster:
             median is `dispatch_ns`. None for an overhead that is always the same.
         occupancy: The part of a batch's latency after which its worker can take the next one, above 0, at most 1. Below
             1, batches overlap on a worker, as in a pipeline, and finish in the order of their starts.
+        kinds: Kinds of workers, whose numbers of workers add up to `workers`: see `of_kinds`.
+        offer: Which free workers a policy is offered first.
+        currency: That of the kinds' prices.
 
     Raises:
-        SpecError: A number is out of range, or two faults of one worker overlap.
+        SpecError: A number is out of range, two faults of one worker overlap, or kinds do not fit together.
     """
 
     workers: int
@@ -85,6 +89,14 @@ class Cluster:
     latency: LatencyLaw = FIXED
     dispatch_p99_over_median: float | None = None
     occupancy: float = 1.0
+    kinds: tuple[WorkerKind, ...] = ()
+    offer: OfferRule = "kind"
+    currency: str | None = None
+
+    @classmethod
+    def of_kinds(cls, *kinds: WorkerKind, **options: Any) -> Cluster:
+        """Return a cluster of kinds of workers, with the other attributes by name."""
+        return cls(sum(kind.workers for kind in kinds), kinds=kinds, **options)
 
     def __post_init__(self) -> None:
         if type(self.workers) is not int or not 1 <= self.workers <= MAX_WORKERS:
@@ -102,6 +114,10 @@ class Cluster:
             object.__setattr__(self, "latency", LatencyLaw(cast("LawName", given)))
         elif not isinstance(given, LatencyLaw):
             raise SpecError("cluster.latency", "is not a law", repr(given), 'such as LatencyLaw("lognormal")')
+        check_kinds(self.kinds, self.offer, self.currency)
+        if self.kinds and sum(kind.workers for kind in self.kinds) != self.workers:
+            hint = "Cluster.of_kinds adds them up"
+            raise SpecError("cluster.workers", "is not the sum of the kinds' workers", str(self.workers), hint)
         self._check_overlap()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
@@ -148,10 +164,11 @@ class Cluster:
         recovers = [(fault.recover_ns, fault.worker, False) for fault in self.faults if fault.recover_ns is not None]
         return sorted(fails + recovers, key=lambda change: (change[0], change[2], change[1]))
 
-    def down_ns(self, horizon_ns: int) -> int:
-        """Return the downtime within a run of the given length, summed over workers."""
-        ends = (fault.recover_ns if fault.recover_ns is not None else horizon_ns for fault in self.faults)
-        return sum(max(0, min(end, horizon_ns) - fault.at_ns) for end, fault in zip(ends, self.faults, strict=True))
+    def down_ns(self, horizon_ns: int, workers: range | None = None) -> int:
+        """Return the downtime within a run of the given length, summed over workers: all, or some of them."""
+        faults = [fault for fault in self.faults if workers is None or fault.worker in workers]
+        ends = (fault.recover_ns if fault.recover_ns is not None else horizon_ns for fault in faults)
+        return sum(max(0, min(end, horizon_ns) - fault.at_ns) for end, fault in zip(ends, faults, strict=True))
 
     def served(self, table: LatencyTable) -> LatencyTable:
         """Return a table as batches take on these workers and as policies see it, with the overhead of each query.
@@ -160,6 +177,21 @@ class Cluster:
             SpecError: A batch takes longer than any run.
         """
         return _with_query_overhead(table, self.dispatch_per_query_ns)
+
+    def pools(self, table: LatencyTable, *, served: bool = False) -> list[WorkerPool]:
+        """Return the workers of each kind, in the order in which free workers are offered.
+
+        Args:
+            table: The table of the run, and of kinds without one.
+            served: Whether it is as the cluster serves it (`served`), and those of kinds shall be.
+
+        Raises:
+            SpecError: The subnets of a kind differ from those of the table.
+        """
+        kinds = self.kinds
+        if served:
+            kinds = tuple(replace(kind, table=kind.table and self.served(kind.table)) for kind in kinds)
+        return pools_of(self.workers, kinds, self.offer, table)
 
     def overheads(self, seed: int) -> Callable[[int, int], int]:
         """Return a function from batch size and head (the number of the query) to the overhead of the batch."""

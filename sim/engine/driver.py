@@ -14,6 +14,7 @@ import simpy
 from sim.base.errors import PolicyError
 from sim.base.units import format_ms
 from sim.engine.instant import BatchStart, Scheduler
+from sim.engine.kinds import pool_of_workers
 from sim.engine.policy import policy_name
 from sim.engine.queues import queue_for
 from sim.engine.result import BatchLog, Result, result_of
@@ -48,13 +49,15 @@ def simulate(
     Args:
         trace: Arrivals and SLOs.
         cluster: Workers, overheads, drop rule, failures.
-        table: Latency and accuracy of each subnet.
+        table: Latency and accuracy of each subnet on workers whose kind has no table of its own.
         policy: What to run next.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        latency_of: The latency of a batch by subnet, size and most urgent query, instead of those of the cluster.
+        latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
+            those of the cluster.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
+        SpecError: The subnets of a kind of workers differ from those of the table.
         DataError: The cluster takes its actuation delays from a table that has none, or the table lacks what the law of
             its latencies needs.
     """
@@ -75,10 +78,15 @@ class _Run:
     ) -> None:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
-        self._latency_of = latency_of or service_times(table, cluster.latency).of_run(seed)
-        served = cluster.served(table)
+        pools = cluster.pools(table)
+        self._pool_of = pool_of_workers(pools)
+        self._latency_of = [  # by pool
+            latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in pools
+        ]
+        self._row_of = [pool.rows for pool in pools]
+        self._actuation_ns = [cluster.actuation_delays(pool.table) for pool in pools]
         self._overhead_of = cluster.overheads(seed)
-        self._actuation_ns = cluster.actuation_delays(table)
+        served = cluster.served(table)
         self._queue = queue_for(trace, cluster.network_ns)
         self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
         self._log = BatchLog()
@@ -134,16 +142,17 @@ class _Run:
     def _start(self, now_ns: int, start: BatchStart) -> None:
         """Record a batch, and have its worker report when it can take the next one."""
         batch, worker, subnet, size, actuates, head = start
-        latency_ns, overhead_ns = self._latency_of(subnet, size, head), self._overhead_of(size, head)
+        pool = self._pool_of[worker]
+        latency_ns, overhead_ns = self._latency_of[pool](subnet, size, head), self._overhead_of(size, head)
         if actuates:
-            overhead_ns += self._actuation_ns[subnet]
+            overhead_ns += self._actuation_ns[pool][subnet]
         busy_ns = overhead_ns + self._cluster.occupied_ns(latency_ns)
         finish_ns = now_ns + overhead_ns + latency_ns
         if self._cluster.occupancy < 1:
             before = self._overlapping(worker, now_ns)
             finish_ns = max([finish_ns, *(self._log.finish[other] for other in before)])
             self._begun[worker] = [*before, batch]
-        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, subnet, size)
+        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[pool][subnet], size)
         self._after(busy_ns, (self._completed, (worker, batch)))
 
     def _overlapping(self, worker: int, now_ns: int) -> list[int]:

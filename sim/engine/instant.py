@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
+from sim.engine.kinds import pool_of_workers
 from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sim.engine.cluster import Cluster
-    from sim.engine.policy import Policy
+    from sim.engine.kinds import WorkerPool
+    from sim.engine.policy import Decision, Policy
     from sim.engine.queues import Queue
     from sim.tables.latency import LatencyTable
 
@@ -32,7 +34,7 @@ class BatchStart(NamedTuple):
     Attributes:
         batch: Its number: batches are numbered from 0 in the order in which they start.
         worker: The worker that runs it.
-        subnet: The subnet that runs it (index into the table).
+        subnet: The subnet that runs it (index into the table of the worker's kind).
         size: Number of queries.
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
         head: The most urgent of its queries, which decides its luck if latencies are drawn.
@@ -55,14 +57,19 @@ class Scheduler:
         Args:
             queue: The queue, which knows the arrivals and when their batches are due.
             cluster: Workers, dispatch overhead and drop rule. Its faults are the driver's to report.
-            table: What the policy sees, as the cluster serves it, and the smallest latency for the drop rule.
+            table: What the policy sees of workers whose kind has no table of its own, as the cluster serves it.
             policy: What to run next.
             seed: For policies that draw random numbers.
+
+        Raises:
+            SpecError: The subnets of a kind differ from those of the table.
         """
-        self._queue, self._cluster, self._table, self._policy, self._seed = queue, cluster, table, policy, seed
-        hopeless_ns = cluster.dispatch_ns + table.smallest_ns
-        self._drop_after_ns = {"never": None, "expired": 0, "hopeless": hopeless_ns}[cluster.drop]
-        self._free = list(range(cluster.workers))
+        self._queue, self._cluster, self._policy, self._seed = queue, cluster, policy, seed
+        self._pools = cluster.pools(table, served=True)
+        self._pool_of = pool_of_workers(self._pools)
+        self._free = [list(pool.workers) for pool in self._pools]  # by pool
+        self._alive = [len(pool.workers) for pool in self._pools]
+        self._offered = 0  # the pool that the policy was offered last
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
@@ -101,7 +108,7 @@ class Scheduler:
         for worker, batch in completed:
             if self._running[worker] == batch:
                 self._running[worker] = None
-                insort(self._free, worker)
+                insort(self._free[self._pool_of[worker]], worker)
                 changed = True
         arrival_ns = self._queue.next_arrival_ns
         if arrival_ns is not None and arrival_ns <= now_ns:
@@ -109,18 +116,19 @@ class Scheduler:
             changed = True
         for worker in recovered:
             self._down.remove(worker)
-            insort(self._free, worker)
+            self._alive[self._pool_of[worker]] += 1
+            insort(self._free[self._pool_of[worker]], worker)
             changed = True
         lost: list[int] = []
         for worker in failed:
             self._fail(worker, lost)
             changed = True
-        if not self._free:
+        if not any(self._free):
             return [], lost, None
         # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
         starts = self._decide() if changed and self._queue.length else []
         wake_ns = None
-        if self._free:
+        if any(self._free):
             arrival_ns, wait_ns = self._queue.next_arrival_ns, self._wait_ns
             wake_ns = wait_ns if arrival_ns is None or (wait_ns is not None and wait_ns < arrival_ns) else arrival_ns
         return starts, lost, wake_ns
@@ -128,53 +136,78 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether no batch is running."""
-        return len(self._free) == self.workers_alive
+        return sum(map(len, self._free)) == self.workers_alive
 
     def _fail(self, worker: int, lost: list[int]) -> None:
         batch = self._running[worker]
         if batch is None:
-            self._free.remove(worker)
+            self._free[self._pool_of[worker]].remove(worker)
         else:
             lost.append(batch)
         self._running[worker] = self._loaded[worker] = None
         self._unused[worker] = False
         self._down.add(worker)
+        self._alive[self._pool_of[worker]] -= 1
 
     def _decide(self) -> list[BatchStart]:
-        """Ask the policy until no worker is free, the queue is empty or the policy waits."""
-        now_ns, queue, decide, overhead_ns = self._now_ns, self._queue, self._policy.decide, self._cluster.dispatch_ns
-        if self._drop_after_ns is not None:
-            queue.drop_before(now_ns + self._drop_after_ns)
+        """Ask the policy until no worker is free, the queue is empty or it waits with all kinds that are free."""
+        queue = self._queue
+        if (drop_before_ns := self._drop_before_ns()) is not None:
+            queue.drop_before(drop_before_ns)
         self._wait_ns = None
         starts: list[BatchStart] = []
-        while self._free and queue.length:
-            view = View(now_ns, queue.head_deadline() - now_ns - overhead_ns, queue.length, self._table, self)
-            try:
-                decision = decide(view)
-            except (Exception, SystemExit) as error:
-                location = f"{policy_name(self._policy)} at {format_ms(now_ns)}"
-                raise PolicyError(location, *raised(error, situation(view))) from error
-            check_decision(decision, view, self._policy)
-            if isinstance(decision, Dispatch):
-                starts.append(self._start(decision))
-            elif isinstance(decision, Drop):
-                queue.drop(int(decision.count))
-            elif isinstance(decision, Hold):
-                self._wait_ns = now_ns + view.slack_ns - int(decision.until_slack_ns)
-                break
+        number = 0  # of the pool that is offered
+        while queue.length and number < len(self._pools):
+            if not self._free[number]:
+                number += 1
+                continue
+            self._offered = number
+            decision, slack_ns = self._ask(self._pools[number])
+            if isinstance(decision, Dispatch | Drop):
+                if isinstance(decision, Dispatch):
+                    starts.append(self._start(decision))
+                else:
+                    queue.drop(int(decision.count))
+                number, self._wait_ns = 0, None  # all that is free is offered anew
+                continue
+            if isinstance(decision, Hold):
+                until_ns = self._now_ns + slack_ns - int(decision.until_slack_ns)
             else:
-                self._wait_ns = int(decision.until_ns)
-                break
+                until_ns = int(decision.until_ns)
+            self._wait_ns = until_ns if self._wait_ns is None else min(self._wait_ns, until_ns)
+            number += 1
         return starts
+
+    def _drop_before_ns(self) -> int | None:
+        """Return the time before which a query must be due to be dropped by the drop rule; None if none is."""
+        if self._cluster.drop == "never":
+            return None
+        if self._cluster.drop == "expired":
+            return self._now_ns
+        alive = (pool.table.smallest_ns for pool, count in zip(self._pools, self._alive, strict=True) if count)
+        return self._now_ns + self._cluster.dispatch_ns + min(alive)  # a worker is free
+
+    def _ask(self, pool: WorkerPool) -> tuple[Decision, int]:
+        """Return the policy's decision about the workers of a kind, and the slack that it saw."""
+        slack_ns = self._queue.head_deadline() - self._now_ns - self._cluster.dispatch_ns
+        view = View(self._now_ns, slack_ns, self._queue.length, pool.table, self, pool.kind)
+        try:
+            decision = self._policy.decide(view)
+        except (Exception, SystemExit) as error:
+            location = f"{policy_name(self._policy)} at {format_ms(self._now_ns)}"
+            raise PolicyError(location, *raised(error, situation(view))) from error
+        check_decision(decision, view, self._policy)
+        return decision, slack_ns
 
     def _start(self, decision: Dispatch) -> BatchStart:
         # Integers of NumPy would overflow in later sums.
         subnet, size = int(decision.subnet), min(int(decision.batch_size), self._queue.length)
-        worker = self._free[0] if decision.worker is None else int(decision.worker)
+        free = self._free[self._offered]
+        worker = free[0] if decision.worker is None else int(decision.worker)
         actuates = self._loaded[worker] != subnet and not self._unused[worker]
         batch = self._batches
         self._batches += 1
-        self._free.remove(worker)
+        free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, subnet, False
         return BatchStart(batch, worker, subnet, size, actuates, self._queue.take(size))
 
@@ -203,11 +236,11 @@ class Scheduler:
         return self._rng
 
     def free_workers(self) -> Sequence[int]:
-        """Return the free workers, in order."""
-        return tuple(self._free)
+        """Return the free workers of the kind that is offered, in order."""
+        return tuple(self._free[self._offered])
 
     def subnet_on(self, worker: int) -> int | None:
-        """Return the subnet (index) that a worker runs or last ran; None before its first."""
+        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first."""
         return self._loaded[worker]
 
     def deadlines_ns(self, count: int) -> Sequence[int]:

@@ -45,11 +45,11 @@ class System(Protocol):
         ...
 
     def free_workers(self) -> Sequence[int]:
-        """Return the free workers, in order."""
+        """Return the free workers of the kind that is offered, in order."""
         ...
 
     def subnet_on(self, worker: int) -> int | None:
-        """Return the subnet (index) that a worker runs or last ran; None before its first."""
+        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first."""
         ...
 
     def deadlines_ns(self, count: int) -> Sequence[int]:
@@ -70,8 +70,10 @@ class View:
         slack_ns: Deadline of the most urgent query minus now minus dispatch overhead and network delay, comparable with
             latencies of the table. Negative if the query is already late.
         queue_length: Queries waiting, one or more.
-        table: The latency table; its latencies include the overhead of each query of a batch.
+        table: The latency table of the workers that are offered, which are all of one kind; its latencies include the
+            overhead of each query of a batch.
         system: Further state: free workers, deadlines, arrivals.
+        kind: The name of the kind of these workers; empty if the cluster has no kinds.
     """
 
     now_ns: int
@@ -79,6 +81,7 @@ class View:
     queue_length: int
     table: LatencyTable
     system: System
+    kind: str = ""
 
     def rate_per_s(self, window_ns: int) -> float:
         """Return the arrival rate over the last `window_ns`, or over the whole run if that is shorter."""
@@ -93,7 +96,7 @@ class Dispatch:
     Attributes:
         subnet: Index into the table's subnets.
         batch_size: Maximum number of queries; fewer run if fewer are waiting.
-        worker: A free worker, or None for the free one with the lowest number.
+        worker: A free worker of the kind that is offered, or None for the one with the lowest number.
     """
 
     subnet: int

@@ -242,6 +242,9 @@ def _check_sweep(trials: Trials) -> None:
     swept, source = trials.experiment.swept, trials.experiment.runs[0].parts.source
     names = rate_names(source)
     decided = ["cluster.workers", *(f"trace.{name}" for name in names if name == "mean_qps" or names == [name])]
+    if trials.experiment.spec.cluster.kinds:
+        hint = "give cluster.workers, or look for the rate: leave out --rate"
+        raise SpecError("--rate", "a number of workers is found for identical workers only", "cluster.kinds", hint)
     for key in swept:
         if key in decided:
             raise SpecError("--rate", f"{key} is swept", "", "sweep another key: this one follows from --rate")

@@ -80,6 +80,8 @@ class Kind:
         for key, inner in self.short.items():
             full = _written_out(full, key, inner)
         for slot in self.slots:
+            if not slot.names:
+                continue
             if slot.place[-1] == "*":
                 first = slot.place[0]
                 if isinstance(full.get(first), list):
@@ -88,13 +90,15 @@ class Kind:
                 first, _, key = slot.place
                 if isinstance(full.get(first), list):
                     full[first] = [_written_out(item, key, slot.key) for item in full[first]]
-            elif slot.names:
+            else:
                 full = _written_out(full, slot.place[0], slot.key)
         return full
 
 
 def _written_out(section: Any, key: str, inner: str) -> Any:
-    """Return a section in which a text at a dotted key stands below another key."""
+    """Return a section, or a list of sections, in which a text at a dotted key stands below another key."""
+    if isinstance(section, list):
+        return [_written_out(item, key, inner) for item in section]
     first, _, rest = key.partition(".")
     if rest and isinstance(section, dict):
         return {**section, first: _written_out(section[first], rest, inner)} if first in section else section

@@ -44,7 +44,10 @@ def job_schema(schema: str) -> dict[str, Any]:
             owner["properties"][key] = {"anyOf": [*named["anyOf"], *optional], **kept}
     for key in kind.short:
         section, _, name = key.rpartition(".")
-        owner = found["$defs"][found["properties"][section]["$ref"].rpartition("/")[2]] if section else found
+        owner = found
+        for step in filter(None, section.split(".")):
+            part = owner["properties"][step]
+            owner = found["$defs"][part.get("items", part)["$ref"].rpartition("/")[2]]
         place = owner["properties"][name]
         description = {"description": place["description"]} if "description" in place else {}
         owner["properties"][name] = {"anyOf": [{"type": "string"}, place], **description}

@@ -15,6 +15,7 @@ from sim.base.parquet import read_parquet
 from sim.engine import histogram, metrics
 from sim.engine.arrow import arrow_table, batches_table, queries_table
 from sim.engine.classes import by_class
+from sim.engine.kind_metrics import by_kind, total
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
@@ -30,6 +31,9 @@ Keep = Literal["summary", "windows", "batches", "requests"]
 """How much of a run is stored: its figures; and how they go in windows of 1 s; and each batch; and each query."""
 
 WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.parquet"
+
+COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh")
+"""Figures of runs whose workers have a price, in its currency, or powers; queries that met their SLO are counted."""
 
 KEPT: dict[Keep, tuple[str, ...]] = {
     "summary": (),
@@ -69,6 +73,8 @@ def put_run(
         more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
         if classes := _by_class(run, keep):
             more["classes"] = classes
+        if isinstance(run, Result) and run.cluster.kinds:
+            more["kinds"] = _by_kind(run)
         write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
 
@@ -107,7 +113,7 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
     quantile_ns: Callable[[float], float] = run.latency_quantile_ns
     if isinstance(run, Result) and not _is_exact(keep):
         quantile_ns = partial(histogram.quantile_ns, histogram.latency_histogram(run.latency_ns))
-    return {
+    found = {
         "queries": run.queries,
         "slo_attainment": metrics.slo_attainment(run),
         "mean_serving_accuracy": _number(metrics.mean_serving_accuracy(run)),
@@ -119,12 +125,48 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
         "mean_batch_size": _number(metrics.mean_batch_size(run)),
         "unfinished": run.count(Outcome.UNFINISHED),
     }
+    return found | _costs(run)
+
+
+def _costs(run: RunMetrics) -> dict[str, float | None]:
+    """Return what a run cost, and the queries that met their SLO for it; empty without prices and powers."""
+    if not isinstance(run, Result):
+        return {}
+    kinds = by_kind(run)
+    found: dict[str, float | None] = {}
+    totals = {"cost": total([kind.cost for kind in kinds]), "kwh": total([kind.energy_kwh for kind in kinds])}
+    for name, value in totals.items():
+        if value is not None:
+            found["energy_kwh" if name == "kwh" else name] = value
+            found[f"met_per_{name}"] = run.count(Outcome.MET) / value if value else None
+    return found
+
+
+def _by_kind(run: Result) -> dict[str, dict[str, Any]]:
+    """Return the figures of each kind of workers."""
+    return {
+        one.kind.name: {
+            "workers": one.kind.workers,
+            "offered": one.offered,
+            "batches": one.batches,
+            "queries": one.batched,
+            "met": one.met,
+            "mean_serving_accuracy": _number(one.mean_serving_accuracy),
+            "utilisation": _number(one.utilisation),
+            "mean_batch_size": _number(one.mean_batch_size),
+            "worker_h": one.worker_h,
+            "cost": one.cost,
+            "currency": run.cluster.currency,
+            "energy_kwh": one.energy_kwh,
+        }
+        for one in by_kind(run)
+    }
 
 
 def _by_class(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
     """Return the figures of each class of queries, those that are of queries and not of batches."""
     classes = by_class(run) if isinstance(run, Result) else ()
-    of_batches = {"utilisation", "mean_batch_size"}
+    of_batches = {"utilisation", "mean_batch_size", *COSTS}
     return {
         name: {column: value for column, value in _summary(part, keep).items() if column not in of_batches}
         for name, part in classes

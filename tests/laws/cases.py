@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import strategies as st
 
-from sim import Cluster, Decision, Dispatch, Drop, Hold, LatencyTable, ProfiledSubnet, Trace, View, Wait, WorkerFailure
+from sim import (
+    Cluster,
+    Decision,
+    Dispatch,
+    Drop,
+    Hold,
+    LatencyTable,
+    ProfiledSubnet,
+    Trace,
+    View,
+    Wait,
+    WorkerFailure,
+    WorkerKind,
+)
 from sim.tables.law import FIXED, LatencyLaw, planned
 
 if TYPE_CHECKING:
@@ -31,6 +44,7 @@ class TablePolicy:
     def decide(self, view: View) -> Decision:
         system = view.system
         number = max(0, view.slack_ns) * 7 + view.queue_length
+        number += view.table.latency(0, 1) + len(view.kind)
         number += sum(system.deadlines_ns(3)) + 3 * system.arrivals_within(6) + 5 * system.workers_alive
         if self.drops and number % 11 == 3:
             return Drop(1 + number % view.queue_length)
@@ -40,6 +54,7 @@ class TablePolicy:
             return Wait(view.now_ns + 1 + number % min(4, view.slack_ns))
         subnet, size = self.answers[number % len(self.answers)]
         free = system.free_workers()
+        size = min(size, view.table.max_batch)
         return Dispatch(subnet, size, free[number % len(free)] if self.picks_worker else None)
 
 
@@ -93,6 +108,34 @@ def cases(draw: Callable[..., object], *, faults: bool = True, drawn: bool = Tru
     answers = st.lists(st.tuples(st.integers(0, subnets - 1), st.integers(1, sizes[-1])), min_size=1, max_size=7)
     policy = TablePolicy(tuple(draw(answers)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))
     return Case(trace, cluster, table, policy)
+
+
+@st.composite
+def kind_cases(draw: Callable[..., object]) -> Case:
+    """Return a case of `cases` with one to three kinds of workers; some of their subnets are equally accurate."""
+    case = draw(cases())
+    law, rng = case.cluster.latency, np.random.default_rng(draw(st.integers(0, 1000)))
+    step = draw(st.sampled_from([0, 1]))
+    names = tuple(replace(known, accuracy=50.0 + step * i) for i, known in enumerate(case.table.subnets))
+
+    def table(sizes: tuple[int, ...]) -> LatencyTable:
+        shape = len(names), len(sizes)
+        grid = rng.integers(1, LONGEST + 1, shape)
+        samples = [[rng.integers(1, LONGEST, rng.integers(1, 5)) for _ in sizes] for _ in names]
+        found = LatencyTable("toy", names, sizes, grid, p99_ns=grid + rng.integers(0, 6, shape), samples_ns=samples)
+        return planned(found, "p95", law) if law.is_drawn and rng.integers(2) else found
+
+    workers = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    sizes = st.sets(st.integers(1, 8), min_size=1, max_size=3)
+    tables = [table(tuple(sorted(draw(sizes)))) if draw(st.booleans()) else None for _ in workers]
+    kinds = tuple(
+        WorkerKind("k" * (i + 1), count, own, price_per_h=float(rng.integers(3)))
+        for i, (count, own) in enumerate(zip(workers, tables, strict=True))
+    )
+    offer = draw(st.sampled_from(["kind", "fastest", "cheapest"]))
+    faults = tuple(_faults(draw, sum(workers))) if case.cluster.faults else ()
+    cluster = replace(case.cluster, workers=sum(workers), kinds=kinds, offer=offer, currency="EUR", faults=faults)
+    return replace(case, cluster=cluster, table=table(case.table.batch_sizes))
 
 
 def _faults(draw: Callable[..., object], workers: int) -> list[WorkerFailure]:

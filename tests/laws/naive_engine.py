@@ -32,6 +32,11 @@ LOWEST = 2  # after SimPy's URGENT (0) and NORMAL (1)
 _nodes_of = lru_cache(nodes_of)
 
 
+def _row(table: LatencyTable, other: LatencyTable, subnet: int) -> int:
+    """Return the subnet of a table that is a subnet of another one."""
+    return [known.id for known in table.subnets].index(other.subnets[subnet].id)
+
+
 def _on_line(nodes: list[int], share: int) -> int:
     place, rest = divmod(share * (len(nodes) - 1), 2**32)
     return nodes[place] + (nodes[place + 1] - nodes[place]) * (rest // 2**16) // 2**16
@@ -43,7 +48,22 @@ class NaiveEngine:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int = 0) -> None:
         self.env = simpy.Environment(initial_time=0)
         self.cluster, self.table, self.policy = cluster, table, policy
-        self.served = table.with_query_overhead(cluster.dispatch_per_query_ns)  # what the policy sees
+        self.tables = [kind.table or table for kind in cluster.kinds] or [table]  # by kind
+        self.names = [kind.name for kind in cluster.kinds] or [""]
+        self.kind_of = [i for i, kind in enumerate(cluster.kinds) for _ in range(kind.workers)] or [0] * cluster.workers
+        common = range(1, min(each.batch_sizes[-1] for each in self.tables) + 1)
+        rank = {
+            "kind": lambda _: 0,
+            "cheapest": lambda i: cluster.kinds[i].price_per_h,
+            "fastest": lambda i: sum(
+                self.tables[i].latency(subnet, size) for subnet in range(len(table.subnets)) for size in common
+            ),
+        }[cluster.offer]
+        self.order = sorted(range(len(self.tables)), key=rank)
+        self.offered = 0
+        self.served = [
+            each.with_query_overhead(cluster.dispatch_per_query_ns) for each in self.tables
+        ]  # as policies see
         self.arrival = trace.arrival_ns.tolist()
         self.deadline = trace.deadline_ns.tolist()
         self.queue: list[tuple[int, int]] = []
@@ -64,6 +84,7 @@ class NaiveEngine:
         self.subnet: list[int] = [-1] * len(self.arrival)
         self.worker: list[int] = [-1] * len(self.arrival)
         self.dispatch_ns = cluster.dispatch_ns
+        self.slo_ns = min(map(int.__sub__, self.deadline, self.arrival)) - cluster.network_ns
         self.rng = stream(seed, "policy")
         self.keys = {name: np.uint64(stream(seed, name).integers(2**63)) for name in ("latency", "dispatch")}
 
@@ -83,8 +104,8 @@ class NaiveEngine:
         return self.cluster.workers - len(self.down)
 
     def free_workers(self) -> tuple[int, ...]:
-        """Return the free workers."""
-        return tuple(sorted(self.free))
+        """Return the free workers of the kind that is offered."""
+        return tuple(sorted(worker for worker in self.free if self.kind_of[worker] == self.offered))
 
     def subnet_on(self, worker: int) -> int | None:
         """Return the subnet on a worker."""
@@ -137,24 +158,36 @@ class NaiveEngine:
                 self.down.discard(worker)
                 self.free.add(worker)
         self.changes.clear()
-        while self.free:
+        while self._offer(now):
+            pass
+
+    def _offer(self, now: int) -> bool:
+        """Offer what is free until something is decided that changes the queue; return whether there may be more."""
+        self.wait_until = -1
+        for kind in self.order:
+            self.offered = kind
+            if not self.free_workers():
+                continue
             self._apply_drop_rule(now)
             if not self.queue:
-                return
+                return False
             slack = self.queue[0][0] - now - self.cluster.dispatch_ns - self.cluster.network_ns
-            match self.policy.decide(View(now, slack, len(self.queue), self.served, self)):
+            match self.policy.decide(View(now, slack, len(self.queue), self.served[kind], self, self.names[kind])):
                 case Dispatch() as decision:
                     self._begin(decision)
+                    return True
                 case Drop(count=count):
                     self._drop(count)
+                    return True
                 case Hold(until_slack_ns=left):
-                    self.wait_until = now + slack - left
-                    self.env.process(self._wake(self.wait_until))
-                    return
+                    self._wait(now + slack - left)
                 case Wait(until_ns=until):
-                    self.wait_until = until
-                    self.env.process(self._wake(until))
-                    return
+                    self._wait(until)
+        return False
+
+    def _wait(self, until_ns: int) -> None:
+        self.wait_until = until_ns if self.wait_until < 0 else min(self.wait_until, until_ns)
+        self.env.process(self._wake(until_ns))
 
     def _wake(self, until_ns: int) -> Generator[simpy.Event, None, None]:
         yield self.env.timeout(until_ns - self.env.now)
@@ -162,11 +195,17 @@ class NaiveEngine:
             self._request_dispatch()
 
     def _apply_drop_rule(self, now: int) -> None:
-        cells = [cell for cell in np.ndindex(self.table.dense_ns.shape) if cell[1]]
+        alive = {self.kind_of[worker] for worker in range(self.cluster.workers) if worker not in self.down}
+        cells = [
+            (table, *cell)
+            for table in (self.tables[kind] for kind in alive)
+            for cell in np.ndindex(table.dense_ns.shape)
+            if cell[1]
+        ]
         limit = {
             "never": None,
             "expired": now,
-            "hopeless": now + min(self.table.latency(*cell) + self._overhead(cell[1]) for cell in cells),
+            "hopeless": now + min(table.latency(*cell) + self._overhead(cell[1]) for table, *cell in cells),
         }[self.cluster.drop]
         while limit is not None and self.queue and self.queue[0][0] < limit + self.cluster.network_ns:
             self._drop(1)
@@ -176,16 +215,16 @@ class NaiveEngine:
             self.answer[heapq.heappop(self.queue)[1]].succeed(Outcome.DROPPED)
 
     def _begin(self, decision: Dispatch) -> None:
-        worker = min(self.free) if decision.worker is None else decision.worker
+        worker = self.free_workers()[0] if decision.worker is None else decision.worker
         self.free.remove(worker)
         batch = [heapq.heappop(self.queue)[1] for _ in range(min(decision.batch_size, len(self.queue)))]
         self.runs += 1
         self.env.process(self._batch(self.runs, worker, decision.subnet, batch))
 
-    def _latency(self, subnet: int, size: int, head: int) -> int:
+    def _latency(self, planned: LatencyTable, subnet: int, size: int, head: int) -> int:
         """Return the quantile of the batch's latency that belongs to the luck of its head."""
-        table, law = actual_table(self.table), self.cluster.latency
-        row = next(i for i, known in enumerate(table.subnets) if known.id == self.table.subnets[subnet].id)
+        table, law = actual_table(planned), self.cluster.latency
+        row = _row(table, planned, subnet)
         if not law.is_drawn:
             return table.latency(row, size)
         share = self._share("latency", head)
@@ -218,14 +257,16 @@ class NaiveEngine:
         return batch + size * self.cluster.dispatch_per_query_ns
 
     def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
-        latency, overhead = self._latency(subnet, len(batch), batch[0]), self._overhead(len(batch), batch[0])
+        table = self.tables[self.kind_of[worker]]
+        latency, overhead = self._latency(table, subnet, len(batch), batch[0]), self._overhead(len(batch), batch[0])
         if self.loaded[worker] != subnet and worker not in self.fresh:
             delay = self.cluster.actuation_ns
-            overhead += (self.table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
+            overhead += (table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
         self.fresh.discard(worker)
         self.loaded[worker] = subnet
         for query in batch:
-            self.start[query], self.worker[query], self.subnet[query] = self.env.now, worker, subnet
+            self.start[query], self.worker[query] = self.env.now, worker
+            self.subnet[query] = _row(self.table, table, subnet)
         occupied = overhead + max(1, math.floor(latency * self.cluster.occupancy))
         mine = self.under_way[worker]
         mine[run] = max([self.env.now + overhead + latency, *mine.values()])

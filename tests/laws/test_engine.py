@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from sim import Cluster, Dispatch, LatencyTable, Outcome, Result, Trace, View, WorkerFailure, simulate
 from sim.engine.driver import _Run
-from tests.laws.cases import Case, cases
+from tests.laws.cases import Case, cases, kind_cases
 from tests.laws.naive_engine import NaiveEngine
 
 
@@ -40,6 +40,12 @@ def naive_engine_agrees(case: Case) -> None:
     assert result.per_query(result.batches.worker).tolist() == naive.worker
     assert result.per_query(result.batches.subnet).tolist() == naive.subnet
     assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
+
+
+@settings(max_examples=200, deadline=None)
+@given(kind_cases())
+def test_the_engine_and_a_process_for_each_query_agree_with_kinds_of_workers(case: Case) -> None:
+    naive_engine_agrees(case)
 
 
 @settings(max_examples=400, deadline=None)
@@ -133,7 +139,7 @@ class OneAnswer:
 @given(cases())
 def test_events_exist_per_batch_and_per_arrival_at_an_idle_cluster_not_per_query(case: Case) -> None:
     eager = OneAnswer(*case.policy.answers[0])
-    counted = _Counting(case.trace, case.cluster, case.table, eager, 0)
+    counted = _Counting(case.trace, case.cluster, case.table, eager, 0, None)
     result = counted.run()
     idle_starts = np.unique(result.batches.start_ns[np.isin(result.batches.start_ns, case.trace.arrival_ns)])
     changes = sum(1 if fault.recover_ns is None else 2 for fault in case.cluster.faults)

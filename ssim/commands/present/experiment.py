@@ -31,6 +31,9 @@ _COLUMNS = {
 }
 """Columns of the table: of summary.csv, with how many decimals, and whether with an interval."""
 
+_COST_COLUMNS = {"cost": ("cost", 4, False), "kWh": ("energy_kwh", 4, False)}
+"""Further columns where workers have prices or powers."""
+
 _CLASS_COLUMNS = {
     "SLO attainment": ("slo_attainment", 6),
     "accuracy %": ("mean_serving_accuracy", 2),
@@ -61,13 +64,17 @@ def _notes(point: Point) -> Iterator[str]:
         yield from [f"trace {source.name}: {note}" for note in source.notes()]
     if (law := point.parts.cluster.latency).is_drawn:
         yield f"latencies: {origin_of(table, law)}"
-    yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
+    if point.spec.latency_table is not None:
+        yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
+    for kind, asked in zip(point.parts.cluster.kinds, point.spec.cluster.kinds, strict=True):
+        if kind.table is not None and asked.table is not None:
+            yield from limit_note(f"cluster.kinds, {kind.name}: max_batch:", asked.table.max_batch, kind.table)
 
 
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn
-    from ssim.jobs.experiment.summary import class_file, summary_file, write_summary
+    from ssim.jobs.experiment.summary import class_file, kind_file, summary_file, write_summary
     from ssim.results.store import Snapshot
 
     store = Snapshot(store.folder)
@@ -83,6 +90,8 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     screen.print(f"Table: {summary_file(store)}", soft_wrap=True)
     if any(point.classes for point in points):
         screen.print(f"By class: {class_file(store)}", soft_wrap=True)
+    if job.spec.cluster.kinds:
+        screen.print(f"By kind of workers: {kind_file(store)}", soft_wrap=True)
     if figures:
         for path in drawn(store) or _draw(store):
             if path.suffix == ".png":
@@ -109,12 +118,14 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
     swept = _headings(job.swept)
     for name in (*swept.values(), "policy"):
         table.add_column(name, overflow="fold")
-    for name in _COLUMNS:
+    known = {column for point in points for row in point.rows for one in row.summaries.values() for column in one}
+    columns = _COLUMNS | {name: column for name, column in _COST_COLUMNS.items() if column[0] in known}
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for number, point in enumerate(points):
         for row in point.ranked:
             values = (str(point.swept[key]) for key in swept)
-            cells = (_cell(row, *column) for column in _COLUMNS.values())
+            cells = (_cell(row, *column) for column in columns.values())
             table.add_row(*values, row.name, *cells)
         if swept and number < len(points) - 1:
             table.add_section()

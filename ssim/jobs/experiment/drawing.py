@@ -11,7 +11,7 @@ import figures
 from figures.style import save
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
-from ssim.jobs.experiment.summary import class_rows, summary_rows
+from ssim.jobs.experiment.summary import part_rows, summary_rows
 from ssim.results.record import WINDOWS, read_windows
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def draw_classes(store: Store) -> Figure | None:
     """Return the policies by class of queries at the first point of the sweep; None without classes."""
     stored = store.runs()
     first = stored[0][0]["swept"] if stored else {}
-    rows = class_rows([(run, manifest) for run, manifest in stored if run["swept"] == first])
+    rows = part_rows([(run, manifest) for run, manifest in stored if run["swept"] == first], "class")
     if not rows:
         return None
     numbers = dict.fromkeys(("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms"), float)

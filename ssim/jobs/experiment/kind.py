@@ -12,11 +12,13 @@ import sim.traces
 from policies.checks import ask, static_view
 from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
 from sim.base.units import ns_from_s
+from sim.compiled.step_policy import ONE_TABLE, StepPolicy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.tables.files import load_table, shipped_tables
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
+from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
@@ -24,7 +26,7 @@ from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
@@ -69,7 +71,7 @@ def _table(
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
     """Return what the runs of a point share, and what does not fit although each part is right."""
     spec: ExperimentSpec = point.spec
-    source, table = plugs["trace",], plugs["latency_table",]
+    source, tables = plugs["trace",], kind_tables(spec, plugs)
     labels = [policy.label for policy in spec.policies]
     twice = [i for i, label in enumerate(labels) if label in labels[:i]]
     issues = [Issue(("policies", i), "duplicate policy", labels[i], "list each policy once") for i in twice]
@@ -81,30 +83,58 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     else:
         hint = "a path relative to this file"
         issues += [Issue(("trace",), "file not found", str(path), hint) for path in missing]
-    cluster, wrong = _cluster(spec, table)
+    if wrong := table_issues(spec):
+        return None, issues + wrong
+    table: LatencyTable = plugs["latency_table",] if spec.latency_table else plugs["cluster", "kinds", 0, "table"]
+    cluster, wrong = _cluster(spec, table, tables)
     issues += wrong
     if cluster is None:
         return None, issues
-    for i, policy in enumerate(spec.policies):
-        own = policy.plan is not None
-        try:
-            seen = table_seen(table, policy.plan if own else spec.latency_table.plan, cluster.latency)
-        except SsimError as error:
-            issues.append(Issue(("policies", i, "plan") if own else ("latency_table", "plan"), str(error)))
-        else:
-            issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], seen)]
+    for i in range(len(spec.policies)):
+        seen, wrong = _seen(spec, i, table, cluster)
+        issues += wrong
+        issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], seen)]
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
     return ExperimentParts(source, cluster, table, measure), issues
 
 
-def _cluster(spec: ExperimentSpec, table: LatencyTable) -> tuple[Cluster | None, list[Issue]]:
-    """Return the cluster, or None where nothing can be tried with it, and what is wrong with it."""
+def _seen(
+    spec: ExperimentSpec, number: int, table: LatencyTable, cluster: Cluster
+) -> tuple[list[LatencyTable], list[Issue]]:
+    """Return the tables that a policy sees, and what is wrong with what it plans on."""
+    own = spec.policies[number].plan is not None
+    seen: list[LatencyTable] = []
+    issues: list[Issue] = []
+    for place, one in ((("latency_table",), table), *kind_places(cluster)):
+        if one is None or (place == ("latency_table",) and spec.latency_table is None):
+            continue
+        try:
+            seen.append(table_seen(one, spec.plan_at(place, number), cluster.latency))
+        except SsimError as error:
+            issues.append(Issue(("policies", number, "plan") if own else (*place, "plan"), str(error)))
+    return seen, issues
+
+
+def _cluster(
+    spec: ExperimentSpec, table: LatencyTable, tables: Sequence[LatencyTable | None]
+) -> tuple[Cluster | None, list[Issue]]:
+    """Return the cluster, or None where nothing can be tried with it, and what is wrong with it.
+
+    Args:
+        spec: The file.
+        table: The table of the runs.
+        tables: That of each kind of workers, if it has its own.
+    """
     try:
-        cluster = spec.cluster.build()
+        cluster = spec.cluster.build(tables)
+        pools = cluster.pools(table)
     except SsimError as error:
-        place = error.location.partition(",")[0]
-        keys = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
+        place, _, rest = error.location.partition(",")
+        keys: list[str | int] = [*place.removeprefix("cluster.").replace("_ns", "_ms").split(".")]
+        names = [repr(kind.name) for kind in spec.cluster.kinds]
+        if keys == ["kinds"] and rest.strip() in names:
+            keys.append(names.index(rest.strip()))
         return None, [Issue(("cluster", *keys), str(error).removeprefix(place).lstrip(":, "))]
     checks = {
         "actuation_ms": cluster.actuation_delays,
@@ -114,7 +144,8 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable) -> tuple[Cluster | None,
     issues: list[Issue] = []
     for key, check in checks.items():
         try:
-            check(table)
+            for pool in pools:
+                check(pool.table)
         except SsimError as error:
             issues.append(Issue(("cluster", key), str(error)))
     return (None if any("latency" in issue.place for issue in issues) else cluster), issues
@@ -141,13 +172,18 @@ def _reference_issues(spec: ExperimentSpec) -> Iterator[Issue]:
         yield Issue(("reference",), "means several policies", repr(spec.reference), f"one of: {', '.join(found)}")
 
 
-def _tried(policy: Policy, table: LatencyTable) -> Iterator[Issue]:
-    """Yield what is wrong with a policy that is asked once."""
-    view = static_view(table, slack_ns=int(table.latency_ns.max()))
-    try:
-        ask(policy, view)
-    except PolicyError as error:
-        yield Issue.of(error)
+def _tried(policy: Policy, tables: Sequence[LatencyTable]) -> Iterator[Issue]:
+    """Yield what is wrong with a policy that is asked once for each table."""
+    if isinstance(policy, StepPolicy) and len(tables) > 1:
+        yield Issue((), ONE_TABLE, "", "give all kinds the same table, or write `decide` in place of `step`")
+        return
+    for table in tables:
+        view = static_view(table, slack_ns=int(table.latency_ns.max()))
+        try:
+            ask(policy, view)
+        except PolicyError as error:
+            yield Issue.of(error)
+            return
 
 
 def runs(point: Point, seed: int) -> Iterator[ExperimentRun]:
@@ -163,9 +199,14 @@ def runs(point: Point, seed: int) -> Iterator[ExperimentRun]:
 
 KIND = Kind(
     model=ExperimentSpec,
-    slots=(TRACE, _TableSlot(("latency_table",), "latency table", {}, None, "use"), POLICY),
+    slots=(
+        TRACE,
+        _TableSlot(("latency_table",), "latency table", {}, None, "use"),
+        _TableSlot(("cluster", "kinds", "*", "table"), "latency table", {}, None, "use"),
+        POLICY,
+    ),
     assemble=assemble,
     runs=runs,
-    short={"latency_table": "use", "cluster.latency": "law"},
+    short={"latency_table": "use", "cluster.latency": "law", "cluster.kinds.table": "use"},
     not_swept=frozenset({"engine", "keep", "reference", "capacity", "live"}),
 )

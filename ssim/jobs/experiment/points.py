@@ -11,6 +11,7 @@ from sim.base.errors import SpecError
 from sim.base.intervals import mean_and_half_width
 from ssim.jobs.experiment.comparison import Side, difference, headlines
 from ssim.jobs.identity import hash_of
+from ssim.results.record import COSTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -173,7 +174,8 @@ class Compared:
     def columns(self) -> dict[str, Any]:
         """Return the columns of comparison.csv; None where there is no value."""
         nothing = (math.nan, math.nan)
-        estimates = {name: self.row.over_repeats(name) for name in MEASURED}
+        costs = (name for name in COSTS if any(name in summary for summary in self.row.summaries.values()))
+        estimates = {name: self.row.over_repeats(name) for name in (*MEASURED, *costs)}
         estimates["slo_attainment_difference"] = self.difference.attainment if self.difference else nothing
         estimates["mean_serving_accuracy_difference"] = self.difference.accuracy if self.difference else nothing
         numbers: dict[str, float] = {}

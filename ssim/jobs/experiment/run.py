@@ -21,6 +21,7 @@ from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_i
 from sim.tables.law import FIXED
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
+from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
@@ -80,7 +81,7 @@ class ExperimentParts:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
-        cluster = asdict(self.cluster)
+        cluster = cluster_identity(self.cluster, _table_hash)
         if self.cluster.latency == FIXED:
             del cluster["latency"]
         else:
@@ -115,7 +116,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     @property
     def plan(self) -> PlanName | float | None:
         """The latencies that its policy plans on."""
-        return self.spec.latency_table.plan if self.asked.plan is None else self.asked.plan
+        return self.spec.plan_at(("latency_table",), self.number)
 
     @property
     def table(self) -> LatencyTable:
@@ -125,6 +126,18 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             DataError: The table that was measured lacks what the policy plans on.
         """
         return table_seen(self.parts.table, self.plan, self.parts.cluster.latency)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster with the tables that its policy sees of each kind of workers.
+
+        Raises:
+            DataError: A table that was measured lacks what the policy plans on.
+        """
+        law = self.parts.cluster.latency
+        return cluster_seen(
+            self.parts.cluster, lambda place, table: table_seen(table, self.spec.plan_at(place, self.number), law)
+        )
 
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the experiment."""
@@ -160,22 +173,29 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             **self.parts.identity,
             "policy": described(self._policy),
             **({} if self.plan is None else {"plan": self.plan}),
+            **({"kind_plans": plans} if any(plans := self._kind_plans()) else {}),
             "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
         }
+
+    def _kind_plans(self) -> list[PlanName | float | None]:
+        """Return what the policy plans on by kind of workers; None for the table's latencies."""
+        places = [place for place, _ in kind_places(self.parts.cluster)]
+        return [self.spec.plan_at(place, self.number) for place in places]
 
     def _own(self) -> set[Path]:
         return own_code((self.parts.source, self._policy), self.point.folder)
 
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
-        folder, use = self.point.folder, self.spec.latency_table.use
+        folder = self.point.folder
         given = self.spec.trace.get("path") or ()
         absolute = [Path(each).expanduser().is_absolute() for each in ([given] if isinstance(given, str) else given)]
         relative = bool(absolute) and not any(absolute)
         named = {Path(os.path.normpath(path)) for path in self.parts.source.inputs()}
         found = {path for path in named if relative or path.is_relative_to(folder)}
-        if not Path(use).is_absolute() and (folder / use).is_file():
-            found.add(Path(os.path.normpath(folder / use)))
+        for use in self.spec.tables():
+            if not Path(use).is_absolute() and (folder / use).is_file():
+                found.add(Path(os.path.normpath(folder / use)))
         return found | self._own()
 
     def is_stored(self, store: Store) -> bool:
@@ -207,13 +227,14 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             SpecError: The compiled engine was asked for and can't run this.
         """
         parts = self.parts
-        return choose(queries, parts.cluster, self.table, self.policy(), self.spec.engine, parts.slo_ns)
+        return choose(queries, self.cluster, self.table, self.policy(), self.spec.engine, parts.slo_ns)
 
     def decides_by(self) -> tuple[str, str]:
         """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""
         spec, parts = self.spec, self.parts
         cluster = spec.cluster.model_dump(include={"dispatch_ms", "dispatch_per_query_ms", "latency"})
-        least = [spec.engine, self.asked.model_dump(), parts.identity["latency_table"], self.plan, cluster]
+        kinds = [parts.identity["cluster"].get("kinds"), spec.cluster.offer, self._kind_plans()]
+        least = [spec.engine, self.asked.model_dump(), parts.identity["latency_table"], self.plan, cluster, kinds]
         return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
 
     @classmethod
@@ -282,8 +303,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             shared: As in `trace`.
         """
         parts = self.parts
-        how = (parts.cluster, self.table)
+        how = (self.cluster, self.table)
         streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
+        streams = streams and not parts.cluster.kinds  # their figures need every batch
         if choice.rule is not None and streams:
             from sim.compiled.replay import replay_counted, replay_stream
 

@@ -5,18 +5,25 @@ Parameters of trace sources and policies are not repeated here: they are the fie
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, NonNegativeInt, Positive, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
 from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
+from sim.engine.kinds import OfferRule, WorkerKind
 from sim.engine.run_metrics import Measure
 from sim.engines import Engine
 from sim.tables.law import HIGHEST_RATIO, LatencyLaw, LawName, PlanName
 from ssim.files.model import Closed, JobSpec
 from ssim.results.record import Keep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sim.tables.latency import LatencyTable
 
 Plan = PlanName | Annotated[float, Field(gt=0, le=HIGHEST_RATIO)]
 
@@ -41,11 +48,56 @@ class LawSpec(Closed):
     """The spread of a lognormal, the same for all cells; that of the table's 99th percentiles if left out."""
 
 
+class TableSpec(Closed):
+    """A latency table, and which part of it to use."""
+
+    use: str
+    """A shipped name, or a file relative to this one."""
+    max_batch: PositiveInt | None = None
+    """Largest batch size to use; all that the table has if left out."""
+    stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
+    where: dict[str, str | int | float] = Field(default_factory=dict)
+    """Rows of a CSV to use, by column: a text, a unique part of one, or a pattern, such as `{device: pascal}`."""
+    plan: Plan | None = None
+    """The latencies that policies plan on: `median`, `mean`, `p95`, `p99`, or a factor; the table's if left out."""
+
+
+class WattsSpec(Closed):
+    """The power of a worker in watts."""
+
+    idle: NonNegative
+    """While it waits."""
+    busy: NonNegative
+    """While it runs a batch."""
+
+
+class KindSpec(Closed):
+    """Workers of a kind: their number, their latencies, their price and their power."""
+
+    name: str
+    """Its name, for tables and figures."""
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+    """Number of workers."""
+    table: TableSpec | None = None
+    """Its latency table, as `latency_table`, which holds for kinds without one; the subnets must be the same."""
+    price_per_h: NonNegative | None = None
+    """The price of a worker for an hour."""
+    watts: WattsSpec | None = None
+    """The power of a worker."""
+
+
 class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
-    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
-    """Number of workers."""
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
+    """Number of workers, if all are alike."""
+    kinds: tuple[KindSpec, ...] = ()
+    """Kinds of workers, in place of `workers`; they are numbered kind by kind."""
+    offer: OfferRule = "kind"
+    """Which free workers a policy is offered first: `kind` (in the order of `kinds`), `fastest` or `cheapest`."""
+    currency: str | None = None
+    """The currency of the prices, such as EUR."""
     dispatch_ms: NonNegative = 0.0
     """Overhead of each batch in milliseconds, on top of its latency."""
     dispatch_per_query_ms: NonNegative = 0.0
@@ -65,19 +117,36 @@ class ClusterSpec(Closed):
     occupancy: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The part of the latency after which a worker takes the next batch; below 1, batches overlap (pipelines)."""
 
-    def build(self) -> Cluster:
+    def build(self, tables: Sequence[LatencyTable | None] = ()) -> Cluster:
         """Return the cluster, in nanoseconds.
 
+        Args:
+            tables: The table of each kind of workers, None for the table of the run.
+
         Raises:
-            SpecError: A fault does not fit the workers, or another fault; or the law of latencies takes no spread.
+            SpecError: A fault does not fit the workers, or another fault; kinds of workers do not fit together; or the
+                law of latencies takes no spread.
         """
+        if (self.workers is None) == (not self.kinds):
+            what = "is missing" if self.workers is None else "is given beside kinds, which have their own numbers"
+            raise SpecError("cluster.workers", what, "", "give the number of workers, or kinds of workers")
+        kinds = tuple(
+            WorkerKind(
+                kind.name,
+                kind.workers,
+                table,
+                kind.price_per_h,
+                *((None, None) if kind.watts is None else (kind.watts.idle, kind.watts.busy)),
+            )
+            for kind, table in zip(self.kinds, tables, strict=True)
+        )
         faults = (
             WorkerFailure(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
             for f in self.faults
         )
         actuation: int | Literal["table"] = "table" if self.actuation_ms == "table" else ns_from_ms(self.actuation_ms)
         return Cluster(
-            self.workers,
+            self.workers or sum(kind.workers for kind in kinds),
             ns_from_ms(self.dispatch_ms),
             actuation,
             self.drop,
@@ -87,22 +156,10 @@ class ClusterSpec(Closed):
             LatencyLaw(self.latency.law, self.latency.p99_over_median),
             self.dispatch_p99_over_median,
             self.occupancy,
+            kinds=kinds,
+            offer=self.offer,
+            currency=self.currency,
         )
-
-
-class TableSpec(Closed):
-    """A latency table, and which part of it to use."""
-
-    use: str
-    """A shipped name, or a file relative to this one."""
-    max_batch: PositiveInt | None = None
-    """Largest batch size to use; all that the table has if left out."""
-    stages: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Stages whose latencies are added up, such as `forward`; the table's own latency if left out."""
-    where: dict[str, str | int | float] = Field(default_factory=dict)
-    """Rows of a CSV to use, by column: a text, a unique part of one, or a pattern, such as `{device: pascal}`."""
-    plan: Plan | None = None
-    """The latencies that policies plan on: `median`, `mean`, `p95`, `p99`, or a factor; the table's if left out."""
 
 
 class PolicySpec(Closed):
@@ -168,8 +225,8 @@ class ExperimentSpec(JobSpec):
     """The arrivals: `kind`, and the parameters of that kind."""
     cluster: ClusterSpec
     """The workers."""
-    latency_table: TableSpec
-    """How long a batch of each subnet takes."""
+    latency_table: TableSpec | None = None
+    """How long a batch of each subnet takes; left out if every kind of workers has a table of its own."""
     engine: Engine = "auto"
     """Which engine runs it: `auto`, `simpy` or `compiled`; results are the same."""
     keep: Keep = "requests"
@@ -184,6 +241,21 @@ class ExperimentSpec(JobSpec):
     """What `ssim capacity` looks for."""
     live: LiveSpec = LiveSpec()
     """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
+
+    def plan_at(self, place: tuple[str | int, ...], number: int) -> Plan | None:
+        """Return what a policy plans on, of the table that is named at a place: its own plan, or that of the table."""
+        policy = self.policies[number]
+        if policy.plan is not None:
+            return policy.plan
+        table = self.latency_table
+        if len(place) > 1 or table is None:  # without a table for all, the first kind's is that of the run
+            table = self.cluster.kinds[int(place[2]) if len(place) > 1 else 0].table
+        return None if table is None else table.plan
+
+    def tables(self) -> list[str]:
+        """Return the names of all latency tables."""
+        named = (self.latency_table, *(kind.table for kind in self.cluster.kinds))
+        return [table.use for table in named if table is not None]
 
     def references(self) -> list[str]:
         """Return the labels of the policies that `reference` may mean; exactly one in a valid file."""

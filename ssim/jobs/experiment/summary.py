@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sim.base.errors import SpecError, StoreError
 from sim.base.whole_file import translate_os_errors, write_text
 from ssim.jobs.experiment.drawn import remove_stale
 from ssim.jobs.experiment.points import by_point, side_by_side
+from ssim.results.record import COSTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,20 +64,24 @@ def stored_points(store: Store) -> list[PointRows]:
     return points
 
 
-def class_rows(stored: Stored) -> list[dict[str, Any]]:
-    """Return one row for each class of queries in each stored run, in the columns of classes.csv."""
+def part_rows(stored: Stored, what: Literal["class", "kind"]) -> list[dict[str, Any]]:
+    """Return one row for each class of queries, or kind of workers, in each stored run.
+
+    The columns are those of classes.csv, or of kinds.csv.
+    """
     rows = []
     for run, manifest in stored:
         known = {name: run[name] for name in ("policy", "trace", "seed")}
-        for name, summary in manifest.get("classes", {}).items():
-            rows.append({**known, "class": name, **summary, **run["swept"], "run": run["id"]})
+        for name, summary in manifest.get({"class": "classes", "kind": "kinds"}[what], {}).items():
+            rows.append({**known, what: name, **summary, **run["swept"], "run": run["id"]})
     return rows
 
 
 def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
-    """Write summary.csv, comparison.csv and classes.csv of the stored runs and return these by point.
+    """Write summary.csv, comparison.csv, classes.csv and kinds.csv of the stored runs and return these by point.
 
-    Without any run nothing is written; without classes of queries there is no classes.csv.
+    Without any run nothing is written; without classes of queries there is no classes.csv, without kinds of workers no
+    kinds.csv.
 
     Figures of other runs are deleted: they must not lie beside the new tables.
 
@@ -91,14 +96,20 @@ def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
     stored = store.runs()
     points = by_point(store.index(), stored)
     if points:
-        write_csv(summary_file(store), summary_rows(stored), [*COLUMNS, *swept, "unfinished", "run"])
+        rows = summary_rows(stored)
+        costs = [name for name in COSTS if any(name in row for row in rows)]
+        write_csv(summary_file(store), rows, [*COLUMNS, *costs, *swept, "unfinished", "run"])
         rows = [one.columns() for one in side_by_side({store.folder.name: points})]
         write_csv(store.folder / "comparison.csv", rows, list(rows[0]))
-        if classes := class_rows(stored):
-            write_csv(class_file(store), classes, list(classes[0]))
-        else:
-            with translate_os_errors(store.folder):
-                class_file(store).unlink(missing_ok=True)
+        for parts, path in (
+            (part_rows(stored, "class"), class_file(store)),
+            (part_rows(stored, "kind"), kind_file(store)),
+        ):
+            if parts:
+                write_csv(path, parts, list(parts[0]))
+            else:
+                with translate_os_errors(store.folder):
+                    path.unlink(missing_ok=True)
     return points
 
 
@@ -110,6 +121,11 @@ def summary_file(store: Store) -> Path:
 def class_file(store: Store) -> Path:
     """Return the path of classes.csv."""
     return store.folder / "classes.csv"
+
+
+def kind_file(store: Store) -> Path:
+    """Return the path of kinds.csv."""
+    return store.folder / "kinds.csv"
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

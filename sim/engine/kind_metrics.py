@@ -1,0 +1,114 @@
+"""The metrics of a run by kind of workers, and what the run cost in money and energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.base.units import NS_PER_S
+from sim.engine.run_metrics import Outcome
+
+if TYPE_CHECKING:
+    from sim.engine.kinds import WorkerKind
+    from sim.engine.result import Result
+
+_NS_PER_H = 3600 * NS_PER_S
+_WH_PER_KWH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class KindMetrics:
+    """What the workers of a kind did in the measured part of a run.
+
+    Laws: queries and batches of all kinds add up to those of the run, and so do busy and available time.
+
+    Attributes:
+        kind: The kind.
+        offered: Its place in the order in which free workers are offered, from 1.
+        batches: Batches that started.
+        batched: Queries in them.
+        met: Measured queries that they answered by their deadlines.
+        accuracy: The sum of the accuracies of these in percent.
+        busy_ns: The time that they were busy, summed over workers.
+        available_ns: The time that they had not failed, summed over workers.
+    """
+
+    kind: WorkerKind
+    offered: int
+    batches: int
+    batched: int
+    met: int
+    accuracy: float
+    busy_ns: int
+    available_ns: int
+
+    @property
+    def utilisation(self) -> float:
+        """The share of the available time that they were busy; NaN without any."""
+        return self.busy_ns / self.available_ns if self.available_ns else float("nan")
+
+    @property
+    def mean_serving_accuracy(self) -> float:
+        """The mean accuracy in percent over the queries that met their SLO on them; NaN if none did."""
+        return self.accuracy / self.met if self.met else float("nan")
+
+    @property
+    def mean_batch_size(self) -> float:
+        """The mean number of queries in a batch; NaN without any batch."""
+        return self.batched / self.batches if self.batches else float("nan")
+
+    @property
+    def worker_h(self) -> float:
+        """Available time in hours."""
+        return self.available_ns / _NS_PER_H
+
+    @property
+    def cost(self) -> float | None:
+        """The price of the available time; None without a price."""
+        return None if self.kind.price_per_h is None else self.kind.price_per_h * self.worker_h
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """The energy of the available time in kilowatt-hours; None without powers."""
+        idle_w, busy_w = self.kind.idle_w, self.kind.busy_w
+        if idle_w is None or busy_w is None:
+            return None
+        idle_ns = self.available_ns - self.busy_ns
+        return (idle_w * idle_ns + busy_w * self.busy_ns) / _NS_PER_H / _WH_PER_KWH
+
+
+def by_kind(result: Result) -> list[KindMetrics]:
+    """Return the metrics of each kind of workers, in the order of the cluster; nothing without kinds."""
+    cluster, batches = result.cluster, result.batches
+    pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools(result.table), 1)}
+    accuracy = np.array([subnet.accuracy for subnet in result.table.subnets], dtype=np.float64)
+    started = result.started
+    met = result.batch[result.arrived][result.outcome[result.arrived] == Outcome.MET]
+    until_ns = np.minimum(batches.free_ns, result.until_ns)
+    busy_ns = np.maximum(until_ns - np.maximum(batches.start_ns, result.from_ns), 0)
+    found: list[KindMetrics] = []
+    for kind in cluster.kinds:
+        offered, pool = pools[kind.name]
+        mine = (batches.worker >= pool.workers.start) & (batches.worker < pool.workers.stop)
+        met_here = met[mine[met]]
+        down_ns = cluster.down_ns(result.until_ns, pool.workers) - cluster.down_ns(result.from_ns, pool.workers)
+        metrics = KindMetrics(
+            kind,
+            offered,
+            batches=int(np.count_nonzero(mine[started])),
+            batched=int(batches.size[started][mine[started]].sum()),
+            met=len(met_here),
+            accuracy=float(accuracy[batches.subnet[met_here]].sum()),
+            busy_ns=int(busy_ns[mine].sum()),
+            available_ns=kind.workers * (result.until_ns - result.from_ns) - down_ns,
+        )
+        found.append(metrics)
+    return found
+
+
+def total(values: list[float | None]) -> float | None:
+    """Return the sum of what each kind cost; None where it is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) if values and len(known) == len(values) else None
