@@ -80,12 +80,12 @@ INSTANT = {
         "self._unused[worker] = True\n        self._down",
     ),
     "holds by the clock": (
-        "now_ns + view.slack_ns - int(decision.until_slack_ns)",
-        "now_ns + int(decision.until_slack_ns)",
+        "self._now_ns + slack_ns - int(decision.until_slack_ns)",
+        "self._now_ns + int(decision.until_slack_ns)",
     ),
-    "no drop rule": ("if self._drop_after_ns is not None:", "if False:"),
-    "hopeless without the overhead": ("cluster.dispatch_ns + table.smallest_ns", "table.smallest_ns"),
-    "slack without the overhead": ("queue.head_deadline() - now_ns - overhead_ns", "queue.head_deadline() - now_ns"),
+    "no drop rule": ("if (drop_before_ns := self._drop_before_ns()) is not None:", "if False:"),
+    "hopeless without the overhead": ("self._cluster.dispatch_ns + min(alive)", "min(alive)"),
+    "slack without the overhead": ("self._now_ns - self._cluster.dispatch_ns", "self._now_ns"),
     "one decision an instant": ("starts.append(self._start(decision))", "starts.append(self._start(decision)); break"),
     "a batch larger than asked": ("min(int(decision.batch_size), self._queue.length)", "self._queue.length"),
 }
@@ -94,7 +94,7 @@ INSTANT = {
 DRIVER = {
     "batches overtake": ("max([finish_ns, *(self._log.finish[other] for other in before)])", "finish_ns"),
     "a failure spares what overlaps": ("for batch in self._overlapping(worker, now_ns):", "for batch in ():"),
-    "actuation is free": ("overhead_ns += self._actuation_ns[subnet]", "pass"),
+    "actuation is free": ("overhead_ns += self._actuation_ns[pool][subnet]", "pass"),
 }
 
 SERVICE = {
