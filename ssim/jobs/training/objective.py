@@ -32,7 +32,8 @@ def objective_of(spec: TrainingSpec, source: Source, folder: Path) -> tuple[str 
         kind, right = ("classes", ", ".join(NUMBER_LOSSES)) if numbers else ("numbers", hint)
         issues.append(Issue(("loss",), f"is for labels that are {kind}", loss, right))
     if metric is not None and metric == ("accuracy" if numbers else "r2"):
-        issues.append(Issue(("metric",), f"is for labels that are {'classes' if numbers else 'numbers'}", metric))
+        kind, right = ("classes", "r2") if numbers else ("numbers", "accuracy")
+        issues.append(Issue(("metric",), f"is for labels that are {kind}", metric, right))
     if spec.smoothing and loss != "cross_entropy":
         issues.append(Issue(("smoothing",), "not used by this loss", f"{spec.smoothing:g}", "cross_entropy, or 0"))
     return found, scored, issues
