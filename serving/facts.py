@@ -62,6 +62,8 @@ def facts(run: LiveRun) -> dict[str, Any]:
         "slo_ns": run.log.slo_ns,
         "rejected": run.log.place.count(NONE),
         "lost": sum(one.start.size for one in run.log.batches if one.lost),
+        "received": len(run.log.arrival_ns),
+        "unsent": run.unsent,
         "unfinished": int(np.count_nonzero(run.result.outcome == Outcome.UNFINISHED)),
         "faults": list(run.log.faults),
         "void": void_reasons(delays),

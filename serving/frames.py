@@ -28,15 +28,15 @@ class FrameKind(IntEnum):
     """What a frame says."""
 
     CONFIG = 1
-    """Router to worker or load generator: settings, as JSON."""
+    """Router to worker: settings, as JSON."""
     READY = 2
-    """Its answer: version and process, as JSON."""
+    """Worker or load generator to router: version and process, as JSON."""
     RUN = 3
     """Router to worker: a batch, `RUN`."""
     DONE = 4
     """Worker to router: that batch is done, `DONE`."""
     STOP = 5
-    """Router to worker: no further batch."""
+    """Router to worker: no further batch; to load generator: no further query."""
     START = 6
     """Router to load generator: the instant of the trace's start, `INSTANT`."""
     QUERY = 7

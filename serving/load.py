@@ -1,25 +1,21 @@
 """The load generator: it sends the queries of a trace at their instants, whether or not earlier ones were answered.
 
-`python -m serving.load FD` serves the socket that it inherits under that number: a router gives it the folder with the
-arrivals and the start of the trace, and finds there when each query was sent and answered.
+`python -m serving.load FD QUERIES TIMES` inherits a socket and two files under these numbers. It reads arrivals and
+SLOs from the first file and waits on the socket for the start of the trace; to the second file it writes when each
+query was sent and answered.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 from serving.frames import ANSWER, INSTANT, QUERY, VERSION, FrameKind, FrameReader, frame, json_frame, unpack
-
-ARRIVALS, SLOS, SENT, ANSWERED = "arrivals.npy", "slos.npy", "sent.npy", "answered.npy"
-"""Files of int64, shape (queries,), in the folder: instants in nanoseconds from the start of the trace, and SLOs."""
 
 NEVER = -1
 
@@ -27,16 +23,18 @@ NEVER = -1
 class _Generator:
     """The queries of a trace, and what has become of them."""
 
-    def __init__(self, connection: socket.socket, folder: Path) -> None:
-        self._connection, self._folder = connection, folder
-        self._due: list[int] = np.load(folder / ARRIVALS, allow_pickle=False).tolist()
-        self._slo: list[int] = np.load(folder / SLOS, allow_pickle=False).tolist()
+    def __init__(self, connection: socket.socket, queries: int, times: int) -> None:
+        self._connection, self._times = connection, times
+        with os.fdopen(queries, "rb") as file:
+            self._due: list[int] = np.load(file, allow_pickle=False).tolist()
+            self._slo: list[int] = np.load(file, allow_pickle=False).tolist()
         self._sent = [NEVER] * len(self._due)
         self._answered = [NEVER] * len(self._due)
         self._out = bytearray()
+        self._is_stopped = False
 
     def run(self, begin_ns: int, reader: FrameReader) -> None:
-        """Send all queries, and read answers until the router closes the connection."""
+        """Send all queries, or those up to a STOP, and read answers until the router closes the connection."""
         self._connection.settimeout(0)
         following, count, open_ = 0, len(self._due), True
         while open_:
@@ -55,8 +53,12 @@ class _Generator:
             writes = [self._connection] if self._out else []
             readable, _, _ = select.select([self._connection], writes, [], wait_s)
             open_ = not readable or self._read(reader, begin_ns)
-        np.save(self._folder / SENT, np.array(self._sent, dtype=np.int64))
-        np.save(self._folder / ANSWERED, np.array(self._answered, dtype=np.int64))
+            if self._is_stopped and following < count:
+                count = following
+                self._out += frame(FrameKind.END)
+        with os.fdopen(self._times, "wb") as file:
+            np.save(file, np.array(self._sent, dtype=np.int64))
+            np.save(file, np.array(self._answered, dtype=np.int64))
 
     def _flush(self) -> None:
         try:
@@ -66,7 +68,7 @@ class _Generator:
             pass  # the rest goes out when there is room
 
     def _read(self, reader: FrameReader, begin_ns: int) -> bool:
-        """Note the answers that are there; return whether more may come."""
+        """Take the frames that are there; return whether more may come."""
         data = self._connection.recv(2**18)
         now_ns = time.monotonic_ns() - begin_ns
         for kind, body in reader.feed(data):
@@ -74,20 +76,19 @@ class _Generator:
                 query, served = unpack(ANSWER, body)
                 if served:
                     self._answered[query] = now_ns
+            self._is_stopped = self._is_stopped or kind is FrameKind.STOP
         return bool(data)
 
 
 def main() -> None:
-    """Take the settings, wait for the start, send the load."""
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    reader = FrameReader()
-    generator: _Generator | None = None
+    """Wait for the start, send the load."""
+    number, queries, times = map(int, sys.argv[1:])
+    connection, reader = socket.socket(fileno=number), FrameReader()
+    generator = _Generator(connection, queries, times)
+    connection.sendall(json_frame(FrameKind.READY, {"version": VERSION, "pid": os.getpid()}))
     while data := connection.recv(2**16):
         for kind, body in reader.feed(data):
-            if kind is FrameKind.CONFIG:
-                generator = _Generator(connection, Path(json.loads(body)["folder"]))
-                connection.sendall(json_frame(FrameKind.READY, {"version": VERSION, "pid": os.getpid()}))
-            elif kind is FrameKind.START and generator is not None:
+            if kind is FrameKind.START:
                 (begin_ns,) = unpack(INSTANT, body)
                 generator.run(begin_ns, reader)
                 return

@@ -106,12 +106,13 @@ class LiveLog:
         """Return the batch of each query that was received, as `sim.engine.queues.Queue` numbers them."""
         return np.append(queue.batch_of_query(), DROPPED)[self.place]
 
-    def result(self, queue: GrowingQueue, trace: Trace, table: LatencyTable, cluster: Cluster) -> Result:
+    def result(self, queue: GrowingQueue, trace: Trace, end_ns: int, table: LatencyTable, cluster: Cluster) -> Result:
         """Return the result in the form of a simulation's: a query arrives when the router receives it.
 
         Args:
             queue: The queue at the end of the run.
             trace: The trace that was sent, in the order in which it was received.
+            end_ns: When sending ended: the trace's end, or an interruption.
             table: The latency table.
             cluster: The workers.
         """
@@ -119,7 +120,7 @@ class LiveLog:
         received = Trace(
             np.array(self.arrival_ns, dtype=np.int64),
             trace.slo_ns if isinstance(trace.slo_ns, int) else trace.slo_ns[:count],
-            max(trace.duration_ns, self.arrival_ns[-1] + 1),
+            max(end_ns, self.arrival_ns[-1] + 1),
             trace.name,
             trace.provenance,
             None if trace.class_codes is None else trace.class_codes[:count],

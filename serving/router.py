@@ -164,6 +164,15 @@ class Router:
             location = f"{policy_name(self._policy)} at {format_ms(self._settled_ns)}"
             raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")
 
+    def told_error(self) -> PolicyError:
+        """Return the policy's error with what became of the queries; there is one."""
+        assert self.error is not None  # noqa: S101 - as documented
+        received, location = len(self.log.arrival_ns), self.error.location
+        served = sum(one.start.size for one in self.log.batches if one.finish_ns != NONE and not one.lost)
+        ended = f"the run ends with {received} queries received, {served} of them served; nothing is stored"
+        hint = f"{self.error.hint}; {ended}" if self.error.hint else ended
+        return PolicyError(location, self.error.problem, self.error.value, hint)
+
     def _soon(self) -> None:
         if not self._is_due:
             self._is_due = True

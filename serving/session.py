@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, json_frame, unpack
-from serving.load import ANSWERED, ARRIVALS, SENT, SLOS
+from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, unpack
 from serving.router import Router
-from serving.workers import WorkerProcess, last_line, spawn
+from serving.workers import WorkerProcess, last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
-from sim.base.units import NS_PER_MS
+from sim.base.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
+    from typing import Self
 
     import numpy.typing as npt
 
@@ -42,6 +40,9 @@ _LEAD_NS = 50 * NS_PER_MS
 _CHECK_S, _START_CHECK_S = 0.02, 0.005
 """How often workers are looked after, and whether all are ready."""
 
+_DRAIN_NS = 10 * NS_PER_S
+"""How long queries that wait are still served after an interruption."""
+
 _PATIENCE_S = 5.0
 """How long the load generator may take to end."""
 
@@ -57,6 +58,7 @@ class LiveRun:
         sent_ns: When it was sent, likewise, as the load generator saw it.
         answered_ns: When its answer came back, likewise; -1 if none did.
         decide_ns: How long decisions took, the mean of each instant.
+        unsent: Queries at the end of the trace that were not sent, since the run was interrupted; not among the others.
     """
 
     result: Result
@@ -65,6 +67,7 @@ class LiveRun:
     sent_ns: npt.NDArray[np.int64]
     answered_ns: npt.NDArray[np.int64]
     decide_ns: Sequence[int]
+    unsent: int = 0
 
 
 def serve_trace(
@@ -77,6 +80,7 @@ def serve_trace(
     workers: str = "paced",
     most_waiting: int = 10_000,
     on_start: Callable[[list[WorkerProcess]], None] = lambda _workers: None,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> LiveRun:
     """Serve a trace in real time, on this machine, and return what came of it.
 
@@ -89,13 +93,13 @@ def serve_trace(
         workers: The kind of workers, a key of `MODULES`.
         most_waiting: Queries that may wait; any more are rejected.
         on_start: Called with the workers at the start of the trace.
+        is_interrupted: Whether to end early: no further query is sent, and those that wait are served.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
-        ServingError: A worker does not start, all workers are gone, or the load generator is.
+        ServingError: A worker does not start, the load generator is gone, or the run is interrupted before a query.
     """
-    with tempfile.TemporaryDirectory(prefix="ssim-live-") as folder:
-        session = _Session(trace, cluster, table, Path(folder))
+    with _Session(trace, cluster, table, is_interrupted) as session:
         try:
             return asyncio.run(session.run(policy, seed, MODULES[workers], most_waiting, on_start))
         finally:
@@ -157,9 +161,19 @@ class _LoadLink(asyncio.Protocol):
 class _Session:
     """The parts of one live run."""
 
-    def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, folder: Path) -> None:
-        self._trace, self._cluster, self._table, self._folder = trace, cluster, table, folder
+    def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, is_interrupted: Callable[[], bool]) -> None:
+        self._trace, self._cluster, self._table, self._is_interrupted = trace, cluster, table, is_interrupted
         self._slos_ns = np.broadcast_to(trace.slo_ns, len(trace)).astype(np.int64)
+        self._files = unnamed_file(), unnamed_file(), unnamed_file()
+        self._queries, self._times, self._load_errors = self._files
+        self._stopped_ns: int | None = None  # when the run was interrupted
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
 
     async def run(
         self, policy: Policy, seed: int, module: str, most_waiting: int, on_start: Callable[[list[WorkerProcess]], None]
@@ -168,7 +182,7 @@ class _Session:
         cluster, limits = self._cluster, {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
         router = Router(asyncio.get_running_loop(), cluster, self._table, policy, seed=seed, **limits)
         note, client = router.log.faults.append, _LoadLink(router.submit)
-        workers = [WorkerProcess(number, module, self._folder, note) for number in range(cluster.workers)]
+        workers = [WorkerProcess(number, module, note) for number in range(cluster.workers)]
         generator = None
         try:
             for worker in workers:
@@ -196,19 +210,18 @@ class _Session:
                 generator.wait()
 
     async def _start_load(self, client: _LoadLink) -> subprocess.Popen[bytes]:
-        np.save(self._folder / ARRIVALS, self._trace.arrival_ns)
-        np.save(self._folder / SLOS, self._slos_ns)
-        with (self._folder / "load.txt").open("wb") as errors:
-            generator, connection = spawn("serving.load", errors)
+        np.save(self._queries, self._trace.arrival_ns)
+        np.save(self._queries, self._slos_ns)
+        self._queries.seek(0)
+        generator, connection = spawn("serving.load", self._load_errors, self._queries, self._times)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
-        client.send(json_frame(FrameKind.CONFIG, {"folder": str(self._folder)}))
         return generator
 
     async def _ready(self, workers: list[WorkerProcess], client: _LoadLink) -> None:
         """Wait until all workers and the load generator are ready.
 
         Raises:
-            ServingError: One of them does not start.
+            ServingError: One of them does not start, or the run is interrupted.
         """
         while not (client.is_ready and all(worker.is_up for worker in workers)):
             for worker in workers:
@@ -216,6 +229,8 @@ class _Session:
                 if worker.is_given_up:
                     raise ServingError(f"worker {worker.number}", "does not start", worker.reason)
             self._check_load(client)
+            if self._is_interrupted():
+                raise _interrupted_early()
             await asyncio.sleep(_START_CHECK_S)
 
     async def _served(self, router: Router, client: _LoadLink, workers: list[WorkerProcess]) -> None:
@@ -228,7 +243,12 @@ class _Session:
         while not (client.has_sent_all and (router.open_queries == 0 or router.is_deserted)):
             await asyncio.sleep(_CHECK_S)
             if router.error is not None:
-                raise router.error
+                raise router.told_error()
+            if self._stopped_ns is None and self._is_interrupted():
+                self._stopped_ns = router.now_ns()
+                client.send(frame(FrameKind.STOP))
+            if self._stopped_ns is not None and router.now_ns() > self._stopped_ns + _DRAIN_NS:
+                return
             self._check_load(client)
             for worker in workers:
                 worker.check(time.monotonic_ns())
@@ -237,11 +257,21 @@ class _Session:
 
     def _check_load(self, client: _LoadLink) -> None:
         if client.problem:
-            raise ServingError("load generator", client.problem, last_line(self._folder / "load.txt"))
+            raise ServingError("load generator", client.problem, last_line(self._load_errors))
 
     def _outcome(self, router: Router) -> LiveRun:
         log = router.log
-        answered = np.load(self._folder / ANSWERED, allow_pickle=False)
-        sent = np.load(self._folder / SENT, allow_pickle=False)
-        result = log.result(router.queue, self._trace, self._table, self._cluster)
-        return LiveRun(result, log, self._trace.arrival_ns, sent, answered, router.decide_ns)
+        self._times.seek(0)
+        sent, answered = np.load(self._times, allow_pickle=False), np.load(self._times, allow_pickle=False)
+        count = len(log.arrival_ns)
+        if not count:
+            raise _interrupted_early()
+        unsent = len(self._trace) - count
+        end_ns = self._stopped_ns if unsent and self._stopped_ns else self._trace.duration_ns
+        result = log.result(router.queue, self._trace, end_ns, self._table, self._cluster)
+        intended = self._trace.arrival_ns
+        return LiveRun(result, log, intended[:count], sent[:count], answered[:count], router.decide_ns, unsent)
+
+
+def _interrupted_early() -> ServingError:
+    return ServingError("live run", "was interrupted before its first query")

@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
@@ -55,19 +56,26 @@ class Reports(Protocol):
         ...
 
 
-def spawn(module: str, errors: IO[bytes] | int = subprocess.DEVNULL) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def spawn(module: str, errors: IO[bytes], *files: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a module of this toolkit as a process; return it and the connection to it.
 
-    The process is no member of the terminal's group: it ends when its connection does.
+    The process is no member of the terminal's group: it ends when its connection does. Its arguments are the number of
+    its socket and those of the files.
+
+    Args:
+        module: The module.
+        errors: For what it writes to stderr.
+        files: Files that it inherits.
     """
     ours, theirs = socket.socketpair()
     root = str(Path(__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    inherited = [theirs.fileno(), *(file.fileno() for file in files)]
     with theirs:
         process = subprocess.Popen(  # noqa: S603 - a module of ours
-            [sys.executable, "-m", module, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", module, *map(str, inherited)],
+            pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -80,17 +88,16 @@ def spawn(module: str, errors: IO[bytes] | int = subprocess.DEVNULL) -> tuple[su
 class WorkerProcess(asyncio.Protocol):
     """One worker, whichever process it is at the time."""
 
-    def __init__(self, number: int, module: str, folder: Path, note: Callable[[str], None]) -> None:
+    def __init__(self, number: int, module: str, note: Callable[[str], None]) -> None:
         """Describe a worker; `start` starts it.
 
         Args:
             number: Its number, from 0.
             module: The module that its process runs.
-            folder: For what it writes to stderr.
             note: Called with a sentence about each failure.
         """
         self.number, self._module, self._note = number, module, note
-        self._errors = folder / f"worker{number}.txt"
+        self._errors = unnamed_file()
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
@@ -117,8 +124,7 @@ class WorkerProcess(asyncio.Protocol):
     def start(self) -> None:
         """Start a process."""
         self._restart = None
-        with self._errors.open("ab") as errors:
-            self._process, connection = spawn(self._module, errors)
+        self._process, connection = spawn(self._module, self._errors)
         self._reader, self.reason = FrameReader(), ""
         self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
         self._connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: self, connection))
@@ -147,6 +153,7 @@ class WorkerProcess(asyncio.Protocol):
         if self._process is not None:
             self._process.kill()  # it has answered whatever it was asked
             self._process.wait()
+        self._errors.close()
 
     # asyncio.Protocol
 
@@ -217,6 +224,14 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.abort()
 
 
-def last_line(path: Path) -> str:
+def unnamed_file() -> IO[bytes]:
+    """Return a new file without a name: nothing is left of it when the last process that has it open ends."""
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def last_line(file: IO[bytes]) -> str:
     """Return the last line that a process wrote to stderr, or ""."""
-    return (path.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
+    # Processes share one position in the file: seeking would move that of the writer.
+    size = os.fstat(file.fileno()).st_size
+    text = os.pread(file.fileno(), 2**16, max(0, size - 2**16)).decode("utf-8", "replace")
+    return (text.strip().splitlines() or [""])[-1]

@@ -30,14 +30,12 @@ def console() -> Console:
 @contextmanager
 def spinning(words: str) -> Generator[None]:
     """Show what is being done, and for how long: on a terminal; elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield
-        return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = SpinnerColumn(), TextColumn(words, markup=False), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         bar.add_task("", total=None)
         yield
 

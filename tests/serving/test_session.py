@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from policies.slackfit import SlackFit
 from policies.symphony import Symphony
 from serving import session, workers
 from serving.facts import facts
+from serving.interruption import Interruption
 from serving.log import replay_log
 from serving.session import LiveRun, serve_trace
 from sim.base.errors import PolicyError, ServingError
@@ -208,6 +210,74 @@ class Raising:
 class Idle:
     def decide(self, view: View) -> Decision:
         return Wait(view.now_ns + 3600 * SECOND)
+
+
+@dataclass
+class RaisingLater:
+    """Serves twenty batches, each alone; then it raises."""
+
+    left: int = 20
+
+    def decide(self, view: View) -> Decision:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("no more")
+        return Dispatch(0, 1, next(iter(view.system.free_workers())))
+
+
+def test_the_error_of_a_policy_tells_what_became_of_the_queries() -> None:
+    with pytest.raises(PolicyError, match="no more") as caught:
+        serve_trace(trace(0.5, 400), Cluster(1), TABLE, RaisingLater())
+    found = re.search(r"ends with (\d+) queries received, (\d+) of them served; nothing is stored", str(caught.value))
+    assert found is not None
+    received, served = map(int, found.groups())
+    assert served == 20 < received  # one worker: the next decision follows the answer to the last batch
+
+
+@dataclass
+class Counting:
+    inner: Any
+    decisions: int = 0
+
+    def decide(self, view: View) -> Decision:
+        self.decisions += 1
+        found: Decision = self.inner.decide(view)
+        return found
+
+
+@pytest.mark.parametrize("policy", [SlackFit, lambda: Clipper(73.82)])
+def test_an_interruption_ends_sending_and_loses_no_answer(policy: Callable[[], Any]) -> None:
+    sent, cluster = trace(30, 1500), Cluster(1)
+    asked = Counting(policy())
+    run = serve_trace(sent, cluster, TABLE, asked, is_interrupted=lambda: asked.decisions > 20)
+    received = len(run.log.arrival_ns)
+    assert 0 < received == len(sent) - run.unsent < len(sent)
+    assert facts(run)["unfinished"] == 0
+    assert run.result.trace.duration_ns < sent.duration_ns
+    cut = Trace(sent.arrival_ns[:received], sent.slo_ns, sent.duration_ns)
+    check_laws(run, cut, cluster, policy())
+
+
+def test_an_interruption_before_the_start_is_an_error() -> None:
+    with pytest.raises(ServingError, match="before its first query"):
+        serve_trace(trace(0.1, 100), Cluster(1), TABLE, SlackFit(), is_interrupted=lambda: True)
+
+
+def test_a_second_signal_ends_at_once_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    passed = []
+
+    def interrupted() -> None:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGTERM)
+            passed.append(interruption.is_asked)
+            signal.raise_signal(signal.SIGTERM)
+            passed.append(False)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert passed == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize(("policy", "problem"), [(Raising(), "ZeroDivisionError"), (Idle(), "past every deadline")])

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from typing import TYPE_CHECKING, Any
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,9 +17,6 @@ import pytest
 
 from sim.base.parquet import read_parquet
 from tests.ssim.in_process import ssim
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FILE = """\
 schema: experiment/1
@@ -122,6 +124,64 @@ def test_what_is_not_served_live_is_refused(tmp_path: Path, words: tuple[str, ..
     assert ended.returncode == 2
     assert problem in ended.stderr
     assert not (tmp_path / "results").exists()
+
+
+SIGNALING = """\
+import os
+from dataclasses import dataclass
+from policies.slackfit import SlackFit
+
+@dataclass
+class Policy:
+    number: int
+
+    def __post_init__(self):
+        self._left, self._inner = 20, SlackFit()
+
+    def decide(self, view):
+        self._left -= 1
+        if self._left == 0 and "SIGNALS" in os.environ:
+            os.kill(os.getpid(), self.number)
+        return self._inner.decide(view)
+"""
+
+
+def signaled(folder: Path, number: int) -> subprocess.CompletedProcess[str]:
+    """Return what comes of a live run that gets a signal in the midst of it, and one that would follow."""
+    (folder / "signaling.py").write_text(SIGNALING)
+    first = f"{{use: 'signaling:Policy', params: {{number: {number:d}}}}}"
+    (folder / "quick.yaml").write_text(FILE.replace("[slackfit]", f"[{first}, slackfit]"))
+    (folder / "tmp").mkdir()
+    words = ["run", "quick.yaml", "--live", "--no-figures", "--set", "trace.duration_s=60"]
+    environment = os.environ | {
+        "SIGNALS": "1",
+        "TMPDIR": str(folder / "tmp"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "ssim", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_is_stored_with_an_answer_to_every_query_and_the_next_is_not_begun(
+    tmp_path: Path, number: int
+) -> None:
+    ended = signaled(tmp_path, number)
+    assert ended.returncode == 1
+    assert "interrupted: what was served is stored; the same command serves everything again" in ended.stderr
+    ((folder, manifest),) = manifests(tmp_path)
+    live = manifest["circumstances"]["live"]
+    assert live["unsent"] > 0 == manifest["summary"]["unfinished"]
+    assert f"{live['received']} queries were sent, {live['unsent']} were not" in ended.stdout
+    assert len(read_parquet(folder / "requests.parquet")) == live["received"]
+    compared = ssim(tmp_path, "compare", f"quick-live/{folder.name}", "--live")
+    assert "gives the same decisions: yes." in compared.stdout
+
+
+def test_a_killed_run_leaves_no_files(tmp_path: Path) -> None:
+    assert signaled(tmp_path, signal.SIGKILL).returncode == -signal.SIGKILL
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_only_experiments_are_served(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def run_and_report(
     backend: Backend | None = None,
     force: bool = False,
     figures: bool = True,
+    kept: str = "finished runs are stored; the same command resumes from there",
 ) -> None:
     """Do the runs of a job that are not stored, and report all stored ones.
 
@@ -44,6 +45,7 @@ def run_and_report(
         backend: Where, if not on this machine.
         force: Repeat stored runs.
         figures: Draw figures.
+        kept: What is told if the job is interrupted.
 
     Raises:
         SsimError: The job was interrupted, or can't be stored.
@@ -63,7 +65,7 @@ def run_and_report(
         presenter.announce(job, screen)
     is_watched = hasattr(presenter, "watching") and backend is None and (jobs == 1 or len(job.runs) == 1)
     progress = Progress(screen, bar=not is_watched)
-    with interruptible("finished runs are stored; the same command resumes from there"), store.writing():
+    with interruptible(kept), store.writing():
         with presenter.watching(screen) if is_watched else nullcontext() as watch, progress:
             failed = run_job(
                 job,

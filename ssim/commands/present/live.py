@@ -22,6 +22,9 @@ _COLUMNS = {
 }
 
 
+_KEPT = "what was served is stored; the same command serves everything again"
+
+
 def serve_and_report(job: Job, out: Path, *, figures: bool) -> None:
     """Serve the runs of an experiment in real time, and report them.
 
@@ -34,12 +37,16 @@ def serve_and_report(job: Job, out: Path, *, figures: bool) -> None:
     from ssim.results.store import Store
 
     job = live_job(job)
-    run_and_report(job, out, options=ExecutionOptions(), figures=figures)
-    _print_live([(str(run), found) for run in job.runs if (found := Store(out / job.name).manifest(run.id))])
+    try:
+        run_and_report(job, out, options=ExecutionOptions(), figures=figures, kept=_KEPT)
+    finally:
+        _print_live([(str(run), found) for run in job.runs if (found := Store(out / job.name).manifest(run.id))])
 
 
 def _print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
-    """Print delays, the client's view, and what went wrong."""
+    """Print delays, the client's view, and what went wrong; nothing without runs."""
+    if not runs:
+        return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -57,6 +64,9 @@ def _print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
     screen.print(table)
     for name, manifest in runs:
         live = manifest["circumstances"]["live"]
+        if live["unsent"]:
+            counts = f"{live['received']} queries were sent, {live['unsent']} were not"
+            screen.print(f"{name} was interrupted: {counts}.", soft_wrap=True)
         for reason in live["void"]:
             screen.print(f"{name} is void: {reason}. The machine was too busy.", soft_wrap=True)
         for fault in live["faults"]:

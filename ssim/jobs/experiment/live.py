@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from serving.facts import facts
+from serving.interruption import Interruption
 from serving.session import serve_trace
 from sim.base.errors import SpecError
 from sim.engine.arrow import arrow_table
@@ -108,24 +109,36 @@ class LiveExperimentRun(ExperimentRun):
         return Run.tasks.__func__(cls, runs, options, ahead=ahead, shared=shared)  # type: ignore[attr-defined,no-any-return]
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
-        """Serve the trace in real time and store what came of it; arguments and errors are those of `Run.execute`."""
+        """Serve the trace in real time and store what came of it; arguments and errors are those of `Run.execute`.
+
+        Raises:
+            KeyboardInterrupt: It was interrupted; what was served until then is stored.
+        """
         stopwatch, parts, live = Stopwatch(), self.parts, self.spec.live
         trace, before = self.trace(), os.getloadavg()
         parts.measure.check(trace.duration_ns)
-        found = serve_trace(
-            trace,
-            parts.cluster,
-            self.table,
-            self.policy(),
-            seed=self.seed,
-            workers=live.workers,
-            most_waiting=live.queue,
-        )
+        with Interruption() as interruption:
+            found = serve_trace(
+                trace,
+                parts.cluster,
+                self.table,
+                self.policy(),
+                seed=self.seed,
+                workers=live.workers,
+                most_waiting=live.queue,
+                is_interrupted=lambda: interruption.is_asked,
+            )
+            self._put(store, found, before, stopwatch)
+        return Completion(found.result.queries, "served live")
+
+    def _put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
+        """Store a live run."""
+        parts, live = self.parts, self.spec.live
         circumstances = {
             "engine": "live",
             "engine_reason": f"served by {parts.cluster.workers} {live.workers} workers",
             **stopwatch.circumstances(),
-            "machine_state": {"load_before": before, "load_after": os.getloadavg(), **_machine()},
+            "machine_state": {"load_before": load_before, "load_after": os.getloadavg(), **_machine()},
             "live": facts(found),
             "folder": str(self.point.folder),
         }
@@ -138,7 +151,6 @@ class LiveExperimentRun(ExperimentRun):
             "requests",
             {LIVE_REQUESTS: _requests(found), LIVE_BATCHES: _batches(found.log), LIVE_LOG: _log(found.log)},
         )
-        return Completion(found.result.queries, "served live")
 
 
 def _machine() -> dict[str, Any]:
