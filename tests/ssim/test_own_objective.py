@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="trainings need the extra [torch]")
 from sim.base.errors import SsimError  # noqa: E402 - after torch is known to be there
 from ssim.files.own_modules import forget_modules  # noqa: E402
 from ssim.jobs.reading import read_job  # noqa: E402
+from supernet.data.dataset import hold_out  # noqa: E402 - after torch is known to be there
 from tests.ssim.in_process import ssim  # noqa: E402
 
 if TYPE_CHECKING:
@@ -112,6 +113,18 @@ def test_a_label_that_is_not_a_number_is_told_with_its_row(folder: Path, label: 
     ended = ssim(folder, "supernet", "train", "prices.yaml")
     assert ended.returncode == 2
     assert f"prices.csv, row 3: label not a finite number ({label!r}); a number such as 1200" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["training", "test"])
+def test_labels_that_are_all_equal_are_refused_before_training(folder: Path, name: str) -> None:
+    lines = (folder / "prices.csv").read_text().splitlines()
+    for row in hold_out(200, 0.2, None, "")[name == "test"].tolist():
+        lines[row + 1] = lines[row + 1].rpartition(",")[0] + ",3"
+    (folder / "prices.csv").write_text("\n".join(lines))
+    ended = ssim(folder, "supernet", "train", "prices.yaml")
+    assert ended.returncode == 2
+    assert f"all labels of the {name} examples are equal: R² has no meaning (3)" in ended.stderr
+    assert not [*folder.glob("results/**/progress.pt")]
 
 
 def test_outputs_of_another_shape_are_not_broadcast(folder: Path) -> None:
