@@ -51,14 +51,19 @@ def delays_ns(run: LiveRun) -> dict[str, npt.NDArray[np.int64]]:
 
 
 def facts(run: LiveRun) -> dict[str, Any]:
-    """Return the figures of a live run beside those of its result; delays in ms as [median, 99th percentile]."""
+    """Return the figures of a live run beside those of its result; delays in ms as [median, 99th percentile].
+
+    Both attainments count the same queries: those that the result measures.
+    """
     delays = delays_ns(run)
     slo_ns, latency_ns = run.result.trace.slo_ns, run.answered_ns - run.intended_ns
     met = (run.answered_ns != NONE) & (latency_ns <= slo_ns)
+    received_ns, measure = run.result.trace.arrival_ns, run.result.measure
+    counts = (received_ns >= measure.from_ns) & (received_ns < measure.limit_ns(run.result.trace.duration_ns))
     return {
         **{f"{name}_ms": _quantiles_ms(values) for name, values in delays.items()},
         "slo_attainment_router": slo_attainment(run.result),
-        "slo_attainment_client": float(met.mean()),
+        "slo_attainment_client": float(met[counts].mean()),
         "slo_ns": run.log.slo_ns,
         "rejected": run.log.place.count(NONE),
         "lost": sum(one.start.size for one in run.log.batches if one.lost),

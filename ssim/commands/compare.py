@@ -35,8 +35,11 @@ def compare(names: tuple[str, ...], out: Path, form: str, *, live: bool) -> None
     falls into parts.
     """
     if live:
+        from sim.base.errors import SpecError
         from ssim.commands.present.live import compare_live
 
+        if form != "table":
+            raise SpecError("--format", "can't be used with --live", form, "leave one of them out")
         for name in names:
             compare_live(out, name)
         return

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ssim.commands.group import example
 
+if TYPE_CHECKING:
+    from serving.comparison import MeasuredBatches
+    from sim.engine.cluster import Cluster
+
 
 @click.command("from-run", epilog=example("ssim table from-run rehearsal-live/slackfit -o measured.parquet"))
 @click.argument("run", metavar="RUN")
-@click.option("-o", "--output", required=True, metavar="FILE", help="The table: a .parquet, .json or .csv file.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="The table: a .parquet or .json file.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )
@@ -20,15 +25,17 @@ def from_run(run: str, output: str, out: Path) -> None:
 
     Prints the overhead of its batches, too, as keys of an experiment's cluster.
     """
-    import numpy as np
+    from dataclasses import replace
 
     from serving.measured_table import measured_table
-    from sim.base.errors import DataError
-    from sim.base.units import ms_from_ns
+    from sim.base.errors import DataError, SpecError
     from sim.tables.files import write_table
+    from ssim.commands.present.live import void_sentences
     from ssim.execution.agreement import StoredLiveRun
     from ssim.results.stored import stored_run
 
+    if Path(output).suffix == ".csv":
+        raise SpecError(output, "can't hold samples", ".csv", "write a .parquet or .json file")
     store, run_id = stored_run(out, run)
     stored = StoredLiveRun.read(store, run_id)
     if stored.run.parts.cluster.actuation_ns:
@@ -36,9 +43,30 @@ def from_run(run: str, output: str, out: Path) -> None:
         raise DataError(run, "its forward passes include actuation delays", "", hint)
     batches, served = stored.measured, stored.run.parts.table
     found, met = measured_table(batches, served, f"{store.folder.name}/{run_id}")
+    void = void_sentences(stored.manifest)
+    if void:
+        found = replace(found, provenance={**found.provenance, "void": " ".join(void)})
     write_table(found, output)
-    middle, high = np.quantile(batches.overhead_ns, (0.5, 0.99)).tolist()
     click.echo(
         f"{len(batches.size)} batches; {met} of {found.latency_ns.size} cells have batches of their own: {output}"
     )
-    click.echo(f"overhead: dispatch_ms: {ms_from_ns(middle):.3f}, dispatch_p99_over_median: {high / middle:.2f}")
+    for line in (*_overhead(batches, stored.run.parts.cluster), *void):
+        click.echo(line)
+
+
+def _overhead(batches: MeasuredBatches, cluster: Cluster) -> list[str]:
+    """Return the overhead of batches as keys of a cluster, and what can't be a key."""
+    import numpy as np
+
+    from sim.base.units import ms_from_ns
+    from sim.tables.law import HIGHEST_RATIO
+
+    middle, high = np.quantile(batches.overhead_ns, (0.5, 0.99)).tolist()
+    ratio = round(high / middle, 2)
+    keys = [f"dispatch_ms: {ms_from_ns(middle):.3f}"]
+    if cluster.dispatch_per_query_ns:  # what was measured is the overhead of the whole batch
+        keys.append("dispatch_per_query_ms: 0")
+    if ratio <= HIGHEST_RATIO:
+        return ["overhead: " + ", ".join([*keys, f"dispatch_p99_over_median: {ratio:.2f}"])]
+    unusable = f"The p99 of the overhead is {ratio:.2f} times its median: unusable as dispatch_p99_over_median"
+    return ["overhead: " + ", ".join(keys), f"{unusable}, which is at most {HIGHEST_RATIO:g}."]

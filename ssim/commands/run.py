@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from ssim.commands.group import example
 from ssim.commands.options import device_options, job_options
@@ -64,6 +65,10 @@ def run(
 
         if way is not None:
             raise SpecError("--live", "serves on this machine", f"--backend {backend}", "leave one of them out")
+        source = click.get_current_context().get_parameter_source
+        for name in ("jobs", "threads", "device", "force"):
+            if source(name) is ParameterSource.COMMANDLINE:
+                raise SpecError(f"--{name}", "has no effect on a live run", "", "leave it out, or leave out --live")
         serve_and_report(job, out, figures=not no_figures)
         return
     run_and_report(

@@ -29,7 +29,7 @@ class Agreement(NamedTuple):
 
     Attributes:
         live: The figures of the live run, of the queries that were admitted.
-        client: SLO attainment as clients saw it, of all queries.
+        client: SLO attainment as clients saw it, of all queries, also those that were rejected.
         steps: Those of the simulations.
         replays: Whether the log gives the same decisions again.
         ratio: Median, and 5th and 95th percentile of time taken over time expected.
@@ -50,6 +50,7 @@ class StoredLiveRun:
         run: The simulated run, of which nothing has to be stored.
         manifest: The manifest of the live run.
         queries: requests.parquet and live_requests.parquet side by side, without queries that were rejected.
+        rejected: How many queries were rejected.
         batches: batches.parquet and live_batches.parquet side by side; `code` is the number of the subnet.
         log: live_log.parquet.
     """
@@ -57,6 +58,7 @@ class StoredLiveRun:
     run: ExperimentRun
     manifest: dict[str, Any]
     queries: pd.DataFrame
+    rejected: int
     batches: pd.DataFrame
     log: pd.DataFrame
 
@@ -85,7 +87,8 @@ class StoredLiveRun:
         live_batches = live_batches.assign(**{name: batches[name] for name in ("start_ns", "worker", "size", "lost")})
         codes = {subnet.id: number for number, subnet in enumerate(run.table.subnets)}
         admitted = queries[queries["place"].notna()].reset_index(drop=True)
-        return cls(run, manifest, admitted, live_batches.assign(code=batches["subnet"].astype(str).map(codes)), log)
+        coded = live_batches.assign(code=batches["subnet"].astype(str).map(codes))
+        return cls(run, manifest, admitted, len(queries) - len(admitted), coded, log)
 
     @property
     def measured(self) -> MeasuredBatches:
@@ -135,7 +138,8 @@ class StoredLiveRun:
         )
         steps = simulations(intended, received, measured, run.parts.cluster, run.table, run.policy, run.seed)
         low, middle, high = np.quantile(measured.ratio, (0.05, 0.5, 0.95)).tolist()
-        client = float(self.manifest["circumstances"]["live"]["slo_attainment_client"])
+        met_at_client = queries["client_ns"] - queries["intended_ns"] <= queries["slo_ns"]  # no answer: not met
+        client = int(met_at_client.sum()) / (len(queries) + self.rejected)
         return Agreement(live, client, steps, self.replays(), (middle, low, high))
 
     def _instants(self) -> list[Instant]:

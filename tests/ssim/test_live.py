@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from sim.base.parquet import read_parquet
+from sim.tables.files import read_table
 from tests.ssim.in_process import ssim
 
 FILE = """\
@@ -80,17 +83,23 @@ def test_a_live_run_is_compared_with_the_simulator_and_its_stored_log_replays(se
     assert picture.stat().st_size > 0
 
 
+def replace_stored(path: Path, table: pa.Table) -> dict[str, Any]:
+    """Replace a stored file, and return the manifest of its run."""
+    pq.write_table(table, path)
+    manifest = path.with_name("manifest.json")
+    content: dict[str, Any] = json.loads(manifest.read_text())
+    content["outputs"][path.name]["bytes"] = path.stat().st_size
+    manifest.write_text(json.dumps(content))
+    return content
+
+
 def test_a_stored_log_that_was_changed_does_not_replay(served: Path, tmp_path: Path) -> None:
     copy = tmp_path / "results"
     shutil.copytree(served / "results", copy)
     run = json.loads((copy / "quick-live" / "job.json").read_text())["runs"][0]["id"]
     log = copy / "quick-live" / run / "live_log.parquet"
     table = read_parquet(log)
-    pq.write_table(table.slice(0, len(table) // 2), log)
-    manifest = log.with_name("manifest.json")
-    content = json.loads(manifest.read_text())
-    content["outputs"][log.name]["bytes"] = log.stat().st_size
-    manifest.write_text(json.dumps(content))
+    replace_stored(log, table.slice(0, len(table) // 2))
     ended = ssim(tmp_path, "compare", "quick-live", "--live")
     assert "gives the same decisions: NO." in ended.stdout
 
@@ -100,6 +109,94 @@ def test_a_table_from_a_live_run_is_a_table_for_the_simulator(served: Path) -> N
     assert ended.returncode == 0, ended.stderr
     settings = ("--set", "latency_table=measured.parquet", "--set", "cluster.latency=samples", "--set", "name=again")
     assert ssim(served, "run", "quick.yaml", "--no-figures", *settings).returncode == 0
+
+
+def test_a_void_run_is_flagged_in_its_table_and_an_overhead_that_no_file_takes_is_no_key(
+    served: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(served / "results", tmp_path / "results")
+    for path in tmp_path.glob("results/quick-live/*/live_batches.parquet"):
+        table = read_parquet(path)
+        finish_ns, late = table["finish_ns"].to_numpy().copy(), len(table) // 10 + 1
+        finish_ns[-late:] += 10_000_000_000
+        place = table.schema.get_field_index("finish_ns")
+        content = replace_stored(path, table.set_column(place, table.field(place), pa.array(finish_ns)))
+        content["circumstances"]["live"]["void"] = ["p99 of the send lag is 7.0 ms, above 5 ms"]
+        path.with_name("manifest.json").write_text(json.dumps(content))
+    ended = ssim(tmp_path, "table", "from-run", "quick-live", "-o", "measured.json")
+    assert ended.returncode == 0, ended.stderr
+    void = "The run is void: p99 of the send lag is 7.0 ms, above 5 ms. The machine was too busy."
+    assert void in ended.stdout
+    assert read_table(tmp_path / "measured.json").provenance["void"] == void
+    assert "unusable as dispatch_p99_over_median" in ended.stdout
+    assert "dispatch_p99_over_median:" not in ended.stdout
+    assert "dispatch_per_query_ms" not in ended.stdout
+
+
+def test_a_table_that_would_lose_its_samples_is_refused(served: Path) -> None:
+    ended = ssim(served, "table", "from-run", "quick-live", "-o", "measured.csv")
+    assert ended.returncode == 2
+    assert "measured.csv: can't hold samples (.csv); write a .parquet or .json file" in ended.stderr
+    assert not (served / "measured.csv").exists()
+
+
+def test_a_form_that_a_live_comparison_does_not_have_is_refused(served: Path) -> None:
+    ended = ssim(served, "compare", "quick-live", "--live", "--format", "csv")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--format: can't be used with --live (csv)" in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """A folder in which a part of a run was measured that rejected queries; the folder of the run, and its manifest."""
+    folder = tmp_path_factory.mktemp("crowded")
+    (folder / "quick.yaml").write_text(FILE)
+    keys = ("live.queue=1", "cluster.workers=1", "cluster.dispatch_per_query_ms=0.01")
+    keys += ("measure={from_s: 0.1, to_s: 0.3}",)
+    ended = ssim(
+        folder, "run", "quick.yaml", "--live", "--no-figures", *(word for key in keys for word in ("--set", key))
+    )
+    assert ended.returncode == 0, ended.stderr
+    ((run, manifest),) = manifests(folder)
+    return folder, run, manifest
+
+
+def met_at_client(live: pa.Table, requests: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return whether each query had its answer in time, seen from the client."""
+    took_ns = pc.subtract(live["client_ns"], live["intended_ns"])
+    slo_ns = pc.subtract(requests["deadline_ns"], requests["arrival_ns"])
+    return pc.fill_null(pc.less_equal(took_ns, slo_ns), fill_value=False).to_numpy()
+
+
+def test_both_attainments_count_the_queries_of_the_measured_part(crowded: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, run, manifest = crowded
+    requests, live = read_parquet(run / "requests.parquet"), read_parquet(run / "live_requests.parquet")
+    arrival_ns = requests["arrival_ns"].to_numpy()
+    inside = (arrival_ns >= 100_000_000) & (arrival_ns < 300_000_000)
+    found = manifest["circumstances"]["live"]
+    assert 0 < inside.sum() == manifest["summary"]["queries"] < len(requests)
+    assert found["slo_attainment_router"] == manifest["summary"]["slo_attainment"]
+    assert found["slo_attainment_client"] == met_at_client(live, requests)[inside].mean()
+
+
+def test_a_comparison_says_what_it_leaves_out(crowded: tuple[Path, Path, dict[str, Any]]) -> None:
+    folder, run, manifest = crowded
+    ended = ssim(folder, "compare", "quick-live", "--live")
+    assert ended.returncode == 0, ended.stderr
+    rejected = manifest["circumstances"]["live"]["rejected"]
+    assert rejected > 1
+    assert f"{rejected} rejected queries are left out: live.queue has no counterpart in the simulator." in ended.stdout
+    requests, live = read_parquet(run / "requests.parquet"), read_parquet(run / "live_requests.parquet")
+    assert f"SLO attainment at the client: {met_at_client(live, requests).mean():.4f}." in ended.stdout
+    assert "All figures are of the whole run: measure is not applied." in ended.stdout
+
+
+def test_a_measured_overhead_takes_the_place_of_that_of_each_query(
+    crowded: tuple[Path, Path, dict[str, Any]],
+) -> None:
+    ended = ssim(crowded[0], "table", "from-run", "quick-live", "-o", "measured.parquet")
+    assert ended.returncode == 0, ended.stderr
+    assert ", dispatch_per_query_ms: 0" in ended.stdout
 
 
 def test_a_simulated_run_is_refused(served: Path) -> None:
@@ -116,6 +213,10 @@ def test_a_simulated_run_is_refused(served: Path) -> None:
         (("--set", "live.workers=gpu"), "live.workers"),
         (("--set", "live.queue=0"), "live.queue"),
         (("--backend", "ray"), "--live: serves on this machine"),
+        (("--jobs", "2"), "--jobs: has no effect on a live run"),
+        (("--threads", "1"), "--threads: has no effect on a live run"),
+        (("--device", "cpu"), "--device: has no effect on a live run"),
+        (("--force",), "--force: has no effect on a live run"),
     ],
 )
 def test_what_is_not_served_live_is_refused(tmp_path: Path, words: tuple[str, ...], problem: str) -> None:

@@ -67,10 +67,16 @@ def _print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
         if live["unsent"]:
             counts = f"{live['received']} queries were sent, {live['unsent']} were not"
             screen.print(f"{name} was interrupted: {counts}.", soft_wrap=True)
-        for reason in live["void"]:
-            screen.print(f"{name} is void: {reason}. The machine was too busy.", soft_wrap=True)
+        for sentence in void_sentences(manifest, name):
+            screen.print(sentence, soft_wrap=True)
         for fault in live["faults"]:
             screen.print(f"{name}: {fault}", soft_wrap=True)
+
+
+def void_sentences(manifest: dict[str, Any], name: str = "The run") -> list[str]:
+    """Return why a live run is void, a sentence for each reason; none if it is not."""
+    reasons = manifest["circumstances"]["live"]["void"]
+    return [f"{name} is void: {reason}. The machine was too busy." for reason in reasons]
 
 
 def compare_live(out: Path, name: str) -> None:
@@ -92,6 +98,7 @@ def compare_live(out: Path, name: str) -> None:
     from figures.agreement import draw
     from figures.style import save
     from serving.comparison import PARTS, STEPS
+    from sim.engine.run_metrics import WHOLE_RUN
     from ssim.execution.agreement import StoredLiveRun
     from ssim.results.stored import stored_run
 
@@ -116,8 +123,13 @@ def compare_live(out: Path, name: str) -> None:
     screen.print(f"SLO attainment at the client: {found.client:.4f}.", soft_wrap=True)
     screen.print(f"Forward passes took {middle:.3f} times what was expected ({spread}).", soft_wrap=True)
     screen.print("The log, fed to a new scheduler, gives the same decisions: " + ("yes." if found.replays else "NO."))
-    for reason in stored.manifest["circumstances"]["live"]["void"]:
-        screen.print(f"The run is void: {reason}. The machine was too busy.", soft_wrap=True)
+    if stored.rejected:
+        counted = "1 rejected query is" if stored.rejected == 1 else f"{stored.rejected} rejected queries are"
+        screen.print(f"{counted} left out: live.queue has no counterpart in the simulator.", soft_wrap=True)
+    if stored.run.parts.measure != WHOLE_RUN:
+        screen.print("All figures are of the whole run: measure is not applied.", soft_wrap=True)
+    for sentence in void_sentences(stored.manifest):
+        screen.print(sentence, soft_wrap=True)
     frame = pd.DataFrame([asdict(step) for step in (found.live, *found.steps)])
     shown = frame.assign(shown=["live", *(STEPS[step.name] for step in found.steps)])
     paths = save(draw(shown), store.folder / "figures" / f"agreement-{run_id}")

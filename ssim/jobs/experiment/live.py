@@ -134,6 +134,7 @@ class LiveExperimentRun(ExperimentRun):
     def _put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
         """Store a live run."""
         parts, live = self.parts, self.spec.live
+        found = replace(found, result=found.result.measured(parts.measure))
         circumstances = {
             "engine": "live",
             "engine_reason": f"served by {parts.cluster.workers} {live.workers} workers",
@@ -145,7 +146,7 @@ class LiveExperimentRun(ExperimentRun):
         put_run(
             store,
             self.id,
-            found.result.measured(parts.measure),
+            found.result,
             self.identity,
             circumstances,
             "requests",
