@@ -126,9 +126,9 @@ Made by `python -m benchmarks.league` from `experiments/field.yaml`: {count} pol
 seeds each, on 8 workers with the latencies of ofa-resnet50-a40, an SLO of 36 ms, and no overheads. All policies of
 a seed meet the same arrivals and the same luck. *Share* is SLO attainment times accuracy over the [bound on any
 policy](optimum.md), which no policy need reach; it is looser the more latencies vary. Spread is the 99th
-percentile of a latency over its median. The policies of one model have that of 78.25 % (and Clipper+ 80.16 %,
-too): a choice, not the best for each point. What each leaves out of its system is on [the page of the
-field](field.md).
+percentile of a latency over its median. Single-model policies use the subnet with 78.25 % accuracy
+(Clipper+ also that with 80.16 %): a choice, not the best for each point. What each leaves out of its system is on
+[the page of the field](field.md).
 
 ```console
 $ ssim run experiments/field.yaml

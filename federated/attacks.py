@@ -54,10 +54,14 @@ class Attacker(Trainer):
         """Begin, and check the number of attackers.
 
         Raises:
-            SpecError: ALIE needs several attackers, and fewer than half of the clients.
+            SpecError: A share above 0 is rounded to no attacker; or ALIE needs several, and fewer than half of the
+                clients.
         """
         super().load(io)
         count, total = len(self.attackers(io)), len(io.plan.roles[io.worker.role])
+        if self.share and not count:
+            hint = f"more than {0.5 / total:g} for 1 attacker, or 0"
+            raise SpecError(f"{io.worker.id}, share", f"is rounded to 0 attackers of {total}", f"{self.share:g}", hint)
         if self.attack == "alie" and count and not 1 < count < total / 2:
             place, hint = f"{io.worker.id}, share", "at least 2 attackers, and fewer than half of the clients"
             raise SpecError(place, f"alie with {count} attackers of {total}", f"{self.share:g}", hint)

@@ -109,3 +109,14 @@ def test_transformers_of_texts(tmp_path: Path) -> None:
     assert max(accuracies(decoder, "decoder:d")) > 10  # of 256
     assert re.search(r"accuracy +perplexity", decoder)
     assert "perplexity" not in encoder
+
+
+def test_a_regression(tmp_path: Path) -> None:
+    put(tmp_path, "python", houses="def quantile")
+    put(tmp_path, "yaml", houses="name: houses")
+    numbers = np.random.default_rng(0).normal(size=(400, 4)).round(3)
+    rows = [f"{','.join(map(str, row))},{row.sum():.3f}" for row in numbers]
+    (tmp_path / "houses.csv").write_text("\n".join(["a,b,c,d,price", *rows]))
+    explained, within = typed(tmp_path, blocks(PAGE, "console")[3])
+    assert max(accuracies(explained, "net:")) > 70
+    assert "within in %" in within

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _TOLD = 5
 """At most this many wrong rows of a table are told."""
+_INEXACT = 2.0**53
+"""From here on, several whole numbers are the same float."""
 _DATASET = {"id": str, "size": int, "ref": str, "compute": str}
 _MACHINE = {"speed": float, "slots": int, "up_mbps": float, "down_mbps": float}
 _FAULT = {"join_s": float, "leave_s": float, "die_s": float, "slow": float}
@@ -51,7 +54,7 @@ def read_clients(path: Path) -> ClientTable:
         return table
     try:
         frame = _read(path)
-    except (SsimError, ValueError) as error:
+    except (SsimError, ValueError, csv.Error) as error:
         table.issues.append(Issue((), f"can't be read: {error}", "", "a CSV or Parquet file"))
         return table
     for name in frame.columns:
@@ -76,7 +79,22 @@ def _read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             frame: pd.DataFrame = read_parquet(path).to_pandas()
             return frame
+        _check_width(path)
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+
+
+def _check_width(path: Path) -> None:
+    """Check that each row has a cell for each column: pandas would take a cell too many for an index.
+
+    Raises:
+        ValueError: One has not.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = (row for row in csv.reader(file) if row)
+        columns = len(next(rows, []))
+        for number, row in enumerate(rows, 1):
+            if len(row) != columns:
+                raise ValueError(f"row {number}: {len(row)} cells, {columns} columns")
 
 
 def _rows(frame: pd.DataFrame, table: ClientTable) -> Iterator[Issue]:
@@ -106,13 +124,13 @@ def _rows(frame: pd.DataFrame, table: ClientTable) -> Iterator[Issue]:
 
 
 def _is_empty(cell: Any) -> bool:
-    return cell is None or cell == "" or (isinstance(cell, float) and cell != cell)  # noqa: PLR0124 - NaN
+    return cell is None or cell is pd.NA or cell == "" or (isinstance(cell, float) and cell != cell)  # noqa: PLR0124 - NaN
 
 
 def _value(name: str, cell: Any) -> Any:
     kind = COLUMNS[name]
     if kind is str:
-        return str(cell)
+        return _text(name, cell)
     try:
         number = float(cell)
         if kind is float:
@@ -125,6 +143,19 @@ def _value(name: str, cell: Any) -> Any:
     raise ValueError(f"{name}: must be {what} ({cell!r})")
 
 
+def _text(name: str, cell: Any) -> str:
+    """Return a cell as text; pandas holds whole numbers as floats where a cell of the column is empty.
+
+    Raises:
+        ValueError: It is a number that is not whole, or too large to be exact.
+    """
+    if not isinstance(cell, float):
+        return str(cell)
+    if not cell.is_integer() or abs(cell) >= _INEXACT:
+        raise ValueError(f"{name}: must be text or a whole number ({cell!r})")
+    return str(int(cell))
+
+
 def _check(cells: dict[str, Any]) -> None:
     """Check the cells of a row.
 
@@ -134,6 +165,8 @@ def _check(cells: dict[str, Any]) -> None:
     """
     if not cells.get("id") or "/" in cells["id"]:
         raise ValueError(f"id: must be a non-empty name without '/' ({cells.get('id', '')!r})")
+    if cells["id"] != cells["id"].strip():
+        raise ValueError(f"id: has blanks around it ({cells['id']!r}); remove them")
     if cells.get("size", 0) < 0:
         raise ValueError(f"size: must be at least 0 ({cells['size']})")
     Machine(cells["id"], **{name: cells[name] for name in _MACHINE if name in cells})

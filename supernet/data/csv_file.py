@@ -17,7 +17,7 @@ from sim.base.errors import DataError, SpecError, did_you_mean
 from sim.base.parameters import NonNegativeInt, Parameters, PositiveInt, Share
 from supernet.data.dataset import content_hash, hold_out
 from supernet.data.images import ImageFiles
-from supernet.data.items import ItemFormat
+from supernet.data.items import ItemFormat, single_precision
 from supernet.data.lazy import LazyExamples
 from supernet.data.source import Splits, located
 
@@ -199,17 +199,18 @@ def _targets(labels: list[str], path: str) -> npt.NDArray[np.float32]:
     """Return labels that are numbers.
 
     Raises:
-        DataError: One is not a finite number.
+        DataError: One is not a finite number, or they are too close to each other for float32.
     """
-    found = np.empty(len(labels), np.float32)
+    found = np.empty(len(labels))
     for row, label in enumerate(labels):
         try:
             found[row] = float(label)
         except ValueError:
             found[row] = np.nan
-        if not np.isfinite(found[row]):
-            raise DataError(f"{path}, row {row + 1}", "label not a finite number", repr(label), "regression: false")
-    return found
+        if not abs(found[row]) <= np.finfo(np.float32).max:
+            hint = "a number such as 1200, without separators"
+            raise DataError(f"{path}, row {row + 1}", "label not a finite number", repr(label), hint)
+    return single_precision(torch.from_numpy(found), path).numpy()
 
 
 def _classes(labels: list[str], classes: tuple[str | int, ...] | None, path: str) -> npt.NDArray[np.int64]:

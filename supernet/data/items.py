@@ -22,6 +22,8 @@ from supernet.data.source import Examples
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+LARGEST_ROUNDING = 1e-3
+"""The share of the labels' standard deviation that may be lost in float32."""
 BATCH = 256
 """Examples that are read at once where only their labels are asked for."""
 
@@ -137,6 +139,24 @@ def label_of(value: Any, *, regression: bool = False) -> torch.Tensor:
         hint = "the number of a class, from 0; or regression: true"
         raise SpecError("label", "not a whole number", str(label.dtype), hint)
     return label.long()
+
+
+def single_precision(labels: torch.Tensor, place: str) -> torch.Tensor:
+    """Return labels that are numbers as float32, shape (examples, ...).
+
+    Raises:
+        DataError: Rounding loses more than a thousandth of their standard deviation.
+    """
+    double = labels.double()
+    single = double.float()
+    if labels.dtype == torch.float32 or not len(labels):
+        return single
+    rounding, spread = (single.double() - double).abs().amax(0), double.std(0, correction=0)
+    lost = (rounding > LARGEST_ROUNDING * spread) & (double != double[0]).any(0)
+    if lost.any():
+        value = f"rounding error {float(rounding[lost][0]):.3g}, standard deviation {float(spread[lost][0]):.3g}"
+        raise DataError(place, "labels are too close to each other for float32", value, "subtract an offset from them")
+    return single
 
 
 def collated(items: Sequence[Any]) -> Any:

@@ -9,7 +9,18 @@ import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from sim.base.errors import DataError
-from supernet.data.items import BATCH, ItemFormat, ItemReader, Key, checked, collated, count_of, label_of, mixed_seed
+from supernet.data.items import (
+    BATCH,
+    ItemFormat,
+    ItemReader,
+    Key,
+    checked,
+    collated,
+    count_of,
+    label_of,
+    mixed_seed,
+    single_precision,
+)
 from supernet.data.source import Draw, Examples
 
 if TYPE_CHECKING:
@@ -51,7 +62,7 @@ class LazyExamples:
     @property
     def known_labels(self) -> torch.Tensor | None:
         """The labels, if the dataset has `targets` or `labels`, or is made of tensors, or is a part of such."""
-        known = _known(self.dataset, self.form.regression)
+        known = _known(self.dataset, self.form.regression, self.name)
         return None if known is None else known[self.indices]
 
     @property
@@ -118,13 +129,19 @@ class LazyExamples:
         return replace(self, device=device)
 
 
-def _known(dataset: Any, regression: bool) -> torch.Tensor | None:
+def _known(dataset: Any, regression: bool, name: str) -> torch.Tensor | None:
     """Return the labels of a dataset, if they are known without reading its items."""
     if isinstance(dataset, Subset):
-        known = _known(dataset.dataset, regression)
+        known = _known(dataset.dataset, regression, name)
         return None if known is None else known[torch.as_tensor(dataset.indices)]
     for attribute in ("targets", "labels"):
         given = getattr(dataset, attribute, None)
         if given is not None and not callable(given) and len(given) == len(dataset):
-            return label_of(given, regression=regression)
-    return label_of(dataset.tensors[-1], regression=regression) if isinstance(dataset, TensorDataset) else None
+            return _labels(given, regression, name)
+    return _labels(dataset.tensors[-1], regression, name) if isinstance(dataset, TensorDataset) else None
+
+
+def _labels(given: Any, regression: bool, name: str) -> torch.Tensor:
+    """Return all labels of a dataset."""
+    numbers = single_precision(torch.as_tensor(given), name) if regression else given
+    return label_of(numbers, regression=regression)

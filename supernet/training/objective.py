@@ -111,6 +111,7 @@ def r2(outputs: torch.Tensor, labels: torch.Tensor) -> float:
         >>> r2(labels, labels), r2(torch.full((3,), 2.0), labels)
         (100.0, 0.0)
     """
+    labels = labels.double()
     wrong = (as_labels(outputs, labels) - labels).square().sum()
     return float(100 * (1 - wrong / (labels - labels.mean(0)).square().sum()))
 

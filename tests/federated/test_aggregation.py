@@ -115,6 +115,20 @@ def test_no_attackers_are_trainers() -> None:
     assert far(state_of(report, "aggregator/0"), state_of(run(plan, FLAT, job_of(plan)), "aggregator/0")) == 0
 
 
+@given(st.integers(2, 9), st.floats(0.01, 1))
+@settings(max_examples=10, deadline=None)
+def test_a_share_above_0_attacks_or_is_refused(count: int, share: float) -> None:
+    plan = expand(cases.classical(), clients(*[4] * count))
+    if round(share * count):
+        attacked(plan, 1, {"share": share})
+        return
+    with pytest.raises(SsimError, match=f"share: is rounded to 0 attackers of {count}") as caught:
+        attacked(plan, 1, {"share": share})
+    smallest = float(caught.value.hint.split()[2])
+    assert round(1.001 * smallest * count) == 1
+    assert round(0.999 * smallest * count) == 0
+
+
 def attacked(plan: Any, rounds: int, config: dict[str, Any], **more: Any) -> Any:
     """What comes of a training whose trainers may attack."""
     makers = job_of(plan, rounds, **more).programs({"trainer": Attacker, "aggregator": Aggregator})

@@ -52,6 +52,23 @@ def test_csv_and_parquet_are_the_same(tmp_path: Path) -> None:
     assert (from_parquet.plan.machines, from_parquet.faults) == (from_csv.plan.machines, from_csv.faults)
 
 
+@pytest.mark.parametrize("kind", ["float64", "Int64"])
+def test_whole_numbers_are_ids_without_a_point(tmp_path: Path, kind: str) -> None:
+    frame = pd.DataFrame({"id": pd.array([1, 2], dtype=kind), "compute": pd.array([None, 3], dtype=kind)})
+    frame.to_parquet(tmp_path / "clients.parquet")
+    topology = TOPOLOGY.replace("clients.csv", "clients.parquet") + 'computes: {"3": {}}\n'
+    plan = read(tmp_path, topology=topology).plan
+    assert [worker.dataset.id for worker in plan.workers if worker.dataset] == ["1", "2"]
+    assert "3" in plan.machines
+
+
+@pytest.mark.parametrize("wrong", [1.5, 2.0**53, float("inf")])
+def test_other_numbers_are_no_ids(tmp_path: Path, wrong: float) -> None:
+    pd.DataFrame({"id": [wrong, 2.0]}).to_parquet(tmp_path / "clients.parquet")
+    with pytest.raises(FaultsError, match="row 1, id: must be text or a whole number"):
+        read(tmp_path, topology=TOPOLOGY.replace("clients.csv", "clients.parquet"))
+
+
 def test_ten_thousand_clients_have_a_machine_each(tmp_path: Path) -> None:
     rows = "".join(f"c{number:05},{1 + number % 9}\n" for number in range(10_000))
     plan = read(tmp_path, "id,speed\n" + rows).plan
@@ -95,6 +112,9 @@ rounds: 1
         (CLIENTS.replace("id,", "name,"), "has no column id"),
         (CLIENTS.replace("size", "compute"), "names machines in compute and describes others"),
         ("id,speed\n", "has no rows"),
+        ("id,speed\na,1,\nb,2,\n", "row 1: 3 cells, 2 columns"),
+        ("id,speed\na,1\n\nb\n", "row 2: 1 cells, 2 columns"),
+        (CLIENTS.replace("\na", "\n a"), "row 2, id: has blanks around it (' a')"),
         ("", "can't be read"),
         ('id\n"a', "can't be read"),
     ],

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="trainings need the extra [torch]")
 from sim.base.errors import SsimError  # noqa: E402 - after torch is known to be there
 from ssim.files.own_modules import forget_modules  # noqa: E402
 from ssim.jobs.reading import read_job  # noqa: E402
+from supernet.data.dataset import hold_out  # noqa: E402 - after torch is known to be there
 from tests.ssim.in_process import ssim  # noqa: E402
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_loss_metric_and_their_code_are_part_of_the_id(folder: Path) -> None:
         ("loss=mse", "loss: unknown loss .*did you mean 'mse_loss'"),
         ("loss=cross_entropy", r"loss: is for labels that are classes \(cross_entropy\); mse_loss"),
         ("data.regression=false", r"loss: is for labels that are numbers \(mse_loss\); data: {regression: true"),
-        ("metric=accuracy", "metric: is for labels that are classes"),
+        ("metric=accuracy", r"metric: is for labels that are classes \(accuracy\); r2"),
         ("metric=net:witin", "metric: net has no function of this name .*did you mean 'within'"),
         ("loss=nets:quantile", "loss: .*nets"),
         ("smoothing=0.1", "smoothing: not used by this loss"),
@@ -105,12 +106,25 @@ def test_what_does_not_fit_is_told_by_line(folder: Path, change: str, told: str)
         read_job(folder / "prices.yaml", (change,))
 
 
-def test_a_label_that_is_not_a_number_is_told_with_its_row(folder: Path) -> None:
+@pytest.mark.parametrize("label", ["cheap", "1,200", "1e39", "nan"])
+def test_a_label_that_is_not_a_number_is_told_with_its_row(folder: Path, label: str) -> None:
     text = (folder / "prices.csv").read_text().splitlines()
-    (folder / "prices.csv").write_text("\n".join([*text[:3], "1,2,cheap", *text[4:]]) + "\n")
+    (folder / "prices.csv").write_text("\n".join([*text[:3], f'1,2,"{label}"', *text[4:]]) + "\n")
     ended = ssim(folder, "supernet", "train", "prices.yaml")
     assert ended.returncode == 2
-    assert "prices.csv, row 3: label not a finite number ('cheap')" in ended.stderr
+    assert f"prices.csv, row 3: label not a finite number ({label!r}); a number such as 1200" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["training", "test"])
+def test_labels_that_are_all_equal_are_refused_before_training(folder: Path, name: str) -> None:
+    lines = (folder / "prices.csv").read_text().splitlines()
+    for row in hold_out(200, 0.2, None, "")[name == "test"].tolist():
+        lines[row + 1] = lines[row + 1].rpartition(",")[0] + ",3"
+    (folder / "prices.csv").write_text("\n".join(lines))
+    ended = ssim(folder, "supernet", "train", "prices.yaml")
+    assert ended.returncode == 2
+    assert f"all labels of the {name} examples are equal: R² has no meaning (3)" in ended.stderr
+    assert not [*folder.glob("results/**/progress.pt")]
 
 
 def test_outputs_of_another_shape_are_not_broadcast(folder: Path) -> None:

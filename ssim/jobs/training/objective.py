@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import SpecError, did_you_mean
+from sim.base.errors import DataError, SpecError, did_you_mean
 from ssim.files.plugins import Issue, find_object
 from ssim.jobs.training.parts import is_regression
 from supernet.training.objective import CLASS_LOSSES, NUMBER_LOSSES, r2
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ssim.jobs.training.spec import TrainingSpec
-    from supernet.data.source import Source
+    from supernet.data.source import Source, Splits
     from supernet.training.objective import Loss, Metric
 
+_OTHERS = "labels that differ, or a metric of your own"
 _METRICS = {"accuracy": None, "r2": r2}
 
 
@@ -32,10 +33,25 @@ def objective_of(spec: TrainingSpec, source: Source, folder: Path) -> tuple[str 
         kind, right = ("classes", ", ".join(NUMBER_LOSSES)) if numbers else ("numbers", hint)
         issues.append(Issue(("loss",), f"is for labels that are {kind}", loss, right))
     if metric is not None and metric == ("accuracy" if numbers else "r2"):
-        issues.append(Issue(("metric",), f"is for labels that are {'classes' if numbers else 'numbers'}", metric))
+        kind, right = ("classes", "r2") if numbers else ("numbers", "accuracy")
+        issues.append(Issue(("metric",), f"is for labels that are {kind}", metric, right))
     if spec.smoothing and loss != "cross_entropy":
         issues.append(Issue(("smoothing",), "not used by this loss", f"{spec.smoothing:g}", "cross_entropy, or 0"))
     return found, scored, issues
+
+
+def check_spread(source: Source, metric: Metric | None, splits: Splits) -> None:
+    """Check that the labels of a regression differ, if its subnets are scored by R².
+
+    Raises:
+        DataError: All labels of the training or the test examples are equal.
+    """
+    if not is_regression(source) or metric not in {None, r2}:
+        return
+    for name, labels in (("training", splits.train.known_labels), ("test", splits.test.labels)):
+        if labels is not None and (labels == labels[:1]).all():
+            value = f"{labels.flatten()[0]:g}"
+            raise DataError("data", f"all labels of the {name} examples are equal: R² has no meaning", value, _OTHERS)
 
 
 def _found(name: str, shipped: dict[str, Any], noun: str, folder: Path, issues: list[Issue]) -> Any:

@@ -29,6 +29,7 @@ from sim.tables.accuracies import Accuracies
 from ssim.files.families import code_of_family
 from ssim.jobs.identity import described, own_code, sha256
 from ssim.jobs.job import Completion, Parts, Run, Spec
+from ssim.jobs.training.objective import check_spread
 from ssim.jobs.training.parts import TrainingParts
 from ssim.jobs.training.spec import CalibrationSpec, TrainingSpec
 from ssim.results.environment import Stopwatch
@@ -315,6 +316,7 @@ class TrainingRun(Trained[TrainingSpec, TrainingParts]):
         with translate_os_errors(folder):
             folder.mkdir(exist_ok=True)
         parts, untrained = self.parts, self._untrained(options.device)
+        check_spread(parts.source, parts.metric, splits)
         training = Training(untrained, splits.train, parts.recipe, self.seed, self.id, parts.loss, parts.metric)
         start = TrainingCheckpoint.read(path, self.id) if path.exists() else None
         steps = self.parts.recipe.steps(len(splits.train))

@@ -31,6 +31,23 @@ MEMORY = Examples((INPUTS,), LABELS)
 DRAWS = [Draw(torch.tensor([3, 1, 4]), 7), Draw(torch.tensor([15, 9, 2, 6]), 8)]
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.int64])
+def test_numbers_that_float32_can_not_tell_apart_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    numbers = torch.arange(COUNT).to(kind)
+    for offset, is_lost in ((0, False), (2**20, False), (2**28, True)):
+        labels = numbers + offset
+        data = LazyExamples.of(TensorDataset(INPUTS, labels), "own", ItemFormat(regression=True))
+        (tmp_path / "rows.csv").write_text("\n".join(["a,b", *(f"{n},{label}" for n, label in enumerate(labels))]))
+        file = CsvFile(path=str(tmp_path / "rows.csv"), label="b", regression=True)
+        if is_lost:
+            for read in (lambda data=data: data.labels, lambda file=file: file.splits(1)):
+                with pytest.raises(DataError, match=r"(own|rows.csv): labels are too close .*; subtract an offset"):
+                    read()
+        else:
+            assert (data.labels.to(kind) == labels).all()
+            assert len(file.splits(1).train)
+
+
 class Noisy(Dataset[Any]):
     """Adds what it draws from each of the three generators that augmentation draws from."""
 

@@ -95,6 +95,11 @@ def test_r2_of_least_squares_is_the_squared_correlation(seed: int) -> None:
     assert found == pytest.approx(100 * np.corrcoef(x, y)[0, 1] ** 2)
 
 
+def test_r2_is_summed_in_double() -> None:
+    labels = torch.arange(1000.0) + 2**23
+    assert r2(labels + 1, labels) == pytest.approx(100 * (1 - 1 / np.var(np.arange(1000.0))))
+
+
 def test_cross_entropy_of_ones_own_trains_the_same_weights() -> None:
     examples = examples_of(lambda x: (x.sum(1) > 0).long())
     usual, usual_losses = trained(examples, 2, "cross_entropy")
