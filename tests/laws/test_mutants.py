@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from tests.laws.cases import Case
 
-pytestmark = pytest.mark.slow
 
 LONGEST_S = 10.0
 """A small run that takes longer has no end."""
@@ -105,15 +104,21 @@ SERVICE = {
 }
 
 
-def mutant(module: ModuleType, change: tuple[str, str]) -> ModuleType:
-    """Return a module with a change in its text, of which nothing is compiled."""
+def changed(module: ModuleType, change: tuple[str, str]) -> tuple[str, str]:
+    """Return the name of a module's file, and its text with a change."""
     path = Path(str(module.__file__))
     text = path.read_text(encoding="utf-8")
-    assert text.count(change[0]) == 1, f"{change[0]!r} stands {text.count(change[0])} times in {path.name}"
+    assert text.count(change[0]) == 1, f"{path.name} has {change[0]!r} {text.count(change[0])} times"
+    return path.name, text.replace(*change)
+
+
+def mutant(module: ModuleType, change: tuple[str, str]) -> ModuleType:
+    """Return a module with a change in its text, of which nothing is compiled."""
+    name, text = changed(module, change)
     spec = importlib.util.spec_from_loader(module.__name__, None)
     assert spec is not None
     made = importlib.util.module_from_spec(spec)
-    exec(compile(text.replace(*change), f"<mutant of {path.name}>", "exec"), made.__dict__)  # noqa: S102 - our own text
+    exec(compile(text, f"<mutant of {name}>", "exec"), made.__dict__)  # noqa: S102 - our own text
     return made
 
 
@@ -140,6 +145,18 @@ def with_decisions(draw: st.DrawFn) -> tuple[Case, Any]:
     return case, draw(decision_tables(len(case.table.subnets), case.table.max_batch))
 
 
+def test_the_code_has_the_lines_that_faults_change() -> None:
+    for module, changes in (
+        (sim.compiled.kernel, KERNEL),
+        (sim.engine.instant, INSTANT),
+        (sim.engine.driver, DRIVER),
+        (sim.tables.service_times, SERVICE),
+    ):
+        for change in changes.values():
+            changed(module, change)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *KERNEL])
 def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
     """And the loop as it is passes, whether compiled or not."""
@@ -191,6 +208,7 @@ def differs_from_naive(case: Case) -> bool:
     return fails(agrees)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *INSTANT])
 def test_a_fault_in_the_rule_of_the_instant_is_caught(name: str | None) -> None:
     made = mutant(sim.engine.instant, INSTANT[name] if name else ("self._batches = 0", "self._batches = 0"))
@@ -199,6 +217,7 @@ def test_a_fault_in_the_rule_of_the_instant_is_caught(name: str | None) -> None:
         assert caught(cases(), differs_from_naive, most) == (name is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRIVER)
 def test_a_fault_in_the_driver_is_caught(name: str) -> None:
     made = mutant(sim.engine.driver, DRIVER[name])
@@ -206,6 +225,7 @@ def test_a_fault_in_the_driver_is_caught(name: str) -> None:
         assert caught(cases(), differs_from_naive)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SERVICE)
 def test_a_fault_in_drawing_is_caught(name: str) -> None:
     made = mutant(sim.tables.service_times, SERVICE[name])
