@@ -278,7 +278,7 @@ def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
-    mine, _ = blocks("docs/federated.md", "yaml")
+    mine, *_ = blocks("docs/federated.md", "yaml")
     algorithm, rule, trainer = blocks("docs/federated.md", "python")
     first, own, derived, aggregated, focal, uplink = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
