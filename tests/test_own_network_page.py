@@ -72,7 +72,7 @@ def accuracies(printed: str, subnets: str) -> list[float]:
 
 def test_from_images_to_a_picture_in_eight_commands_and_forty_lines(tmp_path: Path) -> None:
     shapes(tmp_path)
-    put(tmp_path, "python", net="class Block")
+    put(tmp_path, "python", net="class Net")
     put(tmp_path, "yaml", photos="name: photos", served="name: served")
     console = blocks(PAGE, "console")[0]
     written = [line for path in tmp_path.glob("*.*") for line in path.read_text().splitlines() if line.strip()]
