@@ -123,10 +123,8 @@ class Attacker(Trainer):
 
     def honest(self, io: IO, id_: str) -> State:
         """Return the update that a worker would send without an attack, if it had trained in each round."""
-        dataset = io.plan.worker(id_).dataset
-        assert dataset is not None  # noqa: S101 - a trainer has data
         settings = self.settings.at_round(self.task.version, self.job.rounds, self.schedule, self.rate_decay)
-        update = self.job.train(dataset, self.task, {"trained": self.task.version}, settings)
+        update = self.job.train(self.dataset(io, id_), self.task, {"trained": self.task.version}, settings)
         return decompress_update(update).delta
 
 

@@ -99,16 +99,17 @@ class Trainer(Parameters, FederatedProgram):
             problem = f"{type(self.job.algorithm).__name__} requires SGD without momentum"
             raise SpecError(f"{io.worker.id}, {name}", problem, value, "remove it")
 
-    def dataset(self, io: IO) -> Dataset:
-        """Return its data.
+    def dataset(self, io: IO, of: str | None = None) -> Dataset:
+        """Return its data, or those of another trainer by its id.
 
         Raises:
             SpecError: It has no data.
         """
-        if io.worker.dataset is None:
+        worker = io.worker if of is None else io.plan.worker(of)
+        if worker.dataset is None:
             hint = "give the role `data: true` and datasets"
-            raise SpecError(io.worker.id, "a trainer without data", io.worker.role, hint)
-        return io.worker.dataset
+            raise SpecError(worker.id, "a trainer without data", worker.role, hint)
+        return worker.dataset
 
     async def fetch(self, io: IO) -> None:
         """Receive the newest model.

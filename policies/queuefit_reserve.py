@@ -59,13 +59,7 @@ class QueueFitReserve(StepPolicy, Parameters):
             for column, size in enumerate(sizes):
                 busy = int(table.latency_ns[subnet, column]) + dispatch_ns
                 most = max(most, size * workers / busy * min(1.0, max(0.0, (slo_ns - busy) * workers / busy)))
-        seen = [
-            0,
-            0,
-            0,
-            0,
-            0,
-        ]
+        seen = [0] * 5
         given = [dispatch_ns, workers, slo_ns, most, self.reserve, self.excess, self.windows]
         return np.array([*seen, *given, len(sizes), *sizes, *subnets], dtype=np.float64)
 

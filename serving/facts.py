@@ -1,4 +1,4 @@
-"""What is told of a live run beside its result: delays, attainment at the client, and whether the run counts."""
+"""Figures of a live run beside its result: delays, attainment at the client, and whether the run counts."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class FrameKind(IntEnum):
     ANSWER = 8
     """Router to load generator, `ANSWER`."""
     END = 9
-    """Load generator to router: there is no further query."""
+    """Load generator to router: the last query has been sent."""
 
 
 RUN = struct.Struct("<QIIq")

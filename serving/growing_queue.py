@@ -22,7 +22,7 @@ class GrowingQueue(HeapQueue):
         """Begin with no query.
 
         Args:
-            slo_ns: The smallest SLO that policies are told, since the queries to come are not known.
+            slo_ns: The smallest SLO, as policies see it: the queries to come are not known.
         """
         super().__init__([], [])
         self._least_slo_ns = slo_ns

@@ -77,7 +77,7 @@ class LiveLog:
     """What happened in a live run.
 
     Attributes:
-        slo_ns: The smallest SLO, which policies are told.
+        slo_ns: The smallest SLO, as policies see it.
         arrival_ns: When each query was received.
         slos_ns: Its SLO.
         place: Its number in the queue; `NONE` if the queue was full.
@@ -149,7 +149,7 @@ def replay_log(
     Args:
         instants: The instants that were settled.
         admitted: Arrival and SLO of each query that was admitted to the queue.
-        slo_ns: The smallest SLO, which policies are told.
+        slo_ns: The smallest SLO, as policies see it.
         cluster: The workers.
         table: The table that the policy sees.
         policy: A new policy object.

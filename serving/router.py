@@ -58,7 +58,7 @@ class Router:
             table: The table that the policy sees.
             policy: What to run next.
             seed: For latencies that are drawn, and policies that draw random numbers.
-            slo_ns: The smallest SLO that policies are told.
+            slo_ns: The smallest SLO, as policies see it.
             most_waiting: Queries that may wait; any more are rejected.
         """
         self._loop, self._cluster, self._policy = loop, cluster, policy
@@ -164,14 +164,13 @@ class Router:
             location = f"{policy_name(self._policy)} at {format_ms(self._settled_ns)}"
             raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")
 
-    def told_error(self) -> PolicyError:
-        """Return the policy's error with what became of the queries; there is one."""
-        assert self.error is not None  # noqa: S101 - as documented
-        received, location = len(self.log.arrival_ns), self.error.location
+    def with_counts(self, error: PolicyError) -> PolicyError:
+        """Return the policy's error with the numbers of queries received and served."""
+        received = len(self.log.arrival_ns)
         served = sum(one.start.size for one in self.log.batches if one.finish_ns != NONE and not one.lost)
         ended = f"the run ends with {received} queries received, {served} of them served; nothing is stored"
-        hint = f"{self.error.hint}; {ended}" if self.error.hint else ended
-        return PolicyError(location, self.error.problem, self.error.value, hint)
+        hint = f"{error.hint}; {ended}" if error.hint else ended
+        return PolicyError(error.location, error.problem, error.value, hint)
 
     def _soon(self) -> None:
         if not self._is_due:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -117,8 +117,7 @@ class _LoadLink(asyncio.Protocol):
         self.problem = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # of a stream socket
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -243,7 +242,7 @@ class _Session:
         while not (client.has_sent_all and (router.open_queries == 0 or router.is_deserted)):
             await asyncio.sleep(_CHECK_S)
             if router.error is not None:
-                raise router.told_error()
+                raise router.with_counts(router.error)
             if self._stopped_ns is None and self._is_interrupted():
                 self._stopped_ns = router.now_ns()
                 client.send(frame(FrameKind.STOP))

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from serving.frames import DONE, RUN, VERSION, FrameError, FrameKind, FrameReader, frame, json_frame, unpack
 from sim.base.units import NS_PER_S
@@ -159,9 +159,8 @@ class WorkerProcess(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the process."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
-        self._transport = transport
-        transport.write(json_frame(FrameKind.CONFIG, {"version": VERSION, "worker": self.number}))
+        self._transport = cast("asyncio.Transport", transport)  # of a stream socket
+        self._transport.write(json_frame(FrameKind.CONFIG, {"version": VERSION, "worker": self.number}))
 
     def data_received(self, data: bytes) -> None:
         """Take frames."""
@@ -176,9 +175,8 @@ class WorkerProcess(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Report that the process is gone, and start another."""
         self._transport = None
-        if self._stopping:
+        if self._stopping or self._process is None:
             return
-        assert self._process is not None  # noqa: S101 - it was connected
         self._process.kill()
         self._process.wait()
         line = last_line(self._errors)
