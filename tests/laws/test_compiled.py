@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.slackfit import SlackFit
-from sim import Cluster, LatencyLaw, LatencyTable, Outcome, ProfiledSubnet, Result, Trace, WorkerFailure, simulate
+from sim import Cluster, LatencyLaw, LatencyTable, Outcome, ProfiledSubnet, Trace, WorkerFailure, simulate
 from sim.base.errors import DataError
 from sim.compiled.step_policy import DROP, HOLD
 from sim.compiled.tabulate import DecisionTable, tabulate
 from sim.engine.histogram import QUANTILE_ERROR, latency_histogram
 from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
+from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
     from sim import Decision, View
@@ -97,14 +98,6 @@ def test_both_engines_agree_at_the_edges(number: int) -> None:
     case, decisions = edges()[number]
     reference = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=1)
     assert_same(replay_compiled(case.trace, case.cluster, case.table, decisions, seed=1), reference)
-
-
-def assert_same(one: Result, other: Result) -> None:
-    assert one.outcome.tolist() == other.outcome.tolist()
-    assert one.batch.tolist() == other.batch.tolist()
-    assert one.horizon_ns == other.horizon_ns
-    for column in dataclasses.fields(one.batches):
-        assert getattr(one.batches, column.name).tolist() == getattr(other.batches, column.name).tolist(), column.name
 
 
 @settings(max_examples=200, deadline=None)

@@ -24,7 +24,8 @@ from sim import simulate
 from sim.compiled.replay import replay_compiled
 from tests.laws.cases import cases
 from tests.laws.naive_engine import NaiveEngine
-from tests.laws.test_compiled import FromTable, assert_same, decision_tables, edges
+from tests.laws.test_compiled import FromTable, decision_tables, edges
+from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable

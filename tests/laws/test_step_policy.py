@@ -17,7 +17,7 @@ from sim.engines import choose, replay
 from sim.tables.files import load_table
 from tests.laws.cases import Case, cases
 from tests.laws.naive_engine import NaiveEngine
-from tests.laws.test_compiled import assert_same
+from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
     import numpy.typing as npt

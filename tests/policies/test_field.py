@@ -33,7 +33,7 @@ from sim import (
 from sim.compiled.tabulate import tabulate
 from sim.engines import replay
 from sim.traces.synthetic import Gamma, Poisson
-from tests.laws.test_compiled import assert_same
+from tests.policies.engines import assert_same
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 

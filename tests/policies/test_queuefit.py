@@ -17,6 +17,7 @@ from sim import Cluster, Dispatch, SpecError, Trace, View, WorkerFailure, metric
 from sim.compiled.tabulate import tabulate
 from sim.engines import choose, replay
 from sim.tables.files import load_table
+from tests.policies.engines import assert_engines_agree
 from tests.policies.test_policies import tables
 
 if TYPE_CHECKING:
@@ -72,12 +73,7 @@ def test_both_engines_decide_alike(gaps: list[int], workers: int, dispatch: int,
     arrivals = np.cumsum(np.array(gaps, dtype=np.int64))
     trace = Trace(arrivals, 36 * MS, int(arrivals[-1]) + 1)
     cluster = Cluster(workers, dispatch, dispatch_per_query_ns=each, network_ns=network)
-    simpy, _ = replay(trace, cluster, TABLE, QueueFit(), engine="simpy")
-    compiled, choice = replay(trace, cluster, TABLE, QueueFit(), engine="compiled")
-    assert choice.engine == "compiled"
-    assert simpy.outcome.tolist() == compiled.outcome.tolist()
-    for name in ("start_ns", "finish_ns", "worker", "subnet", "size"):
-        assert getattr(simpy.batches, name).tolist() == getattr(compiled.batches, name).tolist(), name
+    assert_engines_agree(trace, cluster, TABLE, QueueFit())
 
 
 def test_workers_that_fail_and_unknown_slos_are_for_simpy() -> None:

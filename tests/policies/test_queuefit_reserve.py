@@ -15,8 +15,9 @@ from policies.queuefit_reserve import QueueFitReserve
 from policies.slackfit import SlackFit
 from sim import Cluster, Dispatch, LatencyLaw, SpecError, Trace, WorkerFailure, metrics, simulate
 from sim.compiled.tabulate import tabulate
-from sim.engines import choose, replay
+from sim.engines import choose
 from sim.tables.files import load_table
+from tests.policies.engines import assert_engines_agree
 from tests.policies.test_policies import tables
 
 if TYPE_CHECKING:
@@ -116,12 +117,7 @@ def test_both_engines_decide_alike(gaps: list[int], workers: int, network: int, 
     trace = Trace(arrivals, slos if own else 36 * MS, int(arrivals[-1]) + 1)
     law = LatencyLaw("lognormal", p99_over_median=1.2) if drawn else LatencyLaw()
     cluster = Cluster(workers, 2 * MS, network_ns=network, latency=law)
-    simpy, _ = replay(trace, cluster, TABLE, QueueFitReserve(), engine="simpy")
-    compiled, choice = replay(trace, cluster, TABLE, QueueFitReserve(), engine="compiled")
-    assert choice.engine == "compiled"
-    assert simpy.outcome.tolist() == compiled.outcome.tolist()
-    for name in ("start_ns", "finish_ns", "worker", "subnet", "size"):
-        assert getattr(simpy.batches, name).tolist() == getattr(compiled.batches, name).tolist(), name
+    assert_engines_agree(trace, cluster, TABLE, QueueFitReserve())
 
 
 def test_the_unit_of_time_does_not_matter() -> None:

@@ -14,10 +14,10 @@ from policies.maxacc import MaxAcc
 from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit
 from sim import Cluster, Dispatch, SpecError, WorkerFailure, engines
-from sim.engines import choose, replay
+from sim.engines import choose
 from sim.tables.files import load_table
 from sim.traces.synthetic import Bursty
-from tests.laws.test_compiled import assert_same
+from tests.policies.engines import assert_engines_agree
 
 if TYPE_CHECKING:
     from sim import Policy, View
@@ -35,10 +35,7 @@ MS = 1_000_000
 def test_every_pure_policy_runs_alike_on_both(policy: Policy, drop: str) -> None:
     trace = Bursty(base_qps=1500, variant_qps=5550, cv2=8, duration_s=3, slo_ms=36).trace(seed=3)
     cluster = Cluster(8, 3 * MS, MS // 2, drop, (WorkerFailure(3, 1000 * MS, 1500 * MS), WorkerFailure(5, 1200 * MS)))
-    compiled, choice = replay(trace, cluster, TABLE, policy, engine="compiled")
-    reference, _ = replay(trace, cluster, TABLE, policy, engine="simpy")
-    assert choice.engine == "compiled"
-    assert_same(compiled, reference)
+    assert_engines_agree(trace, cluster, TABLE, policy)
 
 
 def test_a_policy_that_looks_elsewhere_runs_in_simpy_and_it_is_said_why() -> None:
