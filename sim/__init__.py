@@ -10,6 +10,7 @@ from sim.engine.kinds import WorkerKind
 from sim.engine.policy import Decision, Dispatch, Drop, Hold, Policy, View, Wait
 from sim.engine.result import Result
 from sim.engine.run_metrics import Measure, Outcome
+from sim.engine.service_queue import ServiceQueue
 from sim.tables.cells import table_from_cells
 from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 from sim.tables.law import LatencyLaw, planned
@@ -32,6 +33,7 @@ __all__ = [
     "PolicyError",
     "ProfiledSubnet",
     "Result",
+    "ServiceQueue",
     "SpecError",
     "SsimError",
     "StepPolicy",

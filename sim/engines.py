@@ -99,8 +99,8 @@ def choose(
     """
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
-    if cluster.kinds:
-        reason = "kinds of workers run in SimPy only"
+    if cluster.kinds or cluster.queues:
+        reason = f"{'several queues' if cluster.queues else 'kinds of workers'} run in SimPy only"
     elif not numba_is_installed():
         reason = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sim.compiled.kernel import Log
     from sim.engine.cluster import Cluster
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 _PLACES = {Outcome.LATE: counters.LATE, Outcome.DROPPED: counters.DROPS, Outcome.UNFINISHED: counters.UNFINISHED}
 
@@ -120,7 +120,14 @@ class StreamingMetrics:
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of queries with an outcome."""
-        return int(self.counts.met.sum()) if outcome is Outcome.MET else self._total(_PLACES[outcome])
+        if outcome is Outcome.MET:
+            return int(self.counts.met.sum())
+        return self._total(_PLACES[outcome]) if outcome in _PLACES else 0  # no queue has a bound
+
+    @property
+    def subnets(self) -> tuple[ProfiledSubnet, ...]:
+        """The subnets that may have run."""
+        return self.table.subnets
 
     @property
     def met_by_subnet(self) -> npt.NDArray[np.int64]:

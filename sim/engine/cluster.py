@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from sim.base.errors import DataError, SpecError
-from sim.engine.kinds import OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of
+from sim.engine.kinds import OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of, sorted_pools
+from sim.engine.service_queue import QueueOrder, ServiceQueue, check_queues, pools_of_queues, subnets_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
 from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
 from sim.traces.trace import LATEST_NS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
     from sim.tables.law import LawName
     from sim.tables.service_times import Distributions
     from sim.traces.trace import Trace
@@ -74,9 +75,11 @@ class Cluster:
         kinds: Kinds of workers, whose numbers of workers add up to `workers`: see `of_kinds`.
         offer: Which free workers a policy is offered first.
         currency: That of the kinds' prices.
+        queues: Queues, each with an SLO, a weight or tables of its own; without any, all queries wait in one queue.
+        order: Which queue a free worker is offered first.
 
     Raises:
-        SpecError: A number is out of range, two faults of one worker overlap, or kinds do not fit together.
+        SpecError: A number is out of range, two faults of one worker overlap, or kinds or queues do not fit together.
     """
 
     workers: int
@@ -92,6 +95,8 @@ class Cluster:
     kinds: tuple[WorkerKind, ...] = ()
     offer: OfferRule = "kind"
     currency: str | None = None
+    queues: tuple[ServiceQueue, ...] = ()
+    order: QueueOrder = "edf"
 
     @classmethod
     def of_kinds(cls, *kinds: WorkerKind, **options: Any) -> Cluster:
@@ -118,6 +123,7 @@ class Cluster:
         if self.kinds and sum(kind.workers for kind in self.kinds) != self.workers:
             hint = "Cluster.of_kinds adds them up"
             raise SpecError("cluster.workers", "is not the sum of the kinds' workers", str(self.workers), hint)
+        check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
         self._check_overlap()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
@@ -191,7 +197,22 @@ class Cluster:
         kinds = self.kinds
         if served:
             kinds = tuple(replace(kind, table=kind.table and self.served(kind.table)) for kind in kinds)
-        return pools_of(self.workers, kinds, self.offer, table)
+        return sorted_pools([pools_of(self.workers, kinds, table)], kinds, self.offer)[0]
+
+    def pools_by_queue(self, table: LatencyTable, *, served: bool = False) -> list[list[WorkerPool]]:
+        """Return the same for each queue, with its tables; one list without queues. Their rows are those of `subnets`.
+
+        Raises:
+            SpecError: The subnets of a kind differ from those of the table, or no subnet is accurate enough for a
+                queue.
+        """
+        if not self.queues:
+            return [self.pools(table, served=served)]
+        return pools_of_queues(self, table, self.served if served else lambda one: one)
+
+    def subnets(self, table: LatencyTable) -> tuple[ProfiledSubnet, ...]:
+        """Return the subnets of all queues, those of the run's table first."""
+        return subnets_of(table, self.queues)
 
     def overheads(self, seed: int) -> Callable[[int, int], int]:
         """Return a function from batch size and head (the number of the query) to the overhead of the batch."""

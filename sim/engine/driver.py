@@ -13,15 +13,16 @@ import simpy
 
 from sim.base.errors import PolicyError
 from sim.base.units import format_ms
-from sim.engine.instant import BatchStart, Scheduler
+from sim.engine.instant import BatchStart, Scheduler, policies_of
 from sim.engine.kinds import pool_of_workers
 from sim.engine.policy import policy_name
-from sim.engine.queues import queue_for
+from sim.engine.queue_set import admission_for
 from sim.engine.result import BatchLog, Result, result_of
+from sim.engine.service_queue import in_queues
 from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from sim.engine.cluster import Cluster
@@ -36,7 +37,7 @@ def simulate(
     trace: Trace,
     cluster: Cluster,
     table: LatencyTable,
-    policy: Policy,
+    policy: Policy | Mapping[str, Policy],
     *,
     seed: int = 0,
     latency_of: Latencies | None = None,
@@ -47,19 +48,19 @@ def simulate(
     The same arguments give the same result, to the last byte.
 
     Args:
-        trace: Arrivals and SLOs.
-        cluster: Workers, overheads, drop rule, failures.
-        table: Latency and accuracy of each subnet on workers whose kind has no table of its own.
-        policy: What to run next.
+        trace: Arrivals and SLOs, and the queue of each query as its class if the cluster has several queues.
+        cluster: Workers, queues, overheads, drop rule, failures.
+        table: Latency and accuracy of each subnet on workers whose kind has no table of its own, nor the queue.
+        policy: What to run next, or that of each queue by name.
         seed: For latencies that are drawn, and policies that draw random numbers.
         latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
-            those of the cluster.
+            those of the cluster; for clusters without queues.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
-        SpecError: The subnets of a kind of workers differ from those of the table.
-        DataError: The cluster takes its actuation delays from a table that has none, or the table lacks what the law of
-            its latencies needs.
+        SpecError: The subnets of a kind of workers differ from those of the table, or a queue is not served.
+        DataError: The trace does not name the queues of the cluster, the cluster takes its actuation delays from a
+            table that has none, or the table lacks what the law of its latencies needs.
     """
     return _Run(trace, cluster, table, policy, seed, latency_of).run()
 
@@ -72,23 +73,25 @@ class _Run:
         trace: Trace,
         cluster: Cluster,
         table: LatencyTable,
-        policy: Policy,
+        policy: Policy | Mapping[str, Policy],
         seed: int,
         latency_of: Latencies | None,
     ) -> None:
         self._env = simpy.Environment(initial_time=0)
-        self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
-        pools = cluster.pools(table)
-        self._pool_of = pool_of_workers(pools)
-        self._latency_of = [  # by pool
-            latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in pools
+        self._trace, self._table, self._cluster = in_queues(trace, cluster.queues), table, cluster
+        self._policies = policies_of(policy, cluster)
+        pools = cluster.pools_by_queue(table)
+        self._pool_of = pool_of_workers(pools[0])
+        self._latency_of = [  # by queue and pool
+            [latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in of_queue]
+            for of_queue in pools
         ]
-        self._row_of = [pool.rows for pool in pools]
-        self._actuation_ns = [cluster.actuation_delays(pool.table) for pool in pools]
+        self._row_of = [[pool.rows for pool in of_queue] for of_queue in pools]
+        self._actuation_ns = [[cluster.actuation_delays(pool.table) for pool in of_queue] for of_queue in pools]
         self._overhead_of = cluster.overheads(seed)
         served = cluster.served(table)
-        self._queue = queue_for(trace, cluster.network_ns)
-        self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
+        self._admission = admission_for(self._trace, cluster)
+        self._scheduler = Scheduler(self._admission, cluster, served, policy, seed)
         self._log = BatchLog()
         self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
         self._changes = cluster.changes()
@@ -102,9 +105,10 @@ class _Run:
         """Run to the end and return the result."""
         for at_ns, worker, fails in self._changes:
             self._after(at_ns, (self._failed if fails else self._recovered, worker))
-        self._wake_at(0, self._queue.next_arrival_ns)
+        self._wake_at(0, self._admission.next_arrival_ns)
         self._env.run()
-        return result_of(self._trace, self._table, self._cluster, self._log.batches(), self._queue.batch_of_query())
+        batch_of_query = self._admission.batch_of_query()
+        return result_of(self._trace, self._table, self._cluster, self._log.batches(), batch_of_query)
 
     def _after(self, delay_ns: int, report: tuple[list[Any], Any] | None = None) -> None:
         event = self._env.timeout(delay_ns, report)
@@ -135,24 +139,24 @@ class _Run:
         for start in starts:
             self._start(now_ns, start)
         if wake_ns is not None:
-            if self._queue.next_arrival_ns is None:
+            if self._admission.next_arrival_ns is None:
                 self._check_wait(now_ns, wake_ns)
             self._wake_at(now_ns, wake_ns)
 
     def _start(self, now_ns: int, start: BatchStart) -> None:
         """Record a batch, and have its worker report when it can take the next one."""
-        batch, worker, subnet, size, actuates, head = start
+        batch, worker, subnet, size, actuates, head, queue = start
         pool = self._pool_of[worker]
-        latency_ns, overhead_ns = self._latency_of[pool](subnet, size, head), self._overhead_of(size, head)
+        latency_ns, overhead_ns = self._latency_of[queue][pool](subnet, size, head), self._overhead_of(size, head)
         if actuates:
-            overhead_ns += self._actuation_ns[pool][subnet]
+            overhead_ns += self._actuation_ns[queue][pool][subnet]
         busy_ns = overhead_ns + self._cluster.occupied_ns(latency_ns)
         finish_ns = now_ns + overhead_ns + latency_ns
         if self._cluster.occupancy < 1:
             before = self._overlapping(worker, now_ns)
             finish_ns = max([finish_ns, *(self._log.finish[other] for other in before)])
             self._begun[worker] = [*before, batch]
-        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[pool][subnet], size)
+        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[queue][pool][subnet], size)
         self._after(busy_ns, (self._completed, (worker, batch)))
 
     def _overlapping(self, worker: int, now_ns: int) -> list[int]:
@@ -166,7 +170,10 @@ class _Run:
             PolicyError: Nothing is to come but the end of the wait.
         """
         changes_ahead = bool(self._changes) and self._changes[-1][0] > now_ns
-        if self._scheduler.idle and not changes_ahead and wake_ns > max(self._queue.deadlines(self._queue.length)):
+        if not self._scheduler.idle or changes_ahead:
+            return
+        waiting = {place: queue for place, queue in enumerate(self._admission.queues(0)) if queue.length}
+        if wake_ns > max(max(queue.deadlines(queue.length)) for queue in waiting.values()):
             problem = "waits with nothing left to wait for, past every deadline"
-            location = f"{policy_name(self._policy)} at {format_ms(now_ns)}"
+            location = f"{policy_name(self._policies[min(waiting)])} at {format_ms(now_ns)}"
             raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")

@@ -7,13 +7,15 @@ itself, and never predicts when a batch will finish, so that the same object run
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.base.errors import PolicyError, raised
+from sim.base.errors import PolicyError, SpecError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
 from sim.engine.kinds import pool_of_workers
+from sim.engine.offers import Offers
 from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
     from sim.engine.policy import Decision, Policy
-    from sim.engine.queues import Queue
+    from sim.engine.queues import Admission, Queue
     from sim.tables.latency import LatencyTable
 
 
@@ -34,10 +36,11 @@ class BatchStart(NamedTuple):
     Attributes:
         batch: Its number: batches are numbered from 0 in the order in which they start.
         worker: The worker that runs it.
-        subnet: The subnet that runs it (index into the table of the worker's kind).
+        subnet: The subnet that runs it (index into the table of the worker's kind, and of the queue).
         size: Number of queries.
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
         head: The most urgent of its queries, which decides its luck if latencies are drawn.
+        queue: The queue of its queries (index into those of the cluster).
     """
 
     batch: int
@@ -46,32 +49,45 @@ class BatchStart(NamedTuple):
     size: int
     actuates: bool
     head: int
+    queue: int = 0
 
 
 class Scheduler:
-    """The queue, the workers and the policy of one run; also the `System` that its policy looks into."""
+    """The queues, the workers and the policy of one run; also the `System` that its policy looks into."""
 
-    def __init__(self, queue: Queue, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
-        """Begin with all workers free and an empty queue.
+    def __init__(
+        self,
+        admission: Admission,
+        cluster: Cluster,
+        table: LatencyTable,
+        policy: Policy | Mapping[str, Policy],
+        seed: int,
+    ) -> None:
+        """Begin with all workers free and empty queues.
 
         Args:
-            queue: The queue, which knows the arrivals and when their batches are due.
-            cluster: Workers, dispatch overhead and drop rule. Its faults are the driver's to report.
-            table: What the policy sees of workers whose kind has no table of its own, as the cluster serves it.
-            policy: What to run next.
+            admission: Knows the arrivals, the queues that they join, and when their batches are due.
+            cluster: Workers, queues, dispatch overhead and drop rule. Its faults are the driver's to report.
+            table: What the policy sees of workers and queues without a table of their own, as the cluster serves it.
+            policy: What to run next, or that of each queue by name.
             seed: For policies that draw random numbers.
 
         Raises:
-            SpecError: The subnets of a kind differ from those of the table.
+            SpecError: The subnets of a kind differ from those of the table, or a queue has no policy.
         """
-        self._queue, self._cluster, self._policy, self._seed = queue, cluster, policy, seed
-        self._pools = cluster.pools(table, served=True)
-        self._pool_of = pool_of_workers(self._pools)
-        self._free = [list(pool.workers) for pool in self._pools]  # by pool
-        self._alive = [len(pool.workers) for pool in self._pools]
-        self._offered = 0  # the pool that the policy was offered last
+        self._admission, self._cluster, self._seed = admission, cluster, seed
+        self._policies = policies_of(policy, cluster)
+        self._pools = cluster.pools_by_queue(table, served=True)  # by queue
+        self._pool_of = pool_of_workers(self._pools[0])
+        self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
+        longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
+        self._offers = Offers(cluster.order, cluster.queues, cluster.dispatch_ns + longest_ns)
+        self._names = [queue.name for queue in cluster.queues] or [""]
+        self._free = [list(pool.workers) for pool in self._pools[0]]  # by pool
+        self._alive = [len(pool.workers) for pool in self._pools[0]]
+        self._offered = 0, 0  # the queue and the pool that a policy was asked about last
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
-        self._loaded: list[int | None] = [None] * cluster.workers
+        self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
         self._down: set[int] = set()
         self._batches = 0
@@ -110,9 +126,9 @@ class Scheduler:
                 self._running[worker] = None
                 insort(self._free[self._pool_of[worker]], worker)
                 changed = True
-        arrival_ns = self._queue.next_arrival_ns
+        arrival_ns = self._admission.next_arrival_ns
         if arrival_ns is not None and arrival_ns <= now_ns:
-            self._queue.admit(now_ns)
+            self._admission.admit(now_ns)
             changed = True
         for worker in recovered:
             self._down.remove(worker)
@@ -126,10 +142,10 @@ class Scheduler:
         if not any(self._free):
             return [], lost, None
         # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
-        starts = self._decide() if changed and self._queue.length else []
+        starts = self._decide() if changed else []
         wake_ns = None
         if any(self._free):
-            arrival_ns, wait_ns = self._queue.next_arrival_ns, self._wait_ns
+            arrival_ns, wait_ns = self._admission.next_arrival_ns, self._wait_ns
             wake_ns = wait_ns if arrival_ns is None or (wait_ns is not None and wait_ns < arrival_ns) else arrival_ns
         return starts, lost, wake_ns
 
@@ -150,66 +166,84 @@ class Scheduler:
         self._alive[self._pool_of[worker]] -= 1
 
     def _decide(self) -> list[BatchStart]:
-        """Ask the policy until no worker is free, the queue is empty or it waits with all kinds that are free."""
-        queue = self._queue
-        if (drop_before_ns := self._drop_before_ns()) is not None:
-            queue.drop_before(drop_before_ns)
+        """Ask the policy until no worker is free, the queues are empty or it waits with all kinds that are free."""
+        self._drop()
         self._wait_ns = None
         starts: list[BatchStart] = []
         number = 0  # of the pool that is offered
-        while queue.length and number < len(self._pools):
-            if not self._free[number]:
+        while number < len(self._free):
+            if not self._free[number] or not self._offer(number, starts):
                 number += 1
-                continue
-            self._offered = number
-            decision, slack_ns = self._ask(self._pools[number])
-            if isinstance(decision, Dispatch | Drop):
-                if isinstance(decision, Dispatch):
-                    starts.append(self._start(decision))
-                else:
-                    queue.drop(int(decision.count))
+            else:
                 number, self._wait_ns = 0, None  # all that is free is offered anew
-                continue
+        return starts
+
+    def _drop(self) -> None:
+        """Drop the queries that the drop rule gives up: a worker is free."""
+        if self._cluster.drop == "never":
+            return
+        for queue, pools in zip(self._queues[0], self._pools, strict=True):
+            if queue.length:
+                queue.drop_before(self._now_ns + self._least_ns(pools))
+
+    def _least_ns(self, pools: Sequence[WorkerPool]) -> int:
+        """Return the time that a query needs at least so that the drop rule spares it."""
+        if self._cluster.drop == "expired":
+            return 0
+        alive = (pool.table.smallest_ns for pool, count in zip(pools, self._alive, strict=True) if count)
+        return self._cluster.dispatch_ns + min(alive)
+
+    def _offer(self, number: int, starts: list[BatchStart]) -> bool:
+        """Offer the free workers of a pool to its queues in turn, until one starts a batch or drops queries.
+
+        Returns:
+            Whether one did.
+        """
+        queues = self._queues[number]
+        for place in self._offers.in_order(queues, [pools[number] for pools in self._pools]):
+            self._offered = place, number
+            decision, slack_ns = self._ask(queues[place], self._pools[place][number])
+            if isinstance(decision, Dispatch):
+                starts.append(self._start(decision))
+                return True
+            if isinstance(decision, Drop):
+                queues[place].drop(int(decision.count))
+                return True
             if isinstance(decision, Hold):
                 until_ns = self._now_ns + slack_ns - int(decision.until_slack_ns)
             else:
                 until_ns = int(decision.until_ns)
             self._wait_ns = until_ns if self._wait_ns is None else min(self._wait_ns, until_ns)
-            number += 1
-        return starts
+        return False
 
-    def _drop_before_ns(self) -> int | None:
-        """Return the time before which a query must be due to be dropped by the drop rule; None if none is."""
-        if self._cluster.drop == "never":
-            return None
-        if self._cluster.drop == "expired":
-            return self._now_ns
-        alive = (pool.table.smallest_ns for pool, count in zip(self._pools, self._alive, strict=True) if count)
-        return self._now_ns + self._cluster.dispatch_ns + min(alive)  # a worker is free
-
-    def _ask(self, pool: WorkerPool) -> tuple[Decision, int]:
-        """Return the policy's decision about the workers of a kind, and the slack that it saw."""
-        slack_ns = self._queue.head_deadline() - self._now_ns - self._cluster.dispatch_ns
-        view = View(self._now_ns, slack_ns, self._queue.length, pool.table, self, pool.kind)
+    def _ask(self, queue: Queue, pool: WorkerPool) -> tuple[Decision, int]:
+        """Return the decision about a queue and the workers of a kind, and the slack that the policy saw."""
+        place, _ = self._offered
+        policy = self._policies[place]
+        slack_ns = queue.head_deadline() - self._now_ns - self._cluster.dispatch_ns
+        view = View(self._now_ns, slack_ns, queue.length, pool.table, self, pool.kind, self._names[place])
         try:
-            decision = self._policy.decide(view)
+            decision = policy.decide(view)
         except (Exception, SystemExit) as error:
-            location = f"{policy_name(self._policy)} at {format_ms(self._now_ns)}"
+            location = f"{policy_name(policy)} at {format_ms(self._now_ns)}"
             raise PolicyError(location, *raised(error, situation(view))) from error
-        check_decision(decision, view, self._policy)
+        check_decision(decision, view, policy)
         return decision, slack_ns
 
     def _start(self, decision: Dispatch) -> BatchStart:
+        place, number = self._offered
+        queue, pool = self._queues[number][place], self._pools[place][number]
         # Integers of NumPy would overflow in later sums.
-        subnet, size = int(decision.subnet), min(int(decision.batch_size), self._queue.length)
-        free = self._free[self._offered]
+        subnet, size = int(decision.subnet), min(int(decision.batch_size), queue.length)
+        free, row = self._free[number], pool.rows[subnet]
         worker = free[0] if decision.worker is None else int(decision.worker)
-        actuates = self._loaded[worker] != subnet and not self._unused[worker]
+        actuates = self._loaded[worker] != row and not self._unused[worker]
         batch = self._batches
         self._batches += 1
         free.remove(worker)
-        self._running[worker], self._loaded[worker], self._unused[worker] = batch, subnet, False
-        return BatchStart(batch, worker, subnet, size, actuates, self._queue.take(size))
+        self._running[worker], self._loaded[worker], self._unused[worker] = batch, row, False
+        self._offers.charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
+        return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place)
 
     # What a policy can look up (sim.engine.policy.System).
 
@@ -225,7 +259,7 @@ class Scheduler:
 
     @property
     def slo_ns(self) -> int:
-        """The smallest time from an arrival to the deadline of its batch."""
+        """The smallest time from an arrival to the deadline of its batch, in the queue that is offered."""
         return self._queue.slo_ns
 
     @property
@@ -237,17 +271,43 @@ class Scheduler:
 
     def free_workers(self) -> Sequence[int]:
         """Return the free workers of the kind that is offered, in order."""
-        return tuple(self._free[self._offered])
+        return tuple(self._free[self._offered[1]])
 
     def subnet_on(self, worker: int) -> int | None:
-        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first."""
-        return self._loaded[worker]
+        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first.
+
+        None, too, if it is a subnet that the queue that is offered does not have.
+        """
+        rows = self._pools[self._offered[0]][self._pool_of[worker]].rows
+        row = self._loaded[worker]
+        return None if row is None or row not in rows else rows.index(row)
 
     def deadlines_ns(self, count: int) -> Sequence[int]:
-        """Return the deadlines of up to `count` queued queries, the earliest first."""
+        """Return the deadlines of up to `count` queries of the queue that is offered, the earliest first."""
         return self._queue.deadlines(count)
 
     def arrivals_within(self, window_ns: int) -> int:
-        """Return the number of queries that arrived in the last `window_ns`, now included."""
-        first = bisect_left(self._queue.arrivals, self._now_ns - window_ns + 1, 0, self._queue.admitted)
-        return self._queue.admitted - first
+        """Return the number of queries of this queue that arrived in the last `window_ns`, now included."""
+        return self._queue.arrived_since(self._now_ns - window_ns + 1)
+
+    @property
+    def _queue(self) -> Queue:
+        """The queue that is offered."""
+        place, number = self._offered
+        return self._queues[number][place]
+
+
+def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:
+    """Return the policy of each queue of a cluster; one without queues.
+
+    Raises:
+        SpecError: A queue has none, or a policy is that of an unknown queue.
+    """
+    names = [queue.name for queue in cluster.queues]
+    if not isinstance(policy, Mapping):
+        return [policy] * max(1, len(names))
+    odd = sorted({*names} ^ {*policy})
+    if odd or not names:
+        problem = "has no policy" if odd and odd[0] in names else "is an unknown queue"
+        raise SpecError("policy", problem, repr(odd[0]) if odd else "", f"a policy for each queue: {', '.join(names)}")
+    return [policy[name] for name in names]

@@ -82,8 +82,8 @@ class KindMetrics:
 def by_kind(result: Result) -> list[KindMetrics]:
     """Return the metrics of each kind of workers, in the order of the cluster; nothing without kinds."""
     cluster, batches = result.cluster, result.batches
-    pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools(result.table), 1)}
-    accuracy = np.array([subnet.accuracy for subnet in result.table.subnets], dtype=np.float64)
+    pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools_by_queue(result.table)[0], 1)}
+    accuracy = np.array([subnet.accuracy for subnet in result.subnets], dtype=np.float64)
     started = result.started
     met = result.batch[result.arrived][result.outcome[result.arrived] == Outcome.MET]
     until_ns = np.minimum(batches.free_ns, result.until_ns)

@@ -12,10 +12,12 @@ from sim.base.errors import NoArrivalsError, SpecError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from sim.engine.cluster import Cluster
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import ProfiledSubnet
 
 
 class Outcome(IntEnum):
@@ -29,6 +31,8 @@ class Outcome(IntEnum):
     """Removed from the queue unanswered (drop rule, policy), or lost with a worker that failed."""
     UNFINISHED = 3
     """Still waiting at the end of the run."""
+    REJECTED = 4
+    """Turned away on arrival, since its queue was full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,8 @@ class RunMetrics(Protocol):
     """The interface of a finished run for `sim.engine.metrics`."""
 
     @property
-    def table(self) -> LatencyTable:
-        """The latency table."""
+    def subnets(self) -> Sequence[ProfiledSubnet]:
+        """The subnets that may have run."""
         ...
 
     @property

@@ -19,10 +19,11 @@ import sim.compiled.kernel
 import sim.compiled.replay
 import sim.engine.driver
 import sim.engine.instant
+import sim.engine.offers
 import sim.tables.service_times
 from sim import simulate
 from sim.compiled.replay import replay_compiled
-from tests.laws.cases import cases
+from tests.laws.cases import cases, queue_cases
 from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import FromTable, decision_tables, edges
 from tests.policies.engines import assert_same
@@ -83,19 +84,35 @@ INSTANT = {
         "self._now_ns + slack_ns - int(decision.until_slack_ns)",
         "self._now_ns + int(decision.until_slack_ns)",
     ),
-    "no drop rule": ("if (drop_before_ns := self._drop_before_ns()) is not None:", "if False:"),
+    "no drop rule": ("if queue.length:", "if False:"),
     "hopeless without the overhead": ("self._cluster.dispatch_ns + min(alive)", "min(alive)"),
     "slack without the overhead": ("self._now_ns - self._cluster.dispatch_ns", "self._now_ns"),
-    "one decision an instant": ("starts.append(self._start(decision))", "starts.append(self._start(decision)); break"),
-    "a batch larger than asked": ("min(int(decision.batch_size), self._queue.length)", "self._queue.length"),
+    "one decision an instant": (
+        "(self._start(decision))\n                return True",
+        "(self._start(decision))\n                return False",
+    ),
+    "a batch larger than asked": ("min(int(decision.batch_size), queue.length)", "queue.length"),
 }
 """In the rule of the instant. Compared with the naive engine, as the next two."""
 
 DRIVER = {
     "batches overtake": ("max([finish_ns, *(self._log.finish[other] for other in before)])", "finish_ns"),
     "a failure spares what overlaps": ("for batch in self._overlapping(worker, now_ns):", "for batch in ():"),
-    "actuation is free": ("overhead_ns += self._actuation_ns[pool][subnet]", "pass"),
+    "actuation is free": ("overhead_ns += self._actuation_ns[queue][pool][subnet]", "pass"),
 }
+
+OFFERS = {
+    "a batch costs nothing": ("self._deficit[place] -= work_ns", "pass"),
+    "what is left is kept": ("deficit[place] = min(work, 0.0)", "pass"),
+    "debts are forgotten": ("rounds = min(", "rounds = 1 + min("),
+    "an offer that is not taken counts": (
+        "deficit, turn, left = list(self._deficit)",
+        "deficit, turn, left = self._deficit",
+    ),
+    "priority before no deadline": ("(self._rank[place], deadline[place])", "self._rank[place]"),
+    "the least slack is the earliest deadline": ("deadline[place] - alone[place]", "deadline[place]"),
+}
+"""In the order of offers. Compared with the naive engine."""
 
 SERVICE = {
     "luck of the next query": ("(query + 1) * _GOLDEN", "query * _GOLDEN"),
@@ -151,6 +168,7 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
         (sim.compiled.kernel, KERNEL),
         (sim.engine.instant, INSTANT),
         (sim.engine.driver, DRIVER),
+        (sim.engine.offers, OFFERS),
         (sim.tables.service_times, SERVICE),
     ):
         for change in changes.values():
@@ -224,6 +242,14 @@ def test_a_fault_in_the_driver_is_caught(name: str) -> None:
     made = mutant(sim.engine.driver, DRIVER[name])
     with mock.patch(f"{__name__}.simulate", made.simulate):
         assert caught(cases(), differs_from_naive)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFERS)
+def test_a_fault_in_the_order_of_offers_is_caught(name: str) -> None:
+    made = mutant(sim.engine.offers, OFFERS[name])
+    with mock.patch.object(sim.engine.instant, "Offers", made.Offers):
+        assert caught(queue_cases(), differs_from_naive)
 
 
 @pytest.mark.slow

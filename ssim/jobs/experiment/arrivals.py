@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sim.base.errors import SsimError, TooLongError
 from sim.traces.source import drawn_ahead
 from ssim.jobs.experiment.kept import Kept, mapped
+from ssim.jobs.identity import hash_of, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
+    from ssim.jobs.experiment.spec import ExperimentSpec
 
 INTERRUPTED = Event()
 """Set while threads are to come to an end."""
@@ -27,6 +29,12 @@ _SHORT = 4_000_000
 
 _TRACES: Kept[str, Trace] = Kept(1)
 _SHORT_TRACES: Kept[str, Trace | None] = Kept(4)
+
+
+def trace_key_of(spec: ExperimentSpec, source: TraceSource, seed: int, folder: Path) -> str:
+    """Return what runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
+    stamps = [stamp(path) for path in source.inputs()]
+    return hash_of([spec.trace, [(queue.name, queue.trace) for queue in spec.queues], seed, str(folder), stamps])
 
 
 def trace_of(key: str, source: TraceSource, seed: int, shared: Path | None) -> Trace:
