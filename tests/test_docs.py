@@ -222,10 +222,10 @@ def test_the_page_about_kinds_of_workers_works_as_it_stands(tmp_path: Path) -> N
 
 def test_the_page_about_queues_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/queues.md", "yaml")
-    (tmp_path / "three.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))
+    (tmp_path / "three.yaml").write_text(experiment.replace("duration_s: 2", "duration_s: 0.2"))
     (command,) = "".join(blocks("docs/queues.md", "console")).splitlines()
     ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), "--no-figures")
-    assert "kWh" in ended.stdout, ended.stderr
+    assert "By queue" in ended.stdout, ended.stderr
     assert (tmp_path / "results/three/queues.csv").is_file()
 
 
@@ -271,18 +271,6 @@ def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Pat
         refused = run(tmp_path, "-m", *on_gpu.removeprefix("$ ").split())
         assert refused.returncode != 0
         assert "gpu" in refused.stderr.lower()
-
-
-def test_the_site_is_built_and_every_page_is_in_it(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="the site needs the extra [docs]")
-    ended = run(
-        ROOT, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)
-    )  # strict: a dead link is an error
-    assert ended.returncode == 0, ended.stderr
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
-    assert pages <= {path.stem for path in tmp_path.glob("*.html")}
-    first = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert all(f'href="{page}.html"' in first for page in pages - {"index"})
 
 
 @pytest.mark.slow
