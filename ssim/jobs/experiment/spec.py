@@ -280,8 +280,6 @@ class ExperimentSpec(JobSpec):
     """The arrivals: `kind`, and the parameters of that kind; left out if every queue has a trace of its own."""
     cluster: ClusterSpec
     """The workers."""
-    queues: tuple[QueueSpec, ...] = ()
-    """Queues, each with an SLO, a weight or a model of its own; without any, all queries wait in one queue."""
     latency_table: TableSpec | None = None
     """How long a batch of each subnet takes; left out if every kind of workers, or every queue, has its own table."""
     engine: Engine = "auto"
@@ -290,6 +288,8 @@ class ExperimentSpec(JobSpec):
     """How much of a run is stored: `summary`, `windows` of 1 s, `batches` or `requests`."""
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
     """The policies to compare."""
+    queues: tuple[QueueSpec, ...] = ()
+    """Queues, each with an SLO, a weight or a model of its own; without any, all queries wait in one queue."""
     reference: str | None = None
     """The policy that the others are compared with, by name or as tables show it; the first one if left out."""
     measure: MeasureSpec | None = None
