@@ -1,4 +1,4 @@
-"""SLO attainment and serving accuracy of each queue over a swept parameter, side by side for the values of another."""
+"""SLO attainment and serving accuracy over a swept key: a line for each queue, or for each value of another key."""
 
 from __future__ import annotations
 
@@ -24,31 +24,34 @@ _MOST = 7
 """Queues in a figure: those with the most queries."""
 
 
-def draw(rows: pd.DataFrame, along: str, across: str = "", title: str = "") -> Figure:
+def draw(rows: pd.DataFrame, along: str, across: str = "", title: str = "", lines: str = "queue") -> Figure:
     """Return a column of two panels for each value of `across`: means over seeds with 95 % Student-t intervals.
 
     Args:
-        rows: One row per queue of a run, of one policy, with the columns `seed`, `queue`, `queries`, `slo_attainment`
-            (0 to 1), `mean_serving_accuracy` (percent, NaN for a missing value), `along` and `across`.
+        rows: One row per run, or per queue of a run, of one policy, with the columns `seed`, `queries`,
+            `slo_attainment` (0 to 1), `mean_serving_accuracy` (percent, NaN for a missing value), `along`, `across` and
+            `lines`.
         along: The column that is the horizontal axis.
         across: The column whose values stand side by side; one column of panels if empty.
         title: Title of the figure.
+        lines: The column whose values have a line each.
 
     Raises:
         DataError: A column is missing.
     """
     if rows.empty:
         return style.empty(style.COLUMN_IN)
-    check_columns(rows, ("seed", "queue", "queries", *_PANELS, along, *([across] if across else [])), "queues")
-    largest = rows.groupby("queue")["queries"].sum().nlargest(_MOST).index
-    queues = [name for name in dict.fromkeys(rows["queue"]) if name in largest]
-    if rows["queue"].nunique() > len(queues):
-        title = f"{title}{'; ' if title else ''}the {_MOST} largest of {rows['queue'].nunique()} queues"
+    check_columns(rows, ("seed", lines, "queries", *_PANELS, along, *([across] if across else [])), "queues")
+    largest = rows.groupby(lines)["queries"].sum().nlargest(_MOST).index
+    queues = [name for name in dict.fromkeys(rows[lines]) if name in largest]
+    if rows[lines].nunique() > len(queues):
+        title = f"{title}{'; ' if title else ''}the {_MOST} largest of {rows[lines].nunique()} queues"
     places = values(rows, across) if across else [None]
     x = values(rows, along)
     found = {
         (place, column, queue): [
-            estimate(_of(rows, queue, {along: at, **({across: place} if across else {})})[column], highest) for at in x
+            estimate(_of(rows, {lines: queue, along: at, **({across: place} if across else {})})[column], highest)
+            for at in x
         ]
         for place in places
         for column, (_, highest) in _PANELS.items()
@@ -70,7 +73,7 @@ def draw(rows: pd.DataFrame, along: str, across: str = "", title: str = "") -> F
                     _draw_line(axes, found[place, column, queue], colour, marker)
             if across:
                 upper.set_title(setting(across, place))
-            _label(lower, x, _heading(along, list(dict.fromkeys(rows["queue"]))))
+            _label(lower, x, _heading(along, list(dict.fromkeys(rows[lines]))))
         for row, (label, _) in zip(panels, _PANELS.values(), strict=True):
             row[0].set_ylabel(label)
         figure.align_ylabels([row[0] for row in panels])
@@ -79,16 +82,15 @@ def draw(rows: pd.DataFrame, along: str, across: str = "", title: str = "") -> F
             Line2D([], [], color=colour, marker=marker, markersize=4)
             for _, colour, marker in zip(queues, _COLOURS, _MARKERS, strict=False)
         ]
-        style.legend_below(figure, handles, queues)
+        style.legend_below(figure, handles, [name if lines == "queue" else setting(lines, name) for name in queues])
     return figure
 
 
-def _of(rows: pd.DataFrame, queue: str, at: dict[str, Any]) -> pd.DataFrame:
-    """Return the rows of a queue at some swept values."""
-    wanted = rows["queue"] == queue
+def _of(rows: pd.DataFrame, at: dict[str, Any]) -> pd.DataFrame:
+    """Return the rows with some values by column."""
     for column, value in at.items():
-        wanted &= rows[column] == value
-    return rows[wanted]
+        rows = rows[rows[column] == value]
+    return rows
 
 
 def _draw_line(axes: Axes, line: list[Estimate], colour: str, marker: str) -> None:

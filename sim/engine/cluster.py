@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 DropRule = Literal["never", "expired", "hopeless"]
 """Queries dropped before a decision: none (as in the paper), those whose deadline has passed, or those whose slack is
 below the smallest latency in the table plus the dispatch overhead. Deadlines are as in `Cluster.due_ns`."""
+
+Routing = Literal["central", "round_robin", "shortest", "random"]
+"""Where queries wait: in queues that all workers share; or each worker has its own, to which queries go on arrival: to
+the workers in turn, to the one with the fewest queries (those that it runs included; of equals the lowest number), or
+to any with equal probability. Only workers that have not failed get queries; those that wait for a worker that fails
+are routed anew."""
 
 FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""
@@ -77,6 +83,7 @@ class Cluster:
         currency: That of the kinds' prices.
         queues: Queues, each with an SLO, a weight or tables of its own; without any, all queries wait in one queue.
         order: Which queue a free worker is offered first.
+        routing: Where queries wait, and who decides which worker runs them.
 
     Raises:
         SpecError: A number is out of range, two faults of one worker overlap, or kinds or queues do not fit together.
@@ -97,6 +104,7 @@ class Cluster:
     currency: str | None = None
     queues: tuple[ServiceQueue, ...] = ()
     order: QueueOrder = "edf"
+    routing: Routing = "central"
 
     @classmethod
     def of_kinds(cls, *kinds: WorkerKind, **options: Any) -> Cluster:
@@ -124,6 +132,8 @@ class Cluster:
             hint = "Cluster.of_kinds adds them up"
             raise SpecError("cluster.workers", "is not the sum of the kinds' workers", str(self.workers), hint)
         check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
+        if self.routing not in get_args(Routing):
+            raise SpecError("cluster.routing", "unknown routing", repr(self.routing), " or ".join(get_args(Routing)))
         self._check_overlap()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
@@ -149,9 +159,19 @@ class Cluster:
             raise SpecError(place, "the overhead is too long to be drawn", f"{self.dispatch_ns} ns", "minutes at most")
 
     @property
+    def is_routed(self) -> bool:
+        """Whether each worker has a queue of its own."""
+        return self.routing != "central"
+
+    @property
     def is_drawn(self) -> bool:
         """Whether the time that a batch takes depends on the seed."""
         return self.latency.is_drawn or self.dispatch_p99_over_median is not None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a run depends on the seed, whatever its trace and its policy."""
+        return self.is_drawn or self.routing == "random"
 
     @property
     def dispatch_drawn(self) -> Distributions | None:

@@ -90,7 +90,7 @@ class _Run:
         self._actuation_ns = [[cluster.actuation_delays(pool.table) for pool in of_queue] for of_queue in pools]
         self._overhead_of = cluster.overheads(seed)
         served = cluster.served(table)
-        self._admission = admission_for(self._trace, cluster)
+        self._admission = admission_for(self._trace, cluster, seed)
         self._scheduler = Scheduler(self._admission, cluster, served, policy, seed)
         self._log = BatchLog()
         self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
@@ -172,8 +172,10 @@ class _Run:
         changes_ahead = bool(self._changes) and self._changes[-1][0] > now_ns
         if not self._scheduler.idle or changes_ahead:
             return
-        waiting = {place: queue for place, queue in enumerate(self._admission.queues(0)) if queue.length}
-        if wake_ns > max(max(queue.deadlines(queue.length)) for queue in waiting.values()):
+        workers = range(self._cluster.workers if self._cluster.is_routed else 1)
+        queues = [one for worker in workers for one in enumerate(self._admission.queues(worker))]
+        waiting = [(place, queue) for place, queue in queues if queue.length]
+        if wake_ns > max(max(queue.deadlines(queue.length)) for _, queue in waiting):
             problem = "waits with nothing left to wait for, past every deadline"
-            location = f"{policy_name(self._policies[min(waiting)])} at {format_ms(now_ns)}"
+            location = f"{policy_name(self._policies[waiting[0][0]])} at {format_ms(now_ns)}"
             raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")

@@ -1,6 +1,6 @@
 """The rule of an instant: completions, then arrivals, then recoveries and failures, then drops and decisions.
 
-A `Scheduler` holds the queue and the state of the workers. A driver tells it what happened at an instant, and it
+A `Scheduler` holds the queues and the state of the workers. A driver tells it what happened at an instant, and it
 answers with the batches to start and the next instant at which it has to be called. It has no clock, starts nothing by
 itself, and never predicts when a batch will finish, so that the same object runs under any clock.
 """
@@ -17,6 +17,7 @@ from sim.base.units import format_ms
 from sim.engine.kinds import pool_of_workers
 from sim.engine.offers import Offers
 from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
+from sim.engine.queue_set import QueueSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,10 +79,16 @@ class Scheduler:
         self._admission, self._cluster, self._seed = admission, cluster, seed
         self._policies = policies_of(policy, cluster)
         self._pools = cluster.pools_by_queue(table, served=True)  # by queue
+        self._router: QueueSet | None = None
+        if cluster.is_routed and isinstance(admission, QueueSet):
+            self._router = admission  # each worker is offered to its own queues, as if it were a pool
+            self._pools = [[one for pool in pools for one in _single(pool)] for pools in self._pools]
         self._pool_of = pool_of_workers(self._pools[0])
         self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
         longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
-        self._offers = Offers(cluster.order, cluster.queues, cluster.dispatch_ns + longest_ns)
+        sites = len(self._pools[0]) if self._router else 1
+        offers = [Offers(cluster.order, cluster.queues, cluster.dispatch_ns + longest_ns) for _ in range(sites)]
+        self._offers = offers if self._router else offers * len(self._pools[0])  # by pool
         self._names = [queue.name for queue in cluster.queues] or [""]
         self._free = [list(pool.workers) for pool in self._pools[0]]  # by pool
         self._alive = [len(pool.workers) for pool in self._pools[0]]
@@ -120,11 +127,13 @@ class Scheduler:
             PolicyError: The policy raised, or returned a decision that can't be carried out.
         """
         self._now_ns = now_ns
+        if self._router:
+            recovered, failed = list(recovered), list(failed)
+            self._router.admit(now_ns - 1)  # who came before now has met the workers as they were
         changed = self._wait_ns is not None and now_ns >= self._wait_ns
         for worker, batch in completed:
             if self._running[worker] == batch:
-                self._running[worker] = None
-                insort(self._free[self._pool_of[worker]], worker)
+                self._finish(worker)
                 changed = True
         arrival_ns = self._admission.next_arrival_ns
         if arrival_ns is not None and arrival_ns <= now_ns:
@@ -139,6 +148,8 @@ class Scheduler:
         for worker in failed:
             self._fail(worker, lost)
             changed = True
+        if self._router and (recovered or failed):
+            self._router.change(recovered, failed)
         if not any(self._free):
             return [], lost, None
         # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
@@ -153,6 +164,12 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no batch is running."""
         return sum(map(len, self._free)) == self.workers_alive
+
+    def _finish(self, worker: int) -> None:
+        self._running[worker] = None
+        if self._router:
+            self._router.finish(worker)
+        insort(self._free[self._pool_of[worker]], worker)
 
     def _fail(self, worker: int, lost: list[int]) -> None:
         batch = self._running[worker]
@@ -182,16 +199,19 @@ class Scheduler:
         """Drop the queries that the drop rule gives up: a worker is free."""
         if self._cluster.drop == "never":
             return
-        for queue, pools in zip(self._queues[0], self._pools, strict=True):
-            if queue.length:
-                queue.drop_before(self._now_ns + self._least_ns(pools))
+        everyone = range(len(self._free))
+        shared = [[number] for number in everyone if self._free[number]] if self._router else [everyone]
+        for numbers in shared:  # the pools that serve the same queues
+            for queue, pools in zip(self._queues[numbers[0]], self._pools, strict=True):
+                if queue.length:
+                    alive = [pools[number] for number in numbers if self._alive[number]]
+                    queue.drop_before(self._now_ns + self._least_ns(alive))
 
-    def _least_ns(self, pools: Sequence[WorkerPool]) -> int:
+    def _least_ns(self, alive: Sequence[WorkerPool]) -> int:
         """Return the time that a query needs at least so that the drop rule spares it."""
         if self._cluster.drop == "expired":
             return 0
-        alive = (pool.table.smallest_ns for pool, count in zip(pools, self._alive, strict=True) if count)
-        return self._cluster.dispatch_ns + min(alive)
+        return self._cluster.dispatch_ns + min(pool.table.smallest_ns for pool in alive)
 
     def _offer(self, number: int, starts: list[BatchStart]) -> bool:
         """Offer the free workers of a pool to its queues in turn, until one starts a batch or drops queries.
@@ -200,7 +220,7 @@ class Scheduler:
             Whether one did.
         """
         queues = self._queues[number]
-        for place in self._offers.in_order(queues, [pools[number] for pools in self._pools]):
+        for place in self._offers[number].in_order(queues, [pools[number] for pools in self._pools]):
             self._offered = place, number
             decision, slack_ns = self._ask(queues[place], self._pools[place][number])
             if isinstance(decision, Dispatch):
@@ -242,7 +262,7 @@ class Scheduler:
         self._batches += 1
         free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, row, False
-        self._offers.charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
+        self._offers[number].charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
         return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place)
 
     # What a policy can look up (sim.engine.policy.System).
@@ -295,6 +315,11 @@ class Scheduler:
         """The queue that is offered."""
         place, number = self._offered
         return self._queues[number][place]
+
+
+def _single(pool: WorkerPool) -> list[WorkerPool]:
+    """Return each worker of a pool as a pool of its own."""
+    return [pool._replace(workers=range(worker, worker + 1)) for worker in pool.workers]
 
 
 def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:

@@ -63,7 +63,7 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
     schema, folder, lacks = manifest["identity"].get("schema"), store.folder / run_id, ""
     if schema == "run/1" and BATCHES in manifest["outputs"]:
         cluster = manifest["identity"]["cluster"]
-        is_one = "queues" not in manifest["identity"]
+        is_one = "queues" not in manifest["identity"] and "routing" not in cluster
         requests = read_output(store, run_id, REQUESTS) if is_one and REQUESTS in manifest["outputs"] else None
         events = serving_events(cluster, read_output(store, run_id, BATCHES), requests)
         if not is_one:

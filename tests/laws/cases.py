@@ -142,10 +142,14 @@ def kind_cases(draw: Callable[..., object]) -> Case:
 
 @st.composite
 def queue_cases(draw: Callable[..., object]) -> Case:
-    """Return a case of `kind_cases`, or one without kinds, with one to three queues, some of them with other models."""
+    """Return a case of `kind_cases`, or one without kinds, with up to three queues, some of them with other models.
+
+    It has a queue or a queue for each worker, or both.
+    """
     case = draw(kind_cases()) if draw(st.booleans()) else draw(cases())
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    count = draw(st.integers(1, 3))
+    routing = draw(st.sampled_from(["central", "central", "round_robin", "shortest", "random"]))
+    count = draw(st.integers(1 if routing == "central" else 0, 3))
     kinds = case.cluster.kinds
 
     def tables() -> LatencyTable | dict[str, LatencyTable]:
@@ -175,10 +179,13 @@ def queue_cases(draw: Callable[..., object]) -> Case:
         )
         for i in range(count)
     )
+    cluster = replace(case.cluster, queues=queues, routing=routing)
+    if not count:
+        return replace(case, cluster=cluster)
     codes = np.array(draw(st.lists(st.integers(0, count - 1), min_size=len(case.trace), max_size=len(case.trace))))
     trace = replace(case.trace, class_codes=codes, class_names=tuple(queue.name for queue in queues))
     order = draw(st.sampled_from(["edf", "slack", "priority", "fair", "fair"]))
-    return replace(case, trace=trace, cluster=replace(case.cluster, queues=queues, order=order))
+    return replace(case, trace=trace, cluster=replace(cluster, order=order))
 
 
 def _faults(draw: Callable[..., object], workers: int) -> list[WorkerFailure]:

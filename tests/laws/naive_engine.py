@@ -93,9 +93,15 @@ class NaiveEngine:
             at + (self.groups[group].slo_ns or slo)
             for at, group, slo in zip(self.arrival, self.member, slos, strict=True)
         ]
-        self.lines: list[list[tuple[int, int]]] = [[] for _ in self.groups]
-        self.credit = [0.0 for _ in self.groups]
-        self.turn = len(self.groups) - 1
+        # By worker if each has its own queues; what waits by queue, and the state of the turns.
+        self.is_routed = cluster.routing != "central"
+        sites = range(cluster.workers if self.is_routed else 1)
+        self.sites: list[list[list[tuple[int, int]]]] = [[[] for _ in self.groups] for _ in sites]
+        self.credits = [([0.0 for _ in self.groups], len(self.groups) - 1) for _ in sites]
+        self.site = 0
+        self.waiting_nowhere: list[int] = []
+        self.runs_now = [0] * cluster.workers
+        self.last_routed = -1
         self.arrived: list[int] = []
         self.free = set(range(cluster.workers))
         self.down: set[int] = set()
@@ -114,7 +120,7 @@ class NaiveEngine:
         self.worker: list[int] = [-1] * len(self.arrival)
         self.dispatch_ns = cluster.dispatch_ns
         self.rng = stream(seed, "policy")
-        self.keys = {name: np.uint64(stream(seed, name).integers(2**63)) for name in ("latency", "dispatch")}
+        self.keys = {name: np.uint64(stream(seed, name).integers(2**63)) for name in ("latency", "dispatch", "routing")}
 
     def run(self) -> NaiveEngine:
         """Run to the end."""
@@ -125,6 +131,11 @@ class NaiveEngine:
                 self.env.process(self._change(fault.recover_ns, fault.worker, fails=False))
         self.env.run()
         return self
+
+    @property
+    def lines(self) -> list[list[tuple[int, int]]]:
+        """The queues of the workers that are offered."""
+        return self.sites[self.site]
 
     @property
     def queue(self) -> list[tuple[int, int]]:
@@ -144,7 +155,8 @@ class NaiveEngine:
 
     def free_workers(self) -> tuple[int, ...]:
         """Return the free workers of the kind that is offered."""
-        return tuple(sorted(worker for worker in self.free if self.kind_of[worker] == self.offered))
+        mine = sorted(worker for worker in self.free if self.kind_of[worker] == self.offered)
+        return tuple(worker for worker in mine if not self.is_routed or worker == self.site)
 
     def subnet_on(self, worker: int) -> int | None:
         """Return the subnet on a worker."""
@@ -192,11 +204,13 @@ class NaiveEngine:
         now = self.env.now
         self.wait_until = -1
         for query in sorted(self.arrived):
-            line, bound = self.lines[self.member[query]], self.groups[self.member[query]].bound
-            if bound is not None and len(line) == bound:
+            group, bound = self.member[query], self.groups[self.member[query]].bound
+            waiting = sum(len(lines[group]) for lines in self.sites)
+            waiting += sum(self.member[other] == group for other in self.waiting_nowhere)
+            if bound is not None and waiting == bound:
                 self.answer[query].succeed(Outcome.REJECTED)
             else:
-                heapq.heappush(line, (self.deadline[query], query))
+                self._route(query)
         self.arrived.clear()
         for _at, fails, worker in sorted(self.changes):
             if fails:
@@ -205,29 +219,58 @@ class NaiveEngine:
                 self.fresh.discard(worker)
                 self.loaded[worker] = None
                 self.under_way[worker].clear()
+                self.runs_now[worker] = 0
+                for line in self.sites[worker] if self.is_routed else ():
+                    self.waiting_nowhere += [query for _, query in line]
+                    line.clear()
             else:
                 self.down.discard(worker)
                 self.free.add(worker)
         self.changes.clear()
+        again, self.waiting_nowhere = sorted(self.waiting_nowhere), []
+        for query in again:
+            self._route(query)
         while self._offer(now):
             pass
+
+    def _route(self, query: int) -> None:
+        alive = [worker for worker in range(self.cluster.workers) if worker not in self.down]
+        match self.cluster.routing:
+            case "central":
+                site = 0
+            case _ if not alive:
+                self.waiting_nowhere.append(query)
+                return
+            case "round_robin":
+                later = [worker for worker in alive if worker > self.last_routed]
+                site = self.last_routed = (later or alive)[0]
+            case "random":
+                site = alive[self._share("routing", query) * len(alive) // 2**32]
+            case "shortest":
+                site = min(alive, key=lambda one: self.runs_now[one] + sum(map(len, self.sites[one])))
+        heapq.heappush(self.sites[site][self.member[query]], (self.deadline[query], query))
 
     def _offer(self, now: int) -> bool:
         """Offer what is free until something is decided that changes the queue; return whether there may be more."""
         self.wait_until = -1
         for kind in self.order:
             self.offered = kind
-            if not self.free_workers():
-                continue
-            for place in range(len(self.lines)):
-                self.offered_queue = place
-                self._apply_drop_rule(now)
-            held: set[int] = set()
-            while any(line and place not in held for place, line in enumerate(self.lines)):
-                self.offered_queue = self._next_queue(held)
-                if self._ask(now):
+            for site in range(len(self.sites)):
+                self.site = site
+                if self.free_workers() and self._offer_site(now):
                     return True
-                held.add(self.offered_queue)
+        return False
+
+    def _offer_site(self, now: int) -> bool:
+        for place in range(len(self.lines)):
+            self.offered_queue = place
+            self._apply_drop_rule(now)
+        held: set[int] = set()
+        while any(line and place not in held for place, line in enumerate(self.lines)):
+            self.offered_queue = self._next_queue(held)
+            if self._ask(now):
+                return True
+            held.add(self.offered_queue)
         return False
 
     def _next_queue(self, held: set[int]) -> int:
@@ -242,7 +285,7 @@ class NaiveEngine:
             case "priority":
                 return min(places, key=lambda place: (self.groups[place].priority, head[place]))
         if not held:
-            self.tried = list(self.credit), self.turn
+            self.tried = list(self.credits[self.site][0]), self.credits[self.site][1]
         credit, turn = self.tried
         for place in range(len(self.lines)):
             if place not in places and credit[place] > 0:
@@ -287,7 +330,8 @@ class NaiveEngine:
             self._request_dispatch()
 
     def _apply_drop_rule(self, now: int) -> None:
-        alive = {self.kind_of[worker] for worker in range(self.cluster.workers) if worker not in self.down}
+        up = [worker for worker in range(self.cluster.workers) if worker not in self.down]
+        alive = {self.kind_of[worker] for worker in up if not self.is_routed or worker == self.site}
         cells = [
             (table, *cell)
             for table in (self.tables[self.offered_queue][kind] for kind in alive)
@@ -311,10 +355,11 @@ class NaiveEngine:
         self.free.remove(worker)
         batch = [heapq.heappop(self.queue)[1] for _ in range(min(decision.batch_size, len(self.queue)))]
         self.runs += 1
+        self.runs_now[worker] = len(batch)
         if self.cluster.order == "fair":
-            self.credit, self.turn = self.tried
+            self.credits[self.site] = self.tried
             served = self.served[self.offered_queue][self.offered]
-            self.credit[self.offered_queue] -= self.cluster.dispatch_ns + served.latency(decision.subnet, len(batch))
+            self.tried[0][self.offered_queue] -= self.cluster.dispatch_ns + served.latency(decision.subnet, len(batch))
         table = self.tables[self.offered_queue][self.kind_of[worker]]
         self.env.process(self._batch(self.runs, worker, table, decision.subnet, batch))
 
@@ -372,6 +417,7 @@ class NaiveEngine:
         rest = mine[run] - self.env.now - occupied
         yield self.env.timeout(occupied)
         if run in mine and rest:  # the worker can take its next batch
+            self.runs_now[worker] = 0
             self.free.add(worker)
             self._request_dispatch()
         yield self.env.timeout(rest)
@@ -383,5 +429,6 @@ class NaiveEngine:
         if not lost:
             del mine[run]
             if not rest:
+                self.runs_now[worker] = 0
                 self.free.add(worker)
                 self._request_dispatch()

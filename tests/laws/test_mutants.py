@@ -20,6 +20,7 @@ import sim.compiled.replay
 import sim.engine.driver
 import sim.engine.instant
 import sim.engine.offers
+import sim.engine.queue_set
 import sim.tables.service_times
 from sim import simulate
 from sim.compiled.replay import replay_compiled
@@ -120,6 +121,17 @@ OFFERS = {
 }
 """In the order of offers. Compared with the naive engine."""
 
+QUEUE_SET = {
+    "one more than the bound": ("self.waiting >= self.bound", "self.waiting > self.bound"),
+    "a batch leaves its place taken": ("self._stream.waiting -= count", "pass"),
+    "running queries do not count": ("self.running[one] + sum(", "sum("),
+    "who waits at a failed worker stays": ("self._stranded += queue.leave()", "pass"),
+    "a failed worker gets queries": ("self._alive.remove(worker)", "pass"),
+    "turns begin anew": ("self._next = worker + 1", "pass"),
+    "the arrivals of all queues": ("trace.arrival_ns[mine].tolist(), slo_ns", "trace.arrival_ns.tolist(), slo_ns"),
+}
+"""In queues side by side and in routing, likewise."""
+
 SERVICE = {
     "luck of the next query": ("(query + 1) * _GOLDEN", "query * _GOLDEN"),
     "the key is left out": ("mixed = (key + ", "mixed = ("),
@@ -175,6 +187,7 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
         (sim.engine.instant, INSTANT),
         (sim.engine.driver, DRIVER),
         (sim.engine.offers, OFFERS),
+        (sim.engine.queue_set, QUEUE_SET),
         (sim.tables.service_times, SERVICE),
     ):
         for change in changes.values():
@@ -255,6 +268,17 @@ def test_a_fault_in_the_driver_is_caught(name: str) -> None:
 def test_a_fault_in_the_order_of_offers_is_caught(name: str) -> None:
     made = mutant(sim.engine.offers, OFFERS[name])
     with mock.patch.object(sim.engine.instant, "Offers", made.Offers):
+        assert caught(queue_cases(), differs_from_naive)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUEUE_SET)
+def test_a_fault_in_queues_side_by_side_is_caught(name: str) -> None:
+    made = mutant(sim.engine.queue_set, QUEUE_SET[name])
+    with (
+        mock.patch.object(sim.engine.driver, "admission_for", made.admission_for),
+        mock.patch.object(sim.engine.instant, "QueueSet", made.QueueSet),
+    ):
         assert caught(queue_cases(), differs_from_naive)
 
 

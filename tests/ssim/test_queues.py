@@ -201,3 +201,36 @@ def test_what_knows_no_queues_says_so(folder: Path) -> None:
         assert "queues" in ended.stderr or "no such rate" in ended.stderr
         assert "Traceback" not in ended.stderr
         assert ended.returncode == 2
+
+
+def test_each_routing_is_a_run_of_its_own_and_central_is_the_default(folder: Path) -> None:
+    base = read_job(folder / "column.yaml").runs[0]
+    routings = ("central", "round_robin", "shortest", "random")
+    runs = [read_job(folder / "column.yaml", [f"cluster.routing={routing}"]).runs[0] for routing in routings]
+    assert runs[0].id == base.id
+    assert len({run.id for run in runs}) == len(routings)
+    assert [run.is_random for run in runs] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("queues", [True, False])
+def test_routing_is_run_reported_and_refused_where_it_is_unknown(folder: Path, queues: bool) -> None:
+    more = () if queues else ("queues=[]",)
+    assert run(folder, "cluster.routing=shortest", "cluster.workers=3", *more, file="column.yaml").returncode == 0
+    (row,) = pd.read_csv(folder / "results/column/summary.csv").itertuples()
+    assert row.queries == 30
+    manifest = json.loads((folder / "results/column" / row.run / "manifest.json").read_text())
+    reason = "several queues" if queues else "queues of workers"
+    assert manifest["circumstances"]["engine_reason"] == f"{reason} run in SimPy only"
+    timeline = ssim(folder, "results", "trace", f"column/{row.run}", "-o", "run.json")
+    assert "several queues" in timeline.stderr
+    ended = ssim(folder, "run", "column.yaml", "--live", "--set", "cluster.routing=random", "--set", "queues=[]")
+    assert "cluster.routing: can't be used in a live run" in ended.stderr
+    assert "must be 'central', 'round_robin', 'shortest' or 'random'" in run(folder, "cluster.routing=best").stderr
+
+
+@pytest.mark.slow
+def test_two_swept_keys_are_drawn_if_one_has_words(folder: Path) -> None:
+    sweep = "sweep={cluster.routing: [central, random], cluster.workers: [2, 3]}"
+    ended = run(folder, sweep, "queues=[]", "keep=summary", file="column.yaml", figures=True)
+    assert ended.returncode == 0, ended.stderr
+    assert (folder / "results/column/figures/sweep.png").stat().st_size > 0

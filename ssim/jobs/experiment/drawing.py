@@ -56,13 +56,29 @@ def draw_dynamics(store: Store) -> Figure | None:
 
 
 def draw_sweep(store: Store) -> Figure | None:
-    """Return attainment and accuracy over what is swept; None unless that is one key whose values are numbers."""
-    swept = [run["swept"] for run, _ in store.runs()]
-    keys = {key for point in swept for key in point}
-    values = [value for point in swept for value in point.values()]
-    if len(keys) != 1 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    """Return attainment and accuracy over what is swept; None unless that is a key whose values are numbers.
+
+    Beside it, one whose values are words may be swept: each word has a line then, for the reference policy.
+    """
+    stored = store.runs()
+    swept = [run["swept"] for run, _ in stored]
+    keys = list(swept[0]) if swept else []
+    values = {key: [point[key] for point in swept] for key in keys}
+    numbers = [key for key in keys if all(_is_number(value) for value in values[key])]
+    words = [key for key in keys if all(isinstance(value, str) for value in values[key])]
+    if len(numbers) != 1 or len(set(values[numbers[0]])) == 1:
         return None
-    return None if len(set(values)) == 1 else _draw("sweep", load_summary(store), keys.pop())
+    frame = load_summary(store)
+    if len(keys) == 1:
+        return _draw("sweep", frame, numbers[0])
+    if len(keys) > _MOST_SWEPT or not words or "queues" in stored[0][1]:
+        return None
+    reference = stored[0][0]["reference"]
+    return _draw("queues", frame[frame["policy"] == reference], numbers[0], "", reference, words[0])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def draw_classes(store: Store) -> Figure | None:
@@ -87,7 +103,7 @@ def draw_queues(store: Store) -> Figure | None:
     keys = list(stored[0][0]["swept"]) if stored else []
     if not rows or not 1 <= len(keys) <= _MOST_SWEPT:
         return None
-    numbers = [key for key in keys if all(isinstance(row[key], int | float) for row in rows)]
+    numbers = [key for key in keys if all(_is_number(row[key]) for row in rows)]
     along = (numbers or keys)[-1]
     across = next((key for key in keys if key != along), "")
     frame = _frame(rows).astype({"mean_serving_accuracy": float})

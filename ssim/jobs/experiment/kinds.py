@@ -72,6 +72,8 @@ def cluster_identity(cluster: Cluster, hashed: Callable[[LatencyTable], str]) ->
     found = asdict(replace(cluster, kinds=(), offer="kind", currency=None, queues=(), order="edf"))
     for name in ("kinds", "offer", "currency", "queues", "order"):
         del found[name]
+    if not cluster.is_routed:
+        del found["routing"]
     if cluster.kinds:
         own = [{} if kind.table is None else {"table": hashed(kind.table)} for kind in cluster.kinds]
         found["kinds"] = [

@@ -160,7 +160,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     @property
     def is_random(self) -> bool:
         """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
-        drawn = self.parts.source.is_random or self.parts.cluster.is_drawn
+        drawn = self.parts.source.is_random or self.parts.cluster.is_random
         return drawn or any(may_draw(policy, self.point.folder) for policy in self._policies)
 
     def policy(self) -> Policy:
@@ -267,7 +267,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         cluster = spec.cluster.model_dump(include={"dispatch_ms", "dispatch_per_query_ms", "latency"})
         kinds = [parts.identity["cluster"].get("kinds"), spec.cluster.offer, self._kind_plans()]
         least = [spec.engine, self.asked.model_dump(), parts.identity["latency_table"], self.plan, cluster, kinds]
-        least.append(bool(spec.queues))
+        least += [bool(spec.queues), spec.cluster.routing]
         return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
 
     @classmethod

@@ -12,7 +12,7 @@ from pydantic import Field
 from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, NonNegativeInt, Percent, Positive, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
-from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
+from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, Routing, WorkerFailure
 from sim.engine.kinds import OfferRule, WorkerKind
 from sim.engine.run_metrics import Measure
 from sim.engine.service_queue import QueueOrder, ServiceQueue
@@ -113,6 +113,8 @@ class ClusterSpec(Closed):
     """Workers that fail."""
     order: QueueOrder = "edf"
     """Which of the `queues` is offered a free worker first: `edf` (earliest deadline), `slack`, `priority`, `fair`."""
+    routing: Routing = "central"
+    """Where queries wait: `central`, or in a queue for each worker, by `round_robin`, `shortest` queue, or `random`."""
     latency: LawSpec = LawSpec()
     """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
     dispatch_p99_over_median: Annotated[float, Field(ge=1, le=HIGHEST_RATIO)] | None = None
@@ -165,6 +167,7 @@ class ClusterSpec(Closed):
             currency=self.currency,
             queues=queues,
             order=self.order,
+            routing=self.routing,
         )
 
 
