@@ -211,6 +211,18 @@ def test_the_page_about_latencies_works_as_it_stands(tmp_path: Path) -> None:
     assert attained == sorted(attained), ended.stderr
 
 
+def test_the_page_about_workers_that_come_and_go_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,) = blocks("docs/autoscaling.md", "yaml")
+    (own,) = blocks("docs/autoscaling.md", "python")
+    (tmp_path / "scaled.yaml").write_text(experiment)
+    (tmp_path / "my_planner.py").write_text(own)
+    for command in "".join(blocks("docs/autoscaling.md", "console")).splitlines():
+        ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), *["--no-figures"] * ("run" in command))
+        assert ended.returncode == 0, ended.stderr
+    assert run(tmp_path, "-m", "ssim", "planner", "check", "my_planner:Mine").returncode == 0
+    assert len(list((tmp_path / "results/scaled").glob("*/workers.parquet"))) == 3
+
+
 def test_the_page_about_kinds_of_workers_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/kinds.md", "yaml")
     (tmp_path / "two.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))
