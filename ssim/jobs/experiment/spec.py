@@ -73,36 +73,7 @@ class WattsSpec(Closed):
     """While it runs a batch."""
 
 
-class _Scaled(Closed):
-    """Workers whose number a planner may change."""
-
-    max_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
-    """The most workers that `planner` may ask for; their number never changes if left out."""
-    min_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | None = None
-    """The fewest workers that it may leave; 1 if left out."""
-    startup_s: NonNegative | None = None
-    """Seconds that a new worker takes to start, which it is paid for; 0 if left out."""
-
-    def scaling(self, place: str) -> Scaling | None:
-        """Return how far the number may change; None if it may not.
-
-        Args:
-            place: Where the keys stand.
-
-        Raises:
-            SpecError: A key has no meaning without `max_workers`.
-        """
-        if self.max_workers is None:
-            for name in ("min_workers", "startup_s"):
-                if (value := getattr(self, name)) is not None:
-                    problem = "has no meaning where the number of workers never changes"
-                    raise SpecError(f"{place}.{name}", problem, f"{value:g}", "give max_workers, or leave it out")
-            return None
-        least = 1 if self.min_workers is None else self.min_workers
-        return Scaling(self.max_workers, least, ns_from_s(self.startup_s or 0.0))
-
-
-class KindSpec(_Scaled):
+class KindSpec(Closed):
     """Workers of a kind: their number, their latencies, their price and their power."""
 
     name: str
@@ -115,9 +86,15 @@ class KindSpec(_Scaled):
     """The price of a worker for an hour."""
     watts: WattsSpec | None = None
     """The power of a worker."""
+    max_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
+    """The most workers that `planner` may ask for; their number never changes if left out."""
+    min_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | None = None
+    """The fewest workers that it may leave; 1 if left out."""
+    startup_s: NonNegative | None = None
+    """Seconds that a new worker takes to start, for which it is paid; 0 if left out."""
 
 
-class ClusterSpec(_Scaled):
+class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
@@ -146,6 +123,12 @@ class ClusterSpec(_Scaled):
     """The spread of a lognormal overhead of each batch, whose median is `dispatch_ms`; always the same if left out."""
     occupancy: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The part of the latency after which a worker takes the next batch; below 1, batches overlap (pipelines)."""
+    max_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
+    """The most workers that `planner` may ask for, if all are alike; their number never changes if left out."""
+    min_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | None = None
+    """The fewest workers that it may leave; 1 if left out."""
+    startup_s: NonNegative | None = None
+    """Seconds that a new worker takes to start, for which it is paid; 0 if left out."""
 
     def build(self, tables: Sequence[LatencyTable | None] = ()) -> Cluster:
         """Return the cluster, in nanoseconds.
@@ -168,7 +151,7 @@ class ClusterSpec(_Scaled):
                 kind.price_per_h,
                 None if kind.watts is None else kind.watts.idle,
                 None if kind.watts is None else kind.watts.busy,
-                kind.scaling(f"cluster.kinds.{number}"),
+                _scaling(kind, f"cluster.kinds.{number}"),
             )
             for number, (kind, table) in enumerate(zip(self.kinds, tables, strict=True))
         )
@@ -191,8 +174,28 @@ class ClusterSpec(_Scaled):
             kinds=kinds,
             offer=self.offer,
             currency=self.currency,
-            scaling=self.scaling("cluster"),
+            scaling=_scaling(self, "cluster"),
         )
+
+
+def _scaling(workers: KindSpec | ClusterSpec, place: str) -> Scaling | None:
+    """Return how far the number of workers may change; None if it may not.
+
+    Args:
+        workers: A section of the file.
+        place: Where it stands.
+
+    Raises:
+        SpecError: A key has no meaning without `max_workers`.
+    """
+    if workers.max_workers is None:
+        for name in ("min_workers", "startup_s"):
+            if (value := getattr(workers, name)) is not None:
+                problem = "has no meaning where the number of workers never changes"
+                raise SpecError(f"{place}.{name}", problem, f"{value:g}", "give max_workers, or leave it out")
+        return None
+    least = 1 if workers.min_workers is None else workers.min_workers
+    return Scaling(workers.max_workers, least, ns_from_s(workers.startup_s or 0.0))
 
 
 class PolicySpec(Closed):
@@ -254,8 +257,21 @@ class CapacitySpec(Closed):
 class LiveSpec(Closed):
     """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
 
-    workers: Literal["paced"] = "paced"
-    """The kind of workers: `paced` ones take the time that the latency table gives, and compute nothing."""
+    workers: Literal["paced", "torch"] = "paced"
+    """The kind of workers: `paced` ones take the time that the latency table gives, and compute nothing; `torch` ones
+    run the subnets of a supernet."""
+    supernet: str | None = None
+    """What torch workers run: the folder of a training, a checkpoint, a family, or module:name of your own."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the family, if `supernet` is one."""
+    device: Literal["cpu"] | NonNegativeInt = "cpu"
+    """Device of torch workers: `cpu`, or the number of a GPU."""
+    threads: PositiveInt | None = None
+    """Threads of each torch worker on the CPU; if left out, all cores but one divided among the workers."""
+    size: PositiveInt | None = None
+    """Side of images in pixels, or length of texts in tokens; as trained if left out."""
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Data type of weights and inputs."""
     queue: PositiveInt = 10_000
     """Queries that may wait; any more are rejected."""
 
