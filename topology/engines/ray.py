@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import current_thread, main_thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
@@ -176,6 +176,20 @@ def _merged(reports: Sequence[RunReport]) -> RunReport:
     return merged
 
 
+class Move(NamedTuple):
+    """Tells that a worker has joined or left.
+
+    Attributes:
+        worker: Its id.
+        joins: Whether it has joined.
+        returns: Whether it may come back, if it has left.
+    """
+
+    worker: str
+    joins: bool = False
+    returns: bool = False
+
+
 class _ActorTransport(RealTimeTransport):
     """Sends messages to other actors, in order."""
 
@@ -191,12 +205,13 @@ class _ActorTransport(RealTimeTransport):
         else:
             self._home.post(actor, message)
 
-    def notify_left(self, worker: Worker) -> None:
-        """Notify all runtimes that a worker has ended, after all of its messages."""
-        self.runtime.worker_left(worker)
-        for actor in range(len(self._home.handles)):
-            if actor != self._home.number:
-                self._home.post(actor, worker.id)
+    def notify_left(self, worker: Worker, *, returns: bool) -> None:
+        """Notify all runtimes that a worker has left, after all of its messages."""
+        self._home.announce(Move(worker.id, returns=returns))
+
+    def notify_joined(self, worker: Worker) -> None:
+        """Notify all runtimes that a worker has joined, after they know of its absence."""
+        self._home.announce(Move(worker.id, joins=True))
 
 
 class _Home:
@@ -210,9 +225,9 @@ class _Home:
         self.number = number
         self.handles: list[Any] = []
         self._runtime: WorkerRuntime | None = None
-        self._outbox: dict[int, list[Message | str]] = {}
+        self._outbox: dict[int, list[Message | Move]] = {}
         self._sent: dict[int, int] = {}
-        self._early: dict[tuple[int, int], list[Message | str]] = {}
+        self._early: dict[tuple[int, int], list[Message | Move]] = {}
         self._next: dict[int, int] = {}
 
     async def meet(self, handles: Sequence[Any]) -> None:
@@ -237,8 +252,24 @@ class _Home:
         finally:
             self._flush()
 
-    def post(self, actor: int, item: Message | str) -> None:
-        """Send a message, or the id of a worker that has ended, to an actor."""
+    def announce(self, move: Move) -> None:
+        """Announce that a worker has joined or left to all actors."""
+        for actor in range(len(self.handles)):
+            if actor != self.number:
+                self.post(actor, move)
+        if self._runtime is not None:
+            self._move(self._runtime, move)
+
+    @staticmethod
+    def _move(runtime: WorkerRuntime, move: Move) -> None:
+        worker = runtime.plan.worker(move.worker)
+        if move.joins:
+            runtime.worker_joined(worker)
+        else:
+            runtime.worker_left(worker, returns=move.returns)
+
+    def post(self, actor: int, item: Message | Move) -> None:
+        """Send a message to an actor, or tell it that a worker has joined or left."""
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outbox.setdefault(actor, []).append(item)
@@ -250,7 +281,7 @@ class _Home:
             self._sent[actor] = number + 1
             self.handles[actor].receive.remote(self.number, number, batch)
 
-    async def receive(self, sender: int, number: int, batch: list[Message | str]) -> None:
+    async def receive(self, sender: int, number: int, batch: list[Message | Move]) -> None:
         """Take a batch from another actor."""
         self._early[sender, number] = batch
         if self._runtime is not None and self._runtime.started:
@@ -265,8 +296,8 @@ class _Home:
             while (batch := self._early.pop((sender, self._next.get(sender, 0)), None)) is not None:
                 self._next[sender] = self._next.get(sender, 0) + 1
                 for item in batch:
-                    if isinstance(item, str):
-                        runtime.worker_left(runtime.plan.worker(item))
+                    if isinstance(item, Move):
+                        self._move(runtime, item)
                     else:
                         runtime.deliver(item)
 

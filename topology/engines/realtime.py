@@ -139,9 +139,13 @@ class RealTimeTransport:
         """Deliver a message at once."""
         self.runtime.deliver(message)
 
-    def notify_left(self, worker: Worker) -> None:
-        """Notify the runtime that a worker has ended."""
-        self.runtime.worker_left(worker)
+    def notify_left(self, worker: Worker, *, returns: bool) -> None:
+        """Notify the runtime that a worker has left."""
+        self.runtime.worker_left(worker, returns=returns)
+
+    def notify_joined(self, worker: Worker) -> None:
+        """Notify the runtime that a worker has joined."""
+        self.runtime.worker_joined(worker)
 
     def finish(self) -> None:
         """Note that all workers have ended."""
