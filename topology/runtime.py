@@ -6,13 +6,15 @@ with the workers that run there, and each of them tracks the membership of all w
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import ClosedError, ProgramError, SpecError, SsimError, raised
-from sim.base.units import ns_from_s
+from sim.base.errors import ClosedError, ProgramError, SsimError, raised
+from sim.base.units import NS_PER_S, ns_from_s
 from topology.binding import bind
+from topology.faults import begins_s, by_worker, presence_of, refuse_sessions
 from topology.interpreter import Interpreter
 from topology.io import IO
 from topology.membership import Membership
@@ -22,13 +24,12 @@ from topology.state import AWAY, Mailbox, RunContext, WorkerState
 from topology.wait_chain import orphaned, root_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from topology.deployment import InjectedFault
     from topology.engine import RunSpec
     from topology.message import Message
-    from topology.plan import Plan, Worker
-    from topology.program import Program
+    from topology.plan import Worker
     from topology.transport import Transport
 
 
@@ -64,14 +65,14 @@ class WorkerRuntime:
         self.started = False
         traffic = {channel.name: Traffic() for channel in run.plan.tag.channels}
         report = RunReport(traffic=traffic, recording=record)
-        self._faults = _by_worker(run.plan, run.faults)
+        self._faults = by_worker(run.plan, run.faults)
         self._context = RunContext(transport, report, run.plan, run.seed, run.watch, self._faults)
         self._transport, self._report = transport, report
         self._default_timeout_ns = ns_from_s(default_timeout_s)
         self._died: dict[str, int] = {}
         self.interpreters: dict[str, Interpreter] = {}
         self._away = 0
-        absent = [worker for worker, fault in self._faults.items() if _begin_s(fault) > 0]
+        absent = [worker for worker, fault in self._faults.items() if begins_s(fault) > 0]
         self._memberships = {
             (channel, group, role): Membership(run.plan.members(channel, group, role), absent)
             for channel, group, role in run.plan.index
@@ -87,7 +88,7 @@ class WorkerRuntime:
             if own is None or worker.id in own:
                 binding = bindings[worker.role]
                 if worker.id in self._faults and self._faults[worker.id].sessions and not idle[worker.role]:
-                    _refuse_sessions(worker, binding.owner)
+                    refuse_sessions(worker, binding.owner)
                 state = self.states[worker.id] = WorkerState(worker, self._context, idle[worker.role])
                 for channel in channels[worker.role]:
                     group = worker.at[channel.name]
@@ -99,32 +100,53 @@ class WorkerRuntime:
                 io = IO(state, binding.function_tags)
                 self.interpreters[worker.id] = Interpreter(binding.make(), io, state)
 
-    def start(self) -> None:
-        """Start the workers, and schedule the faults."""
+    def start(self, known: Mapping[str, str] | None = None) -> None:
+        """Start the workers, and schedule the faults.
+
+        Args:
+            known: What became of the workers of other processes (`presence`), if those of this one join in mid-run.
+        """
+        for id_, how in (known or {}).items():
+            if how == "present":
+                self.worker_joined(self.plan.worker(id_))
+            elif how != "absent":
+                self.worker_left(self.plan.worker(id_), returns=how == AWAY)
         for id_, state in self.states.items():
+            if known is not None:
+                self.worker_left(state.worker, returns=True)
             fault = self._faults.get(id_)
-            if fault is None:
-                self._start(state)
+            if fault is not None:
+                self._inject(state, fault, late=known is not None)
+            elif known is not None:
+                self._come(state)
             else:
-                self._inject(state, fault)
+                self._start(state)
         self.started = True
         self._expire_timeouts()
 
-    def _inject(self, state: WorkerState, fault: InjectedFault) -> None:
-        begin_s, end_s = fault.session(0) or (0.0, math.inf)
-        for at_s, how in ((end_s, "left"), (fault.die_s, "died")):
-            if at_s == 0:
-                self._stop(state, how)  # it never starts
-                return
+    def presence(self) -> dict[str, str]:
+        """Return of each worker whether it is `present`, `absent` (still to join), `away` (to come back) or `ended`."""
+        return {id_: presence_of(state) for id_, state in self.states.items()}
+
+    def _inject(self, state: WorkerState, fault: InjectedFault, *, late: bool) -> None:
+        """Start a worker now or when it joins, and schedule its end."""
+        now_s = self._transport.now_ns / NS_PER_S if late else 0.0
+        number = next(n for n in itertools.count() if (fault.session(n) or (0, math.inf))[1] > now_s)
+        session = fault.session(number)
+        if session is None or (fault.die_s is not None and fault.die_s <= now_s):
+            self._stop(state, "left" if session is None else "died")  # it never starts
+            return
         if fault.slow != 1:
             until_ns = None if fault.slow_until_s is None else ns_from_s(fault.slow_until_s)
             state.slow = (fault.slow, ns_from_s(fault.slow_from_s), until_ns)
-        if begin_s > 0:
-            self._transport.call_at(ns_from_s(begin_s), partial(self._come, state))
+        if session[0] > now_s:
+            self._transport.call_at(ns_from_s(session[0]), partial(self._come, state))
+        elif late:
+            self._come(state)
         else:
             self._start(state)
-        if end_s < math.inf:
-            self._transport.call_at(ns_from_s(end_s), partial(self._go, state, fault, 0))
+        if session[1] < math.inf:
+            self._transport.call_at(ns_from_s(session[1]), partial(self._go, state, fault, number))
         if fault.die_s is not None:
             self._transport.call_at(ns_from_s(fault.die_s), partial(self._stop, state, "died"))
 
@@ -348,29 +370,3 @@ _STORED = ("ended", "joined_late", "slow", "step", "tape")
 
 def _not_started() -> None:
     """Stand for what stops a worker, until it is started."""
-
-
-def _begin_s(fault: InjectedFault) -> float:
-    """Return when a worker is there first."""
-    first = fault.session(0)
-    return first[0] if first else 0.0
-
-
-def _refuse_sessions(worker: Worker, program: type[Program]) -> None:
-    """Say that a worker can't come back.
-
-    Raises:
-        SpecError: Always.
-    """
-    problem = f"{program.__name__} can't come back: it does not wait for work before it sends (receives_first)"
-    raise SpecError(f"faults, {worker.id}, sessions", problem, "", "use join_s and leave_s")
-
-
-def _by_worker(plan: Plan, faults: Sequence[InjectedFault]) -> dict[str, InjectedFault]:
-    by_worker: dict[str, InjectedFault] = {}
-    for fault in faults:
-        plan.worker(fault.worker)
-        if fault.worker in by_worker:
-            raise SpecError("faults", "duplicate worker", repr(fault.worker), "merge the entries of a worker into one")
-        by_worker[fault.worker] = fault
-    return by_worker
