@@ -279,17 +279,18 @@ def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
-    mine, *_ = blocks("docs/federated.md", "yaml")
+    mine, *_, sites = blocks("docs/federated.md", "yaml")
     algorithm, rule, trainer = blocks("docs/federated.md", "python")
-    first, own, derived, aggregated, focal, uplink = blocks("docs/federated.md", "console")
+    first, own, derived, aggregated, focal, uplink, deployed = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "my_rule.py").write_text(rule)
     (tmp_path / "my_trainer.py").write_text(trainer)
     (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
+    (tmp_path / "sites.yaml").write_text(sites)
     install, digits = (line.removeprefix("$ ") for line in first.splitlines())
     assert install == "pip install -e '.[torch]'"
     assert (ROOT / digits.split()[-1]).is_file()
-    for line in (own + derived + aggregated + focal).splitlines():
+    for line in (own + derived + aggregated + focal + deployed.splitlines()[0]).splitlines():
         ended = run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ")))
         assert ended.returncode == 0, ended.stderr
     assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 5
