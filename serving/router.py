@@ -7,6 +7,7 @@ instant, as in the simulator. The router knows from answers alone when a worker 
 from __future__ import annotations
 
 import time
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from serving.growing_queue import GrowingQueue
@@ -28,11 +29,19 @@ if TYPE_CHECKING:
     from sim.tables.latency import LatencyTable
 
 
+class NotServed(Enum):
+    """Why a query was not served."""
+
+    REJECTED = "the queue was full"
+    DROPPED = "its deadline could not be met"
+    LOST = "its worker failed"
+
+
 class Client(Protocol):
     """Whoever sends queries."""
 
-    def answer(self, numbers: Sequence[int], *, served: bool) -> None:
-        """Take the answer to queries, by the numbers that the client gave them."""
+    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed) -> None:
+        """Take the answer to queries, by the numbers that the client gave them: their batch, or why there is none."""
         ...
 
 
@@ -102,20 +111,21 @@ class Router:
         """Queries that were received and not answered yet."""
         return self._open
 
-    def submit(self, slo_ns: int, client: Client, number: int) -> None:
-        """Take a query; it is rejected if the queue is full."""
-        log, now_ns = self.log, self.now_ns()
-        log.arrival_ns.append(now_ns)
-        log.slos_ns.append(slo_ns)
-        if self.queue.waiting >= self._most_waiting or self.error is not None:
-            log.place.append(NONE)
-            log.answered_ns.append(now_ns)
-            client.answer((number,), served=False)
+    def submit(self, slo_ns: int, client: Client, numbers: Sequence[int]) -> None:
+        """Take queries of one client; all are rejected if the queue has no room for all."""
+        log, now_ns, count = self.log, self.now_ns(), len(numbers)
+        log.arrival_ns += [now_ns] * count
+        log.slos_ns += [slo_ns] * count
+        if self.queue.waiting + count > self._most_waiting or self.error is not None:
+            log.place += [NONE] * count
+            log.answered_ns += [now_ns] * count
+            client.answer(numbers, NotServed.REJECTED)
             return
-        log.answered_ns.append(NONE)
-        log.place.append(self.queue.arrive(now_ns, slo_ns))
-        self._askers.append((len(log.arrival_ns) - 1, client, number))
-        self._open += 1
+        for number in numbers:
+            self._askers.append((len(log.answered_ns), client, number))
+            log.answered_ns.append(NONE)
+            log.place.append(self.queue.arrive(now_ns, slo_ns))
+        self._open += count
         self._soon()
 
     def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int]) -> None:
@@ -124,7 +134,7 @@ class Router:
         record.read_ns, record.begun_ns, record.ended_ns = (at_ns - self._begin_ns for at_ns in times_ns)
         record.finish_ns = self.now_ns()
         self._completed.append((worker, batch))
-        self._answer(self.queue.taken[batch], served=True)
+        self._answer(self.queue.taken[batch], record)
         self._soon()
 
     def fail(self, worker: int) -> None:
@@ -205,13 +215,13 @@ class Router:
             record.sent_ns = self.now_ns()
         for batch in lost:
             self.log.batches[batch].lost, self.log.batches[batch].finish_ns = True, now_ns
-            self._answer(self.queue.taken[batch], served=False)
+            self._answer(self.queue.taken[batch], NotServed.LOST)
         if self.queue.dropped:
-            self._answer(self.queue.dropped, served=False)
+            self._answer(self.queue.dropped, NotServed.DROPPED)
             self.queue.dropped.clear()
         self._timer.set(None if self._wake_ns is None else self._wake_ns + self._begin_ns)
 
-    def _answer(self, places: Sequence[int], *, served: bool) -> None:
+    def _answer(self, places: Sequence[int], fate: BatchRecord | NotServed) -> None:
         now_ns = self.now_ns()
         by_client: dict[Client, list[int]] = {}
         for place in places:
@@ -220,4 +230,4 @@ class Router:
             by_client.setdefault(client, []).append(number)
         self._open -= len(places)
         for client, numbers in by_client.items():
-            client.answer(numbers, served=served)
+            client.answer(numbers, fate)

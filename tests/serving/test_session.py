@@ -16,7 +16,7 @@ import pytest
 from policies.clipper import Clipper
 from policies.slackfit import SlackFit
 from policies.symphony import Symphony
-from serving import session, workers
+from serving import service, workers
 from serving.facts import facts
 from serving.interruption import Interruption
 from serving.log import replay_log
@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_or_stopped_comes_back(number: int, monkeypatch:
 @pytest.fixture
 def bad_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """What makes `paced` workers ones with a fault."""
-    monkeypatch.setitem(session.MODULES, "paced", "tests.serving.bad_worker")
+    monkeypatch.setitem(service.MODULES, "paced", "tests.serving.bad_worker")
     monkeypatch.setattr(workers, "FIRST_PAUSE_S", 0.001)
     return lambda fault: monkeypatch.setenv("BAD_WORKER", fault)
 
