@@ -7,9 +7,9 @@ instant, as in the simulator. The router knows from answers alone when a worker 
 from __future__ import annotations
 
 import time
-from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from serving.counts import NotServed, QueryCounts
 from serving.growing_queue import GrowingQueue
 from serving.log import BatchRecord, Instant, LiveLog
 from serving.timer import MonotonicTimer
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
-
-
-class NotServed(Enum):
-    """Why a query was not served."""
-
-    REJECTED = "the queue was full"
-    DROPPED = "its deadline could not be met"
-    LOST = "its worker failed"
 
 
 class Client(Protocol):
@@ -89,6 +81,7 @@ class Router:
         self._open = 0
         self._given_up: set[int] = set()
         self.log = LiveLog(slo_ns)
+        self.counts = QueryCounts(len(table.subnets))
         self.error: PolicyError | None = None
         self.decide_ns: list[int] = []
         """How long each instant with a decision took to settle, the sending of its batches not included."""
@@ -119,6 +112,7 @@ class Router:
         if self.queue.waiting + count > self._most_waiting or self.error is not None:
             log.place += [NONE] * count
             log.answered_ns += [now_ns] * count
+            self.counts.not_served[NotServed.REJECTED] += count
             client.answer(numbers, NotServed.REJECTED)
             return
         for number in numbers:
@@ -224,10 +218,17 @@ class Router:
     def _answer(self, places: Sequence[int], fate: BatchRecord | NotServed) -> None:
         now_ns = self.now_ns()
         by_client: dict[Client, list[int]] = {}
+        met = 0
         for place in places:
             receipt, client, number = self._askers[place]
             self.log.answered_ns[receipt] = now_ns
             by_client.setdefault(client, []).append(number)
+            if isinstance(fate, BatchRecord):
+                met += fate.finish_ns - self.log.arrival_ns[receipt] <= self.log.slos_ns[receipt]
         self._open -= len(places)
+        if isinstance(fate, BatchRecord):
+            self.counts.add(fate.start, met)
+        else:
+            self.counts.not_served[fate] += len(places)
         for client, numbers in by_client.items():
             client.answer(numbers, fate)

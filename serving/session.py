@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from serving.counts import NotServed
 from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, unpack
-from serving.router import NotServed
 from serving.service import CHECK_S, DRAIN_NS, Service
 from serving.workers import last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
@@ -51,6 +51,8 @@ class LiveRun:
         sent_ns: When it was sent, likewise, as the load generator saw it.
         answered_ns: When its answer came back, likewise; -1 if none did.
         decide_ns: How long decisions took, the mean of each instant.
+        request_ids: The id of the request that each query came in, if queries came over the network; then the three
+            instants of the client are not known, and -1.
         unsent: Queries at the end of the trace that were not sent, since the run was interrupted; not among the others.
     """
 
@@ -61,6 +63,7 @@ class LiveRun:
     answered_ns: npt.NDArray[np.int64]
     decide_ns: Sequence[int]
     unsent: int = 0
+    request_ids: Sequence[str] = ()
 
 
 def serve_trace(
