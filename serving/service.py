@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serving.router import Router
 from serving.workers import WorkerProcess
@@ -13,15 +13,13 @@ from sim.base.errors import ServingError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Self
 
+    from serving.workers import WorkerProgram
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
-
-MODULES = {"paced": "serving.paced"}
-"""The program of each kind of worker."""
 
 CHECK_S = 0.02
 """How often workers are looked after."""
@@ -44,7 +42,7 @@ class Service:
         *,
         seed: int,
         slo_ns: int,
-        workers: str,
+        program: WorkerProgram,
         most_waiting: int,
     ) -> None:
         """Describe a service; it belongs to the event loop that is running.
@@ -55,13 +53,13 @@ class Service:
             policy: What to run next.
             seed: For latencies that are drawn, and policies that draw random numbers.
             slo_ns: The smallest SLO, as policies see it.
-            workers: The kind of workers, a key of `MODULES`.
+            program: What the workers run.
             most_waiting: Queries that may wait; any more are rejected.
         """
         limits = {"slo_ns": slo_ns, "most_waiting": most_waiting}
         self.router = Router(asyncio.get_running_loop(), cluster, table, policy, seed=seed, **limits)
         note = self.router.log.faults.append
-        self.workers = [WorkerProcess(number, MODULES[workers], note) for number in range(cluster.workers)]
+        self.workers = [WorkerProcess(number, program, note) for number in range(cluster.workers)]
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +76,7 @@ class Service:
             is_waited_for: Whether anything else is still to be waited for; may raise.
 
         Raises:
+            SpecError: A worker refuses its settings.
             ServingError: A worker does not start.
         """
         for worker in self.workers:
@@ -86,8 +85,19 @@ class Service:
             for worker in self.workers:
                 worker.check(time.monotonic_ns())
                 if worker.is_given_up:
+                    if worker.refusal is not None:
+                        raise worker.refusal
                     raise ServingError(f"worker {worker.number}", "does not start", worker.reason)
             await asyncio.sleep(_START_CHECK_S)
+        for worker in self.workers:
+            if worker.serves != self.workers[0].serves:
+                problem = f"serves {worker.serves} instead of {self.workers[0].serves}"
+                raise ServingError(f"worker {worker.number}", problem, "", "start again")
+
+    @property
+    def serves(self) -> Mapping[str, Any]:
+        """What workers said of themselves; nothing, if they are paced."""
+        return self.workers[0].serves or {}
 
     def begin(self, begin_ns: int) -> None:
         """Serve, and count time from an instant of the monotonic clock."""

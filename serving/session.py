@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from serving.counts import NotServed
 from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, unpack
 from serving.service import CHECK_S, DRAIN_NS, Service
-from serving.workers import last_line, spawn, unnamed_file
+from serving.workers import PACED, last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_MS
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     import numpy.typing as npt
 
     from serving.log import BatchRecord, LiveLog
     from serving.router import Client, Router
-    from serving.workers import WorkerProcess
+    from serving.workers import WorkerProcess, WorkerProgram
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.result import Result
@@ -51,9 +51,10 @@ class LiveRun:
         sent_ns: When it was sent, likewise, as the load generator saw it.
         answered_ns: When its answer came back, likewise; -1 if none did.
         decide_ns: How long decisions took, the mean of each instant.
+        unsent: Queries at the end of the trace that were not sent, since the run was interrupted; not among the others.
+        serves: What workers said of themselves; nothing, if they are paced.
         request_ids: The id of the request that each query came in, if queries came over the network; then the three
             instants of the client are not known, and -1.
-        unsent: Queries at the end of the trace that were not sent, since the run was interrupted; not among the others.
     """
 
     result: Result
@@ -63,6 +64,7 @@ class LiveRun:
     answered_ns: npt.NDArray[np.int64]
     decide_ns: Sequence[int]
     unsent: int = 0
+    serves: Mapping[str, Any] = field(default_factory=dict)
     request_ids: Sequence[str] = ()
 
 
@@ -73,7 +75,7 @@ def serve_trace(
     policy: Policy,
     *,
     seed: int = 0,
-    workers: str = "paced",
+    program: WorkerProgram = PACED,
     most_waiting: int = 10_000,
     on_start: Callable[[list[WorkerProcess]], None] = lambda _workers: None,
     is_interrupted: Callable[[], bool] = lambda: False,
@@ -86,18 +88,19 @@ def serve_trace(
         table: The table that the policy sees, and that paced workers keep to.
         policy: What to run next.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        workers: The kind of workers, a key of `serving.service.MODULES`.
+        program: What the workers run.
         most_waiting: Queries that may wait; any more are rejected.
         on_start: Called with the workers at the start of the trace.
         is_interrupted: Whether to end early: no further query is sent, and those that wait are served.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
+        SpecError: A worker refuses its settings.
         ServingError: A worker does not start, the load generator is gone, or the run is interrupted before a query.
     """
     with _Session(trace, cluster, table, is_interrupted) as session:
         try:
-            return asyncio.run(session.run(policy, seed, workers, most_waiting, on_start))
+            return asyncio.run(session.run(policy, seed, program, most_waiting, on_start))
         finally:
             gc.unfreeze()
 
@@ -175,14 +178,14 @@ class _Session:
         self,
         policy: Policy,
         seed: int,
-        workers: str,
+        program: WorkerProgram,
         most_waiting: int,
         on_start: Callable[[list[WorkerProcess]], None],
     ) -> LiveRun:
         """Run from start to end; arguments and errors are those of `serve_trace`."""
         limits = {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
         generator = None
-        with Service(self._cluster, self._table, policy, seed=seed, workers=workers, **limits) as service:
+        with Service(self._cluster, self._table, policy, seed=seed, program=program, **limits) as service:
             client = _LoadLink(service.router.submit)
             try:
                 generator = await self._start_load(client)
@@ -194,7 +197,7 @@ class _Session:
                 await self._served(service, client)
                 client.close()
                 await asyncio.to_thread(generator.wait, _PATIENCE_S)
-                return self._outcome(service.router)
+                return replace(self._outcome(service.router), serves=service.serves)
             finally:
                 if generator is not None:
                     generator.kill()

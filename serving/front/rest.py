@@ -90,7 +90,13 @@ class RestFront:
     async def listen(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Accept connections from now on."""
         loop = asyncio.get_running_loop()
-        self._server_socket = await loop.create_server(self._protocol, sock=listening, ssl=tls)
+        self._server_socket = await loop.create_server(
+            self._protocol,
+            sock=listening,
+            ssl=tls,
+            ssl_handshake_timeout=READ_S if tls else None,
+            ssl_shutdown_timeout=_END_S if tls else None,
+        )
 
     def connections(self) -> int:
         """Return how many connections are open."""

@@ -16,6 +16,7 @@ from serving.front.metrics import ServiceMetrics
 from serving.front.rest import RestFront
 from serving.service import CHECK_S, DRAIN_NS, Service
 from serving.session import LiveRun
+from serving.workers import PACED
 from sim.base.errors import PolicyError, ServingError
 from sim.engine.result import NONE
 from sim.traces.trace import Trace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serving.front.listening import Listen
+    from serving.workers import WorkerProgram
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
@@ -41,7 +43,7 @@ def serve_requests(
     slo_ns: int,
     slo_is_for_all: bool = True,
     seed: int = 0,
-    workers: str = "paced",
+    program: WorkerProgram = PACED,
     most_waiting: int = 10_000,
 ) -> LiveRun:
     """Serve requests in real time until an interruption; return what came of it.
@@ -59,19 +61,19 @@ def serve_requests(
         slo_ns: The smallest SLO, as policies see it.
         slo_is_for_all: Whether it is that of requests without a timeout; else each request needs one.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        workers: The kind of workers, a key of `serving.service.MODULES`.
+        program: What the workers run.
         most_waiting: Queries that may wait; any more are rejected.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
-        SpecError: It can't listen as asked.
+        SpecError: It can't listen as asked, or a worker refuses its settings.
         ServingError: A worker does not start, the port is taken, or no query was received.
     """
     model = ServedModel(name, slo_ns if slo_is_for_all else None, most_waiting)
 
     async def serve() -> LiveRun:
         limits = {"slo_ns": slo_ns, "most_waiting": most_waiting}
-        with Service(cluster, table, policy, seed=seed, workers=workers, **limits) as service:
+        with Service(cluster, table, policy, seed=seed, program=program, **limits) as service:
             return await _Serving(service, model, cluster, table, is_interrupted).run(listen, on_ready)
 
     try:
@@ -153,4 +155,4 @@ class _Serving:
         result = log.result(router.queue, trace, self._ended_ns, self._table, self._cluster)
         never = np.full(len(arrivals), NONE)
         ids = self._handler.request_ids
-        return LiveRun(result, log, never, never, never, router.decide_ns, request_ids=ids)
+        return LiveRun(result, log, never, never, never, router.decide_ns, serves=self._service.serves, request_ids=ids)

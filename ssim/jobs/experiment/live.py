@@ -18,6 +18,7 @@ from serving.session import serve_trace
 from sim.base.errors import SpecError
 from sim.engine.arrow import arrow_table
 from ssim.files.model import JobSpec
+from ssim.jobs.experiment.live_workers import check_workers, differences, worker_program
 from ssim.jobs.experiment.run import ExperimentRun
 from ssim.jobs.identity import code_of, own_hash
 from ssim.jobs.job import Completion, Job, Run
@@ -90,6 +91,7 @@ def live_points(job: Job, hint: str) -> list[Point]:
             for name, field in type(part).model_fields.items():
                 if name not in served and getattr(part, name) != field.default:
                     raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
+        check_workers(point.spec)
     return points
 
 
@@ -137,7 +139,7 @@ class LiveExperimentRun(ExperimentRun):
                 self.table,
                 self.policy(),
                 seed=self.seed,
-                workers=live.workers,
+                program=worker_program(live, parts.cluster.workers, self.table, self.seed, self.point.folder),
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
@@ -153,7 +155,11 @@ class LiveExperimentRun(ExperimentRun):
             "engine_reason": f"served by {parts.cluster.workers} {live.workers} workers",
             **stopwatch.circumstances(),
             "machine_state": {"load_before": load_before, "load_after": os.getloadavg(), **_machine()},
-            "live": facts(found),
+            "live": {
+                **facts(found),
+                "serves": dict(found.serves),
+                "differences": differences(self.table, found.serves),
+            },
             "folder": str(self.point.folder),
         }
         put_run(

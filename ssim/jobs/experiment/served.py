@@ -14,6 +14,7 @@ from serving.front.session import serve_requests
 from serving.interruption import Interruption
 from sim.base.errors import SpecError
 from ssim.jobs.experiment.live import LiveExperimentRun, live_points
+from ssim.jobs.experiment.live_workers import worker_program
 from ssim.jobs.job import Completion, Job
 from ssim.results.environment import Stopwatch
 
@@ -99,7 +100,7 @@ class ServedRun(LiveExperimentRun):
                 slo_ns=slo_ns,
                 slo_is_for_all=is_for_all,
                 seed=self.seed,
-                workers=live.workers,
+                program=worker_program(live, parts.cluster.workers, self.table, self.seed, self.point.folder),
                 most_waiting=live.queue,
             )
             self.put(store, found, before, stopwatch)

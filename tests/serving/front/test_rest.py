@@ -20,11 +20,12 @@ pytest.importorskip("prometheus_client", reason="a server needs the extra [serve
 
 from policies.clipper import Clipper
 from policies.slackfit import SlackFit
-from serving import service, workers
+from serving import workers
 from serving.facts import facts
 from serving.front import handler, rest
 from serving.front.inference import LONGEST_TIMEOUT_US
 from serving.log import replay_log
+from serving.workers import WorkerProgram
 from sim.base.errors import PolicyError, ServingError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
@@ -318,11 +319,9 @@ def test_without_a_query_nothing_is_stored() -> None:
 
 
 def test_when_no_worker_is_left_all_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(service.MODULES, "paced", "tests.serving.bad_worker")
     monkeypatch.setattr(workers, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setenv("BAD_WORKER", "dies in a batch")
-    cluster = Cluster(1)
-    with Server(Clipper(73.82), cluster) as server:
+    cluster, program = Cluster(1), WorkerProgram("tests.serving.bad_worker", {"fault": "dies in a batch"})
+    with Server(Clipper(73.82), cluster, program=program) as server:
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda _: server.ask(question(40)), range(8)))
         assert {one.status_code for one in found} == {503}
