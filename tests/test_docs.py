@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -334,3 +336,31 @@ def test_every_option_the_readme_names_exists() -> None:
     usage = "".join(run(ROOT, "-m", "ssim", *words, "--help").stdout for words in commands)
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in usage, option
+
+
+@pytest.mark.slow
+def test_the_page_about_serving_works_as_it_stands(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="a server needs the extra [serve]")
+    (experiment,), (snippet,) = blocks("docs/serving.md", "yaml"), blocks("docs/serving.md", "python")
+    _, serve, curl, load, compare = "".join(blocks("docs/serving.md", "console")).splitlines()
+    (tmp_path / "burst.yaml").write_text(experiment)
+    words = [sys.executable, "-m", *shlex.split(serve.removeprefix("$ ")), "--http-port", "0"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        (address,) = re.findall(r"at (http://\S+)", server.stderr.readline())
+        asked = shlex.split(curl.removeprefix("$ ").replace("http://127.0.0.1:8000", address))
+        if shutil.which(asked[0]):
+            answer = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)
+            (shown,) = blocks("docs/serving.md", "json")
+            assert [one["name"] for one in answer["outputs"]] == [one["name"] for one in json.loads(shown)["outputs"]]
+        sent = run(tmp_path, "-m", *shlex.split(load.removeprefix("$ ").replace("http://127.0.0.1:8000", address)))
+        assert sent.returncode == 0, sent.stderr
+        assert re.search(r"5 100%.*4 \d+%", sent.stdout, re.DOTALL), sent.stdout  # subnets change
+        server.send_signal(signal.SIGINT)
+        told = server.communicate(timeout=60)
+        assert server.returncode == 0, told
+    compared = run(tmp_path, "-m", *shlex.split(compare.removeprefix("$ ")))
+    assert compared.returncode == 0, compared.stderr
+    (tmp_path / "join.py").write_text(f"{snippet}\nprint(len(both), both['received_ns'].notna().sum())")
+    joined = run(tmp_path, "join.py").stdout.split()
+    assert joined[0] == joined[1] > "0"
