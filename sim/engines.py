@@ -126,6 +126,8 @@ def _simpy_only(cluster: Cluster) -> str:
         return "several queues run in SimPy only"
     if cluster.is_routed:
         return "queues of workers run in SimPy only"
+    if cluster.is_scaled:
+        return "workers that come and go run in SimPy only"
     return "kinds of workers run in SimPy only" if cluster.kinds else ""
 
 

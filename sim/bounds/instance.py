@@ -88,6 +88,9 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     if cluster.queues:
         hint = "the bound is for one queue, in which any queries share a batch"
         raise SpecError("queues", "a cluster with queues has no bound on any policy", "", hint)
+    if cluster.is_scaled:
+        hint = "leave out the planner"
+        raise SpecError("planner", "workers that come and go have no bound on any policy", "", hint)
     if any(kind.table is not None for kind in cluster.kinds):
         hint = "the bound is for workers with one latency table"
         raise SpecError("cluster.kinds", "kinds of workers have no bound on any policy", "", hint)

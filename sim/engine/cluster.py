@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 
 from sim.base.errors import DataError, SpecError
-from sim.engine.kinds import OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of, sorted_pools
+from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of, sorted_pools
 from sim.engine.service_queue import QueueOrder, ServiceQueue, check_queues, pools_of_queues, subnets_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
 from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable, ProfiledSubnet
     from sim.tables.law import LawName
     from sim.tables.service_times import Distributions
@@ -37,10 +38,6 @@ are routed anew."""
 
 FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""
-
-
-MAX_WORKERS = 1_000_000
-"""More workers than this are assumed to be a typo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +78,7 @@ class Cluster:
         kinds: Kinds of workers, whose numbers of workers add up to `workers`: see `of_kinds`.
         offer: Which free workers a policy is offered first.
         currency: That of the kinds' prices.
+        scaling: How far a planner may change the number of workers, if there are no kinds.
         queues: Queues, each with an SLO, a weight or tables of its own; without any, all queries wait in one queue.
         order: Which queue a free worker is offered first.
         routing: Where queries wait, and who decides which worker runs them.
@@ -102,6 +100,7 @@ class Cluster:
     kinds: tuple[WorkerKind, ...] = ()
     offer: OfferRule = "kind"
     currency: str | None = None
+    scaling: Scaling | None = None
     queues: tuple[ServiceQueue, ...] = ()
     order: QueueOrder = "edf"
     routing: Routing = "central"
@@ -127,19 +126,33 @@ class Cluster:
             object.__setattr__(self, "latency", LatencyLaw(cast("LawName", given)))
         elif not isinstance(given, LatencyLaw):
             raise SpecError("cluster.latency", "is not a law", repr(given), 'such as LatencyLaw("lognormal")')
-        check_kinds(self.kinds, self.offer, self.currency)
-        if self.kinds and sum(kind.workers for kind in self.kinds) != self.workers:
-            hint = "Cluster.of_kinds adds them up"
-            raise SpecError("cluster.workers", "is not the sum of the kinds' workers", str(self.workers), hint)
-        check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
-        if self.routing not in get_args(Routing):
-            raise SpecError("cluster.routing", "unknown routing", repr(self.routing), " or ".join(get_args(Routing)))
+        self._check_kinds()
+        self._check_queues()
         self._check_overlap()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
         for fault in self.faults:
             _check_fault(fault, self.workers, back)
             back[fault.worker] = fault.recover_ns
+
+    def _check_kinds(self) -> None:
+        check_kinds(self.kinds, self.offer, self.currency)
+        if self.kinds and sum(kind.workers for kind in self.kinds) != self.workers:
+            hint = "Cluster.of_kinds adds them up"
+            raise SpecError("cluster.workers", "is not the sum of the kinds' workers", str(self.workers), hint)
+        if self.scaling is not None:
+            if self.kinds:
+                raise SpecError("cluster.max_workers", "is given beside kinds, which have their own bounds")
+            if fault := self.scaling.fault(self.workers, MAX_WORKERS):
+                raise SpecError(f"cluster.{fault[0]}", *fault[1:])
+
+    def _check_queues(self) -> None:
+        check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
+        if self.routing not in get_args(Routing):
+            raise SpecError("cluster.routing", "unknown routing", repr(self.routing), " or ".join(get_args(Routing)))
+        if self.is_scaled and (self.queues or self.is_routed):
+            place, hint = "queues" if self.queues else "cluster.routing", "leave out max_workers, or the queues"
+            raise SpecError(place, "can't be combined with workers that come and go", "", hint)
 
     def _check_overlap(self) -> None:
         part: Any = self.occupancy
@@ -162,6 +175,11 @@ class Cluster:
     def is_routed(self) -> bool:
         """Whether each worker has a queue of its own."""
         return self.routing != "central"
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether a planner may change the number of workers."""
+        return any(kind.scaling for kind in self.kinds) or self.scaling is not None
 
     @property
     def is_drawn(self) -> bool:

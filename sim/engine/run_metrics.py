@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim.engine.cluster import Cluster
+    from sim.engine.scaling import Fleet
     from sim.tables.latency import ProfiledSubnet
 
 
@@ -119,6 +120,11 @@ class RunMetrics(Protocol):
     @property
     def cluster(self) -> Cluster:
         """The workers."""
+        ...
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """When each worker was there, if a planner changed their number."""
         ...
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sim.base.errors import SpecError, SsimError, TooLongError
 from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
-from sim.engine.cluster import MAX_WORKERS
+from sim.engine.kinds import MAX_WORKERS
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.traces.rates import mean_rate_setter, rate_names
 from ssim.execution.capacity import Found, changed, search_rates
@@ -245,6 +245,9 @@ def _check_sweep(trials: Trials) -> None:
     if trials.experiment.spec.queues:
         hint = "look for the rate of a trace with a column of classes: leave out --rate"
         raise SpecError("--rate", "a number of workers is found for a single queue only", "queues", hint)
+    if trials.experiment.spec.planner is not None:
+        hint = "leave out the planner, or look for the rate: leave out --rate"
+        raise SpecError("--rate", "a number of workers is found where it does not change", "planner", hint)
     if trials.experiment.spec.cluster.kinds:
         hint = "give cluster.workers, or look for the rate: leave out --rate"
         raise SpecError("--rate", "a number of workers is found for identical workers only", "cluster.kinds", hint)

@@ -84,15 +84,15 @@ INSTANT = {
         "self._running[worker] = None",
     ),
     "a recovered worker is new": (
-        "self._unused[worker] = False\n        self._down",
-        "self._unused[worker] = True\n        self._down",
+        "self._unused[worker] = False\n        if worker",
+        "self._unused[worker] = True\n        if worker",
     ),
     "holds by the clock": (
         "self._now_ns + slack_ns - int(decision.until_slack_ns)",
         "self._now_ns + int(decision.until_slack_ns)",
     ),
     "no drop rule": ("if queue.length:", "if False:"),
-    "hopeless without the overhead": ("self._cluster.dispatch_ns + min(alive)", "min(alive)"),
+    "hopeless without the overhead": ("self._cluster.dispatch_ns + min(pool", "min(pool"),
     "slack without the overhead": ("self._now_ns - self._cluster.dispatch_ns", "self._now_ns"),
     "one decision an instant": (
         "(self._start(decision))\n                return True",

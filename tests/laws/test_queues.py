@@ -60,7 +60,7 @@ def test_one_queue_is_no_queue(case: Case, order: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(queue_cases(), st.booleans())
+@given(queue_cases().filter(lambda case: bool(case.cluster.queues)), st.booleans())
 def test_queues_add_up_to_the_run(case: Case, part: bool) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)
     first, last = int(case.trace.arrival_ns[0]), int(case.trace.arrival_ns[-1])

@@ -180,6 +180,11 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             "latency_table: is not used: every queue has a table",
         ),
         (["engine=compiled"], "several queues run in SimPy only"),
+        (["cluster.max_workers=3"], "queues: can't be combined with workers that come and go"),
+        (
+            ["queues=[]", "cluster.max_workers=3", "cluster.routing=random"],
+            "cluster.routing: can't be combined with workers that come and go",
+        ),
     ],
 )
 def test_a_trace_that_does_not_fit_the_queues_is_refused(folder: Path, settings: list[str], told: str) -> None:

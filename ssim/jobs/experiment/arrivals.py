@@ -6,12 +6,13 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from sim.base.errors import SsimError, TooLongError
+from sim.engines import WORTH_COMPILING
 from sim.traces.source import drawn_ahead
 from ssim.jobs.experiment.kept import Kept, mapped
 from ssim.jobs.identity import hash_of, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
+    from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.experiment.spec import ExperimentSpec
 
 INTERRUPTED = Event()
@@ -86,3 +88,17 @@ def raise_if_interrupted() -> None:
     """
     if INTERRUPTED.is_set():
         raise SsimError("interrupted", "before the end of a run")
+
+
+def queries_ahead(runs: Sequence[ExperimentRun]) -> int:
+    """Return about how many queries there are to replay, counted no further than the choice of an engine needs."""
+    count = 0
+    if runs:
+        try:
+            for chunk in runs[0].parts.source.chunks(runs[0].seed):
+                count += len(chunk) * len(runs)
+                if count >= WORTH_COMPILING:
+                    break
+        except (Exception, SystemExit):  # noqa: BLE001 - a trace source of a user may raise anything; the run will tell
+            return 0
+    return count

@@ -21,6 +21,7 @@ from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
+from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.queues import asked_of, name_issues, queue_places, queues_of, source_of
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, build_policy
@@ -99,6 +100,8 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     issues += name_issues(spec, source, point.folder)
     for i in range(len(spec.policies)):
         issues += _policy_issues(point, plugs, i, table, cluster)
+    policies = [plugs["policies", i] for i in range(len(spec.policies))]
+    issues += planner_issues(spec, plugs.get(("planner",)), cluster, policies, table)
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
     return ExperimentParts(source, cluster, table, measure), issues
@@ -170,7 +173,8 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[C
         pools = cluster.pools_by_queue(table)
     except SsimError as error:
         place, _, rest = error.location.partition(",")
-        keys: list[str | int] = [*place.removeprefix("cluster.").replace("_ns", "_ms").split(".")]
+        path = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
+        keys: list[str | int] = [int(key) if key.isdigit() else key for key in path]
         named = spec.queues if keys == ["queues"] else spec.cluster.kinds if keys == ["kinds"] else ()
         names = [repr(one.name) for one in named]
         if rest.strip() in names:
@@ -249,6 +253,7 @@ KIND = Kind(
         POLICY,
         replace(TRACE, place=("queues", "*", "trace")),
         replace(POLICY, place=("queues", "*", "policy")),
+        PLANNER,
     ),
     assemble=assemble,
     runs=runs,

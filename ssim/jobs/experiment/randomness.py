@@ -12,11 +12,12 @@ from ssim.packages import PACKAGES
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sim.engine.planning import Planner
     from sim.engine.policy import Policy
 
 
-def may_draw(policy: Policy, folder: Path) -> bool:
-    """Return whether a policy may draw random numbers: no policy of the toolkit and no step function does.
+def may_draw(policy: Policy | Planner, folder: Path) -> bool:
+    """Return whether a policy or planner may draw random numbers: no policy of the toolkit and no step function does.
 
     A policy of one's own may if a file of its code names `rng`, which is its random stream, or anything random.
 
@@ -25,7 +26,7 @@ def may_draw(policy: Policy, folder: Path) -> bool:
         folder: The folder of the experiment file, where modules are looked for.
     """
     owner = type(policy)
-    is_step = isinstance(policy, StepPolicy) and owner.decide is StepPolicy.decide
+    is_step = isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide
     if is_step or owner.__module__.partition(".")[0] in PACKAGES:
         return False
     files = own_code((policy,), folder)

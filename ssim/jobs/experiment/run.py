@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import policies
 from sim.base.errors import SpecError, SsimError, raised, user_function
-from sim.base.units import ns_from_ms
+from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
 from sim.engine.driver import simulate
 from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from sim.tables.law import FIXED
 from ssim.files.plugins import Slot
-from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_key_of, trace_of
+from ssim.jobs.experiment.arrivals import (
+    queries_ahead,
+    raise_if_interrupted,
+    short_trace_of,
+    stream_of,
+    trace_key_of,
+    trace_of,
+)
 from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
+from ssim.jobs.experiment.planners import build_planner, planner_identity
 from ssim.jobs.experiment.planning import table_hash, table_seen
 from ssim.jobs.experiment.queues import (
     asked_of,
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sim.engine.cluster import Cluster
+    from sim.engine.planning import Planner
     from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
     from sim.tables.law import PlanName
@@ -161,7 +170,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     def is_random(self) -> bool:
         """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
         drawn = self.parts.source.is_random or self.parts.cluster.is_random
-        return drawn or any(may_draw(policy, self.point.folder) for policy in self._policies)
+        own: tuple[Policy | Planner | None, ...] = (*self._policies, self.planner())
+        return drawn or any(may_draw(one, self.point.folder) for one in own if one is not None)
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""
@@ -173,6 +183,11 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             return self.policy()
         asked = {queue.name: asked_of(self.spec, self.number, place) for place, queue in enumerate(self.spec.queues)}
         return {name: build_policy(one, self.point.folder) for name, one in asked.items()}
+
+    def planner(self) -> Planner | None:
+        """Return a new planner object; None if the number of workers does not change."""
+        asked = self.spec.planner
+        return None if asked is None else build_planner(asked, self.point.folder)
 
     @cached_property
     def _policy(self) -> Policy:
@@ -196,6 +211,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             **({} if self.plan is None else {"plan": self.plan}),
             **({"kind_plans": plans} if any(plans := self._kind_plans()) else {}),
             **self._queue_policies(),
+            **planner_identity(self.spec.planner, self.planner()),
             "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
         }
 
@@ -214,7 +230,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         return [place for place, _ in kind_places(self.parts.cluster)]
 
     def _own(self) -> set[Path]:
-        return own_code((*parts_of(self.parts.source), self._policy, *self._policies), self.point.folder)
+        own = (*parts_of(self.parts.source), self._policy, *self._policies, self.planner())
+        return own_code(own, self.point.folder)
 
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
@@ -286,7 +303,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
         turn = {key: number for number, key in enumerate(users)}
-        queries = ahead * _queries_ahead(own)
+        queries = ahead * queries_ahead(own)
         known: dict[str, EngineChoice] = {}
         for run in sorted(own, key=lambda run: turn[run.trace_key]):  # points may have the same arrivals
             # Most policies decide alike whatever the number of workers and the SLO, some do not.
@@ -304,7 +321,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
 
     def is_worth_a_process(self) -> bool:
         """Return whether the run is so long that a process pays."""
-        return _queries_ahead([self]) >= WORTH_COMPILING
+        return queries_ahead([self]) >= WORTH_COMPILING
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Simulate the run and store its result.
@@ -350,7 +367,10 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         trace = self.trace(shared)
         parts.measure.check(trace.duration_ns)
         if choice.rule is None:
-            result = simulate(trace, *how, self.policies(), seed=self.seed)
+            asked = self.spec.planner
+            period_ns = NS_PER_S if asked is None else ns_from_s(asked.period_s)
+            how_many = self.planner()
+            result = simulate(trace, *how, self.policies(), seed=self.seed, planner=how_many, period_ns=period_ns)
         else:
             from sim.compiled.replay import replay_compiled
 
@@ -362,20 +382,6 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         problem, place = raised(error)
         begin = user_function(getattr(type(parts_of(self.parts.source)[0]), "chunks", None))  # it may yield nonsense
         return SsimError(f"trace {self.spec.trace_kind}", problem, place or begin)
-
-
-def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:
-    """Return about how many queries there are to replay, counted no further than the choice of an engine needs."""
-    count = 0
-    if runs:
-        try:
-            for chunk in runs[0].parts.source.chunks(runs[0].seed):
-                count += len(chunk) * len(runs)
-                if count >= WORTH_COMPILING:
-                    break
-        except (Exception, SystemExit):  # noqa: BLE001 - a trace source of a user may raise anything; the run will tell
-            return 0
-    return count
 
 
 @cache
