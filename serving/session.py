@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,6 +17,7 @@ from serving.router import Router
 from serving.workers import PACED, WorkerProcess, last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_MS, NS_PER_S
+from sim.base.whole_file import translate_os_errors
 
 if TYPE_CHECKING:
     import subprocess
@@ -99,6 +102,7 @@ def serve_trace(
         PolicyError: The policy raised, or returned a decision that can't be carried out.
         SpecError: A worker refuses its settings.
         ServingError: A worker does not start, the load generator is gone, or the run is interrupted before a query.
+        StoreError: The disk of temporary files is full.
     """
     with _Session(trace, cluster, table, is_interrupted) as session:
         try:
@@ -164,7 +168,8 @@ class _Session:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, is_interrupted: Callable[[], bool]) -> None:
         self._trace, self._cluster, self._table, self._is_interrupted = trace, cluster, table, is_interrupted
         self._slos_ns = np.broadcast_to(trace.slo_ns, len(trace)).astype(np.int64)
-        self._files = unnamed_file(), unnamed_file(), unnamed_file()
+        with translate_os_errors(Path(tempfile.gettempdir())):
+            self._files = unnamed_file(), unnamed_file(), unnamed_file()
         self._queries, self._times, self._load_errors = self._files
         self._stopped_ns: int | None = None  # when the run was interrupted
 
@@ -204,7 +209,7 @@ class _Session:
             on_start(workers)
             await self._served(router, client, workers)
             client.close()
-            await asyncio.to_thread(generator.wait, _PATIENCE_S)
+            await self._load_ended(generator)
             return replace(self._outcome(router), serves=workers[0].serves or {})
         finally:
             router.close()
@@ -215,12 +220,27 @@ class _Session:
                 generator.wait()
 
     async def _start_load(self, client: _LoadLink) -> subprocess.Popen[bytes]:
-        np.save(self._queries, self._trace.arrival_ns)
-        np.save(self._queries, self._slos_ns)
+        with translate_os_errors(Path(tempfile.gettempdir())):
+            np.save(self._queries, self._trace.arrival_ns)
+            np.save(self._queries, self._slos_ns)
         self._queries.seek(0)
         generator, connection = spawn("serving.load", self._load_errors, self._queries, self._times)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
         return generator
+
+    async def _load_ended(self, generator: subprocess.Popen[bytes]) -> None:
+        """Wait until the load generator has written its times.
+
+        Raises:
+            ServingError: It failed, or takes too long.
+        """
+        ended = 0.0
+        while generator.poll() is None and ended < _PATIENCE_S:
+            await asyncio.sleep(_START_CHECK_S)
+            ended += _START_CHECK_S
+        if generator.returncode != 0:
+            problem = "does not end" if generator.returncode is None else "did not write its times"
+            raise ServingError("load generator", problem, last_line(self._load_errors), "nothing of the run is stored")
 
     async def _ready(self, workers: list[WorkerProcess], client: _LoadLink) -> None:
         """Wait until all workers and the load generator are ready.

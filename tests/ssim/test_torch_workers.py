@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +19,13 @@ pytest.importorskip("torch", reason="torch workers need the extra [torch]")
 
 import torch
 
+from policies.clipper import Clipper
 from policies.slackfit import SlackFit
+from serving import session
 from serving.frames import DONE, RUN, FrameKind, FrameReader, frame, json_frame, unpack
 from serving.session import serve_trace
 from sim.base.errors import SpecError
+from sim.base.parquet import read_parquet
 from sim.engine.cluster import Cluster
 from sim.engine.run_metrics import Outcome
 from ssim.execution import torch_worker
@@ -28,9 +35,10 @@ from ssim.jobs.experiment.live import live_job
 from ssim.jobs.experiment.live_workers import differences, worker_program
 from ssim.jobs.reading import read_job
 from tests.serving.laws import check_laws, trace
+from tests.ssim.test_live import manifests, signaled
 
 if TYPE_CHECKING:
-    from serving.workers import WorkerProgram
+    from serving.workers import WorkerProcess, WorkerProgram
     from sim.tables.latency import LatencyTable
 
 NET = (Path(__file__).parents[1] / "supernet" / "own_factories.py").read_text(encoding="utf-8")
@@ -52,14 +60,17 @@ policies: [slackfit]
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network, a latency table and a file that serves it."""
-    folder = tmp_path_factory.mktemp("own")
+def files(folder: Path) -> Path:
+    """Write a network, a latency table and a file that serves it."""
     for name, text in {"net.py": NET, "table.csv": TABLE, "own.yaml": FILE}.items():
         (folder / name).write_text(text)
     forget_modules()
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return files(tmp_path_factory.mktemp("own"))
 
 
 def program(folder: Path, *overrides: str) -> tuple[LatencyTable, WorkerProgram]:
@@ -86,6 +97,56 @@ def test_a_network_of_ones_own_is_served_live_by_the_laws(folder: Path) -> None:
     assert not np.any(run.result.outcome == Outcome.UNFINISHED)
     assert run.serves["supernet"].startswith("net:OwnNet, random")
     assert differences(table, {"device": table.device, "supernet": "x, y"})  # a CSV file says neither
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(20))
+def test_the_replay_law_holds_in_run_after_run(folder: Path, turn: int) -> None:
+    workers = 1 + turn % 2
+    table, found = program(folder, f"cluster.workers={workers}")
+    policy = SlackFit if turn % 3 else lambda: Clipper(80)
+    sent, cluster = trace(2, 50 + 10 * turn, (40, 60)), Cluster(workers, drop="hopeless" if turn % 4 else "never")
+    run = serve_trace(sent, cluster, table, policy(), seed=turn, program=found)
+    check_laws(run, sent, cluster, policy(), turn, table=table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_is_killed_or_hangs_comes_back_and_is_used(folder: Path, number: int) -> None:
+    """There is one worker: the queries after the signal are served by the process that takes its place."""
+    table, found = program(folder)
+    sent, cluster, killed_ns = trace(1.5, 100, (60,)), Cluster(1), list[int]()
+
+    def on_start(workers: list[WorkerProcess]) -> None:
+        begin_ns = time.monotonic_ns() + session._LEAD_NS
+
+        def kill() -> None:
+            killed_ns.append(time.monotonic_ns() - begin_ns)
+            os.kill(workers[0].pid or 0, number)
+
+        asyncio.get_running_loop().call_later(0.5, kill)
+
+    run = serve_trace(sent, cluster, table, SlackFit(), program=found, on_start=on_start)
+    check_laws(run, sent, cluster, SlackFit(), table=table)
+    assert not np.any(run.result.outcome == Outcome.UNFINISHED)
+    (seen_ns,) = [one.at_ns for one in run.log.instants if one.failed]
+    (back_ns,) = [one.at_ns for one in run.log.instants if one.recovered]
+    assert run.log.batches[-1].start_ns >= back_ns > seen_ns > killed_ns[0]
+    assert len(run.log.faults) == 1
+    if number == signal.SIGKILL and os.getloadavg()[0] > len(os.sched_getaffinity(0)):
+        pytest.skip(f"void: the machine is busy; seen after {(seen_ns - killed_ns[0]) / 1e6:.0f} ms")
+    assert number != signal.SIGKILL or seen_ns - killed_ns[0] < 200_000_000
+
+
+@pytest.mark.slow
+def test_a_terminated_run_answers_every_query(tmp_path: Path) -> None:
+    files(tmp_path)
+    ended = signaled(tmp_path, signal.SIGTERM, FILE.replace("name: own", "name: quick"))
+    assert "interrupted: what was served is stored" in ended.stderr
+    ((folder, manifest),) = manifests(tmp_path)
+    live = manifest["circumstances"]["live"]
+    assert live["unsent"] > 0 == manifest["summary"]["unfinished"]
+    assert len(read_parquet(folder / "requests.parquet")) == live["received"]
 
 
 def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupernet) -> None:
