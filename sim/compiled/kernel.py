@@ -46,8 +46,7 @@ DROPPED = -1
 HOLD, DROP = -2, -3
 """Decisions in place of subnets: those of `sim.compiled.step_policy`, of which numba's cache would not see a change."""
 
-_NONE = -1
-NOTHING_YET = -2
+_NONE, NOTHING_YET = -1, -2
 
 
 class Drawn(NamedTuple):
@@ -75,14 +74,13 @@ class Setting(NamedTuple):
         uses_step: Whether decisions come from a step function instead of the decision table.
         is_drawn: Whether latencies are drawn.
         drawn: What they are drawn from; anything if none is drawn.
-        key: What distinguishes the luck of this run (`sim.tables.service_times.latency_key`).
+        key: `sim.tables.service_times.latency_key` of the run.
         dispatch_is_drawn: Whether the overhead of a batch is drawn.
         dispatch: What it is drawn from, as that of batches of one query of subnet 0.
         dispatch_key: As `key`, of the overheads.
         occupancy: The part of a latency after which a worker can take its next batch.
         from_ns: As in `sim.compiled.tabulate.DecisionTable`, as the next two.
-        subnets: Subnet by slack interval and by queue length; the last column stands for all longer queues. int64,
-            shape (slacks + 1, lengths). `HOLD` or `DROP` for other decisions.
+        subnets: Subnets, int64, shape (slacks + 1, lengths); `HOLD` or `DROP` for other decisions.
         sizes: Batch size, likewise; the slack until which to hold, or the number of queries to drop.
     """
 
@@ -111,9 +109,8 @@ class State(NamedTuple):
     """The state of a run; `advance` changes all of it.
 
     Attributes:
-        at: Index of the first query in the queue and of the next arrival; number of arrivals before the current arrays;
-            index of the next change; number of idle and of running workers; length of the queue; and, if queries wait
-            while a worker is idle, until when they are held. int64, shape (8,).
+        at: Indices of the first query in the queue and of the next arrival, arrivals before these arrays, index of the
+            next change, idle and running workers, queue length, and the end of a hold. int64, shape (8,).
         free: Idle workers, a heap, int64, shape (workers,).
         free_ns: When running workers can take their next batches, a heap with `busy`, int64, shape (workers,).
         busy: The numbers of these workers.
@@ -163,9 +160,8 @@ class Log(NamedTuple):
 
 _DRAWN = tuple_of(Drawn, READ_INTS, READ_GRID, READ_GRID, INT)
 _LUCK = (BOOL, _DRAWN, INT)
-_DECISIONS = (READ_INTS, READ_GRID, READ_GRID)
 _COSTS = (READ_GRID, READ_GRID, READ_INTS, INT, INT, INT, INT, READ_GRID, BOOL)
-_SETTING = tuple_of(Setting, *_COSTS, *_LUCK, *_LUCK, FLOAT, *_DECISIONS)
+_SETTING = tuple_of(Setting, *_COSTS, *_LUCK, *_LUCK, FLOAT, READ_INTS, READ_GRID, READ_GRID)
 _STATE = tuple_of(State, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, INTS, FLOATS)
 _LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
@@ -255,36 +251,44 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
         in_order: Whether deadlines never decrease: the queue is then a slice of the arrivals, else a heap.
         final: Whether these are the last arrivals; else the run stops at the first instant that later ones may affect.
         log: Out: the rows, arrays of shape (queries,).
-        left: Out: the queries in order of leaving the queue, int64, shape (queries,); not written if `in_order`, since
-            it is the order of arrival.
+        left: Out: the queries in order of leaving the queue, int64, shape (queries,); not written if `in_order`.
     """
-    latency_ns, dispatch_ns, drop_rule, changes = (
-        setting.latency_ns,
-        setting.dispatch_ns,
-        setting.drop_rule,
-        setting.changes,
-    )
+    latency_ns, dispatch_ns = setting.latency_ns, setting.dispatch_ns
+    drop_rule, changes = setting.drop_rule, setting.changes
     from_ns, subnets, sizes = setting.from_ns, setting.subnets, setting.sizes
     limit_ns = dispatch_ns + setting.smallest_ns if drop_rule == HOPELESS else 0
     free, free_ns, busy, loaded = state.free, state.free_ns, state.busy, state.loaded
     waiting_ns, waiting = state.deadline_ns, state.waiting
     head, arrived, change = state.at[HEAD], state.at[ARRIVED], state.at[_CHANGE]
     idle, running, length, held_ns = state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH], state.at[_HELD_NS]
-    queries, longest = arrival_ns.size, subnets.shape[1]
+    queries, longest, row = arrival_ns.size, subnets.shape[1], from_ns.size
+    last_ns = NEVER_COMES if final else arrival_ns[queries - 1] if queries > 0 else 0
     rows = gone = 0
 
     while True:
         # The next instant at which something can happen. While a worker is idle, the queue is empty or held.
         now = NEVER_COMES
-        if idle > 0 and arrived < queries:
-            now = arrival_ns[arrived]
-        if idle > 0 and length > 0:
-            now = min(now, held_ns)
         if (idle == 0 or length > 0) and running > 0:
-            now = min(now, free_ns[0])
+            now = free_ns[0]
         if change < len(changes):
             now = min(now, changes[change, 0])
-        if now == NEVER_COMES or not (final or (arrived < queries and arrival_ns[queries - 1] > now)):
+        if idle > 0 and length > 0:
+            if in_order and not setting.uses_step:
+                # Most arrivals prolong the hold: those until a decision differs or something else can happen.
+                due_ns = deadline_ns[head] - dispatch_ns
+                until_ns = min(now, last_ns, NEVER_COMES if drop_rule == NEVER else deadline_ns[head] - limit_ns + 1)
+                while arrived < queries and arrival_ns[arrived] < min(until_ns, held_ns):
+                    while row > 0 and from_ns[row - 1] > due_ns - arrival_ns[arrived]:
+                        row -= 1
+                    column = min(arrived - head, longest - 1)
+                    if subnets[row, column] != HOLD:
+                        break
+                    held_ns = due_ns - sizes[row, column]
+                    arrived += 1
+            now = min(now, held_ns)
+        if idle > 0 and arrived < queries:
+            now = min(now, arrival_ns[arrived])
+        if now >= last_ns:
             break
 
         while running > 0 and free_ns[0] <= now:
@@ -342,7 +346,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                     return -1 - rows
             else:
                 row, above, column = 0, from_ns.size, min(length, longest) - 1
-                while row < above:  # faster than `np.searchsorted`, which policies that hold call at every arrival
+                while row < above:  # faster than `np.searchsorted`
                     middle = (row + above) >> 1
                     if from_ns[middle] <= slack:
                         row = middle + 1
@@ -374,8 +378,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                     frees = now + overhead + max(1, int(latency * setting.occupancy))
                     finish = state.last_ns[worker] = max(finish, state.last_ns[worker])
                 fails = state.fails_ns[worker]
-                lost = fails < finish
-                finish = min(finish, fails)
+                lost, finish = fails < finish, min(finish, fails)
                 if frees <= fails:
                     running = _push(free_ns, busy, running, frees, worker)
                 frees = min(frees, fails)
