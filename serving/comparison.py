@@ -6,7 +6,6 @@ differs by is neither latency nor overhead.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -165,7 +164,7 @@ def _latencies(
     for subnet in np.unique(batches.subnet).tolist():
         drift[subnet] = np.median(ratio[batches.subnet == subnet])
     drawn = stream(seed, "comparison").integers(len(ratio), size=len(received)).tolist()
-    starts, arrivals, of_query = batches.start_ns.tolist(), received.arrival_ns.tolist(), batches.of_query.tolist()
+    of_query, is_replayed = batches.of_query.tolist(), [False] * len(ratio)
 
     def taken(subnet: int, size: int, head: int, factor: float, more_ns: int) -> int:
         return max(1, round(latency_of(subnet, size, head) * factor) + more_ns - planned_ns(size, head))
@@ -173,13 +172,19 @@ def _latencies(
     def like(subnet: int, size: int, head: int, number: int) -> int:
         return taken(subnet, size, head, float(ratio[number]), overhead[number])
 
-    def own(head: int) -> int:
+    def scaled(subnet: int, size: int, head: int) -> int:
+        return taken(subnet, size, head, float(drift[subnet]), usual)
+
+    def replayed(subnet: int, size: int, head: int) -> int:
         number = of_query[head]
-        return number if number >= 0 else min(bisect_left(starts, arrivals[head]), len(starts) - 1)
+        if number < 0 or is_replayed[number]:  # what delayed a batch happened once
+            return scaled(subnet, size, head)
+        is_replayed[number] = True
+        return like(subnet, size, head, number)
 
     return {
         "overhead": lambda subnet, size, head: taken(subnet, size, head, 1.0, usual),
-        "scaled": lambda subnet, size, head: taken(subnet, size, head, float(drift[subnet]), usual),
+        "scaled": scaled,
         "drawn": lambda subnet, size, head: like(subnet, size, head, drawn[head]),
-        "replayed": lambda subnet, size, head: like(subnet, size, head, own(head)),
+        "replayed": replayed,
     }

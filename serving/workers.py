@@ -7,6 +7,7 @@ that is not an answer to its batch. The router is told at once; a new process ta
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -17,12 +18,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from serving.frames import DONE, RUN, VERSION, FrameError, FrameKind, FrameReader, content_of, frame, json_frame, unpack
+from serving.frames import (
+    DONE,
+    RUN,
+    VERSION,
+    FrameError,
+    FrameKind,
+    FrameReader,
+    content_of,
+    frame,
+    json_frame,
+    unpack_first,
+)
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sim.base.errors import SsimError
 
@@ -37,6 +49,9 @@ STARTS_IN_VAIN = 5
 """A worker that dies so often in a row without an answer is given up."""
 
 FIRST_PAUSE_S = 0.05
+
+ITEM_BYTES = {"FP32": 4, "INT64": 8, "INT32": 4, "BOOL": 1}
+"""Bytes of an element, by the names of the Open Inference Protocol."""
 
 _ERROR_PARTS = 4
 """Location, problem, value, hint."""
@@ -127,6 +142,7 @@ class WorkerProcess(asyncio.Protocol):
         self._reader = FrameReader()
         self._reports: Reports | None = None
         self._batch: tuple[int, int] | None = None  # number and size of the batch that it runs
+        self._has_inputs = False
         self._limit_ns = 0  # when it is taken for hung
         self._overdue_ns = 0  # the limit that was passed at the last check
         self.reason = ""
@@ -134,6 +150,10 @@ class WorkerProcess(asyncio.Protocol):
         """Why its process would not start another time, either."""
         self.serves: dict[str, Any] | None = None
         """What its process said of itself when it was ready: nothing, if it is paced."""
+        self.tensors: dict[str, Any] = {}
+        """Its inputs and outputs, each a list of tensors in the words of the Open Inference Protocol."""
+        self.outputs = b""
+        """The outputs of the batch that it answered last: row after row, as `run` takes inputs."""
         self._failed = set[str]()  # the failures of batches that were told
         self._in_vain = 0
         self._stopping = False
@@ -160,12 +180,20 @@ class WorkerProcess(asyncio.Protocol):
         self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
         self._connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: self, connection))
 
-    def run(self, batch: int, subnet: int, size: int, expected_ns: int) -> None:
-        """Give it a batch."""
-        self._batch = batch, size
+    def run(self, batch: int, subnet: int, size: int, expected_ns: int, inputs: bytes = b"") -> None:
+        """Give it a batch.
+
+        Args:
+            batch: Its number.
+            subnet: Which subnet it is for.
+            size: Its queries.
+            expected_ns: The time that it is expected to take.
+            inputs: Of its queries, one after the other, each with all its tensors; the worker has its own if left out.
+        """
+        self._batch, self._has_inputs = (batch, size), bool(inputs)
         self._limit_ns = time.monotonic_ns() + max(HANG_NS, HANG_FACTOR * expected_ns)
         if self._transport is not None:
-            self._transport.write(frame(FrameKind.RUN, RUN.pack(batch, subnet, size, expected_ns)))
+            self._transport.write(frame(FrameKind.RUN, RUN.pack(batch, subnet, size, expected_ns) + inputs))
 
     def check(self, now_ns: int) -> None:
         """Kill the process if it takes too long at two calls in a row.
@@ -235,10 +263,12 @@ class WorkerProcess(asyncio.Protocol):
 
     def _take(self, kind: FrameKind, body: bytes) -> None:
         if kind is FrameKind.DONE and self._batch is not None:
-            batch, size, *times = unpack(DONE, body)
+            (batch, size, *times), outputs = unpack_first(DONE, body)
             if (batch, size) != self._batch:
                 raise FrameError(f"an answer to batch {batch} of {size}, not to {self._batch[0]} of {self._batch[1]}")
-            self._batch, self._limit_ns, self._in_vain = None, 0, 0
+            if len(outputs) != self._has_inputs * size * row_bytes(self.tensors.get("outputs", ())):
+                raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
+            self._batch, self._limit_ns, self._in_vain, self.outputs = None, 0, 0, outputs
             if self._reports is not None:
                 self._reports.complete(self.number, batch, (times[0], times[1], times[2]))
         elif kind is FrameKind.FAILED and self._batch is not None:
@@ -266,7 +296,7 @@ class WorkerProcess(asyncio.Protocol):
             raise FrameError(f"version {version} instead of {VERSION}")
         if self.serves is not None and self.serves != serves:
             raise FrameError(f"it serves {serves} instead of {self.serves}")
-        self.serves = serves
+        self.serves, self.tensors = serves, content.get("tensors", {})
 
     def _fail_batch(self, content: dict[str, Any]) -> None:
         """Report a batch that failed: a failure from which the worker recovers at the next instant.
@@ -304,6 +334,11 @@ class WorkerProcess(asyncio.Protocol):
             self._process.kill()
         if self._transport is not None:
             self._transport.abort()
+
+
+def row_bytes(tensors: Iterable[Mapping[str, Any]]) -> int:
+    """Return the bytes of a query's tensors; their first dimension is that of queries."""
+    return sum(ITEM_BYTES[tensor["datatype"]] * math.prod(tensor["shape"][1:]) for tensor in tensors)
 
 
 def unnamed_file() -> IO[bytes]:

@@ -83,6 +83,32 @@ def settings(folder: Path, *overrides: str) -> dict[str, Any]:
     return dict(program(folder, *overrides)[1].settings)
 
 
+TOKENS = """\
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return x + self.down(self.up(x).relu())
+
+
+class Net(nn.Module):
+    example = torch.zeros(1, 8, dtype=torch.long)
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.blocks, self.head = nn.Embedding(16, 4), nn.Sequential(Block(), Block()), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.tokens(x)).mean(1))
+"""
+
+
 @pytest.fixture
 def served(folder: Path) -> ServedSupernet:
     return ServedSupernet.of(settings(folder))
@@ -151,7 +177,8 @@ def test_a_terminated_run_answers_every_query(tmp_path: Path) -> None:
 
 def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupernet) -> None:
     assert [part.shape[0] for (part,) in served._inputs] == [1, 4]
-    begun_ns, ended_ns = served.run(0, 3)
+    begun_ns, ended_ns, logits = served.run(0, 3)
+    assert logits == b""
     assert begun_ns < ended_ns
     run = live_job(read_job(folder / "own.yaml")).runs[0]
     between = worker_program(run.spec.live, 1, replace(run.table, between="interpolate"), 1, folder)
@@ -190,8 +217,33 @@ def test_keys_that_do_not_fit_the_kind_of_workers_are_refused(folder: Path, over
         live_job(read_job(folder / "own.yaml", overrides))
 
 
-def answer(served: ServedSupernet, size: int) -> tuple[FrameKind, bytes]:
-    ((kind, body),) = FrameReader().feed(torch_worker._answer(served, RUN.pack(7, 1, size, 0)))
+def test_inputs_of_queries_are_answered_as_the_subnet_answers_them(served: ServedSupernet) -> None:
+    assert served.tensors["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]
+    assert served.tensors["outputs"] == [{"name": "output", "datatype": "FP32", "shape": [-1, 10]}]
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for subnet, name in enumerate(SUBNETS):
+        *_, logits = served.run(subnet, 3, images.numpy().tobytes())
+        with torch.inference_mode():
+            expected = served._model.network(name)(images)
+        np.testing.assert_allclose(np.frombuffer(logits, np.float32).reshape(3, 10), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="shape"):
+        served.run(0, 3, images.numpy().tobytes()[:-4])
+
+
+def test_a_token_beyond_the_vocabulary_fails_its_batch_and_not_the_worker(folder: Path) -> None:
+    (folder / "tokens.py").write_text(TOKENS)
+    subnets = [f"Net:d{depth}:e1.0x2" for depth in (1, 2)]
+    served = ServedSupernet.of(settings(folder, "live.supernet=tokens:Net") | {"subnets": subnets, "sizes": [1, 2]})
+    assert served.tensors["inputs"] == [{"name": "input", "datatype": "INT64", "shape": [-1, 8]}]
+    good, bad = np.full(8, 3), np.full(8, 99)
+    kinds = [answer(served, 1, inputs.tobytes()) for inputs in (good, bad, good)]
+    assert [kind for kind, _ in kinds] == [FrameKind.DONE, FrameKind.FAILED, FrameKind.DONE]
+    assert kinds[0][1][DONE.size :] == kinds[2][1][DONE.size :] != b""
+    assert "an input is out of range" in json.loads(kinds[1][1])["reason"]
+
+
+def answer(served: ServedSupernet, size: int, inputs: bytes = b"") -> tuple[FrameKind, bytes]:
+    ((kind, body),) = FrameReader().feed(torch_worker._answer(served, RUN.pack(7, 1, size, 0) + inputs))
     return kind, body
 
 
@@ -217,7 +269,7 @@ def test_a_batch_without_memory_fails_and_smaller_ones_are_served(
     assert kind is FrameKind.FAILED
     assert json.loads(body) == {"batch": 7, "reason": f"{SUBNETS[1]} at batch size 4: does not fit into memory"}
     kind, body = answer(served, 1)
-    assert (kind, unpack(DONE, body)[:2]) == (FrameKind.DONE, (7, 1))
+    assert (kind, unpack(DONE, body)[:2]) == (FrameKind.DONE, (7, 1))  # and no outputs
     with pytest.raises(SpecError, match=f"live.supernet: {SUBNETS[0]} at batch size 4 does not fit into memory"):
         served.warm(lambda: None)
 
