@@ -8,8 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FAST := tests/golden tests/policies tests/sim/base tests/sim/engine tests/sim/tables tests/sim/traces tests/topology/test_steps.py tests/ssim/test_expand.py tests/ssim/test_settings.py tests/test_packaging.py tests/test_names.py tests/test_words.py
 TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints/cpu.txt)
 
-.PHONY: azure check test test-all package lint docs bench gpu clean
+.PHONY: install azure check test test-all package lint docs bench gpu clean
 .DELETE_ON_ERROR:
+
+install: $(VENV)/.installed-base
 
 azure: $(VENV)/.installed-base
 	$(BIN)/ssim run experiments/azure.yaml

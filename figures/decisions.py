@@ -57,13 +57,14 @@ def draw_decisions(
             shades = ListedColormap(colormaps["Blues"](np.linspace(_PALEST, 1, steps)))
             norm = BoundaryNorm(np.arange(-0.5, steps), steps)
             edges = np.append(queue_lengths - 0.5, queue_lengths[-1] + 0.5)
-            cells = axes.pcolormesh(slack_ms, edges, rank, cmap=shades, norm=norm)
+            # Thousands of cells are one picture in a file of vectors, not megabytes of paths.
+            cells = axes.pcolormesh(slack_ms, edges, rank, cmap=shades, norm=norm, rasterized=True)
             for what, hatch in _HATCHES.items():
                 if (other == what).any():
                     where = np.where(other == what, 1.0, np.nan)
                     grey = ListedColormap([_GREY[what]])
                     # Edges would draw every cell; a contour hatches the area as one.
-                    axes.pcolormesh(slack_ms, edges, where, cmap=grey)
+                    axes.pcolormesh(slack_ms, edges, where, cmap=grey, rasterized=True)
                     middle = (slack_ms[:-1] + slack_ms[1:]) / 2
                     axes.contourf(
                         middle, queue_lengths, other == what, levels=[0.5, 1.5], colors="none", hatches=[hatch]

@@ -39,6 +39,13 @@ def policy_names() -> Iterable[str]:
     return SHORT_NAMES
 
 
+def planner_names() -> Iterable[str]:
+    """Return the names of the shipped planners."""
+    from policies.planners import SHORT_NAMES
+
+    return SHORT_NAMES
+
+
 def table_names() -> Iterable[str]:
     """Return the names of the shipped latency tables."""
     from sim.tables.files import shipped_tables

@@ -20,6 +20,7 @@ COMMANDS = {
     "figures": "Draw the figures of a stored experiment again, or those of the paper.",
     "report": "Make one HTML page of stored results.",
     "policy": "Scheduling policies: list, check, plot.",
+    "planner": "Planners, which change the number of workers in a run: list, check.",
     "trace": "Traces of arrivals: list, make, describe, plot, fetch.",
     "table": "Latency tables: list, show, plot, check, diff, predict, convert, from-run.",
     "profile": "Measure the subnets of a supernet on a device and write a latency table.",
