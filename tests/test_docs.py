@@ -214,6 +214,18 @@ def test_the_page_about_latencies_works_as_it_stands(tmp_path: Path) -> None:
     assert attained == sorted(attained), ended.stderr
 
 
+def test_the_page_about_workers_that_come_and_go_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,) = blocks("docs/autoscaling.md", "yaml")
+    (own,) = blocks("docs/autoscaling.md", "python")
+    (tmp_path / "scaled.yaml").write_text(experiment)
+    (tmp_path / "my_planner.py").write_text(own)
+    for command in "".join(blocks("docs/autoscaling.md", "console")).splitlines():
+        ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), *["--no-figures"] * ("run" in command))
+        assert ended.returncode == 0, ended.stderr
+    assert run(tmp_path, "-m", "ssim", "planner", "check", "my_planner:Mine").returncode == 0
+    assert len(list((tmp_path / "results/scaled").glob("*/workers.parquet"))) == 3
+
+
 def test_the_page_about_kinds_of_workers_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/kinds.md", "yaml")
     (tmp_path / "two.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))
@@ -269,17 +281,18 @@ def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
-    mine, *_ = blocks("docs/federated.md", "yaml")
+    mine, *_, sites = blocks("docs/federated.md", "yaml")
     algorithm, rule, trainer = blocks("docs/federated.md", "python")
-    first, own, derived, aggregated, focal, uplink = blocks("docs/federated.md", "console")
+    first, own, derived, aggregated, focal, uplink, deployed = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "my_rule.py").write_text(rule)
     (tmp_path / "my_trainer.py").write_text(trainer)
     (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
+    (tmp_path / "sites.yaml").write_text(sites)
     install, digits = (line.removeprefix("$ ") for line in first.splitlines())
     assert install == "pip install -e '.[torch]'"
     assert (ROOT / digits.split()[-1]).is_file()
-    for line in (own + derived + aggregated + focal).splitlines():
+    for line in (own + derived + aggregated + focal + deployed.splitlines()[0]).splitlines():
         ended = run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ")))
         assert ended.returncode == 0, ended.stderr
     assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 5
