@@ -31,6 +31,7 @@ class Listen:
         cert: The certificate chain of TLS, a PEM file; None without TLS.
         key: Its private key, a PEM file.
         insecure: Whether to listen beyond loopback without TLS.
+        page: Whether to show a live page, too.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +39,7 @@ class Listen:
     cert: Path | None = None
     key: Path | None = None
     insecure: bool = False
+    page: bool = False
 
     def address(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """Return family and address of the host.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serving.front.handler import RequestHandler
+from serving.front.history import History
 from serving.front.inference import ServedModel, Status
 from serving.front.listening import address_of
 from serving.front.metrics import ServiceMetrics
@@ -95,7 +96,7 @@ class _Serving:
     ) -> None:
         self._service, self._model, self._cluster, self._table = service, model, cluster, table
         self._is_interrupted = is_interrupted
-        self._handler = RequestHandler(service.router, table)
+        self._handler, self._history = RequestHandler(service.router, table), History(service, table)
         self._ended_ns = 0
 
     async def run(self, listen: Listen, on_ready: Callable[[str], None]) -> LiveRun:
@@ -103,7 +104,8 @@ class _Serving:
         tls, service, handler = listen.tls(), self._service, self._handler
         with listen.bind() as listening:
             address = address_of(listening)
-            front = RestFront(self._model, handler, ServiceMetrics(service, handler, self._table))
+            metrics = ServiceMetrics(service, handler, self._table)
+            front = RestFront(self._model, handler, metrics, self._history if listen.page else None)
             async with front:
                 await front.listen(listening, tls)
                 await service.start(self._is_interrupted_early)
@@ -129,6 +131,7 @@ class _Serving:
         while not (handler.is_draining and service.is_done):
             await asyncio.sleep(CHECK_S)
             service.check()
+            self._history.note()
             if router.is_deserted:
                 handler.end(Status.UNAVAILABLE, "no worker is left")
             if not handler.is_draining and self._is_interrupted():

@@ -23,6 +23,7 @@ _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--cert", type=_PEM, help="Certificate chain for TLS, a PEM file.")
 @click.option("--key", type=_PEM, help="Private key of the certificate, a PEM file.")
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
+@click.option("--dashboard", is_flag=True, help="Show the last five minutes on a page at the same address.")
 def serve(
     file: Path,
     out: Path,
@@ -33,6 +34,7 @@ def serve(
     key: Path | None,
     *,
     insecure: bool,
+    dashboard: bool,
 ) -> None:
     """Serve requests for the model of FILE by its policy, in real time.
 
@@ -49,4 +51,4 @@ def serve(
     from ssim.jobs.reading import read_job
 
     job = read_job(file, overrides, "experiment/1")
-    serve_until_interrupted(job, out, Listen(host, http_port, cert, key, insecure))
+    serve_until_interrupted(job, out, Listen(host, http_port, cert, key, insecure, dashboard))

@@ -36,7 +36,8 @@ def serve_until_interrupted(job: Job, out: Path, listen: Listen) -> None:
     screen = Console(stderr=True)
 
     def ready(address: str) -> None:
-        screen.print(f"Serving {job.name} at {address} (metrics: {address}/metrics). Ctrl-C ends.", soft_wrap=True)
+        pages = f"metrics: {address}/metrics" + (f", live page: {address}/" if listen.page else "")
+        screen.print(f"Serving {job.name} at {address} ({pages}). Ctrl-C ends.", soft_wrap=True)
 
     listen.tls()
     listen.address()
