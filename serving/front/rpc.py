@@ -47,9 +47,8 @@ class RpcFront:
             "ModelMetadata": self._model_metadata,
             "ModelInfer": self._infer,
         }
-        self._server.add_registered_method_handlers(
-            SERVICE, {name: _method(name, call) for name, call in calls.items()}
-        )
+        methods = {name: _method(name, call) for name, call in calls.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
 
     async def __aenter__(self) -> Self:
         return self
