@@ -330,10 +330,10 @@ def test_the_page_about_serving_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,), (snippet,) = blocks("docs/serving.md", "yaml"), blocks("docs/serving.md", "python")
     _, serve, curl, load, compare = "".join(blocks("docs/serving.md", "console")).splitlines()
     (tmp_path / "burst.yaml").write_text(experiment)
-    words = [sys.executable, "-m", *shlex.split(serve.removeprefix("$ ")), "--http-port", "0"]
+    words = [sys.executable, "-m", *shlex.split(serve.removeprefix("$ ")), "--http-port", "0", "--grpc-port", "0"]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
-        (address,) = re.findall(r"at (http://\S+)", server.stderr.readline())
+        (address,) = re.findall(r"at (http://[^ ,]+)", server.stderr.readline())
         asked = shlex.split(curl.removeprefix("$ ").replace("http://127.0.0.1:8000", address))
         if shutil.which(asked[0]):
             answer = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)

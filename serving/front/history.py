@@ -29,7 +29,7 @@ class History:
 
     def __init__(self, service: Service, table: LatencyTable) -> None:
         self._service = service
-        self._subnets = [{"id": subnet.id, "accuracy": subnet.accuracy} for subnet in table.subnets]
+        self._subnets = table.subnets
         self._before = self._totals()
         self._next_ns = NS_PER_S
         self.windows: deque[dict[str, Any]] = deque(maxlen=WINDOWS)
@@ -46,7 +46,7 @@ class History:
             for new, old in zip(totals, self._before, strict=True)
         )
         self._before = totals
-        accuracy = [one["accuracy"] for one in self._subnets]
+        accuracy = [subnet.accuracy for subnet in self._subnets]
         answered, in_time = sum(served) + failed[0], sum(met)
         self.windows.append(
             {
@@ -63,7 +63,8 @@ class History:
 
     def content(self) -> dict[str, Any]:
         """Return all windows, and what they are about."""
-        return {"subnets": self._subnets, "workers": len(self._service.workers), "windows": list(self.windows)}
+        subnets = [{"id": subnet.id, "accuracy": subnet.accuracy} for subnet in self._subnets]
+        return {"subnets": subnets, "workers": len(self._service.workers), "windows": list(self.windows)}
 
     def _totals(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """Return queries received and not served, and by subnet served and in time, since the start."""
