@@ -65,7 +65,7 @@ large,78.0,8,12
 
 @pytest.fixture
 def all_formats() -> None:
-    """For tests that need a picture in each format."""
+    """Of pictures, for tests that need each."""
 
 
 @pytest.fixture(autouse=True)

@@ -249,6 +249,7 @@ def test_a_damaged_training_is_done_again_where_it_is_damaged(tmp_path: Path) ->
     assert (second / "supernet.pt").read_bytes() == weights
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_a_sweep_of_profiles_has_a_table_for_each(tmp_path: Path) -> None:
     path = written(tmp_path, "profile/1")
     with path.open("a") as file:
