@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,12 +66,17 @@ def build_policy(asked: PolicySpec, folder: Path) -> Policy:
 
 @dataclass(frozen=True)
 class ExperimentParts:
-    """What the runs of a point share; the table is that of the latencies that were measured."""
+    """What the runs of a point share; the table is that of the latencies that were measured.
+
+    Attributes:
+        policies: A policy object for each number that was asked for: it is looked at, and decides nothing.
+    """
 
     source: TraceSource
     cluster: Cluster
     table: LatencyTable
     measure: Measure
+    policies: dict[int, Policy] = field(default_factory=dict[int, Policy], compare=False)
 
     @property
     def slo_ns(self) -> int | None:
@@ -159,10 +164,13 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         """Return a new policy object: one that remembers must begin with nothing."""
         return build_policy(self.asked, self.point.folder)
 
-    @cached_property
+    @property
     def _policy(self) -> Policy:
         """A policy object that is looked at, and decides nothing."""
-        return self.policy()
+        known = self.parts.policies
+        if self.number not in known:
+            known[self.number] = self.policy()
+        return known[self.number]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
