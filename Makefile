@@ -68,7 +68,7 @@ $(VENV)/.installed-base: setup.cfg pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-all: setup.cfg pyproject.toml constraints/cpu.txt | $(BIN)/python
-	$(PIP) install -q -e '.[dev,fast,torch,ray,dask,privacy,report,docs]' $(TORCH_CONSTRAINT)
+	$(PIP) install -q -e '.[dev,fast,torch,ray,dask,privacy,report,serve,docs]' $(TORCH_CONSTRAINT)
 	@touch $@ $(VENV)/.installed-base
 
 clean:

@@ -99,7 +99,9 @@ def choose(
     """
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
-    if cluster.kinds:
+    if cluster.is_scaled:
+        reason = "workers that come and go run in SimPy only"
+    elif cluster.kinds:
         reason = "kinds of workers run in SimPy only"
     elif not numba_is_installed():
         reason = NO_NUMBA

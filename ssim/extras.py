@@ -17,6 +17,8 @@ EXTRAS = {
     "dask": "dask",
     "dp_accounting": "privacy",
     "plotly": "report",
+    "aiohttp": "serve",
+    "prometheus_client": "serve",
 }
 """The extra that installs a module."""
 

@@ -91,6 +91,7 @@ def test_every_extra_that_is_named_is_there() -> None:
             "pynvml": "nvidia-ml-py",
             "dp_accounting": "dp-accounting",
             "dask": "distributed",
+            "prometheus_client": "prometheus-client",
         }
         assert known.get(module, module) in extras[extra], module
 

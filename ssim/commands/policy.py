@@ -12,12 +12,14 @@ from ssim.commands.options import completed, json_option, parse_where, policy_na
 from ssim.commands.printing import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sim.compiled.step_policy import StepPolicy
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
 
 _name = click.argument("name", shell_complete=completed(policy_names))
-_table = click.option(
+table_option = click.option(
     "--table",
     "table_name",
     default="ofa-resnet50-rtx2080ti",
@@ -26,12 +28,12 @@ _table = click.option(
     shell_complete=completed(table_names),
     help="The latency table to decide with; `ssim table list` names those that are shipped.",
 )
-_params = click.option(
+parameters = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the policy, such as buckets=40. Repeatable.",
+    help="A parameter, such as buckets=40. Repeatable.",
 )
 
 
@@ -47,14 +49,26 @@ def policy() -> None:
 @json_option
 def list_(*, as_json: bool) -> None:
     """List the shipped policies, with their parameters and defaults."""
+    from policies import SHORT_NAMES
+
+    print_plug_ins(SHORT_NAMES, "policy", as_json=as_json)
+
+
+def print_plug_ins(names: Mapping[str, str], noun: str, *, as_json: bool) -> None:
+    """Print the shipped plug-ins of a sort, with their parameters and defaults.
+
+    Args:
+        names: What their short names stand for.
+        noun: What messages call such a plug-in.
+        as_json: Whether as JSON.
+    """
     import dataclasses
 
-    from policies import SHORT_NAMES
     from ssim.files.plugins import find_class
 
     found = []
-    for name in sorted(SHORT_NAMES):
-        owner = find_class(name, SHORT_NAMES, "policy")
+    for name in sorted(names):
+        owner = find_class(name, names, noun)
         fields = (field for field in dataclasses.fields(owner) if field.init)
         given = [f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields]
         found.append({"name": name, "about": (owner.__doc__ or "").splitlines()[0], "parameters": given})
@@ -67,9 +81,9 @@ def list_(*, as_json: bool) -> None:
 
 @policy.command(epilog=example("ssim policy check slackfit --set buckets=40", "ssim policy check my_policy.py:Mine"))
 @_name
-@_table
+@table_option
 @where_option
-@_params
+@parameters
 def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check that a policy obeys the policy interface, and print which engine runs it and why.
 
@@ -136,9 +150,9 @@ def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
 
 @policy.command(epilog=example("ssim policy plot slackfit -o slackfit.pdf"))
 @_name
-@_table
+@table_option
 @where_option
-@_params
+@parameters
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The picture: a .pdf, .svg or .png file."
 )
@@ -167,9 +181,14 @@ def _built(
     from ssim.jobs.experiment.run import build_policy
     from ssim.jobs.experiment.spec import PolicySpec
 
-    file, _, owner = name.rpartition(":")
-    folder = Path.cwd()
-    if file.endswith(".py"):
-        folder, name = Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
-    built = build_policy(PolicySpec(use=name, params=parse_settings(settings)), folder)
+    folder, found = plug_in_path(name)
+    built = build_policy(PolicySpec(use=found, params=parse_settings(settings)), folder)
     return built, load_table(table_name, where=parse_where(choices))
+
+
+def plug_in_path(name: str) -> tuple[Path, str]:
+    """Return the folder in which the module of a plug-in is looked for, and its name there, from a command's NAME."""
+    file, _, owner = name.rpartition(":")
+    if file.endswith(".py"):
+        return Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
+    return Path.cwd(), name
