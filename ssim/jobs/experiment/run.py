@@ -197,7 +197,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     @cached_property
     def _policies(self) -> list[Policy]:
         """The policies of all queues, likewise."""
-        found = self.policies()
+        found = self.policies() if self.spec.queues else self._policy
         return list(found.values()) if isinstance(found, dict) else [found]
 
     @cached_property
