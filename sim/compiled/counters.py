@@ -11,8 +11,11 @@ from sim.compiled.compiling import BOOLS, FLOATS, GRID, INT, INTS, NOTHING, READ
 if TYPE_CHECKING:
     from sim.compiled.compiling import Bools, Floats, Ints
 
-BATCHES, BATCHED, LATE, DROPS, UNFINISHED, BUSY_NS, LAST_NS = range(7)
+LATE, DROPS, UNFINISHED, LAST_NS = range(4)
 """Indices of `Counters.totals`."""
+
+K_BATCHES, K_BATCHED, K_BUSY_NS = range(3)
+"""Columns of `Counters.kinds`."""
 
 W_ARRIVALS, W_MET, W_BATCHES, W_BATCHED, W_BUSY_NS = range(5)
 """Columns of `Counters.numbers`."""
@@ -22,21 +25,23 @@ class Counters(NamedTuple):
     """The counters of a run; see `sim.compiled.streaming.StreamingMetrics`.
 
     Attributes:
-        totals: Batches; queries in them; late, dropped, unfinished queries; busy time; last answer. int64, shape (7,).
-        met: Queries that met their SLO by subnet, int64, shape (subnets,).
+        totals: Late, dropped, unfinished queries; last answer. int64, shape (4,).
+        kinds: By kind of workers: batches, queries in them, busy time. int64, shape (kinds, 3).
+        met: Queries that met their SLO by kind and subnet, int64, shape (kinds, subnets).
         latencies: Answered queries by bucket of latency, int64, shape (`sim.engine.histogram.COUNT`,).
         numbers: By window: arrivals, met, batches, queries in them, busy time. int64, shape (windows, 5).
         accuracy: By window: the sum of the accuracies of met queries, float64, shape (windows,).
     """
 
     totals: Ints
+    kinds: Ints
     met: Ints
     latencies: Ints
     numbers: Ints
     accuracy: Floats
 
 
-_COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
+_COUNTERS = tuple_of(Counters, INTS, GRID, GRID, INTS, GRID, FLOATS)
 
 
 @compiled(
@@ -48,7 +53,9 @@ _COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
         READ_INTS,
         READ_INTS,
         READ_INTS,
+        READ_INTS,
         BOOLS,
+        READ_INTS,
         READ_FLOATS,
         INT,
         INT,
@@ -66,9 +73,11 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     start_ns: Ints,
     finish_ns: Ints,
     free_ns: Ints,
+    workers: Ints,
     subnets: Ints,
     sizes: Ints,
     lost: Bools,
+    kind_of: Ints,
     accuracy: Floats,
     width_ns: int,
     from_ns: int,
@@ -84,12 +93,14 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     Args:
         arrival_ns: Their arrivals, from the first that the log is about, int64.
         deadline_ns: When their batches are due.
-        start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next five.
+        start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next six.
         finish_ns: Completion of the batch, or failure of its worker.
         free_ns: When its worker could take the next batch, or failed.
+        workers: Worker that ran it; negative for dropped queries.
         subnets: Subnet that ran it; negative for dropped queries.
         sizes: Number of queries.
         lost: Whether its worker failed.
+        kind_of: The kind of each worker, int64, shape (workers,).
         accuracy: Accuracy of each subnet in percent, float64, shape (subnets,).
         width_ns: The width of a window; a query belongs to the window of its arrival, a batch to that of its start.
         from_ns: The start of the first window, and of what counts.
@@ -140,17 +151,18 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
         if subnet < 0:
             totals[DROPS] += counted
             continue
-        counts.met[subnet] += met
+        kind = kind_of[workers[row]]
+        counts.met[kind, subnet] += met
         totals[LATE if answered else DROPS] += counted - met
         totals[LAST_NS] = max(totals[LAST_NS], finish)
         begin = max(start, from_ns)
         if begin >= limit_ns:
             continue
-        totals[BUSY_NS] += max(0, min(free, limit_ns) - begin)
+        counts.kinds[kind, K_BUSY_NS] += max(0, min(free, limit_ns) - begin)
         is_new = start >= from_ns
         if is_new:
-            totals[BATCHES] += 1
-            totals[BATCHED] += sizes[row]
+            counts.kinds[kind, K_BATCHES] += 1
+            counts.kinds[kind, K_BATCHED] += sizes[row]
         if begin >= end_ns:
             continue
         while started < last and begin >= from_ns + (started + 1) * width_ns:

@@ -12,7 +12,7 @@ from sim.base.units import NS_PER_S
 from sim.compiled import counters
 from sim.compiled.counters import Counters
 from sim.engine import histogram
-from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome, WindowCounts
+from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, WindowCounts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -63,8 +63,9 @@ class StreamingMetrics:
         measure.check(duration_ns)
         bins = -(-(measure.end_ns(duration_ns) - measure.from_ns) // width_ns)
         counts = Counters(
-            totals=np.zeros(7, np.int64),
-            met=np.zeros(len(table.subnets), np.int64),
+            totals=np.zeros(4, np.int64),
+            kinds=np.zeros((max(1, len(cluster.kinds)), 3), np.int64),
+            met=np.zeros((max(1, len(cluster.kinds)), len(table.subnets)), np.int64),
             latencies=np.zeros(histogram.COUNT, np.int64),
             numbers=np.zeros((bins, 5), np.int64),
             accuracy=np.zeros(bins),
@@ -80,11 +81,11 @@ class StreamingMetrics:
             log: The log.
             rows: How many of its rows are written.
         """
-        columns = (column[:rows] for column in log if column is not log.worker)
+        columns = (column[:rows] for column in log)
         accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
         interval = (self.from_ns, self.to_ns, self.measure.limit_ns(self.duration_ns))
         how = (self.width_ns, *interval, self.cluster.network_ns, histogram.SHIFT, histogram.BEFORE_ONE)
-        counters.count(arrival_ns, deadline_ns, *columns, accuracy, *how, self.counts)
+        counters.count(arrival_ns, deadline_ns, *columns, self.cluster.kind_of_worker, accuracy, *how, self.counts)
 
     def add_unfinished(self, arrival_ns: npt.NDArray[np.int64]) -> None:
         """Count queries that were still waiting at the end of the run.
@@ -125,22 +126,27 @@ class StreamingMetrics:
     @property
     def met_by_subnet(self) -> npt.NDArray[np.int64]:
         """Queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
-        return self.counts.met
+        return self.counts.met.sum(axis=0)
 
     @property
     def batch_count(self) -> int:
         """Measured batches."""
-        return self._total(counters.BATCHES)
+        return int(self.counts.kinds[:, counters.K_BATCHES].sum())
 
     @property
     def batched(self) -> int:
         """Queries in measured batches."""
-        return self._total(counters.BATCHED)
+        return int(self.counts.kinds[:, counters.K_BATCHED].sum())
 
     @property
     def busy_ns(self) -> int:
         """The time that workers were busy, summed over workers, overheads included."""
-        return self._total(counters.BUSY_NS)
+        return int(self.counts.kinds[:, counters.K_BUSY_NS].sum())
+
+    @property
+    def kind_counts(self) -> KindCounts:
+        """Counts by kind of workers."""
+        return KindCounts(*self.counts.kinds.T, self.counts.met)
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries, to 0.2 %; NaN if none was answered."""

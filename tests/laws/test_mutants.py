@@ -22,9 +22,9 @@ import sim.engine.instant
 import sim.tables.service_times
 from sim import simulate
 from sim.compiled.replay import replay_compiled
-from tests.laws.cases import cases
+from tests.laws.cases import cases, kind_cases
 from tests.laws.naive_engine import NaiveEngine
-from tests.laws.test_compiled import FromTable, decision_tables, edges
+from tests.laws.test_compiled import FromTable, FromTables, by_name, decision_tables, edges, tables_by_kind
 from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
@@ -40,21 +40,24 @@ LONGEST_S = 10.0
 KERNEL = {
     "who completes now is late": ("free_ns[0] <= now:", "free_ns[0] < now:"),
     "a query that arrives now is not seen": ("arrival_ns[arrived] <= now:", "arrival_ns[arrived] < now:"),
-    "the free worker with the highest number": ("worker = free[0]", "worker = free[idle - 1]"),
+    "the free worker with the highest number": (
+        "free[setting.first[kind]]\n",
+        "free[setting.first[kind] + idle_of[kind] - 1]\n",
+    ),
     "the first batch pays for its subnet": ("if loaded[worker] != NOTHING_YET:", "if loaded[worker] != -9:"),
-    "no subnet is ever changed": ("overhead += setting.actuation_ns[subnet]", "overhead += 0"),
+    "no subnet is ever changed": ("overhead += setting.actuation_ns[row]", "overhead += 0"),
     "overhead of a query left out": ("overhead += setting.per_query_ns * size", "overhead += 0"),
-    "slack without the overhead": ("waiting_ns[0]) - now - dispatch_ns", "waiting_ns[0]) - now"),
-    "drops at the deadline itself": ("waiting_ns[0]) < now + limit_ns", "waiting_ns[0]) <= now + limit_ns"),
+    "slack without the overhead": ("deadline - now - dispatch_ns", "deadline - now"),
+    "drops at the deadline itself": ("if deadline < due_ns:", "if deadline <= due_ns:"),
     "an edge of the table belongs below": ("if from_ns[middle] <= slack:", "if from_ns[middle] < slack:"),
     "the queue is taken for one longer": ("min(length, longest) - 1", "min(length + 1, longest) - 1"),
-    "holds a nanosecond long": ("held_ns = now + slack - size", "held_ns = now + slack - size + 1"),
-    "a hold that forgets the slack left": ("held_ns = now + slack - size", "held_ns = now + slack"),
+    "holds a nanosecond long": ("now + slack - size)", "now + slack - size + 1)"),
+    "a hold that forgets the slack left": ("now + slack - size)", "now + slack)"),
     "held queries do not see completions": ("(idle == 0 or length > 0) and running", "idle == 0 and running"),
     "luck of the next query": ("(np.uint64(query) + np.uint64(1))", "(np.uint64(query) + np.uint64(2))"),
     "another mix": ("np.uint64(27)", "np.uint64(28)"),
     "no line between quantiles": ("if drawn.is_linear:", "if False:"),
-    "luck by place in the arrays": ("dispatch_key, 0, 1, query)", "key, 0, 1, query)"),
+    "an overhead with the luck of its place": ("setting.dispatch, 0, 1, query)", "setting.dispatch, 0, 1, head)"),
     "a lost batch is answered": ("lost = fails < finish", "lost = False"),
     "a completion at the failure is lost": ("lost = fails < finish", "lost = fails <= finish"),
     "a failed worker keeps its subnet": (
@@ -67,6 +70,23 @@ KERNEL = {
     "occupied by the overhead in part": ("frees = now + overhead + max(", "frees = now + overhead // 2 + max("),
 }
 """In the loop: what is written, and what stands there instead. Compared with the SimPy engine."""
+
+KINDS = {
+    "the hold of the last kind counts": ("held_ns = min(held_ns, now + slack - size)", "held_ns = now + slack - size"),
+    "what is held is not offered anew": ("held_ns, kind = FAR, 0  # all", "held_ns = FAR  # all"),
+    "a kind that is held holds all": (
+        "kind += 1\n                continue\n            if row == DROP",
+        "break\n            if row == DROP",
+    ),
+    "hopeless by the kinds of the beginning": ("            smallest_ns = changes[change, 4]\n", ""),
+    "decisions of the kind before": ("decided[place + kind, column]", "decided[place, column]"),
+    "the number in its kind's table": ("subnet = setting.subnet[row]", "subnet = row"),
+    "a worker returns to the first kind": (
+        "state.runs[worker] = False\n            kind = setting.kind[worker]",
+        "state.runs[worker] = False\n            kind = 0",
+    ),
+}
+"""Likewise, with kinds of workers."""
 
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
@@ -146,9 +166,15 @@ def with_decisions(draw: st.DrawFn) -> tuple[Case, Any]:
     return case, draw(decision_tables(len(case.table.subnets), case.table.max_batch))
 
 
+@st.composite
+def with_kinds(draw: st.DrawFn) -> tuple[Case, Any]:
+    case = draw(kind_cases())
+    return case, draw(tables_by_kind(case))
+
+
 def test_the_code_has_the_lines_that_faults_change() -> None:
     for module, changes in (
-        (sim.compiled.kernel, KERNEL),
+        (sim.compiled.kernel, KERNEL | KINDS),
         (sim.engine.instant, INSTANT),
         (sim.engine.driver, DRIVER),
         (sim.tables.service_times, SERVICE),
@@ -158,16 +184,18 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [None, *KERNEL])
+@pytest.mark.parametrize("name", [None, *KERNEL, *KINDS])
 def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
     """And the loop as it is passes, whether compiled or not."""
     plain = mock.patch.object(sim.compiled.compiling, "compiled", uncompiled)
     with plain:
-        made = mutant(sim.compiled.kernel, KERNEL[name] if name else ("rows = gone = 0", "rows = gone = 0"))
+        changes = KERNEL | KINDS
+        made = mutant(sim.compiled.kernel, changes[name] if name else ("rows = gone = 0", "rows = gone = 0"))
 
     def differs(found: tuple[Case, Any]) -> bool:
         case, decisions = found
-        expected = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=1)
+        policy = FromTable(decisions) if name not in KINDS else FromTables(by_name(case, decisions))
+        expected = simulate(case.trace, case.cluster, case.table, policy, seed=1)
 
         def agrees() -> None:
             with mock.patch.object(sim.compiled.kernel, "advance", made.advance), np.errstate(over="ignore"):
@@ -175,7 +203,8 @@ def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
 
         return fails(agrees)
 
-    found = any(map(differs, edges())) or caught(with_decisions(), differs, 3000 if name else 100)
+    some = with_kinds() if name in KINDS else with_decisions()
+    found = (name not in KINDS and any(map(differs, edges()))) or caught(some, differs, 3000 if name else 100)
     assert found == (name is not None)
 
 

@@ -305,7 +305,6 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         parts = self.parts
         how = (self.cluster, self.table)
         streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
-        streams = streams and not parts.cluster.kinds  # their figures need every batch
         if choice.rule is not None and streams:
             from sim.compiled.replay import replay_counted, replay_stream
 
