@@ -41,7 +41,7 @@ package: $(VENV)/.installed-all
 	$(BIN)/pytest -q -m "" tests/test_package.py
 
 docs: $(VENV)/.installed-all
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/zensical build --strict --clean
 	@echo build/site/index.html
 
 bench: $(VENV)/.installed-all

@@ -148,7 +148,7 @@ class MaxNet(Parameters):
             completed: Number of completed rounds.
             rounds: Number of all rounds.
 
-        Example:
+        Examples:
             >>> [round(MaxNet().share(completed, 1500), 3) for completed in (0, 600, 1200, 1500)]
             [0.9, 0.512, 0.125, 0.125]
         """

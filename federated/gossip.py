@@ -129,7 +129,7 @@ def neighbours(n: int, graph: str, edges: tuple[tuple[int, int], ...]) -> list[s
     Raises:
         SpecError: The graph is not connected, an edge is invalid, or no torus has `n` workers.
 
-    Example:
+    Examples:
         >>> neighbours(4, "ring", ())
         [{1, 3}, {0, 2}, {1, 3}, {0, 2}]
     """

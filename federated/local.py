@@ -68,7 +68,7 @@ class LocalSettings:
             schedule: `constant`, or `cosine`: from `rate` in the first round towards 0 after the last.
             rate_decay: Factor of the learning rate from each round to the next.
 
-        Example:
+        Examples:
             >>> [round(LocalSettings(rate=1.0).at_round(n, 4, "cosine", 1.0).rate, 2) for n in range(4)]
             [1.0, 0.85, 0.5, 0.15]
         """

@@ -59,7 +59,7 @@ _OTHER = frozenset(["ti", "super", "laptop", "mobile", "d", "pcie", "nvl", "mig"
 def find_data_sheet(device: str) -> DataSheet | None:
     """Return the data sheet of a device by its name in torch or in a table; None if there is none of exactly this one.
 
-    Example:
+    Examples:
         >>> find_data_sheet("NVIDIA A100-SXM4-80GB").name
         'NVIDIA A100 SXM4 80 GB'
         >>> find_data_sheet("NVIDIA A100-PCIE-40GB")

@@ -147,7 +147,7 @@ def nearer_rule(cells: Sequence[HeldOutCell]) -> Between:
 def batch_grid(max_batch: int, extra: Sequence[int] = ()) -> list[int]:
     """Return the batch sizes of a table: 1 and its doublings, the largest, and extra ones.
 
-    Example:
+    Examples:
         >>> batch_grid(16), batch_grid(12, [3])
         ([1, 2, 4, 8, 16], [1, 2, 3, 4, 8, 12])
     """
@@ -158,7 +158,7 @@ def batch_grid(max_batch: int, extra: Sequence[int] = ()) -> list[int]:
 def midpoints(sizes: Sequence[int]) -> list[int]:
     """Return the batch size in the middle of each gap.
 
-    Example:
+    Examples:
         >>> midpoints([1, 2, 4, 8, 16])
         [3, 6, 12]
     """

@@ -45,6 +45,12 @@ class FrameKind(IntEnum):
     """Router to load generator, `ANSWER`."""
     END = 9
     """Load generator to router: the last query has been sent."""
+    WARMING = 10
+    """Worker to router: it prepares itself, and is a step further."""
+    REFUSED = 11
+    """Worker to router, instead of READY: an error as JSON, and whether an input is wrong."""
+    FAILED = 12
+    """Worker to router: that batch failed, and why, as JSON; the worker goes on."""
 
 
 RUN = struct.Struct("<QIIq")
@@ -93,7 +99,7 @@ class FrameReader:
             length, kind = _HEADER.unpack_from(buffer, place)
             if length > MAX_BODY:
                 raise FrameError(f"a body of {length} bytes; at most {MAX_BODY}")
-            if not FrameKind.CONFIG <= kind <= FrameKind.END:
+            if not FrameKind.CONFIG <= kind <= FrameKind.FAILED:
                 raise FrameError(f"kind {kind}")
             end = place + _HEADER.size + length
             if len(buffer) < end:
@@ -102,6 +108,21 @@ class FrameReader:
             place = end
         del buffer[:place]
         return found
+
+
+def content_of(body: bytes) -> dict[str, Any]:
+    """Return the content of a body that is JSON.
+
+    Raises:
+        FrameError: It is not.
+    """
+    try:
+        content = json.loads(body)
+    except ValueError as error:
+        raise FrameError(f"a body that is not JSON: {body[:40]!r}") from error
+    if not isinstance(content, dict):
+        raise FrameError(f"JSON that is not an object: {body[:40]!r}")
+    return content
 
 
 def unpack(layout: struct.Struct, body: bytes) -> tuple[Any, ...]:

@@ -5,34 +5,32 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, unpack
 from serving.router import Router
-from serving.workers import WorkerProcess, last_line, spawn, unnamed_file
+from serving.workers import PACED, WorkerProcess, last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Sequence
-    from typing import Self
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Self
 
     import numpy.typing as npt
 
     from serving.log import LiveLog
     from serving.router import Client
+    from serving.workers import WorkerProgram
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.result import Result
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
-
-MODULES = {"paced": "serving.paced"}
-"""The program of each kind of worker."""
 
 _LEAD_NS = 50 * NS_PER_MS
 """From the order to start to the start of the trace."""
@@ -59,6 +57,7 @@ class LiveRun:
         answered_ns: When its answer came back, likewise; -1 if none did.
         decide_ns: How long decisions took, the mean of each instant.
         unsent: Queries at the end of the trace that were not sent, since the run was interrupted; not among the others.
+        serves: What workers said of themselves; nothing, if they are paced.
     """
 
     result: Result
@@ -68,6 +67,7 @@ class LiveRun:
     answered_ns: npt.NDArray[np.int64]
     decide_ns: Sequence[int]
     unsent: int = 0
+    serves: Mapping[str, Any] = field(default_factory=dict)
 
 
 def serve_trace(
@@ -77,7 +77,7 @@ def serve_trace(
     policy: Policy,
     *,
     seed: int = 0,
-    workers: str = "paced",
+    program: WorkerProgram = PACED,
     most_waiting: int = 10_000,
     on_start: Callable[[list[WorkerProcess]], None] = lambda _workers: None,
     is_interrupted: Callable[[], bool] = lambda: False,
@@ -90,18 +90,19 @@ def serve_trace(
         table: The table that the policy sees, and that paced workers keep to.
         policy: What to run next.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        workers: The kind of workers, a key of `MODULES`.
+        program: What the workers run.
         most_waiting: Queries that may wait; any more are rejected.
         on_start: Called with the workers at the start of the trace.
         is_interrupted: Whether to end early: no further query is sent, and those that wait are served.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
+        SpecError: A worker refuses its settings.
         ServingError: A worker does not start, the load generator is gone, or the run is interrupted before a query.
     """
     with _Session(trace, cluster, table, is_interrupted) as session:
         try:
-            return asyncio.run(session.run(policy, seed, MODULES[workers], most_waiting, on_start))
+            return asyncio.run(session.run(policy, seed, program, most_waiting, on_start))
         finally:
             gc.unfreeze()
 
@@ -175,13 +176,18 @@ class _Session:
             file.close()
 
     async def run(
-        self, policy: Policy, seed: int, module: str, most_waiting: int, on_start: Callable[[list[WorkerProcess]], None]
+        self,
+        policy: Policy,
+        seed: int,
+        program: WorkerProgram,
+        most_waiting: int,
+        on_start: Callable[[list[WorkerProcess]], None],
     ) -> LiveRun:
         """Run from start to end; arguments and errors are those of `serve_trace`."""
         cluster, limits = self._cluster, {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
         router = Router(asyncio.get_running_loop(), cluster, self._table, policy, seed=seed, **limits)
         note, client = router.log.faults.append, _LoadLink(router.submit)
-        workers = [WorkerProcess(number, module, note) for number in range(cluster.workers)]
+        workers = [WorkerProcess(number, program, note) for number in range(cluster.workers)]
         generator = None
         try:
             for worker in workers:
@@ -199,7 +205,7 @@ class _Session:
             await self._served(router, client, workers)
             client.close()
             await asyncio.to_thread(generator.wait, _PATIENCE_S)
-            return self._outcome(router)
+            return replace(self._outcome(router), serves=workers[0].serves or {})
         finally:
             router.close()
             for worker in workers:
@@ -220,17 +226,24 @@ class _Session:
         """Wait until all workers and the load generator are ready.
 
         Raises:
+            SpecError: A worker refuses its settings.
             ServingError: One of them does not start, or the run is interrupted.
         """
         while not (client.is_ready and all(worker.is_up for worker in workers)):
             for worker in workers:
                 worker.check(time.monotonic_ns())
                 if worker.is_given_up:
+                    if worker.refusal is not None:
+                        raise worker.refusal
                     raise ServingError(f"worker {worker.number}", "does not start", worker.reason)
             self._check_load(client)
             if self._is_interrupted():
                 raise _interrupted_early()
             await asyncio.sleep(_START_CHECK_S)
+        for worker in workers:
+            if worker.serves != workers[0].serves:
+                problem = f"serves {worker.serves} instead of {workers[0].serves}"
+                raise ServingError(f"worker {worker.number}", problem, "", "start again")
 
     async def _served(self, router: Router, client: _LoadLink, workers: list[WorkerProcess]) -> None:
         """Look after all parts until every query that is to come has its answer, or none is left to give it.

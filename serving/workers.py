@@ -7,24 +7,27 @@ that is not an answer to its batch. The router is told at once; a new process ta
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from serving.frames import DONE, RUN, VERSION, FrameError, FrameKind, FrameReader, frame, json_frame, unpack
+from serving.frames import DONE, RUN, VERSION, FrameError, FrameKind, FrameReader, content_of, frame, json_frame, unpack
+from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-START_LIMIT_S = 60.0
-"""A process that is not ready by then is killed."""
+    from sim.base.errors import SsimError
+
+START_LIMIT_S = 300.0
+"""A process that is neither ready by then nor a step further is killed."""
 
 HANG_NS = NS_PER_S
 HANG_FACTOR = 4
@@ -34,6 +37,26 @@ STARTS_IN_VAIN = 5
 """A worker that dies so often in a row without an answer is given up."""
 
 FIRST_PAUSE_S = 0.05
+
+_ERROR_PARTS = 4
+"""Location, problem, value, hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProgram:
+    """What worker processes run.
+
+    Attributes:
+        module: A module that serves the socket whose number is its first argument.
+        settings: What it is told at its start; JSON.
+    """
+
+    module: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+PACED = WorkerProgram("serving.paced")
+"""Workers that take the time that they are expected to take, and compute nothing."""
 
 
 class Reports(Protocol):
@@ -88,15 +111,15 @@ def spawn(module: str, errors: IO[bytes], *files: IO[bytes]) -> tuple[subprocess
 class WorkerProcess(asyncio.Protocol):
     """One worker, whichever process it is at the time."""
 
-    def __init__(self, number: int, module: str, note: Callable[[str], None]) -> None:
+    def __init__(self, number: int, program: WorkerProgram, note: Callable[[str], None]) -> None:
         """Describe a worker; `start` starts it.
 
         Args:
             number: Its number, from 0.
-            module: The module that its process runs.
+            program: What its process runs.
             note: Called with a sentence about each failure.
         """
-        self.number, self._module, self._note = number, module, note
+        self.number, self._program, self._note = number, program, note
         self._errors = unnamed_file()
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
@@ -105,6 +128,11 @@ class WorkerProcess(asyncio.Protocol):
         self._batch: tuple[int, int] | None = None  # number and size of the batch that it runs
         self._limit_ns = 0  # when it is taken for hung
         self.reason = ""
+        self.refusal: SsimError | None = None
+        """Why its process would not start another time, either."""
+        self.serves: dict[str, Any] | None = None
+        """What its process said of itself when it was ready: nothing, if it is paced."""
+        self._failed = set[str]()  # the failures of batches that were told
         self._in_vain = 0
         self._stopping = False
         self.is_up = False  # ready, and not gone
@@ -124,7 +152,7 @@ class WorkerProcess(asyncio.Protocol):
     def start(self) -> None:
         """Start a process."""
         self._restart = None
-        self._process, connection = spawn(self._module, self._errors)
+        self._process, connection = spawn(self._program.module, self._errors)
         self._reader, self.reason = FrameReader(), ""
         self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
         self._connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: self, connection))
@@ -139,7 +167,7 @@ class WorkerProcess(asyncio.Protocol):
     def check(self, now_ns: int) -> None:
         """Kill the process if it takes too long."""
         if self._limit_ns and now_ns > self._limit_ns:
-            limit = "too long for a batch" if self._batch else f"more than {START_LIMIT_S:g} s to start"
+            limit = "too long for a batch" if self._batch else f"more than {START_LIMIT_S:g} s for a step of its start"
             self._kill(f"takes {limit}")
 
     def stop(self) -> None:
@@ -160,7 +188,8 @@ class WorkerProcess(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the process."""
         self._transport = cast("asyncio.Transport", transport)  # of a stream socket
-        self._transport.write(json_frame(FrameKind.CONFIG, {"version": VERSION, "worker": self.number}))
+        settings = {**self._program.settings, "version": VERSION, "worker": self.number}
+        self._transport.write(json_frame(FrameKind.CONFIG, settings))
 
     def data_received(self, data: bytes) -> None:
         """Take frames."""
@@ -203,15 +232,61 @@ class WorkerProcess(asyncio.Protocol):
             self._batch, self._limit_ns, self._in_vain = None, 0, 0
             if self._reports is not None:
                 self._reports.complete(self.number, batch, (times[0], times[1], times[2]))
+        elif kind is FrameKind.FAILED and self._batch is not None:
+            self._fail_batch(content_of(body))
+        elif kind is FrameKind.WARMING and not self.is_up:
+            self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
+        elif kind is FrameKind.REFUSED and not self.is_up:
+            self._refuse(content_of(body))
         elif kind is FrameKind.READY and not self.is_up:
-            version = json.loads(body).get("version")
-            if version != VERSION:
-                raise FrameError(f"version {version} instead of {VERSION}")
+            self._check_ready(content_of(body))
             self._limit_ns, self.is_up = 0, True
             if self._reports is not None:
                 self._reports.recover(self.number)
         else:
             raise FrameError(f"a frame {kind.name} that nobody asked for")
+
+    def _check_ready(self, content: dict[str, Any]) -> None:
+        """Check that a process is of this version, and serves what the one before it did.
+
+        Raises:
+            FrameError: It is not, or does not.
+        """
+        version, serves = content.get("version"), content.get("serves", {})
+        if version != VERSION:
+            raise FrameError(f"version {version} instead of {VERSION}")
+        if self.serves is not None and self.serves != serves:
+            raise FrameError(f"it serves {serves} instead of {self.serves}")
+        self.serves = serves
+
+    def _fail_batch(self, content: dict[str, Any]) -> None:
+        """Report a batch that failed: a failure from which the worker recovers at the next instant.
+
+        Raises:
+            FrameError: It is not a report about the batch.
+        """
+        batch, reason = content.get("batch"), content.get("reason")
+        if self._batch is None or batch != self._batch[0] or not isinstance(reason, str):
+            raise FrameError(f"a failure of batch {batch}, not of {self._batch and self._batch[0]}")
+        self._batch, self._limit_ns = None, 0
+        if reason not in self._failed:
+            self._failed.add(reason)
+            self._note(f"worker {self.number} lost a batch: {reason}")
+        if self._reports is not None:
+            self._reports.fail(self.number)
+            self._loop.call_soon(self._reports.recover, self.number)
+
+    def _refuse(self, content: dict[str, Any]) -> None:
+        """Give the worker up, since another process would not start either.
+
+        Raises:
+            FrameError: It is not an error.
+        """
+        parts, kind = content.get("error"), SpecError if content.get("is_input") else ServingError
+        if not (isinstance(parts, list) and len(parts) == _ERROR_PARTS and all(isinstance(x, str) for x in parts)):
+            raise FrameError(f"an error that is not {_ERROR_PARTS} texts")
+        self.refusal, self._in_vain = kind(*parts), STARTS_IN_VAIN
+        self._kill(str(self.refusal))
 
     def _kill(self, reason: str) -> None:
         """End the process; `connection_lost` follows."""

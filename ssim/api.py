@@ -60,7 +60,7 @@ def run(
         StoreError: Results can't be stored.
         SsimError: A run failed. All others are stored: `load` returns them.
 
-    Example:
+    Examples:
         >>> ssim.run("azure", **{"trace.mean_qps": 4000}).compare()  # doctest: +SKIP
     """
     path = find_file("experiments", os.fspath(file), lambda line: print(f"ssim: {line}", file=sys.stderr))  # noqa: T201

@@ -163,7 +163,7 @@ def subnet_modules(network: nn.Module, model: nn.Module) -> list[nn.Module]:
 def _ancestors(path: str) -> list[str]:
     """Return the paths of a module and of all modules around it.
 
-    Example:
+    Examples:
         >>> _ancestors("layer1.0.conv1")
         ['layer1', 'layer1.0', 'layer1.0.conv1']
     """

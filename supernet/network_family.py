@@ -75,7 +75,7 @@ class NetworkFamily:
     Raises:
         SpecError: The factory can't be found by its name, or does not take the options; or there is no example.
 
-    Example:
+    Examples:
         >>> family = NetworkFamily(nn.Linear, {"in_features": 4, "out_features": 2}, (4,))
         >>> family.name, [tuple(part.shape) for part in family.example(batch=8)]
         ('torch.nn.modules.linear:Linear', [(8, 4)])

@@ -23,7 +23,7 @@ def left_whole(unsliceable: Iterable[Unsliceable]) -> dict[str, str]:
 def pattern_list(paths: Sequence[str], known: Sequence[str]) -> list[str]:
     """Return paths, those that differ in numbers as few patterns that match no other module.
 
-    Example:
+    Examples:
         >>> pattern_list(["layer1.0.conv1", "layer2.0.conv1"], ["layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1"])
         ['layer*.0.conv1']
     """
@@ -50,7 +50,7 @@ def _is_exact(alike: Sequence[str], paths: Iterable[str], known: Iterable[str]) 
 def common_pattern(paths: Sequence[str]) -> str:
     """Return a pattern of paths that have the same form.
 
-    Example:
+    Examples:
         >>> common_pattern(["stage.1.0.conv", "stage.1.1.conv"])
         'stage.1.*.conv'
     """
@@ -61,7 +61,7 @@ def common_pattern(paths: Sequence[str]) -> str:
 def form_of(text: str) -> str:
     """Return a text with each number replaced, those at the end of names included.
 
-    Example:
+    Examples:
         >>> form_of("layer3.0.conv1")
         'layer*.*.conv*'
     """
@@ -71,7 +71,7 @@ def form_of(text: str) -> str:
 def pattern_of(text: str) -> str:
     """Return a text with each whole number in a path replaced.
 
-    Example:
+    Examples:
         >>> pattern_of("layers.3.conv1")
         'layers.*.conv1'
     """

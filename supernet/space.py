@@ -39,7 +39,7 @@ class SubnetConfig:
     Raises:
         SpecError: A depth or width is not a whole number, an expand ratio not a number, or the control tuple is empty.
 
-    Example:
+    Examples:
         >>> subnet = SubnetConfig("net", ControlTuple((0, 2), (0.2, 0.35, 0.35, 0.35), (1,)))
         >>> subnet.id
         'net:d0,2:e0.2,0.35x3:w1'
@@ -106,7 +106,7 @@ class SubnetSpace:
         SpecError: There is no entry, or its choices are missing or not in order; or the family name contains a colon or
             a space.
 
-    Example:
+    Examples:
         >>> space = SubnetSpace("net", depths=((1, 2),), expands=((0.5, 1.0),) * 2, widths=())
         >>> space.size, space.smallest.id, space.largest.id
         (8, 'net:d1:e0.5,0.5', 'net:d2:e1.0,1.0')
@@ -204,7 +204,7 @@ class SubnetSpace:
         Args:
             count: The number of subnets, 2 or more; fewer come back if some are equal.
 
-        Example:
+        Examples:
             >>> space = SubnetSpace("net", depths=((1, 2, 3),), expands=((0.5, 1.0),), widths=())
             >>> [subnet.id for subnet in space.linspace(3)]
             ['net:d1:e0.5', 'net:d2:e0.5', 'net:d3:e1.0']
@@ -261,7 +261,7 @@ def _flat(control: ControlTuple) -> list[Any]:
 def _listed(values: Sequence[Any]) -> str:
     """Return numbers as text; three or more equal ones in a row are written once, with their count.
 
-    Example:
+    Examples:
         >>> _listed((0, 0, 1, 1, 1))
         '0,0,1x3'
     """

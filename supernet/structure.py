@@ -158,7 +158,7 @@ def active_blocks(blocks: int, depth: int, order: Order) -> tuple[bool, ...]:
     fourth is dropped. SuperServe (NSDI 2025, section 3) gives n mod (L / (L - D)) = 0 for the blocks that are
     *selected*; read so it selects 3 blocks of 12 at depth 9: it names those that are dropped.
 
-    Example:
+    Examples:
         >>> [n for n, active in enumerate(active_blocks(12, 9, "every_other")) if active]
         [0, 1, 2, 4, 5, 6, 8, 9, 10]
         >>> active_blocks(4, 2, "first")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE = "docs/own_network.md"
-QUICK = {"profile": ["--minutes", "0.1", "--precision", "0.9", "--max-batch", "4"]}
+QUICK = {"profile": ["--minutes", "0.5", "--precision", "0.9", "--max-batch", "4"]}
 """What is added to a command, so that it takes seconds."""
 
 pytestmark = pytest.mark.slow
@@ -70,22 +70,37 @@ def accuracies(printed: str, subnets: str) -> list[float]:
     return [float(line.split()[3]) for line in printed.splitlines() if line.startswith(subnets)]
 
 
-def test_from_images_to_a_picture_in_eight_commands_and_forty_lines(tmp_path: Path) -> None:
-    shapes(tmp_path)
-    put(tmp_path, "python", net="class Net")
-    put(tmp_path, "yaml", photos="name: photos", served="name: served")
-    console = blocks(PAGE, "console")[0]
-    written = [line for path in tmp_path.glob("*.*") for line in path.read_text().splitlines() if line.strip()]
-    assert len(written) <= 40
-    assert len(console.splitlines()) <= 8
-    shown, trained, _, served = typed(tmp_path, console)
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder in which the first commands were typed, and what they printed."""
+    folder = tmp_path_factory.mktemp("photos")
+    shapes(folder)
+    put(folder, "python", net="class Net")
+    put(folder, "yaml", photos="name: photos", served="name: served")
+    return folder, typed(folder, blocks(PAGE, "console")[0])
+
+
+def test_from_images_to_a_picture_in_eight_commands_and_forty_lines(photos: tuple[Path, list[str]]) -> None:
+    folder, (shown, trained, _, served) = photos
+    files = [folder / name for name in ("net.py", "photos.yaml", "served.yaml")]
+    assert len([line for path in files for line in path.read_text().splitlines() if line.strip()]) <= 40
     assert "subnets" in shown
     assert max(accuracies(trained, "Net:")) > 50  # of three classes
     assert "slackfit" in served
-    assert (tmp_path / "results/served/figures/tradeoff.png").stat().st_size > 10_000
-    put(tmp_path, "python", use="from net import Net")
-    ended = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (folder / "results/served/figures/tradeoff.png").stat().st_size > 10_000
+    put(folder, "python", use="from net import Net")
+    ended = subprocess.run([sys.executable, "use.py"], cwd=folder, capture_output=True, text=True, check=False)
     assert ended.stdout == "Net:d4:e1.0x4\n", ended.stderr
+
+
+def test_it_is_served_live_and_compared_with_its_simulation(photos: tuple[Path, list[str]]) -> None:
+    folder, _ = photos
+    put(folder, "yaml", real="name: real")
+    _, live, compared, _, again = typed(folder, blocks(PAGE, "console")[3])
+    assert "Live: delays in ms" in live
+    assert "differ in supernet" not in live
+    assert "gives the same decisions: yes." in compared
+    assert "slackfit" in again
 
 
 def test_a_network_of_timm(tmp_path: Path) -> None:
@@ -109,6 +124,9 @@ def test_transformers_of_texts(tmp_path: Path) -> None:
     assert max(accuracies(decoder, "decoder:d")) > 10  # of 256
     assert re.search(r"accuracy +perplexity", decoder)
     assert "perplexity" not in encoder
+    put(tmp_path, "yaml", real="name: real")
+    _, live = typed(tmp_path, blocks(PAGE, "console")[4])
+    assert "Live: delays in ms" in live
 
 
 def test_a_regression(tmp_path: Path) -> None:
@@ -117,6 +135,6 @@ def test_a_regression(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).normal(size=(400, 4)).round(3)
     rows = [f"{','.join(map(str, row))},{row.sum():.3f}" for row in numbers]
     (tmp_path / "houses.csv").write_text("\n".join(["a,b,c,d,price", *rows]))
-    explained, within = typed(tmp_path, blocks(PAGE, "console")[3])
+    explained, within = typed(tmp_path, blocks(PAGE, "console")[5])
     assert max(accuracies(explained, "net:")) > 70
     assert "within in %" in within

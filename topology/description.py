@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def described(tag: Tag) -> dict[str, dict[str, Any]]:
     """Return roles and channels as in a topology file, without default values.
 
-    Example:
+    Examples:
         >>> from topology.tag import Channel, Role, Tag
         >>> described(Tag((Role("a", replicas=2), Role("b")), (Channel("c", ("a", "b")),)))
         {'roles': {'a': {'replicas': 2}, 'b': {}}, 'channels': {'c': {'pair': ['a', 'b']}}}

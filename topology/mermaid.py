@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def mermaid(diagram: Diagram) -> str:
     """Return a diagram as the text of a Mermaid flowchart.
 
-    Example:
+    Examples:
         >>> from topology.diagram import diagram_of_tag
         >>> from topology.tag import Channel, Role, Tag
         >>> tag = Tag((Role("trainer", data=True), Role("server")), (Channel("param", ("trainer", "server")),))

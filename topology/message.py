@@ -43,7 +43,7 @@ def size_of(value: Any) -> int:
     Raises:
         TypeError: The size of the value, or of something in it, is unknown: pass it when sending.
 
-    Example:
+    Examples:
         >>> size_of({"weights": [1.0, 2.0], "name": "ab"})
         18
     """

@@ -65,7 +65,7 @@ def check_program(program: type[Program]) -> None:
     Raises:
         TagError: The contract is broken; lists all violations, by class and step.
 
-    Example:
+    Examples:
         >>> class Trainer(Program):
         ...     steps = Steps("fetch", "upload")
         ...     function_tags = ("fetch",)

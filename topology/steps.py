@@ -22,7 +22,7 @@ class Steps:
     Attributes:
         body: The steps.
 
-    Example:
+    Examples:
         >>> Steps("load", Loop("fetch", "train", until="done")).before("train", "check")
         Steps('load', Loop('fetch', 'check', 'train', until='done'))
     """

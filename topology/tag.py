@@ -133,7 +133,7 @@ class Tag:
     Raises:
         TagError: Rules of `topology.checks` are broken; lists all of them.
 
-    Example:
+    Examples:
         >>> tag = Tag((Role("trainer", data=True), Role("server")), (Channel("param", ("trainer", "server")),))
         >>> tag.role("server").at
         ({'param': 'default'},)

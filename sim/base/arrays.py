@@ -22,7 +22,7 @@ def read_only(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def frozen(array: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
     """Return a read-only array that later changes of the given one don't reach: a copy, unless nothing can change it.
 
-    Example:
+    Examples:
         >>> given = np.array([1, 2])
         >>> kept = frozen(given)
         >>> given[0] = 7

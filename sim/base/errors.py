@@ -137,7 +137,7 @@ _ALIKE = 0.7
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name.
 
-    Example:
+    Examples:
         >>> did_you_mean("slakfit", ["slackfit", "clipper"])
         "did you mean 'slackfit'?"
         >>> did_you_mean("x", ["slackfit", "clipper"])

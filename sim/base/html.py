@@ -17,7 +17,7 @@ def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[ob
         rows: The cells, shown as text; the first of a row names it.
         header: Names of the columns; no header if empty.
 
-    Example:
+    Examples:
         >>> html_table("a < b", [("x", 1)])
         '<p><b>a &lt; b</b></p><table><tr><th>x</th><td>1</td></tr></table>'
     """

@@ -18,7 +18,7 @@ def mean_and_half_width(values: Sequence[float], confidence: float = 0.95) -> tu
         values: One or more numbers.
         confidence: Confidence level, between 0 and 1.
 
-    Example:
+    Examples:
         >>> mean, half = mean_and_half_width([1.0, 2.0, 3.0])
         >>> round(mean, 3), round(half, 3)
         (2.0, 2.484)

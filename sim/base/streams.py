@@ -18,7 +18,7 @@ def stream(seed: int, name: str, *index: int) -> np.random.Generator:
         name: Purpose of the numbers, for example `"arrivals"`.
         index: Numbers that distinguish streams of one name, for example the minute of a trace.
 
-    Example:
+    Examples:
         >>> bool(stream(7, "arrivals").random() == stream(7, "arrivals").random())
         True
         >>> bool(stream(7, "arrivals").random() == stream(7, "policy").random())

@@ -8,7 +8,7 @@ NS_PER_S = 1_000_000_000
 def ns_from_ms(milliseconds: float) -> int:
     """Return milliseconds as the nearest whole nanosecond.
 
-    Example:
+    Examples:
         >>> ns_from_ms(4.4)
         4400000
     """
@@ -18,7 +18,7 @@ def ns_from_ms(milliseconds: float) -> int:
 def ns_from_s(seconds: float) -> int:
     """Return seconds as the nearest whole nanosecond.
 
-    Example:
+    Examples:
         >>> ns_from_s(0.0833)
         83300000
     """
@@ -33,7 +33,7 @@ def ms_from_ns(nanoseconds: int) -> float:
 def format_ms(nanoseconds: int) -> str:
     """Return nanoseconds in milliseconds, exactly, for a message.
 
-    Example:
+    Examples:
         >>> format_ms(-12_300_000), format_ms(4_400_001), format_ms(36_000_000)
         ('-12.3 ms', '4.400001 ms', '36 ms')
     """

@@ -74,7 +74,7 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     Raises:
         SpecError: The kind of values is unknown.
 
-    Example:
+    Examples:
         >>> from sim import Cluster, LatencyTable, ProfiledSubnet, Trace
         >>> subnets = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
         >>> table = LatencyTable("toy", subnets, (1, 2), np.array([[2, 3], [4, 9]]))

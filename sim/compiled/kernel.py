@@ -31,9 +31,6 @@ from sim.compiled.compiling import (
 if TYPE_CHECKING:
     from sim.compiled.compiling import Bools, Floats, Ints
 
-NEVER, EXPIRED, HOPELESS = 0, 1, 2
-"""Drop rules."""
-
 HEAD, ARRIVED, BEFORE, _CHANGE, IDLE, _RUNNING, _LENGTH, _HELD_NS = range(8)
 """Indices of `State.at`."""
 
@@ -46,8 +43,7 @@ DROPPED = -1
 HOLD, DROP = -2, -3
 """Decisions in place of subnets: those of `sim.compiled.step_policy`, of which numba's cache would not see a change."""
 
-_NONE = -1
-NOTHING_YET = -2
+_NONE, NOTHING_YET = -1, -2
 
 
 class Drawn(NamedTuple):
@@ -68,36 +64,31 @@ class Setting(NamedTuple):
 
     Attributes:
         latency_ns: Latency by row and batch size if none is drawn, int64, shape (kinds x subnets, largest batch + 1).
-        subnet: The subnet of each row, as an index into the table of the run, int64, shape (kinds x subnets,).
         planned_ns: What step functions see, by subnet and batch size.
         actuation_ns: Delay of a switch to each row, int64, shape (kinds x subnets,).
         dispatch_ns: Overhead of a batch.
         per_query_ns: Overhead of each query in a batch.
-        drop_rule: `NEVER`, `EXPIRED` or `HOPELESS`.
-        smallest_ns: The smallest latency of the kinds before any change.
+        limit_ns: Queries with less slack are dropped, until the first change.
         kind: The kind of each worker, int64, shape (workers,).
         first: The first worker of each kind, whose numbers are consecutive, int64, shape (kinds,).
         changes: Failures and recoveries in order, int64, shape (changes, 5): time, worker, 1 for a failure, for a
-            recovery the time of the worker's next failure, and the smallest latency of the kinds that are then alive.
+            recovery the time of the worker's next failure, and `limit_ns` from then on.
         uses_step: Whether decisions come from a step function instead of the decision tables.
         drawn: What latencies are drawn from.
         dispatch: What the overhead of a batch is drawn from, as that of batches of one query in row 0.
         occupancy: The part of a latency after which a worker can take its next batch.
         edges: Where the slacks of each kind begin in `from_ns`, and where the last ones end, int64, shape (kinds + 1,).
         from_ns: As in `sim.compiled.tabulate.DecisionTable`, kind by kind, as the next two.
-        rows: Row by slack interval and by queue length; the last column stands for all longer queues. int64,
-            shape (slacks + kinds, lengths). `HOLD` or `DROP` for other decisions.
+        rows: Rows, int64, shape (slacks + kinds, lengths); `HOLD` or `DROP` for other decisions.
         sizes: Batch size, likewise; the slack until which to hold, or the number of queries to drop.
     """
 
     latency_ns: Ints
-    subnet: Ints
     planned_ns: Ints
     actuation_ns: Ints
     dispatch_ns: int
     per_query_ns: int
-    drop_rule: int
-    smallest_ns: int
+    limit_ns: int
     kind: Ints
     first: Ints
     changes: Ints
@@ -115,14 +106,12 @@ class State(NamedTuple):
     """The state of a run; `advance` changes all of it.
 
     Attributes:
-        at: Index of the first query in the queue and of the next arrival; number of arrivals before the current arrays;
-            index of the next change; number of idle and of running workers; length of the queue; and, if queries wait
-            while a worker is idle, until when they are held. int64, shape (8,).
+        at: Indices of the first query in the queue and of the next arrival, arrivals before these arrays, index of the
+            next change, idle and running workers, queue length, and the end of a hold. int64, shape (8,).
         idle: Number of idle workers of each kind, int64, shape (kinds,).
         free: Idle workers, a heap for each kind that begins at the place of its first worker, int64, shape (workers,).
         free_ns: When running workers can take their next batches, a heap with `busy`, int64, shape (workers,).
         busy: The numbers of these workers.
-        runs: Whether a worker has a batch, bool, shape (workers,).
         loaded: The row of the subnet on each worker, int64, shape (workers,).
         fails_ns: Next failure of each worker, int64, shape (workers,).
         last_ns: When each worker finishes all batches that it has begun, int64, shape (workers,).
@@ -136,7 +125,6 @@ class State(NamedTuple):
     free: Ints
     free_ns: Ints
     busy: Ints
-    runs: Bools
     loaded: Ints
     fails_ns: Ints
     last_ns: Ints
@@ -153,7 +141,7 @@ class Log(NamedTuple):
         finish_ns: Time of the completion, or of the failure of the worker.
         free_ns: When its worker could take the next batch, or failed; may be the same array.
         worker: Worker that ran it.
-        subnet: Subnet that ran it, as an index into the table of the run; -1 for dropped queries.
+        row: Row that ran it; -1 for dropped queries.
         size: Number of queries.
         lost: Whether its worker failed, bool.
     """
@@ -162,16 +150,16 @@ class Log(NamedTuple):
     finish_ns: Ints
     free_ns: Ints
     worker: Ints
-    subnet: Ints
+    row: Ints
     size: Ints
     lost: Bools
 
 
 _DRAWN = tuple_of(Drawn, READ_INTS, READ_GRID, READ_GRID, INT, INT)
-_COSTS = (READ_GRID, READ_INTS, READ_GRID, READ_INTS, INT, INT, INT, INT)
+_COSTS = (READ_GRID, READ_GRID, READ_INTS, INT, INT, INT)
 _DECIDED = (_DRAWN, _DRAWN, FLOAT, READ_INTS, READ_INTS, READ_GRID, READ_GRID)
 _SETTING = tuple_of(Setting, *_COSTS, READ_INTS, READ_INTS, READ_GRID, BOOL, *_DECIDED)
-_STATE = tuple_of(State, INTS, INTS, INTS, INTS, INTS, BOOLS, INTS, INTS, INTS, INTS, INTS, FLOATS)
+_STATE = tuple_of(State, INTS, INTS, INTS, INTS, INTS, INTS, INTS, INTS, INTS, INTS, FLOATS)
 _LOG = tuple_of(Log, INTS, INTS, INTS, INTS, INTS, INTS, BOOLS)
 
 
@@ -211,13 +199,12 @@ def _pop(keys: Ints, items: Ints, start: int, size: int) -> int:
 
 @compiled(INT(INTS, INT, INT, INT))
 def _without(heap: Ints, start: int, size: int, item: int) -> int:
-    """Remove one item from a heap; return the new size. Slow, and as rare as failures."""
-    old = heap[start : start + size]
-    kept = old[old != item]
-    size = 0
-    for other in kept:
-        size = _push(heap, heap, start, size, other, other)
-    return size
+    """Remove an item from a heap if it is there; return the new size. Slow, and as rare as failures."""
+    kept = 0
+    for place in range(start, start + size):
+        if heap[place] != item:
+            kept = _push(heap, heap, start, kept, heap[place], heap[place])
+    return kept
 
 
 @compiled(INT(READ_INTS, INT, INT, INT, INT, INT))
@@ -260,13 +247,11 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
         in_order: Whether deadlines never decrease: the queue is then a slice of the arrivals, else a heap.
         final: Whether these are the last arrivals; else the run stops at the first instant that later ones may affect.
         log: Out: the rows, arrays of shape (queries,).
-        left: Out: the queries in order of leaving the queue, int64, shape (queries,); not written if `in_order`, since
-            it is the order of arrival.
+        left: Out: the queries in order of leaving the queue, int64, shape (queries,); not written if `in_order`.
     """
-    latency_ns, dispatch_ns = setting.latency_ns, setting.dispatch_ns
-    drop_rule, changes = setting.drop_rule, setting.changes
+    latency_ns, dispatch_ns, changes = setting.latency_ns, setting.dispatch_ns, setting.changes
     from_ns, decided, sizes = setting.from_ns, setting.rows, setting.sizes
-    kind_of, first_of, subnet_of, edges = setting.kind, setting.first, setting.subnet, setting.edges
+    kind_of, first_of, edges = setting.kind, setting.first, setting.edges
     idle_of, kinds = state.idle, first_of.size
     nodes_ns, nodes, parts, is_linear, luck = setting.drawn
     one = setting.dispatch
@@ -275,26 +260,39 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
     waiting_ns, waiting = state.deadline_ns, state.waiting
     head, arrived, change = state.at[HEAD], state.at[ARRIVED], state.at[_CHANGE]
     idle, running, length, held_ns = state.at[IDLE], state.at[_RUNNING], state.at[_LENGTH], state.at[_HELD_NS]
-    queries, longest = arrival_ns.size, decided.shape[1]
-    smallest_ns = changes[change - 1, 4] if change > 0 else setting.smallest_ns
+    queries, longest, place = arrival_ns.size, decided.shape[1], from_ns.size
+    last_ns = FAR if final else arrival_ns[queries - 1] if queries > 0 else 0
+    limit_ns = changes[change - 1, 4] if change > 0 else setting.limit_ns
+    prolongs = in_order and kinds == 1 and not setting.uses_step
     rows = gone = 0
 
     while True:
         # The next instant at which something can happen. While a worker is idle, the queue is empty or held.
-        now = arrival_ns[arrived] if idle > 0 and arrived < queries else FAR
-        if idle > 0 and length > 0:
-            now = min(now, held_ns)
-        if (idle == 0 or length > 0) and running > 0:
-            now = min(now, free_ns[0])
+        now = free_ns[0] if (idle == 0 or length > 0) and running > 0 else FAR
         if change < len(changes):
             now = min(now, changes[change, 0])
-        if now == FAR or not (final or (arrived < queries and arrival_ns[queries - 1] > now)):
+        if idle > 0 and length > 0:
+            if prolongs:
+                # Most arrivals prolong the hold: those until a decision differs or something else can happen.
+                due_ns = deadline_ns[head] - dispatch_ns
+                until_ns = min(now, last_ns, due_ns - limit_ns + 1)
+                while arrived < queries and arrival_ns[arrived] < min(until_ns, held_ns):
+                    while place > 0 and from_ns[place - 1] > due_ns - arrival_ns[arrived]:
+                        place -= 1
+                    column = min(arrived - head, longest - 1)
+                    if decided[place, column] != HOLD:
+                        break
+                    held_ns = due_ns - sizes[place, column]
+                    arrived += 1
+            now = min(now, held_ns)
+        if idle > 0 and arrived < queries:
+            now = min(now, arrival_ns[arrived])
+        if now >= last_ns:
             break
 
         while running > 0 and free_ns[0] <= now:
             worker = busy[0]
             running = _pop(free_ns, busy, 0, running)
-            state.runs[worker] = False
             kind = kind_of[worker]
             idle_of[kind] = _push(free, free, first_of[kind], idle_of[kind], worker, worker)
             idle += 1
@@ -312,29 +310,26 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
             worker = changes[change, 1]
             kind = kind_of[worker]
             if changes[change, 2] == 1:
-                if not state.runs[worker]:
-                    idle_of[kind] = _without(free, first_of[kind], idle_of[kind], worker)
-                    idle -= 1
-                state.runs[worker] = False
+                idle -= idle_of[kind]
+                idle_of[kind] = _without(free, first_of[kind], idle_of[kind], worker)
+                idle += idle_of[kind]
                 loaded[worker], state.last_ns[worker] = _NONE, 0
             else:
                 state.fails_ns[worker] = changes[change, 3]
                 idle_of[kind] = _push(free, free, first_of[kind], idle_of[kind], worker, worker)
                 idle += 1
-            smallest_ns = changes[change, 4]
+            limit_ns = changes[change, 4]
             change += 1
 
-        due_ns = now + dispatch_ns + smallest_ns if drop_rule == HOPELESS else now if drop_rule == EXPIRED else -FAR
         held_ns, kind = FAR, 0
         while idle > 0 and length > 0 and kind < kinds:
             if idle_of[kind] == 0:
                 kind += 1
                 continue
-            deadline = deadline_ns[head] if in_order else waiting_ns[0]
-            slack = deadline - now - dispatch_ns
-            if deadline < due_ns:
+            slack = (deadline_ns[head] if in_order else waiting_ns[0]) - now - dispatch_ns
+            if slack < limit_ns:
                 row, size = DROP, 1
-                while in_order and size < length and deadline_ns[head + size] < due_ns:
+                while in_order and size < length and deadline_ns[head + size] - now - dispatch_ns < limit_ns:
                     size += 1
             elif setting.uses_step:
                 row, size = step(state.memory, now, slack, length, arrived + state.at[BEFORE], setting.planned_ns)
@@ -342,11 +337,11 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 holds, drops = row == HOLD and 0 <= size < slack, row == DROP and 0 < size <= length
                 if not (runs or holds or drops):
                     log.start_ns[rows], log.finish_ns[rows], log.worker[rows] = now, slack, length
-                    log.subnet[rows], log.size[rows] = row, size
+                    log.row[rows], log.size[rows] = row, size
                     return -1 - rows
             else:
                 place, above, column = edges[kind], edges[kind + 1], min(length, longest) - 1
-                while place < above:  # faster than `np.searchsorted`, which policies that hold call at every arrival
+                while place < above:  # faster than `np.searchsorted`
                     middle = (place + above) >> 1
                     if from_ns[middle] <= slack:
                         place = middle + 1
@@ -358,10 +353,9 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 kind += 1
                 continue
             if row == DROP:
-                subnet, worker, finish, frees, lost = DROPPED, _NONE, now, now, False
+                row, worker, finish, frees, lost = DROPPED, _NONE, now, now, False
             else:
                 size = min(size, length)
-                subnet = subnet_of[row]
                 worker = free[first_of[kind]]
                 idle_of[kind] = _pop(free, free, first_of[kind], idle_of[kind])
                 idle -= 1
@@ -381,22 +375,20 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                     frees = now + overhead + max(1, int(latency * setting.occupancy))
                     finish = state.last_ns[worker] = max(finish, state.last_ns[worker])
                 fails = state.fails_ns[worker]
-                lost = fails < finish
-                finish = min(finish, fails)
+                lost, finish = fails < finish, min(finish, fails)
                 if frees <= fails:
                     running = _push(free_ns, busy, 0, running, frees, worker)
                 frees = min(frees, fails)
-                state.runs[worker] = True
             log.start_ns[rows], log.finish_ns[rows], log.free_ns[rows], log.worker[rows] = now, finish, frees, worker
-            log.subnet[rows], log.size[rows], log.lost[rows] = subnet, size, lost
+            log.row[rows], log.size[rows], log.lost[rows] = row, size, lost
             rows += 1
             held_ns, kind = FAR, 0  # all that is free is offered anew
             if in_order:
                 head += size
                 length -= size
             else:
-                for place in range(gone, gone + size):
-                    left[place] = waiting[0]
+                for gone_at in range(gone, gone + size):
+                    left[gone_at] = waiting[0]
                     length = _pop(waiting_ns, waiting, 0, length)
             gone += size
 

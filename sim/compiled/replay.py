@@ -19,7 +19,7 @@ from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step, no_step
 from sim.compiled.outcomes import outcomes
-from sim.compiled.setting import drops, setting_of, state_of
+from sim.compiled.setting import drops, setting_of, state_of, subnets_of
 from sim.compiled.step_policy import StepPolicy, decision_of
 from sim.compiled.streaming import StreamingMetrics
 from sim.engine.policy import View, check_decision, policy_name
@@ -61,13 +61,14 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     log = _empty_log(queries, cluster)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
-    of_rows = (log.finish_ns, log.subnet, log.size, log.lost, rows)
+    of_rows = (log.finish_ns, log.row, log.size, log.lost, rows)
     outcomes(deadline_ns, *of_rows, left, in_order, batch_of, outcome)
     may_drop = cluster.drop != "never" or drops(rule)
-    batched: Any = np.flatnonzero(log.subnet[:rows] != kernel.DROPPED) if may_drop else slice(rows)
-    times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.subnet[batched])
+    batched: Any = np.flatnonzero(log.row[:rows] != kernel.DROPPED) if may_drop else slice(rows)
+    times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.row[batched])
     free_ns = times[1] if cluster.occupancy == 1 else log.free_ns[batched]
-    batches = Batches(*times, *ran, log.size[batched], log.lost[batched], free_ns)
+    subnet = subnets_of(cluster, table)[ran[1]] if cluster.kinds else ran[1]
+    batches = Batches(*times, ran[0], subnet, log.size[batched], log.lost[batched], free_ns)
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
 
 
@@ -201,9 +202,9 @@ def _step(step: Callable[..., tuple[int, int]]) -> Any:
 
 def _empty_log(rows: int, cluster: Cluster) -> kernel.Log:
     # One large allocation, of which only written pages become memory: several of middling size are slower.
-    start_ns, finish_ns, worker, subnet, size = np.empty((5, rows), np.int64)
+    start_ns, finish_ns, worker, row, size = np.empty((5, rows), np.int64)
     free_ns = finish_ns if cluster.occupancy == 1 else np.empty(rows, np.int64)
-    return kernel.Log(start_ns, finish_ns, free_ns, worker, subnet, size, np.empty(rows, np.bool_))
+    return kernel.Log(start_ns, finish_ns, free_ns, worker, row, size, np.empty(rows, np.bool_))
 
 
 class _Run:
@@ -263,7 +264,7 @@ class _Run:
             row = -1 - rows
             seen = (int(log.start_ns[row]), int(log.finish_ns[row]), int(log.worker[row]))
             view = View(*seen, self._table, cast("Any", None))
-            check_decision(decision_of(int(log.subnet[row]), int(log.size[row])), view, self._rule)
+            check_decision(decision_of(int(log.row[row]), int(log.size[row])), view, self._rule)
         return rows
 
 

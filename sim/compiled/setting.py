@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     _Ints = npt.NDArray[np.int64]
 
-_DROP_RULES = {"never": kernel.NEVER, "expired": kernel.EXPIRED, "hopeless": kernel.HOPELESS}
-
 
 def drops(rule: Rule) -> bool:
     """Return whether a policy may drop queries; that of a step policy is unknown."""
@@ -57,13 +55,11 @@ def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> 
     smallest_ns = [pool.table.smallest_ns for pool in served]
     return kernel.Setting(
         _fixed(_stacked([time.fixed_ns for time in times])),
-        _fixed(np.concatenate([np.array(pool.rows) for pool in pools])),
         _fixed(served[0].table.dense_ns),
         _fixed(np.concatenate([np.array(cluster.actuation_delays(pool.table)) for pool in pools])),
         cluster.dispatch_ns,
         cluster.dispatch_per_query_ns,
-        _DROP_RULES[cluster.drop],
-        min(smallest_ns),
+        _limit_ns(cluster, smallest_ns),
         _fixed(kind_of),
         _fixed(np.array([pool.workers.start for pool in pools])),
         _changes(cluster, pools, smallest_ns),
@@ -73,6 +69,11 @@ def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> 
         float(cluster.occupancy),
         *map(_fixed, _decisions(rule, cluster, pools)),
     )
+
+
+def subnets_of(cluster: Cluster, table: LatencyTable) -> _Ints:
+    """Return the subnet of each row of the loop, as an index into the table of the run, int64, shape (rows,)."""
+    return np.concatenate([np.array(pool.rows) for pool in cluster.pools(table)])
 
 
 def state_of(setting: kernel.Setting, memory: npt.NDArray[np.float64], heap: int) -> kernel.State:
@@ -94,7 +95,6 @@ def state_of(setting: kernel.Setting, memory: npt.NDArray[np.float64], heap: int
         free=np.arange(workers),
         free_ns=np.empty(workers, np.int64),
         busy=np.empty(workers, np.int64),
-        runs=np.zeros(workers, np.bool_),
         loaded=np.full(workers, kernel.NOTHING_YET),
         fails_ns=fails_ns,
         last_ns=np.zeros(workers, np.int64),
@@ -120,8 +120,10 @@ def _decisions(rule: Rule, cluster: Cluster, pools: Sequence[WorkerPool]) -> tup
         np.where(table.subnets >= 0, table.subnets + number * len(pool.rows), table.subnets)
         for number, (table, pool) in enumerate(zip(tables, pools, strict=True))
     ]
-    grids = (np.concatenate([_as_long(grid, longest) for grid in each]) for each in (chosen, [t.sizes for t in tables]))
-    return edges, np.concatenate([table.from_ns for table in tables]), *grids
+    rows, sizes = (
+        np.concatenate([_as_long(grid, longest) for grid in each]) for each in (chosen, [t.sizes for t in tables])
+    )
+    return edges, np.concatenate([table.from_ns for table in tables]), rows, sizes
 
 
 def _as_long(grid: _Ints, lengths: int) -> _Ints:
@@ -134,9 +136,9 @@ def _stacked(grids: Sequence[_Ints]) -> _Ints:
     """Return grids below each other, filled with zeros to the width of the widest."""
     width = max(grid.shape[1] for grid in grids)
     missing = [width - grid.shape[1] for grid in grids]
-    return np.concatenate([
-        np.pad(grid, ((0, 0), (0, more))) if more else grid for grid, more in zip(grids, missing, strict=True)
-    ])
+    return np.concatenate(
+        [np.pad(grid, ((0, 0), (0, more))) if more else grid for grid, more in zip(grids, missing, strict=True)]
+    )
 
 
 def _drawn(laws: Sequence[Distributions | None], key: int) -> kernel.Drawn:
@@ -170,9 +172,15 @@ def _changes(cluster: Cluster, pools: Sequence[WorkerPool], smallest_ns: Sequenc
     for (at_ns, worker, fails), next_fails_ns in zip(changes, reversed(next_ns), strict=True):
         kind = next(number for number, pool in enumerate(pools) if worker in pool.workers)
         alive[kind] += -1 if fails else 1
-        least = [ns for ns, count in zip(smallest_ns, alive, strict=True) if count]
-        rows.append((at_ns, worker, int(fails), next_fails_ns, min(least, default=kernel.FAR // 2)))
+        limit_ns = _limit_ns(cluster, [ns for ns, count in zip(smallest_ns, alive, strict=True) if count])
+        rows.append((at_ns, worker, int(fails), next_fails_ns, limit_ns))
     return _fixed(np.array(rows, dtype=np.int64).reshape(-1, 5))
+
+
+def _limit_ns(cluster: Cluster, smallest_ns: Sequence[int]) -> int:
+    """Return the slack below which a query is dropped, from the smallest latencies of the kinds that are alive."""
+    hopeless = min(smallest_ns, default=0)  # while none is alive, nothing is asked
+    return {"never": -kernel.FAR, "expired": -cluster.dispatch_ns, "hopeless": hopeless}[cluster.drop]
 
 
 def _fixed(array: _Ints) -> _Ints:

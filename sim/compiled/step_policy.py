@@ -42,7 +42,7 @@ class StepPolicy(ABC):
     engine as plain Python, the compiled one through numba. It must therefore use numbers only: no objects, no integers
     beyond 64 bits, and no conversion of NaN or infinity to integers.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> import numpy as np
         >>> @dataclass

@@ -81,7 +81,7 @@ class PropertyCheck:
 def check_properties(table: LatencyTable) -> tuple[PropertyCheck, ...]:
     """Return the results of P1, P2 and P3 for a table.
 
-    Example:
+    Examples:
         >>> from sim.tables.latency import LatencyTable, ProfiledSubnet
         >>> grid = np.array([[4, 3], [5, 9]])
         >>> table = LatencyTable("gpu", (ProfiledSubnet("small", 70.0), ProfiledSubnet("large", 80.0)), (1, 2), grid)

@@ -127,7 +127,7 @@ def matches(text: str, asked: str, values: Sequence[str]) -> bool:
         asked: What is asked for.
         values: All values of the column.
 
-    Example:
+    Examples:
         >>> devices = ["gpu_pascal", "gpu_ampere", "cpu"]
         >>> [[matches(device, asked, devices) for device in devices] for asked in ("cpu", "Pascal", "gpu", "gpu_*")]
         [[False, False, True], [True, False, False], [False, False, False], [True, True, False]]

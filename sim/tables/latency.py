@@ -127,7 +127,7 @@ class LatencyTable:
             no accuracy is above 1 %, a 99th percentile is below the latency, or `between` or `default_max_batch` is
             invalid.
 
-    Example:
+    Examples:
         >>> subnets = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
         >>> table = LatencyTable("gpu", subnets, (1, 4), np.array([[2, 5], [4, 9]]))
         >>> table.latency(0, 3)

@@ -107,7 +107,7 @@ def _clock(gaps: npt.NDArray[np.int64]) -> int:
 def length(time_ns: int) -> str:
     """Return a length of time in a unit that people read.
 
-    Example:
+    Examples:
         >>> length(2 * 86400 * 10**9), length(90 * 10**9), length(3 * 10**6)
         ('2 days', '90 s', '3 ms')
     """

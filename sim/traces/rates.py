@@ -35,7 +35,7 @@ def mean_rate_setter(source: TraceSource, seed: int) -> Callable[[float], dict[s
         SpecError: The source has no rate. The function raises it where a recording is too short for its `duration_s`.
         DataError: A file breaks its rules.
 
-    Example:
+    Examples:
         >>> from sim.traces.synthetic import Bursty
         >>> source = Bursty(base_qps=30, variant_qps=10, cv2=2, duration_s=5, slo_ms=20)
         >>> mean_rate_setter(source, seed=7)(80)

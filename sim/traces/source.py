@@ -254,7 +254,7 @@ def drawn_ahead(chunks: Iterable[_T], ahead: int = _AHEAD) -> Iterator[_T]:
 def rechunked(pieces: Iterable[npt.NDArray[np.int64]], size: int = CHUNK) -> Iterator[npt.NDArray[np.int64]]:
     """Yield the same numbers in arrays of exactly `size`, except the last.
 
-    Example:
+    Examples:
         >>> [chunk.tolist() for chunk in rechunked([np.array([1, 2, 3]), np.array([4]), np.array([5])], size=2)]
         [[1, 2], [3, 4], [5]]
     """

@@ -44,7 +44,7 @@ class Trace:
         DataError: Arrivals are empty, unsorted, negative or not whole numbers, an SLO is not positive, or a class has
             no name; names the query.
 
-    Example:
+    Examples:
         >>> trace = Trace(np.array([0, 5, 5]), slo_ns=10, duration_ns=20, name="three")
         >>> trace.deadline_ns.tolist()
         [10, 15, 15]

@@ -29,7 +29,8 @@ def names(kind: str) -> dict[str, Path]:
 def summary(path: Path) -> str:
     """Return the first sentence of the comment at the head of a file."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
-    text = " ".join(line.removeprefix("#").strip() for line in lines)
+    said = (line.removeprefix("#").strip() for line in lines)
+    text = " ".join(line for line in said if not line.startswith("yaml-language-server:"))
     return re.split(r"(?<=\.) (?=[A-Z`])", text, maxsplit=1)[0]
 
 

@@ -166,7 +166,7 @@ def located(folder: Path, text: str) -> str:
     Raises:
         SpecError: A variable is not set.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> located(Path("/experiments"), "weights/minilm.pt")
         '/experiments/weights/minilm.pt'

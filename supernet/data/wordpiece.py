@@ -28,7 +28,7 @@ class WordPiece:
     Raises:
         DataError: The vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
 
-    Example:
+    Examples:
         >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "##ness", "!"]
         >>> tokenizer = WordPiece({token: number for number, token in enumerate(vocabulary)}, "example")
         >>> tokenizer.encode("Goodness!", max_length=8)

@@ -83,7 +83,7 @@ class DynaBert:
     def original_names(self, name: str) -> tuple[str, ...]:
         """Return the names in checkpoints of classifiers, and the early names of norms.
 
-        Example:
+        Examples:
             >>> DynaBert().original_names("pooler.dense.bias")
             ('bert.pooler.dense.bias', 'pooler.dense.bias')
         """

@@ -115,7 +115,7 @@ class OfaResNet50(Parameters):
     def original_names(self, name: str) -> tuple[str, ...]:
         """Return the name in the published supernet, whose sliceable layers wrap a whole one of the same name.
 
-        Example:
+        Examples:
             >>> OfaResNet50().original_names("blocks.0.conv1.bn.weight")
             ('blocks.0.conv1.bn.bn.weight',)
         """
@@ -206,7 +206,7 @@ def _in_stages(
 def inside(out_channels: int, expand: float, divisor: int) -> int:
     """Return the channels inside a block.
 
-    Example:
+    Examples:
         >>> inside(2048, 0.35, divisor=8)
         720
     """
@@ -216,7 +216,7 @@ def inside(out_channels: int, expand: float, divisor: int) -> int:
 def divisible(channels: float, divisor: int) -> int:
     """Return the multiple of a divisor nearest to a number of channels, but at most a tenth below it.
 
-    Example:
+    Examples:
         >>> divisible(64 * 0.65, 8), divisible(11, 8)
         (40, 16)
     """

@@ -16,7 +16,7 @@ def front(points: npt.NDArray[np.float64]) -> list[int]:
     Args:
         points: Shape (points, 2).
 
-    Example:
+    Examples:
         >>> front(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [1.0, 2.0]]))
         [1, 0]
     """
@@ -32,7 +32,7 @@ def front(points: npt.NDArray[np.float64]) -> list[int]:
 def nondomination_ranks(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return the front of each point: 0 if none dominates it, 1 if only points of front 0 do, ...
 
-    Example:
+    Examples:
         >>> nondomination_ranks(np.array([[3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [3.0, 3.0]])).tolist()
         [0, 0, 1, 2]
     """
@@ -65,7 +65,7 @@ def crowding_distances(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
 def hypervolume(points: npt.NDArray[np.float64], reference: tuple[float, float]) -> float:
     """Return the area dominated by points, up to a reference point that is worse in both objectives.
 
-    Example:
+    Examples:
         >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0], [9.0, 0.0]]), (3.0, 3.0))
         3.0
     """

@@ -106,7 +106,7 @@ def as_labels(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def r2(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     """Return the coefficient of determination in percent: the share of the labels' variance that is explained.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([1.0, 2.0, 3.0])
         >>> r2(labels, labels), r2(torch.full((3,), 2.0), labels)
         (100.0, 0.0)

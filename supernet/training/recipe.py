@@ -55,7 +55,7 @@ class Phase(Parameters):
     def rate_at(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, counted from 0.
 
-        Example:
+        Examples:
             >>> phase = Phase(epochs=1, rate=8.0, warmup=0.5)
             >>> [round(phase.rate_at(step, 8), 2) for step in range(8)]
             [2.0, 4.0, 6.0, 8.0, 8.0, 6.83, 4.0, 1.17]

@@ -135,7 +135,11 @@ def _answers(result: Result) -> list[int]:
 
 
 def edges() -> list[tuple[Case, DecisionTable]]:
-    """Return what small random runs hardly ever have: long latencies that are drawn; a recovery within a batch."""
+    """Return what small random runs hardly ever have.
+
+    Long latencies that are drawn; a recovery within a batch; a hold that ends before an arrival could prolong it, one
+    that an arrival shortens, and one at whose arrival a query is dropped.
+    """
     a40, rng = load_table("ofa-resnet50-a40"), np.random.default_rng(2)
     cluster = Cluster(2, 10**6, latency=LatencyLaw("lognormal"), dispatch_p99_over_median=2.0, occupancy=0.5)
     varied = Trace(np.sort(rng.integers(0, 10**9, 200)), 36_000_000, 10**9)
@@ -145,13 +149,24 @@ def edges() -> list[tuple[Case, DecisionTable]]:
     fails = Cluster(1, occupancy=0.25, faults=(WorkerFailure(0, 10, 11),))
     by_slack = DecisionTable(np.array([500]), np.array([[0], [1]]), np.ones((2, 1), np.int64), calls=0)
     nothing: Any = None
+    longer = [[0, 0], [0, HOLD], [HOLD, HOLD]], [[1, 1], [1, 3], [10, 3]]
+    shorter = [[0, 0], [HOLD, 0], [HOLD, HOLD]], [[1, 1], [10, 1], [10, 14]]
+    dropped = [[0], [HOLD], [0]], [[1], [1], [1]]
+
+    def holding(at: list[int], slos: list[int], drop: Any, edges: list[int], cells: Any) -> tuple[Case, DecisionTable]:
+        trace, found = Trace(np.array(at), np.array(slos), 20), [np.array(part) for part in cells]
+        return Case(trace, Cluster(1, drop=drop), table, nothing), DecisionTable(np.array(edges), *found, calls=0)
+
     return [
         (Case(varied, cluster, a40, nothing), tabulate(SlackFit(20), a40, 10**6)),
         (Case(again, fails, table, nothing), by_slack),
+        holding([0, 12], [20, 20], "never", [4, 11], longer),
+        holding([0, 5], [20, 20], "never", [11, 15], shorter),
+        holding([0, 17], [20, 30], "hopeless", [2, 21], dropped),
     ]
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(5))
 def test_both_engines_agree_at_the_edges(number: int) -> None:
     case, decisions = edges()[number]
     reference = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=1)

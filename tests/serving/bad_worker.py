@@ -1,4 +1,4 @@
-"""A worker with a fault, which the variable BAD_WORKER names: for tests of the router."""
+"""A worker with a fault, which its settings name: for tests of the router."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from serving.frames import DONE, RUN, VERSION, FrameKind, frame, json_frame, rec
 
 
 def main() -> None:
-    fault = os.environ["BAD_WORKER"]
-    if fault == "dies at start":
-        sys.exit("no such device")
     connection = socket.socket(fileno=int(sys.argv[1]))
+    fault = ""
     for kind, body in received(connection):
         if kind is FrameKind.CONFIG:
+            fault = json.loads(body)["fault"]
+        if fault == "dies at start":
+            sys.exit("no such device")
+        if kind is FrameKind.CONFIG and fault.startswith("refuses"):
+            parts = ["live.supernet", "not there", "x", ""] if fault == "refuses" else "no"
+            connection.sendall(json_frame(FrameKind.REFUSED, {"error": parts, "is_input": True}))
+        elif kind is FrameKind.CONFIG:
             version = VERSION + (fault == "other version")
             connection.sendall(json_frame(FrameKind.READY, {"version": version, "pid": os.getpid()}))
         elif kind is FrameKind.RUN:
             batch, _, size, _ = unpack(RUN, body)
             good = frame(FrameKind.DONE, DONE.pack(batch, size, 0, 0, 0))
+            failed = json_frame(FrameKind.FAILED, {"batch": batch, "reason": "no memory"})
             answer = {
+                "fails every third batch": good if batch % 3 else failed,
                 "dies in a batch": b"",
                 "other batch": frame(FrameKind.DONE, DONE.pack(batch + 1, size, 0, 0, 0)),
                 "other size": frame(FrameKind.DONE, DONE.pack(batch, size + 1, 0, 0, 0)),

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,64 +15,26 @@ import pytest
 from policies.clipper import Clipper
 from policies.slackfit import SlackFit
 from policies.symphony import Symphony
-from serving import session, workers
+from serving import workers
 from serving.facts import facts
 from serving.interruption import Interruption
 from serving.log import replay_log
-from serving.session import LiveRun, serve_trace
-from sim.base.errors import PolicyError, ServingError
+from serving.session import serve_trace
+from serving.workers import WorkerProgram
+from sim.base.errors import PolicyError, ServingError, SpecError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
-from sim.engine.queues import WAITING
 from sim.engine.result import NONE
 from sim.engine.run_metrics import Outcome
-from sim.tables.files import load_table
 from sim.tables.law import LatencyLaw
 from sim.traces.trace import Trace
+from tests.serving.laws import SECOND, TABLE, check_laws, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serving.workers import WorkerProcess
     from sim.engine.policy import Policy
-
-TABLE = load_table("ofa-resnet50-rtx2080ti")
-SECOND = 1_000_000_000
-
-
-def trace(seconds: float, qps: float, slo_ms: tuple[int, ...] = (36,)) -> Trace:
-    rng = np.random.default_rng(7)
-    arrivals = np.cumsum(rng.exponential(SECOND / qps, int(qps * seconds))).astype(np.int64)
-    slos = rng.choice(slo_ms, len(arrivals)) * 1_000_000
-    return Trace(arrivals, slos if len(slo_ms) > 1 else slo_ms[0] * 1_000_000, int(arrivals[-1]) + 1)
-
-
-def check_laws(run: LiveRun, sent: Trace, cluster: Cluster, policy: Policy, seed: int = 0) -> None:
-    """Check the replay law, and that client, router and result agree about every query."""
-    log, result = run.log, run.result
-    decisions, queue = replay_log(log.instants, log.admitted, log.slo_ns, cluster, TABLE, policy, seed)
-    assert decisions == [(one.start_ns, one.start) for one in log.batches]
-    batches = log.batch_of_query(queue)
-    np.testing.assert_array_equal(np.maximum(batches, NONE), result.batch)
-
-    assert len(result.trace) == len(sent) == len(log.arrival_ns) == len(run.sent_ns)
-    served = np.array([batch >= 0 and not log.batches[batch].lost for batch in result.batch])
-    np.testing.assert_array_equal(result.answered, served)
-    np.testing.assert_array_equal(run.answered_ns != NONE, served)
-    waiting = batches == WAITING
-    np.testing.assert_array_equal(result.outcome == Outcome.UNFINISHED, waiting)
-    np.testing.assert_array_equal(np.array(log.answered_ns) == NONE, waiting)
-    assert sum(one.start.size for one in log.batches) == np.count_nonzero(result.batch != NONE)
-
-    assert (run.sent_ns >= run.intended_ns).all()
-    assert (np.array(log.arrival_ns) >= run.intended_ns).all()
-    for worker in range(cluster.workers):
-        own = [one for one in log.batches if one.start.worker == worker]
-        assert all(one.finish_ns <= other.start_ns for one, other in pairwise(own))
-    for one in log.batches:
-        if not one.lost:
-            assert one.start_ns <= one.read_ns <= one.begun_ns <= one.ended_ns <= one.finish_ns
-            assert one.ended_ns - one.begun_ns >= one.expected_ns  # paced workers are never early
 
 
 @dataclass
@@ -144,18 +105,18 @@ def test_a_worker_that_is_killed_or_stopped_comes_back(number: int, monkeypatch:
 
 
 @pytest.fixture
-def bad_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """What makes `paced` workers ones with a fault."""
-    monkeypatch.setitem(session.MODULES, "paced", "tests.serving.bad_worker")
+def bad_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], WorkerProgram]:
+    """Return what makes workers with a fault."""
     monkeypatch.setattr(workers, "FIRST_PAUSE_S", 0.001)
-    return lambda fault: monkeypatch.setenv("BAD_WORKER", fault)
+    return lambda fault: WorkerProgram("tests.serving.bad_worker", {"fault": fault})
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("dies at start", "no such device"), ("other version", "version 2")])
-def test_workers_that_do_not_start_end_the_run(fault: str, reason: str, bad_worker: Callable[[str], None]) -> None:
-    bad_worker(fault)
+def test_workers_that_do_not_start_end_the_run(
+    fault: str, reason: str, bad_worker: Callable[[str], WorkerProgram]
+) -> None:
     with pytest.raises(ServingError, match=f"worker 0: does not start .*{reason}"):
-        serve_trace(trace(0.1, 100), Cluster(1), TABLE, SlackFit())
+        serve_trace(trace(0.1, 100), Cluster(1), TABLE, SlackFit(), program=bad_worker(fault))
 
 
 @pytest.mark.parametrize(
@@ -169,11 +130,10 @@ def test_workers_that_do_not_start_end_the_run(fault: str, reason: str, bad_work
     ],
 )
 def test_a_worker_that_never_answers_is_given_up_and_queries_stay_unfinished(
-    fault: str, reason: str, bad_worker: Callable[[str], None]
+    fault: str, reason: str, bad_worker: Callable[[str], WorkerProgram]
 ) -> None:
-    bad_worker(fault)
     sent, cluster = trace(0.1, 1000), Cluster(1)
-    run = serve_trace(sent, cluster, TABLE, Clipper(73.82))
+    run = serve_trace(sent, cluster, TABLE, Clipper(73.82), program=bad_worker(fault))
     lost = [one for one in run.log.batches if one.lost]
     assert len(lost) == len(run.log.batches) == workers.STARTS_IN_VAIN
     assert reason in run.log.faults[0]
@@ -182,14 +142,38 @@ def test_a_worker_that_never_answers_is_given_up_and_queries_stay_unfinished(
     assert facts(run)["unfinished"] == np.count_nonzero(np.array(run.log.answered_ns) == NONE)
 
 
-def test_a_second_answer_is_a_fault_of_the_worker(bad_worker: Callable[[str], None]) -> None:
-    bad_worker("answers twice")
+def test_a_second_answer_is_a_fault_of_the_worker(bad_worker: Callable[[str], WorkerProgram]) -> None:
     sent = trace(0.05, 400)
-    run = serve_trace(sent, Cluster(1), TABLE, Clipper(73.82))
+    run = serve_trace(sent, Cluster(1), TABLE, Clipper(73.82), program=bad_worker("answers twice"))
     assert all("nobody asked for" in fault for fault in run.log.faults)
     assert run.log.faults
     answered = np.count_nonzero(run.answered_ns != NONE)
     assert answered + facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
+
+
+def test_a_batch_that_fails_is_lost_and_its_worker_goes_on(bad_worker: Callable[[str], WorkerProgram]) -> None:
+    sent, cluster = trace(0.1, 1000), Cluster(2)
+    run = serve_trace(sent, cluster, TABLE, Clipper(73.82), program=bad_worker("fails every third batch"))
+    lost = [one for one in run.log.batches if one.lost]
+    assert 0 < len(lost) < len(run.log.batches)
+    assert {one.start.batch % 3 for one in lost} == {0}
+    assert set(run.log.faults) <= {f"worker {number} lost a batch: no memory" for number in range(2)}
+    decisions, _ = replay_log(run.log.instants, run.log.admitted, run.log.slo_ns, cluster, TABLE, Clipper(73.82), 0)
+    assert decisions == [(one.start_ns, one.start) for one in run.log.batches]
+    answered = np.count_nonzero(run.answered_ns != NONE)
+    assert answered + facts(run)["lost"] == len(sent)
+    assert facts(run)["unfinished"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "problem"),
+    [("refuses", SpecError, "live.supernet: not there"), ("refuses badly", ServingError, "does not start")],
+)
+def test_a_worker_that_refuses_ends_the_run(
+    fault: str, kind: type[Exception], problem: str, bad_worker: Callable[[str], WorkerProgram]
+) -> None:
+    with pytest.raises(kind, match=problem):
+        serve_trace(trace(0.1, 100), Cluster(1), TABLE, SlackFit(), program=bad_worker(fault))
 
 
 def test_a_full_queue_rejects_and_every_query_has_its_answer() -> None:

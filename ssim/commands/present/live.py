@@ -69,6 +69,8 @@ def _print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
             screen.print(f"{name} was interrupted: {counts}.", soft_wrap=True)
         for sentence in void_sentences(manifest, name):
             screen.print(sentence, soft_wrap=True)
+        for sentence in live["differences"]:
+            screen.print(f"{name}: {sentence}", soft_wrap=True)
         for fault in live["faults"]:
             screen.print(f"{name}: {fault}", soft_wrap=True)
 

@@ -105,7 +105,7 @@ def _change(mean: float, half: float, digits: int, unit: str) -> str:
 def shown(difference: float, digits: int, sign: str = "") -> str:
     """Return a difference with a number of decimals, or with one significant digit where these would show nothing.
 
-    Example:
+    Examples:
         >>> shown(0.5, 2), shown(0.0003, 2), shown(0.0, 2), shown(0.5, 2, "+")
         ('0.50', '0.0003', '0.00', '+0.50')
     """

@@ -18,6 +18,7 @@ from serving.session import serve_trace
 from sim.base.errors import SpecError
 from sim.engine.arrow import arrow_table
 from ssim.files.model import JobSpec
+from ssim.jobs.experiment.live_workers import check_workers, differences, worker_program
 from ssim.jobs.experiment.run import ExperimentRun
 from ssim.jobs.identity import code_of, own_hash
 from ssim.jobs.job import Completion, Job, Run
@@ -70,6 +71,7 @@ def live_job(job: Job) -> Job:
                 if name not in served and getattr(part, name) != field.default:
                     hint = "leave it out, or simulate the file without --live"
                     raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
+        check_workers(point.spec)
     seeds, now_ns = range(job.spec.seed, job.spec.seed + job.spec.repeats), time.time_ns()
     runs = (
         LiveExperimentRun(point, seed, number, now_ns)
@@ -124,7 +126,7 @@ class LiveExperimentRun(ExperimentRun):
                 self.table,
                 self.policy(),
                 seed=self.seed,
-                workers=live.workers,
+                program=worker_program(live, parts.cluster.workers, self.table, self.seed, self.point.folder),
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
@@ -140,7 +142,11 @@ class LiveExperimentRun(ExperimentRun):
             "engine_reason": f"served by {parts.cluster.workers} {live.workers} workers",
             **stopwatch.circumstances(),
             "machine_state": {"load_before": load_before, "load_after": os.getloadavg(), **_machine()},
-            "live": facts(found),
+            "live": {
+                **facts(found),
+                "serves": dict(found.serves),
+                "differences": differences(self.table, found.serves),
+            },
             "folder": str(self.point.folder),
         }
         put_run(

@@ -204,7 +204,7 @@ def _topology_path(use: str, folder: Path) -> Path:
 def merged(base: Any, changed: Any) -> Any:
     """Return plain data with changes put in: mappings key by key, all else as a whole; what is null is taken out.
 
-    Example:
+    Examples:
         >>> merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3, "c": None}, "d": [2, 3]})
         {'a': {'b': 3}, 'd': [2, 3]}
     """

@@ -66,7 +66,7 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int, folder: Path
     """Return a supernet: a family with random weights, or a trained one.
 
     Args:
-        what: The name of a family, a checkpoint, or the folder of a training run.
+        what: The name of a family, a checkpoint, or the folder of a training run or of a job with one.
         options: Those of the family.
         seed: Of random weights.
         folder: Where the modules of families of your own are looked for first.
@@ -75,7 +75,7 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int, folder: Path
         SpecError: There is nothing of this name, or a trained supernet was to get options.
         DataError: The checkpoint is damaged.
     """
-    path = Path(what)
+    path = Path(what) if what in FAMILIES else trained_folder(what)
     if what in FAMILIES or not path.exists():
         if what not in FAMILIES and ":" not in what and (path.suffix or len(path.parts) > 1):
             raise SpecError(what, "no such file or folder", "", f"a training run, or one of {_listed()}")
@@ -92,13 +92,28 @@ def find_supernet(what: str, options: Mapping[str, Any], seed: int, folder: Path
     return Named(name, family, lambda: held, facts, more.get("size"))
 
 
+def trained_folder(what: str) -> Path:
+    """Return the folder of the only training in the results of a job; any other path as it is.
+
+    Raises:
+        SpecError: There are several.
+    """
+    path = Path(what)
+    if not path.is_dir() or (path / CHECKPOINT).exists():
+        return path
+    found = sorted(checkpoint.parent for checkpoint in path.glob(f"*/{CHECKPOINT}"))
+    if len(found) > 1:
+        raise SpecError(what, "has several trainings", "", f"one of {', '.join(str(one) for one in found)}")
+    return found[0] if found else path
+
+
 def accuracies_beside(what: str) -> Path:
     """Return the file that has the subnets of a trained supernet.
 
     Raises:
         SpecError: There is none.
     """
-    folder = Path(what) if Path(what).is_dir() else Path(what).parent
+    folder = trained_folder(what) if Path(what).is_dir() else Path(what).parent
     found = next((folder / file for file in _BESIDE if (folder / file).exists()), None)
     if found is None or what in FAMILIES:
         tables = f"a latency table such as {', '.join(shipped_tables())}"
@@ -109,7 +124,7 @@ def accuracies_beside(what: str) -> Path:
 
 def _known_beside(what: str, space: SubnetSpace) -> list[ProfiledSubnet]:
     """Return all subnets whose accuracies are beside a supernet, the least accurate first."""
-    folder = Path(what) if Path(what).is_dir() else Path(what).parent
+    folder = trained_folder(what) if Path(what).is_dir() else Path(what).parent
     files = [folder / file for file in _BESIDE if (folder / file).exists() and Path(what).exists()]
     rows = {row.id: row for file in files for row in find_subnets(file, space)}
     return sorted(rows.values(), key=lambda row: (row.accuracy, row.id))

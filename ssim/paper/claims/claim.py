@@ -63,7 +63,7 @@ WIDEST = 0.25
 def near(values: Sequence[float], paper: float) -> bool:
     """Return whether a mean over seeds lies within a tenth of the paper's number, or a narrow interval reaches there.
 
-    Example:
+    Examples:
         >>> near([4.5], 4.67), near([1.0], 4.67), near([3.9, 4.0, 4.1], 4.67), near([0.0, 9.0], 3.0)
         (True, False, True, False)
     """
@@ -75,7 +75,7 @@ def near(values: Sequence[float], paper: float) -> bool:
 def graded_verdict(values: Sequence[float], paper: float, nothing: float = 0.0) -> Verdict:
     """Return the verdict on a gain: near the paper's, or with its whole interval on the same side of nothing gained.
 
-    Example:
+    Examples:
         >>> graded_verdict([1.0, 1.1], 4.67).value, graded_verdict([-0.1, 0.2], 5.0).value
         ('direction only', 'not reproduced')
     """
@@ -96,7 +96,7 @@ def verdict(holds: bool, direction: bool = False) -> Verdict:
 def format_interval(values: Sequence[float], digits: int = 2, *, sign: bool = False) -> str:
     """Return a mean and its 95 % interval over seeds; the mean alone where there is one seed, or no spread.
 
-    Example:
+    Examples:
         >>> format_interval([1.0, 1.0]), format_interval([1.0, 3.0], 1), format_interval([4.7], sign=True)
         ('1.00', '2.0 ± 12.7', '+4.70')
     """

@@ -1,0 +1,188 @@
+"""A torch worker: it runs batches on the subnets of a supernet, on inputs that it has made before.
+
+`python -m ssim.execution.torch_worker FD` serves the socket that it inherits under that number. It is ready when it has
+run each subnet at each batch size once, and takes no batch that it has not tried.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+import time
+from bisect import bisect_left
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from profiler.devices import device_name, find_device
+from profiler.model_under_test import SupernetUnderTest
+from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError
+from profiler.torch_meter import Options, is_out_of_memory, release_memory
+from serving.frames import DONE, RUN, VERSION, FrameKind, content_of, frame, json_frame, received, unpack
+from sim.base.errors import SpecError, SsimError
+from ssim.jobs.profile.supernet import find_supernet, identity_of, provenance_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ssim.jobs.profile.supernet import Named
+
+_FACTS = ("supernet", "input", "device", "options")
+"""What a worker tells of itself, in the words of a profile's table."""
+
+
+class ServedSupernet:
+    """The subnets of a latency table on a device, with a batch of inputs for each size.
+
+    Args:
+        model: The supernet.
+        device: Where it is.
+        subnets: Ids of subnets, as the table numbers them.
+        sizes: Batch sizes that are run, rising; a batch between two is filled up to the larger one.
+        facts: What it is, by name.
+    """
+
+    def __init__(
+        self,
+        model: SupernetUnderTest,
+        device: torch.device,
+        subnets: Sequence[str],
+        sizes: Sequence[int],
+        facts: dict[str, str],
+    ) -> None:
+        self._model, self._device, self._subnets, self._sizes = model, device, subnets, sizes
+        self._inputs = [model.inputs(subnets[0], size) for size in sizes]
+        self.facts = facts
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> ServedSupernet:
+        """Return what settings ask for: see `ssim.jobs.experiment.live.worker_program`.
+
+        Raises:
+            SpecError: There is no such supernet, subnet or device.
+            SsimError: The weights do not fit into memory, or into the type.
+        """
+        named, device = _named(settings), _device(settings["device"])
+        held, options = named.supernet(), Options(settings["dtype"])
+        for subnet in settings["subnets"]:
+            try:
+                held.space.find(subnet)
+            except SsimError as error:
+                problem, hint = "has a subnet that live.supernet does not have", "`ssim profile` of this supernet"
+                raise SpecError("latency_table", problem, subnet, hint) from error
+        model = SupernetUnderTest(held, named.family, device, options, settings["size"] or named.size)
+        found = provenance_of(identity_of(named, device, options, model.size), "")
+        facts = {name: found[name] for name in _FACTS} | {"device": device_name(device)}
+        return cls(model, device, settings["subnets"], settings["sizes"], facts)
+
+    def warm(self, tell: Callable[[], None]) -> None:
+        """Run each subnet at each size, calling a function after each.
+
+        Raises:
+            SpecError: A batch does not fit into memory, or a result contains NaN or infinity.
+        """
+        for subnet in range(len(self._subnets)):
+            for size in self._sizes:
+                try:
+                    self.run(subnet, size)
+                except OutOfMemoryError as error:
+                    hint = "a latency table with smaller batches, or fewer workers"
+                    raise SpecError("live.supernet", f"{error.location} {error.problem}", "", hint) from error
+                except NotANumberError as error:
+                    raise SpecError("live.supernet", f"{error.location}: {error.problem}") from error
+                tell()
+
+    def run(self, subnet: int, queries: int) -> tuple[int, int]:
+        """Run a batch; return when its forward pass began and ended, by the monotonic clock, in nanoseconds.
+
+        Raises:
+            OutOfMemoryError: The batch does not fit into memory.
+            NotANumberError: The result contains NaN or infinity.
+        """
+        place = bisect_left(self._sizes, queries)
+        where = f"{self._subnets[subnet]} at batch size {self._sizes[place]}"
+        begun_ns = time.monotonic_ns()
+        try:
+            with torch.inference_mode():
+                outputs = tree_leaves(self._model.network(self._subnets[subnet])(*self._inputs[place]))
+                if self._device.type != "cpu":
+                    torch.accelerator.synchronize(self._device)
+                ended_ns = time.monotonic_ns()
+                is_finite = all(bool(part.isfinite().all()) for part in outputs if isinstance(part, torch.Tensor))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release_memory(self._device)
+            raise OutOfMemoryError(where, "does not fit into memory") from error
+        if not is_finite:
+            raise NotANumberError(where, "the result contains NaN or infinity")
+        return begun_ns, ended_ns
+
+
+def _named(settings: dict[str, Any]) -> Named:
+    """Return the supernet that settings name.
+
+    Raises:
+        SpecError: There is none, or it can't be used.
+    """
+    try:
+        return find_supernet(settings["supernet"], settings["options"], settings["seed"], Path(settings["folder"]))
+    except SsimError as error:
+        if error.location == "--set":
+            raise SpecError("live.options", error.problem, error.value, error.hint) from error
+        raise SpecError("live.supernet", str(error)) from error
+
+
+def _device(asked: str | int) -> torch.device:
+    """Return a device.
+
+    Raises:
+        SpecError: It is not there.
+    """
+    try:
+        return find_device(None if asked == "cpu" else int(asked))
+    except DeviceError as error:
+        raise SpecError("live.device", error.problem, f"{asked}; available: {error.value}", "device: cpu") from error
+
+
+def serve(connection: socket.socket) -> None:
+    """Serve until the router closes the connection or says stop."""
+    for kind, body in received(connection):
+        if kind is FrameKind.CONFIG:
+            settings = content_of(body)
+            torch.set_num_threads(settings["threads"] or min(torch.get_num_threads(), settings["most_threads"]))
+            try:
+                served = ServedSupernet.of(settings)
+                served.warm(lambda: connection.sendall(frame(FrameKind.WARMING)))
+            except SsimError as error:
+                refused = {"error": error.args, "is_input": error.exit_code == SpecError.exit_code}
+                connection.sendall(json_frame(FrameKind.REFUSED, refused))
+                return
+            gc.collect()
+            gc.freeze()
+            ready = {"version": VERSION, "pid": os.getpid(), "serves": served.facts}
+            connection.sendall(json_frame(FrameKind.READY, ready))
+        elif kind is FrameKind.RUN:
+            connection.sendall(_answer(served, body))
+        elif kind is FrameKind.STOP:
+            return
+
+
+def _answer(served: ServedSupernet, body: bytes) -> bytes:
+    """Run a batch, and return the frame that tells of it."""
+    read_ns = time.monotonic_ns()
+    batch, subnet, queries, _ = unpack(RUN, body)
+    try:
+        times = served.run(subnet, queries)
+    except (OutOfMemoryError, NotANumberError) as error:
+        return json_frame(FrameKind.FAILED, {"batch": batch, "reason": str(error)})
+    return frame(FrameKind.DONE, DONE.pack(batch, queries, read_ns, *times))
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as router:
+        serve(router)
