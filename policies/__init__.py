@@ -6,6 +6,7 @@ __all__ = ["SHORT_NAMES", "check_policy"]
 
 SHORT_NAMES = {
     "aimd": "policies.aimd:Aimd",
+    "allocated": "policies.allocated:Allocated",
     "alpaserve": "policies.alpaserve:AlpaServe",
     "clipper": "policies.clipper:Clipper",
     "clockwork": "policies.clockwork:Clockwork",

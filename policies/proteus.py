@@ -5,7 +5,7 @@ that the queue fills, and it starts at the last moment at which the most urgent 
 a query arrives that makes the batch larger, but too late for that, it runs with the queries before. Queries that can't
 be answered in time even alone are dropped.
 
-Left out: the planner (an integer program that places variants on devices), its queue for each device (here all
+Left out: the planner (`policies.planners.proteus`, with the policy `allocated`), its queue for each device (here all
 workers share one), and routing by shares. Where the larger batch comes too late, the code runs one query fewer; here it
 runs the largest measured size that still fits, since a batch of another size is padded.
 """
@@ -32,17 +32,22 @@ class Proteus(OneModel):
         Raises:
             DataError: The table has no such subnet, or several of this accuracy.
         """
-        table, subnet = view.table, self.model(view.table)
-        smallest, *larger = table.batch_sizes
-        if view.slack_ns < table.latency(subnet, smallest):
-            return Drop(1)
-        filled = max((size for size in larger if size <= view.queue_length), default=smallest)
-        due_ns = table.latency(subnet, filled)
-        if filled < table.max_batch and view.slack_ns > due_ns:
-            return Hold(due_ns)
-        while table.latency(subnet, filled) > view.slack_ns:
-            filled = max(size for size in table.batch_sizes if size < filled)
-        return Dispatch(subnet, filled)
+        return proteus_batch(view, self.model(view.table))
+
+
+def proteus_batch(view: View, subnet: int) -> Dispatch | Drop | Hold:
+    """Return the batch of a subnet that the queue fills, once it is due."""
+    table = view.table
+    smallest, *larger = table.batch_sizes
+    if view.slack_ns < table.latency(subnet, smallest):
+        return Drop(1)
+    filled = max((size for size in larger if size <= view.queue_length), default=smallest)
+    due_ns = table.latency(subnet, filled)
+    if filled < table.max_batch and view.slack_ns > due_ns:
+        return Hold(due_ns)
+    while table.latency(subnet, filled) > view.slack_ns:
+        filled = max(size for size in table.batch_sizes if size < filled)
+    return Dispatch(subnet, filled)
 
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from sim.engine import metrics
 from sim.engine.cluster import Cluster, WorkerFailure
 from sim.engine.driver import simulate
 from sim.engine.kinds import WorkerKind
+from sim.engine.planning import Planner, PlannerView, WorkerPlan
 from sim.engine.policy import Decision, Dispatch, Drop, Hold, Policy, View, Wait
 from sim.engine.result import Result
 from sim.engine.run_metrics import Measure, Outcome
+from sim.engine.scaling import Scaling
 from sim.tables.cells import table_from_cells
 from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 from sim.tables.law import LatencyLaw, planned
@@ -28,10 +30,13 @@ __all__ = [
     "LatencyTable",
     "Measure",
     "Outcome",
+    "Planner",
+    "PlannerView",
     "Policy",
     "PolicyError",
     "ProfiledSubnet",
     "Result",
+    "Scaling",
     "SpecError",
     "SsimError",
     "StepPolicy",
@@ -41,6 +46,7 @@ __all__ = [
     "Wait",
     "WorkerFailure",
     "WorkerKind",
+    "WorkerPlan",
     "metrics",
     "planned",
     "simulate",

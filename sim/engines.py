@@ -99,7 +99,9 @@ def choose(
     """
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
-    if not numba_is_installed():
+    if cluster.is_scaled:
+        reason = "workers that come and go run in SimPy only"
+    elif not numba_is_installed():
         reason = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
         reason = f"{queries} queries do not justify loading numba"

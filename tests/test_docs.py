@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from ssim.jobs.reading import read_job
 from tests.ssim.in_process import Ended, ssim
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -148,11 +151,11 @@ def typed(page: str, folder: Path, *, leave: str = "$ pip|$ make|$ cd") -> list[
 def test_the_quick_start_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/index.md", "yaml")
     (tmp_path / "first.yaml").write_text(experiment)
-    first, other, status = typed("docs/index.md", tmp_path)
+    first, other, _ = typed("docs/index.md", tmp_path, leave="$ make|$ source")
     assert "slackfit" in first
     assert first != other
-    assert "first" in status
     assert (tmp_path / "results/first/summary.csv").exists()
+    assert (tmp_path / "slackfit.png").exists()
 
 
 def test_the_page_about_comparisons_works_as_it_stands(tmp_path: Path) -> None:
@@ -211,6 +214,18 @@ def test_the_page_about_latencies_works_as_it_stands(tmp_path: Path) -> None:
     assert attained == sorted(attained), ended.stderr
 
 
+def test_the_page_about_workers_that_come_and_go_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,) = blocks("docs/autoscaling.md", "yaml")
+    (own,) = blocks("docs/autoscaling.md", "python")
+    (tmp_path / "scaled.yaml").write_text(experiment)
+    (tmp_path / "my_planner.py").write_text(own)
+    for command in "".join(blocks("docs/autoscaling.md", "console")).splitlines():
+        ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), *["--no-figures"] * ("run" in command))
+        assert ended.returncode == 0, ended.stderr
+    assert run(tmp_path, "-m", "ssim", "planner", "check", "my_planner:Mine").returncode == 0
+    assert len(list((tmp_path / "results/scaled").glob("*/workers.parquet"))) == 3
+
+
 def test_the_page_about_kinds_of_workers_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/kinds.md", "yaml")
     (tmp_path / "two.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))
@@ -266,17 +281,18 @@ def test_the_pages_about_supernets_and_profiles_work_as_they_stand(tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
-    mine, *_ = blocks("docs/federated.md", "yaml")
+    mine, *_, sites = blocks("docs/federated.md", "yaml")
     algorithm, rule, trainer = blocks("docs/federated.md", "python")
-    first, own, derived, aggregated, focal, uplink = blocks("docs/federated.md", "console")
+    first, own, derived, aggregated, focal, uplink, deployed = blocks("docs/federated.md", "console")
     (tmp_path / "my_algorithm.py").write_text(algorithm)
     (tmp_path / "my_rule.py").write_text(rule)
     (tmp_path / "my_trainer.py").write_text(trainer)
     (tmp_path / "mine.yaml").write_text(mine.replace("use: ", f"use: {ROOT}/"))
+    (tmp_path / "sites.yaml").write_text(sites)
     install, digits = (line.removeprefix("$ ") for line in first.splitlines())
     assert install == "pip install -e '.[torch]'"
     assert (ROOT / digits.split()[-1]).is_file()
-    for line in (own + derived + aggregated + focal).splitlines():
+    for line in (own + derived + aggregated + focal + deployed.splitlines()[0]).splitlines():
         ended = run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ")))
         assert ended.returncode == 0, ended.stderr
     assert len(list((tmp_path / "results" / "mine").glob("seed7-*"))) == 5
@@ -290,28 +306,10 @@ def test_the_federated_page_works_as_it_stands(tmp_path: Path) -> None:
     assert (tmp_path / "both.png").exists()
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "docs/design.md",
-        "docs/index.md",
-        "docs/compare.md",
-        "docs/own_trace.md",
-        "docs/figure9.md",
-        "docs/optimum.md",
-        "docs/reproduction.md",
-        "docs/your_own_policy.md",
-        "docs/supernet.md",
-        "docs/profiler.md",
-        "docs/topology.md",
-        "docs/federated.md",
-        "CONTRIBUTING.md",
-    ],
-)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in PAGES)])
 def test_links_and_files_that_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    linked = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    linked = [target for target in re.findall(r"\]\(([^)# ]+)", text) if "://" not in target]
     named = re.findall(
         r"`((?:sim|ssim|policies|supernet|topology|topologies|federated|figures|tests|experiments|benchmarks|docs|constraints)/[\w./]+\.\w+)`",
         text,
@@ -321,20 +319,34 @@ def test_links_and_files_that_pages_name_are_there(page: str) -> None:
 
 
 def test_every_option_the_readme_names_exists() -> None:
-    commands = (
-        ["run"],
-        ["capacity"],
-        ["results", "trace"],
-        ["reproduce"],
-        ["report"],
-        ["compare"],
-        ["supernet", "show"],
-        ["supernet", "import"],
-        ["supernet", "train"],
-        ["profile"],
-        ["topology", "draw"],
-        ["train"],
-    )
-    usage = "".join(run(ROOT, "-m", "ssim", *words, "--help").stdout for words in commands)
+    usage = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     for option in re.findall(r"--[a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in usage, option
+
+
+@pytest.mark.slow
+def test_the_page_about_serving_works_as_it_stands(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="a server needs the extra [serve]")
+    (experiment,), (snippet,) = blocks("docs/serving.md", "yaml"), blocks("docs/serving.md", "python")
+    _, serve, curl, load, compare = "".join(blocks("docs/serving.md", "console")).splitlines()
+    (tmp_path / "burst.yaml").write_text(experiment)
+    words = [sys.executable, "-m", *shlex.split(serve.removeprefix("$ ")), "--http-port", "0", "--grpc-port", "0"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        (address,) = re.findall(r"at (http://[^ ,]+)", server.stderr.readline())
+        asked = shlex.split(curl.removeprefix("$ ").replace("http://127.0.0.1:8000", address))
+        if shutil.which(asked[0]):
+            answer = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)
+            (shown,) = blocks("docs/serving.md", "json")
+            assert [one["name"] for one in answer["outputs"]] == [one["name"] for one in json.loads(shown)["outputs"]]
+        sent = run(tmp_path, "-m", *shlex.split(load.removeprefix("$ ").replace("http://127.0.0.1:8000", address)))
+        assert sent.returncode == 0, sent.stderr
+        assert re.search(r"5 100%.*4 \d+%", sent.stdout, re.DOTALL), sent.stdout  # subnets change
+        server.send_signal(signal.SIGINT)
+        told = server.communicate(timeout=60)
+        assert server.returncode == 0, told
+    compared = run(tmp_path, "-m", *shlex.split(compare.removeprefix("$ ")))
+    assert compared.returncode == 0, compared.stderr
+    (tmp_path / "join.py").write_text(f"{snippet}\nprint(len(both), both['received_ns'].notna().sum())")
+    joined = run(tmp_path, "join.py").stdout.split()
+    assert joined[0] == joined[1] > "0"

@@ -85,6 +85,9 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     if values not in {"attainment", "accuracy"}:
         raise SpecError("values", "unknown kind", repr(values), "attainment or accuracy")
     subnets, sizes = len(table.subnets), table.max_batch
+    if cluster.is_scaled:
+        hint = "leave out the planner"
+        raise SpecError("planner", "workers that come and go have no bound on any policy", "", hint)
     if any(kind.table is not None for kind in cluster.kinds):
         hint = "the bound is for workers with one latency table"
         raise SpecError("cluster.kinds", "kinds of workers have no bound on any policy", "", hint)

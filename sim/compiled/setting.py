@@ -16,7 +16,7 @@ from sim.compiled.tabulate import tables_of
 from sim.tables.service_times import dispatch_key, latency_key, service_times
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -64,8 +64,8 @@ def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> 
         _fixed(np.array([pool.workers.start for pool in pools])),
         _changes(cluster, pools, smallest_ns),
         isinstance(rule, StepPolicy),
-        _drawn([time.drawn for time in times], latency_key(seed)),
-        _drawn([cluster.dispatch_drawn], dispatch_key(seed)),
+        _drawn([time.drawn for time in times], latency_key, seed),
+        _drawn([cluster.dispatch_drawn], dispatch_key, seed),
         float(cluster.occupancy),
         *map(_fixed, _decisions(rule, cluster, pools)),
     )
@@ -141,12 +141,12 @@ def _stacked(grids: Sequence[_Ints]) -> _Ints:
     )
 
 
-def _drawn(laws: Sequence[Distributions | None], key: int) -> kernel.Drawn:
+def _drawn(laws: Sequence[Distributions | None], key_of: Callable[[int], int], seed: int) -> kernel.Drawn:
     """Return the distributions of all kinds as one; without nodes where nothing is drawn."""
     known = [law for law in laws if law is not None]
     if not known:
         nothing = _fixed(np.empty((0, 0), np.int64))
-        return kernel.Drawn(_fixed(nothing.ravel()), nothing, nothing, 0, key)
+        return kernel.Drawn(_fixed(nothing.ravel()), nothing, nothing, 0, 0)
     begun = np.cumsum([0, *(len(law.nodes_ns) for law in known)])
     one = len(known) == 1  # of which a copy may have hundreds of megabytes
     return kernel.Drawn(
@@ -154,7 +154,7 @@ def _drawn(laws: Sequence[Distributions | None], key: int) -> kernel.Drawn:
         _fixed(_stacked([law.first + start for law, start in zip(known, begun, strict=False)])),
         _fixed(_stacked([law.parts for law in known])),
         known[0].is_linear,
-        key,
+        key_of(seed),
     )
 
 

@@ -47,6 +47,11 @@ class StreamingMetrics:
     counts: Counters
     measure: Measure = WHOLE_RUN
 
+    @property
+    def fleet(self) -> None:
+        """No planner changes the number of workers here."""
+        return
+
     @classmethod
     def empty(
         cls,

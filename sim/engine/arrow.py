@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sim.engine.run_metrics import Outcome
+from sim.engine.run_metrics import NEVER_NS, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sim.engine.result import Result
+    from sim.engine.scaling import Fleet
 
 _NONE = -1
 
@@ -64,6 +67,24 @@ def batches_table(result: Result) -> pa.Table:
         size=(batches.size.astype(np.int32), "queries"),
         lost=(batches.lost, "the worker failed meanwhile"),
         **overlap,
+    )
+
+
+def workers_table(fleet: Fleet, kinds: Sequence[str]) -> pa.Table:
+    """Return a row for each worker of a run with a planner, in the order of their numbers.
+
+    Args:
+        fleet: The workers.
+        kinds: The names of their kinds; nothing without kinds.
+    """
+    never = fleet.gone_ns == NEVER_NS
+    return arrow_table(
+        "workers/1",
+        worker=(np.arange(len(fleet), dtype=np.int32), "number of the worker"),
+        kind=(_named(fleet.kind, [*kinds] or [""]), "its kind; empty without kinds"),
+        asked_ns=(fleet.asked_ns, "the planner asked for it, ns from the start of the run; 0: there at the start"),
+        ready_ns=(fleet.ready_ns, "its start-up ended, or would have, ns"),
+        gone_ns=(pa.array(fleet.gone_ns, mask=never), "it had gone, its last batch finished, ns; null: it stayed"),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from sim.base.errors import DataError, SpecError
-from sim.engine.kinds import OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of
+from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
 from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
 from sim.traces.trace import LATEST_NS
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable
     from sim.tables.law import LawName
     from sim.tables.service_times import Distributions
@@ -30,10 +31,6 @@ below the smallest latency in the table plus the dispatch overhead. Deadlines ar
 
 FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""
-
-
-MAX_WORKERS = 1_000_000
-"""More workers than this are assumed to be a typo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,7 @@ class Cluster:
         kinds: Kinds of workers, whose numbers of workers add up to `workers`: see `of_kinds`.
         offer: Which free workers a policy is offered first.
         currency: That of the kinds' prices.
+        scaling: How far a planner may change the number of workers, if there are no kinds.
 
     Raises:
         SpecError: A number is out of range, two faults of one worker overlap, or kinds do not fit together.
@@ -92,6 +90,7 @@ class Cluster:
     kinds: tuple[WorkerKind, ...] = ()
     offer: OfferRule = "kind"
     currency: str | None = None
+    scaling: Scaling | None = None
 
     @classmethod
     def of_kinds(cls, *kinds: WorkerKind, **options: Any) -> Cluster:
@@ -114,16 +113,24 @@ class Cluster:
             object.__setattr__(self, "latency", LatencyLaw(cast("LawName", given)))
         elif not isinstance(given, LatencyLaw):
             raise SpecError("cluster.latency", "is not a law", repr(given), 'such as LatencyLaw("lognormal")')
-        check_kinds(self.kinds, self.offer, self.currency)
-        if self.kinds and sum(kind.workers for kind in self.kinds) != self.workers:
-            hint = "Cluster.of_kinds adds them up"
-            raise SpecError("cluster.workers", "is not the sum of the kinds' workers", str(self.workers), hint)
+        self._check_kinds()
         self._check_overlap()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
         for fault in self.faults:
             _check_fault(fault, self.workers, back)
             back[fault.worker] = fault.recover_ns
+
+    def _check_kinds(self) -> None:
+        check_kinds(self.kinds, self.offer, self.currency)
+        if self.kinds and sum(kind.workers for kind in self.kinds) != self.workers:
+            hint = "Cluster.of_kinds adds them up"
+            raise SpecError("cluster.workers", "is not the sum of the kinds' workers", str(self.workers), hint)
+        if self.scaling is not None:
+            if self.kinds:
+                raise SpecError("cluster.max_workers", "is given beside kinds, which have their own bounds")
+            if fault := self.scaling.fault(self.workers, MAX_WORKERS):
+                raise SpecError(f"cluster.{fault[0]}", *fault[1:])
 
     def _check_overlap(self) -> None:
         part: Any = self.occupancy
@@ -141,6 +148,11 @@ class Cluster:
             raise SpecError(place, "has no meaning without an overhead", f"{spread:g}", "a dispatch overhead above 0")
         if self.dispatch_ns * spread**2 >= LONGEST_NS:
             raise SpecError(place, "the overhead is too long to be drawn", f"{self.dispatch_ns} ns", "minutes at most")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether a planner may change the number of workers."""
+        return any(kind.scaling for kind in self.kinds) or self.scaling is not None
 
     @property
     def is_drawn(self) -> bool:

@@ -7,17 +7,19 @@ failure or recovery, and for the first arrival at an idle cluster; none for each
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import simpy
 
 from sim.base.errors import PolicyError
-from sim.base.units import format_ms
+from sim.base.units import NS_PER_S, format_ms
 from sim.engine.instant import BatchStart, Scheduler
 from sim.engine.kinds import pool_of_workers
 from sim.engine.policy import policy_name
 from sim.engine.queues import queue_for
 from sim.engine.result import BatchLog, Result, result_of
+from sim.engine.turns import Turns, WatchedQueue, check_scaling
 from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from sim.engine.cluster import Cluster
+    from sim.engine.planning import Planner
     from sim.engine.policy import Policy
+    from sim.engine.queues import Queue
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
 
@@ -40,6 +44,8 @@ def simulate(
     *,
     seed: int = 0,
     latency_of: Latencies | None = None,
+    planner: Planner | None = None,
+    period_ns: int = 10 * NS_PER_S,
 ) -> Result:
     """Return the outcome of each query of a trace under a policy.
 
@@ -54,14 +60,18 @@ def simulate(
         seed: For latencies that are drawn, and policies that draw random numbers.
         latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
             those of the cluster.
+        planner: How many workers there are; None for those of the cluster.
+        period_ns: The time between two turns of the planner, the first of which comes after one period.
 
     Raises:
-        PolicyError: The policy raised, or returned a decision that can't be carried out.
-        SpecError: The subnets of a kind of workers differ from those of the table.
+        PolicyError: Policy or planner raised, or returned a decision or a plan that can't be carried out.
+        SpecError: The subnets of a kind of workers differ from those of the table, or the numbers of workers have
+            bounds without a planner, or none has with one.
         DataError: The cluster takes its actuation delays from a table that has none, or the table lacks what the law of
             its latencies needs.
     """
-    return _Run(trace, cluster, table, policy, seed, latency_of).run()
+    check_scaling(cluster, planner, period_ns)
+    return _Run(trace, cluster, table, policy, seed, latency_of, planner, period_ns).run()
 
 
 class _Run:
@@ -75,6 +85,8 @@ class _Run:
         policy: Policy,
         seed: int,
         latency_of: Latencies | None,
+        planner: Planner | None = None,
+        period_ns: int = NS_PER_S,
     ) -> None:
         self._env = simpy.Environment(initial_time=0)
         self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
@@ -87,9 +99,14 @@ class _Run:
         self._actuation_ns = [cluster.actuation_delays(pool.table) for pool in pools]
         self._overhead_of = cluster.overheads(seed)
         served = cluster.served(table)
-        self._queue = queue_for(trace, cluster.network_ns)
-        self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
         self._log = BatchLog()
+        self._queue: Queue = queue_for(trace, cluster.network_ns)
+        self._turns: Turns | None = None
+        self._period_ns = period_ns
+        if planner is not None:
+            self._queue = watched = WatchedQueue(self._queue)
+            self._turns = Turns(planner, policy, cluster, cluster.pools(served, served=True), watched, self._log)
+        self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
         self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
         self._changes = cluster.changes()
         self._wake_ns: int | None = None  # the latest wake-up that was scheduled
@@ -97,14 +114,18 @@ class _Run:
         self._completed: list[tuple[int, int]] = []
         self._recovered: list[int] = []
         self._failed: list[int] = []
+        self._turn_ns: list[int] = []
 
     def run(self) -> Result:
         """Run to the end and return the result."""
         for at_ns, worker, fails in self._changes:
             self._after(at_ns, (self._failed if fails else self._recovered, worker))
         self._wake_at(0, self._queue.next_arrival_ns)
+        if self._turns is not None:
+            self._turn_at(0, self._period_ns)
         self._env.run()
-        return result_of(self._trace, self._table, self._cluster, self._log.batches(), self._queue.batch_of_query())
+        found = result_of(self._trace, self._table, self._cluster, self._log.batches(), self._queue.batch_of_query())
+        return found if self._turns is None else replace(found, fleet=self._turns.fleet())
 
     def _after(self, delay_ns: int, report: tuple[list[Any], Any] | None = None) -> None:
         event = self._env.timeout(delay_ns, report)
@@ -123,12 +144,15 @@ class _Run:
         now_ns: int = self._env.now  # type: ignore[assignment]  # an integer, as all delays are
         if self._env.peek() == now_ns:
             return
-        starts, lost, wake_ns = self._scheduler.settle(now_ns, self._completed, self._recovered, self._failed)
+        left = self._plan(now_ns)
+        starts, lost, wake_ns = self._scheduler.settle(now_ns, self._completed, self._recovered, self._failed, left)
         for batch in lost:
             self._log.lose(batch, now_ns)
         for worker in self._failed:
             for batch in self._overlapping(worker, now_ns):
                 self._log.lose(batch, now_ns)
+        if self._turns is not None:
+            self._turns.note(now_ns, self._recovered, self._failed)
         self._completed.clear()
         self._recovered.clear()
         self._failed.clear()
@@ -138,6 +162,32 @@ class _Run:
             if self._queue.next_arrival_ns is None:
                 self._check_wait(now_ns, wake_ns)
             self._wake_at(now_ns, wake_ns)
+
+    def _plan(self, now_ns: int) -> list[int]:
+        """Have the planner plan if it is its turn; return the workers that go."""
+        if self._turns is None or not self._turn_ns:
+            return []
+        self._turn_ns.clear()
+        self._turn_at(now_ns, now_ns + self._period_ns)
+        came, left = self._turns.take(now_ns, self._scheduler)
+        for worker, pool, startup_ns in came:
+            self._pool_of.append(pool)
+            self._begun.append([])
+            if startup_ns:
+                self._after(startup_ns, (self._recovered, worker))
+            else:
+                self._recovered.append(worker)
+        return left
+
+    def _turn_at(self, now_ns: int, at_ns: int) -> None:
+        """Schedule a turn of the planner; there is none after the trace, so that no planner keeps a run from ending."""
+        if at_ns < self._trace.duration_ns:
+            self._after(at_ns - now_ns, (self._turn_ns, at_ns))
+
+    def _comes_a_worker(self, now_ns: int) -> bool:
+        """Return whether a worker starts, or fails or comes back after an instant."""
+        starting = self._turns is not None and self._turns.is_starting
+        return starting or (bool(self._changes) and self._changes[-1][0] > now_ns)
 
     def _start(self, now_ns: int, start: BatchStart) -> None:
         """Record a batch, and have its worker report when it can take the next one."""
@@ -165,8 +215,9 @@ class _Run:
         Raises:
             PolicyError: Nothing is to come but the end of the wait.
         """
-        changes_ahead = bool(self._changes) and self._changes[-1][0] > now_ns
-        if self._scheduler.idle and not changes_ahead and wake_ns > max(self._queue.deadlines(self._queue.length)):
+        if self._comes_a_worker(now_ns) or not self._scheduler.idle:
+            return
+        if wake_ns > max(self._queue.deadlines(self._queue.length)):
             problem = "waits with nothing left to wait for, past every deadline"
             location = f"{policy_name(self._policy)} at {format_ms(now_ns)}"
             raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")

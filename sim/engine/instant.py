@@ -1,4 +1,4 @@
-"""The rule of an instant: completions, then arrivals, then recoveries and failures, then drops and decisions.
+"""The rule of an instant: completions, then arrivals, recoveries and failures, workers that go, drops and decisions.
 
 A `Scheduler` holds the queue and the state of the workers. A driver tells it what happened at an instant, and it
 answers with the batches to start and the next instant at which it has to be called. It has no clock, starts nothing by
@@ -73,7 +73,8 @@ class Scheduler:
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
-        self._down: set[int] = set()
+        self._down: set[int] = set()  # failed, or has not come yet
+        self._left: set[int] = set()  # has gone, or will when its batch is done
         self._batches = 0
         self._now_ns = 0
         self._wait_ns: int | None = None  # until when the policy waits, by its latest answer
@@ -85,6 +86,7 @@ class Scheduler:
         completed: Iterable[tuple[int, int]] = (),
         recovered: Iterable[int] = (),
         failed: Iterable[int] = (),
+        left: Iterable[int] = (),
     ) -> tuple[list[BatchStart], list[int], int | None]:
         """Settle an instant: apply all that happened at it, and ask the policy if anything did.
 
@@ -95,6 +97,7 @@ class Scheduler:
             completed: Worker and batch number of each completion; ignored if the batch was lost before.
             recovered: Workers that come back, with nothing loaded.
             failed: Workers that fail, and lose their batch in flight.
+            left: Workers that take no further batch, and go when they have done that in flight.
 
         Returns:
             The batches to start; the numbers of the batches that were lost; and the next instant at which `settle` must
@@ -108,20 +111,19 @@ class Scheduler:
         for worker, batch in completed:
             if self._running[worker] == batch:
                 self._running[worker] = None
-                insort(self._free[self._pool_of[worker]], worker)
+                self._release(worker)
                 changed = True
         arrival_ns = self._queue.next_arrival_ns
         if arrival_ns is not None and arrival_ns <= now_ns:
             self._queue.admit(now_ns)
             changed = True
         for worker in recovered:
-            self._down.remove(worker)
-            self._alive[self._pool_of[worker]] += 1
-            insort(self._free[self._pool_of[worker]], worker)
-            changed = True
+            changed = self._recover(worker) or changed
         lost: list[int] = []
         for worker in failed:
-            self._fail(worker, lost)
+            changed = self._fail(worker, lost) or changed
+        for worker in left:
+            self._leave(worker)
             changed = True
         if not any(self._free):
             return [], lost, None
@@ -136,18 +138,63 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether no batch is running."""
-        return sum(map(len, self._free)) == self.workers_alive
+        leaving = any(self._running[worker] is not None for worker in self._left)
+        return sum(map(len, self._free)) == self.workers_alive and not leaving
 
-    def _fail(self, worker: int, lost: list[int]) -> None:
-        batch = self._running[worker]
-        if batch is None:
-            self._free[self._pool_of[worker]].remove(worker)
-        else:
+    def add_worker(self, pool: int) -> int:
+        """Return the number of a new worker of a pool; it takes batches once it is reported as recovered."""
+        worker = len(self._running)
+        self._pool_of.append(pool)
+        self._running.append(None)
+        self._loaded.append(None)
+        self._unused.append(True)
+        self._down.add(worker)
+        return worker
+
+    def is_running(self, worker: int) -> bool:
+        """Return whether a worker had a batch after the latest instant."""
+        return self._running[worker] is not None
+
+    def change_policy(self, policy: Policy) -> None:
+        """Take the decisions of another policy from now on."""
+        self._policy = policy
+
+    def _release(self, worker: int) -> None:
+        """Have a worker take the next batch, unless it goes."""
+        if worker not in self._left:
+            insort(self._free[self._pool_of[worker]], worker)
+
+    def _recover(self, worker: int) -> bool:
+        """Have a worker come, or come back; return whether that changes anything, as it does not for one that goes."""
+        if worker in self._left:
+            return False
+        self._down.remove(worker)
+        self._alive[self._pool_of[worker]] += 1
+        self._release(worker)
+        return True
+
+    def _fail(self, worker: int, lost: list[int]) -> bool:
+        """Have a worker fail; return whether that changes anything, as it does not for one that has gone."""
+        batch, pool = self._running[worker], self._pool_of[worker]
+        if batch is not None:
             lost.append(batch)
+        elif worker not in self._left:
+            self._free[pool].remove(worker)
         self._running[worker] = self._loaded[worker] = None
         self._unused[worker] = False
-        self._down.add(worker)
+        if worker not in self._left:
+            self._down.add(worker)
+            self._alive[pool] -= 1
+            return True
+        return batch is not None
+
+    def _leave(self, worker: int) -> None:
+        self._left.add(worker)
+        if worker in self._down:
+            return
         self._alive[self._pool_of[worker]] -= 1
+        if self._running[worker] is None:
+            self._free[self._pool_of[worker]].remove(worker)
 
     def _decide(self) -> list[BatchStart]:
         """Ask the policy until no worker is free, the queue is empty or it waits with all kinds that are free."""
@@ -216,7 +263,7 @@ class Scheduler:
     @property
     def workers_alive(self) -> int:
         """Workers that have not failed."""
-        return self._cluster.workers - len(self._down)
+        return sum(self._alive)
 
     @property
     def dispatch_ns(self) -> int:

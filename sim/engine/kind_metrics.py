@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sim.engine.kinds import WorkerKind
     from sim.engine.run_metrics import RunMetrics
 
-_NS_PER_H = 3600 * NS_PER_S
+NS_PER_H = 3600 * NS_PER_S
 _WH_PER_KWH = 1000
 
 
@@ -21,7 +21,7 @@ _WH_PER_KWH = 1000
 class KindMetrics:
     """What the workers of a kind did in the measured part of a run.
 
-    Laws: queries and batches of all kinds add up to those of the run, and so do busy and available time.
+    Laws: queries and batches of all kinds add up to those of the run, and so do busy, available and start-up time.
 
     Attributes:
         kind: The kind.
@@ -31,7 +31,8 @@ class KindMetrics:
         met: Measured queries that they answered by their deadlines.
         accuracy: The sum of the accuracies of these in percent.
         busy_ns: The time that they were busy, summed over workers.
-        available_ns: The time that they had not failed, summed over workers.
+        available_ns: The time that they could serve, neither starting nor failed, summed over workers.
+        startup_ns: The time of their start-ups, summed over workers.
     """
 
     kind: WorkerKind
@@ -42,6 +43,7 @@ class KindMetrics:
     accuracy: float
     busy_ns: int
     available_ns: int
+    startup_ns: int = 0
 
     @property
     def utilisation(self) -> float:
@@ -60,22 +62,27 @@ class KindMetrics:
 
     @property
     def worker_h(self) -> float:
-        """Available time in hours."""
-        return self.available_ns / _NS_PER_H
+        """The time in hours that is paid: start-ups, idle and busy time."""
+        return (self.available_ns + self.startup_ns) / NS_PER_H
+
+    @property
+    def startup_h(self) -> float:
+        """The time of start-ups in hours."""
+        return self.startup_ns / NS_PER_H
 
     @property
     def cost(self) -> float | None:
-        """The price of the available time; None without a price."""
+        """The price of the time that is paid; None without a price."""
         return None if self.kind.price_per_h is None else self.kind.price_per_h * self.worker_h
 
     @property
     def energy_kwh(self) -> float | None:
-        """The energy of the available time in kilowatt-hours; None without powers."""
+        """The energy of that time in kilowatt-hours, start-ups at the power of an idle worker; None without powers."""
         idle_w, busy_w = self.kind.idle_w, self.kind.busy_w
         if idle_w is None or busy_w is None:
             return None
-        idle_ns = self.available_ns - self.busy_ns
-        return (idle_w * idle_ns + busy_w * self.busy_ns) / _NS_PER_H / _WH_PER_KWH
+        idle_ns = self.startup_ns + self.available_ns - self.busy_ns
+        return (idle_w * idle_ns + busy_w * self.busy_ns) / NS_PER_H / _WH_PER_KWH
 
 
 def by_kind(run: RunMetrics) -> list[KindMetrics]:
@@ -84,9 +91,16 @@ def by_kind(run: RunMetrics) -> list[KindMetrics]:
     pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools(run.table), 1)}
     accuracy = counts.met @ np.array([subnet.accuracy for subnet in run.table.subnets], dtype=np.float64)
     found: list[KindMetrics] = []
+    fleet = run.fleet
     for place, kind in enumerate(cluster.kinds):
         offered, pool = pools[kind.name]
-        down_ns = cluster.down_ns(run.until_ns, pool.workers) - cluster.down_ns(run.from_ns, pool.workers)
+        startup_ns = 0
+        if fleet is None:
+            down_ns = cluster.down_ns(run.until_ns, pool.workers) - cluster.down_ns(run.from_ns, pool.workers)
+            available_ns = kind.workers * (run.until_ns - run.from_ns) - down_ns
+        else:
+            available_ns = fleet.available_ns(run.until_ns, place) - fleet.available_ns(run.from_ns, place)
+            startup_ns = fleet.started_up_ns(run.until_ns, place) - fleet.started_up_ns(run.from_ns, place)
         metrics = KindMetrics(
             kind,
             offered,
@@ -95,7 +109,8 @@ def by_kind(run: RunMetrics) -> list[KindMetrics]:
             met=int(counts.met[place].sum()),
             accuracy=float(accuracy[place]),
             busy_ns=int(counts.busy_ns[place]),
-            available_ns=kind.workers * (run.until_ns - run.from_ns) - down_ns,
+            available_ns=available_ns,
+            startup_ns=startup_ns,
         )
         found.append(metrics)
     return found

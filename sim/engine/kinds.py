@@ -13,12 +13,17 @@ from sim.base.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable
 
 OfferRule = Literal["kind", "fastest", "cheapest"]
 """Which of the free workers a policy is offered first: by the order of kinds in the cluster; those of the kind with the
 smallest sum of latencies, over all subnets and the batch sizes that all kinds have; or with the lowest price. Equal
 kinds keep their order. Among the workers of a kind, the lowest number comes first."""
+
+
+MAX_WORKERS = 1_000_000
+"""More workers than this are assumed to be a typo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class WorkerKind:
         price_per_h: The price of a worker for an hour; None if it is unknown.
         idle_w: The power of an idle worker in watts; None if it is unknown.
         busy_w: The power of a busy worker in watts; None if it is unknown.
+        scaling: How far a planner may change the number of workers; None if it may not.
 
     Raises:
         SpecError: A number is out of range, or one power is given without the other.
@@ -43,13 +49,17 @@ class WorkerKind:
     price_per_h: float | None = None
     idle_w: float | None = None
     busy_w: float | None = None
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         place = f"cluster.kinds, {self.name!r}"
         if not str(self.name).strip():
             raise SpecError("cluster.kinds", "a kind needs a name", repr(self.name), "such as a40")
-        if type(self.workers) is not int or self.workers < 1:
-            raise SpecError(place, "the number of workers is out of range", repr(self.workers), "1 or more")
+        least = 1 if self.scaling is None else 0
+        if type(self.workers) is not int or self.workers < least:
+            raise SpecError(place, "the number of workers is out of range", repr(self.workers), f"{least} or more")
+        if self.scaling is not None and (fault := self.scaling.fault(self.workers, MAX_WORKERS)):
+            raise SpecError(place, f"{fault[0]} {fault[1]}", *fault[2:])
         for name in ("price_per_h", "idle_w", "busy_w"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 <= value < float("inf")):

@@ -32,9 +32,12 @@ def mean_serving_accuracy(run: RunMetrics) -> float:
 
 
 def utilisation(run: RunMetrics) -> float:
-    """Return the share of the workers' time, excluding downtime, that they were busy."""
-    down_ns = run.cluster.down_ns(run.until_ns) - run.cluster.down_ns(run.from_ns)
-    available = run.cluster.workers * (run.until_ns - run.from_ns) - down_ns
+    """Return the share of the workers' time, excluding downtime and start-ups, that they were busy."""
+    if run.fleet is not None:
+        available = run.fleet.available_ns(run.until_ns) - run.fleet.available_ns(run.from_ns)
+    else:
+        down_ns = run.cluster.down_ns(run.until_ns) - run.cluster.down_ns(run.from_ns)
+        available = run.cluster.workers * (run.until_ns - run.from_ns) - down_ns
     return run.busy_ns / available if available else float("nan")
 
 

@@ -143,8 +143,8 @@ class Policy(Protocol):
         ...
 
 
-def policy_name(policy: Policy) -> str:
-    """Return a policy's name for messages: its class and its parameters, without its state."""
+def policy_name(policy: object) -> str:
+    """Return the name of a policy or planner for messages: its class and its parameters, without its state."""
     subject: Any = policy
     given = [f for f in (fields(subject) if is_dataclass(subject) else ()) if f.init and f.repr]
     return f"{type(policy).__name__}({', '.join(f'{f.name}={getattr(policy, f.name)!r}' for f in given)})"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sim.engine.cluster import Cluster
+    from sim.engine.scaling import Fleet
     from sim.tables.latency import LatencyTable
 
 
@@ -109,6 +110,7 @@ class Result:
         outcome: Each query's `Outcome`, uint8, shape (queries,).
         horizon_ns: The length of the run, to the later of the last completion and the end of the trace.
         measure: The part that the metrics are about.
+        fleet: The workers, if a planner changed their number.
     """
 
     trace: Trace
@@ -119,6 +121,7 @@ class Result:
     outcome: npt.NDArray[np.uint8]
     horizon_ns: int
     measure: Measure = WHOLE_RUN
+    fleet: Fleet | None = None
 
     @classmethod
     def of(
@@ -274,7 +277,7 @@ class Result:
     def kind_counts(self) -> KindCounts:
         """Counts by kind of workers."""
         batches, kinds, subnets = self.batches, max(1, len(self.cluster.kinds)), len(self.table.subnets)
-        kind = self.cluster.kind_of_worker[batches.worker]
+        kind = (self.cluster.kind_of_worker if self.fleet is None else self.fleet.kind)[batches.worker]
         begin = np.maximum(batches.start_ns, self.from_ns)
         busy_ns = np.zeros(kinds, np.int64)
         np.add.at(busy_ns, kind, np.maximum(np.minimum(batches.free_ns, self.until_ns) - begin, 0))

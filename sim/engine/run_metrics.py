@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim.engine.cluster import Cluster
+    from sim.engine.scaling import Fleet
     from sim.tables.latency import LatencyTable
 
 
@@ -131,6 +132,11 @@ class RunMetrics(Protocol):
     @property
     def cluster(self) -> Cluster:
         """The workers."""
+        ...
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """When each worker was there, if a planner changed their number."""
         ...
 
     @property

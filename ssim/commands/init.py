@@ -8,7 +8,7 @@ import click
 
 from ssim.commands.group import example
 
-_KINDS = ("experiment", "policy", "trace", "topology", "federated", "training")
+_KINDS = ("experiment", "policy", "planner", "trace", "topology", "federated", "training")
 
 
 @click.command(epilog=example("ssim init experiment", "ssim init policy"))
@@ -17,7 +17,7 @@ _KINDS = ("experiment", "policy", "trace", "topology", "federated", "training")
 def init(kind: str, out: Path | None) -> None:
     """Write a small commented file of a KIND that runs as it is, with the schema that editors check it by.
 
-    `policy` writes a Python file, `trace` a recording, and both an experiment that uses it.
+    `policy` and `planner` write a Python file, `trace` a recording, and all three an experiment that uses it.
     """
     from sim.base.errors import SpecError
     from sim.base.whole_file import write_text

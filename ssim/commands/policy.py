@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import completed, json_option, parse_where, policy_names, table_names, where_option
+from ssim.commands.options import (
+    completed,
+    json_option,
+    parse_where,
+    policy_names,
+    stored_jobs,
+    table_names,
+    where_option,
+)
 from ssim.commands.printing import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sim.compiled.step_policy import StepPolicy
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
+    from ssim.results.visits import Visits
 
 _name = click.argument("name", shell_complete=completed(policy_names))
-_table = click.option(
+table_option = click.option(
     "--table",
     "table_name",
     default="ofa-resnet50-rtx2080ti",
@@ -26,12 +37,12 @@ _table = click.option(
     shell_complete=completed(table_names),
     help="The latency table to decide with; `ssim table list` names those that are shipped.",
 )
-_params = click.option(
+parameters = click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the policy, such as buckets=40. Repeatable.",
+    help="A parameter, such as buckets=40. Repeatable.",
 )
 
 
@@ -47,14 +58,26 @@ def policy() -> None:
 @json_option
 def list_(*, as_json: bool) -> None:
     """List the shipped policies, with their parameters and defaults."""
+    from policies import SHORT_NAMES
+
+    print_plug_ins(SHORT_NAMES, "policy", as_json=as_json)
+
+
+def print_plug_ins(names: Mapping[str, str], noun: str, *, as_json: bool) -> None:
+    """Print the shipped plug-ins of a sort, with their parameters and defaults.
+
+    Args:
+        names: What their short names stand for.
+        noun: What messages call such a plug-in.
+        as_json: Whether as JSON.
+    """
     import dataclasses
 
-    from policies import SHORT_NAMES
     from ssim.files.plugins import find_class
 
     found = []
-    for name in sorted(SHORT_NAMES):
-        owner = find_class(name, SHORT_NAMES, "policy")
+    for name in sorted(names):
+        owner = find_class(name, names, noun)
         fields = (field for field in dataclasses.fields(owner) if field.init)
         given = [f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields]
         found.append({"name": name, "about": (owner.__doc__ or "").splitlines()[0], "parameters": given})
@@ -67,9 +90,9 @@ def list_(*, as_json: bool) -> None:
 
 @policy.command(epilog=example("ssim policy check slackfit --set buckets=40", "ssim policy check my_policy.py:Mine"))
 @_name
-@_table
+@table_option
 @where_option
-@_params
+@parameters
 def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check that a policy obeys the policy interface, and print which engine runs it and why.
 
@@ -134,24 +157,90 @@ def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
     return f"runs in the compiled engine by its step function (same outcomes on {len(trace)} queries)"
 
 
-@policy.command(epilog=example("ssim policy plot slackfit -o slackfit.pdf"))
-@_name
-@_table
-@where_option
-@_params
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The picture: a .pdf, .svg or .png file."
+@policy.command(
+    epilog=example(
+        "ssim policy plot slackfit -o slackfit.pdf", "ssim policy plot slackfit --run azure/slackfit@7 -o path.gif"
+    )
 )
-def plot(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[str, ...], output: Path) -> None:
-    """Draw the decisions of a policy over slack and queue length: accuracy of the subnet, and batch size."""
+@_name
+@table_option
+@where_option
+@parameters
+@click.option(
+    "--run",
+    shell_complete=completed(stored_jobs),
+    help="A stored run of this policy: JOB/POLICY, JOB/POLICY@SEED or JOB/ID.",
+)
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The picture: a .pdf, .svg or .png file; with --run also a .gif, which is a film.",
+)
+def plot(
+    name: str,
+    table_name: str,
+    choices: tuple[str, ...],
+    settings: tuple[str, ...],
+    run: str | None,
+    results: Path,
+    output: Path,
+) -> None:
+    """Draw the decisions of a policy over slack and queue length: accuracy of the subnet, and batch size.
+
+    With --run, each batch of a stored run is a dot where the policy decided on it. The run must have been of this
+    policy with this table.
+    """
     from figures.decisions import draw_decisions
     from figures.style import save_as
     from policies.decision_map import decision_map
 
     built, table = _built(name, table_name, choices, settings)
-    label = ", ".join((name, *settings))
-    save_as(draw_decisions(*decision_map(built, table), title=f"{label} on {table.device}"), output)
+    title = f"{', '.join((name, *settings))} on {table.device}"
+    if run is None:
+        save_as(draw_decisions(*decision_map(built, table), title=title), output)
+    else:
+        visited = _visited(built, table, results, run)
+        surface = decision_map(built, table, visited.slack_ms.max(), int(visited.queue_length.max()))
+        if output.suffix == ".gif":
+            import numpy as np
+
+            from figures.burst import film
+
+            accuracy_of = {subnet.id: subnet.accuracy for subnet in table.subnets}
+            accuracy = np.array([accuracy_of[subnet] for subnet in visited.subnet])
+            film(output, surface[:3], *visited[:3], accuracy, visited.arrival_s, title)
+        else:
+            save_as(draw_decisions(*surface, title=title, visited=(visited.slack_ms, visited.queue_length)), output)
     click.echo(f"decisions of {name}: {output}")
+
+
+def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> Visits:
+    """Return where a stored run of a policy has been.
+
+    Raises:
+        StoreError: There is no such run, or it was of another policy or table.
+    """
+    from sim.base.errors import StoreError
+    from ssim.jobs.experiment.run import table_hash
+    from ssim.jobs.identity import described
+    from ssim.results.stored import stored_run
+    from ssim.results.visits import visits
+
+    store, run_id = stored_run(results, name)
+    visited = visits(store, run_id)
+    identity = (store.manifest(run_id) or {})["identity"]
+    if identity["policy"] != described(policy):
+        was = identity["policy"]
+        hint = "name this policy, and its parameters with --set"
+        raise StoreError(name, "is a run of another policy", f"{was['class']} {was['params']}", hint)
+    if identity["latency_table"] != table_hash(table):
+        raise StoreError(name, "is a run with another latency table", "", "name its table with --table")
+    return visited
 
 
 def _built(
@@ -167,9 +256,14 @@ def _built(
     from ssim.jobs.experiment.run import build_policy
     from ssim.jobs.experiment.spec import PolicySpec
 
-    file, _, owner = name.rpartition(":")
-    folder = Path.cwd()
-    if file.endswith(".py"):
-        folder, name = Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
-    built = build_policy(PolicySpec(use=name, params=parse_settings(settings)), folder)
+    folder, found = plug_in_path(name)
+    built = build_policy(PolicySpec(use=found, params=parse_settings(settings)), folder)
     return built, load_table(table_name, where=parse_where(choices))
+
+
+def plug_in_path(name: str) -> tuple[Path, str]:
+    """Return the folder in which the module of a plug-in is looked for, and its name there, from a command's NAME."""
+    file, _, owner = name.rpartition(":")
+    if file.endswith(".py"):
+        return Path(file).resolve().parent, f"{Path(file).stem}:{owner}"
+    return Path.cwd(), name

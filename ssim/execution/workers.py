@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sim.base.errors import SpecError, SsimError, TooLongError
 from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
-from sim.engine.cluster import MAX_WORKERS
+from sim.engine.kinds import MAX_WORKERS
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.traces.rates import mean_rate_setter, rate_names
 from ssim.execution.capacity import Found, changed, search_rates
@@ -242,6 +242,9 @@ def _check_sweep(trials: Trials) -> None:
     swept, source = trials.experiment.swept, trials.experiment.runs[0].parts.source
     names = rate_names(source)
     decided = ["cluster.workers", *(f"trace.{name}" for name in names if name == "mean_qps" or names == [name])]
+    if trials.experiment.spec.planner is not None:
+        hint = "leave out the planner, or look for the rate: leave out --rate"
+        raise SpecError("--rate", "a number of workers is found where it does not change", "planner", hint)
     if trials.experiment.spec.cluster.kinds:
         hint = "give cluster.workers, or look for the rate: leave out --rate"
         raise SpecError("--rate", "a number of workers is found for identical workers only", "cluster.kinds", hint)

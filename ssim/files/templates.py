@@ -7,6 +7,7 @@ from pathlib import Path
 NEXT = {
     "experiment": "ssim run {file}",
     "policy": "ssim run {file}",
+    "planner": "ssim run {file}",
     "trace": "ssim run {file}",
     "topology": "ssim topology draw {file} -o topology.png",
     "federated": "ssim train {file}",
@@ -25,7 +26,7 @@ name: {name}                  # also the folder below results/
 seed: 7
 {repeats}trace:                        # {trace_comment}
   {trace}
-cluster: {{workers: 8, dispatch_ms: 2.0}}   # dispatch_ms: overhead of each batch
+{cluster}
 latency_table: ofa-resnet50-rtx2080ti      # `ssim table list` shows others
 policies:
 {policies}
@@ -63,6 +64,31 @@ class Mine:
             if table.latency(subnet, size) <= budget_ns:
                 return Dispatch(subnet, size)
         return Dispatch(0, size)
+'''
+
+_PLANNER = '''\
+"""A planner of your own: `ssim planner check {module}:Mine` tests it."""
+
+import math
+from dataclasses import dataclass
+
+from sim import WorkerPlan, PlannerView
+
+
+@dataclass(frozen=True)
+class Mine:
+    """As many workers as the last rate needs.
+
+    Attributes:
+        qps_per_worker: What a worker is counted on to serve, in queries/s.
+    """
+
+    qps_per_worker: float = 800.0
+
+    def plan(self, view: PlannerView) -> WorkerPlan:
+        """Return the workers from now on; `max_workers` and `min_workers` of the file limit them."""
+        needed = math.ceil(view.rate_per_s / self.qps_per_worker)
+        return WorkerPlan({{kind.name: math.ceil(needed / len(view.kinds)) for kind in view.kinds}})
 '''
 
 _RECORDING = """\
@@ -126,25 +152,31 @@ def files_of(kind: str, out: Path | None) -> dict[Path, str]:
         kind: A key of `NEXT`.
         out: The YAML file; None for one that is called after the kind.
     """
-    path = out or Path(f"{'experiment' if kind in {'policy', 'trace'} else kind}.yaml")
+    path = out or Path(f"{'experiment' if kind in {'policy', 'planner', 'trace'} else kind}.yaml")
     name = path.stem
     code = path.with_name(f"my_{kind}.py")
     texts = {"topology": _TOPOLOGY, "federated": _FEDERATED, "training": _TRAINING}
     if kind in texts:
         return {path: _EDITOR.format(schema=kind) + texts[kind].format(name=name)}
     repeats = "repeats: 3                    # seeds 7, 8, 9\n"
+    cluster = "cluster: {workers: 8, dispatch_ms: 2.0}   # dispatch_ms: overhead of each batch"
     trace, comment, policies = _BURSTY, "`ssim trace list` shows other kinds", "  - slackfit"
     files: dict[Path, str] = {}
     if kind == "policy":
         policies += f"\n  - {{use: {code.stem}:Mine, params: {{margin_ms: 2}}}}"
         files[code] = _POLICY.format(module=code.stem)
+    if kind == "planner":
+        cluster = "cluster: {workers: 8, max_workers: 16, startup_s: 4}   # startup_s: until a new one serves"
+        cluster += f"\nplanner: {{use: '{code.stem}:Mine', period_s: 2}}    # its turns"
+        files[code] = _PLANNER.format(module=code.stem)
     if kind == "trace":
         code = code.with_suffix(".csv")
         trace = _RECORDING.format(file=code.name)
         comment = f"`ssim trace describe {code.name} --arrival TIMESTAMP:iso`; public formats: `ssim trace list`"
         files[code] = _recorded()
         repeats = ""  # a recording is the same for all seeds
-    text = _EXPERIMENT.format(name=name, repeats=repeats, trace=trace, trace_comment=comment, policies=policies)
+    parts = {"repeats": repeats, "cluster": cluster, "trace": trace, "trace_comment": comment, "policies": policies}
+    text = _EXPERIMENT.format(name=name, **parts)
     return {**files, path: _EDITOR.format(schema="experiment") + text}
 
 

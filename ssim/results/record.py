@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
 from sim.engine import histogram, metrics
-from sim.engine.arrow import arrow_table, batches_table, queries_table
+from sim.engine.arrow import arrow_table, batches_table, queries_table, workers_table
 from sim.engine.classes import by_class
-from sim.engine.kind_metrics import by_kind, total
+from sim.engine.kind_metrics import NS_PER_H, by_kind, total
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
@@ -31,9 +31,12 @@ Keep = Literal["summary", "windows", "batches", "requests"]
 """How much of a run is stored: its figures; and how they go in windows of 1 s; and each batch; and each query."""
 
 WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.parquet"
+WORKERS = "workers.parquet"
+"""Each worker of a run with a planner, whatever is kept."""
 
-COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh")
-"""Figures of runs whose workers have a price, in its currency, or powers; queries that met their SLO are counted."""
+COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh", "worker_h", "startup_h")
+"""Figures of runs whose workers have a price, in its currency, or powers, or come and go; queries that met their SLO
+are counted."""
 
 KEPT: dict[Keep, tuple[str, ...]] = {
     "summary": (),
@@ -69,7 +72,10 @@ def put_run(
     """
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        outputs |= {name: _write(folder / name, table) for name, table in (beside or {}).items()}
+        beside = dict(beside or {})
+        if isinstance(run, Result) and run.fleet is not None:
+            beside[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
+        outputs |= {name: _write(folder / name, table) for name, table in beside.items()}
         more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
         if classes := _by_class(run, keep):
             more["classes"] = classes
@@ -129,7 +135,7 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
 
 
 def _costs(run: RunMetrics) -> dict[str, float | None]:
-    """Return what a run cost, and the queries that met their SLO for it; empty without prices and powers."""
+    """Return what a run cost, and the queries that met their SLO for it; empty if it is unknown."""
     kinds = by_kind(run)
     found: dict[str, float | None] = {}
     totals = {"cost": total([kind.cost for kind in kinds]), "kwh": total([kind.energy_kwh for kind in kinds])}
@@ -137,6 +143,11 @@ def _costs(run: RunMetrics) -> dict[str, float | None]:
         if value is not None:
             found["energy_kwh" if name == "kwh" else name] = value
             found[f"met_per_{name}"] = run.count(Outcome.MET) / value if value else None
+    if run.fleet is not None:
+        available_ns, startup_ns = (
+            until(run.until_ns) - until(run.from_ns) for until in (run.fleet.available_ns, run.fleet.started_up_ns)
+        )
+        found["worker_h"], found["startup_h"] = (available_ns + startup_ns) / NS_PER_H, startup_ns / NS_PER_H
     return found
 
 
@@ -153,6 +164,7 @@ def _by_kind(run: RunMetrics) -> dict[str, dict[str, Any]]:
             "utilisation": _number(one.utilisation),
             "mean_batch_size": _number(one.mean_batch_size),
             "worker_h": one.worker_h,
+            **({} if run.fleet is None else {"startup_h": one.startup_h}),
             "cost": one.cost,
             "currency": run.cluster.currency,
             "energy_kwh": one.energy_kwh,

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from figures.decisions import draw_decisions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_each_value_that_occurs_has_a_step_of_its_own() -> None:
@@ -39,3 +44,12 @@ def test_holding_and_dropping_are_hatched_apart_and_named() -> None:
     hatches = {patch.get_hatch() for patch in figure.legends[0].get_patches()}
     assert len(hatches) == 2
     assert not draw_decisions(np.array([0.0, 1.0, 2.0]), np.array([1, 2]), size, size, np.full((2, 2), "")).legends
+
+
+def test_a_fine_surface_makes_a_small_file_of_vectors(tmp_path: Path) -> None:
+    shape = (64, 2000)
+    accuracy = np.broadcast_to(np.linspace(70, 80, 5).repeat(400), shape)
+    other = np.full(shape, "", dtype=object)
+    figure = draw_decisions(np.linspace(0, 40, 2001), np.arange(1, 65), accuracy, accuracy, other, "fine")
+    figure.savefig(tmp_path / "fine.svg")
+    assert (tmp_path / "fine.svg").stat().st_size < 400_000

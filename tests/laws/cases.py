@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,33 @@ from sim import (
     WorkerFailure,
     WorkerKind,
 )
+from sim.engine.planning import PlannerView, WorkerPlan
+from sim.engine.scaling import Scaling
 from sim.tables.law import FIXED, LatencyLaw, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlanner:
+    """Answers from a random table by all that it sees, so that a wrong view shows in the run."""
+
+    answers: tuple[int, ...]
+    changes_policy: bool
+
+    def plan(self, view: PlannerView) -> WorkerPlan:
+        counts = (view.arrivals, view.met, view.late, view.dropped, view.queue_length, view.period_ns, view.slo_ns)
+        number = sum(count * (i + 3) for i, count in enumerate(counts))
+        for kind in view.kinds:
+            number = 3 * number + sum(kind.serving) + 7 * kind.starting + 5 * kind.failed + kind.queries
+            number += round(1000 * kind.busy_share) if kind.serving and not math.isnan(kind.busy_share) else 0
+        rows = [self.answers[(number + i) % len(self.answers)] for i in range(len(view.kinds))]
+        wanted = {kind.name: row for kind, row in zip(view.kinds, rows, strict=True) if row < 7}
+        return WorkerPlan(wanted, {"drops": number % 2 == 0} if self.changes_policy and number % 3 == 0 else {})
+
 
 LAWS = (LatencyLaw("lognormal"), LatencyLaw("lognormal", 2.0), LatencyLaw("samples"))
 
@@ -64,6 +86,8 @@ class Case:
     cluster: Cluster
     table: LatencyTable
     policy: TablePolicy
+    planner: TablePlanner | None = None
+    period_ns: int = 1
 
 
 @st.composite
@@ -136,6 +160,26 @@ def kind_cases(draw: Callable[..., object]) -> Case:
     faults = tuple(_faults(draw, sum(workers))) if case.cluster.faults else ()
     cluster = replace(case.cluster, workers=sum(workers), kinds=kinds, offer=offer, currency="EUR", faults=faults)
     return replace(case, cluster=cluster, table=table(case.table.batch_sizes))
+
+
+@st.composite
+def planned_cases(draw: Callable[..., object]) -> Case:
+    """Return a case of `cases` or of `kind_cases` with a planner."""
+    case = draw(st.one_of(cases(), kind_cases()))
+    scaling = lambda workers: Scaling(  # noqa: E731 - as above
+        workers + draw(st.integers(0, 3)), draw(st.integers(0, workers)), draw(st.sampled_from([0, 0, 3, 20]))
+    )
+    cluster = case.cluster
+    if cluster.kinds:
+        fixed = [draw(st.booleans()) and number > 0 for number in range(len(cluster.kinds))]
+        pairs = zip(cluster.kinds, fixed, strict=True)
+        kinds = tuple(kind if keeps else replace(kind, scaling=scaling(kind.workers)) for kind, keeps in pairs)
+        cluster = replace(cluster, kinds=kinds)
+    else:
+        cluster = replace(cluster, scaling=scaling(cluster.workers))
+    answers = tuple(draw(st.lists(st.integers(0, 7), min_size=1, max_size=6)))
+    planner = TablePlanner(answers, draw(st.booleans()))
+    return replace(case, cluster=cluster, planner=planner, period_ns=draw(st.integers(1, 30)))
 
 
 def _faults(draw: Callable[..., object], workers: int) -> list[WorkerFailure]:

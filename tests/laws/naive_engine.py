@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import numpy as np
 import simpy
 
 from sim.base.streams import stream
+from sim.engine.planning import KindView, PlannerView
 from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
 from sim.engine.result import Outcome
 from sim.tables.latency import LatencyTable, ProfiledSubnet
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from sim import Cluster, Policy, Trace
+    from sim.engine.planning import Planner
 
-LOWEST = 2  # after SimPy's URGENT (0) and NORMAL (1)
+FIRST, LOWEST = 0, 2  # SimPy's URGENT, and after its NORMAL (1)
 
 
 _nodes_of = lru_cache(nodes_of)
@@ -45,8 +48,18 @@ def _on_line(nodes: list[int], share: int) -> int:
 class NaiveEngine:
     """One run; also the system that its views look into."""
 
-    def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int = 0) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        cluster: Cluster,
+        table: LatencyTable,
+        policy: Policy,
+        seed: int = 0,
+        planner: Planner | None = None,
+        period_ns: int = 0,
+    ) -> None:
         self.env = simpy.Environment(initial_time=0)
+        self.planner, self.period_ns, self.duration_ns = planner, period_ns, trace.duration_ns
         self.cluster, self.table, self.policy = cluster, table, policy
         self.tables = [kind.table or table for kind in cluster.kinds] or [table]  # by kind
         self.names = [kind.name for kind in cluster.kinds] or [""]
@@ -69,7 +82,17 @@ class NaiveEngine:
         self.queue: list[tuple[int, int]] = []
         self.arrived = 0
         self.free = set(range(cluster.workers))
+        self.up = dict.fromkeys(range(cluster.workers), 0)  # since when each serves
         self.down: set[int] = set()
+        self.starting: dict[int, int] = {}  # when each is ready
+        self.left: dict[int, int] = {}  # when each was told to go
+        self.asked = [0] * cluster.workers
+        self.since = 0
+        self.ended: list[tuple[int, Outcome]] = []
+        self.began: list[tuple[int, int, int]] = []  # when, the worker, the queries
+        self.busy: list[tuple[int, int, int]] = []  # the worker, from, to
+        self.members: dict[int, list[int]] = {}  # of each run
+        self.until: dict[int, int] = {}  # when each worker that has a batch can take the next one
         self.loaded: dict[int, int | None] = dict.fromkeys(range(cluster.workers))
         self.fresh = set(range(cluster.workers))
         self.under_way: dict[int, dict[int, int]] = {worker: {} for worker in self.free}  # finish by run
@@ -95,13 +118,106 @@ class NaiveEngine:
             self.env.process(self._change(fault.at_ns, fault.worker, fails=True))
             if fault.recover_ns is not None:
                 self.env.process(self._change(fault.recover_ns, fault.worker, fails=False))
+        if self.planner is not None:
+            self._turn_at(self.period_ns)
         self.env.run()
         return self
+
+    def _turn_at(self, at_ns: int) -> None:
+        if at_ns >= self.duration_ns:
+            return
+        event = self.env.event()
+        event._ok, event._value = True, None
+        event.callbacks.append(self._turn)
+        self.env.schedule(event, FIRST, at_ns - self.env.now)
+
+    def _turn(self, _: simpy.Event) -> None:
+        now = self.env.now
+        self._turn_at(now + self.period_ns)
+        ended = [outcome for at, outcome in self.ended if self.since <= at < now]
+        view = PlannerView(
+            now,
+            self.since,
+            sum(self.since <= at < now for at in self.arrival),
+            ended.count(Outcome.MET),
+            ended.count(Outcome.LATE),
+            ended.count(Outcome.DROPPED),
+            len(self.queue),
+            self.slo_ns,
+            self.cluster.dispatch_ns,
+            tuple(self._kind_view(kind, now) for kind in range(len(self.tables))),
+        )
+        plan = self.planner.plan(view)
+        self.policy = replace(self.policy, **plan.parameters)
+        for kind, seen in enumerate(view.kinds):
+            wanted = plan.workers.get(seen.name)
+            if wanted is None:
+                continue
+            if seen.scaling is None:
+                wanted = seen.workers
+            else:
+                wanted = max(seen.scaling.min_workers, min(wanted, seen.scaling.max_workers))
+            for _ in range(wanted - seen.workers):
+                self._hire(kind, now, seen.scaling.startup_ns)
+            for _ in range(seen.workers - wanted):
+                self._let_go(kind, now)
+        self.since = now
+
+    def _hire(self, kind: int, now: int, startup_ns: int) -> None:
+        worker = len(self.kind_of)
+        self.kind_of.append(kind)
+        self.asked.append(now)
+        self.loaded[worker], self.under_way[worker] = None, {}
+        self.fresh.add(worker)
+        self.starting[worker] = now + startup_ns
+        self.env.process(self._start_up(worker, startup_ns))
+
+    def _start_up(self, worker: int, startup_ns: int) -> Generator[simpy.Event, None, None]:
+        yield self.env.timeout(startup_ns)
+        if self.starting.pop(worker, None) is not None:
+            self.free.add(worker)
+            self.up[worker] = self.env.now
+            self._request_dispatch()
+
+    def _let_go(self, kind: int, now: int) -> None:
+        mine = [worker for worker in (*self.starting, *self.up) if self.kind_of[worker] == kind]
+        worker = next(
+            max(some)
+            for some in (
+                [worker for worker in mine if worker in self.starting],
+                [worker for worker in mine if worker not in self.until],
+                mine,
+            )
+            if some
+        )
+        self.left[worker] = now
+        self.starting.pop(worker, None)
+        self.up.pop(worker, None)
+        self._request_dispatch()
+
+    def _kind_view(self, kind: int, now: int) -> KindView:
+        mine = sorted(worker for worker in self.up if self.kind_of[worker] == kind)
+        first = {worker: max(self.since, self.up[worker]) for worker in mine}
+        busy = [(worker, start, end) for worker, start, end in self.busy if worker in first]
+        spent = sum(max(0, min(end, now) - max(start, first[worker])) for worker, start, end in busy)
+        time = sum(now - first[worker] for worker in mine)
+        known = self.cluster.kinds[kind] if self.cluster.kinds else None
+        return KindView(
+            self.names[kind],
+            self.served[kind],
+            tuple(mine),
+            sum(self.kind_of[worker] == kind for worker in self.starting),
+            sum(self.kind_of[worker] == kind for worker in self.down if worker not in self.left),
+            sum(size for at, worker, size in self.began if self.since <= at < now and self.kind_of[worker] == kind),
+            spent / time if time else math.nan,
+            known.scaling if known else self.cluster.scaling,
+            known.price_per_h if known else None,
+        )
 
     @property
     def workers_alive(self) -> int:
         """Workers that have not failed."""
-        return self.cluster.workers - len(self.down)
+        return len(self.up)
 
     def free_workers(self) -> tuple[int, ...]:
         """Return the free workers of the kind that is offered."""
@@ -133,7 +249,8 @@ class NaiveEngine:
     def _change(self, at_ns: int, worker: int, *, fails: bool) -> Generator[simpy.Event, None, None]:
         yield self.env.timeout(at_ns)
         self.changes.append((at_ns, fails, worker))
-        self._request_dispatch()
+        if worker not in self.left or worker in self.until:
+            self._request_dispatch()
 
     def _request_dispatch(self) -> None:
         if not self.pending:
@@ -150,14 +267,21 @@ class NaiveEngine:
         for _at, fails, worker in sorted(self.changes):
             if fails:
                 self.down.add(worker)
+                self.up.pop(worker, None)
+                self.until.pop(worker, None)
                 self.free.discard(worker)
                 self.fresh.discard(worker)
                 self.loaded[worker] = None
+                lost = [query for run in self.under_way[worker] for query in self.members[run]]
+                self.ended += [(now, Outcome.DROPPED)] * len(lost)
                 self.under_way[worker].clear()
-            else:
+                self.busy = [(*one[:2], min(one[2], now)) if one[0] == worker else one for one in self.busy]
+            elif worker not in self.left:
                 self.down.discard(worker)
+                self.up[worker] = now
                 self.free.add(worker)
         self.changes.clear()
+        self.free -= self.left.keys()
         while self._offer(now):
             pass
 
@@ -195,7 +319,7 @@ class NaiveEngine:
             self._request_dispatch()
 
     def _apply_drop_rule(self, now: int) -> None:
-        alive = {self.kind_of[worker] for worker in range(self.cluster.workers) if worker not in self.down}
+        alive = {self.kind_of[worker] for worker in self.up}
         cells = [
             (table, *cell)
             for table in (self.tables[kind] for kind in alive)
@@ -213,6 +337,7 @@ class NaiveEngine:
     def _drop(self, count: int) -> None:
         for _ in range(count):
             self.answer[heapq.heappop(self.queue)[1]].succeed(Outcome.DROPPED)
+            self.ended.append((self.env.now, Outcome.DROPPED))
 
     def _begin(self, decision: Dispatch) -> None:
         worker = self.free_workers()[0] if decision.worker is None else decision.worker
@@ -268,10 +393,16 @@ class NaiveEngine:
             self.start[query], self.worker[query] = self.env.now, worker
             self.subnet[query] = _row(self.table, table, subnet)
         occupied = overhead + max(1, math.floor(latency * self.cluster.occupancy))
+        self.began.append((self.env.now, worker, len(batch)))
+        self.busy.append((worker, self.env.now, self.env.now + occupied))
+        self.until[worker] = self.env.now + occupied
+        self.members[run] = batch
         mine = self.under_way[worker]
         mine[run] = max([self.env.now + overhead + latency, *mine.values()])
         rest = mine[run] - self.env.now - occupied
         yield self.env.timeout(occupied)
+        if run in mine:
+            self.until.pop(worker)
         if run in mine and rest:  # the worker can take its next batch
             self.free.add(worker)
             self._request_dispatch()
@@ -280,7 +411,10 @@ class NaiveEngine:
         for query in batch:
             late = self.env.now + self.cluster.network_ns > self.deadline[query]
             self.finish[query] = -1 if lost else self.env.now
-            self.answer[query].succeed(Outcome.DROPPED if lost else Outcome.LATE if late else Outcome.MET)
+            outcome = Outcome.DROPPED if lost else Outcome.LATE if late else Outcome.MET
+            self.answer[query].succeed(outcome)
+            if not lost:
+                self.ended.append((self.env.now, outcome))
         if not lost:
             del mine[run]
             if not rest:

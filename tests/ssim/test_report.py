@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 
 from ssim.cli import main
-from ssim.jobs.experiment.report import MOST_WINDOWS, together
+from ssim.jobs.experiment.report import COLUMNS, MOST_WINDOWS, together
 from ssim.results.record import read_windows
 from ssim.results.store import INDEX, Store
 
@@ -123,7 +123,7 @@ def test_the_browser_shows_the_table_the_experiment_and_a_run(made: Path, tmp_pa
     runs = Store(made / "one").index()["runs"]
     for run in runs:
         assert f'<td class="text">{run["swept"]["trace.mean_qps"]}</td>' in table
-    assert ">trace.mean_qps</th>" in table
+    assert "<button>trace.mean_qps</button></th>" in table
     assert "clipper(accuracy=80.16) against slackfit: SLO attainment" in shown(dom, "lines")
     assert "trace: {kind: poisson" in shown(dom, "spec")
     assert json.loads(shown(dom, "manifest"))["schema"] == "manifest/1"
@@ -158,6 +158,48 @@ def test_any_run_is_scrubbed_over_time(made: Path, tmp_path: Path) -> None:
     chosen = re.findall(r'<tr tabindex="0" class="chosen">(.*?)</tr>', shown(dom, "table"), re.DOTALL)
     assert len(chosen) == 1
     assert run["policy"] in chosen[0]
+
+
+@in_browser
+def test_the_table_is_sorted_and_filtered(made: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
+    accuracy = 1 + 1 + [*COLUMNS].index("mean_serving_accuracy")
+
+    def column(then: str, place: int) -> list[str]:
+        body = shown(opened(page, then), "table").partition("<tbody>")[2]
+        rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", body, re.DOTALL)]
+        return [cells[place] for cells in rows]
+
+    click = f'by("table").tHead.rows[0].cells[{accuracy}].firstChild.click();'
+    rising = [float(text.split()[0]) for text in column(click, accuracy)]
+    assert rising == sorted(rising)
+    assert [float(text.split()[0]) for text in column(click * 2, accuracy)] == rising[::-1]
+    only = column('by("filter").value = "CLIP"; by("filter").oninput();' + click, 0)
+    assert only == ["clipper(accuracy=80.16)"] * 2
+
+
+@in_browser
+def test_all_policies_are_drawn_over_time_and_nines_are_told_apart(made: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert exit_code("report", str(made / "one"), "-o", str(page)) == 0
+    then = """
+    const { place, axis } = miss_axis([1, 0.9995, 0, null]);
+    document.body.dataset.told = JSON.stringify([
+      [0, 0.9, 0.999, 1, null].map(place), axis.tickvals, axis.ticktext,
+      by("dynamics").data.map((one) => one.legendgroup), by("dynamics").data.map((one) => one.customdata.at(-1)),
+    ]);
+    """
+    found = re.findall(r'data-told="([^"]*)"', opened(page, then))
+    places, ticks, texts, policies, last = json.loads(html.unescape(found[0]))
+    assert [places[0], places[3], places[4]] == [0, 5, None]
+    assert np.allclose(places[1:3], [1, 3])
+    assert dict(zip(ticks, texts, strict=True)) == {0: "0", 1: "0.9", 2: "0.99", 3: "0.999", 4: "0.9999", 5: "1"}
+    assert (
+        policies == ["clipper(accuracy=80.16)"] * 4 + ["slackfit"] * 5
+        or policies == ["slackfit"] * 4 + ["clipper(accuracy=80.16)"] * 5
+    )
+    assert len(last) == 9
 
 
 @in_browser

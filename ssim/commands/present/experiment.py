@@ -31,8 +31,12 @@ _COLUMNS = {
 }
 """Columns of the table: of summary.csv, with how many decimals, and whether with an interval."""
 
-_COST_COLUMNS = {"cost": ("cost", 4, False), "kWh": ("energy_kwh", 4, False)}
-"""Further columns where workers have prices or powers."""
+_COST_COLUMNS = {
+    "cost": ("cost", 4, False),
+    "kWh": ("energy_kwh", 4, False),
+    "worker hours": ("worker_h", 2, False),
+}
+"""Further columns where workers have prices or powers, or come and go."""
 
 _CLASS_COLUMNS = {
     "SLO attainment": ("slo_attainment", 6),

@@ -19,6 +19,7 @@ from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
+from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
@@ -94,6 +95,8 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
         seen, wrong = _seen(spec, i, table, cluster)
         issues += wrong
         issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], seen)]
+    policies = [plugs["policies", i] for i in range(len(spec.policies))]
+    issues += planner_issues(spec, plugs.get(("planner",)), cluster, policies, table)
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
     return ExperimentParts(source, cluster, table, measure), issues
@@ -131,7 +134,8 @@ def _cluster(
         pools = cluster.pools(table)
     except SsimError as error:
         place, _, rest = error.location.partition(",")
-        keys: list[str | int] = [*place.removeprefix("cluster.").replace("_ns", "_ms").split(".")]
+        path = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
+        keys: list[str | int] = [int(key) if key.isdigit() else key for key in path]
         names = [repr(kind.name) for kind in spec.cluster.kinds]
         if keys == ["kinds"] and rest.strip() in names:
             keys.append(names.index(rest.strip()))
@@ -204,6 +208,7 @@ KIND = Kind(
         _TableSlot(("latency_table",), "latency table", {}, None, "use"),
         _TableSlot(("cluster", "kinds", "*", "table"), "latency table", {}, None, "use"),
         POLICY,
+        PLANNER,
     ),
     assemble=assemble,
     runs=runs,

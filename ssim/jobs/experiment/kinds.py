@@ -66,12 +66,19 @@ def cluster_identity(cluster: Cluster, hashed: Callable[[LatencyTable], str]) ->
         hashed: Returns the hash of a table.
     """
     found = asdict(replace(cluster, kinds=(), offer="kind", currency=None))
-    for name in ("kinds", "offer", "currency"):
+    for name in ("kinds", "offer", "currency", *_unscaled(found)):
         del found[name]
     if cluster.kinds:
         own = [{} if kind.table is None else {"table": hashed(kind.table)} for kind in cluster.kinds]
-        found["kinds"] = [
-            {**asdict(replace(kind, table=None)), **table} for kind, table in zip(cluster.kinds, own, strict=True)
-        ]
+        kinds = [asdict(replace(kind, table=None)) for kind in cluster.kinds]
+        for kind in kinds:
+            for name in _unscaled(kind):
+                del kind[name]
+        found["kinds"] = [{**kind, **table} for kind, table in zip(kinds, own, strict=True)]
         found |= {"offer": cluster.offer, "currency": cluster.currency}
     return found
+
+
+def _unscaled(found: Mapping[str, Any]) -> list[str]:
+    """Return the key that decides nothing where the number of workers never changes."""
+    return [] if found["scaling"] else ["scaling"]

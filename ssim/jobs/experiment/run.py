@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import policies
 from sim.base.errors import SpecError, SsimError, raised, user_function
-from sim.base.units import ns_from_ms
+from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
 from sim.compiled.step_policy import StepPolicy
 from sim.engine.driver import simulate
 from sim.engine.policy import Policy
@@ -22,6 +22,7 @@ from sim.tables.law import FIXED
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
+from ssim.jobs.experiment.planners import build_planner, planner_identity
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sim.engine.cluster import Cluster
+    from sim.engine.planning import Planner
     from sim.engine.run_metrics import Measure, RunMetrics
     from sim.tables.latency import LatencyTable
     from sim.tables.law import PlanName
@@ -81,7 +83,7 @@ class ExperimentParts:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
-        cluster = cluster_identity(self.cluster, _table_hash)
+        cluster = cluster_identity(self.cluster, table_hash)
         if self.cluster.latency == FIXED:
             del cluster["latency"]
         else:
@@ -89,7 +91,7 @@ class ExperimentParts:
         for name, default in (("dispatch_p99_over_median", None), ("occupancy", 1)):
             if cluster[name] == default:
                 del cluster[name]
-        found = {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
+        found = {"trace": described(self.source), "cluster": cluster, "latency_table": table_hash(self.table)}
         return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
 
@@ -153,11 +155,17 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     def is_random(self) -> bool:
         """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
         drawn = self.parts.source.is_random or self.parts.cluster.is_drawn
-        return drawn or may_draw(self._policy, self.point.folder)
+        own: tuple[Policy | Planner | None, ...] = (self._policy, self.planner())
+        return drawn or any(may_draw(one, self.point.folder) for one in own if one is not None)
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""
         return build_policy(self.asked, self.point.folder)
+
+    def planner(self) -> Planner | None:
+        """Return a new planner object; None if the number of workers does not change."""
+        asked = self.spec.planner
+        return None if asked is None else build_planner(asked, self.point.folder)
 
     @cached_property
     def _policy(self) -> Policy:
@@ -174,6 +182,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             "policy": described(self._policy),
             **({} if self.plan is None else {"plan": self.plan}),
             **({"kind_plans": plans} if any(plans := self._kind_plans()) else {}),
+            **planner_identity(self.spec.planner, self.planner()),
             "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
         }
 
@@ -183,7 +192,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         return [self.spec.plan_at(place, self.number) for place in places]
 
     def _own(self) -> set[Path]:
-        return own_code((self.parts.source, self._policy), self.point.folder)
+        return own_code((self.parts.source, self._policy, self.planner()), self.point.folder)
 
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
@@ -317,7 +326,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         trace = self.trace(shared)
         parts.measure.check(trace.duration_ns)
         if choice.rule is None:
-            result = simulate(trace, *how, self.policy(), seed=self.seed)
+            asked = self.spec.planner
+            period_ns = NS_PER_S if asked is None else ns_from_s(asked.period_s)
+            result = simulate(trace, *how, self.policy(), seed=self.seed, planner=self.planner(), period_ns=period_ns)
         else:
             from sim.compiled.replay import replay_compiled
 
@@ -331,8 +342,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         return SsimError(f"trace {self.spec.trace['kind']}", problem, place or begin)
 
 
-def may_draw(policy: Policy, folder: Path) -> bool:
-    """Return whether a policy may draw random numbers: no policy of the toolkit and no step function does.
+def may_draw(policy: Policy | Planner, folder: Path) -> bool:
+    """Return whether a policy or planner may draw random numbers: no policy of the toolkit and no step function does.
 
     A policy of one's own may if a file of its code names `rng`, which is its random stream, or anything random.
 
@@ -341,7 +352,7 @@ def may_draw(policy: Policy, folder: Path) -> bool:
         folder: The folder of the experiment file, where modules are looked for.
     """
     owner = type(policy)
-    is_step = isinstance(policy, StepPolicy) and owner.decide is StepPolicy.decide
+    is_step = isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide
     if is_step or owner.__module__.partition(".")[0] in PACKAGES:
         return False
     files = own_code((policy,), folder)
@@ -379,7 +390,7 @@ def toolkit_files() -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=8)
-def _table_hash(table: LatencyTable) -> str:
+def table_hash(table: LatencyTable) -> str:
     """Return the hash of all that a policy can see of a table."""
     grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
     numbers: dict[str, Any] = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}

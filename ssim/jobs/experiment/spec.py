@@ -12,9 +12,10 @@ from pydantic import Field
 from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, NonNegativeInt, Positive, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
-from sim.engine.cluster import MAX_WORKERS, Cluster, DropRule, WorkerFailure
-from sim.engine.kinds import OfferRule, WorkerKind
+from sim.engine.cluster import Cluster, DropRule, WorkerFailure
+from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind
 from sim.engine.run_metrics import Measure
+from sim.engine.scaling import Scaling
 from sim.engines import Engine
 from sim.tables.law import HIGHEST_RATIO, LatencyLaw, LawName, PlanName
 from ssim.files.model import Closed, JobSpec
@@ -77,21 +78,27 @@ class KindSpec(Closed):
 
     name: str
     """Its name, for tables and figures."""
-    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
-    """Number of workers."""
+    workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)]
+    """Number of workers, at the start if a planner changes it."""
     table: TableSpec | None = None
     """Its latency table, as `latency_table`, which holds for kinds without one; the subnets must be the same."""
     price_per_h: NonNegative | None = None
     """The price of a worker for an hour."""
     watts: WattsSpec | None = None
     """The power of a worker."""
+    max_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
+    """The most workers that `planner` may ask for; their number never changes if left out."""
+    min_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | None = None
+    """The fewest workers that it may leave; 1 if left out."""
+    startup_s: NonNegative | None = None
+    """Seconds that a new worker takes to start, for which it is paid; 0 if left out."""
 
 
 class ClusterSpec(Closed):
     """The workers, what a batch costs beside its latency, and what is dropped."""
 
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
-    """Number of workers, if all are alike."""
+    """Number of workers, if all are alike; at the start, if a planner changes it."""
     kinds: tuple[KindSpec, ...] = ()
     """Kinds of workers, in place of `workers`; they are numbered kind by kind."""
     offer: OfferRule = "kind"
@@ -116,6 +123,12 @@ class ClusterSpec(Closed):
     """The spread of a lognormal overhead of each batch, whose median is `dispatch_ms`; always the same if left out."""
     occupancy: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The part of the latency after which a worker takes the next batch; below 1, batches overlap (pipelines)."""
+    max_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None = None
+    """The most workers that `planner` may ask for, if all are alike; their number never changes if left out."""
+    min_workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | None = None
+    """The fewest workers that it may leave; 1 if left out."""
+    startup_s: NonNegative | None = None
+    """Seconds that a new worker takes to start, for which it is paid; 0 if left out."""
 
     def build(self, tables: Sequence[LatencyTable | None] = ()) -> Cluster:
         """Return the cluster, in nanoseconds.
@@ -136,9 +149,11 @@ class ClusterSpec(Closed):
                 kind.workers,
                 table,
                 kind.price_per_h,
-                *((None, None) if kind.watts is None else (kind.watts.idle, kind.watts.busy)),
+                None if kind.watts is None else kind.watts.idle,
+                None if kind.watts is None else kind.watts.busy,
+                _scaling(kind, f"cluster.kinds.{number}"),
             )
-            for kind, table in zip(self.kinds, tables, strict=True)
+            for number, (kind, table) in enumerate(zip(self.kinds, tables, strict=True))
         )
         faults = (
             WorkerFailure(f.worker, ns_from_s(f.at_s), None if f.recover_s is None else ns_from_s(f.recover_s))
@@ -159,7 +174,28 @@ class ClusterSpec(Closed):
             kinds=kinds,
             offer=self.offer,
             currency=self.currency,
+            scaling=_scaling(self, "cluster"),
         )
+
+
+def _scaling(workers: KindSpec | ClusterSpec, place: str) -> Scaling | None:
+    """Return how far the number of workers may change; None if it may not.
+
+    Args:
+        workers: A section of the file.
+        place: Where it stands.
+
+    Raises:
+        SpecError: A key has no meaning without `max_workers`.
+    """
+    if workers.max_workers is None:
+        for name in ("min_workers", "startup_s"):
+            if (value := getattr(workers, name)) is not None:
+                problem = "has no meaning where the number of workers never changes"
+                raise SpecError(f"{place}.{name}", problem, f"{value:g}", "give max_workers, or leave it out")
+        return None
+    least = 1 if workers.min_workers is None else workers.min_workers
+    return Scaling(workers.max_workers, least, ns_from_s(workers.startup_s or 0.0))
 
 
 class PolicySpec(Closed):
@@ -178,6 +214,17 @@ class PolicySpec(Closed):
         plan = {} if self.plan is None else {"plan": self.plan}
         given = ", ".join(f"{name}={value}" for name, value in (self.params | plan).items())
         return f"{self.use}({given})" if given else self.use
+
+
+class PlannerSpec(Closed):
+    """A planner, and its parameters."""
+
+    use: str
+    """A short name, or `module:Class` for one of your own."""
+    period_s: Positive = 10.0
+    """Seconds between its turns, the first of which comes after one period."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters by name."""
 
 
 class MeasureSpec(Closed):
@@ -246,6 +293,8 @@ class ExperimentSpec(JobSpec):
     """How much of a run is stored: `summary`, `windows` of 1 s, `batches` or `requests`."""
     policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
     """The policies to compare."""
+    planner: PlannerSpec | None = None
+    """What changes the number of workers in a run, within `max_workers` and `min_workers`."""
     reference: str | None = None
     """The policy that the others are compared with, by name or as tables show it; the first one if left out."""
     measure: MeasureSpec | None = None

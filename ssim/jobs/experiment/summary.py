@@ -106,7 +106,7 @@ def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
             (part_rows(stored, "kind"), kind_file(store)),
         ):
             if parts:
-                write_csv(path, parts, list(parts[0]))
+                write_csv(path, parts, list(dict.fromkeys(column for part in parts for column in part)))
             else:
                 with translate_os_errors(store.folder):
                     path.unlink(missing_ok=True)

@@ -1,0 +1,76 @@
+"""A predictive autoscaler: workers for the rate that is expected once a new one has started, with head-room.
+
+The rate is forecast by Holt's linear trend: an exponentially weighted level and slope (Holt 1957, reprinted in the
+International Journal of Forecasting 20, 2004). It looks as far ahead as a new worker takes to start, and one period
+more. The rule is that of a fluid: the rate with head-room over what a worker can serve, as Proteus and InferLine have
+it. Kinds are filled in order of their price for each query.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from policies.planners.capacity import capacity_per_s
+from sim.base.parameters import NonNegative, Percent, Share, check_parameters
+from sim.base.units import NS_PER_S
+from sim.engine.planning import WorkerPlan
+
+if TYPE_CHECKING:
+    from sim.engine.planning import KindView, Planner, PlannerView
+
+
+@dataclass(slots=True)
+class Predictive:
+    """Workers for the rate that is expected when those that are asked for now have started.
+
+    Attributes:
+        headroom: What is added to the forecast, as a share of it.
+        level: The weight of the latest rate in the level; 1 for the latest rate alone.
+        trend: The weight of the latest change in the slope; 0 for no trend.
+        accuracy: That of the subnet whose throughput is the capacity, in percent; the most accurate one if left out.
+    """
+
+    headroom: NonNegative = 0.2
+    level: Share = 0.5
+    trend: Share = 0.2
+    accuracy: Percent | None = None
+    _rate: float | None = field(default=None, init=False, repr=False)  # queries/s
+    _slope: float = field(default=0.0, init=False, repr=False)  # queries/s a second
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+    def plan(self, view: PlannerView) -> WorkerPlan:
+        """Return the cheapest workers that can serve the forecast.
+
+        Raises:
+            DataError: The table has no subnet of this accuracy, or several.
+        """
+        self._see(view)
+        wanted: dict[str, int] = {}
+        capacity = {kind.name: capacity_per_s(view, kind, self.accuracy) for kind in view.kinds}
+        served = 0.0  # by the kinds so far
+        for kind in sorted(view.kinds, key=lambda kind: (kind.price_per_h or 0.0) / capacity[kind.name]):
+            missing = max(0.0, self._forecast(view, kind) * (1 + self.headroom) - served)
+            wanted[kind.name] = kind.limited(math.ceil(missing / capacity[kind.name]))
+            served += wanted[kind.name] * capacity[kind.name]
+        return WorkerPlan(wanted)
+
+    def _see(self, view: PlannerView) -> None:
+        rate, seconds = view.rate_per_s, view.period_ns / NS_PER_S
+        if self._rate is None:
+            self._rate = rate
+            return
+        before = self._rate
+        self._rate = self.level * rate + (1 - self.level) * (before + self._slope * seconds)
+        self._slope = self.trend * (self._rate - before) / seconds + (1 - self.trend) * self._slope
+
+    def _forecast(self, view: PlannerView, kind: KindView) -> float:
+        ahead_s = (kind.startup_ns + view.period_ns) / NS_PER_S
+        return max(0.0, (self._rate or 0.0) + self._slope * ahead_s)
+
+
+if TYPE_CHECKING:
+    _conforms: type[Planner] = Predictive

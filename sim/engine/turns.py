@@ -1,0 +1,279 @@
+"""The turns of a planner in a run: what it has seen since the last one, and which workers come and go."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.base.errors import SpecError
+from sim.engine.planning import KindView, PlannerView, ask_planner
+from sim.engine.policy import policy_name
+from sim.engine.run_metrics import NEVER_NS
+from sim.engine.scaling import Fleet, fleet_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from sim.engine.cluster import Cluster
+    from sim.engine.instant import Scheduler
+    from sim.engine.kinds import WorkerPool
+    from sim.engine.planning import Planner
+    from sim.engine.policy import Policy
+    from sim.engine.queues import Queue
+    from sim.engine.result import BatchLog
+
+
+def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> None:
+    """Check that a planner has workers to plan, and that nothing but a planner uses the bounds of their number.
+
+    Raises:
+        SpecError: It has none, or there is no planner, or its period is out of range.
+    """
+    if planner is None:
+        if cluster.is_scaled:
+            problem = "the number of workers has bounds, but no planner changes it"
+            place = "cluster.kinds" if cluster.kinds else "cluster.max_workers"
+            raise SpecError(place, problem, "", "add a planner, or leave out max_workers, min_workers and startup_s")
+        return
+    if type(period_ns) is not int or not 0 < period_ns < NEVER_NS:
+        raise SpecError("planner.period_s", "is out of range", repr(period_ns), "integer nanoseconds above 0")
+    if not cluster.is_scaled and getattr(planner, "changes_workers", True):
+        hint = "give cluster.max_workers, or that of a kind"
+        raise SpecError("planner", "no number of workers may change", policy_name(planner), hint)
+
+
+class WatchedQueue:
+    """A queue that counts what leaves it."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self.arrivals = queue.arrivals
+        self.length, self.admitted, self.next_arrival_ns = queue.length, queue.admitted, queue.next_arrival_ns
+        self.taken = 0
+        self.dropped = 0
+        self.due_ns: list[list[int]] = []
+        """When the queries of each batch are due; emptied once they were counted."""
+
+    @property
+    def slo_ns(self) -> int:
+        """The smallest time from an arrival to its deadline."""
+        return self._queue.slo_ns
+
+    def admit(self, now_ns: int) -> None:
+        """Take in all queries that arrived up to now."""
+        self._queue.admit(now_ns)
+        self.length, self.admitted = self._queue.length, self._queue.admitted
+        self.next_arrival_ns = self._queue.next_arrival_ns
+
+    def head_deadline(self) -> int:
+        """Return the deadline of the most urgent query."""
+        return self._queue.head_deadline()
+
+    def deadlines(self, count: int) -> list[int]:
+        """Return the deadlines of up to `count` queries, the most urgent first."""
+        return self._queue.deadlines(count)
+
+    def take(self, count: int) -> int:
+        """Take the `count` most urgent queries out as the next batch; return the first one."""
+        self.due_ns.append(self._queue.deadlines(count))
+        self.taken += count
+        self.length -= count
+        return self._queue.take(count)
+
+    def drop(self, count: int) -> None:
+        """Drop the `count` most urgent queries."""
+        self._queue.drop(count)
+        self.dropped += count
+        self.length -= count
+
+    def drop_before(self, deadline_ns: int) -> None:
+        """Drop all queries with a deadline earlier than this."""
+        self._queue.drop_before(deadline_ns)
+        self.dropped += self.length - self._queue.length
+        self.length = self._queue.length
+
+    def batch_of_query(self) -> npt.NDArray[np.int64]:
+        """Return each query's batch."""
+        return self._queue.batch_of_query()
+
+
+class Turns:
+    """A planner's turns, and the workers that have been there."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        policy: Policy,
+        cluster: Cluster,
+        pools: Sequence[WorkerPool],
+        queue: WatchedQueue,
+        log: BatchLog,
+    ) -> None:
+        """Begin with the workers of the cluster.
+
+        Args:
+            planner: Who plans.
+            policy: The policy at the start.
+            cluster: The workers.
+            pools: The workers of each kind in the order of offers, with the tables that policies see.
+            queue: The queue of the run.
+            log: The batches of the run.
+        """
+        self._planner, self._policy, self._cluster = planner, policy, cluster
+        self._pools, self._queue, self._log = pools, queue, log
+        kinds = [kind.name for kind in cluster.kinds] or [""]
+        names = [pool.kind for pool in pools]
+        self._kind_of_pool = [kinds.index(name) for name in names]
+        self._pool_of_kind = [names.index(name) for name in kinds]
+        starts = [pool.workers for pool in sorted(pools, key=lambda pool: pool.workers.start)]
+        self._kind = [kind for kind, workers in enumerate(starts) for _ in workers]  # of each worker, as what follows
+        self._asked_ns, self._ready_ns = [0] * cluster.workers, [0] * cluster.workers
+        self._left_ns = [NEVER_NS] * cluster.workers
+        self._up_ns = dict.fromkeys(range(cluster.workers), 0)  # since when each serves, of those that do
+        self._starting: set[int] = set()
+        self._failed: set[int] = set()
+        self._since_ns = 0
+        self._arrived = self._dropped = 0  # at the last turn
+        self._batches = self._lost = 0  # that the last turn has seen
+        self._open: list[int] = []  # batches that had not ended then
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a worker is to come."""
+        return bool(self._starting)
+
+    def note(self, now_ns: int, came: Iterable[int], failed: Iterable[int]) -> None:
+        """Take note of workers that came, or came back, and of those that failed."""
+        for worker in came:
+            if self._left_ns[worker] == NEVER_NS:
+                self._up_ns[worker] = now_ns
+            self._starting.discard(worker)
+            self._failed.discard(worker)
+        for worker in failed:
+            if self._up_ns.pop(worker, None) is not None:
+                self._failed.add(worker)
+
+    def take(self, now_ns: int, scheduler: Scheduler) -> tuple[list[tuple[int, int, int]], list[int]]:
+        """Have the planner plan, before anything else happens at the instant.
+
+        Args:
+            now_ns: The instant.
+            scheduler: That of the run, which gets the new workers and the new policy.
+
+        Returns:
+            The new workers, each with its pool and the time of its start-up; and those that take no further batch.
+
+        Raises:
+            PolicyError: The planner raised, or its plan can't be carried out.
+        """
+        view = self._view(now_ns)
+        wanted, policy = ask_planner(self._planner, view, self._policy)
+        if policy is not self._policy:
+            self._policy = policy
+            scheduler.change_policy(policy)
+        came: list[tuple[int, int, int]] = []
+        left: list[int] = []
+        for number, (kind, workers) in enumerate(zip(view.kinds, wanted, strict=True)):
+            for _ in range(workers - kind.workers):
+                pool = self._pool_of_kind[number]
+                worker = scheduler.add_worker(pool)
+                self._kind.append(number)
+                self._asked_ns.append(now_ns)
+                self._ready_ns.append(now_ns + kind.startup_ns)
+                self._left_ns.append(NEVER_NS)
+                self._starting.add(worker)
+                came.append((worker, pool, kind.startup_ns))
+            if workers < kind.workers:
+                starting = [worker for worker in self._starting if self._kind[worker] == number]
+                first = sorted([*starting, *kind.serving], key=lambda worker: self._rank(worker, scheduler))
+                left += first[: kind.workers - workers]
+        for worker in left:
+            self._left_ns[worker] = now_ns
+            self._up_ns.pop(worker, None)
+            self._starting.discard(worker)
+        return came, left
+
+    def _rank(self, worker: int, scheduler: Scheduler) -> tuple[bool, bool, int]:
+        """Return in what order workers go: those that start, then idle ones, then the others; the newest first."""
+        return worker not in self._starting, scheduler.is_running(worker), -worker
+
+    def _view(self, now_ns: int) -> PlannerView:
+        """Return what happened since the last turn; what happens now belongs to the next one."""
+        arrived = bisect_left(self._queue.arrivals, now_ns)
+        dropped = self._queue.dropped
+        met, late, lost, busy_ns, queries = self._ended(now_ns)
+        view = PlannerView(
+            now_ns,
+            self._since_ns,
+            arrivals=arrived - self._arrived,
+            met=met,
+            late=late,
+            dropped=dropped - self._dropped + lost,
+            queue_length=arrived - self._queue.taken - dropped,
+            slo_ns=self._queue.slo_ns,
+            dispatch_ns=self._cluster.dispatch_ns,
+            kinds=tuple(self._kind_view(kind, now_ns, busy_ns, queries) for kind in range(len(self._pool_of_kind))),
+        )
+        self._since_ns, self._arrived, self._dropped = now_ns, arrived, dropped
+        return view
+
+    def _ended(self, now_ns: int) -> tuple[int, int, int, dict[int, int], list[int]]:
+        """Return what became of batches since the last turn.
+
+        Returns:
+            Queries that met their SLO, that were late, and that were lost; the busy time of each worker; and by kind,
+            the queries in the batches that started.
+        """
+        log, due_ns = self._log, self._queue.due_ns
+        lost = set(log.lost[self._lost :])
+        met = late = gone = 0
+        busy_ns: dict[int, int] = {}
+        queries = [0] * len(self._pool_of_kind)
+        still: list[int] = []
+        for batch in (*self._open, *range(self._batches, len(log.start))):
+            worker, finish_ns = log.worker[batch], log.finish[batch]
+            if batch >= self._batches:
+                queries[self._kind[worker]] += log.size[batch]
+            if worker in self._up_ns:  # what one did before it failed or went is no part of the share
+                begin_ns = max(log.start[batch], self._since_ns, self._up_ns[worker])
+                busy_ns[worker] = busy_ns.get(worker, 0) + max(0, min(log.free[batch], now_ns) - begin_ns)
+            if finish_ns >= now_ns and batch not in lost:
+                still.append(batch)
+                continue
+            if batch in lost:
+                gone += log.size[batch]
+            else:
+                in_time = sum(due >= finish_ns for due in due_ns[batch])
+                met, late = met + in_time, late + len(due_ns[batch]) - in_time
+            due_ns[batch] = []
+        self._open, self._batches, self._lost = still, len(log.start), len(log.lost)
+        return met, late, gone, busy_ns, queries
+
+    def _kind_view(self, kind: int, now_ns: int, busy_ns: dict[int, int], queries: list[int]) -> KindView:
+        pool = self._pools[self._pool_of_kind[kind]]
+        known = self._cluster.kinds[kind] if self._cluster.kinds else None
+        serving = [worker for worker in self._up_ns if self._kind[worker] == kind]
+        time_ns = sum(now_ns - max(self._up_ns[worker], self._since_ns) for worker in serving)
+        busy = sum(busy_ns.get(worker, 0) for worker in serving)
+        return KindView(
+            pool.kind,
+            pool.table,
+            tuple(sorted(serving)),
+            starting=sum(self._kind[worker] == kind for worker in self._starting),
+            failed=sum(self._kind[worker] == kind for worker in self._failed),
+            queries=queries[kind],
+            busy_share=busy / time_ns if time_ns else float("nan"),
+            scaling=known.scaling if known else self._cluster.scaling,
+            price_per_h=known.price_per_h if known else None,
+        )
+
+    def fleet(self) -> Fleet:
+        """Return the workers of the run, which has ended."""
+        last_ns = np.zeros(len(self._kind), np.int64)
+        np.maximum.at(last_ns, np.array(self._log.worker, np.int64), np.array(self._log.finish, np.int64))
+        times = (self._asked_ns, self._ready_ns, self._left_ns)
+        return fleet_of(self._kind, *times, last_ns, self._cluster.faults)

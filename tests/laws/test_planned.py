@@ -1,0 +1,137 @@
+"""Workers that come and go: the engine against the naive one, conservation, and the time that each worker was there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from sim import Outcome, Result, simulate
+from sim.engine.planning import PlannerView, WorkerPlan
+from sim.engine.run_metrics import NEVER_NS
+from sim.engine.scaling import serving_over_time
+from tests.laws.cases import Case, planned_cases
+from tests.laws.naive_engine import NaiveEngine
+
+
+def run(case: Case) -> Result:
+    plans = {"planner": case.planner, "period_ns": case.period_ns}
+    return simulate(case.trace, case.cluster, case.table, case.policy, **plans)
+
+
+@settings(max_examples=25, deadline=None)
+@given(planned_cases())
+def test_the_engine_and_a_process_for_each_query_agree_with_a_planner(case: Case) -> None:
+    naive_engine_agrees(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None)
+@given(planned_cases())
+def test_the_engine_and_a_process_for_each_query_agree_in_many_cases_with_a_planner(case: Case) -> None:
+    naive_engine_agrees(case)
+
+
+def naive_engine_agrees(case: Case) -> None:
+    result = run(case)
+    plans = {"planner": case.planner, "period_ns": case.period_ns}
+    naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, **plans).run()
+    finish = np.where(result.answered, result.per_query(result.batches.finish_ns), -1)
+    assert result.per_query(result.batches.start_ns).tolist() == naive.start
+    assert finish.tolist() == naive.finish
+    assert result.per_query(result.batches.worker).tolist() == naive.worker
+    assert result.per_query(result.batches.subnet).tolist() == naive.subnet
+    assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
+    assert result.fleet.kind.tolist() == naive.kind_of
+    assert result.fleet.asked_ns.tolist() == naive.asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Still:
+    """Changes nothing."""
+
+    def plan(self, _: PlannerView) -> WorkerPlan:
+        return WorkerPlan()
+
+
+@settings(max_examples=40, deadline=None)
+@given(planned_cases())
+def test_a_planner_that_changes_nothing_changes_nothing(case: Case) -> None:
+    kinds = tuple(dataclasses.replace(kind, scaling=None) for kind in case.cluster.kinds)
+    cluster = dataclasses.replace(case.cluster, kinds=kinds, scaling=None)
+    plain = simulate(case.trace, cluster, case.table, case.policy)
+    found = run(dataclasses.replace(case, planner=Still()))
+    assert found.outcome.tobytes() == plain.outcome.tobytes()
+    for column in dataclasses.fields(plain.batches):
+        assert getattr(found.batches, column.name).tobytes() == getattr(plain.batches, column.name).tobytes()
+    for horizon in (1, plain.horizon_ns // 2, plain.horizon_ns):
+        whole = case.cluster.workers * horizon
+        assert found.fleet.available_ns(horizon) == whole - cluster.down_ns(horizon)
+        assert found.fleet.started_up_ns(horizon) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(planned_cases())
+def test_a_worker_serves_between_its_start_up_and_its_end_and_all_of_it_adds_up(case: Case) -> None:
+    result = run(case)
+    fleet, batches, horizon = result.fleet, result.batches, result.horizon_ns
+    assert sum(result.count(outcome) for outcome in Outcome) == len(case.trace)
+    assert (batches.start_ns >= fleet.ready_ns[batches.worker]).all()
+    assert (batches.finish_ns <= fleet.gone_ns[batches.worker]).all(), "who goes finishes its batch"
+    scaled = [kind.scaling for kind in case.cluster.kinds] or [case.cluster.scaling]
+    startup = np.array([0 if scaling is None else scaling.startup_ns for scaling in scaled])
+    late = fleet.asked_ns > 0
+    assert (fleet.ready_ns - fleet.asked_ns == np.where(late, startup[fleet.kind], 0)).all()
+    # The time of workers is the integral of their number, less what they are down.
+    instants, numbers = serving_over_time(fleet.ready_ns, np.minimum(fleet.gone_ns, horizon))
+    spans = np.diff(np.append(instants, horizon).clip(0, horizon))
+    down = 0
+    for fault in case.cluster.faults:
+        end = min(NEVER_NS if fault.recover_ns is None else fault.recover_ns, int(fleet.gone_ns[fault.worker]), horizon)
+        down += max(0, end - fault.at_ns)
+    assert fleet.available_ns(horizon) == int(spans @ numbers) - down
+    kinds = range(len(scaled))
+    for until in (horizon // 3, horizon):
+        assert sum(fleet.available_ns(until, kind) for kind in kinds) == fleet.available_ns(until)
+        assert sum(fleet.started_up_ns(until, kind) for kind in kinds) == fleet.started_up_ns(until)
+    assert result.busy_ns <= fleet.available_ns(horizon)
+
+
+@dataclasses.dataclass
+class Recorder:
+    """Plans as another planner, and keeps what it sees."""
+
+    planner: object
+    views: list[PlannerView] = dataclasses.field(default_factory=list)
+
+    def plan(self, view: PlannerView) -> WorkerPlan:
+        self.views.append(view)
+        return self.planner.plan(view)
+
+
+@settings(max_examples=40, deadline=None)
+@given(planned_cases())
+def test_turns_see_each_query_once_and_no_plan_leads_out_of_the_bounds(case: Case) -> None:
+    recorder = Recorder(case.planner)
+    result = run(dataclasses.replace(case, planner=recorder))
+    views = recorder.views
+    assert [view.now_ns for view in views] == list(range(case.period_ns, case.trace.duration_ns, case.period_ns))
+    if not views:
+        return
+    last = views[-1].now_ns
+    assert sum(view.arrivals for view in views) == int((case.trace.arrival_ns < last).sum())
+    ended = result.per_query(result.batches.finish_ns)
+    for outcome, name in ((Outcome.MET, "met"), (Outcome.LATE, "late")):
+        assert sum(getattr(view, name) for view in views) == int(((result.outcome == outcome) & (ended < last)).sum())
+    in_batches = result.batches.size[result.batches.start_ns < last].sum()
+    assert sum(kind.queries for view in views for kind in view.kinds) == in_batches
+    for view in views:
+        for kind in view.kinds:
+            assert not kind.busy_share < 0
+            assert not kind.busy_share > 1
+            if kind.scaling is not None and not case.cluster.faults:
+                assert kind.scaling.min_workers <= kind.workers <= kind.scaling.max_workers
+            if kind.scaling is None:
+                assert kind.workers + kind.failed == len(result.fleet.kind[result.fleet.kind == view.kinds.index(kind)])

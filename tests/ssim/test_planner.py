@@ -1,0 +1,196 @@
+"""Planners in an experiment file: results, cost, identity, and what is refused with its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from sim.base.errors import SsimError
+from ssim.commands.planner import planner
+from ssim.jobs.reading import read_job
+from tests.ssim.in_process import ssim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.ssim.in_process import Ended
+
+EXPERIMENT = """\
+schema: experiment/1
+name: scaled
+seed: 1
+trace: {kind: bursty, base_qps: 900, variant_qps: 1300, cv2: 4, duration_s: 3, slo_ms: 36}
+cluster: {workers: 2, max_workers: 6, min_workers: 1, startup_s: 0.5}
+latency_table: ofa-resnet50-rtx2080ti
+keep: summary
+planner: {use: threshold, period_s: 0.25}
+policies: [slackfit]
+"""
+
+KINDS = """\
+cluster:
+  kinds:
+    - {name: a40, workers: 2, table: ofa-resnet50-a40, price_per_h: 0.4, watts: {idle: 60, busy: 300}}
+    - {name: turing, workers: 1, max_workers: 4, startup_s: 0.5, price_per_h: 0.2, watts: {idle: 50, busy: 250}}
+  currency: EUR
+"""
+
+OWN = """\
+from dataclasses import dataclass
+from sim import WorkerPlan
+
+@dataclass(frozen=True)
+class Fixed:
+    workers: object = None
+    late: bool = False
+
+    def plan(self, view):
+        return WorkerPlan() if self.late and view.now_ns != 10**9 else WorkerPlan(self.workers)
+
+@dataclass(frozen=True)
+class Raises:
+    def plan(self, view):
+        return 1 / 0
+
+@dataclass(frozen=True)
+class Nonsense:
+    def plan(self, view):
+        return 3
+
+@dataclass(frozen=True)
+class NoPlan:
+    def decide(self, view):
+        return 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "scaled.yaml").write_text(EXPERIMENT)
+    (tmp_path / "own_planner.py").write_text(OWN)
+    return tmp_path
+
+
+def run(folder: Path, *overrides: str) -> Ended:
+    given = [word for setting in overrides for word in ("--set", setting)]
+    return ssim(folder, "run", "scaled.yaml", "--no-figures", "--jobs", "1", *given)
+
+
+def test_each_worker_is_stored_and_paid_from_its_start_up_on(folder: Path) -> None:
+    plain, kinds = EXPERIMENT.index("cluster:"), EXPERIMENT.index("latency_table:")
+    (folder / "scaled.yaml").write_text(EXPERIMENT[:plain] + KINDS + EXPERIMENT[kinds:])
+    ended = run(folder)
+    assert ended.returncode == 0, ended.stderr
+    (row,) = pd.read_csv(folder / "results/scaled/summary.csv").itertuples()
+    kinds = pd.read_csv(folder / "results/scaled/kinds.csv").set_index("kind")
+    workers = pd.read_parquet(folder / "results/scaled" / row.run / "workers.parquet")
+    assert (workers.kind == "turing").sum() > 1, "the planner adds workers to this load"
+    late = workers[workers.asked_ns > 0]
+    assert (late.ready_ns - late.asked_ns == 500_000_000).all()
+    assert (kinds.worker_h.sum(), kinds.startup_h.sum()) == pytest.approx((row.worker_h, row.startup_h))
+    assert row.startup_h * 3600 == pytest.approx(0.5 * len(late))
+    hours = kinds.worker_h
+    assert kinds.cost.to_dict() == pytest.approx({"a40": hours.a40 * 0.4, "turing": hours.turing * 0.2})
+    busy_h = (kinds.worker_h - kinds.startup_h) * kinds.utilisation
+    watts = pd.DataFrame({"idle": {"a40": 60, "turing": 50}, "busy": {"a40": 300, "turing": 250}})
+    energy = (kinds.worker_h * watts.idle + busy_h * (watts.busy - watts.idle)) / 1000
+    assert kinds.energy_kwh.to_dict() == pytest.approx(energy.to_dict())
+    comparison = pd.read_csv(folder / "results/scaled/comparison.csv")
+    assert {"worker_h", "startup_h", "cost"} <= set(comparison.columns)
+
+
+def test_a_planner_that_changes_nothing_gives_the_same_queries(folder: Path) -> None:
+    assert run(folder, "planner.use=own_planner:Fixed", "planner.params={workers: {}}", "keep=requests").returncode == 0
+    (with_planner,) = (folder / "results/scaled").glob("seed1-*")
+    bytes_with = {name: (with_planner / name).read_bytes() for name in ("requests.parquet", "batches.parquet")}
+    bounds = EXPERIMENT.replace(", max_workers: 6, min_workers: 1, startup_s: 0.5", "")
+    (folder / "scaled.yaml").write_text(bounds.replace("planner:", "#"))
+    assert run(folder, "keep=requests", "engine=simpy", "name=plain").returncode == 0
+    (plain,) = (folder / "results/plain").glob("seed1-*")
+    assert bytes_with == {name: (plain / name).read_bytes() for name in bytes_with}
+    assert not (plain / "workers.parquet").exists()
+
+
+def test_what_a_planner_does_decides_a_run(folder: Path) -> None:
+    settings = (
+        (),
+        ("planner.use=predictive",),
+        ("planner.params={up: 0.5}",),
+        ("planner.period_s=0.5",),
+        ("cluster.startup_s=1",),
+        ("cluster.max_workers=7",),
+        ("cluster.min_workers=2",),
+    )
+    jobs = [read_job(folder / "scaled.yaml", overrides) for overrides in settings]
+    assert len({job.runs[0].id for job in jobs}) == len(settings)
+
+
+REFUSED = {
+    "planner=null": "cluster.max_workers: the number of workers has bounds, but no planner changes it",
+    "cluster={workers: 2}": "planner: no number of workers may change",
+    "cluster={workers: 2, startup_s: 3}": "cluster.startup_s: has no meaning where the number of workers never changes",
+    "cluster={workers: 2, min_workers: 1}": "cluster.min_workers: has no meaning where",
+    "cluster.min_workers=7": "cluster.min_workers: is above max_workers (7); 6 at most",
+    "cluster.workers=9": "cluster.workers: is outside of its bounds (9); 1 to 6",
+    "cluster.max_workers=0": "cluster.max_workers: must be greater than or equal to 1",
+    "cluster.startup_s=-1": "cluster.startup_s: must be greater than or equal to 0",
+    "cluster={kinds: [{name: a, workers: 0}]}": "cluster.kinds.0: 'a': the number of workers is out of range (0)",
+    "cluster={kinds: [{name: a, workers: 3, max_workers: 2}]}": "cluster.kinds.0: 'a': workers is outside of",
+    "cluster={kinds: [{name: a, workers: 3, startup_s: 2}]}": "cluster.kinds.0.startup_s: has no meaning where",
+    "cluster={kinds: [{name: a, workers: 3}], max_workers: 4}": "cluster.max_workers: is given beside kinds",
+    "planner.period_s=0": "planner.period_s: must be greater than 0",
+    "planner.use=thresh": "planner.use: unknown planner ('thresh'); did you mean 'threshold'?",
+    "planner.params={up: 2}": "planner.params.up: must be less than or equal to 1",
+    "planner.use=proteus": "planner: changes a parameter that the policy lacks ('allocation'); SlackFit",
+    "planner={use: 'own_planner:NoPlan'}": "planner.use: NoPlan has no method plan(view) (own_planner.py:",
+    "planner={use: 'own_planner:Raises'}": "planner: raised ZeroDivisionError: division by zero (own_planner.py:",
+    "planner={use: 'own_planner:Nonsense'}": "planner: does not return a plan (3;",
+    "planner={use: 'own_planner:Fixed', params: {workers: -1}}": "planner: wants an impossible number of workers (-1",
+    "planner={use: 'own_planner:Fixed', params: {workers: 2.5}}": "planner: wants an impossible number of workers",
+    "planner={use: 'own_planner:Fixed', params: {workers: {h100: 1}}}": "wants workers of an unknown kind ('h100'",
+    "engine=compiled": "workers that come and go run in SimPy only",
+}
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None:
+    ended = run(folder, setting)
+    assert REFUSED[setting] in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+    assert setting == "engine=compiled" or not (folder / "results").exists()
+
+
+def test_a_plan_that_is_wrong_later_fails_the_run_with_its_time(folder: Path) -> None:
+    ended = run(folder, "planner={use: 'own_planner:Fixed', params: {workers: -1, late: true}, period_s: 0.5}")
+    assert "Fixed(workers=-1, late=True) at 1000 ms: wants an impossible number of workers" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 1
+
+
+def test_a_live_run_and_a_bound_know_no_planner(folder: Path) -> None:
+    ended = ssim(folder, "run", "scaled.yaml", "--live")
+    assert "planner: can't be used in a live run" in ended.stderr
+    assert run(folder).returncode == 0
+    for words in (("optimum", "scaled.yaml"), ("capacity", "scaled.yaml", "--rate", "500")):
+        ended = ssim(folder, *words, "--jobs", "1")
+        assert "planner" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == 2
+
+
+def test_the_command_checks_planners(folder: Path) -> None:
+    def said(*words: str) -> str:
+        ended = CliRunner().invoke(planner, words)
+        if isinstance(ended.exception, SsimError):
+            return str(ended.exception)
+        return ended.output
+
+    assert "threshold: Adds workers above a share of their capacity" in said("list")
+    assert "predictive: obeys the planner interface" in said("check", "predictive", "--set", "headroom=0.5")
+    assert "proteus: obeys the planner interface" in said("check", "proteus", "--policy", "allocated")
+    assert "changes a parameter that the policy lacks" in said("check", "proteus")
+    assert "raised ZeroDivisionError" in said("check", str(folder / "own_planner.py:Raises"))
