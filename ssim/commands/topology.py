@@ -184,7 +184,7 @@ def import_(file: Path, data_spec: Path | None, model_spec: Path | None, output:
 @topology.command(epilog=example("ssim topology clients client_device_capacity --count 1000 -o phones.csv"))
 @click.argument("devices", type=click.Path(path_type=Path))
 @click.option("--availability", type=click.Path(path_type=Path), help="FedScale's trace of sessions.")
-@click.option("--count", type=click.IntRange(1), help="Draw so many devices.  [default: all]")
+@click.option("--count", type=click.IntRange(1), help="Number of devices to draw.  [default: all]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .csv or .parquet file to write."
