@@ -92,6 +92,7 @@ def test_every_extra_that_is_named_is_there() -> None:
             "dp_accounting": "dp-accounting",
             "dask": "distributed",
             "prometheus_client": "prometheus-client",
+            "grpc": "grpcio",
         }
         assert known.get(module, module) in extras[extra], module
 
