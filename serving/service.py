@@ -97,6 +97,8 @@ class Service:
             if worker.serves != self.workers[0].serves:
                 problem = f"serves {worker.serves} instead of {self.workers[0].serves}"
                 raise ServingError(f"worker {worker.number}", problem, "", "start again")
+        gc.collect()
+        self._freeze()
 
     @property
     def serves(self) -> Mapping[str, Any]:
@@ -105,8 +107,6 @@ class Service:
 
     def begin(self, begin_ns: int) -> None:
         """Serve, and count time from an instant of the monotonic clock."""
-        gc.collect()
-        self._freeze()
         self.router.begin(begin_ns, [worker.run for worker in self.workers])
         for worker in self.workers:
             worker.serve(self.router)

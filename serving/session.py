@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,6 +18,7 @@ from serving.service import CHECK_S, DRAIN_NS, Service
 from serving.workers import PACED, last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_MS
+from sim.base.whole_file import translate_os_errors
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
 _LEAD_NS = 50 * NS_PER_MS
 """From the order to start to the start of the trace."""
 
-_PATIENCE_S = 5.0
-"""How long the load generator may take to end."""
+_PATIENCE_S, _END_CHECK_S = 5.0, 0.005
+"""How long the load generator may take to end, and how often it is looked whether it has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +100,7 @@ def serve_trace(
         PolicyError: The policy raised, or returned a decision that can't be carried out.
         SpecError: A worker refuses its settings.
         ServingError: A worker does not start, the load generator is gone, or the run is interrupted before a query.
+        StoreError: The disk of temporary files is full.
     """
     with _Session(trace, cluster, table, is_interrupted) as session:
         try:
@@ -163,7 +167,8 @@ class _Session:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, is_interrupted: Callable[[], bool]) -> None:
         self._trace, self._cluster, self._table, self._is_interrupted = trace, cluster, table, is_interrupted
         self._slos_ns = np.broadcast_to(trace.slo_ns, len(trace)).astype(np.int64)
-        self._files = unnamed_file(), unnamed_file(), unnamed_file()
+        with translate_os_errors(Path(tempfile.gettempdir())):
+            self._files = unnamed_file(), unnamed_file(), unnamed_file()
         self._queries, self._times, self._load_errors = self._files
         self._stopped_ns: int | None = None  # when the run was interrupted
 
@@ -196,7 +201,7 @@ class _Session:
                 on_start(service.workers)
                 await self._served(service, client)
                 client.close()
-                await asyncio.to_thread(generator.wait, _PATIENCE_S)
+                await self._load_ended(generator)
                 return replace(self._outcome(service.router), serves=service.serves)
             finally:
                 if generator is not None:
@@ -204,12 +209,27 @@ class _Session:
                     generator.wait()
 
     async def _start_load(self, client: _LoadLink) -> subprocess.Popen[bytes]:
-        np.save(self._queries, self._trace.arrival_ns)
-        np.save(self._queries, self._slos_ns)
+        with translate_os_errors(Path(tempfile.gettempdir())):
+            np.save(self._queries, self._trace.arrival_ns)
+            np.save(self._queries, self._slos_ns)
         self._queries.seek(0)
         generator, connection = spawn("serving.load", self._load_errors, self._queries, self._times)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
         return generator
+
+    async def _load_ended(self, generator: subprocess.Popen[bytes]) -> None:
+        """Wait until the load generator has written its times.
+
+        Raises:
+            ServingError: It failed, or takes too long.
+        """
+        ended = 0.0
+        while generator.poll() is None and ended < _PATIENCE_S:
+            await asyncio.sleep(_END_CHECK_S)
+            ended += _END_CHECK_S
+        if generator.returncode != 0:
+            problem = "does not end" if generator.returncode is None else "did not write its times"
+            raise ServingError("load generator", problem, last_line(self._load_errors), "nothing of the run is stored")
 
     def _waits_for(self, client: _LoadLink) -> bool:
         """Return whether the load generator is not ready yet.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from serving.comparison import MeasuredBatches, RunFigures, simulations
+from serving.comparison import MeasuredBatches, RunFigures, renumbered, simulations
 from serving.log import Instant, replay_log
 from sim.base.errors import StoreError
 from sim.traces.trace import Trace
@@ -98,14 +98,16 @@ class StoredLiveRun:
         Raises:
             StoreError: There is none.
         """
-        done = self.batches[~self.batches["lost"]]
+        answered = ~self.batches["lost"].to_numpy()
+        done = self.batches[answered]
         if done.empty:
             raise StoreError(self.run.label, "no batch was answered", "", "run it again")
         forward = done["ended_ns"] - done["begun_ns"]
         columns = (done["start_ns"], done["code"], done["size"], done["expected_ns"], forward)
         start, subnet, size, expected, took = (column.to_numpy(dtype=np.int64) for column in columns)
         overhead = done["finish_ns"].to_numpy(dtype=np.int64) - start - took
-        return MeasuredBatches(start, subnet, size, expected, took, overhead)
+        of_query = renumbered(self.queries["batch"].fillna(-1).to_numpy(dtype=np.int64), answered.tolist())
+        return MeasuredBatches(start, subnet, size, expected, took, overhead, of_query)
 
     def replays(self) -> bool:
         """Return whether a scheduler that is fed with the log decides the same again, to the last batch."""
