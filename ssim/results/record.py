@@ -86,7 +86,7 @@ def put_run(
             more["queues"] = queues
         elif classes := _by_class(run, keep):
             more["classes"] = classes
-        if isinstance(run, Result) and run.cluster.kinds:
+        if run.cluster.kinds:
             more["kinds"] = _by_kind(run)
         write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
@@ -156,8 +156,6 @@ def _of_queues(run: RunMetrics) -> dict[str, float | None]:
 
 def _costs(run: RunMetrics) -> dict[str, float | None]:
     """Return what a run cost, and the queries that met their SLO for it; empty if it is unknown."""
-    if not isinstance(run, Result):
-        return {}
     kinds = by_kind(run)
     found: dict[str, float | None] = {}
     totals = {"cost": total([kind.cost for kind in kinds]), "kwh": total([kind.energy_kwh for kind in kinds])}
@@ -173,7 +171,7 @@ def _costs(run: RunMetrics) -> dict[str, float | None]:
     return found
 
 
-def _by_kind(run: Result) -> dict[str, dict[str, Any]]:
+def _by_kind(run: RunMetrics) -> dict[str, dict[str, Any]]:
     """Return the figures of each kind of workers."""
     return {
         one.kind.name: {

@@ -128,7 +128,7 @@ def test_every_key_of_every_model_can_be_set(schema: str, key: str, tmp_path: Pa
     assert node == "here"
 
 
-GIVEN = ("start", "search", "cluster.faults.0.", "cluster.kinds.0.", "queues.0.")
+GIVEN = ("start", "search", "cluster.faults.0.", "cluster.kinds.0.", "queues.0.", "planner.")
 """Sections that the files above have, and entries that they don't."""
 REPLACED = {"cluster.workers", "latency_table", "trace"}
 """Keys that other keys may stand in for."""
