@@ -54,7 +54,7 @@ class AsyncAggregator(Aggregator):
                 raise SpecError(name, problem, "", "remove it")
         if self.job.algorithm.uses_control_variates:
             raise SpecError("algorithm", problem, type(self.job.algorithm).__name__, "use fedavg")
-        self.outstanding: dict[str, int] = {}
+        self.outstanding: dict[str, int] = {}  # how many times each client had left when it was sent the model
         self.reset_buffer()
 
     def reset_buffer(self) -> None:
@@ -68,6 +68,9 @@ class AsyncAggregator(Aggregator):
             Break: No client is left.
         """
         port = io["distribute"]
+        for peer in [peer for peer, count in self.outstanding.items() if port.absences(peer) != count]:
+            if peer in port.peers():  # it came back without the model
+                del self.outstanding[peer]
         if not self.outstanding:
             await port.join(timeout_s=self.timeout_s, among=self.assigned_peers(io))
         free = [peer for peer in port.choose(self.present_peers(io)) if peer not in self.outstanding]
@@ -76,7 +79,7 @@ class AsyncAggregator(Aggregator):
         limit = len(free) if self.concurrency is None else max(0, self.concurrency - len(working))
         selected = set(free[:limit])
         for peer, task in self.tasks(io, tuple(peer for peer in port.peers() if peer in selected)).items():
-            self.outstanding[peer] = self.version
+            self.outstanding[peer] = port.absences(peer)
             await port.send(task, to=peer)
         if not self.outstanding:
             io.log("no peers", round=self.version + 1)

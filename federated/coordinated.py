@@ -173,8 +173,8 @@ class Coordinator(Parameters, FederatedProgram):
     async def pair(self, io: IO) -> None:
         """Send each worker its peers of this round."""
         number, bypassed_until = self.round, self.memory["bypassed_until"]
-        aggregators = sorted(io["advise_middles"].peers(), key=plan_order)
-        trainers = sorted(io["advise_trainers"].peers(), key=plan_order)
+        aggregators = sorted(await io["advise_middles"].join(timeout_s=self.timeout_s), key=plan_order)
+        trainers = sorted(await io["advise_trainers"].join(timeout_s=self.timeout_s), key=plan_order)
         if not aggregators or not trainers:
             io.log("no peers", round=number + 1)
             raise Break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -225,10 +225,11 @@ class FederatedProgram(Program):
 
     job: FederatedJob
     memory: Memory
+    kept: ClassVar[tuple[str, ...]] = ("memory",)
 
     def load(self, io: IO) -> None:
-        """Begin with an empty memory."""
-        self.memory = {}
+        """Begin with an empty memory, or after an absence with that from before."""
+        self.memory = getattr(self, "memory", {})
 
     def report_round(self, io: IO, state: State, completed: int, **fields: Any) -> None:
         """Log the end of a round, with the accuracies of the evaluated subnets."""

@@ -6,8 +6,8 @@ differs by is neither latency nor overhead.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +15,16 @@ import numpy as np
 from sim.base.streams import stream
 from sim.engine.driver import simulate
 from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment
+from sim.engine.result import NONE
 from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Self
 
     import numpy.typing as npt
 
+    from serving.log import BatchRecord
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.result import Result
@@ -61,6 +64,7 @@ class MeasuredBatches:
         expected_ns: How long the forward pass was expected to take.
         forward_ns: How long it took.
         overhead_ns: Time from the decision to the answer beside the forward pass.
+        of_query: For each query that was admitted, the batch that answered it; negative if none did.
     """
 
     start_ns: _Ints
@@ -69,11 +73,35 @@ class MeasuredBatches:
     expected_ns: _Ints
     forward_ns: _Ints
     overhead_ns: _Ints
+    of_query: _Ints
+
+    @classmethod
+    def of(cls, batches: Sequence[BatchRecord], of_query: _Ints) -> Self:
+        """Return those of a log.
+
+        Args:
+            batches: All batches of the log.
+            of_query: For each query that was admitted, the number of its batch there; negative if there is none.
+        """
+        answered = [not one.lost and one.finish_ns != NONE for one in batches]
+        done = list(compress(batches, answered))
+        instants = [(one.start_ns, one.begun_ns, one.ended_ns, one.finish_ns, one.expected_ns) for one in done]
+        start, begun, ended, finish, expected = np.array(instants, dtype=np.int64).reshape(-1, 5).T
+        subnet, size = np.array([(one.start.subnet, one.start.size) for one in done], dtype=np.int64).reshape(-1, 2).T
+        took = ended - begun
+        return cls(start, subnet, size, expected, took, finish - start - took, renumbered(of_query, answered))
 
     @property
     def ratio(self) -> npt.NDArray[np.float64]:
         """Time taken over time expected."""
         return self.forward_ns / self.expected_ns
+
+
+def renumbered(of_query: _Ints, answered: Sequence[bool]) -> _Ints:
+    """Return the numbers of batches if only those that were answered are counted; negative for any other."""
+    numbers = np.append(np.where(answered, np.cumsum(answered) - 1, NONE), NONE)  # the last one is for no batch
+    found: _Ints = numbers[np.maximum(of_query, NONE)]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +164,7 @@ def _latencies(
     for subnet in np.unique(batches.subnet).tolist():
         drift[subnet] = np.median(ratio[batches.subnet == subnet])
     drawn = stream(seed, "comparison").integers(len(ratio), size=len(received)).tolist()
-    starts, arrivals = batches.start_ns.tolist(), received.arrival_ns.tolist()
+    of_query, is_replayed = batches.of_query.tolist(), [False] * len(ratio)
 
     def taken(subnet: int, size: int, head: int, factor: float, more_ns: int) -> int:
         return max(1, round(latency_of(subnet, size, head) * factor) + more_ns - planned_ns(size, head))
@@ -144,14 +172,19 @@ def _latencies(
     def like(subnet: int, size: int, head: int, number: int) -> int:
         return taken(subnet, size, head, float(ratio[number]), overhead[number])
 
-    def nearest(head: int) -> int:
-        after = bisect_left(starts, arrivals[head])
-        around = [number for number in (after - 1, after) if 0 <= number < len(starts)]
-        return min(around, key=lambda number: abs(starts[number] - arrivals[head]))
+    def scaled(subnet: int, size: int, head: int) -> int:
+        return taken(subnet, size, head, float(drift[subnet]), usual)
+
+    def replayed(subnet: int, size: int, head: int) -> int:
+        number = of_query[head]
+        if number < 0 or is_replayed[number]:  # what delayed a batch happened once
+            return scaled(subnet, size, head)
+        is_replayed[number] = True
+        return like(subnet, size, head, number)
 
     return {
         "overhead": lambda subnet, size, head: taken(subnet, size, head, 1.0, usual),
-        "scaled": lambda subnet, size, head: taken(subnet, size, head, float(drift[subnet]), usual),
+        "scaled": scaled,
         "drawn": lambda subnet, size, head: like(subnet, size, head, drawn[head]),
-        "replayed": lambda subnet, size, head: like(subnet, size, head, nearest(head)),
+        "replayed": replayed,
     }

@@ -12,6 +12,8 @@ from sim.engine.result import NONE
 from sim.engine.run_metrics import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from serving.session import LiveRun
@@ -27,6 +29,7 @@ def delays_ns(run: LiveRun) -> dict[str, npt.NDArray[np.int64]]:
     """Return the delays of a live run, one number for each query or batch, in nanoseconds.
 
     Returns:
+        The first three are empty if queries came from clients of others, who keep their times for themselves.
         `send_lag`: sent after the intended instant; `receive_lag`: received by the router after it was sent;
         `answer_lag`: answer at the client after that at the router; `dispatch`: from the decision to the answer, less
         the forward pass; `extra`: from the decision to the answer, less the expected time; `decide`: one decision.
@@ -39,10 +42,10 @@ def delays_ns(run: LiveRun) -> dict[str, npt.NDArray[np.int64]]:
         .reshape(-1, 5)
         .T
     )
-    answered = run.answered_ns != NONE
+    answered, sent = run.answered_ns != NONE, run.sent_ns != NONE
     return {
-        "send_lag": run.sent_ns - run.intended_ns,
-        "receive_lag": np.array(run.log.arrival_ns, dtype=np.int64) - run.sent_ns[: len(run.log.arrival_ns)],
+        "send_lag": (run.sent_ns - run.intended_ns)[sent],
+        "receive_lag": (np.array(run.log.arrival_ns, dtype=np.int64) - run.sent_ns)[sent],
         "answer_lag": (run.answered_ns - np.array(run.log.answered_ns, dtype=np.int64))[answered],
         "dispatch": finish - start - (ended - begun),
         "extra": finish - start - expected,
@@ -63,7 +66,7 @@ def facts(run: LiveRun) -> dict[str, Any]:
     return {
         **{f"{name}_ms": _quantiles_ms(values) for name, values in delays.items()},
         "slo_attainment_router": slo_attainment(run.result),
-        "slo_attainment_client": float(met[counts].mean()),
+        "slo_attainment_client": float(met[counts].mean()) if (run.sent_ns != NONE).any() else None,
         "slo_ns": run.log.slo_ns,
         "rejected": run.log.place.count(NONE),
         "lost": sum(one.start.size for one in run.log.batches if one.lost),
@@ -75,12 +78,17 @@ def facts(run: LiveRun) -> dict[str, Any]:
     }
 
 
-def void_reasons(delays: dict[str, npt.NDArray[np.int64]]) -> list[str]:
-    """Return why a run does not count: the machine was too busy to do what was asked for. Empty if it does."""
+def void_reasons(delays: Mapping[str, npt.NDArray[np.int64]]) -> list[str]:
+    """Return why a run does not count: the machine was too busy to do what was asked for. Empty if it does.
+
+    Args:
+        delays: Those of `delays_ns` that are known.
+    """
     limits = {"send_lag": ("send lag", MOST_SEND_LAG_NS), "extra": ("time beyond the expected", MOST_EXTRA_NS)}
     found = []
     for name, (words, limit_ns) in limits.items():
-        if len(delays[name]) and (high := float(np.quantile(delays[name], 0.99))) > limit_ns:
+        values = delays.get(name, ())
+        if len(values) and (high := float(np.quantile(values, 0.99))) > limit_ns:
             found.append(f"p99 of the {words} is {high / NS_PER_MS:.1f} ms, above {format_ms(limit_ns)}")
     return found
 

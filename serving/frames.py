@@ -32,9 +32,9 @@ class FrameKind(IntEnum):
     READY = 2
     """Worker or load generator to router: version and process, as JSON."""
     RUN = 3
-    """Router to worker: a batch, `RUN`."""
+    """Router to worker: a batch, `RUN`, and the inputs of its queries if they have any."""
     DONE = 4
-    """Worker to router: that batch is done, `DONE`."""
+    """Worker to router: that batch is done, `DONE`, and the outputs for its queries if they had inputs."""
     STOP = 5
     """Router to worker: no further batch; to load generator: no further query."""
     START = 6
@@ -134,6 +134,15 @@ def unpack(layout: struct.Struct, body: bytes) -> tuple[Any, ...]:
     if len(body) != layout.size:
         raise FrameError(f"a body of {len(body)} bytes instead of {layout.size}")
     return layout.unpack(body)
+
+
+def unpack_first(layout: struct.Struct, body: bytes) -> tuple[tuple[Any, ...], bytes]:
+    """Return the numbers at the beginning of a body, and the bytes that follow.
+
+    Raises:
+        FrameError: It is too short.
+    """
+    return unpack(layout, body[: layout.size]), body[layout.size :]
 
 
 def received(connection: socket.socket) -> Iterator[tuple[FrameKind, bytes]]:

@@ -16,14 +16,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """A context in which the first signal is only noted, so that what was served can be stored.
 
-    At its end a noted signal becomes the `KeyboardInterrupt` that it would have been. Threads other than the main one
-    get no signals, and nothing changes there.
+    At its end a noted signal becomes the `KeyboardInterrupt` that it would have been, unless it is the usual end.
+    Threads other than the main one get no signals, and nothing changes there.
 
     Attributes:
         is_asked: Whether a signal came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_end: bool = False) -> None:
+        """Note signals.
+
+        Args:
+            is_end: Whether a first signal is the usual end of what is done.
+        """
+        self._is_end = is_end
         self.is_asked = False
         self._before: dict[int, Any] = {}
 
@@ -34,7 +40,7 @@ class Interruption:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
         self._restore()
-        if self.is_asked and not isinstance(error, KeyboardInterrupt):
+        if self.is_asked and not self._is_end and not isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt from error
 
     def _note(self, _number: int, _frame: object) -> None:

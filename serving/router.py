@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from serving.counts import NotServed, QueryCounts
 from serving.growing_queue import GrowingQueue
 from serving.log import BatchRecord, Instant, LiveLog
 from serving.timer import MonotonicTimer
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class Client(Protocol):
     """Whoever sends queries."""
 
-    def answer(self, numbers: Sequence[int], *, served: bool) -> None:
-        """Take the answer to queries, by the numbers that the client gave them."""
+    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed) -> None:
+        """Take the answer to queries, by the numbers that the client gave them: their batch, or why there is none."""
         ...
 
 
@@ -80,6 +81,7 @@ class Router:
         self._open = 0
         self._given_up: set[int] = set()
         self.log = LiveLog(slo_ns)
+        self.counts = QueryCounts(len(table.subnets))
         self.error: PolicyError | None = None
         self.decide_ns: list[int] = []
         """How long each instant with a decision took to settle, the sending of its batches not included."""
@@ -102,20 +104,22 @@ class Router:
         """Queries that were received and not answered yet."""
         return self._open
 
-    def submit(self, slo_ns: int, client: Client, number: int) -> None:
-        """Take a query; it is rejected if the queue is full."""
-        log, now_ns = self.log, self.now_ns()
-        log.arrival_ns.append(now_ns)
-        log.slos_ns.append(slo_ns)
-        if self.queue.waiting >= self._most_waiting or self.error is not None:
-            log.place.append(NONE)
-            log.answered_ns.append(now_ns)
-            client.answer((number,), served=False)
+    def submit(self, slo_ns: int, client: Client, numbers: Sequence[int]) -> None:
+        """Take queries of one client; all are rejected if the queue has no room for all."""
+        log, now_ns, count = self.log, self.now_ns(), len(numbers)
+        log.arrival_ns += [now_ns] * count
+        log.slos_ns += [slo_ns] * count
+        if self.queue.waiting + count > self._most_waiting or self.error is not None:
+            log.place += [NONE] * count
+            log.answered_ns += [now_ns] * count
+            self.counts.not_served[NotServed.REJECTED] += count
+            client.answer(numbers, NotServed.REJECTED)
             return
-        log.answered_ns.append(NONE)
-        log.place.append(self.queue.arrive(now_ns, slo_ns))
-        self._askers.append((len(log.arrival_ns) - 1, client, number))
-        self._open += 1
+        for number in numbers:
+            self._askers.append((len(log.answered_ns), client, number))
+            log.answered_ns.append(NONE)
+            log.place.append(self.queue.arrive(now_ns, slo_ns))
+        self._open += count
         self._soon()
 
     def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int]) -> None:
@@ -124,7 +128,7 @@ class Router:
         record.read_ns, record.begun_ns, record.ended_ns = (at_ns - self._begin_ns for at_ns in times_ns)
         record.finish_ns = self.now_ns()
         self._completed.append((worker, batch))
-        self._answer(self.queue.taken[batch], served=True)
+        self._answer(self.queue.taken[batch], record)
         self._soon()
 
     def fail(self, worker: int) -> None:
@@ -205,19 +209,26 @@ class Router:
             record.sent_ns = self.now_ns()
         for batch in lost:
             self.log.batches[batch].lost, self.log.batches[batch].finish_ns = True, now_ns
-            self._answer(self.queue.taken[batch], served=False)
+            self._answer(self.queue.taken[batch], NotServed.LOST)
         if self.queue.dropped:
-            self._answer(self.queue.dropped, served=False)
+            self._answer(self.queue.dropped, NotServed.DROPPED)
             self.queue.dropped.clear()
         self._timer.set(None if self._wake_ns is None else self._wake_ns + self._begin_ns)
 
-    def _answer(self, places: Sequence[int], *, served: bool) -> None:
+    def _answer(self, places: Sequence[int], fate: BatchRecord | NotServed) -> None:
         now_ns = self.now_ns()
         by_client: dict[Client, list[int]] = {}
+        met = 0
         for place in places:
             receipt, client, number = self._askers[place]
             self.log.answered_ns[receipt] = now_ns
             by_client.setdefault(client, []).append(number)
+            if isinstance(fate, BatchRecord):
+                met += fate.finish_ns - self.log.arrival_ns[receipt] <= self.log.slos_ns[receipt]
         self._open -= len(places)
+        if isinstance(fate, BatchRecord):
+            self.counts.add(fate.start, met)
+        else:
+            self.counts.not_served[fate] += len(places)
         for client, numbers in by_client.items():
-            client.answer(numbers, served=served)
+            client.answer(numbers, fate)

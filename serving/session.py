@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from serving.counts import NotServed
 from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, unpack
-from serving.router import Router
-from serving.workers import PACED, WorkerProcess, last_line, spawn, unnamed_file
+from serving.service import CHECK_S, DRAIN_NS, Service
+from serving.workers import PACED, last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
-from sim.base.units import NS_PER_MS, NS_PER_S
+from sim.base.units import NS_PER_MS
+from sim.base.whole_file import translate_os_errors
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, Self
+    from typing import Self
 
     import numpy.typing as npt
 
-    from serving.log import LiveLog
-    from serving.router import Client
-    from serving.workers import WorkerProgram
+    from serving.log import BatchRecord, LiveLog
+    from serving.router import Client, Router
+    from serving.workers import WorkerProcess, WorkerProgram
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.result import Result
@@ -35,14 +39,8 @@ if TYPE_CHECKING:
 _LEAD_NS = 50 * NS_PER_MS
 """From the order to start to the start of the trace."""
 
-_CHECK_S, _START_CHECK_S = 0.02, 0.005
-"""How often workers are looked after, and whether all are ready."""
-
-_DRAIN_NS = 10 * NS_PER_S
-"""How long queries that wait are still served after an interruption."""
-
-_PATIENCE_S = 5.0
-"""How long the load generator may take to end."""
+_PATIENCE_S, _END_CHECK_S = 5.0, 0.005
+"""How long the load generator may take to end, and how often it is looked whether it has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +56,8 @@ class LiveRun:
         decide_ns: How long decisions took, the mean of each instant.
         unsent: Queries at the end of the trace that were not sent, since the run was interrupted; not among the others.
         serves: What workers said of themselves; nothing, if they are paced.
+        request_ids: The id of the request that each query came in, if queries came over the network; then the three
+            instants of the client are not known, and -1.
     """
 
     result: Result
@@ -68,6 +68,7 @@ class LiveRun:
     decide_ns: Sequence[int]
     unsent: int = 0
     serves: Mapping[str, Any] = field(default_factory=dict)
+    request_ids: Sequence[str] = ()
 
 
 def serve_trace(
@@ -99,6 +100,7 @@ def serve_trace(
         PolicyError: The policy raised, or returned a decision that can't be carried out.
         SpecError: A worker refuses its settings.
         ServingError: A worker does not start, the load generator is gone, or the run is interrupted before a query.
+        StoreError: The disk of temporary files is full.
     """
     with _Session(trace, cluster, table, is_interrupted) as session:
         try:
@@ -110,7 +112,7 @@ def serve_trace(
 class _LoadLink(asyncio.Protocol):
     """The connection of the load generator: a client of the router."""
 
-    def __init__(self, submit: Callable[[int, Client, int], None]) -> None:
+    def __init__(self, submit: Callable[[int, Client, Sequence[int]], None]) -> None:
         self._submit, self._reader = submit, FrameReader()
         self._transport: asyncio.Transport | None = None
         self._received = 0
@@ -136,8 +138,9 @@ class _LoadLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(message)
 
-    def answer(self, numbers: Sequence[int], *, served: bool) -> None:
+    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed) -> None:
         """Send the answer to queries."""
+        served = not isinstance(fate, NotServed)
         self.send(b"".join([frame(FrameKind.ANSWER, ANSWER.pack(number, served)) for number in numbers]))
 
     def close(self) -> None:
@@ -151,7 +154,7 @@ class _LoadLink(asyncio.Protocol):
             if number != self._received or slo_ns <= 0:
                 raise FrameError(f"query {number} with an SLO of {slo_ns} ns instead of query {self._received}")
             self._received += 1
-            self._submit(slo_ns, self, number)
+            self._submit(slo_ns, self, (number,))
         elif kind is FrameKind.READY:
             self.is_ready = True
         else:
@@ -164,7 +167,8 @@ class _Session:
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, is_interrupted: Callable[[], bool]) -> None:
         self._trace, self._cluster, self._table, self._is_interrupted = trace, cluster, table, is_interrupted
         self._slos_ns = np.broadcast_to(trace.slo_ns, len(trace)).astype(np.int64)
-        self._files = unnamed_file(), unnamed_file(), unnamed_file()
+        with translate_os_errors(Path(tempfile.gettempdir())):
+            self._files = unnamed_file(), unnamed_file(), unnamed_file()
         self._queries, self._times, self._load_errors = self._files
         self._stopped_ns: int | None = None  # when the run was interrupted
 
@@ -184,88 +188,79 @@ class _Session:
         on_start: Callable[[list[WorkerProcess]], None],
     ) -> LiveRun:
         """Run from start to end; arguments and errors are those of `serve_trace`."""
-        cluster, limits = self._cluster, {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
-        router = Router(asyncio.get_running_loop(), cluster, self._table, policy, seed=seed, **limits)
-        note, client = router.log.faults.append, _LoadLink(router.submit)
-        workers = [WorkerProcess(number, program, note) for number in range(cluster.workers)]
+        limits = {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
         generator = None
-        try:
-            for worker in workers:
-                worker.start()
-            generator = await self._start_load(client)
-            await self._ready(workers, client)
-            gc.collect()
-            gc.freeze()  # all that is there stays: the collector need not look through it
-            begin_ns = time.monotonic_ns() + _LEAD_NS
-            router.begin(begin_ns, [worker.run for worker in workers])
-            for worker in workers:
-                worker.serve(router)
-            client.send(frame(FrameKind.START, INSTANT.pack(begin_ns)))
-            on_start(workers)
-            await self._served(router, client, workers)
-            client.close()
-            await asyncio.to_thread(generator.wait, _PATIENCE_S)
-            return replace(self._outcome(router), serves=workers[0].serves or {})
-        finally:
-            router.close()
-            for worker in workers:
-                worker.stop()
-            if generator is not None:
-                generator.kill()
-                generator.wait()
+        with Service(self._cluster, self._table, policy, seed=seed, program=program, **limits) as service:
+            client = _LoadLink(service.router.submit)
+            try:
+                generator = await self._start_load(client)
+                await service.start(lambda: self._waits_for(client))
+                begin_ns = time.monotonic_ns() + _LEAD_NS
+                service.begin(begin_ns)
+                client.send(frame(FrameKind.START, INSTANT.pack(begin_ns)))
+                on_start(service.workers)
+                await self._served(service, client)
+                client.close()
+                await self._load_ended(generator)
+                return replace(self._outcome(service.router), serves=service.serves)
+            finally:
+                if generator is not None:
+                    generator.kill()
+                    generator.wait()
 
     async def _start_load(self, client: _LoadLink) -> subprocess.Popen[bytes]:
-        np.save(self._queries, self._trace.arrival_ns)
-        np.save(self._queries, self._slos_ns)
+        with translate_os_errors(Path(tempfile.gettempdir())):
+            np.save(self._queries, self._trace.arrival_ns)
+            np.save(self._queries, self._slos_ns)
         self._queries.seek(0)
         generator, connection = spawn("serving.load", self._load_errors, self._queries, self._times)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: client, connection)
         return generator
 
-    async def _ready(self, workers: list[WorkerProcess], client: _LoadLink) -> None:
-        """Wait until all workers and the load generator are ready.
+    async def _load_ended(self, generator: subprocess.Popen[bytes]) -> None:
+        """Wait until the load generator has written its times.
 
         Raises:
-            SpecError: A worker refuses its settings.
-            ServingError: One of them does not start, or the run is interrupted.
+            ServingError: It failed, or takes too long.
         """
-        while not (client.is_ready and all(worker.is_up for worker in workers)):
-            for worker in workers:
-                worker.check(time.monotonic_ns())
-                if worker.is_given_up:
-                    if worker.refusal is not None:
-                        raise worker.refusal
-                    raise ServingError(f"worker {worker.number}", "does not start", worker.reason)
-            self._check_load(client)
-            if self._is_interrupted():
-                raise _interrupted_early()
-            await asyncio.sleep(_START_CHECK_S)
-        for worker in workers:
-            if worker.serves != workers[0].serves:
-                problem = f"serves {worker.serves} instead of {workers[0].serves}"
-                raise ServingError(f"worker {worker.number}", problem, "", "start again")
+        ended = 0.0
+        while generator.poll() is None and ended < _PATIENCE_S:
+            await asyncio.sleep(_END_CHECK_S)
+            ended += _END_CHECK_S
+        if generator.returncode != 0:
+            problem = "does not end" if generator.returncode is None else "did not write its times"
+            raise ServingError("load generator", problem, last_line(self._load_errors), "nothing of the run is stored")
 
-    async def _served(self, router: Router, client: _LoadLink, workers: list[WorkerProcess]) -> None:
+    def _waits_for(self, client: _LoadLink) -> bool:
+        """Return whether the load generator is not ready yet.
+
+        Raises:
+            ServingError: It is gone, or the run is interrupted.
+        """
+        self._check_load(client)
+        if self._is_interrupted():
+            raise _interrupted_early()
+        return not client.is_ready
+
+    async def _served(self, service: Service, client: _LoadLink) -> None:
         """Look after all parts until every query that is to come has its answer, or none is left to give it.
 
         Raises:
             PolicyError: The policy failed.
             ServingError: The load generator is gone.
         """
-        while not (client.has_sent_all and (router.open_queries == 0 or router.is_deserted)):
-            await asyncio.sleep(_CHECK_S)
-            if router.error is not None:
-                raise router.with_counts(router.error)
+        router = service.router
+        while not (client.has_sent_all and service.is_done):
+            await asyncio.sleep(CHECK_S)
+            service.check()
             if self._stopped_ns is None and self._is_interrupted():
                 self._stopped_ns = router.now_ns()
                 client.send(frame(FrameKind.STOP))
-            if self._stopped_ns is not None and router.now_ns() > self._stopped_ns + _DRAIN_NS:
+            if self._stopped_ns is not None and router.now_ns() > self._stopped_ns + DRAIN_NS:
                 return
             self._check_load(client)
-            for worker in workers:
-                worker.check(time.monotonic_ns())
-            if client.has_sent_all and all(worker.is_up or worker.is_given_up for worker in workers):
-                router.check_wait()
+            if client.has_sent_all:
+                service.check_wait()
 
     def _check_load(self, client: _LoadLink) -> None:
         if client.problem:

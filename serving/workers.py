@@ -7,6 +7,7 @@ that is not an answer to its batch. The router is told at once; a new process ta
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -17,12 +18,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from serving.frames import DONE, RUN, VERSION, FrameError, FrameKind, FrameReader, content_of, frame, json_frame, unpack
+from serving.frames import (
+    DONE,
+    RUN,
+    VERSION,
+    FrameError,
+    FrameKind,
+    FrameReader,
+    content_of,
+    frame,
+    json_frame,
+    unpack_first,
+)
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sim.base.errors import SsimError
 
@@ -37,6 +49,9 @@ STARTS_IN_VAIN = 5
 """A worker that dies so often in a row without an answer is given up."""
 
 FIRST_PAUSE_S = 0.05
+
+ITEM_BYTES = {"FP32": 4, "INT64": 8, "INT32": 4, "BOOL": 1}
+"""Bytes of an element, by the names of the Open Inference Protocol."""
 
 _ERROR_PARTS = 4
 """Location, problem, value, hint."""
@@ -121,17 +136,24 @@ class WorkerProcess(asyncio.Protocol):
         """
         self.number, self._program, self._note = number, program, note
         self._errors = unnamed_file()
+        self._told = 0  # bytes that processes before wrote there
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
         self._reports: Reports | None = None
         self._batch: tuple[int, int] | None = None  # number and size of the batch that it runs
+        self._has_inputs = False
         self._limit_ns = 0  # when it is taken for hung
+        self._overdue_ns = 0  # the limit that was passed at the last check
         self.reason = ""
         self.refusal: SsimError | None = None
         """Why its process would not start another time, either."""
         self.serves: dict[str, Any] | None = None
         """What its process said of itself when it was ready: nothing, if it is paced."""
+        self.tensors: dict[str, Any] = {}
+        """Its inputs and outputs, each a list of tensors in the words of the Open Inference Protocol."""
+        self.outputs = b""
+        """The outputs of the batch that it answered last: row after row, as `run` takes inputs."""
         self._failed = set[str]()  # the failures of batches that were told
         self._in_vain = 0
         self._stopping = False
@@ -152,23 +174,38 @@ class WorkerProcess(asyncio.Protocol):
     def start(self) -> None:
         """Start a process."""
         self._restart = None
+        self._told = os.fstat(self._errors.fileno()).st_size
         self._process, connection = spawn(self._program.module, self._errors)
         self._reader, self.reason = FrameReader(), ""
         self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
         self._connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: self, connection))
 
-    def run(self, batch: int, subnet: int, size: int, expected_ns: int) -> None:
-        """Give it a batch."""
-        self._batch = batch, size
+    def run(self, batch: int, subnet: int, size: int, expected_ns: int, inputs: bytes = b"") -> None:
+        """Give it a batch.
+
+        Args:
+            batch: Its number.
+            subnet: Which subnet it is for.
+            size: Its queries.
+            expected_ns: The time that it is expected to take.
+            inputs: Of its queries, one after the other, each with all its tensors; the worker has its own if left out.
+        """
+        self._batch, self._has_inputs = (batch, size), bool(inputs)
         self._limit_ns = time.monotonic_ns() + max(HANG_NS, HANG_FACTOR * expected_ns)
         if self._transport is not None:
-            self._transport.write(frame(FrameKind.RUN, RUN.pack(batch, subnet, size, expected_ns)))
+            self._transport.write(frame(FrameKind.RUN, RUN.pack(batch, subnet, size, expected_ns) + inputs))
 
     def check(self, now_ns: int) -> None:
-        """Kill the process if it takes too long."""
-        if self._limit_ns and now_ns > self._limit_ns:
+        """Kill the process if it takes too long at two calls in a row.
+
+        At the first, its answer may lie there unread, since the policy kept this process busy.
+        """
+        if not self._limit_ns or now_ns <= self._limit_ns:
+            return
+        if self._overdue_ns == self._limit_ns:
             limit = "too long for a batch" if self._batch else f"more than {START_LIMIT_S:g} s for a step of its start"
             self._kill(f"takes {limit}")
+        self._overdue_ns = self._limit_ns
 
     def stop(self) -> None:
         """End the process."""
@@ -208,7 +245,7 @@ class WorkerProcess(asyncio.Protocol):
             return
         self._process.kill()
         self._process.wait()
-        line = last_line(self._errors)
+        line = last_line(self._errors, self._told)
         self.reason = self.reason or f"ended with code {self._process.returncode}" + (f": {line}" if line else "")
         was_up, self.is_up = self.is_up, False
         self._batch, self._limit_ns = None, 0
@@ -226,10 +263,12 @@ class WorkerProcess(asyncio.Protocol):
 
     def _take(self, kind: FrameKind, body: bytes) -> None:
         if kind is FrameKind.DONE and self._batch is not None:
-            batch, size, *times = unpack(DONE, body)
+            (batch, size, *times), outputs = unpack_first(DONE, body)
             if (batch, size) != self._batch:
                 raise FrameError(f"an answer to batch {batch} of {size}, not to {self._batch[0]} of {self._batch[1]}")
-            self._batch, self._limit_ns, self._in_vain = None, 0, 0
+            if len(outputs) != self._has_inputs * size * row_bytes(self.tensors.get("outputs", ())):
+                raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
+            self._batch, self._limit_ns, self._in_vain, self.outputs = None, 0, 0, outputs
             if self._reports is not None:
                 self._reports.complete(self.number, batch, (times[0], times[1], times[2]))
         elif kind is FrameKind.FAILED and self._batch is not None:
@@ -257,7 +296,7 @@ class WorkerProcess(asyncio.Protocol):
             raise FrameError(f"version {version} instead of {VERSION}")
         if self.serves is not None and self.serves != serves:
             raise FrameError(f"it serves {serves} instead of {self.serves}")
-        self.serves = serves
+        self.serves, self.tensors = serves, content.get("tensors", {})
 
     def _fail_batch(self, content: dict[str, Any]) -> None:
         """Report a batch that failed: a failure from which the worker recovers at the next instant.
@@ -297,14 +336,19 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.abort()
 
 
+def row_bytes(tensors: Iterable[Mapping[str, Any]]) -> int:
+    """Return the bytes of a query's tensors; their first dimension is that of queries."""
+    return sum(ITEM_BYTES[tensor["datatype"]] * math.prod(tensor["shape"][1:]) for tensor in tensors)
+
+
 def unnamed_file() -> IO[bytes]:
     """Return a new file without a name: nothing is left of it when the last process that has it open ends."""
     return tempfile.TemporaryFile(buffering=0)
 
 
-def last_line(file: IO[bytes]) -> str:
-    """Return the last line that a process wrote to stderr, or ""."""
+def last_line(file: IO[bytes], begin: int = 0) -> str:
+    """Return the last line that a process wrote to stderr, from a place in the file on, or ""."""
     # Processes share one position in the file: seeking would move that of the writer.
     size = os.fstat(file.fileno()).st_size
-    text = os.pread(file.fileno(), 2**16, max(0, size - 2**16)).decode("utf-8", "replace")
+    text = os.pread(file.fileno(), 2**16, max(begin, size - 2**16)).decode("utf-8", "replace")
     return (text.strip().splitlines() or [""])[-1]

@@ -17,6 +17,9 @@ EXTRAS = {
     "dask": "dask",
     "dp_accounting": "privacy",
     "plotly": "report",
+    "aiohttp": "serve",
+    "prometheus_client": "serve",
+    "grpc": "serve",
 }
 """The extra that installs a module."""
 

@@ -16,7 +16,7 @@ import click
 
 from policies import SHORT_NAMES
 from ssim.commands.root import ssim
-from ssim.jobs.schema import job_schema, topology_schema
+from ssim.jobs.schema import deployment_schema, job_schema, topology_schema
 
 Schema = Mapping[str, Any]
 
@@ -27,11 +27,13 @@ KINDS = {
     "federated": "A federated training trains a network over the clients of a topology: `ssim train FILE`.",
     "profile": "A profile measures the subnets of a supernet on a device: `ssim profile`, or `ssim run FILE`.",
     "topology": "A topology describes roles and channels: `ssim topology check FILE`.",
+    "deployment": "A deployment says where the workers of a topology run: `ssim topology deploy TOPOLOGY FILE`.",
 }
 
 
 def _schema(kind: str) -> Schema:
-    return topology_schema() if kind == "topology" else job_schema(f"{kind}/1")
+    others = {"topology": topology_schema, "deployment": deployment_schema}
+    return others[kind]() if kind in others else job_schema(f"{kind}/1")
 
 
 def pages() -> dict[str, str]:

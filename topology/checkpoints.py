@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from topology.copying import Key, copied, pickled, restored, unpickled
+from topology.copying import Key, copied, fields_of, pickled, restored, set_fields, unpickled
+from topology.state import AWAY
 from topology.tape import Safepoint, Tape
 
 if TYPE_CHECKING:
@@ -110,28 +111,15 @@ class Recorder:
             drain: Lets the workers go on as far as they can.
         """
         for id_, state in self._runtime.states.items():
-            if state.tape is None or state.ended or state.stop is None:
+            if state.tape is None or state.ended not in {"", AWAY} or state.stop is None:
                 continue
             interpreter, tape = self._runtime.interpreters[id_], state.tape
             fields, stats, state.rng_state = restored(tape.safepoint.state, self._world)
             set_fields(interpreter.program, fields)
             for name, of_peers in stats.items():
                 interpreter.io.port(name).peer_stats.update(of_peers)
+            if state.ended:
+                continue
             tape.rewind()
             state.stop = start(state, tape.safepoint.position)
             tape.replay(drain)
-
-
-def fields_of(program: Any) -> dict[str, Any]:
-    """Return the attributes of an object, those in slots included."""
-    state: Any = object.__getstate__(program)
-    own, slots = state if isinstance(state, tuple) else (state, None)
-    return {**(own or {}), **(slots or {})}
-
-
-def set_fields(program: Any, fields: Mapping[str, Any]) -> None:
-    """Give an object these attributes and no others."""
-    for name in fields_of(program).keys() - fields.keys():
-        object.__delattr__(program, name)
-    for name, value in fields.items():
-        object.__setattr__(program, name, value)

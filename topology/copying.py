@@ -141,3 +141,18 @@ def unpickled(content: bytes, world: Mapping[Key, Any]) -> Any:
         world: The objects that were left out, by key.
     """
     return _Unpickler(io.BytesIO(content), world).load()
+
+
+def fields_of(program: Any) -> dict[str, Any]:
+    """Return the attributes of an object, those in slots included."""
+    state: Any = object.__getstate__(program)
+    own, slots = state if isinstance(state, tuple) else (state, None)
+    return {**(own or {}), **(slots or {})}
+
+
+def set_fields(program: Any, fields: Mapping[str, Any]) -> None:
+    """Give an object these attributes and no others."""
+    for name in fields_of(program).keys() - fields.keys():
+        object.__delattr__(program, name)
+    for name, value in fields.items():
+        object.__setattr__(program, name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from topology.copying import fields_of, set_fields
 from topology.program import Break, Continue
 from topology.steps import Loop, Par, Steps
 
@@ -47,6 +48,17 @@ class Interpreter:
             waiting = self.start(step)
             if waiting is not None:
                 await waiting
+
+    def renew(self, fresh: Program) -> None:
+        """Put the program back to its beginning, but for what survives an absence.
+
+        Args:
+            fresh: A program that has not run.
+        """
+        own = fields_of(self.program)
+        kept = {name: own[name] for name in self.program.kept if name in own}
+        set_fields(self.program, {**fields_of(fresh), **kept})
+        self._safepoint(0)
 
     def _safepoint(self, position: int) -> None:
         if self.on_safepoint is not None:

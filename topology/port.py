@@ -61,6 +61,11 @@ class Port:
         peers: tuple[str, ...] = self._ask("peers", self._mailbox.peers, among)
         return peers
 
+    def absences(self, peer: str) -> int:
+        """Return how many times a peer has left: what was sent to it before the last time is lost."""
+        count: int = self._ask("absences", self._mailbox.peer_group.absences, peer)
+        return count
+
     def share(self) -> tuple[str, ...]:
         """Return this worker's share of all peers, present or not, if the replicas of its role in the group share them.
 
@@ -121,7 +126,7 @@ class Port:
 
     def _recv_wait(self, senders: tuple[str, ...] | None) -> RecvWait:
         mailbox = self._mailbox
-        if not mailbox.any_remaining(senders):
+        if mailbox.peer_group.has_left(senders[0]) if senders else not mailbox.any_remaining():
             raise closed(mailbox, senders[0] if senders else self.channel.name)
         return RecvWait(mailbox, senders[0] if senders else None)
 
@@ -209,13 +214,15 @@ class Port:
         missing = set(self._senders(senders))
         remaining = len(missing) if k is None else k
         deadline = Deadline(mailbox.owner.now_ns, timeout_s)
-        seen = 0
+        left = self._ask("left", mailbox.left, missing)
+        seen = self._ask("departure_count", mailbox.peer_group.departure_count)
         while missing and remaining > 0:
             message = self._ask("take", mailbox.take, missing)
             if message is None:
                 departed = self._ask("departures", mailbox.peer_group.departures, seen)
-                missing.difference_update(departed)
                 seen += len(departed)
+                missing.difference_update(left, departed)
+                left = ()
                 if not missing:
                     return
                 message = await mailbox.wait(partial(AnyOf, mailbox, missing), deadline.left_s)

@@ -38,11 +38,13 @@ class Program:
         function_tags: The names by which its steps refer to channels, as in `io["fetch"]` (Flame's funcTags); the
             channels' `verbs` in a topology file assign them.
         receives_first: Those of its function tags on which it must receive before its first send.
+        kept: The names of its attributes that survive an absence: a worker that comes back begins anew but for these.
     """
 
     steps: ClassVar[Steps] = Steps()
     function_tags: ClassVar[tuple[str, ...]] = ()
     receives_first: ClassVar[tuple[str, ...]] = ()
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

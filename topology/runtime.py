@@ -6,27 +6,30 @@ with the workers that run there, and each of them tracks the membership of all w
 
 from __future__ import annotations
 
+import itertools
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sim.base.errors import ClosedError, ProgramError, SpecError, SsimError, raised
-from sim.base.units import ns_from_s
+from sim.base.errors import ClosedError, ProgramError, SsimError, raised
+from sim.base.units import NS_PER_S, ns_from_s
 from topology.binding import bind
+from topology.faults import begins_s, by_worker, presence_of, refuse_sessions
 from topology.interpreter import Interpreter
 from topology.io import IO
 from topology.membership import Membership
 from topology.program import Break, Continue
 from topology.report import LogEntry, RunReport, Span, Traffic
-from topology.state import Mailbox, RunContext, WorkerState
+from topology.state import AWAY, Mailbox, RunContext, WorkerState
 from topology.wait_chain import orphaned, root_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from topology.deployment import InjectedFault
     from topology.engine import RunSpec
     from topology.message import Message
-    from topology.plan import Plan, Worker
+    from topology.plan import Worker
     from topology.transport import Transport
 
 
@@ -44,7 +47,7 @@ class WorkerRuntime:
         plan: The plan of all workers.
         states: The workers of this process, by id.
         interpreters: Their interpreters, by id.
-        running: How many of them have not ended.
+        running: How many of them have not ended; those that are to come back have not.
         started: Whether they have been started.
     """
 
@@ -62,13 +65,14 @@ class WorkerRuntime:
         self.started = False
         traffic = {channel.name: Traffic() for channel in run.plan.tag.channels}
         report = RunReport(traffic=traffic, recording=record)
-        self._faults = _by_worker(run.plan, run.faults)
+        self._faults = by_worker(run.plan, run.faults)
         self._context = RunContext(transport, report, run.plan, run.seed, run.watch, self._faults)
         self._transport, self._report = transport, report
         self._default_timeout_ns = ns_from_s(default_timeout_s)
         self._died: dict[str, int] = {}
         self.interpreters: dict[str, Interpreter] = {}
-        absent = [worker for worker, fault in self._faults.items() if fault.join_s > 0]
+        self._away = 0
+        absent = [worker for worker, fault in self._faults.items() if begins_s(fault) > 0]
         self._memberships = {
             (channel, group, role): Membership(run.plan.members(channel, group, role), absent)
             for channel, group, role in run.plan.index
@@ -77,12 +81,14 @@ class WorkerRuntime:
         self.running = len(self.states)
 
     def _set_up(self, run: RunSpec, own: Collection[str] | None) -> None:
-        bindings = bind(run.plan.tag, run.programs)
+        bindings = self._bindings = bind(run.plan.tag, run.programs)
         channels = {role.name: run.plan.tag.channels_of(role.name) for role in run.plan.tag.roles}
         idle = {name: binding.idle_channels for name, binding in bindings.items()}
         for worker in run.plan.workers:
             if own is None or worker.id in own:
                 binding = bindings[worker.role]
+                if worker.id in self._faults and self._faults[worker.id].sessions and not idle[worker.role]:
+                    refuse_sessions(worker, binding.owner)
                 state = self.states[worker.id] = WorkerState(worker, self._context, idle[worker.role])
                 for channel in channels[worker.role]:
                     group = worker.at[channel.name]
@@ -94,36 +100,55 @@ class WorkerRuntime:
                 io = IO(state, binding.function_tags)
                 self.interpreters[worker.id] = Interpreter(binding.make(), io, state)
 
-    def start(self) -> None:
-        """Start the workers, and schedule the faults."""
+    def start(self, known: Mapping[str, str] | None = None) -> None:
+        """Start the workers, and schedule the faults.
+
+        Args:
+            known: What became of the workers of other processes (`presence`), if those of this one join in mid-run.
+        """
+        for id_, how in (known or {}).items():
+            if how == "present":
+                self.worker_joined(self.plan.worker(id_))
+            elif how != "absent":
+                self.worker_left(self.plan.worker(id_), returns=how == AWAY)
         for id_, state in self.states.items():
+            if known is not None:
+                self.worker_left(state.worker, returns=True)
             fault = self._faults.get(id_)
-            if fault is None:
-                self._start(state)
+            if fault is not None:
+                self._inject(state, fault, late=known is not None)
+            elif known is not None:
+                self._come(state)
             else:
-                self._inject(state, fault)
-        for id_, fault in self._faults.items():
-            if id_ not in self.states and fault.join_s > 0:  # of another process
-                worker = self.plan.worker(id_)
-                self._transport.call_at(ns_from_s(fault.join_s), partial(self._join, worker))
+                self._start(state)
         self.started = True
         self._expire_timeouts()
 
-    def _inject(self, state: WorkerState, fault: InjectedFault) -> None:
-        ends = [(end_s, how) for end_s, how in ((fault.leave_s, "left"), (fault.die_s, "died")) if end_s is not None]
-        for end_s, how in ends:
-            if end_s == 0:
-                self._stop(state, how)  # it never starts
-                return
+    def presence(self) -> dict[str, str]:
+        """Return of each worker whether it is `present`, `absent` (still to join), `away` (to come back) or `ended`."""
+        return {id_: presence_of(state) for id_, state in self.states.items()}
+
+    def _inject(self, state: WorkerState, fault: InjectedFault, *, late: bool) -> None:
+        """Start a worker now or when it joins, and schedule its end."""
+        now_s = self._transport.now_ns / NS_PER_S if late else 0.0
+        number = next(n for n in itertools.count() if (fault.session(n) or (0, math.inf))[1] > now_s)
+        session = fault.session(number)
+        if session is None or (fault.die_s is not None and fault.die_s <= now_s):
+            self._stop(state, "left" if session is None else "died")  # it never starts
+            return
         if fault.slow != 1:
             until_ns = None if fault.slow_until_s is None else ns_from_s(fault.slow_until_s)
             state.slow = (fault.slow, ns_from_s(fault.slow_from_s), until_ns)
-        if fault.join_s > 0:
-            self._transport.call_at(ns_from_s(fault.join_s), partial(self._start_late, state))
+        if session[0] > now_s:
+            self._transport.call_at(ns_from_s(session[0]), partial(self._come, state))
+        elif late:
+            self._come(state)
         else:
             self._start(state)
-        for end_s, how in ends:
-            self._transport.call_at(ns_from_s(end_s), partial(self._stop, state, how))
+        if session[1] < math.inf:
+            self._transport.call_at(ns_from_s(session[1]), partial(self._go, state, fault, number))
+        if fault.die_s is not None:
+            self._transport.call_at(ns_from_s(fault.die_s), partial(self._stop, state, "died"))
 
     def _start(self, state: WorkerState) -> None:
         state.stop = self.start_at(state)
@@ -132,16 +157,35 @@ class WorkerRuntime:
         """Start a worker at a step of its program; return what stops it."""
         return self._transport.start(self._run(state, position))
 
-    def _start_late(self, state: WorkerState) -> None:
-        if not state.ended:
-            state.joined_late = True
-            self._log(state, "joined")
-            self._join(state.worker)
-            self._start(state)
+    def _come(self, state: WorkerState) -> None:
+        """Start a worker that joins late, or comes back."""
+        if state.ended not in {"", AWAY}:
+            return
+        self._away -= state.ended == AWAY
+        state.ended = ""
+        state.joined_late = True
+        self._log(state, "joined")
+        self._transport.notify_joined(state.worker)
+        self._start(state)
 
-    def _join(self, worker: Worker) -> None:
-        for channel, group in worker.at.items():
-            self._memberships[channel, group, worker.role].join(worker.id)
+    def _go(self, state: WorkerState, fault: InjectedFault, number: int) -> None:
+        """End a session of a worker: it leaves, or goes away until the next one."""
+        following = fault.session(number + 1)
+        if following is None or state.ended:
+            self._stop(state, "left")
+            return
+        self._transport.call_at(ns_from_s(following[0]), partial(self._come, state))
+        self._transport.call_at(ns_from_s(following[1]), partial(self._go, state, fault, number + 1))
+        self._log(state, "left")
+        state.ended = AWAY
+        self._away += 1
+        self._transport.notify_left(state.worker, returns=True)
+        if state.stop is not None:
+            state.stop()
+        for mailbox in state.mailboxes.values():
+            mailbox.inbox = None
+        self.interpreters[state.worker.id].renew(self._bindings[state.worker.role].make())
+        self._end_if_over()
 
     async def _run(self, state: WorkerState, position: int) -> None:
         id_ = state.worker.id
@@ -163,7 +207,7 @@ class WorkerRuntime:
 
     def _stop(self, state: WorkerState, how: str) -> None:
         """End a worker from outside."""
-        if not state.ended:
+        if state.ended in {"", AWAY}:
             self._log(state, how)
             self._report.ended[state.worker.id] = how
             self._end(state, how)
@@ -172,17 +216,31 @@ class WorkerRuntime:
 
     def _end(self, state: WorkerState, how: str) -> None:
         """Mark a worker as ended; notify the others unless it died."""
+        self._away -= state.ended == AWAY
         state.ended = how
         self.running -= 1
         self._report.end_ns = self._transport.now_ns
         if how == "died":
             self._died[state.worker.id] = self._transport.now_ns
         else:
-            self._transport.notify_left(state.worker)
+            self._transport.notify_left(state.worker, returns=False)
         if not self.running:
             self._transport.finish()
-        elif self._died and how != "orphaned":
+            return
+        if self._died and how != "orphaned":
             self._end_orphans()
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """End the workers that are away, if no others are left and nobody will be there when they come back."""
+        if not self.running or self._away < self.running:
+            return
+        away = [state for state in self.states.values() if state.ended == AWAY]
+        if not any(mailbox.any_remaining() for state in away for mailbox in state.mailboxes.values()):
+            for state in away:
+                state.ended = self._report.ended[state.worker.id] = "left"
+            self.running = self._away = 0
+            self._transport.finish()
 
     def report(self) -> RunReport:
         """Return the report, with results in the order of the plan."""
@@ -196,10 +254,21 @@ class WorkerRuntime:
             if state.stop is not None:
                 state.stop()
 
-    def worker_left(self, worker: Worker) -> None:
-        """Note that a worker has ended and that all of its messages have arrived."""
+    def worker_left(self, worker: Worker, *, returns: bool = False) -> None:
+        """Note that a worker has left and that all of its messages have arrived.
+
+        Args:
+            worker: The worker.
+            returns: Whether it may come back.
+        """
         for channel, group in worker.at.items():
-            self._memberships[channel, group, worker.role].leave(worker.id)
+            self._memberships[channel, group, worker.role].leave(worker.id, returns=returns)
+        self._end_if_over()
+
+    def worker_joined(self, worker: Worker) -> None:
+        """Note that a worker has joined."""
+        for channel, group in worker.at.items():
+            self._memberships[channel, group, worker.role].join(worker.id)
 
     def lose(self, message: Message) -> None:
         """Count a message as lost."""
@@ -240,7 +309,7 @@ class WorkerRuntime:
             for id_, state in self.states.items()
         }
         memberships = {key: membership.stored() for key, membership in self._memberships.items()}
-        own = {"running": self.running, "died": self._died}
+        own = {"running": self.running, "died": self._died, "away": self._away}
         return {"workers": workers, "memberships": memberships, "report": self._report, "own": own}
 
     def restore(self, stored: dict[str, Any]) -> None:
@@ -260,7 +329,8 @@ class WorkerRuntime:
             own.messages, own.bytes, own.lost = traffic.messages, traffic.bytes, traffic.lost
         for name in ("results", "ended", "end_ns", "log", "spans", "recording"):
             setattr(self._report, name, getattr(report, name))
-        self.running, self._died, self.started = stored["own"]["running"], stored["own"]["died"], True
+        self.running, self._died, self._away = (stored["own"][name] for name in ("running", "died", "away"))
+        self.started = True
 
     def _expire_timeouts(self) -> None:
         """Fail if a wait has reached the default timeout; come back when the next may reach it.
@@ -300,13 +370,3 @@ _STORED = ("ended", "joined_late", "slow", "step", "tape")
 
 def _not_started() -> None:
     """Stand for what stops a worker, until it is started."""
-
-
-def _by_worker(plan: Plan, faults: Sequence[InjectedFault]) -> dict[str, InjectedFault]:
-    by_worker: dict[str, InjectedFault] = {}
-    for fault in faults:
-        plan.worker(fault.worker)
-        if fault.worker in by_worker:
-            raise SpecError("faults", "duplicate worker", repr(fault.worker), "merge the entries of a worker into one")
-        by_worker[fault.worker] = fault
-    return by_worker

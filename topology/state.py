@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from topology.tape import Pending, Tape
     from topology.transport import Transport
 
+AWAY = "away"
 _SEARCHED = 1000
 """Among at most this many peers a hint looks for the name that was meant."""
 
@@ -60,7 +61,7 @@ class WorkerState:
         transport: The engine's side, as in the context.
         mailboxes: Its end of each channel, by name.
         step: The name of the current step.
-        ended: How it ended; "" while it has not.
+        ended: How it ended; "" while it has not, `AWAY` while it has left and is to come back.
         idle_channels: The channels on which its program waits for work before it sends anything.
         joined_late: Whether it joined after the run began.
         slow: A slowdown: factor, start and end in nanoseconds; an end of None is that of the run.
@@ -222,10 +223,14 @@ class Mailbox:
         return tuple(peer for peer in present if peer in wanted)
 
     def any_remaining(self, among: Collection[str] | None = None) -> bool:
-        """Return whether any peer, or any of some, is present or still to join."""
+        """Return whether any peer, or any of some, is present, or still to join or to come back."""
         if among is None:
             return self.peer_group.any_remaining(self._id)
-        return not all(self.peer_group.has_left(peer) for peer in among)
+        return not all(self.peer_group.has_ended(peer) for peer in among)
+
+    def left(self, among: Collection[str]) -> list[str]:
+        """Return those of some peers that have left."""
+        return [peer for peer in among if self.peer_group.has_left(peer)]
 
     def senders(self) -> tuple[str, ...]:
         """Return the peers that are present or have left a message here, in the order of the plan."""

@@ -57,8 +57,17 @@ class Transport(Protocol):
         """Deliver a message to its receiver's runtime when it arrives, or lose it if the channel does."""
         ...
 
-    def notify_left(self, worker: Worker) -> None:
-        """Notify the runtimes that a worker has ended, after all of its messages have arrived."""
+    def notify_left(self, worker: Worker, *, returns: bool) -> None:
+        """Notify the runtimes that a worker has left, after all of its messages have arrived.
+
+        Args:
+            worker: The worker.
+            returns: Whether it may come back.
+        """
+        ...
+
+    def notify_joined(self, worker: Worker) -> None:
+        """Notify the runtimes that a worker has joined, after they know of its absence."""
         ...
 
     async def compute(

@@ -81,24 +81,25 @@ class ShippedFile(click.ParamType[Path]):
 
     name = "file"
 
-    def __init__(self, kind: str) -> None:
-        """Take short names of a kind: `experiments` or `topologies`."""
-        self.kind = kind
+    def __init__(self, *kinds: str) -> None:
+        """Take short names of some kinds: `experiments`, `topologies`, or both."""
+        self.kinds = kinds
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
         del param, ctx
-        from ssim.files.shipped import find_file
+        from ssim.files.shipped import find_file, names
 
-        return (
-            value if isinstance(value, Path) else find_file(self.kind, value, lambda line: click.echo(line, err=True))
-        )
+        if isinstance(value, Path):
+            return value
+        kind = next((kind for kind in self.kinds if value in names(kind)), self.kinds[0])
+        return find_file(kind, value, lambda line: click.echo(line, err=True))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the short names that begin as what was typed, and leave files to the shell."""
         from ssim.files.shipped import names
 
-        return completed(lambda: names(self.kind))(ctx, param, incomplete)
+        return completed(lambda: [name for kind in self.kinds for name in names(kind)])(ctx, param, incomplete)
 
 
 def cores() -> int:

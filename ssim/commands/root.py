@@ -12,6 +12,8 @@ from ssim.files.waiting import WAITING
 
 COMMANDS = {
     "run": "Run an experiment, a training or a profile; print its table and draw its figures.",
+    "serve": "Serve requests over the network in real time (Open Inference Protocol).",
+    "load": "Send the queries of a trace to a server, and measure what it answers.",
     "capacity": "Find the highest rate that meets an SLO attainment, or the workers for a rate.",
     "optimum": "Compare stored runs with an upper bound on what any policy can reach.",
     "reproduce": "Run the paper's experiments, draw its figures, judge its claims.",
@@ -26,7 +28,7 @@ COMMANDS = {
     "profile": "Measure the subnets of a supernet on a device and write a latency table.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import, train, calibrate, search, fetch.",
     "train": "Train a model or a supernet over the clients of a topology (federated learning).",
-    "topology": "Topologies of roles and channels: check, expand, draw, diff, import.",
+    "topology": "Topologies of roles and channels: check, expand, draw, diff, deploy, import.",
     "schema": "Print the JSON Schema of a kind of file, for editors.",
     "completion": "Print what completes commands and names in a shell.",
     "examples": "List the shipped experiments, trainings and topologies.",

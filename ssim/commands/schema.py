@@ -6,7 +6,7 @@ import click
 
 from ssim.commands.group import example
 
-_KINDS = ("experiment", "training", "federated", "profile", "topology")
+_KINDS = ("experiment", "training", "federated", "profile", "topology", "deployment")
 
 
 @click.command(epilog=example("ssim schema federated > federated.json"))
@@ -19,7 +19,8 @@ def schema(kind: str) -> None:
     """
     import json
 
-    from ssim.jobs.schema import job_schema, topology_schema
+    from ssim.jobs.schema import deployment_schema, job_schema, topology_schema
 
-    found = topology_schema() if kind == "topology" else job_schema(f"{kind}/1")
+    others = {"topology": topology_schema, "deployment": deployment_schema}
+    found = others[kind]() if kind in others else job_schema(f"{kind}/1")
     click.echo(json.dumps(found, indent=2))

@@ -118,6 +118,37 @@ def diff(first: Path, second: Path) -> None:
     click.echo(f"from {old.name} to {new.name}: +{len(found.added)} -{len(found.dropped)} lines")
 
 
+@topology.command(epilog=example("ssim topology deploy hybrid sites.yaml --check --address auto"))
+@click.argument("file", metavar="FILE", type=ShippedFile("topologies", "experiments"))
+@click.argument("deployment", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Compare it with a Ray cluster, and say what is missing there.")
+@click.option("--address", help="Address of that cluster.  [default: that of RAY_ADDRESS, or this machine]")
+def deploy(file: Path, deployment: Path, address: str | None, *, check: bool) -> None:
+    """Print which workers of FILE run at which site of DEPLOYMENT, and what their processes need there.
+
+    FILE is a topology, or a federated training. `ssim train --engine ray --deployment DEPLOYMENT` runs it.
+    """
+    from sim.base.errors import SpecError
+    from ssim.commands.present.deployment import print_deployment, print_machines
+    from ssim.files.deployment_file import read_deployment
+    from ssim.files.schemas import schema_of
+    from ssim.files.topology_file import read_topology
+    from ssim.jobs.reading import read_job
+
+    if address is not None and not check:
+        raise SpecError("--address", "not used without --check", address, "add --check, or remove it")
+    if schema_of(file) == "federated/1":
+        found = read_job(file, (), "federated/1").runs[0].parts.topology
+    else:
+        found = read_topology(file)
+    _, processes = read_deployment(deployment, found.plan)
+    print_deployment(processes)
+    count = "1 process" if len(processes) == 1 else f"{len(processes)} processes"
+    click.echo(f"{_count(len(found.plan), 'worker')} of {found.name} in {count}")
+    if check:
+        print_machines(processes, address)
+
+
 @topology.command("import", epilog=example("ssim topology import schema.json --data dataSpec.json -o mine.yaml"))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(

@@ -16,10 +16,16 @@ from ssim.commands.options import ShippedFile, device_options, jobs_option, out_
 @set_option
 @jobs_option(1)
 @device_options
+@click.option("--engine", type=click.Choice(["sim", "local", "ray"]), help="The engine, as `--set engine=...`.")
 @click.option(
     "--address",
     help="Address of the Ray cluster of a file with `engine: ray`, if it is not in RAY_ADDRESS; without either, a "
     "cluster is started here.",
+)
+@click.option(
+    "--deployment",
+    type=click.Path(path_type=Path),
+    help="A file that maps roles, groups and datasets to sites of that cluster (`ssim topology deploy`).",
 )
 @click.option("--force", is_flag=True, help="Train again what is trained already.")
 @click.option("--compare", type=click.Path(path_type=Path), help="Draw all FILEs in one picture, to this file.")
@@ -30,7 +36,9 @@ def train(
     jobs: int,
     threads: int,
     device: str,
+    engine: str | None,
     address: str | None,
+    deployment: Path | None,
     compare: Path | None,
     *,
     force: bool,
@@ -42,15 +50,22 @@ def train(
     """
     from sim.base.errors import SpecError
     from ssim.commands.present.job import run_and_report
+    from ssim.files.deployment_file import read_deployment
     from ssim.jobs.job import ExecutionOptions
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
-    found = [read_job(file, overrides, "federated/1") for file in files]
+    settings = overrides if engine is None else (*overrides, f"engine={engine}")
+    found = [read_job(file, settings, "federated/1") for file in files]
     for job in found:
-        if address is not None and job.spec.engine != "ray":
-            raise SpecError("--address", f"not used by {job.name}, whose engine is {job.spec.engine}", address, _RAY)
-    options = ExecutionOptions(device, threads, address=address)
+        for option, value in (("--address", address), ("--deployment", deployment)):
+            if value is not None and job.spec.engine != "ray":
+                problem = f"not used by {job.name}, whose engine is {job.spec.engine}"
+                raise SpecError(option, problem, str(value), "add --engine ray, or remove it")
+        if deployment is not None:
+            for run in job.runs:
+                read_deployment(deployment, run.parts.topology.plan)
+    options = ExecutionOptions(device, threads, address=address, deployment=deployment)
     for job in found:
         run_and_report(job, out, options=options, jobs=jobs, force=force)
     if compare is not None:
@@ -59,6 +74,3 @@ def train(
 
         runs = [(run, Store(out / job.name).folder / run.id) for job in found for run in job.runs]
         click.echo(f"drawn: {save_as(compared(runs), compare)}")
-
-
-_RAY = "add --set engine=ray, or remove it"

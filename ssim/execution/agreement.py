@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from serving.comparison import MeasuredBatches, RunFigures, simulations
+from serving.comparison import MeasuredBatches, RunFigures, renumbered, simulations
 from serving.log import Instant, replay_log
 from sim.base.errors import StoreError
 from sim.traces.trace import Trace
@@ -29,14 +29,15 @@ class Agreement(NamedTuple):
 
     Attributes:
         live: The figures of the live run, of the queries that were admitted.
-        client: SLO attainment as clients saw it, of all queries, also those that were rejected.
+        client: SLO attainment as clients saw it, of all queries, also those that were rejected; None where only they
+            know.
         steps: Those of the simulations.
         replays: Whether the log gives the same decisions again.
         ratio: Median, and 5th and 95th percentile of time taken over time expected.
     """
 
     live: RunFigures
-    client: float
+    client: float | None
     steps: list[RunFigures]
     replays: bool
     ratio: tuple[float, float, float]
@@ -97,14 +98,16 @@ class StoredLiveRun:
         Raises:
             StoreError: There is none.
         """
-        done = self.batches[~self.batches["lost"]]
+        answered = ~self.batches["lost"].to_numpy()
+        done = self.batches[answered]
         if done.empty:
             raise StoreError(self.run.label, "no batch was answered", "", "run it again")
         forward = done["ended_ns"] - done["begun_ns"]
         columns = (done["start_ns"], done["code"], done["size"], done["expected_ns"], forward)
         start, subnet, size, expected, took = (column.to_numpy(dtype=np.int64) for column in columns)
         overhead = done["finish_ns"].to_numpy(dtype=np.int64) - start - took
-        return MeasuredBatches(start, subnet, size, expected, took, overhead)
+        of_query = renumbered(self.queries["batch"].fillna(-1).to_numpy(dtype=np.int64), answered.tolist())
+        return MeasuredBatches(start, subnet, size, expected, took, overhead, of_query)
 
     def replays(self) -> bool:
         """Return whether a scheduler that is fed with the log decides the same again, to the last batch."""
@@ -121,11 +124,12 @@ class StoredLiveRun:
     def agreement(self) -> Agreement:
         """Return what the run and the simulator agree in."""
         queries, run, measured = self.queries, self.run, self.measured
+        is_served = bool(queries["intended_ns"].isna().all())  # clients of others keep their times for themselves
         intended, received = (
             Trace(
                 queries[name].to_numpy(np.int64), queries["slo_ns"].to_numpy(np.int64), int(queries[name].iloc[-1]) + 1
             )
-            for name in ("intended_ns", "received_ns")
+            for name in ("received_ns" if is_served else "intended_ns", "received_ns")
         )
         met = queries["outcome"] == "met"
         accuracy = np.array([subnet.accuracy for subnet in run.table.subnets])
@@ -139,7 +143,7 @@ class StoredLiveRun:
         steps = simulations(intended, received, measured, run.parts.cluster, run.table, run.policy, run.seed)
         low, middle, high = np.quantile(measured.ratio, (0.05, 0.5, 0.95)).tolist()
         met_at_client = queries["client_ns"] - queries["intended_ns"] <= queries["slo_ns"]  # no answer: not met
-        client = int(met_at_client.sum()) / (len(queries) + self.rejected)
+        client = None if is_served else int(met_at_client.sum()) / (len(queries) + self.rejected)
         return Agreement(live, client, steps, self.replays(), (middle, low, high))
 
     def _instants(self) -> list[Instant]:

@@ -12,9 +12,11 @@ import socket
 import sys
 import time
 from bisect import bisect_left
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
@@ -22,14 +24,20 @@ from profiler.devices import device_name, find_device
 from profiler.model_under_test import SupernetUnderTest
 from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError
 from profiler.torch_meter import Options, is_out_of_memory, release_memory
-from serving.frames import DONE, RUN, VERSION, FrameKind, content_of, frame, json_frame, received, unpack
-from sim.base.errors import SpecError, SsimError
+from serving.frames import DONE, RUN, VERSION, FrameKind, content_of, frame, json_frame, received, unpack_first
+from serving.workers import row_bytes
+from sim.base.errors import DataError, SpecError, SsimError
 from ssim.jobs.profile.supernet import find_supernet, identity_of, provenance_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ssim.jobs.profile.supernet import Named
+
+_DATATYPES = {torch.int64: "INT64", torch.int32: "INT32", torch.bool: "BOOL"}
+"""Of tensors that are not of floats."""
+
+_ITEMS: dict[str, type[np.generic]] = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
 
 _FACTS = ("supernet", "input", "device", "options")
 """What a worker tells of itself, in the words of a profile's table."""
@@ -96,15 +104,34 @@ class ServedSupernet:
                     raise SpecError("live.supernet", f"{error.location}: {error.problem}") from error
                 tell()
 
-    def run(self, subnet: int, queries: int) -> tuple[int, int]:
-        """Run a batch; return when its forward pass began and ended, by the monotonic clock, in nanoseconds.
+    @cached_property
+    def tensors(self) -> dict[str, list[dict[str, Any]]]:
+        """Inputs and outputs, in the words of the Open Inference Protocol; floats travel as 32 bits."""
+        with torch.inference_mode():
+            outputs = [_logits(self._model.network(self._subnets[0])(*self._inputs[0]))]
+        return {"inputs": _described("input", self._inputs[0]), "outputs": _described("output", outputs)}
+
+    def run(self, subnet: int, queries: int, inputs: bytes = b"") -> tuple[int, int, bytes]:
+        """Run a batch.
+
+        Args:
+            subnet: Its subnet, by its number in the table.
+            queries: Its size.
+            inputs: Of its queries, one after the other, each with all its tensors; those made before if left out.
+
+        Returns:
+            When its forward pass began and ended, by the monotonic clock, in nanoseconds; and the logits of its
+            queries if there were inputs.
 
         Raises:
             OutOfMemoryError: The batch does not fit into memory.
             NotANumberError: The result contains NaN or infinity.
+            DataError: An input can't be used, such as the number of a token beyond the vocabulary.
         """
         place = bisect_left(self._sizes, queries)
         where = f"{self._subnets[subnet]} at batch size {self._sizes[place]}"
+        if inputs:
+            self._fill(place, queries, inputs)
         begun_ns = time.monotonic_ns()
         try:
             with torch.inference_mode():
@@ -118,9 +145,35 @@ class ServedSupernet:
                 raise
             release_memory(self._device)
             raise OutOfMemoryError(where, "does not fit into memory") from error
+        except IndexError as error:  # on a GPU it is a RuntimeError, after which no process can go on
+            raise DataError(where, "an input is out of range", str(error)) from error
         if not is_finite:
             raise NotANumberError(where, "the result contains NaN or infinity")
-        return begun_ns, ended_ns
+        logits = _logits(outputs)[:queries].float().cpu().numpy().tobytes() if inputs else b""
+        return begun_ns, ended_ns, logits
+
+    def _fill(self, place: int, queries: int, inputs: bytes) -> None:
+        """Take inputs of queries into a batch; its other rows stay as they are."""
+        rows, begin = np.frombuffer(bytearray(inputs), np.uint8).reshape(queries, -1), 0
+        for tensor, spec in zip(self._inputs[place], self.tensors["inputs"], strict=True):
+            end = begin + row_bytes([spec])
+            part = np.ascontiguousarray(rows[:, begin:end]).view(_ITEMS[spec["datatype"]])
+            tensor[:queries].copy_(torch.from_numpy(part.reshape(queries, *spec["shape"][1:])))
+            begin = end
+
+
+def _logits(outputs: object) -> torch.Tensor:
+    """Return the first tensor of a result."""
+    return next(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor))
+
+
+def _described(name: str, tensors: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
+    """Return what tensors are, numbered if there are several."""
+    names = [name] if len(tensors) == 1 else [f"{name}{number}" for number in range(len(tensors))]
+    return [
+        {"name": each, "datatype": _DATATYPES.get(tensor.dtype, "FP32"), "shape": [-1, *tensor.shape[1:]]}
+        for each, tensor in zip(names, tensors, strict=True)
+    ]
 
 
 def _named(settings: dict[str, Any]) -> Named:
@@ -164,7 +217,7 @@ def serve(connection: socket.socket) -> None:
                 return
             gc.collect()
             gc.freeze()
-            ready = {"version": VERSION, "pid": os.getpid(), "serves": served.facts}
+            ready = {"version": VERSION, "pid": os.getpid(), "serves": served.facts, "tensors": served.tensors}
             connection.sendall(json_frame(FrameKind.READY, ready))
         elif kind is FrameKind.RUN:
             connection.sendall(_answer(served, body))
@@ -175,12 +228,12 @@ def serve(connection: socket.socket) -> None:
 def _answer(served: ServedSupernet, body: bytes) -> bytes:
     """Run a batch, and return the frame that tells of it."""
     read_ns = time.monotonic_ns()
-    batch, subnet, queries, _ = unpack(RUN, body)
+    (batch, subnet, queries, _), inputs = unpack_first(RUN, body)
     try:
-        times = served.run(subnet, queries)
-    except (OutOfMemoryError, NotANumberError) as error:
+        *times, outputs = served.run(subnet, queries, inputs)
+    except SsimError as error:
         return json_frame(FrameKind.FAILED, {"batch": batch, "reason": str(error)})
-    return frame(FrameKind.DONE, DONE.pack(batch, queries, read_ns, *times))
+    return frame(FrameKind.DONE, DONE.pack(batch, queries, read_ns, *times) + outputs)
 
 
 if __name__ == "__main__":

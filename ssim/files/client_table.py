@@ -24,7 +24,7 @@ _INEXACT = 2.0**53
 """From here on, several whole numbers are the same float."""
 _DATASET = {"id": str, "size": int, "ref": str, "compute": str}
 _MACHINE = {"speed": float, "slots": int, "up_mbps": float, "down_mbps": float}
-_FAULT = {"join_s": float, "leave_s": float, "die_s": float, "slow": float}
+_FAULT = {"join_s": float, "leave_s": float, "die_s": float, "slow": float, "sessions": str, "every_s": float}
 COLUMNS: dict[str, type[Any]] = {**_DATASET, **_MACHINE, **_FAULT}
 """What a table may have; a cell that is empty stands for the default."""
 
@@ -129,6 +129,8 @@ def _is_empty(cell: Any) -> bool:
 
 def _value(name: str, cell: Any) -> Any:
     kind = COLUMNS[name]
+    if name == "sessions":
+        return _sessions(str(cell))
     if kind is str:
         return _text(name, cell)
     try:
@@ -154,6 +156,21 @@ def _text(name: str, cell: Any) -> str:
     if not cell.is_integer() or abs(cell) >= _INEXACT:
         raise ValueError(f"{name}: must be text or a whole number ({cell!r})")
     return str(int(cell))
+
+
+def _sessions(text: str) -> tuple[tuple[float, float], ...]:
+    """Return the sessions of a cell.
+
+    Raises:
+        ValueError: It does not list pairs of numbers.
+    """
+    try:
+        pairs = [part.split("-") for part in text.split()]
+        return tuple((float(begin), float(end)) for begin, end in pairs)
+    except ValueError:
+        raise ValueError(
+            f"sessions: must list begins and ends in seconds ({text!r}); such as 0-3600 7200-9000"
+        ) from None
 
 
 def _check(cells: dict[str, Any]) -> None:

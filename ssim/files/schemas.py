@@ -16,8 +16,9 @@ COMMANDS = {
     "federated/1": "ssim train",
     "profile/1": "ssim run",
     "topology/1": "ssim topology check",
+    "deployment/1": "ssim topology deploy TOPOLOGY",
 }
-"""The familiar command for files of a schema; `ssim run` takes all but topologies."""
+"""The familiar command for files of a schema; `ssim run` takes all but topologies and deployments."""
 
 _SCHEMA = re.compile(r"""^schema:\s*["']?([^\s"'#]+)""", re.MULTILINE)
 

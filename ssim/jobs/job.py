@@ -302,12 +302,14 @@ class ExecutionOptions:
         threads: Threads of the CPU for each run; torch's choice if None.
         every_s: Seconds between two checkpoints of a training.
         address: The Ray cluster of federated trainings with `engine: ray`; None for that of RAY_ADDRESS, or a new one.
+        deployment: The file that says at which site of that cluster each worker runs; None for anywhere.
     """
 
     device: str = "cpu"
     threads: int | None = 1
     every_s: float = 30.0
     address: str | None = None
+    deployment: Path | None = None
 
 
 DEFAULT_OPTIONS = ExecutionOptions()

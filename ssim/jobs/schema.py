@@ -82,6 +82,17 @@ def topology_schema() -> dict[str, Any]:
     return {"$schema": _DIALECT, **schema}
 
 
+def deployment_schema() -> dict[str, Any]:
+    """Return the JSON Schema of deployment files."""
+    from ssim.files.deployment_file import DeploymentModel
+    from topology.sites import DeploymentSite
+
+    schema = DeploymentModel.model_json_schema(by_alias=True)
+    site = {key: part for key, part in _described(DeploymentSite).items() if key != "$defs"}
+    schema["$defs"]["DeploymentSite"] = _without(site, "name")
+    return {"$schema": _DIALECT, **schema}
+
+
 def _without(schema: dict[str, Any], *names: str) -> dict[str, Any]:
     properties = {name: each for name, each in schema["properties"].items() if name not in names}
     required = [name for name in schema.get("required", []) if name not in names]

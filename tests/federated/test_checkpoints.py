@@ -74,9 +74,9 @@ def outcome(
     return report.fingerprint(), report.results
 
 
-def checked(name: str, number: int, rests: tuple[int, ...] = (1, 5)) -> int:
+def checked(name: str, number: int, rests: tuple[int, ...] = (1, 5), draw: Any = drawn) -> int:
     """Check one draw; return from how many places it was resumed."""
-    plan, owners, job, faults = drawn(name, number)
+    plan, owners, job, faults = draw(name, number)
     whole = outcome(plan, owners, job, faults)
     resumed = 0
     for every in rests:
@@ -86,7 +86,7 @@ def checked(name: str, number: int, rests: tuple[int, ...] = (1, 5)) -> int:
         assert not checkpoints.refused
         places = [again]
         for content in stored if every == 5 else stored[number % len(stored) :][:1] if stored else []:
-            plan, owners, job, faults = drawn(name, number)  # as in another process
+            plan, owners, job, faults = draw(name, number)  # as in another process
             later: list[bytes] = []
             places.append(outcome(plan, owners, job, faults, job.checkpoints(later.append, content), every))
             resumed += 1

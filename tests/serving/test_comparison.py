@@ -23,12 +23,12 @@ CLUSTER = Cluster(2, dispatch_ns=300_000)
 
 def batches(factor: float = 1.0, overhead_ns: int = CLUSTER.dispatch_ns) -> MeasuredBatches:
     """Return the batches of a simulation, as a live run would have measured them on a device that is slower."""
-    found = simulate(TRACE, CLUSTER, TABLE, SlackFit()).batches
+    run = simulate(TRACE, CLUSTER, TABLE, SlackFit())
+    found = run.batches
     expected = TABLE.dense_ns[found.subnet, found.size]
     took = np.rint(expected * factor).astype(np.int64)
-    return MeasuredBatches(
-        found.start_ns, found.subnet, found.size, expected, took, np.full(len(found), overhead_ns, dtype=np.int64)
-    )
+    overhead = np.full(len(found), overhead_ns, dtype=np.int64)
+    return MeasuredBatches(found.start_ns, found.subnet, found.size, expected, took, overhead, run.batch)
 
 
 def test_a_run_that_went_as_planned_has_no_parts() -> None:
@@ -48,6 +48,30 @@ def test_a_constant_slowdown_is_drift_and_nothing_else(factor: float, overhead_n
     assert figures["drawn"] == figures["scaled"] == figures["replayed"]
     assert (figures["overhead"] == figures["received"]) == (overhead_ns == CLUSTER.dispatch_ns)
     assert (figures["scaled"] == figures["overhead"]) == (factor == 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_whose_own_durations_are_replayed_comes_back(seed: int) -> None:
+    """Each batch takes another time, as its most urgent query draws it."""
+    factors = np.random.default_rng(seed).lognormal(0, 0.5, len(TRACE))
+
+    def took(subnet: int, size: int, head: int) -> int:
+        return round(int(TABLE.dense_ns[subnet, size]) * factors[head])
+
+    run = simulate(TRACE, CLUSTER, TABLE, SlackFit(), latency_of=took)
+    found = run.batches
+    measured = MeasuredBatches(
+        found.start_ns,
+        found.subnet,
+        found.size,
+        TABLE.dense_ns[found.subnet, found.size],
+        found.finish_ns - found.start_ns - CLUSTER.dispatch_ns,
+        np.full(len(found), CLUSTER.dispatch_ns),
+        run.batch,
+    )
+    steps = {one.name: one for one in simulations(TRACE, TRACE, measured, CLUSTER, TABLE, SlackFit, 0)}
+    assert steps["replayed"] == RunFigures.of("replayed", run)
+    assert steps["drawn"] != replace(steps["replayed"], name="drawn")
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])

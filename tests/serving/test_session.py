@@ -6,7 +6,9 @@ import asyncio
 import os
 import re
 import signal
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +17,13 @@ import pytest
 from policies.clipper import Clipper
 from policies.slackfit import SlackFit
 from policies.symphony import Symphony
-from serving import workers
+from serving import session, workers
 from serving.facts import facts
 from serving.interruption import Interruption
 from serving.log import replay_log
 from serving.session import serve_trace
-from serving.workers import WorkerProgram
-from sim.base.errors import PolicyError, ServingError, SpecError
+from serving.workers import WorkerProgram, unnamed_file
+from sim.base.errors import PolicyError, ServingError, SpecError, SsimError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
 from sim.engine.result import NONE
@@ -184,6 +186,44 @@ def test_a_full_queue_rejects_and_every_query_has_its_answer() -> None:
     rejected = facts(run)["rejected"]
     assert 0 < rejected < len(sent)
     assert np.count_nonzero(run.result.outcome == Outcome.DROPPED) >= rejected
+
+
+def test_a_burst_of_ten_thousand_at_once_is_accounted_for() -> None:
+    sent = Trace(np.zeros(10_000, dtype=np.int64), 200_000_000, SECOND // 10)
+    cluster = Cluster(8, drop="hopeless")
+    run = serve_trace(sent, cluster, TABLE, SlackFit(), most_waiting=9_000)
+    check_laws(run, sent, cluster, SlackFit())
+    assert facts(run)["rejected"] >= 1_000 - 8 * TABLE.max_batch
+    assert np.count_nonzero(run.answered_ns != NONE) > 0
+
+
+class Pondering:
+    """Takes 50 ms for each decision."""
+
+    def decide(self, view: View) -> Decision:
+        time.sleep(0.05)
+        return Dispatch(0, 1, next(iter(view.system.free_workers())))
+
+
+def test_a_policy_that_takes_its_time_is_told_and_no_worker_is_taken_for_hung(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "HANG_NS", SECOND // 4)  # less than eight decisions of one instant
+    sent, cluster = trace(0.08, 300), Cluster(8)
+    run = serve_trace(sent, cluster, TABLE, Pondering())
+    check_laws(run, sent, cluster, Pondering())
+    assert run.log.faults == []
+    assert facts(run)["decide_ms"][0] >= 50
+
+
+@pytest.mark.parametrize(("full", "problem"), [("queries", "disk full"), ("times", "did not write its times")])
+def test_a_full_disk_ends_the_run_with_an_error(full: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("r+b", buffering=0) as device:
+        order = iter(device if name == full else unnamed_file() for name in ("queries", "times", "errors"))
+        monkeypatch.setattr(session, "unnamed_file", lambda: next(order))
+        with pytest.raises(SsimError, match="No space left on device") as caught:
+            serve_trace(trace(0.1, 100), Cluster(1), TABLE, SlackFit())
+    assert caught.value.problem == problem
 
 
 class Raising:

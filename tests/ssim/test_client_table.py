@@ -44,6 +44,24 @@ def test_a_table_says_what_a_file_may_say(tmp_path: Path) -> None:
     assert found.faults == (InjectedFault("trainer/2", leave_s=1.5, slow=3),)
 
 
+def test_sessions_are_pairs_of_seconds(tmp_path: Path) -> None:
+    found = read(tmp_path, "id,sessions,every_s\na,0-3600 7200-9000.5,86400\nb,,\n")
+    assert found.faults == (InjectedFault("trainer/0", sessions=((0, 3600), (7200, 9000.5)), every_s=86400),)
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("0-3600 7200", "row 1, sessions: must list begins and ends in seconds"),
+        ("5-3", "row 1, sessions: not in order .*5 to 3"),
+        ("0-3 2-9", "row 1, sessions: not in order .*2 to 9"),
+    ],
+)
+def test_sessions_that_make_no_sense_name_the_row(tmp_path: Path, cell: str, told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        read(tmp_path, f"id,sessions\na,{cell}\n")
+
+
 def test_csv_and_parquet_are_the_same(tmp_path: Path) -> None:
     from_csv = read(tmp_path)
     pd.read_csv(tmp_path / "clients.csv").to_parquet(tmp_path / "clients.parquet")

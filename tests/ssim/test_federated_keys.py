@@ -107,6 +107,8 @@ CHANGED: dict[str, dict[str, Any]] = {
     "faults.join_s": {"topology": {"faults": [{"worker": "trainer/1", "join_s": 0.01}]}},
     "faults.leave_s": {"topology": {"faults": [{"worker": "trainer/1", "leave_s": 0.01}]}},
     "faults.die_s": {"topology": {"faults": [{"worker": "trainer/1", "die_s": 0.01}]}},
+    "faults.sessions": {"topology": {"faults": [{"worker": "trainer/1", "sessions": [[0, 0.01], [0.5, 9]]}]}},
+    "faults.every_s": {"topology": {"faults": [{"worker": "trainer/1", "sessions": [[0, 0.01]], "every_s": 0.05}]}},
     "faults.slow": {"topology": {"faults": [{"worker": "trainer/1", "slow": 2}]}},
     "faults.slow_from_s": {"topology": {"faults": [{"worker": "trainer/1", "slow_from_s": 2}]}},
     "faults.slow_until_s": {"topology": {"faults": [{"worker": "trainer/1", "slow": 9, "slow_until_s": 1}]}},

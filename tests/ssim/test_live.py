@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -227,6 +228,21 @@ def test_what_is_not_served_live_is_refused(tmp_path: Path, words: tuple[str, ..
     assert not (tmp_path / "results").exists()
 
 
+def test_a_full_disk_stores_nothing_of_the_run_and_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    (tmp_path / "quick.yaml").write_text(FILE)
+    ended = ssim(tmp_path, "run", "quick.yaml", "--live", "--no-figures")
+    assert ended.returncode == 1
+    assert "disk full (No space left on device)" in ended.stderr
+    assert manifests(tmp_path) == []
+    assert not list(tmp_path.glob("results/quick-live/*/*.parquet"))
+
+
 SIGNALING = """\
 import os
 from dataclasses import dataclass
@@ -247,11 +263,11 @@ class Policy:
 """
 
 
-def signaled(folder: Path, number: int) -> subprocess.CompletedProcess[str]:
+def signaled(folder: Path, number: int, text: str = FILE) -> subprocess.CompletedProcess[str]:
     """Return what comes of a live run that gets a signal in the midst of it, and one that would follow."""
     (folder / "signaling.py").write_text(SIGNALING)
     first = f"{{use: 'signaling:Policy', params: {{number: {number:d}}}}}"
-    (folder / "quick.yaml").write_text(FILE.replace("[slackfit]", f"[{first}, slackfit]"))
+    (folder / "quick.yaml").write_text(text.replace("[slackfit]", f"[{first}, slackfit]"))
     (folder / "tmp").mkdir()
     words = ["run", "quick.yaml", "--live", "--no-figures", "--set", "trace.duration_s=60"]
     environment = os.environ | {

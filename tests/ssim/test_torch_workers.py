@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +19,13 @@ pytest.importorskip("torch", reason="torch workers need the extra [torch]")
 
 import torch
 
+from policies.clipper import Clipper
 from policies.slackfit import SlackFit
+from serving import session
 from serving.frames import DONE, RUN, FrameKind, FrameReader, frame, json_frame, unpack
 from serving.session import serve_trace
 from sim.base.errors import SpecError
+from sim.base.parquet import read_parquet
 from sim.engine.cluster import Cluster
 from sim.engine.run_metrics import Outcome
 from ssim.execution import torch_worker
@@ -28,9 +35,10 @@ from ssim.jobs.experiment.live import live_job
 from ssim.jobs.experiment.live_workers import differences, worker_program
 from ssim.jobs.reading import read_job
 from tests.serving.laws import check_laws, trace
+from tests.ssim.test_live import manifests, signaled
 
 if TYPE_CHECKING:
-    from serving.workers import WorkerProgram
+    from serving.workers import WorkerProcess, WorkerProgram
     from sim.tables.latency import LatencyTable
 
 NET = (Path(__file__).parents[1] / "supernet" / "own_factories.py").read_text(encoding="utf-8")
@@ -52,14 +60,17 @@ policies: [slackfit]
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a network, a latency table and a file that serves it."""
-    folder = tmp_path_factory.mktemp("own")
+def files(folder: Path) -> Path:
+    """Write a network, a latency table and a file that serves it."""
     for name, text in {"net.py": NET, "table.csv": TABLE, "own.yaml": FILE}.items():
         (folder / name).write_text(text)
     forget_modules()
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return files(tmp_path_factory.mktemp("own"))
 
 
 def program(folder: Path, *overrides: str) -> tuple[LatencyTable, WorkerProgram]:
@@ -70,6 +81,32 @@ def program(folder: Path, *overrides: str) -> tuple[LatencyTable, WorkerProgram]
 
 def settings(folder: Path, *overrides: str) -> dict[str, Any]:
     return dict(program(folder, *overrides)[1].settings)
+
+
+TOKENS = """\
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return x + self.down(self.up(x).relu())
+
+
+class Net(nn.Module):
+    example = torch.zeros(1, 8, dtype=torch.long)
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.blocks, self.head = nn.Embedding(16, 4), nn.Sequential(Block(), Block()), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.tokens(x)).mean(1))
+"""
 
 
 @pytest.fixture
@@ -88,9 +125,60 @@ def test_a_network_of_ones_own_is_served_live_by_the_laws(folder: Path) -> None:
     assert differences(table, {"device": table.device, "supernet": "x, y"})  # a CSV file says neither
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(20))
+def test_the_replay_law_holds_in_run_after_run(folder: Path, turn: int) -> None:
+    workers = 1 + turn % 2
+    table, found = program(folder, f"cluster.workers={workers}")
+    policy = SlackFit if turn % 3 else lambda: Clipper(80)
+    sent, cluster = trace(2, 50 + 10 * turn, (40, 60)), Cluster(workers, drop="hopeless" if turn % 4 else "never")
+    run = serve_trace(sent, cluster, table, policy(), seed=turn, program=found)
+    check_laws(run, sent, cluster, policy(), turn, table=table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_is_killed_or_hangs_comes_back_and_is_used(folder: Path, number: int) -> None:
+    """There is one worker: the queries after the signal are served by the process that takes its place."""
+    table, found = program(folder)
+    sent, cluster, killed_ns = trace(1.5, 100, (60,)), Cluster(1), list[int]()
+
+    def on_start(workers: list[WorkerProcess]) -> None:
+        begin_ns = time.monotonic_ns() + session._LEAD_NS
+
+        def kill() -> None:
+            killed_ns.append(time.monotonic_ns() - begin_ns)
+            os.kill(workers[0].pid or 0, number)
+
+        asyncio.get_running_loop().call_later(0.5, kill)
+
+    run = serve_trace(sent, cluster, table, SlackFit(), program=found, on_start=on_start)
+    check_laws(run, sent, cluster, SlackFit(), table=table)
+    assert not np.any(run.result.outcome == Outcome.UNFINISHED)
+    (seen_ns,) = [one.at_ns for one in run.log.instants if one.failed]
+    (back_ns,) = [one.at_ns for one in run.log.instants if one.recovered]
+    assert run.log.batches[-1].start_ns >= back_ns > seen_ns > killed_ns[0]
+    assert len(run.log.faults) == 1
+    if number == signal.SIGKILL and os.getloadavg()[0] > len(os.sched_getaffinity(0)):
+        pytest.skip(f"void: the machine is busy; seen after {(seen_ns - killed_ns[0]) / 1e6:.0f} ms")
+    assert number != signal.SIGKILL or seen_ns - killed_ns[0] < 200_000_000
+
+
+@pytest.mark.slow
+def test_a_terminated_run_answers_every_query(tmp_path: Path) -> None:
+    files(tmp_path)
+    ended = signaled(tmp_path, signal.SIGTERM, FILE.replace("name: own", "name: quick"))
+    assert "interrupted: what was served is stored" in ended.stderr
+    ((folder, manifest),) = manifests(tmp_path)
+    live = manifest["circumstances"]["live"]
+    assert live["unsent"] > 0 == manifest["summary"]["unfinished"]
+    assert len(read_parquet(folder / "requests.parquet")) == live["received"]
+
+
 def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupernet) -> None:
     assert [part.shape[0] for (part,) in served._inputs] == [1, 4]
-    begun_ns, ended_ns = served.run(0, 3)
+    begun_ns, ended_ns, logits = served.run(0, 3)
+    assert logits == b""
     assert begun_ns < ended_ns
     run = live_job(read_job(folder / "own.yaml")).runs[0]
     between = worker_program(run.spec.live, 1, replace(run.table, between="interpolate"), 1, folder)
@@ -129,8 +217,33 @@ def test_keys_that_do_not_fit_the_kind_of_workers_are_refused(folder: Path, over
         live_job(read_job(folder / "own.yaml", overrides))
 
 
-def answer(served: ServedSupernet, size: int) -> tuple[FrameKind, bytes]:
-    ((kind, body),) = FrameReader().feed(torch_worker._answer(served, RUN.pack(7, 1, size, 0)))
+def test_inputs_of_queries_are_answered_as_the_subnet_answers_them(served: ServedSupernet) -> None:
+    assert served.tensors["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 1, 8, 8]}]
+    assert served.tensors["outputs"] == [{"name": "output", "datatype": "FP32", "shape": [-1, 10]}]
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for subnet, name in enumerate(SUBNETS):
+        *_, logits = served.run(subnet, 3, images.numpy().tobytes())
+        with torch.inference_mode():
+            expected = served._model.network(name)(images)
+        np.testing.assert_allclose(np.frombuffer(logits, np.float32).reshape(3, 10), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="shape"):
+        served.run(0, 3, images.numpy().tobytes()[:-4])
+
+
+def test_a_token_beyond_the_vocabulary_fails_its_batch_and_not_the_worker(folder: Path) -> None:
+    (folder / "tokens.py").write_text(TOKENS)
+    subnets = [f"Net:d{depth}:e1.0x2" for depth in (1, 2)]
+    served = ServedSupernet.of(settings(folder, "live.supernet=tokens:Net") | {"subnets": subnets, "sizes": [1, 2]})
+    assert served.tensors["inputs"] == [{"name": "input", "datatype": "INT64", "shape": [-1, 8]}]
+    good, bad = np.full(8, 3), np.full(8, 99)
+    kinds = [answer(served, 1, inputs.tobytes()) for inputs in (good, bad, good)]
+    assert [kind for kind, _ in kinds] == [FrameKind.DONE, FrameKind.FAILED, FrameKind.DONE]
+    assert kinds[0][1][DONE.size :] == kinds[2][1][DONE.size :] != b""
+    assert "an input is out of range" in json.loads(kinds[1][1])["reason"]
+
+
+def answer(served: ServedSupernet, size: int, inputs: bytes = b"") -> tuple[FrameKind, bytes]:
+    ((kind, body),) = FrameReader().feed(torch_worker._answer(served, RUN.pack(7, 1, size, 0) + inputs))
     return kind, body
 
 
@@ -156,7 +269,7 @@ def test_a_batch_without_memory_fails_and_smaller_ones_are_served(
     assert kind is FrameKind.FAILED
     assert json.loads(body) == {"batch": 7, "reason": f"{SUBNETS[1]} at batch size 4: does not fit into memory"}
     kind, body = answer(served, 1)
-    assert (kind, unpack(DONE, body)[:2]) == (FrameKind.DONE, (7, 1))
+    assert (kind, unpack(DONE, body)[:2]) == (FrameKind.DONE, (7, 1))  # and no outputs
     with pytest.raises(SpecError, match=f"live.supernet: {SUBNETS[0]} at batch size 4 does not fit into memory"):
         served.warm(lambda: None)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 
     from topology.message import Message
     from topology.plan import Worker
@@ -63,15 +63,19 @@ class RealTimeTransport:
         """Nanoseconds since the run began."""
         return round((self._clock() - self._start) * NS_PER_S)
 
-    async def perform(self, runtime: WorkerRuntime) -> None:
+    async def perform(self, runtime: WorkerRuntime, known: Mapping[str, str] | None = None) -> None:
         """Run the workers of a runtime until all have ended.
+
+        Args:
+            runtime: The runtime.
+            known: What became of the other workers, if those of this runtime join in mid-run.
 
         Raises:
             SsimError: A program failed, or waited for longer than the default timeout.
         """
         self.runtime = runtime
         try:
-            runtime.start()
+            runtime.start(known)
             if runtime.running:
                 await self._finished
         finally:
@@ -139,9 +143,13 @@ class RealTimeTransport:
         """Deliver a message at once."""
         self.runtime.deliver(message)
 
-    def notify_left(self, worker: Worker) -> None:
-        """Notify the runtime that a worker has ended."""
-        self.runtime.worker_left(worker)
+    def notify_left(self, worker: Worker, *, returns: bool) -> None:
+        """Notify the runtime that a worker has left."""
+        self.runtime.worker_left(worker, returns=returns)
+
+    def notify_joined(self, worker: Worker) -> None:
+        """Notify the runtime that a worker has joined."""
+        self.runtime.worker_joined(worker)
 
     def finish(self) -> None:
         """Note that all workers have ended."""

@@ -139,7 +139,8 @@ class _VirtualTime:
             channel.name: (channel.link, round(channel.link.latency_ms * NS_PER_MS)) for channel in plan.tag.channels
         }
         self._in_flight: dict[str, int] = {}  # messages under way, by sender
-        self._leaving: set[str] = set()  # workers that have ended while messages of theirs are under way
+        self._leaving: dict[str, bool] = {}  # who has left while messages of theirs are under way, and comes back
+        self._back: set[str] = set()  # who of these is back before the others know that it left
         self._egress_free_ns: dict[tuple[str, str], int] = {}  # by sender and channel
         self._losses = stream(seed, "loss")
         self._calendar: dict[int, _Instant] = {}
@@ -331,22 +332,35 @@ class _VirtualTime:
         self._runtime.deliver(message)
         self._in_flight[sender] -= 1
         if sender in self._leaving and not self._in_flight[sender]:
-            self._runtime.worker_left(self._worker(sender))
+            self._leave_now(sender)
 
     def _worker(self, id_: str) -> Worker:
         return self._runtime.states[id_].worker
 
-    def notify_left(self, worker: Worker) -> None:
+    def notify_left(self, worker: Worker, *, returns: bool) -> None:
         if self._in_flight[worker.id]:
-            self._leaving.add(worker.id)
+            self._leaving[worker.id] = returns
         else:
-            self._runtime.worker_left(worker)
+            self._runtime.worker_left(worker, returns=returns)
+
+    def notify_joined(self, worker: Worker) -> None:
+        if worker.id in self._leaving:  # messages of its last session are still under way
+            self._back.add(worker.id)
+        else:
+            self._runtime.worker_joined(worker)
+
+    def _leave_now(self, id_: str) -> None:
+        worker = self._worker(id_)
+        self._runtime.worker_left(worker, returns=self._leaving.pop(id_))
+        if id_ in self._back:
+            self._back.remove(id_)
+            self._runtime.worker_joined(worker)
 
     def finish(self) -> None:
         """Do nothing: the loop looks at the runtime."""
 
 
-_STORED = ("_egress_free_ns", "_in_flight", "_leaving", "_losses", "now_ns")
+_STORED = ("_back", "_egress_free_ns", "_in_flight", "_leaving", "_losses", "now_ns")
 """What is stored of the transport, beside machines and calendar."""
 
 

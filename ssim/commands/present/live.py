@@ -40,10 +40,10 @@ def serve_and_report(job: Job, out: Path, *, figures: bool) -> None:
     try:
         run_and_report(job, out, options=ExecutionOptions(), figures=figures, kept=_KEPT)
     finally:
-        _print_live([(str(run), found) for run in job.runs if (found := Store(out / job.name).manifest(run.id))])
+        print_live([(str(run), found) for run in job.runs if (found := Store(out / job.name).manifest(run.id))])
 
 
-def _print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
+def print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
     """Print delays, the client's view, and what went wrong; nothing without runs."""
     if not runs:
         return
@@ -58,7 +58,8 @@ def _print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for name, manifest in runs:
         live = manifest["circumstances"]["live"]
-        shares = (f"{live[f'slo_attainment_{side}']:.4f}" for side in ("router", "client"))
+        sides = (live[f"slo_attainment_{side}"] for side in ("router", "client"))
+        shares = ("-" if share is None else f"{share:.4f}" for share in sides)
         delays = ("-" if (pair := live[key]) is None else f"{pair[0]:.2f}/{pair[1]:.2f}" for key in _COLUMNS.values())
         table.add_row(name, *shares, *delays, str(live["rejected"]), str(live["lost"]))
     screen.print(table)
@@ -122,7 +123,8 @@ def compare_live(out: Path, name: str) -> None:
     screen.print(table)
     middle, low, high = found.ratio
     spread = f"5th to 95th percentile {low:.3f} to {high:.3f}"
-    screen.print(f"SLO attainment at the client: {found.client:.4f}.", soft_wrap=True)
+    if found.client is not None:
+        screen.print(f"SLO attainment at the client: {found.client:.4f}.", soft_wrap=True)
     screen.print(f"Forward passes took {middle:.3f} times what was expected ({spread}).", soft_wrap=True)
     screen.print("The log, fed to a new scheduler, gives the same decisions: " + ("yes." if found.replays else "NO."))
     if stored.rejected:

@@ -15,7 +15,7 @@ from ray.exceptions import LocalRayletDiedError, NodeDiedError, ObjectLostError,
 
 from sim.base.errors import SsimError
 from ssim.execution.backends.local import RESUMES
-from topology.engines.ray import connect, reach
+from topology.engines.ray_cluster import connect, reach
 
 if TYPE_CHECKING:
     from collections.abc import Generator

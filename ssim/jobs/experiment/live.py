@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from serving.log import LiveLog
     from serving.session import LiveRun
-    from ssim.jobs.job import AnyRun, ExecutionOptions, RunOutcome, Task, Watch
+    from ssim.jobs.job import AnyRun, ExecutionOptions, Point, RunOutcome, Task, Watch
     from ssim.results.store import Store
 
 LIVE_REQUESTS, LIVE_BATCHES, LIVE_LOG = "live_requests.parquet", "live_batches.parquet", "live_log.parquet"
@@ -64,14 +64,7 @@ def live_job(job: Job) -> Job:
     Raises:
         SpecError: It has something that is not served live.
     """
-    points = list({id(run.point): run.point for run in job.runs}.values())
-    for point in points:
-        for place, part, served in (("", point.spec, _SERVED), ("cluster.", point.spec.cluster, _SERVED_CLUSTER)):
-            for name, field in type(part).model_fields.items():
-                if name not in served and getattr(part, name) != field.default:
-                    hint = "leave it out, or simulate the file without --live"
-                    raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
-        check_workers(point.spec)
+    points = live_points(job, "leave it out, or simulate the file without --live")
     seeds, now_ns = range(job.spec.seed, job.spec.seed + job.spec.repeats), time.time_ns()
     runs = (
         LiveExperimentRun(point, seed, number, now_ns)
@@ -80,6 +73,26 @@ def live_job(job: Job) -> Job:
         for number in range(len(point.spec.policies))
     )
     return replace(job, name=f"{job.name}-live", runs=tuple(runs))
+
+
+def live_points(job: Job, hint: str) -> list[Point]:
+    """Return the points of an experiment.
+
+    Args:
+        job: The experiment.
+        hint: What to do where something is not served live.
+
+    Raises:
+        SpecError: It has something that is not served live.
+    """
+    points = list({id(run.point): run.point for run in job.runs}.values())
+    for point in points:
+        for place, part, served in (("", point.spec, _SERVED), ("cluster.", point.spec.cluster, _SERVED_CLUSTER)):
+            for name, field in type(part).model_fields.items():
+                if name not in served and getattr(part, name) != field.default:
+                    raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
+        check_workers(point.spec)
+    return points
 
 
 @dataclass(frozen=True)
@@ -130,10 +143,10 @@ class LiveExperimentRun(ExperimentRun):
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
-            self._put(store, found, before, stopwatch)
+            self.put(store, found, before, stopwatch)
         return Completion(found.result.queries, "served live")
 
-    def _put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
+    def put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
         """Store a live run."""
         parts, live = self.parts, self.spec.live
         found = replace(found, result=found.result.measured(parts.measure))
@@ -179,15 +192,17 @@ def _ints(values: Iterable[int]) -> pa.Array:
 
 def _requests(run: LiveRun) -> pa.Table:
     count = len(run.log.arrival_ns)
+    ids = {"request": (pa.array(run.request_ids), "id that the client gave its request")} if run.request_ids else {}
     return arrow_table(
         "live_requests/1",
-        intended_ns=(run.intended_ns[:count], "arrival in the trace, ns from its start"),
+        intended_ns=(_ints(run.intended_ns[:count].tolist()), "arrival in the trace, ns from its start"),
         sent_ns=(_ints(run.sent_ns[:count].tolist()), "sent by the load generator, ns"),
         received_ns=(_ints(run.log.arrival_ns), "received by the router, ns"),
         answered_ns=(_ints(run.log.answered_ns), "answered by the router, served or not, ns; null: never"),
         client_ns=(_ints(run.answered_ns[:count].tolist()), "answer received by the load generator, ns; null: never"),
         place=(_ints(run.log.place), "number in the order of the queue; null: rejected"),
         batch=(_ints(run.result.batch.tolist()), "number of its batch; null: none"),
+        **ids,
     )
 
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-SCHEMA = "federated-progress/4"
+SCHEMA = "federated-progress/5"
 _QUIET = {"round", "completed", "buffered", "paired", "selected", "update", "holds", "client"}
 """Log entries that are too frequent to be stored as events."""
 _ANSWERS = {"update": "used", "late": "late", "refused": "refused"}
 """What came of the update that a log entry is about."""
-_ENDS = ("died", "left", "no peers")
+_ENDS = ("died", "lost", "left", "no peers")
 """Log entries that say why nobody goes on, the more telling ones first."""
 
 
@@ -219,7 +219,7 @@ def check_complete(report: RunReport, rounds: int) -> None:
     raise TrainingError(f"round {done + 1} of {rounds}", "nobody is left to go on", listed(named))
 
 
-_VERBS = {"died": "died", "left": "left", "no peers": "had no peers left"}
+_VERBS = {"died": "died", "lost": "was lost", "left": "left", "no peers": "had no peers left"}
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

@@ -36,6 +36,7 @@ from federated.state import weighted_sum
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.extras import require
+from ssim.files.deployment_file import read_deployment
 from ssim.files.topology_file import tables_of
 from ssim.jobs.federated.progress import FederatedProgress, check_complete, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
@@ -224,7 +225,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             parts.aggregation,
         )
 
-    def engine(self, patience_s: float | None, *, record: bool, address: str | None = None) -> Engine:
+    def engine(self, patience_s: float | None, options: ExecutionOptions, *, record: bool) -> Engine:
         """Return the engine that the file asks for."""
         if self.spec.engine == "sim":
             from topology.engines.sim import SimEngine
@@ -237,7 +238,10 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         require("ray")
         from topology.engines.ray import RayEngine
 
-        return RayEngine(default_timeout_s=patience_s or REAL_PATIENCE_S, record=record, address=address)
+        path, plan = options.deployment, self.parts.topology.plan
+        sites = () if path is None else read_deployment(path, plan)[0]
+        timeout_s = patience_s or REAL_PATIENCE_S
+        return RayEngine(default_timeout_s=timeout_s, record=record, address=options.address, sites=sites)
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
@@ -253,11 +257,11 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         options: ExecutionOptions = how
         torch.set_num_threads(options.threads or 1)  # with one, a training comes out the same in every process
         if not self.is_trained(store):
-            self._train(store, watch, options.address)
+            self._train(store, watch, options)
         self.calibrate(store, options, splits=self.context.splits)
         return Completion()
 
-    def _train(self, store: Store, watch: Watch | None, address: str | None) -> None:
+    def _train(self, store: Store, watch: Watch | None, options: ExecutionOptions) -> None:
         """Train, and store all but the accuracies."""
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
@@ -267,7 +271,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         resumed = progress.done
         if not self.parts.own:  # what a client has of its own is opened where it runs
             self._write_holdings(folder)
-        report, refused = self._run(progress, path, watch, address)
+        report, refused = self._run(progress, path, watch, options)
         check_complete(report, self.spec.rounds)
         progress.store(folder, report)
         if self.parts.own:
@@ -279,13 +283,15 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
         growing = sorted(file.name for file in folder.glob("*.pt") if file != path)
         facts = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
+        if options.deployment is not None:
+            facts["deployment"] = options.deployment.read_text(encoding="utf-8")
         circumstances = {**stopwatch.circumstances(), **torch_facts(), **facts}
         store.finish(self.id, self.identity, {**progress.summary(report), **holders}, fixed, growing, circumstances)
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
 
     def _run(
-        self, progress: FederatedProgress, path: Path, watch: Watch | None, address: str | None
+        self, progress: FederatedProgress, path: Path, watch: Watch | None, options: ExecutionOptions
     ) -> tuple[RunReport, str]:
         """Run the workers, from the beginning or from the last checkpoint.
 
@@ -294,7 +300,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         """
         spec, topology, job = self.spec, self.parts.topology, self.job
         record_spans = spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS
-        engine = self.engine(spec.patience_s, record=record_spans, address=address)
+        engine = self.engine(spec.patience_s, options, record=record_spans)
 
         def store(run: bytes) -> None:
             progress.run, progress.stored = run, progress.done

@@ -1,0 +1,142 @@
+"""The queries of requests: from the front to the router, and back to the one who asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from serving.counts import NotServed
+from serving.front.inference import RequestError, Status
+from sim.base.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serving.front.inference import Asked
+    from serving.log import BatchRecord
+    from serving.router import Router
+    from sim.tables.latency import LatencyTable
+
+PATIENCE_NS = 30 * NS_PER_S
+"""A request that has no answer so long after its deadline is told that there will be none."""
+
+_STATUS = {
+    NotServed.REJECTED: Status.UNAVAILABLE,
+    NotServed.DROPPED: Status.EXPIRED,
+    NotServed.LOST: Status.UNAVAILABLE,
+}
+
+
+class Answer(NamedTuple):
+    """The answer to a request.
+
+    Attributes:
+        subnets: For each row, the id of the subnet that served it.
+        accuracies: Its accuracy in percent.
+        batches: The size of the batch that it was in.
+        router_us: From the receipt of the request to the answer to its last row, at the router.
+    """
+
+    subnets: list[str]
+    accuracies: list[float]
+    batches: list[int]
+    router_us: int
+
+    def columns(self) -> dict[str, list[str] | list[float] | list[int]]:
+        """Return its outputs by name."""
+        return {"subnet": self.subnets, "accuracy": self.accuracies, "batch_size": self.batches}
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    """A request under way: a client of the router."""
+
+    fates: list[BatchRecord | NotServed | None]
+    done: asyncio.Future[None]
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = len(self.fates)
+
+    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed) -> None:
+        """Take the answer to rows."""
+        for number in numbers:
+            self.fates[number] = fate
+        self.left -= len(numbers)
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+
+class RequestHandler:
+    """Hands rows to the router and waits for their answers.
+
+    Attributes:
+        is_open: Whether the workers are ready.
+        is_draining: Whether no further request is taken.
+        refused: Rows that were not handed to the router.
+        abandoned: Rows whose client was gone, or had been told that there is no answer, before there was one.
+        request_ids: The id of the request of each query that the router received.
+    """
+
+    def __init__(self, router: Router, table: LatencyTable) -> None:
+        self._router = router
+        self._subnets = [(subnet.id, subnet.accuracy) for subnet in table.subnets]
+        self._under_way = set[_Request]()
+        self.is_open = self.is_draining = False
+        self.refused = self.abandoned = 0
+        self.request_ids: list[str] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken."""
+        router = self._router
+        return self.is_open and not self.is_draining and router.error is None and not router.is_deserted
+
+    async def ask(self, asked: Asked, request_id: str) -> Answer:
+        """Return the answer to a request, when all its rows have theirs.
+
+        Raises:
+            RequestError: A row was not served; tells why.
+        """
+        if not self.is_ready:
+            self.refused += asked.rows
+            why = "it ends" if self.is_draining else "no worker is left" if self._router.is_deserted else "not ready"
+            raise RequestError(Status.UNAVAILABLE, f"the server takes no requests: {why}")
+        begin_ns = time.monotonic_ns()
+        request = _Request([None] * asked.rows, asyncio.get_running_loop().create_future())
+        self.request_ids += [request_id] * asked.rows
+        self._under_way.add(request)
+        try:
+            self._router.submit(asked.slo_ns, request, range(asked.rows))
+            async with asyncio.timeout((asked.slo_ns + PATIENCE_NS) / NS_PER_S):
+                await request.done
+        except TimeoutError:
+            late = f"there was no answer {PATIENCE_NS // NS_PER_S} s after the deadline"
+            raise RequestError(Status.EXPIRED, late) from None
+        finally:
+            self._under_way.discard(request)
+            self.abandoned += request.left
+        return self._answer(request, (time.monotonic_ns() - begin_ns) // 1000)
+
+    def end(self, status: Status, text: str) -> None:
+        """Tell all that still wait that there will be no answer."""
+        for request in self._under_way:
+            if not request.done.done():
+                request.done.set_exception(RequestError(status, text))
+
+    def _answer(self, request: _Request, router_us: int) -> Answer:
+        rows = list[tuple[str, float, int]]()
+        failed = list[NotServed]()
+        for fate in request.fates:
+            if fate is None or isinstance(fate, NotServed):
+                failed.append(fate or NotServed.LOST)
+            else:
+                rows.append((*self._subnets[fate.start.subnet], fate.start.size))
+        if failed:
+            reason = failed[0]
+            count = f"{len(failed)} of {len(request.fates)} rows were" if len(request.fates) > 1 else "the query was"
+            raise RequestError(_STATUS[reason], f"{count} not served: {reason.value}")
+        subnets, accuracies, batches = map(list, zip(*rows, strict=True))
+        return Answer(subnets, accuracies, batches, router_us)

@@ -1,0 +1,268 @@
+"""Inference requests of the Open Inference Protocol: what a model takes, what is wrong with a request, what it asks.
+
+Nothing here knows of a transport: REST and gRPC give the parts of a request, and tell a `RequestError` in their way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sim.base.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+VERSION = "1"
+"""The version of every model: a server has one."""
+
+LONGEST_ID = 256
+"""Characters of the longest id of a request."""
+
+LONGEST_TIMEOUT_US = 3_600_000_000
+"""An hour: nobody waits longer for an answer."""
+
+DTYPES: dict[str, npt.DTypeLike] = {
+    "BOOL": np.bool_,
+    **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+}
+"""The datatypes of the protocol whose elements have a fixed size, little-endian."""
+
+SCHEDULING = ("timeout", "priority")
+"""Parameters of a request, as Triton's extension `schedule_policy` has them."""
+
+
+class Status(Enum):
+    """What became of a request that has no answer: its HTTP status, and the name of its gRPC status."""
+
+    INVALID = (400, "INVALID_ARGUMENT")
+    NOT_FOUND = (404, "NOT_FOUND")
+    SLOW = (408, "CANCELLED")
+    TOO_LARGE = (413, "RESOURCE_EXHAUSTED")
+    FAILED = (500, "INTERNAL")
+    UNAVAILABLE = (503, "UNAVAILABLE")
+    EXPIRED = (504, "DEADLINE_EXCEEDED")
+
+    @property
+    def http(self) -> int:
+        """The HTTP status."""
+        return self.value[0]
+
+    @property
+    def grpc(self) -> str:
+        """The name of the gRPC status."""
+        return self.value[1]
+
+
+class RequestError(Exception):
+    """A request is refused or not answered; its text is for the client.
+
+    Attributes:
+        status: In which way.
+    """
+
+    def __init__(self, status: Status, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class TensorSpec(NamedTuple):
+    """An input or output of a model.
+
+    Attributes:
+        name: Its name.
+        datatype: As the protocol names it.
+        shape: Its shape; -1 for the rows of a request.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def described(self) -> dict[str, Any]:
+        """Return it as the metadata of a model do."""
+        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
+
+class Tensor(NamedTuple):
+    """An input of a request.
+
+    Attributes:
+        name: Its name.
+        datatype: As the protocol names it.
+        shape: Its shape.
+        data: Its elements: bytes, little-endian, or numbers, nested or not.
+    """
+
+    name: object
+    datatype: object
+    shape: object
+    data: object
+
+
+class Asked(NamedTuple):
+    """What a request asks.
+
+    Attributes:
+        rows: Its queries: each row of the input is one.
+        slo_ns: From its receipt to its deadline.
+    """
+
+    rows: int
+    slo_ns: int
+
+
+INPUT = TensorSpec("input", "FP32", (-1, 1))
+"""The input of workers that compute nothing: a number for each query."""
+
+OUTPUTS = (
+    TensorSpec("subnet", "BYTES", (-1,)),
+    TensorSpec("accuracy", "FP32", (-1,)),
+    TensorSpec("batch_size", "INT64", (-1,)),
+)
+"""What is told of each query."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a server serves.
+
+    Attributes:
+        name: The name of the model: that of the experiment.
+        slo_ns: The SLO of requests without a timeout; None where every request needs one.
+        most_rows: Rows of the largest request.
+    """
+
+    name: str
+    slo_ns: int | None
+    most_rows: int
+    input: TensorSpec = INPUT
+    outputs: tuple[TensorSpec, ...] = OUTPUTS
+
+    def metadata(self) -> dict[str, Any]:
+        """Return its metadata, as the protocol has them."""
+        return {
+            "name": self.name,
+            "versions": [VERSION],
+            "platform": "ssim",
+            "inputs": [self.input.described()],
+            "outputs": [spec.described() for spec in self.outputs],
+        }
+
+    def check_name(self, name: str, version: str = "") -> None:
+        """Check that a request is for this model.
+
+        Raises:
+            RequestError: It is for another one.
+        """
+        if name != self.name:
+            raise RequestError(Status.NOT_FOUND, f"model {name[:100]!r} is not served here; {self.name!r} is")
+        if version not in {"", VERSION}:
+            raise RequestError(Status.NOT_FOUND, f"version {version[:100]!r} is not served here; {VERSION!r} is")
+
+    def asked(
+        self, request_id: object, parameters: Mapping[str, object], inputs: Sequence[Tensor], outputs: Sequence[object]
+    ) -> Asked:
+        """Return what a request asks.
+
+        Args:
+            request_id: Its id.
+            parameters: Its parameters.
+            inputs: Its inputs.
+            outputs: The names of the outputs that it wants; none for all.
+
+        Raises:
+            RequestError: Something is wrong with it.
+        """
+        if not isinstance(request_id, str) or len(request_id) > LONGEST_ID:
+            raise invalid(f"id: must be a string of at most {LONGEST_ID} characters")
+        slo_ns = self._slo_ns(parameters)
+        known = [spec.name for spec in self.outputs]
+        for number, name in enumerate(outputs):
+            if name not in known or name in outputs[:number]:
+                what = "is asked for twice" if name in known else f"unknown output; known: {', '.join(known)}"
+                raise invalid(f"outputs[{number}] ({str(name)[:100]}): {what}")
+        if len(inputs) != 1:
+            raise invalid(f"inputs: there must be one, {self.input.name!r}, not {len(inputs)}")
+        return Asked(self._rows(inputs[0]), slo_ns)
+
+    def _slo_ns(self, parameters: Mapping[str, object]) -> int:
+        for name, value in parameters.items():
+            if name not in SCHEDULING:
+                raise invalid(f"parameters.{name[:100]}: unknown parameter; {did_you_mean(name, list(SCHEDULING))}")
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise invalid(f"parameters.{name}: must be a whole number ({str(value)[:100]})")
+        if parameters.get("priority", 0) != 0:
+            hint = "queries are served in the order of their deadlines; leave it out, or give a shorter timeout"
+            raise invalid(f"parameters.priority: there are no levels ({parameters['priority']}); {hint}")
+        timeout_us = parameters.get("timeout")
+        if timeout_us is None:
+            if self.slo_ns is None:
+                raise invalid("parameters.timeout: is missing: the file has several SLOs; give one in microseconds")
+            return self.slo_ns
+        if not (isinstance(timeout_us, int) and 1 <= timeout_us <= LONGEST_TIMEOUT_US):
+            raise invalid(f"parameters.timeout: must be 1 to {LONGEST_TIMEOUT_US} microseconds ({timeout_us})")
+        return timeout_us * 1000
+
+    def _rows(self, found: Tensor) -> int:
+        """Return the rows of the input.
+
+        Raises:
+            RequestError: It is not an input of this model.
+        """
+        spec, place = self.input, f"inputs[0] ({str(found.name)[:100]})"
+        if found.name != spec.name:
+            raise invalid(f"{place}: unknown input; the model has {spec.name!r}")
+        if found.datatype != spec.datatype:
+            raise invalid(f"{place}: datatype must be {spec.datatype} ({str(found.datatype)[:100]})")
+        shape = found.shape
+        if not isinstance(shape, list | tuple) or not all(type(size) is int for size in shape):
+            raise invalid(f"{place}: shape must be a list of whole numbers ({str(shape)[:100]})")
+        wanted = "[" + ", ".join(["rows", *map(str, spec.shape[1:])]) + "]"
+        if len(shape) != len(spec.shape) or tuple(shape[1:]) != spec.shape[1:] or shape[0] < 1:
+            raise invalid(f"{place}: shape must be {wanted} with at least 1 row ({str(shape)[:100]})")
+        rows = int(shape[0])
+        if rows > self.most_rows:
+            raise invalid(f"{place}: at most {self.most_rows} rows, one for each query ({rows})")
+        _check_data(place, found.data, rows * math.prod(spec.shape[1:]), np.dtype(DTYPES[spec.datatype]))
+        return rows
+
+
+def _check_data(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> None:
+    """Check that data are so many elements of a type.
+
+    Raises:
+        RequestError: They are not.
+    """
+    if isinstance(data, bytes | bytearray | memoryview):
+        if len(data) != elements * dtype.itemsize:
+            wanted = f"{elements} elements of {dtype.itemsize} bytes"
+            raise invalid(f"{place}: {len(data)} bytes of data instead of {elements * dtype.itemsize}: {wanted}")
+        return
+    if not isinstance(data, list):
+        raise invalid(f"{place}: data are missing")
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise invalid(f"{place}: data are nested unevenly") from None
+    if array.size != elements:
+        raise invalid(f"{place}: {array.size} elements of data instead of {elements}")
+    if array.dtype.kind not in {"f": "iuf", "i": "iu", "u": "u", "b": "b"}[dtype.kind] + ("i" * (dtype.kind == "u")):
+        raise invalid(f"{place}: data must be numbers that {dtype.name} holds")
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise invalid(f"{place}: data must be numbers that {dtype.name} holds")
+
+
+def invalid(text: str) -> RequestError:
+    """Return the error of a request that can't be understood."""
+    return RequestError(Status.INVALID, text)

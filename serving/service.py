@@ -1,0 +1,129 @@
+"""Router and workers of a live run; whoever sends the queries stands outside."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import TYPE_CHECKING, Any
+
+from serving.router import Router
+from serving.workers import WorkerProcess
+from sim.base.errors import ServingError
+from sim.base.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    from serving.workers import WorkerProgram
+    from sim.engine.cluster import Cluster
+    from sim.engine.policy import Policy
+    from sim.tables.latency import LatencyTable
+
+CHECK_S = 0.02
+"""How often workers are looked after."""
+
+DRAIN_NS = 10 * NS_PER_S
+"""How long queries that wait are still served after an interruption."""
+
+_START_CHECK_S = 0.005
+"""How often it is looked whether all are ready."""
+
+
+class Service:
+    """A context in which worker processes run; at its end they are stopped."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        table: LatencyTable,
+        policy: Policy,
+        *,
+        seed: int,
+        slo_ns: int,
+        program: WorkerProgram,
+        most_waiting: int,
+    ) -> None:
+        """Describe a service; it belongs to the event loop that is running.
+
+        Args:
+            cluster: Workers, overheads that policies plan with, drop rule.
+            table: The table that the policy sees, and that paced workers keep to.
+            policy: What to run next.
+            seed: For latencies that are drawn, and policies that draw random numbers.
+            slo_ns: The smallest SLO, as policies see it.
+            program: What the workers run.
+            most_waiting: Queries that may wait; any more are rejected.
+        """
+        limits = {"slo_ns": slo_ns, "most_waiting": most_waiting}
+        self.router = Router(asyncio.get_running_loop(), cluster, table, policy, seed=seed, **limits)
+        note = self.router.log.faults.append
+        self.workers = [WorkerProcess(number, program, note) for number in range(cluster.workers)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.router.close()
+        for worker in self.workers:
+            worker.stop()
+
+    async def start(self, is_waited_for: Callable[[], bool]) -> None:
+        """Start the workers and wait until all are ready.
+
+        Args:
+            is_waited_for: Whether anything else is still to be waited for; may raise.
+
+        Raises:
+            SpecError: A worker refuses its settings.
+            ServingError: A worker does not start.
+        """
+        for worker in self.workers:
+            worker.start()
+        while is_waited_for() or not all(worker.is_up for worker in self.workers):
+            for worker in self.workers:
+                worker.check(time.monotonic_ns())
+                if worker.is_given_up:
+                    if worker.refusal is not None:
+                        raise worker.refusal
+                    raise ServingError(f"worker {worker.number}", "does not start", worker.reason)
+            await asyncio.sleep(_START_CHECK_S)
+        for worker in self.workers:
+            if worker.serves != self.workers[0].serves:
+                problem = f"serves {worker.serves} instead of {self.workers[0].serves}"
+                raise ServingError(f"worker {worker.number}", problem, "", "start again")
+        gc.collect()
+        gc.freeze()  # all that is there stays: the collector need not look through it
+
+    @property
+    def serves(self) -> Mapping[str, Any]:
+        """What workers said of themselves; nothing, if they are paced."""
+        return self.workers[0].serves or {}
+
+    def begin(self, begin_ns: int) -> None:
+        """Serve, and count time from an instant of the monotonic clock."""
+        self.router.begin(begin_ns, [worker.run for worker in self.workers])
+        for worker in self.workers:
+            worker.serve(self.router)
+
+    def check(self) -> None:
+        """Look after the workers.
+
+        Raises:
+            PolicyError: The policy failed.
+        """
+        if self.router.error is not None:
+            raise self.router.with_counts(self.router.error)
+        for worker in self.workers:
+            worker.check(time.monotonic_ns())
+
+    def check_wait(self) -> None:
+        """Refuse a policy that waits for ever, when no query is to come; raises as `Router.check_wait`."""
+        if all(worker.is_up or worker.is_given_up for worker in self.workers):
+            self.router.check_wait()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every query has its answer, or no worker is left to give it."""
+        return self.router.open_queries == 0 or self.router.is_deserted

@@ -1,0 +1,269 @@
+"""An actor of Ray: the runtime of some workers, and what it exchanges with the other actors."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from topology.engines.realtime import RealTimeTransport
+from topology.report import RunReport
+from topology.runtime import WorkerRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from topology.engine import RunSpec
+    from topology.message import Message
+    from topology.plan import Worker
+    from topology.sites import PlannedProcess
+
+_DISTRIBUTION = "superserve-sim"
+_LATER_S = 0.2
+"""How long a report may be older than what has happened, in seconds."""
+
+
+class Move(NamedTuple):
+    """Tells that a worker has joined or left.
+
+    Attributes:
+        worker: Its id.
+        joins: Whether it has joined.
+        returns: Whether it may come back, if it has left.
+    """
+
+    worker: str
+    joins: bool = False
+    returns: bool = False
+
+
+class ActorBatch(NamedTuple):
+    """What an actor sends to another one at once. Ray may start the calls of an actor out of order.
+
+    Attributes:
+        sender: The number of the actor that sends it.
+        restarts: How many times the sender had been restarted ...
+        receiver_restarts: ... and the receiver, as far as the sender knew.
+        number: From 0, in order.
+        items: The messages and moves.
+    """
+
+    sender: int
+    restarts: int
+    receiver_restarts: int
+    number: int
+    items: list[Message | Move]
+
+
+class RunSettings(NamedTuple):
+    """What all actors of a run know.
+
+    Attributes:
+        run: What is run.
+        processes: The workers of each actor.
+        default_timeout_s: How long a wait without a timeout of its own may take, in seconds.
+        record: Whether the report holds spans.
+    """
+
+    run: RunSpec
+    processes: list[PlannedProcess]
+    default_timeout_s: float
+    record: bool
+
+
+def versions() -> str:
+    """Return the versions of the toolkit and of Python on this machine."""
+    try:
+        own = version(_DISTRIBUTION)
+    except PackageNotFoundError:
+        own = "unknown"
+    return f"{_DISTRIBUTION} {own}, Python {platform.python_version()}"
+
+
+class _ActorTransport(RealTimeTransport):
+    """Sends messages to other actors, in order."""
+
+    def __init__(self, actor: RuntimeActor, start: float) -> None:
+        super().__init__(time.time, start, jobs=1)
+        self._actor = actor
+
+    def send(self, message: Message) -> None:
+        """Deliver a message to its receiver's actor."""
+        number = self._actor.number_of(message.receiver)
+        if number == self._actor.number:
+            self.runtime.deliver(message)
+        else:
+            self._actor.post(number, message)
+
+    def notify_left(self, worker: Worker, *, returns: bool) -> None:
+        """Notify all runtimes that a worker has left, after all of its messages."""
+        self._actor.announce(Move(worker.id, returns=returns))
+
+    def notify_joined(self, worker: Worker) -> None:
+        """Notify all runtimes that a worker has joined, after they know of its absence."""
+        self._actor.announce(Move(worker.id, joins=True))
+
+
+class RuntimeActor:
+    """An actor: the runtime of some workers, and the batches of messages between it and the other actors.
+
+    Ray restarts an actor that was lost. Its workers are lost with it, and those that can begin anew in mid-run do.
+    """
+
+    def __init__(self, number: int, settings: RunSettings) -> None:
+        self._settings = settings
+        self._numbers = {id_: n for n, process in enumerate(settings.processes) for id_ in process.workers}
+        self.number = number
+        self.handles: list[Any] = []
+        self._restarts: list[int] = []
+        self._runtime: WorkerRuntime | None = None
+        self._begun = asyncio.Event()
+        self._outbox: dict[int, list[Message | Move]] = {}
+        self._sent: dict[int, int] = {}
+        self._early: dict[tuple[int, int, int], ActorBatch] = {}
+        self._next: dict[int, int] = {}
+
+    def number_of(self, worker: str) -> int:
+        """Return the number of the actor of a worker."""
+        return self._numbers[worker]
+
+    async def meet(self, handles: Sequence[Any], restarts: Sequence[int]) -> str:
+        """Take the handles of all actors, and how many times each was restarted; return the versions here."""
+        self.handles, self._restarts = list(handles), list(restarts)
+        return versions()
+
+    async def run(self, start: float) -> None:
+        """Run the workers until all have ended."""
+        await self._run(start, self._settings.processes[self.number].workers, None)
+
+    async def run_again(self, start: float, own: Collection[str], known: Mapping[str, str]) -> None:
+        """Run some of the workers, anew in mid-run, until all have ended.
+
+        Args:
+            start: When the run began.
+            own: Their ids.
+            known: What became of the others, by id, as `lost` returns it.
+        """
+        await self._run(start, own, known)
+
+    async def _run(self, start: float, own: Collection[str], known: Mapping[str, str] | None) -> None:
+        transport = _ActorTransport(self, start)
+        settings = self._settings
+        runtime = transport.runtime = self._runtime = WorkerRuntime(
+            settings.run,
+            transport,
+            default_timeout_s=settings.default_timeout_s,
+            record=settings.record,
+            own=set(own),
+        )
+        try:
+            task = asyncio.ensure_future(transport.perform(runtime, known))
+            await asyncio.sleep(0)  # the workers have started: they take what arrived before
+            self._begun.set()
+            self._deliver_batches()
+            await task
+        finally:
+            self._begun.set()
+            self._flush()
+
+    def announce(self, move: Move) -> None:
+        """Announce that a worker has joined or left to all actors."""
+        for number in range(len(self.handles)):
+            if number != self.number:
+                self.post(number, move)
+        if self._runtime is not None:
+            _note(self._runtime, move)
+
+    def post(self, actor: int, item: Message | Move) -> None:
+        """Send a message to an actor, or tell it that a worker has joined or left."""
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox.setdefault(actor, []).append(item)
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, {}
+        for actor, items in outbox.items():
+            number = self._sent.get(actor, 0)
+            self._sent[actor] = number + 1
+            batch = ActorBatch(self.number, self._restarts[self.number], self._restarts[actor], number, items)
+            self.handles[actor].receive.remote(batch)
+
+    async def receive(self, batch: ActorBatch) -> None:
+        """Take a batch from another actor; one that was meant for this actor before its restart is lost."""
+        own_restarts = self._restarts[self.number] if self._restarts else batch.receiver_restarts
+        if batch.receiver_restarts == own_restarts:
+            self._early[batch.sender, batch.restarts, batch.number] = batch
+            if self._runtime is not None and self._runtime.started:
+                self._deliver_batches()
+
+    def _deliver_batches(self) -> None:
+        """Deliver all batches that are next in order."""
+        runtime = self._runtime
+        if runtime is None:
+            return
+        for sender in range(len(self.handles)):
+            restarts = self._restarts[sender]
+            while (batch := self._early.pop((sender, restarts, self._next.get(sender, 0)), None)) is not None:
+                self._next[sender] = batch.number + 1
+                for item in batch.items:
+                    if isinstance(item, Move):
+                        _note(runtime, item)
+                    else:
+                        runtime.deliver(item)
+
+    async def lost(self, actor: int, restarts: int, returning: Collection[str]) -> dict[str, str]:
+        """Note that an actor was lost with its workers; return what became of the workers of this one.
+
+        Args:
+            actor: Its number.
+            restarts: How many times it was restarted, with this one.
+            returning: The ids of its workers that may come back.
+
+        Returns:
+            For each worker here `present`, `absent` (still to join), `away` (to come back) or `ended`.
+        """
+        await self._begun.wait()
+        runtime = self._runtime
+        if runtime is None:
+            return {}
+        if restarts > self._restarts[actor]:
+            self._restarts[actor] = restarts
+            self._next[actor] = self._sent[actor] = 0
+            self._outbox.pop(actor, None)
+        for id_ in self._settings.processes[actor].workers:
+            runtime.worker_left(runtime.plan.worker(id_), returns=id_ in returning)
+        self._deliver_batches()
+        return runtime.presence()
+
+    async def report(self, entries: int, spans: int, *, with_results: bool) -> RunReport:
+        """Return what was recorded here since the last report.
+
+        Args:
+            entries: How many entries of the log are known.
+            spans: How many spans are known.
+            with_results: Whether results are wanted: models are large.
+        """
+        if self._runtime is None:
+            return RunReport()
+        own = self._runtime.report()
+        if not with_results:
+            await asyncio.sleep(_LATER_S)
+        return RunReport(
+            own.results if with_results else {},
+            own.ended,
+            own.end_ns,
+            own.traffic,
+            own.log[entries:],
+            own.spans[spans:],
+            own.recording,
+        )
+
+
+def _note(runtime: WorkerRuntime, move: Move) -> None:
+    worker = runtime.plan.worker(move.worker)
+    if move.joins:
+        runtime.worker_joined(worker)
+    else:
+        runtime.worker_left(worker, returns=move.returns)

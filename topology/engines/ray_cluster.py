@@ -1,0 +1,178 @@
+"""A Ray cluster: the way to it, its machines, and what it lacks for the processes of a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sim.base.errors import SsimError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from topology.sites import DeploymentSite, PlannedProcess
+
+_PATIENCE_S = 10.0
+"""How long the head of a cluster may take to answer, in seconds."""
+_RAY_NAMES = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNode:
+    """A machine of a cluster.
+
+    Attributes:
+        id: Its id in the cluster.
+        names: Its names and its address.
+        resources: What it has, by lower-case name; memory in bytes.
+        labels: Its labels.
+    """
+
+    id: str
+    names: tuple[str, ...]
+    resources: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def fits(self, site: DeploymentSite | None) -> bool:
+        """Return whether a site may be on it."""
+        if site is None:
+            return True
+        named = not site.node or site.node in self.names
+        return named and all(self.labels.get(name) == value for name, value in site.labels.items())
+
+
+def nodes() -> list[ClusterNode]:
+    """Return the machines of the cluster that this process is connected to."""
+    untyped: Any = ray
+    found = []
+    for node in untyped.nodes():
+        if node["Alive"]:
+            names = [node.get(key) for key in ("NodeName", "NodeManagerHostname", "NodeManagerAddress")]
+            resources = {name.lower(): amount for name, amount in node["Resources"].items()}
+            labels = dict(node.get("Labels") or {})
+            found.append(ClusterNode(node["NodeID"], tuple(dict.fromkeys(filter(None, names))), resources, labels))
+    return sorted(found, key=lambda node: node.id)
+
+
+def lacking(processes: Sequence[PlannedProcess], there: Sequence[ClusterNode]) -> list[str]:
+    """Return a line for each thing that a cluster lacks for some processes, as far as its size tells."""
+    lines = list(dict.fromkeys(line for process in processes for line in _lacking_for(process, there)))
+    for name in dict.fromkeys(name for process in processes for name in process.needs) if not lines else ():
+        needed = sum(process.needs.get(name, 0.0) for process in processes)
+        has = sum(node.resources.get(name.lower(), 0.0) for node in there)
+        if needed > has:
+            lines.append(f"all processes together need {_amount(name, needed)}, the cluster has {_amount(name, has)}")
+    return lines
+
+
+def _lacking_for(process: PlannedProcess, there: Sequence[ClusterNode]) -> Iterator[str]:
+    site = process.site
+    what = "a process" if site is None else f"site {site.name}"
+    fitting = [node for node in there if node.fits(site)]
+    if not fitting and site is not None:
+        known = ", ".join(sorted({name for node in there for name in node.names}))
+        if site.node:
+            yield f"{what}: no machine {site.node!r}; there are {known}"
+        else:
+            wanted = ", ".join(f"{name}={value}" for name, value in site.labels.items())
+            yield f"{what}: no machine has the labels {wanted}"
+        return
+    for name, amount in process.needs.items():
+        most = max((node.resources.get(name.lower(), 0.0) for node in fitting), default=0.0)
+        if amount > most:
+            yield f"{what}: a process needs {_amount(name, amount)}, and a machine has {_amount(name, most)} at most"
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount / 1e9:g} GB of memory" if name == "memory" else f"{amount:g} {name}"
+
+
+def options_of(process: PlannedProcess, number: int, there: Sequence[ClusterNode]) -> dict[str, Any]:
+    """Return the options with which Ray starts the actor of a process.
+
+    Args:
+        process: The process.
+        number: Its number: processes of a site whose machine is named take turns if several have the name.
+        there: The machines.
+    """
+    needs = {"cpu": 0.0, "gpu": 0.0} | process.needs
+    options: dict[str, Any] = {_RAY_NAMES[name]: amount for name, amount in needs.items() if name in _RAY_NAMES}
+    options["resources"] = {name: amount for name, amount in needs.items() if name not in _RAY_NAMES}
+    options["scheduling_strategy"] = "SPREAD"  # over the machines: actors that require no cpu could be put anywhere
+    if process.site is not None and process.site.node:
+        fitting = [node for node in there if node.fits(process.site)]
+        node = fitting[number % len(fitting)]
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    elif process.site is not None and process.site.labels:
+        options["label_selector"] = dict(process.site.labels)
+        del options["scheduling_strategy"]
+    return options
+
+
+@contextmanager
+def cluster(address: str | None, actors: int | None) -> Generator[None]:
+    """Provide a cluster: the connected one, that of an address, or one that is started here and ends with the context.
+
+    Raises:
+        SsimError: There is none at the address, or none can be started.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        connect(address, actors)
+    except (OSError, RuntimeError, ValueError) as error:
+        what = "no cluster answers" if address else "a local cluster cannot be started"
+        hint = "host:port, ray://host:port or auto, by --address or RAY_ADDRESS; see `ray status` there"
+        raise SsimError(f"ray, {address}" if address else "ray", what, str(error), hint if address else "") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def connect(address: str | None, cores: int | None) -> None:
+    """Connect this process to the cluster of an address; without one, to one that is started here.
+
+    Args:
+        address: `host:port`, `ray://host:port` or `auto`.
+        cores: How many cores a cluster that is started here has; None for all of the machine.
+
+    Raises:
+        OSError: Nobody answers there.
+        RuntimeError: The cluster can't be used, such as for another version of Ray.
+        ValueError: The address is none.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            reach(address)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except SystemExit as ended:  # what Ray makes of SIGTERM
+        raise KeyboardInterrupt from ended
+    finally:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def reach(address: str) -> None:
+    """Pass if somebody listens at a host and port; `auto` says neither, and Ray looks for it by itself.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
