@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures import costs, scaling
+from figures import costs, scaling, style
 
 
 def test_the_area_of_each_kind_is_its_time() -> None:
@@ -51,11 +51,7 @@ def test_points_lie_where_the_table_says(along: str) -> None:
         }
     )
     (axes,) = costs.draw(summary, "EUR").axes
-    line = next(
-        line
-        for line in axes.lines
-        if len(line.get_xdata()) == 2 and line.get_linestyle() == "-" and line.get_marker() != "None"
-    )
+    line = next(line for line in axes.lines if line.get_marker() == style.look("slackfit").marks()["marker"])
     assert list(line.get_xdata()) == [2.0, 5.0]
     assert list(line.get_ydata()) == pytest.approx([0.91, 0.99])
     assert [text.get_text() for text in axes.texts if text.get_text().isdigit()] == ["2", "3"]
