@@ -100,7 +100,7 @@ def _draw_workers(axes: Axes, workers: pd.DataFrame, kinds: list[str], end_s: fl
     gone = workers["gone_ns"].fillna(np.inf)
     ready, asked = workers["ready_ns"], workers["asked_ns"]
     layers = [(_colour(number), ready, gone, workers["kind"] == kind) for number, kind in enumerate(kinds)]
-    layers.append((_STARTING, asked, np.minimum(ready, gone), ready > asked))
+    layers.append((_STARTING, asked, ready.where(ready < gone, gone), ready > asked))
     marks = np.unique(np.concatenate([[0.0], *(layer[some] for _, *ends, some in layers for layer in ends)]))
     marks = marks[marks < end_s * 1e9]
     base = np.zeros(len(marks))
