@@ -3,9 +3,11 @@
 FIGURES = {
     "capacity": "figures.capacity:draw",
     "classes": "figures.classes:draw",
+    "costs": "figures.costs:draw",
     "dynamics": "figures.dynamics:draw",
     "gap": "figures.gap:draw",
     "queues": "figures.queues:draw",
+    "scaling": "figures.scaling:draw",
     "sweep": "figures.sweep:draw",
     "tradeoff": "figures.tradeoff:draw",
     "workers": "figures.workers:draw",

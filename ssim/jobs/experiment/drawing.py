@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import figures
+from figures.costs import AXES
 from figures.style import save
+from figures.tables import setting
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import part_rows, summary_rows
-from ssim.results.record import WINDOWS, read_windows
+from ssim.results.record import WINDOWS, WORKERS, read_output, read_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +112,36 @@ def draw_queues(store: Store) -> Figure | None:
     return _draw("queues", frame, along, across, str(rows[0]["policy"]))
 
 
+def draw_scaling(store: Store) -> Figure | None:
+    """Return the workers over time of the first policy and seed, at each point of the sweep; None without a planner."""
+    windows, workers = [], []
+    stored = store.runs()
+    for run, manifest in stored:
+        if (run["policy"], run["seed"]) != (stored[0][0]["policy"], stored[0][0]["seed"]):
+            continue
+        if not {WINDOWS, WORKERS} <= set(manifest["outputs"]):
+            return None
+        title = ", ".join(setting(key, value) for key, value in run["swept"].items())
+        windows.append(read_windows(store, run["id"]).to_pandas().assign(run=title))
+        workers.append(read_output(store, run["id"], WORKERS).to_pandas().assign(run=title))
+    if not windows:
+        return None
+    return _draw(
+        "scaling", pd.concat(windows), pd.concat(workers), f"{stored[0][0]['policy']}, seed {stored[0][0]['seed']}"
+    )
+
+
+def draw_costs(store: Store) -> Figure | None:
+    """Return attainment over cost; None if all runs cost the same, or nothing is known of it."""
+    stored = store.runs()
+    summary = load_summary(store)
+    along = next((name for name in AXES if name in summary), None)
+    if along is None or len(set(summary[along])) == 1:
+        return None
+    kinds = stored[0][1].get("kinds", {})
+    return _draw("costs", summary, next((str(kind["currency"] or "") for kind in kinds.values()), ""))
+
+
 def draw_experiment(store: Store) -> list[Path]:
     """Draw all figures of an experiment into its folder and return their files (PDF, SVG, PNG).
 
@@ -122,6 +154,8 @@ def draw_experiment(store: Store) -> list[Path]:
         "dynamics": draw_dynamics(store),
         "classes": draw_classes(store),
         "queues": draw_queues(store),
+        "scaling": draw_scaling(store),
+        "costs": draw_costs(store),
     }
     folder = store.folder / "figures"
     paths: list[Path] = []
