@@ -29,24 +29,29 @@ section 4) for each query.
 class Instance:
     """The queries of a trace, the workers, and the ways in which a worker can run a batch.
 
-    A way is a subnet with a batch size. Dominated ways are left out: those for which another has at least the value, at
-    most the duration and at least the size.
+    A way is a subnet with a batch size on workers with a latency table: a *group* of workers, of one kind or of several
+    that share it. Dominated ways are left out: those for which another of the group has at least the value, at most the
+    duration and at least the size.
 
     Attributes:
         arrival_ns: Arrivals, int64, shape (queries,), never decreasing.
         deadline_ns: When batches are due: deadlines less the network's delay, and not before the arrival. int64, shape
             (queries,).
         cluster: The workers.
+        group_of: The group of each worker, int64, shape (workers,).
+        group: The group of each way, int64, shape (ways,).
         value: Value of a query that is answered in time in this way, float64, shape (ways,).
         duration_ns: The least time to the answer, with the overheads of dispatch, int64, shape (ways,).
         occupied_ns: The least time until the worker can take its next batch, likewise.
         max_queries: Maximum size of a batch, int64, shape (ways,).
-        subnet: The subnet (index into the table), int64, shape (ways,).
+        subnet: The subnet (index into the table of the run), int64, shape (ways,).
     """
 
     arrival_ns: npt.NDArray[np.int64]
     deadline_ns: npt.NDArray[np.int64]
     cluster: Cluster
+    group_of: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int64]
     value: npt.NDArray[np.float64]
     duration_ns: npt.NDArray[np.int64]
     occupied_ns: npt.NDArray[np.int64]
@@ -61,6 +66,11 @@ class Instance:
         """Number of ways to run a batch."""
         return len(self.value)
 
+    @property
+    def workers(self) -> npt.NDArray[np.int64]:
+        """Number of workers of each group, int64, shape (groups,)."""
+        return np.bincount(self.group_of)
+
 
 def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Values = "accuracy") -> Instance:
     """Return the scheduling problem of a trace, a cluster and a table.
@@ -72,7 +82,8 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
         values: Value of a query that is answered in time.
 
     Raises:
-        SpecError: The kind of values is unknown, or the cluster has queues or kinds with tables of their own.
+        SpecError: The kind of values is unknown, the cluster has queues, workers come and go, or the subnets of a kind
+            differ from the table's.
 
     Examples:
         >>> from sim import Cluster, LatencyTable, ProfiledSubnet, Trace
@@ -84,32 +95,48 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     """
     if values not in {"attainment", "accuracy"}:
         raise SpecError("values", "unknown kind", repr(values), "attainment or accuracy")
-    subnets, sizes = len(table.subnets), table.max_batch
     if cluster.queues:
         hint = "the bound is for one queue, in which any queries share a batch"
         raise SpecError("queues", "a cluster with queues has no bound on any policy", "", hint)
     if cluster.is_scaled:
         hint = "leave out the planner"
         raise SpecError("planner", "workers that come and go have no bound on any policy", "", hint)
-    if any(kind.table is not None for kind in cluster.kinds):
-        hint = "the bound is for workers with one latency table"
-        raise SpecError("cluster.kinds", "kinds of workers have no bound on any policy", "", hint)
+    pools = cluster.pools(table)
+    tables = {pool.table: pool.rows for pool in pools}  # kinds that share a table are one group
+    groups = {own: group for group, own in enumerate(tables)}
+    group_of = np.empty(cluster.workers, np.int64)
+    for pool in pools:
+        group_of[pool.workers] = groups[pool.table]
+    ways = [_ways(cluster, own, rows, values) for own, rows in tables.items()]
+    group = np.repeat(np.arange(len(ways)), [len(way[0]) for way in ways])
+    value = np.concatenate([way[0] for way in ways])
+    duration, occupied, max_queries, subnet = (np.concatenate([way[1][i] for way in ways]) for i in range(4))
+    return Instance(
+        trace.arrival_ns,
+        np.maximum(cluster.due_ns(trace), trace.arrival_ns),
+        cluster,
+        group_of,
+        group,
+        value,
+        duration,
+        occupied,
+        max_queries,
+        subnet,
+    )
+
+
+def _ways(
+    cluster: Cluster, table: LatencyTable, rows: tuple[int, ...], values: Values
+) -> tuple[npt.NDArray[np.float64], list[npt.NDArray[np.int64]]]:
+    """Return the values of the undominated ways of a table, and their durations, occupied times, sizes and subnets."""
+    subnets, sizes = len(table.subnets), table.max_batch
     accuracy = np.array([subnet.accuracy for subnet in table.subnets]) / 100
     subnet = np.repeat(np.arange(subnets), sizes)
     value = np.ones(len(subnet)) if values == "attainment" else accuracy[subnet]
     duration, occupied = cluster.least_ns(table).ravel(), cluster.least_ns(table, occupied=True).ravel()
     max_queries = np.tile(np.arange(1, sizes + 1), subnets)
-    undominated = _undominated(value, duration, occupied, max_queries)
-    return Instance(
-        trace.arrival_ns,
-        np.maximum(cluster.due_ns(trace), trace.arrival_ns),
-        cluster,
-        value[undominated],
-        duration[undominated],
-        occupied[undominated],
-        max_queries[undominated],
-        subnet[undominated],
-    )
+    kept = _undominated(value, duration, occupied, max_queries)
+    return value[kept], [duration[kept], occupied[kept], max_queries[kept], np.array(rows)[subnet[kept]]]
 
 
 def _undominated(

@@ -140,7 +140,7 @@ def _solve(slots: _Slots, instance: Instance, slot_ns: int, time_limit_s: float)
     solved = milp(
         cost,
         integrality=np.concatenate([np.ones(starts), np.zeros(len(program.group))]),
-        bounds=program.bounds(slots, instance.cluster.workers),
+        bounds=program.bounds(slots, instance),
         constraints=program.constraints(slots, instance),
         options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
     )
@@ -189,11 +189,11 @@ class _Program(NamedTuple):
         pairs, batch = np.unique(np.column_stack([way, start]), axis=0, return_inverse=True)
         return cls(pairs[:, 0], pairs[:, 1], group, batch.ravel())
 
-    def bounds(self, slots: _Slots, workers: int) -> Bounds:
+    def bounds(self, slots: _Slots, instance: Instance) -> Bounds:
         """Return the bounds of all variables."""
         from scipy.optimize import Bounds  # noqa: PLC0415 - as above
 
-        return Bounds(0, np.concatenate([np.full(len(self.start), workers), slots.queries[self.group]]))
+        return Bounds(0, np.concatenate([instance.workers[instance.group[self.way]], slots.queries[self.group]]))
 
     def constraints(self, slots: _Slots, instance: Instance) -> list[LinearConstraint]:
         """Return the constraints: no query is served twice, no batch exceeds its size, no worker runs two batches."""
@@ -212,11 +212,13 @@ class _Program(NamedTuple):
         columns = np.repeat(np.arange(starts), length)
         begun = np.repeat(np.cumsum(length) - length, length)
         rows = np.repeat(self.start - first, length) + np.arange(len(columns)) - begun
-        shape = (int(rows.max()) + 1, starts)
+        span = int(rows.max()) + 1
+        rows += np.repeat(instance.group[self.way], length) * span  # each group of workers has rows of its own
+        shape = (len(instance.workers) * span, starts)
         running = csr_array((np.ones(len(columns)), (rows, columns)), shape=shape)
         nothing = csr_array((len(slots.queries), starts))
         return [
             LinearConstraint(hstack([nothing, served]), ub=slots.queries),
             LinearConstraint(hstack([room, held]), ub=0),
-            LinearConstraint(hstack([running, csr_array((shape[0], flows))]), ub=instance.cluster.workers),
+            LinearConstraint(hstack([running, csr_array((shape[0], flows))]), ub=np.repeat(instance.workers, span)),
         ]

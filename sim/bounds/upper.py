@@ -39,8 +39,8 @@ class Bound:
 
     Attributes:
         upper: Maximum mean value per query.
-        price: Rent of a worker in each slot, float64, shape (slots,): the certificate of the bound, high where load is
-            tight.
+        price: Rent of a worker of each group in each slot, float64, shape (groups x slots,), group by group: the
+            certificate of the bound, high where load is tight.
         slot_ns: The length of a slot.
     """
 
@@ -81,14 +81,15 @@ def upper_bound(
 
 
 class _Way(NamedTuple):
-    """One way to run a batch: it occupies its worker for `whole` slots and the part `rest` of one.
+    """A way to run a batch on workers of a group: it occupies its worker for `whole` slots and the part `rest` of one.
 
     `fill` is the largest batch that can start in each slot, float64, shape (slots,). `barred` says for each offset,
-    from 0, which groups' queries can't be in a batch that starts so many slots after their own: bool, shape (slots,),
-    or None where all can.
+    from 0, which groups of queries can't be in a batch that starts so many slots after their own: bool, shape
+    (slots,), or None where all can.
     """
 
     value: float
+    group: int
     whole: int
     rest: float
     fill: _Floats
@@ -119,11 +120,15 @@ class _Dual:
         self._ways = [self._way(instance, way, slot_ns, come) for way in ways]
         self._tail = 2 + max((way.whole for way in self._ways), default=0)
         self._workers = _alive(instance, slot_ns, self._slots)
+        groups = len(instance.workers)
+        self._size = groups * self._slots  # number of prices
         self._total = len(instance)
         self.everything = max((way.value for way in self._ways), default=0.0)
         """Mean value per query without any limit on workers."""
         rates = instance.value * instance.max_queries * (slot_ns / instance.occupied_ns)
-        self._unit = float(rates.max())  # what a worker earns in a slot, at most: the unit of prices
+        # What a worker earns in a slot, at most: the unit of its prices.
+        best = [float(rates[instance.group == group].max()) for group in range(groups)]
+        self._unit = np.repeat(best, self._slots)
 
     def _way(self, instance: Instance, way: int, slot_ns: int, come: _Whole) -> _Way:
         """Return a way; `come` is the number of arrivals up to each query, itself included."""
@@ -144,18 +149,19 @@ class _Dual:
             barred.append(late if late.any() else None)
         fill = np.minimum(count, instance.max_queries[way]).astype(np.float64)
         whole, rest = divmod(int(instance.occupied_ns[way]), slot_ns)
-        return _Way(float(instance.value[way]), whole, rest / slot_ns, fill, tuple(barred))
+        return _Way(float(instance.value[way]), int(instance.group[way]), whole, rest / slot_ns, fill, tuple(barred))
 
     def constant(self) -> _Floats:
         """Return the best of some constant prices."""
-        levels = np.concatenate([[0.0], np.geomspace(1e-3, 1, 13)]) * self._unit
-        bounds = [self.bound(np.full(self._slots, level)) for level in levels]
-        return np.full(self._slots, levels[int(np.argmin(bounds))])
+        levels = np.concatenate([[0.0], np.geomspace(1e-3, 1, 13)])
+        bounds = [self.bound(level * self._unit) for level in levels]
+        return np.asarray(levels[int(np.argmin(bounds))] * self._unit)
 
     def bound(self, price: _Floats) -> float:
         """Return the bound at these prices per query."""
         price = np.maximum(price, 0.0)
-        gains = self._best([self._priced(way, self._extended(price)).gain for way in self._ways])
+        extended = self._extended(price)
+        gains = self._best([self._priced(way, extended[way.group]).gain for way in self._ways])
         return float(self._workers @ price + self._queries @ gains) / self._total
 
     def improved(self, price: _Floats, smoothing: float, iterations: int) -> _Floats:
@@ -171,14 +177,15 @@ class _Dual:
             price / self._unit,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0.0, None)] * self._slots,
+            bounds=[(0.0, None)] * self._size,
             options={"maxiter": iterations, "maxfun": 2 * iterations},
         )
         return np.asarray(improved.x * self._unit)
 
     def _extended(self, price: _Floats) -> _Floats:
-        """Return prices extended by zeros after the last slot, where no batch has value."""
-        return np.concatenate([price, np.zeros(self._tail)])
+        """Return the prices of each group, extended by zeros after the last slot, where no batch has value."""
+        by_group = price.reshape(-1, self._slots)
+        return np.concatenate([by_group, np.zeros((len(by_group), self._tail))], axis=1)
 
     def _priced(self, way: _Way, price: _Floats) -> _Priced:
         """Return the gain of a query in this way by the slot in which its batch starts, at the cheapest time in it.
@@ -211,7 +218,8 @@ class _Dual:
 
         Partly in float32 for speed: the proof does not depend on it.
         """
-        priced = [self._priced(way, self._extended(price)) for way in self._ways]
+        extended = self._extended(price)
+        priced = [self._priced(way, extended[way.group]) for way in self._ways]
         best = self._best([option.gain for option in priced])
         lowest = (best / smoothing).astype(np.float32)
         total = np.exp(-lowest)
@@ -232,7 +240,8 @@ class _Dual:
             served = np.zeros(self._slots)
             for offset in range(len(way.barred)):
                 served[offset:] += next(at) * share[: self._slots - offset]
-            slope -= self._rented(way, option, np.divide(served, way.fill, out=served, where=way.fill > 0))
+            here = slice(way.group * self._slots, (way.group + 1) * self._slots)
+            slope[here] -= self._rented(way, option, np.divide(served, way.fill, out=served, where=way.fill > 0))
         value = self._workers @ price + self._queries @ (best + smoothing * np.log(total))
         return float(value) / self._total, slope / self._total
 
@@ -250,11 +259,12 @@ class _Dual:
 
 
 def _alive(instance: Instance, slot_ns: int, slots: int) -> _Floats:
-    """Return the mean number of workers alive in each slot, float64, shape (slots,)."""
-    workers = np.full(slots, float(instance.cluster.workers))
+    """Return the mean number of workers of each group alive in each slot, float64, shape (groups x slots,)."""
+    workers = np.repeat(instance.workers.astype(np.float64), slots)
     edges = np.arange(slots + 1) * slot_ns
     for fault in instance.cluster.faults:
         end = edges[-1] if fault.recover_ns is None else min(fault.recover_ns, int(edges[-1]))
         down = np.minimum(edges[1:], end) - np.maximum(edges[:-1], fault.at_ns)
-        workers -= np.maximum(down, 0) / slot_ns
+        first = int(instance.group_of[fault.worker]) * slots
+        workers[first : first + slots] -= np.maximum(down, 0) / slot_ns
     return workers

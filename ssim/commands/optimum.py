@@ -81,13 +81,15 @@ def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exac
 
 def _looseness(experiment: Job) -> Iterator[str]:
     """Yield for each run whose latencies are drawn what the bound takes in their place."""
+    import numpy as np
+
     from sim.tables.service_times import service_times
 
     for run in experiment.runs:
-        table, law = run.parts.table, run.parts.cluster.latency
+        law = run.parts.cluster.latency
         if law.is_drawn:
-            times = service_times(table, law)
-            ratios = times.smallest_ns[:, 1:] / times.fixed_ns[:, 1:]
+            times = [service_times(pool.table, law) for pool in run.parts.cluster.pools(run.parts.table)]
+            ratios = np.concatenate([(one.smallest_ns[:, 1:] / one.fixed_ns[:, 1:]).ravel() for one in times])
             least = f"{ratios.min():.2f} to {ratios.max():.2f} of the latency in the table"
             yield f"Latencies are drawn ({law}): the bound takes the smallest of each cell, {least}."
         if (drawn := run.parts.cluster.dispatch_drawn) is not None:

@@ -138,10 +138,17 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
     assert not (folder / "results").exists()
 
 
-def test_no_bound_and_no_number_of_workers_is_given_for_kinds(folder: Path) -> None:
-    assert run(folder).returncode == 0
-    for words in (("optimum", "two.yaml"), ("capacity", "two.yaml", "--rate", "500")):
-        ended = ssim(folder, *words, "--jobs", "1")
-        assert "kinds" in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert ended.returncode == 2
+def test_runs_are_compared_with_the_bound_on_any_policy(folder: Path) -> None:
+    assert run(folder, "trace.duration_s=0.2").returncode == 0
+    ended = ssim(folder, "optimum", "two.yaml", "--jobs", "1", "--set", "trace.duration_s=0.2")
+    assert ended.returncode == 0, ended.stderr
+    gap = pd.read_csv(folder / "results/two/gap.csv")
+    assert (gap.weighted_share <= 1).all()
+    assert (gap.weighted_share > 0.5).all()
+
+
+def test_no_number_of_workers_is_given_for_kinds(folder: Path) -> None:
+    ended = ssim(folder, "capacity", "two.yaml", "--rate", "500", "--jobs", "1")
+    assert "kinds" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import Cluster, LatencyTable, ProfiledSubnet, SpecError, Trace, WorkerFailure, metrics, simulate
+from sim import Cluster, LatencyTable, ProfiledSubnet, SpecError, Trace, WorkerFailure, WorkerKind, metrics, simulate
 from sim.bounds import Instance, Optimum, instance_of, offline_optimum, upper_bound
 from sim.tables.files import load_table
-from tests.laws.cases import Case, cases
+from tests.laws.cases import Case, cases, kind_cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,17 +32,17 @@ def reached(case: Case, values: Values) -> float:
 
 def tried(instance: Instance) -> float:
     """The optimum by trying everything: each query in turn goes nowhere, into a batch that is there, or begins one."""
-    queries, workers = range(len(instance)), instance.cluster.workers
+    queries = range(len(instance))
     latest = int(instance.deadline_ns.max())
 
     def fits(batches: list[tuple[int, int, list[int]]]) -> bool:
-        busy = np.zeros(latest + 1, dtype=int)
+        busy = np.zeros((len(instance.workers), latest + 1), dtype=int)
         for start, way, members in batches:
             end = start + int(instance.duration_ns[way])
             if end > instance.deadline_ns[members].min() or len(members) > instance.max_queries[way]:
                 return False
-            busy[start:end] += 1
-        return bool(busy.max() <= workers)
+            busy[instance.group[way], start:end] += 1
+        return bool((busy.max(axis=1) <= instance.workers).all())
 
     def best(query: int, batches: list[tuple[int, int, list[int]]]) -> float:
         if not fits(batches):
@@ -62,16 +63,19 @@ def tried(instance: Instance) -> float:
 
 
 @st.composite
-def instances(draw: Callable[..., Any], most: int, span: int, longest: int, *, overlaps: bool = False) -> Instance:
+def instances(
+    draw: Callable[..., Any], most: int, span: int, longest: int, *, overlaps: bool = False, kinds: bool = False
+) -> Instance:
     queries, subnets = draw(st.integers(1, most)), draw(st.integers(1, 2))
     gaps = draw(st.lists(st.integers(0, 3), min_size=queries, max_size=queries))
-    grid = draw(st.lists(st.integers(1, longest), min_size=2 * subnets, max_size=2 * subnets))
-    table = LatencyTable(
-        "toy",
-        tuple(ProfiledSubnet(f"s{i}", 60.0 + 15 * i) for i in range(subnets)),
-        (1, draw(st.integers(2, 3))),
-        np.array(grid, dtype=np.int64).reshape(subnets, 2),
-    )
+
+    def measured() -> LatencyTable:
+        grid = draw(st.lists(st.integers(1, longest), min_size=2 * subnets, max_size=2 * subnets))
+        names = tuple(ProfiledSubnet(f"s{i}", 60.0 + 15 * i) for i in range(subnets))
+        sizes = (1, draw(st.integers(2, 3)))
+        return LatencyTable("toy", names, sizes, np.array(grid, dtype=np.int64).reshape(subnets, 2))
+
+    table = measured()
     arrivals = np.cumsum(np.array(gaps, dtype=np.int64))
     slos = st.integers(1, span)
     slo = draw(slos | st.lists(slos, min_size=queries, max_size=queries))
@@ -83,6 +87,11 @@ def instances(draw: Callable[..., Any], most: int, span: int, longest: int, *, o
         network_ns=draw(st.sampled_from([0, 0, 2])),
         occupancy=draw(st.sampled_from([0.3, 0.5, 0.8])) if overlaps else 1,
     )
+    if kinds:  # the last one has the table of the run, or of the first
+        some = [WorkerKind("a", 1, measured()), WorkerKind("b", draw(st.integers(1, 2)), None)]
+        some += [WorkerKind("c", 1, some[0].table)] if draw(st.booleans()) else []
+        workers = sum(kind.workers for kind in some)
+        cluster = dataclasses.replace(cluster, workers=workers, kinds=tuple(some), offer="fastest")
     return instance_of(trace, cluster, table, draw(st.sampled_from(["attainment", "accuracy"])))
 
 
@@ -98,6 +107,25 @@ def test_the_program_finds_what_trying_everything_finds(instance: Instance) -> N
     found = solved(instance)
     assert found.lower == pytest.approx(found.upper, abs=1e-7)
     assert found.lower == pytest.approx(tried(instance), abs=1e-9)
+
+
+@given(instances(most=3, span=6, longest=4, kinds=True), st.integers(1, 9), st.sampled_from([0, 0, 2]))
+@settings(max_examples=15, deadline=None)
+def test_the_program_and_the_bound_hold_with_kinds_of_workers(
+    instance: Instance, slot_ns: int, iterations: int
+) -> None:
+    best = tried(instance)
+    assert solved(instance).lower == pytest.approx(best, abs=1e-9)
+    bound = upper_bound(instance, slot_ns, iterations)
+    assert bound.upper >= best
+    assert upper_bound(instance, slot_ns, 0, np.roll(bound.price, 1)).upper >= best  # as at any prices
+
+
+@given(kind_cases(), st.sampled_from(["attainment", "accuracy"]), st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_no_policy_exceeds_the_bound_with_kinds_of_workers(case: Case, values: Values, slot_ns: int) -> None:
+    instance = instance_of(case.trace, case.cluster, case.table, values)
+    assert reached(case, values) <= upper_bound(instance, slot_ns, 1).upper
 
 
 @given(instances(most=12, span=20, longest=9), st.integers(1, 30), st.sampled_from([0, 0, 2]))
