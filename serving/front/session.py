@@ -108,6 +108,7 @@ class _Serving:
                 await front.listen(listening, tls)
                 await service.start(self._is_interrupted_early)
                 service.begin(time.monotonic_ns())
+                front.serve(self._model.of_workers(service.tensors))
                 handler.is_open = True
                 on_ready(f"{'https' if tls else 'http'}://{address}")
                 try:

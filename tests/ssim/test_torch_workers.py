@@ -73,10 +73,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return files(tmp_path_factory.mktemp("own"))
 
 
-def program(folder: Path, *overrides: str) -> tuple[LatencyTable, WorkerProgram]:
+def program(folder: Path, *overrides: str, is_asked: bool = False) -> tuple[LatencyTable, WorkerProgram]:
     """Return the table and the program of the file with overrides."""
     run = live_job(read_job(folder / "own.yaml", overrides)).runs[0]
-    return run.table, worker_program(run.spec.live, 1, run.table, 1, folder)
+    return run.table, worker_program(run.spec.live, 1, run.table, 1, folder, is_asked=is_asked)
 
 
 def settings(folder: Path, *overrides: str) -> dict[str, Any]:
