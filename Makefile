@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FAST := tests/golden tests/policies tests/sim/base tests/sim/engine tests/sim/tables tests/sim/traces tests/topology/test_steps.py tests/ssim/test_expand.py tests/ssim/test_settings.py tests/test_packaging.py tests/test_names.py tests/test_words.py
 TORCH_CONSTRAINT := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints/cpu.txt)
 
-.PHONY: install azure check test test-all package lint docs bench gpu clean
+.PHONY: install azure check test test-all package lint mypy pyright docs bench gpu clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed-base
@@ -35,8 +35,10 @@ lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy
-	$(BIN)/pyright
+	@$(MAKE) --no-print-directory -j 2 -O mypy pyright
+
+mypy pyright: $(VENV)/.installed-all
+	$(BIN)/$@
 
 # The wheel and the sdist, installed without extras into a clean environment.
 package: $(VENV)/.installed-all

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from figures import style
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.artist import Artist
 
 _HATCHES = {"hold": "....", "drop": "////"}
 _GREY = {"hold": "0.97", "drop": "0.85"}
 """How areas are drawn in which nothing is dispatched."""
+
+_DOTS: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": ".",
+    "markersize": 2,
+    "color": "#D55E00",
+    "alpha": 0.15,
+    "rasterized": True,
+}
+"""How batches of a run are drawn: where many are, they are dense."""
 
 _PALEST = 0.25
 """The shade of the smallest value: well apart from white."""
@@ -30,6 +42,7 @@ def draw_decisions(
     batch_size: npt.NDArray[np.float64],
     other: npt.NDArray[np.str_],
     title: str = "",
+    visited: tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]] | None = None,
 ) -> Figure:
     """Return two maps side by side: the accuracy of the chosen subnet, and the batch size.
 
@@ -42,6 +55,7 @@ def draw_decisions(
         batch_size: In queries, NaN likewise, shape (lengths, slacks).
         other: What is done where nothing is dispatched, `hold` or `drop`; "" elsewhere. Same shape.
         title: Title of the figure.
+        visited: Slack in milliseconds and queue length of each batch of a run, shape (batches,) each; drawn as dots.
     """
     with style.applied():
         figure = Figure(figsize=(style.PAGE_IN, 2.4), layout="constrained")
@@ -78,9 +92,17 @@ def draw_decisions(
             # Its own numbers: the right panel would otherwise seem to take those of the left colour bar.
             axes.tick_params(labelleft=True)
             axes.set_ylabel("queries waiting")
+            if visited is not None:
+                axes.set(xlim=(slack_ms[0], slack_ms[-1]), ylim=(edges[0], edges[-1]))
+                axes.plot(*visited, **_DOTS)
         figure.suptitle(title)
         there = [what for what in _HATCHES if (other == what).any()]
+        handles: list[Artist] = [Patch(facecolor=_GREY[it], hatch=_HATCHES[it], edgecolor="black") for it in there]
+        if visited is not None:
+            outside = np.mean((visited[0] > slack_ms[-1]) | (visited[0] < slack_ms[0]) | (visited[1] > edges[-1]))
+            more = f", {outside:.1%} outside" if outside else ""
+            there.append(f"a batch of the run ({len(visited[0]):,}{more})")
+            handles.append(Line2D([], [], **_DOTS | {"alpha": 1}))
         if there:
-            handles = [Patch(facecolor=_GREY[what], hatch=_HATCHES[what], edgecolor="black") for what in there]
             figure.legend(handles, there, loc="outside lower center", ncols=len(there))
     return figure

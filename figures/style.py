@@ -197,6 +197,9 @@ _METADATA: Mapping[str, dict[str, str | None]] = {
     ".png": {"Software": None},
 }
 
+FORMATS = tuple(_METADATA)
+"""The formats in which figures are saved, as endings of paths."""
+
 
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     """Write a figure as PDF, SVG and PNG and return the three paths; the same figure gives the same bytes.
@@ -208,7 +211,7 @@ def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     Raises:
         StoreError: A file can't be written.
     """
-    return tuple(save_as(figure, stem.with_name(stem.name + ending)) for ending in _METADATA)
+    return tuple(save_as(figure, stem.with_name(stem.name + ending)) for ending in FORMATS)
 
 
 def save_as(figure: Figure, path: Path) -> Path:

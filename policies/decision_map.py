@@ -26,15 +26,25 @@ class DecisionMap(NamedTuple):
     other: npt.NDArray[np.str_]
 
 
-def decision_map(policy: Policy, table: LatencyTable) -> DecisionMap:
+MOST_LENGTHS = 256
+"""The longest queue that is drawn."""
+
+
+def decision_map(policy: Policy, table: LatencyTable, slack_ms: float = 0.0, queue_length: int = 0) -> DecisionMap:
     """Return what a policy decides at slacks from below 0 to above the slowest batch, and up to two batches waiting.
+
+    Args:
+        policy: The policy.
+        table: The latency table.
+        slack_ms: A slack to which the map reaches at least.
+        queue_length: A length to which it reaches at least, unless it is above `MOST_LENGTHS`.
 
     Raises:
         PolicyError: The policy raised, or its decision cannot be carried out.
     """
     slowest_ms = float(table.latency_ns.max()) / 1e6
-    edges = np.linspace(-0.1 * slowest_ms, 1.2 * slowest_ms, 521)
-    lengths = np.arange(1, 2 * table.max_batch + 1)
+    edges = np.linspace(-0.1 * slowest_ms, max(1.2 * slowest_ms, slack_ms), 521)
+    lengths = np.arange(1, max(2 * table.max_batch, min(queue_length, MOST_LENGTHS)) + 1)
     shape = (len(lengths), len(edges) - 1)
     accuracy, size = np.full(shape, np.nan), np.full(shape, np.nan)
     other = np.full(shape, "", dtype="U4")

@@ -19,6 +19,7 @@ EXTRAS = {
     "plotly": "report",
     "aiohttp": "serve",
     "prometheus_client": "serve",
+    "grpc": "serve",
 }
 """The extra that installs a module."""
 

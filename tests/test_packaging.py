@@ -27,15 +27,13 @@ def setup() -> configparser.ConfigParser:
     return found
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_nobody_else_owns_our_names(package: str) -> None:
-    """Another distribution with a folder of this name would overwrite ours without a word."""
-    assert set(importlib.metadata.packages_distributions()[package]) == {"superserve-sim"}
+def test_nobody_else_owns_our_names_and_we_own_no_others() -> None:
+    """Another distribution with a folder of this name would overwrite ours without a word.
 
-
-def test_nothing_else_is_importable_from_the_checkout() -> None:
-    """`tests` and `benchmarks` of other projects must not be ours."""
+    `tests` and `benchmarks` of other projects must not be ours.
+    """
     owned = importlib.metadata.packages_distributions()
+    assert {owner for package in PACKAGES for owner in owned[package]} == {"superserve-sim"}
     assert not {"tests", "benchmarks", "experiments", "topologies"} & owned.keys()
 
 
@@ -94,6 +92,7 @@ def test_every_extra_that_is_named_is_there() -> None:
             "dp_accounting": "dp-accounting",
             "dask": "distributed",
             "prometheus_client": "prometheus-client",
+            "grpc": "grpcio",
         }
         assert known.get(module, module) in extras[extra], module
 

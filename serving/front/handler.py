@@ -105,6 +105,15 @@ class RequestHandler:
         router = self._router
         return self.is_open and not self.is_draining and router.error is None and not router.is_deserted
 
+    def check_open(self) -> None:
+        """Refuse what depends on the workers as long as they are not ready.
+
+        Raises:
+            RequestError: They are not.
+        """
+        if not self.is_open:
+            raise RequestError(Status.UNAVAILABLE, "not ready: the workers have not said yet what they take")
+
     async def ask(self, asked: Asked, request_id: str) -> Answer:
         """Return the answer to a request, when all its rows have theirs.
 

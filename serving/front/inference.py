@@ -256,7 +256,7 @@ class ServedModel:
             place = f"inputs[{number}] ({str(found.name)[:100]})"
             spec = next((spec for spec in self.inputs if spec.name == found.name), None)
             if spec is None or spec.name in parts:
-                what = "unknown input; the model has" if spec is None else "is there twice; the model has"
+                what = "unknown input; the model has" if spec is None else "duplicate; the model has"
                 raise invalid(f"{place}: {what} {', '.join(repr(one.name) for one in self.inputs)}")
             parts[spec.name] = self._part(place, spec, found)
             if len(parts[spec.name]) != len(next(iter(parts.values()))):

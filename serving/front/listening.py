@@ -28,16 +28,20 @@ class Listen:
     Attributes:
         host: A name or address of this machine.
         port: For HTTP; 0 for any free one.
+        grpc_port: For gRPC, likewise; None without it.
         cert: The certificate chain of TLS, a PEM file; None without TLS.
         key: Its private key, a PEM file.
         insecure: Whether to listen beyond loopback without TLS.
+        page: Whether to show a live page, too.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
     cert: Path | None = None
     key: Path | None = None
     insecure: bool = False
+    page: bool = False
 
     def address(self) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """Return family and address of the host.

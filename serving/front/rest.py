@@ -11,6 +11,7 @@ import numpy as np
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from serving.front.history import PAGE
 from serving.front.inference import DTYPES, VERSION, RequestError, Status, Tensor, invalid
 from serving.front.listening import most_connections
 from sim.base.version import VERSION as SSIM_VERSION
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from serving.front.handler import Answer, RequestHandler
+    from serving.front.history import History
     from serving.front.inference import ServedModel
     from serving.front.metrics import ServiceMetrics
 
@@ -39,6 +41,11 @@ _END_S = 2.0
 _ACCEPTED_S = 0.01
 """How long a connection that has just been accepted may take to be known to HTTP."""
 
+_PAGE_POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+)
+"""What the live page may do: ask this server."""
+
 _REFUSAL_S = 1.0
 """How long a connection that is one too many may take to send a request."""
 
@@ -51,13 +58,16 @@ EXTENSIONS = ["binary_tensor_data", "schedule_policy"]
 class RestFront:
     """A context in which requests over HTTP are answered."""
 
-    def __init__(self, model: ServedModel, handler: RequestHandler, metrics: ServiceMetrics) -> None:
+    def __init__(
+        self, model: ServedModel, handler: RequestHandler, metrics: ServiceMetrics, history: History | None
+    ) -> None:
         """Describe a front.
 
         Args:
             model: What is served.
             handler: Takes the requests.
             metrics: Counts what the service does.
+            history: What the live page shows; None without the page.
         """
         self._model, self._handler, self._metrics = model, handler, metrics
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
@@ -70,7 +80,10 @@ class RestFront:
             app.router.add_get(path, self._metadata)
             app.router.add_get(path + "/ready", self._ready)
             app.router.add_post(path + "/infer", self._infer)
-        self.app = app
+        if history is not None:
+            self._history = history
+            app.router.add_get("/", self._page)
+            app.router.add_get("/live.json", self._live_windows)
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, keepalive_timeout=READ_S, shutdown_timeout=_END_S
         )
@@ -126,12 +139,18 @@ class RestFront:
 
     async def _metadata(self, request: web.Request) -> web.Response:
         self._check_model(request)
-        if not self._handler.is_open:
-            raise RequestError(Status.UNAVAILABLE, "not ready: the workers have not said yet what they take")
+        self._handler.check_open()
         return web.json_response(self._model.metadata())
 
     async def _all_metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(self.connections()), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        text, headers = PAGE.read_text(encoding="utf-8"), {"Content-Security-Policy": _PAGE_POLICY}
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
+    async def _live_windows(self, _request: web.Request) -> web.Response:
+        return web.json_response({"name": self._model.name, **self._history.content()})
 
     def _check_model(self, request: web.Request) -> None:
         self._model.check_name(request.match_info["model"], request.match_info.get("version", ""))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from serving.front.handler import RequestHandler
+from serving.front.history import History
 from serving.front.inference import ServedModel, Status
 from serving.front.listening import address_of
 from serving.front.metrics import ServiceMetrics
 from serving.front.rest import RestFront
+from serving.front.rpc import RpcFront
 from serving.service import CHECK_S, DRAIN_NS, Service
 from serving.session import LiveRun
 from serving.workers import PACED
@@ -39,7 +42,7 @@ def serve_requests(
     listen: Listen,
     *,
     is_interrupted: Callable[[], bool],
-    on_ready: Callable[[str], None],
+    on_ready: Callable[[str, str], None],
     slo_ns: int,
     slo_is_for_all: bool = True,
     seed: int = 0,
@@ -57,7 +60,7 @@ def serve_requests(
         policy: What to run next.
         listen: Where to listen.
         is_interrupted: Whether to end.
-        on_ready: Called with the address, once requests are taken.
+        on_ready: Called with the address, and that for gRPC or "", once requests are taken.
         slo_ns: The smallest SLO, as policies see it.
         slo_is_for_all: Whether it is that of requests without a timeout; else each request needs one.
         seed: For latencies that are drawn, and policies that draw random numbers.
@@ -95,22 +98,29 @@ class _Serving:
     ) -> None:
         self._service, self._model, self._cluster, self._table = service, model, cluster, table
         self._is_interrupted = is_interrupted
-        self._handler = RequestHandler(service.router, table)
+        self._handler, self._history = RequestHandler(service.router, table), History(service, table)
         self._ended_ns = 0
 
-    async def run(self, listen: Listen, on_ready: Callable[[str], None]) -> LiveRun:
+    async def run(self, listen: Listen, on_ready: Callable[[str, str], None]) -> LiveRun:
         """Run from start to end; arguments and errors are those of `serve_requests`."""
         tls, service, handler = listen.tls(), self._service, self._handler
         with listen.bind() as listening:
             address = address_of(listening)
-            front = RestFront(self._model, handler, ServiceMetrics(service, handler, self._table))
-            async with front:
+            metrics = ServiceMetrics(service, handler, self._table)
+            front = RestFront(self._model, handler, metrics, self._history if listen.page else None)
+            async with front, AsyncExitStack() as stack:
                 await front.listen(listening, tls)
+                fronts, grpc_address = list[RestFront | RpcFront]([front]), ""
+                if listen.grpc_port is not None:
+                    rpc = await stack.enter_async_context(RpcFront(self._model, handler))
+                    fronts.append(rpc)
+                    grpc_address = await rpc.listen(listen, listen.grpc_port)
                 await service.start(self._is_interrupted_early)
                 service.begin(time.monotonic_ns())
-                front.serve(self._model.of_workers(service.tensors))
+                for one in fronts:
+                    one.serve(self._model.of_workers(service.tensors))
                 handler.is_open = True
-                on_ready(f"{'https' if tls else 'http'}://{address}")
+                on_ready(f"{'https' if tls else 'http'}://{address}", grpc_address)
                 try:
                     await self._served()
                 except PolicyError:
@@ -130,6 +140,7 @@ class _Serving:
         while not (handler.is_draining and service.is_done):
             await asyncio.sleep(CHECK_S)
             service.check()
+            self._history.note()
             if router.is_deserted:
                 handler.end(Status.UNAVAILABLE, "no worker is left")
             if not handler.is_draining and self._is_interrupted():

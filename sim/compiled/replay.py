@@ -250,10 +250,10 @@ class _Run:
             isinstance(rule, StepPolicy),
             times.drawn is not None,
             kernel.Drawn(*(times.drawn or undrawn)),
-            latency_key(seed),
+            0 if times.drawn is None else latency_key(seed),
             dispatch is not None,
             kernel.Drawn(*(dispatch or undrawn)),
-            dispatch_key(seed),
+            0 if dispatch is None else dispatch_key(seed),
             float(cluster.occupancy),
             *map(_fixed, decisions),
         )

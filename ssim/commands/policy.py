@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ssim.commands.group import CommandGroup, example
-from ssim.commands.options import completed, json_option, parse_where, policy_names, table_names, where_option
+from ssim.commands.options import (
+    completed,
+    json_option,
+    parse_where,
+    policy_names,
+    stored_jobs,
+    table_names,
+    where_option,
+)
 from ssim.commands.printing import print_json
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from sim.compiled.step_policy import StepPolicy
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
+    from ssim.results.visits import Visits
 
 _name = click.argument("name", shell_complete=completed(policy_names))
 table_option = click.option(
@@ -148,24 +157,90 @@ def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
     return f"runs in the compiled engine by its step function (same outcomes on {len(trace)} queries)"
 
 
-@policy.command(epilog=example("ssim policy plot slackfit -o slackfit.pdf"))
+@policy.command(
+    epilog=example(
+        "ssim policy plot slackfit -o slackfit.pdf", "ssim policy plot slackfit --run azure/slackfit@7 -o path.gif"
+    )
+)
 @_name
 @table_option
 @where_option
 @parameters
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The picture: a .pdf, .svg or .png file."
+    "--run",
+    shell_complete=completed(stored_jobs),
+    help="A stored run of this policy: JOB/POLICY, JOB/POLICY@SEED or JOB/ID.",
 )
-def plot(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[str, ...], output: Path) -> None:
-    """Draw the decisions of a policy over slack and queue length: accuracy of the subnet, and batch size."""
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The picture: a .pdf, .svg or .png file; with --run also a .gif, which is a film.",
+)
+def plot(
+    name: str,
+    table_name: str,
+    choices: tuple[str, ...],
+    settings: tuple[str, ...],
+    run: str | None,
+    results: Path,
+    output: Path,
+) -> None:
+    """Draw the decisions of a policy over slack and queue length: accuracy of the subnet, and batch size.
+
+    With --run, each batch of a stored run is a dot where the policy decided on it. The run must have been of this
+    policy with this table.
+    """
     from figures.decisions import draw_decisions
     from figures.style import save_as
     from policies.decision_map import decision_map
 
     built, table = _built(name, table_name, choices, settings)
-    label = ", ".join((name, *settings))
-    save_as(draw_decisions(*decision_map(built, table), title=f"{label} on {table.device}"), output)
+    title = f"{', '.join((name, *settings))} on {table.device}"
+    if run is None:
+        save_as(draw_decisions(*decision_map(built, table), title=title), output)
+    else:
+        visited = _visited(built, table, results, run)
+        surface = decision_map(built, table, visited.slack_ms.max(), int(visited.queue_length.max()))
+        if output.suffix == ".gif":
+            import numpy as np
+
+            from figures.burst import film
+
+            accuracy_of = {subnet.id: subnet.accuracy for subnet in table.subnets}
+            accuracy = np.array([accuracy_of[subnet] for subnet in visited.subnet])
+            film(output, surface[:3], *visited[:3], accuracy, visited.arrival_s, title)
+        else:
+            save_as(draw_decisions(*surface, title=title, visited=(visited.slack_ms, visited.queue_length)), output)
     click.echo(f"decisions of {name}: {output}")
+
+
+def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> Visits:
+    """Return where a stored run of a policy has been.
+
+    Raises:
+        StoreError: There is no such run, or it was of another policy or table.
+    """
+    from sim.base.errors import StoreError
+    from ssim.jobs.experiment.run import table_hash
+    from ssim.jobs.identity import described
+    from ssim.results.stored import stored_run
+    from ssim.results.visits import visits
+
+    store, run_id = stored_run(results, name)
+    visited = visits(store, run_id)
+    identity = (store.manifest(run_id) or {})["identity"]
+    if identity["policy"] != described(policy):
+        was = identity["policy"]
+        hint = "name this policy, and its parameters with --set"
+        raise StoreError(name, "is a run of another policy", f"{was['class']} {was['params']}", hint)
+    if identity["latency_table"] != table_hash(table):
+        raise StoreError(name, "is a run with another latency table", "", "name its table with --table")
+    return visited
 
 
 def _built(

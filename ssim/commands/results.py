@@ -118,7 +118,8 @@ def ls(out: Path, *, as_json: bool) -> None:
 def trace(run: str, output: Path, out: Path) -> None:
     """Write the time line of RUN for Perfetto (ui.perfetto.dev) or chrome://tracing.
 
-    RUN is JOB/ID, or JOB/POLICY where one run has it, or JOB alone if it has one run; the beginning of an ID is enough.
+    RUN is JOB/ID, JOB/POLICY or JOB/POLICY@SEED where one run has it, or JOB alone if it has one run; the beginning of
+    an ID is enough.
     The time line has a track for each worker, the queue length and the slack of the head of the queue, and drops. Of a
     federated training it has the steps, waits and messages of each worker, by role.
     """

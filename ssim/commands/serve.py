@@ -20,19 +20,25 @@ _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--http-port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port for HTTP; 0: any."
 )
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="Port for gRPC; 0: any."
+)
 @click.option("--cert", type=_PEM, help="Certificate chain for TLS, a PEM file.")
 @click.option("--key", type=_PEM, help="Private key of the certificate, a PEM file.")
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
+@click.option("--dashboard", is_flag=True, help="Show the last five minutes on a page at the same address.")
 def serve(
     file: Path,
     out: Path,
     overrides: tuple[str, ...],
     host: str,
     http_port: int,
+    grpc_port: int,
     cert: Path | None,
     key: Path | None,
     *,
     insecure: bool,
+    dashboard: bool,
 ) -> None:
     """Serve requests for the model of FILE by its policy, in real time.
 
@@ -42,11 +48,11 @@ def serve(
     """
     from ssim.extras import require
 
-    require("aiohttp", "prometheus_client")
+    require("aiohttp", "prometheus_client", "grpc")
 
     from serving.front.listening import Listen
     from ssim.commands.present.served import serve_until_interrupted
     from ssim.jobs.reading import read_job
 
     job = read_job(file, overrides, "experiment/1")
-    serve_until_interrupted(job, out, Listen(host, http_port, cert, key, insecure))
+    serve_until_interrupted(job, out, Listen(host, http_port, grpc_port, cert, key, insecure, dashboard))

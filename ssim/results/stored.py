@@ -38,7 +38,7 @@ def stored_run(folder: Path, name: str) -> tuple[Store, str]:
 
     Args:
         folder: The folder of results.
-        name: A job that has one run; or `JOB/RUN`, RUN being an id, its beginning, or a policy's name.
+        name: A job that has one run; or `JOB/RUN`, RUN being an id, its beginning, a policy's name, or POLICY@SEED.
 
     Raises:
         StoreError: There is no such run, or several; says which there are.
@@ -57,8 +57,9 @@ def stored_run(folder: Path, name: str) -> tuple[Store, str]:
 
 
 def _names(run: dict[str, Any]) -> set[str]:
-    """Return what names the policy of a run: its label, with its parameters and without."""
-    return {run["label"], run["label"].partition("(")[0]}
+    """Return what names a run: the label of its policy, with its parameters and without, and either with its seed."""
+    labels = {run["label"], run["label"].partition("(")[0]}
+    return labels | {f"{label}@{run['seed']}" for label in labels}
 
 
 _SHOWN = 8

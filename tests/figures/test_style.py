@@ -68,25 +68,32 @@ def test_drawing_leaves_the_settings_of_others_alone_and_does_not_mind_them() ->
     assert figure.texts[0].get_fontsize() == style.SMALL_PT
 
 
+def gap_figure(summary: pd.DataFrame) -> Figure:
+    return gap.draw(summary.assign(weighted_bound=0.8, weighted_attainment=0.7 * summary["slo_attainment"]))
+
+
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_a_figure_redrawn_is_the_same_byte_for_byte(
     name: str, tmp_path: Path, summary: pd.DataFrame, windows: pd.DataFrame
 ) -> None:
     capacities = summary.assign(capacity=np.arange(len(summary)) + 1.0)
     trials = summary.assign(workers=summary["seed"] + 3, workers_any_policy=2.0)
-    gaps = summary.assign(weighted_bound=0.8, weighted_attainment=0.7 * summary["slo_attainment"])
     by_class = summary.assign(queries=100, p99_latency_ms=20.0, **{"class": "paid"})
     drawn = {
         "classes": lambda: classes.draw(by_class, "seed 1"),
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
         "dynamics": lambda: dynamics.draw(windows),
-        "gap": lambda: gap.draw(gaps),
+        "gap": lambda: gap_figure(summary),
         "sweep": lambda: sweep.draw(summary.assign(cv2=summary["seed"]), "cv2"),
         "tradeoff": lambda: tradeoff.draw(summary),
         "workers": lambda: workers.draw(trials, 0.999),
     }[name]
-    first = style.save(drawn(), tmp_path / "a" / "cv2=0.5")
-    second = style.save(drawn(), tmp_path / "b" / "cv2=0.5")
+    first, second = (style.save_as(drawn(), tmp_path / side / "figure.svg") for side in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_figure_is_saved_in_three_formats_each_the_same_byte_for_byte(tmp_path: Path, summary: pd.DataFrame) -> None:
+    first, second = (style.save(gap_figure(summary), tmp_path / side / "cv2=0.5") for side in "ab")
     assert [path.name for path in first] == ["cv2=0.5.pdf", "cv2=0.5.svg", "cv2=0.5.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)

@@ -18,7 +18,7 @@ def run(case: Case) -> Result:
     return simulate(case.trace, case.cluster, case.table, case.policy)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases())
 def test_the_engine_and_a_process_for_each_query_agree_on_every_query(case: Case) -> None:
     naive_engine_agrees(case)
@@ -42,13 +42,13 @@ def naive_engine_agrees(case: Case) -> None:
     assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(kind_cases())
 def test_the_engine_and_a_process_for_each_query_agree_with_kinds_of_workers(case: Case) -> None:
     naive_engine_agrees(case)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_every_arrival_has_one_outcome_and_every_batch_its_queries(case: Case) -> None:
     result = run(case)
@@ -60,7 +60,7 @@ def test_every_arrival_has_one_outcome_and_every_batch_its_queries(case: Case) -
     assert (result.batches.size <= case.table.max_batch).all()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_busy_idle_and_down_make_up_the_workers_time(case: Case) -> None:
     result = run(case)
@@ -82,7 +82,7 @@ def test_busy_idle_and_down_make_up_the_workers_time(case: Case) -> None:
     assert result.busy_ns + idle + result.cluster.down_ns(result.horizon_ns) == case.cluster.workers * horizon
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases(faults=False))
 def test_work_conservation_a_worker_idles_only_while_nothing_waits(case: Case) -> None:
     eager = dataclasses.replace(case.policy, waits=False)
@@ -95,7 +95,7 @@ def test_work_conservation_a_worker_idles_only_while_nothing_waits(case: Case) -
             assert busy == case.cluster.workers
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases(faults=False))
 def test_queries_start_in_order_of_deadlines(case: Case) -> None:
     result = run(case)
@@ -105,7 +105,7 @@ def test_queries_start_in_order_of_deadlines(case: Case) -> None:
         assert (deadline[waiting] >= deadline[later]).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_the_same_arguments_give_the_same_run(case: Case) -> None:
     first, second = run(case), run(case)
@@ -114,7 +114,7 @@ def test_the_same_arguments_give_the_same_run(case: Case) -> None:
     assert first.horizon_ns == second.horizon_ns
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases(drawn=False, overlaps=False))
 def test_time_has_no_unit(case: Case) -> None:
     """A run in units ten times as fine gives the same outcomes, and all times tenfold."""
@@ -135,7 +135,7 @@ class OneAnswer:
         return Dispatch(self.subnet, self.size)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_events_exist_per_batch_and_per_arrival_at_an_idle_cluster_not_per_query(case: Case) -> None:
     eager = OneAnswer(*case.policy.answers[0])

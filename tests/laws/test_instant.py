@@ -47,7 +47,7 @@ def decisions(case: Case, log: dict[int, Reports]) -> tuple[list[tuple[int, Batc
     return started, lost_batches
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(cases(overlaps=False))
 def test_a_log_of_events_without_simpy_gives_the_decisions_of_a_run(case: Case) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)

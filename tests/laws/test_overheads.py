@@ -41,7 +41,7 @@ def same_run(one: Result, other: Result) -> None:
         assert getattr(one.batches, name).tolist() == getattr(other.batches, name).tolist(), name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases(), st.integers(1, 30))
 def test_a_network_is_a_shorter_slo_with_later_answers(case: Case, delay_ns: int) -> None:
     """Whatever the policy: it sees slacks and deadlines without the delay."""
@@ -57,7 +57,7 @@ def test_a_network_is_a_shorter_slo_with_later_answers(case: Case, delay_ns: int
     assert answers[1] == [None if answer is None else answer + delay_ns for answer in answers[0]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases(drawn=False, overlaps=False), st.integers(0, 5))
 def test_the_overhead_of_a_query_is_a_slower_table(case: Case, overhead_ns: int) -> None:
     """Where every batch size is measured, so that no batch has empty places."""

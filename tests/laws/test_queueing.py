@@ -11,8 +11,10 @@ from scipy.stats import poisson
 
 from sim import Cluster, Dispatch, LatencyTable, ProfiledSubnet, Trace, View, simulate, stream
 
-RUNS, QUERIES, WARM_UP = 24, 20_000, 2_000
+QUERIES, WARM_UP = 10_000, 1_000
 SERVICE_NS = 1_000_000
+
+in_runs = pytest.mark.parametrize("runs", [8, pytest.param(48, marks=pytest.mark.slow)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +31,39 @@ def table_of(service_ns: np.ndarray) -> LatencyTable:
     return LatencyTable("theory", subnets, (1,), np.rint(service_ns).astype(np.int64)[:, None])
 
 
-def mean_wait_and_error_ns(service_ns: np.ndarray, servers: int, load: float) -> tuple[float, float]:
+def mean_wait_and_error_ns(service_ns: np.ndarray, servers: int, load: float, runs: int) -> tuple[float, float]:
     """Return the mean wait over independent runs of Poisson arrivals, and its standard error."""
     table, means = table_of(service_ns), []
     gap_ns = float(np.mean(service_ns)) / (servers * load)
-    for seed in range(RUNS):
+    for seed in range(runs):
         arrivals = np.cumsum(stream(seed, "arrivals").exponential(gap_ns, QUERIES)).astype(np.int64)
         trace = Trace(arrivals, 10**12, int(arrivals[-1]))
         result = simulate(trace, Cluster(servers), table, OneByOne(), seed=seed)
         means.append(float((result.per_query(result.batches.start_ns) - arrivals)[WARM_UP:].mean()))
-    return float(np.mean(means)), float(np.std(means, ddof=1) / math.sqrt(RUNS))
+    return float(np.mean(means)), float(np.std(means, ddof=1) / math.sqrt(runs))
 
 
+@in_runs
 @pytest.mark.parametrize("load", [0.3, 0.7])
-def test_m_d_1(load: float) -> None:
-    wait, error = mean_wait_and_error_ns(np.array([SERVICE_NS]), 1, load)
+def test_m_d_1(load: float, runs: int) -> None:
+    wait, error = mean_wait_and_error_ns(np.array([SERVICE_NS]), 1, load, runs)
     theory = SERVICE_NS * load / (2 * (1 - load))  # Pollaczek and Khinchine
     assert abs(wait - theory) < 3 * error
 
 
+@in_runs
 @pytest.mark.parametrize("load", [0.3, 0.7])
-def test_m_m_1(load: float) -> None:
+def test_m_m_1(load: float, runs: int) -> None:
     quantiles = (np.arange(4000) + 0.5) / 4000
-    wait, error = mean_wait_and_error_ns(-np.log1p(-quantiles) * SERVICE_NS, 1, load)
+    wait, error = mean_wait_and_error_ns(-np.log1p(-quantiles) * SERVICE_NS, 1, load, runs)
     theory = SERVICE_NS * load / (1 - load)
     assert abs(wait - theory) < 3 * error
 
 
+@in_runs
 @pytest.mark.parametrize(("servers", "load"), [(2, 0.7), (8, 0.8)])
-def test_m_d_c(servers: int, load: float) -> None:
-    wait, error = mean_wait_and_error_ns(np.array([SERVICE_NS]), servers, load)
+def test_m_d_c(servers: int, load: float, runs: int) -> None:
+    wait, error = mean_wait_and_error_ns(np.array([SERVICE_NS]), servers, load, runs)
     offered, i = servers * load, np.arange(1, 2000)
     # Crommelin (1932): the mean wait in units of the service time.
     terms = poisson.sf(i * servers - 1, i * offered) - servers / offered * poisson.sf(i * servers, i * offered)

@@ -42,7 +42,7 @@ def defined(table: LatencyTable, view: View, beta: float) -> Dispatch:
     return Dispatch(max(possible), size) if possible else Dispatch(*table.max_throughput)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     tables(),
     st.integers(-5, 40),

@@ -76,7 +76,7 @@ def defined(
     return fast
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     tables(),
     st.integers(-5, 40),

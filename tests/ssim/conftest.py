@@ -64,6 +64,18 @@ large,78.0,8,12
 
 
 @pytest.fixture
+def all_formats() -> None:
+    """Of pictures, for tests that need each."""
+
+
+@pytest.fixture(autouse=True)
+def _png_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw pictures in one format: three take three times as long."""
+    if "all_formats" not in request.fixturenames:
+        monkeypatch.setattr("figures.style.FORMATS", (".png",))
+
+
+@pytest.fixture
 def own(tmp_path: Path) -> Path:
     """The folder of an experiment that is made of one's own policies, table and trace."""
     folder = tmp_path / "experiments"

@@ -263,7 +263,7 @@ def test_a_worker_that_is_killed_ends_no_run_but_the_one_that_kills_it(own: Path
     assert len(list((own / "results/own").glob("*/manifest.json"))) == 3
 
 
-LONG = ("--set", "trace.duration_s=60", "--set", "engine=simpy", "--set", "repeats=8", "--no-figures")
+LONG = ("--set", "trace.duration_s=20", "--set", "engine=simpy", "--set", "repeats=8", "--no-figures")
 RUNS = 3 * 8
 
 

@@ -114,6 +114,11 @@ STORED = {
 trainings = pytest.mark.parametrize("schema", TRAININGS)
 
 
+def sometimes(*values: object) -> object:
+    """What is like another case, and starts processes that import torch."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def begun(folder: Path, schema: str, more: str = "") -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "own_pieces.py").write_text(OWN)
@@ -143,7 +148,7 @@ def assert_same(job: Job, *folders: Path) -> None:
                 assert (one.folder / run.id / name).read_bytes() == (other.folder / run.id / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("schema", ["training/1", pytest.param("federated/1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("schema", ["training/1", sometimes("federated/1")])
 def test_a_sweep_of_trainings_by_one_and_by_two(schema: str, tmp_path: Path) -> None:
     path = begun(tmp_path, schema, SWEEPS[schema])
     job = read_job(path)
@@ -167,8 +172,10 @@ def test_a_sweep_of_trainings_by_one_and_by_two(schema: str, tmp_path: Path) -> 
     assert "small: 4 of 4 runs stored; no process is writing" in status.stdout
 
 
-@trainings
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    ("schema", "jobs"),
+    [("training/1", "1"), ("federated/1", "1"), ("training/1", "2"), sometimes("federated/1", "2")],
+)
 def test_a_training_that_fails_leaves_the_others(schema: str, jobs: str, tmp_path: Path) -> None:
     path = begun(tmp_path, schema)
     path.write_text(path.read_text().replace("kind: digits", "kind: 'own_pieces:NoEight'"))
@@ -188,8 +195,15 @@ def test_a_training_that_fails_leaves_the_others(schema: str, jobs: str, tmp_pat
     assert f'own_pieces.py", line {line}' in again.stderr
 
 
-@trainings
-@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize(
+    ("schema", "how"),
+    [
+        ("training/1", "SIGINT"),
+        ("federated/1", "SIGKILL"),
+        sometimes("training/1", "SIGKILL"),
+        sometimes("federated/1", "SIGINT"),
+    ],
+)
 def test_a_training_that_is_ended_goes_on_to_the_same_bytes(schema: str, how: str, tmp_path: Path) -> None:
     """The signal comes after the first checkpoint and before the last."""
     begun(tmp_path / "whole", schema)
@@ -235,6 +249,7 @@ def test_a_damaged_training_is_done_again_where_it_is_damaged(tmp_path: Path) ->
     assert (second / "supernet.pt").read_bytes() == weights
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_a_sweep_of_profiles_has_a_table_for_each(tmp_path: Path) -> None:
     path = written(tmp_path, "profile/1")
     with path.open("a") as file:

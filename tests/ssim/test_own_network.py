@@ -86,6 +86,7 @@ def test_insertion_is_shown_on_a_terminal_and_nowhere_else(trained: Path, capsys
     assert "subnets" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_from_training_to_simulation(trained: Path) -> None:
     assert "stored already" in ssim(trained, "supernet", "train", "own.yaml").stderr
     calibrated = ssim(trained, "supernet", "calibrate", "own.yaml", "OwnNet:d2:e1.0x3")
@@ -103,6 +104,7 @@ def test_from_training_to_simulation(trained: Path) -> None:
     assert "slackfit" in served.stdout
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_subnets_to_profile_are_a_number_ids_or_accuracies(trained: Path, tmp_path: Path) -> None:
     (trained / "accuracies.csv").write_text("subnet, accuracy\nOwnNet:d3:e1.0x3, 80\nOwnNet:d1:e0.25x3, 70.5\n")
     quick = ("--cpu", "--set", "width=4", "--max-batch", "1", "--minutes", "0.1", "--precision", "0.9")

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 FAMILY = OfaResNetSmall(width=4)
 SPACE = FAMILY.space
+pytestmark = pytest.mark.usefixtures("all_formats")  # a profile without each of its files is measured again
+
 SMALL = ("--cpu", "--set", "width=4", "--size", "8", "--max-batch", "4", "--subnets", "wanted.parquet")
 QUICK = ("--minutes", "0.1", "--precision", "0.9")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -38,7 +38,7 @@ def wait_for_address(errors: IO[str]) -> str:
     said = ""
     for line in errors:
         said += line
-        if found := re.search(r"at (http://\S+)", line):
+        if found := re.search(r"at (http://[^ ,]+)", line):
             return found[1]
     raise AssertionError(said)
 
@@ -48,7 +48,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A folder in which a server got a load and SIGTERM; what the load and the server printed."""
     folder = tmp_path_factory.mktemp("serve")
     (folder / "quick.yaml").write_text(FILE)
-    words = [sys.executable, "-m", "ssim", "serve", "quick.yaml", "--http-port", "0"]
+    words = [sys.executable, "-m", "ssim", "serve", "quick.yaml", "--http-port", "0", "--grpc-port", "0"]
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stderr is not None

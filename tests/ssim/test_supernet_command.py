@@ -114,6 +114,7 @@ def test_import_makes_a_checkpoint(tmp_path: Path) -> None:
     assert not (tmp_path / "other.pt").exists()
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_memory_counts_and_draws(tmp_path: Path) -> None:
     lines = run("memory", "--models", "8", "--cache-mb", "100", "--out", str(tmp_path)).splitlines()
     assert lines[0].split()[-5:] == ["1", "2", "3", "4", "6"]

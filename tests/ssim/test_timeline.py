@@ -57,7 +57,7 @@ def recorded(case: Case) -> tuple[Result, dict[int, int], dict[int, int]]:
     return result, lengths, policy.slack_ns
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(cases())
 def test_queue_length_and_slack_are_those_of_the_engine(case: Case) -> None:
     case = dataclasses.replace(case, policy=dataclasses.replace(case.policy, waits=False))
@@ -75,7 +75,7 @@ def test_queue_length_and_slack_are_those_of_the_engine(case: Case) -> None:
     assert not any(is_latest for one in found.values() for _, is_latest in one.drops)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(cases())
 def test_a_drop_at_its_latest_possible_time_is_never_shown_before_it_happened(case: Case) -> None:
     result, lengths, _ = recorded(case)
@@ -87,7 +87,7 @@ def test_a_drop_at_its_latest_possible_time_is_never_shown_before_it_happened(ca
         assert all(found[now].length >= length for now, length in lengths.items() if now in found)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(cases())
 def test_slices_of_a_worker_never_overlap_and_add_up_to_its_busy_time(case: Case) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch workers need the extra [torch]")
 pytest.importorskip("aiohttp", reason="a server needs the extra [serve]")
+pytest.importorskip("grpc", reason="a server needs the extra [serve]")
 pytest.importorskip("prometheus_client", reason="a server needs the extra [serve]")
 
 import torch
@@ -18,6 +19,7 @@ from serving.front.inference import RequestError, ServedModel, Tensor
 from sim.engine.cluster import Cluster
 from ssim.execution.torch_worker import ServedSupernet
 from tests.serving.front.serving import Server
+from tests.serving.front.test_rpc import BOTH, call
 from tests.ssim.test_torch_workers import files, program
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Se
     """A server of a network of one's own, and the same network in this process."""
     folder: Path = files(tmp_path_factory.mktemp("served"))
     table, found = program(folder, is_asked=True)
-    with Server(cluster=Cluster(1), table=table, program=found, slo_ns=10_000_000_000) as server:
+    with Server(cluster=Cluster(1), listen=BOTH, table=table, program=found, slo_ns=10_000_000_000) as server:
         yield server, ServedSupernet.of(dict(found.settings))
 
 
@@ -56,6 +58,13 @@ def test_a_request_is_answered_with_the_logits_of_the_subnet_that_it_names(
         with torch.inference_mode():
             expected = same._model.network(subnet)(images[row : row + 1])[0]
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
+    tensor = {"name": "input", "datatype": "FP32", "shape": [6, 1, 8, 8]}
+    raw = [images.numpy().tobytes()]
+    by_grpc = call(server, "ModelInfer", model_name="test", inputs=[tensor], raw_input_contents=raw)
+    assert list(by_grpc.outputs[0].shape) == [6, 10]
+    same_logits = np.frombuffer(by_grpc.raw_output_contents[0], "<f4").reshape(6, 10)
+    np.testing.assert_allclose(same_logits.argmax(1), logits.argmax(1))
+    assert call(server, "ModelMetadata", name="test").outputs[0].name == "output"
     as_bytes = server.ask(question(images) | {"outputs": [{"name": "output", "parameters": {"binary_data": True}}]})
     head = int(as_bytes.headers["Inference-Header-Content-Length"])
     np.testing.assert_allclose(np.frombuffer(as_bytes.content[head:], "<f4").reshape(6, 10).argmax(1), logits.argmax(1))

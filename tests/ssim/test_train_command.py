@@ -106,6 +106,7 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     assert said[-1] == f"Pictures: results/small/{run.id}/figures"
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_what_is_trained_is_not_trained_again_and_drawn_the_same(trained: Path) -> None:
     files = sorted(path for path in folder_of(trained).rglob("*") if path.is_file())
     before = [path.read_bytes() for path in files]
@@ -226,6 +227,7 @@ def test_trees_and_rings_train_a_real_network_to_the_same_weights(tmp_path: Path
     assert max(float((found[0][part] - found[1][part]).abs().max()) for part in start) < 1e-6  # float32
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_a_trained_supernet_is_profiled(trained: Path) -> None:
     words = ("--cpu", "--max-batch", "2", "--minutes", "0.05", "--precision", "0.9", "-o", "out")
     subnets = folder_of(trained) / "accuracies.parquet"

@@ -35,8 +35,10 @@ def serve_until_interrupted(job: Job, out: Path, listen: Listen) -> None:
 
     screen = Console(stderr=True)
 
-    def ready(address: str) -> None:
-        screen.print(f"Serving {job.name} at {address} (metrics: {address}/metrics). Ctrl-C ends.", soft_wrap=True)
+    def ready(address: str, grpc_address: str) -> None:
+        pages = [f"gRPC: {grpc_address}", f"metrics: {address}/metrics"]
+        pages += [f"live page: {address}/"] if listen.page else []
+        screen.print(f"Serving {job.name} at {address} ({', '.join(pages)}). Ctrl-C ends.", soft_wrap=True)
 
     listen.tls()
     listen.address()

@@ -83,7 +83,7 @@ class ExperimentParts:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that decides a result."""
-        cluster = cluster_identity(self.cluster, _table_hash)
+        cluster = cluster_identity(self.cluster, table_hash)
         if self.cluster.latency == FIXED:
             del cluster["latency"]
         else:
@@ -91,7 +91,7 @@ class ExperimentParts:
         for name, default in (("dispatch_p99_over_median", None), ("occupancy", 1)):
             if cluster[name] == default:
                 del cluster[name]
-        found = {"trace": described(self.source), "cluster": cluster, "latency_table": _table_hash(self.table)}
+        found = {"trace": described(self.source), "cluster": cluster, "latency_table": table_hash(self.table)}
         return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
 
@@ -390,7 +390,7 @@ def toolkit_files() -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=8)
-def _table_hash(table: LatencyTable) -> str:
+def table_hash(table: LatencyTable) -> str:
     """Return the hash of all that a policy can see of a table."""
     grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
     numbers: dict[str, Any] = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}

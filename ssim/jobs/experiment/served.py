@@ -29,13 +29,13 @@ SOURCE = "requests"
 """The kind of trace of such a run."""
 
 
-def served_job(job: Job, listen: Listen, on_ready: Callable[[str], None]) -> Job:
+def served_job(job: Job, listen: Listen, on_ready: Callable[[str, str], None]) -> Job:
     """Return the job whose one run serves requests; its name ends in `-serve`.
 
     Args:
         job: An experiment.
         listen: Where to listen.
-        on_ready: Called with the address, once requests are taken.
+        on_ready: Called with the address, and that for gRPC or "", once requests are taken.
 
     Raises:
         SpecError: It has more than one policy or is swept, or has something that is not served live.
@@ -61,11 +61,11 @@ class ServedRun(LiveExperimentRun):
 
     Attributes:
         listen: Where it listens.
-        on_ready: Called with the address, once requests are taken.
+        on_ready: Called with the address, and that for gRPC or "", once requests are taken.
     """
 
     listen: Listen = field(compare=False)
-    on_ready: Callable[[str], None] = field(compare=False)
+    on_ready: Callable[[str, str], None] = field(compare=False)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

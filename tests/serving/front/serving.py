@@ -37,7 +37,8 @@ class Server:
     ) -> None:
         self.policy, self.cluster = policy or SlackFit(), cluster or Cluster(2)
         self.listen, self.table, self.options = listen or Listen(port=0), table, options
-        self.address, self.error = "", None
+        self.address = self.grpc_address = ""
+        self.error: Exception | None = None
         self._run: LiveRun | None = None
         self._ready, self._asked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve)
@@ -76,8 +77,8 @@ class Server:
         return {name: float(value) for name, value in lines}
 
     def _serve(self) -> None:
-        def ready(address: str) -> None:
-            self.address = address
+        def ready(address: str, grpc_address: str) -> None:
+            self.address, self.grpc_address = address, grpc_address
             self._ready.set()
 
         try:

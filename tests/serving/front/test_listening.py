@@ -13,8 +13,12 @@ import requests
 
 pytest.importorskip("aiohttp", reason="a server needs the extra [serve]")
 pytest.importorskip("prometheus_client", reason="a server needs the extra [serve]")
+pytest.importorskip("grpc", reason="a server needs the extra [serve]")
+
+import grpc
 
 from serving.front.listening import Listen
+from serving.front.messages import SERVICE
 from sim.base.errors import ServingError, SpecError
 from tests.serving.front.serving import Server
 
@@ -76,10 +80,14 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_answers_who_trusts_it_and_plain_text_is_refused(pem: tuple[Path, Path]) -> None:
     cert, key = pem
-    with Server(listen=Listen(port=0, cert=cert, key=key)) as server:
+    with Server(listen=Listen(port=0, grpc_port=0, cert=cert, key=key)) as server:
         assert server.address.startswith("https://127.0.0.1:")
         found = requests.get(server.address + "/v2/health/ready", verify=str(cert), timeout=20)
         assert found.status_code == 200
+        with grpc.secure_channel(server.grpc_address, grpc.ssl_channel_credentials(cert.read_bytes())) as channel:
+            assert channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=20) == b"\x08\x01"
+        with grpc.insecure_channel(server.grpc_address) as channel, pytest.raises(grpc.RpcError):
+            channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=20)
         with pytest.raises(requests.exceptions.SSLError):
             server.get("/v2/health/ready")
         host, port = server.address.removeprefix("https://").split(":")

@@ -12,7 +12,7 @@ from tests.laws.cases import Case, cases
 from tests.laws.test_engine import OneAnswer
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_metrics_are_their_definitions(case: Case) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)
@@ -36,7 +36,7 @@ def test_metrics_are_their_definitions(case: Case) -> None:
     assert metrics.utilisation(result) == (busy / available if available else pytest.approx(math.nan, nan_ok=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_windows_add_up_to_the_whole(case: Case) -> None:
     result = simulate(case.trace, case.cluster, case.table, case.policy)
