@@ -114,6 +114,7 @@ def served(folder: Path) -> ServedSupernet:
     return ServedSupernet.of(settings(folder))
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_served_live_by_the_laws(folder: Path) -> None:
     table, found = program(folder)
     sent, cluster = trace(0.5, 150, (60,)), Cluster(1)
