@@ -105,6 +105,11 @@ class Service:
         """What workers said of themselves; nothing, if they are paced."""
         return self.workers[0].serves or {}
 
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """The inputs and outputs of the workers; nothing, if they are paced."""
+        return self.workers[0].tensors
+
     def begin(self, begin_ns: int) -> None:
         """Serve, and count time from an instant of the monotonic clock."""
         self.router.begin(begin_ns, [worker.run for worker in self.workers])

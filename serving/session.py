@@ -138,7 +138,11 @@ class _LoadLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(message)
 
-    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed) -> None:
+    def inputs(self, number: int) -> bytes:
+        """Return nothing: workers have inputs of their own."""
+        return b""
+
+    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
         """Send the answer to queries."""
         served = not isinstance(fate, NotServed)
         self.send(b"".join([frame(FrameKind.ANSWER, ANSWER.pack(number, served)) for number in numbers]))

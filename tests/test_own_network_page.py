@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,27 @@ def test_it_is_served_live_and_compared_with_its_simulation(photos: tuple[Path, 
     assert "slackfit" in again
 
 
+def test_it_answers_requests(photos: tuple[Path, list[str]]) -> None:
+    pytest.importorskip("aiohttp", reason="a server needs the extra [serve]")
+    folder, _ = photos
+    put(folder, "yaml", real="name: real")
+    put(folder, "python", ask="import requests")
+    words = shlex.split(blocks(PAGE, "console")[5].removeprefix("$ ssim "))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "ssim", *words, "--http-port", "0"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as server:
+        said = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stderr or ())
+        address = next(found[0] for found in said if found)
+        page = (folder / "ask.py").read_text()
+        (folder / "ask.py").write_text(page.replace("http://127.0.0.1:8000", address))
+        asked = subprocess.run([sys.executable, "ask.py"], cwd=folder, capture_output=True, text=True, check=False)
+        server.terminate()
+        stored, _ = server.communicate()
+    assert re.fullmatch(r"\[\S+, \S+, \S+\] \['Net:\S+'\] \[\S+\]\n", asked.stdout), asked.stderr
+    assert "Live: delays in ms" in stored
+
+
 def test_a_network_of_timm(tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="needs timm")
     shapes(tmp_path)
@@ -135,6 +157,6 @@ def test_a_regression(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).normal(size=(400, 4)).round(3)
     rows = [f"{','.join(map(str, row))},{row.sum():.3f}" for row in numbers]
     (tmp_path / "houses.csv").write_text("\n".join(["a,b,c,d,price", *rows]))
-    explained, within = typed(tmp_path, blocks(PAGE, "console")[5])
+    explained, within = typed(tmp_path, blocks(PAGE, "console")[6])
     assert max(accuracies(explained, "net:")) > 70
     assert "within in %" in within

@@ -37,15 +37,17 @@ class Answer(NamedTuple):
         accuracies: Its accuracy in percent.
         batches: The size of the batch that it was in.
         router_us: From the receipt of the request to the answer to its last row, at the router.
+        outputs: For each row, the outputs of the model, one after the other; nothing, if workers compute nothing.
     """
 
     subnets: list[str]
     accuracies: list[float]
     batches: list[int]
     router_us: int
+    outputs: list[bytes]
 
     def columns(self) -> dict[str, list[str] | list[float] | list[int]]:
-        """Return its outputs by name."""
+        """Return what is told of each row, by name."""
         return {"subnet": self.subnets, "accuracy": self.accuracies, "batch_size": self.batches}
 
 
@@ -53,17 +55,26 @@ class Answer(NamedTuple):
 class _Request:
     """A request under way: a client of the router."""
 
-    fates: list[BatchRecord | NotServed | None]
+    rows: Sequence[bytes]
     done: asyncio.Future[None]
+    fates: list[BatchRecord | NotServed | None] = field(init=False)
+    outputs: list[bytes] = field(init=False)
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.left = len(self.fates)
+        self.left = len(self.rows)
+        self.fates, self.outputs = [None] * self.left, [b""] * self.left
 
-    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed) -> None:
+    def inputs(self, number: int) -> bytes:
+        """Return the inputs of a row."""
+        return self.rows[number]
+
+    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
         """Take the answer to rows."""
         for number in numbers:
             self.fates[number] = fate
+        for number, output in zip(numbers, outputs, strict=False):
+            self.outputs[number] = output
         self.left -= len(numbers)
         if not self.left and not self.done.done():
             self.done.set_result(None)
@@ -94,6 +105,15 @@ class RequestHandler:
         router = self._router
         return self.is_open and not self.is_draining and router.error is None and not router.is_deserted
 
+    def check_open(self) -> None:
+        """Refuse what depends on the workers as long as they are not ready.
+
+        Raises:
+            RequestError: They are not.
+        """
+        if not self.is_open:
+            raise RequestError(Status.UNAVAILABLE, "not ready: the workers have not said yet what they take")
+
     async def ask(self, asked: Asked, request_id: str) -> Answer:
         """Return the answer to a request, when all its rows have theirs.
 
@@ -101,15 +121,15 @@ class RequestHandler:
             RequestError: A row was not served; tells why.
         """
         if not self.is_ready:
-            self.refused += asked.rows
+            self.refused += len(asked.rows)
             why = "it ends" if self.is_draining else "no worker is left" if self._router.is_deserted else "not ready"
             raise RequestError(Status.UNAVAILABLE, f"the server takes no requests: {why}")
         begin_ns = time.monotonic_ns()
-        request = _Request([None] * asked.rows, asyncio.get_running_loop().create_future())
-        self.request_ids += [request_id] * asked.rows
+        request = _Request(asked.rows, asyncio.get_running_loop().create_future())
+        self.request_ids += [request_id] * len(asked.rows)
         self._under_way.add(request)
         try:
-            self._router.submit(asked.slo_ns, request, range(asked.rows))
+            self._router.submit(asked.slo_ns, request, range(len(asked.rows)))
             async with asyncio.timeout((asked.slo_ns + PATIENCE_NS) / NS_PER_S):
                 await request.done
         except TimeoutError:
@@ -139,4 +159,4 @@ class RequestHandler:
             count = f"{len(failed)} of {len(request.fates)} rows were" if len(request.fates) > 1 else "the query was"
             raise RequestError(_STATUS[reason], f"{count} not served: {reason.value}")
         subnets, accuracies, batches = map(list, zip(*rows, strict=True))
-        return Answer(subnets, accuracies, batches, router_us)
+        return Answer(subnets, accuracies, batches, router_us, request.outputs)

@@ -6,7 +6,7 @@ Nothing here knows of a transport: REST and gRPC give the parts of a request, an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,6 +87,11 @@ class TensorSpec(NamedTuple):
     datatype: str
     shape: tuple[int, ...]
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, if its elements have a fixed size."""
+        return np.dtype(DTYPES[self.datatype]).itemsize * math.prod(self.shape[1:])
+
     def described(self) -> dict[str, Any]:
         """Return it as the metadata of a model do."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
@@ -112,11 +117,11 @@ class Asked(NamedTuple):
     """What a request asks.
 
     Attributes:
-        rows: Its queries: each row of the input is one.
+        rows: Its queries, each a row of the inputs, as bytes; nothing of them if workers compute nothing.
         slo_ns: From its receipt to its deadline.
     """
 
-    rows: int
+    rows: Sequence[bytes]
     slo_ns: int
 
 
@@ -139,13 +144,40 @@ class ServedModel:
         name: The name of the model: that of the experiment.
         slo_ns: The SLO of requests without a timeout; None where every request needs one.
         most_rows: Rows of the largest request.
+        inputs: What it takes.
+        outputs: What it returns, and what is told of each query.
+        computes: Whether inputs are used.
     """
 
     name: str
     slo_ns: int | None
     most_rows: int
-    input: TensorSpec = INPUT
+    inputs: tuple[TensorSpec, ...] = (INPUT,)
     outputs: tuple[TensorSpec, ...] = OUTPUTS
+    computes: bool = False
+
+    def of_workers(self, tensors: Mapping[str, Sequence[Mapping[str, Any]]]) -> ServedModel:
+        """Return the model with the inputs and outputs of workers; this one if they compute nothing."""
+        if not tensors:
+            return self
+        inputs, outputs = (
+            tuple(TensorSpec(one["name"], one["datatype"], tuple(one["shape"])) for one in tensors[key])
+            for key in ("inputs", "outputs")
+        )
+        return replace(self, inputs=inputs, outputs=(*outputs, *OUTPUTS), computes=True)
+
+    def computed(self, rows: Sequence[bytes]) -> dict[str, npt.NDArray[Any]]:
+        """Return the outputs of the model by name, each of shape (rows, ...)."""
+        found: dict[str, npt.NDArray[Any]] = {}
+        if not self.computes:
+            return found
+        begin = 0
+        data = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+        for spec in self.outputs[: -len(OUTPUTS)]:
+            end = begin + spec.row_bytes
+            part = np.ascontiguousarray(data[:, begin:end]).view(DTYPES[spec.datatype])
+            found[spec.name], begin = part.reshape(len(rows), *spec.shape[1:]), end
+        return found
 
     def metadata(self) -> dict[str, Any]:
         """Return its metadata, as the protocol has them."""
@@ -153,7 +185,7 @@ class ServedModel:
             "name": self.name,
             "versions": [VERSION],
             "platform": "ssim",
-            "inputs": [self.input.described()],
+            "inputs": [spec.described() for spec in self.inputs],
             "outputs": [spec.described() for spec in self.outputs],
         }
 
@@ -190,9 +222,10 @@ class ServedModel:
             if name not in known or name in outputs[:number]:
                 what = "is asked for twice" if name in known else f"unknown output; known: {', '.join(known)}"
                 raise invalid(f"outputs[{number}] ({str(name)[:100]}): {what}")
-        if len(inputs) != 1:
-            raise invalid(f"inputs: there must be one, {self.input.name!r}, not {len(inputs)}")
-        return Asked(self._rows(inputs[0]), slo_ns)
+        if len(inputs) != len(self.inputs):
+            wanted = ", ".join(repr(spec.name) for spec in self.inputs)
+            raise invalid(f"inputs: there must be {len(self.inputs)} ({wanted}), not {len(inputs)}")
+        return Asked(self._rows(inputs), slo_ns)
 
     def _slo_ns(self, parameters: Mapping[str, object]) -> int:
         for name, value in parameters.items():
@@ -212,15 +245,32 @@ class ServedModel:
             raise invalid(f"parameters.timeout: must be 1 to {LONGEST_TIMEOUT_US} microseconds ({timeout_us})")
         return timeout_us * 1000
 
-    def _rows(self, found: Tensor) -> int:
-        """Return the rows of the input.
+    def _rows(self, inputs: Sequence[Tensor]) -> Sequence[bytes]:
+        """Return the rows of inputs.
 
         Raises:
-            RequestError: It is not an input of this model.
+            RequestError: They are not those of this model.
         """
-        spec, place = self.input, f"inputs[0] ({str(found.name)[:100]})"
-        if found.name != spec.name:
-            raise invalid(f"{place}: unknown input; the model has {spec.name!r}")
+        parts: dict[str, npt.NDArray[np.uint8]] = {}
+        for number, found in enumerate(inputs):
+            place = f"inputs[{number}] ({str(found.name)[:100]})"
+            spec = next((spec for spec in self.inputs if spec.name == found.name), None)
+            if spec is None or spec.name in parts:
+                what = "unknown input; the model has" if spec is None else "duplicate; the model has"
+                raise invalid(f"{place}: {what} {', '.join(repr(one.name) for one in self.inputs)}")
+            parts[spec.name] = self._part(place, spec, found)
+            if len(parts[spec.name]) != len(next(iter(parts.values()))):
+                raise invalid(f"{place}: has another number of rows than the inputs before")
+        if not self.computes:
+            return [b""] * len(next(iter(parts.values())))
+        return [row.tobytes() for row in np.hstack([parts[spec.name] for spec in self.inputs])]
+
+    def _part(self, place: str, spec: TensorSpec, found: Tensor) -> npt.NDArray[np.uint8]:
+        """Return an input as bytes, of shape (rows, bytes).
+
+        Raises:
+            RequestError: It is not as the model takes it.
+        """
         if found.datatype != spec.datatype:
             raise invalid(f"{place}: datatype must be {spec.datatype} ({str(found.datatype)[:100]})")
         shape = found.shape
@@ -232,12 +282,14 @@ class ServedModel:
         rows = int(shape[0])
         if rows > self.most_rows:
             raise invalid(f"{place}: at most {self.most_rows} rows, one for each query ({rows})")
-        _check_data(place, found.data, rows * math.prod(spec.shape[1:]), np.dtype(DTYPES[spec.datatype]))
-        return rows
+        data = _elements(place, found.data, rows * math.prod(spec.shape[1:]), np.dtype(DTYPES[spec.datatype]))
+        if self.computes and data.dtype.kind == "f" and not np.isfinite(data).all():
+            raise invalid(f"{place}: must be finite")
+        return data.view(np.uint8).reshape(rows, spec.row_bytes)
 
 
-def _check_data(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> None:
-    """Check that data are so many elements of a type.
+def _elements(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return data as so many elements of a type.
 
     Raises:
         RequestError: They are not.
@@ -246,7 +298,7 @@ def _check_data(place: str, data: object, elements: int, dtype: np.dtype[Any]) -
         if len(data) != elements * dtype.itemsize:
             wanted = f"{elements} elements of {dtype.itemsize} bytes"
             raise invalid(f"{place}: {len(data)} bytes of data instead of {elements * dtype.itemsize}: {wanted}")
-        return
+        return np.frombuffer(data, dtype)
     if not isinstance(data, list):
         raise invalid(f"{place}: data are missing")
     try:
@@ -261,6 +313,8 @@ def _check_data(place: str, data: object, elements: int, dtype: np.dtype[Any]) -
         limits = np.iinfo(dtype)
         if array.min() < limits.min or array.max() > limits.max:
             raise invalid(f"{place}: data must be numbers that {dtype.name} holds")
+    with np.errstate(over="ignore"):  # it is infinite then
+        return array.astype(dtype).ravel()
 
 
 def invalid(text: str) -> RequestError:

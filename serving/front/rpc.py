@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+import numpy as np
 
 from serving.front.inference import VERSION, RequestError, Tensor, invalid
 from serving.front.listening import most_connections
@@ -76,6 +77,10 @@ class RpcFront:
         await self._server.start()
         return f"{host}:{found}"
 
+    def serve(self, model: ServedModel) -> None:
+        """Serve a model from now on."""
+        self._model = model
+
     async def _server_live(self, _request: Any) -> Any:
         return message("ServerLiveResponse")(live=True)
 
@@ -91,6 +96,7 @@ class RpcFront:
 
     async def _model_metadata(self, request: Any) -> Any:
         self._model.check_name(request.name, request.version)
+        self._handler.check_open()
         return message("ModelMetadataResponse")(**self._model.metadata())
 
     async def _infer(self, request: Any) -> Any:
@@ -102,14 +108,15 @@ class RpcFront:
         names = [one.name for one in request.outputs]
         asked = self._model.asked(request.id, _parameters(request.parameters), _inputs(request), names)
         answer = await self._handler.ask(asked, request.id)
-        columns, types = answer.columns(), {spec.name: spec.datatype for spec in self._model.outputs}
+        columns = {**self._model.computed(answer.outputs), **answer.columns()}
+        types = {spec.name: spec.datatype for spec in self._model.outputs}
         wanted = names or list(types)
         return message("ModelInferResponse")(
             model_name=self._model.name,
             model_version=VERSION,
             id=request.id,
             parameters=[{"key": "router_us", "value": {"int64_param": answer.router_us}}],
-            outputs=[{"name": name, "datatype": types[name], "shape": [len(columns[name])]} for name in wanted],
+            outputs=[{"name": name, "datatype": types[name], "shape": np.shape(columns[name])} for name in wanted],
             raw_output_contents=[tensor_bytes(types[name], columns[name]) for name in wanted],
         )
 

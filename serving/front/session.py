@@ -110,12 +110,15 @@ class _Serving:
             front = RestFront(self._model, handler, metrics, self._history if listen.page else None)
             async with front, AsyncExitStack() as stack:
                 await front.listen(listening, tls)
-                grpc_address = ""
+                fronts, grpc_address = list[RestFront | RpcFront]([front]), ""
                 if listen.grpc_port is not None:
                     rpc = await stack.enter_async_context(RpcFront(self._model, handler))
+                    fronts.append(rpc)
                     grpc_address = await rpc.listen(listen, listen.grpc_port)
                 await service.start(self._is_interrupted_early)
                 service.begin(time.monotonic_ns())
+                for one in fronts:
+                    one.serve(self._model.of_workers(service.tensors))
                 handler.is_open = True
                 on_ready(f"{'https' if tls else 'http'}://{address}", grpc_address)
                 try:

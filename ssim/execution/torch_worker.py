@@ -76,15 +76,19 @@ class ServedSupernet:
         """
         named, device = _named(settings), _device(settings["device"])
         held, options = named.supernet(), Options(settings["dtype"])
+        needs_statistics = settings["is_asked"] and held.assembly.norms and "sha256" in named.identity["weights"]
         for subnet in settings["subnets"]:
             try:
-                held.space.find(subnet)
+                found = held.space.find(subnet)
             except SsimError as error:
                 problem, hint = "has a subnet that live.supernet does not have", "`ssim profile` of this supernet"
                 raise SpecError("latency_table", problem, subnet, hint) from error
+            if needs_statistics and found.id not in held.calibrated:
+                problem, hint = "lacks the statistics of a subnet: answers would be wrong", "`ssim supernet calibrate`"
+                raise SpecError("live.supernet", problem, subnet, hint)
         model = SupernetUnderTest(held, named.family, device, options, settings["size"] or named.size)
-        found = provenance_of(identity_of(named, device, options, model.size), "")
-        facts = {name: found[name] for name in _FACTS} | {"device": device_name(device)}
+        told = provenance_of(identity_of(named, device, options, model.size), "")
+        facts = {name: told[name] for name in _FACTS} | {"device": device_name(device)}
         return cls(model, device, settings["subnets"], settings["sizes"], facts)
 
     def warm(self, tell: Callable[[], None]) -> None:

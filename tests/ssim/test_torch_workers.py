@@ -73,10 +73,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return files(tmp_path_factory.mktemp("own"))
 
 
-def program(folder: Path, *overrides: str) -> tuple[LatencyTable, WorkerProgram]:
+def program(folder: Path, *overrides: str, is_asked: bool = False) -> tuple[LatencyTable, WorkerProgram]:
     """Return the table and the program of the file with overrides."""
     run = live_job(read_job(folder / "own.yaml", overrides)).runs[0]
-    return run.table, worker_program(run.spec.live, 1, run.table, 1, folder)
+    return run.table, worker_program(run.spec.live, 1, run.table, 1, folder, is_asked=is_asked)
 
 
 def settings(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -114,6 +114,7 @@ def served(folder: Path) -> ServedSupernet:
     return ServedSupernet.of(settings(folder))
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_served_live_by_the_laws(folder: Path) -> None:
     table, found = program(folder)
     sent, cluster = trace(0.5, 150, (60,)), Cluster(1)

@@ -43,7 +43,9 @@ def check_workers(spec: ExperimentSpec) -> None:
             raise SpecError(f"live.{name}", "needs torch workers", "", "workers: torch, or leave it out")
 
 
-def worker_program(live: LiveSpec, workers: int, table: LatencyTable, seed: int, folder: Path) -> WorkerProgram:
+def worker_program(
+    live: LiveSpec, workers: int, table: LatencyTable, seed: int, folder: Path, *, is_asked: bool = False
+) -> WorkerProgram:
     """Return what worker processes run.
 
     Args:
@@ -52,6 +54,7 @@ def worker_program(live: LiveSpec, workers: int, table: LatencyTable, seed: int,
         table: The table that is served.
         seed: Of random weights.
         folder: That of the file.
+        is_asked: Whether somebody reads the answers, so that they have to be right.
     """
     if live.workers == "paced":
         return PACED
@@ -66,6 +69,7 @@ def worker_program(live: LiveSpec, workers: int, table: LatencyTable, seed: int,
         "size": live.size,
         "dtype": live.dtype,
         "seed": seed,
+        "is_asked": is_asked,
         "folder": str(folder.resolve()),
         "subnets": [subnet.id for subnet in table.subnets],
         "sizes": list(map(int, table.batch_sizes)) if is_padded else list(range(1, table.max_batch + 1)),

@@ -100,7 +100,9 @@ class ServedRun(LiveExperimentRun):
                 slo_ns=slo_ns,
                 slo_is_for_all=is_for_all,
                 seed=self.seed,
-                program=worker_program(live, parts.cluster.workers, self.table, self.seed, self.point.folder),
+                program=worker_program(
+                    live, parts.cluster.workers, self.table, self.seed, self.point.folder, is_asked=True
+                ),
                 most_waiting=live.queue,
             )
             self.put(store, found, before, stopwatch)

@@ -107,7 +107,7 @@ def bad(**changes: Any) -> dict[str, Any]:
 
 BAD: dict[str, tuple[Any, str]] = {
     "no object": ([], "the message: must be a JSON object"),
-    "no inputs": ({}, "inputs: there must be one"),
+    "no inputs": ({}, "inputs: there must be 1"),
     "inputs not a list": ({"inputs": 3}, "inputs: must be a list"),
     "input not an object": ({"inputs": [3]}, r"inputs\[0\]: must be a JSON object"),
     "two inputs": ({"inputs": question()["inputs"] * 2}, "not 2"),
