@@ -123,7 +123,7 @@ class StreamingMetrics:
     @property
     def queries(self) -> int:
         """Measured queries."""
-        return sum(self.count(outcome) for outcome in Outcome)
+        return self.count(Outcome.MET) + sum(map(self._total, _PLACES.values()))
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of queries with an outcome."""

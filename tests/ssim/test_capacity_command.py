@@ -150,7 +150,7 @@ def test_a_policy_that_breaks_ends_its_own_search_alone(folder: Path) -> None:
 
 
 def test_an_interrupted_search_goes_on_where_it_was(folder: Path) -> None:
-    slow = ("capacity", "most.yaml", "--set", "engine=simpy", "--set", "trace.duration_s=15", "--jobs", "1")
+    slow = ("capacity", "most.yaml", "--set", "engine=simpy", "--set", "trace.duration_s=10", "--jobs", "1")
     process = subprocess.Popen(
         [sys.executable, "-m", "ssim", *slow], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -129,7 +129,7 @@ def test_what_was_measured_is_taken_over_and_another_supernet_is_measured_beside
 
 
 def test_an_interrupted_profile_keeps_what_it_has_and_goes_on(folder: Path) -> None:
-    words = ("profile", "ofa_resnet_small", *SMALL, "--precision", "0.0001", "-o", "out")
+    words = ("profile", "ofa_resnet_small", *SMALL, "--max-batch", "2", "--precision", "0.0001", "-o", "out")
     command = [sys.executable, "-m", "ssim", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=folder, env=ONE_THREAD, **pipes) as process:
