@@ -23,7 +23,8 @@ def main() -> None:
             connection.sendall(json_frame(FrameKind.REFUSED, {"error": parts, "is_input": True}))
         elif kind is FrameKind.CONFIG:
             version = VERSION + (fault == "other version")
-            connection.sendall(json_frame(FrameKind.READY, {"version": version, "pid": os.getpid()}))
+            serves = {"weights": os.getpid()} if fault == "serves another" else {}
+            connection.sendall(json_frame(FrameKind.READY, {"version": version, "serves": serves}))
         elif kind is FrameKind.RUN:
             batch, _, size, _ = unpack(RUN, body)
             good = frame(FrameKind.DONE, DONE.pack(batch, size, 0, 0, 0))
@@ -31,6 +32,7 @@ def main() -> None:
             answer = {
                 "fails every third batch": good if batch % 3 else failed,
                 "dies in a batch": b"",
+                "serves another": b"",
                 "other batch": frame(FrameKind.DONE, DONE.pack(batch + 1, size, 0, 0, 0)),
                 "other size": frame(FrameKind.DONE, DONE.pack(batch, size + 1, 0, 0, 0)),
                 "short answer": frame(FrameKind.DONE, DONE.pack(batch, size, 0, 0, 0)[:-1]),

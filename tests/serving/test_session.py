@@ -145,6 +145,15 @@ def test_a_worker_that_never_answers_is_given_up_and_queries_stay_unfinished(
     assert facts(run)["unfinished"] == np.count_nonzero(np.array(run.log.answered_ns) == NONE)
 
 
+def test_a_worker_that_comes_back_with_other_weights_is_given_up(bad_worker: Callable[[str], WorkerProgram]) -> None:
+    sent = trace(0.05, 400)
+    run = serve_trace(sent, Cluster(1), TABLE, Clipper(73.82), program=bad_worker("serves another"))
+    assert len(run.log.batches) == 1  # of the first process
+    assert sum("instead of {'weights'" in fault for fault in run.log.faults) == workers.STARTS_IN_VAIN - 1
+    assert "given up" in run.log.faults[-1]
+    assert facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
+
+
 def test_a_second_answer_is_a_fault_of_the_worker(bad_worker: Callable[[str], WorkerProgram]) -> None:
     sent = trace(0.05, 400)
     run = serve_trace(sent, Cluster(1), TABLE, Clipper(73.82), program=bad_worker("answers twice"))

@@ -126,6 +126,16 @@ def test_a_network_of_ones_own_is_served_live_by_the_laws(folder: Path) -> None:
     assert differences(table, {"device": table.device, "supernet": "x, y"})  # a CSV file says neither
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="no GPU")
+def test_a_network_on_a_gpu_is_served_by_the_laws(folder: Path) -> None:
+    table, found = program(folder, "live.device=0")
+    sent, cluster = trace(0.5, 150, (60,)), Cluster(1)
+    run = serve_trace(sent, cluster, table, SlackFit(), program=found)
+    check_laws(run, sent, cluster, SlackFit(), table=table)
+    assert run.log.faults == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("turn", range(20))
 def test_the_replay_law_holds_in_run_after_run(folder: Path, turn: int) -> None:
@@ -191,6 +201,7 @@ def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupe
     [
         ("live.supernet=net:Nothing", "live.supernet: .*Nothing"),
         ("live.supernet=nothing/there.pt", "live.supernet: nothing/there.pt: no such file or folder"),
+        ("live.supernet=own.yaml", "live.supernet: .*own.yaml"),  # no checkpoint
         ("live.supernet=cnn_small", r"latency_table: has a subnet that live.supernet does not have \(OwnNet:d1"),
         ("live.options.depth=3", "live.supernet: .*unknown parameter"),
         ("live.device=99", r"live.device: GPU not found \(99; available: "),
