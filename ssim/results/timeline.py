@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from sim.base.errors import StoreError
 from sim.base.units import NS_PER_S
 from sim.base.whole_file import whole_file
-from ssim.results.record import BATCHES, REQUESTS, read_output
+from ssim.results.record import BATCHES, REQUESTS, WORKERS, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,10 +64,13 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
     if schema == "run/1" and BATCHES in manifest["outputs"]:
         cluster = manifest["identity"]["cluster"]
         requests = read_output(store, run_id, REQUESTS) if REQUESTS in manifest["outputs"] else None
-        events = serving_events(cluster, read_output(store, run_id, BATCHES), requests)
         lacks = (
             "" if requests else "queue length, slack and drops need every query; run the experiment with keep: requests"
         )
+        if WORKERS in manifest["outputs"]:
+            cluster, requests = _with_all_workers(cluster, read_output(store, run_id, WORKERS)), None
+            lacks = "queue length, slack and drops are unknown where workers come and go"
+        events = serving_events(cluster, read_output(store, run_id, BATCHES), requests)
     elif schema == "run/1":
         hint = "run the experiment with keep: batches or keep: requests"
         raise StoreError(str(folder), "is stored without its batches, which a time line needs", "", hint)
@@ -85,6 +88,16 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
             file.write((",\n" if number else "") + json.dumps(event))
         file.write("\n]}\n")
     return lacks
+
+
+def _with_all_workers(cluster: dict[str, Any], workers: pa.Table) -> dict[str, Any]:
+    """Return a cluster with all workers that a planner asked for, and the failures of those that had not gone."""
+    gone_ns = pc.fill_null(workers["gone_ns"], np.iinfo(np.int64).max).to_pylist()
+    faults = [fault for fault in cluster["faults"] if fault["at_ns"] < gone_ns[fault["worker"]]]
+    for fault in faults:
+        back_ns = gone_ns[fault["worker"]]
+        fault["recover_ns"] = back_ns if fault["recover_ns"] is None else min(fault["recover_ns"], back_ns)
+    return {**cluster, "workers": workers.num_rows, "faults": faults}
 
 
 def _max(column: pa.ChunkedArray) -> Any:
