@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from sim.base.errors import StoreError
 from sim.base.units import NS_PER_S
 from sim.base.whole_file import whole_file
-from ssim.results.record import BATCHES, REQUESTS, read_output
+from ssim.results.record import BATCHES, REQUESTS, WORKERS, read_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,14 +62,7 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
         raise StoreError(str(store.folder / run_id), "is not stored", "", "`ssim results status` says what is")
     schema, folder, lacks = manifest["identity"].get("schema"), store.folder / run_id, ""
     if schema == "run/1" and BATCHES in manifest["outputs"]:
-        cluster = manifest["identity"]["cluster"]
-        is_one = "queues" not in manifest["identity"] and "routing" not in cluster
-        requests = read_output(store, run_id, REQUESTS) if is_one and REQUESTS in manifest["outputs"] else None
-        events = serving_events(cluster, read_output(store, run_id, BATCHES), requests)
-        if not is_one:
-            lacks = "queue length, slack and drops are left out where there are several queues"
-        elif not requests:
-            lacks = "queue length, slack and drops need every query; run the experiment with keep: requests"
+        events, lacks = _served(store, run_id, manifest)
     elif schema == "run/1":
         hint = "run the experiment with keep: batches or keep: requests"
         raise StoreError(str(folder), "is stored without its batches, which a time line needs", "", hint)
@@ -87,6 +80,35 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
             file.write((",\n" if number else "") + json.dumps(event))
         file.write("\n]}\n")
     return lacks
+
+
+def _served(store: Store, run_id: str, manifest: dict[str, Any]) -> tuple[Iterator[Event], str]:
+    """Return the events of a run of an experiment, and what they lack."""
+    cluster, lacks = manifest["identity"]["cluster"], ""
+    is_one = "queues" not in manifest["identity"] and "routing" not in cluster
+    is_fixed = WORKERS not in manifest["outputs"]
+    if not is_fixed:
+        cluster = _with_all_workers(cluster, read_output(store, run_id, WORKERS))
+    is_known = is_one and is_fixed and REQUESTS in manifest["outputs"]
+    requests = read_output(store, run_id, REQUESTS) if is_known else None
+    events = serving_events(cluster, read_output(store, run_id, BATCHES), requests)
+    if not is_one:
+        lacks = "queue length, slack and drops are left out where there are several queues"
+    elif not is_fixed:
+        lacks = "queue length, slack and drops are unknown where workers come and go"
+    elif not requests:
+        lacks = "queue length, slack and drops need every query; run the experiment with keep: requests"
+    return events, lacks
+
+
+def _with_all_workers(cluster: dict[str, Any], workers: pa.Table) -> dict[str, Any]:
+    """Return a cluster with all workers that a planner asked for, and the failures of those that had not gone."""
+    gone_ns = pc.fill_null(workers["gone_ns"], np.iinfo(np.int64).max).to_pylist()
+    faults = [fault for fault in cluster["faults"] if fault["at_ns"] < gone_ns[fault["worker"]]]
+    for fault in faults:
+        back_ns = gone_ns[fault["worker"]]
+        fault["recover_ns"] = back_ns if fault["recover_ns"] is None else min(fault["recover_ns"], back_ns)
+    return {**cluster, "workers": workers.num_rows, "faults": faults}
 
 
 def _max(column: pa.ChunkedArray) -> Any:

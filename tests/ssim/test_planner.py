@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -112,6 +113,17 @@ def test_a_planner_that_changes_nothing_gives_the_same_queries(folder: Path) -> 
     (plain,) = (folder / "results/plain").glob("seed1-*")
     assert bytes_with == {name: (plain / name).read_bytes() for name in bytes_with}
     assert not (plain / "workers.parquet").exists()
+
+
+def test_a_time_line_has_all_workers_and_says_what_it_lacks(folder: Path) -> None:
+    assert run(folder, "keep=requests", "cluster.faults=[{worker: 0, at_s: 1}]").returncode == 0
+    ended = ssim(folder, "results", "trace", "scaled", "-o", "line.json")
+    assert "queue length, slack and drops are unknown where workers come and go" in ended.stdout + ended.stderr
+    events = json.loads((folder / "line.json").read_text())["traceEvents"]
+    tracks = [event["args"]["name"] for event in events if event["name"] == "thread_name"]
+    (stored,) = (folder / "results/scaled").glob("*/workers.parquet")
+    assert tracks == [f"worker {number}" for number in range(len(pd.read_parquet(stored)))]
+    assert len(tracks) > 2
 
 
 def test_what_a_planner_does_decides_a_run(folder: Path) -> None:
