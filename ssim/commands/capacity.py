@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssim.execution.capacity import Found
+    from ssim.execution.mixes import Cheapest
     from ssim.execution.workers import Needed
     from ssim.jobs.job import Job
 
 
-@click.command(epilog=example("ssim capacity scaling", "ssim capacity azure --rate 5000 --target 0.99"))
+@click.command(
+    epilog=example(
+        "ssim capacity scaling",
+        "ssim capacity azure --rate 5000 --target 0.99",
+        "ssim capacity kinds --rate 3000 --target 0.99 --cheapest",
+    )
+)
 @job_options()
 @click.option(
     "--rate",
@@ -30,12 +37,24 @@ if TYPE_CHECKING:
     help="Find the least number of workers for this mean rate of the whole trace, in queries per second.",
 )
 @click.option(
+    "--cheapest",
+    is_flag=True,
+    help="With --rate: find the mix of kinds of workers with the lowest price, from none to any number of each.",
+)
+@click.option(
     "--target",
     type=click.FloatRange(0, 1, min_open=True),
     help="SLO attainment to meet.  [default: capacity.target of FILE, or 0.999]",
 )
 def capacity(
-    file: Path, out: Path, overrides: tuple[str, ...], jobs: int, rate: float | None, target: float | None
+    file: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    jobs: int,
+    rate: float | None,
+    target: float | None,
+    *,
+    cheapest: bool,
 ) -> None:
     """Find the highest rate at which each policy of FILE meets an SLO attainment; with --rate, the number of workers.
 
@@ -43,22 +62,27 @@ def capacity(
     target, and how closely the rate is found: `{rate: mean_qps, target: 0.999, precision: 0.005}` if left out.
 
     With --rate, all rates of a generator are scaled in proportion, or the speed-up of a recording is set, and the
-    number of workers is varied. The table also has the least number that any policy needs.
+    number of workers is varied. The table also has the least number that any policy needs. For kinds of workers with
+    prices, --cheapest varies the numbers of all kinds.
     """
     from rich.console import Console
 
     from sim.base.errors import SpecError
+    from ssim.commands.present.cheapest import print_cheapest
     from ssim.commands.present.experiment import announce
     from ssim.commands.present.progress import Progress, interruptible, report_failures
     from ssim.execution.capacity import Trials, find_capacities
+    from ssim.execution.mixes import find_cheapest
     from ssim.execution.workers import find_workers
-    from ssim.jobs.experiment.drawing import draw_capacities, draw_workers
+    from ssim.jobs.experiment.drawing import draw_capacities, draw_mixes, draw_workers
     from ssim.jobs.experiment.summary import write_csv
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
     if rate is not None and not math.isfinite(rate):
         raise SpecError("--rate", "must be a finite number", str(rate), "queries per second, such as 5000")
+    if cheapest and rate is None:
+        raise SpecError("--cheapest", "needs the rate that the workers have to carry", "", "give --rate, such as 5000")
     settings = overrides if target is None else (*overrides, f"capacity.target={target!r}")
     experiment = read_job(file, settings, "experiment/1")
     store = Store(out / experiment.name / "capacity")
@@ -67,22 +91,33 @@ def capacity(
     progress = Progress(beside, each=False)
     trials = Trials(experiment, store, jobs, progress.more, progress.finished)
     screen = console()
-    found: list[Found] | list[Needed]
+    found: list[Found] | list[Needed] | list[Cheapest]
+    mixes: list[Cheapest] = []
     needed: list[Needed] = []
     with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
         if rate is None:
             with progress:
                 found = capacities = find_capacities(trials)
             _print_capacities(screen, experiment, capacities)
+        elif cheapest:
+            with progress:
+                found = mixes = find_cheapest(trials, rate)
+            print_cheapest(screen, experiment, mixes)
         else:
             with progress:
                 found = needed = find_workers(trials, rate)
             _print_workers(screen, experiment, needed)
         rows = [one.row() for one in found]
-        table = store.folder / ("capacity.csv" if rate is None else "workers.csv")
+        table = store.folder / ("capacity.csv" if rate is None else "cheapest.csv" if cheapest else "workers.csv")
         write_csv(table, rows, list(rows[0]))
         screen.print(f"Table: {table}", soft_wrap=True)
-        if rate is None:
+        if cheapest:
+            tried = [row for one in mixes for row in one.tried_rows()]
+            if tried:
+                write_csv(store.folder / "mixes.csv", tried, list(tried[0]))
+                screen.print(f"All mixes that were tried: {store.folder / 'mixes.csv'}", soft_wrap=True)
+            drawn = draw_mixes(store, tried)
+        elif rate is None:
             drawn = draw_capacities(store, rows, experiment.spec.capacity.rate)
         else:
             drawn = draw_workers(store, [row for one in needed for row in one.tried_rows()], needed[0].search.target)
