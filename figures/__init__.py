@@ -6,6 +6,7 @@ FIGURES = {
     "dynamics": "figures.dynamics:draw",
     "gap": "figures.gap:draw",
     "mixes": "figures.mixes:draw",
+    "queues": "figures.queues:draw",
     "sweep": "figures.sweep:draw",
     "tradeoff": "figures.tradeoff:draw",
     "workers": "figures.workers:draw",

@@ -27,6 +27,9 @@ CHECK_S = 0.02
 DRAIN_NS = 10 * NS_PER_S
 """How long queries that wait are still served after an interruption."""
 
+FREEZE_NS = NS_PER_S
+"""How often the log so far is hidden from Python's collector, which would stop for a second at 300,000 batches."""
+
 _START_CHECK_S = 0.005
 """How often it is looked whether all are ready."""
 
@@ -58,6 +61,7 @@ class Service:
         """
         limits = {"slo_ns": slo_ns, "most_waiting": most_waiting}
         self.router = Router(asyncio.get_running_loop(), cluster, table, policy, seed=seed, **limits)
+        self._freeze_ns = 0
         note = self.router.log.faults.append
         self.workers = [WorkerProcess(number, program, note) for number in range(cluster.workers)]
 
@@ -94,7 +98,7 @@ class Service:
                 problem = f"serves {worker.serves} instead of {self.workers[0].serves}"
                 raise ServingError(f"worker {worker.number}", problem, "", "start again")
         gc.collect()
-        gc.freeze()  # all that is there stays: the collector need not look through it
+        self._freeze()
 
     @property
     def serves(self) -> Mapping[str, Any]:
@@ -117,6 +121,14 @@ class Service:
             raise self.router.with_counts(self.router.error)
         for worker in self.workers:
             worker.check(time.monotonic_ns())
+        if time.monotonic_ns() >= self._freeze_ns:
+            gc.collect(1)
+            self._freeze()
+
+    def _freeze(self) -> None:
+        """Let the collector no longer look through what is there: it stays."""
+        gc.freeze()
+        self._freeze_ns = time.monotonic_ns() + FREEZE_NS
 
     def check_wait(self) -> None:
         """Refuse a policy that waits for ever, when no query is to come; raises as `Router.check_wait`."""

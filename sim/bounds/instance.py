@@ -82,7 +82,8 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
         values: Value of a query that is answered in time.
 
     Raises:
-        SpecError: The kind of values is unknown, workers come and go, or the subnets of a kind differ from the table's.
+        SpecError: The kind of values is unknown, the cluster has queues, workers come and go, or the subnets of a kind
+            differ from the table's.
 
     Examples:
         >>> from sim import Cluster, LatencyTable, ProfiledSubnet, Trace
@@ -94,6 +95,9 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     """
     if values not in {"attainment", "accuracy"}:
         raise SpecError("values", "unknown kind", repr(values), "attainment or accuracy")
+    if cluster.queues:
+        hint = "the bound is for one queue, in which any queries share a batch"
+        raise SpecError("queues", "a cluster with queues has no bound on any policy", "", hint)
     if cluster.is_scaled:
         hint = "leave out the planner"
         raise SpecError("planner", "workers that come and go have no bound on any policy", "", hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssim.execution.mixes import Cheapest
     from ssim.execution.workers import Needed
     from ssim.jobs.job import Job
+    from ssim.results.store import Store
 
 
 @click.command(
@@ -68,14 +69,11 @@ def capacity(
     from rich.console import Console
 
     from sim.base.errors import SpecError
-    from ssim.commands.present.cheapest import print_cheapest
     from ssim.commands.present.experiment import announce
     from ssim.commands.present.progress import Progress, interruptible, report_failures
     from ssim.execution.capacity import Trials, find_capacities
     from ssim.execution.mixes import find_cheapest
     from ssim.execution.workers import find_workers
-    from ssim.jobs.experiment.drawing import draw_capacities, draw_mixes, draw_workers
-    from ssim.jobs.experiment.summary import write_csv
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
@@ -92,39 +90,64 @@ def capacity(
     trials = Trials(experiment, store, jobs, progress.more, progress.finished)
     screen = console()
     found: list[Found] | list[Needed] | list[Cheapest]
-    mixes: list[Cheapest] = []
+    capacities: list[Found] = []
     needed: list[Needed] = []
+    mixes: list[Cheapest] = []
     with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
-        if rate is None:
-            with progress:
+        with progress:
+            if rate is None:
                 found = capacities = find_capacities(trials)
-            _print_capacities(screen, experiment, capacities)
-        elif cheapest:
-            with progress:
+            elif cheapest:
                 found = mixes = find_cheapest(trials, rate)
-            print_cheapest(screen, experiment, mixes)
-        else:
-            with progress:
+            else:
                 found = needed = find_workers(trials, rate)
-            _print_workers(screen, experiment, needed)
-        rows = [one.row() for one in found]
-        table = store.folder / ("capacity.csv" if rate is None else "cheapest.csv" if cheapest else "workers.csv")
-        write_csv(table, rows, list(rows[0]))
-        screen.print(f"Table: {table}", soft_wrap=True)
-        if cheapest:
-            tried = [row for one in mixes for row in one.tried_rows()]
-            if tried:
-                write_csv(store.folder / "mixes.csv", tried, list(tried[0]))
-                screen.print(f"All mixes that were tried: {store.folder / 'mixes.csv'}", soft_wrap=True)
-            drawn = draw_mixes(store, tried)
-        elif rate is None:
-            drawn = draw_capacities(store, rows, experiment.spec.capacity.rate)
+        if mixes:
+            drawn = _show_mixes(screen, experiment, store, mixes)
+        elif needed:
+            drawn = _show_workers(screen, experiment, store, needed)
         else:
-            drawn = draw_workers(store, [row for one in needed for row in one.tried_rows()], needed[0].search.target)
+            drawn = _show_capacities(screen, experiment, store, capacities)
         for path in drawn:
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
     report_failures([one.error for one in found if one.error], len(found), "searches")
+
+
+def _show_capacities(screen: Console, experiment: Job, store: Store, found: Sequence[Found]) -> list[Path]:
+    """Print, write and draw the answers; return the files of the picture."""
+    from ssim.jobs.experiment.drawing import draw_capacities
+
+    _print_capacities(screen, experiment, found)
+    rows = [one.row() for one in found]
+    _write(screen, "Table", store.folder / "capacity.csv", rows)
+    return draw_capacities(store, rows, experiment.spec.capacity.rate)
+
+
+def _show_workers(screen: Console, experiment: Job, store: Store, found: Sequence[Needed]) -> list[Path]:
+    from ssim.jobs.experiment.drawing import draw_workers
+
+    _print_workers(screen, experiment, found)
+    _write(screen, "Table", store.folder / "workers.csv", [one.row() for one in found])
+    return draw_workers(store, [row for one in found for row in one.tried_rows()], found[0].search.target)
+
+
+def _show_mixes(screen: Console, experiment: Job, store: Store, found: Sequence[Cheapest]) -> list[Path]:
+    from ssim.commands.present.cheapest import print_cheapest
+    from ssim.jobs.experiment.drawing import draw_mixes
+
+    print_cheapest(screen, experiment, found)
+    _write(screen, "Table", store.folder / "cheapest.csv", [one.row() for one in found])
+    tried = [row for one in found for row in one.tried_rows()]
+    if tried:
+        _write(screen, "All mixes that were tried", store.folder / "mixes.csv", tried)
+    return draw_mixes(store, tried)
+
+
+def _write(screen: Console, what: str, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from ssim.jobs.experiment.summary import write_csv
+
+    write_csv(path, rows, list(rows[0]))
+    screen.print(f"{what}: {path}", soft_wrap=True)
 
 
 def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) -> None:

@@ -200,7 +200,7 @@ class Cheapest:
         by_seed = search.cost_by_seed() if best else None
         return {
             "policy": run.label,
-            "trace": run.spec.trace["kind"],
+            "trace": run.spec.trace_kind,
             "rate_qps": self.rate_qps,
             "target": search.target,
             "seeds": len(self.runs),

@@ -159,7 +159,7 @@ class Needed:
         headroom = mean(self.headroom)
         return {
             "policy": run.label,
-            "trace": run.spec.trace["kind"],
+            "trace": run.spec.trace_kind,
             "rate_qps": self.rate_qps,
             "target": search.target,
             "seeds": len(self.runs),
@@ -247,14 +247,17 @@ def told(run: ExperimentRun) -> Generator[None]:
 
 
 def check_sweep(trials: Trials) -> None:
-    """Check that neither the number of workers nor the rate is swept.
+    """Check that there is one queue, and that neither the number of workers nor the rate is swept.
 
     Raises:
-        SpecError: One is.
+        SpecError: There are several, or one of the two is swept.
     """
     swept, source = trials.experiment.swept, trials.experiment.runs[0].parts.source
     names = rate_names(source)
     decided = ["cluster.workers", *(f"trace.{name}" for name in names if name == "mean_qps" or names == [name])]
+    if trials.experiment.spec.queues:
+        hint = "look for the rate of a trace with a column of classes: leave out --rate"
+        raise SpecError("--rate", "a number of workers is found for a single queue only", "queues", hint)
     for key in swept:
         if key in decided:
             raise SpecError("--rate", f"{key} is swept", "", "sweep another key: this one follows from --rate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import pytest
 from policies.clipper import Clipper
 from policies.slackfit import SlackFit
 from policies.symphony import Symphony
-from serving import session, workers
+from serving import service, session, workers
 from serving.facts import facts
 from serving.interruption import Interruption
 from serving.log import replay_log
@@ -308,3 +309,23 @@ def test_a_second_signal_ends_at_once_and_handlers_come_back() -> None:
 def test_a_policy_that_fails_ends_the_run(policy: Policy, problem: str) -> None:
     with pytest.raises(PolicyError, match=problem):
         serve_trace(trace(0.05, 400), Cluster(1), TABLE, policy)
+
+
+@dataclass
+class Watching:
+    """Serves as SlackFit does, and notes how many objects the collector does not look through."""
+
+    inner: SlackFit
+    frozen: list[int]
+
+    def decide(self, view: View) -> Decision:
+        self.frozen.append(gc.get_freeze_count())
+        return self.inner.decide(view)
+
+
+def test_the_collector_does_not_look_through_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "FREEZE_NS", 0)
+    frozen = list[int]()
+    run = serve_trace(trace(0.3, 900), Cluster(2), TABLE, Watching(SlackFit(), frozen))
+    assert frozen[-1] - frozen[0] > len(run.log.batches) // 2
+    assert gc.get_freeze_count() == 0
