@@ -6,6 +6,7 @@ FIGURES = {
     "costs": "figures.costs:draw",
     "dynamics": "figures.dynamics:draw",
     "gap": "figures.gap:draw",
+    "mixes": "figures.mixes:draw",
     "queues": "figures.queues:draw",
     "scaling": "figures.scaling:draw",
     "sweep": "figures.sweep:draw",

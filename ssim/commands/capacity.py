@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +18,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ssim.execution.capacity import Found
+    from ssim.execution.mixes import Cheapest
     from ssim.execution.workers import Needed
     from ssim.jobs.job import Job
+    from ssim.results.store import Store
 
 
-@click.command(epilog=example("ssim capacity scaling", "ssim capacity azure --rate 5000 --target 0.99"))
+@click.command(
+    epilog=example(
+        "ssim capacity scaling",
+        "ssim capacity azure --rate 5000 --target 0.99",
+        "ssim capacity kinds --rate 3000 --target 0.99 --cheapest",
+    )
+)
 @job_options()
 @click.option(
     "--rate",
@@ -30,12 +38,24 @@ if TYPE_CHECKING:
     help="Find the least number of workers for this mean rate of the whole trace, in queries per second.",
 )
 @click.option(
+    "--cheapest",
+    is_flag=True,
+    help="With --rate: find the mix of kinds of workers with the lowest price, from none to any number of each.",
+)
+@click.option(
     "--target",
     type=click.FloatRange(0, 1, min_open=True),
     help="SLO attainment to meet.  [default: capacity.target of FILE, or 0.999]",
 )
 def capacity(
-    file: Path, out: Path, overrides: tuple[str, ...], jobs: int, rate: float | None, target: float | None
+    file: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    jobs: int,
+    rate: float | None,
+    target: float | None,
+    *,
+    cheapest: bool,
 ) -> None:
     """Find the highest rate at which each policy of FILE meets an SLO attainment; with --rate, the number of workers.
 
@@ -43,7 +63,8 @@ def capacity(
     target, and how closely the rate is found: `{rate: mean_qps, target: 0.999, precision: 0.005}` if left out.
 
     With --rate, all rates of a generator are scaled in proportion, or the speed-up of a recording is set, and the
-    number of workers is varied. The table also has the least number that any policy needs.
+    number of workers is varied. The table also has the least number that any policy needs. For kinds of workers with
+    prices, --cheapest varies the numbers of all kinds.
     """
     from rich.console import Console
 
@@ -51,14 +72,15 @@ def capacity(
     from ssim.commands.present.experiment import announce
     from ssim.commands.present.progress import Progress, interruptible, report_failures
     from ssim.execution.capacity import Trials, find_capacities
+    from ssim.execution.mixes import find_cheapest
     from ssim.execution.workers import find_workers
-    from ssim.jobs.experiment.drawing import draw_capacities, draw_workers
-    from ssim.jobs.experiment.summary import write_csv
     from ssim.jobs.reading import read_job
     from ssim.results.store import Store
 
     if rate is not None and not math.isfinite(rate):
         raise SpecError("--rate", "must be a finite number", str(rate), "queries per second, such as 5000")
+    if cheapest and rate is None:
+        raise SpecError("--cheapest", "needs the rate that the workers have to carry", "", "give --rate, such as 5000")
     settings = overrides if target is None else (*overrides, f"capacity.target={target!r}")
     experiment = read_job(file, settings, "experiment/1")
     store = Store(out / experiment.name / "capacity")
@@ -67,29 +89,65 @@ def capacity(
     progress = Progress(beside, each=False)
     trials = Trials(experiment, store, jobs, progress.more, progress.finished)
     screen = console()
-    found: list[Found] | list[Needed]
+    found: list[Found] | list[Needed] | list[Cheapest]
+    capacities: list[Found] = []
     needed: list[Needed] = []
+    mixes: list[Cheapest] = []
     with interruptible("what was tried is stored, and the same command goes on from there"), store.writing():
-        if rate is None:
-            with progress:
+        with progress:
+            if rate is None:
                 found = capacities = find_capacities(trials)
-            _print_capacities(screen, experiment, capacities)
-        else:
-            with progress:
+            elif cheapest:
+                found = mixes = find_cheapest(trials, rate)
+            else:
                 found = needed = find_workers(trials, rate)
-            _print_workers(screen, experiment, needed)
-        rows = [one.row() for one in found]
-        table = store.folder / ("capacity.csv" if rate is None else "workers.csv")
-        write_csv(table, rows, list(rows[0]))
-        screen.print(f"Table: {table}", soft_wrap=True)
-        if rate is None:
-            drawn = draw_capacities(store, rows, experiment.spec.capacity.rate)
+        if mixes:
+            drawn = _show_mixes(screen, experiment, store, mixes)
+        elif needed:
+            drawn = _show_workers(screen, experiment, store, needed)
         else:
-            drawn = draw_workers(store, [row for one in needed for row in one.tried_rows()], needed[0].search.target)
+            drawn = _show_capacities(screen, experiment, store, capacities)
         for path in drawn:
             if path.suffix == ".png":
                 screen.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True)
     report_failures([one.error for one in found if one.error], len(found), "searches")
+
+
+def _show_capacities(screen: Console, experiment: Job, store: Store, found: Sequence[Found]) -> list[Path]:
+    """Print, write and draw the answers; return the files of the picture."""
+    from ssim.jobs.experiment.drawing import draw_capacities
+
+    _print_capacities(screen, experiment, found)
+    rows = [one.row() for one in found]
+    _write(screen, "Table", store.folder / "capacity.csv", rows)
+    return draw_capacities(store, rows, experiment.spec.capacity.rate)
+
+
+def _show_workers(screen: Console, experiment: Job, store: Store, found: Sequence[Needed]) -> list[Path]:
+    from ssim.jobs.experiment.drawing import draw_workers
+
+    _print_workers(screen, experiment, found)
+    _write(screen, "Table", store.folder / "workers.csv", [one.row() for one in found])
+    return draw_workers(store, [row for one in found for row in one.tried_rows()], found[0].search.target)
+
+
+def _show_mixes(screen: Console, experiment: Job, store: Store, found: Sequence[Cheapest]) -> list[Path]:
+    from ssim.commands.present.cheapest import print_cheapest
+    from ssim.jobs.experiment.drawing import draw_mixes
+
+    print_cheapest(screen, experiment, found)
+    _write(screen, "Table", store.folder / "cheapest.csv", [one.row() for one in found])
+    tried = [row for one in found for row in one.tried_rows()]
+    if tried:
+        _write(screen, "All mixes that were tried", store.folder / "mixes.csv", tried)
+    return draw_mixes(store, tried)
+
+
+def _write(screen: Console, what: str, path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from ssim.jobs.experiment.summary import write_csv
+
+    write_csv(path, rows, list(rows[0]))
+    screen.print(f"{what}: {path}", soft_wrap=True)
 
 
 def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) -> None:

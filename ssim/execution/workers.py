@@ -179,6 +179,21 @@ class Needed:
         }
 
 
+class RateParameters:
+    """A function from a run and a mean rate to the parameters of its trace at this rate."""
+
+    def __init__(self) -> None:
+        self._setters: dict[tuple[str, int], Callable[[float], dict[str, float]]] = {}
+
+    def __call__(self, run: ExperimentRun, rate: float) -> dict[str, float]:
+        """Return the parameters of the trace."""
+        source = run.parts.source
+        key = (repr(run.spec.trace), run.seed if source.is_random else 0)
+        if key not in self._setters:
+            self._setters[key] = mean_rate_setter(source, run.seed)
+        return self._setters[key](rate)
+
+
 def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     """Return the least number of workers of each policy at each point of the sweep.
 
@@ -192,16 +207,9 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
         StoreError: Results can't be stored.
     """
     experiment, target = trials.experiment, trials.experiment.spec.capacity.target
-    _check_sweep(trials)
-    setters: dict[tuple[str, int], Callable[[float], dict[str, float]]] = {}
-
-    def parameters(run: ExperimentRun, rate: float) -> dict[str, float]:
-        source = run.parts.source
-        key = (repr(run.spec.trace), run.seed if source.is_random else 0)
-        if key not in setters:
-            setters[key] = mean_rate_setter(source, run.seed)
-        return setters[key](rate)
-
+    _check_workers(trials)
+    check_sweep(trials)
+    parameters = RateParameters()
     points: dict[int, dict[int, list[ExperimentRun]]] = {}
     for run in experiment.runs:
         points.setdefault(id(run.point), {}).setdefault(run.number, []).append(run)
@@ -209,7 +217,7 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     for policies in points.values():
         lowest = 1 + max((fault.worker for fault in next(iter(policies.values()))[0].spec.cluster.faults), default=0)
         one = Needed(tuple(policies[0]), rate_qps, WorkersSearch(lowest, target, lowest), None)
-        with _told(one.runs[0]):
+        with told(one.runs[0]):
             _check_slo(one, parameters)
             is_whole = one.runs[0].parts.measure == WHOLE_RUN
             any_policy = _any_policy(one, trials, parameters) if is_whole else None
@@ -224,7 +232,7 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
 
 
 @contextmanager
-def _told(run: ExperimentRun) -> Generator[None]:
+def told(run: ExperimentRun) -> Generator[None]:
     """Tell what a trace source of a user's own raises as that of a run.
 
     Raises:
@@ -238,22 +246,30 @@ def _told(run: ExperimentRun) -> Generator[None]:
         raise run.failed(error) from error
 
 
-def _check_sweep(trials: Trials) -> None:
+def check_sweep(trials: Trials) -> None:
+    """Check that there is one queue, and that neither the number of workers nor the rate is swept.
+
+    Raises:
+        SpecError: There are several, or one of the two is swept.
+    """
     swept, source = trials.experiment.swept, trials.experiment.runs[0].parts.source
     names = rate_names(source)
     decided = ["cluster.workers", *(f"trace.{name}" for name in names if name == "mean_qps" or names == [name])]
     if trials.experiment.spec.queues:
         hint = "look for the rate of a trace with a column of classes: leave out --rate"
         raise SpecError("--rate", "a number of workers is found for a single queue only", "queues", hint)
+    for key in swept:
+        if key in decided:
+            raise SpecError("--rate", f"{key} is swept", "", "sweep another key: this one follows from --rate")
+
+
+def _check_workers(trials: Trials) -> None:
     if trials.experiment.spec.planner is not None:
         hint = "leave out the planner, or look for the rate: leave out --rate"
         raise SpecError("--rate", "a number of workers is found where it does not change", "planner", hint)
     if trials.experiment.spec.cluster.kinds:
-        hint = "give cluster.workers, or look for the rate: leave out --rate"
+        hint = "look for the cheapest mix: --cheapest; or for the rate: leave out --rate"
         raise SpecError("--rate", "a number of workers is found for identical workers only", "cluster.kinds", hint)
-    for key in swept:
-        if key in decided:
-            raise SpecError("--rate", f"{key} is swept", "", "sweep another key: this one follows from --rate")
 
 
 def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[str, float]]) -> None:

@@ -149,6 +149,6 @@ def test_runs_are_compared_with_the_bound_on_any_policy(folder: Path) -> None:
 
 def test_no_number_of_workers_is_given_for_kinds(folder: Path) -> None:
     ended = ssim(folder, "capacity", "two.yaml", "--rate", "500", "--jobs", "1")
-    assert "kinds" in ended.stderr
+    assert "look for the cheapest mix: --cheapest" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 2

@@ -203,6 +203,19 @@ def draw_workers(store: Store, rows: Sequence[dict[str, Any]], target: float) ->
     return list(save(_draw("workers", frame, target), store.folder / "figures" / "workers"))
 
 
+def draw_mixes(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
+    """Draw the attainment over the price of mixes of workers into the folder of an experiment; return the files.
+
+    Args:
+        store: Where they go.
+        rows: The rows of mixes.csv.
+
+    Raises:
+        StoreError: The files can't be written.
+    """
+    return list(save(_draw("mixes", _frame(rows)), store.folder / "figures" / "mixes"))
+
+
 def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
 
