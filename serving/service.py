@@ -105,9 +105,14 @@ class Service:
         """What workers said of themselves; nothing, if they are paced."""
         return self.workers[0].serves or {}
 
-    def begin(self, begin_ns: int) -> None:
-        """Serve, and count time from an instant of the monotonic clock."""
-        self.router.begin(begin_ns, [worker.run for worker in self.workers])
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """Inputs and outputs of the workers in the words of the Open Inference Protocol; nothing, if they are paced."""
+        return self.workers[0].tensors
+
+    def begin(self, begin_ns: int, *, with_inputs: bool = False) -> None:
+        """Serve, and count time from an instant of the monotonic clock; arguments are those of `Router.begin`."""
+        self.router.begin(begin_ns, [worker.run for worker in self.workers], with_inputs=with_inputs)
         for worker in self.workers:
             worker.serve(self.router)
 

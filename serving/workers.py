@@ -77,7 +77,7 @@ PACED = WorkerProgram("serving.paced")
 class Reports(Protocol):
     """Whom a worker tells what happens to it."""
 
-    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int]) -> None:
+    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int], outputs: bytes = b"") -> None:
         """Take an answer."""
         ...
 
@@ -270,7 +270,7 @@ class WorkerProcess(asyncio.Protocol):
                 raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
             self._batch, self._limit_ns, self._in_vain, self.outputs = None, 0, 0, outputs
             if self._reports is not None:
-                self._reports.complete(self.number, batch, (times[0], times[1], times[2]))
+                self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs)
         elif kind is FrameKind.FAILED and self._batch is not None:
             self._fail_batch(content_of(body))
         elif kind is FrameKind.WARMING and not self.is_up:

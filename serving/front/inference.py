@@ -87,6 +87,15 @@ class TensorSpec(NamedTuple):
     datatype: str
     shape: tuple[int, ...]
 
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row."""
+        return math.prod(self.shape[1:]) * np.dtype(DTYPES[self.datatype]).itemsize
+
+    def full_shape(self, elements: int) -> list[int]:
+        """Return the shape with the number of rows of so many elements."""
+        return [elements // math.prod(self.shape[1:]), *self.shape[1:]]
+
     def described(self) -> dict[str, Any]:
         """Return it as the metadata of a model do."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
@@ -114,13 +123,15 @@ class Asked(NamedTuple):
     Attributes:
         rows: Its queries: each row of the input is one.
         slo_ns: From its receipt to its deadline.
+        inputs: Of each row, all its tensors; nothing if workers take none.
     """
 
     rows: int
     slo_ns: int
+    inputs: list[bytes]
 
 
-INPUT = TensorSpec("input", "FP32", (-1, 1))
+INPUTS = (TensorSpec("input", "FP32", (-1, 1)),)
 """The input of workers that compute nothing: a number for each query."""
 
 OUTPUTS = (
@@ -131,7 +142,7 @@ OUTPUTS = (
 """What is told of each query."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServedModel:
     """What a server serves.
 
@@ -139,13 +150,35 @@ class ServedModel:
         name: The name of the model: that of the experiment.
         slo_ns: The SLO of requests without a timeout; None where every request needs one.
         most_rows: Rows of the largest request.
+        inputs: What a request has.
+        outputs: What an answer has.
+        computed: How many of them, from the first on, workers compute from the inputs; 0 if they take no inputs.
     """
 
     name: str
     slo_ns: int | None
     most_rows: int
-    input: TensorSpec = INPUT
+    inputs: tuple[TensorSpec, ...] = INPUTS
     outputs: tuple[TensorSpec, ...] = OUTPUTS
+    computed: int = 0
+
+    def learn(self, tensors: Mapping[str, Any]) -> None:
+        """Take inputs and outputs of workers that compute, which tell them when they are ready."""
+        if tensors:
+            self.inputs, computed = (
+                tuple(TensorSpec(one["name"], one["datatype"], tuple(one["shape"])) for one in tensors[name])
+                for name in ("inputs", "outputs")
+            )
+            self.outputs, self.computed = (*computed, *OUTPUTS), len(computed)
+
+    def values(self, rows: Sequence[bytes]) -> dict[str, list[Any]]:
+        """Return the outputs that workers computed, by name, from those of each row."""
+        found, begin = dict[str, list[Any]](), 0
+        for spec in self.outputs[: self.computed]:
+            end = begin + spec.row_bytes
+            found[spec.name] = np.frombuffer(b"".join([row[begin:end] for row in rows]), DTYPES[spec.datatype]).tolist()
+            begin = end
+        return found
 
     def metadata(self) -> dict[str, Any]:
         """Return its metadata, as the protocol has them."""
@@ -153,7 +186,7 @@ class ServedModel:
             "name": self.name,
             "versions": [VERSION],
             "platform": "ssim",
-            "inputs": [self.input.described()],
+            "inputs": [spec.described() for spec in self.inputs],
             "outputs": [spec.described() for spec in self.outputs],
         }
 
@@ -190,9 +223,21 @@ class ServedModel:
             if name not in known or name in outputs[:number]:
                 what = "is asked for twice" if name in known else f"unknown output; known: {', '.join(known)}"
                 raise invalid(f"outputs[{number}] ({str(name)[:100]}): {what}")
-        if len(inputs) != 1:
-            raise invalid(f"inputs: there must be one, {self.input.name!r}, not {len(inputs)}")
-        return Asked(self._rows(inputs[0]), slo_ns)
+        given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in self.inputs]
+        if len(given) != len(wanted):
+            raise invalid(f"inputs: there must be {', '.join(wanted)}, each once, not {len(given)} inputs")
+        arrays: dict[object, npt.NDArray[Any]] = {}
+        rows = 0
+        for number, tensor in enumerate(inputs):
+            place = f"inputs[{number}] ({str(tensor.name)[:100]})"
+            if tensor.name not in wanted or tensor.name in arrays:
+                raise invalid(f"{place}: unknown input, or the second one; the model has {', '.join(wanted)}")
+            arrays[tensor.name] = found = self._array(place, tensor, self.inputs[wanted.index(tensor.name)])
+            if number and len(found) != rows:
+                raise invalid(f"{place}: has {len(found)} rows; the inputs before have {rows}")
+            rows = len(found)
+        parts = [arrays[name] for name in wanted] if self.computed else []
+        return Asked(rows, slo_ns, [b"".join([part[row].tobytes() for part in parts]) for row in range(rows)])
 
     def _slo_ns(self, parameters: Mapping[str, object]) -> int:
         for name, value in parameters.items():
@@ -212,15 +257,12 @@ class ServedModel:
             raise invalid(f"parameters.timeout: must be 1 to {LONGEST_TIMEOUT_US} microseconds ({timeout_us})")
         return timeout_us * 1000
 
-    def _rows(self, found: Tensor) -> int:
-        """Return the rows of the input.
+    def _array(self, place: str, found: Tensor, spec: TensorSpec) -> npt.NDArray[Any]:
+        """Return an input as an array, a row for each query.
 
         Raises:
             RequestError: It is not an input of this model.
         """
-        spec, place = self.input, f"inputs[0] ({str(found.name)[:100]})"
-        if found.name != spec.name:
-            raise invalid(f"{place}: unknown input; the model has {spec.name!r}")
         if found.datatype != spec.datatype:
             raise invalid(f"{place}: datatype must be {spec.datatype} ({str(found.datatype)[:100]})")
         shape = found.shape
@@ -232,12 +274,15 @@ class ServedModel:
         rows = int(shape[0])
         if rows > self.most_rows:
             raise invalid(f"{place}: at most {self.most_rows} rows, one for each query ({rows})")
-        _check_data(place, found.data, rows * math.prod(spec.shape[1:]), np.dtype(DTYPES[spec.datatype]))
-        return rows
+        dtype = np.dtype(DTYPES[spec.datatype])
+        values = _values(place, found.data, rows * math.prod(spec.shape[1:]), dtype)
+        if dtype.kind == "f" and not np.isfinite(values).all():
+            raise invalid(f"{place}: data must be finite")  # else a batch with queries of others would be lost
+        return values.reshape(rows, *spec.shape[1:])
 
 
-def _check_data(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> None:
-    """Check that data are so many elements of a type.
+def _values(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return data as so many elements of a type.
 
     Raises:
         RequestError: They are not.
@@ -246,7 +291,7 @@ def _check_data(place: str, data: object, elements: int, dtype: np.dtype[Any]) -
         if len(data) != elements * dtype.itemsize:
             wanted = f"{elements} elements of {dtype.itemsize} bytes"
             raise invalid(f"{place}: {len(data)} bytes of data instead of {elements * dtype.itemsize}: {wanted}")
-        return
+        return np.frombuffer(data, dtype)
     if not isinstance(data, list):
         raise invalid(f"{place}: data are missing")
     try:
@@ -255,12 +300,12 @@ def _check_data(place: str, data: object, elements: int, dtype: np.dtype[Any]) -
         raise invalid(f"{place}: data are nested unevenly") from None
     if array.size != elements:
         raise invalid(f"{place}: {array.size} elements of data instead of {elements}")
-    if array.dtype.kind not in {"f": "iuf", "i": "iu", "u": "u", "b": "b"}[dtype.kind] + ("i" * (dtype.kind == "u")):
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype) if dtype.kind in "iu" else None
+    if array.dtype.kind not in {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}[dtype.kind] or (
+        limits is not None and (array.min() < limits.min or array.max() > limits.max)
+    ):
         raise invalid(f"{place}: data must be numbers that {dtype.name} holds")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise invalid(f"{place}: data must be numbers that {dtype.name} holds")
+    return array.astype(dtype)
 
 
 def invalid(text: str) -> RequestError:

@@ -168,13 +168,14 @@ class RestFront:
         return self._response(request_id, answer, dict(outputs) or every)
 
     def _response(self, request_id: str, answer: Answer, wanted: dict[str, bool]) -> web.Response:
-        columns, outputs, tail = answer.columns(), list[dict[str, Any]](), bytearray()
-        types = {spec.name: spec.datatype for spec in self._model.outputs}
+        columns, outputs, tail = answer.columns, list[dict[str, Any]](), bytearray()
+        specs = {spec.name: spec for spec in self._model.outputs}
         for name, is_binary in wanted.items():
             values = columns[name]
-            output: dict[str, Any] = {"name": name, "datatype": types[name], "shape": [len(values)]}
+            shape = specs[name].full_shape(len(values))
+            output: dict[str, Any] = {"name": name, "datatype": specs[name].datatype, "shape": shape}
             if is_binary:
-                data = tensor_bytes(types[name], values)
+                data = tensor_bytes(specs[name].datatype, values)
                 output["parameters"] = {"binary_data_size": len(data)}
                 tail += data
             else:

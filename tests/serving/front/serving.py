@@ -17,6 +17,7 @@ from sim.tables.files import load_table
 if TYPE_CHECKING:
     from serving.session import LiveRun
     from sim.engine.policy import Policy
+    from sim.tables.latency import LatencyTable
 
 TABLE = load_table("ofa-resnet50-rtx2080ti")
 SLO_NS = 36_000_000
@@ -31,10 +32,12 @@ class Server:
         policy: Policy | None = None,
         cluster: Cluster | None = None,
         listen: Listen | None = None,
+        table: LatencyTable = TABLE,
         **options: Any,
     ) -> None:
         self.policy, self.cluster = policy or SlackFit(), cluster or Cluster(2)
         self.listen, self.options = listen or Listen(port=0), options
+        self.table = table
         self.address = self.grpc_address = ""
         self.error: Exception | None = None
         self._run: LiveRun | None = None
@@ -83,7 +86,7 @@ class Server:
             self._run = serve_requests(
                 "test",
                 self.cluster,
-                TABLE,
+                self.table,
                 self.policy,
                 self.listen,
                 is_interrupted=self._asked.is_set,
