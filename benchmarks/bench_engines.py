@@ -11,10 +11,11 @@ import pytest
 from benchmarks.jobs import CLUSTER, TABLE, azure, first, light, rounds
 from policies.proteus import Proteus
 from policies.slackfit import SlackFit
-from sim import Result, Trace, simulate
+from sim import Result, Trace, WorkerKind, simulate
 from sim.compiled.replay import replay_compiled, replay_counted
 from sim.compiled.step_policy import StepPolicy
 from sim.compiled.tabulate import tabulate
+from sim.tables.files import load_table
 from sim.tables.law import LatencyLaw
 from tests.laws.naive_engine import NaiveEngine
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 RULE = tabulate(SlackFit(), TABLE)
 HOLDING = tabulate(Proteus(accuracy=78.25), TABLE)
+A40 = load_table("ofa-resnet50-a40")
+RULE_A40 = tabulate(SlackFit(), A40, kind="a40")
+HALF = CLUSTER.workers // 2
+KINDS = replace(CLUSTER, kinds=(WorkerKind("rtx2080ti", CLUSTER.workers - HALF), WorkerKind("a40", HALF, A40)))
 DRAWN = replace(CLUSTER, latency=LatencyLaw("lognormal", 1.2))
 
 
@@ -61,6 +66,11 @@ ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
     "compiled, counted": (768_000, lambda trace: replay_counted(trace, CLUSTER, TABLE, RULE)),
     "compiled, latencies drawn": (768_000, lambda trace: replay_compiled(trace, DRAWN, TABLE, RULE)),
     "compiled, a policy that holds": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, HOLDING)),
+    "compiled, two kinds of workers": (768_000, lambda trace: replay_compiled(trace, KINDS, TABLE, (RULE, RULE_A40))),
+    "compiled, two kinds of workers, counted": (
+        768_000,
+        lambda trace: replay_counted(trace, KINDS, TABLE, (RULE, RULE_A40)),
+    ),
     "compiled, a step function": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, StepFit())),
 }
 

@@ -7,12 +7,12 @@ mean of means is the mean of the whole, in any tree. Sums are taken in float64.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from federated.state import CONTROL, State, prefix_slice
+from federated.state import CONTROL, State, compact, prefix_slice
 from sim.base.errors import DataError
 from topology.message import size_of
 
@@ -45,6 +45,11 @@ class Update:
     squared_loss: float = math.nan
     base: int = 0
     steps: float = math.nan
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how it is pickled: without what its tensors are views of."""
+        delta, *others = (getattr(self, field.name) for field in fields(self))
+        return Update, (compact(delta), *others)
 
     @property
     def nbytes(self) -> int:

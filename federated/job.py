@@ -15,7 +15,7 @@ from federated.averaging import Update, UpdateSum
 from federated.compression import Compression, compress_delta
 from federated.context import TrainingContext, number_of
 from federated.local import LocalSettings, mean_loss, train
-from federated.state import Memory, State, clip_norm, reduce_tensor, split_controls
+from federated.state import Memory, State, clip_norm, compact, reduce_tensor, split_controls
 from sim.base.errors import SpecError
 from sim.base.streams import stream
 from topology.checkpoints import Checkpoints
@@ -49,6 +49,10 @@ class TrainingTask:
     subnet: str
     state: State
     ring: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how it is pickled: without what its tensors are views of."""
+        return TrainingTask, (self.version, self.subnet, compact(self.state), self.ring)
 
 
 @dataclass(frozen=True, eq=False)

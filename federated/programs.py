@@ -227,8 +227,17 @@ class Aggregator(Parameters, ModelProgram):
         if base != self.version:
             seconds = (message.arrived_ns - self.sent_ns.get(base, message.sent_ns)) / NS_PER_S
             facts = {"seconds": seconds, "bytes": message.size_bytes}
+            self.note_late(io, message, seconds)
             io.log("late", sender=message.sender, base=base, round=self.version + 1, **facts)
         return bool(base != self.version)
+
+    def note_late(self, io: IO, message: Message, seconds: float) -> None:
+        """Record what selectors use of an update that came too late: Oort penalizes clients that are slow."""
+        update = message.value
+        stats = io["distribute"].peer_stats.setdefault(message.sender, {})
+        if isinstance(update, Update) and update.base + 1 > stats.get("round", 0):
+            utility = update.weight * update.squared_loss**0.5
+            stats |= {"loss": update.loss, "utility": utility, "seconds": seconds, "round": update.base + 1}
 
     async def discard_late(self, io: IO) -> None:
         """Discard the updates of earlier rounds that have arrived."""

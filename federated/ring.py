@@ -61,6 +61,10 @@ class Chunk:
     step: int
     values: torch.Tensor | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how it is pickled: without the other chunks of its tensor."""
+        return Chunk, (self.round, self.step, None if self.values is None else self.values.clone())
+
     @property
     def nbytes(self) -> int:
         """The bytes of the values, or of a number; round and step follow from the order."""

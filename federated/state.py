@@ -93,6 +93,17 @@ def check_state(state: Any, like: Mapping[str, torch.Tensor]) -> State:
     return state
 
 
+def compact(state: Any) -> Any:
+    """Return a state without views, which would be pickled with all of the tensors that they are views of."""
+    if not isinstance(state, dict):
+        return state
+    return {name: part.clone() if _is_view(part) else part for name, part in state.items()}
+
+
+def _is_view(part: Any) -> bool:
+    return isinstance(part, torch.Tensor) and part.untyped_storage().nbytes() > part.nbytes
+
+
 def reduce_tensor(tensor: torch.Tensor) -> tuple[Any, ...]:
     """Return how a tensor is pickled (`object.__reduce__`): by its bytes, which takes a fraction of torch's own way."""
     content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()

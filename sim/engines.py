@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sim.base.errors import PolicyError, SpecError
-from sim.compiled.step_policy import StepPolicy
-from sim.compiled.tabulate import DecisionTable, NotTabulableError, tabulate
+from sim.compiled.step_policy import ONE_TABLE, StepPolicy
+from sim.compiled.tabulate import NotTabulableError, Rule, tables_of, tabulate
 from sim.engine.driver import simulate
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ class EngineChoice:
 
     engine: str
     reason: str
-    rule: DecisionTable | StepPolicy | None = None
+    rule: Rule | None = None
 
     @property
     def is_general(self) -> bool:
         """Whether it holds for any number of workers and any SLO."""
-        if isinstance(self.rule, DecisionTable):
-            return self.rule.constants <= {"dispatch_ns"}
-        return self.rule is not None
+        if self.rule is None or isinstance(self.rule, StepPolicy):
+            return self.rule is not None
+        return all(table.constants <= {"dispatch_ns"} for table in tables_of(self.rule))
 
 
 def replay(
@@ -101,8 +101,6 @@ def choose(
         return EngineChoice("simpy", "requested")
     if cluster.is_scaled:
         reason = "workers that come and go run in SimPy only"
-    elif cluster.kinds:
-        reason = "kinds of workers run in SimPy only"
     elif not numba_is_installed():
         reason = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
@@ -122,25 +120,32 @@ def choose(
     return EngineChoice("simpy", reason)
 
 
-def _rule(
-    policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None
-) -> tuple[DecisionTable | StepPolicy, str]:
+def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None) -> tuple[Rule, str]:
     """Return the policy in the form that the compiled engine runs, and a description.
 
     Raises:
         NotTabulableError: It can't be converted to a decision table.
         PolicyError: Its step function can't be compiled.
     """
+    pools = cluster.pools(cluster.served(table), served=True)
     if isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide:
         from sim.compiled.replay import compiled_rule  # noqa: PLC0415 - as above
 
         if cluster.faults and type(policy).memory_at is not StepPolicy.memory_at:
             problem = "its memory depends on the number of workers, and workers fail"
             raise NotTabulableError(type(policy).__name__, problem)
+        if any(pool.table is not pools[0].table for pool in pools):
+            raise NotTabulableError(type(policy).__name__, ONE_TABLE)
         return compiled_rule(policy), "the policy has a step function"
     workers = None if cluster.faults else cluster.workers
-    decisions = tabulate(policy, cluster.served(table), cluster.dispatch_ns, workers, slo_ns)
-    return decisions, f"the policy has a decision table of {decisions.subnets.size} entries"
+    by_kind = {
+        pool.kind: tabulate(policy, pool.table, cluster.dispatch_ns, workers, slo_ns, pool.kind) for pool in pools
+    }
+    if not cluster.kinds:
+        return by_kind[""], f"the policy has a decision table of {by_kind[''].subnets.size} entries"
+    tables = tuple(by_kind[kind.name] for kind in cluster.kinds)
+    sizes = " and ".join(str(one.subnets.size) for one in tables)
+    return tables, f"the policy has a decision table for each kind of workers, of {sizes} entries"
 
 
 @cache

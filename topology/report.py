@@ -15,11 +15,13 @@ class Traffic:
         messages: Messages sent.
         bytes: Bytes sent, as `topology.message.size_of` counts them.
         lost: Messages that never arrived: the channel lost them, or the receiver was not running.
+        pickled: Bytes of those between processes, as they were pickled; counted where spans are recorded.
     """
 
     messages: int = 0
     bytes: int = 0
     lost: int = 0
+    pickled: int = field(default=0, repr=False)
 
 
 class LogEntry(NamedTuple):

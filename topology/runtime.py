@@ -274,6 +274,15 @@ class WorkerRuntime:
         """Count a message as lost."""
         self._report.traffic[message.channel].lost += 1
 
+    @property
+    def recording(self) -> bool:
+        """Whether spans are recorded."""
+        return self._report.recording
+
+    def count_pickled(self, channel: str, size_bytes: int) -> None:
+        """Count the bytes of a message to another process."""
+        self._report.traffic[channel].pickled += size_bytes
+
     def deliver(self, message: Message) -> None:
         """Put a message into its receiver's mailbox; it is lost if the receiver does not run."""
         state = self.states[message.receiver]

@@ -10,6 +10,7 @@ from topology.pending import PendingWait
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from collections.abc import Set as AbstractSet
 
     from topology.message import Message
     from topology.state import Mailbox
@@ -95,14 +96,14 @@ class GatherWait(PendingWait):
         return tuple(sorted(self._missing))
 
 
-class AnyOf(PendingWait):
-    """Waits for the first message of some peers; ends with None at its timeout or when the last of them has ended."""
+class _OneOf(PendingWait):
+    """Waits for the first message of some peers; ends with None at its timeout."""
 
     __slots__ = ("_senders",)
 
-    def __init__(self, mailbox: Mailbox, senders: set[str]) -> None:
+    def __init__(self, mailbox: Mailbox, senders: AbstractSet[str]) -> None:
         super().__init__(mailbox)
-        self._senders = senders  # the caller's own set: peers that end meanwhile are removed from it
+        self._senders = senders
 
     def offer(self, message: Message) -> bool:
         """Take a message of one of them."""
@@ -110,6 +111,21 @@ class AnyOf(PendingWait):
             return False
         self.future.set(message)
         return True
+
+    def expire(self) -> None:
+        """End without a message."""
+        self.future.set(None)
+
+    def awaited(self) -> tuple[str, ...]:
+        """Return the senders."""
+        return tuple(sorted(self._senders))
+
+
+class AnyOf(_OneOf):
+    """Ends with None when the last of the peers has ended, too; who ended is removed from the caller's own set."""
+
+    __slots__ = ()
+    _senders: set[str]
 
     def peer_left(self, peer: str) -> None:
         """Stop waiting for this peer; after the wait it stays, since it may have left a message."""
@@ -118,45 +134,22 @@ class AnyOf(PendingWait):
             if not self._senders:
                 self.future.set(None)
 
-    def expire(self) -> None:
-        """End without a message."""
-        self.future.set(None)
 
-    def awaited(self) -> tuple[str, ...]:
-        """Return the senders."""
-        return tuple(sorted(self._senders))
+class FirstOf(_OneOf):
+    """Ends with None at the end of a peer that it watches, too."""
 
-
-class FirstOf(PendingWait):
-    """Waits for the first message of some peers; ends with None at its timeout or at the end of one that it watches."""
-
-    __slots__ = ("_senders", "_watched")
+    __slots__ = ("_watched",)
 
     def __init__(self, mailbox: Mailbox, senders: frozenset[str], watched: frozenset[str]) -> None:
-        super().__init__(mailbox)
-        self._senders, self._watched = senders, watched
+        super().__init__(mailbox, senders)
+        self._watched = watched
         if any(map(mailbox.peer_group.has_left, watched)):
             self.future.set(None)
-
-    def offer(self, message: Message) -> bool:
-        """Take a message of one of them."""
-        if self.future.done or message.sender not in self._senders:
-            return False
-        self.future.set(message)
-        return True
 
     def peer_left(self, peer: str) -> None:
         """End without a message if this was one of those watched."""
         if peer in self._watched:
             self.future.set(None)
-
-    def expire(self) -> None:
-        """End without a message."""
-        self.future.set(None)
-
-    def awaited(self) -> tuple[str, ...]:
-        """Return the senders."""
-        return tuple(sorted(self._senders))
 
 
 class QuorumWait(PendingWait):

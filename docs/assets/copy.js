@@ -6,3 +6,8 @@ document.addEventListener("copy", (event) => {
   event.clipboardData.setData("text/plain", commands);
   event.preventDefault();
 });
+
+// Each block of code has a place of its own in the list of a screen reader.
+document.addEventListener("DOMContentLoaded", () =>
+  setTimeout(() =>
+    document.querySelectorAll(".md-code__nav").forEach((nav, place) => nav.setAttribute("aria-label", `Code ${place + 1}`))));

@@ -11,8 +11,11 @@ from sim.compiled.compiling import BOOLS, FLOATS, GRID, INT, INTS, NOTHING, READ
 if TYPE_CHECKING:
     from sim.compiled.compiling import Bools, Floats, Ints
 
-BATCHES, BATCHED, LATE, DROPS, UNFINISHED, BUSY_NS, LAST_NS = range(7)
+LATE, DROPS, UNFINISHED, LAST_NS = range(4)
 """Indices of `Counters.totals`."""
+
+R_MET, R_BATCHES, R_BATCHED, R_BUSY_NS = range(4)
+"""Columns of `Counters.rows`."""
 
 W_ARRIVALS, W_MET, W_BATCHES, W_BATCHED, W_BUSY_NS = range(5)
 """Columns of `Counters.numbers`."""
@@ -22,21 +25,22 @@ class Counters(NamedTuple):
     """The counters of a run; see `sim.compiled.streaming.StreamingMetrics`.
 
     Attributes:
-        totals: Batches; queries in them; late, dropped, unfinished queries; busy time; last answer. int64, shape (7,).
-        met: Queries that met their SLO by subnet, int64, shape (subnets,).
+        totals: Late, dropped, unfinished queries; last answer. int64, shape (4,).
+        rows: By row of the loop, a subnet of a kind of workers: queries that met their SLO, batches, queries in them,
+            busy time. int64, shape (rows, 4).
         latencies: Answered queries by bucket of latency, int64, shape (`sim.engine.histogram.COUNT`,).
         numbers: By window: arrivals, met, batches, queries in them, busy time. int64, shape (windows, 5).
         accuracy: By window: the sum of the accuracies of met queries, float64, shape (windows,).
     """
 
     totals: Ints
-    met: Ints
+    rows: Ints
     latencies: Ints
     numbers: Ints
     accuracy: Floats
 
 
-_COUNTERS = tuple_of(Counters, INTS, INTS, INTS, GRID, FLOATS)
+_COUNTERS = tuple_of(Counters, INTS, GRID, INTS, GRID, FLOATS)
 
 
 @compiled(
@@ -66,7 +70,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     start_ns: Ints,
     finish_ns: Ints,
     free_ns: Ints,
-    subnets: Ints,
+    rows: Ints,
     sizes: Ints,
     lost: Bools,
     accuracy: Floats,
@@ -87,10 +91,10 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
         start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next five.
         finish_ns: Completion of the batch, or failure of its worker.
         free_ns: When its worker could take the next batch, or failed.
-        subnets: Subnet that ran it; negative for dropped queries.
+        rows: Row of the loop that ran it; negative for dropped queries.
         sizes: Number of queries.
         lost: Whether its worker failed.
-        accuracy: Accuracy of each subnet in percent, float64, shape (subnets,).
+        accuracy: Accuracy of each row in percent, float64.
         width_ns: The width of a window; a query belongs to the window of its arrival, a batch to that of its start.
         from_ns: The start of the first window, and of what counts.
         end_ns: The end of the last window, which includes no batch that starts then.
@@ -101,17 +105,17 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
         before_one: Number of buckets below 1 ns.
         counts: In and out.
     """
-    totals, latencies, numbers = counts.totals, counts.latencies, counts.numbers
+    totals, latencies, numbers, of_rows = counts.totals, counts.latencies, counts.numbers, counts.rows
     if len(sizes) == 0:
         return
     last = len(numbers) - 1
     window = max(0, min((arrival_ns[0] - from_ns) // width_ns, last))  # of the next arrival
     started = max(0, min((start_ns[0] - from_ns) // width_ns, last))  # of the next batch
     query = np.uint64(0)
-    for row in range(len(sizes)):
-        start, finish, free, subnet = start_ns[row], finish_ns[row], free_ns[row], subnets[row]
-        answered = subnet >= 0 and not lost[row]
-        met, following = 0, query + np.uint64(sizes[row])
+    for number in range(len(sizes)):
+        start, finish, free, row = start_ns[number], finish_ns[number], free_ns[number], rows[number]
+        answered = row >= 0 and not lost[number]
+        met, following = 0, query + np.uint64(sizes[number])
         end = following  # of the queries that count
         while query < end and arrival_ns[query] < from_ns:
             query += np.uint64(1)
@@ -132,32 +136,32 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
                     latencies[np.uint64((bits >> shift) - before_one)] += 1
                     here += finish <= deadline_ns[nth]
                 numbers[window, W_MET] += here
-                counts.accuracy[window] += here * accuracy[subnet]
+                counts.accuracy[window] += here * accuracy[row]
                 met += here
             numbers[window, W_ARRIVALS] += np.int64(until - query)
             query = until
         query = following
-        if subnet < 0:
+        if row < 0:
             totals[DROPS] += counted
             continue
-        counts.met[subnet] += met
+        of_rows[row, R_MET] += met
         totals[LATE if answered else DROPS] += counted - met
         totals[LAST_NS] = max(totals[LAST_NS], finish)
         begin = max(start, from_ns)
         if begin >= limit_ns:
             continue
-        totals[BUSY_NS] += max(0, min(free, limit_ns) - begin)
+        of_rows[row, R_BUSY_NS] += max(0, min(free, limit_ns) - begin)
         is_new = start >= from_ns
         if is_new:
-            totals[BATCHES] += 1
-            totals[BATCHED] += sizes[row]
+            of_rows[row, R_BATCHES] += 1
+            of_rows[row, R_BATCHED] += sizes[number]
         if begin >= end_ns:
             continue
         while started < last and begin >= from_ns + (started + 1) * width_ns:
             started += 1
         if is_new:
             numbers[started, W_BATCHES] += 1
-            numbers[started, W_BATCHED] += sizes[row]
+            numbers[started, W_BATCHED] += sizes[number]
         reached = started
         while begin < free and reached <= last:
             until_ns = min(free, end_ns if reached == last else from_ns + (reached + 1) * width_ns)

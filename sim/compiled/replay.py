@@ -10,23 +10,21 @@ Imports numba, which takes a third of a second.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from sim.base.arrays import read_only
 from sim.base.errors import DataError, NoArrivalsError, PolicyError, TooLongError, raised
 from sim.base.units import NS_PER_S
 from sim.compiled import kernel
 from sim.compiled.compiling import compiled_step, no_step
 from sim.compiled.outcomes import outcomes
+from sim.compiled.setting import drops, setting_of, state_of, subnets_of
 from sim.compiled.step_policy import StepPolicy, decision_of
 from sim.compiled.streaming import StreamingMetrics
-from sim.compiled.tabulate import DecisionTable
 from sim.engine.policy import View, check_decision, policy_name
 from sim.engine.result import NONE, Batches, Result
 from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome
-from sim.tables.service_times import dispatch_key, latency_key, service_times
 from sim.traces.source import MAX_ARRIVALS
 from sim.traces.trace import are_whole, check_arrivals, check_end, check_lengths
 
@@ -35,15 +33,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sim.compiled.tabulate import Rule
     from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
 
 _NO_HEAP = np.empty(0, np.int64)
-
-Rule: TypeAlias = DecisionTable | StepPolicy
-"""A policy for the compiled engine: a step policy, or a decision table, which is of one latency table (as the cluster
-serves it) and one dispatch overhead."""
 
 
 def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: Rule, *, seed: int = 0) -> Result:
@@ -66,13 +61,14 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     log = _empty_log(queries, cluster)
     rows = run.advance(trace.arrival_ns, deadline_ns, log, left, final=True)
     batch_of, outcome = np.full(queries, NONE, np.int64), np.full(queries, Outcome.UNFINISHED, np.uint8)
-    of_rows = (log.finish_ns, log.subnet, log.size, log.lost, rows)
+    of_rows = (log.finish_ns, log.row, log.size, log.lost, rows)
     outcomes(deadline_ns, *of_rows, left, in_order, batch_of, outcome)
-    no_drops = cluster.drop == "never" and isinstance(rule, DecisionTable) and not rule.drops
-    batched: Any = slice(rows) if no_drops else np.flatnonzero(log.subnet[:rows] != kernel.DROPPED)
-    times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.subnet[batched])
+    may_drop = cluster.drop != "never" or drops(rule)
+    batched: Any = np.flatnonzero(log.row[:rows] != kernel.DROPPED) if may_drop else slice(rows)
+    times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.row[batched])
     free_ns = times[1] if cluster.occupancy == 1 else log.free_ns[batched]
-    batches = Batches(*times, *ran, log.size[batched], log.lost[batched], free_ns)
+    subnet = subnets_of(cluster, table)[ran[1]] if cluster.kinds else ran[1]
+    batches = Batches(*times, ran[0], subnet, log.size[batched], log.lost[batched], free_ns)
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
 
 
@@ -206,9 +202,9 @@ def _step(step: Callable[..., tuple[int, int]]) -> Any:
 
 def _empty_log(rows: int, cluster: Cluster) -> kernel.Log:
     # One large allocation, of which only written pages become memory: several of middling size are slower.
-    start_ns, finish_ns, worker, subnet, size = np.empty((5, rows), np.int64)
+    start_ns, finish_ns, worker, row, size = np.empty((5, rows), np.int64)
     free_ns = finish_ns if cluster.occupancy == 1 else np.empty(rows, np.int64)
-    return kernel.Log(start_ns, finish_ns, free_ns, worker, subnet, size, np.empty(rows, np.bool_))
+    return kernel.Log(start_ns, finish_ns, free_ns, worker, row, size, np.empty(rows, np.bool_))
 
 
 class _Run:
@@ -225,56 +221,12 @@ class _Run:
             heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
             slo_ns: The smallest SLO.
         """
-        times, table = service_times(table, cluster.latency), cluster.served(table)
-        self._table, self._rule = table, rule
+        self._table, self._rule = cluster.pools(cluster.served(table), served=True)[0].table, rule
         self._in_order = heap == 0
-        if isinstance(rule, StepPolicy):
-            self._step, memory = _step(type(rule).step), _memory(rule, table, cluster, slo_ns)
-            decisions = (np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0), np.int64))
-        else:
-            self._step, memory = no_step, np.empty(0)
-            decisions = (rule.from_ns, rule.subnets, rule.sizes)
-        changes = _changes(cluster)
-        nothing = np.empty((0, 0), np.int64)
-        undrawn = (_fixed(nothing.ravel()), _fixed(nothing), _fixed(nothing), 0)
-        dispatch = cluster.dispatch_drawn
-        self._setting = kernel.Setting(
-            _fixed(times.fixed_ns),
-            _fixed(table.dense_ns),
-            _fixed(np.array(cluster.actuation_delays(table), dtype=np.int64)),
-            cluster.dispatch_ns,
-            cluster.dispatch_per_query_ns,
-            {"never": kernel.NEVER, "expired": kernel.EXPIRED, "hopeless": kernel.HOPELESS}[cluster.drop],
-            table.smallest_ns,
-            changes,
-            isinstance(rule, StepPolicy),
-            times.drawn is not None,
-            kernel.Drawn(*(times.drawn or undrawn)),
-            0 if times.drawn is None else latency_key(seed),
-            dispatch is not None,
-            kernel.Drawn(*(dispatch or undrawn)),
-            0 if dispatch is None else dispatch_key(seed),
-            float(cluster.occupancy),
-            *map(_fixed, decisions),
-        )
-        fails_ns = np.full(cluster.workers, kernel.NEVER_COMES)
-        for at_ns, worker, fails, _ in changes[::-1]:
-            if fails:
-                fails_ns[worker] = at_ns
-        self._state = kernel.State(
-            np.zeros(8, np.int64),
-            free=np.arange(cluster.workers),
-            free_ns=np.empty(cluster.workers, np.int64),
-            busy=np.empty(cluster.workers, np.int64),
-            runs=np.zeros(cluster.workers, np.bool_),
-            loaded=np.full(cluster.workers, kernel.NOTHING_YET),
-            fails_ns=fails_ns,
-            last_ns=np.zeros(cluster.workers, np.int64),
-            deadline_ns=np.empty(heap, np.int64),
-            waiting=np.empty(heap, np.int64),
-            memory=memory,
-        )
-        self._state.at[kernel.IDLE] = cluster.workers
+        self._step = _step(type(rule).step) if isinstance(rule, StepPolicy) else no_step
+        memory = _memory(rule, self._table, cluster, slo_ns) if isinstance(rule, StepPolicy) else np.empty(0)
+        self._setting = setting_of(cluster, table, rule, seed)
+        self._state = state_of(self._setting, memory, heap)
 
     @property
     def head(self) -> int:
@@ -312,7 +264,7 @@ class _Run:
             row = -1 - rows
             seen = (int(log.start_ns[row]), int(log.finish_ns[row]), int(log.worker[row]))
             view = View(*seen, self._table, cast("Any", None))
-            check_decision(decision_of(int(log.subnet[row]), int(log.size[row])), view, self._rule)
+            check_decision(decision_of(int(log.row[row]), int(log.size[row])), view, self._rule)
         return rows
 
 
@@ -321,22 +273,6 @@ def _memory(rule: StepPolicy, table: LatencyTable, cluster: Cluster, slo_ns: int
         return rule.begun(table, cluster.dispatch_ns, cluster.workers, slo_ns - cluster.network_ns)
     except Exception as error:
         raise PolicyError(policy_name(rule), *raised(error)) from error
-
-
-def _changes(cluster: Cluster) -> npt.NDArray[np.int64]:
-    """Return failures and recoveries in the form of `sim.compiled.kernel.Setting`."""
-    upcoming: dict[int, int] = {}
-    rows: list[tuple[int, int, int, int]] = []
-    for at_ns, worker, fails in reversed(cluster.changes()):
-        rows.append((at_ns, worker, int(fails), upcoming.get(worker, kernel.NEVER_COMES)))
-        if fails:
-            upcoming[worker] = at_ns
-    return _fixed(np.array(rows[::-1], dtype=np.int64).reshape(-1, 4))
-
-
-def _fixed(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return an array in the form of a setting: read-only and contiguous."""
-    return read_only(np.ascontiguousarray(array))
 
 
 class _Queue:

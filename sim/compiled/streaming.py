@@ -11,8 +11,9 @@ from sim.base.errors import DataError
 from sim.base.units import NS_PER_S
 from sim.compiled import counters
 from sim.compiled.counters import Counters
+from sim.compiled.setting import subnets_of
 from sim.engine import histogram
-from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome, WindowCounts
+from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, WindowCounts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,8 +69,8 @@ class StreamingMetrics:
         measure.check(duration_ns)
         bins = -(-(measure.end_ns(duration_ns) - measure.from_ns) // width_ns)
         counts = Counters(
-            totals=np.zeros(7, np.int64),
-            met=np.zeros(len(table.subnets), np.int64),
+            totals=np.zeros(4, np.int64),
+            rows=np.zeros((len(subnets_of(cluster, table)), 4), np.int64),
             latencies=np.zeros(histogram.COUNT, np.int64),
             numbers=np.zeros((bins, 5), np.int64),
             accuracy=np.zeros(bins),
@@ -86,7 +87,8 @@ class StreamingMetrics:
             rows: How many of its rows are written.
         """
         columns = (column[:rows] for column in log if column is not log.worker)
-        accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
+        subnets = self.table.subnets
+        accuracy = np.array([subnets[number].accuracy for number in subnets_of(self.cluster, self.table)])
         interval = (self.from_ns, self.to_ns, self.measure.limit_ns(self.duration_ns))
         how = (self.width_ns, *interval, self.cluster.network_ns, histogram.SHIFT, histogram.BEFORE_ONE)
         counters.count(arrival_ns, deadline_ns, *columns, accuracy, *how, self.counts)
@@ -125,27 +127,41 @@ class StreamingMetrics:
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of queries with an outcome."""
-        return int(self.counts.met.sum()) if outcome is Outcome.MET else self._total(_PLACES[outcome])
+        return self._rows(counters.R_MET) if outcome is Outcome.MET else self._total(_PLACES[outcome])
 
     @property
     def met_by_subnet(self) -> npt.NDArray[np.int64]:
         """Queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
-        return self.counts.met
+        met: npt.NDArray[np.int64] = self.kind_counts.met.sum(axis=0)
+        return met
 
     @property
     def batch_count(self) -> int:
         """Measured batches."""
-        return self._total(counters.BATCHES)
+        return self._rows(counters.R_BATCHES)
 
     @property
     def batched(self) -> int:
         """Queries in measured batches."""
-        return self._total(counters.BATCHED)
+        return self._rows(counters.R_BATCHED)
 
     @property
     def busy_ns(self) -> int:
         """The time that workers were busy, summed over workers, overheads included."""
-        return self._total(counters.BUSY_NS)
+        return self._rows(counters.R_BUSY_NS)
+
+    @property
+    def kind_counts(self) -> KindCounts:
+        """Counts by kind of workers."""
+        pools = self.cluster.pools(self.table)
+        places = {kind.name: place for place, kind in enumerate(self.cluster.kinds)}
+        met, sums = np.zeros((len(pools), len(self.table.subnets)), np.int64), np.zeros((len(pools), 4), np.int64)
+        for pool, rows in zip(pools, np.split(self.counts.rows, len(pools)), strict=True):
+            place = places.get(pool.kind, 0)
+            met[place, list(pool.rows)] = rows[:, counters.R_MET]
+            sums[place] = rows.sum(axis=0)
+        _, batches, batched, busy_ns = sums.T
+        return KindCounts(batches, batched, busy_ns, met)
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries, to 0.2 %; NaN if none was answered."""
@@ -161,6 +177,9 @@ class StreamingMetrics:
             raise DataError("width_ns", "was fixed before the run", f"{width_ns} ns", f"{self.width_ns} ns")
         arrivals, met, batches, batched, busy_ns = self.counts.numbers.T
         return WindowCounts(arrivals, met, self.counts.accuracy, batches, batched, busy_ns.astype(np.float64))
+
+    def _rows(self, column: int) -> int:
+        return int(self.counts.rows[:, column].sum())
 
     def _total(self, place: int) -> int:
         return int(self.counts.totals[place])

@@ -13,14 +13,14 @@ from __future__ import annotations
 import dataclasses
 import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import numpy as np
 
 from sim.base.arrays import read_only
 from sim.base.errors import SsimError, raised
 from sim.base.streams import stream
-from sim.compiled.step_policy import DROP, HOLD, decision_of
+from sim.compiled.step_policy import DROP, HOLD, StepPolicy, decision_of
 from sim.compiled.symbolic import (
     FAR,
     OpaqueSystem,
@@ -97,8 +97,23 @@ class DecisionTable:
         return [distinct[pair] for pair in chosen]
 
 
+Rule: TypeAlias = DecisionTable | tuple[DecisionTable, ...] | StepPolicy
+"""A policy for the compiled engine: a step policy; or a decision table, which is of one latency table (as the cluster
+serves it) and one dispatch overhead; or several, one for each kind of workers in the order of the cluster."""
+
+
+def tables_of(rule: DecisionTable | tuple[DecisionTable, ...]) -> tuple[DecisionTable, ...]:
+    """Return the decision tables of a rule: one for each kind of workers, or one for all."""
+    return (rule,) if isinstance(rule, DecisionTable) else rule
+
+
 def tabulate(
-    policy: Policy, table: LatencyTable, dispatch_ns: int = 0, workers: int | None = None, slo_ns: int | None = None
+    policy: Policy,
+    table: LatencyTable,
+    dispatch_ns: int = 0,
+    workers: int | None = None,
+    slo_ns: int | None = None,
+    kind: str = "",
 ) -> DecisionTable:
     """Return the decision table of a policy.
 
@@ -108,6 +123,7 @@ def tabulate(
         dispatch_ns: The overhead of a batch, on which it may depend.
         workers: Number of workers, on which it may depend unless they fail: then None.
         slo_ns: The SLO less the network's delay, likewise; None if it is unknown.
+        kind: The kind of workers that it is offered.
 
     Raises:
         NotTabulableError: It has state, depends on other inputs, needs too many intervals, waits until an
@@ -120,7 +136,7 @@ def tabulate(
         name = policy_name(policy)
         given = {"dispatch_ns": dispatch_ns, "workers_alive": workers, "slo_ns": slo_ns}
         system = OpaqueSystem({name: value for name, value in given.items() if value is not None}, context)
-        tracer = _Tracer(policy, table, system, context)
+        tracer = _Tracer(policy, table, system, context, kind)
         columns = _merged(_columns(tracer))
         edges = sorted({edge for _, column in columns for edge, _ in column[1:]})
         if len(edges) * len(columns) > MAX_CELLS:
@@ -128,7 +144,7 @@ def tabulate(
         from_ns = read_only(np.array(edges, dtype=np.int64))
         subnets, sizes = (_grid(columns, edges, part) for part in (0, 1))
         decisions = DecisionTable(from_ns, subnets, sizes, tracer.calls, frozenset(system.used))
-        _validate(decisions, columns, policy, table, system, context)
+        _validate(decisions, columns, policy, table, system, context, kind)
     except Untraceable as reason:
         raise NotTabulableError(name, str(reason)) from None
     except NotTabulableError:
@@ -210,6 +226,7 @@ def _validate(
     table: LatencyTable,
     system: Any,
     context: TraceContext,
+    kind: str,
 ) -> None:
     """Compare the table with the policy at every edge of every column, on random inputs and far away, twice each.
 
@@ -231,7 +248,7 @@ def _validate(
     for number, ((slack_ns, length), expected) in enumerate(zip(situations, decisions.in_all(situations), strict=True)):
         # The clock runs: a policy that reads it in a way that tracing missed shows by its decisions.
         for now_ns in (number * 1_000_003, 10**15 + number):
-            view = View(now_ns, slack_ns, length, table, system)
+            view = View(now_ns, slack_ns, length, table, system, kind)
             decision = policy.decide(view)
             context.check()
             check_decision(decision, view, policy)
@@ -244,8 +261,8 @@ def _validate(
 class _Tracer:
     """Runs a policy on symbolic numbers."""
 
-    def __init__(self, policy: Policy, table: LatencyTable, system: Any, context: TraceContext) -> None:
-        self._policy, self._table, self._context, self._system = policy, table, context, system
+    def __init__(self, policy: Policy, table: LatencyTable, system: Any, context: TraceContext, kind: str) -> None:
+        self._policy, self._table, self._context, self._system, self._kind = policy, table, context, system, kind
         self.calls = 0
 
     def give_up(self, reason: str) -> NoReturn:
@@ -260,7 +277,7 @@ class _Tracer:
         slack, queue = ValidityInterval(slack_ns, self._context), ValidityInterval(length, self._context)
         clock = cast("Any", OpaqueValue("the clock", self._context))
         decision = self._policy.decide(
-            View(clock, symbolic_number(slack), symbolic_number(queue), self._table, self._system)
+            View(clock, symbolic_number(slack), symbolic_number(queue), self._table, self._system, self._kind)
         )
         self._context.check()
         parts: tuple[Any, Any] = (0, 0)
@@ -279,5 +296,5 @@ class _Tracer:
         # Symbolic numbers in the decision are fixed to their concrete value, which shortens the interval.
         subnet, size = (operator.index(part) if issubclass(type(part), SymbolicNumber) else part for part in parts)
         found = type(decision)(*((subnet, size) if type(decision) is Dispatch else (size,)))
-        check_decision(found, View(0, slack_ns, length, self._table, self._system), self._policy)
+        check_decision(found, View(0, slack_ns, length, self._table, self._system, self._kind), self._policy)
         return (int(subnet), int(size)), slack.upper, queue.upper

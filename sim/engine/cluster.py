@@ -205,6 +205,12 @@ class Cluster:
             kinds = tuple(replace(kind, table=kind.table and self.served(kind.table)) for kind in kinds)
         return pools_of(self.workers, kinds, self.offer, table)
 
+    @property
+    def kind_of_worker(self) -> npt.NDArray[np.int64]:
+        """The kind of each worker, by its place in `kinds`; 0 for identical workers. int64, shape (workers,)."""
+        counts = [kind.workers for kind in self.kinds] or [self.workers]
+        return np.repeat(np.arange(len(counts)), counts)
+
     def overheads(self, seed: int) -> Callable[[int, int], int]:
         """Return a function from batch size and head (the number of the query) to the overhead of the batch."""
         fixed, each, drawn = self.dispatch_ns, self.dispatch_per_query_ns, self.dispatch_drawn

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.base.units import NS_PER_S
-from sim.engine.run_metrics import Outcome
 
 if TYPE_CHECKING:
     from sim.engine.kinds import WorkerKind
-    from sim.engine.result import Result
+    from sim.engine.run_metrics import RunMetrics
 
 NS_PER_H = 3600 * NS_PER_S
 _WH_PER_KWH = 1000
@@ -86,37 +85,30 @@ class KindMetrics:
         return (idle_w * idle_ns + busy_w * self.busy_ns) / NS_PER_H / _WH_PER_KWH
 
 
-def by_kind(result: Result) -> list[KindMetrics]:
+def by_kind(run: RunMetrics) -> list[KindMetrics]:
     """Return the metrics of each kind of workers, in the order of the cluster; nothing without kinds."""
-    cluster, batches = result.cluster, result.batches
-    pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools(result.table), 1)}
-    accuracy = np.array([subnet.accuracy for subnet in result.table.subnets], dtype=np.float64)
-    started = result.started
-    met = result.batch[result.arrived][result.outcome[result.arrived] == Outcome.MET]
-    until_ns = np.minimum(batches.free_ns, result.until_ns)
-    busy_ns = np.maximum(until_ns - np.maximum(batches.start_ns, result.from_ns), 0)
+    cluster, counts = run.cluster, run.kind_counts
+    pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools(run.table), 1)}
+    accuracy = counts.met @ np.array([subnet.accuracy for subnet in run.table.subnets], dtype=np.float64)
     found: list[KindMetrics] = []
-    fleet = result.fleet
-    for number, kind in enumerate(cluster.kinds):
+    fleet = run.fleet
+    for place, kind in enumerate(cluster.kinds):
         offered, pool = pools[kind.name]
         startup_ns = 0
         if fleet is None:
-            mine = (batches.worker >= pool.workers.start) & (batches.worker < pool.workers.stop)
-            down_ns = cluster.down_ns(result.until_ns, pool.workers) - cluster.down_ns(result.from_ns, pool.workers)
-            available_ns = kind.workers * (result.until_ns - result.from_ns) - down_ns
+            down_ns = cluster.down_ns(run.until_ns, pool.workers) - cluster.down_ns(run.from_ns, pool.workers)
+            available_ns = kind.workers * (run.until_ns - run.from_ns) - down_ns
         else:
-            mine = fleet.kind[batches.worker] == number
-            available_ns = fleet.available_ns(result.until_ns, number) - fleet.available_ns(result.from_ns, number)
-            startup_ns = fleet.started_up_ns(result.until_ns, number) - fleet.started_up_ns(result.from_ns, number)
-        met_here = met[mine[met]]
+            available_ns = fleet.available_ns(run.until_ns, place) - fleet.available_ns(run.from_ns, place)
+            startup_ns = fleet.started_up_ns(run.until_ns, place) - fleet.started_up_ns(run.from_ns, place)
         metrics = KindMetrics(
             kind,
             offered,
-            batches=int(np.count_nonzero(mine[started])),
-            batched=int(batches.size[started][mine[started]].sum()),
-            met=len(met_here),
-            accuracy=float(accuracy[batches.subnet[met_here]].sum()),
-            busy_ns=int(busy_ns[mine].sum()),
+            batches=int(counts.batches[place]),
+            batched=int(counts.batched[place]),
+            met=int(counts.met[place].sum()),
+            accuracy=float(accuracy[place]),
+            busy_ns=int(counts.busy_ns[place]),
             available_ns=available_ns,
             startup_ns=startup_ns,
         )

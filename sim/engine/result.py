@@ -12,7 +12,7 @@ from sim.base.units import NS_PER_MS
 from sim.engine.arrow import queries_table
 from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
 from sim.engine.queues import DROPPED
-from sim.engine.run_metrics import WHOLE_RUN, Measure, Outcome, WindowCounts, window_edges
+from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, WindowCounts, window_edges
 from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -272,6 +272,21 @@ class Result:
         """The measured time that workers were busy, summed over workers, overheads included."""
         begin = np.maximum(self.batches.start_ns, self.from_ns)
         return int(np.maximum(np.minimum(self.batches.free_ns, self.until_ns) - begin, 0).sum())
+
+    @property
+    def kind_counts(self) -> KindCounts:
+        """Counts by kind of workers."""
+        batches, kinds, subnets = self.batches, max(1, len(self.cluster.kinds)), len(self.table.subnets)
+        kind = (self.cluster.kind_of_worker if self.fleet is None else self.fleet.kind)[batches.worker]
+        begin = np.maximum(batches.start_ns, self.from_ns)
+        busy_ns = np.zeros(kinds, np.int64)
+        np.add.at(busy_ns, kind, np.maximum(np.minimum(batches.free_ns, self.until_ns) - begin, 0))
+        batched = np.zeros(kinds, np.int64)
+        np.add.at(batched, kind[self.started], batches.size[self.started])
+        met = self.batch[self.arrived][self.outcome[self.arrived] == Outcome.MET]
+        cells = np.bincount(kind[met] * subnets + batches.subnet[met], minlength=kinds * subnets)
+        started = np.bincount(kind[self.started], minlength=kinds)
+        return KindCounts(started, batched, busy_ns, cells.reshape(kinds, subnets))
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""

@@ -105,6 +105,22 @@ class WindowCounts(NamedTuple):
     busy_ns: npt.NDArray[np.float64]
 
 
+class KindCounts(NamedTuple):
+    """Counts of what is measured by kind of workers, in the order of the cluster; identical workers are one kind.
+
+    Attributes:
+        batches: Batches that started, int64, shape (kinds,); so are the next two.
+        batched: Queries in them.
+        busy_ns: The time that their workers were busy, summed over workers.
+        met: Queries that met their SLO by kind and subnet of the run's table, int64, shape (kinds, subnets).
+    """
+
+    batches: npt.NDArray[np.int64]
+    batched: npt.NDArray[np.int64]
+    busy_ns: npt.NDArray[np.int64]
+    met: npt.NDArray[np.int64]
+
+
 class RunMetrics(Protocol):
     """The interface of a finished run for `sim.engine.metrics`."""
 
@@ -161,6 +177,11 @@ class RunMetrics(Protocol):
     @property
     def busy_ns(self) -> int:
         """The time that workers were busy, summed over workers, overheads included."""
+        ...
+
+    @property
+    def kind_counts(self) -> KindCounts:
+        """Counts by kind of workers."""
         ...
 
     def count(self, outcome: Outcome) -> int:

@@ -28,7 +28,7 @@ COMMANDS = {
     "profile": "Measure the subnets of a supernet on a device and write a latency table.",
     "supernet": "Supernets (SubNetAct): list, show, memory, import, train, calibrate, search, fetch.",
     "train": "Train a model or a supernet over the clients of a topology (federated learning).",
-    "topology": "Topologies of roles and channels: check, expand, draw, diff, deploy, import.",
+    "topology": "Topologies of roles and channels: check, expand, draw, diff, deploy, import, clients.",
     "schema": "Print the JSON Schema of a kind of file, for editors.",
     "completion": "Print what completes commands and names in a shell.",
     "examples": "List the shipped experiments, trainings and topologies.",

@@ -181,6 +181,39 @@ def import_(file: Path, data_spec: Path | None, model_spec: Path | None, output:
         click.echo(f"a training on it: {training}")
 
 
+@topology.command(epilog=example("ssim topology clients client_device_capacity --count 1000 -o phones.csv"))
+@click.argument("devices", type=click.Path(path_type=Path))
+@click.option("--availability", type=click.Path(path_type=Path), help="FedScale's trace of sessions.")
+@click.option("--count", type=click.IntRange(1), help="Number of devices to draw.  [default: all]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .csv or .parquet file to write."
+)
+def clients(devices: Path, availability: Path | None, count: int | None, seed: int, output: Path) -> None:
+    """Make a table of clients from DEVICES, FedScale's trace of devices (a pickle of plain values).
+
+    Speed 1 is that of the median device. Each client has the sessions of a client that is drawn from the other trace.
+    """
+    import pandas as pd
+
+    from sim.base.errors import SpecError
+    from sim.base.whole_file import whole_file
+    from ssim.files.fedscale import read_fedscale
+
+    if output.suffix not in {".csv", ".parquet"}:
+        raise SpecError(str(output), "clients are written as .csv or .parquet", output.suffix or "no suffix")
+    found = read_fedscale(devices, availability, count, seed)
+    frame = pd.DataFrame(found.rows)
+    with whole_file(output) as unfinished:
+        if output.suffix == ".csv":
+            frame.to_csv(unfinished, index=False)
+        else:
+            frame.to_parquet(unfinished)
+    click.echo(f"{_count(len(found.rows), 'client')}: {output}; speed 1 takes {found.example_ms:g} ms for an example")
+    if availability is not None:
+        click.echo(f"{found.always} of them are always there; {found.never} of the trace never are, and were left out")
+
+
 def _write(path: Path, data: dict[str, Any]) -> None:
     from ruamel.yaml import YAML
 

@@ -79,7 +79,7 @@ def put_run(
         more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
         if classes := _by_class(run, keep):
             more["classes"] = classes
-        if isinstance(run, Result) and run.cluster.kinds:
+        if run.cluster.kinds:
             more["kinds"] = _by_kind(run)
         write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
 
@@ -136,8 +136,6 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
 
 def _costs(run: RunMetrics) -> dict[str, float | None]:
     """Return what a run cost, and the queries that met their SLO for it; empty if it is unknown."""
-    if not isinstance(run, Result):
-        return {}
     kinds = by_kind(run)
     found: dict[str, float | None] = {}
     totals = {"cost": total([kind.cost for kind in kinds]), "kwh": total([kind.energy_kwh for kind in kinds])}
@@ -153,7 +151,7 @@ def _costs(run: RunMetrics) -> dict[str, float | None]:
     return found
 
 
-def _by_kind(run: Result) -> dict[str, dict[str, Any]]:
+def _by_kind(run: RunMetrics) -> dict[str, dict[str, Any]]:
     """Return the figures of each kind of workers."""
     return {
         one.kind.name: {

@@ -133,3 +133,19 @@ def test_a_server_that_waits_has_as_many_as_it_must() -> None:
 def test_what_can_not_be_meant_is_refused(server: Any, k: int | None, config: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         trained(federation((2, 3, 4), k, **config), server)
+
+
+def test_what_selectors_know_of_a_late_client_is_what_it_took() -> None:
+    seen: dict[str, Any] = {}
+
+    class Watching(Aggregator):
+        def select(self, io: Any, present: tuple[str, ...]) -> None:
+            seen.update({peer: dict(stats) for peer, stats in io["distribute"].peer_stats.items()})
+            super().select(io, present)
+
+    plan = federation((1, 2, 30), timeout_s=0.1)  # the last one takes 0.3 s
+    report = trained(plan, Watching)
+    assert "trainer/2" in answers(report)["late"]
+    assert seen["trainer/2"]["seconds"] == pytest.approx(0.3)
+    assert seen["trainer/2"]["utility"] > 0
+    assert {peer for peer, stats in seen.items() if stats["seconds"] > 0.1} == {"trainer/2"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -30,10 +31,12 @@ from federated.assignment import (  # noqa: E402
 from federated.attacks import Attacker  # noqa: E402
 from federated.averaging import Update  # noqa: E402
 from federated.compression import EightBit, TopK, compress_delta, decompress_update  # noqa: E402
+from federated.job import TrainingTask  # noqa: E402
 from federated.local import LocalSettings, train  # noqa: E402
 from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Quantity  # noqa: E402
 from federated.privacy import Privacy, add_round  # noqa: E402
 from federated.programs import Trainer  # noqa: E402
+from federated.ring import Chunk  # noqa: E402
 from federated.selection import Oort, PowerOfChoice  # noqa: E402
 from federated.state import clip_norm  # noqa: E402
 from federated.subnet_shapes import SubnetShapes  # noqa: E402
@@ -470,3 +473,22 @@ def test_the_smaller_alpha_the_more_clients_differ() -> None:
 def test_clients_without_examples_are_refused(plug: Any, clients: int, says: str) -> None:
     with pytest.raises(SpecError, match=says):
         plug.split(LABELS, [1] * clients, 7)
+
+
+def test_no_message_is_pickled_with_what_its_tensors_are_views_of() -> None:
+    whole = torch.arange(100_000.0)
+    view = {"w": whole[:10], "b": whole[10:12]}
+    for message in (TrainingTask(1, "s", view), Update(view, {"s": 1.0}), Chunk(0, 1, whole[:10])):
+        content = pickle.dumps(message)
+        assert len(content) < 5000
+        again = pickle.loads(content)  # noqa: S301 - made here
+        assert type(again) is type(message)
+        parts = (again.values, whole[:10]) if isinstance(again, Chunk) else (vars_of(again)["w"], view["w"])
+        assert torch.equal(*parts)
+    odd = Update({"w": "not a tensor"}, {}, 0, 0, base=3)
+    empty = pickle.loads(pickle.dumps(odd))  # noqa: S301 - made here
+    assert (empty.delta, empty.clients, empty.base) == ({"w": "not a tensor"}, 0, 3)
+
+
+def vars_of(message: Any) -> Any:
+    return message.state if isinstance(message, TrainingTask) else message.delta

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.slackfit import SlackFit
-from sim import Cluster, LatencyLaw, LatencyTable, Outcome, ProfiledSubnet, Trace, WorkerFailure, simulate
+from sim import Cluster, LatencyLaw, LatencyTable, Outcome, ProfiledSubnet, Result, Trace, WorkerFailure, simulate
 from sim.base.errors import DataError
 from sim.compiled.step_policy import DROP, HOLD
 from sim.compiled.tabulate import DecisionTable, tabulate
 from sim.engine.histogram import QUANTILE_ERROR, latency_histogram
+from sim.engine.kind_metrics import by_kind
 from sim.tables.files import load_table
-from tests.laws.cases import Case, cases
+from tests.laws.cases import Case, cases, kind_cases
+from tests.laws.naive_engine import NaiveEngine
 from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
@@ -74,6 +76,62 @@ def engines_agree(case: Case, data: st.DataObject) -> None:
     reference = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=seed)
     compiled = replay_compiled(case.trace, case.cluster, case.table, decisions, seed=seed)
     assert_same(compiled, reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class FromTables:
+    """Decides by a table of decisions for each kind of workers."""
+
+    decisions: dict[str, DecisionTable]
+
+    def decide(self, view: View) -> Decision:
+        return self.decisions[view.kind].at(view.slack_ns, view.queue_length)
+
+
+def by_name(case: Case, tables: tuple[DecisionTable, ...]) -> dict[str, DecisionTable]:
+    return {kind.name: table for kind, table in zip(case.cluster.kinds, tables, strict=True)}
+
+
+@st.composite
+def tables_by_kind(draw: st.DrawFn, case: Case) -> tuple[DecisionTable, ...]:
+    longest = [(kind.table or case.table).max_batch for kind in case.cluster.kinds]
+    return tuple(draw(decision_tables(len(case.table.subnets), largest)) for largest in longest)
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind_cases(), st.data())
+def test_three_engines_agree_with_kinds_of_workers(case: Case, data: st.DataObject) -> None:
+    engines_agree_on_kinds(case, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(kind_cases(), st.data())
+def test_three_engines_agree_with_kinds_of_workers_in_many_cases(case: Case, data: st.DataObject) -> None:
+    engines_agree_on_kinds(case, data)
+
+
+def engines_agree_on_kinds(case: Case, data: st.DataObject) -> None:
+    """Query by query; and a stream in pieces, where it can be one, has the counts of the whole, kind by kind."""
+    cluster, table, seed, rule = case.cluster, case.table, data.draw(st.integers(0, 3)), data.draw(tables_by_kind(case))
+    policy = FromTables(by_name(case, rule))
+    reference = simulate(case.trace, cluster, table, policy, seed=seed)
+    whole = replay_compiled(case.trace, cluster, table, rule, seed=seed)
+    assert_same(whole, reference)
+    assert NaiveEngine(case.trace, cluster, table, policy, seed).run().finish == _answers(whole)
+    if case.trace.in_order and isinstance(case.trace.slo_ns, int):
+        how = (cluster, table, rule)
+        counted = replay_counted(case.trace, *how, width_ns=7, seed=seed)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(case.trace)), max_size=5)))
+        pieces, trace = np.split(case.trace.arrival_ns, cuts), case.trace
+        stream = replay_stream(pieces, trace.slo_ns, trace.duration_ns, *how, width_ns=7, seed=seed)
+        for one, other in zip(counted.counts, stream.counts, strict=True):
+            assert one.tolist() == other.tolist()
+        assert by_kind(counted) == by_kind(stream) == by_kind(reference)
+
+
+def _answers(result: Result) -> list[int]:
+    return np.where(result.answered, result.per_query(result.batches.finish_ns), -1).tolist()
 
 
 def edges() -> list[tuple[Case, DecisionTable]]:

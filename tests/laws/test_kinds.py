@@ -24,6 +24,7 @@ from sim import (
 )
 from sim.engine.kind_metrics import by_kind
 from sim.engine.run_metrics import Measure
+from sim.engines import replay
 from tests.laws.cases import Case, cases, kind_cases
 
 
@@ -125,9 +126,11 @@ def chain(arrivals: float, fast: float, slow: float, places: int = 400) -> float
     return float(share @ inside)
 
 
-@pytest.mark.parametrize("offer", ["fastest", "kind"])
-def test_two_speeds_are_the_exact_chain(offer: str) -> None:
+@pytest.mark.parametrize(("offer", "engine"), [("fastest", "simpy"), ("kind", "compiled"), ("fastest", "compiled")])
+def test_two_speeds_are_the_exact_chain(offer: str, engine: str) -> None:
     """The mean time in the system, by Little's law, within three standard errors."""
+    if engine == "compiled":
+        pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
     fast_ns, slow_ns, gap_ns, queries = 1_000_000, 4_000_000, 1_300_000, 8_000
     slow, fast = WorkerKind("slow", 1, exponential(slow_ns)), WorkerKind("fast", 1, exponential(fast_ns))
     cluster = Cluster.of_kinds(slow, fast, latency="samples", offer=offer)
@@ -137,7 +140,8 @@ def test_two_speeds_are_the_exact_chain(offer: str) -> None:
     for seed in range(12):
         arrivals = np.cumsum(np.random.default_rng(seed).exponential(gap_ns, queries)).astype(np.int64)
         trace = Trace(arrivals, 10**12, int(arrivals[-1]))
-        result = simulate(trace, cluster, exponential(fast_ns), One(), seed=seed)
+        result, choice = replay(trace, cluster, exponential(fast_ns), One(), seed=seed, engine=engine)
+        assert choice.engine == engine
         times.append(float((result.per_query(result.batches.finish_ns) - arrivals)[1_000:].mean()))
     error = np.std(times, ddof=1) / np.sqrt(len(times))
     assert abs(np.mean(times) - expected) < 3 * error

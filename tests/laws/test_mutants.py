@@ -22,9 +22,9 @@ import sim.engine.instant
 import sim.tables.service_times
 from sim import simulate
 from sim.compiled.replay import replay_compiled
-from tests.laws.cases import cases
+from tests.laws.cases import cases, kind_cases
 from tests.laws.naive_engine import NaiveEngine
-from tests.laws.test_compiled import FromTable, decision_tables, edges
+from tests.laws.test_compiled import FromTable, FromTables, by_name, decision_tables, edges, tables_by_kind
 from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
@@ -40,27 +40,30 @@ LONGEST_S = 10.0
 KERNEL = {
     "who completes now is late": ("free_ns[0] <= now:", "free_ns[0] < now:"),
     "a query that arrives now is not seen": ("arrival_ns[arrived] <= now:", "arrival_ns[arrived] < now:"),
-    "the free worker with the highest number": ("worker = free[0]", "worker = free[idle - 1]"),
+    "the free worker with the highest number": (
+        "free[first_of[kind]]\n",
+        "free[first_of[kind] + idle_of[kind] - 1]\n",
+    ),
     "the first batch pays for its subnet": ("if loaded[worker] != NOTHING_YET:", "if loaded[worker] != -9:"),
-    "no subnet is ever changed": ("overhead += setting.actuation_ns[subnet]", "overhead += 0"),
+    "no subnet is ever changed": ("overhead += setting.actuation_ns[row]", "overhead += 0"),
     "overhead of a query left out": ("overhead += setting.per_query_ns * size", "overhead += 0"),
     "slack without the overhead": ("waiting_ns[0]) - now - dispatch_ns", "waiting_ns[0]) - now"),
-    "drops at the deadline itself": ("waiting_ns[0]) < now + limit_ns", "waiting_ns[0]) <= now + limit_ns"),
+    "drops at the deadline itself": ("if slack < limit_ns:", "if slack <= limit_ns:"),
     "an edge of the table belongs below": ("if from_ns[middle] <= slack:", "if from_ns[middle] < slack:"),
     "the queue is taken for one longer": ("min(length, longest) - 1", "min(length + 1, longest) - 1"),
-    "holds a nanosecond long": ("held_ns = now + slack - size", "held_ns = now + slack - size + 1"),
-    "a hold that forgets the slack left": ("held_ns = now + slack - size", "held_ns = now + slack"),
+    "holds a nanosecond long": ("now + slack - size)", "now + slack - size + 1)"),
+    "a hold that forgets the slack left": ("now + slack - size)", "now + slack)"),
     "held queries do not see completions": ("(idle == 0 or length > 0) and running", "idle == 0 and running"),
     "a hold beyond its end": ("< min(until_ns, held_ns):", "< until_ns:"),
     "held queries see no other event": ("< min(until_ns, held_ns):", "< held_ns:"),
-    "held queries are not dropped": ("deadline_ns[head] - limit_ns + 1", "NEVER_COMES"),
+    "held queries are not dropped": ("last_ns, due_ns - limit_ns + 1)", "last_ns)"),
     "a hold takes the queue for one longer": ("min(arrived - head, longest", "min(arrived - head + 1, longest"),
-    "a hold overlooks an edge": ("from_ns[row - 1] > due_ns", "from_ns[row - 1] > 1 + due_ns"),
-    "a hold that does not shorten": ("held_ns = due_ns - sizes[row, column]", "pass"),
+    "a hold overlooks an edge": ("from_ns[place - 1] > due_ns", "from_ns[place - 1] > 1 + due_ns"),
+    "a hold that does not shorten": ("held_ns = due_ns - sizes[place, column]", "pass"),
     "luck of the next query": ("(np.uint64(query) + np.uint64(1))", "(np.uint64(query) + np.uint64(2))"),
     "another mix": ("np.uint64(27)", "np.uint64(28)"),
-    "no line between quantiles": ("if drawn.is_linear:", "if False:"),
-    "luck by place in the arrays": ("dispatch_key, 0, 1, query)", "key, 0, 1, query)"),
+    "no line between quantiles": ("if is_linear:", "if False:"),
+    "overheads with the luck of latencies": ("1, one.key, query)", "1, luck, query)"),
     "a lost batch is answered": ("fails < finish, min", "False, min"),
     "a completion at the failure is lost": ("fails < finish, min", "fails <= finish, min"),
     "a failed worker keeps its subnet": (
@@ -73,6 +76,23 @@ KERNEL = {
     "occupied by the overhead in part": ("frees = now + overhead + max(", "frees = now + overhead // 2 + max("),
 }
 """In the loop: what is written, and what stands there instead. Compared with the SimPy engine."""
+
+KINDS = {
+    "the hold of the last kind counts": ("held_ns = min(held_ns, now + slack - size)", "held_ns = now + slack - size"),
+    "what is held is not offered anew": ("held_ns, kind = FAR, 0  # all", "held_ns = FAR  # all"),
+    "a kind that is held holds all": (
+        "kind += 1\n                continue\n            if row == DROP",
+        "break\n            if row == DROP",
+    ),
+    "hopeless by the kinds of the beginning": ("            limit_ns = changes[change, 4]\n", ""),
+    "decisions of the kind before": ("decided[place + kind, column]", "decided[place, column]"),
+    "latencies of the first kind": ("latency_ns[row, size], dispatch_ns", "latency_ns[0, size], dispatch_ns"),
+    "a worker returns to the first kind": (
+        "_pop(free_ns, busy, 0, running)\n            kind = kind_of[worker]",
+        "_pop(free_ns, busy, 0, running)\n            kind = 0",
+    ),
+}
+"""Likewise, with kinds of workers."""
 
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
@@ -152,9 +172,15 @@ def with_decisions(draw: st.DrawFn) -> tuple[Case, Any]:
     return case, draw(decision_tables(len(case.table.subnets), case.table.max_batch))
 
 
+@st.composite
+def with_kinds(draw: st.DrawFn) -> tuple[Case, Any]:
+    case = draw(kind_cases())
+    return case, draw(tables_by_kind(case))
+
+
 def test_the_code_has_the_lines_that_faults_change() -> None:
     for module, changes in (
-        (sim.compiled.kernel, KERNEL),
+        (sim.compiled.kernel, KERNEL | KINDS),
         (sim.engine.instant, INSTANT),
         (sim.engine.driver, DRIVER),
         (sim.tables.service_times, SERVICE),
@@ -164,16 +190,18 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [None, *KERNEL])
+@pytest.mark.parametrize("name", [None, *KERNEL, *KINDS])
 def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
     """And the loop as it is passes, whether compiled or not."""
     plain = mock.patch.object(sim.compiled.compiling, "compiled", uncompiled)
     with plain:
-        made = mutant(sim.compiled.kernel, KERNEL[name] if name else ("rows = gone = 0", "rows = gone = 0"))
+        changes = KERNEL | KINDS
+        made = mutant(sim.compiled.kernel, changes[name] if name else ("rows = gone = 0", "rows = gone = 0"))
 
     def differs(found: tuple[Case, Any]) -> bool:
         case, decisions = found
-        expected = simulate(case.trace, case.cluster, case.table, FromTable(decisions), seed=1)
+        policy = FromTable(decisions) if name not in KINDS else FromTables(by_name(case, decisions))
+        expected = simulate(case.trace, case.cluster, case.table, policy, seed=1)
 
         def agrees() -> None:
             with mock.patch.object(sim.compiled.kernel, "advance", made.advance), np.errstate(over="ignore"):
@@ -181,7 +209,8 @@ def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
 
         return fails(agrees)
 
-    found = any(map(differs, edges())) or caught(with_decisions(), differs, 3000 if name else 100)
+    some = with_kinds() if name in KINDS else with_decisions()
+    found = (name not in KINDS and any(map(differs, edges()))) or caught(some, differs, 3000 if name else 100)
     assert found == (name is not None)
 
 

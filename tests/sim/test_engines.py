@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from policies.aimd import Aimd
 from policies.clipper import Clipper
 from policies.coarse import Coarse
 from policies.infaas import Infaas
 from policies.maxacc import MaxAcc
 from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit
-from sim import Cluster, Dispatch, SpecError, WorkerFailure, engines
+from sim import Cluster, Dispatch, Hold, SpecError, WorkerFailure, WorkerKind, engines
+from sim.compiled.step_policy import ONE_TABLE
 from sim.engines import choose
 from sim.tables.files import load_table
 from sim.traces.synthetic import Bursty
 from tests.policies.engines import assert_engines_agree
 
 if TYPE_CHECKING:
-    from sim import Policy, View
+    from sim import Decision, Policy, View
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
@@ -36,6 +38,34 @@ def test_every_pure_policy_runs_alike_on_both(policy: Policy, drop: str) -> None
     trace = Bursty(base_qps=1500, variant_qps=5550, cv2=8, duration_s=3, slo_ms=36).trace(seed=3)
     cluster = Cluster(8, 3 * MS, MS // 2, drop, (WorkerFailure(3, 1000 * MS, 1500 * MS), WorkerFailure(5, 1200 * MS)))
     assert_engines_agree(trace, cluster, TABLE, policy)
+
+
+TWO = (WorkerKind("slow", 3), WorkerKind("fast", 4, load_table("ofa-resnet50-a40")))
+
+
+@dataclass(frozen=True)
+class KeepsFast:
+    """SlackFit that holds the fast workers for queries in a hurry."""
+
+    def decide(self, view: View) -> Decision:
+        return Hold(20 * MS) if view.kind == "fast" and view.slack_ns > 20 * MS else SlackFit().decide(view)
+
+
+@pytest.mark.parametrize("policy", [SlackFit(), KeepsFast(), Clipper(79.44)], ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("drop", ["never", "hopeless"])
+def test_every_pure_policy_runs_alike_on_kinds_of_workers(policy: Policy, drop: str) -> None:
+    trace = Bursty(base_qps=1500, variant_qps=3550, cv2=8, duration_s=2, slo_ms=36).trace(seed=3)
+    faults = (WorkerFailure(3, 1000 * MS, 1500 * MS), WorkerFailure(5, 1200 * MS))
+    cluster = Cluster.of_kinds(*TWO, offer="fastest", drop=drop, faults=faults, actuation_ns=MS // 2)
+    assert_engines_agree(trace, cluster, TABLE, policy)
+
+
+def test_a_step_policy_runs_compiled_where_all_kinds_have_one_table() -> None:
+    trace = Bursty(base_qps=1500, variant_qps=3550, cv2=8, duration_s=1, slo_ms=36).trace(seed=3)
+    cluster = Cluster.of_kinds(WorkerKind("a", 2), WorkerKind("b", 3))
+    assert_engines_agree(trace, cluster, TABLE, Aimd(accuracy=78.25))
+    choice = choose(10**6, Cluster.of_kinds(*TWO), TABLE, Aimd(accuracy=78.25), "auto")
+    assert (choice.engine, choice.reason) == ("simpy", f"Aimd: {ONE_TABLE}")
 
 
 def test_a_policy_that_looks_elsewhere_runs_in_simpy_and_it_is_said_why() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -75,6 +77,23 @@ def test_the_same_workers_without_kinds_have_no_such_files_and_the_same_figures(
     assert with_kinds[same].equals(plain[same])
 
 
+@pytest.mark.parametrize("keep", ["summary", "batches"])
+def test_figures_do_not_depend_on_the_engine(folder: Path, keep: str) -> None:
+    pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
+    found = []
+    for engine in ("simpy", "compiled"):
+        (folder / "results").mkdir()
+        ended = run(folder, f"engine={engine}", f"keep={keep}", "cluster.drop=hopeless", "cluster.offer=fastest")
+        assert ended.returncode == 0, ended.stderr
+        found.append([pd.read_csv(folder / "results/two" / name) for name in ("summary.csv", "kinds.csv")])
+        manifests = [json.loads(path.read_text()) for path in (folder / "results/two").glob("*/manifest.json")]
+        assert {manifest["circumstances"]["engine"] for manifest in manifests} == {engine}
+        shutil.rmtree(folder / "results")
+    for one, other in zip(*found, strict=True):
+        same = [name for name in one.columns if name != "wall_s"]
+        assert one[same].equals(other[same])
+
+
 def test_who_plans_on_another_figure_does_so_on_every_kind(folder: Path) -> None:
     """The rule of offers, prices and plans decide a run; each has its own id."""
     settings = (
@@ -107,7 +126,6 @@ REFUSED = {
     "cluster.offer=fast": "cluster.offer: must be 'kind', 'fastest' or 'cheapest'",
     "cluster.faults=[{worker: 7, at_s: 0.1}]": "unknown worker (7); 0 to 6",
     "policies=[{use: aimd, params: {accuracy: 78.25}}]": "policies.0: a step policy works with one latency table",
-    "engine=compiled": "kinds of workers run in SimPy only",
 }
 
 
@@ -116,7 +134,8 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
     ended = run(folder, setting)
     assert REFUSED[setting] in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert setting == "engine=compiled" or (ended.returncode == 2 and not (folder / "results").exists())
+    assert ended.returncode == 2
+    assert not (folder / "results").exists()
 
 
 def test_no_bound_and_no_number_of_workers_is_given_for_kinds(folder: Path) -> None:

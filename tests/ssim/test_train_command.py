@@ -359,3 +359,12 @@ def test_the_time_line_of_a_training_has_its_steps_and_messages(trained: Path) -
     assert {event["name"] for event in events if event["ph"] == "i"} >= {"round 1"}
     roles = {event["args"]["name"] for event in events if event["name"] == "process_name"}
     assert roles == {"aggregator", "trainer"}
+
+
+def test_the_figures_of_a_stored_training_are_drawn_again(trained: Path) -> None:
+    folder = folder_of(trained)
+    for picture in (folder / "figures").iterdir():
+        picture.unlink()
+    ended = ssim(trained, "figures", "small")
+    assert ended.returncode == 0, ended.stderr
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"holdings", "learning", "round", "waits"}

@@ -217,7 +217,7 @@ def test_letters_that_overtake_each_other_are_put_in_order() -> None:
             self.got.append(message)
 
     async def deliver_all(actor: RuntimeActor) -> None:
-        await actor.meet([None, None], [0, 1])
+        await actor.meet(RunSettings(None, [], 1.0, record=False), [None, None], [0, 1])  # type: ignore[arg-type]  # not run
         for sender, restarts, own_restarts, number, letters in (
             (1, 1, 0, 2, [5]),
             (0, 0, 0, 0, [6]),
@@ -228,7 +228,7 @@ def test_letters_that_overtake_each_other_are_put_in_order() -> None:
         ):
             await actor.receive(ActorBatch(sender, restarts, own_restarts, number, letters))  # type: ignore[arg-type]  # numbers
 
-    actor = RuntimeActor(0, RunSettings(None, [], 1.0, record=False))  # type: ignore[arg-type]  # nothing is run
+    actor = RuntimeActor(0)
     actor._runtime = runtime = Runtime()  # type: ignore[assignment]
     asyncio.run(deliver_all(actor))
     assert runtime.got == [6, 1, 2, 3, 4, 5]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from topology.plan import Plan
     from topology.report import RunReport
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 180.0
 """How long actors may take to start, in seconds."""
 _RESTARTS = 3
 """How often Ray restarts the actor of a process that is lost."""
@@ -72,10 +72,10 @@ class RayEngine(Engine):
         with cluster(self.address, self.actors):
             processes = self.processes(run.plan)
             spec = replace(run, programs=dict(run.programs), watch=None)
-            settings = ray.put(RunSettings(spec, processes, self.default_timeout_s, self.record))  # kept for restarts
+            settings = ray.put(RunSettings(spec, processes, self.default_timeout_s, self.record))
             handles = _started(processes, settings)
             reactive = {role for role, binding in bindings.items() if binding.idle_channels}
-            watch = ActorWatch(run.plan, processes, handles, reactive, run.watch)
+            watch = ActorWatch(run.plan, settings, processes, handles, reactive, run.watch)
             try:
                 report = watch.outcome()
             finally:
@@ -106,12 +106,12 @@ def _started(processes: Sequence[PlannedProcess], settings: Any) -> list[Any]:
         raise SpecError("ray", "the cluster lacks what the workers need", "; ".join(missing), "see `ray status`")
     remote: Any = ray.remote(RuntimeActor)
     handles = [
-        remote.options(**options_of(process, number, there), max_restarts=_RESTARTS).remote(number, settings)
+        remote.options(**options_of(process, number, there), max_restarts=_RESTARTS).remote(number)
         for number, process in enumerate(processes)
     ]
     try:
         found = ray.get(
-            [handle.meet.remote(handles, [0] * len(handles)) for handle in handles], timeout=_START_TIMEOUT_S
+            [handle.meet.remote(settings, handles, [0] * len(handles)) for handle in handles], timeout=_START_TIMEOUT_S
         )
     except (GetTimeoutError, RayActorError, ActorUnschedulableError) as error:
         for handle in handles:

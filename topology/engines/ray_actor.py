@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -95,6 +96,8 @@ class _ActorTransport(RealTimeTransport):
         if number == self._actor.number:
             self.runtime.deliver(message)
         else:
+            if self.runtime.recording:
+                self.runtime.count_pickled(message.channel, len(pickle.dumps(message.value, pickle.HIGHEST_PROTOCOL)))
             self._actor.post(number, message)
 
     def notify_left(self, worker: Worker, *, returns: bool) -> None:
@@ -112,9 +115,9 @@ class RuntimeActor:
     Ray restarts an actor that was lost. Its workers are lost with it, and those that can begin anew in mid-run do.
     """
 
-    def __init__(self, number: int, settings: RunSettings) -> None:
-        self._settings = settings
-        self._numbers = {id_: n for n, process in enumerate(settings.processes) for id_ in process.workers}
+    def __init__(self, number: int) -> None:
+        self._settings: RunSettings
+        self._numbers: dict[str, int] = {}
         self.number = number
         self.handles: list[Any] = []
         self._restarts: list[int] = []
@@ -129,8 +132,10 @@ class RuntimeActor:
         """Return the number of the actor of a worker."""
         return self._numbers[worker]
 
-    async def meet(self, handles: Sequence[Any], restarts: Sequence[int]) -> str:
-        """Take the handles of all actors, and how many times each was restarted; return the versions here."""
+    async def meet(self, settings: RunSettings, handles: Sequence[Any], restarts: Sequence[int]) -> str:
+        """Take what all know, all handles, and how many times each actor was restarted; return the versions here."""
+        self._settings = settings
+        self._numbers = {id_: n for n, process in enumerate(settings.processes) for id_ in process.workers}
         self.handles, self._restarts = list(handles), list(restarts)
         return versions()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -69,6 +70,7 @@ class ActorWatch:
 
     Args:
         plan: The workers.
+        settings: What all actors know, for one that is restarted.
         processes: Those of each actor.
         handles: The actors.
         reactive: The roles whose workers may begin anew in mid-run.
@@ -78,11 +80,13 @@ class ActorWatch:
     def __init__(
         self,
         plan: Plan,
+        settings: Any,
         processes: Sequence[PlannedProcess],
         handles: Sequence[Any],
         reactive: Collection[str],
         on_entry: Callable[[RunReport], None] | None,
     ) -> None:
+        self._settings = settings
         self._processes, self._reactive, self._on_entry = processes, reactive, on_entry
         self._report = RunReport(traffic={channel.name: Traffic() for channel in plan.tag.channels})
         self._actors = [_Actor(handle) for handle in handles]
@@ -155,9 +159,9 @@ class ActorWatch:
         own.end_ns = max(own.end_ns, news.end_ns)
         for name, traffic in news.traffic.items():
             before, total = actor.traffic.get(name, Traffic()), own.traffic[name]
-            total.messages += traffic.messages - before.messages
-            total.bytes += traffic.bytes - before.bytes
-            total.lost += traffic.lost - before.lost
+            for field in fields(Traffic):
+                added = getattr(traffic, field.name) - getattr(before, field.name)
+                setattr(total, field.name, getattr(total, field.name) + added)
         actor.traffic = news.traffic
         for entry in news.log:
             self._add(entry)
@@ -202,7 +206,7 @@ class ActorWatch:
     def _ask_to_meet(self, number: int) -> None:
         actor = self._actors[number]
         handles, restarts = [other.handle for other in self._actors], [other.restarts for other in self._actors]
-        self._ask(number, "meet", actor.handle.meet.remote(handles, restarts))
+        self._ask(number, "meet", actor.handle.meet.remote(self._settings, handles, restarts))
 
     def _tell(self, number: int, back: Sequence[str]) -> dict[str, str]:
         """Tell the others that an actor is lost, and who may come back; return what became of their workers."""

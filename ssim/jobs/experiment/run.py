@@ -242,8 +242,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""
         spec, parts = self.spec, self.parts
         cluster = spec.cluster.model_dump(include={"dispatch_ms", "dispatch_per_query_ms", "latency"})
-        kinds = [parts.identity["cluster"].get("kinds"), spec.cluster.offer, self._kind_plans()]
-        least = [spec.engine, self.asked.model_dump(), parts.identity["latency_table"], self.plan, cluster, kinds]
+        kinds = [[kind["name"], kind.get("table")] for kind in parts.identity["cluster"].get("kinds", ())]
+        seen = [parts.identity["latency_table"], self.plan, kinds, self._kind_plans()]
+        least = [spec.engine, self.asked.model_dump(), seen, cluster]
         return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
 
     @classmethod
@@ -314,7 +315,6 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         parts = self.parts
         how = (self.cluster, self.table)
         streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
-        streams = streams and not parts.cluster.kinds  # their figures need every batch
         if choice.rule is not None and streams:
             from sim.compiled.replay import replay_counted, replay_stream
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from figures import clients, holdings, learning, timeline
+from figures import clients, holdings, learning, timeline, waits
 from figures.style import save
 from sim.base.parquet import read_parquet
+from ssim.jobs.federated.run import RECORDED
 from topology.report import Span
+from topology.waits import EndedWait, ended_waits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,63 +22,66 @@ if TYPE_CHECKING:
     from ssim.jobs.federated.run import FederatedRun
 
 
-def draw_run(run: FederatedRun, folder: Path) -> list[Path]:
-    """Draw who holds what, how accurate it became over time and bytes, and the first round, into the run's folder.
+def draw_run(name: str, seed: int, folder: Path) -> list[Path]:
+    """Draw what is stored of a training into its folder.
 
-    The round is drawn where it was recorded how workers spent it.
+    Drawn are who holds what, how accurate it became over time and bytes, and, where it was recorded how workers spent
+    the first rounds, the first of them and who waits for whom.
 
     Args:
-        run: It is trained.
+        name: Its name.
+        seed: Its seed.
         folder: Where it is stored.
     """
     pictures = folder / "figures"
     paths = [
         *save(holdings.draw(_table(folder, "holdings")), pictures / "holdings"),
-        *save(learning.draw(_curves([(run, folder)]), _traffic([(run, folder)])), pictures / "learning"),
+        *save(learning.draw(_curves(folder, seed), _traffic(folder, name, seed)), pictures / "learning"),
     ]
     if (folder / "clients.parquet").exists():
         paths += save(clients.draw(_table(folder, "clients")), pictures / "clients")
     if (folder / "spans.parquet").exists():
         spans = [Span(*row) for row in _table(folder, "spans").itertuples(index=False)]
-        rounds = _table(folder, "rounds")
-        end_s = float(rounds[rounds["round"] == 1]["time_s"].max())
-        workers = [worker.id for worker in run.parts.topology.plan.workers]
-        title = f"{run.parts.topology.name}: the first round"
-        paths += save(timeline.draw(spans, workers, title, (0.0, end_s)), pictures / "round")
+        ends_s = _table(folder, "rounds").groupby("round")["time_s"].max().cummax().head(RECORDED).tolist()
+        workers = sorted({span.worker for span in spans}, key=_plan_order)
+        figure = timeline.draw(spans, workers, f"{name}: the first round", (0.0, ends_s[0]))
+        paths += save(figure, pictures / "round")
+        ended = pd.DataFrame(ended_waits(spans, ends_s), columns=list(EndedWait._fields))
+        paths += save(waits.draw(ended), pictures / "waits")
     return paths
+
+
+def _plan_order(worker: str) -> tuple[str, int]:
+    role, _, number = worker.rpartition("/")
+    return role, int(number)
 
 
 def compared(runs: Sequence[tuple[FederatedRun, Path]]) -> Figure:
     """Return accuracy against time and bytes of several runs in one figure."""
-    return learning.draw(_curves(runs), _traffic(runs))
-
-
-def _curves(runs: Sequence[tuple[FederatedRun, Path]]) -> pd.DataFrame:
-    frames = []
-    several = len(runs) > 1
+    curves = []
     for run, folder in runs:
-        frame = _table(folder, "progress")
-        sent = _table(folder, "traffic").groupby(["round", "worker"], as_index=False)["bytes"].sum()
-        frame = frame.merge(sent, on=["round", "worker"])
-        if several:  # one curve each: the largest subnet
-            frame = frame[frame["subnet"] == run.watched[-1]]
-            frame["curve"] = run.name
-        else:
-            several_hold = len(set(frame["worker"])) > 1
-            frame["curve"] = frame["subnet"].str.partition(":")[2] + (", " + frame["worker"] if several_hold else "")
-        frames.append(frame.assign(seed=run.seed))
-    curves: pd.DataFrame = pd.concat(frames, ignore_index=True)
-    return curves
+        frame = _curves(folder, run.seed)
+        if len(runs) > 1:  # one curve each: the largest subnet
+            frame = frame[frame["subnet"] == run.watched[-1]].assign(curve=run.name)
+        curves.append(frame)
+    traffic = [_traffic(folder, run.name, run.seed) for run, folder in runs]
+    return learning.draw(pd.concat(curves, ignore_index=True), pd.concat(traffic, ignore_index=True))
 
 
-def _traffic(runs: Sequence[tuple[FederatedRun, Path]]) -> pd.DataFrame:
-    frames = []
-    for run, folder in runs:
-        frame = _table(folder, "traffic")
-        last = frame[frame["round"] == frame["round"].max()].groupby("channel", as_index=False)["bytes"].max()
-        rounds = float(frame["round"].max())
-        frames.append(last.assign(run=run.name, seed=run.seed, bytes=last["bytes"] / rounds))
-    sent: pd.DataFrame = pd.concat(frames, ignore_index=True)
+def _curves(folder: Path, seed: int) -> pd.DataFrame:
+    """Return the accuracies of a run, with a curve for each subnet, and for each holder if there are several."""
+    frame = _table(folder, "progress")
+    sent = _table(folder, "traffic").groupby(["round", "worker"], as_index=False)["bytes"].sum()
+    frame = frame.merge(sent, on=["round", "worker"])
+    several = len(set(frame["worker"])) > 1
+    frame["curve"] = frame["subnet"].str.partition(":")[2] + (", " + frame["worker"] if several else "")
+    return frame.assign(seed=seed)
+
+
+def _traffic(folder: Path, name: str, seed: int) -> pd.DataFrame:
+    frame = _table(folder, "traffic")
+    last = frame[frame["round"] == frame["round"].max()].groupby("channel", as_index=False)["bytes"].max()
+    sent: pd.DataFrame = last.assign(run=name, seed=seed, bytes=last["bytes"] / float(frame["round"].max()))
     return sent
 
 

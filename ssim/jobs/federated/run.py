@@ -68,7 +68,7 @@ _PLUGS = ("partition", "family", "algorithm", "assignment", "maxnet", "privacy",
 
 _MAX_SPANS = 200
 """With more workers than this, no time line is recorded."""
-_RECORDED = 10
+RECORDED = 10
 """After so many rounds no more is added to the time line."""
 REAL_PATIENCE_S = 3600.0
 
@@ -319,7 +319,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
 
         def observe(report: RunReport) -> None:
             record(report.log[-1], report)
-            report.recording &= progress.done < _RECORDED
+            report.recording &= progress.done < RECORDED
             if checkpoints and spec.checkpoint and progress.done >= progress.stored + spec.checkpoint:
                 checkpoints.due = True
 

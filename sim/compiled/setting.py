@@ -1,0 +1,188 @@
+"""The constants of the compiled loop and its first state, from a cluster, a latency table and a policy.
+
+The tables of all kinds of workers become one, below each other: the loop knows a subnet of a kind by its row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.base.arrays import read_only
+from sim.compiled import kernel
+from sim.compiled.step_policy import StepPolicy
+from sim.compiled.tabulate import tables_of
+from sim.tables.service_times import dispatch_key, latency_key, service_times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from sim.compiled.tabulate import Rule
+    from sim.engine.cluster import Cluster
+    from sim.engine.kinds import WorkerPool
+    from sim.tables.latency import LatencyTable
+    from sim.tables.service_times import Distributions
+
+    _Ints = npt.NDArray[np.int64]
+
+
+def drops(rule: Rule) -> bool:
+    """Return whether a policy may drop queries; that of a step policy is unknown."""
+    return isinstance(rule, StepPolicy) or any(table.drops for table in tables_of(rule))
+
+
+def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> kernel.Setting:
+    """Return the constants of a run.
+
+    Args:
+        cluster: The workers.
+        table: The latency table of the run, without overheads.
+        rule: The policy.
+        seed: For latencies that are drawn.
+
+    Raises:
+        SpecError: The subnets of a kind differ from those of the table.
+        DataError: The cluster takes its actuation delays from a table that has none.
+    """
+    pools, served = cluster.pools(table), cluster.pools(cluster.served(table), served=True)
+    times = [service_times(pool.table, cluster.latency) for pool in pools]
+    kind_of = np.empty(cluster.workers, np.int64)
+    for number, pool in enumerate(pools):
+        kind_of[pool.workers] = number
+    smallest_ns = [pool.table.smallest_ns for pool in served]
+    return kernel.Setting(
+        _fixed(_stacked([time.fixed_ns for time in times])),
+        _fixed(served[0].table.dense_ns),
+        _fixed(np.concatenate([np.array(cluster.actuation_delays(pool.table)) for pool in pools])),
+        cluster.dispatch_ns,
+        cluster.dispatch_per_query_ns,
+        _limit_ns(cluster, smallest_ns),
+        _fixed(kind_of),
+        _fixed(np.array([pool.workers.start for pool in pools])),
+        _changes(cluster, pools, smallest_ns),
+        isinstance(rule, StepPolicy),
+        _drawn([time.drawn for time in times], latency_key, seed),
+        _drawn([cluster.dispatch_drawn], dispatch_key, seed),
+        float(cluster.occupancy),
+        *map(_fixed, _decisions(rule, cluster, pools)),
+    )
+
+
+def subnets_of(cluster: Cluster, table: LatencyTable) -> _Ints:
+    """Return the subnet of each row of the loop, as an index into the table of the run, int64, shape (rows,)."""
+    return np.concatenate([np.array(pool.rows) for pool in cluster.pools(table)])
+
+
+def state_of(setting: kernel.Setting, memory: npt.NDArray[np.float64], heap: int) -> kernel.State:
+    """Return the state of a run that has not begun: all workers are idle, and no subnet is loaded.
+
+    Args:
+        setting: The constants of the run.
+        memory: The first state of the step function.
+        heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
+    """
+    workers = len(setting.kind)
+    fails_ns = np.full(workers, kernel.FAR)
+    for at_ns, worker, fails, *_ in setting.changes[::-1]:
+        if fails:
+            fails_ns[worker] = at_ns
+    state = kernel.State(
+        np.zeros(8, np.int64),
+        idle=np.bincount(setting.kind).astype(np.int64, copy=False),
+        free=np.arange(workers),
+        free_ns=np.empty(workers, np.int64),
+        busy=np.empty(workers, np.int64),
+        loaded=np.full(workers, kernel.NOTHING_YET),
+        fails_ns=fails_ns,
+        last_ns=np.zeros(workers, np.int64),
+        deadline_ns=np.empty(heap, np.int64),
+        waiting=np.empty(heap, np.int64),
+        memory=memory,
+    )
+    state.at[kernel.IDLE] = workers
+    return state
+
+
+def _decisions(rule: Rule, cluster: Cluster, pools: Sequence[WorkerPool]) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """Return the decision tables of all kinds as one, in the form of `sim.compiled.kernel.Setting`."""
+    if isinstance(rule, StepPolicy):
+        nothing = np.empty((0, 0), np.int64)
+        return np.zeros(len(pools) + 1, np.int64), nothing.ravel(), nothing, nothing
+    given = tables_of(rule)
+    places = {kind.name: number for number, kind in enumerate(cluster.kinds)}
+    tables = [given[places[pool.kind] if len(given) > 1 else 0] for pool in pools]
+    edges = np.cumsum([0, *(len(table.from_ns) for table in tables)])
+    longest = max(table.subnets.shape[1] for table in tables)
+    chosen = [
+        np.where(table.subnets >= 0, table.subnets + number * len(pool.rows), table.subnets)
+        for number, (table, pool) in enumerate(zip(tables, pools, strict=True))
+    ]
+    rows, sizes = (
+        np.concatenate([_as_long(grid, longest) for grid in each]) for each in (chosen, [t.sizes for t in tables])
+    )
+    return edges, np.concatenate([table.from_ns for table in tables]), rows, sizes
+
+
+def _as_long(grid: _Ints, lengths: int) -> _Ints:
+    """Return a grid of so many columns: the last one stands for all longer queues."""
+    missing = lengths - grid.shape[1]
+    return np.pad(grid, ((0, 0), (0, missing)), mode="edge") if missing else grid
+
+
+def _stacked(grids: Sequence[_Ints]) -> _Ints:
+    """Return grids below each other, filled with zeros to the width of the widest."""
+    width = max(grid.shape[1] for grid in grids)
+    missing = [width - grid.shape[1] for grid in grids]
+    return np.concatenate(
+        [np.pad(grid, ((0, 0), (0, more))) if more else grid for grid, more in zip(grids, missing, strict=True)]
+    )
+
+
+def _drawn(laws: Sequence[Distributions | None], key_of: Callable[[int], int], seed: int) -> kernel.Drawn:
+    """Return the distributions of all kinds as one; without nodes where nothing is drawn."""
+    known = [law for law in laws if law is not None]
+    if not known:
+        nothing = _fixed(np.empty((0, 0), np.int64))
+        return kernel.Drawn(_fixed(nothing.ravel()), nothing, nothing, 0, 0)
+    begun = np.cumsum([0, *(len(law.nodes_ns) for law in known)])
+    one = len(known) == 1  # of which a copy may have hundreds of megabytes
+    return kernel.Drawn(
+        _fixed(known[0].nodes_ns if one else np.concatenate([law.nodes_ns for law in known])),
+        _fixed(_stacked([law.first + start for law, start in zip(known, begun, strict=False)])),
+        _fixed(_stacked([law.parts for law in known])),
+        known[0].is_linear,
+        key_of(seed),
+    )
+
+
+def _changes(cluster: Cluster, pools: Sequence[WorkerPool], smallest_ns: Sequence[int]) -> _Ints:
+    """Return failures and recoveries in the form of `sim.compiled.kernel.Setting`."""
+    changes = cluster.changes()
+    upcoming: dict[int, int] = {}
+    next_ns: list[int] = []
+    for at_ns, worker, fails in reversed(changes):
+        next_ns.append(upcoming.get(worker, kernel.FAR))
+        if fails:
+            upcoming[worker] = at_ns
+    alive = [len(pool.workers) for pool in pools]
+    rows: list[tuple[int, int, int, int, int]] = []
+    for (at_ns, worker, fails), next_fails_ns in zip(changes, reversed(next_ns), strict=True):
+        kind = next(number for number, pool in enumerate(pools) if worker in pool.workers)
+        alive[kind] += -1 if fails else 1
+        limit_ns = _limit_ns(cluster, [ns for ns, count in zip(smallest_ns, alive, strict=True) if count])
+        rows.append((at_ns, worker, int(fails), next_fails_ns, limit_ns))
+    return _fixed(np.array(rows, dtype=np.int64).reshape(-1, 5))
+
+
+def _limit_ns(cluster: Cluster, smallest_ns: Sequence[int]) -> int:
+    """Return the slack below which a query is dropped, from the smallest latencies of the kinds that are alive."""
+    hopeless = min(smallest_ns, default=0)  # while none is alive, nothing is asked
+    return {"never": -kernel.FAR, "expired": -cluster.dispatch_ns, "hopeless": hopeless}[cluster.drop]
+
+
+def _fixed(array: _Ints) -> _Ints:
+    """Return an array in the form of a setting: read-only and contiguous."""
+    return read_only(np.ascontiguousarray(array))
