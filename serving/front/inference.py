@@ -223,20 +223,21 @@ class ServedModel:
             if name not in known or name in outputs[:number]:
                 what = "is asked for twice" if name in known else f"unknown output; known: {', '.join(known)}"
                 raise invalid(f"outputs[{number}] ({str(name)[:100]}): {what}")
-        given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in self.inputs]
-        if len(given) != len(wanted):
-            raise invalid(f"inputs: there must be {', '.join(wanted)}, each once, not {len(given)} inputs")
-        arrays: dict[object, npt.NDArray[Any]] = {}
+        specs = {spec.name: spec for spec in self.inputs}
+        wanted = ", ".join(specs)
+        if len(inputs) != len(specs):
+            raise invalid(f"inputs: there must be {wanted}, each once, not {len(inputs)} inputs")
+        arrays: dict[str, npt.NDArray[Any]] = {}
         rows = 0
         for number, tensor in enumerate(inputs):
-            place = f"inputs[{number}] ({str(tensor.name)[:100]})"
-            if tensor.name not in wanted or tensor.name in arrays:
-                raise invalid(f"{place}: unknown input, or the second one; the model has {', '.join(wanted)}")
-            arrays[tensor.name] = found = self._array(place, tensor, self.inputs[wanted.index(tensor.name)])
+            name, place = str(tensor.name), f"inputs[{number}] ({str(tensor.name)[:100]})"
+            if name not in specs or name in arrays:
+                raise invalid(f"{place}: unknown input, or the second one; the model has {wanted}")
+            arrays[name] = found = self._array(place, tensor, specs[name])
             if number and len(found) != rows:
                 raise invalid(f"{place}: has {len(found)} rows; the inputs before have {rows}")
             rows = len(found)
-        parts = [arrays[name] for name in wanted] if self.computed else []
+        parts = [arrays[name] for name in specs] if self.computed else []
         return Asked(rows, slo_ns, [b"".join([part[row].tobytes() for part in parts]) for row in range(rows)])
 
     def _slo_ns(self, parameters: Mapping[str, object]) -> int:
