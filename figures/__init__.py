@@ -5,6 +5,7 @@ FIGURES = {
     "classes": "figures.classes:draw",
     "dynamics": "figures.dynamics:draw",
     "gap": "figures.gap:draw",
+    "queues": "figures.queues:draw",
     "sweep": "figures.sweep:draw",
     "tradeoff": "figures.tradeoff:draw",
     "workers": "figures.workers:draw",

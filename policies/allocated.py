@@ -1,6 +1,6 @@
 """The subnets that a planner gave to workers, with Proteus' batching (Ahmad et al., ASPLOS 2024, section 5).
 
-Proteus routes queries to the queues of devices at random, in proportion to the planner's shares. Here all workers share
+Proteus routes queries to the queues of devices in proportion to the planner's shares. Here all workers share
 one queue: among those that are free, the worker with the most accurate subnet that can still answer in time runs the
 next batch. A worker without a subnet runs the fastest one.
 """

@@ -12,6 +12,7 @@ from sim.engine.policy import Decision, Dispatch, Drop, Hold, Policy, View, Wait
 from sim.engine.result import Result
 from sim.engine.run_metrics import Measure, Outcome
 from sim.engine.scaling import Scaling
+from sim.engine.service_queue import ServiceQueue
 from sim.tables.cells import table_from_cells
 from sim.tables.latency import ControlTuple, LatencyTable, ProfiledSubnet
 from sim.tables.law import LatencyLaw, planned
@@ -37,6 +38,7 @@ __all__ = [
     "ProfiledSubnet",
     "Result",
     "Scaling",
+    "ServiceQueue",
     "SpecError",
     "SsimError",
     "StepPolicy",

@@ -99,8 +99,8 @@ def choose(
     """
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
-    if cluster.is_scaled:
-        reason = "workers that come and go run in SimPy only"
+    if only := _simpy_only(cluster):
+        reason = only
     elif not numba_is_installed():
         reason = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
@@ -118,6 +118,15 @@ def choose(
         hint = "engine: auto or simpy" + ("; or pip install 'superserve-sim[fast]'" if reason == NO_NUMBA else "")
         raise SpecError("engine", "the compiled engine can't run this", reason, hint)
     return EngineChoice("simpy", reason)
+
+
+def _simpy_only(cluster: Cluster) -> str:
+    """Return why the compiled engine can't run a cluster, or an empty string."""
+    if cluster.queues:
+        return "several queues run in SimPy only"
+    if cluster.is_routed:
+        return "queues of workers run in SimPy only"
+    return "workers that come and go run in SimPy only" if cluster.is_scaled else ""
 
 
 def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None) -> tuple[Rule, str]:

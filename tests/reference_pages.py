@@ -135,7 +135,7 @@ class _Keys:
         yield "\n"
         for key, choice, one in nested:
             name = f"{path}{key}"
-            if (written := f"{name}{choice}{json.dumps(one)}") in self._written:
+            if (written := f"{choice or name}{json.dumps(one)}") in self._written:
                 continue
             self._written.add(written)
             yield f"{'#' * min(level, 4)} `{name}`{choice}\n\n"

@@ -235,6 +235,15 @@ def test_the_page_about_kinds_of_workers_works_as_it_stands(tmp_path: Path) -> N
     assert (tmp_path / "results/two/kinds.csv").is_file()
 
 
+def test_the_page_about_queues_works_as_it_stands(tmp_path: Path) -> None:
+    (experiment,) = blocks("docs/queues.md", "yaml")
+    (tmp_path / "three.yaml").write_text(experiment.replace("duration_s: 2", "duration_s: 0.2"))
+    (command,) = "".join(blocks("docs/queues.md", "console")).splitlines()
+    ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), "--no-figures")
+    assert "By queue" in ended.stdout, ended.stderr
+    assert (tmp_path / "results/three/queues.csv").is_file()
+
+
 def test_the_page_about_schedulers_of_the_field_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/field.md", "yaml")
     (tmp_path / "field.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))

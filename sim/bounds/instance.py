@@ -72,7 +72,7 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
         values: Value of a query that is answered in time.
 
     Raises:
-        SpecError: The kind of values is unknown.
+        SpecError: The kind of values is unknown, or the cluster has queues or kinds with tables of their own.
 
     Examples:
         >>> from sim import Cluster, LatencyTable, ProfiledSubnet, Trace
@@ -85,6 +85,9 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     if values not in {"attainment", "accuracy"}:
         raise SpecError("values", "unknown kind", repr(values), "attainment or accuracy")
     subnets, sizes = len(table.subnets), table.max_batch
+    if cluster.queues:
+        hint = "the bound is for one queue, in which any queries share a batch"
+        raise SpecError("queues", "a cluster with queues has no bound on any policy", "", hint)
     if cluster.is_scaled:
         hint = "leave out the planner"
         raise SpecError("planner", "workers that come and go have no bound on any policy", "", hint)

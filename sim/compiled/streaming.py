@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sim.compiled.kernel import Log
     from sim.engine.cluster import Cluster
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 _PLACES = {Outcome.LATE: counters.LATE, Outcome.DROPPED: counters.DROPS, Outcome.UNFINISHED: counters.UNFINISHED}
 
@@ -127,7 +127,14 @@ class StreamingMetrics:
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of queries with an outcome."""
-        return self._rows(counters.R_MET) if outcome is Outcome.MET else self._total(_PLACES[outcome])
+        if outcome is Outcome.MET:
+            return self._rows(counters.R_MET)
+        return self._total(_PLACES[outcome]) if outcome in _PLACES else 0  # no queue has a bound
+
+    @property
+    def subnets(self) -> tuple[ProfiledSubnet, ...]:
+        """The subnets that may have run."""
+        return self.table.subnets
 
     @property
     def met_by_subnet(self) -> npt.NDArray[np.int64]:

@@ -25,6 +25,8 @@ def queries_table(result: Result) -> pa.Table:
         values = result.per_query(column)
         return pa.array(values, mask=values == _NONE)
 
+    # Without queues nothing is rejected, and files are what they were before there were any.
+    outcomes = [outcome.name.lower() for outcome in Outcome if result.cluster.queues or outcome != Outcome.REJECTED]
     batches = result.batches
     subnet = result.per_query(batches.subnet)
     answer = result.per_query(batches.finish_ns) + result.cluster.network_ns
@@ -38,8 +40,8 @@ def queries_table(result: Result) -> pa.Table:
         subnet=(_named(subnet, _subnets(result), mask=subnet == _NONE), "id of the subnet; null: none"),
         batch_size=(per_query(batches.size).cast(pa.int32()), "queries in its batch; null: none"),
         outcome=(
-            _named(result.outcome, [outcome.name.lower() for outcome in Outcome]),
-            "met, late, dropped or unfinished",
+            _named(result.outcome, outcomes),
+            f"{', '.join(outcomes[:-1])} or {outcomes[-1]}",
         ),
         **_classes(result),
     )
@@ -99,7 +101,7 @@ def arrow_table(schema: str, **columns: tuple[Any, str]) -> pa.Table:
 
 
 def _subnets(result: Result) -> list[str]:
-    return [subnet.id for subnet in result.table.subnets]
+    return [subnet.id for subnet in result.subnets]
 
 
 def _named(codes: Any, names: list[str], mask: Any = None) -> pa.Array:

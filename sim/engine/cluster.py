@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
 from sim.base.errors import DataError, SpecError
-from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of
+from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of, sorted_pools
+from sim.engine.service_queue import QueueOrder, ServiceQueue, check_queues, pools_of_queues, subnets_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
 from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
 from sim.traces.trace import LATEST_NS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim.engine.scaling import Scaling
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
     from sim.tables.law import LawName
     from sim.tables.service_times import Distributions
     from sim.traces.trace import Trace
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 DropRule = Literal["never", "expired", "hopeless"]
 """Queries dropped before a decision: none (as in the paper), those whose deadline has passed, or those whose slack is
 below the smallest latency in the table plus the dispatch overhead. Deadlines are as in `Cluster.due_ns`."""
+
+Routing = Literal["central", "round_robin", "shortest", "random"]
+"""Where queries wait: in queues that all workers share; or each worker has its own, to which queries go on arrival: to
+the workers in turn, to the one with the fewest queries (those that it runs included; of equals the lowest number), or
+to any with equal probability. Only workers that have not failed get queries; those that wait for a worker that fails
+are routed anew."""
 
 FROM_TABLE: Literal["table"] = "table"
 """Actuation delay: each subnet's own loading time, from the latency table."""
@@ -72,9 +79,12 @@ class Cluster:
         offer: Which free workers a policy is offered first.
         currency: That of the kinds' prices.
         scaling: How far a planner may change the number of workers, if there are no kinds.
+        queues: Queues, each with an SLO, a weight or tables of its own; without any, all queries wait in one queue.
+        order: Which queue a free worker is offered first.
+        routing: Where queries wait, and who decides which worker runs them.
 
     Raises:
-        SpecError: A number is out of range, two faults of one worker overlap, or kinds do not fit together.
+        SpecError: A number is out of range, two faults of one worker overlap, or kinds or queues do not fit together.
     """
 
     workers: int
@@ -91,6 +101,9 @@ class Cluster:
     offer: OfferRule = "kind"
     currency: str | None = None
     scaling: Scaling | None = None
+    queues: tuple[ServiceQueue, ...] = ()
+    order: QueueOrder = "edf"
+    routing: Routing = "central"
 
     @classmethod
     def of_kinds(cls, *kinds: WorkerKind, **options: Any) -> Cluster:
@@ -114,6 +127,7 @@ class Cluster:
         elif not isinstance(given, LatencyLaw):
             raise SpecError("cluster.latency", "is not a law", repr(given), 'such as LatencyLaw("lognormal")')
         self._check_kinds()
+        self._check_queues()
         self._check_overlap()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
@@ -131,6 +145,14 @@ class Cluster:
                 raise SpecError("cluster.max_workers", "is given beside kinds, which have their own bounds")
             if fault := self.scaling.fault(self.workers, MAX_WORKERS):
                 raise SpecError(f"cluster.{fault[0]}", *fault[1:])
+
+    def _check_queues(self) -> None:
+        check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
+        if self.routing not in get_args(Routing):
+            raise SpecError("cluster.routing", "unknown routing", repr(self.routing), " or ".join(get_args(Routing)))
+        if self.is_scaled and (self.queues or self.is_routed):
+            place, hint = "queues" if self.queues else "cluster.routing", "leave out max_workers, or the queues"
+            raise SpecError(place, "can't be combined with workers that come and go", "", hint)
 
     def _check_overlap(self) -> None:
         part: Any = self.occupancy
@@ -150,6 +172,11 @@ class Cluster:
             raise SpecError(place, "the overhead is too long to be drawn", f"{self.dispatch_ns} ns", "minutes at most")
 
     @property
+    def is_routed(self) -> bool:
+        """Whether each worker has a queue of its own."""
+        return self.routing != "central"
+
+    @property
     def is_scaled(self) -> bool:
         """Whether a planner may change the number of workers."""
         return any(kind.scaling for kind in self.kinds) or self.scaling is not None
@@ -158,6 +185,11 @@ class Cluster:
     def is_drawn(self) -> bool:
         """Whether the time that a batch takes depends on the seed."""
         return self.latency.is_drawn or self.dispatch_p99_over_median is not None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a run depends on the seed, whatever its trace and its policy."""
+        return self.is_drawn or self.routing == "random"
 
     @property
     def dispatch_drawn(self) -> Distributions | None:
@@ -203,7 +235,22 @@ class Cluster:
         kinds = self.kinds
         if served:
             kinds = tuple(replace(kind, table=kind.table and self.served(kind.table)) for kind in kinds)
-        return pools_of(self.workers, kinds, self.offer, table)
+        return sorted_pools([pools_of(self.workers, kinds, table)], kinds, self.offer)[0]
+
+    def pools_by_queue(self, table: LatencyTable, *, served: bool = False) -> list[list[WorkerPool]]:
+        """Return the same for each queue, with its tables; one list without queues. Their rows are those of `subnets`.
+
+        Raises:
+            SpecError: The subnets of a kind differ from those of the table, or no subnet is accurate enough for a
+                queue.
+        """
+        if not self.queues:
+            return [self.pools(table, served=served)]
+        return pools_of_queues(self, table, self.served if served else lambda one: one)
+
+    def subnets(self, table: LatencyTable) -> tuple[ProfiledSubnet, ...]:
+        """Return the subnets of all queues, those of the run's table first."""
+        return subnets_of(table, self.queues)
 
     @property
     def kind_of_worker(self) -> npt.NDArray[np.int64]:

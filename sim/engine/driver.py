@@ -7,6 +7,7 @@ failure or recovery, and for the first arrival at an idle cluster; none for each
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ import simpy
 
 from sim.base.errors import PolicyError
 from sim.base.units import NS_PER_S, format_ms
-from sim.engine.instant import BatchStart, Scheduler
+from sim.engine.instant import BatchStart, Scheduler, policies_of
 from sim.engine.kinds import pool_of_workers
 from sim.engine.policy import policy_name
+from sim.engine.queue_set import admission_for
 from sim.engine.queues import queue_for
 from sim.engine.result import BatchLog, Result, result_of
+from sim.engine.service_queue import in_queues
 from sim.engine.turns import Turns, WatchedQueue, check_scaling
 from sim.tables.service_times import service_times
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.engine.planning import Planner
     from sim.engine.policy import Policy
-    from sim.engine.queues import Queue
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
 
@@ -40,7 +42,7 @@ def simulate(
     trace: Trace,
     cluster: Cluster,
     table: LatencyTable,
-    policy: Policy,
+    policy: Policy | Mapping[str, Policy],
     *,
     seed: int = 0,
     latency_of: Latencies | None = None,
@@ -53,22 +55,22 @@ def simulate(
     The same arguments give the same result, to the last byte.
 
     Args:
-        trace: Arrivals and SLOs.
-        cluster: Workers, overheads, drop rule, failures.
-        table: Latency and accuracy of each subnet on workers whose kind has no table of its own.
-        policy: What to run next.
+        trace: Arrivals and SLOs, and the queue of each query as its class if the cluster has several queues.
+        cluster: Workers, queues, overheads, drop rule, failures.
+        table: Latency and accuracy of each subnet on workers whose kind has no table of its own, nor the queue.
+        policy: What to run next, or that of each queue by name.
         seed: For latencies that are drawn, and policies that draw random numbers.
         latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
-            those of the cluster.
+            those of the cluster; for clusters without queues.
         planner: How many workers there are; None for those of the cluster.
         period_ns: The time between two turns of the planner, the first of which comes after one period.
 
     Raises:
         PolicyError: Policy or planner raised, or returned a decision or a plan that can't be carried out.
-        SpecError: The subnets of a kind of workers differ from those of the table, or the numbers of workers have
-            bounds without a planner, or none has with one.
-        DataError: The cluster takes its actuation delays from a table that has none, or the table lacks what the law of
-            its latencies needs.
+        SpecError: The subnets of a kind of workers differ from those of the table, a queue is not served, or the
+            numbers of workers have bounds without a planner, or none has with one.
+        DataError: The trace does not name the queues of the cluster, the cluster takes its actuation delays from a
+            table that has none, or the table lacks what the law of its latencies needs.
     """
     check_scaling(cluster, planner, period_ns)
     return _Run(trace, cluster, table, policy, seed, latency_of, planner, period_ns).run()
@@ -82,31 +84,34 @@ class _Run:
         trace: Trace,
         cluster: Cluster,
         table: LatencyTable,
-        policy: Policy,
+        policy: Policy | Mapping[str, Policy],
         seed: int,
         latency_of: Latencies | None,
         planner: Planner | None = None,
         period_ns: int = NS_PER_S,
     ) -> None:
         self._env = simpy.Environment(initial_time=0)
-        self._trace, self._table, self._cluster, self._policy = trace, table, cluster, policy
-        pools = cluster.pools(table)
-        self._pool_of = pool_of_workers(pools)
-        self._latency_of = [  # by pool
-            latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in pools
+        self._trace, self._table, self._cluster = in_queues(trace, cluster.queues), table, cluster
+        self._policies = policies_of(policy, cluster)
+        pools = cluster.pools_by_queue(table)
+        self._pool_of = pool_of_workers(pools[0])
+        self._latency_of = [  # by queue and pool
+            [latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in of_queue]
+            for of_queue in pools
         ]
-        self._row_of = [pool.rows for pool in pools]
-        self._actuation_ns = [cluster.actuation_delays(pool.table) for pool in pools]
+        self._row_of = [[pool.rows for pool in of_queue] for of_queue in pools]
+        self._actuation_ns = [[cluster.actuation_delays(pool.table) for pool in of_queue] for of_queue in pools]
         self._overhead_of = cluster.overheads(seed)
         served = cluster.served(table)
         self._log = BatchLog()
-        self._queue: Queue = queue_for(trace, cluster.network_ns)
+        self._admission = admission_for(self._trace, cluster, seed)
         self._turns: Turns | None = None
         self._period_ns = period_ns
-        if planner is not None:
-            self._queue = watched = WatchedQueue(self._queue)
+        if planner is not None and not isinstance(policy, Mapping):
+            queue = queue_for(self._trace, cluster.network_ns)  # a planner's cluster has one queue
+            self._admission = watched = WatchedQueue(queue)
             self._turns = Turns(planner, policy, cluster, cluster.pools(served, served=True), watched, self._log)
-        self._scheduler = Scheduler(self._queue, cluster, served, policy, seed)
+        self._scheduler = Scheduler(self._admission, cluster, served, policy, seed)
         self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
         self._changes = cluster.changes()
         self._wake_ns: int | None = None  # the latest wake-up that was scheduled
@@ -120,11 +125,12 @@ class _Run:
         """Run to the end and return the result."""
         for at_ns, worker, fails in self._changes:
             self._after(at_ns, (self._failed if fails else self._recovered, worker))
-        self._wake_at(0, self._queue.next_arrival_ns)
+        self._wake_at(0, self._admission.next_arrival_ns)
         if self._turns is not None:
             self._turn_at(0, self._period_ns)
         self._env.run()
-        found = result_of(self._trace, self._table, self._cluster, self._log.batches(), self._queue.batch_of_query())
+        batch_of_query = self._admission.batch_of_query()
+        found = result_of(self._trace, self._table, self._cluster, self._log.batches(), batch_of_query)
         return found if self._turns is None else replace(found, fleet=self._turns.fleet())
 
     def _after(self, delay_ns: int, report: tuple[list[Any], Any] | None = None) -> None:
@@ -159,7 +165,7 @@ class _Run:
         for start in starts:
             self._start(now_ns, start)
         if wake_ns is not None:
-            if self._queue.next_arrival_ns is None:
+            if self._admission.next_arrival_ns is None:
                 self._check_wait(now_ns, wake_ns)
             self._wake_at(now_ns, wake_ns)
 
@@ -191,18 +197,18 @@ class _Run:
 
     def _start(self, now_ns: int, start: BatchStart) -> None:
         """Record a batch, and have its worker report when it can take the next one."""
-        batch, worker, subnet, size, actuates, head = start
+        batch, worker, subnet, size, actuates, head, queue = start
         pool = self._pool_of[worker]
-        latency_ns, overhead_ns = self._latency_of[pool](subnet, size, head), self._overhead_of(size, head)
+        latency_ns, overhead_ns = self._latency_of[queue][pool](subnet, size, head), self._overhead_of(size, head)
         if actuates:
-            overhead_ns += self._actuation_ns[pool][subnet]
+            overhead_ns += self._actuation_ns[queue][pool][subnet]
         busy_ns = overhead_ns + self._cluster.occupied_ns(latency_ns)
         finish_ns = now_ns + overhead_ns + latency_ns
         if self._cluster.occupancy < 1:
             before = self._overlapping(worker, now_ns)
             finish_ns = max([finish_ns, *(self._log.finish[other] for other in before)])
             self._begun[worker] = [*before, batch]
-        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[pool][subnet], size)
+        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[queue][pool][subnet], size)
         self._after(busy_ns, (self._completed, (worker, batch)))
 
     def _overlapping(self, worker: int, now_ns: int) -> list[int]:
@@ -217,7 +223,10 @@ class _Run:
         """
         if self._comes_a_worker(now_ns) or not self._scheduler.idle:
             return
-        if wake_ns > max(self._queue.deadlines(self._queue.length)):
+        workers = range(self._cluster.workers if self._cluster.is_routed else 1)
+        queues = [one for worker in workers for one in enumerate(self._admission.queues(worker))]
+        waiting = [(place, queue) for place, queue in queues if queue.length]
+        if wake_ns > max(max(queue.deadlines(queue.length)) for _, queue in waiting):
             problem = "waits with nothing left to wait for, past every deadline"
-            location = f"{policy_name(self._policy)} at {format_ms(now_ns)}"
+            location = f"{policy_name(self._policies[waiting[0][0]])} at {format_ms(now_ns)}"
             raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")

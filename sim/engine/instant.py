@@ -1,20 +1,23 @@
 """The rule of an instant: completions, then arrivals, recoveries and failures, workers that go, drops and decisions.
 
-A `Scheduler` holds the queue and the state of the workers. A driver tells it what happened at an instant, and it
+A `Scheduler` holds the queues and the state of the workers. A driver tells it what happened at an instant, and it
 answers with the batches to start and the next instant at which it has to be called. It has no clock, starts nothing by
 itself, and never predicts when a batch will finish, so that the same object runs under any clock.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.base.errors import PolicyError, raised
+from sim.base.errors import PolicyError, SpecError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
 from sim.engine.kinds import pool_of_workers
+from sim.engine.offers import Offers
 from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
+from sim.engine.queue_set import QueueSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
     from sim.engine.policy import Decision, Policy
-    from sim.engine.queues import Queue
+    from sim.engine.queues import Admission, Queue
     from sim.tables.latency import LatencyTable
 
 
@@ -34,10 +37,11 @@ class BatchStart(NamedTuple):
     Attributes:
         batch: Its number: batches are numbered from 0 in the order in which they start.
         worker: The worker that runs it.
-        subnet: The subnet that runs it (index into the table of the worker's kind).
+        subnet: The subnet that runs it (index into the table of the worker's kind, and of the queue).
         size: Number of queries.
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
         head: The most urgent of its queries, which decides its luck if latencies are drawn.
+        queue: The queue of its queries (index into those of the cluster).
     """
 
     batch: int
@@ -46,32 +50,51 @@ class BatchStart(NamedTuple):
     size: int
     actuates: bool
     head: int
+    queue: int = 0
 
 
 class Scheduler:
-    """The queue, the workers and the policy of one run; also the `System` that its policy looks into."""
+    """The queues, the workers and the policy of one run; also the `System` that its policy looks into."""
 
-    def __init__(self, queue: Queue, cluster: Cluster, table: LatencyTable, policy: Policy, seed: int) -> None:
-        """Begin with all workers free and an empty queue.
+    def __init__(
+        self,
+        admission: Admission,
+        cluster: Cluster,
+        table: LatencyTable,
+        policy: Policy | Mapping[str, Policy],
+        seed: int,
+    ) -> None:
+        """Begin with all workers free and empty queues.
 
         Args:
-            queue: The queue, which knows the arrivals and when their batches are due.
-            cluster: Workers, dispatch overhead and drop rule. Its faults are the driver's to report.
-            table: What the policy sees of workers whose kind has no table of its own, as the cluster serves it.
-            policy: What to run next.
+            admission: Knows the arrivals, the queues that they join, and when their batches are due.
+            cluster: Workers, queues, dispatch overhead and drop rule. Its faults are the driver's to report.
+            table: What the policy sees of workers and queues without a table of their own, as the cluster serves it.
+            policy: What to run next, or that of each queue by name.
             seed: For policies that draw random numbers.
 
         Raises:
-            SpecError: The subnets of a kind differ from those of the table.
+            SpecError: The subnets of a kind differ from those of the table, or a queue has no policy.
         """
-        self._queue, self._cluster, self._policy, self._seed = queue, cluster, policy, seed
-        self._pools = cluster.pools(table, served=True)
-        self._pool_of = pool_of_workers(self._pools)
-        self._free = [list(pool.workers) for pool in self._pools]  # by pool
-        self._alive = [len(pool.workers) for pool in self._pools]
-        self._offered = 0  # the pool that the policy was offered last
+        self._admission, self._cluster, self._seed = admission, cluster, seed
+        self._policies = policies_of(policy, cluster)
+        self._pools = cluster.pools_by_queue(table, served=True)  # by queue
+        self._router: QueueSet | None = None
+        if cluster.is_routed and isinstance(admission, QueueSet):
+            self._router = admission  # each worker is offered to its own queues, as if it were a pool
+            self._pools = [[one for pool in pools for one in _single(pool)] for pools in self._pools]
+        self._pool_of = pool_of_workers(self._pools[0])
+        self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
+        longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
+        sites = len(self._pools[0]) if self._router else 1
+        offers = [Offers(cluster.order, cluster.queues, cluster.dispatch_ns + longest_ns) for _ in range(sites)]
+        self._offers = offers if self._router else offers * len(self._pools[0])  # by pool
+        self._names = [queue.name for queue in cluster.queues] or [""]
+        self._free = [list(pool.workers) for pool in self._pools[0]]  # by pool
+        self._alive = [len(pool.workers) for pool in self._pools[0]]
+        self._offered = 0, 0  # the queue and the pool that a policy was asked about last
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
-        self._loaded: list[int | None] = [None] * cluster.workers
+        self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
         self._down: set[int] = set()  # failed, or has not come yet
         self._left: set[int] = set()  # has gone, or will when its batch is done
@@ -107,15 +130,17 @@ class Scheduler:
             PolicyError: The policy raised, or returned a decision that can't be carried out.
         """
         self._now_ns = now_ns
+        if self._router:
+            recovered, failed = list(recovered), list(failed)
+            self._router.admit(now_ns - 1)  # who came before now has met the workers as they were
         changed = self._wait_ns is not None and now_ns >= self._wait_ns
         for worker, batch in completed:
             if self._running[worker] == batch:
-                self._running[worker] = None
-                self._release(worker)
+                self._finish(worker)
                 changed = True
-        arrival_ns = self._queue.next_arrival_ns
+        arrival_ns = self._admission.next_arrival_ns
         if arrival_ns is not None and arrival_ns <= now_ns:
-            self._queue.admit(now_ns)
+            self._admission.admit(now_ns)
             changed = True
         for worker in recovered:
             changed = self._recover(worker) or changed
@@ -125,21 +150,33 @@ class Scheduler:
         for worker in left:
             self._leave(worker)
             changed = True
+        if self._router and (recovered or failed):
+            self._router.change(recovered, failed)
         if not any(self._free):
             return [], lost, None
         # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
-        starts = self._decide() if changed and self._queue.length else []
-        wake_ns = None
-        if any(self._free):
-            arrival_ns, wait_ns = self._queue.next_arrival_ns, self._wait_ns
-            wake_ns = wait_ns if arrival_ns is None or (wait_ns is not None and wait_ns < arrival_ns) else arrival_ns
-        return starts, lost, wake_ns
+        starts = self._decide() if changed else []
+        return starts, lost, self._wake_ns()
+
+    def _wake_ns(self) -> int | None:
+        """Return when free workers have to be offered at the latest, if any are left."""
+        if not any(self._free):
+            return None
+        arrival_ns, wait_ns = self._admission.next_arrival_ns, self._wait_ns
+        return wait_ns if arrival_ns is None or (wait_ns is not None and wait_ns < arrival_ns) else arrival_ns
 
     @property
     def idle(self) -> bool:
         """Whether no batch is running."""
         leaving = any(self._running[worker] is not None for worker in self._left)
         return sum(map(len, self._free)) == self.workers_alive and not leaving
+
+    def _finish(self, worker: int) -> None:
+        """Have a worker take the next batch, now that it can."""
+        self._running[worker] = None
+        if self._router:
+            self._router.finish(worker)
+        self._release(worker)
 
     def add_worker(self, pool: int) -> int:
         """Return the number of a new worker of a pool; it takes batches once it is reported as recovered."""
@@ -157,7 +194,7 @@ class Scheduler:
 
     def change_policy(self, policy: Policy) -> None:
         """Take the decisions of another policy from now on."""
-        self._policy = policy
+        self._policies = [policy] * len(self._policies)
 
     def _release(self, worker: int) -> None:
         """Have a worker take the next batch, unless it goes."""
@@ -197,66 +234,87 @@ class Scheduler:
             self._free[self._pool_of[worker]].remove(worker)
 
     def _decide(self) -> list[BatchStart]:
-        """Ask the policy until no worker is free, the queue is empty or it waits with all kinds that are free."""
-        queue = self._queue
-        if (drop_before_ns := self._drop_before_ns()) is not None:
-            queue.drop_before(drop_before_ns)
+        """Ask the policy until no worker is free, the queues are empty or it waits with all kinds that are free."""
+        self._drop()
         self._wait_ns = None
         starts: list[BatchStart] = []
         number = 0  # of the pool that is offered
-        while queue.length and number < len(self._pools):
-            if not self._free[number]:
+        while number < len(self._free):
+            if not self._free[number] or not self._offer(number, starts):
                 number += 1
-                continue
-            self._offered = number
-            decision, slack_ns = self._ask(self._pools[number])
-            if isinstance(decision, Dispatch | Drop):
-                if isinstance(decision, Dispatch):
-                    starts.append(self._start(decision))
-                else:
-                    queue.drop(int(decision.count))
+            else:
                 number, self._wait_ns = 0, None  # all that is free is offered anew
-                continue
+        return starts
+
+    def _drop(self) -> None:
+        """Drop the queries that the drop rule gives up: a worker is free."""
+        if self._cluster.drop == "never":
+            return
+        everyone = range(len(self._free))
+        shared = [[number] for number in everyone if self._free[number]] if self._router else [everyone]
+        for numbers in shared:  # the pools that serve the same queues
+            for queue, pools in zip(self._queues[numbers[0]], self._pools, strict=True):
+                if queue.length:
+                    alive = [pools[number] for number in numbers if self._alive[number]]
+                    queue.drop_before(self._now_ns + self._least_ns(alive))
+
+    def _least_ns(self, alive: Sequence[WorkerPool]) -> int:
+        """Return the time that a query needs at least so that the drop rule spares it."""
+        if self._cluster.drop == "expired":
+            return 0
+        return self._cluster.dispatch_ns + min(pool.table.smallest_ns for pool in alive)
+
+    def _offer(self, number: int, starts: list[BatchStart]) -> bool:
+        """Offer the free workers of a pool to its queues in turn, until one starts a batch or drops queries.
+
+        Returns:
+            Whether one did.
+        """
+        queues = self._queues[number]
+        for place in self._offers[number].in_order(queues, [pools[number] for pools in self._pools]):
+            self._offered = place, number
+            decision, slack_ns = self._ask(queues[place], self._pools[place][number])
+            if isinstance(decision, Dispatch):
+                starts.append(self._start(decision))
+                return True
+            if isinstance(decision, Drop):
+                queues[place].drop(int(decision.count))
+                return True
             if isinstance(decision, Hold):
                 until_ns = self._now_ns + slack_ns - int(decision.until_slack_ns)
             else:
                 until_ns = int(decision.until_ns)
             self._wait_ns = until_ns if self._wait_ns is None else min(self._wait_ns, until_ns)
-            number += 1
-        return starts
+        return False
 
-    def _drop_before_ns(self) -> int | None:
-        """Return the time before which a query must be due to be dropped by the drop rule; None if none is."""
-        if self._cluster.drop == "never":
-            return None
-        if self._cluster.drop == "expired":
-            return self._now_ns
-        alive = (pool.table.smallest_ns for pool, count in zip(self._pools, self._alive, strict=True) if count)
-        return self._now_ns + self._cluster.dispatch_ns + min(alive)  # a worker is free
-
-    def _ask(self, pool: WorkerPool) -> tuple[Decision, int]:
-        """Return the policy's decision about the workers of a kind, and the slack that it saw."""
-        slack_ns = self._queue.head_deadline() - self._now_ns - self._cluster.dispatch_ns
-        view = View(self._now_ns, slack_ns, self._queue.length, pool.table, self, pool.kind)
+    def _ask(self, queue: Queue, pool: WorkerPool) -> tuple[Decision, int]:
+        """Return the decision about a queue and the workers of a kind, and the slack that the policy saw."""
+        place, _ = self._offered
+        policy = self._policies[place]
+        slack_ns = queue.head_deadline() - self._now_ns - self._cluster.dispatch_ns
+        view = View(self._now_ns, slack_ns, queue.length, pool.table, self, pool.kind, self._names[place])
         try:
-            decision = self._policy.decide(view)
+            decision = policy.decide(view)
         except (Exception, SystemExit) as error:
-            location = f"{policy_name(self._policy)} at {format_ms(self._now_ns)}"
+            location = f"{policy_name(policy)} at {format_ms(self._now_ns)}"
             raise PolicyError(location, *raised(error, situation(view))) from error
-        check_decision(decision, view, self._policy)
+        check_decision(decision, view, policy)
         return decision, slack_ns
 
     def _start(self, decision: Dispatch) -> BatchStart:
+        place, number = self._offered
+        queue, pool = self._queues[number][place], self._pools[place][number]
         # Integers of NumPy would overflow in later sums.
-        subnet, size = int(decision.subnet), min(int(decision.batch_size), self._queue.length)
-        free = self._free[self._offered]
+        subnet, size = int(decision.subnet), min(int(decision.batch_size), queue.length)
+        free, row = self._free[number], pool.rows[subnet]
         worker = free[0] if decision.worker is None else int(decision.worker)
-        actuates = self._loaded[worker] != subnet and not self._unused[worker]
+        actuates = self._loaded[worker] != row and not self._unused[worker]
         batch = self._batches
         self._batches += 1
         free.remove(worker)
-        self._running[worker], self._loaded[worker], self._unused[worker] = batch, subnet, False
-        return BatchStart(batch, worker, subnet, size, actuates, self._queue.take(size))
+        self._running[worker], self._loaded[worker], self._unused[worker] = batch, row, False
+        self._offers[number].charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
+        return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place)
 
     # What a policy can look up (sim.engine.policy.System).
 
@@ -272,7 +330,7 @@ class Scheduler:
 
     @property
     def slo_ns(self) -> int:
-        """The smallest time from an arrival to the deadline of its batch."""
+        """The smallest time from an arrival to the deadline of its batch, in the queue that is offered."""
         return self._queue.slo_ns
 
     @property
@@ -284,17 +342,48 @@ class Scheduler:
 
     def free_workers(self) -> Sequence[int]:
         """Return the free workers of the kind that is offered, in order."""
-        return tuple(self._free[self._offered])
+        return tuple(self._free[self._offered[1]])
 
     def subnet_on(self, worker: int) -> int | None:
-        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first."""
-        return self._loaded[worker]
+        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first.
+
+        None, too, if it is a subnet that the queue that is offered does not have.
+        """
+        rows = self._pools[self._offered[0]][self._pool_of[worker]].rows
+        row = self._loaded[worker]
+        return None if row is None or row not in rows else rows.index(row)
 
     def deadlines_ns(self, count: int) -> Sequence[int]:
-        """Return the deadlines of up to `count` queued queries, the earliest first."""
+        """Return the deadlines of up to `count` queries of the queue that is offered, the earliest first."""
         return self._queue.deadlines(count)
 
     def arrivals_within(self, window_ns: int) -> int:
-        """Return the number of queries that arrived in the last `window_ns`, now included."""
-        first = bisect_left(self._queue.arrivals, self._now_ns - window_ns + 1, 0, self._queue.admitted)
-        return self._queue.admitted - first
+        """Return the number of queries of this queue that arrived in the last `window_ns`, now included."""
+        return self._queue.arrived_since(self._now_ns - window_ns + 1)
+
+    @property
+    def _queue(self) -> Queue:
+        """The queue that is offered."""
+        place, number = self._offered
+        return self._queues[number][place]
+
+
+def _single(pool: WorkerPool) -> list[WorkerPool]:
+    """Return each worker of a pool as a pool of its own."""
+    return [pool._replace(workers=range(worker, worker + 1)) for worker in pool.workers]
+
+
+def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:
+    """Return the policy of each queue of a cluster; one without queues.
+
+    Raises:
+        SpecError: A queue has none, or a policy is that of an unknown queue.
+    """
+    names = [queue.name for queue in cluster.queues]
+    if not isinstance(policy, Mapping):
+        return [policy] * max(1, len(names))
+    odd = sorted({*names} ^ {*policy})
+    if odd or not names:
+        problem = "has no policy" if odd and odd[0] in names else "is an unknown queue"
+        raise SpecError("policy", problem, repr(odd[0]) if odd else "", f"a policy for each queue: {', '.join(names)}")
+    return [policy[name] for name in names]

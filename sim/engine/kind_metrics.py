@@ -88,8 +88,8 @@ class KindMetrics:
 def by_kind(run: RunMetrics) -> list[KindMetrics]:
     """Return the metrics of each kind of workers, in the order of the cluster; nothing without kinds."""
     cluster, counts = run.cluster, run.kind_counts
-    pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools(run.table), 1)}
-    accuracy = counts.met @ np.array([subnet.accuracy for subnet in run.table.subnets], dtype=np.float64)
+    pools = {pool.kind: (number, pool) for number, pool in enumerate(cluster.pools_by_queue(run.table)[0], 1)}
+    accuracy = counts.met @ np.array([subnet.accuracy for subnet in run.subnets], dtype=np.float64)
     found: list[KindMetrics] = []
     fleet = run.fleet
     for place, kind in enumerate(cluster.kinds):

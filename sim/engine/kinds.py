@@ -126,13 +126,12 @@ class WorkerPool(NamedTuple):
     rows: tuple[int, ...]
 
 
-def pools_of(workers: int, kinds: Sequence[WorkerKind], offer: OfferRule, table: LatencyTable) -> list[WorkerPool]:
-    """Return the workers of each kind, in the order in which free workers are offered.
+def pools_of(workers: int, kinds: Sequence[WorkerKind], table: LatencyTable) -> list[WorkerPool]:
+    """Return the workers of each kind, in the order of their numbers.
 
     Args:
         workers: Number of all workers.
         kinds: The kinds; none for identical workers.
-        offer: Which is offered first.
         table: The table of the run, and of kinds without one.
 
     Raises:
@@ -146,13 +145,31 @@ def pools_of(workers: int, kinds: Sequence[WorkerKind], offer: OfferRule, table:
         own = kind.table or table
         pools.append(WorkerPool(kind.name, range(first, first + kind.workers), own, _rows(kind.name, own, table)))
         first += kind.workers
-    if offer == "fastest":
-        longest = min(pool.table.max_batch for pool in pools)
-        return sorted(pools, key=lambda pool: int(pool.table.dense_ns[:, 1 : longest + 1].sum()))
-    if offer == "cheapest":
-        prices = {kind.name: kind.price_per_h or 0.0 for kind in kinds}
-        return sorted(pools, key=lambda pool: prices[pool.kind])
     return pools
+
+
+def sorted_pools(
+    pools: Sequence[Sequence[WorkerPool]], kinds: Sequence[WorkerKind], offer: OfferRule
+) -> list[list[WorkerPool]]:
+    """Return the workers of each kind, for each queue, in the order in which free workers are offered.
+
+    Args:
+        pools: Those of `pools_of`, for each queue.
+        kinds: The kinds; none for identical workers.
+        offer: Which is offered first. The fastest kind is that of the smallest sum over all queues.
+    """
+    order = list(range(len(pools[0])))
+    if offer == "fastest":
+        longest = [min(pool.table.max_batch for pool in of_queue) for of_queue in pools]
+        order.sort(
+            key=lambda place: sum(
+                int(of_queue[place].table.dense_ns[:, 1 : most + 1].sum())
+                for of_queue, most in zip(pools, longest, strict=True)
+            )
+        )
+    elif offer == "cheapest":
+        order.sort(key=lambda place: kinds[place].price_per_h or 0.0)
+    return [[of_queue[place] for place in order] for of_queue in pools]
 
 
 def pool_of_workers(pools: Sequence[WorkerPool]) -> list[int]:

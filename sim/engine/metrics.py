@@ -27,7 +27,7 @@ def slo_attainment(run: RunMetrics) -> float:
 def mean_serving_accuracy(run: RunMetrics) -> float:
     """Return the mean profiled accuracy in percent over the queries that met their SLO; NaN if none did."""
     met = run.count(Outcome.MET)
-    accuracy = [subnet.accuracy for subnet in run.table.subnets]
+    accuracy = [subnet.accuracy for subnet in run.subnets]
     return float(run.met_by_subnet @ np.array(accuracy, dtype=np.float64)) / met if met else float("nan")
 
 

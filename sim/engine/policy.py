@@ -36,7 +36,7 @@ class System(Protocol):
 
     @property
     def slo_ns(self) -> int:
-        """The smallest SLO of the run's queries, less the network's delay."""
+        """The smallest SLO of the queries in this queue, less the network's delay."""
         ...
 
     @property
@@ -49,7 +49,10 @@ class System(Protocol):
         ...
 
     def subnet_on(self, worker: int) -> int | None:
-        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first."""
+        """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first.
+
+        None, too, after a subnet that this queue does not have.
+        """
         ...
 
     def deadlines_ns(self, count: int) -> Sequence[int]:
@@ -57,7 +60,7 @@ class System(Protocol):
         ...
 
     def arrivals_within(self, window_ns: int) -> int:
-        """Return the number of queries that arrived in the last `window_ns`, now included."""
+        """Return the number of queries of this queue that arrived in the last `window_ns`, now included."""
         ...
 
 
@@ -70,10 +73,11 @@ class View:
         slack_ns: Deadline of the most urgent query minus now minus dispatch overhead and network delay, comparable with
             latencies of the table. Negative if the query is already late.
         queue_length: Queries waiting, one or more.
-        table: The latency table of the workers that are offered, which are all of one kind; its latencies include the
-            overhead of each query of a batch.
-        system: Further state: free workers, deadlines, arrivals.
+        table: The latency table of the workers that are offered, which are all of one kind, for this queue; its
+            latencies include the overhead of each query of a batch.
+        system: Further state: free workers, and the deadlines and arrivals of this queue.
         kind: The name of the kind of these workers; empty if the cluster has no kinds.
+        queue: The name of the queue that the decision is about; empty if the cluster has no queues.
     """
 
     now_ns: int
@@ -82,6 +86,7 @@ class View:
     table: LatencyTable
     system: System
     kind: str = ""
+    queue: str = ""
 
     def rate_per_s(self, window_ns: int) -> float:
         """Return the arrival rate over the last `window_ns`, or over the whole run if that is shorter."""

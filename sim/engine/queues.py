@@ -1,7 +1,8 @@
 """The queue: earliest deadline first, ties by arrival order.
 
 Two implementations of one interface. If deadlines never decrease in order of arrival (one SLO for all), the queue is a
-slice of the arrival list between two indices; else it is a heap of (deadline, query).
+slice of the arrival list between two indices; else it is a heap of (deadline, query). Several queues, and a queue for
+each worker, are in `sim.engine.queue_set`.
 """
 
 from __future__ import annotations
@@ -14,30 +15,26 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from sim.traces.trace import Trace
 
 
 class Queue(Protocol):
-    """Waiting queries, the most urgent first. A query is admitted when the clock reaches its arrival."""
+    """Waiting queries, the most urgent first."""
 
-    arrivals: list[int]
-    """All arrivals of the trace, in nanoseconds."""
     length: int
     """Queries waiting."""
-    admitted: int
-    """Queries that have arrived so far."""
-    next_arrival_ns: int | None
-    """The earliest known arrival that has not been admitted yet, or None."""
 
     @property
     def slo_ns(self) -> int:
         """The smallest time from an arrival to its deadline."""
         ...
 
-    def admit(self, now_ns: int) -> None:
-        """Take in all queries that arrived up to now."""
+    def arrived_since(self, since_ns: int) -> int:
+        """Return the number of its queries that arrived at this time or later, and are admitted."""
         ...
 
     def head_deadline(self) -> int:
@@ -60,16 +57,32 @@ class Queue(Protocol):
         """Drop all queries with a deadline earlier than this."""
         ...
 
+
+class Admission(Protocol):
+    """Arrivals and the queues that they join. A query is admitted when the clock reaches its arrival."""
+
+    next_arrival_ns: int | None
+    """The earliest known arrival that has not been admitted yet, or None."""
+
+    def admit(self, now_ns: int) -> None:
+        """Take in all queries that arrived up to now."""
+        ...
+
+    def queues(self, worker: int) -> Sequence[Queue]:
+        """Return the queues that a worker serves, in the order of the cluster."""
+        ...
+
     def batch_of_query(self) -> npt.NDArray[np.int64]:
-        """Return each query's batch, numbered in order of `take`; `DROPPED`, or `WAITING` (queued or not arrived)."""
+        """Return each query's batch, numbered in order of `take`; or `DROPPED`, `WAITING` (or to come), `REJECTED`."""
         ...
 
 
 DROPPED = -1
 WAITING = -2
+REJECTED = -3
 
 
-def queue_for(trace: Trace, network_ns: int = 0) -> Queue:
+def queue_for(trace: Trace, network_ns: int = 0) -> OrderedQueue | HeapQueue:
     """Return the fastest queue that is exact for a trace; its deadlines are those of the trace less a delay."""
     deadlines = trace.deadline_ns - network_ns
     return (OrderedQueue if trace.in_order else HeapQueue)(trace.arrival_ns.tolist(), deadlines.tolist())
@@ -96,6 +109,14 @@ class OrderedQueue:
         if self._slo_ns is None:
             self._slo_ns = min(map(sub, self._deadlines, self.arrivals), default=0)
         return self._slo_ns
+
+    def queues(self, worker: int) -> Sequence[Queue]:
+        """Return this queue."""
+        return [self]
+
+    def arrived_since(self, since_ns: int) -> int:
+        """Return the number of admitted queries that arrived at this time or later."""
+        return self.admitted - bisect_left(self.arrivals, since_ns, 0, self.admitted)
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
@@ -171,6 +192,14 @@ class HeapQueue:
         if self._slo_ns is None:
             self._slo_ns = min(map(sub, self._deadlines, self.arrivals), default=0)
         return self._slo_ns
+
+    def queues(self, worker: int) -> Sequence[Queue]:
+        """Return this queue."""
+        return [self]
+
+    def arrived_since(self, since_ns: int) -> int:
+        """Return the number of admitted queries that arrived at this time or later."""
+        return self.admitted - bisect_left(self.arrivals, since_ns, 0, self.admitted)
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""

@@ -11,7 +11,7 @@ from sim.base.html import html_table
 from sim.base.units import NS_PER_MS
 from sim.engine.arrow import queries_table
 from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
-from sim.engine.queues import DROPPED
+from sim.engine.queues import DROPPED, REJECTED
 from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, WindowCounts, window_edges
 from sim.traces.trace import Trace
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.engine.scaling import Fleet
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 
 NONE = -1
@@ -74,7 +74,7 @@ class Batches:
         start_ns: Time of dispatch, int64.
         finish_ns: Time of completion, or of the failure of its worker, int64.
         worker: Worker that ran it, int64.
-        subnet: Subnet that ran it (index into the table), int64.
+        subnet: Subnet that ran it (index into the table, or into `Result.subnets`), int64.
         size: Number of queries, int64.
         lost: Whether its worker failed, bool.
         free_ns: When its worker could take the next batch, or failed, int64: earlier where batches overlap.
@@ -102,7 +102,7 @@ class Result:
     Laws: every arrival has exactly one outcome; busy + idle + down = workers x horizon.
 
     Attributes:
-        trace: The arrivals.
+        trace: The arrivals; if the cluster has queues, their names are those of its classes.
         table: The latency table.
         cluster: The workers.
         batches: The batches.
@@ -193,6 +193,11 @@ class Result:
         }
         return html_table(f"Result of {self.trace.name}", facts.items())
 
+    @property
+    def subnets(self) -> tuple[ProfiledSubnet, ...]:
+        """The subnets that may have run: those of the table, then those of queues with other models."""
+        return self.cluster.subnets(self.table)
+
     def per_query(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return a column of the batches for each query, int64, shape (queries,); -1 where it has no batch."""
         return np.append(column, NONE)[self.batch]
@@ -255,7 +260,7 @@ class Result:
     def met_by_subnet(self) -> npt.NDArray[np.int64]:
         """Measured queries that met their SLO by the subnet that ran them, int64, shape (subnets,)."""
         met = self.outcome[self.arrived] == Outcome.MET
-        return np.bincount(self.batches.subnet[self.batch[self.arrived][met]], minlength=len(self.table.subnets))
+        return np.bincount(self.batches.subnet[self.batch[self.arrived][met]], minlength=len(self.subnets))
 
     @property
     def batch_count(self) -> int:
@@ -276,7 +281,7 @@ class Result:
     @property
     def kind_counts(self) -> KindCounts:
         """Counts by kind of workers."""
-        batches, kinds, subnets = self.batches, max(1, len(self.cluster.kinds)), len(self.table.subnets)
+        batches, kinds, subnets = self.batches, max(1, len(self.cluster.kinds)), len(self.subnets)
         kind = (self.cluster.kind_of_worker if self.fleet is None else self.fleet.kind)[batches.worker]
         begin = np.maximum(batches.start_ns, self.from_ns)
         busy_ns = np.zeros(kinds, np.int64)
@@ -300,7 +305,7 @@ class Result:
         met = self.outcome[arrived] == Outcome.MET
         arrival = (self.trace.arrival_ns[arrived] - self.from_ns) // width_ns
         arrival = np.minimum(arrival, bins - 1)  # one at the very end belongs to the last
-        accuracy = np.array([subnet.accuracy for subnet in self.table.subnets], dtype=np.float64)
+        accuracy = np.array([subnet.accuracy for subnet in self.subnets], dtype=np.float64)
         within = (batches.start_ns >= self.from_ns) & (batches.start_ns < self.to_ns)
         start = (batches.start_ns[within] - self.from_ns) // width_ns
         return WindowCounts(
@@ -335,11 +340,12 @@ def result_of(
         table: The latency table.
         cluster: The workers.
         batches: The batches.
-        batch_of_query: As `sim.engine.queues.Queue.batch_of_query` gives it.
+        batch_of_query: As `sim.engine.queues.Admission.batch_of_query` gives it.
     """
     batch = np.maximum(batch_of_query, NONE)
     outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
     outcome[batch_of_query == DROPPED] = Outcome.DROPPED
+    outcome[batch_of_query == REJECTED] = Outcome.REJECTED
     served = batch >= 0
     in_time = batches.finish_ns[batch[served]] <= cluster.due_ns(trace)[served]
     answered = np.where(in_time, Outcome.MET, Outcome.LATE)

@@ -12,11 +12,13 @@ from sim.base.errors import NoArrivalsError, SpecError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from sim.engine.cluster import Cluster
     from sim.engine.scaling import Fleet
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 
 class Outcome(IntEnum):
@@ -30,6 +32,8 @@ class Outcome(IntEnum):
     """Removed from the queue unanswered (drop rule, policy), or lost with a worker that failed."""
     UNFINISHED = 3
     """Still waiting at the end of the run."""
+    REJECTED = 4
+    """Turned away on arrival, since its queue was full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,11 @@ class RunMetrics(Protocol):
     @property
     def table(self) -> LatencyTable:
         """The latency table."""
+        ...
+
+    @property
+    def subnets(self) -> Sequence[ProfiledSubnet]:
+        """The subnets that may have run."""
         ...
 
     @property

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sim.engine.kinds import WorkerPool
     from sim.engine.planning import Planner
     from sim.engine.policy import Policy
-    from sim.engine.queues import Queue
+    from sim.engine.queues import HeapQueue, OrderedQueue, Queue
     from sim.engine.result import BatchLog
 
 
@@ -31,7 +31,7 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
     """Check that a planner has workers to plan, and that nothing but a planner uses the bounds of their number.
 
     Raises:
-        SpecError: It has none, or there is no planner, or its period is out of range.
+        SpecError: It has none, or there is no planner, its period is out of range, or the cluster has several queues.
     """
     if planner is None:
         if cluster.is_scaled:
@@ -41,6 +41,9 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
         return
     if type(period_ns) is not int or not 0 < period_ns < NEVER_NS:
         raise SpecError("planner.period_s", "is out of range", repr(period_ns), "integer nanoseconds above 0")
+    if cluster.queues or cluster.is_routed:
+        place, hint = "queues" if cluster.queues else "cluster.routing", "leave out the planner, or the queues"
+        raise SpecError(place, "can't be combined with a planner", "", hint)
     if not cluster.is_scaled and getattr(planner, "changes_workers", True):
         hint = "give cluster.max_workers, or that of a kind"
         raise SpecError("planner", "no number of workers may change", policy_name(planner), hint)
@@ -49,10 +52,10 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
 class WatchedQueue:
     """A queue that counts what leaves it."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: OrderedQueue | HeapQueue) -> None:
         self._queue = queue
         self.arrivals = queue.arrivals
-        self.length, self.admitted, self.next_arrival_ns = queue.length, queue.admitted, queue.next_arrival_ns
+        self.length, self.next_arrival_ns = queue.length, queue.next_arrival_ns
         self.taken = 0
         self.dropped = 0
         self.due_ns: list[list[int]] = []
@@ -63,11 +66,18 @@ class WatchedQueue:
         """The smallest time from an arrival to its deadline."""
         return self._queue.slo_ns
 
+    def queues(self, worker: int) -> Sequence[Queue]:
+        """Return this queue."""
+        return [self]
+
+    def arrived_since(self, since_ns: int) -> int:
+        """Return the number of admitted queries that arrived at this time or later."""
+        return self._queue.arrived_since(since_ns)
+
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
         self._queue.admit(now_ns)
-        self.length, self.admitted = self._queue.length, self._queue.admitted
-        self.next_arrival_ns = self._queue.next_arrival_ns
+        self.length, self.next_arrival_ns = self._queue.length, self._queue.next_arrival_ns
 
     def head_deadline(self) -> int:
         """Return the deadline of the most urgent query."""

@@ -226,7 +226,7 @@ def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> V
         StoreError: There is no such run, or it was of another policy or table.
     """
     from sim.base.errors import StoreError
-    from ssim.jobs.experiment.run import table_hash
+    from ssim.jobs.experiment.planning import table_hash
     from ssim.jobs.identity import described
     from ssim.results.stored import stored_run
     from ssim.results.visits import visits

@@ -50,7 +50,7 @@ class Found:
         search, holds, misses = self.search, self.search.holds, self.search.misses
         return {
             "policy": self.run.label,
-            "trace": self.run.spec.trace["kind"],
+            "trace": self.run.spec.trace_kind,
             "seed": self.run.seed,
             "target": search.target,
             "capacity": self.capacity,
@@ -187,7 +187,7 @@ def _start(run: ExperimentRun, spec: CapacitySpec) -> float:
     source = run.parts.source
     names = rate_names(source)
     if spec.rate not in names:
-        what = f"a trace of kind {run.spec.trace['kind']} has no such rate"
+        what = f"a trace of kind {run.spec.trace_kind} has no such rate"
         raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))
     value = getattr(source, spec.rate)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:

@@ -159,7 +159,7 @@ class Needed:
         headroom = mean(self.headroom)
         return {
             "policy": run.label,
-            "trace": run.spec.trace["kind"],
+            "trace": run.spec.trace_kind,
             "rate_qps": self.rate_qps,
             "target": search.target,
             "seeds": len(self.runs),
@@ -242,6 +242,9 @@ def _check_sweep(trials: Trials) -> None:
     swept, source = trials.experiment.swept, trials.experiment.runs[0].parts.source
     names = rate_names(source)
     decided = ["cluster.workers", *(f"trace.{name}" for name in names if name == "mean_qps" or names == [name])]
+    if trials.experiment.spec.queues:
+        hint = "look for the rate of a trace with a column of classes: leave out --rate"
+        raise SpecError("--rate", "a number of workers is found for a single queue only", "queues", hint)
     if trials.experiment.spec.planner is not None:
         hint = "leave out the planner, or look for the rate: leave out --rate"
         raise SpecError("--rate", "a number of workers is found where it does not change", "planner", hint)

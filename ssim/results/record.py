@@ -16,6 +16,7 @@ from sim.engine import histogram, metrics
 from sim.engine.arrow import arrow_table, batches_table, queries_table, workers_table
 from sim.engine.classes import by_class
 from sim.engine.kind_metrics import NS_PER_H, by_kind, total
+from sim.engine.queue_metrics import by_queue, jain_index, weighted_accuracy, weighted_attainment
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
@@ -33,6 +34,10 @@ Keep = Literal["summary", "windows", "batches", "requests"]
 WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.parquet"
 WORKERS = "workers.parquet"
 """Each worker of a run with a planner, whatever is kept."""
+
+QUEUE_FIGURES = ("rejected", "weighted_slo_attainment", "weighted_serving_accuracy", "jain_index")
+"""Figures of runs with queues: queries that were rejected; attainment and accuracy weighted by queue; how even the
+attainments of the queues are."""
 
 COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh", "worker_h", "startup_h")
 """Figures of runs whose workers have a price, in its currency, or powers, or come and go; queries that met their SLO
@@ -77,7 +82,9 @@ def put_run(
             beside[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
         outputs |= {name: _write(folder / name, table) for name, table in beside.items()}
         more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
-        if classes := _by_class(run, keep):
+        if queues := _by_queue(run, keep):
+            more["queues"] = queues
+        elif classes := _by_class(run, keep):
             more["classes"] = classes
         if run.cluster.kinds:
             more["kinds"] = _by_kind(run)
@@ -131,7 +138,20 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
         "mean_batch_size": _number(metrics.mean_batch_size(run)),
         "unfinished": run.count(Outcome.UNFINISHED),
     }
-    return found | _costs(run)
+    return found | _of_queues(run) | _costs(run)
+
+
+def _of_queues(run: RunMetrics) -> dict[str, float | None]:
+    """Return the figures of a run with queues that are about them all; empty without queues."""
+    queues = by_queue(run) if isinstance(run, Result) else []
+    if not queues:
+        return {}
+    return {
+        "rejected": run.count(Outcome.REJECTED),
+        "weighted_slo_attainment": _number(weighted_attainment(queues)),
+        "weighted_serving_accuracy": _number(weighted_accuracy(queues)),
+        "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues])),
+    }
 
 
 def _costs(run: RunMetrics) -> dict[str, float | None]:
@@ -176,11 +196,29 @@ def _by_kind(run: RunMetrics) -> dict[str, dict[str, Any]]:
 def _by_class(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
     """Return the figures of each class of queries, those that are of queries and not of batches."""
     classes = by_class(run) if isinstance(run, Result) else ()
-    of_batches = {"utilisation", "mean_batch_size", *COSTS}
+    return {name: _of_queries(part, keep) for name, part in classes}
+
+
+def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
+    """Return the figures of each queue."""
+    queues = by_queue(run) if isinstance(run, Result) else []
     return {
-        name: {column: value for column, value in _summary(part, keep).items() if column not in of_batches}
-        for name, part in classes
+        one.queue.name: {
+            "weight": one.queue.weight,
+            **_of_queries(one.queries, keep),
+            "rejected": one.queries.count(Outcome.REJECTED),
+            "batches": one.batches,
+            "mean_batch_size": _number(one.mean_batch_size),
+            "busy_share": one.busy_ns / run.busy_ns if run.busy_ns else None,
+        }
+        for one in queues
     }
+
+
+def _of_queries(part: Result, keep: Keep) -> dict[str, Any]:
+    """Return the figures of some queries: those of a summary that are not about batches or queues."""
+    others = {"utilisation", "mean_batch_size", *COSTS, *QUEUE_FIGURES}
+    return {column: value for column, value in _summary(part, keep).items() if column not in others}
 
 
 def _number(value: float) -> float | None:

@@ -63,11 +63,13 @@ def write_timeline(store: Store, run_id: str, target: Path) -> str:
     schema, folder, lacks = manifest["identity"].get("schema"), store.folder / run_id, ""
     if schema == "run/1" and BATCHES in manifest["outputs"]:
         cluster = manifest["identity"]["cluster"]
-        requests = read_output(store, run_id, REQUESTS) if REQUESTS in manifest["outputs"] else None
+        is_one = "queues" not in manifest["identity"] and "routing" not in cluster
+        requests = read_output(store, run_id, REQUESTS) if is_one and REQUESTS in manifest["outputs"] else None
         events = serving_events(cluster, read_output(store, run_id, BATCHES), requests)
-        lacks = (
-            "" if requests else "queue length, slack and drops need every query; run the experiment with keep: requests"
-        )
+        if not is_one:
+            lacks = "queue length, slack and drops are left out where there are several queues"
+        elif not requests:
+            lacks = "queue length, slack and drops need every query; run the experiment with keep: requests"
     elif schema == "run/1":
         hint = "run the experiment with keep: batches or keep: requests"
         raise StoreError(str(folder), "is stored without its batches, which a time line needs", "", hint)

@@ -17,6 +17,7 @@ from sim import (
     Hold,
     LatencyTable,
     ProfiledSubnet,
+    ServiceQueue,
     Trace,
     View,
     Wait,
@@ -66,7 +67,7 @@ class TablePolicy:
     def decide(self, view: View) -> Decision:
         system = view.system
         number = max(0, view.slack_ns) * 7 + view.queue_length
-        number += view.table.latency(0, 1) + len(view.kind)
+        number += view.table.latency(0, 1) + len(view.kind) + 2 * len(view.queue) + system.slo_ns * len(view.queue)
         number += sum(system.deadlines_ns(3)) + 3 * system.arrivals_within(6) + 5 * system.workers_alive
         if self.drops and number % 11 == 3:
             return Drop(1 + number % view.queue_length)
@@ -77,6 +78,7 @@ class TablePolicy:
         subnet, size = self.answers[number % len(self.answers)]
         free = system.free_workers()
         size = min(size, view.table.max_batch)
+        subnet %= len(view.table.subnets)  # that of a queue may have fewer
         return Dispatch(subnet, size, free[number % len(free)] if self.picks_worker else None)
 
 
@@ -160,6 +162,54 @@ def kind_cases(draw: Callable[..., object]) -> Case:
     faults = tuple(_faults(draw, sum(workers))) if case.cluster.faults else ()
     cluster = replace(case.cluster, workers=sum(workers), kinds=kinds, offer=offer, currency="EUR", faults=faults)
     return replace(case, cluster=cluster, table=table(case.table.batch_sizes))
+
+
+@st.composite
+def queue_cases(draw: Callable[..., object]) -> Case:
+    """Return a case of `kind_cases`, or one without kinds, with up to three queues, some of them with other models.
+
+    It has a queue or a queue for each worker, or both.
+    """
+    case = draw(kind_cases()) if draw(st.booleans()) else draw(cases())
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    routing = draw(st.sampled_from(["central", "central", "round_robin", "shortest", "random"]))
+    count = draw(st.integers(1 if routing == "central" else 0, 3))
+    kinds = case.cluster.kinds
+
+    def tables() -> LatencyTable | dict[str, LatencyTable]:
+        """Return the tables of another model, whose ids or accuracies may be those of the first one."""
+        names = tuple(ProfiledSubnet(f"s{i}", 50.5 + i, loading_ns=i) for i in range(rng.integers(1, 4)))
+
+        def of_kind() -> LatencyTable:
+            sizes = tuple(sorted({1, int(rng.integers(1, 9))}))
+            shape = len(names), len(sizes)
+            grid = rng.integers(1, LONGEST + 1, shape)
+            samples = [[rng.integers(1, LONGEST, rng.integers(1, 5)) for _ in sizes] for _ in names]
+            return LatencyTable(
+                "other", names, sizes, grid, p99_ns=grid + rng.integers(0, 6, shape), samples_ns=samples
+            )
+
+        return {kind.name: of_kind() for kind in kinds} if kinds else of_kind()
+
+    queues = tuple(
+        ServiceQueue(
+            "q" * (i + 1),
+            draw(st.sampled_from([None, 7, 20])),
+            draw(st.sampled_from([1.0, 0.5, 3.0, 2])),
+            draw(st.integers(1, 2)),
+            draw(st.sampled_from([None, None, 50.0])),
+            draw(st.sampled_from([None, None, 1, 3])),
+            tables() if draw(st.booleans()) else None,
+        )
+        for i in range(count)
+    )
+    cluster = replace(case.cluster, queues=queues, routing=routing)
+    if not count:
+        return replace(case, cluster=cluster)
+    codes = np.array(draw(st.lists(st.integers(0, count - 1), min_size=len(case.trace), max_size=len(case.trace))))
+    trace = replace(case.trace, class_codes=codes, class_names=tuple(queue.name for queue in queues))
+    order = draw(st.sampled_from(["edf", "slack", "priority", "fair", "fair"]))
+    return replace(case, trace=trace, cluster=replace(cluster, order=order))
 
 
 @st.composite

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import defaultdict
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from sim.base.streams import stream
 from sim.engine.planning import KindView, PlannerView
 from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
 from sim.engine.result import Outcome
+from sim.engine.service_queue import ServiceQueue
+from sim.tables.floor import accurate_part
 from sim.tables.latency import LatencyTable, ProfiledSubnet
 from sim.tables.law import LatencyLaw, actual_table, nodes_of
 
@@ -45,10 +48,15 @@ def _on_line(nodes: list[int], share: int) -> int:
     return nodes[place] + (nodes[place + 1] - nodes[place]) * (rest // 2**16) // 2**16
 
 
+def table_of(queue: ServiceQueue, kind: str) -> LatencyTable | None:
+    """Return a queue's own table on a kind of workers."""
+    return queue.table[kind] if isinstance(queue.table, dict) else queue.table
+
+
 class NaiveEngine:
     """One run; also the system that its views look into."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - the whole state of a run
         self,
         trace: Trace,
         cluster: Cluster,
@@ -61,26 +69,54 @@ class NaiveEngine:
         self.env = simpy.Environment(initial_time=0)
         self.planner, self.period_ns, self.duration_ns = planner, period_ns, trace.duration_ns
         self.cluster, self.table, self.policy = cluster, table, policy
-        self.tables = [kind.table or table for kind in cluster.kinds] or [table]  # by kind
+        self.groups = cluster.queues or (ServiceQueue("all"),)
+        kind_tables = [kind.table or table for kind in cluster.kinds] or [table]
+        names = [kind.name for kind in cluster.kinds] or [""]
+        self.tables = [  # by queue and kind
+            [
+                accurate_part(table_of(group, name) or own, group.floor or 0)
+                for name, own in zip(names, kind_tables, strict=True)
+            ]
+            for group in self.groups
+        ]
+        self.rows: list[tuple[str, float]] = []  # id and accuracy
+        for each in (table, *(found for group in self.groups if (found := table_of(group, names[0])))):
+            self.rows += [key for row in each.subnets if (key := (row.id, row.accuracy)) not in self.rows]
         self.names = [kind.name for kind in cluster.kinds] or [""]
         self.kind_of = [i for i, kind in enumerate(cluster.kinds) for _ in range(kind.workers)] or [0] * cluster.workers
-        common = range(1, min(each.batch_sizes[-1] for each in self.tables) + 1)
         rank = {
             "kind": lambda _: 0,
             "cheapest": lambda i: cluster.kinds[i].price_per_h,
             "fastest": lambda i: sum(
-                self.tables[i].latency(subnet, size) for subnet in range(len(table.subnets)) for size in common
+                of_queue[i].latency(subnet, size)
+                for of_queue in self.tables
+                for subnet in range(len(of_queue[i].subnets))
+                for size in range(1, min(each.batch_sizes[-1] for each in of_queue) + 1)
             ),
         }[cluster.offer]
-        self.order = sorted(range(len(self.tables)), key=rank)
+        self.order = sorted(range(len(names)), key=rank)
         self.offered = 0
-        self.served = [
-            each.with_query_overhead(cluster.dispatch_per_query_ns) for each in self.tables
-        ]  # as policies see
+        self.offered_queue = 0
+        self.served = [  # as policies see
+            [each.with_query_overhead(cluster.dispatch_per_query_ns) for each in of_queue] for of_queue in self.tables
+        ]
         self.arrival = trace.arrival_ns.tolist()
-        self.deadline = trace.deadline_ns.tolist()
-        self.queue: list[tuple[int, int]] = []
-        self.arrived = 0
+        self.member = [0] * len(trace) if trace.class_codes is None else trace.class_codes.tolist()
+        slos = np.broadcast_to(trace.slo_ns, (len(trace),)).tolist()
+        self.deadline = [
+            at + (self.groups[group].slo_ns or slo)
+            for at, group, slo in zip(self.arrival, self.member, slos, strict=True)
+        ]
+        # By worker if each has its own queues; what waits by queue, and the state of the turns.
+        self.is_routed = cluster.routing != "central"
+        sites = range(cluster.workers if self.is_routed else 1)
+        self.sites: list[list[list[tuple[int, int]]]] = [[[] for _ in self.groups] for _ in sites]
+        self.credits = [([0.0 for _ in self.groups], len(self.groups) - 1) for _ in sites]
+        self.site = 0
+        self.waiting_nowhere: list[int] = []
+        self.runs_now: defaultdict[int, int] = defaultdict(int)
+        self.last_routed = -1
+        self.arrived: list[int] = []
         self.free = set(range(cluster.workers))
         self.up = dict.fromkeys(range(cluster.workers), 0)  # since when each serves
         self.down: set[int] = set()
@@ -107,9 +143,8 @@ class NaiveEngine:
         self.subnet: list[int] = [-1] * len(self.arrival)
         self.worker: list[int] = [-1] * len(self.arrival)
         self.dispatch_ns = cluster.dispatch_ns
-        self.slo_ns = min(map(int.__sub__, self.deadline, self.arrival)) - cluster.network_ns
         self.rng = stream(seed, "policy")
-        self.keys = {name: np.uint64(stream(seed, name).integers(2**63)) for name in ("latency", "dispatch")}
+        self.keys = {name: np.uint64(stream(seed, name).integers(2**63)) for name in ("latency", "dispatch", "routing")}
 
     def run(self) -> NaiveEngine:
         """Run to the end."""
@@ -145,7 +180,7 @@ class NaiveEngine:
             len(self.queue),
             self.slo_ns,
             self.cluster.dispatch_ns,
-            tuple(self._kind_view(kind, now) for kind in range(len(self.tables))),
+            tuple(self._kind_view(kind, now) for kind in range(len(self.names))),
         )
         plan = self.planner.plan(view)
         self.policy = replace(self.policy, **plan.parameters)
@@ -204,7 +239,7 @@ class NaiveEngine:
         known = self.cluster.kinds[kind] if self.cluster.kinds else None
         return KindView(
             self.names[kind],
-            self.served[kind],
+            self.served[0][kind],
             tuple(mine),
             sum(self.kind_of[worker] == kind for worker in self.starting),
             sum(self.kind_of[worker] == kind for worker in self.down if worker not in self.left),
@@ -215,17 +250,36 @@ class NaiveEngine:
         )
 
     @property
+    def lines(self) -> list[list[tuple[int, int]]]:
+        """The queues of the workers that are offered."""
+        return self.sites[self.site]
+
+    @property
+    def queue(self) -> list[tuple[int, int]]:
+        """The queue that is offered."""
+        return self.lines[self.offered_queue]
+
+    @property
+    def slo_ns(self) -> int:
+        """The smallest SLO in the queue that is offered."""
+        mine = [query for query, group in enumerate(self.member) if group == self.offered_queue]
+        return min(self.deadline[query] - self.arrival[query] for query in mine) - self.cluster.network_ns
+
+    @property
     def workers_alive(self) -> int:
         """Workers that have not failed."""
         return len(self.up)
 
     def free_workers(self) -> tuple[int, ...]:
         """Return the free workers of the kind that is offered."""
-        return tuple(sorted(worker for worker in self.free if self.kind_of[worker] == self.offered))
+        mine = sorted(worker for worker in self.free if self.kind_of[worker] == self.offered)
+        return tuple(worker for worker in mine if not self.is_routed or worker == self.site)
 
     def subnet_on(self, worker: int) -> int | None:
         """Return the subnet on a worker."""
-        return self.loaded[worker]
+        subnets = self.tables[self.offered_queue][self.kind_of[worker]].subnets
+        rows = [self.rows.index((subnet.id, subnet.accuracy)) for subnet in subnets]
+        return rows.index(self.loaded[worker]) if self.loaded[worker] in rows else None
 
     def deadlines_ns(self, count: int) -> list[int]:
         """Return the earliest deadlines in the queue."""
@@ -233,7 +287,11 @@ class NaiveEngine:
 
     def arrivals_within(self, window_ns: int) -> int:
         """Return how many queries arrived lately."""
-        return sum(self.env.now - window_ns < at <= self.env.now for at in self.arrival)
+        return sum(
+            self.env.now - window_ns < at <= self.env.now
+            for at, group in zip(self.arrival, self.member, strict=True)
+            if group == self.offered_queue
+        )
 
     def _source(self) -> Generator[simpy.Event, None, None]:
         for query, at in enumerate(self.arrival):
@@ -241,8 +299,7 @@ class NaiveEngine:
             self.env.process(self._query(query))
 
     def _query(self, query: int) -> Generator[simpy.Event, None, None]:
-        heapq.heappush(self.queue, (self.deadline[query], query))
-        self.arrived += 1
+        self.arrived.append(query)
         self._request_dispatch()
         self.outcome[query] = yield self.answer[query]
 
@@ -264,6 +321,15 @@ class NaiveEngine:
         self.pending = False
         now = self.env.now
         self.wait_until = -1
+        for query in sorted(self.arrived):
+            group, bound = self.member[query], self.groups[self.member[query]].bound
+            waiting = sum(len(lines[group]) for lines in self.sites)
+            waiting += sum(self.member[other] == group for other in self.waiting_nowhere)
+            if bound is not None and waiting == bound:
+                self.answer[query].succeed(Outcome.REJECTED)
+            else:
+                self._route(query)
+        self.arrived.clear()
         for _at, fails, worker in sorted(self.changes):
             if fails:
                 self.down.add(worker)
@@ -275,6 +341,10 @@ class NaiveEngine:
                 lost = [query for run in self.under_way[worker] for query in self.members[run]]
                 self.ended += [(now, Outcome.DROPPED)] * len(lost)
                 self.under_way[worker].clear()
+                self.runs_now[worker] = 0
+                for line in self.sites[worker] if self.is_routed else ():
+                    self.waiting_nowhere += [query for _, query in line]
+                    line.clear()
                 self.busy = [(*one[:2], min(one[2], now)) if one[0] == worker else one for one in self.busy]
             elif worker not in self.left:
                 self.down.discard(worker)
@@ -282,31 +352,97 @@ class NaiveEngine:
                 self.free.add(worker)
         self.changes.clear()
         self.free -= self.left.keys()
+        again, self.waiting_nowhere = sorted(self.waiting_nowhere), []
+        for query in again:
+            self._route(query)
         while self._offer(now):
             pass
+
+    def _route(self, query: int) -> None:
+        alive = [worker for worker in range(self.cluster.workers) if worker not in self.down]
+        match self.cluster.routing:
+            case "central":
+                site = 0
+            case _ if not alive:
+                self.waiting_nowhere.append(query)
+                return
+            case "round_robin":
+                later = [worker for worker in alive if worker > self.last_routed]
+                site = self.last_routed = (later or alive)[0]
+            case "random":
+                site = alive[self._share("routing", query) * len(alive) // 2**32]
+            case "shortest":
+                site = min(alive, key=lambda one: self.runs_now[one] + sum(map(len, self.sites[one])))
+        heapq.heappush(self.sites[site][self.member[query]], (self.deadline[query], query))
 
     def _offer(self, now: int) -> bool:
         """Offer what is free until something is decided that changes the queue; return whether there may be more."""
         self.wait_until = -1
         for kind in self.order:
             self.offered = kind
-            if not self.free_workers():
-                continue
+            for site in range(len(self.sites)):
+                self.site = site
+                if self.free_workers() and self._offer_site(now):
+                    return True
+        return False
+
+    def _offer_site(self, now: int) -> bool:
+        for place in range(len(self.lines)):
+            self.offered_queue = place
             self._apply_drop_rule(now)
-            if not self.queue:
-                return False
-            slack = self.queue[0][0] - now - self.cluster.dispatch_ns - self.cluster.network_ns
-            match self.policy.decide(View(now, slack, len(self.queue), self.served[kind], self, self.names[kind])):
-                case Dispatch() as decision:
-                    self._begin(decision)
-                    return True
-                case Drop(count=count):
-                    self._drop(count)
-                    return True
-                case Hold(until_slack_ns=left):
-                    self._wait(now + slack - left)
-                case Wait(until_ns=until):
-                    self._wait(until)
+        held: set[int] = set()
+        while any(line and place not in held for place, line in enumerate(self.lines)):
+            self.offered_queue = self._next_queue(held)
+            if self._ask(now):
+                return True
+            held.add(self.offered_queue)
+        return False
+
+    def _next_queue(self, held: set[int]) -> int:
+        """Return the queue that is offered next, of those that have not held."""
+        places = [place for place, line in enumerate(self.lines) if line and place not in held]
+        head = {place: self.lines[place][0][0] for place in places}
+        match self.cluster.order:
+            case "edf":
+                return min(places, key=lambda place: head[place])
+            case "slack":
+                return min(places, key=lambda place: head[place] - min(self.served[place][self.offered].dense_ns[:, 1]))
+            case "priority":
+                return min(places, key=lambda place: (self.groups[place].priority, head[place]))
+        if not held:
+            self.tried = list(self.credits[self.site][0]), self.credits[self.site][1]
+        credit, turn = self.tried
+        for place in range(len(self.lines)):
+            if place not in places and credit[place] > 0:
+                credit[place] = 0
+        while turn not in places or credit[turn] <= 0:
+            turn = (turn + 1) % len(self.lines)
+            if turn in places:
+                credit[turn] += self._quantum(turn)
+        self.tried = credit, turn
+        return turn
+
+    def _quantum(self, place: int) -> float:
+        longest = max(int(table.dense_ns.max()) for of_queue in self.served for table in of_queue)
+        share = self.groups[place].weight / max(group.weight for group in self.groups)
+        return (self.cluster.dispatch_ns + longest) * share
+
+    def _ask(self, now: int) -> bool:
+        place, kind = self.offered_queue, self.offered
+        slack = self.queue[0][0] - now - self.cluster.dispatch_ns - self.cluster.network_ns
+        name = self.groups[place].name if self.cluster.queues else ""
+        view = View(now, slack, len(self.queue), self.served[place][kind], self, self.names[kind], name)
+        match self.policy.decide(view):
+            case Dispatch() as decision:
+                self._begin(decision)
+                return True
+            case Drop(count=count):
+                self._drop(count)
+                return True
+            case Hold(until_slack_ns=left):
+                self._wait(now + slack - left)
+            case Wait(until_ns=until):
+                self._wait(until)
         return False
 
     def _wait(self, until_ns: int) -> None:
@@ -319,10 +455,10 @@ class NaiveEngine:
             self._request_dispatch()
 
     def _apply_drop_rule(self, now: int) -> None:
-        alive = {self.kind_of[worker] for worker in self.up}
+        alive = {self.kind_of[worker] for worker in self.up if not self.is_routed or worker == self.site}
         cells = [
             (table, *cell)
-            for table in (self.tables[kind] for kind in alive)
+            for table in (self.tables[self.offered_queue][kind] for kind in alive)
             for cell in np.ndindex(table.dense_ns.shape)
             if cell[1]
         ]
@@ -344,7 +480,13 @@ class NaiveEngine:
         self.free.remove(worker)
         batch = [heapq.heappop(self.queue)[1] for _ in range(min(decision.batch_size, len(self.queue)))]
         self.runs += 1
-        self.env.process(self._batch(self.runs, worker, decision.subnet, batch))
+        self.runs_now[worker] = len(batch)
+        if self.cluster.order == "fair":
+            self.credits[self.site] = self.tried
+            served = self.served[self.offered_queue][self.offered]
+            self.tried[0][self.offered_queue] -= self.cluster.dispatch_ns + served.latency(decision.subnet, len(batch))
+        table = self.tables[self.offered_queue][self.kind_of[worker]]
+        self.env.process(self._batch(self.runs, worker, table, decision.subnet, batch))
 
     def _latency(self, planned: LatencyTable, subnet: int, size: int, head: int) -> int:
         """Return the quantile of the batch's latency that belongs to the luck of its head."""
@@ -381,17 +523,19 @@ class NaiveEngine:
             batch = _on_line(nodes, self._share("dispatch", head))
         return batch + size * self.cluster.dispatch_per_query_ns
 
-    def _batch(self, run: int, worker: int, subnet: int, batch: list[int]) -> Generator[simpy.Event, None, None]:
-        table = self.tables[self.kind_of[worker]]
+    def _batch(
+        self, run: int, worker: int, table: LatencyTable, subnet: int, batch: list[int]
+    ) -> Generator[simpy.Event, None, None]:
+        row = self.rows.index((table.subnets[subnet].id, table.subnets[subnet].accuracy))
         latency, overhead = self._latency(table, subnet, len(batch), batch[0]), self._overhead(len(batch), batch[0])
-        if self.loaded[worker] != subnet and worker not in self.fresh:
+        if self.loaded[worker] != row and worker not in self.fresh:
             delay = self.cluster.actuation_ns
             overhead += (table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
         self.fresh.discard(worker)
-        self.loaded[worker] = subnet
+        self.loaded[worker] = row
         for query in batch:
             self.start[query], self.worker[query] = self.env.now, worker
-            self.subnet[query] = _row(self.table, table, subnet)
+            self.subnet[query] = row
         occupied = overhead + max(1, math.floor(latency * self.cluster.occupancy))
         self.began.append((self.env.now, worker, len(batch)))
         self.busy.append((worker, self.env.now, self.env.now + occupied))
@@ -404,6 +548,7 @@ class NaiveEngine:
         if run in mine:
             self.until.pop(worker)
         if run in mine and rest:  # the worker can take its next batch
+            self.runs_now[worker] = 0
             self.free.add(worker)
             self._request_dispatch()
         yield self.env.timeout(rest)
@@ -418,5 +563,6 @@ class NaiveEngine:
         if not lost:
             del mine[run]
             if not rest:
+                self.runs_now[worker] = 0
                 self.free.add(worker)
                 self._request_dispatch()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from sim import Cluster, Dispatch, LatencyTable, Outcome, Result, Trace, View, WorkerFailure, simulate
 from sim.engine.driver import _Run
-from tests.laws.cases import Case, cases, kind_cases
+from tests.laws.cases import Case, cases, kind_cases, queue_cases
 from tests.laws.naive_engine import NaiveEngine
 
 
@@ -45,6 +45,19 @@ def naive_engine_agrees(case: Case) -> None:
 @settings(max_examples=100, deadline=None)
 @given(kind_cases())
 def test_the_engine_and_a_process_for_each_query_agree_with_kinds_of_workers(case: Case) -> None:
+    naive_engine_agrees(case)
+
+
+@settings(max_examples=100, deadline=None)
+@given(queue_cases())
+def test_the_engine_and_a_process_for_each_query_agree_with_queues(case: Case) -> None:
+    naive_engine_agrees(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None)
+@given(queue_cases())
+def test_the_engine_and_a_process_for_each_query_agree_with_queues_in_many_cases(case: Case) -> None:
     naive_engine_agrees(case)
 
 

@@ -19,10 +19,12 @@ import sim.compiled.kernel
 import sim.compiled.replay
 import sim.engine.driver
 import sim.engine.instant
+import sim.engine.offers
+import sim.engine.queue_set
 import sim.tables.service_times
 from sim import simulate
 from sim.compiled.replay import replay_compiled
-from tests.laws.cases import cases, kind_cases
+from tests.laws.cases import cases, kind_cases, queue_cases
 from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import FromTable, FromTables, by_name, decision_tables, edges, tables_by_kind
 from tests.policies.engines import assert_same
@@ -102,26 +104,53 @@ INSTANT = {
         "self._running[worker] = None",
     ),
     "a recovered worker is new": (
-        "self._unused[worker] = False\n        self._down",
-        "self._unused[worker] = True\n        self._down",
+        "self._unused[worker] = False\n        if worker",
+        "self._unused[worker] = True\n        if worker",
     ),
     "holds by the clock": (
         "self._now_ns + slack_ns - int(decision.until_slack_ns)",
         "self._now_ns + int(decision.until_slack_ns)",
     ),
-    "no drop rule": ("if (drop_before_ns := self._drop_before_ns()) is not None:", "if False:"),
-    "hopeless without the overhead": ("self._cluster.dispatch_ns + min(alive)", "min(alive)"),
+    "no drop rule": ("if queue.length:", "if False:"),
+    "hopeless without the overhead": ("self._cluster.dispatch_ns + min(pool", "min(pool"),
     "slack without the overhead": ("self._now_ns - self._cluster.dispatch_ns", "self._now_ns"),
-    "one decision an instant": ("starts.append(self._start(decision))", "starts.append(self._start(decision)); break"),
-    "a batch larger than asked": ("min(int(decision.batch_size), self._queue.length)", "self._queue.length"),
+    "one decision an instant": (
+        "(self._start(decision))\n                return True",
+        "(self._start(decision))\n                return False",
+    ),
+    "a batch larger than asked": ("min(int(decision.batch_size), queue.length)", "queue.length"),
 }
 """In the rule of the instant. Compared with the naive engine, as the next two."""
 
 DRIVER = {
     "batches overtake": ("max([finish_ns, *(self._log.finish[other] for other in before)])", "finish_ns"),
     "a failure spares what overlaps": ("for batch in self._overlapping(worker, now_ns):", "for batch in ():"),
-    "actuation is free": ("overhead_ns += self._actuation_ns[pool][subnet]", "pass"),
+    "actuation is free": ("overhead_ns += self._actuation_ns[queue][pool][subnet]", "pass"),
 }
+
+OFFERS = {
+    "a batch costs nothing": ("self._deficit[place] -= work_ns", "pass"),
+    "what is left is kept": ("deficit[place] = min(work, 0.0)", "pass"),
+    "debts are forgotten": ("rounds = min(", "rounds = 1 + min("),
+    "an offer that is not taken counts": (
+        "deficit, turn, left = list(self._deficit)",
+        "deficit, turn, left = self._deficit",
+    ),
+    "priority before no deadline": ("(self._rank[place], deadline[place])", "self._rank[place]"),
+    "the least slack is the earliest deadline": ("deadline[place] - alone[place]", "deadline[place]"),
+}
+"""In the order of offers. Compared with the naive engine."""
+
+QUEUE_SET = {
+    "one more than the bound": ("self.waiting >= self.bound", "self.waiting > self.bound"),
+    "a batch leaves its place taken": ("self._stream.waiting -= count", "pass"),
+    "running queries do not count": ("self.running[one] + sum(", "sum("),
+    "who waits at a failed worker stays": ("self._stranded += queue.leave()", "pass"),
+    "a failed worker gets queries": ("self._alive.remove(worker)", "pass"),
+    "turns begin anew": ("self._next = worker + 1", "pass"),
+    "the arrivals of all queues": ("trace.arrival_ns[mine].tolist(), slo_ns", "trace.arrival_ns.tolist(), slo_ns"),
+}
+"""In queues side by side and in routing, likewise."""
 
 SERVICE = {
     "luck of the next query": ("(query + 1) * _GOLDEN", "query * _GOLDEN"),
@@ -183,6 +212,8 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
         (sim.compiled.kernel, KERNEL | KINDS),
         (sim.engine.instant, INSTANT),
         (sim.engine.driver, DRIVER),
+        (sim.engine.offers, OFFERS),
+        (sim.engine.queue_set, QUEUE_SET),
         (sim.tables.service_times, SERVICE),
     ):
         for change in changes.values():
@@ -259,6 +290,25 @@ def test_a_fault_in_the_driver_is_caught(name: str) -> None:
     made = mutant(sim.engine.driver, DRIVER[name])
     with mock.patch(f"{__name__}.simulate", made.simulate):
         assert caught(cases(), differs_from_naive)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFERS)
+def test_a_fault_in_the_order_of_offers_is_caught(name: str) -> None:
+    made = mutant(sim.engine.offers, OFFERS[name])
+    with mock.patch.object(sim.engine.instant, "Offers", made.Offers):
+        assert caught(queue_cases(), differs_from_naive)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUEUE_SET)
+def test_a_fault_in_queues_side_by_side_is_caught(name: str) -> None:
+    made = mutant(sim.engine.queue_set, QUEUE_SET[name])
+    with (
+        mock.patch.object(sim.engine.driver, "admission_for", made.admission_for),
+        mock.patch.object(sim.engine.instant, "QueueSet", made.QueueSet),
+    ):
+        assert caught(queue_cases(), differs_from_naive)
 
 
 @pytest.mark.slow

@@ -119,6 +119,8 @@ def test_every_key_of_every_model_can_be_set(schema: str, key: str, tmp_path: Pa
     for listed in ("faults", "kinds"):
         if key.startswith(f"cluster.{listed}.0."):
             content["cluster"][listed] = [{}]
+    if key.startswith("queues.0."):
+        content["queues"] = [{"tables": [{}]}]
     assert put_settings(content, [f"{key}=here"], kind.model) == (key,)
     node = content
     for step in key.split("."):
@@ -126,9 +128,9 @@ def test_every_key_of_every_model_can_be_set(schema: str, key: str, tmp_path: Pa
     assert node == "here"
 
 
-GIVEN = ("start", "search", "cluster.faults.0.", "cluster.kinds.0.")
+GIVEN = ("start", "search", "cluster.faults.0.", "cluster.kinds.0.", "queues.0.", "planner.")
 """Sections that the files above have, and entries that they don't."""
-REPLACED = {"cluster.workers", "latency_table"}
+REPLACED = {"cluster.workers", "latency_table", "trace"}
 """Keys that other keys may stand in for."""
 
 

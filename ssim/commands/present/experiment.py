@@ -38,6 +38,9 @@ _COST_COLUMNS = {
 }
 """Further columns where workers have prices or powers, or come and go."""
 
+_QUEUE_COLUMNS = {"weighted": ("weighted_slo_attainment", 6, False), "Jain": ("jain_index", 4, False)}
+"""Further columns where there are queues."""
+
 _CLASS_COLUMNS = {
     "SLO attainment": ("slo_attainment", 6),
     "accuracy %": ("mean_serving_accuracy", 2),
@@ -78,7 +81,7 @@ def _notes(point: Point) -> Iterator[str]:
 def report(job: Job, store: Store, *, figures: bool) -> None:
     """Write the tables of what is stored, print them and draw the figures."""
     from ssim.jobs.experiment.drawn import drawn
-    from ssim.jobs.experiment.summary import class_file, kind_file, summary_file, write_summary
+    from ssim.jobs.experiment.summary import class_file, kind_file, queue_file, summary_file, write_summary
     from ssim.results.store import Snapshot
 
     store = Snapshot(store.folder)
@@ -92,7 +95,9 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
     _print_classes(screen, job, points)
     _print_notes(screen, job.name, points)
     screen.print(f"Table: {summary_file(store)}", soft_wrap=True)
-    if any(point.classes for point in points):
+    if job.spec.queues:
+        screen.print(f"By queue: {queue_file(store)}", soft_wrap=True)
+    elif any(point.classes for point in points):
         screen.print(f"By class: {class_file(store)}", soft_wrap=True)
     if job.spec.cluster.kinds:
         screen.print(f"By kind of workers: {kind_file(store)}", soft_wrap=True)
@@ -123,7 +128,8 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
     for name in (*swept.values(), "policy"):
         table.add_column(name, overflow="fold")
     known = {column for point in points for row in point.rows for one in row.summaries.values() for column in one}
-    columns = _COLUMNS | {name: column for name, column in _COST_COLUMNS.items() if column[0] in known}
+    more = _QUEUE_COLUMNS | _COST_COLUMNS
+    columns = _COLUMNS | {name: column for name, column in more.items() if column[0] in known}
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for number, point in enumerate(points):
@@ -137,23 +143,27 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
 
 
 def _print_classes(screen: Console, job: Job, points: Sequence[PointRows]) -> None:
-    """Print a table by class of queries, where there are classes, and no more than a table takes."""
+    """Print a table by class of queries or by queue, where there are any, and no more than a table takes."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     rows = [(point, name, row) for point in points for name, found in point.classes for row in found]
     if not 0 < len(rows) <= _MOST_ROWS:
         return
-    table = Table(title="By class of queries", title_justify="left", box=SIMPLE_HEAD, padding=0)
+    what = "queue" if job.spec.queues else "class"
+    title = "By queue" if job.spec.queues else "By class of queries"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     swept = _headings(job.swept)
-    for name in (*swept.values(), "class", "policy"):
+    for name in (*swept.values(), what, "policy"):
         table.add_column(name, overflow="fold")
-    for name in _CLASS_COLUMNS:
+    columns = _CLASS_COLUMNS | ({"rejected": ("rejected", 0)} if job.spec.queues else {})
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for place, (point, name, row) in enumerate(rows):
-        numbers = (_estimated(*row.over_repeats(column, name), digits) for column, digits in _CLASS_COLUMNS.values())
+        numbers = (_estimated(*row.over_repeats(column, name), digits) for column, digits in columns.values())
         table.add_row(*(str(point.swept[key]) for key in swept), name, row.name, *numbers)
-        if place < len(rows) - 1 and rows[place + 1][:2] != (point, name):
+        following = rows[place + 1] if place < len(rows) - 1 else None
+        if following and (following[0] is not point or (following[1] != name and len(point.rows) > 1)):
             table.add_section()
     screen.print(table)
 

@@ -6,11 +6,13 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from sim.base.errors import SsimError, TooLongError
+from sim.engines import WORTH_COMPILING
 from sim.traces.source import drawn_ahead
 from ssim.jobs.experiment.kept import Kept, mapped
+from ssim.jobs.identity import hash_of, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
+    from ssim.jobs.experiment.run import ExperimentRun
+    from ssim.jobs.experiment.spec import ExperimentSpec
 
 INTERRUPTED = Event()
 """Set while threads are to come to an end."""
@@ -27,6 +31,12 @@ _SHORT = 4_000_000
 
 _TRACES: Kept[str, Trace] = Kept(1)
 _SHORT_TRACES: Kept[str, Trace | None] = Kept(4)
+
+
+def trace_key_of(spec: ExperimentSpec, source: TraceSource, seed: int, folder: Path) -> str:
+    """Return what runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
+    stamps = [stamp(path) for path in source.inputs()]
+    return hash_of([spec.trace, [(queue.name, queue.trace) for queue in spec.queues], seed, str(folder), stamps])
 
 
 def trace_of(key: str, source: TraceSource, seed: int, shared: Path | None) -> Trace:
@@ -78,3 +88,17 @@ def raise_if_interrupted() -> None:
     """
     if INTERRUPTED.is_set():
         raise SsimError("interrupted", "before the end of a run")
+
+
+def queries_ahead(runs: Sequence[ExperimentRun]) -> int:
+    """Return about how many queries there are to replay, counted no further than the choice of an engine needs."""
+    count = 0
+    if runs:
+        try:
+            for chunk in runs[0].parts.source.chunks(runs[0].seed):
+                count += len(chunk) * len(runs)
+                if count >= WORTH_COMPILING:
+                    break
+        except (Exception, SystemExit):  # noqa: BLE001 - a trace source of a user may raise anything; the run will tell
+            return 0
+    return count

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
 
 
+_MOST_SWEPT = 2
+"""Swept keys that the figure of queues has axes for."""
+
+
 def load_summary(store: Store) -> pd.DataFrame:
     """Return one row a stored run: the columns of summary.csv and the swept ones; NaN where there is no value."""
     frame = _frame(summary_rows(store.runs()))
@@ -52,24 +56,58 @@ def draw_dynamics(store: Store) -> Figure | None:
 
 
 def draw_sweep(store: Store) -> Figure | None:
-    """Return attainment and accuracy over what is swept; None unless that is one key whose values are numbers."""
-    swept = [run["swept"] for run, _ in store.runs()]
-    keys = {key for point in swept for key in point}
-    values = [value for point in swept for value in point.values()]
-    if len(keys) != 1 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    """Return attainment and accuracy over what is swept; None unless that is a key whose values are numbers.
+
+    Beside it, one whose values are words may be swept: each word has a line then, for the reference policy.
+    """
+    stored = store.runs()
+    swept = [run["swept"] for run, _ in stored]
+    keys = list(swept[0]) if swept else []
+    values = {key: [point[key] for point in swept] for key in keys}
+    numbers = [key for key in keys if all(_is_number(value) for value in values[key])]
+    words = [key for key in keys if all(isinstance(value, str) for value in values[key])]
+    if len(numbers) != 1 or len(set(values[numbers[0]])) == 1:
         return None
-    return None if len(set(values)) == 1 else _draw("sweep", load_summary(store), keys.pop())
+    frame = load_summary(store)
+    if len(keys) == 1:
+        return _draw("sweep", frame, numbers[0])
+    if len(keys) > _MOST_SWEPT or not words or "queues" in stored[0][1]:
+        return None
+    reference = stored[0][0]["reference"]
+    return _draw("queues", frame[frame["policy"] == reference], numbers[0], "", reference, words[0])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def draw_classes(store: Store) -> Figure | None:
-    """Return the policies by class of queries at the first point of the sweep; None without classes."""
+    """Return the policies by class of queries, or by queue, at the first point of the sweep; None without any."""
     stored = store.runs()
     first = stored[0][0]["swept"] if stored else {}
-    rows = part_rows([(run, manifest) for run, manifest in stored if run["swept"] == first], "class")
+    there = [(run, manifest) for run, manifest in stored if run["swept"] == first]
+    rows = part_rows(there, "class") or [{**row, "class": row["queue"]} for row in part_rows(there, "queue")]
     if not rows:
         return None
     numbers = dict.fromkeys(("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms"), float)
     return _draw("classes", _frame(rows).astype(numbers), ", ".join(f"{key} = {value}" for key, value in first.items()))
+
+
+def draw_queues(store: Store) -> Figure | None:
+    """Return the queues over what is swept, under the reference; None without queues, or unless one or two keys are.
+
+    Of two keys, one whose values are numbers is the horizontal axis, the last one if both are.
+    """
+    stored = store.runs()
+    rows = [row for row in part_rows(stored, "queue") if row["policy"] == stored[0][0]["reference"]]
+    keys = list(stored[0][0]["swept"]) if stored else []
+    if not rows or not 1 <= len(keys) <= _MOST_SWEPT:
+        return None
+    numbers = [key for key in keys if all(_is_number(row[key]) for row in rows)]
+    along = (numbers or keys)[-1]
+    across = next((key for key in keys if key != along), "")
+    frame = _frame(rows).astype({"mean_serving_accuracy": float})
+    return _draw("queues", frame, along, across, str(rows[0]["policy"]))
 
 
 def draw_experiment(store: Store) -> list[Path]:
@@ -83,6 +121,7 @@ def draw_experiment(store: Store) -> list[Path]:
         "sweep": draw_sweep(store),
         "dynamics": draw_dynamics(store),
         "classes": draw_classes(store),
+        "queues": draw_queues(store),
     }
     folder = store.folder / "figures"
     paths: list[Path] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,15 @@ from sim.base.units import ns_from_s
 from sim.compiled.step_policy import ONE_TABLE, StepPolicy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.tables.files import load_table, shipped_tables
+from sim.tables.floor import accurate_part
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
 from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
-from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun
+from ssim.jobs.experiment.queues import asked_of, name_issues, queue_places, queues_of, source_of
+from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, build_policy
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
@@ -72,11 +75,14 @@ def _table(
 def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, list[Issue]]:
     """Return what the runs of a point share, and what does not fit although each part is right."""
     spec: ExperimentSpec = point.spec
-    source, tables = plugs["trace",], kind_tables(spec, plugs)
     labels = [policy.label for policy in spec.policies]
     twice = [i for i, label in enumerate(labels) if label in labels[:i]]
     issues = [Issue(("policies", i), "duplicate policy", labels[i], "list each policy once") for i in twice]
     issues += _reference_issues(spec)
+    source, wrong = source_of(spec, plugs)
+    issues += wrong
+    if source is None:
+        return None, issues
     try:
         missing = [path for path in source.inputs() if not path.is_file()]
     except SsimError as error:
@@ -86,15 +92,14 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
         issues += [Issue(("trace",), "file not found", str(path), hint) for path in missing]
     if wrong := table_issues(spec):
         return None, issues + wrong
-    table: LatencyTable = plugs["latency_table",] if spec.latency_table else plugs["cluster", "kinds", 0, "table"]
-    cluster, wrong = _cluster(spec, table, tables)
+    table: LatencyTable = plugs[next(iter(spec.named_tables()))]
+    cluster, wrong = _cluster(spec, table, plugs)
     issues += wrong
     if cluster is None:
         return None, issues
+    issues += name_issues(spec, source, point.folder)
     for i in range(len(spec.policies)):
-        seen, wrong = _seen(spec, i, table, cluster)
-        issues += wrong
-        issues += [issue.under("policies", i) for issue in _tried(plugs["policies", i], seen)]
+        issues += _policy_issues(point, plugs, i, table, cluster)
     policies = [plugs["policies", i] for i in range(len(spec.policies))]
     issues += planner_issues(spec, plugs.get(("planner",)), cluster, policies, table)
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
@@ -102,44 +107,80 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     return ExperimentParts(source, cluster, table, measure), issues
 
 
+def _policy_issues(point: Point, plugs: Plugs, number: int, table: LatencyTable, cluster: Cluster) -> Iterator[Issue]:
+    """Yield what is wrong with a policy of the file, or with that of a queue in its place."""
+    spec: ExperimentSpec = point.spec
+    if not spec.queues:
+        seen, wrong = _seen(spec, number, [*_common_tables(spec, table, cluster)], cluster)
+        yield from wrong
+        yield from (issue.under("policies", number) for issue in _tried(plugs["policies", number], seen))
+        return
+    for place, queue in enumerate(spec.queues):
+        own = [(each, plugs[each]) for each in queue_places(spec, place)]
+        seen, wrong = _seen(spec, number, own or [*_common_tables(spec, table, cluster)], cluster, place)
+        yield from wrong
+        at: tuple[str | int, ...] = ("policies", number)
+        try:
+            policy = build_policy(asked_of(spec, number, place), point.folder)
+        except SpecError as error:
+            yield Issue(("queues", place, "params"), f"does not fit {spec.policies[number].label}", str(error))
+            continue
+        if queue.policy is not None or queue.params:
+            at = ("queues", place, "params" if queue.policy is None else "policy")
+        if queue.floor is not None:
+            seen = [accurate_part(each, queue.floor) for each in seen]
+        yield from (issue.under(*at) for issue in _tried(policy, seen))
+
+
+def _common_tables(
+    spec: ExperimentSpec, table: LatencyTable, cluster: Cluster
+) -> Iterator[tuple[tuple[str | int, ...], LatencyTable]]:
+    """Yield the tables that queues without one of their own have, each with where it is named."""
+    for place, one in ((("latency_table",), table), *kind_places(cluster)):
+        if one is not None and (place != ("latency_table",) or spec.latency_table is not None):
+            yield place, one
+
+
 def _seen(
-    spec: ExperimentSpec, number: int, table: LatencyTable, cluster: Cluster
+    spec: ExperimentSpec,
+    number: int,
+    tables: Sequence[tuple[tuple[str | int, ...], LatencyTable]],
+    cluster: Cluster,
+    queue: int | None = None,
 ) -> tuple[list[LatencyTable], list[Issue]]:
     """Return the tables that a policy sees, and what is wrong with what it plans on."""
     own = spec.policies[number].plan is not None
     seen: list[LatencyTable] = []
     issues: list[Issue] = []
-    for place, one in ((("latency_table",), table), *kind_places(cluster)):
-        if one is None or (place == ("latency_table",) and spec.latency_table is None):
-            continue
+    for place, one in tables:
         try:
-            seen.append(table_seen(one, spec.plan_at(place, number), cluster.latency))
+            seen.append(table_seen(one, spec.plan_at(place, number, queue), cluster.latency))
         except SsimError as error:
             issues.append(Issue(("policies", number, "plan") if own else (*place, "plan"), str(error)))
     return seen, issues
 
 
-def _cluster(
-    spec: ExperimentSpec, table: LatencyTable, tables: Sequence[LatencyTable | None]
-) -> tuple[Cluster | None, list[Issue]]:
+def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[Cluster | None, list[Issue]]:
     """Return the cluster, or None where nothing can be tried with it, and what is wrong with it.
 
     Args:
         spec: The file.
         table: The table of the runs.
-        tables: That of each kind of workers, if it has its own.
+        plugs: The tables of kinds of workers and of queues, by where they are named.
     """
     try:
-        cluster = spec.cluster.build(tables)
-        pools = cluster.pools(table)
+        cluster = spec.cluster.build(kind_tables(spec, plugs), queues_of(spec, plugs))
+        pools = cluster.pools_by_queue(table)
     except SsimError as error:
         place, _, rest = error.location.partition(",")
         path = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
         keys: list[str | int] = [int(key) if key.isdigit() else key for key in path]
-        names = [repr(kind.name) for kind in spec.cluster.kinds]
-        if keys == ["kinds"] and rest.strip() in names:
+        named = spec.queues if keys == ["queues"] else spec.cluster.kinds if keys == ["kinds"] else ()
+        names = [repr(one.name) for one in named]
+        if rest.strip() in names:
             keys.append(names.index(rest.strip()))
-        return None, [Issue(("cluster", *keys), str(error).removeprefix(place).lstrip(":, "))]
+        prefix = () if keys[0] == "queues" else ("cluster",)
+        return None, [Issue((*prefix, *keys), str(error).removeprefix(place).lstrip(":, "))]
     checks = {
         "actuation_ms": cluster.actuation_delays,
         "dispatch_per_query_ms": cluster.served,
@@ -148,7 +189,7 @@ def _cluster(
     issues: list[Issue] = []
     for key, check in checks.items():
         try:
-            for pool in pools:
+            for pool in (pool for of_queue in pools for pool in of_queue):
                 check(pool.table)
         except SsimError as error:
             issues.append(Issue(("cluster", key), str(error)))
@@ -207,11 +248,21 @@ KIND = Kind(
         TRACE,
         _TableSlot(("latency_table",), "latency table", {}, None, "use"),
         _TableSlot(("cluster", "kinds", "*", "table"), "latency table", {}, None, "use"),
+        _TableSlot(("queues", "*", "latency_table"), "latency table", {}, None, "use"),
+        _TableSlot(("queues", "*", "tables", "*", "table"), "latency table", {}, None, "use"),
         POLICY,
+        replace(TRACE, place=("queues", "*", "trace")),
+        replace(POLICY, place=("queues", "*", "policy")),
         PLANNER,
     ),
     assemble=assemble,
     runs=runs,
-    short={"latency_table": "use", "cluster.latency": "law", "cluster.kinds.table": "use"},
+    short={
+        "latency_table": "use",
+        "cluster.latency": "law",
+        "cluster.kinds.table": "use",
+        "queues.latency_table": "use",
+        "queues.tables.table": "use",
+    },
     not_swept=frozenset({"engine", "keep", "reference", "capacity", "live"}),
 )

@@ -26,6 +26,10 @@ def table_issues(spec: ExperimentSpec) -> list[Issue]:
     """Return what is wrong with where latency tables are named."""
     kinds = spec.cluster.kinds
     without = [number for number, kind in enumerate(kinds) if kind.table is None]
+    if spec.queues and all(queue.latency_table is not None or queue.tables for queue in spec.queues):
+        places: list[Place] = [("latency_table",)] if spec.latency_table is not None else []
+        places += [("cluster", "kinds", number, "table") for number, kind in enumerate(kinds) if kind.table is not None]
+        return [Issue(place, "is not used: every queue has a table", "", "leave it out") for place in places]
     if spec.latency_table is None:
         if not kinds:
             return [Issue(("latency_table",), "is missing")]
@@ -65,9 +69,11 @@ def cluster_identity(cluster: Cluster, hashed: Callable[[LatencyTable], str]) ->
         cluster: The cluster with the tables that were measured.
         hashed: Returns the hash of a table.
     """
-    found = asdict(replace(cluster, kinds=(), offer="kind", currency=None))
-    for name in ("kinds", "offer", "currency", *_unscaled(found)):
+    found = asdict(replace(cluster, kinds=(), offer="kind", currency=None, queues=(), order="edf"))
+    for name in ("kinds", "offer", "currency", "queues", "order", *_unscaled(found)):
         del found[name]
+    if not cluster.is_routed:
+        del found["routing"]
     if cluster.kinds:
         own = [{} if kind.table is None else {"table": hashed(kind.table)} for kind in cluster.kinds]
         kinds = [asdict(replace(kind, table=None)) for kind in cluster.kinds]

@@ -11,7 +11,7 @@ from sim.base.errors import SpecError
 from sim.base.intervals import mean_and_half_width
 from ssim.jobs.experiment.comparison import Side, difference, headlines
 from ssim.jobs.identity import hash_of
-from ssim.results.record import COSTS
+from ssim.results.record import COSTS, QUEUE_FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ class Row:
         summaries: The figures of its stored runs by seed.
         repeats: How many seeds there ought to be.
         arrivals: A hash of what decides the arrivals that count, but for the seed.
-        classes: The figures of each class of queries, where there are any, by class and seed.
+        classes: The figures of each class of queries, or of each queue, where there are any, by name and seed.
     """
 
     policy: str
@@ -52,7 +52,7 @@ class Row:
 
         Args:
             column: A column of summary.csv.
-            of_class: The class of queries that it is about; all if None.
+            of_class: The class of queries, or the queue, that it is about; all if None.
         """
         summaries = self.summaries if of_class is None else self.classes[of_class]
         values = [summary[column] for summary in summaries.values() if summary.get(column) is not None]
@@ -106,7 +106,7 @@ class PointRows:
 
     @cached_property
     def classes(self) -> list[tuple[str, list[Row]]]:
-        """The classes of queries, each with the policies that have it, in the order of `ranked`."""
+        """The classes of queries, or the queues, each with the policies that have it, in the order of `ranked`."""
         names = dict.fromkeys(name for row in self.rows for name in row.classes)
         return [(name, [row for row in self.ranked if name in row.classes]) for name in names]
 
@@ -145,7 +145,8 @@ def _row(runs: Sequence[Mapping[str, Any]], manifests: Mapping[str, Mapping[str,
     arrivals = hash_of([identity["trace"], identity.get("measure")])
     classes: dict[str, dict[int, Mapping[str, Any]]] = {}
     for run in there:
-        for name, summary in manifests[run["id"]].get("classes", {}).items():
+        manifest = manifests[run["id"]]
+        for name, summary in manifest.get("queues", manifest.get("classes", {})).items():
             classes.setdefault(name, {})[run["seed"]] = summary
     is_random = first.get("random", True)
     return Row(first["policy"], first["one_model"], is_random, summaries, len(runs), arrivals, classes)
@@ -174,16 +175,17 @@ class Compared:
     def columns(self) -> dict[str, Any]:
         """Return the columns of comparison.csv; None where there is no value."""
         nothing = (math.nan, math.nan)
-        costs = (name for name in COSTS if any(name in summary for summary in self.row.summaries.values()))
-        estimates = {name: self.row.over_repeats(name) for name in (*MEASURED, *costs)}
+        known = {name for summary in self.row.summaries.values() for name in summary}
+        more = [name for name in (*QUEUE_FIGURES, *COSTS) if name in known]
+        estimates = {name: self.row.over_repeats(name) for name in (*MEASURED, *more)}
         estimates["slo_attainment_difference"] = self.difference.attainment if self.difference else nothing
         estimates["mean_serving_accuracy_difference"] = self.difference.accuracy if self.difference else nothing
         numbers: dict[str, float] = {}
         for name, (mean, half) in estimates.items():
             numbers |= {name: mean, f"{name}_half_width": half}
-        known = {"policy": self.row.policy, "reference": self.reference, "seeds": len(self.row.summaries)}
+        told = {"policy": self.row.policy, "reference": self.reference, "seeds": len(self.row.summaries)}
         found = {name: None if math.isnan(number) else number for name, number in numbers.items()}
-        return {"experiment": self.experiment, **self.swept, **known, **found}
+        return {"experiment": self.experiment, **self.swept, **told, **found}
 
 
 def side_by_side(experiments: Mapping[str, Sequence[PointRows]]) -> list[Compared]:

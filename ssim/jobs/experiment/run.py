@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import policies
 from sim.base.errors import SpecError, SsimError, raised, user_function
 from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
-from sim.compiled.step_policy import StepPolicy
 from sim.engine.driver import simulate
 from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from sim.tables.law import FIXED
 from ssim.files.plugins import Slot
-from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
+from ssim.jobs.experiment.arrivals import (
+    queries_ahead,
+    raise_if_interrupted,
+    short_trace_of,
+    stream_of,
+    trace_key_of,
+    trace_of,
+)
 from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
 from ssim.jobs.experiment.planners import build_planner, planner_identity
-from ssim.jobs.experiment.planning import table_seen
+from ssim.jobs.experiment.planning import table_hash, table_seen
+from ssim.jobs.experiment.queues import (
+    asked_of,
+    parts_of,
+    queue_plans,
+    queues_identity,
+    queues_seen,
+    source_identity,
+)
+from ssim.jobs.experiment.randomness import may_draw
 from ssim.jobs.experiment.spec import ExperimentSpec
-from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256, stamp
+from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256
 from ssim.jobs.job import Completion, Run, RunOutcome, Task
-from ssim.packages import PACKAGES
 from ssim.results.environment import Stopwatch
 from ssim.results.record import KEPT, put_run
 
@@ -91,7 +104,8 @@ class ExperimentParts:
         for name, default in (("dispatch_p99_over_median", None), ("occupancy", 1)):
             if cluster[name] == default:
                 del cluster[name]
-        found = {"trace": described(self.source), "cluster": cluster, "latency_table": table_hash(self.table)}
+        found = {"trace": source_identity(self.source), "cluster": cluster, "latency_table": table_hash(self.table)}
+        found |= queues_identity(self.cluster, table_hash)
         return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
 
@@ -131,19 +145,20 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster with the tables that its policy sees of each kind of workers.
+        """The cluster with the tables that its policies see of each kind of workers and each queue.
 
         Raises:
             DataError: A table that was measured lacks what the policy plans on.
         """
-        law = self.parts.cluster.latency
-        return cluster_seen(
-            self.parts.cluster, lambda place, table: table_seen(table, self.spec.plan_at(place, self.number), law)
-        )
+
+        def seen(place: tuple[str | int, ...], table: LatencyTable, queue: int | None = None) -> LatencyTable:
+            return table_seen(table, self.spec.plan_at(place, self.number, queue), self.parts.cluster.latency)
+
+        return queues_seen(self.spec, cluster_seen(self.parts.cluster, seen), self.parts.table, seen)
 
     def row(self) -> dict[str, Any]:
         """Return the run's row in the index of the experiment."""
-        more = {"policy": self.label, "trace": self.spec.trace["kind"], "one_model": self.serves_one_model}
+        more = {"policy": self.label, "trace": self.spec.trace_kind, "one_model": self.serves_one_model}
         return {**super().row(), **more, "random": self.is_random, "reference": self.spec.references()[0]}
 
     @property
@@ -154,13 +169,20 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     @property
     def is_random(self) -> bool:
         """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
-        drawn = self.parts.source.is_random or self.parts.cluster.is_drawn
-        own: tuple[Policy | Planner | None, ...] = (self._policy, self.planner())
+        drawn = self.parts.source.is_random or self.parts.cluster.is_random
+        own: tuple[Policy | Planner | None, ...] = (*self._policies, self.planner())
         return drawn or any(may_draw(one, self.point.folder) for one in own if one is not None)
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""
         return build_policy(self.asked, self.point.folder)
+
+    def policies(self) -> Policy | dict[str, Policy]:
+        """Return new policy objects, one for each queue by name; a single one without queues."""
+        if not self.spec.queues:
+            return self.policy()
+        asked = {queue.name: asked_of(self.spec, self.number, place) for place, queue in enumerate(self.spec.queues)}
+        return {name: build_policy(one, self.point.folder) for name, one in asked.items()}
 
     def planner(self) -> Planner | None:
         """Return a new planner object; None if the number of workers does not change."""
@@ -173,6 +195,12 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         return self.policy()
 
     @cached_property
+    def _policies(self) -> list[Policy]:
+        """The policies of all queues, likewise."""
+        found = self.policies() if self.spec.queues else self._policy
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """All that decides the result, inputs and code by their hashes: equal for equal runs, on any machine."""
         return {
@@ -182,27 +210,41 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             "policy": described(self._policy),
             **({} if self.plan is None else {"plan": self.plan}),
             **({"kind_plans": plans} if any(plans := self._kind_plans()) else {}),
+            **self._queue_policies(),
             **planner_identity(self.spec.planner, self.planner()),
             "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
         }
 
     def _kind_plans(self) -> list[PlanName | float | None]:
         """Return what the policy plans on by kind of workers; None for the table's latencies."""
-        places = [place for place, _ in kind_places(self.parts.cluster)]
-        return [self.spec.plan_at(place, self.number) for place in places]
+        return [self.spec.plan_at(place, self.number) for place in self._kind_places()]
+
+    def _queue_policies(self) -> dict[str, Any]:
+        """Return what decides the decisions in each queue; empty without queues."""
+        if not self.spec.queues:
+            return {}
+        plans = queue_plans(self.spec, self.number, [("latency_table",), *self._kind_places()])
+        return {"queue_policies": [described(policy) for policy in self._policies], "queue_plans": plans}
+
+    def _kind_places(self) -> list[tuple[str | int, ...]]:
+        return [place for place, _ in kind_places(self.parts.cluster)]
 
     def _own(self) -> set[Path]:
-        return own_code((self.parts.source, self._policy, self.planner()), self.point.folder)
+        own = (*parts_of(self.parts.source), self._policy, *self._policies, self.planner())
+        return own_code(own, self.point.folder)
 
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
         folder = self.point.folder
-        given = self.spec.trace.get("path") or ()
-        absolute = [Path(each).expanduser().is_absolute() for each in ([given] if isinstance(given, str) else given)]
-        relative = bool(absolute) and not any(absolute)
-        named = {Path(os.path.normpath(path)) for path in self.parts.source.inputs()}
-        found = {path for path in named if relative or path.is_relative_to(folder)}
-        for use in self.spec.tables():
+        found = set[Path]()
+        for trace, source in zip(self.spec.traces(), parts_of(self.parts.source), strict=True):
+            given = trace.get("path") or ()
+            paths = [given] if isinstance(given, str) else given
+            absolute = [Path(each).expanduser().is_absolute() for each in paths]
+            relative = bool(absolute) and not any(absolute)
+            named = {Path(os.path.normpath(path)) for path in source.inputs()}
+            found |= {path for path in named if relative or path.is_relative_to(folder)}
+        for use in (table.use for table in self.spec.named_tables().values()):
             if not Path(use).is_absolute() and (folder / use).is_file():
                 found.add(Path(os.path.normpath(folder / use)))
         return found | self._own()
@@ -214,9 +256,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     @cached_property
     def trace_key(self) -> str:
         """What runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
-        source = self.parts.source
-        stamps = [stamp(path) for path in source.inputs()]
-        return hash_of([self.spec.trace, self.seed, str(self.point.folder), stamps])
+        return trace_key_of(self.spec, self.parts.source, self.seed, self.point.folder)
 
     def trace(self, shared: Path | None = None) -> Trace:
         """Return the trace of this seed.
@@ -244,7 +284,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         cluster = spec.cluster.model_dump(include={"dispatch_ms", "dispatch_per_query_ms", "latency"})
         kinds = [[kind["name"], kind.get("table")] for kind in parts.identity["cluster"].get("kinds", ())]
         seen = [parts.identity["latency_table"], self.plan, kinds, self._kind_plans()]
-        least = [spec.engine, self.asked.model_dump(), seen, cluster]
+        least = [spec.engine, self.asked.model_dump(), seen, cluster, bool(spec.queues), spec.cluster.routing]
         return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
 
     @classmethod
@@ -263,7 +303,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         own = [run for run in runs if isinstance(run, cls)]
         users = Counter(run.trace_key for run in own)
         turn = {key: number for number, key in enumerate(users)}
-        queries = ahead * _queries_ahead(own)
+        queries = ahead * queries_ahead(own)
         known: dict[str, EngineChoice] = {}
         for run in sorted(own, key=lambda run: turn[run.trace_key]):  # points may have the same arrivals
             # Most policies decide alike whatever the number of workers and the SLO, some do not.
@@ -281,7 +321,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
 
     def is_worth_a_process(self) -> bool:
         """Return whether the run is so long that a process pays."""
-        return _queries_ahead([self]) >= WORTH_COMPILING
+        return queries_ahead([self]) >= WORTH_COMPILING
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Simulate the run and store its result.
@@ -328,7 +368,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         if choice.rule is None:
             asked = self.spec.planner
             period_ns = NS_PER_S if asked is None else ns_from_s(asked.period_s)
-            result = simulate(trace, *how, self.policy(), seed=self.seed, planner=self.planner(), period_ns=period_ns)
+            how_many = self.planner()
+            result = simulate(trace, *how, self.policies(), seed=self.seed, planner=how_many, period_ns=period_ns)
         else:
             from sim.compiled.replay import replay_compiled
 
@@ -338,43 +379,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
         problem, place = raised(error)
-        begin = user_function(getattr(type(self.parts.source), "chunks", None))  # what it yields may be nonsense
-        return SsimError(f"trace {self.spec.trace['kind']}", problem, place or begin)
-
-
-def may_draw(policy: Policy | Planner, folder: Path) -> bool:
-    """Return whether a policy or planner may draw random numbers: no policy of the toolkit and no step function does.
-
-    A policy of one's own may if a file of its code names `rng`, which is its random stream, or anything random.
-
-    Args:
-        policy: The policy.
-        folder: The folder of the experiment file, where modules are looked for.
-    """
-    owner = type(policy)
-    is_step = isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide
-    if is_step or owner.__module__.partition(".")[0] in PACKAGES:
-        return False
-    files = own_code((policy,), folder)
-    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
-    return not files or any(_DRAWS.search(text) for text in texts)  # an installed package is not looked into
-
-
-_DRAWS = re.compile(r"\brng\b|random", re.IGNORECASE)
-
-
-def _queries_ahead(runs: Sequence[ExperimentRun]) -> int:
-    """Return about how many queries there are to replay, counted no further than the choice of an engine needs."""
-    count = 0
-    if runs:
-        try:
-            for chunk in runs[0].parts.source.chunks(runs[0].seed):
-                count += len(chunk) * len(runs)
-                if count >= WORTH_COMPILING:
-                    break
-        except (Exception, SystemExit):  # noqa: BLE001 - a trace source of a user may raise anything; the run will tell
-            return 0
-    return count
+        begin = user_function(getattr(type(parts_of(self.parts.source)[0]), "chunks", None))  # it may yield nonsense
+        return SsimError(f"trace {self.spec.trace_kind}", problem, place or begin)
 
 
 @cache
@@ -387,14 +393,3 @@ def toolkit_files() -> tuple[Path, ...]:
     """Return the simulator's and the policies' own code: a change of any of it may change a result."""
     bounds = code_of("sim")[0].parent / "bounds"  # no result is made of it
     return tuple(path for path in code_of("sim", "policies") if bounds not in path.parents)
-
-
-@lru_cache(maxsize=8)
-def table_hash(table: LatencyTable) -> str:
-    """Return the hash of all that a policy can see of a table."""
-    grids = {"latency": table.dense_ns, "p99": table.p99_ns, **table.stages}
-    numbers: dict[str, Any] = {name: None if grid is None else grid.tolist() for name, grid in grids.items()}
-    if table.samples_ns is not None:
-        numbers["samples"] = [[cell.tolist() for cell in row] for row in table.samples_ns]
-    subnets = [asdict(subnet) for subnet in table.subnets]
-    return hash_of([table.device, subnets, table.batch_sizes, table.latency_ns.tolist(), numbers])

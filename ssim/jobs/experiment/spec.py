@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from sim.base.errors import SpecError
-from sim.base.parameters import NonNegative, NonNegativeInt, Positive, PositiveInt
+from sim.base.parameters import NonNegative, NonNegativeInt, Percent, Positive, PositiveInt
 from sim.base.units import ns_from_ms, ns_from_s
-from sim.engine.cluster import Cluster, DropRule, WorkerFailure
+from sim.engine.cluster import Cluster, DropRule, Routing, WorkerFailure
 from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind
 from sim.engine.run_metrics import Measure
 from sim.engine.scaling import Scaling
+from sim.engine.service_queue import QueueOrder, ServiceQueue
 from sim.engines import Engine
 from sim.tables.law import HIGHEST_RATIO, LatencyLaw, LawName, PlanName
 from ssim.files.model import Closed, JobSpec
@@ -117,6 +118,10 @@ class ClusterSpec(Closed):
     """Which queries are dropped: `never`, `expired` (deadline passed) or `hopeless` (no subnet is fast enough)."""
     faults: tuple[FaultSpec, ...] = ()
     """Workers that fail."""
+    order: QueueOrder = "edf"
+    """Which of the `queues` is offered a free worker first: `edf` (earliest deadline), `slack`, `priority`, `fair`."""
+    routing: Routing = "central"
+    """Where queries wait: `central`, or in a queue for each worker, by `round_robin`, `shortest` queue, or `random`."""
     latency: LawSpec = LawSpec()
     """How the latency of a batch is distributed: the name of a law, or a law with its spread."""
     dispatch_p99_over_median: Annotated[float, Field(ge=1, le=HIGHEST_RATIO)] | None = None
@@ -130,15 +135,16 @@ class ClusterSpec(Closed):
     startup_s: NonNegative | None = None
     """Seconds that a new worker takes to start, for which it is paid; 0 if left out."""
 
-    def build(self, tables: Sequence[LatencyTable | None] = ()) -> Cluster:
+    def build(self, tables: Sequence[LatencyTable | None] = (), queues: tuple[ServiceQueue, ...] = ()) -> Cluster:
         """Return the cluster, in nanoseconds.
 
         Args:
             tables: The table of each kind of workers, None for the table of the run.
+            queues: The queues of the file.
 
         Raises:
-            SpecError: A fault does not fit the workers, or another fault; kinds of workers do not fit together; or the
-                law of latencies takes no spread.
+            SpecError: A fault does not fit the workers, or another fault; kinds of workers or queues do not fit
+                together; or the law of latencies takes no spread.
         """
         if (self.workers is None) == (not self.kinds):
             what = "is missing" if self.workers is None else "is given beside kinds, which have their own numbers"
@@ -175,6 +181,9 @@ class ClusterSpec(Closed):
             offer=self.offer,
             currency=self.currency,
             scaling=_scaling(self, "cluster"),
+            queues=queues,
+            order=self.order,
+            routing=self.routing,
         )
 
 
@@ -214,6 +223,42 @@ class PolicySpec(Closed):
         plan = {} if self.plan is None else {"plan": self.plan}
         given = ", ".join(f"{name}={value}" for name, value in (self.params | plan).items())
         return f"{self.use}({given})" if given else self.use
+
+
+class QueueTableSpec(Closed):
+    """The latency table of a queue on a kind of workers."""
+
+    kind: str
+    """The name of the kind."""
+    table: TableSpec
+    """The table, as `latency_table`."""
+
+
+class QueueSpec(Closed):
+    """A queue: a model, a tenant or a class of service."""
+
+    name: str
+    """Its name: in a trace with classes, that of the class of its queries."""
+    trace: dict[str, Any] | None = None
+    """Its arrivals, as `trace`, which holds for files whose queues have none."""
+    slo_ms: Positive | None = None
+    """The SLO of its queries in milliseconds; that of the trace if left out."""
+    weight: Positive = 1.0
+    """Its share of the workers' time with `cluster.order: fair`, and of weighted results."""
+    priority: PositiveInt = 1
+    """Its rank with `cluster.order: priority`: the smallest number is offered first."""
+    floor: Percent | None = None
+    """The least accuracy in percent of a subnet that serves it; any subnet if left out."""
+    bound: PositiveInt | None = None
+    """Queries of it that may wait; any more are rejected. No bound if left out."""
+    latency_table: TableSpec | None = None
+    """The table of its own model; that of the file, or of each kind of workers, if left out."""
+    tables: tuple[QueueTableSpec, ...] = ()
+    """The tables of its own model, where there are kinds of workers: one for each kind."""
+    policy: PolicySpec | None = None
+    """Its own policy, in place of each policy of the file."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that it sets or changes in each policy of the file."""
 
 
 class PlannerSpec(Closed):
@@ -281,12 +326,12 @@ class ExperimentSpec(JobSpec):
 
     schema_: Literal["experiment/1"] = Field(alias="schema")  # pyright: ignore[reportIncompatibleVariableOverride]  # frozen
     """What kind of file this is."""
-    trace: dict[str, Any]
-    """The arrivals: `kind`, and the parameters of that kind."""
+    trace: dict[str, Any] | None = None
+    """The arrivals: `kind`, and the parameters of that kind; left out if every queue has a trace of its own."""
     cluster: ClusterSpec
     """The workers."""
     latency_table: TableSpec | None = None
-    """How long a batch of each subnet takes; left out if every kind of workers has a table of its own."""
+    """How long a batch of each subnet takes; left out if every kind of workers, or every queue, has its own table."""
     engine: Engine = "auto"
     """Which engine runs it: `auto`, `simpy` or `compiled`; results are the same."""
     keep: Keep = "requests"
@@ -295,6 +340,8 @@ class ExperimentSpec(JobSpec):
     """The policies to compare."""
     planner: PlannerSpec | None = None
     """What changes the number of workers in a run, within `max_workers` and `min_workers`."""
+    queues: tuple[QueueSpec, ...] = ()
+    """Queues, each with an SLO, a weight or a model of its own; without any, all queries wait in one queue."""
     reference: str | None = None
     """The policy that the others are compared with, by name or as tables show it; the first one if left out."""
     measure: MeasureSpec | None = None
@@ -304,20 +351,42 @@ class ExperimentSpec(JobSpec):
     live: LiveSpec = LiveSpec()
     """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
 
-    def plan_at(self, place: tuple[str | int, ...], number: int) -> Plan | None:
-        """Return what a policy plans on, of the table that is named at a place: its own plan, or that of the table."""
-        policy = self.policies[number]
+    def plan_at(self, place: tuple[str | int, ...], number: int, queue: int | None = None) -> Plan | None:
+        """Return what a policy plans on, of the table that is named at a place: its own plan, or that of the table.
+
+        Args:
+            place: Keys and list indices; `("latency_table",)` for the table of the run, wherever it is named.
+            number: The policy of the file.
+            queue: The queue that it serves, which may have its own policy; None for all.
+        """
+        own = None if queue is None else self.queues[queue].policy
+        policy = own or self.policies[number]
         if policy.plan is not None:
             return policy.plan
-        table = self.latency_table
-        if len(place) > 1 or table is None:  # without a table for all, the first kind's is that of the run
-            table = self.cluster.kinds[int(place[2]) if len(place) > 1 else 0].table
+        tables = self.named_tables()
+        table = tables.get(place) or (next(iter(tables.values())) if place == ("latency_table",) else None)
         return None if table is None else table.plan
 
-    def tables(self) -> list[str]:
-        """Return the names of all latency tables."""
-        named = (self.latency_table, *(kind.table for kind in self.cluster.kinds))
-        return [table.use for table in named if table is not None]
+    def named_tables(self) -> dict[tuple[str | int, ...], TableSpec]:
+        """Return all latency tables by where they are named; the first one is the table of the run."""
+        found: dict[tuple[str | int, ...], TableSpec | None] = {("latency_table",): self.latency_table}
+        for number, kind in enumerate(self.cluster.kinds):
+            found["cluster", "kinds", number, "table"] = kind.table
+        for place, queue in enumerate(self.queues):
+            found["queues", place, "latency_table"] = queue.latency_table
+            for number, one in enumerate(queue.tables):
+                found["queues", place, "tables", number, "table"] = one.table
+        return {place: table for place, table in found.items() if table is not None}
+
+    def traces(self) -> list[dict[str, Any]]:
+        """Return the trace of the file, or those of its queues."""
+        found = (self.trace, *(queue.trace for queue in self.queues))
+        return [trace for trace in found if trace is not None]
+
+    @property
+    def trace_kind(self) -> str:
+        """The kinds of its traces."""
+        return ", ".join(dict.fromkeys(str(trace["kind"]) for trace in self.traces()))
 
     def references(self) -> list[str]:
         """Return the labels of the policies that `reference` may mean; exactly one in a valid file."""

@@ -10,7 +10,7 @@ from sim.base.errors import SpecError, StoreError
 from sim.base.whole_file import translate_os_errors, write_text
 from ssim.jobs.experiment.drawn import remove_stale
 from ssim.jobs.experiment.points import by_point, side_by_side
-from ssim.results.record import COSTS
+from ssim.results.record import COSTS, QUEUE_FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,24 +64,24 @@ def stored_points(store: Store) -> list[PointRows]:
     return points
 
 
-def part_rows(stored: Stored, what: Literal["class", "kind"]) -> list[dict[str, Any]]:
-    """Return one row for each class of queries, or kind of workers, in each stored run.
+def part_rows(stored: Stored, what: Literal["class", "queue", "kind"]) -> list[dict[str, Any]]:
+    """Return one row for each class of queries, queue, or kind of workers, in each stored run.
 
-    The columns are those of classes.csv, or of kinds.csv.
+    The columns are those of classes.csv, queues.csv, or kinds.csv.
     """
     rows = []
     for run, manifest in stored:
         known = {name: run[name] for name in ("policy", "trace", "seed")}
-        for name, summary in manifest.get({"class": "classes", "kind": "kinds"}[what], {}).items():
+        for name, summary in manifest.get({"class": "classes", "queue": "queues", "kind": "kinds"}[what], {}).items():
             rows.append({**known, what: name, **summary, **run["swept"], "run": run["id"]})
     return rows
 
 
 def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
-    """Write summary.csv, comparison.csv, classes.csv and kinds.csv of the stored runs and return these by point.
+    """Write summary.csv, comparison.csv and the tables of parts of the stored runs, and return these by point.
 
-    Without any run nothing is written; without classes of queries there is no classes.csv, without kinds of workers no
-    kinds.csv.
+    Without any run nothing is written; without classes of queries there is no classes.csv, without queues no
+    queues.csv, without kinds of workers no kinds.csv.
 
     Figures of other runs are deleted: they must not lie beside the new tables.
 
@@ -97,12 +97,13 @@ def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
     points = by_point(store.index(), stored)
     if points:
         rows = summary_rows(stored)
-        costs = [name for name in COSTS if any(name in row for row in rows)]
-        write_csv(summary_file(store), rows, [*COLUMNS, *costs, *swept, "unfinished", "run"])
+        more = [name for name in (*QUEUE_FIGURES, *COSTS) if any(name in row for row in rows)]
+        write_csv(summary_file(store), rows, [*COLUMNS, *more, *swept, "unfinished", "run"])
         rows = [one.columns() for one in side_by_side({store.folder.name: points})]
         write_csv(store.folder / "comparison.csv", rows, list(rows[0]))
         for parts, path in (
             (part_rows(stored, "class"), class_file(store)),
+            (part_rows(stored, "queue"), queue_file(store)),
             (part_rows(stored, "kind"), kind_file(store)),
         ):
             if parts:
@@ -121,6 +122,11 @@ def summary_file(store: Store) -> Path:
 def class_file(store: Store) -> Path:
     """Return the path of classes.csv."""
     return store.folder / "classes.csv"
+
+
+def queue_file(store: Store) -> Path:
+    """Return the path of queues.csv."""
+    return store.folder / "queues.csv"
 
 
 def kind_file(store: Store) -> Path:

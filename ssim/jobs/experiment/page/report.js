@@ -111,7 +111,7 @@ function draw_classes(point) {
   const rows = shown.table.filter((row) => row.point === point);
   const names = [...new Set(rows.flatMap((row) => Object.keys(row.classes)))];
   const head = document.createElement("tr");
-  ["class", "policy", ...CLASS_COLUMNS].forEach((name, number) => cell(head, name, "th", number < 2));
+  ["class or queue", "policy", ...CLASS_COLUMNS].forEach((name, number) => cell(head, name, "th", number < 2));
   const body = names.flatMap((name) => rows.filter((row) => name in row.classes).map((entry) => {
     const row = document.createElement("tr");
     [name, entry.policy].forEach((text) => cell(row, text, "td", true));
