@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 class Client(Protocol):
     """Whoever sends queries."""
 
-    def inputs(self, number: int) -> bytes:
-        """Return the inputs of a query; nothing, if the workers have their own."""
-        ...
-
     def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
         """Take the answer to queries, by the numbers that the client gave them.
 
         Args:
-            numbers: The numbers.
+            numbers: The queries.
             fate: Their batch, or why there is none.
-            outputs: For each query, if it had inputs.
+            outputs: Of each query, if workers were given inputs.
         """
+        ...
+
+    def inputs(self, number: int) -> bytes:
+        """Return the inputs of a query; asked for only where workers are given inputs."""
         ...
 
 
@@ -87,7 +87,8 @@ class Router:
         self._completed: list[tuple[int, int]] = []
         self._recovered: list[int] = []
         self._failed: list[int] = []
-        self._askers: list[tuple[int, Client, int]] = []  # by place in the queue: receipt, client, its number
+        self._askers: dict[int, tuple[int, Client, int]] = {}  # by place in the queue: receipt, client, its number
+        self._with_inputs = False
         self._open = 0
         self._given_up: set[int] = set()
         self.log = LiveLog(slo_ns)
@@ -96,14 +97,17 @@ class Router:
         self.decide_ns: list[int] = []
         """How long each instant with a decision took to settle, the sending of its batches not included."""
 
-    def begin(self, begin_ns: int, run: Sequence[Callable[[int, int, int, int, bytes], None]]) -> None:
+    def begin(
+        self, begin_ns: int, run: Sequence[Callable[[int, int, int, int, bytes], None]], *, with_inputs: bool = False
+    ) -> None:
         """Start to count time from an instant of the monotonic clock.
 
         Args:
             begin_ns: The start of the trace.
             run: By worker, what gives it a batch: number, subnet, size, the time that it is expected to take, inputs.
+            with_inputs: Whether clients have inputs for the workers.
         """
-        self._begin_ns, self._run = begin_ns, run
+        self._begin_ns, self._run, self._with_inputs = begin_ns, run, with_inputs
 
     def now_ns(self) -> int:
         """Return the time since the start, later than any instant that was settled."""
@@ -126,9 +130,10 @@ class Router:
             client.answer(numbers, NotServed.REJECTED)
             return
         for number in numbers:
-            self._askers.append((len(log.answered_ns), client, number))
+            place = self.queue.arrive(now_ns, slo_ns)
+            self._askers[place] = (len(log.answered_ns), client, number)
             log.answered_ns.append(NONE)
-            log.place.append(self.queue.arrive(now_ns, slo_ns))
+            log.place.append(place)
         self._open += count
         self._soon()
 
@@ -139,7 +144,7 @@ class Router:
             worker: The worker.
             batch: The batch.
             times_ns: Instants of the monotonic clock when it had read, began and ended the batch.
-            outputs: Of its queries, one after the other, if they had inputs.
+            outputs: Of its queries, one after the other.
         """
         record = self.log.batches[batch]
         record.read_ns, record.begun_ns, record.ended_ns = (at_ns - self._begin_ns for at_ns in times_ns)
@@ -222,9 +227,7 @@ class Router:
             expected_ns += self._actuation_ns[start.subnet] if start.actuates else 0
             record = BatchRecord(start, now_ns, expected_ns)
             self.log.batches.append(record)
-            asked = (self._askers[place] for place in self.queue.taken[start.batch])
-            inputs = b"".join([client.inputs(number) for _, client, number in asked])
-            self._run[start.worker](start.batch, start.subnet, start.size, expected_ns, inputs)
+            self._run[start.worker](start.batch, start.subnet, start.size, expected_ns, self._inputs(start.batch))
             record.sent_ns = self.now_ns()
         for batch in lost:
             self.log.batches[batch].lost, self.log.batches[batch].finish_ns = True, now_ns
@@ -234,17 +237,24 @@ class Router:
             self.queue.dropped.clear()
         self._timer.set(None if self._wake_ns is None else self._wake_ns + self._begin_ns)
 
+    def _inputs(self, batch: int) -> bytes:
+        """Return the inputs of the queries of a batch, one after the other."""
+        if not self._with_inputs:
+            return b""
+        askers = (self._askers[place] for place in self.queue.taken[batch])
+        return b"".join([client.inputs(number) for _, client, number in askers])
+
     def _answer(self, places: Sequence[int], fate: BatchRecord | NotServed, outputs: bytes = b"") -> None:
-        now_ns, length = self.now_ns(), len(outputs) // max(1, len(places))
+        now_ns, row = self.now_ns(), len(outputs) // len(places)
         by_client: dict[Client, tuple[list[int], list[bytes]]] = {}
         met = 0
-        for row, place in enumerate(places):
-            receipt, client, number = self._askers[place]
+        for begin, place in enumerate(places):
+            receipt, client, number = self._askers.pop(place)
             self.log.answered_ns[receipt] = now_ns
             numbers, rows = by_client.setdefault(client, ([], []))
             numbers.append(number)
-            if outputs:
-                rows.append(outputs[row * length : (row + 1) * length])
+            if row:
+                rows.append(outputs[begin * row : (begin + 1) * row])
             if isinstance(fate, BatchRecord):
                 met += fate.finish_ns - self.log.arrival_ns[receipt] <= self.log.slos_ns[receipt]
         self._open -= len(places)

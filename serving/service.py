@@ -107,12 +107,12 @@ class Service:
 
     @property
     def tensors(self) -> Mapping[str, Any]:
-        """The inputs and outputs of the workers; nothing, if they are paced."""
+        """Inputs and outputs of the workers in the words of the Open Inference Protocol; nothing, if they are paced."""
         return self.workers[0].tensors
 
-    def begin(self, begin_ns: int) -> None:
-        """Serve, and count time from an instant of the monotonic clock."""
-        self.router.begin(begin_ns, [worker.run for worker in self.workers])
+    def begin(self, begin_ns: int, *, with_inputs: bool = False) -> None:
+        """Serve, and count time from an instant of the monotonic clock; arguments are those of `Router.begin`."""
+        self.router.begin(begin_ns, [worker.run for worker in self.workers], with_inputs=with_inputs)
         for worker in self.workers:
             worker.serve(self.router)
 

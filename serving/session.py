@@ -138,14 +138,16 @@ class _LoadLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(message)
 
-    def inputs(self, number: int) -> bytes:
-        """Return nothing: workers have inputs of their own."""
-        return b""
-
     def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
-        """Send the answer to queries."""
+        """Send the answer to queries; workers have inputs of their own, and outputs are not kept."""
+        del outputs
         served = not isinstance(fate, NotServed)
         self.send(b"".join([frame(FrameKind.ANSWER, ANSWER.pack(number, served)) for number in numbers]))
+
+    def inputs(self, number: int) -> bytes:
+        """Return nothing: workers have inputs of their own."""
+        del number
+        return b""
 
     def close(self) -> None:
         """Tell the load generator that no answer is to come, once all have gone out."""

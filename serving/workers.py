@@ -77,8 +77,8 @@ PACED = WorkerProgram("serving.paced")
 class Reports(Protocol):
     """Whom a worker tells what happens to it."""
 
-    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int], outputs: bytes) -> None:
-        """Take an answer: of a batch, and its outputs if its queries had inputs."""
+    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int], outputs: bytes = b"") -> None:
+        """Take an answer."""
         ...
 
     def fail(self, worker: int) -> None:
@@ -152,6 +152,8 @@ class WorkerProcess(asyncio.Protocol):
         """What its process said of itself when it was ready: nothing, if it is paced."""
         self.tensors: dict[str, Any] = {}
         """Its inputs and outputs, each a list of tensors in the words of the Open Inference Protocol."""
+        self.outputs = b""
+        """The outputs of the batch that it answered last: row after row, as `run` takes inputs."""
         self._failed = set[str]()  # the failures of batches that were told
         self._in_vain = 0
         self._stopping = False
@@ -266,7 +268,7 @@ class WorkerProcess(asyncio.Protocol):
                 raise FrameError(f"an answer to batch {batch} of {size}, not to {self._batch[0]} of {self._batch[1]}")
             if len(outputs) != self._has_inputs * size * row_bytes(self.tensors.get("outputs", ())):
                 raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
-            self._batch, self._limit_ns, self._in_vain = None, 0, 0
+            self._batch, self._limit_ns, self._in_vain, self.outputs = None, 0, 0, outputs
             if self._reports is not None:
                 self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs)
         elif kind is FrameKind.FAILED and self._batch is not None:

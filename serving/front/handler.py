@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serving.counts import NotServed
 from serving.front.inference import RequestError, Status
@@ -14,7 +14,7 @@ from sim.base.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serving.front.inference import Asked
+    from serving.front.inference import Asked, ServedModel
     from serving.log import BatchRecord
     from serving.router import Router
     from sim.tables.latency import LatencyTable
@@ -33,48 +33,38 @@ class Answer(NamedTuple):
     """The answer to a request.
 
     Attributes:
-        subnets: For each row, the id of the subnet that served it.
-        accuracies: Its accuracy in percent.
-        batches: The size of the batch that it was in.
+        columns: By output its values, row after row.
         router_us: From the receipt of the request to the answer to its last row, at the router.
-        outputs: For each row, the outputs of the model, one after the other; nothing, if workers compute nothing.
     """
 
-    subnets: list[str]
-    accuracies: list[float]
-    batches: list[int]
+    columns: dict[str, list[Any]]
     router_us: int
-    outputs: list[bytes]
-
-    def columns(self) -> dict[str, list[str] | list[float] | list[int]]:
-        """Return what is told of each row, by name."""
-        return {"subnet": self.subnets, "accuracy": self.accuracies, "batch_size": self.batches}
 
 
 @dataclass(eq=False, slots=True)
 class _Request:
     """A request under way: a client of the router."""
 
-    rows: Sequence[bytes]
+    asked: Asked
     done: asyncio.Future[None]
     fates: list[BatchRecord | NotServed | None] = field(init=False)
     outputs: list[bytes] = field(init=False)
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.left = len(self.rows)
+        self.left = self.asked.rows
         self.fates, self.outputs = [None] * self.left, [b""] * self.left
 
     def inputs(self, number: int) -> bytes:
         """Return the inputs of a row."""
-        return self.rows[number]
+        return self.asked.inputs[number]
 
     def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
         """Take the answer to rows."""
         for number in numbers:
             self.fates[number] = fate
-        for number, output in zip(numbers, outputs, strict=False):
-            self.outputs[number] = output
+        for number, row in zip(numbers, outputs, strict=False):  # there are none without inputs
+            self.outputs[number] = row
         self.left -= len(numbers)
         if not self.left and not self.done.done():
             self.done.set_result(None)
@@ -91,8 +81,8 @@ class RequestHandler:
         request_ids: The id of the request of each query that the router received.
     """
 
-    def __init__(self, router: Router, table: LatencyTable) -> None:
-        self._router = router
+    def __init__(self, router: Router, table: LatencyTable, model: ServedModel) -> None:
+        self._router, self._model = router, model
         self._subnets = [(subnet.id, subnet.accuracy) for subnet in table.subnets]
         self._under_way = set[_Request]()
         self.is_open = self.is_draining = False
@@ -121,15 +111,15 @@ class RequestHandler:
             RequestError: A row was not served; tells why.
         """
         if not self.is_ready:
-            self.refused += len(asked.rows)
+            self.refused += asked.rows
             why = "it ends" if self.is_draining else "no worker is left" if self._router.is_deserted else "not ready"
             raise RequestError(Status.UNAVAILABLE, f"the server takes no requests: {why}")
         begin_ns = time.monotonic_ns()
-        request = _Request(asked.rows, asyncio.get_running_loop().create_future())
-        self.request_ids += [request_id] * len(asked.rows)
+        request = _Request(asked, asyncio.get_running_loop().create_future())
+        self.request_ids += [request_id] * asked.rows
         self._under_way.add(request)
         try:
-            self._router.submit(asked.slo_ns, request, range(len(asked.rows)))
+            self._router.submit(asked.slo_ns, request, range(asked.rows))
             async with asyncio.timeout((asked.slo_ns + PATIENCE_NS) / NS_PER_S):
                 await request.done
         except TimeoutError:
@@ -158,5 +148,5 @@ class RequestHandler:
             reason = failed[0]
             count = f"{len(failed)} of {len(request.fates)} rows were" if len(request.fates) > 1 else "the query was"
             raise RequestError(_STATUS[reason], f"{count} not served: {reason.value}")
-        subnets, accuracies, batches = map(list, zip(*rows, strict=True))
-        return Answer(subnets, accuracies, batches, router_us, request.outputs)
+        told = dict(zip(("subnet", "accuracy", "batch_size"), map(list, zip(*rows, strict=True)), strict=True))
+        return Answer({**self._model.values(request.outputs), **told}, router_us)

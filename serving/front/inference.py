@@ -6,7 +6,7 @@ Nothing here knows of a transport: REST and gRPC give the parts of a request, an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,8 +89,12 @@ class TensorSpec(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, if its elements have a fixed size."""
-        return np.dtype(DTYPES[self.datatype]).itemsize * math.prod(self.shape[1:])
+        """The bytes of a row."""
+        return math.prod(self.shape[1:]) * np.dtype(DTYPES[self.datatype]).itemsize
+
+    def full_shape(self, elements: int) -> list[int]:
+        """Return the shape with the number of rows of so many elements."""
+        return [elements // math.prod(self.shape[1:]), *self.shape[1:]]
 
     def described(self) -> dict[str, Any]:
         """Return it as the metadata of a model do."""
@@ -117,15 +121,17 @@ class Asked(NamedTuple):
     """What a request asks.
 
     Attributes:
-        rows: Its queries, each a row of the inputs, as bytes; nothing of them if workers compute nothing.
+        rows: Its queries: each row of the input is one.
         slo_ns: From its receipt to its deadline.
+        inputs: Of each row, all its tensors; nothing if workers take none.
     """
 
-    rows: Sequence[bytes]
+    rows: int
     slo_ns: int
+    inputs: list[bytes]
 
 
-INPUT = TensorSpec("input", "FP32", (-1, 1))
+INPUTS = (TensorSpec("input", "FP32", (-1, 1)),)
 """The input of workers that compute nothing: a number for each query."""
 
 OUTPUTS = (
@@ -136,7 +142,7 @@ OUTPUTS = (
 """What is told of each query."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServedModel:
     """What a server serves.
 
@@ -144,39 +150,34 @@ class ServedModel:
         name: The name of the model: that of the experiment.
         slo_ns: The SLO of requests without a timeout; None where every request needs one.
         most_rows: Rows of the largest request.
-        inputs: What it takes.
-        outputs: What it returns, and what is told of each query.
-        computes: Whether inputs are used.
+        inputs: What a request has.
+        outputs: What an answer has.
+        computed: How many of them, from the first on, workers compute from the inputs; 0 if they take no inputs.
     """
 
     name: str
     slo_ns: int | None
     most_rows: int
-    inputs: tuple[TensorSpec, ...] = (INPUT,)
+    inputs: tuple[TensorSpec, ...] = INPUTS
     outputs: tuple[TensorSpec, ...] = OUTPUTS
-    computes: bool = False
+    computed: int = 0
 
-    def of_workers(self, tensors: Mapping[str, Sequence[Mapping[str, Any]]]) -> ServedModel:
-        """Return the model with the inputs and outputs of workers; this one if they compute nothing."""
-        if not tensors:
-            return self
-        inputs, outputs = (
-            tuple(TensorSpec(one["name"], one["datatype"], tuple(one["shape"])) for one in tensors[key])
-            for key in ("inputs", "outputs")
-        )
-        return replace(self, inputs=inputs, outputs=(*outputs, *OUTPUTS), computes=True)
+    def learn(self, tensors: Mapping[str, Any]) -> None:
+        """Take inputs and outputs of workers that compute, which tell them when they are ready."""
+        if tensors:
+            self.inputs, computed = (
+                tuple(TensorSpec(one["name"], one["datatype"], tuple(one["shape"])) for one in tensors[name])
+                for name in ("inputs", "outputs")
+            )
+            self.outputs, self.computed = (*computed, *OUTPUTS), len(computed)
 
-    def computed(self, rows: Sequence[bytes]) -> dict[str, npt.NDArray[Any]]:
-        """Return the outputs of the model by name, each of shape (rows, ...)."""
-        found: dict[str, npt.NDArray[Any]] = {}
-        if not self.computes:
-            return found
-        begin = 0
-        data = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
-        for spec in self.outputs[: -len(OUTPUTS)]:
+    def values(self, rows: Sequence[bytes]) -> dict[str, list[Any]]:
+        """Return the outputs that workers computed, by name, from those of each row."""
+        found, begin = dict[str, list[Any]](), 0
+        for spec in self.outputs[: self.computed]:
             end = begin + spec.row_bytes
-            part = np.ascontiguousarray(data[:, begin:end]).view(DTYPES[spec.datatype])
-            found[spec.name], begin = part.reshape(len(rows), *spec.shape[1:]), end
+            found[spec.name] = np.frombuffer(b"".join([row[begin:end] for row in rows]), DTYPES[spec.datatype]).tolist()
+            begin = end
         return found
 
     def metadata(self) -> dict[str, Any]:
@@ -222,10 +223,22 @@ class ServedModel:
             if name not in known or name in outputs[:number]:
                 what = "is asked for twice" if name in known else f"unknown output; known: {', '.join(known)}"
                 raise invalid(f"outputs[{number}] ({str(name)[:100]}): {what}")
-        if len(inputs) != len(self.inputs):
-            wanted = ", ".join(repr(spec.name) for spec in self.inputs)
-            raise invalid(f"inputs: there must be {len(self.inputs)} ({wanted}), not {len(inputs)}")
-        return Asked(self._rows(inputs), slo_ns)
+        specs = {spec.name: spec for spec in self.inputs}
+        wanted = ", ".join(specs)
+        if len(inputs) != len(specs):
+            raise invalid(f"inputs: there must be {wanted}, each once, not {len(inputs)} inputs")
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        rows = 0
+        for number, tensor in enumerate(inputs):
+            name, place = str(tensor.name), f"inputs[{number}] ({str(tensor.name)[:100]})"
+            if name not in specs or name in arrays:
+                raise invalid(f"{place}: unknown input, or the second one; the model has {wanted}")
+            arrays[name] = found = self._array(place, tensor, specs[name])
+            if number and len(found) != rows:
+                raise invalid(f"{place}: has {len(found)} rows; the inputs before have {rows}")
+            rows = len(found)
+        parts = [arrays[name] for name in specs] if self.computed else []
+        return Asked(rows, slo_ns, [b"".join([part[row].tobytes() for part in parts]) for row in range(rows)])
 
     def _slo_ns(self, parameters: Mapping[str, object]) -> int:
         for name, value in parameters.items():
@@ -245,31 +258,11 @@ class ServedModel:
             raise invalid(f"parameters.timeout: must be 1 to {LONGEST_TIMEOUT_US} microseconds ({timeout_us})")
         return timeout_us * 1000
 
-    def _rows(self, inputs: Sequence[Tensor]) -> Sequence[bytes]:
-        """Return the rows of inputs.
+    def _array(self, place: str, found: Tensor, spec: TensorSpec) -> npt.NDArray[Any]:
+        """Return an input as an array, a row for each query.
 
         Raises:
-            RequestError: They are not those of this model.
-        """
-        parts: dict[str, npt.NDArray[np.uint8]] = {}
-        for number, found in enumerate(inputs):
-            place = f"inputs[{number}] ({str(found.name)[:100]})"
-            spec = next((spec for spec in self.inputs if spec.name == found.name), None)
-            if spec is None or spec.name in parts:
-                what = "unknown input; the model has" if spec is None else "duplicate; the model has"
-                raise invalid(f"{place}: {what} {', '.join(repr(one.name) for one in self.inputs)}")
-            parts[spec.name] = self._part(place, spec, found)
-            if len(parts[spec.name]) != len(next(iter(parts.values()))):
-                raise invalid(f"{place}: has another number of rows than the inputs before")
-        if not self.computes:
-            return [b""] * len(next(iter(parts.values())))
-        return [row.tobytes() for row in np.hstack([parts[spec.name] for spec in self.inputs])]
-
-    def _part(self, place: str, spec: TensorSpec, found: Tensor) -> npt.NDArray[np.uint8]:
-        """Return an input as bytes, of shape (rows, bytes).
-
-        Raises:
-            RequestError: It is not as the model takes it.
+            RequestError: It is not an input of this model.
         """
         if found.datatype != spec.datatype:
             raise invalid(f"{place}: datatype must be {spec.datatype} ({str(found.datatype)[:100]})")
@@ -282,13 +275,14 @@ class ServedModel:
         rows = int(shape[0])
         if rows > self.most_rows:
             raise invalid(f"{place}: at most {self.most_rows} rows, one for each query ({rows})")
-        data = _elements(place, found.data, rows * math.prod(spec.shape[1:]), np.dtype(DTYPES[spec.datatype]))
-        if self.computes and data.dtype.kind == "f" and not np.isfinite(data).all():
-            raise invalid(f"{place}: must be finite")
-        return data.view(np.uint8).reshape(rows, spec.row_bytes)
+        dtype = np.dtype(DTYPES[spec.datatype])
+        values = _values(place, found.data, rows * math.prod(spec.shape[1:]), dtype)
+        if dtype.kind == "f" and not np.isfinite(values).all():
+            raise invalid(f"{place}: data must be finite")  # else a batch with queries of others would be lost
+        return values.reshape(rows, *spec.shape[1:])
 
 
-def _elements(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _values(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return data as so many elements of a type.
 
     Raises:
@@ -307,14 +301,12 @@ def _elements(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> 
         raise invalid(f"{place}: data are nested unevenly") from None
     if array.size != elements:
         raise invalid(f"{place}: {array.size} elements of data instead of {elements}")
-    if array.dtype.kind not in {"f": "iuf", "i": "iu", "u": "u", "b": "b"}[dtype.kind] + ("i" * (dtype.kind == "u")):
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype) if dtype.kind in "iu" else None
+    if array.dtype.kind not in {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}[dtype.kind] or (
+        limits is not None and (array.min() < limits.min or array.max() > limits.max)
+    ):
         raise invalid(f"{place}: data must be numbers that {dtype.name} holds")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise invalid(f"{place}: data must be numbers that {dtype.name} holds")
-    with np.errstate(over="ignore"):  # it is infinite then
-        return array.astype(dtype).ravel()
+    return array.astype(dtype)
 
 
 def invalid(text: str) -> RequestError:

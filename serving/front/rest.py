@@ -111,10 +111,6 @@ class RestFront:
             ssl_shutdown_timeout=_END_S if tls else None,
         )
 
-    def serve(self, model: ServedModel) -> None:
-        """Serve a model from now on."""
-        self._model = model
-
     def connections(self) -> int:
         """Return how many connections are open."""
         return len(self._runner.server.connections) if self._runner.server else 0
@@ -173,19 +169,18 @@ class RestFront:
         return self._response(request_id, answer, dict(outputs) or every)
 
     def _response(self, request_id: str, answer: Answer, wanted: dict[str, bool]) -> web.Response:
-        columns: dict[str, Any] = {**self._model.computed(answer.outputs), **answer.columns()}
-        outputs, tail = list[dict[str, Any]](), bytearray()
-        types = {spec.name: spec.datatype for spec in self._model.outputs}
+        columns, outputs, tail = answer.columns, list[dict[str, Any]](), bytearray()
+        specs = {spec.name: spec for spec in self._model.outputs}
         for name, is_binary in wanted.items():
             values = columns[name]
-            shape = list(np.shape(values))
-            output: dict[str, Any] = {"name": name, "datatype": types[name], "shape": shape}
+            shape = specs[name].full_shape(len(values))
+            output: dict[str, Any] = {"name": name, "datatype": specs[name].datatype, "shape": shape}
             if is_binary:
-                data = tensor_bytes(types[name], values)
+                data = tensor_bytes(specs[name].datatype, values)
                 output["parameters"] = {"binary_data_size": len(data)}
                 tail += data
             else:
-                output["data"] = values if isinstance(values, list) else values.ravel().tolist()
+                output["data"] = values
             outputs.append(output)
         content: dict[str, Any] = {
             "model_name": self._model.name,
@@ -201,7 +196,7 @@ class RestFront:
         return web.Response(body=head + tail, headers=headers)
 
 
-def tensor_bytes(datatype: str, values: Any) -> bytes:
+def tensor_bytes(datatype: str, values: list[Any]) -> bytes:
     """Return the elements of a tensor as bytes, as the protocol lays them out."""
     if datatype == "BYTES":
         return b"".join(struct.pack("<I", len(one)) + one for one in (value.encode() for value in values))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
-import numpy as np
 
 from serving.front.inference import VERSION, RequestError, Tensor, invalid
 from serving.front.listening import most_connections
@@ -77,10 +76,6 @@ class RpcFront:
         await self._server.start()
         return f"{host}:{found}"
 
-    def serve(self, model: ServedModel) -> None:
-        """Serve a model from now on."""
-        self._model = model
-
     async def _server_live(self, _request: Any) -> Any:
         return message("ServerLiveResponse")(live=True)
 
@@ -108,16 +103,18 @@ class RpcFront:
         names = [one.name for one in request.outputs]
         asked = self._model.asked(request.id, _parameters(request.parameters), _inputs(request), names)
         answer = await self._handler.ask(asked, request.id)
-        columns = {**self._model.computed(answer.outputs), **answer.columns()}
-        types = {spec.name: spec.datatype for spec in self._model.outputs}
-        wanted = names or list(types)
+        columns, specs = answer.columns, {spec.name: spec for spec in self._model.outputs}
+        told = [(specs[name], columns[name]) for name in names or specs]
         return message("ModelInferResponse")(
             model_name=self._model.name,
             model_version=VERSION,
             id=request.id,
             parameters=[{"key": "router_us", "value": {"int64_param": answer.router_us}}],
-            outputs=[{"name": name, "datatype": types[name], "shape": np.shape(columns[name])} for name in wanted],
-            raw_output_contents=[tensor_bytes(types[name], columns[name]) for name in wanted],
+            outputs=[
+                {"name": spec.name, "datatype": spec.datatype, "shape": spec.full_shape(len(values))}
+                for spec, values in told
+            ],
+            raw_output_contents=[tensor_bytes(spec.datatype, values) for spec, values in told],
         )
 
 

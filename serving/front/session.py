@@ -98,7 +98,7 @@ class _Serving:
     ) -> None:
         self._service, self._model, self._cluster, self._table = service, model, cluster, table
         self._is_interrupted = is_interrupted
-        self._handler, self._history = RequestHandler(service.router, table), History(service, table)
+        self._handler, self._history = RequestHandler(service.router, table, model), History(service, table)
         self._ended_ns = 0
 
     async def run(self, listen: Listen, on_ready: Callable[[str, str], None]) -> LiveRun:
@@ -110,15 +110,13 @@ class _Serving:
             front = RestFront(self._model, handler, metrics, self._history if listen.page else None)
             async with front, AsyncExitStack() as stack:
                 await front.listen(listening, tls)
-                fronts, grpc_address = list[RestFront | RpcFront]([front]), ""
+                grpc_address = ""
                 if listen.grpc_port is not None:
                     rpc = await stack.enter_async_context(RpcFront(self._model, handler))
-                    fronts.append(rpc)
                     grpc_address = await rpc.listen(listen, listen.grpc_port)
                 await service.start(self._is_interrupted_early)
-                service.begin(time.monotonic_ns())
-                for one in fronts:
-                    one.serve(self._model.of_workers(service.tensors))
+                self._model.learn(service.tensors)
+                service.begin(time.monotonic_ns(), with_inputs=self._model.computed > 0)
                 handler.is_open = True
                 on_ready(f"{'https' if tls else 'http'}://{address}", grpc_address)
                 try:

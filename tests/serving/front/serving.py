@@ -36,7 +36,8 @@ class Server:
         **options: Any,
     ) -> None:
         self.policy, self.cluster = policy or SlackFit(), cluster or Cluster(2)
-        self.listen, self.table, self.options = listen or Listen(port=0), table, options
+        self.listen, self.options = listen or Listen(port=0), options
+        self.table = table
         self.address = self.grpc_address = ""
         self.error: Exception | None = None
         self._run: LiveRun | None = None

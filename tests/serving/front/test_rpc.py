@@ -106,7 +106,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "other model": ({"model_name": "x"}, "NOT_FOUND", "'test' is"),
     "other version": ({"model_version": "2"}, "NOT_FOUND", "version '2'"),
-    "no inputs": ({"inputs": []}, "INVALID_ARGUMENT", "inputs: there must be 1"),
+    "no inputs": ({"inputs": []}, "INVALID_ARGUMENT", "there must be input"),
     "other type": (tensor(datatype="FP64"), "INVALID_ARGUMENT", "datatype must be FP32"),
     "other field": (tensor(contents={"fp64_contents": [0]}), "INVALID_ARGUMENT", "0 elements of data instead of 1"),
     "shape": (tensor(shape=[-1, 1]), "INVALID_ARGUMENT", "at least 1 row"),
