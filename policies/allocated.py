@@ -53,7 +53,7 @@ def _by_worker(allocation: tuple[tuple[int, str], ...], table: LatencyTable) -> 
 
 @lru_cache(maxsize=32)
 def _fastest(table: LatencyTable) -> int:
-    return min(range(len(table.subnets)), key=lambda subnet: table.latency(subnet, 1))
+    return min(range(len(table.subnets)), key=lambda subnet: (table.latency(subnet, 1), -subnet))
 
 
 if TYPE_CHECKING:

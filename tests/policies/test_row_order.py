@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import policies
+from policies.allocated import Allocated
 from policies.by_rate import ByRate
 from policies.checks import ask, static_view
 from policies.clipper import Clipper
@@ -52,7 +53,7 @@ def table_of(rows: Sequence[Row]) -> LatencyTable:
 def shipped_policies(table: LatencyTable) -> list[Policy]:
     """Return every shipped policy that has to choose, and one that is told each subnet."""
     owners = [find_class(name, policies.SHORT_NAMES, "policy") for name in policies.SHORT_NAMES]
-    plain = [owner() for owner in owners if not issubclass(owner, (OneModel, ModelSwitching))]
+    plain = [owner() for owner in owners if not issubclass(owner, (Allocated, OneModel, ModelSwitching))]
     return [
         *plain,
         ModelSwitching(seconds=0.02),
