@@ -102,7 +102,8 @@ def draw_decisions(
             outside = np.mean((visited[0] > slack_ms[-1]) | (visited[0] < slack_ms[0]) | (visited[1] > edges[-1]))
             more = f", {outside:.1%} outside" if outside else ""
             there.append(f"a batch of the run ({len(visited[0]):,}{more})")
-            handles.append(Line2D([], [], **_DOTS | {"alpha": 1}))
+            opaque: dict[str, Any] = {**_DOTS, "alpha": 1}
+            handles.append(Line2D([], [], **opaque))
         if there:
             figure.legend(handles, there, loc="outside lower center", ncols=len(there))
     return figure

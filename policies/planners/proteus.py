@@ -104,7 +104,7 @@ def allocated(view: PlannerView, beta: float) -> list[npt.NDArray[np.int64]] | N
         bounds=Bounds(0, most),
         constraints=constraints,
     )
-    if not solved.success:
+    if solved.x is None or not solved.success:
         return None
     counts = np.rint(solved.x[:count]).astype(np.int64)
     return [counts[[other is kind for other, _ in pairs]] for kind in view.kinds]

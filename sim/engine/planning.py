@@ -145,7 +145,7 @@ def ask_planner(planner: Planner, view: PlannerView, policy: Policy) -> tuple[li
         PolicyError: It raised, or its plan can't be carried out.
     """
     try:
-        found = planner.plan(view)
+        found: object = planner.plan(view)
     except (Exception, SystemExit) as error:
         situation = f"{view.rate_per_s:g} queries/s, queue {view.queue_length}"
         problem = raised(error, "" if isinstance(error, SsimError) else situation)
@@ -179,7 +179,8 @@ def _changed(plan: WorkerPlan, planner: Planner, view: PlannerView, policy: Poli
     if not given:
         return policy
     subject: Any = policy
-    known = [one.name for one in (fields(subject) if is_dataclass(subject) else ()) if one.init]
+    is_changeable = is_dataclass(subject) and not isinstance(subject, type)
+    known = [one.name for one in (fields(subject) if is_changeable else ()) if one.init]
     if odd := [name for name in given if name not in known]:
         hint = f"{policy_name(policy)} has {', '.join(known) or 'none'}"
         raise _wrong(planner, view, "changes a parameter that the policy lacks", odd[0], hint)

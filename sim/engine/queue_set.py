@@ -117,9 +117,8 @@ class QueueSet:
                 return worker
             case "random":
                 return alive[luck(self._key, query) * len(alive) >> 32]
-            case "shortest":
+            case _:
                 return min(alive, key=lambda one: self.running[one] + sum(queue.length for queue in self._queues[one]))
-        return 0
 
     def batch_of_query(self) -> npt.NDArray[np.int64]:
         """Return the number of each query's batch; see `sim.engine.queues.Admission`."""

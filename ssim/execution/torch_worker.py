@@ -208,6 +208,7 @@ def _device(asked: str | int) -> torch.device:
 
 def serve(connection: socket.socket) -> None:
     """Serve until the router closes the connection or says stop."""
+    served: ServedSupernet | None = None
     for kind, body in received(connection):
         if kind is FrameKind.CONFIG:
             settings = content_of(body)
@@ -223,7 +224,7 @@ def serve(connection: socket.socket) -> None:
             gc.freeze()
             ready = {"version": VERSION, "pid": os.getpid(), "serves": served.facts, "tensors": served.tensors}
             connection.sendall(json_frame(FrameKind.READY, ready))
-        elif kind is FrameKind.RUN:
+        elif kind is FrameKind.RUN and served is not None:
             connection.sendall(_answer(served, body))
         elif kind is FrameKind.STOP:
             return
