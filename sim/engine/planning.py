@@ -7,7 +7,7 @@ each period how many workers there shall be. It sees what happened before its tu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -145,7 +145,7 @@ def ask_planner(planner: Planner, view: PlannerView, policy: Policy) -> tuple[li
         PolicyError: It raised, or its plan can't be carried out.
     """
     try:
-        found: object = planner.plan(view)
+        found: Any = planner.plan(view)
     except (Exception, SystemExit) as error:
         situation = f"{view.rate_per_s:g} queries/s, queue {view.queue_length}"
         problem = raised(error, "" if isinstance(error, SsimError) else situation)
@@ -179,8 +179,7 @@ def _changed(plan: WorkerPlan, planner: Planner, view: PlannerView, policy: Poli
     if not given:
         return policy
     subject: Any = policy
-    is_changeable = is_dataclass(subject) and not isinstance(subject, type)
-    known = [one.name for one in (fields(subject) if is_changeable else ()) if one.init]
+    known = [one.name for one in getattr(subject, "__dataclass_fields__", {}).values() if one.init]
     if odd := [name for name in given if name not in known]:
         hint = f"{policy_name(policy)} has {', '.join(known) or 'none'}"
         raise _wrong(planner, view, "changes a parameter that the policy lacks", odd[0], hint)
