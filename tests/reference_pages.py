@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from policies import SHORT_NAMES
+import policies
+from policies import planners
 from ssim.commands.root import ssim
 from ssim.jobs.schema import deployment_schema, job_schema, topology_schema
 
@@ -183,14 +184,13 @@ def _one_line(text: str) -> str:
 
 
 def _policies() -> str:
-    modules = sorted({target.partition(":")[0] for target in SHORT_NAMES.values()})
-    return (
-        "# `policies`\n\nThe policies that come with the toolkit, and the check of one's own.\n\n::: policies\n\n"
-        + "".join(
-            f"## {module.rpartition('.')[2]}\n\n::: {module}\n    options: {{heading_level: 3}}\n\n"
-            for module in modules
-        )
-    )
+    text = "# `policies`\n\nThe policies and planners that come with the toolkit, and the checks of one's own.\n\n"
+    for package, names in (("policies", policies.SHORT_NAMES), ("policies.planners", planners.SHORT_NAMES)):
+        modules = sorted({target.partition(":")[0] for target in names.values()})
+        text += f"::: {package}\n\n"
+        for module in modules:
+            text += f"## {module.rpartition('.')[2]}\n\n::: {module}\n    options: {{heading_level: 3}}\n\n"
+    return text
 
 
 def _commands() -> str:

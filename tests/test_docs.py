@@ -163,10 +163,11 @@ def test_the_page_about_comparisons_works_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "log.py").write_text(log)
     assert run(tmp_path, "log.py").returncode == 0
     commands = "".join(blocks("docs/compare.md", "console")).splitlines()
-    assert len(commands) <= 6
+    assert len(commands) <= 7
     printed = [run(tmp_path, "-m", *shlex.split(line.removeprefix("$ ").partition(" > ")[0])) for line in commands]
     assert [ended.stderr for ended in printed if ended.returncode] == []
-    *_, text = (ended.stdout for ended in printed)
+    *_, text, drawn = (ended.stdout for ended in printed)
+    assert drawn == "paper/tradeoff.pdf\n"
     body = text[text.index("\\midrule") : text.index("\\bottomrule")]
     assert "slackfit" in body
     assert "my\\_policy:Mine" in body

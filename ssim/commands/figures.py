@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -10,18 +11,41 @@ from ssim.commands.group import example
 from ssim.commands.options import completed, stored_jobs
 
 
-@click.command(epilog=example("ssim figures azure", "ssim figures all"))
+@click.command(
+    epilog=example(
+        "ssim figures azure",
+        "ssim figures azure --only tradeoff --policies slackfit,clipper --width page --format pdf -o paper",
+        "ssim figures all",
+    )
+)
 @click.argument("name", shell_complete=completed(stored_jobs))
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )
-def figures(name: str, out: Path) -> None:
+@click.option("--only", multiple=True, metavar="FIGURE", help="A figure, such as tradeoff. Repeatable.")
+@click.option("--policies", default="", metavar="NAME,...", help="Draw only these policies.")
+@click.option("--width", type=click.Choice(["column", "page"]), help="Width of one column of a paper, or of its page.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(["pdf", "svg", "png"]), help="Repeatable.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of a selection.")
+def figures(
+    name: str,
+    out: Path,
+    only: tuple[str, ...],
+    policies: str,
+    width: str | None,
+    formats: tuple[str, ...],
+    output: Path | None,
+) -> None:
     """Draw the figures of the stored experiment or federated training NAME again; with `all`, those of the paper.
 
     Nothing is simulated. The figures of an experiment go into its folder: results/NAME/figures; those of a federated
     training into the folder of each run. Those of the paper come from several experiments and go into results/figures,
-    with an index page.
+    with an index page. A selection of the figures of an experiment goes into a folder of its own (-o).
     """
+    if only or policies or width or formats or output:
+        for path in _selected(name, out, output, only, policies, width, formats):
+            click.echo(path)
+        return
     problems = _all(out) if name == "all" else _one(name, out)
     for problem in problems:
         click.echo(f"ssim: {problem}", err=True)
@@ -57,6 +81,42 @@ def _one(name: str, out: Path) -> list[str]:
         click.echo(path)
     missing = [run for run in runs if run not in there]
     return [f"not stored, therefore not drawn: {run['label']}, seed {run['seed']}" for run in missing]
+
+
+def _selected(
+    name: str,
+    out: Path,
+    output: Path | None,
+    only: tuple[str, ...],
+    policies: str,
+    width: str | None,
+    formats: tuple[str, ...],
+) -> list[Path]:
+    """Draw some figures of an experiment and return their files.
+
+    Raises:
+        SsimError: NAME is no experiment, or has no such figure or policy; or no folder is given.
+    """
+    from figures import style
+    from sim.base.errors import SpecError
+    from ssim.jobs.experiment.drawing import draw_selected
+    from ssim.results.stored import stored
+
+    if output is None:
+        hint = "-o names one, since results/NAME/figures holds all of them"
+        raise SpecError("ssim figures", "a selection needs a folder of its own", "", hint)
+    store = stored(out, name)
+    if (schema := store.index()["job"]) != "experiment/1":
+        raise SpecError(name, "only figures of experiments are selected", schema, "leave out all options but --out")
+    names = [one.strip() for one in _split(policies)]
+    inches = {None: None, "column": style.COLUMN_IN, "page": style.PAGE_IN}[width]
+    endings = [f".{one}" for one in formats] or style.FORMATS
+    return draw_selected(store, output, only, names, inches, endings)
+
+
+def _split(text: str) -> list[str]:
+    """Return the parts of a list whose commas in parentheses belong to a part."""
+    return re.findall(r"(?:[^,(]|\([^)]*\))+", text)
 
 
 def _all(out: Path) -> list[str]:

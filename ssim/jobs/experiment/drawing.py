@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 import figures
 from figures.costs import AXES
-from figures.style import save
+from figures.style import FORMATS, save, save_as
 from figures.tables import setting
+from sim.base.errors import SpecError
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import part_rows, summary_rows
 from ssim.results.record import WINDOWS, WORKERS, read_output, read_windows
+from ssim.results.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
-
-    from ssim.results.store import Store
 
 
 _MOST_SWEPT = 2
@@ -142,21 +143,25 @@ def draw_costs(store: Store) -> Figure | None:
     return _draw("costs", summary, next((str(kind["currency"] or "") for kind in kinds.values()), ""))
 
 
+FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
+    "tradeoff": draw_tradeoff,
+    "sweep": draw_sweep,
+    "dynamics": draw_dynamics,
+    "classes": draw_classes,
+    "queues": draw_queues,
+    "scaling": draw_scaling,
+    "costs": draw_costs,
+}
+"""The figures of an experiment; each gives None where an experiment has nothing that it shows."""
+
+
 def draw_experiment(store: Store) -> list[Path]:
     """Draw all figures of an experiment into its folder and return their files (PDF, SVG, PNG).
 
     Raises:
         StoreError: Nothing is stored, a result is damaged, or the files can't be written.
     """
-    drawings = {
-        "tradeoff": draw_tradeoff(store),
-        "sweep": draw_sweep(store),
-        "dynamics": draw_dynamics(store),
-        "classes": draw_classes(store),
-        "queues": draw_queues(store),
-        "scaling": draw_scaling(store),
-        "costs": draw_costs(store),
-    }
+    drawings = {name: draw(store) for name, draw in FIGURES.items()}
     folder = store.folder / "figures"
     paths: list[Path] = []
     with translate_os_errors(folder):
@@ -169,6 +174,65 @@ def draw_experiment(store: Store) -> list[Path]:
                     path.unlink()
     note_drawn(store, paths)
     return paths
+
+
+@dataclass(frozen=True, slots=True)
+class _ChosenPolicies(Store):
+    """The stored results of an experiment, of which only some policies are seen."""
+
+    policies: frozenset[str]
+
+    def runs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Return the complete runs of these policies."""
+        return [(run, manifest) for run, manifest in Store.runs(self) if _names(run["policy"]) & self.policies]
+
+
+def draw_selected(
+    store: Store,
+    folder: Path,
+    only: Sequence[str] = (),
+    policies: Sequence[str] = (),
+    width_in: float | None = None,
+    formats: Sequence[str] = FORMATS,
+) -> list[Path]:
+    """Draw some figures of an experiment into a folder and return their files.
+
+    Args:
+        store: The stored results.
+        folder: The folder; made if missing.
+        only: Names of figures; all that the experiment has if left out.
+        policies: Labels of policies, or their names without parameters; all if left out.
+        width_in: Width of the figures in inches; as they are drawn if left out.
+        formats: Endings of the files, such as `.pdf`.
+
+    Raises:
+        SpecError: The experiment has no such policy or figure.
+        StoreError: Nothing is stored, a result is damaged, or the files can't be written.
+    """
+    if policies:
+        known = dict.fromkeys(run["policy"] for run, _ in store.runs())
+        for policy in policies:
+            if not any(policy in _names(label) for label in known):
+                raise SpecError("--policies", "the experiment has no such policy", policy, f"it has {', '.join(known)}")
+        store = _ChosenPolicies(store.folder, frozenset(policies))
+    figures_there = {name: figure for name, draw in FIGURES.items() if (figure := draw(store)) is not None}
+    for name in only:
+        if name not in figures_there:
+            hint = f"it has {', '.join(figures_there)}"
+            raise SpecError("--only", "the experiment has no such figure", name, hint)
+    paths: list[Path] = []
+    with translate_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in only or figures_there:
+            figure = figures_there[name]
+            if width_in is not None:
+                figure.set_size_inches(width_in, figure.get_figheight())
+            paths += [save_as(figure, folder / f"{name}{ending}") for ending in formats]
+    return paths
+
+
+def _names(label: str) -> set[str]:
+    return {label, label.partition("(")[0]}
 
 
 def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> list[Path]:
