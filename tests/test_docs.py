@@ -230,9 +230,12 @@ def test_the_page_about_workers_that_come_and_go_works_as_it_stands(tmp_path: Pa
 def test_the_page_about_kinds_of_workers_works_as_it_stands(tmp_path: Path) -> None:
     (experiment,) = blocks("docs/kinds.md", "yaml")
     (tmp_path / "two.yaml").write_text(experiment.replace("duration_s: 10", "duration_s: 1"))
-    (command,) = "".join(blocks("docs/kinds.md", "console")).splitlines()
-    ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), "--no-figures")
+    runs, cheapest = "".join(blocks("docs/kinds.md", "console")).splitlines()
+    ended = run(tmp_path, "-m", *shlex.split(runs.removeprefix("$ ")), "--no-figures")
     assert "kWh" in ended.stdout, ended.stderr
+    ended = run(tmp_path, "-m", *shlex.split(cheapest.removeprefix("$ ")))
+    assert ended.returncode == 0, ended.stderr
+    assert "EUR" in ended.stdout
     assert (tmp_path / "results/two/kinds.csv").is_file()
 
 

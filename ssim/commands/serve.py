@@ -12,9 +12,7 @@ from ssim.commands.options import file_options
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command(
-    epilog=example("ssim serve rehearsal.yaml", "ssim serve rehearsal.yaml --host 0.0.0.0 --cert c.pem --key k.pem")
-)
+@click.command(epilog=example("ssim serve azure", "ssim serve azure --dashboard"))
 @file_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Name or address of this machine to listen on.")
 @click.option(

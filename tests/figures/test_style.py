@@ -10,7 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from figures import FIGURES, attainment, capacity, classes, dynamics, gap, mixes, style, sweep, tradeoff, workers
+from figures import (
+    FIGURES,
+    attainment,
+    capacity,
+    classes,
+    costs,
+    dynamics,
+    gap,
+    mixes,
+    queues,
+    scaling,
+    style,
+    sweep,
+    tradeoff,
+    workers,
+)
 from figures.tables import estimate
 from sim.base.errors import StoreError
 
@@ -80,12 +95,17 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
     trials = summary.assign(workers=summary["seed"] + 3, workers_any_policy=2.0)
     priced = summary.assign(workers_a=summary["seed"], workers_b=1, price_per_h=1.0, currency="EUR", target=0.9)
     by_class = summary.assign(queries=100, p99_latency_ms=20.0, **{"class": "paid"})
+    by_queue = summary.assign(queries=100, queue="gold", cv2=summary["seed"])
+    scaled = pd.DataFrame({"run": "a", "kind": "", "asked_ns": [0.0], "ready_ns": [0.0], "gone_ns": [float("nan")]})
     drawn = {
         "classes": lambda: classes.draw(by_class, "seed 1"),
         "capacity": lambda: capacity.draw(capacities, "mean_qps"),
+        "costs": lambda: costs.draw(summary.assign(cost=summary["seed"]), "EUR"),
         "dynamics": lambda: dynamics.draw(windows),
         "gap": lambda: gap_figure(summary),
         "mixes": lambda: mixes.draw(priced),
+        "queues": lambda: queues.draw(by_queue, "cv2"),
+        "scaling": lambda: scaling.draw(windows.assign(run="a"), scaled),
         "sweep": lambda: sweep.draw(summary.assign(cv2=summary["seed"]), "cv2"),
         "tradeoff": lambda: tradeoff.draw(summary),
         "workers": lambda: workers.draw(trials, 0.999),

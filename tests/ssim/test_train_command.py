@@ -79,7 +79,7 @@ def test_a_training_says_what_came_out_and_leaves_it(trained: Path) -> None:
     names = {path.name for path in kept.iterdir()} - {"figures"}
     tables = ("accuracies", "events", "holdings", "parties", "progress", "rounds", "spans", "traffic")
     assert names == {"manifest.json", "supernet.pt", *(f"{name}.parquet" for name in tables)}
-    assert {path.stem for path in (kept / "figures").iterdir()} == {"holdings", "learning", "round"}
+    assert {path.stem for path in (kept / "figures").iterdir()} == {"holdings", "learning", "round", "waits"}
     manifest = json.loads((kept / "manifest.json").read_text())
     assert manifest["identity"] == json.loads(json.dumps(run.identity, default=str))
     rounds = read_parquet(kept / "rounds.parquet").to_pandas()

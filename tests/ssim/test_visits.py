@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from figures.burst import FRAMES
 from sim.base.errors import StoreError
 from ssim.results.store import Store
 from ssim.results.visits import visits
@@ -66,13 +65,14 @@ def test_the_path_is_what_the_policy_saw(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["path.png", "path.gif"])
-def test_a_run_is_drawn_over_the_decisions(folder: Path, name: str) -> None:
+def test_a_run_is_drawn_over_the_decisions(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("figures.burst.FRAMES", 3)
     for output in (name, f"again_{name}"):
         ended = ssim(folder, "policy", "plot", "slackfit", "--run", "seen/slackfit", "-o", output)
         assert ended.returncode == 0, ended.stderr
     assert (folder / name).read_bytes() == (folder / f"again_{name}").read_bytes()
     with Image.open(folder / name) as picture:
-        assert getattr(picture, "n_frames", 1) == (FRAMES if name.endswith("gif") else 1)
+        assert getattr(picture, "n_frames", 1) == (3 if name.endswith("gif") else 1)
 
 
 def test_a_run_of_another_policy_or_table_is_refused(folder: Path) -> None:

@@ -12,7 +12,6 @@ from sim.tables.latency import LatencyTable
 from sim.traces.merged import Merged
 from ssim.files.plugins import Issue
 from ssim.jobs.experiment.arrivals import trace_key_of, trace_of
-from ssim.jobs.identity import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -50,13 +49,6 @@ def source_of(spec: ExperimentSpec, plugs: Mapping[Place, Any]) -> tuple[TraceSo
 def parts_of(source: TraceSource) -> list[TraceSource]:
     """Return the sources that a source is made of."""
     return [part for _, part in source.parts] if isinstance(source, Merged) else [source]
-
-
-def source_identity(source: TraceSource) -> dict[str, Any]:
-    """Return all of a source that decides its arrivals."""
-    if isinstance(source, Merged):
-        return {"merged": {name: described(part) for name, part in source.parts}}
-    return described(source)
 
 
 def name_issues(spec: ExperimentSpec, source: TraceSource, folder: Path) -> Iterator[Issue]:

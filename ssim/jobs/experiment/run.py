@@ -17,6 +17,7 @@ from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from sim.tables.law import FIXED
+from sim.traces.merged import Merged
 from ssim.files.plugins import Slot
 from ssim.jobs.experiment.arrivals import (
     queries_ahead,
@@ -35,7 +36,6 @@ from ssim.jobs.experiment.queues import (
     queue_plans,
     queues_identity,
     queues_seen,
-    source_identity,
 )
 from ssim.jobs.experiment.randomness import may_draw
 from ssim.jobs.experiment.spec import ExperimentSpec
@@ -104,7 +104,10 @@ class ExperimentParts:
         for name, default in (("dispatch_p99_over_median", None), ("occupancy", 1)):
             if cluster[name] == default:
                 del cluster[name]
-        found = {"trace": source_identity(self.source), "cluster": cluster, "latency_table": table_hash(self.table)}
+        source = self.source
+        parts = source.parts if isinstance(source, Merged) else ()
+        trace = {"merged": {name: described(part) for name, part in parts}} if parts else described(source)
+        found = {"trace": trace, "cluster": cluster, "latency_table": table_hash(self.table)}
         found |= queues_identity(self.cluster, table_hash)
         return found if self.measure == WHOLE_RUN else {**found, "measure": asdict(self.measure)}
 
