@@ -53,14 +53,14 @@ def draw(windows: pd.DataFrame, workers: pd.DataFrame, title: str = "") -> Figur
         known = np.concatenate([one[2][~np.isnan(one[2])] for one in binned])
         decades = attainment.decades(known)
         attainment.set_scale(grid[2, 0], decades, every=math.ceil((decades + 1) / 4))
-        for column, (run, (starts, load, attained)) in enumerate(zip(runs, binned, strict=True)):
+        for column, (run, (edges, load, attained)) in enumerate(zip(runs, binned, strict=True)):
             above, middle, below = grid[:, column]
             above.set_title(run)
-            above.plot(starts, load, color=style.GREY, linewidth=0.9, drawstyle="steps-post")
-            _draw_workers(middle, workers[workers["run"] == run], kinds, float(starts[-1]))
-            below.plot(starts, attained, color="black", linewidth=0.9)
+            above.plot(edges, load, color=style.GREY, linewidth=0.9, drawstyle="steps-post")
+            _draw_workers(middle, workers[workers["run"] == run], kinds, float(edges[-1]))
+            below.plot(edges, attained, color="black", linewidth=0.9)
             attainment.mark_break(below, decades)
-            below.set_xlim(starts[0], starts[-1])
+            below.set_xlim(edges[0], edges[-1])
             below.set_xlabel("time (s)")
         grid[0, 0].set_ylim(0, 1.08 * max(np.nanmax(one[1]) for one in binned))
         for axes, name in zip(grid[:, 0], ("load (q/s)", "workers", "SLO attainment"), strict=True):
@@ -85,14 +85,17 @@ def _colour(number: int) -> str:
 def _binned(
     windows: pd.DataFrame,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return starts, load and attainment of a run in windows that are wide enough to be read."""
+    """Return edges of windows that are wide enough to be read, and load and attainment of a run from each edge on."""
     starts, load, attained = (
         windows[name].to_numpy(np.float64) for name in ("start_s", "ingest_per_s", "slo_attainment")
     )
-    edges = np.arange(0, len(starts), max(1, math.ceil(len(starts) / _BINS)))
-    arrivals, met = np.add.reduceat(load, edges), np.add.reduceat(np.nan_to_num(load * attained), edges)
+    first = np.arange(0, len(starts), max(1, math.ceil(len(starts) / _BINS)))
+    arrivals, met = np.add.reduceat(load, first), np.add.reduceat(np.nan_to_num(load * attained), first)
     with np.errstate(invalid="ignore"):
-        return starts[edges], arrivals / np.diff(np.append(edges, len(starts))), met / arrivals
+        columns = arrivals / np.diff(np.append(first, len(starts))), met / arrivals
+    width_s = starts[1] - starts[0] if len(starts) > 1 else 1.0  # stored windows are of 1 s
+    loads, attainments = (np.append(column, column[-1]) for column in columns)
+    return np.append(starts[first], starts[-1] + width_s), loads, attainments
 
 
 def _draw_workers(axes: Axes, workers: pd.DataFrame, kinds: list[str], end_s: float) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class QueueMetrics:
     """What became of the queries of a queue in the measured part of a run.
 
-    Laws: queries, batches and busy time of all queues add up to those of the run.
+    Laws: queries of all queues add up to those of the run, and so do batches and busy time if each queue has a measured
+    query.
 
     Attributes:
         queue: The queue.

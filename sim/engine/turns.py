@@ -139,8 +139,7 @@ class Turns:
         names = [pool.kind for pool in pools]
         self._kind_of_pool = [kinds.index(name) for name in names]
         self._pool_of_kind = [names.index(name) for name in kinds]
-        starts = [pool.workers for pool in sorted(pools, key=lambda pool: pool.workers.start)]
-        self._kind = [kind for kind, workers in enumerate(starts) for _ in workers]  # of each worker, as what follows
+        self._kind: list[int] = cluster.kind_of_worker.tolist()  # of each worker, as what follows
         self._asked_ns, self._ready_ns = [0] * cluster.workers, [0] * cluster.workers
         self._left_ns = [NEVER_NS] * cluster.workers
         self._up_ns = dict.fromkeys(range(cluster.workers), 0)  # since when each serves, of those that do

@@ -204,7 +204,7 @@ def plot(
     if run is None:
         save_as(draw_decisions(*decision_map(built, table), title=title), output)
     else:
-        visited = _visited(built, table, results, run)
+        visited, table = _visited(built, table, results, run)
         surface = decision_map(built, table, visited.slack_ms.max(), int(visited.queue_length.max()))
         if output.suffix == ".gif":
             import numpy as np
@@ -219,14 +219,16 @@ def plot(
     click.echo(f"decisions of {name}: {output}")
 
 
-def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> Visits:
-    """Return where a stored run of a policy has been.
+def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> tuple[Visits, LatencyTable]:
+    """Return where a stored run of a policy has been, and the table as the policy saw it there.
 
     Raises:
         StoreError: There is no such run, or it was of another policy or table.
     """
     from sim.base.errors import StoreError
-    from ssim.jobs.experiment.planning import table_hash
+    from sim.engine.cluster import Cluster
+    from sim.tables.law import FIXED, LatencyLaw
+    from ssim.jobs.experiment.planning import table_hash, table_seen
     from ssim.jobs.identity import described
     from ssim.results.stored import stored_run
     from ssim.results.visits import visits
@@ -240,7 +242,11 @@ def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> V
         raise StoreError(name, "is a run of another policy", f"{was['class']} {was['params']}", hint)
     if identity["latency_table"] != table_hash(table):
         raise StoreError(name, "is a run with another latency table", "", "name its table with --table")
-    return visited
+    cluster = identity["cluster"]
+    drawn = cluster.get("latency")
+    law = LatencyLaw(drawn["law"], drawn["p99_over_median"]) if drawn else FIXED
+    seen = table_seen(table, identity.get("plan"), law)
+    return visited, Cluster(1, dispatch_per_query_ns=cluster["dispatch_per_query_ns"]).served(seen)
 
 
 def _built(

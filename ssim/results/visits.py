@@ -40,12 +40,24 @@ def visits(store: Store, run_id: str) -> Visits:
     """Return where a stored run has been.
 
     Raises:
-        StoreError: The run isn't stored with every query, or queries were dropped or lost: when, is not stored.
+        StoreError: The run has several decision surfaces, or one that changes; or it isn't stored with every query; or
+            queries were dropped or lost: when, is not stored.
     """
     manifest = store.manifest(run_id)
     folder = str(store.folder / run_id)
     if manifest is None:
         raise StoreError(folder, "is not stored", "", "`ssim results status` says what is")
+    identity = manifest["identity"]
+    for where, key, what in (
+        (identity, "queues", "several queues"),
+        (identity["cluster"], "routing", "a queue for each worker"),
+        (identity["cluster"], "kinds", "several kinds of workers"),
+        (identity, "planner", "a planner, which may change the policy"),
+    ):
+        if key in where:
+            raise StoreError(
+                folder, "has no single decision surface", what, "take a run of one queue and equal workers"
+            )
     if REQUESTS not in manifest["outputs"]:
         raise StoreError(folder, "is stored without its queries", "", f"run the experiment with {_ASKED}")
     requests, batches = (read_output(store, run_id, name).to_pandas() for name in (REQUESTS, BATCHES))
@@ -57,7 +69,7 @@ def visits(store: Store, run_id: str) -> Visits:
     arrival = np.sort(requests["arrival_ns"].to_numpy())
     head = requests.groupby(["start_ns", "worker"])["deadline_ns"].min()
     keys = list(zip(start, batches["worker"].to_numpy()[order], strict=True))
-    cluster = manifest["identity"]["cluster"]
+    cluster = identity["cluster"]
     overhead_ns = cluster["dispatch_ns"] + cluster["network_ns"]
     return Visits(
         at_s=start / NS_PER_S,

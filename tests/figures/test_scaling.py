@@ -10,7 +10,7 @@ from figures import costs, scaling, style
 
 
 def test_the_area_of_each_kind_is_its_time() -> None:
-    windows = pd.DataFrame({"run": "a", "start_s": np.arange(11.0), "ingest_per_s": 5.0, "slo_attainment": 1.0})
+    windows = pd.DataFrame({"run": "a", "start_s": np.arange(10.0), "ingest_per_s": 5.0, "slo_attainment": 1.0})
     workers = pd.DataFrame(
         {
             "run": "a",
@@ -32,6 +32,14 @@ def test_the_area_of_each_kind_is_its_time() -> None:
             colour = str(part.get_facecolor()[0][:3])
             areas[colour] = areas.get(colour, 0.0) + area
     assert list(areas.values()) == pytest.approx([10 + 7, 6, 2 + 2])
+
+
+def test_the_only_window_of_a_short_run_is_drawn() -> None:
+    windows = pd.DataFrame({"run": "a", "start_s": [0.0], "ingest_per_s": [7.0], "slo_attainment": [0.9]})
+    workers = pd.DataFrame({"run": "a", "kind": "", "asked_ns": [0, 2e8], "ready_ns": [0, 3e8], "gone_ns": np.nan})
+    load, middle, _ = scaling.draw(windows, workers).axes
+    assert load.lines[0].get_xydata().tolist() == [[0, 7], [1, 7]]
+    assert max(path.vertices[:, 1].max() for part in middle.collections for path in part.get_paths()) == 2
 
 
 def test_a_run_without_windows_has_an_empty_figure() -> None:

@@ -224,7 +224,12 @@ def planned_cases(draw: Callable[..., object]) -> Case:
         fixed = [draw(st.booleans()) and number > 0 for number in range(len(cluster.kinds))]
         pairs = zip(cluster.kinds, fixed, strict=True)
         kinds = tuple(kind if keeps else replace(kind, scaling=scaling(kind.workers)) for kind, keeps in pairs)
-        cluster = replace(cluster, kinds=kinds)
+        if draw(st.booleans()) and kinds[1:]:  # a kind whose workers all are to come
+            bounds = replace(scaling(0), max_workers=3)
+            kinds = (replace(kinds[0], workers=0, scaling=bounds), *kinds[1:])
+        workers = sum(kind.workers for kind in kinds)
+        faults = tuple(fault for fault in cluster.faults if fault.worker < workers)
+        cluster = replace(cluster, workers=workers, kinds=kinds, faults=faults)
     else:
         cluster = replace(cluster, scaling=scaling(cluster.workers))
     answers = tuple(draw(st.lists(st.integers(0, 7), min_size=1, max_size=6)))

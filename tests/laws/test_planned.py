@@ -6,12 +6,24 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
-from sim import Outcome, Result, simulate
+from sim import (
+    Cluster,
+    Dispatch,
+    LatencyTable,
+    Outcome,
+    ProfiledSubnet,
+    Result,
+    Trace,
+    View,
+    WorkerKind,
+    simulate,
+)
+from sim.engine.kind_metrics import by_kind
 from sim.engine.planning import PlannerView, WorkerPlan
 from sim.engine.run_metrics import NEVER_NS
-from sim.engine.scaling import serving_over_time
+from sim.engine.scaling import Scaling, serving_over_time
 from tests.laws.cases import Case, planned_cases
 from tests.laws.naive_engine import NaiveEngine
 
@@ -56,9 +68,18 @@ class Still:
         return WorkerPlan()
 
 
+@dataclasses.dataclass(frozen=True)
+class Single:
+    """Runs each query alone."""
+
+    def decide(self, _: View) -> Dispatch:
+        return Dispatch(0, 1)
+
+
 @settings(max_examples=40, deadline=None)
 @given(planned_cases())
 def test_a_planner_that_changes_nothing_changes_nothing(case: Case) -> None:
+    assume(all(kind.workers for kind in case.cluster.kinds))  # without a planner there are no kinds to come
     kinds = tuple(dataclasses.replace(kind, scaling=None) for kind in case.cluster.kinds)
     cluster = dataclasses.replace(case.cluster, kinds=kinds, scaling=None)
     plain = simulate(case.trace, cluster, case.table, case.policy)
@@ -82,6 +103,7 @@ def test_a_worker_serves_between_its_start_up_and_its_end_and_all_of_it_adds_up(
     assert (batches.finish_ns <= fleet.gone_ns[batches.worker]).all(), "who goes finishes its batch"
     scaled = [kind.scaling for kind in case.cluster.kinds] or [case.cluster.scaling]
     startup = np.array([0 if scaling is None else scaling.startup_ns for scaling in scaled])
+    assert np.array_equal(fleet.kind[: case.cluster.workers], case.cluster.kind_of_worker)
     late = fleet.asked_ns > 0
     assert (fleet.ready_ns - fleet.asked_ns == np.where(late, startup[fleet.kind], 0)).all()
     # The time of workers is the integral of their number, less what they are down.
@@ -97,6 +119,21 @@ def test_a_worker_serves_between_its_start_up_and_its_end_and_all_of_it_adds_up(
         assert sum(fleet.available_ns(until, kind) for kind in kinds) == fleet.available_ns(until)
         assert sum(fleet.started_up_ns(until, kind) for kind in kinds) == fleet.started_up_ns(until)
     assert result.busy_ns <= fleet.available_ns(horizon)
+
+
+@pytest.mark.parametrize("offer", ["kind", "cheapest"])
+def test_workers_are_of_their_kind_where_another_kind_has_none_at_the_start(offer: str) -> None:
+    table = LatencyTable("toy", (ProfiledSubnet("s", 70.0),), (1,), np.array([[2]]))
+    kinds = (
+        WorkerKind("none_yet", 0, price_per_h=2.0, scaling=Scaling(4, 0)),
+        WorkerKind("three", 3, price_per_h=1.0, scaling=Scaling(3, 0)),
+    )
+    cluster = Cluster.of_kinds(*kinds, offer=offer, currency="EUR")
+    recorder = Recorder(Still())
+    result = simulate(Trace(np.arange(20), 9, 20), cluster, table, Single(), planner=recorder, period_ns=5)
+    assert result.fleet.kind.tolist() == [1, 1, 1]
+    assert [kind.workers for kind in recorder.views[0].kinds] == [0, 3]
+    assert [one.batches for one in by_kind(result)] == [0, 20]
 
 
 @dataclasses.dataclass

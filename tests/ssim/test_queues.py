@@ -179,6 +179,14 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             [f"queues.{i}.latency_table=ofa-resnet50-a40" for i in range(2)],
             "latency_table: is not used: every queue has a table",
         ),
+        (
+            ["queues.0.policy=maxbatch", "queues.0.params={buckets: 3}"],
+            "queues.0.params: is not used: the queue has its own policy (buckets)",
+        ),
+        (
+            [f"queues.{i}.policy=maxbatch" for i in range(2)],
+            "policies: is not used: every queue has its own policy",
+        ),
         (["engine=compiled"], "several queues run in SimPy only"),
         (["cluster.max_workers=3"], "queues: can't be combined with workers that come and go"),
         (

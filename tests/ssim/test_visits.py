@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sim.base.errors import StoreError
+from ssim.commands.policy import _built, _visited
 from ssim.results.store import Store
 from ssim.results.visits import visits
 from tests.ssim.in_process import ssim
@@ -93,3 +94,45 @@ def test_a_run_that_drops_has_no_path(tmp_path: Path) -> None:
     store = Store(tmp_path / "results" / "seen")
     with pytest.raises(StoreError, match="dropped or lost"):
         visits(store, store.index()["runs"][0]["id"])
+
+
+SEVERAL = {
+    "several queues": ("cluster: {workers: 2}", "queues: [{name: only}]\n"),
+    "a queue for each worker": ("cluster: {workers: 2, routing: random}", ""),
+    "several kinds of workers": (
+        "cluster: {kinds: [{name: a, workers: 1}, {name: b, workers: 1, table: ofa-resnet50-a40}]}",
+        "",
+    ),
+    "a planner": ("cluster: {workers: 2, max_workers: 3}", "planner: {use: threshold}\n"),
+}
+
+
+@pytest.mark.parametrize("what", SEVERAL)
+def test_a_run_without_a_single_decision_surface_is_refused(tmp_path: Path, what: str) -> None:
+    cluster, more = SEVERAL[what]
+    (tmp_path / "seen.yaml").write_text(
+        "schema: experiment/1\nname: seen\nseed: 3\n"
+        "trace: {kind: gamma, mean_qps: 300, cv2: 1, duration_s: 0.2, slo_ms: 36}\n"
+        f"{cluster}\nlatency_table: ofa-resnet50-rtx2080ti\nengine: simpy\n{more}policies: [slackfit]\n"
+    )
+    ended = ssim(tmp_path, "run", "seen.yaml", "--no-figures", "--jobs", "1")
+    assert ended.returncode == 0, ended.stderr
+    ended = ssim(tmp_path, "policy", "plot", "slackfit", "--run", "seen/slackfit", "-o", "no.png")
+    assert (ended.returncode, "has no single decision surface" in ended.stderr) == (1, True), ended.stderr
+    assert what in ended.stderr
+    assert not (tmp_path / "no.png").exists()
+
+
+@pytest.mark.parametrize(("plan", "factor"), [("", 1.0), (", plan: 2.0", 2.0)])
+def test_the_surface_is_that_of_the_table_that_the_policy_saw(tmp_path: Path, plan: str, factor: float) -> None:
+    (tmp_path / "seen.yaml").write_text(
+        "schema: experiment/1\nname: seen\nseed: 3\n"
+        "trace: {kind: gamma, mean_qps: 300, cv2: 1, duration_s: 0.2, slo_ms: 36}\n"
+        "cluster: {workers: 2, dispatch_per_query_ms: 0.1}\nengine: simpy\npolicies: [slackfit]\n"
+        f"latency_table: {{use: ofa-resnet50-rtx2080ti{plan}}}\n"
+    )
+    ended = ssim(tmp_path, "run", "seen.yaml", "--no-figures", "--jobs", "1")
+    assert ended.returncode == 0, ended.stderr
+    built, table = _built("slackfit", "ofa-resnet50-rtx2080ti", (), ())
+    _, seen = _visited(built, table, tmp_path / "results", "seen/slackfit")
+    assert np.array_equal(seen.latency_ns, table.latency_ns * factor + 100_000 * np.array(table.batch_sizes))

@@ -23,7 +23,7 @@ from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
 from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
-from ssim.jobs.experiment.queues import asked_of, name_issues, queue_places, queues_of, source_of
+from ssim.jobs.experiment.queues import asked_of, name_issues, policy_issues, queue_places, queues_of, source_of
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, build_policy
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
@@ -98,6 +98,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     if cluster is None:
         return None, issues
     issues += name_issues(spec, source, point.folder)
+    issues += policy_issues(spec)
     for i in range(len(spec.policies)):
         issues += _policy_issues(point, plugs, i, table, cluster)
     policies = [plugs["policies", i] for i in range(len(spec.policies))]

@@ -91,6 +91,18 @@ def queues_of(spec: ExperimentSpec, plugs: Mapping[Place, Any]) -> tuple[Service
     return tuple(found)
 
 
+def policy_issues(spec: ExperimentSpec) -> Iterator[Issue]:
+    """Yield which policies or parameters of the file would not be used."""
+    own = [queue.policy is not None for queue in spec.queues]
+    for number, queue in enumerate(spec.queues):
+        if own[number] and queue.params:
+            problem = "is not used: the queue has its own policy"
+            yield Issue(("queues", number, "params"), problem, ", ".join(queue.params), "give it to that policy")
+    if own and all(own):
+        hint = "leave out the policy of a queue, which then has those of the file"
+        yield Issue(("policies",), "is not used: every queue has its own policy", "", hint)
+
+
 def asked_of(spec: ExperimentSpec, number: int, place: int) -> PolicySpec:
     """Return the policy of a queue in the runs of a policy of the file: its own one, or that with its parameters."""
     queue = spec.queues[place]
