@@ -50,6 +50,9 @@ STARTS_IN_VAIN = 5
 
 FIRST_PAUSE_S = 0.05
 
+_MOST_REASONS = 20
+"""Reasons of lost batches that are told: a client can cause as many as it likes, such as one for each bad index."""
+
 _ERROR_PARTS = 4
 """Location, problem, value, hint."""
 
@@ -303,7 +306,7 @@ class WorkerProcess(asyncio.Protocol):
         if self._batch is None or batch != self._batch[0] or not isinstance(reason, str):
             raise FrameError(f"a failure of batch {batch}, not of {self._batch and self._batch[0]}")
         self._batch, self._limit_ns = None, 0
-        if reason not in self._failed:
+        if reason not in self._failed and len(self._failed) < _MOST_REASONS:
             self._failed.add(reason)
             self._note(f"worker {self.number} lost a batch: {reason}")
         if self._reports is not None:
