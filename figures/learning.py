@@ -27,7 +27,7 @@ def draw(curves: pd.DataFrame, traffic: pd.DataFrame) -> Figure:
     """Return a figure of three panels, with one line per repeat.
 
     Args:
-        curves: Columns `curve`, `seed`, `time_s`, `bytes` (sent so far) and `accuracy` (percent).
+        curves: Columns `curve`, `seed`, `time_s`, `bytes` (sent so far; NaN if not known) and `accuracy` (percent).
         traffic: Columns `run`, `channel` and `bytes` (per round).
 
     Raises:
@@ -46,8 +46,8 @@ def draw(curves: pd.DataFrame, traffic: pd.DataFrame) -> Figure:
             for first, (_, rows) in enumerate(curves[curves["curve"] == name].groupby("seed")):
                 label = "_" if first else name
                 look = {"color": colour, "linestyle": dash, "label": label}
-                over_time.plot(rows["time_s"], rows["accuracy"], **look)
-                over_bytes.plot(rows["bytes"] / BYTES_PER_MB, rows["accuracy"], **look)
+                for axes, x in ((over_time, rows["time_s"]), (over_bytes, rows["bytes"] / BYTES_PER_MB)):
+                    axes.plot(x, rows["accuracy"], marker="o" if x.count() == 1 else "", **look)
         over_bytes.sharey(over_time)
         over_bytes.tick_params(labelleft=False)
         over_time.set_ylabel("accuracy (%)")

@@ -7,7 +7,6 @@ that is not an answer to its batch. The router is told at once; a new process ta
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import socket
 import subprocess
@@ -30,11 +29,12 @@ from serving.frames import (
     json_frame,
     unpack_first,
 )
+from serving.tensors import row_bytes
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from sim.base.errors import SsimError
 
@@ -50,8 +50,8 @@ STARTS_IN_VAIN = 5
 
 FIRST_PAUSE_S = 0.05
 
-ITEM_BYTES = {"FP32": 4, "INT64": 8, "INT32": 4, "BOOL": 1}
-"""Bytes of an element, by the names of the Open Inference Protocol."""
+_MOST_REASONS = 20
+"""Reasons of lost batches that are told: a client can cause as many as it likes, such as one for each bad index."""
 
 _ERROR_PARTS = 4
 """Location, problem, value, hint."""
@@ -152,8 +152,6 @@ class WorkerProcess(asyncio.Protocol):
         """What its process said of itself when it was ready: nothing, if it is paced."""
         self.tensors: dict[str, Any] = {}
         """Its inputs and outputs, each a list of tensors in the words of the Open Inference Protocol."""
-        self.outputs = b""
-        """The outputs of the batch that it answered last: row after row, as `run` takes inputs."""
         self._failed = set[str]()  # the failures of batches that were told
         self._in_vain = 0
         self._stopping = False
@@ -268,7 +266,7 @@ class WorkerProcess(asyncio.Protocol):
                 raise FrameError(f"an answer to batch {batch} of {size}, not to {self._batch[0]} of {self._batch[1]}")
             if len(outputs) != self._has_inputs * size * row_bytes(self.tensors.get("outputs", ())):
                 raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
-            self._batch, self._limit_ns, self._in_vain, self.outputs = None, 0, 0, outputs
+            self._batch, self._limit_ns, self._in_vain = None, 0, 0
             if self._reports is not None:
                 self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs)
         elif kind is FrameKind.FAILED and self._batch is not None:
@@ -308,7 +306,7 @@ class WorkerProcess(asyncio.Protocol):
         if self._batch is None or batch != self._batch[0] or not isinstance(reason, str):
             raise FrameError(f"a failure of batch {batch}, not of {self._batch and self._batch[0]}")
         self._batch, self._limit_ns = None, 0
-        if reason not in self._failed:
+        if reason not in self._failed and len(self._failed) < _MOST_REASONS:
             self._failed.add(reason)
             self._note(f"worker {self.number} lost a batch: {reason}")
         if self._reports is not None:
@@ -334,11 +332,6 @@ class WorkerProcess(asyncio.Protocol):
             self._process.kill()
         if self._transport is not None:
             self._transport.abort()
-
-
-def row_bytes(tensors: Iterable[Mapping[str, Any]]) -> int:
-    """Return the bytes of a query's tensors; their first dimension is that of queries."""
-    return sum(ITEM_BYTES[tensor["datatype"]] * math.prod(tensor["shape"][1:]) for tensor in tensors)
 
 
 def unnamed_file() -> IO[bytes]:

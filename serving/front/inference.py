@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from serving.tensors import DTYPES, row_bytes
 from sim.base.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,14 +28,6 @@ LONGEST_ID = 256
 
 LONGEST_TIMEOUT_US = 3_600_000_000
 """An hour: nobody waits longer for an answer."""
-
-DTYPES: dict[str, npt.DTypeLike] = {
-    "BOOL": np.bool_,
-    **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
-}
-"""The datatypes of the protocol whose elements have a fixed size, little-endian."""
 
 SCHEDULING = ("timeout", "priority")
 """Parameters of a request, as Triton's extension `schedule_policy` has them."""
@@ -90,7 +83,7 @@ class TensorSpec(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """The bytes of a row."""
-        return math.prod(self.shape[1:]) * np.dtype(DTYPES[self.datatype]).itemsize
+        return row_bytes([self.described()])
 
     def full_shape(self, elements: int) -> list[int]:
         """Return the shape with the number of rows of so many elements."""
@@ -232,7 +225,8 @@ class ServedModel:
         for number, tensor in enumerate(inputs):
             name, place = str(tensor.name), f"inputs[{number}] ({str(tensor.name)[:100]})"
             if name not in specs or name in arrays:
-                raise invalid(f"{place}: unknown input, or the second one; the model has {wanted}")
+                what = "is given twice" if name in specs else "unknown input"
+                raise invalid(f"{place}: {what}; the model has {wanted}")
             arrays[name] = found = self._array(place, tensor, specs[name])
             if number and len(found) != rows:
                 raise invalid(f"{place}: has {len(found)} rows; the inputs before have {rows}")
@@ -292,7 +286,8 @@ def _values(place: str, data: object, elements: int, dtype: np.dtype[Any]) -> np
         if len(data) != elements * dtype.itemsize:
             wanted = f"{elements} elements of {dtype.itemsize} bytes"
             raise invalid(f"{place}: {len(data)} bytes of data instead of {elements * dtype.itemsize}: {wanted}")
-        return np.frombuffer(data, dtype)
+        found = np.frombuffer(data, dtype)
+        return found.view(np.uint8) != 0 if dtype.kind == "b" else found  # any byte but 0 is true
     if not isinstance(data, list):
         raise invalid(f"{place}: data are missing")
     try:

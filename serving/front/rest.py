@@ -12,8 +12,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.front.history import PAGE
-from serving.front.inference import DTYPES, VERSION, RequestError, Status, Tensor, invalid
+from serving.front.inference import VERSION, RequestError, Status, Tensor, invalid
 from serving.front.listening import most_connections
+from serving.tensors import DTYPES
 from sim.base.version import VERSION as SSIM_VERSION
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from profiler.model_under_test import SupernetUnderTest
 from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError
 from profiler.torch_meter import Options, is_out_of_memory, release_memory
 from serving.frames import DONE, RUN, VERSION, FrameKind, content_of, frame, json_frame, received, unpack_first
-from serving.workers import row_bytes
+from serving.tensors import DTYPES, row_bytes
 from sim.base.errors import DataError, SpecError, SsimError
 from ssim.jobs.profile.supernet import find_supernet, identity_of, provenance_of
 
@@ -34,10 +34,15 @@ if TYPE_CHECKING:
 
     from ssim.jobs.profile.supernet import Named
 
-_DATATYPES = {torch.int64: "INT64", torch.int32: "INT32", torch.bool: "BOOL"}
+_DATATYPES = {
+    torch.int64: "INT64",
+    torch.int32: "INT32",
+    torch.int16: "INT16",
+    torch.int8: "INT8",
+    torch.uint8: "UINT8",
+    torch.bool: "BOOL",
+}
 """Of tensors that are not of floats."""
-
-_ITEMS: dict[str, type[np.generic]] = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
 
 _FACTS = ("supernet", "input", "device", "options")
 """What a worker tells of itself, in the words of a profile's table."""
@@ -153,22 +158,27 @@ class ServedSupernet:
             raise DataError(where, "an input is out of range", str(error)) from error
         if not is_finite:
             raise NotANumberError(where, "the result contains NaN or infinity")
-        logits = _logits(outputs)[:queries].float().cpu().numpy().tobytes() if inputs else b""
+        logits = _logits(outputs)[:queries].cpu().numpy().tobytes() if inputs else b""
         return begun_ns, ended_ns, logits
 
     def _fill(self, place: int, queries: int, inputs: bytes) -> None:
-        """Take inputs of queries into a batch; its other rows stay as they are."""
+        """Take inputs of queries into a batch; its other rows are copies of the last one.
+
+        So they fail only if it does: rows of an earlier batch, or one of its bad inputs, are not run again.
+        """
         rows, begin = np.frombuffer(bytearray(inputs), np.uint8).reshape(queries, -1), 0
         for tensor, spec in zip(self._inputs[place], self.tensors["inputs"], strict=True):
             end = begin + row_bytes([spec])
-            part = np.ascontiguousarray(rows[:, begin:end]).view(_ITEMS[spec["datatype"]])
+            part = np.ascontiguousarray(rows[:, begin:end]).view(DTYPES[spec["datatype"]])
             tensor[:queries].copy_(torch.from_numpy(part.reshape(queries, *spec["shape"][1:])))
+            tensor[queries:] = tensor[queries - 1]
             begin = end
 
 
 def _logits(outputs: object) -> torch.Tensor:
-    """Return the first tensor of a result."""
-    return next(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor))
+    """Return the first tensor of a result as it is sent: floats as 32 bits."""
+    first = next(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor))
+    return first if first.dtype in _DATATYPES else first.float()
 
 
 def _described(name: str, tensors: Sequence[torch.Tensor]) -> list[dict[str, Any]]:

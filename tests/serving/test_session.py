@@ -163,6 +163,21 @@ def test_a_second_answer_is_a_fault_of_the_worker(bad_worker: Callable[[str], Wo
     assert answered + facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
 
 
+def test_reasons_of_lost_batches_are_told_once_and_not_without_end() -> None:
+    """A client can cause a reason of its own with each request."""
+    told = list[str]()
+
+    async def fail() -> None:
+        worker = workers.WorkerProcess(0, workers.PACED, told.append)
+        for batch in range(100):
+            worker._batch = (batch, 1)
+            worker._fail_batch({"batch": batch, "reason": f"no index {batch // 2}"})
+        worker.stop()
+
+    asyncio.run(fail())
+    assert len(told) == len(set(told)) == workers._MOST_REASONS < 50
+
+
 def test_a_batch_that_fails_is_lost_and_its_worker_goes_on(bad_worker: Callable[[str], WorkerProgram]) -> None:
     sent, cluster = trace(0.1, 1000), Cluster(2)
     run = serve_trace(sent, cluster, TABLE, Clipper(73.82), program=bad_worker("fails every third batch"))

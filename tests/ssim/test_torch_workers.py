@@ -252,6 +252,24 @@ def test_a_token_beyond_the_vocabulary_fails_its_batch_and_not_the_worker(folder
     assert [kind for kind, _ in kinds] == [FrameKind.DONE, FrameKind.FAILED, FrameKind.DONE]
     assert kinds[0][1][DONE.size :] == kinds[2][1][DONE.size :] != b""
     assert "an input is out of range" in json.loads(kinds[1][1])["reason"]
+    served = ServedSupernet.of(settings(folder, "live.supernet=tokens:Net") | {"subnets": subnets, "sizes": [1, 4]})
+    assert answer(served, 4, np.stack([good, good, good, bad]).tobytes())[0] is FrameKind.FAILED
+    kind, body = answer(served, 3, np.stack([good] * 3).tobytes())  # is filled up, but not by the bad row
+    assert kind is FrameKind.DONE
+    assert len(body) == DONE.size + 3 * 3 * 4
+
+
+def test_outputs_that_are_whole_numbers_are_sent_as_such(
+    served: ServedSupernet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = served._model.network
+    monkeypatch.setattr(served._model, "network", lambda name: lambda images: network(name)(images).argmax(1))
+    assert served.tensors["outputs"] == [{"name": "output", "datatype": "INT64", "shape": [-1]}]
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    *_, classes = served.run(1, 3, images.numpy().tobytes())
+    with torch.inference_mode():
+        expected = network(SUBNETS[1])(images).argmax(1)
+    np.testing.assert_array_equal(np.frombuffer(classes, np.int64), expected)
 
 
 def answer(served: ServedSupernet, size: int, inputs: bytes = b"") -> tuple[FrameKind, bytes]:

@@ -168,6 +168,12 @@ def test_actors_of_ray_come_to_the_same_weights(trained: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     virtual, far = weights(trained), weights(trained, "engine=ray")
     assert all(torch.equal(part, far[name]) for name, part in virtual.items())
+    kept = folder_of(trained, "engine=ray")
+    sent = read_parquet(kept / "rounds.parquet").column("bytes").to_pylist()
+    totals = [json.loads((one / "manifest.json").read_text())["summary"]["bytes"] for one in (kept, folder_of(trained))]
+    assert sent == [None, None, sum(totals[0].values())]  # other processes tell it later
+    assert totals[0] == totals[1]
+    assert read_parquet(kept / "traffic.parquet").column("bytes").to_pylist() == list(totals[0].values())
 
 
 RAY_HEAD = """\

@@ -46,10 +46,8 @@ def watching(screen: Console) -> Generator[Watch]:
             return
         shown = " ".join(f"{accuracy:.1f}" for accuracy in row["accuracy"].values())
         epsilon = f", epsilon {row['epsilon']:.2f}" if "epsilon" in row else ""
-        text = (
-            f"{run}, {worker}: round {done} of {rounds}, {shown} %{epsilon}, "
-            f"{row['time_s']:.2f} s, {row['bytes'] / 1e6:.1f} MB"
-        )
+        sent = "" if row["bytes"] is None else f", {row['bytes'] / 1e6:.1f} MB"
+        text = f"{run}, {worker}: round {done} of {rounds}, {shown} %{epsilon}, {row['time_s']:.2f} s{sent}"
         if screen.is_terminal:
             screen.print(text, end="\r", highlight=False, soft_wrap=True)
             if done == rounds:

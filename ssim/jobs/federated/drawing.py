@@ -72,7 +72,7 @@ def _curves(folder: Path, seed: int) -> pd.DataFrame:
     """Return the accuracies of a run, with a curve for each subnet, and for each holder if there are several."""
     frame = _table(folder, "progress")
     sent = _table(folder, "traffic").groupby(["round", "worker"], as_index=False)["bytes"].sum()
-    frame = frame.merge(sent, on=["round", "worker"])
+    frame = frame.merge(sent, on=["round", "worker"], how="left")
     several = len(set(frame["worker"])) > 1
     frame["curve"] = frame["subnet"].str.partition(":")[2] + (", " + frame["worker"] if several else "")
     return frame.assign(seed=seed)

@@ -86,8 +86,8 @@ class FederatedProgress:
         except Exception as error:  # whatever a damaged pickle raises
             raise DataError(str(path), "damaged", str(error), anew) from error
 
-    def add_round(self, entry: LogEntry, traffic: Mapping[str, Traffic]) -> Row:
-        """Record a round that a worker reports, with the traffic until then, and return its row."""
+    def add_round(self, entry: LogEntry, traffic: Mapping[str, Traffic] | None) -> Row:
+        """Record a round that a worker reports, with the traffic until then if it is known, and return its row."""
         row, sent = _rows(entry, traffic)
         self.done = max(self.done, row["round"])
         self.spare.pop(row["round"], None)
@@ -95,7 +95,7 @@ class FederatedProgress:
         self.traffic += sent
         return row
 
-    def add_completed(self, entry: LogEntry, traffic: Mapping[str, Traffic]) -> None:
+    def add_completed(self, entry: LogEntry, traffic: Mapping[str, Traffic] | None) -> None:
         """Keep a round that a worker completed and another one reports, unless that ends before."""
         number = entry.fields["round"]
         if number > self.done and number not in self.spare:
@@ -111,6 +111,14 @@ class FederatedProgress:
             for table in (self.rounds, self.traffic):
                 table.sort(key=lambda row: row["round"])
         self.spare = {}
+
+    def add_total(self, traffic: Mapping[str, Traffic]) -> None:
+        """Put the traffic of the whole training into its last round, where that of each round is not known."""
+        last = max(row["round"] for row in self.rounds)
+        for row in self.rounds:
+            if row["round"] == last:
+                row["bytes"], sent = _sent(row, traffic)
+                self.traffic += sent
 
     def summary(self, report: RunReport) -> Row:
         """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""
@@ -160,16 +168,23 @@ class FederatedProgress:
             write_rows(folder / f"{name}.parquet", table)
 
 
-def _rows(entry: LogEntry, traffic: Mapping[str, Traffic]) -> tuple[Row, list[Row]]:
+def _rows(entry: LogEntry, traffic: Mapping[str, Traffic] | None) -> tuple[Row, list[Row]]:
     """Return the row of a round, and that of each channel."""
-    time_s, number = entry.at_ns / 1e9, entry.fields["round"]
+    row: Row = {"worker": entry.worker, "time_s": entry.at_ns / 1e9, "bytes": None, **entry.fields}
+    if traffic is None:
+        return row, []
+    row["bytes"], sent = _sent(row, traffic)
+    return row, sent
+
+
+def _sent(row: Row, traffic: Mapping[str, Traffic]) -> tuple[int, list[Row]]:
+    """Return the bytes that were sent until the end of a round, and a row for each channel."""
+    round_ = {key: row[key] for key in ("round", "worker", "time_s")}
     sent = [
-        {"round": number, "worker": entry.worker, "time_s": time_s, "channel": name}
-        | {"messages": now.messages, "bytes": now.bytes, "lost": now.lost}
+        {**round_, "channel": name, "messages": now.messages, "bytes": now.bytes, "lost": now.lost}
         for name, now in traffic.items()
     ]
-    total = sum(now.bytes for now in traffic.values())
-    return {"worker": entry.worker, "time_s": time_s, "bytes": total, **entry.fields}, sent
+    return sum(now.bytes for now in traffic.values()), sent
 
 
 def holding_rows(report: RunReport) -> list[Row]:

@@ -4,7 +4,7 @@
     supernet.pt          the final weights; of independent groups, supernet-<worker>.pt for all but the first
     rounds.parquet       round, worker, time, loss and further statistics of each round
     progress.parquet     round, worker, time, subnet, accuracy on the validation examples
-    traffic.parquet      round, time, channel, messages and bytes since the beginning
+    traffic.parquet      round, time, channel, messages and bytes since the beginning; on Ray of the last round only
     parties.parquet      round, aggregator, who was selected; loss, weight, seconds and bytes of its update
     events.parquet       other events: missing, late, refused, bypassed, ...
     spans.parquet        the time line of each worker in the first rounds; in virtual time, for few workers
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from supernet.family import Family
     from topology.engine import Engine
     from topology.program import Program
-    from topology.report import LogEntry, RunReport
+    from topology.report import RunReport
 
     Row = dict[str, Any]
 
@@ -309,16 +309,16 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         stores = spec.checkpoint is not None and engine.can_store
         checkpoints = job.checkpoints(store, progress.run) if stores else None
 
-        def record(entry: LogEntry, report: RunReport) -> None:
+        is_scattered = spec.engine == "ray"  # what other processes have sent is known some time later
+
+        def observe(report: RunReport) -> None:
+            entry, traffic = report.log[-1], None if is_scattered else report.traffic
             if entry.kind == "round":
-                row = progress.add_round(entry, report.traffic)
+                row = progress.add_round(entry, traffic)
                 if watch:
                     watch(self, row)
             elif entry.kind == "completed":
-                progress.add_completed(entry, report.traffic)
-
-        def observe(report: RunReport) -> None:
-            record(report.log[-1], report)
+                progress.add_completed(entry, traffic)
             report.recording &= progress.done < RECORDED
             if checkpoints and spec.checkpoint and progress.done >= progress.stored + spec.checkpoint:
                 checkpoints.due = True
@@ -331,9 +331,9 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             watch=observe,
             checkpoints=checkpoints,
         )
-        for entry in report.log if not progress.rounds else ():  # the workers ran in other processes
-            record(entry, report)
         progress.put_spare()
+        if is_scattered:
+            progress.add_total(report.traffic)
         if checkpoints is not None:
             return report, checkpoints.refused
         real = spec.checkpoint is not None

@@ -79,7 +79,7 @@ LABEL = {"name": "label", "datatype": "INT64", "shape": [1, 1], "data": [3]}
     ("inputs", "problem"),
     [
         ([IMAGE], "must be image, label, each once, not 1 inputs"),
-        ([IMAGE, IMAGE], "unknown input, or the second one"),
+        ([IMAGE, IMAGE], "is given twice"),
         ([IMAGE, LABEL | {"shape": [2, 1], "data": [1, 2]}], "has 2 rows; the inputs before have 1"),
         ([IMAGE, LABEL | {"data": [1.5]}], "numbers that int64 holds"),
         ([IMAGE, LABEL | {"data": [2**63]}], "numbers that int64 holds"),

@@ -111,7 +111,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "inputs not a list": ({"inputs": 3}, "inputs: must be a list"),
     "input not an object": ({"inputs": [3]}, r"inputs\[0\]: must be a JSON object"),
     "two inputs": ({"inputs": question()["inputs"] * 2}, "not 2"),
-    "other name": (bad(name="x"), "unknown input, or the second one; the model has input"),
+    "other name": (bad(name="x"), "unknown input; the model has input"),
     "other type": (bad(datatype="INT8"), r"datatype must be FP32 \(INT8\)"),
     "no type": (bad(datatype=None), "datatype must be FP32"),
     "flat": (bad(shape=[1]), r"shape must be \[rows, 1\]"),

@@ -1,0 +1,26 @@
+"""Tensors of queries as bytes: element types in the words of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+DTYPES: dict[str, npt.DTypeLike] = {
+    "BOOL": np.bool_,
+    **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+}
+"""The datatypes of the protocol whose elements have a fixed size, little-endian."""
+
+
+def row_bytes(tensors: Iterable[Mapping[str, Any]]) -> int:
+    """Return the bytes of a query's tensors; their first dimension is that of queries."""
+    return sum(np.dtype(DTYPES[one["datatype"]]).itemsize * math.prod(one["shape"][1:]) for one in tensors)
