@@ -3,7 +3,7 @@
 The rate is forecast by Holt's linear trend: an exponentially weighted level and slope (Holt 1957, reprinted in the
 International Journal of Forecasting 20, 2004). It looks as far ahead as a new worker takes to start, and one period
 more. The rule is that of a fluid: the rate with head-room over what a worker can serve, as Proteus and InferLine have
-it. Kinds are filled in order of their price for each query.
+it. Kinds are filled in order of their price for each query, beside the workers that can't go.
 """
 
 from __future__ import annotations
@@ -49,13 +49,12 @@ class Predictive:
             DataError: The table has no subnet of this accuracy, or several.
         """
         self._see(view)
-        wanted: dict[str, int] = {}
         capacity = {kind.name: capacity_per_s(view, kind, self.accuracy) for kind in view.kinds}
-        served = 0.0  # by the kinds so far
+        wanted = {kind.name: kind.limited(0) for kind in view.kinds}  # they stay, whatever they cost
         for kind in sorted(view.kinds, key=lambda kind: (kind.price_per_h or 0.0) / capacity[kind.name]):
-            missing = max(0.0, self._forecast(view, kind) * (1 + self.headroom) - served)
+            others = sum(number * capacity[name] for name, number in wanted.items() if name != kind.name)
+            missing = max(0.0, self._forecast(view, kind) * (1 + self.headroom) - others)
             wanted[kind.name] = kind.limited(math.ceil(missing / capacity[kind.name]))
-            served += wanted[kind.name] * capacity[kind.name]
         return WorkerPlan(wanted)
 
     def _see(self, view: PlannerView) -> None:

@@ -104,6 +104,17 @@ def test_the_program_finds_the_best_of_all_allocations(seed: int, beta: float) -
         assert _accuracy(seen, [tuple(counts) for counts in found], beta) == pytest.approx(max(values))
 
 
+@pytest.mark.parametrize("stay", [None, Scaling(9, 3)])
+@pytest.mark.parametrize("rate", [100, 2000, 5000, 9000])
+def test_workers_that_stay_count_whatever_they_cost(stay: Scaling | None, rate: int) -> None:
+    dear = KindView("dear", TABLE, (0, 1, 2), scaling=stay, price_per_h=4.0)
+    cheap = KindView("cheap", TABLE, (), scaling=Scaling(50, 0), price_per_h=0.1)
+    seen = PlannerView(NS, 0, rate, rate, 0, 0, 0, 36_000_000, 0, (dear, cheap))
+    needed = math.ceil(rate / CAPACITY)
+    plan = Predictive(headroom=0).plan(seen)
+    assert plan.workers == {"dear": 3, "cheap": max(0, needed - 3)}
+
+
 def _splits(count: int, parts: int) -> list[tuple[int, ...]]:
     return [split for split in itertools.product(range(count + 1), repeat=parts) if sum(split) == count]
 
