@@ -10,7 +10,7 @@ from ssim.commands.group import example
 from ssim.commands.options import ShippedFile, set_option
 
 
-@click.command(epilog=example("ssim load azure --to http://127.0.0.1:8000"))
+@click.command(epilog=example("ssim load azure_ideal --to http://127.0.0.1:8000"))
 @click.argument("file", metavar="FILE", type=ShippedFile("experiments"))
 @set_option
 @click.option("--to", "address", required=True, metavar="ADDRESS", help="The server, such as http://127.0.0.1:8000.")

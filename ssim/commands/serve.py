@@ -12,7 +12,7 @@ from ssim.commands.options import file_options
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command(epilog=example("ssim serve azure", "ssim serve azure --dashboard"))
+@click.command(epilog=example("ssim serve azure_ideal --set 'policies=[slackfit]' --dashboard"))
 @file_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Name or address of this machine to listen on.")
 @click.option(
