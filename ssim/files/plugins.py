@@ -90,6 +90,21 @@ class Slot:
     key: Literal["kind", "use"] = "kind"
     other_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def built(self, value: Mapping[str, Any], folder: Path) -> Any:
+        """Return the object that a section describes.
+
+        Args:
+            value: The section, its short form written out.
+            folder: Where modules are looked for.
+
+        Raises:
+            SpecError: Its name is unknown, or something is wrong with its parameters; tells all of it.
+        """
+        found, issues = self.build(value, folder)
+        if issues:
+            raise SpecError(value[self.key], "; ".join(map(str, issues))) from issues[0].cause
+        return found
+
     def build(self, value: Mapping[str, Any], folder: Path) -> tuple[Any, list[Issue]]:
         """Return the object that a file's section describes, or None and what is wrong with the section.
 

@@ -23,6 +23,13 @@ class Ended(NamedTuple):
     stderr: str
 
 
+def assert_refused(ended: Ended, told: str) -> None:
+    """Check that a command ended as bad input ends: told in lines, without a traceback."""
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+
+
 def ssim(folder: Path, *words: str) -> Ended:
     """Run a command in a folder."""
     forget_modules()  # as a process of its own would

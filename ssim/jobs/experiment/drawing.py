@@ -10,7 +10,7 @@ import pandas as pd
 
 import figures
 from figures.costs import AXES
-from figures.style import FORMATS, save, save_as
+from figures.style import FORMATS, family, save, save_as
 from figures.tables import setting
 from sim.base.errors import SpecError
 from sim.base.whole_file import translate_os_errors
@@ -232,7 +232,7 @@ def draw_selected(
 
 
 def _names(label: str) -> set[str]:
-    return {label, label.partition("(")[0]}
+    return {label, family(label)}
 
 
 def draw_capacities(store: Store, rows: Sequence[dict[str, Any]], rate: str) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import policies.planners
 from policies.planners.checks import static_planner_view
-from sim.base.errors import SpecError, SsimError
+from sim.base.errors import SsimError
 from sim.base.units import ns_from_s
 from sim.engine.planning import KindView, Planner, ask_planner
 from sim.engine.turns import check_scaling
@@ -36,11 +36,8 @@ def build_planner(asked: PlannerSpec, folder: Path) -> Planner:
     Raises:
         SpecError: There is no such planner, or something is wrong with its parameters; tells all of it.
     """
-    built, issues = PLANNER.build(asked.model_dump(), folder)
-    if issues:
-        raise SpecError(asked.use, "; ".join(map(str, issues))) from issues[0].cause
-    found: Planner = built
-    return found
+    built: Planner = PLANNER.built(asked.model_dump(), folder)
+    return built
 
 
 def planner_identity(asked: PlannerSpec | None, planner: Planner | None) -> dict[str, Any]:

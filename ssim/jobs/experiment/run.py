@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import policies
-from sim.base.errors import SpecError, SsimError, raised, user_function
+from sim.base.errors import SsimError, raised, user_function
 from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
 from sim.engine.driver import simulate
 from sim.engine.policy import Policy
@@ -72,11 +72,8 @@ def build_policy(asked: PolicySpec, folder: Path) -> Policy:
     Raises:
         SpecError: There is no such policy, or something is wrong with its parameters; tells all of it.
     """
-    built, issues = POLICY.build(asked.model_dump(), folder)
-    if issues:
-        raise SpecError(asked.use, "; ".join(map(str, issues))) from issues[0].cause
-    found: Policy = built
-    return found
+    built: Policy = POLICY.built(asked.model_dump(), folder)
+    return built
 
 
 @dataclass(frozen=True)
