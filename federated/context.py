@@ -16,7 +16,7 @@ from zlib import crc32
 
 import torch
 
-from federated.partition import Natural
+from federated.partition import Dirichlet, DirichletEqual, LabelSkew, Natural
 from federated.state import State, prefix_slice
 from federated.subnet_shapes import SubnetShapes
 from sim.base.errors import DataError, SpecError, did_you_mean
@@ -139,10 +139,13 @@ class TrainingContext:
 
     def _parts(self, ordered: Sequence[Dataset]) -> list[Indices]:
         """Return the indices of each client's training examples."""
-        train, sizes = self.splits.train, [dataset.size for dataset in ordered]
         if isinstance(self.partition, Natural):
             return self.partition.parts(self.splits.clients, [dataset.id for dataset in ordered])
-        return self.partition.split(train.labels.numpy(), sizes, self.seed)
+        labels = self.splits.train.labels
+        if labels.dim() > 1 and isinstance(self.partition, (Dirichlet, DirichletEqual, LabelSkew)):
+            value, hint = type(self.partition).__name__, "iid, quantity or natural"
+            raise SpecError("partition", "divides classes, and an example has several labels", value, hint)
+        return self.partition.split(labels.numpy(), [dataset.size for dataset in ordered], self.seed)
 
     def opened(self, id_: str) -> Splits:
         """Return the data of a client that has its own, after checks.

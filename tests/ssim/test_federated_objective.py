@@ -167,3 +167,41 @@ def test_the_column_of_clients_is_no_input(folder: Path) -> None:
     known = {tuple(f"{float(value):.4f}" for value in (a, b, c)): hospital for a, hospital, b, c, _ in lines}
     for row, client in zip(splits.train.read().inputs[0].tolist(), splits.clients or (), strict=True):
         assert known[tuple(f"{value:.4f}" for value in row)] == client
+
+
+TEXTS = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+class Texts(TensorDataset):
+    def __init__(self, split):
+        texts = torch.randint(5, (90, 9), generator=torch.Generator().manual_seed(len(split)))
+        texts[:, 1::2] = (texts[:, :-1:2] + 1) % 5
+        labels = texts[:, 1:].clone()
+        labels[:, 1::2] = -100
+        super().__init__(texts[:, :-1], labels)
+        self.clients = ["a", "b", "c"] * 30
+
+def net(width=8):
+    return nn.Sequential(nn.Embedding(5, width), nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 5))
+
+net.example = torch.zeros(1, 8, dtype=torch.long)
+"""
+
+
+def test_clients_with_texts_train_a_language_model(folder: Path) -> None:
+    (folder / "texts.py").write_text(TEXTS)
+    changes = [
+        "data={kind: 'texts:Texts'}",
+        "loss=cross_entropy",
+        "topology.datasets.trainer.default=[a, b, c]",
+        "family={kind: 'texts:net', insert: {widths: [0.5, 1.0]}}",
+        "topology.roles.trainer.config.rate=0.5",
+    ]
+    ended = ssim(folder, "train", "stays.yaml", *(word for change in changes for word in ("--set", change)))
+    assert ended.returncode == 0, ended.stderr
+    assert progress(folder, *changes)[-1] > 90
+    changes += ["partition={kind: label_skew}", "name=skewed"]
+    ended = ssim(folder, "train", "stays.yaml", *(word for change in changes for word in ("--set", change)))
+    assert "partition: divides classes, and an example has several labels (LabelSkew)" in ended.stderr
