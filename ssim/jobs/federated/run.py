@@ -21,7 +21,8 @@ are under way, so that nothing depends on when it was stored. Real time can't be
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +33,7 @@ from federated.assignment import LargestAssignment
 from federated.context import TrainingContext, examples_by_class
 from federated.costs import CostModel
 from federated.job import FederatedJob
+from federated.pool import TrainingPool
 from federated.state import weighted_sum
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors, whole_file
@@ -73,6 +75,7 @@ _MAX_SPANS = 200
 RECORDED = 10
 """After so many rounds no more is added to the time line."""
 REAL_PATIENCE_S = 3600.0
+KILLED = "a process in which clients trained was killed (out of memory?); from then on they trained one by one"
 
 
 @dataclass(frozen=True)
@@ -284,13 +287,12 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         """
         options: ExecutionOptions = how
         torch.set_num_threads(options.threads or 1)  # with one, a training comes out the same in every process
-        if not self.is_trained(store):
-            self._train(store, watch, options)
+        warning = "" if self.is_trained(store) else self._train(store, watch, options)
         self.calibrate(store, options, splits=self.context.splits)
-        return Completion()
+        return Completion(warning=warning)
 
-    def _train(self, store: Store, watch: Watch | None, options: ExecutionOptions) -> None:
-        """Train, and store all but the accuracies."""
+    def _train(self, store: Store, watch: Watch | None, options: ExecutionOptions) -> str:
+        """Train, and store all but the accuracies; return a warning for the user, or ""."""
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
         with translate_os_errors(folder):
@@ -299,7 +301,9 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         resumed = progress.done
         if not self.parts.own:  # what a client has of its own is opened where it runs
             self._write_holdings(folder)
-        report, refused = self._run(progress, path, watch, options)
+        parallel = self.spec.engine == "sim" and options.processes > 1
+        pool = TrainingPool(self.job, options.processes) if parallel else None
+        report, refused = self._run(progress, path, watch, options, pool)
         check_complete(report, self.spec.rounds)
         progress.store(folder, report)
         if self.parts.own:
@@ -311,23 +315,31 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         self._personal(folder, report)
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
         growing = sorted(file.name for file in folder.glob("*.pt") if file != path)
-        facts = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
+        facts: dict[str, Any] = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
+        if pool is not None:
+            facts["processes"] = options.processes
         if options.deployment is not None:
             facts["deployment"] = options.deployment.read_text(encoding="utf-8")
         circumstances = {**stopwatch.circumstances(), **torch_facts(), **facts}
         store.finish(self.id, self.identity, {**progress.summary(report), **holders}, fixed, growing, circumstances)
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
+        return KILLED if pool is not None and pool.is_broken else ""
 
     def _run(
-        self, progress: FederatedProgress, path: Path, watch: Watch | None, options: ExecutionOptions
+        self,
+        progress: FederatedProgress,
+        path: Path,
+        watch: Watch | None,
+        options: ExecutionOptions,
+        pool: TrainingPool | None,
     ) -> tuple[RunReport, str]:
         """Run the workers, from the beginning or from the last checkpoint.
 
         Returns:
             Their report, and why no checkpoints could be stored, or "".
         """
-        spec, topology, job = self.spec, self.parts.topology, self.job
+        spec, topology, job = self.spec, self.parts.topology, replace(self.job, pool=pool)
         record_spans = spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS
         engine = self.engine(spec.patience_s, options, record=record_spans)
 
@@ -352,14 +364,15 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             if checkpoints and spec.checkpoint and progress.done >= progress.stored + spec.checkpoint:
                 checkpoints.due = True
 
-        report = engine.run(
-            topology.plan,
-            job.programs(self.parts.owners),
-            seed=int(stream(self.seed, "segment", 0).integers(2**31)),
-            faults=topology.faults,
-            watch=observe,
-            checkpoints=checkpoints,
-        )
+        with nullcontext() if pool is None else pool:
+            report = engine.run(
+                topology.plan,
+                job.programs(self.parts.owners),
+                seed=int(stream(self.seed, "segment", 0).integers(2**31)),
+                faults=topology.faults,
+                watch=observe,
+                checkpoints=checkpoints,
+            )
         progress.put_spare()
         if is_scattered:
             progress.add_total(report.traffic)
