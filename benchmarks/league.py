@@ -24,7 +24,7 @@ from sim.base.units import ns_from_ms
 from sim.base.whole_file import write_text
 from sim.tables.files import load_table
 from sim.tables.law import LatencyLaw, planned
-from ssim.jobs.experiment.run import build_policy
+from ssim.jobs.experiment.policies import build_policy
 from ssim.jobs.reading import read_job
 
 if TYPE_CHECKING:
