@@ -1,8 +1,8 @@
 """Workers as the router sees them: given batches, watched, and replaced when they are gone.
 
 A worker is gone when its connection ends, when it takes far longer for a batch than expected, or when it says something
-that is not an answer to its batch. The router is told at once; another process takes its place. Which process that is,
-and how it is reached, is the matter of a `WorkerLink`: of this machine (`serving.processes`) or not (`serving.remote`).
+that is not an answer to its batch. The router is told at once; another process takes its place. A `WorkerLink` knows
+which process that is and how it is reached: on this machine (`serving.processes`) or elsewhere (`serving.remote`).
 """
 
 from __future__ import annotations
