@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from serving.session import serve_trace
 from sim.base.errors import SpecError
 from sim.engine.arrow import arrow_table
 from ssim.files.model import JobSpec
-from ssim.jobs.experiment.live_workers import check_workers, differences, worker_program
+from ssim.jobs.experiment.live_workers import check_workers, differences
+from ssim.jobs.experiment.remote_workers import check_remote, worker_source
 from ssim.jobs.experiment.run import ExperimentRun
 from ssim.jobs.identity import code_of, own_hash
 from ssim.jobs.job import Completion, Job, Run
@@ -26,10 +27,11 @@ from ssim.results.environment import Stopwatch
 from ssim.results.record import put_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from serving.log import LiveLog
     from serving.session import LiveRun
+    from serving.workers import WorkerSource
     from ssim.jobs.job import AnyRun, ExecutionOptions, Point, RunOutcome, Task, Watch
     from ssim.results.store import Store
 
@@ -53,13 +55,14 @@ _SERVED_CLUSTER = {"workers", "dispatch_ms", "dispatch_per_query_ms", "actuation
 """Keys of a file that a live run keeps to or has no use for; any other is refused."""
 
 
-def live_job(job: Job) -> Job:
+def live_job(job: Job, tell: Callable[[str], None]) -> Job:
     """Return the job whose runs are served in real time; its name ends in `-live`, so that simulated results stay.
 
     Every seed has its run, since no two live runs are equal.
 
     Args:
         job: An experiment.
+        tell: Called with a sentence when something happens that somebody may wait for.
 
     Raises:
         SpecError: It has something that is not served live.
@@ -67,7 +70,7 @@ def live_job(job: Job) -> Job:
     points = live_points(job, "leave it out, or simulate the file without --live")
     seeds, now_ns = range(job.spec.seed, job.spec.seed + job.spec.repeats), time.time_ns()
     runs = (
-        LiveExperimentRun(point, seed, number, now_ns)
+        LiveExperimentRun(point, seed, number, now_ns, tell)
         for point in points
         for seed in seeds
         for number in range(len(point.spec.policies))
@@ -88,10 +91,11 @@ def live_points(job: Job, hint: str) -> list[Point]:
     points = list({id(run.point): run.point for run in job.runs}.values())
     for point in points:
         for place, part, served in (("", point.spec, _SERVED), ("cluster.", point.spec.cluster, _SERVED_CLUSTER)):
-            for name, field in type(part).model_fields.items():
-                if name not in served and getattr(part, name) != field.default:
+            for name, key in type(part).model_fields.items():
+                if name not in served and getattr(part, name) != key.default:
                     raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
         check_workers(point.spec)
+    check_remote((run.spec.live, run.table, run.point.folder) for run in job.runs)
     return points
 
 
@@ -101,9 +105,11 @@ class LiveExperimentRun(ExperimentRun):
 
     Attributes:
         asked_ns: When it was asked for, in nanoseconds since 1970: no two live runs are the same.
+        tell: Called with a sentence when something happens that somebody may wait for.
     """
 
     asked_ns: int
+    tell: Callable[[str], None] = field(compare=False)
 
     @property
     def is_random(self) -> bool:
@@ -139,12 +145,21 @@ class LiveExperimentRun(ExperimentRun):
                 self.setup.table,
                 self.setup.policy(),
                 seed=self.seed,
-                program=worker_program(live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder),
+                program=self.workers(),
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
             self.put(store, found, before, stopwatch)
         return Completion(found.result.queries, "served live")
+
+    def workers(self, *, is_asked: bool = False) -> WorkerSource:
+        """Return where the workers come from.
+
+        Args:
+            is_asked: Whether somebody reads the answers.
+        """
+        workers, folder = self.parts.cluster.workers, self.point.folder
+        return worker_source(self.spec.live, workers, self.table, self.seed, folder, self.tell, is_asked=is_asked)
 
     def put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
         """Store a live run."""

@@ -14,7 +14,6 @@ from serving.front.session import serve_requests
 from serving.interruption import Interruption
 from sim.base.errors import SpecError
 from ssim.jobs.experiment.live import LiveExperimentRun, live_points
-from ssim.jobs.experiment.live_workers import worker_program
 from ssim.jobs.job import Completion, Job
 from ssim.results.environment import Stopwatch
 
@@ -29,13 +28,14 @@ SOURCE = "requests"
 """The kind of trace of such a run."""
 
 
-def served_job(job: Job, listen: Listen, on_ready: Callable[[str, str], None]) -> Job:
+def served_job(job: Job, listen: Listen, on_ready: Callable[[str, str], None], tell: Callable[[str], None]) -> Job:
     """Return the job whose one run serves requests; its name ends in `-serve`.
 
     Args:
         job: An experiment.
         listen: Where to listen.
         on_ready: Called with the address, and that for gRPC or "", once requests are taken.
+        tell: Called with a sentence when something happens that somebody may wait for.
 
     Raises:
         SpecError: It has more than one policy or is swept, or has something that is not served live.
@@ -51,7 +51,7 @@ def served_job(job: Job, listen: Listen, on_ready: Callable[[str, str], None]) -
         raise SpecError("policies", "a server has one policy", ", ".join(names), hint)
     if point.spec.measure is not None:
         raise SpecError("measure", "can't be used by a server, whose run has no end", "", "leave it out")
-    run = ServedRun(point, job.spec.seed, 0, time.time_ns(), listen, on_ready)
+    run = ServedRun(point, job.spec.seed, 0, time.time_ns(), tell, listen, on_ready)
     return replace(job, name=f"{job.name}-serve", runs=(run,))
 
 
@@ -100,9 +100,7 @@ class ServedRun(LiveExperimentRun):
                 slo_ns=slo_ns,
                 slo_is_for_all=is_for_all,
                 seed=self.seed,
-                program=worker_program(
-                    live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder, is_asked=True
-                ),
+                program=self.workers(is_asked=True),
                 most_waiting=live.queue,
             )
             self.put(store, found, before, stopwatch)
