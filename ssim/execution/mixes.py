@@ -59,7 +59,8 @@ class MixSearch:
 
     def cost(self, mix: Mix) -> float:
         """Return the price of a mix for an hour."""
-        return sum(price * workers for price, workers in zip(self.prices, mix, strict=True))
+        cost = sum(price * workers for price, workers in zip(self.prices, mix, strict=True))
+        return float(f"{cost:.12g}")  # three workers at 0.2 cost 0.6, not 0.6000000000000001
 
     def mean(self, mix: Mix) -> float:
         """Return the mean attainment over seeds with a mix that was tried."""

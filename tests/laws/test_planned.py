@@ -14,7 +14,6 @@ from sim import (
     LatencyTable,
     Outcome,
     ProfiledSubnet,
-    Result,
     Trace,
     View,
     WorkerKind,
@@ -25,12 +24,7 @@ from sim.engine.planning import PlannerView, WorkerPlan
 from sim.engine.run_metrics import NEVER_NS
 from sim.engine.scaling import Scaling, serving_over_time
 from tests.laws.cases import Case, planned_cases
-from tests.laws.naive_engine import NaiveEngine
-
-
-def run(case: Case) -> Result:
-    plans = {"planner": case.planner, "period_ns": case.period_ns}
-    return simulate(case.trace, case.cluster, case.table, case.policy, **plans)
+from tests.laws.naive_engine import naive_engine_agrees, run
 
 
 @settings(max_examples=25, deadline=None)
@@ -44,20 +38,6 @@ def test_the_engine_and_a_process_for_each_query_agree_with_a_planner(case: Case
 @given(planned_cases())
 def test_the_engine_and_a_process_for_each_query_agree_in_many_cases_with_a_planner(case: Case) -> None:
     naive_engine_agrees(case)
-
-
-def naive_engine_agrees(case: Case) -> None:
-    result = run(case)
-    plans = {"planner": case.planner, "period_ns": case.period_ns}
-    naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, **plans).run()
-    finish = np.where(result.answered, result.per_query(result.batches.finish_ns), -1)
-    assert result.per_query(result.batches.start_ns).tolist() == naive.start
-    assert finish.tolist() == naive.finish
-    assert result.per_query(result.batches.worker).tolist() == naive.worker
-    assert result.per_query(result.batches.subnet).tolist() == naive.subnet
-    assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
-    assert result.fleet.kind.tolist() == naive.kind_of
-    assert result.fleet.asked_ns.tolist() == naive.asked
 
 
 @dataclasses.dataclass(frozen=True)

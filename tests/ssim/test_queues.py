@@ -170,6 +170,7 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
     ("settings", "told"),
     [
         (["queues.1.name=silver"], "trace.class: names an unknown queue ('bronze')"),
+        (["cluster.order=priority"], "cluster.order: orders nothing: no queue has a priority"),
         (["trace.class=null"], "trace: does not say to which queue a query belongs"),
         (["queues=[]", "cluster.order=fair"], "cluster.order: has no meaning without queues ('fair')"),
         (
