@@ -78,7 +78,7 @@ def put_run(
     with store.replacing(run_id) as folder:
         outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
         beside = dict(beside or {})
-        if isinstance(run, Result) and run.fleet is not None:
+        if run.fleet is not None:
             beside[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
         outputs |= {name: _write(folder / name, table) for name, table in beside.items()}
         more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}

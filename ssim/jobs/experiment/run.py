@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import policies
 from sim.base.errors import SsimError, raised, user_function
-from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
-from sim.engine.driver import simulate
+from sim.base.units import ns_from_ms
 from sim.engine.policy import Policy
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from sim.tables.law import FIXED
 from sim.traces.merged import Merged
 from ssim.files.plugins import Slot
-from ssim.jobs.experiment.arrivals import (
-    queries_ahead,
-    raise_if_interrupted,
-    short_trace_of,
-    stream_of,
-    trace_key_of,
-    trace_of,
-)
+from ssim.jobs.experiment.arrivals import queries_ahead, raise_if_interrupted, trace_key_of, trace_of
 from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
 from ssim.jobs.experiment.planners import build_planner, planner_identity
 from ssim.jobs.experiment.planning import table_hash, table_seen
@@ -38,6 +30,7 @@ from ssim.jobs.experiment.queues import (
     queues_seen,
 )
 from ssim.jobs.experiment.randomness import may_draw
+from ssim.jobs.experiment.simulation import simulated
 from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256
 from ssim.jobs.job import Completion, Run, RunOutcome, Task
@@ -49,7 +42,7 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.engine.planning import Planner
-    from sim.engine.run_metrics import Measure, RunMetrics
+    from sim.engine.run_metrics import Measure
     from sim.tables.latency import LatencyTable
     from sim.tables.law import PlanName
     from sim.traces.source import TraceSource
@@ -285,7 +278,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         kinds = [[kind["name"], kind.get("table")] for kind in parts.identity["cluster"].get("kinds", ())]
         seen = [parts.identity["latency_table"], self.plan, kinds, self._kind_plans()]
         least = [spec.engine, self.asked.model_dump(), seen, cluster, bool(spec.queues), spec.cluster.routing]
-        return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
+        least += [bool(parts.cluster.faults), parts.cluster.is_scaled]
+        return hash_of([*least, parts.cluster.workers, parts.slo_ns]), hash_of(least)
 
     @classmethod
     def tasks(
@@ -339,42 +333,11 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             choice = EngineChoice("simpy", NO_NUMBA)  # on another machine
         stopwatch = Stopwatch()
         raise_if_interrupted()
-        measured = self.simulated(choice, shared)
+        measured, choice = simulated(self, choice, shared)
         raise_if_interrupted()
         circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **stopwatch.circumstances()}
         put_run(store, self.id, measured, self.identity, circumstances, self.spec.keep)
         return Completion(measured.queries, choice.reason)
-
-    def simulated(self, choice: EngineChoice, shared: Path | None = None) -> RunMetrics:
-        """Return what came out of the simulation: counts where no more is kept and the engine can, else every query.
-
-        Args:
-            choice: The engine.
-            shared: As in `trace`.
-        """
-        parts = self.parts
-        how = (self.cluster, self.table)
-        streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
-        if choice.rule is not None and streams:
-            from sim.compiled.replay import replay_counted, replay_stream
-
-            if (short := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
-                return replay_counted(short, *how, choice.rule, measure=parts.measure, seed=self.seed)
-            slo_ns, duration_ns = ns_from_ms(parts.source.slo_ms), parts.source.duration_ns
-            chunks = stream_of(parts.source, self.seed)
-            return replay_stream(chunks, slo_ns, duration_ns, *how, choice.rule, measure=parts.measure, seed=self.seed)
-        trace = self.trace(shared)
-        parts.measure.check(trace.duration_ns)
-        if choice.rule is None:
-            asked = self.spec.planner
-            period_ns = NS_PER_S if asked is None else ns_from_s(asked.period_s)
-            how_many = self.planner()
-            result = simulate(trace, *how, self.policies(), seed=self.seed, planner=how_many, period_ns=period_ns)
-        else:
-            from sim.compiled.replay import replay_compiled
-
-            result = replay_compiled(trace, *how, choice.rule, seed=self.seed)
-        return result.measured(parts.measure)
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
