@@ -9,7 +9,7 @@ import numpy as np
 from sim.compiled.compiling import BOOL, GRID, INT, INTS, READ_INTS, compiled
 from sim.compiled.loop_state import CHANGE, COMES, FAILS, FAR, LEAVES, LOG_TYPE, RUNNING
 from sim.compiled.setting import changes_of, limit_of, with_workers
-from sim.engine.planning import PlannerView, ask_planner
+from sim.engine.planning import PlannerView, QueueView, ask_planner
 from sim.engine.roster import Roster
 from sim.engine.turns import check_scaling
 
@@ -99,6 +99,7 @@ class CompiledTurns:
         self._planning, self._cluster, self._slo_ns, self._duration_ns = planning, cluster, slo_ns, duration_ns
         pools = cluster.pools(cluster.served(table), served=True)
         self._smallest_ns = [pool.table.smallest_ns for pool in pools]
+        self._tables = {pool.kind: pool.table for pool in pools}
         self.policy = planning.policy
         self._roster = Roster(cluster, pools)
         self._changes = [(at_ns, worker, FAILS if fails else COMES) for at_ns, worker, fails in cluster.changes()]
@@ -160,7 +161,7 @@ class CompiledTurns:
         for at_ns, worker, what in self._past(now_ns):
             self._roster.note(at_ns, *(([worker], []) if what == COMES else ([], [worker])))
         view = self._view(now_ns, arrived)
-        wanted, policy = ask_planner(self._planning.planner, view, self.policy)
+        wanted, (policy,) = ask_planner(self._planning.planner, view, [self.policy])
         came, left = self._roster.change(
             now_ns, view.kinds, wanted, lambda worker: bool(self._busy_ns[worker] >= now_ns)
         )
@@ -211,18 +212,18 @@ class CompiledTurns:
         still = batches[:, ~ended]
         still[7] = 0
         self._batches = [still]
-        view = PlannerView(
-            now_ns,
-            self._since_ns,
+        queue = QueueView(
+            "",
+            self._tables,
             arrivals=arrived - self._arrived,
             met=in_time,
             late=int(size[answered].sum()) - in_time,
             dropped=self._drops + int(size[gone].sum()),
-            queue_length=arrived - self._taken - self._dropped - self._drops,
+            length=arrived - self._taken - self._dropped - self._drops,
             slo_ns=self._slo_ns,
-            dispatch_ns=self._cluster.dispatch_ns,
-            kinds=self._roster.views(now_ns, self._since_ns, self._busy(batches, now_ns), started.tolist()),
         )
+        kinds = self._roster.views(now_ns, self._since_ns, self._busy(batches, now_ns), started.tolist())
+        view = PlannerView(now_ns, self._since_ns, self._cluster.dispatch_ns, kinds, (queue,))
         self._since_ns, self._arrived = now_ns, arrived
         self._dropped, self._drops = self._dropped + self._drops, 0
         return view
