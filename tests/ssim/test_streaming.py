@@ -17,7 +17,7 @@ import pytest
 from policies.slackfit import SlackFit
 from sim import Cluster
 from sim.base.errors import DataError, TooLongError
-from sim.compiled import arrival_buffer
+from sim.compiled import arrival_buffer, replay
 from sim.engines import choose
 from sim.tables.files import load_table
 from sim.traces import source
@@ -167,12 +167,12 @@ def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: 
     (tmp_path / "small.yaml").write_text(text)
     queues = []
 
-    class Watched(replay._Queue):
+    class Watched(arrival_buffer.ArrivalBuffer):
         def __init__(self, slo_ns: int) -> None:
             super().__init__(slo_ns)
             queues.append(weakref.ref(self))
 
-    monkeypatch.setattr(replay, "_Queue", Watched)
+    monkeypatch.setattr(replay, "ArrivalBuffer", Watched)
     experiment, store = read_job(tmp_path / "small.yaml"), Store(tmp_path / "results")
     with store.writing():
         failed = run_job(experiment, store, jobs=1)
