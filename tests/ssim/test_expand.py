@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sim import SpecError
-from ssim.jobs.experiment.run import toolkit_files
 from ssim.jobs.experiment.simulation import simulated
+from ssim.jobs.identity import toolkit_files
 from ssim.jobs.reading import read_job
 
 ROOT = Path(__file__).parents[2]
