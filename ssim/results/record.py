@@ -76,7 +76,7 @@ def put_run(
         StoreError: The disk is full, or the folder can't be written; nothing half written stays.
     """
     tables = {name: _TABLES[name](run) for name in KEPT[keep]}
-    if isinstance(run, Result) and run.fleet is not None:
+    if run.fleet is not None:
         tables[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
     tables |= beside or {}
     more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}

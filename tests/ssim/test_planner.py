@@ -166,14 +166,13 @@ REFUSED = {
     "planner={use: 'own_planner:Fixed', params: {workers: 2.5}}": "planner: wants an impossible number of workers",
     "planner={use: 'own_planner:Fixed', params: {workers: {h100: 1}}}": "wants workers of an unknown kind ('h100'",
     "cluster={workers: 2, max_workers: 6, routing: random}": "cluster.routing: can't be combined with",
-    "engine=compiled": "workers that come and go run in SimPy only",
 }
 
 
 @pytest.mark.parametrize("setting", REFUSED)
 def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None:
     assert_refused(run(folder, setting), REFUSED[setting])
-    assert setting == "engine=compiled" or not (folder / "results").exists()
+    assert not (folder / "results").exists()
 
 
 QUEUES = """
