@@ -29,6 +29,7 @@ Engine = Literal["auto", "simpy", "compiled"]
 WORTH_COMPILING = 300_000
 """Number of queries that justifies loading numba, about a second per process; once it is loaded, every run uses it."""
 
+COMPILED_CANNOT = "the compiled engine can't run this"
 NO_NUMBA = "numba is not installed"
 BROKEN_NUMBA = "numba can't be imported"
 
@@ -99,7 +100,7 @@ def choose(
     """
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
-    if only := _simpy_only(cluster):
+    if only := simpy_only(cluster):
         reason = only
     elif not numba_is_installed():
         reason = NO_NUMBA
@@ -116,16 +117,18 @@ def choose(
             return EngineChoice("compiled", "requested" if engine == "compiled" else description, rule)
     if engine == "compiled":
         hint = "engine: auto or simpy" + ("; or pip install 'superserve-sim[fast]'" if reason == NO_NUMBA else "")
-        raise SpecError("engine", "the compiled engine can't run this", reason, hint)
+        raise SpecError("engine", COMPILED_CANNOT, reason, hint)
     return EngineChoice("simpy", reason)
 
 
-def _simpy_only(cluster: Cluster) -> str:
+def simpy_only(cluster: Cluster) -> str:
     """Return why the compiled engine can't run a cluster, or an empty string."""
     if cluster.queues:
         return "several queues run in SimPy only"
     if cluster.is_routed:
         return "queues of workers run in SimPy only"
+    if cluster.has_limited_memory:
+        return "workers with limited memory run in SimPy only"
     return "workers that come and go run in SimPy only" if cluster.is_scaled else ""
 
 

@@ -68,7 +68,7 @@ def replay_compiled(trace: Trace, cluster: Cluster, table: LatencyTable, rule: R
     times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.row[batched])
     free_ns = times[1] if cluster.occupancy == 1 else log.free_ns[batched]
     subnet = subnets_of(cluster, table)[ran[1]] if cluster.kinds else ran[1]
-    batches = Batches(*times, ran[0], subnet, log.size[batched], log.lost[batched], free_ns)
+    batches = Batches(*times, ran[0], subnet, log.size[batched], log.lost[batched], free_ns, np.zeros_like(free_ns))
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
 
 

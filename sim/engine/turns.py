@@ -179,7 +179,7 @@ class Turns:
         Raises:
             PolicyError: The planner raised, or its plan can't be carried out.
         """
-        view = self._view(now_ns)
+        view = self._view(now_ns, scheduler)
         wanted, policy = ask_planner(self._planner, view, self._policy)
         if policy is not self._policy:
             self._policy = policy
@@ -210,11 +210,12 @@ class Turns:
         """Return in what order workers go: those that start, then idle ones, then the others; the newest first."""
         return worker not in self._starting, scheduler.is_running(worker), -worker
 
-    def _view(self, now_ns: int) -> PlannerView:
+    def _view(self, now_ns: int, scheduler: Scheduler) -> PlannerView:
         """Return what happened since the last turn; what happens now belongs to the next one."""
         arrived = bisect_left(self._queue.arrivals, now_ns)
         dropped = self._queue.dropped
         met, late, lost, busy_ns, queries = self._ended(now_ns)
+        load_ns = [scheduler.first_load_ns(pool) for pool in self._pool_of_kind]
         view = PlannerView(
             now_ns,
             self._since_ns,
@@ -225,7 +226,7 @@ class Turns:
             queue_length=arrived - self._queue.taken - dropped,
             slo_ns=self._queue.slo_ns,
             dispatch_ns=self._cluster.dispatch_ns,
-            kinds=tuple(self._kind_view(kind, now_ns, busy_ns, queries) for kind in range(len(self._pool_of_kind))),
+            kinds=tuple(self._kind_view(kind, now_ns, busy_ns, queries, one) for kind, one in enumerate(load_ns)),
         )
         self._since_ns, self._arrived, self._dropped = now_ns, arrived, dropped
         return view
@@ -262,7 +263,9 @@ class Turns:
         self._open, self._batches, self._lost = still, len(log.start), len(log.lost)
         return met, late, gone, busy_ns, queries
 
-    def _kind_view(self, kind: int, now_ns: int, busy_ns: dict[int, int], queries: list[int]) -> KindView:
+    def _kind_view(
+        self, kind: int, now_ns: int, busy_ns: dict[int, int], queries: list[int], load_ns: int
+    ) -> KindView:
         pool = self._pools[self._pool_of_kind[kind]]
         known = self._cluster.kinds[kind] if self._cluster.kinds else None
         serving = [worker for worker in self._up_ns if self._kind[worker] == kind]
@@ -278,6 +281,7 @@ class Turns:
             busy_share=busy / time_ns if time_ns else float("nan"),
             scaling=known.scaling if known else self._cluster.scaling,
             price_per_h=known.price_per_h if known else None,
+            load_ns=load_ns,
         )
 
     def fleet(self) -> Fleet:

@@ -14,18 +14,21 @@ from policies.checks import ask, static_view
 from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
 from sim.base.units import ns_from_s
 from sim.compiled.step_policy import ONE_TABLE, StepPolicy
+from sim.engine.residence import Residence
 from sim.engine.run_metrics import WHOLE_RUN
+from sim.engines import COMPILED_CANNOT, simpy_only
 from sim.tables.files import load_table, shipped_tables
 from sim.tables.floor import accurate_part
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
+from ssim.jobs.experiment.cluster_spec import TableSpec
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
 from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.queues import asked_of, name_issues, policy_issues, queue_places, queues_of, source_of
 from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, build_policy
-from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
+from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
 
@@ -97,6 +100,8 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     issues += wrong
     if cluster is None:
         return None, issues
+    if spec.engine == "compiled" and (reason := simpy_only(cluster)):
+        issues.append(Issue(("engine",), COMPILED_CANNOT, reason, "engine: auto or simpy"))
     issues += name_issues(spec, source, point.folder)
     issues += policy_issues(spec)
     for i in range(len(spec.policies)):
@@ -174,8 +179,7 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[C
         pools = cluster.pools_by_queue(table)
     except SsimError as error:
         place, _, rest = error.location.partition(",")
-        path = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
-        keys: list[str | int] = [int(key) if key.isdigit() else key for key in path]
+        keys = _keys(place.removeprefix("cluster.").replace("_ns", "_ms"))
         named = spec.queues if keys == ["queues"] else spec.cluster.kinds if keys == ["kinds"] else ()
         names = [repr(one.name) for one in named]
         if rest.strip() in names:
@@ -194,7 +198,18 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[C
                 check(pool.table)
         except SsimError as error:
             issues.append(Issue(("cluster", key), str(error)))
+    try:
+        Residence(cluster, pools, cluster.subnets(table))
+    except SpecError as error:
+        issues.append(Issue.of(error, *_keys(error.location)))
+    except SsimError as error:
+        issues.append(Issue(("cluster", "memory_gb"), str(error)))
     return (None if any("latency" in issue.place for issue in issues) else cluster), issues
+
+
+def _keys(location: str) -> list[str | int]:
+    """Return the place in the file that a location with dots means."""
+    return [int(key) if key.isdigit() else key for key in location.split(".")]
 
 
 def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:
