@@ -20,6 +20,7 @@ from sim.engine.kinds import pool_of_workers
 from sim.engine.policy import policy_name
 from sim.engine.queue_set import admission_for
 from sim.engine.queues import queue_for
+from sim.engine.residence import Residence
 from sim.engine.result import BatchLog, Result, result_of
 from sim.engine.service_queue import in_queues
 from sim.engine.turns import Turns, WatchedQueue, check_scaling
@@ -110,7 +111,9 @@ class _Run:
         if planner is not None and not isinstance(policy, Mapping):
             queue = queue_for(self._trace, cluster.network_ns)  # a planner's cluster has one queue
             self._admission = watched = WatchedQueue(queue)
-            self._turns = Turns(planner, policy, cluster, cluster.pools(served, served=True), watched, self._log)
+            load_ns = Residence(cluster, pools, cluster.subnets(table)).first_load_ns()
+            seen = cluster.pools(served, served=True)
+            self._turns = Turns(planner, policy, cluster, seen, watched, self._log, load_ns)
         self._scheduler = Scheduler(self._admission, cluster, served, policy, seed)
         self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
         self._changes = cluster.changes()

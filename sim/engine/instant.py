@@ -77,7 +77,7 @@ class Scheduler:
             seed: For policies that draw random numbers.
 
         Raises:
-            SpecError: The subnets of a kind differ from those of the table, a queue has no policy, or see `Residence`.
+            SpecError: The subnets of a kind differ from those of the table, or a queue has no policy; or see `Residence`.
             DataError: See `Residence`.
         """
         self._admission, self._cluster, self._seed = admission, cluster, seed
@@ -193,10 +193,6 @@ class Scheduler:
         self._residence.add(pool)
         self._down.add(worker)
         return worker
-
-    def first_load_ns(self, pool: int) -> int:
-        """Return how long a new worker of a pool loads the weights that it begins with."""
-        return self._residence.first_load_ns(pool)
 
     def is_running(self, worker: int) -> bool:
         """Return whether a worker had a batch after the latest instant."""
@@ -318,15 +314,14 @@ class Scheduler:
         # Integers of NumPy would overflow in later sums.
         subnet, size = int(decision.subnet), min(int(decision.batch_size), queue.length)
         free, row = self._free[number], pool.rows[subnet]
-        given, now_ns = decision.worker, self._now_ns
-        worker = self._residence.first(free, place, subnet, now_ns) if given is None else int(given)
+        among = free if decision.worker is None else [int(decision.worker)]
+        worker, load_ns = self._residence.use(among, place, subnet, self._now_ns)
         actuates = self._loaded[worker] != row and not self._unused[worker]
         batch = self._batches
         self._batches += 1
         free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, row, False
         self._offers[number].charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
-        load_ns = self._residence.use(worker, place, subnet, now_ns)
         return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place, load_ns)
 
     # What a policy can look up (sim.engine.policy.System).

@@ -233,10 +233,9 @@ class Residence:
         memory, units = self._limits[pool]
         self._of_worker.append(None if memory is None else (WorkerMemory(memory, units), units))
 
-    def first_load_ns(self, pool: int) -> int:
-        """Return how long a new worker of a pool loads what it begins with."""
-        memory, units = self._limits[pool]
-        return 0 if memory is None else sum(units.units[unit].load_ns for unit in units.first(memory))
+    def first_load_ns(self) -> list[int]:
+        """Return how long a new worker of each pool loads what it begins with."""
+        return [sum(units.units[one].load_ns for one in units.first(memory)) if memory else 0 for memory, units in self._limits]
 
     def wait_ns(self, worker: int, queue: int, subnet: int, now_ns: int) -> int:
         """Return how long a batch of a queue would wait for the weights of a subnet."""
@@ -245,18 +244,17 @@ class Residence:
         memory, units = found
         return memory.wait_ns(units.of[queue][subnet], now_ns)
 
-    def use(self, worker: int, queue: int, subnet: int, now_ns: int) -> int:
-        """Have a batch of a queue use the weights of a subnet; return how long it waits for them."""
-        if (found := self._of_worker[worker]) is None:
-            return 0
-        memory, units = found
-        return memory.use(units.of[queue][subnet], now_ns)
+    def use(self, workers: Sequence[int], queue: int, subnet: int, now_ns: int) -> tuple[int, int]:
+        """Have a batch of a queue use the weights of a subnet on one of some workers of a pool.
 
-    def first(self, workers: Sequence[int], queue: int, subnet: int, now_ns: int) -> int:
-        """Return the first of some workers of a pool of those that have the weights of a subnet loaded soonest."""
+        Returns:
+            The first worker of those that have the weights loaded soonest, and how long the batch waits for them.
+        """
         if self._of_worker[workers[0]] is None:
-            return workers[0]
-        return min(workers, key=lambda worker: self.wait_ns(worker, queue, subnet, now_ns))
+            return workers[0], 0
+        worker = min(workers, key=lambda one: self.wait_ns(one, queue, subnet, now_ns))
+        memory, units = self._of_worker[worker]
+        return worker, memory.use(units.of[queue][subnet], now_ns)
 
     def clear(self, worker: int) -> None:
         """Have a worker lose its weights."""

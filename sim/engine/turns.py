@@ -1,4 +1,4 @@
-"""The turns of a planner in a run: what it has seen since the last one, and which workers come and go."""
+"""The turns of a planner in a run: what it has seen since the last one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.base.errors import SpecError
-from sim.engine.planning import KindView, PlannerView, ask_planner
+from sim.engine.planning import PlannerView, ask_planner
 from sim.engine.policy import policy_name
+from sim.engine.roster import Roster
 from sim.engine.run_metrics import NEVER_NS
-from sim.engine.scaling import Fleet, fleet_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sim.engine.policy import Policy
     from sim.engine.queues import HeapQueue, OrderedQueue, Queue
     from sim.engine.result import BatchLog
+    from sim.engine.roster import NewWorker
+    from sim.engine.scaling import Fleet
 
 
 def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> None:
@@ -122,6 +124,7 @@ class Turns:
         pools: Sequence[WorkerPool],
         queue: WatchedQueue,
         log: BatchLog,
+        load_ns: Sequence[int],
     ) -> None:
         """Begin with the workers of the cluster.
 
@@ -132,19 +135,10 @@ class Turns:
             pools: The workers of each kind in the order of offers, with the tables that policies see.
             queue: The queue of the run.
             log: The batches of the run.
+            load_ns: How long a new worker of each pool loads the weights that it begins with.
         """
         self._planner, self._policy, self._cluster = planner, policy, cluster
-        self._pools, self._queue, self._log = pools, queue, log
-        kinds = [kind.name for kind in cluster.kinds] or [""]
-        names = [pool.kind for pool in pools]
-        self._kind_of_pool = [kinds.index(name) for name in names]
-        self._pool_of_kind = [names.index(name) for name in kinds]
-        self._kind: list[int] = cluster.kind_of_worker.tolist()  # of each worker, as what follows
-        self._asked_ns, self._ready_ns = [0] * cluster.workers, [0] * cluster.workers
-        self._left_ns = [NEVER_NS] * cluster.workers
-        self._up_ns = dict.fromkeys(range(cluster.workers), 0)  # since when each serves, of those that do
-        self._starting: set[int] = set()
-        self._failed: set[int] = set()
+        self._queue, self._log, self._roster = queue, log, Roster(cluster, pools, load_ns)
         self._since_ns = 0
         self._arrived = self._dropped = 0  # at the last turn
         self._batches = self._lost = 0  # that the last turn has seen
@@ -153,20 +147,13 @@ class Turns:
     @property
     def is_starting(self) -> bool:
         """Whether a worker is to come."""
-        return bool(self._starting)
+        return self._roster.is_starting
 
     def note(self, now_ns: int, came: Iterable[int], failed: Iterable[int]) -> None:
         """Take note of workers that came, or came back, and of those that failed."""
-        for worker in came:
-            if self._left_ns[worker] == NEVER_NS:
-                self._up_ns[worker] = now_ns
-            self._starting.discard(worker)
-            self._failed.discard(worker)
-        for worker in failed:
-            if self._up_ns.pop(worker, None) is not None:
-                self._failed.add(worker)
+        self._roster.note(now_ns, came, failed)
 
-    def take(self, now_ns: int, scheduler: Scheduler) -> tuple[list[tuple[int, int, int]], list[int]]:
+    def take(self, now_ns: int, scheduler: Scheduler) -> tuple[list[NewWorker], list[int]]:
         """Have the planner plan, before anything else happens at the instant.
 
         Args:
@@ -174,48 +161,26 @@ class Turns:
             scheduler: That of the run, which gets the new workers and the new policy.
 
         Returns:
-            The new workers, each with its pool and the time of its start-up; and those that take no further batch.
+            The new workers; and those that take no further batch.
 
         Raises:
             PolicyError: The planner raised, or its plan can't be carried out.
         """
-        view = self._view(now_ns, scheduler)
+        view = self._view(now_ns)
         wanted, policy = ask_planner(self._planner, view, self._policy)
         if policy is not self._policy:
             self._policy = policy
             scheduler.change_policy(policy)
-        came: list[tuple[int, int, int]] = []
-        left: list[int] = []
-        for number, (kind, workers) in enumerate(zip(view.kinds, wanted, strict=True)):
-            for _ in range(workers - kind.workers):
-                pool = self._pool_of_kind[number]
-                worker = scheduler.add_worker(pool)
-                self._kind.append(number)
-                self._asked_ns.append(now_ns)
-                self._ready_ns.append(now_ns + kind.startup_ns)
-                self._left_ns.append(NEVER_NS)
-                self._starting.add(worker)
-                came.append((worker, pool, kind.startup_ns))
-            if workers < kind.workers:
-                starting = [worker for worker in self._starting if self._kind[worker] == number]
-                first = sorted([*starting, *kind.serving], key=lambda worker: self._rank(worker, scheduler))
-                left += first[: kind.workers - workers]
-        for worker in left:
-            self._left_ns[worker] = now_ns
-            self._up_ns.pop(worker, None)
-            self._starting.discard(worker)
+        came, left = self._roster.change(now_ns, view.kinds, wanted, scheduler.is_running)
+        for new in came:
+            scheduler.add_worker(new.pool)
         return came, left
 
-    def _rank(self, worker: int, scheduler: Scheduler) -> tuple[bool, bool, int]:
-        """Return in what order workers go: those that start, then idle ones, then the others; the newest first."""
-        return worker not in self._starting, scheduler.is_running(worker), -worker
-
-    def _view(self, now_ns: int, scheduler: Scheduler) -> PlannerView:
+    def _view(self, now_ns: int) -> PlannerView:
         """Return what happened since the last turn; what happens now belongs to the next one."""
         arrived = bisect_left(self._queue.arrivals, now_ns)
         dropped = self._queue.dropped
         met, late, lost, busy_ns, queries = self._ended(now_ns)
-        load_ns = [scheduler.first_load_ns(pool) for pool in self._pool_of_kind]
         view = PlannerView(
             now_ns,
             self._since_ns,
@@ -226,7 +191,7 @@ class Turns:
             queue_length=arrived - self._queue.taken - dropped,
             slo_ns=self._queue.slo_ns,
             dispatch_ns=self._cluster.dispatch_ns,
-            kinds=tuple(self._kind_view(kind, now_ns, busy_ns, queries, one) for kind, one in enumerate(load_ns)),
+            kinds=self._roster.views(now_ns, self._since_ns, busy_ns, queries),
         )
         self._since_ns, self._arrived, self._dropped = now_ns, arrived, dropped
         return view
@@ -242,14 +207,15 @@ class Turns:
         lost = set(log.lost[self._lost :])
         met = late = gone = 0
         busy_ns: dict[int, int] = {}
-        queries = [0] * len(self._pool_of_kind)
+        up_ns, kind = self._roster.up_ns, self._roster.kind
+        queries = [0] * len(self._roster.pool_of_kind)
         still: list[int] = []
         for batch in (*self._open, *range(self._batches, len(log.start))):
             worker, finish_ns = log.worker[batch], log.finish[batch]
             if batch >= self._batches:
-                queries[self._kind[worker]] += log.size[batch]
-            if worker in self._up_ns:  # what one did before it failed or went is no part of the share
-                begin_ns = max(log.start[batch], self._since_ns, self._up_ns[worker])
+                queries[kind[worker]] += log.size[batch]
+            if worker in up_ns:  # what one did before it failed or went is no part of the share
+                begin_ns = max(log.start[batch], self._since_ns, up_ns[worker])
                 busy_ns[worker] = busy_ns.get(worker, 0) + max(0, min(log.free[batch], now_ns) - begin_ns)
             if finish_ns >= now_ns and batch not in lost:
                 still.append(batch)
@@ -263,30 +229,8 @@ class Turns:
         self._open, self._batches, self._lost = still, len(log.start), len(log.lost)
         return met, late, gone, busy_ns, queries
 
-    def _kind_view(
-        self, kind: int, now_ns: int, busy_ns: dict[int, int], queries: list[int], load_ns: int
-    ) -> KindView:
-        pool = self._pools[self._pool_of_kind[kind]]
-        known = self._cluster.kinds[kind] if self._cluster.kinds else None
-        serving = [worker for worker in self._up_ns if self._kind[worker] == kind]
-        time_ns = sum(now_ns - max(self._up_ns[worker], self._since_ns) for worker in serving)
-        busy = sum(busy_ns.get(worker, 0) for worker in serving)
-        return KindView(
-            pool.kind,
-            pool.table,
-            tuple(sorted(serving)),
-            starting=sum(self._kind[worker] == kind for worker in self._starting),
-            failed=sum(self._kind[worker] == kind for worker in self._failed),
-            queries=queries[kind],
-            busy_share=busy / time_ns if time_ns else float("nan"),
-            scaling=known.scaling if known else self._cluster.scaling,
-            price_per_h=known.price_per_h if known else None,
-            load_ns=load_ns,
-        )
-
     def fleet(self) -> Fleet:
         """Return the workers of the run, which has ended."""
-        last_ns = np.zeros(len(self._kind), np.int64)
+        last_ns = np.zeros(len(self._roster.kind), np.int64)
         np.maximum.at(last_ns, np.array(self._log.worker, np.int64), np.array(self._log.finish, np.int64))
-        times = (self._asked_ns, self._ready_ns, self._left_ns)
-        return fleet_of(self._kind, *times, last_ns, self._cluster.faults)
+        return self._roster.fleet(last_ns)
