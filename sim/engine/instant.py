@@ -77,8 +77,9 @@ class Scheduler:
             seed: For policies that draw random numbers.
 
         Raises:
-            SpecError: The subnets of a kind differ from those of the table, or a queue has no policy; or see `Residence`.
-            DataError: See `Residence`.
+            SpecError: The subnets of a kind differ from those of the table, a queue has no policy, or a memory does not
+                hold a model.
+            DataError: A table lacks what the loading of weights needs.
         """
         self._admission, self._cluster, self._seed = admission, cluster, seed
         self._policies = policies_of(policy, cluster)
@@ -86,7 +87,7 @@ class Scheduler:
         self._router: QueueSet | None = None
         if cluster.is_routed and isinstance(admission, QueueSet):
             self._router = admission  # each worker is offered to its own queues, as if it were a pool
-            self._pools = [[one for pool in pools for one in _single(pool)] for pools in self._pools]
+            self._pools = [[one for pool in pools for one in pool.single()] for pools in self._pools]
         self._pool_of = pool_of_workers(self._pools[0])
         self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
         longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
@@ -378,11 +379,6 @@ class Scheduler:
         """The queue that is offered."""
         place, number = self._offered
         return self._queues[number][place]
-
-
-def _single(pool: WorkerPool) -> list[WorkerPool]:
-    """Return each worker of a pool as a pool of its own."""
-    return [pool._replace(workers=range(worker, worker + 1)) for worker in pool.workers]
 
 
 def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:

@@ -235,7 +235,10 @@ class Residence:
 
     def first_load_ns(self) -> list[int]:
         """Return how long a new worker of each pool loads what it begins with."""
-        return [sum(units.units[one].load_ns for one in units.first(memory)) if memory else 0 for memory, units in self._limits]
+        return [
+            sum(units.units[one].load_ns for one in units.first(memory)) if memory else 0
+            for memory, units in self._limits
+        ]
 
     def wait_ns(self, worker: int, queue: int, subnet: int, now_ns: int) -> int:
         """Return how long a batch of a queue would wait for the weights of a subnet."""
@@ -250,10 +253,12 @@ class Residence:
         Returns:
             The first worker of those that have the weights loaded soonest, and how long the batch waits for them.
         """
-        if self._of_worker[workers[0]] is None:
-            return workers[0], 0
-        worker = min(workers, key=lambda one: self.wait_ns(one, queue, subnet, now_ns))
-        memory, units = self._of_worker[worker]
+        worker = workers[0]
+        if self._of_worker[worker] is not None and len(workers) > 1:
+            worker = min(workers, key=lambda one: self.wait_ns(one, queue, subnet, now_ns))
+        if (found := self._of_worker[worker]) is None:
+            return worker, 0
+        memory, units = found
         return worker, memory.use(units.of[queue][subnet], now_ns)
 
     def clear(self, worker: int) -> None:
