@@ -1,4 +1,4 @@
-"""ResidentFit: SlackFit for separate models in limited memory, which loads only what is worth it. (Ours.)
+"""ResidentFit (ours): SlackFit for separate models in limited memory, which loads only what is worth it.
 
 SlackFit (SuperServe, NSDI 2025) is made for a supernet that holds all subnets. With separate models that do not all fit
 into memory, nearly every change of subnet loads one. ResidentFit asks for SlackFit's choice first. It runs where that

@@ -101,7 +101,7 @@ class Scheduler:
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
-        self._residence = Residence(cluster, self._pools, cluster.subnets(table))
+        self._residence = Residence(cluster, self._pools)
         self._down: set[int] = set()  # failed, or has not come yet
         self._left: set[int] = set()  # has gone, or will when its batch is done
         self._batches = 0
@@ -199,9 +199,9 @@ class Scheduler:
         """Return whether a worker had a batch after the latest instant."""
         return self._running[worker] is not None
 
-    def change_policy(self, policy: Policy) -> None:
-        """Take the decisions of another policy from now on."""
-        self._policies = [policy] * len(self._policies)
+    def change_policies(self, policies: Sequence[Policy]) -> None:
+        """Take the decisions of other policies from now on, one for each queue."""
+        self._policies = [*policies]
 
     def _release(self, worker: int) -> None:
         """Have a worker take the next batch, unless it goes."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
-    from sim.tables.latency import LatencyTable, ProfiledSubnet
+    from sim.tables.latency import LatencyTable
 
 Sharing = Literal["shared", "separate"]
 """What is loaded as a whole: the subnets of a latency table, which share the weights of a supernet; or each subnet, as
@@ -102,13 +102,12 @@ def check_sharing(weights: Sharing, bytes_per_weight: float) -> None:
         raise SpecError("cluster.bytes_per_weight", "is out of range", repr(each), "a number above 0, such as 4 (fp32)")
 
 
-def units_of(cluster: Cluster, pools: Sequence[WorkerPool], subnets: Sequence[ProfiledSubnet]) -> Units:
+def units_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> Units:
     """Return the units of weights on the workers of a kind, each of which fits into their memory.
 
     Args:
         cluster: The workers, of which this kind has a limited memory.
         pools: Those of the kind, for each queue.
-        subnets: The subnets of the run.
 
     Raises:
         DataError: A table lacks the number of weights of a subnet, or its loading time where that is needed.
@@ -124,8 +123,9 @@ def units_of(cluster: Cluster, pools: Sequence[WorkerPool], subnets: Sequence[Pr
     for pool, of_subnet in zip(pools, rows, strict=True):
         for subnet, row in enumerate(of_subnet):
             size_bytes, load_ns = _weights(cluster, memory, pool.table, subnet)
-            known = found.get(row, Unit("", 0, 0))
-            found[row] = Unit(subnets[row].id, max(known.size_bytes, size_bytes), max(known.load_ns, load_ns))
+            name = pool.table.subnets[pool.rows.index(row)].id
+            known = found.get(row, Unit(name, 0, 0))
+            found[row] = Unit(name, max(known.size_bytes, size_bytes), max(known.load_ns, load_ns))
     for unit in found.values():
         if unit.size_bytes > memory.size_bytes:
             what = "the supernet" if cluster.weights == "shared" else f"subnet {unit.subnet}"
@@ -207,22 +207,19 @@ class WorkerMemory:
 class Residence:
     """What lies in the memories of the workers of a run."""
 
-    def __init__(
-        self, cluster: Cluster, pools: Sequence[Sequence[WorkerPool]], subnets: Sequence[ProfiledSubnet]
-    ) -> None:
+    def __init__(self, cluster: Cluster, pools: Sequence[Sequence[WorkerPool]]) -> None:
         """Begin with what fits into each memory.
 
         Args:
             cluster: The workers.
             pools: Their pools, by queue.
-            subnets: The subnets of the run.
 
         Raises:
             DataError: See `units_of`.
             SpecError: See `units_of`.
         """
         of_kind = {pool.kind: [one[number] for one in pools] for number, pool in enumerate(pools[0])}
-        units = {kind: units_of(cluster, mine, subnets) for kind, mine in of_kind.items()}
+        units = {kind: units_of(cluster, mine) for kind, mine in of_kind.items()}
         self._limits = [(cluster.memory_of(pool.kind), units[pool.kind]) for pool in pools[0]]  # by pool
         self._of_worker: list[tuple[WorkerMemory, Units] | None] = []
         for pool in pool_of_workers(pools[0]):

@@ -91,7 +91,7 @@ KINDS = "cluster={kinds: [{name: a, workers: 1, memory_gb: 0.6, load_gb_per_s: 9
         (["cluster.occupancy=0.5"], "cluster.occupancy: can't be combined with a limited memory"),
         (
             ["engine=compiled"],
-            "engine: the compiled engine can't run this (workers with limited memory run in SimPy only)",
+            "engine: the compiled engine can't run this (workers with limited memory",
         ),
         ([KINDS.replace("KEYS", "memory_gb: 0.1, load_gb_per_s: 9")], "cluster.kinds.1.memory_gb: does not hold"),
         ([KINDS.replace("KEYS", "load_gb_per_s: 9")], "cluster.kinds.1.load_gb_per_s: has no meaning"),
