@@ -88,9 +88,20 @@ def test_more_memory_never_loads_more(used: list[int], places: int) -> None:
 @given(memory_cases(), st.sampled_from(["shared", "separate"]))
 def test_memory_that_holds_all_changes_nothing(case: Case, weights: str) -> None:
     """To the last byte, as long as no worker comes or comes back: that one has to load."""
-    kinds = tuple(dataclasses.replace(kind, memory=None, scaling=None) for kind in case.cluster.kinds if kind.workers)
-    changes = {"faults": (), "kinds": kinds, "scaling": None, "memory": None, "weights": "shared"}
-    cluster = dataclasses.replace(case.cluster, **changes)
+    workers = [max(1, kind.workers) for kind in case.cluster.kinds]
+    kinds = tuple(
+        dataclasses.replace(kind, workers=count, memory=None, scaling=None)
+        for kind, count in zip(case.cluster.kinds, workers, strict=True)
+    )
+    cluster = dataclasses.replace(
+        case.cluster,
+        workers=sum(workers) or case.cluster.workers,
+        faults=(),
+        kinds=kinds,
+        scaling=None,
+        memory=None,
+        weights="shared",
+    )
     plain = simulate(case.trace, cluster, case.table, case.policy)
     kinds = tuple(dataclasses.replace(kind, memory=VAST) for kind in kinds)
     limited = dataclasses.replace(cluster, kinds=kinds, memory=None if kinds else VAST, weights=weights)
