@@ -99,6 +99,7 @@ _LOOKS = {
     "maxbatch": Look("MaxBatch", "#E69F00", "s", 9.0),
     "coarse": Look("Coarse", "#56B4E9", "v", 7.5),
     "queuefit": Look("QueueFit", "#000000", ">", 7.0),
+    "residentfit": Look("ResidentFit", "#6E6E6E", "p", 7.5),
 }
 _LONGEST_NAME = 40
 """Maximum number of characters beside a marker in one column of a paper."""

@@ -66,7 +66,7 @@ def values(table: pd.DataFrame, column: str) -> list[Any]:
     return distinct
 
 
-_UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
+_UNITS = {"_ms": "ms", "_gb_per_s": "GB/s", "_gb": "GB", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
 _SAID = {"cv2": "CV²"}
 
 

@@ -131,7 +131,7 @@ class LiveLog:
         ]
         start_ns, finish_ns, worker, subnet, size = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
         lost = np.array([one.lost for one in self.batches], dtype=bool)
-        batches = Batches(start_ns, finish_ns, worker, subnet, size, lost, finish_ns.copy())
+        batches = Batches(start_ns, finish_ns, worker, subnet, size, lost, finish_ns.copy(), np.zeros_like(start_ns))
         return result_of(received, table, cluster, batches, self.batch_of_query(queue))
 
 

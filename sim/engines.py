@@ -34,6 +34,7 @@ Engine = Literal["auto", "simpy", "compiled"]
 WORTH_COMPILING = 300_000
 """Number of queries that justifies loading numba, about a second per process; once it is loaded, every run uses it."""
 
+COMPILED_CANNOT = "the compiled engine can't run this"
 NO_NUMBA = "numba is not installed"
 BROKEN_NUMBA = "numba can't be imported"
 
@@ -196,6 +197,8 @@ def simpy_only(cluster: Cluster) -> str:
     """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string."""
     if cluster.queues:
         return "several queues run in SimPy only"
+    if cluster.has_limited_memory:
+        return "workers with limited memory run in SimPy only"
     return "queues of workers run in SimPy only" if cluster.is_routed else ""
 
 

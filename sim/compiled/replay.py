@@ -80,7 +80,8 @@ def replay_compiled(
     times, ran = (log.start_ns[batched], log.finish_ns[batched]), (log.worker[batched], log.row[batched])
     free_ns = times[1] if cluster.occupancy == 1 else log.free_ns[batched]
     subnet = subnets_of(cluster, table)[ran[1]] if cluster.kinds else ran[1]
-    batches = Batches(*times, ran[0], subnet, log.size[batched], log.lost[batched], free_ns)
+    load_ns = np.zeros_like(free_ns)
+    batches = Batches(*times, ran[0], subnet, log.size[batched], log.lost[batched], free_ns, load_ns)
     result = Result.of(trace, table, cluster, batches, batch_of, outcome)
     return result if turns is None else replace(result, fleet=turns.fleet())
 

@@ -197,9 +197,10 @@ class _Run:
 
     def _start(self, now_ns: int, start: BatchStart) -> None:
         """Record a batch, and have its worker report when it can take the next one."""
-        batch, worker, subnet, size, actuates, head, queue = start
+        batch, worker, subnet, size, actuates, head, queue, load_ns = start
         pool = self._pool_of[worker]
-        latency_ns, overhead_ns = self._latency_of[queue][pool](subnet, size, head), self._overhead_of(size, head)
+        latency_ns = self._latency_of[queue][pool](subnet, size, head)
+        overhead_ns = load_ns + self._overhead_of(size, head)
         if actuates:
             overhead_ns += self._actuation_ns[queue][pool][subnet]
         busy_ns = overhead_ns + self._cluster.occupied_ns(latency_ns)
@@ -208,7 +209,7 @@ class _Run:
             before = self._overlapping(worker, now_ns)
             finish_ns = max([finish_ns, *(self._log.finish[other] for other in before)])
             self._begun[worker] = [*before, batch]
-        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[queue][pool][subnet], size)
+        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[queue][pool][subnet], size, load_ns)
         self._after(busy_ns, (self._completed, (worker, batch)))
 
     def _overlapping(self, worker: int, now_ns: int) -> list[int]:

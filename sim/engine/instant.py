@@ -18,6 +18,7 @@ from sim.engine.kinds import pool_of_workers
 from sim.engine.offers import Offers
 from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
 from sim.engine.queue_set import QueueSet
+from sim.engine.residence import Residence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +43,7 @@ class BatchStart(NamedTuple):
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
         head: The most urgent of its queries, which decides its luck if latencies are drawn.
         queue: The queue of its queries (index into those of the cluster).
+        load_ns: How long it waits on the worker until the weights of its subnet are loaded.
     """
 
     batch: int
@@ -51,6 +53,7 @@ class BatchStart(NamedTuple):
     actuates: bool
     head: int
     queue: int = 0
+    load_ns: int = 0
 
 
 class Scheduler:
@@ -74,7 +77,9 @@ class Scheduler:
             seed: For policies that draw random numbers.
 
         Raises:
-            SpecError: The subnets of a kind differ from those of the table, or a queue has no policy.
+            SpecError: The subnets of a kind differ from those of the table, a queue has no policy, or a memory does not
+                hold a model.
+            DataError: A table lacks what the loading of weights needs.
         """
         self._admission, self._cluster, self._seed = admission, cluster, seed
         self._policies = policies_of(policy, cluster)
@@ -82,7 +87,7 @@ class Scheduler:
         self._router: QueueSet | None = None
         if cluster.is_routed and isinstance(admission, QueueSet):
             self._router = admission  # each worker is offered to its own queues, as if it were a pool
-            self._pools = [[one for pool in pools for one in _single(pool)] for pools in self._pools]
+            self._pools = [[one for pool in pools for one in pool.single()] for pools in self._pools]
         self._pool_of = pool_of_workers(self._pools[0])
         self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
         longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
@@ -96,6 +101,7 @@ class Scheduler:
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
+        self._residence = Residence(cluster, self._pools)
         self._down: set[int] = set()  # failed, or has not come yet
         self._left: set[int] = set()  # has gone, or will when its batch is done
         self._batches = 0
@@ -185,6 +191,7 @@ class Scheduler:
         self._running.append(None)
         self._loaded.append(None)
         self._unused.append(True)
+        self._residence.add(pool)
         self._down.add(worker)
         return worker
 
@@ -219,6 +226,7 @@ class Scheduler:
             self._free[pool].remove(worker)
         self._running[worker] = self._loaded[worker] = None
         self._unused[worker] = False
+        self._residence.clear(worker)
         if worker not in self._left:
             self._down.add(worker)
             self._alive[pool] -= 1
@@ -307,14 +315,15 @@ class Scheduler:
         # Integers of NumPy would overflow in later sums.
         subnet, size = int(decision.subnet), min(int(decision.batch_size), queue.length)
         free, row = self._free[number], pool.rows[subnet]
-        worker = free[0] if decision.worker is None else int(decision.worker)
+        among = free if decision.worker is None else [int(decision.worker)]
+        worker, load_ns = self._residence.use(among, place, subnet, self._now_ns)
         actuates = self._loaded[worker] != row and not self._unused[worker]
         batch = self._batches
         self._batches += 1
         free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, row, False
         self._offers[number].charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
-        return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place)
+        return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place, load_ns)
 
     # What a policy can look up (sim.engine.policy.System).
 
@@ -353,6 +362,10 @@ class Scheduler:
         row = self._loaded[worker]
         return None if row is None or row not in rows else rows.index(row)
 
+    def loading_ns(self, subnet: int, worker: int) -> int:
+        """Return how long a batch on a subnet would wait until its weights are loaded on a worker; 0 if they are."""
+        return self._residence.wait_ns(worker, self._offered[0], subnet, self._now_ns)
+
     def deadlines_ns(self, count: int) -> Sequence[int]:
         """Return the deadlines of up to `count` queries of the queue that is offered, the earliest first."""
         return self._queue.deadlines(count)
@@ -366,11 +379,6 @@ class Scheduler:
         """The queue that is offered."""
         place, number = self._offered
         return self._queues[number][place]
-
-
-def _single(pool: WorkerPool) -> list[WorkerPool]:
-    """Return each worker of a pool as a pool of its own."""
-    return [pool._replace(workers=range(worker, worker + 1)) for worker in pool.workers]
 
 
 def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:

@@ -40,6 +40,7 @@ class KindView:
             time.
         scaling: The bounds of their number; None if it can't be changed.
         price_per_h: The price of a worker for an hour; None if it is unknown.
+        load_ns: How long a new worker loads the weights that it begins with; 0 where memory has no limit.
     """
 
     name: str
@@ -51,6 +52,7 @@ class KindView:
     busy_share: float = float("nan")
     scaling: Scaling | None = None
     price_per_h: float | None = None
+    load_ns: int = 0
 
     @property
     def workers(self) -> int:
@@ -59,8 +61,8 @@ class KindView:
 
     @property
     def startup_ns(self) -> int:
-        """The start-up of a new worker."""
-        return self.scaling.startup_ns if self.scaling else 0
+        """The start-up of a new worker, with the loading of weights."""
+        return self.scaling.startup_ns + self.load_ns if self.scaling else 0
 
     def limited(self, workers: int) -> int:
         """Return the number of workers that the bounds allow, the nearest to a given one."""

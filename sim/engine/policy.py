@@ -55,6 +55,13 @@ class System(Protocol):
         """
         ...
 
+    def loading_ns(self, subnet: int, worker: int) -> int:
+        """Return how long a batch on a subnet would wait until its weights are loaded on a worker.
+
+        0 if they are resident, as all are where the memory of workers has no limit.
+        """
+        ...
+
     def deadlines_ns(self, count: int) -> Sequence[int]:
         """Return the deadlines of up to `count` queued queries, less the network's delay, the earliest first."""
         ...
@@ -101,7 +108,8 @@ class Dispatch:
     Attributes:
         subnet: Index into the table's subnets.
         batch_size: Maximum number of queries; fewer run if fewer are waiting.
-        worker: A free worker of the kind that is offered, or None for the one with the lowest number.
+        worker: A free worker of the kind that is offered. None for the one with the lowest number: of those that have
+            the weights of the subnet loaded soonest, where the memory of workers is limited.
     """
 
     subnet: int

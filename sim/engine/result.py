@@ -31,7 +31,7 @@ NONE = -1
 class BatchLog:
     """The batches of a run as they are started."""
 
-    __slots__ = ("finish", "free", "lost", "size", "start", "subnet", "worker")
+    __slots__ = ("finish", "free", "load", "lost", "size", "start", "subnet", "worker")
 
     def __init__(self) -> None:
         self.start: list[int] = []
@@ -40,9 +40,12 @@ class BatchLog:
         self.worker: list[int] = []
         self.subnet: list[int] = []
         self.size: list[int] = []
+        self.load: list[int] = []
         self.lost: list[int] = []
 
-    def add(self, start_ns: int, finish_ns: int, free_ns: int, worker: int, subnet: int, size: int) -> None:
+    def add(
+        self, start_ns: int, finish_ns: int, free_ns: int, worker: int, subnet: int, size: int, load_ns: int = 0
+    ) -> None:
         """Record the next batch."""
         self.start.append(start_ns)
         self.finish.append(finish_ns)
@@ -50,20 +53,22 @@ class BatchLog:
         self.worker.append(worker)
         self.subnet.append(subnet)
         self.size.append(size)
+        self.load.append(load_ns)
 
     def lose(self, batch: int, at_ns: int) -> None:
         """Record that a batch was lost with its worker."""
         self.finish[batch] = at_ns
         self.free[batch] = min(self.free[batch], at_ns)
+        self.load[batch] = min(self.load[batch], at_ns - self.start[batch])
         self.lost.append(batch)
 
     def batches(self) -> Batches:
         """Return the batches as arrays."""
         lost = np.zeros(len(self.start), dtype=bool)
         lost[self.lost] = True
-        columns = (self.start, self.finish, self.worker, self.subnet, self.size, self.free)
-        start, finish, worker, subnet, size, free = (np.array(column, dtype=np.int64) for column in columns)
-        return Batches(start, finish, worker, subnet, size, lost, free)
+        columns = (self.start, self.finish, self.worker, self.subnet, self.size, self.free, self.load)
+        start, finish, worker, subnet, size, free, load = (np.array(column, dtype=np.int64) for column in columns)
+        return Batches(start, finish, worker, subnet, size, lost, free, load)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +83,7 @@ class Batches:
         size: Number of queries, int64.
         lost: Whether its worker failed, bool.
         free_ns: When its worker could take the next batch, or failed, int64: earlier where batches overlap.
+        load_ns: How long it waited on its worker until the weights of its subnet were loaded, int64.
     """
 
     start_ns: npt.NDArray[np.int64]
@@ -87,6 +93,7 @@ class Batches:
     size: npt.NDArray[np.int64]
     lost: npt.NDArray[np.bool_]
     free_ns: npt.NDArray[np.int64]
+    load_ns: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.start_ns)

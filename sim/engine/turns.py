@@ -11,6 +11,7 @@ import numpy as np
 from sim.base.errors import SpecError
 from sim.engine.planning import PlannerView, QueueView, ask_planner
 from sim.engine.policy import policy_name
+from sim.engine.residence import Residence
 from sim.engine.roster import Roster
 from sim.engine.run_metrics import NEVER_NS
 
@@ -160,7 +161,7 @@ class Turns:
         """
         self._planner, self._policies, self._cluster = planner, policies, cluster
         self._pools, self._admission, self._log = pools, admission, log
-        self._roster = Roster(cluster, pools[0])
+        self._roster = Roster(cluster, pools[0], Residence(cluster, pools).first_load_ns())
         self._since_ns = 0
         self._counted = [Counter[str]() for _ in pools]  # by queue, at the last turn
         self._batches = self._lost = 0  # that the last turn has seen

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
+from sim.base.units import NS_PER_S
 from sim.engine import histogram, metrics
 from sim.engine.arrow import arrow_table, batches_table, queries_table, workers_table
 from sim.engine.classes import by_class
@@ -42,6 +43,9 @@ attainments of the queues are."""
 COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh", "worker_h", "startup_h")
 """Figures of runs whose workers have a price, in its currency, or powers, or come and go; queries that met their SLO
 are counted."""
+
+LOADS = ("loads", "loading_s")
+"""Figures of runs with limited memory: batches that waited for weights to be loaded, and how long they all waited."""
 
 KEPT: dict[Keep, tuple[str, ...]] = {
     "summary": (),
@@ -143,7 +147,7 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
         "mean_batch_size": _number(metrics.mean_batch_size(run)),
         "unfinished": run.count(Outcome.UNFINISHED),
     }
-    return found | _of_queues(run) | _costs(run)
+    return found | _of_queues(run) | _costs(run) | _loads(run)
 
 
 def _of_queues(run: RunMetrics) -> dict[str, float | None]:
@@ -157,6 +161,14 @@ def _of_queues(run: RunMetrics) -> dict[str, float | None]:
         "weighted_serving_accuracy": _number(weighted_accuracy(queues)),
         "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues])),
     }
+
+
+def _loads(run: RunMetrics) -> dict[str, float]:
+    """Return how often and how long batches waited for weights; empty where all workers hold all."""
+    if not (isinstance(run, Result) and run.cluster.has_limited_memory):
+        return {}
+    load_ns = run.batches.load_ns[run.started]
+    return {"loads": int(np.count_nonzero(load_ns)), "loading_s": int(load_ns.sum()) / NS_PER_S}
 
 
 def _costs(run: RunMetrics) -> dict[str, float | None]:
@@ -222,7 +234,7 @@ def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
 
 def _of_queries(part: Result, keep: Keep) -> dict[str, Any]:
     """Return the figures of some queries: those of a summary that are not about batches or queues."""
-    others = {"utilisation", "mean_batch_size", *COSTS, *QUEUE_FIGURES}
+    others = {"utilisation", "mean_batch_size", *COSTS, *QUEUE_FIGURES, *LOADS}
     return {column: value for column, value in _summary(part, keep).items() if column not in others}
 
 

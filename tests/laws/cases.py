@@ -25,6 +25,7 @@ from sim import (
     WorkerKind,
 )
 from sim.engine.planning import PlannerView, WorkerPlan
+from sim.engine.residence import Memory
 from sim.engine.scaling import Scaling
 from sim.tables.law import FIXED, LatencyLaw, planned
 
@@ -49,7 +50,7 @@ class TablePlanner:
             number = 3 * number + sum(count * (i + 3) for i, count in enumerate(counts)) + round(2 * queue.weight)
             number += sum(table.latency(0, 1) for table in queue.tables.values())
         for kind in view.kinds:
-            number = 3 * number + sum(kind.serving) + 7 * kind.starting + 5 * kind.failed + kind.queries
+            number = 3 * number + sum(kind.serving) + kind.load_ns + 7 * kind.starting + 5 * kind.failed + kind.queries
             number += round(1000 * kind.busy_share) if kind.serving and not math.isnan(kind.busy_share) else 0
         rows = [self.answers[(number + i) % len(self.answers)] for i in range(len(view.kinds))]
         wanted = {kind.name: row for kind, row in zip(view.kinds, rows, strict=True) if row < 7}
@@ -86,6 +87,7 @@ class TablePolicy:
             return Wait(view.now_ns + 1 + number % min(4, view.slack_ns))
         subnet, size = self.answers[number % len(self.answers)]
         free = system.free_workers()
+        number += sum(system.loading_ns(0, worker) for worker in free)
         size = min(size, view.table.max_batch)
         subnet %= len(view.table.subnets)  # that of a queue may have fewer
         return Dispatch(subnet, size, free[number % len(free)] if self.picks_worker else None)
@@ -246,6 +248,48 @@ def planned_cases(draw: Callable[..., object], *, queues: bool = True) -> Case:
     other = replace(case.policy, answers=case.policy.answers[::-1], waits=draw(st.booleans()))
     planner = TablePlanner(answers, draw(st.booleans()), draw(st.sampled_from([None, other])))
     return replace(case, cluster=cluster, planner=planner, period_ns=draw(st.integers(1, 30)))
+
+
+@st.composite
+def memory_cases(draw: Callable[..., object]) -> Case:
+    """Return a case with or without kinds, queues, routing or a planner whose workers have little memory."""
+    case = draw(st.one_of(cases(), kind_cases(), queue_cases(), planned_cases()))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    each, shared = draw(st.sampled_from([4, 0.5])), draw(st.sampled_from(["shared", "separate", "separate"]))
+
+    def weighed(table: LatencyTable) -> LatencyTable:
+        sizes = rng.integers(1, 6, len(table.subnets)).tolist()
+        subnets = (replace(one, params=size) for one, size in zip(table.subnets, sizes, strict=True))
+        return replace(table, subnets=tuple(replace(one, loading_ns=one.loading_ns or 2) for one in subnets))
+
+    def memory() -> Memory:
+        return Memory(draw(st.integers(math.ceil(5 * each), math.ceil(20 * each))), draw(st.sampled_from([None, 1e9])))
+
+    kinds = tuple(
+        replace(kind, table=kind.table and weighed(kind.table), memory=memory() if draw(st.booleans()) else None)
+        for kind in case.cluster.kinds
+    )
+    queues = tuple(
+        replace(
+            queue,
+            table={name: weighed(one) for name, one in queue.table.items()}
+            if isinstance(queue.table, dict)
+            else queue.table and weighed(queue.table),
+        )
+        for queue in case.cluster.queues
+    )
+    switch = case.cluster.actuation_ns
+    cluster = replace(
+        case.cluster,
+        kinds=kinds,
+        queues=queues,
+        occupancy=1,
+        actuation_ns=2 if switch == "table" else switch,
+        memory=None if kinds else memory(),
+        weights=shared,
+        bytes_per_weight=each,
+    )
+    return replace(case, cluster=cluster, table=weighed(case.table))
 
 
 def _faults(draw: Callable[..., object], workers: int) -> list[WorkerFailure]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from sim import Cluster, Policy, Result, Trace
     from sim.engine.planning import Planner
+    from sim.engine.residence import Memory
     from tests.laws.cases import Case
 
 FIRST, LOWEST = 0, 2  # SimPy's URGENT, and after its NORMAL (1)
@@ -121,6 +122,7 @@ class NaiveEngine:
         self.last_routed = -1
         self.arrived: list[int] = []
         self.free = set(range(cluster.workers))
+        self.resident = [self._first(kind) for kind in self.kind_of]  # last used last
         self.up = dict.fromkeys(range(cluster.workers), 0)  # since when each serves
         self.down: set[int] = set()
         self.starting: dict[int, int] = {}  # when each is ready
@@ -204,8 +206,10 @@ class NaiveEngine:
         worker = len(self.kind_of)
         self.kind_of.append(kind)
         self.asked.append(now)
+        self.resident.append(self._first(kind))
         self.loaded[worker], self.under_way[worker] = None, {}
         self.fresh.add(worker)
+        startup_ns += self._first_load(kind)
         self.starting[worker] = now + startup_ns
         self.env.process(self._start_up(worker, startup_ns))
 
@@ -266,6 +270,7 @@ class NaiveEngine:
             spent / time if time else math.nan,
             known.scaling if known else self.cluster.scaling,
             known.price_per_h if known else None,
+            self._first_load(kind),
         )
 
     @property
@@ -299,6 +304,64 @@ class NaiveEngine:
         subnets = self.tables[self.offered_queue][self.kind_of[worker]].subnets
         rows = [self.rows.index((subnet.id, subnet.accuracy)) for subnet in subnets]
         return rows.index(self.loaded[worker]) if self.loaded[worker] in rows else None
+
+    def _model(self, queue: int, kind: int, subnet: int) -> tuple[str, float]:
+        """Return what a subnet of a queue is loaded with: id and accuracy of itself, or of the best of its supernet."""
+        subnets = self.tables[queue][kind].subnets
+        one = subnets[-1 if self.cluster.weights == "shared" else subnet]
+        return one.id, one.accuracy
+
+    def _facts(self, kind: int, model: tuple[str, float]) -> tuple[int, int]:
+        """Return bytes and loading time of a model on workers of a kind."""
+        mine = [
+            one
+            for queue, tables in enumerate(self.tables)
+            for subnet, one in enumerate(tables[kind].subnets)
+            if self._model(queue, kind, subnet) == model
+        ]
+        size = max(math.ceil(one.params * self.cluster.bytes_per_weight) for one in mine)
+        rate = self._memory(kind).load_bytes_per_s
+        return size, max(one.loading_ns for one in mine) if rate is None else math.ceil(size / rate * 10**9)
+
+    def _memory(self, kind: int) -> Memory | None:
+        return self.cluster.kinds[kind].memory if self.cluster.kinds else self.cluster.memory
+
+    def _used(self, kind: int, models: list[tuple[str, float]]) -> int:
+        return sum(self._facts(kind, model)[0] for model in models)
+
+    def _first(self, kind: int) -> list[tuple[str, float]]:
+        """Return what a new worker holds."""
+        if self._memory(kind) is None:
+            return []
+        places = [(queue, i) for queue, of in enumerate(self.tables) for i in range(len(of[kind].subnets))]
+        found: list[tuple[str, float]] = []
+        for model in sorted({self._model(queue, kind, i) for queue, i in places}, key=self.rows.index):
+            if self._used(kind, [*found, model]) <= self._memory(kind).size_bytes:
+                found.append(model)
+        return found[::-1]
+
+    def _first_load(self, kind: int) -> int:
+        return sum(self._facts(kind, model)[1] for model in self._first(kind))
+
+    def loading_ns(self, subnet: int, worker: int) -> int:
+        """Return how long the weights of a subnet take to load on a worker."""
+        kind = self.kind_of[worker]
+        model = self._model(self.offered_queue, kind, subnet)
+        held = self._memory(kind) is None or model in self.resident[worker]
+        return 0 if held else self._facts(kind, model)[1]
+
+    def _load(self, subnet: int, worker: int) -> int:
+        """Have a worker hold the weights of a subnet; return how long that takes."""
+        kind, held = self.kind_of[worker], self.resident[worker]
+        if self._memory(kind) is None:
+            return 0
+        took, model = self.loading_ns(subnet, worker), self._model(self.offered_queue, kind, subnet)
+        if model in held:
+            held.remove(model)
+        while held and self._used(kind, [*held, model]) > self._memory(kind).size_bytes:
+            held.pop(0)
+        held.append(model)
+        return took
 
     def deadlines_ns(self, count: int) -> list[int]:
         """Return the earliest deadlines in the queue."""
@@ -358,6 +421,7 @@ class NaiveEngine:
                 self.free.discard(worker)
                 self.fresh.discard(worker)
                 self.loaded[worker] = None
+                self.resident[worker] = []
                 lost = [query for run in self.under_way[worker] for query in self.members[run]]
                 self.ended += [(now, query, Outcome.DROPPED) for query in lost]
                 self.under_way[worker].clear()
@@ -497,7 +561,9 @@ class NaiveEngine:
             self.ended.append((self.env.now, query, Outcome.DROPPED))
 
     def _begin(self, decision: Dispatch) -> None:
-        worker = self.free_workers()[0] if decision.worker is None else decision.worker
+        worker = decision.worker
+        if worker is None:
+            worker = min(self.free_workers(), key=lambda one: (self.loading_ns(decision.subnet, one), one))
         self.free.remove(worker)
         batch = [heapq.heappop(self.queue)[1] for _ in range(min(decision.batch_size, len(self.queue)))]
         self.runs += 1
@@ -507,7 +573,8 @@ class NaiveEngine:
             served = self.served[self.offered_queue][self.offered]
             self.tried[0][self.offered_queue] -= self.cluster.dispatch_ns + served.latency(decision.subnet, len(batch))
         table = self.tables[self.offered_queue][self.kind_of[worker]]
-        self.env.process(self._batch(self.runs, worker, table, decision.subnet, batch))
+        loading = self._load(decision.subnet, worker)
+        self.env.process(self._batch(self.runs, worker, table, decision.subnet, batch, loading))
 
     def _latency(self, planned: LatencyTable, subnet: int, size: int, head: int) -> int:
         """Return the quantile of the batch's latency that belongs to the luck of its head."""
@@ -545,13 +612,14 @@ class NaiveEngine:
         return batch + size * self.cluster.dispatch_per_query_ns
 
     def _batch(
-        self, run: int, worker: int, table: LatencyTable, subnet: int, batch: list[int]
+        self, run: int, worker: int, table: LatencyTable, subnet: int, batch: list[int], loading: int
     ) -> Generator[simpy.Event, None, None]:
         row = self.rows.index((table.subnets[subnet].id, table.subnets[subnet].accuracy))
         latency, overhead = self._latency(table, subnet, len(batch), batch[0]), self._overhead(len(batch), batch[0])
         if self.loaded[worker] != row and worker not in self.fresh:
             delay = self.cluster.actuation_ns
             overhead += (table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
+        overhead += loading
         self.fresh.discard(worker)
         self.loaded[worker] = row
         for query in batch:

@@ -85,6 +85,22 @@ def draw_sweep(store: Store) -> Figure | None:
     return _draw("queues", frame[frame["policy"] == reference], numbers[0], "", reference, words[0])
 
 
+def draw_residence(store: Store) -> Figure | None:
+    """Return attainment and accuracy over the memory of workers; None unless that is swept, with one key of words.
+
+    Beside these, one more key may be swept.
+    """
+    stored = store.runs()
+    swept = [run["swept"] for run, _ in stored]
+    keys = list(swept[0]) if swept else []
+    memory = [key for key in keys if key.endswith(".memory_gb")]
+    words = [key for key in keys if all(isinstance(point[key], str) for point in swept)]
+    others = [key for key in keys if key not in (*memory[:1], *words[:1])]
+    if not memory or len(others) > 1:
+        return None
+    return _draw("residence", load_summary(store), memory[0], *words[:1] or [""], *others)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -154,6 +170,7 @@ FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
     "dynamics": draw_dynamics,
     "classes": draw_classes,
     "queues": draw_queues,
+    "residence": draw_residence,
     "scaling": draw_scaling,
     "costs": draw_costs,
 }

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.traces.source import TraceSource
-    from ssim.jobs.experiment.spec import ExperimentSpec, Plan, PolicySpec
+    from ssim.jobs.experiment.cluster_spec import Plan
+    from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
 
     Place = tuple[str | int, ...]
 
