@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PANELS = {"slo_attainment": ("SLO attainment", 1.0), "mean_serving_accuracy": ("serving\naccuracy (%)", 100.0)}
-_DASHES = ("-", (0, (4, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
 
 
 def draw(summary: pd.DataFrame, along: str, dashed: str = "", across: str = "") -> Figure:
@@ -53,7 +52,7 @@ def draw(summary: pd.DataFrame, along: str, dashed: str = "", across: str = "") 
             for axes, (name, (_, highest)) in zip((upper, lower), _PANELS.items(), strict=True):
                 # The first in the legend is drawn last: nothing hides the policy that the figure is about.
                 for depth, policy in enumerate(reversed(policies)):
-                    for way, dashes in zip(ways, _DASHES, strict=False):
+                    for way, dashes in zip(ways, style.DASHES, strict=False):
                         runs = column[column["policy"] == policy]
                         runs = runs if way is None else runs[runs[dashed] == way]
                         line = [estimate(runs[runs[along] == at][name], highest=highest) for at in x]
@@ -74,7 +73,7 @@ def draw(summary: pd.DataFrame, along: str, dashed: str = "", across: str = "") 
         handles: list[Any] = [style.handle(policy) for policy in policies]
         names = [style.display_name(policy) for policy in policies]
         if dashed:
-            shown = list(zip(ways, _DASHES, strict=False))
+            shown = list(zip(ways, style.DASHES, strict=False))
             handles += [Line2D([], [], color=style.GREY, linestyle=dashes) for _, dashes in shown]
             names += [setting(dashed, way) for way, _ in shown]
         style.legend_below(figure, handles, names)

@@ -101,7 +101,7 @@ class CompiledTurns:
         self._smallest_ns = [pool.table.smallest_ns for pool in pools]
         self._tables = {pool.kind: pool.table for pool in pools}
         self.policy = planning.policy
-        self._roster = Roster(cluster, pools)
+        self._roster = Roster(cluster, pools, [0] * len(pools))  # memory is not limited here
         self._changes = [(at_ns, worker, FAILS if fails else COMES) for at_ns, worker, fails in cluster.changes()]
         self._gone: set[int] = set()
         self._last_ns, self._busy_ns = np.zeros((2, cluster.workers), np.int64)
