@@ -117,7 +117,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; times are median/99th percentile")
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (http, rpc, process):
-        sent = send_trace(Poisson(mean_qps=400, duration_s=asked.seconds, slo_ms=36).trace(seed=7), http, "front")
+        sent = send_trace(Poisson(mean_qps=400, duration_s=asked.seconds, slo_ms=36).trace(seed=7), http, ["front"])
         outside, lag = (np.quantile(values, (0.5, 0.99)) / 1e6 for values in (sent.outside_ns, sent.send_lag_ns))
         print(f"400 q/s, HTTP, open-loop: outside the router {outside[0]:.2f}/{outside[1]:.2f} ms, ", end="")
         print(f"send lag {lag[0]:.2f}/{lag[1]:.2f} ms")

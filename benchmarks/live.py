@@ -98,7 +98,7 @@ class AnyCell:
 
 def measured_batches(run: LiveRun) -> MeasuredBatches:
     """Return the batches of a run; none of its queries was rejected."""
-    return MeasuredBatches.of(run.log.batches, run.result.batch)
+    return MeasuredBatches.of(run.log.batches, run.result.batch, [0] * run.result.cluster.workers)
 
 
 def torch_worker(supernet: Path, table: str, rates: list[float], seconds: float) -> None:

@@ -20,14 +20,14 @@ import aiohttp
 import numpy as np
 
 from serving.front.handler import PATIENCE_NS
-from serving.front.inference import LONGEST_TIMEOUT_US
 from serving.front.listening import most_connections
+from serving.front.models import LONGEST_TIMEOUT_US
 from serving.timer import MonotonicTimer
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import SimpleNamespace
 
@@ -110,14 +110,18 @@ class SentTrace:
 
 
 def send_trace(
-    trace: Trace, address: str, model: str, ca: Path | None = None, is_interrupted: Callable[[], bool] = lambda: False
+    trace: Trace,
+    address: str,
+    models: Sequence[str],
+    ca: Path | None = None,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> SentTrace:
     """Send the queries of a trace to a server, each as a request of one row, and return what came of it.
 
     Args:
         trace: Arrivals and SLOs; the SLO of a query is its timeout.
         address: Of the server, such as http://127.0.0.1:8000.
-        model: The name of the model.
+        models: The name of the model, or of that of each class of queries.
         ca: The certificate that is trusted, a PEM file; None for those of the system.
         is_interrupted: Whether to end early: no further query is sent, and answers are waited for.
 
@@ -134,7 +138,7 @@ def send_trace(
         raise SpecError("--ca", "can't be read", str(ca), str(error)) from error
 
     async def send() -> SentTrace:
-        async with _Sender(trace, address, model, context) as sender:
+        async with _Sender(trace, address, models, context) as sender:
             return await sender.send(slos_us.tolist(), is_interrupted)
 
     try:
@@ -146,10 +150,12 @@ def send_trace(
 class _Sender:
     """The queries of a trace, and what has become of them."""
 
-    def __init__(self, trace: Trace, address: str, model: str, context: ssl.SSLContext) -> None:
+    def __init__(self, trace: Trace, address: str, models: Sequence[str], context: ssl.SSLContext) -> None:
         count = len(trace)
-        self._trace, self._address, self._model = trace, address.rstrip("/"), model
-        self._url = f"{self._address}/v2/models/{quote(model, safe='')}"
+        self._trace, self._address = trace, address.rstrip("/")
+        self._urls = [f"{self._address}/v2/models/{quote(model, safe='')}" for model in models]
+        codes = trace.class_codes if len(models) > 1 else None
+        self._model_of: list[int] = [0] * count if codes is None else codes.tolist()
         self._due: list[int] = trace.arrival_ns.tolist()
         self._sent, self._answered, self._router_ns = [NEVER] * count, [NEVER] * count, [NEVER] * count
         self._status, self._subnet, self._accuracy = [NO_ANSWER] * count, [NEVER] * count, [math.nan] * count
@@ -174,8 +180,8 @@ class _Sender:
         """Send all queries, or those up to an interruption, and wait for their answers."""
         inputs = await self._inputs()
         self._bodies = (
-            f'{{"id":"{number}","parameters":{{"timeout":{timeout_us}}},"inputs":{inputs}}}'.encode()
-            for number, timeout_us in enumerate(timeouts_us)
+            f'{{"id":"{number}","parameters":{{"timeout":{timeout_us}}},"inputs":{inputs[model]}}}'.encode()
+            for number, (timeout_us, model) in enumerate(zip(timeouts_us, self._model_of, strict=True))
         )
         self._limits = [timeout_us / 1e6 + PATIENCE_NS / NS_PER_S + _EXTRA_S for timeout_us in timeouts_us]
         gc.collect()
@@ -192,23 +198,26 @@ class _Sender:
             await asyncio.wait(self._under_way)
         return self._outcome()
 
-    async def _inputs(self) -> str:
-        """Return the inputs of a request of one row as JSON: zeros of the shape that the model takes."""
+    async def _inputs(self) -> list[str]:
+        """Return for each model the inputs of a request of one row as JSON: zeros of the shape that it takes."""
         limit = aiohttp.ClientTimeout(total=_CONNECT_S)
         try:
             async with self._session.get(f"{self._address}/v2/health/ready", timeout=limit) as response:
                 if response.status != SERVED:
                     raise ServingError(self._address, "is not ready", f"HTTP status {response.status}")
-            async with self._session.get(self._url, timeout=limit) as response:
-                content = await response.json(content_type=None)
-                if response.status != SERVED:
-                    raise ServingError(self._address, "does not serve the model", _error_of(content))
-            return json.dumps([_zeros(spec) for spec in content["inputs"]])
+            return [await self._inputs_of(url, limit) for url in self._urls]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             hint = "`ssim serve FILE` starts a server"
             raise ServingError(self._address, "can't be reached", str(error) or type(error).__name__, hint) from error
         except (ValueError, KeyError, TypeError) as error:
             raise ServingError(self._address, "does not speak the Open Inference Protocol", repr(error)) from error
+
+    async def _inputs_of(self, url: str, limit: aiohttp.ClientTimeout) -> str:
+        async with self._session.get(url, timeout=limit) as response:
+            content = await response.json(content_type=None)
+            if response.status != SERVED:
+                raise ServingError(self._address, "does not serve the model", _error_of(content))
+        return json.dumps([_zeros(spec) for spec in content["inputs"]])
 
     def _send_due(self, timer: MonotonicTimer) -> None:
         now_ns, due = time.monotonic_ns() - self._begin_ns, self._due
@@ -224,7 +233,7 @@ class _Sender:
         limit = aiohttp.ClientTimeout(total=self._limits[number])
         try:
             async with self._session.post(
-                self._url + "/infer", data=body, trace_request_ctx=number, timeout=limit
+                self._urls[self._model_of[number]] + "/infer", data=body, trace_request_ctx=number, timeout=limit
             ) as response:
                 raw = await response.read()
                 answered_ns = time.monotonic_ns() - self._begin_ns

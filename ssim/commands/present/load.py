@@ -9,6 +9,7 @@ import numpy as np
 
 from sim.base.errors import SpecError
 from sim.base.whole_file import whole_file
+from sim.engine.service_queue import in_queues
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -51,11 +52,12 @@ def send_and_report(job: Job, address: str, ca: Path | None, out: Path | None) -
     if job.swept:
         raise SpecError("sweep", "one trace is sent", ", ".join(job.swept), "leave it out, and give a value by --set")
     run = job.runs[0]
-    trace = run.trace()
+    queues = run.parts.cluster.queues
+    trace, models = in_queues(run.trace(), queues), [queue.name for queue in queues] or [job.name]
     text = f"Sending {len(trace):,} queries in {trace.duration_ns / 1e9:g} s to {url}. Ctrl-C ends."
     Console(stderr=True).print(text, soft_wrap=True, highlight=False)
     with Interruption(is_end=True) as interruption:
-        sent = send_trace(trace, url, job.name, ca, lambda: interruption.is_asked)
+        sent = send_trace(trace, url, models, ca, lambda: interruption.is_asked)
         if out is not None:
             with whole_file(out) as unfinished:
                 pq.write_table(_table(sent), unfinished)

@@ -39,7 +39,7 @@ def trace(queries: int, seconds: float, slos_ns: tuple[int, ...] = (SLO_NS,)) ->
 def test_client_and_server_agree_about_every_query(drop: str) -> None:
     sent = trace(200, 0.4, (20_000_000, 36_000_000))
     with Server(SlackFit(), Cluster(2, drop=drop)) as server:
-        found = send_trace(sent, server.address, "test")
+        found = send_trace(sent, server.address, ["test"])
         run = server.stop()
     order = np.array([int(one) for one in run.request_ids])
     np.testing.assert_array_equal(np.sort(order), np.arange(200))
@@ -64,7 +64,7 @@ def test_a_server_that_ends_meanwhile_leaves_no_query_without_a_status() -> None
     with Server(Clipper(80.16), Cluster(1)) as server:
         timer = threading.Timer(0.5, server.stop)
         timer.start()
-        found = send_trace(sent, server.address, "test")
+        found = send_trace(sent, server.address, ["test"])
         timer.join()
         run = server.stop()
     assert len(found.status) == 300
@@ -81,7 +81,7 @@ def test_an_interruption_ends_sending_and_waits_for_answers() -> None:
         return len(asked) > 10
 
     with Server() as server:
-        found = send_trace(sent, server.address, "test", is_interrupted=is_interrupted)
+        found = send_trace(sent, server.address, ["test"], is_interrupted=is_interrupted)
     assert 0 < len(found.status) == 3000 - found.unsent < 3000
     assert found.served.all()
 
@@ -90,7 +90,7 @@ def test_requests_that_find_no_connection_are_late_and_not_lost(monkeypatch: pyt
     """One connection serves one request at a time: the second of a burst is sent when the first has its answer."""
     monkeypatch.setattr(client, "most_connections", lambda: 1)
     with Server() as server:
-        found = send_trace(Trace(np.zeros(20, dtype=np.int64), SLO_NS, SECOND), server.address, "test")
+        found = send_trace(Trace(np.zeros(20, dtype=np.int64), SLO_NS, SECOND), server.address, ["test"])
     assert found.served.all()
     order = np.argsort(found.sent_ns)
     assert (found.sent_ns[order][1:] >= found.answered_ns[order][:-1]).all()
@@ -99,13 +99,13 @@ def test_requests_that_find_no_connection_are_late_and_not_lost(monkeypatch: pyt
 def test_wrong_servers_and_wrong_traces_are_refused() -> None:
     some = trace(3, 0.1)
     with pytest.raises(ServingError, match="can't be reached"):
-        send_trace(some, "http://127.0.0.1:9", "test")
+        send_trace(some, "http://127.0.0.1:9", ["test"])
     with pytest.raises(SpecError, match="an SLO that can't be a timeout"):
-        send_trace(Trace(np.zeros(1, dtype=np.int64), 999, SECOND), "http://127.0.0.1:9", "test")
+        send_trace(Trace(np.zeros(1, dtype=np.int64), 999, SECOND), "http://127.0.0.1:9", ["test"])
     with Server() as server:
         with pytest.raises(ServingError, match=r"does not serve the model .*'other' is not served here; 'test' is"):
-            send_trace(some, server.address, "other")
-        send_trace(some, server.address, "test")
+            send_trace(some, server.address, ["other"])
+        send_trace(some, server.address, ["test"])
 
 
 @pytest.fixture
@@ -132,4 +132,4 @@ def stranger() -> Iterator[str]:
 
 def test_a_server_of_something_else_is_told(stranger: str) -> None:
     with pytest.raises(ServingError, match="does not speak the Open Inference Protocol"):
-        send_trace(trace(3, 0.1), stranger, "test")
+        send_trace(trace(3, 0.1), stranger, ["test"])

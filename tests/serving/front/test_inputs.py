@@ -64,7 +64,7 @@ def test_each_query_has_the_outputs_of_its_inputs_by_both_ways() -> None:
         assert metadata["outputs"][:2] == OUTPUTS
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(ask, range(40)))
-        sent = send_trace(trace(20, 0.1), server.address, "test")
+        sent = send_trace(trace(20, 0.1), server.address, ["test"])
         assert sent.served.all()
         run = server.stop()
     check_laws(run, cluster, SlackFit())
