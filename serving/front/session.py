@@ -18,9 +18,9 @@ from serving.front.metrics import ServiceMetrics
 from serving.front.models import ServedQueue, served_models
 from serving.front.rest import RestFront
 from serving.front.rpc import RpcFront
+from serving.processes import PACED
 from serving.service import CHECK_S, DRAIN_NS, Service
 from serving.session import LiveRun
-from serving.workers import PACED
 from sim.base.errors import PolicyError, ServingError
 from sim.engine.result import NONE
 from sim.traces.trace import Trace
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from serving.front.listening import Listen
     from serving.front.models import ServedModels
-    from serving.workers import WorkerProgram
+    from serving.workers import WorkerSource
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
@@ -47,7 +47,7 @@ def serve_requests(
     on_ready: Callable[[str, str, Sequence[str]], None],
     queues: Sequence[ServedQueue],
     seed: int = 0,
-    program: WorkerProgram = PACED,
+    program: WorkerSource = PACED,
     most_waiting: int = 10_000,
 ) -> LiveRun:
     """Serve requests in real time until an interruption; return what came of it.
@@ -64,7 +64,7 @@ def serve_requests(
         on_ready: Called with the address, that for gRPC or "", and the names of the models, once requests are taken.
         queues: For each queue the SLOs of its queries; one without queues.
         seed: For latencies that are drawn, random routing, and policies that draw random numbers.
-        program: What the workers run.
+        program: Where the workers come from: a program for processes of this machine, or other machines.
         most_waiting: Queries that may wait; any more are rejected.
 
     Raises:
@@ -75,10 +75,11 @@ def serve_requests(
     models, slos_ns = served_models(name, cluster, queues, most_waiting), [queue.slo_ns for queue in queues]
 
     async def serve() -> LiveRun:
-        with Service(
-            cluster, table, policy, seed=seed, slos_ns=slos_ns, program=program, most_waiting=most_waiting
-        ) as service:
-            return await _Serving(name, service, models, cluster, table, is_interrupted).run(listen, on_ready)
+        async with program.links(cluster.workers) as links:
+            with Service(
+                cluster, table, policy, seed=seed, slos_ns=slos_ns, links=links, most_waiting=most_waiting
+            ) as service:
+                return await _Serving(name, service, models, cluster, table, is_interrupted).run(listen, on_ready)
 
     try:
         return asyncio.run(serve())

@@ -17,6 +17,7 @@ from sim.base.whole_file import whole_file
 from sim.bounds import instance_of, offline_optimum, upper_bound
 from sim.engine.run_metrics import WHOLE_RUN
 from ssim.execution.backends.local import processes
+from ssim.jobs.experiment.bounds import gap_file
 from ssim.jobs.experiment.summary import write_csv
 from ssim.jobs.identity import code_of, hash_of, own_code, own_hash, sha256
 
@@ -121,9 +122,9 @@ def write_gaps(experiment: Job, store: Store, rows: Sequence[dict[str, Any]]) ->
     Raises:
         StoreError: It can't be written.
     """
-    path = store.folder / "gap.csv"
+    path = gap_file(store)
     exact = [name for name in EXACT_COLUMNS if rows and name in rows[0]]
-    write_csv(path, rows, [*COLUMNS, *exact, *experiment.swept])
+    write_csv(path, rows, [*COLUMNS, *exact, *experiment.swept, "run"])
     return path
 
 
@@ -218,4 +219,5 @@ def _row(run: ExperimentRun, summary: dict[str, Any], bounds: dict[str, float]) 
         "weighted_share": min(1.0, weighted / bounds["accuracy"]) if bounds["accuracy"] else 1.0,
         **{name: bounds[name] for name in EXACT_COLUMNS if name in bounds},
         **run.swept,
+        "run": run.id,
     }

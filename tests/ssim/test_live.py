@@ -183,7 +183,7 @@ def test_both_attainments_count_the_queries_of_the_measured_part(crowded: tuple[
 
 
 def test_a_comparison_says_what_it_leaves_out(crowded: tuple[Path, Path, dict[str, Any]]) -> None:
-    folder, run, manifest = crowded
+    folder, _, manifest = crowded
     ended = ssim(folder, "compare", "quick-live", "--live")
     assert ended.returncode == 0, ended.stderr
     rejected = manifest["circumstances"]["live"]["rejected"]

@@ -185,7 +185,6 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             "policies: is not used: every queue has its own policy",
         ),
         (["engine=compiled"], "several queues run in SimPy only"),
-        (["cluster.max_workers=3"], "queues: can't be combined with workers that come and go"),
         (
             ["queues=[]", "cluster.max_workers=3", "cluster.routing=random"],
             "cluster.routing: can't be combined with workers that come and go",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from figures.style import FORMATS, family, save, save_as
 from figures.tables import setting
 from sim.base.errors import SpecError
 from sim.base.whole_file import translate_os_errors
+from ssim.jobs.experiment.bounds import stored_bounds
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import part_rows, summary_rows
 from ssim.results.record import WINDOWS, WORKERS, read_output, read_windows
@@ -38,8 +40,11 @@ def load_summary(store: Store) -> pd.DataFrame:
 
 
 def draw_tradeoff(store: Store) -> Figure:
-    """Return the trade-off of all runs."""
-    return _draw("tradeoff", load_summary(store))
+    """Return the trade-off of all runs, with the bound on any policy where `ssim optimum` has stored it."""
+    summary, bounds = load_summary(store), stored_bounds(store)
+    if bounds and not summary.empty:
+        summary["weighted_bound"] = [bounds[run].weighted if run in bounds else math.nan for run in summary["run"]]
+    return _draw("tradeoff", summary)
 
 
 def draw_dynamics(store: Store) -> Figure | None:
@@ -283,7 +288,7 @@ def draw_mixes(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
 def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
 
-    Where nothing is swept, the picture of the trade-off gets the bound as a line.
+    The picture of the trade-off gets the bound as a line; gap.csv must have been written before.
 
     Args:
         store: Where they go.
@@ -292,12 +297,8 @@ def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     Raises:
         StoreError: The files can't be written.
     """
-    frame, summary, folder = _frame(rows), load_summary(store), store.folder / "figures"
-    paths = list(save(_draw("gap", frame), folder / "gap"))
-    if not store.index()["swept"]:  # one bound for all that is drawn
-        bound = float(frame["weighted_bound"].mean())
-        paths += save(_draw("tradeoff", summary, None, bound), folder / "tradeoff")
-    return paths
+    folder = store.folder / "figures"
+    return [*save(_draw("gap", _frame(rows)), folder / "gap"), *save(draw_tradeoff(store), folder / "tradeoff")]
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

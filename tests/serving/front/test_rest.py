@@ -24,7 +24,7 @@ from serving import workers
 from serving.facts import facts
 from serving.front import handler, rest
 from serving.front.models import LONGEST_TIMEOUT_US, ServedQueue
-from serving.workers import WorkerProgram
+from serving.processes import WorkerProgram
 from sim.base.errors import PolicyError, ServingError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
