@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from serving.front.client import SentTrace
     from ssim.jobs.job import Job
 
+_SCHEMES = ("http", "https", "grpc", "grpcs")
+
 _MOST_ROWS = 20
 """Windows of time that are shown."""
 
@@ -75,13 +77,17 @@ def _url(address: str, ca: Path | None) -> str:
     url = address if "://" in address else f"http://{address}"
     try:
         parts = urlsplit(url)
-        is_url = parts.scheme in {"http", "https"} and parts.hostname and parts.path in {"", "/"} and parts.port != 0
+        is_url = parts.scheme in _SCHEMES and parts.hostname and parts.path in {"", "/"} and parts.port != 0
+        is_url = is_url and (parts.port is not None or parts.scheme.startswith("http"))
     except ValueError:
         is_url = False
     if not is_url:
-        raise SpecError("--to", "must be the address of a server", repr(address), "such as http://127.0.0.1:8000")
-    if ca is not None and not url.startswith("https://"):
-        raise SpecError("--ca", "has no effect without TLS", "", "give an address that begins with https://")
+        hint = "such as http://127.0.0.1:8000 or grpc://127.0.0.1:8001"
+        raise SpecError("--to", "must be the address of a server", repr(address), hint)
+    if ca is not None and parts.scheme not in {"https", "grpcs"}:
+        raise SpecError(
+            "--ca", "has no effect without TLS", "", "give an address that begins with https:// or grpcs://"
+        )
     return url
 
 
