@@ -39,15 +39,15 @@ seed: 7
 trace: {kind: poisson, mean_qps: 400, duration_s: 5, slo_ms: 36}
 cluster: {workers: 8}
 latency_table: ofa-resnet50-rtx2080ti
-policies: [{use: clipper, params: {accuracy: 73.82}}]
+policies: [POLICY]
 """
 TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 1]}
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[tuple[str, str, int]]:
+def server(folder: Path, policy: str = "{use: clipper, params: {accuracy: 73.82}}") -> Iterator[tuple[str, str, int]]:
     """Serve; yield the addresses for HTTP and gRPC, and the process."""
-    (folder / "front.yaml").write_text(FILE)
+    (folder / "front.yaml").write_text(FILE.replace("POLICY", policy))
     words = [sys.executable, "-m", "ssim", "serve", "front.yaml", "--http-port", "0", "--grpc-port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
