@@ -11,6 +11,7 @@ class NotServed(Enum):
     REJECTED = "the queue was full"
     DROPPED = "its deadline could not be met"
     LOST = "its worker failed"
+    FAILED = "its result is not finite, or its input is out of range"
     CANCELLED = "nobody wanted its answer any more"
 
 

@@ -72,6 +72,7 @@ def facts(run: LiveRun) -> dict[str, Any]:
         "rejected": int(np.count_nonzero(run.result.outcome == Outcome.REJECTED)),
         "cancelled": int(np.count_nonzero(run.result.outcome == Outcome.CANCELLED)),
         "lost": sum(one.start.size for one in run.log.batches if one.lost),
+        "failed": len(run.log.uncomputed),
         "received": len(run.log.arrival_ns),
         "unsent": run.unsent,
         "unfinished": int(np.count_nonzero(run.result.outcome == Outcome.UNFINISHED)),

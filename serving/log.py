@@ -6,7 +6,7 @@ has no clock of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from serving.growing_queues import GrowingQueues
 from sim.engine.instant import Scheduler
 from sim.engine.queues import REJECTED
 from sim.engine.result import NONE, Batches, result_of
+from sim.engine.run_metrics import Outcome
 from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class LiveLog:
         answered_ns: When the router answered it, served or not; `NONE` if it did not.
         instants: The instants that were settled.
         batches: The batches.
+        uncomputed: Queries of batches that were answered, by their numbers in the queues, that could not be computed.
         faults: What happened to workers, as text.
     """
 
@@ -104,6 +106,7 @@ class LiveLog:
     answered_ns: list[int] = field(default_factory=list[int])
     instants: list[Instant] = field(default_factory=list[Instant])
     batches: list[BatchRecord] = field(default_factory=list[BatchRecord])
+    uncomputed: list[int] = field(default_factory=list[int])
     faults: list[str] = field(default_factory=list[str])
 
     @property
@@ -140,7 +143,9 @@ class LiveLog:
         start_ns, finish_ns, worker, subnet, size = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
         lost = np.array([one.lost for one in self.batches], dtype=bool)
         batches = Batches(start_ns, finish_ns, worker, subnet, size, lost, finish_ns.copy())
-        return result_of(received, table, cluster, batches, self.batch_of_query(queues))
+        found = result_of(received, table, cluster, batches, self.batch_of_query(queues))
+        is_uncomputed = np.isin(self.place, self.uncomputed)
+        return replace(found, outcome=np.where(is_uncomputed, np.uint8(Outcome.DROPPED), found.outcome))
 
 
 def replay_log(

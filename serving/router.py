@@ -171,7 +171,14 @@ class Router:
         self._soon()
         return len(waiting)
 
-    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int], outputs: bytes = b"") -> None:
+    def complete(
+        self,
+        worker: int,
+        batch: int,
+        times_ns: tuple[int, int, int],
+        outputs: bytes = b"",
+        failed: Sequence[int] = (),
+    ) -> None:
         """Take the answer of a worker.
 
         Args:
@@ -179,12 +186,21 @@ class Router:
             batch: The batch.
             times_ns: Instants of the monotonic clock when it had read, began and ended the batch.
             outputs: Of its queries, one after the other.
+            failed: The rows of the batch that could not be computed.
         """
         record = self.log.batches[batch]
         record.read_ns, record.begun_ns, record.ended_ns = (at_ns - self._begin_ns for at_ns in times_ns)
         record.finish_ns = self.now_ns()
         self._completed.append((worker, batch))
-        self._answer(self.queues.taken[batch], record, outputs)
+        places = self.queues.taken[batch]
+        if failed:
+            width, gone = len(outputs) // len(places), set(failed)
+            bad, kept = [places[row] for row in failed], [row for row in range(len(places)) if row not in gone]
+            self.log.uncomputed += bad
+            self._answer(bad, NotServed.FAILED)
+            places = [places[row] for row in kept]
+            outputs = b"".join([outputs[row * width : (row + 1) * width] for row in kept])
+        self._answer(places, record, outputs)
         self._soon()
 
     def fail(self, worker: int) -> None:
@@ -287,7 +303,7 @@ class Router:
         return b"".join([client.inputs(number) for _, client, number in askers])
 
     def _answer(self, places: Sequence[int], fate: BatchRecord | NotServed, outputs: bytes = b"") -> None:
-        now_ns, row = self.now_ns(), len(outputs) // len(places)
+        now_ns, row = self.now_ns(), len(outputs) // max(1, len(places))
         by_client: dict[Client, tuple[list[int], list[bytes]]] = {}
         met = 0
         for begin, place in enumerate(places):
@@ -301,7 +317,7 @@ class Router:
                 met += fate.finish_ns - self.log.arrival_ns[receipt] <= self.log.slos_ns[receipt]
         self._open -= len(places)
         if isinstance(fate, BatchRecord):
-            self.counts.add(fate.subnet, fate.start.queue, fate.start.size, met)
+            self.counts.add(fate.subnet, fate.start.queue, len(places), met)
         else:
             self.counts.not_served[fate] += len(places)
         for client, (numbers, rows) in by_client.items():

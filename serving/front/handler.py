@@ -27,6 +27,7 @@ _STATUS = {
     NotServed.REJECTED: Status.UNAVAILABLE,
     NotServed.DROPPED: Status.EXPIRED,
     NotServed.LOST: Status.UNAVAILABLE,
+    NotServed.FAILED: Status.FAILED,
     NotServed.CANCELLED: Status.EXPIRED,
 }
 

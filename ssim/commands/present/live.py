@@ -22,7 +22,7 @@ _COLUMNS = {
 }
 
 
-_COUNTS = ("rejected", "cancelled", "lost")
+_COUNTS = ("rejected", "cancelled", "failed", "lost")
 
 _KEPT = "what was served is stored; the same command serves everything again"
 
