@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from serving.front.sending import Question
 
-_HTTP = {status.grpc: status.http for status in Status}
-"""The HTTP status of what a call ends with."""
+_HTTP = {status.grpc: status.http for status in Status if status is not Status.SLOW}
+"""The HTTP status of what a call ends with; CANCELLED is what a connection ends with."""
 
 
 class RpcSender:

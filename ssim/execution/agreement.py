@@ -92,10 +92,10 @@ class StoredLiveRun:
         queries = live_requests.assign(
             slo_ns=requests["deadline_ns"] - requests["arrival_ns"], outcome=requests["outcome"], queue=0
         )
-        if places := {queue.name: place for place, queue in enumerate(run.cluster.queues)}:
+        if places := {queue.name: place for place, queue in enumerate(run.setup.cluster.queues)}:
             queries["queue"] = requests["class"].astype(str).map(places)
         live_batches = live_batches.assign(**{name: batches[name] for name in ("start_ns", "worker", "size", "lost")})
-        codes = {subnet.id: number for number, subnet in enumerate(run.cluster.subnets(run.table))}
+        codes = {subnet.id: number for number, subnet in enumerate(run.setup.cluster.subnets(run.setup.table))}
         admitted = queries[queries["place"].notna()].reset_index(drop=True)
         queue_of = admitted[admitted["batch"].notna()].groupby("batch")["queue"].first()
         coded = live_batches.assign(code=batches["subnet"].astype(str).map(codes), queue=queue_of)
@@ -118,7 +118,7 @@ class StoredLiveRun:
         start, queue, subnet, size, expected, took = (column.to_numpy(dtype=np.int64) for column in columns)
         overhead = done["finish_ns"].to_numpy(dtype=np.int64) - start - took
         of_query = renumbered(self.wanted["batch"].fillna(-1).to_numpy(dtype=np.int64), answered.tolist())
-        pool_of = np.array(pool_of_workers(self.run.cluster.pools_by_queue(self.run.table)[0]))
+        pool_of = np.array(pool_of_workers(self.run.setup.cluster.pools_by_queue(self.run.setup.table)[0]))
         pool = pool_of[done["worker"].to_numpy(dtype=np.int64)]
         return MeasuredBatches(start, queue, pool, subnet, size, expected, took, overhead, of_query)
 
@@ -135,14 +135,14 @@ class StoredLiveRun:
 
     def replays(self) -> bool:
         """Return whether a scheduler that is fed with the log decides the same again, to the last batch."""
-        run, cluster = self.run, self.run.cluster
+        run, cluster = self.run, self.run.setup.cluster
         receipts = list(zip(*(self.queries[name].tolist() for name in ("received_ns", "slo_ns", "queue")), strict=True))
         live = self.manifest["circumstances"]["live"]
         slos_ns = live.get("queue_slos_ns", [live["slo_ns"]])
         decisions, queues = replay_log(
-            self._instants(), receipts, slos_ns, cluster, run.table, run.policies(), run.seed
+            self._instants(), receipts, slos_ns, cluster, run.setup.table, run.setup.policies(), run.seed
         )
-        pools = cluster.pools_by_queue(run.table)
+        pools = cluster.pools_by_queue(run.setup.table)
         pool_of = pool_of_workers(pools[0])
         found = [
             (at_ns, start.worker, pools[start.queue][pool_of[start.worker]].rows[start.subnet], start.size, start.queue)
@@ -160,15 +160,17 @@ class StoredLiveRun:
         intended, received = (
             self._trace(name) for name in ("received_ns" if is_served else "intended_ns", "received_ns")
         )
-        cluster = run.cluster
-        steps = simulations(intended, received, measured, cluster, run.table, run.policies, run.seed, measure)
+        cluster = run.setup.cluster
+        steps = simulations(
+            intended, received, measured, cluster, run.setup.table, run.setup.policies, run.seed, measure
+        )
         low, middle, high = np.quantile(measured.ratio, (0.05, 0.5, 0.95)).tolist()
         client = None if is_served else self.manifest["circumstances"]["live"]["slo_attainment_client"]
         return Agreement(self._figures(), client, steps, self.replays(), (middle, low, high))
 
     def _trace(self, column: str) -> Trace:
         """Return the queries that were not cancelled as a trace, with their instants of a column."""
-        queries, names = self.wanted, tuple(queue.name for queue in self.run.cluster.queues)
+        queries, names = self.wanted, tuple(queue.name for queue in self.run.setup.cluster.queues)
         arrivals, slos = (queries[name].to_numpy(np.int64) for name in (column, "slo_ns"))
         codes = queries["queue"].to_numpy(np.uint16) if names else None
         return Trace(arrivals, slos, int(arrivals[-1]) + 1, class_codes=codes, class_names=names)
@@ -179,7 +181,7 @@ class StoredLiveRun:
         queries = self.wanted[self.wanted["received_ns"].between(*limits, inclusive="left")]
         batches = self.batches[self.batches["start_ns"].between(*limits, inclusive="left")]
         met = queries["outcome"] == "met"
-        accuracy = np.array([subnet.accuracy for subnet in self.run.cluster.subnets(self.run.table)])
+        accuracy = np.array([subnet.accuracy for subnet in self.run.setup.cluster.subnets(self.run.setup.table)])
         subnets = self.batches["code"].to_numpy()[queries["batch"][met].astype(int)]
         mean_accuracy = float(accuracy[subnets].mean()) if len(subnets) else float("nan")
         return RunFigures("live", float(met.mean()), mean_accuracy, float(batches["size"].mean()))

@@ -28,6 +28,7 @@ from sim.base.errors import SpecError
 from sim.base.parquet import read_parquet
 from sim.engine.cluster import Cluster
 from sim.engine.run_metrics import Outcome
+from sim.engine.service_queue import ServiceQueue
 from ssim.execution import torch_worker
 from ssim.execution.torch_worker import ServedSupernet
 from ssim.files.own_modules import forget_modules
@@ -77,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(folder: Path, *overrides: str, is_asked: bool = False) -> tuple[LatencyTable, WorkerProgram]:
     """Return the table and the program of the file with overrides."""
     run = live_job(read_job(folder / "own.yaml", overrides)).runs[0]
-    return run.table, worker_program(run.spec.live, 1, run.table, 1, folder, is_asked=is_asked)
+    return run.setup.table, worker_program(run.spec.live, 1, run.setup.table, 1, folder, is_asked=is_asked)
 
 
 def settings(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -125,6 +126,43 @@ def test_a_network_of_ones_own_is_served_live_by_the_laws(folder: Path) -> None:
     assert not np.any(run.result.outcome == Outcome.UNFINISHED)
     assert run.serves["supernet"].startswith("net:OwnNet, random")
     assert differences(table, {"device": table.device, "supernet": "x, y"})  # a CSV file says neither
+
+
+@pytest.mark.slow
+def test_torch_workers_serve_queues_of_their_one_model_by_the_laws(folder: Path) -> None:
+    """The floor leaves one subnet: its number for the queue is not that for the worker."""
+    table, found = program(folder)
+    queues = (ServiceQueue("any", slo_ns=90_000_000), ServiceQueue("best", slo_ns=90_000_000, floor=80))
+    sent, cluster = trace(0.5, 100, (60,)), Cluster(1, queues=queues, order="fair")
+    codes = np.arange(len(sent), dtype=np.uint16) % 2
+    sent = replace(sent, class_codes=codes, class_names=("any", "best"))
+    run = serve_trace(sent, cluster, table, SlackFit(), program=found)
+    check_laws(run, sent, cluster, SlackFit(), table=table)
+    assert run.log.faults == []
+    assert {(one.start.subnet, one.subnet) for one in run.log.batches if one.start.queue} == {(0, 1)}
+
+
+OWN_TRACE = "trace: {kind: poisson, mean_qps: 50, duration_s: 1, slo_ms: 60}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["cluster={kinds: [{name: a, workers: 1}, {name: b, workers: 1}]}"], "cluster.kinds: torch workers"),
+        (
+            [
+                "trace=null",
+                f"queues=[{{name: a, {OWN_TRACE}, latency_table: {{use: table.csv}}}}, {{name: b, {OWN_TRACE}}}]",
+            ],
+            "queues.0.latency_table: torch workers serve one model",
+        ),
+    ],
+)
+def test_workers_that_are_not_alike_and_other_models_are_refused(
+    folder: Path, overrides: list[str], problem: str
+) -> None:
+    with pytest.raises(SpecError, match=problem):
+        live_job(read_job(folder / "own.yaml", overrides))
 
 
 @pytest.mark.gpu
@@ -193,7 +231,7 @@ def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupe
     assert logits == b""
     assert begun_ns < ended_ns
     run = live_job(read_job(folder / "own.yaml")).runs[0]
-    between = worker_program(run.spec.live, 1, replace(run.table, between="interpolate"), 1, folder)
+    between = worker_program(run.spec.live, 1, replace(run.setup.table, between="interpolate"), 1, folder)
     assert between.settings["sizes"] == [1, 2, 3, 4]
 
 

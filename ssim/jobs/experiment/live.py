@@ -155,11 +155,11 @@ class LiveExperimentRun(ExperimentRun):
         with Interruption() as interruption:
             found = serve_trace(
                 trace,
-                self.cluster,
-                self.table,
-                self.policies(),
+                self.setup.cluster,
+                self.setup.table,
+                self.setup.policies(),
                 seed=self.seed,
-                program=worker_program(live, parts.cluster.workers, self.table, self.seed, self.point.folder),
+                program=worker_program(live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder),
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
@@ -178,7 +178,7 @@ class LiveExperimentRun(ExperimentRun):
             "live": {
                 **facts(found),
                 "serves": dict(found.serves),
-                "differences": differences(self.table, found.serves),
+                "differences": differences(self.setup.table, found.serves),
             },
             "folder": str(self.point.folder),
         }

@@ -105,16 +105,16 @@ class ServedRun(LiveExperimentRun):
         with Interruption(is_end=True) as interruption:
             found = serve_requests(
                 self.spec.name,
-                self.cluster,
-                self.table,
-                self.policies(),
+                self.setup.cluster,
+                self.setup.table,
+                self.setup.policies(),
                 self.listen,
                 is_interrupted=lambda: interruption.is_asked,
                 on_ready=self.on_ready,
                 queues=self._queues(),
                 seed=self.seed,
                 program=worker_program(
-                    live, parts.cluster.workers, self.table, self.seed, self.point.folder, is_asked=True
+                    live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder, is_asked=True
                 ),
                 most_waiting=live.queue,
             )
