@@ -129,7 +129,7 @@ class BothLinks:
             yield [*local, *places]
 
     @contextmanager
-    def _joining(self, address: Address, workers: int) -> Generator[None]:
+    def _joining(self, address: Address, workers: int, _fail: object) -> Generator[None]:
         words = [sys.executable, "-c", JOINING, str(address.port)]
         found = [subprocess.Popen(words) for _ in range(workers)]
         try:

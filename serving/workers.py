@@ -261,6 +261,11 @@ class LiveWorker:
         self._link.close()
         self._give_up(f"is given up after {self._in_vain} failures in a row")
 
+    def refuse(self, error: SsimError) -> None:
+        """Wait no longer for a process, since none can start."""
+        self.refusal = error
+        self._give_up(f"is given up: {error}")
+
     def _give_up(self, why: str) -> None:
         self.is_given_up = True
         self._note(f"worker {self.number} {why}")
