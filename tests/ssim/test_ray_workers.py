@@ -43,7 +43,7 @@ QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "hea
         ("live.remote={address: auto}", "live.remote.address: has no effect on workers that are started by hand"),
         (
             "live.remote={placement: ray, listen: '0.0.0.0:1', insecure: true}",
-            "live.remote.listen: is no address that workers on Ray could go to",
+            "live.remote.listen: is not an address that workers on Ray can go to",
         ),
         ("live.remote={placement: slurm}", "live.remote.placement"),
     ],

@@ -30,5 +30,5 @@ def joined(job: Job, at: str) -> tuple[Address, Tls | None, WorkerProgram, dict[
     if live.remote is None:
         raise SpecError("live.remote", "is missing: workers are started where the router runs", "", "remote: {}")
     address, tls = meeting_point(live.remote, at, "--to", point.folder)
-    program = worker_program(live, 1, run.table, run.seed, point.folder)
-    return address, tls, program, required(live, run.table)
+    program = worker_program(live, 1, run.setup.table, run.seed, point.folder)
+    return address, tls, program, required(live, run.setup.table)

@@ -95,7 +95,7 @@ def live_points(job: Job, hint: str) -> list[Point]:
                 if name not in served and getattr(part, name) != key.default:
                     raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
         check_workers(point.spec)
-    check_remote((run.spec.live, run.table, run.point.folder) for run in job.runs)
+    check_remote((run.spec.live, run.setup.table, run.point.folder) for run in job.runs)
     return points
 
 
@@ -142,8 +142,8 @@ class LiveExperimentRun(ExperimentRun):
             found = serve_trace(
                 trace,
                 parts.cluster,
-                self.table,
-                self.policy(),
+                self.setup.table,
+                self.setup.policy(),
                 seed=self.seed,
                 program=self.workers(),
                 most_waiting=live.queue,
@@ -159,7 +159,7 @@ class LiveExperimentRun(ExperimentRun):
             is_asked: Whether somebody reads the answers.
         """
         workers, folder = self.parts.cluster.workers, self.point.folder
-        return worker_source(self.spec.live, workers, self.table, self.seed, folder, self.tell, is_asked=is_asked)
+        return worker_source(self.spec.live, workers, self.setup.table, self.seed, folder, self.tell, is_asked=is_asked)
 
     def put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
         """Store a live run."""
@@ -173,7 +173,7 @@ class LiveExperimentRun(ExperimentRun):
             "live": {
                 **facts(found),
                 "serves": dict(found.serves),
-                "differences": differences(self.table, found.serves),
+                "differences": differences(self.setup.table, found.serves),
             },
             "folder": str(self.point.folder),
         }

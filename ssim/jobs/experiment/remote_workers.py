@@ -148,7 +148,7 @@ def _check_placement(live: LiveSpec, remote: RemoteSpec) -> None:
     host = remote.listen.rpartition(":")[0].strip("[]")
     if host in _ANY:
         hint = "an address of this machine that they reach"
-        raise SpecError(f"{_PLACE}.listen", "is no address that workers on Ray could go to", remote.listen, hint)
+        raise SpecError(f"{_PLACE}.listen", "is not an address that workers on Ray can go to", remote.listen, hint)
     if live.device not in ("cpu", 0):
         hint = "device: 0, since Ray gives each worker a GPU of its own"
         raise SpecError("live.device", "can't be chosen for workers on Ray", str(live.device), hint)

@@ -92,8 +92,8 @@ class ServedRun(LiveExperimentRun):
             found = serve_requests(
                 self.spec.name,
                 parts.cluster,
-                self.table,
-                self.policy(),
+                self.setup.table,
+                self.setup.policy(),
                 self.listen,
                 is_interrupted=lambda: interruption.is_asked,
                 on_ready=self.on_ready,
