@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def program(folder: Path, *overrides: str, is_asked: bool = False) -> tuple[LatencyTable, WorkerProgram]:
     """Return the table and the program of the file with overrides."""
-    run = live_job(read_job(folder / "own.yaml", overrides)).runs[0]
+    run = live_job(read_job(folder / "own.yaml", overrides), print).runs[0]
     return run.setup.table, worker_program(run.spec.live, 1, run.setup.table, 1, folder, is_asked=is_asked)
 
 
@@ -230,7 +230,7 @@ def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupe
     begun_ns, ended_ns, logits = served.run(0, 3)
     assert logits == b""
     assert begun_ns < ended_ns
-    run = live_job(read_job(folder / "own.yaml")).runs[0]
+    run = live_job(read_job(folder / "own.yaml"), print).runs[0]
     between = worker_program(run.spec.live, 1, replace(run.setup.table, between="interpolate"), 1, folder)
     assert between.settings["sizes"] == [1, 2, 3, 4]
 
@@ -265,7 +265,7 @@ def test_what_can_t_be_served_is_refused_by_its_place(folder: Path, override: st
 )
 def test_keys_that_do_not_fit_the_kind_of_workers_are_refused(folder: Path, overrides: list[str], problem: str) -> None:
     with pytest.raises(SpecError, match=problem):
-        live_job(read_job(folder / "own.yaml", overrides))
+        live_job(read_job(folder / "own.yaml", overrides), print)
 
 
 def test_inputs_of_queries_are_answered_as_the_subnet_answers_them(served: ServedSupernet) -> None:

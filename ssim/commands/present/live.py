@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ssim.commands.present.job import run_and_report
-from ssim.commands.printing import console
+from ssim.commands.printing import console, tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def serve_and_report(job: Job, out: Path, *, figures: bool) -> None:
     from ssim.jobs.job import ExecutionOptions
     from ssim.results.store import Store
 
-    job = live_job(job)
+    job = live_job(job, tell)
     try:
         run_and_report(job, out, options=ExecutionOptions(), figures=figures, kept=_KEPT)
     finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ssim.commands.present.experiment import announce, report
 from ssim.commands.present.live import print_live
 from ssim.commands.present.progress import interruptible, report_failures
+from ssim.commands.printing import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,8 @@ def serve_until_interrupted(job: Job, out: Path, listen: Listen) -> None:
 
     listen.tls()
     listen.address()
-    served = served_job(job, listen, ready)
+    served = served_job(job, listen, ready, tell)
+
     store = Store(out / served.name)
     announce(served, screen)
     with interruptible("nothing of this run is stored"), store.writing():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ from sim.base.units import NS_PER_S
 from sim.engine.arrow import arrow_table
 from sim.engine.run_metrics import Outcome
 from ssim.files.model import JobSpec
-from ssim.jobs.experiment.live_workers import check_workers, differences, worker_program
+from ssim.jobs.experiment.live_workers import check_workers, differences
+from ssim.jobs.experiment.remote_workers import check_remote, worker_source
 from ssim.jobs.experiment.run import ExperimentRun
 from ssim.jobs.identity import code_of, own_hash
 from ssim.jobs.job import Completion, Job, Run
@@ -28,10 +29,11 @@ from ssim.results.environment import Stopwatch
 from ssim.results.record import put_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from serving.log import LiveLog
     from serving.session import LiveRun
+    from serving.workers import WorkerSource
     from sim.engine.result import Result
     from sim.engine.run_metrics import Measure
     from ssim.jobs.job import AnyRun, ExecutionOptions, Point, RunOutcome, Task, Watch
@@ -71,13 +73,14 @@ _SERVED_KIND = {"name", "workers", "table", "price_per_h", "watts"}
 """Keys of a file that a live run keeps to or has no use for; any other is refused."""
 
 
-def live_job(job: Job) -> Job:
+def live_job(job: Job, tell: Callable[[str], None]) -> Job:
     """Return the job whose runs are served in real time; its name ends in `-live`, so that simulated results stay.
 
     Every seed has its run, since no two live runs are equal.
 
     Args:
         job: An experiment.
+        tell: Called with a sentence when something happens that somebody may wait for.
 
     Raises:
         SpecError: It has something that is not served live.
@@ -85,7 +88,7 @@ def live_job(job: Job) -> Job:
     points = live_points(job, "leave it out, or simulate the file without --live")
     seeds, now_ns = range(job.spec.seed, job.spec.seed + job.spec.repeats), time.time_ns()
     runs = (
-        LiveExperimentRun(point, seed, number, now_ns)
+        LiveExperimentRun(point, seed, number, now_ns, tell)
         for point in points
         for seed in seeds
         for number in range(len(point.spec.policies))
@@ -108,10 +111,11 @@ def live_points(job: Job, hint: str) -> list[Point]:
         cluster = point.spec.cluster
         kinds = [(f"cluster.kinds.{number}.", kind, _SERVED_KIND) for number, kind in enumerate(cluster.kinds)]
         for place, part, served in (("", point.spec, _SERVED), ("cluster.", cluster, _SERVED_CLUSTER), *kinds):
-            for name, field in type(part).model_fields.items():
-                if name not in served and getattr(part, name) != field.default:
+            for name, key in type(part).model_fields.items():
+                if name not in served and getattr(part, name) != key.default:
                     raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)
         check_workers(point.spec)
+    check_remote((run.spec.live, run.setup.table, run.point.folder) for run in job.runs)
     return points
 
 
@@ -121,9 +125,11 @@ class LiveExperimentRun(ExperimentRun):
 
     Attributes:
         asked_ns: When it was asked for, in nanoseconds since 1970: no two live runs are the same.
+        tell: Called with a sentence when something happens that somebody may wait for.
     """
 
     asked_ns: int
+    tell: Callable[[str], None] = field(compare=False)
 
     @property
     def is_random(self) -> bool:
@@ -159,12 +165,21 @@ class LiveExperimentRun(ExperimentRun):
                 self.setup.table,
                 self.setup.policies(),
                 seed=self.seed,
-                program=worker_program(live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder),
+                program=self.workers(),
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
             self.put(store, found, before, stopwatch)
         return Completion(found.result.queries, "served live")
+
+    def workers(self, *, is_asked: bool = False) -> WorkerSource:
+        """Return where the workers come from.
+
+        Args:
+            is_asked: Whether somebody reads the answers.
+        """
+        workers, folder = self.parts.cluster.workers, self.point.folder
+        return worker_source(self.spec.live, workers, self.setup.table, self.seed, folder, self.tell, is_asked=is_asked)
 
     def put(self, store: Store, found: LiveRun, load_before: tuple[float, float, float], stopwatch: Stopwatch) -> None:
         """Store a live run."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.processes import PACED, WorkerProgram
 from sim.base.errors import SpecError
-from ssim.jobs.experiment.spec import LiveSpec
+from ssim.jobs.experiment.live_spec import LiveSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TORCH = "ssim.execution.torch_worker"
 """The program of torch workers."""
 
-_OF_ALL = {"workers", "queue"}
+_OF_ALL = {"workers", "queue", "remote"}
 """Keys of `live` that any kind of workers takes."""
 
 

@@ -17,7 +17,6 @@ from sim.base.errors import SpecError
 from sim.engine.queue_set import queue_codes, smallest_slos_ns
 from sim.engine.service_queue import in_queues
 from ssim.jobs.experiment.live import LiveExperimentRun, live_points
-from ssim.jobs.experiment.live_workers import worker_program
 from ssim.jobs.job import Completion, Job
 from ssim.results.environment import Stopwatch
 
@@ -32,13 +31,16 @@ SOURCE = "requests"
 """The kind of trace of such a run."""
 
 
-def served_job(job: Job, listen: Listen, on_ready: Callable[[str, str, Sequence[str]], None]) -> Job:
+def served_job(
+    job: Job, listen: Listen, on_ready: Callable[[str, str, Sequence[str]], None], tell: Callable[[str], None]
+) -> Job:
     """Return the job whose one run serves requests; its name ends in `-serve`.
 
     Args:
         job: An experiment.
         listen: Where to listen.
         on_ready: Called with the address, that for gRPC or "", and the names of the models, once requests are taken.
+        tell: Called with a sentence when something happens that somebody may wait for.
 
     Raises:
         SpecError: It has more than one policy or is swept, or has something that is not served live.
@@ -54,7 +56,7 @@ def served_job(job: Job, listen: Listen, on_ready: Callable[[str, str, Sequence[
         raise SpecError("policies", "a server has one policy", ", ".join(names), hint)
     if point.spec.measure is not None:
         raise SpecError("measure", "can't be used by a server, whose run has no end", "", "leave it out")
-    run = ServedRun(point, job.spec.seed, 0, time.time_ns(), listen, on_ready)
+    run = ServedRun(point, job.spec.seed, 0, time.time_ns(), tell, listen, on_ready)
     return replace(job, name=f"{job.name}-serve", runs=(run,))
 
 
@@ -101,7 +103,7 @@ class ServedRun(LiveExperimentRun):
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Serve requests until Ctrl-C or SIGTERM, and store what came of it; arguments are those of `Run.execute`."""
-        stopwatch, parts, live, before = Stopwatch(), self.parts, self.spec.live, os.getloadavg()
+        stopwatch, live, before = Stopwatch(), self.spec.live, os.getloadavg()
         with Interruption(is_end=True) as interruption:
             found = serve_requests(
                 self.spec.name,
@@ -113,9 +115,7 @@ class ServedRun(LiveExperimentRun):
                 on_ready=self.on_ready,
                 queues=self._queues(),
                 seed=self.seed,
-                program=worker_program(
-                    live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder, is_asked=True
-                ),
+                program=self.workers(is_asked=True),
                 most_waiting=live.queue,
             )
             self.put(store, found, before, stopwatch)
