@@ -129,7 +129,7 @@ class BothLinks:
             yield [*local, *places]
 
     @contextmanager
-    def _joining(self, address: Address, workers: int) -> Generator[None]:
+    def _joining(self, address: Address, workers: int, _fail: object) -> Generator[None]:
         words = [sys.executable, "-c", JOINING, str(address.port)]
         found = [subprocess.Popen(words) for _ in range(workers)]
         try:
@@ -172,7 +172,7 @@ class AnyCell:
 
 def measured_batches(run: LiveRun) -> MeasuredBatches:
     """Return the batches of a run; none of its queries was rejected."""
-    return MeasuredBatches.of(run.log.batches, run.result.batch)
+    return MeasuredBatches.of(run.log.batches, run.result.batch, [0] * run.result.cluster.workers)
 
 
 def torch_worker(supernet: Path, table: str, rates: list[float], seconds: float) -> None:

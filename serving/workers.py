@@ -22,7 +22,7 @@ from serving.frames import (
     frame,
     unpack_first,
 )
-from serving.tensors import row_bytes
+from serving.tensors import row_bytes, rows_not_finite
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 
@@ -54,8 +54,15 @@ _ERROR_PARTS = 4
 class Reports(Protocol):
     """Whom a worker tells what happens to it."""
 
-    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int], outputs: bytes = b"") -> None:
-        """Take an answer."""
+    def complete(
+        self,
+        worker: int,
+        batch: int,
+        times_ns: tuple[int, int, int],
+        outputs: bytes = b"",
+        failed: Sequence[int] = (),
+    ) -> None:
+        """Take an answer; `failed` are the rows of its batch that could not be computed."""
         ...
 
     def fail(self, worker: int) -> None:
@@ -261,6 +268,11 @@ class LiveWorker:
         self._link.close()
         self._give_up(f"is given up after {self._in_vain} failures in a row")
 
+    def refuse(self, error: SsimError) -> None:
+        """Wait no longer for a process, since none can start."""
+        self.refusal = error
+        self._give_up(f"is given up: {error}")
+
     def _give_up(self, why: str) -> None:
         self.is_given_up = True
         self._note(f"worker {self.number} {why}")
@@ -290,13 +302,15 @@ class LiveWorker:
         (number, size, *times), outputs = unpack_first(DONE, body)
         if (number, size) != (batch, queries):
             raise FrameError(f"an answer to batch {number} of {size}, not to {batch} of {queries}")
-        if len(outputs) != self._has_inputs * size * row_bytes(self._standard.tensors.get("outputs", ())):
+        tensors = self._standard.tensors.get("outputs", ())
+        if len(outputs) != self._has_inputs * size * row_bytes(tensors):
             raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
         if not self._link.has_our_clock:
             times = by_our_clock(self._sent_ns, times, time.monotonic_ns())
         self._batch, self._limit_ns, self._in_vain = None, 0, 0
         if self._reports is not None:
-            self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs)
+            failed = rows_not_finite(outputs, tensors) if outputs else ()
+            self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs, failed)
 
     def _ready(self, content: dict[str, Any]) -> None:
         """Take a process that is ready, if it is of this version and serves what all workers do.

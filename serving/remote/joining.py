@@ -107,8 +107,10 @@ def join(
     program: WorkerProgram,
     required: Mapping[str, Any],
     tell: Callable[[str], None],
+    *,
+    waits: bool = True,
 ) -> None:
-    """Serve batches of a router until it is gone, and of its successors: each run has one of its own.
+    """Serve batches of a router until it is gone.
 
     Args:
         address: Where the router waits.
@@ -116,6 +118,7 @@ def join(
         program: What to run.
         required: What this worker must have in common with the router, by name.
         tell: Called with a sentence when something happens.
+        waits: Whether to wait for the router of another run when one has ended in good order.
 
     Raises:
         SpecError: The program can't serve what it is told to.
@@ -138,6 +141,8 @@ def join(
         reason = str(connection.dismissal.get("reason", connection.problem))
         if connection.dismissal and not connection.dismissal.get("again"):
             raise ServingError(f"router at {target}", "refuses this worker", "", reason)
+        if connection.is_stopped and not waits:
+            return
         if connection.number is not None:
             since, ended_well = time.monotonic(), connection.is_stopped
             what = "The router has ended" if ended_well else f"The router is lost ({reason})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from serving.workers import LiveWorker
+    from sim.base.errors import SsimError
+
+    Placed = Callable[[Address, int, Callable[[SsimError], None]], AbstractContextManager[None]]
 
 ABSENT_NS = 30 * NS_PER_S
 """How long a place stays empty before its worker counts as given up; it is still let in after that."""
@@ -42,13 +46,14 @@ class Place:
     has_our_clock = False
     patience_ns: int | None = ABSENT_NS
 
-    def __init__(self, greeting: Mapping[str, Any]) -> None:
+    def __init__(self, greeting: Mapping[str, Any], tell: Callable[[str], None]) -> None:
         """Describe an empty place.
 
         Args:
             greeting: What a worker is told when it is let in.
+            tell: Called with a sentence when it is lost.
         """
-        self._greeting = greeting
+        self._greeting, self._tell = greeting, tell
         self._worker: LiveWorker | None = None
         self._is_open = False
         self._outgoing: asyncio.Queue[bytes | None] | None = None  # of the process that is there
@@ -59,6 +64,16 @@ class Place:
     def is_free(self) -> bool:
         """Whether a process may be let in."""
         return self._is_open and self._outgoing is None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no process is there, and one is still expected."""
+        return self._outgoing is None and self._worker is not None and not self._worker.is_given_up
+
+    def fail(self, error: SsimError) -> None:
+        """Expect no process, for a reason."""
+        if self._worker is not None:
+            self._worker.refuse(error)
 
     def open(self, worker: LiveWorker) -> None:
         """Let a process in."""
@@ -78,15 +93,12 @@ class Place:
         self._is_open = False
         self._end(frame(FrameKind.STOP))
 
-    async def hold(self, context: Any, pid: object) -> str:
+    async def hold(self, context: Any, pid: object) -> None:
         """Let a process in, and return when it is gone or was sent away.
 
         Args:
             context: Its call.
             pid: Its number on its machine.
-
-        Returns:
-            The name of the worker that it was.
         """
         worker = self._worker
         if worker is None:
@@ -106,11 +118,12 @@ class Place:
             ended.cancel()
             self._outgoing, self.pid = None, None
             worker.lost("lost its connection")
+            if worker.reason:
+                self._tell(f"Worker {worker.number} {worker.reason}.")
             if not self._ended.is_set():
                 writing.cancel()
         await asyncio.wait({writing}, timeout=_FLUSH_S)
         writing.cancel()
-        return f"worker {worker.number}"
 
     def _end(self, last: bytes) -> None:
         if self._outgoing is not None:
@@ -148,7 +161,7 @@ class RemoteWorkers:
         required: Mapping[str, Any],
         greeting: Mapping[str, Any],
         tell: Callable[[str], None],
-        placed: Callable[[Address, int], AbstractContextManager[None]] = lambda _address, _workers: nullcontext(),
+        placed: Placed = lambda _address, _workers, _fail: nullcontext(),
     ) -> None:
         """Describe them.
 
@@ -158,7 +171,8 @@ class RemoteWorkers:
             required: What they must have in common with the router, by name.
             greeting: What they are told when they are let in.
             tell: Called with a sentence when something happens that somebody may wait for.
-            placed: Given the address and the number of workers, a context in which they are started.
+            placed: What starts them: given the address, their number, and what takes the error of one that does not
+                start, from any thread, a context.
         """
         self._address, self._tls, self._required, self._greeting = address, tls, required, greeting
         self._tell, self._placed = tell, placed
@@ -172,7 +186,7 @@ class RemoteWorkers:
         Raises:
             ServingError: The port is taken.
         """
-        self._places = [Place(self._greeting) for _ in range(workers)]
+        self._places = [Place(self._greeting, self._tell) for _ in range(workers)]
         options = (
             *CHANNEL_OPTIONS,
             ("grpc.so_reuseport", 0),  # else a second router would share the port without a word
@@ -193,10 +207,14 @@ class RemoteWorkers:
         await server.start()
         try:
             self._tell(f"Waiting for {workers} workers at {at}.")
-            with self._placed(at, workers):
-                yield self._places
+            with self._placed(at, workers, partial(self._fail_soon, asyncio.get_running_loop())):
+                try:
+                    yield self._places
+                finally:
+                    self._places = ()
+                    await server.stop(_END_S)  # workers are told before they are ended
         finally:
-            await server.stop(_END_S)
+            await server.stop(0)
 
     async def _join(self, _messages: object, context: Any) -> None:
         """Serve the call of one process, from its first word to its end."""
@@ -224,6 +242,16 @@ class RemoteWorkers:
             return
         self._tell(f"A worker joined ({who}).")
         await place.hold(context, hello.get("pid"))
+
+    def _fail_soon(self, loop: asyncio.AbstractEventLoop, error: SsimError) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the run with it
+            loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: SsimError) -> None:
+        """Give up a worker that did not come, and tell why."""
+        place = next((place for place in self._places if place.is_waiting), None)
+        if place is not None:
+            place.fail(error)
 
     def _differences(self, hello: Mapping[str, Any]) -> str:
         """Return in what a process differs from what is required; "" if in nothing."""

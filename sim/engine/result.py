@@ -11,7 +11,7 @@ from sim.base.html import html_table
 from sim.base.units import NS_PER_MS
 from sim.engine.arrow import queries_table
 from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
-from sim.engine.queues import DROPPED, REJECTED
+from sim.engine.queues import CANCELLED, DROPPED, REJECTED
 from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, WindowCounts, window_edges
 from sim.traces.trace import Trace
 
@@ -351,8 +351,8 @@ def result_of(
     """
     batch = np.maximum(batch_of_query, NONE)
     outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
-    outcome[batch_of_query == DROPPED] = Outcome.DROPPED
-    outcome[batch_of_query == REJECTED] = Outcome.REJECTED
+    for mark, fate in ((DROPPED, Outcome.DROPPED), (REJECTED, Outcome.REJECTED), (CANCELLED, Outcome.CANCELLED)):
+        outcome[batch_of_query == mark] = fate
     served = batch >= 0
     in_time = batches.finish_ns[batch[served]] <= cluster.due_ns(trace)[served]
     answered = np.where(in_time, Outcome.MET, Outcome.LATE)

@@ -34,6 +34,8 @@ class Outcome(IntEnum):
     """Still waiting at the end of the run."""
     REJECTED = 4
     """Turned away on arrival, since its queue was full."""
+    CANCELLED = 5
+    """Taken out of its queue, since its client was gone: in live runs only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sim.engine.run_metrics import RunMetrics
@@ -36,9 +36,9 @@ WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.par
 WORKERS = "workers.parquet"
 """Each worker of a run with a planner, whatever is kept."""
 
-QUEUE_FIGURES = ("rejected", "weighted_slo_attainment", "weighted_serving_accuracy", "jain_index")
+QUEUE_FIGURES = ("rejected", "cancelled", "weighted_slo_attainment", "weighted_serving_accuracy", "jain_index")
 """Figures of runs with queues: queries that were rejected; attainment and accuracy weighted by queue; how even the
-attainments of the queues are."""
+attainments of the queues are. Live runs have rejected and cancelled queries, too."""
 
 COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh", "worker_h", "startup_h")
 """Figures of runs whose workers have a price, in its currency, or powers, or come and go; queries that met their SLO
@@ -64,6 +64,7 @@ def put_run(
     circumstances: dict[str, Any],
     keep: Keep,
     beside: Mapping[str, pa.Table] | None = None,
+    counted: Sequence[Outcome] = (),
 ) -> None:
     """Store a run. A run that is there already is replaced.
 
@@ -75,6 +76,7 @@ def put_run(
         circumstances: Time, versions, machine.
         keep: How much of it is stored.
         beside: Further tables, by the names of their files.
+        counted: Outcomes whose queries the summary counts, too.
 
     Raises:
         StoreError: The disk is full, or the folder can't be written; nothing half written stays.
@@ -90,7 +92,7 @@ def put_run(
         more["classes"] = classes
     if run.cluster.kinds:
         more["kinds"] = _by_kind(run)
-    figures = _summary(run, keep)
+    figures = _summary(run, keep) | {outcome.name.lower(): run.count(outcome) for outcome in counted}
     if not tables:
         store.add(run_id, manifest_of(identity, figures, {}, circumstances, **more))
         return

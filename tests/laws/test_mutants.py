@@ -171,7 +171,7 @@ QUEUE_SET = {
     "who waits at a failed worker stays": ("self._stranded += queue.leave()", "pass"),
     "a failed worker gets queries": ("self._alive.remove(worker)", "pass"),
     "turns begin anew": ("self._next = worker + 1", "pass"),
-    "the arrivals of all queues": ("trace.arrival_ns[mine].tolist(), slo_ns", "trace.arrival_ns.tolist(), slo_ns"),
+    "the arrivals of all queues": ("trace.arrival_ns[codes == place].tolist()", "trace.arrival_ns.tolist()"),
 }
 """In queues side by side and in routing, likewise."""
 

@@ -23,6 +23,10 @@ class RemoteSpec(Closed):
     """What signs the certificates of the other side, a PEM file; `cert` itself if left out."""
     insecure: bool = False
     """Whether to go beyond this machine without TLS: then any process that reaches the port may join."""
+    placement: Literal["hand", "ray"] = "hand"
+    """Who starts the workers: somebody by `hand`, or `ray` on its cluster, which starts lost ones again."""
+    address: str | None = None
+    """The Ray cluster: host:port, ray://host:port or auto; that of RAY_ADDRESS, or a new one here, if left out."""
 
 
 class LiveSpec(Closed):

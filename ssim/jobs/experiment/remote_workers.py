@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 
     Meet = tuple[Address, Tls | None]
 
+RAY = "ssim.execution.ray_workers"
+"""What places workers on Ray; like the programs of workers, it is only named here."""
+
 _PLACE = "live.remote"
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - they are refused
 
 
 def required(live: LiveSpec, table: LatencyTable) -> dict[str, Any]:
@@ -47,6 +53,7 @@ def check_remote(runs: Iterable[tuple[LiveSpec, LatencyTable, Path]]) -> None:
         if live.remote is None:
             continue
         meeting_point(live.remote, live.remote.listen, f"{_PLACE}.listen", folder)
+        _check_placement(live, live.remote)
         found = required(live, table)
         if first and found != first:
             name = next(name for name in found | first if found.get(name) != first.get(name))
@@ -112,7 +119,36 @@ def worker_source(
     if live.remote is None:
         return worker_program(live, workers, table, seed, folder, is_asked=is_asked)
     address, tls = meeting_point(live.remote, live.remote.listen, f"{_PLACE}.listen", folder)
+    common = required(live, table)
+    options: dict[str, Any] = {}
+    if live.remote.placement == "ray":
+        cluster = live.remote.address or os.environ.get("RAY_ADDRESS")
+        needs = {"num_cpus": float(live.threads or 1), "num_gpus": float(live.device != "cpu")}
+        program = worker_program(live, 1, table, seed, folder)
+        options["placed"] = partial(import_module(RAY).placed, cluster, needs, tls, program, common)
     source: WorkerSource = import_module("serving.remote.places").RemoteWorkers(
-        address, tls, required(live, table), {"is_asked": is_asked}, tell
+        address, tls, common, {"is_asked": is_asked}, tell, **options
     )
     return source
+
+
+def _check_placement(live: LiveSpec, remote: RemoteSpec) -> None:
+    """Check what placement by Ray needs, and what has no effect without it.
+
+    Raises:
+        SpecError: Something does not fit.
+    """
+    if remote.placement == "hand":
+        if remote.address is not None:
+            raise SpecError(
+                f"{_PLACE}.address", "has no effect on workers that are started by hand", "", "placement: ray"
+            )
+        return
+    require("ray")
+    host = remote.listen.rpartition(":")[0].strip("[]")
+    if host in _ANY:
+        hint = "an address of this machine that they reach"
+        raise SpecError(f"{_PLACE}.listen", "is not an address that workers on Ray can go to", remote.listen, hint)
+    if live.device not in ("cpu", 0):
+        hint = "device: 0, since Ray gives each worker a GPU of its own"
+        raise SpecError("live.device", "can't be chosen for workers on Ray", str(live.device), hint)

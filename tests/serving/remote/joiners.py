@@ -45,7 +45,7 @@ class Joiners:
         return RemoteWorkers(Address("127.0.0.1", 0), tell=self.told.append, **options)
 
     @contextmanager
-    def started(self, address: Address, workers: int) -> Iterator[None]:
+    def started(self, address: Address, workers: int, _fail: object) -> Iterator[None]:
         self.address = address
         for _ in range(workers + self.spare):
             self.start()
