@@ -226,15 +226,28 @@ def test_a_plan_that_is_wrong_later_fails_the_run_with_its_time(folder: Path) ->
     assert ended.returncode == 1
 
 
-def test_a_live_run_and_a_bound_know_no_planner(folder: Path) -> None:
+def test_a_live_run_and_a_search_for_workers_know_no_planner(folder: Path) -> None:
     ended = ssim(folder, "run", "scaled.yaml", "--live")
     assert "planner: can't be used in a live run" in ended.stderr
-    assert run(folder).returncode == 0
-    for words in (("optimum", "scaled.yaml"), ("capacity", "scaled.yaml", "--rate", "500")):
-        ended = ssim(folder, *words, "--jobs", "1")
-        assert "planner" in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert ended.returncode == 2
+    ended = ssim(folder, "capacity", "scaled.yaml", "--rate", "500", "--jobs", "1")
+    assert "planner" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+
+
+def test_the_bound_is_that_of_any_planner_at_the_cost_of_the_run(folder: Path) -> None:
+    """A run whose workers start at once costs no less than what its results cost at least, and so for a fixed number."""
+    with_queues(folder)
+    assert run(folder, "sweep={cluster.startup_s: [0, 1]}").returncode == 0
+    ended = ssim(folder, "optimum", "scaled.yaml", "--jobs", "1", "--set", "sweep={cluster.startup_s: [0, 1]}")
+    assert ended.returncode == 0, ended.stderr
+    gaps = pd.read_csv(folder / "results/scaled/gap.csv")
+    runs = pd.read_csv(folder / "results/scaled/summary.csv")
+    assert gaps.cost.tolist() == runs.worker_h.tolist()
+    assert (gaps.least_cost > 0).all()
+    assert (gaps.least_cost <= gaps.cost).all()
+    assert (gaps.slo_attainment <= gaps.attainment_bound).all()
+    assert (folder / "results/scaled/figures/costs.png").exists()
 
 
 def test_the_command_checks_planners(folder: Path) -> None:

@@ -202,7 +202,6 @@ def test_what_knows_no_queues_says_so(folder: Path) -> None:
     assert run(folder).returncode == 0
     for words in (
         ("run", "three.yaml", "--live"),
-        ("optimum", "three.yaml"),
         ("capacity", "three.yaml"),
         ("capacity", "three.yaml", "--rate", "500"),
     ):
@@ -210,6 +209,17 @@ def test_what_knows_no_queues_says_so(folder: Path) -> None:
         assert "queues" in ended.stderr or "no such rate" in ended.stderr
         assert "Traceback" not in ended.stderr
         assert ended.returncode == 2
+
+
+def test_the_bound_is_over_all_queues_and_by_weight(folder: Path) -> None:
+    assert run(folder).returncode == 0
+    ended = ssim(folder, "optimum", "three.yaml", "--jobs", "1")
+    assert ended.returncode == 0, ended.stderr
+    gaps = pd.read_csv(folder / "results/three/gap.csv")
+    runs = pd.read_csv(folder / "results/three/summary.csv")
+    assert gaps.queues_attainment.tolist() == runs.weighted_slo_attainment.tolist()
+    assert (gaps.queues_attainment <= gaps.queues_bound).all()
+    assert (gaps.slo_attainment <= gaps.attainment_bound).all()
 
 
 def test_each_routing_is_a_run_of_its_own_and_central_is_the_default(folder: Path) -> None:

@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 import figures
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from sim.bounds import CostFrontier
 
 _MOST_SWEPT = 2
 """Swept keys that the figure of queues has axes for."""
@@ -132,15 +134,23 @@ def draw_scaling(store: Store) -> Figure | None:
     )
 
 
-def draw_costs(store: Store) -> Figure | None:
-    """Return attainment over cost; None if all runs cost the same, or nothing is known of it."""
+def draw_costs(store: Store, frontiers: Sequence[CostFrontier] = ()) -> Figure | None:
+    """Return attainment over cost; None if all runs cost the same, or nothing is known of it.
+
+    Args:
+        store: The stored results.
+        frontiers: What no policy exceeds; of several, that which allows most at a cost is drawn.
+    """
     stored = store.runs()
     summary = load_summary(store)
     along = next((name for name in AXES if name in summary), None)
     if along is None or len(set(summary[along])) == 1:
         return None
     kinds = stored[0][1].get("kinds", {})
-    return _draw("costs", summary, next((str(kind["currency"] or "") for kind in kinds.values()), ""))
+    currency = next((str(kind["currency"] or "") for kind in kinds.values()), "")
+    reach = np.linspace(0.0, 1.1 * float(summary[along].max()), 300)
+    highest = [max(frontier.value(cost) for frontier in frontiers) for cost in reach.tolist()] if frontiers else []
+    return _draw("costs", summary, currency, np.column_stack([reach, highest]) if highest else None)
 
 
 FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
@@ -280,21 +290,26 @@ def draw_mixes(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     return list(save(_draw("mixes", _frame(rows)), store.folder / "figures" / "mixes"))
 
 
-def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
+def draw_gap(store: Store, rows: Sequence[dict[str, Any]], frontiers: Sequence[CostFrontier] = ()) -> list[Path]:
     """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
 
-    Where nothing is swept, the picture of the trade-off gets the bound as a line.
+    Where nothing is swept and workers stay, the picture of the trade-off gets the bound as a line; that of costs gets
+    the frontier.
 
     Args:
         store: Where they go.
         rows: The rows of gap.csv.
+        frontiers: The frontiers over cost.
 
     Raises:
         StoreError: The files can't be written.
     """
     frame, summary, folder = _frame(rows), load_summary(store), store.folder / "figures"
     paths = list(save(_draw("gap", frame), folder / "gap"))
-    if not store.index()["swept"]:  # one bound for all that is drawn
+    if frontiers and (costs := draw_costs(store, frontiers)) is not None:
+        paths += save(costs, folder / "costs")
+    one_bound = frame.drop_duplicates(["seed", "weighted_bound"])["seed"].is_unique
+    if not store.index()["swept"] and one_bound:
         bound = float(frame["weighted_bound"].mean())
         paths += save(_draw("tradeoff", summary, None, bound), folder / "tradeoff")
     return paths
