@@ -13,21 +13,21 @@ from figures import attainment, style
 from figures.tables import Estimate, check_columns, estimate
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pandas as pd
 
 AXES = {"cost": "cost ({currency})", "energy_kwh": "energy (kWh)", "worker_h": "worker hours"}
 """What is drawn along the axis: the first column that there is, and its label."""
 
 
-def draw(summary: pd.DataFrame, currency: str = "", frontier: npt.NDArray[np.float64] | None = None) -> Figure:
+def draw(summary: pd.DataFrame, currency: str = "", frontier: pd.DataFrame | None = None) -> Figure:
     """Return the figure: means over seeds, with 95 % Student-t intervals of the attainment.
 
     Args:
         summary: One row per run, with the columns `policy`, `seed`, `slo_attainment` and one of `AXES`. Columns with a
             dot in their name are swept parameters; if there is only one, its values stand beside the points.
         currency: The currency of the costs.
-        frontier: Costs, and the attainment that no policy and no planner exceeds at each: shape (points, 2).
+        frontier: Costs, and the attainment that no policy and no planner exceeds at each: the columns `cost` and
+            `attainment_bound`.
 
     Raises:
         DataError: A column is missing.
@@ -57,9 +57,7 @@ def draw(summary: pd.DataFrame, currency: str = "", frontier: npt.NDArray[np.flo
             for x, y, name in own if len(swept) == 1 else ():
                 axes.annotate(name, (x, y.mean), xytext=(4, 3), textcoords="offset points", fontsize="small")
         if frontier is not None:
-            bottom = axes.get_ylim()[0]
-            inside = frontier[frontier[:, 1] > bottom]
-            axes.plot(*inside.T, scalex=False, scaley=False, **style.REFERENCE)
+            axes.plot(frontier["cost"], frontier["attainment_bound"], scalex=False, scaley=False, **style.REFERENCE)
         axes.set_xlabel(AXES[along].format(currency=currency))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.12)

@@ -44,22 +44,23 @@ class _Point(NamedTuple):
 class _Panel(NamedTuple):
     title: str
     points: list[_Point]
+    bound: float
 
     @property
     def drawn(self) -> list[_Point]:
         return [point for point in self.points if not math.isnan(point.accuracy.mean)]
 
 
-def draw(summary: pd.DataFrame, width: float | None = None, bound: float | None = None) -> Figure:
+def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
     """Return the figure: means over seeds with 95 % Student-t intervals, none for a single seed.
 
     Args:
         summary: One row per run, with the columns `policy`, `trace`, `seed`, `slo_attainment` (0 to 1) and
             `mean_serving_accuracy` (percent; NaN if no query met its SLO). Columns with a dot in their name are
             parameters of the experiment; those with several values become panels, the first one the rows. So does the
-            trace, unless one of them determines it.
+            trace, unless one of them determines it. `weighted_bound`, if it is there, is what SLO attainment times
+            accuracy can't exceed under any policy (0 to 1; NaN if unknown): a line.
         width: In inches; None for one column, or for the page if there are several panels.
-        bound: What SLO attainment times accuracy (0 to 1) can't exceed under any policy: a line. None for no line.
 
     Raises:
         DataError: A column is missing.
@@ -82,8 +83,8 @@ def draw(summary: pd.DataFrame, width: float | None = None, bound: float | None 
         for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
             axes.set_title(_title(panel.title, _characters(panel_in)))
             _draw_points(axes, panel, decades)
-            if bound is not None:
-                _draw_bound(axes, bound)
+            if not math.isnan(panel.bound):
+                _draw_bound(axes, panel.bound)
             if number % columns == 0:
                 axes.set_ylabel("SLO attainment")
             if number + columns >= len(panels):
@@ -91,7 +92,7 @@ def draw(summary: pd.DataFrame, width: float | None = None, bound: float | None 
                 axes.tick_params(labelbottom=True)
         for axes in grid[len(panels) :]:
             axes.remove()
-        _legend(figure, everything, bounded=bound is not None)
+        _legend(figure, everything, bounded=not all(math.isnan(panel.bound) for panel in panels))
         # Texts are placed when all else has its place.
         figure.draw_without_rendering()
         for axes, panel in zip(grid, panels, strict=False):
@@ -119,7 +120,11 @@ def _panels(summary: pd.DataFrame, swept: Sequence[str]) -> list[_Panel]:
         for name, value in zip(swept, point, strict=True):
             rows = rows[rows[name].isna() if pd.isna(value) else rows[name] == value]
         title = ", ".join(map(setting, swept, point))
-        panels.append(_Panel(title, [_point(policy, rows) for policy in sorted(set(rows["policy"]), key=style.order)]))
+        points = [_point(policy, rows) for policy in sorted(set(rows["policy"]), key=style.order)]
+        bound = math.nan
+        if "weighted_bound" in rows:  # with a planner, runs of one seed may have several
+            bound = rows.groupby("seed")["weighted_bound"].max().mean()
+        panels.append(_Panel(title, points, float(bound)))
     return panels
 
 

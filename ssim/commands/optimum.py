@@ -65,12 +65,12 @@ def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exac
 
     gaps = find_gaps(experiment, store, jobs=jobs, exact=exact, on_bound=tell)
     if gaps.rows:
-        table = write_gaps(experiment, store, gaps.rows)
+        table = write_gaps(experiment, store, gaps)
         _print(console, experiment, gaps.rows)
         for line in dict.fromkeys(_looseness(experiment)):
             console.print(line, soft_wrap=True, highlight=False)
         console.print(f"Table: {table}", soft_wrap=True, highlight=False)
-        for path in draw_gap(store, gaps.rows, gaps.frontiers):
+        for path in draw_gap(store, gaps.rows):
             if path.suffix == ".png":
                 console.print(f"Picture: {path} (and .pdf, .svg)", soft_wrap=True, highlight=False)
     for run in gaps.missing:

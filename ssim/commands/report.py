@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ssim.commands.group import example
+from ssim.commands.printing import spinning
 
 
 @click.command(epilog=example("ssim report results/azure", "ssim report results -o all.html"))
@@ -21,15 +22,17 @@ def report(results: Path, output: Path | None) -> None:
     """Make one HTML page of stored results; a browser shows it without a network.
 
     RESULTS is the folder of one experiment, such as results/azure, or a folder of several. The page has the table of
-    policies, the trade-off of attainment and accuracy, any run over time, the experiment, and the manifest of each run.
-    Needs the extra `report` (plotly).
+    policies, the trade-off of attainment and accuracy (with the bound of `ssim optimum`, if it is stored), a heat map
+    over two swept keys, any run over time with its workers and latencies, results by queue, class of queries and kind
+    of workers, the experiment, and the manifest of each run. Needs the extra `report` (plotly).
     """
     from sim.base.whole_file import write_text
     from ssim.jobs.experiment.report import collect, page
 
-    found = collect(results)
     path = results / "report.html" if output is None else output
-    text = page(found)
+    with spinning("reading results"):
+        found = collect(results)
+        text = page(found)
     write_text(path, text)
     for problem in found.problems:
         click.echo(f"ssim: not in the report: {problem}", err=True)

@@ -19,6 +19,7 @@ from sim.base.whole_file import whole_file
 from sim.bounds import CostFrontier, cost_frontier, instance_of, offline_optimum, upper_bound
 from sim.engine.run_metrics import WHOLE_RUN
 from ssim.execution.backends.local import processes
+from ssim.jobs.experiment.bounds import frontier_file, gap_file
 from ssim.jobs.experiment.summary import write_csv
 from ssim.jobs.identity import code_of, hash_of, own_code, own_hash, sha256
 
@@ -54,6 +55,8 @@ attainment and accuracy cost at least, with any policy and any planner."""
 
 EXACT_COLUMNS = ("optimum_lower", "optimum_upper")
 """What it has beside them where the offline optimum was asked for: what the best schedule reaches, from and to."""
+
+_FRONTIER_POINTS = 300
 
 _SCHEMA = "bound/1"
 
@@ -162,15 +165,25 @@ def _frontier(lines: list[list[float]]) -> CostFrontier:
     return CostFrontier(slope, base)
 
 
-def write_gaps(experiment: Job, store: Store, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write gap.csv and return its path.
+def write_gaps(experiment: Job, store: Store, gaps: Gaps) -> Path:
+    """Write gap.csv, and frontier.csv where costs are known; return the path of gap.csv.
 
     Raises:
         StoreError: It can't be written.
     """
-    path = store.folder / "gap.csv"
+    path, rows = gap_file(store), gaps.rows
     more = [name for name in (*QUEUE_COLUMNS, *COST_COLUMNS, *EXACT_COLUMNS) if any(name in row for row in rows)]
-    write_csv(path, rows, [*COLUMNS, *more, *experiment.swept])
+    write_csv(path, rows, [*COLUMNS, *more, *experiment.swept, "run"])
+    costs = [row["cost"] for row in rows if "cost" in row]
+    if costs:
+        reach = np.linspace(0.0, 1.1 * max(costs), _FRONTIER_POINTS).tolist()
+        highest = [max(frontier.value(cost) for frontier in gaps.frontiers) for cost in reach]
+        points = [
+            {"cost": cost, "attainment_bound": min(1.0, value)} for cost, value in zip(reach, highest, strict=True)
+        ]
+        write_csv(frontier_file(store), points, ["cost", "attainment_bound"])
+    else:
+        frontier_file(store).unlink(missing_ok=True)
     return path
 
 
@@ -294,6 +307,7 @@ def _row(run: ExperimentRun, summary: dict[str, Any], bounds: dict[str, Any]) ->
         **more,
         **{name: bounds[name] for name in EXACT_COLUMNS if name in bounds},
         **run.swept,
+        "run": run.id,
     }
 
 

@@ -156,11 +156,10 @@ def _bounded(name: str) -> Callable[[Results, float], Figure]:
     def draw(results: Results, width: float) -> Figure:
         runs = results.summary(name)
         try:
-            bound = float(results.gaps(name)["weighted_bound"].mean())
+            runs["weighted_bound"] = results.gaps(name)["weighted_bound"].mean()
         except StoreError as error:
             results.problems.append(str(error))
-            bound = None
-        return tradeoff.draw(runs, width, bound)
+        return tradeoff.draw(runs, width)
 
     return draw
 

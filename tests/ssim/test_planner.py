@@ -236,7 +236,7 @@ def test_a_live_run_and_a_search_for_workers_know_no_planner(folder: Path) -> No
 
 
 def test_the_bound_is_that_of_any_planner_at_the_cost_of_the_run(folder: Path) -> None:
-    """A run whose workers start at once costs no less than what its results cost at least, and so for a fixed number."""
+    """A run costs no less than what its results cost at least, whatever the start-up."""
     with_queues(folder)
     assert run(folder, "sweep={cluster.startup_s: [0, 1]}").returncode == 0
     ended = ssim(folder, "optimum", "scaled.yaml", "--jobs", "1", "--set", "sweep={cluster.startup_s: [0, 1]}")

@@ -22,7 +22,7 @@ import torch
 from policies.clipper import Clipper
 from policies.slackfit import SlackFit
 from serving import session
-from serving.frames import DONE, RUN, FrameKind, FrameReader, frame, json_frame, unpack
+from serving.frames import DONE, RUN, FrameKind, FrameReader, SocketConnection, frame, json_frame, unpack
 from serving.session import serve_trace
 from sim.base.errors import SpecError
 from sim.base.parquet import read_parquet
@@ -38,7 +38,8 @@ from tests.serving.laws import check_laws, trace
 from tests.ssim.test_live import manifests, signaled
 
 if TYPE_CHECKING:
-    from serving.workers import WorkerProcess, WorkerProgram
+    from serving.processes import WorkerProgram
+    from serving.workers import LiveWorker
     from sim.tables.latency import LatencyTable
 
 NET = (Path(__file__).parents[1] / "supernet" / "own_factories.py").read_text(encoding="utf-8")
@@ -154,7 +155,7 @@ def test_a_worker_that_is_killed_or_hangs_comes_back_and_is_used(folder: Path, n
     table, found = program(folder)
     sent, cluster, killed_ns = trace(1.5, 100, (60,)), Cluster(1), list[int]()
 
-    def on_start(workers: list[WorkerProcess]) -> None:
+    def on_start(workers: list[LiveWorker]) -> None:
         begin_ns = time.monotonic_ns() + session._LEAD_NS
 
         def kill() -> None:
@@ -322,7 +323,7 @@ def test_a_worker_tells_each_step_and_then_what_it_serves(folder: Path, monkeypa
     with ours, theirs:
         ours.sendall(json_frame(FrameKind.CONFIG, settings(folder)) + frame(FrameKind.STOP))
         try:
-            torch_worker.serve(theirs)
+            torch_worker.serve(SocketConnection(theirs))
         finally:
             torch.set_num_threads(threads)
         frames = FrameReader().feed(ours.recv(2**16))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 import figures
@@ -15,6 +15,7 @@ from figures.style import FORMATS, family, save, save_as
 from figures.tables import setting
 from sim.base.errors import SpecError
 from sim.base.whole_file import translate_os_errors
+from ssim.jobs.experiment.bounds import stored_bounds, stored_frontier
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import part_rows, summary_rows
 from ssim.results.record import WINDOWS, WORKERS, read_output, read_windows
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
-
-    from sim.bounds import CostFrontier
 
 _MOST_SWEPT = 2
 """Swept keys that the figure of queues has axes for."""
@@ -40,8 +39,11 @@ def load_summary(store: Store) -> pd.DataFrame:
 
 
 def draw_tradeoff(store: Store) -> Figure:
-    """Return the trade-off of all runs."""
-    return _draw("tradeoff", load_summary(store))
+    """Return the trade-off of all runs, with the bound on any policy where `ssim optimum` has stored it."""
+    summary, bounds = load_summary(store), stored_bounds(store)
+    if bounds and not summary.empty:
+        summary["weighted_bound"] = [bounds[run].weighted if run in bounds else math.nan for run in summary["run"]]
+    return _draw("tradeoff", summary)
 
 
 def draw_dynamics(store: Store) -> Figure | None:
@@ -134,12 +136,10 @@ def draw_scaling(store: Store) -> Figure | None:
     )
 
 
-def draw_costs(store: Store, frontiers: Sequence[CostFrontier] = ()) -> Figure | None:
-    """Return attainment over cost; None if all runs cost the same, or nothing is known of it.
+def draw_costs(store: Store) -> Figure | None:
+    """Return attainment over cost, with what no policy exceeds where `ssim optimum` has stored it.
 
-    Args:
-        store: The stored results.
-        frontiers: What no policy exceeds; of several, that which allows most at a cost is drawn.
+    None if all runs cost the same, or nothing is known of it.
     """
     stored = store.runs()
     summary = load_summary(store)
@@ -148,9 +148,7 @@ def draw_costs(store: Store, frontiers: Sequence[CostFrontier] = ()) -> Figure |
         return None
     kinds = stored[0][1].get("kinds", {})
     currency = next((str(kind["currency"] or "") for kind in kinds.values()), "")
-    reach = np.linspace(0.0, 1.1 * float(summary[along].max()), 300)
-    highest = [max(frontier.value(cost) for frontier in frontiers) for cost in reach.tolist()] if frontiers else []
-    return _draw("costs", summary, currency, np.column_stack([reach, highest]) if highest else None)
+    return _draw("costs", summary, currency, stored_frontier(store) if along != "energy_kwh" else None)
 
 
 FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
@@ -290,29 +288,23 @@ def draw_mixes(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     return list(save(_draw("mixes", _frame(rows)), store.folder / "figures" / "mixes"))
 
 
-def draw_gap(store: Store, rows: Sequence[dict[str, Any]], frontiers: Sequence[CostFrontier] = ()) -> list[Path]:
+def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
 
-    Where nothing is swept and workers stay, the picture of the trade-off gets the bound as a line; that of costs gets
-    the frontier.
+    The picture of the trade-off gets the bound as a line, and that of costs the frontier; both tables must have been
+    written before.
 
     Args:
         store: Where they go.
         rows: The rows of gap.csv.
-        frontiers: The frontiers over cost.
 
     Raises:
         StoreError: The files can't be written.
     """
-    frame, summary, folder = _frame(rows), load_summary(store), store.folder / "figures"
-    paths = list(save(_draw("gap", frame), folder / "gap"))
-    if frontiers and (costs := draw_costs(store, frontiers)) is not None:
-        paths += save(costs, folder / "costs")
-    one_bound = frame.drop_duplicates(["seed", "weighted_bound"])["seed"].is_unique
-    if not store.index()["swept"] and one_bound:
-        bound = float(frame["weighted_bound"].mean())
-        paths += save(_draw("tradeoff", summary, None, bound), folder / "tradeoff")
-    return paths
+    folder = store.folder / "figures"
+    paths = [*save(_draw("gap", _frame(rows)), folder / "gap"), *save(draw_tradeoff(store), folder / "tradeoff")]
+    costs = draw_costs(store)
+    return paths if costs is None else [*paths, *save(costs, folder / "costs")]
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Stored results as one page: what it shows is collected here, once; `page/` says how it looks and moves.
 
 The page holds everything, plotly's library included, and asks nothing of the network. The same results give the same
-bytes.
+bytes. Tables are HTML, so that they are read without JavaScript; what is drawn is JSON.
 """
 
 from __future__ import annotations
@@ -9,54 +9,35 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from figures import style
 from sim.base.errors import StoreError
 from sim.base.version import VERSION
 from ssim.extras import require
 from ssim.files.yaml_file import as_yaml
+from ssim.jobs.experiment.bounds import stored_bounds
 from ssim.jobs.experiment.points import by_point, side_by_side
+from ssim.jobs.experiment.report_runs import MOST_WINDOWS, SHARES, run_data
+from ssim.jobs.experiment.report_tables import COLUMNS, known_columns, part_tables, summary_table
 from ssim.results.reading import Results
-from ssim.results.record import WINDOWS, read_windows
 from ssim.results.store import INDEX, Store
 from ssim.results.stored import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    import numpy.typing as npt
+    from ssim.jobs.experiment.points import Compared, PointRows
 
-    from ssim.jobs.experiment.points import Compared, PointRows, Row
+_ALL_WINDOWS = 100_000
+"""All runs of a page are shown in about so many windows: hundreds of runs get fewer each, and open in a second."""
 
-    Column = npt.NDArray[np.float64]
-
-MOST_WINDOWS = 720
-"""A run is shown in no more windows: of a longer one, several are taken together."""
-
-COLUMNS = {
-    "slo_attainment": ("SLO attainment", 6),
-    "mean_serving_accuracy": ("accuracy %", 2),
-    "p50_latency_ms": ("p50 ms", 1),
-    "p99_latency_ms": ("p99 ms", 1),
-    "mean_batch_size": ("batch", 1),
-    "utilisation": ("busy", 2),
-    "dropped": ("dropped", 0),
-    "queries": ("queries", 0),
-}
-"""The columns of the table: of summary.csv, how they are called, and with how many decimals they are shown."""
-
-CLASS_COLUMNS = tuple(name for name in COLUMNS if name not in {"mean_batch_size", "utilisation"})
-"""The columns of the table by class of queries: those that are not about batches."""
-
-DIFFERENCES = {"attainment_difference": "attainment difference", "accuracy_difference": "accuracy difference"}
-"""Columns with the differences from the reference, and what they are called."""
+_FEWEST_WINDOWS = 100
 
 _SYMBOLS = {
     "*": "star",
@@ -75,18 +56,24 @@ _SYMBOLS = {
 }
 """What plotly calls the markers of the figures."""
 
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
 
 @dataclass(slots=True)
 class Report:
     """What the page shows.
 
     Attributes:
-        experiments: One mapping an experiment: `name`, `spec` (YAML), `swept` keys, `points` of the sweep,
-            `policies`, `runs`, and the `table` over seeds.
+        experiments: What is drawn of each experiment: its `name`, the `swept` keys, `points` of the sweep, `policies`,
+            `measures`, `table` (means over seeds, row by row as in its HTML) and `runs`.
+        tables: What is read of each: HTML above the charts, and below them.
+        runs: What is drawn of each run of each experiment, and its manifest.
         problems: What is not shown, and why, a line each.
     """
 
     experiments: list[dict[str, Any]] = field(default_factory=list)
+    tables: list[tuple[str, str]] = field(default_factory=list)
+    runs: list[list[dict[str, Any]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -106,102 +93,120 @@ def collect(folder: Path) -> Report:
     if (folder / INDEX).exists() or not inner:
         inner = [folder]
     report = Report()
-    for one in inner:
-        results = Results(one.parent, report.problems)
+    there: dict[str, list[tuple[Any, Any]]] = {}
+    results = {one.name: Results(one.parent, report.problems) for one in inner}
+    for name, found in results.items():
         try:
-            report.experiments.append(_experiment(results, one.name))
+            there[name] = list(found.runs(name))
         except StoreError as error:
             report.problems.append(str(error))
+    most = max(_FEWEST_WINDOWS, min(MOST_WINDOWS, _ALL_WINDOWS // max(1, sum(map(len, there.values())))))
+    for name, rows in there.items():
+        stored, runs = [], []
+        for run, manifest in rows:
+            try:
+                drawn = run_data(Store(results[name].folder / name), run["id"], manifest, most)
+            except StoreError as error:
+                results[name].note(name, run, str(error))
+                continue
+            stored.append((run, manifest))
+            runs.append({**drawn, "manifest": manifest})
+        if stored:
+            _add(report, Store(results[name].folder / name), stored, runs)
     if not report.experiments:
         raise StoreError(str(folder), "no run to report", "; ".join(report.problems))
     return report
 
 
-def _experiment(results: Results, name: str) -> dict[str, Any]:
-    store = Store(results.folder / name)
+def _add(report: Report, store: Store, stored: list[tuple[Any, Any]], runs: list[dict[str, Any]]) -> None:
+    """Add an experiment to a report."""
     index = store.index()
-    stored: list[tuple[Any, Any]] = []
-    runs: list[dict[str, Any]] = []
-    for run, manifest in results.runs(name):
-        try:
-            windows = _windows(store, run["id"], manifest)
-        except StoreError as error:
-            results.note(index["name"], run, str(error))
-            continue
-        stored.append((run, manifest))
-        known = {"policy": run["policy"], "seed": run["seed"], "swept": run["swept"], "id": run["id"]}
-        runs.append({**known, "summary": manifest["summary"], "windows": windows, "manifest": manifest})
-    if not runs:
-        raise StoreError(str(store.folder), "no run is stored", "", "run the experiment first")
-    policies = {run["policy"]: _look(run["policy"]) for run in sorted(runs, key=lambda run: style.order(run["policy"]))}
     points = by_point(index, stored)
-    return {
-        "name": index["name"],
-        "spec": as_yaml(index["content"]) if "content" in index else "",
-        "swept": index["swept"],
-        "points": [
-            {"values": [str(point.swept[key]) for key in index["swept"]], "lines": point.headlines} for point in points
-        ],
-        "policies": policies,
-        "runs": [{**run, "point": _place(run.pop("swept"), points)} for run in runs],
-        "table": list(_table(points)),
-    }
+    compared = [(number, one) for number, point in enumerate(points) for one in side_by_side({"": [point]})]
+    measures = known_columns(manifest["summary"] for _, manifest in stored)
+    names = sorted({run["policy"] for run, _ in stored}, key=style.order)
+    report.experiments.append(
+        {
+            "name": index["name"],
+            "swept": index["swept"],
+            "points": [[str(point.swept[key]) for key in index["swept"]] for point in points],
+            "policies": _looks(names),
+            "measures": {name: COLUMNS[name] for name in measures},
+            "table": [_drawn(number, one, measures) for number, one in compared],
+            "bounds": _bounds(report, store, stored, points),
+            "runs": [
+                {"policy": run["policy"], "seed": run["seed"], "point": _place(run["swept"], points)}
+                for run, _ in stored
+            ],
+        }
+    )
+    report.tables.append((summary_table(points, compared), _details(index, stored, points, compared)))
+    report.runs.append(runs)
+
+
+def _drawn(number: int, one: Compared, measures: Sequence[str]) -> dict[str, Any]:
+    """Return what is drawn of a row of the table: means and half-widths of intervals, null where unknown."""
+    estimates = {name: [_number(value) for value in one.row.over_repeats(name)] for name in measures}
+    return {"point": number, "policy": one.row.policy, "values": estimates}
+
+
+def _bounds(
+    report: Report, store: Store, stored: Sequence[tuple[Any, Any]], points: Sequence[PointRows]
+) -> list[list[float] | None]:
+    """Return the stored bounds of each point of the sweep, means over seeds: on attainment, and times accuracy."""
+    try:
+        bounds = stored_bounds(store)
+    except StoreError as error:
+        report.problems.append(str(error))
+        return [None] * len(points)
+    by_seed: list[dict[int, tuple[float, float]]] = [{} for _ in points]
+    for run, _ in stored:
+        if run["id"] in bounds:
+            by_seed[_place(run["swept"], points)][run["seed"]] = bounds[run["id"]]
+    return [
+        [sum(column) / len(known) for column in zip(*known.values(), strict=True)] if known else None
+        for known in by_seed
+    ]
 
 
 def _place(swept: Mapping[str, Any], points: Sequence[PointRows]) -> int:
     return next(place for place, point in enumerate(points) if point.swept == swept)
 
 
-def _look(policy: str) -> dict[str, str]:
-    look = style.look(policy)
-    symbol = _SYMBOLS[look.marker] + ("" if look.filled else "-open")
-    return {"colour": look.colour, "symbol": symbol, "name": style.display_name(policy)}
+def _looks(policies: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return how each policy is drawn; members of a family differ in the dashes of their lines."""
+    found: dict[str, dict[str, str]] = {}
+    members: Counter[str] = Counter()
+    for policy in policies:
+        look, family = style.look(policy), style.family(policy)
+        symbol, dash = _SYMBOLS[look.marker] + ("" if look.filled else "-open"), _DASHES[members[family] % len(_DASHES)]
+        found[policy] = {"colour": look.colour, "symbol": symbol, "dash": dash, "name": style.display_name(policy)}
+        members[family] += 1
+    return found
 
 
-def _windows(store: Store, run_id: str, manifest: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """Return a run over time, by column; None if that was not kept."""
-    if WINDOWS not in manifest["outputs"]:
-        return None
-    table = read_windows(store, run_id)
-    try:
-        columns = {
-            name: table[name].to_numpy().astype(np.float64)
-            for name in ("start_s", "ingest_per_s", "serving_accuracy", "batch_size", "slo_attainment", "workers_busy")
-        }
-    except KeyError as error:
-        raise StoreError(WINDOWS, "is damaged", f"no {error}", "run the experiment again") from error
-    starts = columns["start_s"]
-    merged = together(columns, -(-len(starts) // MOST_WINDOWS))
-    width = starts[1] - starts[0] if len(starts) > 1 else 1.0
-    merged["end_s"] = np.append(merged["start_s"][1:], starts[-1:] + width)
-    return {name: [None if math.isnan(value) else float(f"{value:.7g}") for value in merged[name]] for name in merged}
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
-def together(columns: Mapping[str, Column], size: int) -> dict[str, Column]:
-    """Return windows with so many neighbours taken together: means by what each stands for.
-
-    Attainment is the mean over queries, accuracy over met queries, batch size (for want of their number) over windows.
-
-    Args:
-        columns: As `sim.engine.metrics.windows` gives them, float64, shape (windows,).
-        size: How many become one.
-    """
-    if size <= 1:
-        return dict(columns)
-    ingest = columns["ingest_per_s"]
-    met = np.nan_to_num(ingest * columns["slo_attainment"])
-    even = np.ones_like(ingest)
-    weights = {"slo_attainment": ingest, "serving_accuracy": met}
-    edges = np.arange(0, len(ingest), size)
-
-    def mean(name: str) -> Column:
-        values, weight = columns[name], weights.get(name, even)
-        weight = np.where(np.isnan(values), 0.0, weight)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: Column = np.add.reduceat(np.nan_to_num(values) * weight, edges) / np.add.reduceat(weight, edges)
-        return found
-
-    return {"start_s": columns["start_s"][edges]} | {name: mean(name) for name in columns if name != "start_s"}
+def _details(
+    index: Mapping[str, Any],
+    stored: Sequence[tuple[Any, Any]],
+    points: Sequence[PointRows],
+    compared: Sequence[tuple[int, Compared]],
+) -> str:
+    """Return what stands below the charts of an experiment: comparisons in words, tables of parts, and its file."""
+    items = []
+    for number, point in enumerate(points):
+        sentences = [str(one.difference) for place, one in compared if place == number and one.difference is not None]
+        where = f'<b class="scriptless">{html.escape(str(point))}: </b>' if point.swept else ""
+        items += [
+            f'<li data-point="{number}">{where}{html.escape(text)}</li>' for text in [*point.headlines, *sentences]
+        ]
+    lines = f'<section><h2>In words</h2><ul class="lines">{"".join(items)}</ul></section>' if items else ""
+    spec = as_yaml(index["content"]) if "content" in index else ""
+    file = f'<section><h2>The experiment</h2><pre class="spec" tabindex="0">{html.escape(spec)}</pre></section>'
+    return lines + part_tables(stored, index["swept"]) + (file if spec else "")
 
 
 def page(report: Report) -> str:
@@ -211,25 +216,51 @@ def page(report: Report) -> str:
         SpecError: plotly is not installed.
     """
     parts = files("ssim.jobs.experiment") / "page"
-    columns = [*((name, shown) for name, (shown, _) in COLUMNS.items()), *DIFFERENCES.items()]
-    content = {
-        "columns": columns,
-        "class_columns": [COLUMNS[name][0] for name in CLASS_COLUMNS],
-        "experiments": report.experiments,
-    }
-    data = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    names = [str(one["name"]) for one in report.experiments]
+    names = [html.escape(str(one["name"])) for one in report.experiments]
     title = names[0] if len(names) == 1 else f"{len(names)} experiments"
-    listed = "".join(f"<li>{html.escape(problem)}</li>" for problem in report.problems)
+    problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in report.problems)
+    above, below = ("\n".join(_sections(names, report.tables, part)) for part in (0, 1))
+    runs = (
+        f'<script id="run-{experiment}-{number}" type="application/json">{_json(run)}</script>'
+        for experiment, found in enumerate(report.runs)
+        for number, run in enumerate(found)
+    )
     return Template((parts / "report.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(title),
+        title=title,
         version=VERSION,
         css=(parts / "report.css").read_text(encoding="utf-8"),
-        problems=f"<section class=problems><h2>Not in this report</h2><ul>{listed}</ul></section>" if listed else "",
-        data=data.replace("</", "<\\/"),
+        problems=f'<section class="problems"><h2>Not in this report</h2><ul>{problems}</ul></section>'
+        if problems
+        else "",
+        above=above,
+        below=below,
+        data=_json({"experiments": report.experiments, "shares": SHARES}),
+        runs="\n".join(runs),
         plotly=_plotly(),
         js=(parts / "report.js").read_text(encoding="utf-8"),
     )
+
+
+def _sections(names: Sequence[str], tables: Sequence[tuple[str, str]], part: int) -> list[str]:
+    """Return what is read of each experiment, above the charts (0) or below them (1); only one is shown at a time."""
+    found = []
+    for number, (name, pair) in enumerate(zip(names, tables, strict=True)):
+        heading = f"<section><h2>Summary of {name}</h2>{_HINT}" if part == 0 else ""
+        heading = heading or (f'<h2 class="scriptless">{name}</h2>' if len(names) > 1 else "")
+        end = "</section>" if part == 0 else ""
+        found.append(f'<div class="experiment" data-experiment="{number}">{heading}{pair[part]}{end}</div>')
+    return found
+
+
+_HINT = (
+    '<p class="hint">Mean and 95 % interval over seeds; differences from the reference are paired by seed.'
+    '<span class="scripted"> A click on a row shows that policy over time, a click on a heading sorts.</span></p>'
+)
+
+
+def _json(data: object) -> str:
+    """Return data as JSON that no HTML parser takes for markup."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _plotly() -> str:
@@ -238,44 +269,3 @@ def _plotly() -> str:
 
     text: str = get_plotlyjs()
     return text
-
-
-def _table(points: Sequence[PointRows]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the table: one a policy at a point of the sweep, over seeds, best attainment first."""
-    for number, point in enumerate(points):
-        for one in side_by_side({"": [point]}):
-            estimates = {name: _estimate(*one.row.over_repeats(name)) for name in COLUMNS}
-            yield {
-                "point": number,
-                "policy": one.row.policy,
-                "runs": len(one.row.summaries),
-                "shown": {name: _shown(*estimates[name], COLUMNS[name][1]) for name in COLUMNS} | _differences(one),
-                "classes": {name: _class_cells(one.row, name) for name in one.row.classes},
-                "sentence": "" if one.difference is None else str(one.difference),
-                "slo_attainment": estimates["slo_attainment"],
-                "mean_serving_accuracy": estimates["mean_serving_accuracy"],
-            }
-
-
-def _class_cells(row: Row, of_class: str) -> list[str]:
-    """Return the cells of a policy in the table of a class of queries, in the columns of `CLASS_COLUMNS`."""
-    return [_shown(*_estimate(*row.over_repeats(name, of_class)), COLUMNS[name][1]) for name in CLASS_COLUMNS]
-
-
-def _differences(one: Compared) -> dict[str, str]:
-    if one.difference is None:
-        return dict.fromkeys(DIFFERENCES, "reference" if one.is_reference else "-")
-    attainment, accuracy = _estimate(*one.difference.attainment), _estimate(*one.difference.accuracy)
-    return dict(zip(DIFFERENCES, (_shown(*attainment, 6, "+"), _shown(*accuracy, 2, "+")), strict=True))
-
-
-def _estimate(mean: float, half: float) -> tuple[float | None, float | None]:
-    """Return a mean and its half-width as JSON knows them: there is no NaN."""
-    return None if math.isnan(mean) else mean, None if math.isnan(half) else half
-
-
-def _shown(mean: float | None, half: float | None, decimals: int, sign: str = "") -> str:
-    if mean is None:
-        return "-"
-    wide = f"{half or 0.0:,.{decimals}f}"
-    return f"{mean:{sign},.{decimals}f}" + (f" ± {wide}" if float(wide.replace(",", "")) else "")

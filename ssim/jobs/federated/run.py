@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from federated.assignment import LargestAssignment
-from federated.context import TrainingContext
+from federated.context import TrainingContext, examples_by_class
 from federated.costs import CostModel
 from federated.job import FederatedJob
 from federated.state import weighted_sum
@@ -42,6 +42,7 @@ from ssim.jobs.federated.progress import FederatedProgress, check_complete, hold
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Completion
+from ssim.jobs.training.parts import name_of_metric
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
 from topology.description import described as description_of
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from ssim.results.store import Store
     from supernet.data.source import Source
     from supernet.family import Family
+    from supernet.training.objective import Loss, Metric
     from topology.engine import Engine
     from topology.program import Program
     from topology.report import RunReport
@@ -91,6 +93,8 @@ class FederatedParts:
         compression: Compression of client updates.
         aggregation: Rule that replaces the mean of the updates.
         own: The data sources of clients with data of their own, by the id of the dataset.
+        loss: What clients minimize: the name of a loss, or a function of your own.
+        metric: In place of the accuracy; None for that, or for R² in a regression.
     """
 
     topology: Topology
@@ -106,6 +110,13 @@ class FederatedParts:
     compression: Compression | None
     aggregation: AggregationRule | None
     own: dict[str, Source] = field(default_factory=dict)
+    loss: str | Loss = "cross_entropy"
+    metric: Metric | None = None
+
+    @property
+    def metric_name(self) -> str:
+        """What tables call the score of models."""
+        return name_of_metric(self.metric, self.source)
 
     @cached_property
     def canonical(self) -> dict[str, Any]:
@@ -169,6 +180,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             **({"held_out": spec.evaluation.held_out} if spec.evaluation.held_out else {}),
             **({"personal": spec.personal} if spec.personal else {}),
             **({"own": {id_: described_source(own) for id_, own in parts.own.items()}} if parts.own else {}),
+            **({} if spec.loss == "cross_entropy" else {"loss": spec.loss}),
+            **({} if parts.metric_name == "accuracy" else {"metric": parts.metric_name}),
             "code": self.own(self._plugs),
         }
 
@@ -180,7 +193,20 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
     @property
     def _plugs(self) -> list[Any]:
         parts = self.parts
-        return [parts.source, *parts.own.values(), *(getattr(parts, name) for name in _PLUGS), *parts.owners.values()]
+        rules = [rule for rule in (parts.loss, parts.metric) if callable(rule)]
+        plugs = [*(getattr(parts, name) for name in _PLUGS), *parts.owners.values(), *rules]
+        return [parts.source, *parts.own.values(), *plugs]
+
+    @property
+    def metric(self) -> Metric | None:
+        """What models are scored by, in place of the accuracy."""
+        return self.parts.metric
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the accuracies come from, and the metric, if they are not accuracies."""
+        name = self.parts.metric_name
+        return super().provenance | ({} if name == "accuracy" else {"metric": name})
 
     def files(self) -> set[Path]:
         """Return the files that it is made from and that lie below its folder, or are named relative to it."""
@@ -205,6 +231,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             parts.own,
             self.spec.evaluation.held_out,
             self.spec.personal,
+            parts.loss,
+            parts.metric,
         )
 
     @cached_property
@@ -275,7 +303,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         check_complete(report, self.spec.rounds)
         progress.store(folder, report)
         if self.parts.own:
-            write_rows(folder / "holdings.parquet", holding_rows(report))
+            held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
+            write_rows(folder / "holdings.parquet", holding_rows(dict(sorted(held.items()))))
         if report.spans:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
         holders = self._models(folder, report)
@@ -340,11 +369,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         return report, f"engine {spec.engine} runs in real time" if real else ""
 
     def _write_holdings(self, folder: Path) -> None:
-        rows: list[Row] = []
-        for client, shard in self.context.shards.items():
-            counts = torch.bincount(shard.labels, minlength=int(self.context.splits.train.labels.max()) + 1)
-            rows += [{"party": client, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
-        write_rows(folder / "holdings.parquet", rows)
+        counts = {id_: examples_by_class(shard.labels) for id_, shard in self.context.shards.items()}
+        write_rows(folder / "holdings.parquet", holding_rows(counts))
 
     def _personal(self, folder: Path, report: RunReport) -> None:
         """Store the parameters that stayed with each client, by its worker and their name."""
