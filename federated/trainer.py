@@ -136,7 +136,7 @@ class Trainer(Parameters, FederatedProgram):
         settings = self.settings.at_round(self.task.version, self.job.rounds, self.schedule, self.rate_decay)
         seconds = self.job.costs.training_s(self.task.subnet, self.job.processed(dataset, settings))
         self.update: Update = await io.compute(
-            self.job.train, dataset, self.task, self.memory, settings, seconds=seconds
+            self.job.begin, dataset, self.task, self.memory, settings, seconds=seconds
         )
 
     async def upload(self, io: IO) -> None:

@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(folder: Path, *overrides: str, is_asked: bool = False) -> tuple[LatencyTable, WorkerProgram]:
     """Return the table and the program of the file with overrides."""
     run = live_job(read_job(folder / "own.yaml", overrides)).runs[0]
-    return run.table, worker_program(run.spec.live, 1, run.table, 1, folder, is_asked=is_asked)
+    return run.setup.table, worker_program(run.spec.live, 1, run.setup.table, 1, folder, is_asked=is_asked)
 
 
 def settings(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupe
     assert logits == b""
     assert begun_ns < ended_ns
     run = live_job(read_job(folder / "own.yaml")).runs[0]
-    between = worker_program(run.spec.live, 1, replace(run.table, between="interpolate"), 1, folder)
+    between = worker_program(run.spec.live, 1, replace(run.setup.table, between="interpolate"), 1, folder)
     assert between.settings["sizes"] == [1, 2, 3, 4]
 
 

@@ -24,8 +24,9 @@ from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
 from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
+from ssim.jobs.experiment.policies import POLICY, build_policy
 from ssim.jobs.experiment.queues import asked_of, name_issues, policy_issues, queue_places, queues_of, source_of
-from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, build_policy
+from ssim.jobs.experiment.run import ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind

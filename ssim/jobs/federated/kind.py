@@ -23,7 +23,8 @@ from ssim.files.shipped import shipped
 from ssim.files.topology_file import programs_of, tables_of, topology_of
 from ssim.files.yaml_file import FaultsError, YamlFile, read_yaml
 from ssim.jobs.federated.own_data import own_sources
-from ssim.jobs.federated.run import FederatedParts, FederatedRun
+from ssim.jobs.federated.parts import FederatedParts
+from ssim.jobs.federated.run import FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.federated.unused import unused_keys, useless_keys
 from ssim.jobs.job import Kind
