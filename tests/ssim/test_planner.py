@@ -11,7 +11,10 @@ from click.testing import CliRunner
 
 from sim.base.errors import SsimError
 from ssim.commands.planner import planner
+from ssim.jobs.experiment.drawing import spells
 from ssim.jobs.reading import read_job
+from ssim.results.record import WORKERS, read_output
+from ssim.results.store import Store
 from tests.ssim.in_process import assert_refused, ssim
 
 if TYPE_CHECKING:
@@ -126,6 +129,26 @@ def test_a_time_line_has_all_workers_and_says_what_it_lacks(folder: Path) -> Non
     (stored,) = (folder / "results/scaled").glob("*/workers.parquet")
     assert tracks == [f"worker {number}" for number in range(len(pd.read_parquet(stored)))]
     assert len(tracks) > 2
+
+
+def test_workers_that_are_down_are_not_drawn_as_serving(folder: Path) -> None:
+    """The time of the workers that are drawn is the time that workers could serve."""
+    faults = "cluster.faults=[{worker: 0, at_s: 0.5, recover_s: 1}, {worker: 1, at_s: 1.2}]"
+    assert run(folder, faults, "keep=requests").returncode == 0
+    stored = Store(folder / "results/scaled")
+    ((one, manifest),) = stored.runs()
+    lives = read_output(stored, one["id"], WORKERS).to_pandas()
+    drawn = spells(lives, manifest["identity"]["cluster"]["faults"])
+    end_ns = int(1e9 * 3)
+
+    def serving_ns(workers: pd.DataFrame) -> int:
+        until = workers.gone_ns.fillna(end_ns).clip(upper=end_ns)
+        return int((until - workers.ready_ns).clip(lower=0).sum())
+
+    gone = lives.set_index("worker").gone_ns.fillna(end_ns).clip(upper=end_ns)
+    down = max(0, min(1e9, gone[0]) - 0.5e9) + max(0, gone[1] - 1.2e9)
+    assert down > 0
+    assert serving_ns(drawn) == serving_ns(lives) - down
 
 
 def test_what_a_planner_does_decides_a_run(folder: Path) -> None:

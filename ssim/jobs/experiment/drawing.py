@@ -128,12 +128,24 @@ def draw_scaling(store: Store) -> Figure | None:
             return None
         title = ", ".join(setting(key, value) for key, value in run["swept"].items())
         windows.append(read_windows(store, run["id"]).to_pandas().assign(run=title))
-        workers.append(read_output(store, run["id"], WORKERS).to_pandas().assign(run=title))
+        lives = read_output(store, run["id"], WORKERS).to_pandas().assign(run=title)
+        workers.append(spells(lives, manifest["identity"]["cluster"]["faults"]))
     if not windows:
         return None
     return _draw(
         "scaling", pd.concat(windows), pd.concat(workers), f"{stored[0][0]['policy']}, seed {stored[0][0]['seed']}"
     )
+
+
+def spells(workers: pd.DataFrame, faults: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the rows of workers.parquet with the time in which a worker is down cut out: a row for each part of it."""
+    for fault in faults:
+        at_ns, back_ns = fault["at_ns"], math.inf if fault["recover_ns"] is None else fault["recover_ns"]
+        gone_ns = workers["gone_ns"].fillna(math.inf)
+        hit = (workers["worker"] == fault["worker"]) & (workers["ready_ns"] <= at_ns) & (gone_ns > at_ns)
+        later = workers[hit & (gone_ns > back_ns)].assign(asked_ns=back_ns, ready_ns=back_ns)
+        workers = pd.concat([workers.assign(gone_ns=workers["gone_ns"].mask(hit, at_ns)), later])
+    return workers
 
 
 def draw_costs(store: Store) -> Figure | None:
