@@ -223,7 +223,7 @@ def test_a_queue_without_a_measured_query_has_a_row(folder: Path) -> None:
     assert pd.isna(empty.slo_attainment)
     weighted = (others.weight * others.slo_attainment).sum() / others.weight.sum()
     assert summary.weighted_slo_attainment[0] == pytest.approx(weighted)
-    for words in (("report", "results/three"), ("figures", "results/three", "-o", "pictures")):
+    for words in (("report", "results/three"), ("figures", "three")):
         ended = ssim(folder, *words)
         assert ended.returncode == 0, ended.stderr
 
