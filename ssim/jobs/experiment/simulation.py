@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
 from sim.engine.driver import simulate
+from sim.engine.energy import has_energy
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def simulated(run: ExperimentRun, choice: EngineChoice, shared: Path | None = No
     raise_if_interrupted()
     spec, parts = run.spec, run.parts
     streams = spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
+    streams = streams and not any(has_energy(parts.cluster, parts.table, kind.name) for kind in parts.cluster.kinds)
     rule = choice.rule
     found = _every_query(run, rule, shared) if rule is None or not streams else _counted(run, rule)
     raise_if_interrupted()
