@@ -161,7 +161,7 @@ def _of_queues(run: RunMetrics) -> dict[str, float | None]:
         "rejected": run.count(Outcome.REJECTED),
         "weighted_slo_attainment": _number(weighted_attainment(queues)),
         "weighted_serving_accuracy": _number(weighted_accuracy(queues)),
-        "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues])),
+        "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues if one.queries])),
     }
 
 
@@ -224,14 +224,27 @@ def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
     return {
         one.queue.name: {
             "weight": one.queue.weight,
-            **_of_queries(one.queries, keep),
-            "rejected": one.queries.count(Outcome.REJECTED),
+            **(_NO_QUERIES if one.queries is None else _of_queries(one.queries, keep)),
+            "rejected": 0 if one.queries is None else one.queries.count(Outcome.REJECTED),
             "batches": one.batches,
             "mean_batch_size": _number(one.mean_batch_size),
             "busy_share": one.busy_ns / run.busy_ns if run.busy_ns else None,
         }
         for one in queues
     }
+
+
+_NO_QUERIES: dict[str, Any] = {
+    "queries": 0,
+    "slo_attainment": None,
+    "mean_serving_accuracy": None,
+    "dropped": 0,
+    "late": 0,
+    "p50_latency_ms": None,
+    "p99_latency_ms": None,
+    "unfinished": 0,
+}
+"""The figures of a queue without a measured query, in the columns of `_of_queries`."""
 
 
 def _of_queries(part: Result, keep: Keep) -> dict[str, Any]:

@@ -219,7 +219,8 @@ def queue_cases(draw: Callable[..., object]) -> Case:
         return replace(case, cluster=cluster)
     codes = np.array(draw(st.lists(st.integers(0, count - 1), min_size=len(case.trace), max_size=len(case.trace))))
     trace = replace(case.trace, class_codes=codes, class_names=tuple(queue.name for queue in queues))
-    order = draw(st.sampled_from(["edf", "slack", "priority", "fair", "fair"]))
+    same = count > 1 and len({queue.priority for queue in queues}) == 1
+    order = draw(st.sampled_from(["edf", "slack", "edf" if same else "priority", "fair", "fair"]))
     return replace(case, trace=trace, cluster=replace(cluster, order=order))
 
 

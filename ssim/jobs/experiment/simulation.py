@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
 from sim.compiled.tabulate import NotTabulableError
 from sim.engine.driver import simulate
+from sim.engine.energy import has_energy
 from sim.engines import planning_for, simpy_instead
 from ssim.jobs.experiment.arrivals import raise_if_interrupted, short_trace_of, stream_of, trace_of
 
@@ -54,7 +55,8 @@ def _simulated(run: ExperimentRun, rule: Rule | None, shared: Path | None) -> Ru
         found = simulate(trace, *how, seed=run.seed, planner=planner, period_ns=period_ns)
         return found.measured(parts.measure)
     planning = planning_for(planner, period_ns, setup.policy(), setup.cluster, setup.table, parts.slo_ns)
-    if spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes:
+    streams = spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
+    if streams and not any(has_energy(parts.cluster, parts.table, kind.name) for kind in parts.cluster.kinds):
         return _counted(run, rule, planning)
     from sim.compiled.replay import replay_compiled
 
