@@ -6,10 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.slackfit import SlackFit
 from serving.growing_queues import GrowingQueues
 from sim.engine.cluster import Cluster
+from sim.engine.instant import Scheduler
+from sim.engine.policy import Decision, View, Wait
 from sim.engine.queues import CANCELLED, DROPPED, REJECTED, HeapQueue
 from sim.engine.service_queue import ServiceQueue
+from tests.serving.laws import TABLE
+
+MS = 1_000_000
 
 STEPS = st.lists(
     st.tuples(st.lists(st.integers(1, 50), max_size=5), st.sampled_from(["take", "drop", "before"]), st.integers(1, 4)),
@@ -78,3 +84,47 @@ def test_cancelled_queries_leave_the_others_as_they_were(data: st.DataObject, bo
         queues.rejected
     ) == len(found)
     assert sorted(queues.rejected) == np.flatnonzero(found == REJECTED).tolist()
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=12), st.integers(0, 3))
+def test_who_is_cancelled_while_the_worker_is_busy_might_as_well_not_have_come(
+    later: list[tuple[int, bool]], waits: int
+) -> None:
+    """A query keeps the worker busy while others come, some of which are cancelled; then all decisions are compared."""
+
+    def decisions(*, with_cancelled: bool) -> list[tuple[int, int, int, int]]:
+        cluster = Cluster(1, drop="expired")
+        queues = GrowingQueues(cluster, 0, [10 * MS])
+        scheduler = Scheduler(queues, cluster, TABLE, SlackFit(), 0)
+        queues.arrive(0, 50 * MS)
+        (start,), _, _ = scheduler.settle(1)
+        came = {queues.arrive(2, slo * MS): gone for slo, gone in later if with_cancelled or not gone}
+        scheduler.settle(3)
+        scheduler.settle(4, cancelled=[query for query, gone in came.items() if gone])
+        found, at_ns = [], (5 + 10 * waits) * MS
+        while start is not None:
+            starts, _, _ = scheduler.settle(at_ns, completed=[(0, start.batch)])
+            start = starts[0] if starts else None
+            found += [(at_ns, one.subnet, one.size, queues.deadlines[one.head]) for one in starts]
+            at_ns += 7 * MS
+        assert queues.waiting == 0
+        return found
+
+    assert decisions(with_cancelled=True) == decisions(with_cancelled=False)
+
+
+def test_a_policy_that_waits_is_asked_again_when_a_query_is_cancelled() -> None:
+    """Else it would go on waiting for a head that is gone."""
+    cluster, asked = Cluster(1), list[int]()
+
+    class Waiting:
+        def decide(self, view: View) -> Decision:
+            asked.append(view.queue_length)
+            return Wait(view.now_ns + MS)
+
+    queues = GrowingQueues(cluster, 0, [MS])
+    scheduler = Scheduler(queues, cluster, TABLE, Waiting(), 0)
+    first, _ = queues.arrive(0, 9 * MS), queues.arrive(0, 9 * MS)
+    scheduler.settle(1)
+    scheduler.settle(2, cancelled=[first])
+    assert asked == [2, 1]

@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Policies, Cluster]] = {
 }
 
 
-QUICK = ("kinds", "queues with models on kinds", "queues at random workers")
+QUICK = ("queues with models on kinds", "queues at random workers")
 
 
 def sent_to(cluster: Cluster, seconds: float = 0.4, qps: float = 900) -> Trace:

@@ -345,6 +345,7 @@ def test_an_interrupted_run_is_stored_with_an_answer_to_every_query_and_the_next
     assert "gives the same decisions: yes." in compared.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_before_its_measured_part_is_not_stored_and_says_so(tmp_path: Path) -> None:
     ended = signaled(tmp_path, signal.SIGTERM, FILE + "measure: {from_s: 50}\n")
     assert ended.returncode == 1

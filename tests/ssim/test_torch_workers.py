@@ -162,7 +162,7 @@ def test_workers_that_are_not_alike_and_other_models_are_refused(
     folder: Path, overrides: list[str], problem: str
 ) -> None:
     with pytest.raises(SpecError, match=problem):
-        live_job(read_job(folder / "own.yaml", overrides))
+        live_job(read_job(folder / "own.yaml", overrides), print)
 
 
 @pytest.mark.gpu

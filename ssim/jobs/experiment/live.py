@@ -70,6 +70,19 @@ _SERVED_CLUSTER = {
     "latency",
 }
 _SERVED_KIND = {"name", "workers", "table", "price_per_h", "watts"}
+_SERVED_QUEUE = {
+    "name",
+    "trace",
+    "slo_ms",
+    "weight",
+    "priority",
+    "floor",
+    "bound",
+    "latency_table",
+    "tables",
+    "policy",
+    "params",
+}
 """Keys of a file that a live run keeps to or has no use for; any other is refused."""
 
 
@@ -110,7 +123,9 @@ def live_points(job: Job, hint: str) -> list[Point]:
     for point in points:
         cluster = point.spec.cluster
         kinds = [(f"cluster.kinds.{number}.", kind, _SERVED_KIND) for number, kind in enumerate(cluster.kinds)]
-        for place, part, served in (("", point.spec, _SERVED), ("cluster.", cluster, _SERVED_CLUSTER), *kinds):
+        queues = [(f"queues.{number}.", queue, _SERVED_QUEUE) for number, queue in enumerate(point.spec.queues)]
+        parts = [("", point.spec, _SERVED), ("cluster.", cluster, _SERVED_CLUSTER), *kinds, *queues]
+        for place, part, served in parts:
             for name, key in type(part).model_fields.items():
                 if name not in served and getattr(part, name) != key.default:
                     raise SpecError(f"{place}{name}", "can't be used in a live run", "", hint)

@@ -70,7 +70,7 @@ def test_client_and_server_agree_about_every_query(drop: DropRule, scheme: str) 
     assert set(found.status) <= {200, 504}
 
 
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("scheme", ["http", pytest.param("grpc", marks=pytest.mark.slow)])
 def test_a_server_that_ends_meanwhile_leaves_no_query_without_a_status(scheme: str) -> None:
     sent = trace(300, 1.0)
     with Server(Clipper(80.16), Cluster(1), listen=BOTH) as server:
