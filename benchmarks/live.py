@@ -16,6 +16,7 @@ import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +36,12 @@ from sim.traces.synthetic import Poisson
 from ssim.jobs.experiment.live_workers import worker_program
 from ssim.jobs.experiment.spec import LiveSpec
 
-PACED = {"slackfit": SlackFit, "clipper": lambda: Clipper(78.25)}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.engine.policy import Policy
+
+PACED: dict[str, Callable[[], Policy]] = {"slackfit": SlackFit, "clipper": lambda: Clipper(78.25)}
 TORCH = {"slackfit": SlackFit, "maxacc": MaxAcc}
 SLO_MS = 30
 AT_REST = (0.95, 1.05)
