@@ -204,9 +204,7 @@ def run_trace(job: tuple[str, Trace, Cluster], done: frozenset[Key]) -> list[Row
 KEY = ("setting", "latencies", "plan", "policy")
 
 
-def collected(
-    path: Path, jobs: Sequence[Job], run: Callable[..., list[Row]], processes: int
-) -> pd.DataFrame:
+def collected(path: Path, jobs: Sequence[Job], run: Callable[..., list[Row]], processes: int) -> pd.DataFrame:
     """Return all rows of the jobs; what the file lacks is run and appended to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
