@@ -50,9 +50,10 @@ def server(folder: Path, policy: str = "{use: clipper, params: {accuracy: 73.82}
     (folder / "front.yaml").write_text(FILE.replace("POLICY", policy))
     words = [sys.executable, "-m", "ssim", "serve", "front.yaml", "--http-port", "0", "--grpc-port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(words, cwd=folder, env=environment, **pipes) as process:
-        said = iter(process.stderr.readline, "")
+    with subprocess.Popen(
+        words, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        said = process.stderr or ()
         told = next(filter(None, (re.search(r"at (http://[^ ]+) \(gRPC: ([^,]+),", line) for line in said)))
         yield told[1], told[2], process.pid
         process.send_signal(signal.SIGINT)
@@ -107,7 +108,7 @@ def cpu_s(process: int) -> float:
 
 def resident_kb(process: int) -> int:
     """Return the memory of a process in kB."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1])
+    return int(Path(f"/proc/{process}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
 def main() -> None:

@@ -50,7 +50,12 @@ if TYPE_CHECKING:
 
     from serving.workers import WorkerLink
 
-PACED = {"slackfit": SlackFit, "clipper": lambda: Clipper(78.25)}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.engine.policy import Policy
+
+PACED: dict[str, Callable[[], Policy]] = {"slackfit": SlackFit, "clipper": lambda: Clipper(78.25)}
 TORCH = {"slackfit": SlackFit, "maxacc": MaxAcc}
 SLO_MS = 30
 AT_REST = (0.95, 1.05)
