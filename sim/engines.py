@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -208,6 +208,13 @@ def choose(
     return simpy_instead(engine, why)
 
 
+SIMPY_ONLY: Mapping[str, Callable[[Cluster, bool], bool]] = {
+    "several queues with a planner": lambda cluster, planned: bool(cluster.queues) and planned,
+    "queues of workers": lambda cluster, _: cluster.is_routed,
+}
+"""What the compiled engine can't run, whatever the policy: by cluster, and whether a planner plans."""
+
+
 def simpy_only(cluster: Cluster, *, planned: bool = False) -> str:
     """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string.
 
@@ -215,9 +222,7 @@ def simpy_only(cluster: Cluster, *, planned: bool = False) -> str:
         cluster: The cluster.
         planned: Whether a planner plans.
     """
-    if cluster.queues and planned:
-        return "several queues with a planner run in SimPy only"
-    return "queues of workers run in SimPy only" if cluster.is_routed else ""
+    return next((f"{what} run in SimPy only" for what, holds in SIMPY_ONLY.items() if holds(cluster, planned)), "")
 
 
 def _rules(

@@ -20,7 +20,7 @@ from sim.compiled.step_policy import DROP, HOLD
 if TYPE_CHECKING:
     from sim.compiled.compiling import Bools, Floats, Ints
     from sim.compiled.loop_state import Log
-    from sim.compiled.queue_state import Arrivals, QueueSetting
+    from sim.compiled.queue_state import ArrivalArrays, QueueSetting
 
 
 @compiled(INT(QUEUE_SETTING_TYPE, INT, INTS, INTS, BOOLS))
@@ -138,7 +138,7 @@ def _take(
 
 @compiled(INT(QUEUE_SETTING_TYPE, ARRIVALS_TYPE, LOG_TYPE, INTS, BOOLS))
 def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
-    setting: QueueSetting, arrivals: Arrivals, log: Log, left: Ints, rejected: Bools
+    setting: QueueSetting, arrivals: ArrivalArrays, log: Log, left: Ints, rejected: Bools
 ) -> int:
     """Replay a trace and return the number of rows written to the log.
 

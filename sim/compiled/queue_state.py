@@ -74,7 +74,7 @@ class QueueSetting(NamedTuple):
     sizes: Ints
 
 
-class Arrivals(NamedTuple):
+class ArrivalArrays(NamedTuple):
     """The queries of a run; arrays of shape (queries,).
 
     Attributes:
@@ -93,4 +93,4 @@ _WORKERS = (READ_GRID, READ_INTS, READ_INTS, READ_GRID, DRAWN_TYPE, DRAWN_TYPE, 
 _QUEUES = (INT, READ_INTS, READ_FLOATS, READ_INTS)
 _DECIDED = (READ_INTS, READ_INTS, READ_GRID, READ_GRID)
 QUEUE_SETTING_TYPE = tuple_of(QueueSetting, *_COSTS, *_WORKERS, *_QUEUES, *_DECIDED)
-ARRIVALS_TYPE = tuple_of(Arrivals, READ_INTS, READ_INTS, READ_CODES)
+ARRIVALS_TYPE = tuple_of(ArrivalArrays, READ_INTS, READ_INTS, READ_CODES)

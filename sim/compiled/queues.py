@@ -12,7 +12,7 @@ import numpy as np
 from sim.compiled import queue_kernel
 from sim.compiled.loop_state import COMES, FAILS, FAR, Log
 from sim.compiled.outcomes import outcomes
-from sim.compiled.queue_state import EDF, FAIR, PRIORITY, SLACK, Arrivals, QueueSetting
+from sim.compiled.queue_state import EDF, FAIR, PRIORITY, SLACK, ArrivalArrays, QueueSetting
 from sim.compiled.setting import changes_of, drawn_of, fixed, limit_of, stacked, stacked_decisions
 from sim.engine.offers import quanta
 from sim.engine.result import NONE, Batches, Result
@@ -36,7 +36,7 @@ def replay_queues(trace: Trace, cluster: Cluster, table: LatencyTable, rules: Qu
     """Return the outcome of each query of a trace; the same as `sim.engine.driver.simulate` returns for the policies.
 
     Args:
-        trace: Arrivals, and the queue of each query as its class.
+        trace: ArrivalArrays, and the queue of each query as its class.
         cluster: Workers and queues.
         table: The latency table of the run.
         rules: The policies.
@@ -52,7 +52,7 @@ def replay_queues(trace: Trace, cluster: Cluster, table: LatencyTable, rules: Qu
     queries, due_ns = len(trace), cluster.due_ns(trace)
     codes = np.zeros(queries, np.uint16) if trace.class_codes is None else trace.class_codes
     codes.flags.writeable = False
-    arrivals = Arrivals(fixed(trace.arrival_ns), fixed(due_ns), codes)
+    arrivals = ArrivalArrays(fixed(trace.arrival_ns), fixed(due_ns), codes)
     setting = queue_setting(cluster, table, rules, seed)
     log = Log.empty(queries, overlaps=cluster.occupancy < 1)
     left, rejected = np.empty(queries, np.int64), np.zeros(queries, np.bool_)
