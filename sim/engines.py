@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +16,10 @@ import numpy as np
 
 from sim.base.errors import PolicyError, SpecError
 from sim.base.units import NS_PER_S
-from sim.compiled.step_policy import ONE_TABLE, StepPolicy
-from sim.compiled.tabulate import NotTabulableError, Rule, tables_of, tabulate
+from sim.compiled.step_policy import ONE_QUEUE, ONE_TABLE, StepPolicy
+from sim.compiled.tabulate import NotTabulableError, QueueRules, Rule, tables_of, tabulate
 from sim.engine.driver import simulate
+from sim.engine.instant import policies_of
 
 if TYPE_CHECKING:
     from sim.compiled.turns import Planning
@@ -51,13 +53,15 @@ class EngineChoice:
 
     engine: str
     reason: str
-    rule: Rule | None = None
+    rule: Rule | QueueRules | None = None
 
     @property
     def is_general(self) -> bool:
         """Whether it holds for any number of workers and any SLO."""
-        if self.rule is None or isinstance(self.rule, StepPolicy):
-            return self.rule is not None
+        if self.rule is None or isinstance(self.rule, QueueRules):
+            return False
+        if isinstance(self.rule, StepPolicy):
+            return True
         return all(table.constants <= {"dispatch_ns"} for table in tables_of(self.rule))
 
 
@@ -65,7 +69,7 @@ def replay(
     trace: Trace,
     cluster: Cluster,
     table: LatencyTable,
-    policy: Policy,
+    policy: Policy | Mapping[str, Policy],
     *,
     seed: int = 0,
     engine: Engine = "auto",
@@ -78,7 +82,7 @@ def replay(
         trace: Arrivals and SLOs.
         cluster: Workers, overheads, drop rule, failures.
         table: The latency table.
-        policy: What to run next.
+        policy: What to run next, or that of each queue by name.
         seed: For latencies that are drawn, and policies that draw random numbers.
         engine: `auto` takes the compiled engine where it is possible and faster.
         planner: How many workers there are; None for those of the cluster.
@@ -89,9 +93,13 @@ def replay(
         PolicyError: Policy or planner raised, or returned a decision or a plan that can't be carried out.
     """
     slo_ns = int(np.min(trace.slo_ns)) - cluster.network_ns
-    choice = choose(len(trace), cluster, table, policy, engine, slo_ns)
-    if choice.rule is not None:
-        from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
+    choice = choose(len(trace), cluster, table, policy, engine, slo_ns, planned=planner is not None)
+    if isinstance(choice.rule, QueueRules):
+        from sim.compiled.queues import replay_queues  # noqa: PLC0415 - numba takes a third of a second to import
+
+        return replay_queues(trace, cluster, table, choice.rule, seed=seed), choice
+    if choice.rule is not None and not isinstance(policy, Mapping):
+        from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - as above
 
         # A planner that remembers must begin with nothing if the run is begun anew.
         planning = planning_for(deepcopy(planner), period_ns, policy, cluster, table, slo_ns)
@@ -157,7 +165,14 @@ def simpy_instead(engine: Engine, why: NotTabulableError | PolicyError | str) ->
 
 
 def choose(
-    queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, engine: Engine, slo_ns: int | None = None
+    queries: int,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Policy | Mapping[str, Policy],
+    engine: Engine,
+    slo_ns: int | None = None,
+    *,
+    planned: bool = False,
 ) -> EngineChoice:
     """Return the engine for a trace of a number of queries, and the reason.
 
@@ -165,9 +180,10 @@ def choose(
         queries: Number of queries.
         cluster: Workers, overheads, failures.
         table: The latency table.
-        policy: What to run next.
+        policy: What to run next, or that of each queue by name.
         engine: The engine that is asked for.
         slo_ns: The smallest SLO less the network's delay; None if it is unknown.
+        planned: Whether a planner plans.
 
     Raises:
         SpecError: The compiled engine was requested and can't run this.
@@ -175,7 +191,7 @@ def choose(
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
     why: NotTabulableError | PolicyError | str
-    if only := simpy_only(cluster):
+    if only := simpy_only(cluster, planned=planned):
         why = only
     elif not numba_is_installed():
         why = NO_NUMBA
@@ -185,7 +201,7 @@ def choose(
         why = broken
     else:
         try:
-            rule, description = _rule(policy, table, cluster, slo_ns)
+            rule, description = _rules(policy, table, cluster, slo_ns)
         except (NotTabulableError, PolicyError) as error:
             why = error
         else:
@@ -193,13 +209,47 @@ def choose(
     return simpy_instead(engine, why)
 
 
-def simpy_only(cluster: Cluster) -> str:
-    """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string."""
-    if cluster.queues:
-        return "several queues run in SimPy only"
-    if cluster.has_limited_memory:
-        return "workers with limited memory run in SimPy only"
-    return "queues of workers run in SimPy only" if cluster.is_routed else ""
+SIMPY_ONLY: Mapping[str, Callable[[Cluster, bool], bool]] = {
+    "several queues with a planner": lambda cluster, planned: bool(cluster.queues) and planned,
+    "queues of workers": lambda cluster, _: cluster.is_routed,
+    "workers with limited memory": lambda cluster, _: cluster.has_limited_memory,
+}
+"""What the compiled engine can't run, whatever the policy: by cluster, and whether a planner plans."""
+
+
+def simpy_only(cluster: Cluster, *, planned: bool = False) -> str:
+    """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string.
+
+    Args:
+        cluster: The cluster.
+        planned: Whether a planner plans.
+    """
+    return next((f"{what} run in SimPy only" for what, holds in SIMPY_ONLY.items() if holds(cluster, planned)), "")
+
+
+def _rules(
+    policy: Policy | Mapping[str, Policy], table: LatencyTable, cluster: Cluster, slo_ns: int | None
+) -> tuple[Rule | QueueRules, str]:
+    """Return the policy of a run, or those of its queues, as the compiled engine runs them, and a description.
+
+    Raises:
+        NotTabulableError: One can't be converted to a decision table.
+        PolicyError: Its step function can't be compiled.
+    """
+    if not cluster.queues and not isinstance(policy, Mapping):
+        return _rule(policy, table, cluster, slo_ns)
+    by_queue = []
+    pools = cluster.pools_by_queue(cluster.served(table), served=True)
+    workers = None if cluster.faults else cluster.workers
+    for queue, one, of in zip(cluster.queues, policies_of(policy, cluster), pools, strict=True):
+        if isinstance(one, StepPolicy):
+            raise NotTabulableError(type(one).__name__, ONE_QUEUE)
+        own_ns = None if queue.slo_ns is None else queue.slo_ns - cluster.network_ns
+        how = (cluster.dispatch_ns, workers, own_ns)
+        found = {pool.kind: tabulate(one, pool.table, *how, pool.kind, queue.name) for pool in of}
+        by_queue.append(tuple(found[kind.name] for kind in cluster.kinds) or tuple(found.values()))
+    entries = sum(one.subnets.size for tables in by_queue for one in tables)
+    return QueueRules(tuple(by_queue)), f"the policies of the queues have decision tables of {entries} entries in all"
 
 
 def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None) -> tuple[Rule, str]:

@@ -37,6 +37,7 @@ INTS, BOOLS, BYTES, FLOATS, GRID = (
 )
 """Writable arrays."""
 
+READ_CODES = types.Array(types.uint16, 1, "C", readonly=True)
 READ_INTS, READ_FLOATS, READ_GRID = (array.copy(readonly=True) for array in (INTS, FLOATS, GRID))
 """Read-only arrays, as in named tuples."""
 

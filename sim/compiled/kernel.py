@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @compiled(INT(READ_INTS, INT, INT, INT, INT, INT))
-def _latency(nodes_ns: Ints, first: int, parts: int, is_linear: int, key: int, query: int) -> int:
+def drawn_latency(nodes_ns: Ints, first: int, parts: int, is_linear: int, key: int, query: int) -> int:
     """Return `sim.tables.service_times.Distributions.latency` for the `luck` of a query."""
     mixed = np.uint64(key) + (np.uint64(query) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
@@ -200,9 +200,9 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 query = head + state.at[BEFORE] if in_order else waiting[0]
                 latency, overhead = latency_ns[row, size], dispatch_ns
                 if is_drawn:
-                    latency = _latency(nodes_ns, nodes[row, size], parts[row, size], is_linear, luck, query)
+                    latency = drawn_latency(nodes_ns, nodes[row, size], parts[row, size], is_linear, luck, query)
                 if dispatch_is_drawn:
-                    overhead = _latency(one.nodes_ns, one.first[0, 1], one.parts[0, 1], 1, one.key, query)
+                    overhead = drawn_latency(one.nodes_ns, one.first[0, 1], one.parts[0, 1], 1, one.key, query)
                 overhead += setting.per_query_ns * size
                 if loaded[worker] != row:
                     if loaded[worker] != NEW:

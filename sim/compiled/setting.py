@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sim.compiled.tabulate import Rule
+    from sim.compiled.tabulate import DecisionTable, Rule
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
     from sim.tables.latency import LatencyTable
@@ -56,18 +56,18 @@ def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> 
     changes = [(at_ns, worker, FAILS if fails else COMES) for at_ns, worker, fails in cluster.changes()]
     alive = [len(pool.workers) for pool in pools]
     return Setting(
-        _fixed(_stacked([time.fixed_ns for time in times])),
-        _fixed(served[0].table.dense_ns),
-        _fixed(np.concatenate([np.array(cluster.actuation_delays(pool.table)) for pool in pools])),
+        fixed(stacked([time.fixed_ns for time in times])),
+        fixed(served[0].table.dense_ns),
+        fixed(np.concatenate([np.array(cluster.actuation_delays(pool.table)) for pool in pools])),
         cluster.dispatch_ns,
         cluster.dispatch_per_query_ns,
         limit_of(cluster, smallest_ns, alive),
-        _fixed(kind_of),
-        _fixed(np.array([pool.workers.start for pool in pools])),
+        fixed(kind_of),
+        fixed(np.array([pool.workers.start for pool in pools])),
         changes_of(cluster, smallest_ns, kind_of, alive, changes),
         isinstance(rule, StepPolicy),
-        _drawn([time.drawn for time in times], latency_key, seed),
-        _drawn([cluster.dispatch_drawn], dispatch_key, seed),
+        drawn_of([time.drawn for time in times], latency_key, seed),
+        drawn_of([cluster.dispatch_drawn], dispatch_key, seed),
         float(cluster.occupancy),
         *decisions_of(rule, cluster, pools),
     )
@@ -111,22 +111,32 @@ def state_of(setting: Setting, memory: npt.NDArray[np.float64], heap: int) -> St
 def decisions_of(rule: Rule, cluster: Cluster, pools: Sequence[WorkerPool]) -> tuple[_Ints, _Ints, _Ints, _Ints]:
     """Return the decision tables of all kinds as one, in the form of `sim.compiled.loop_state.Setting`."""
     if isinstance(rule, StepPolicy):
-        nothing = _fixed(np.empty((0, 0), np.int64))
-        return _fixed(np.zeros(len(pools) + 1, np.int64)), _fixed(nothing.ravel()), nothing, nothing
+        nothing = fixed(np.empty((0, 0), np.int64))
+        return fixed(np.zeros(len(pools) + 1, np.int64)), fixed(nothing.ravel()), nothing, nothing
     given = tables_of(rule)
     places = {kind.name: number for number, kind in enumerate(cluster.kinds)}
     tables = [given[places[pool.kind] if len(given) > 1 else 0] for pool in pools]
+    return stacked_decisions(tables, [number * len(pool.rows) for number, pool in enumerate(pools)])
+
+
+def stacked_decisions(tables: Sequence[DecisionTable], first: Sequence[int]) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """Return decision tables below each other: where the slacks of each begin, the slacks, rows and sizes.
+
+    Args:
+        tables: The tables.
+        first: The row of the first subnet of each.
+    """
     edges = np.cumsum([0, *(len(table.from_ns) for table in tables)])
     longest = max(table.subnets.shape[1] for table in tables)
     chosen = [
-        np.where(table.subnets >= 0, table.subnets + number * len(pool.rows), table.subnets)
-        for number, (table, pool) in enumerate(zip(tables, pools, strict=True))
+        np.where(table.subnets >= 0, table.subnets + row, table.subnets)
+        for table, row in zip(tables, first, strict=True)
     ]
     rows, sizes = (
         np.concatenate([_as_long(grid, longest) for grid in each]) for each in (chosen, [t.sizes for t in tables])
     )
     from_ns = np.concatenate([table.from_ns for table in tables])
-    return _fixed(edges), _fixed(from_ns), _fixed(rows), _fixed(sizes)
+    return fixed(edges), fixed(from_ns), fixed(rows), fixed(sizes)
 
 
 def _as_long(grid: _Ints, lengths: int) -> _Ints:
@@ -135,7 +145,7 @@ def _as_long(grid: _Ints, lengths: int) -> _Ints:
     return np.pad(grid, ((0, 0), (0, missing)), mode="edge") if missing else grid
 
 
-def _stacked(grids: Sequence[_Ints]) -> _Ints:
+def stacked(grids: Sequence[_Ints]) -> _Ints:
     """Return grids below each other, filled with zeros to the width of the widest."""
     width = max(grid.shape[1] for grid in grids)
     missing = [width - grid.shape[1] for grid in grids]
@@ -144,18 +154,18 @@ def _stacked(grids: Sequence[_Ints]) -> _Ints:
     )
 
 
-def _drawn(laws: Sequence[Distributions | None], key_of: Callable[[int], int], seed: int) -> Drawn:
+def drawn_of(laws: Sequence[Distributions | None], key_of: Callable[[int], int], seed: int) -> Drawn:
     """Return the distributions of all kinds as one; without nodes where nothing is drawn."""
     known = [law for law in laws if law is not None]
     if not known:
-        nothing = _fixed(np.empty((0, 0), np.int64))
-        return Drawn(_fixed(nothing.ravel()), nothing, nothing, 0, 0)
+        nothing = fixed(np.empty((0, 0), np.int64))
+        return Drawn(fixed(nothing.ravel()), nothing, nothing, 0, 0)
     begun = np.cumsum([0, *(len(law.nodes_ns) for law in known)])
     one = len(known) == 1  # of which a copy may have hundreds of megabytes
     return Drawn(
-        _fixed(known[0].nodes_ns if one else np.concatenate([law.nodes_ns for law in known])),
-        _fixed(_stacked([law.first + start for law, start in zip(known, begun, strict=False)])),
-        _fixed(_stacked([law.parts for law in known])),
+        fixed(known[0].nodes_ns if one else np.concatenate([law.nodes_ns for law in known])),
+        fixed(stacked([law.first + start for law, start in zip(known, begun, strict=False)])),
+        fixed(stacked([law.parts for law in known])),
         known[0].is_linear,
         key_of(seed),
     )
@@ -191,7 +201,7 @@ def changes_of(
         if what != LEAVES and worker not in gone:
             alive[kind[worker]] += 1 if what == COMES else -1
         rows.append((at_ns, worker, what, next_fails_ns, limit_of(cluster, smallest_ns, alive)))
-    return _fixed(np.array(rows, dtype=np.int64).reshape(-1, 5))
+    return fixed(np.array(rows, dtype=np.int64).reshape(-1, 5))
 
 
 def limit_of(cluster: Cluster, smallest_ns: Sequence[int], alive: Sequence[int]) -> int:
@@ -213,7 +223,7 @@ def with_workers(setting: Setting, state: State, kinds: Sequence[int]) -> tuple[
     def longer(array: _Ints, value: int) -> _Ints:
         return np.concatenate([array, np.full(len(kinds), value)])
 
-    return setting._replace(kind=_fixed(kind), first=_fixed(first)), state._replace(
+    return setting._replace(kind=fixed(kind), first=fixed(first)), state._replace(
         free=free,
         free_ns=longer(state.free_ns, 0),
         busy=longer(state.busy, 0),
@@ -223,6 +233,6 @@ def with_workers(setting: Setting, state: State, kinds: Sequence[int]) -> tuple[
     )
 
 
-def _fixed(array: _Ints) -> _Ints:
+def fixed(array: _Ints) -> _Ints:
     """Return an array in the form of a setting: read-only and contiguous."""
     return read_only(np.ascontiguousarray(array))

@@ -102,7 +102,7 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
     from policies.checks import check_policy
     from sim.compiled.step_policy import StepPolicy
     from sim.compiled.tabulate import NotTabulableError, tabulate
-    from sim.engines import numba_is_installed
+    from sim.engines import SIMPY_ONLY, numba_is_installed
 
     built, table = _built(name, table_name, choices, settings)
     check_policy(built, table)
@@ -110,6 +110,8 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
     here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
     if isinstance(built, StepPolicy):
         click.echo(f"{name}: {_stepped(built, table)}{here}")
+        own = ("several queues", "kinds of workers with several tables", *SIMPY_ONLY)
+        click.echo(f"{name}: needs SimPy with: {'; '.join(own)}")
         return
     try:
         found = tabulate(built, table, workers=1, slo_ns=2 * int(table.latency_ns.max()))
@@ -120,6 +122,7 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
     intervals, queues = f"slack interval{'s' * (rows > 1)}", f"queue length{'s' * (lengths > 1)}"
     said = f"a decision table of {rows} {intervals} x {lengths} {queues}"
     click.echo(f"{name}: runs in the compiled engine as {said}{here}")
+    click.echo(f"{name}: needs SimPy with: {'; '.join(SIMPY_ONLY)}")
 
 
 def _stepped(policy: StepPolicy, table: LatencyTable) -> str:

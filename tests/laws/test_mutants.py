@@ -16,6 +16,7 @@ from hypothesis.errors import NoSuchExample
 
 import sim.compiled.compiling
 import sim.compiled.kernel
+import sim.compiled.queue_kernel
 import sim.compiled.replay
 import sim.compiled.turns
 import sim.engine.driver
@@ -29,6 +30,7 @@ from tests.laws.cases import cases, kind_cases, queue_cases
 from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import FromTable, FromTables, by_name, decision_tables, edges, tables_by_kind
 from tests.laws.test_planned import engines_agree, held_while_one_that_goes_fails, planned_rules
+from tests.laws.test_queues import engines_agree_on_queues, ruled_queues
 from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
@@ -118,6 +120,22 @@ TURNS = {
     "the old policy stays": ("state, policy if changed else None", "state, None"),
 }
 """In the turns of the compiled engine. Compared with the SimPy engine."""
+
+QUEUE_LOOP = {
+    "a batch costs nothing": ("deficit[place] -= dispatch_ns + setting.planned_ns[row, size]", "pass"),
+    "what is left is kept": ("deficit[place] = min(deficit[place], 0.0)", "pass"),
+    "debts are forgotten": ("rounds = min(rounds, ", "rounds = min(9, "),
+    "priority before no deadline": ("(rank == best_rank and due_ns < best_ns)", "(False)"),
+    "the least slack is the earliest deadline": ("setting.alone_ns[place, kind] if setting.order == SLACK else 0", "0"),
+    "one more than the bound": (">= setting.bounds[of]", "> setting.bounds[of]"),
+    "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
+    "decisions of the first queue": ("place * kinds + kind", "kind"),
+    "hopeless by the kinds of the beginning": ("setting.limits_ns[change, place]", "setting.limits_ns[0, place]"),
+    "each queue switches": ("loaded[worker] = setting.subnet[row]", "loaded[worker] = row"),
+    "luck of another query": ("query = waiting[head[place] if", "query = waiting[start[place] if"),
+    "the last ones are never turned away": ("> setting.bounds[queue_of[query]]", "> FAR"),
+}
+"""In the loop of several queues. Compared with the SimPy engine."""
 
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
@@ -234,6 +252,7 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
     for module, changes in (
         (sim.compiled.kernel, KERNEL | KINDS | GOES),
         (sim.compiled.turns, TURNS),
+        (sim.compiled.queue_kernel, QUEUE_LOOP),
         (sim.engine.instant, INSTANT),
         (sim.engine.driver, DRIVER),
         (sim.engine.offers, OFFERS),
@@ -289,6 +308,27 @@ def test_a_fault_in_the_turns_of_the_compiled_engine_is_caught(name: str | None)
 
     found = differs(held_while_one_that_goes_fails()) or caught(planned_rules(), differs, 3000 if name else 100)
     assert found == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, *QUEUE_LOOP])
+def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> None:
+    with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
+        made = mutant(
+            sim.compiled.queue_kernel, QUEUE_LOOP.get(str(name), ("rows, gone = workers", "rows, gone = workers"))
+        )
+
+    def differs(drawn: tuple[Any, ...]) -> bool:
+        def agrees() -> None:
+            with (
+                mock.patch.object(sim.compiled.queue_kernel, "advance_queues", made.advance_queues),
+                np.errstate(over="ignore"),
+            ):
+                engines_agree_on_queues(*drawn)
+
+        return fails(agrees)
+
+    assert caught(ruled_queues(), differs, 3000 if name else 100) == (name is not None)
 
 
 def fails(law: Callable[[], None]) -> bool:

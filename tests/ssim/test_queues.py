@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -76,7 +77,7 @@ def test_queues_add_up_and_are_weighted(folder: Path) -> None:
     for words in (("compare", "three"), ("report", "results/three", "-o", "report.html")):
         assert ssim(folder, *words).returncode == 0
     manifest = json.loads((folder / "results/three" / summary.run[0] / "manifest.json").read_text())
-    assert manifest["circumstances"]["engine_reason"] == "several queues run in SimPy only"
+    assert manifest["circumstances"]["engine"] in {"simpy", "compiled"}
     requests = read_parquet(folder / "results/three" / summary.run[0] / "requests.parquet")
     assert set(requests["class"].to_pylist()) == {"gold", "silver", "bronze"}
     assert requests["outcome"].to_pylist().count("rejected") == summary.rejected[0]
@@ -185,7 +186,10 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             [f"queues.{i}.policy=maxbatch" for i in range(2)],
             "policies: is not used: every queue has its own policy",
         ),
-        (["engine=compiled"], "several queues run in SimPy only"),
+        (
+            ["engine=compiled", "cluster.routing=random"],
+            "engine: the compiled engine can't run this (queues",
+        ),
         (
             ["queues=[]", "cluster.max_workers=3", "cluster.routing=random"],
             "cluster.routing: can't be combined with workers that come and go",
@@ -249,6 +253,21 @@ def test_each_routing_is_a_run_of_its_own_and_central_is_the_default(folder: Pat
     assert [run.is_random for run in runs] == [False, False, False, True]
 
 
+def test_the_engine_changes_nothing_but_the_time(folder: Path) -> None:
+    files = {}
+    for engine in ("simpy", "compiled"):
+        ended = run(folder, f"engine={engine}")
+        assert ended.returncode == 0, ended.stderr
+        runs = sorted((folder / "results/three").glob("seed*"))
+        manifests = [json.loads((one / "manifest.json").read_text())["circumstances"] for one in runs]
+        assert [found["engine"] for found in manifests] == [engine] * len(runs)
+        names = ("requests.parquet", "batches.parquet")
+        files[engine] = [(one / name).read_bytes() for one in runs for name in names]
+        files[engine].append((folder / "results/three/queues.csv").read_bytes())
+        shutil.rmtree(folder / "results")
+    assert files["simpy"] == files["compiled"]
+
+
 @pytest.mark.parametrize("queues", [True, False])
 def test_routing_is_run_reported_and_refused_where_it_is_unknown(folder: Path, queues: bool) -> None:
     more = () if queues else ("queues=[]",)
@@ -256,8 +275,7 @@ def test_routing_is_run_reported_and_refused_where_it_is_unknown(folder: Path, q
     (row,) = pd.read_csv(folder / "results/column/summary.csv").itertuples()
     assert row.queries == 30
     manifest = json.loads((folder / "results/column" / row.run / "manifest.json").read_text())
-    reason = "several queues" if queues else "queues of workers"
-    assert manifest["circumstances"]["engine_reason"] == f"{reason} run in SimPy only"
+    assert manifest["circumstances"]["engine_reason"] == "queues of workers run in SimPy only"
     timeline = ssim(folder, "results", "trace", f"column/{row.run}", "-o", "run.json")
     assert "several queues" in timeline.stderr
     ended = ssim(folder, "run", "column.yaml", "--live", "--set", "cluster.routing=random", "--set", "queues=[]")

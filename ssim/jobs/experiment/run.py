@@ -286,7 +286,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             SpecError: The compiled engine was asked for and can't run this.
         """
         setup, slo_ns = self.setup, self.parts.slo_ns
-        return choose(queries, setup.cluster, setup.table, setup.policy(), self.spec.engine, slo_ns)
+        planned = self.spec.planner is not None
+        how = (setup.cluster, setup.table, setup.policies(), self.spec.engine, slo_ns)
+        return choose(queries, *how, planned=planned)
 
     def decides_by(self) -> tuple[str, str]:
         """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""
@@ -296,6 +298,8 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         seen = [parts.identity["latency_table"], setup.plan, kinds, setup.kind_plans()]
         least = [spec.engine, setup.asked.model_dump(), seen, cluster, bool(spec.queues), spec.cluster.routing]
         least += [bool(parts.cluster.faults), parts.cluster.is_scaled]
+        if spec.queues:  # each may have a table, a policy and an SLO of its own
+            least.append(setup.identity)
         return hash_of([*least, parts.cluster.workers, parts.slo_ns]), hash_of(least)
 
     @classmethod

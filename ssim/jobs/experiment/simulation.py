@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
-from sim.compiled.tabulate import NotTabulableError
+from sim.compiled.tabulate import NotTabulableError, QueueRules
 from sim.engine.driver import simulate
 from sim.engine.energy import has_energy
 from sim.engines import planning_for, simpy_instead
@@ -44,7 +44,7 @@ def simulated(run: ExperimentRun, choice: EngineChoice, shared: Path | None = No
     return found, choice
 
 
-def _simulated(run: ExperimentRun, rule: Rule | None, shared: Path | None) -> RunMetrics:
+def _simulated(run: ExperimentRun, rule: Rule | QueueRules | None, shared: Path | None) -> RunMetrics:
     """Return counts where no more is kept and the engine can, else the outcome of every query."""
     spec, parts, setup = run.spec, run.parts, run.setup
     planner, period_ns = setup.planner(), NS_PER_S if spec.planner is None else ns_from_s(spec.planner.period_s)
@@ -54,6 +54,12 @@ def _simulated(run: ExperimentRun, rule: Rule | None, shared: Path | None) -> Ru
         how = (setup.cluster, setup.table, setup.policies())
         found = simulate(trace, *how, seed=run.seed, planner=planner, period_ns=period_ns)
         return found.measured(parts.measure)
+    if isinstance(rule, QueueRules):
+        from sim.compiled.queues import replay_queues
+
+        trace = trace_of(run.trace_key, parts.source, run.seed, shared)
+        parts.measure.check(trace.duration_ns)
+        return replay_queues(trace, setup.cluster, setup.table, rule, seed=run.seed).measured(parts.measure)
     planning = planning_for(planner, period_ns, setup.policy(), setup.cluster, setup.table, parts.slo_ns)
     streams = spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
     if streams and not any(has_energy(parts.cluster, parts.table, kind.name) for kind in parts.cluster.kinds):
