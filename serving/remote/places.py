@@ -192,7 +192,7 @@ class RemoteWorkers:
             *CHANNEL_OPTIONS,
             ("grpc.max_allowed_incoming_connections", most_connections()),
             ("grpc.so_reuseport", 0),  # else a second router would share the port without a word
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", int(500 * KEEPALIVE_S)),
+            ("grpc.http2.min_ping_interval_without_data_ms", int(500 * KEEPALIVE_S)),  # else workers "ping too much"
         )
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=workers + _SPARE_CALLS)
         method = grpc.stream_stream_rpc_method_handler(self._join)  # without serializers, messages are bytes

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
-from threading import Thread
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from policies.slackfit import SlackFit
 from serving import workers
 from serving.facts import facts
 from serving.frames import VERSION, FrameError, FrameKind, frame, json_frame
-from serving.remote.address import METHOD, METHOD_SERVICE, Address, Tls
+from serving.remote.address import KEEPALIVE_S, METHOD, METHOD_SERVICE, Address, Tls
 from serving.remote.places import Place
 from serving.session import serve_trace
 from serving.workers import by_our_clock
@@ -116,6 +116,19 @@ def test_a_worker_that_stays_away_is_not_waited_for(joiners: Joiners, monkeypatc
     check_laws(run, sent, cluster, SlackFit())
     assert facts(run)["unfinished"] > 0
     assert run.log.faults[-1] == "worker 0 did not come back within 0.1 s"
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_nothing_to_do_stays(joiners: Joiners) -> None:
+    """Both sides try a silent connection now and then, and neither takes that for abuse."""
+    joiners.spare = -1
+    second = Timer(8 * KEEPALIVE_S, lambda: joiners.start())
+    second.start()
+    sent = trace(0.1, 100)
+    run = serve_trace(sent, Cluster(2), TABLE, SlackFit(), program=joiners.source())
+    check_laws(run, sent, Cluster(2), SlackFit())
+    assert run.log.faults == []
+    assert sum("joined" in sentence for sentence in joiners.told) == 2
 
 
 @pytest.mark.slow
