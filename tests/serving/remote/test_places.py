@@ -122,7 +122,7 @@ def test_a_worker_that_stays_away_is_not_waited_for(joiners: Joiners, monkeypatc
 def test_a_worker_that_has_nothing_to_do_stays(joiners: Joiners) -> None:
     """Both sides try a silent connection now and then, and neither takes that for abuse."""
     joiners.spare = -1
-    second = Timer(8 * KEEPALIVE_S, lambda: joiners.start())
+    second = Timer(12 * KEEPALIVE_S, joiners.start)
     second.start()
     sent = trace(0.1, 100)
     run = serve_trace(sent, Cluster(2), TABLE, SlackFit(), program=joiners.source())
