@@ -140,8 +140,9 @@ class Standard:
         """Return in what another worker differs, or ""; the device may be another one."""
         if not self._is_known:
             self.serves, self.tensors, self._is_known = serves, tensors, True
-        same = {"device": self.serves.get("device")}
-        return "" if serves | same == self.serves | same else f"it serves {serves} instead of {self.serves}"
+        names = sorted({*serves, *self.serves} - {"device"})
+        different = [name for name in names if serves.get(name) != self.serves.get(name)]
+        return "; ".join(f"serves {name} {serves.get(name)} instead of {self.serves.get(name)}" for name in different)
 
 
 class LiveWorker:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # else it reports each process that Ray starts from here
 
 import grpc
 

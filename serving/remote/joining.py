@@ -150,7 +150,7 @@ def join(
         if time.monotonic() > since + PATIENCE_S:
             if ended_well:
                 return
-            raise ServingError(f"router at {target}", f"no worker was let in for {PATIENCE_S:g} s", "", reason)
+            raise ServingError(f"router at {target}", f"did not let this worker in within {PATIENCE_S:g} s", "", reason)
         time.sleep(_PAUSE_S)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from serving.frames import VERSION, FrameError, FrameKind, FrameReader, content_of, frame, json_frame
+from serving.front.listening import most_connections
 from serving.remote.address import CHANNEL_OPTIONS, KEEPALIVE_S, METHOD, METHOD_SERVICE, Address, Tls
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_S
@@ -30,7 +31,7 @@ _HELLO_S = 10.0
 """How long somebody who has connected may take to say what it is."""
 
 _LONGEST_HELLO = 2**16
-_SPARE_CALLS = 64
+_SPARE_CALLS = 16
 """Calls beyond one for each worker: those of processes that are sent away."""
 
 _FLUSH_S, _END_S = 1.0, 2.0
@@ -189,8 +190,9 @@ class RemoteWorkers:
         self._places = [Place(self._greeting, self._tell) for _ in range(workers)]
         options = (
             *CHANNEL_OPTIONS,
+            ("grpc.max_allowed_incoming_connections", most_connections()),
             ("grpc.so_reuseport", 0),  # else a second router would share the port without a word
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", int(500 * KEEPALIVE_S)),
+            ("grpc.http2.min_ping_interval_without_data_ms", int(500 * KEEPALIVE_S)),  # else workers "ping too much"
         )
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=workers + _SPARE_CALLS)
         method = grpc.stream_stream_rpc_method_handler(self._join)  # without serializers, messages are bytes

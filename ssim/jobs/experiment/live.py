@@ -200,9 +200,10 @@ class LiveExperimentRun(ExperimentRun):
         """Store a live run."""
         parts, live = self.parts, self.spec.live
         found = replace(found, result=_measured(found.result, parts.measure))
+        elsewhere = "" if live.remote is None else " of other machines"
         circumstances = {
             "engine": "live",
-            "engine_reason": f"served by {parts.cluster.workers} {live.workers} workers",
+            "engine_reason": f"served by {parts.cluster.workers} {live.workers} workers{elsewhere}",
             **stopwatch.circumstances(),
             "machine_state": {"load_before": load_before, "load_after": os.getloadavg(), **_machine()},
             "live": {

@@ -28,12 +28,15 @@ RAY = "ssim.execution.ray_workers"
 """What places workers on Ray; like the programs of workers, it is only named here."""
 
 _PLACE = "live.remote"
+_SHOWN = 12
+"""Digits of a hash that are compared, as in the ids of runs."""
+
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - they are refused
 
 
 def required(live: LiveSpec, table: LatencyTable) -> dict[str, Any]:
     """Return what a worker and its router must have in common, by name."""
-    found: dict[str, Any] = {"ssim": VERSION, "live.workers": live.workers, "latency_table": table_hash(table)}
+    found: dict[str, Any] = {"ssim": VERSION, "live.workers": live.workers, "latency_table": table_hash(table)[:_SHOWN]}
     if live.workers == "torch":
         found |= {f"live.{name}": getattr(live, name) for name in ("options", "size", "dtype")}
     return found

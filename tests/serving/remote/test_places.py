@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
-from threading import Thread
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from policies.slackfit import SlackFit
 from serving import workers
 from serving.facts import facts
 from serving.frames import VERSION, FrameError, FrameKind, frame, json_frame
-from serving.remote.address import METHOD, METHOD_SERVICE, Address, Tls
+from serving.remote.address import KEEPALIVE_S, METHOD, METHOD_SERVICE, Address, Tls
 from serving.remote.places import Place
 from serving.session import serve_trace
 from serving.workers import by_our_clock
@@ -118,13 +118,23 @@ def test_a_worker_that_stays_away_is_not_waited_for(joiners: Joiners, monkeypatc
     assert run.log.faults[-1] == "worker 0 did not come back within 0.1 s"
 
 
+@pytest.mark.slow
+def test_a_worker_that_has_nothing_to_do_stays(joiners: Joiners) -> None:
+    """Both sides try a silent connection now and then, and neither takes that for abuse."""
+    joiners.spare = -1
+    second = Timer(12 * KEEPALIVE_S, joiners.start)
+    second.start()
+    sent = trace(0.1, 100)
+    run = serve_trace(sent, Cluster(2), TABLE, SlackFit(), program=joiners.source())
+    check_laws(run, sent, Cluster(2), SlackFit())
+    assert run.log.faults == []
+    assert sum("joined" in sentence for sentence in joiners.told) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [
-        ("answers twice", "nobody asked for"),
-        pytest.param("short answer", "a body of", marks=pytest.mark.slow),
-        pytest.param("other size", "not to", marks=pytest.mark.slow),
-    ],
+    [("answers twice", "nobody asked for"), ("short answer", "a body of"), ("other size", "not to")],
 )
 def test_a_worker_with_a_fault_is_sent_away_and_its_batch_is_accounted_for(
     fault: str, reason: str, joiners: Joiners, monkeypatch: pytest.MonkeyPatch
@@ -243,7 +253,7 @@ def test_by_tls_only_those_with_the_certificate_join(joiners: Joiners, tmp_path:
     served_meanwhile(joiners, come, tls=Tls.read(*ours, ours[0], "tls"))
     assert sum("joined" in sentence for sentence in joiners.told) == 1
     assert len(said) == len(strange)
-    assert all("no worker was let in" in text for text in said)
+    assert all("did not let this worker in" in text for text in said)
 
 
 def test_certificates_that_can_t_be_used_are_refused(tmp_path: Path) -> None:
