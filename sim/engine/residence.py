@@ -136,14 +136,15 @@ def units_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> Units:
             name = pool.table.subnets[pool.rows.index(row)].id
             known = found.get(row, Unit(name, 0, 0))
             found[row] = Unit(name, max(known.size_bytes, size_bytes), max(known.load_ns, load_ns))
-    for unit in found.values():
-        if unit.size_bytes > memory.size_bytes:
-            what = "the supernet" if cluster.weights == "shared" else f"subnet {unit.subnet}"
-            value = f"{memory.size_bytes / BYTES_PER_GB:g} GB; {unit.size_bytes / BYTES_PER_GB:g} GB"
-            hint = f"{unit.size_bytes / BYTES_PER_GB:g} or more, or a table without large subnets"
-            raise SpecError(f"{place}.memory_gb", f"does not hold the weights of {what}", value, hint)
-        if unit.load_ns >= LATEST_NS:
-            raise SpecError(f"{place}.load_gb_per_s", "loading takes longer than any run", unit.subnet, "a higher rate")
+    largest = max(found.values(), key=lambda unit: unit.size_bytes)
+    if largest.size_bytes > memory.size_bytes:
+        what = "the supernet" if cluster.weights == "shared" else f"subnet {largest.subnet}"
+        hint = f"{largest.size_bytes / BYTES_PER_GB:g} or more, or a table without large subnets"
+        value = f"{memory.size_bytes / BYTES_PER_GB:g} GB"
+        raise SpecError(f"{place}.memory_gb", f"does not hold the weights of {what}", value, hint)
+    slowest = max(found.values(), key=lambda unit: unit.load_ns)
+    if slowest.load_ns >= LATEST_NS:
+        raise SpecError(f"{place}.load_gb_per_s", "loading takes longer than any run", slowest.subnet, "a higher rate")
     order = sorted(found)
     number = {row: place for place, row in enumerate(order)}
     of = tuple(tuple(number[row] for row in one) for one in rows)
