@@ -39,15 +39,15 @@ seed: 7
 trace: {kind: poisson, mean_qps: 400, duration_s: 5, slo_ms: 36}
 cluster: {workers: 8}
 latency_table: ofa-resnet50-rtx2080ti
-policies: [{use: clipper, params: {accuracy: 73.82}}]
+policies: [POLICY]
 """
 TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 1]}
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[tuple[str, str, int]]:
+def server(folder: Path, policy: str = "{use: clipper, params: {accuracy: 73.82}}") -> Iterator[tuple[str, str, int]]:
     """Serve; yield the addresses for HTTP and gRPC, and the process."""
-    (folder / "front.yaml").write_text(FILE)
+    (folder / "front.yaml").write_text(FILE.replace("POLICY", policy))
     words = [sys.executable, "-m", "ssim", "serve", "front.yaml", "--http-port", "0", "--grpc-port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
@@ -117,7 +117,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; times are median/99th percentile")
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (http, rpc, process):
-        sent = send_trace(Poisson(mean_qps=400, duration_s=asked.seconds, slo_ms=36).trace(seed=7), http, "front")
+        sent = send_trace(Poisson(mean_qps=400, duration_s=asked.seconds, slo_ms=36).trace(seed=7), http, ["front"])
         outside, lag = (np.quantile(values, (0.5, 0.99)) / 1e6 for values in (sent.outside_ns, sent.send_lag_ns))
         print(f"400 q/s, HTTP, open-loop: outside the router {outside[0]:.2f}/{outside[1]:.2f} ms, ", end="")
         print(f"send lag {lag[0]:.2f}/{lag[1]:.2f} ms")

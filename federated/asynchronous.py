@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from federated.averaging import Update, UpdateSum
 from federated.compression import decompress_update
 from federated.programs import INVALID, Aggregator
 from sim.base.errors import SpecError
 from sim.base.parameters import PositiveInt  # noqa: TC001 - programs are built by what their annotations say
+from sim.base.units import NS_PER_S
 from topology.program import Break
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 class AsyncAggregator(Aggregator):
     """A server that sends the model to each client that is free. Its trainers are those of classical training.
 
+    Clients are selected among the free ones; a selector's `k` is how many train at once.
     It ends with the last version: the content of the buffer and outstanding updates are discarded, which is logged. A
     client that does not answer within `timeout_s` is given up, which is logged.
 
     Attributes:
         buffer: Updates in a version, the paper's K.
-        concurrency: Maximum number of clients that train at once; None for all.
+        concurrency: Maximum number of clients that train at once; None for all, or for the `k` of the selector.
     """
 
     steps = Aggregator.steps.replace("distribute", "dispatch").replace("collect", "receive")
@@ -55,6 +57,7 @@ class AsyncAggregator(Aggregator):
         if self.job.algorithm.uses_control_variates:
             raise SpecError("algorithm", problem, type(self.job.algorithm).__name__, "use fedavg")
         self.outstanding: dict[str, int] = {}  # how many times each client had left when it was sent the model
+        self.begun_ns: dict[str, dict[int, int]] = {}  # when each client was sent a version that it has not answered
         self.reset_buffer()
 
     def reset_buffer(self) -> None:
@@ -70,20 +73,31 @@ class AsyncAggregator(Aggregator):
         port = io["distribute"]
         for peer in [peer for peer, count in self.outstanding.items() if port.absences(peer) != count]:
             if peer in port.peers():  # it came back without the model
-                del self.outstanding[peer]
+                del self.outstanding[peer], self.begun_ns[peer]
         if not self.outstanding:
             await port.join(timeout_s=self.timeout_s, among=self.assigned_peers(io))
-        free = [peer for peer in port.choose(self.present_peers(io)) if peer not in self.outstanding]
-        io.rng.shuffle(free)
-        working = port.peers(self.outstanding)
-        limit = len(free) if self.concurrency is None else max(0, self.concurrency - len(working))
-        selected = set(free[:limit])
+        selected = self.selected_free(io)
         for peer, task in self.tasks(io, tuple(peer for peer in port.peers() if peer in selected)).items():
             self.outstanding[peer] = port.absences(peer)
+            self.begun_ns.setdefault(peer, {}).setdefault(task.version, io.now_ns)
             await port.send(task, to=peer)
         if not self.outstanding:
             io.log("no peers", round=self.version + 1)
             raise Break
+
+    def selected_free(self, io: IO) -> set[str]:
+        """Return the clients that begin to train, among those that do not."""
+        port = io["distribute"]
+        selector: Any = port.selector
+        free = tuple(peer for peer in self.present_peers(io) if peer not in self.outstanding)
+        has_k = isinstance(getattr(selector, "k", None), int)
+        limits = [limit for limit in (self.concurrency, selector.k if has_k else None) if limit is not None]
+        places = min(limits) - len(port.peers(self.outstanding)) if limits else len(free)
+        if has_k:
+            return set(replace(selector, k=places).choose(free, port.peer_stats, io.rng)) if places > 0 else set()
+        chosen = list(port.choose(free))
+        io.rng.shuffle(chosen)
+        return set(chosen[: max(0, places)])
 
     async def receive(self, io: IO) -> None:
         """Add the next update to the buffer; give up all outstanding ones if none arrives."""
@@ -108,9 +122,13 @@ class AsyncAggregator(Aggregator):
         self.scales += scale
         self.buffered += 1
         io.log("buffered", sender=message.sender, base=update.base, staleness=staleness)
+        begun_ns = self.begun_ns[message.sender]
+        since_ns = begun_ns.pop(update.base, max(begun_ns.values(), default=message.sent_ns))
+        seconds = (message.arrived_ns - since_ns) / NS_PER_S
         utility = plain.weight * plain.squared_loss**0.5
         stats = io["distribute"].peer_stats.setdefault(message.sender, {})
-        stats |= {"loss": plain.loss, "utility": utility, "round": self.version + 1}
+        stats |= {"loss": plain.loss, "utility": utility, "seconds": seconds, "round": self.version + 1}
+        stats["load"] = stats.get("load", 0) + 1
 
     async def average(self, io: IO) -> None:
         """Compute the mean once the buffer is full."""

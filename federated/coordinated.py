@@ -82,6 +82,7 @@ class CoordinatedIntermediateAggregator(IntermediateAggregator):
     steps = IntermediateAggregator.steps.before("fetch", "ask")
     function_tags: ClassVar[tuple[str, ...]] = (*IntermediateAggregator.function_tags, "ask")
     receives_first: ClassVar[tuple[str, ...]] = ("ask",)
+    selects: ClassVar[bool] = False
     pairing = Pairing(0, ())
 
     async def ask(self, io: IO) -> None:
@@ -105,6 +106,7 @@ class CoordinatedAggregator(Aggregator):
 
     steps = Aggregator.steps.before("distribute", "ask").after("collect", "report_times")
     function_tags: ClassVar[tuple[str, ...]] = (*Aggregator.function_tags, "ask")
+    selects: ClassVar[bool] = False
 
     async def ask(self, io: IO) -> None:
         """Announce the round, and receive its aggregators."""

@@ -65,8 +65,9 @@ class Aggregator(Parameters, ModelProgram):
     steps = Steps("load", Loop("distribute", "collect", "average", "step", until="finished"), "dismiss")
     function_tags: ClassVar[tuple[str, ...]] = ("distribute", "aggregate")
 
-    has_participation: ClassVar[bool] = True
-    """Whether each peer answers for itself, in rounds, as `overcommit`, `min_updates` and `if_fewer` require."""
+    has_participation: ClassVar[bool] = True  # each peer answers for itself, as `overcommit` requires
+    has_stats: ClassVar[bool] = True  # each peer sends an update of its own, whose statistics selectors may use
+    selects: ClassVar[bool] = True  # otherwise it needs all peers
 
     timeout_s: Positive | None = None
     overcommit: Annotated[float, at.Ge(1)] = 1.0

@@ -329,6 +329,7 @@ class HybridAggregator(Aggregator):
     """
 
     has_participation: ClassVar[bool] = False
+    has_stats: ClassVar[bool] = False
 
     async def distribute(self, io: IO) -> None:
         """Send the model to all trainers.

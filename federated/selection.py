@@ -1,14 +1,15 @@
 """Client selection by training statistics: Oort and power of choice, for `select` of a channel.
 
 Aggregators record in the `peer_stats` of each client: `loss` (mean loss of its last training), `utility` (number of
-examples times the root mean squared loss), `seconds` (from sending the model to its update) and `round`.
+examples times the root mean squared loss), `seconds` (from sending the model to its update) and `round`. A selector
+that uses them has `uses_stats`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import annotated_types as at
 import numpy as np
@@ -40,6 +41,8 @@ class Oort(Parameters):
         pace: Quantile of durations beyond which a client counts as slow.
     """
 
+    uses_stats: ClassVar[bool] = True
+
     k: PositiveInt = 10
     explore: _Share = 0.9
     fade: Share = 0.98
@@ -57,7 +60,11 @@ class Oort(Parameters):
         unexplored = [peer for peer in peers if peer not in set(explored)]
         last_round = max((stats[peer]["round"] for peer in explored), default=0)
         share = max(self.least, self.explore * self.fade**last_round)
-        new = min(len(unexplored), max(round(share * self.k), self.k - len(explored)))
+        wanted = share * self.k
+        new = round(wanted)
+        if unexplored and wanted > 0 and not new:  # of a small k: now and then, rather than never again
+            new = int(rng.random() < wanted)
+        new = min(len(unexplored), max(new, self.k - len(explored)))
         chosen = set(RandomPeers(new).choose(tuple(unexplored), stats, rng)) if new else set[str]()
         if explored and len(chosen) < self.k:
             scores = self._scores([stats[peer] for peer in explored], last_round)
@@ -85,6 +92,8 @@ class PowerOfChoice(Parameters):
         k: Number of selected clients.
         among: Number of random candidates.
     """
+
+    uses_stats: ClassVar[bool] = True
 
     k: PositiveInt = 1
     among: PositiveInt = 2

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures import attainment, style
@@ -18,13 +19,15 @@ AXES = {"cost": "cost ({currency})", "energy_kwh": "energy (kWh)", "worker_h": "
 """What is drawn along the axis: the first column that there is, and its label."""
 
 
-def draw(summary: pd.DataFrame, currency: str = "") -> Figure:
+def draw(summary: pd.DataFrame, currency: str = "", frontier: pd.DataFrame | None = None) -> Figure:
     """Return the figure: means over seeds, with 95 % Student-t intervals of the attainment.
 
     Args:
         summary: One row per run, with the columns `policy`, `seed`, `slo_attainment` and one of `AXES`. Columns with a
             dot in their name are swept parameters; if there is only one, its values stand beside the points.
         currency: The currency of the costs.
+        frontier: Costs, and the attainment that no policy and no planner exceeds at each: the columns `cost` and
+            `attainment_bound`.
 
     Raises:
         DataError: A column is missing.
@@ -53,13 +56,20 @@ def draw(summary: pd.DataFrame, currency: str = "") -> Figure:
             )
             for x, y, name in own if len(swept) == 1 else ():
                 axes.annotate(name, (x, y.mean), xytext=(4, 3), textcoords="offset points", fontsize="small")
+        if frontier is not None:
+            axes.plot(frontier["cost"], frontier["attainment_bound"], scalex=False, scaley=False, **style.REFERENCE)
         axes.set_xlabel(AXES[along].format(currency=currency))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.12)
         axes.set_ylabel("SLO attainment")
         if len(swept) == 1:
             axes.set_title(f"numbers: {swept[0].rpartition('.')[2]}")
-        style.legend_below(figure, [style.handle(name) for name in policies], [*map(style.display_name, policies)])
+        handles = [style.handle(name) for name in policies]
+        names = [*map(style.display_name, policies)]
+        if frontier is not None:
+            handles.append(Line2D([], [], **style.REFERENCE))
+            names.append("no policy exceeds this")
+        style.legend_below(figure, handles, names)
     return figure
 
 

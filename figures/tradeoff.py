@@ -121,7 +121,9 @@ def _panels(summary: pd.DataFrame, swept: Sequence[str]) -> list[_Panel]:
             rows = rows[rows[name].isna() if pd.isna(value) else rows[name] == value]
         title = ", ".join(map(setting, swept, point))
         points = [_point(policy, rows) for policy in sorted(set(rows["policy"]), key=style.order)]
-        bound = rows["weighted_bound"].mean() if "weighted_bound" in rows else math.nan
+        bound = math.nan
+        if "weighted_bound" in rows:  # with a planner, runs of one seed may have several
+            bound = rows.groupby("seed")["weighted_bound"].max().mean()
         panels.append(_Panel(title, points, float(bound)))
     return panels
 

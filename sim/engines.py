@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -12,12 +14,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sim.base.errors import PolicyError, SpecError
+from sim.base.units import NS_PER_S
 from sim.compiled.step_policy import ONE_TABLE, StepPolicy
 from sim.compiled.tabulate import NotTabulableError, Rule, tables_of, tabulate
 from sim.engine.driver import simulate
 
 if TYPE_CHECKING:
+    from sim.compiled.turns import Planning
     from sim.engine.cluster import Cluster
+    from sim.engine.planning import Planner
     from sim.engine.policy import Policy
     from sim.engine.result import Result
     from sim.tables.latency import LatencyTable
@@ -57,7 +62,15 @@ class EngineChoice:
 
 
 def replay(
-    trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, *, seed: int = 0, engine: Engine = "auto"
+    trace: Trace,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Policy,
+    *,
+    seed: int = 0,
+    engine: Engine = "auto",
+    planner: Planner | None = None,
+    period_ns: int = 10 * NS_PER_S,
 ) -> tuple[Result, EngineChoice]:
     """Return the result of a run and the engine that ran it; the outcomes do not depend on the engine.
 
@@ -68,18 +81,79 @@ def replay(
         policy: What to run next.
         seed: For latencies that are drawn, and policies that draw random numbers.
         engine: `auto` takes the compiled engine where it is possible and faster.
+        planner: How many workers there are; None for those of the cluster.
+        period_ns: The time between two turns of the planner.
 
     Raises:
         SpecError: The compiled engine was requested and can't run this.
-        PolicyError: The policy raised, or returned a decision that can't be carried out.
+        PolicyError: Policy or planner raised, or returned a decision or a plan that can't be carried out.
     """
     slo_ns = int(np.min(trace.slo_ns)) - cluster.network_ns
     choice = choose(len(trace), cluster, table, policy, engine, slo_ns)
-    if choice.rule is None:
-        return simulate(trace, cluster, table, policy, seed=seed), choice
-    from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
+    if choice.rule is not None:
+        from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
 
-    return replay_compiled(trace, cluster, table, choice.rule, seed=seed), choice
+        # A planner that remembers must begin with nothing if the run is begun anew.
+        planning = planning_for(deepcopy(planner), period_ns, policy, cluster, table, slo_ns)
+        try:
+            return replay_compiled(trace, cluster, table, choice.rule, seed=seed, planning=planning), choice
+        except NotTabulableError as error:
+            choice = simpy_instead(engine, error)
+    return simulate(trace, cluster, table, policy, seed=seed, planner=planner, period_ns=period_ns), choice
+
+
+def planning_for(
+    planner: Planner | None,
+    period_ns: int,
+    policy: Policy,
+    cluster: Cluster,
+    table: LatencyTable,
+    slo_ns: int | None,
+) -> Planning | None:
+    """Return who changes the number of workers in a run of the compiled engine; None for nobody.
+
+    Args:
+        planner: The planner.
+        period_ns: The time between two turns.
+        policy: The policy, whose parameters it may change.
+        cluster: The workers.
+        table: The latency table.
+        slo_ns: The smallest SLO less the network's delay; None if it is unknown.
+    """
+    if planner is None:
+        return None
+    from sim.compiled.turns import Planning  # noqa: PLC0415 - as above
+
+    known: deque[tuple[Policy, Rule]] = deque(maxlen=32)  # a table takes some ten milliseconds
+
+    def rule_of(one: Policy) -> Rule:
+        for other, rule in known:
+            if other == one:
+                return rule
+        known.append((one, _rule(one, table, cluster, slo_ns)[0]))
+        return known[-1][1]
+
+    return Planning(planner, period_ns, policy, rule_of)
+
+
+def simpy_instead(engine: Engine, why: NotTabulableError | PolicyError | str) -> EngineChoice:
+    """Return the SimPy engine for a run that the compiled engine can't run.
+
+    Args:
+        engine: The engine that is asked for.
+        why: The reason.
+
+    Raises:
+        SpecError: The compiled engine was requested.
+    """
+    if isinstance(why, str):
+        reason = why
+    else:
+        reason = f"{why.location}: {why.problem}" + (f" ({why.value})" if why.value else "")
+    if engine == "compiled":
+        hint = "engine: auto or simpy" + ("; or pip install 'superserve-sim[fast]'" if reason == NO_NUMBA else "")
+        raise SpecError("engine", "the compiled engine can't run this", reason, hint)
+    return EngineChoice("simpy", reason)
 
 
 def choose(
@@ -100,36 +174,32 @@ def choose(
     """
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
+    why: NotTabulableError | PolicyError | str
     if only := simpy_only(cluster):
-        reason = only
+        why = only
     elif not numba_is_installed():
-        reason = NO_NUMBA
+        why = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
-        reason = f"{queries} queries do not justify loading numba"
+        why = f"{queries} queries do not justify loading numba"
     elif broken := _numba_problem():
-        reason = broken
+        why = broken
     else:
         try:
             rule, description = _rule(policy, table, cluster, slo_ns)
         except (NotTabulableError, PolicyError) as error:
-            reason = f"{error.location}: {error.problem}" + (f" ({error.value})" if error.value else "")
+            why = error
         else:
             return EngineChoice("compiled", "requested" if engine == "compiled" else description, rule)
-    if engine == "compiled":
-        hint = "engine: auto or simpy" + ("; or pip install 'superserve-sim[fast]'" if reason == NO_NUMBA else "")
-        raise SpecError("engine", COMPILED_CANNOT, reason, hint)
-    return EngineChoice("simpy", reason)
+    return simpy_instead(engine, why)
 
 
 def simpy_only(cluster: Cluster) -> str:
-    """Return why the compiled engine can't run a cluster, or an empty string."""
+    """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string."""
     if cluster.queues:
         return "several queues run in SimPy only"
-    if cluster.is_routed:
-        return "queues of workers run in SimPy only"
     if cluster.has_limited_memory:
         return "workers with limited memory run in SimPy only"
-    return "workers that come and go run in SimPy only" if cluster.is_scaled else ""
+    return "queues of workers run in SimPy only" if cluster.is_routed else ""
 
 
 def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None) -> tuple[Rule, str]:
@@ -140,16 +210,17 @@ def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | N
         PolicyError: Its step function can't be compiled.
     """
     pools = cluster.pools(cluster.served(table), served=True)
+    changing = "fail" if cluster.faults else "come and go" if cluster.is_scaled else ""
     if isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide:
-        from sim.compiled.replay import compiled_rule  # noqa: PLC0415 - as above
+        from sim.compiled.loop_run import compiled_rule  # noqa: PLC0415 - as above
 
-        if cluster.faults and type(policy).memory_at is not StepPolicy.memory_at:
-            problem = "its memory depends on the number of workers, and workers fail"
+        if changing and type(policy).memory_at is not StepPolicy.memory_at:
+            problem = f"its memory depends on the number of workers, and workers {changing}"
             raise NotTabulableError(type(policy).__name__, problem)
         if any(pool.table is not pools[0].table for pool in pools):
             raise NotTabulableError(type(policy).__name__, ONE_TABLE)
         return compiled_rule(policy), "the policy has a step function"
-    workers = None if cluster.faults else cluster.workers
+    workers = None if changing else cluster.workers
     by_kind = {
         pool.kind: tabulate(policy, pool.table, cluster.dispatch_ns, workers, slo_ns, pool.kind) for pool in pools
     }

@@ -7,7 +7,7 @@ records in `port.peer_stats`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from sim.base.parameters import Parameters, PositiveInt
 
@@ -72,6 +72,8 @@ class PowerOfTwo(Parameters):
     Attributes:
         among: How many are drawn at random.
     """
+
+    uses_stats: ClassVar[bool] = True
 
     among: PositiveInt = 2
 

@@ -25,8 +25,9 @@ def queries_table(result: Result) -> pa.Table:
         values = result.per_query(column)
         return pa.array(values, mask=values == _NONE)
 
-    # Without queues nothing is rejected, and files are what they were before there were any.
-    outcomes = [outcome.name.lower() for outcome in Outcome if result.cluster.queues or outcome != Outcome.REJECTED]
+    # Files are what they were before there were queues and live runs: the last outcomes are named where they are met.
+    last = max(int(result.outcome.max()), Outcome.REJECTED if result.cluster.queues else Outcome.UNFINISHED)
+    outcomes = [outcome.name.lower() for outcome in Outcome if outcome <= last]
     batches = result.batches
     subnet = result.per_query(batches.subnet)
     answer = result.per_query(batches.finish_ns) + result.cluster.network_ns

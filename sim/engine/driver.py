@@ -14,9 +14,9 @@ import simpy
 
 from sim.base.errors import PolicyError
 from sim.base.units import NS_PER_S, format_ms
-from sim.engine.instant import BatchStart, Scheduler, policies_of
+from sim.engine.instant import BatchStart, Scheduler
 from sim.engine.kinds import pool_of_workers
-from sim.engine.policy import policy_name
+from sim.engine.policy import policies_of, policy_name
 from sim.engine.queue_set import admission_for
 from sim.engine.result import BatchLog, Result, result_of
 from sim.engine.service_queue import in_queues
@@ -44,7 +44,7 @@ def simulate(
     policy: Policy | Mapping[str, Policy],
     *,
     seed: int = 0,
-    latency_of: Latencies | None = None,
+    latency_of: Callable[[int, int], Latencies] | None = None,
     planner: Planner | None = None,
     period_ns: int = 10 * NS_PER_S,
 ) -> Result:
@@ -59,8 +59,8 @@ def simulate(
         table: Latency and accuracy of each subnet on workers whose kind has no table of its own, nor the queue.
         policy: What to run next, or that of each queue by name.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
-            those of the cluster; for clusters without queues.
+        latency_of: For a queue and a pool of workers, as `Cluster.pools_by_queue` numbers them, the latency of a batch
+            by subnet (of that pool), size and most urgent query, instead of those of the cluster.
         planner: How many workers there are, and which policies; None for those of the cluster.
         period_ns: The time between two turns of the planner, the first of which comes after one period.
 
@@ -85,7 +85,7 @@ class _Run:
         table: LatencyTable,
         policy: Policy | Mapping[str, Policy],
         seed: int,
-        latency_of: Latencies | None,
+        latency_of: Callable[[int, int], Latencies] | None,
         planner: Planner | None = None,
         period_ns: int = NS_PER_S,
     ) -> None:
@@ -94,10 +94,13 @@ class _Run:
         self._policies = policies_of(policy, cluster)
         pools = cluster.pools_by_queue(table)
         self._pool_of = pool_of_workers(pools[0])
-        self._latency_of = [  # by queue and pool
-            [latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in of_queue]
-            for of_queue in pools
-        ]
+        if latency_of is None:
+            times = [
+                [service_times(pool.table, cluster.latency).of_run(seed) for pool in of_queue] for of_queue in pools
+            ]
+        else:
+            times = [[latency_of(queue, pool) for pool in range(len(pools[0]))] for queue in range(len(pools))]
+        self._latency_of: list[list[Latencies]] = times  # by queue and pool
         self._row_of = [[pool.rows for pool in of_queue] for of_queue in pools]
         self._actuation_ns = [[cluster.actuation_delays(pool.table) for pool in of_queue] for of_queue in pools]
         self._overhead_of = cluster.overheads(seed)

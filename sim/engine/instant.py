@@ -1,4 +1,6 @@
-"""The rule of an instant: completions, then arrivals, recoveries and failures, workers that go, drops and decisions.
+"""The rule of an instant: what happened at it in a fixed order, then drops and decisions.
+
+The order is completions, arrivals, recoveries and failures, workers that go, queries that are cancelled.
 
 A `Scheduler` holds the queues and the state of the workers. A driver tells it what happened at an instant, and it
 answers with the batches to start and the next instant at which it has to be called. It has no clock, starts nothing by
@@ -8,20 +10,19 @@ itself, and never predicts when a batch will finish, so that the same object run
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.base.errors import PolicyError, SpecError, raised
+from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
 from sim.engine.kinds import pool_of_workers
 from sim.engine.offers import Offers
-from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
+from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policies_of, policy_name, situation
 from sim.engine.queue_set import QueueSet
 from sim.engine.residence import Residence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -117,6 +118,7 @@ class Scheduler:
         recovered: Iterable[int] = (),
         failed: Iterable[int] = (),
         left: Iterable[int] = (),
+        cancelled: Collection[int] = (),
     ) -> tuple[list[BatchStart], list[int], int | None]:
         """Settle an instant: apply all that happened at it, and ask the policy if anything did.
 
@@ -128,6 +130,7 @@ class Scheduler:
             recovered: Workers that come back, with nothing loaded.
             failed: Workers that fail, and lose their batch in flight.
             left: Workers that take no further batch, and go when they have done that in flight.
+            cancelled: Queries of a `QueueSet` that wait, and that nobody wants to have answered any more.
 
         Returns:
             The batches to start; the numbers of the batches that were lost; and the next instant at which `settle` must
@@ -137,21 +140,34 @@ class Scheduler:
             PolicyError: The policy raised, or returned a decision that can't be carried out.
         """
         self._now_ns = now_ns
+        recovered, failed = list(recovered), list(failed)
+        arrival_ns = self._admission.next_arrival_ns
         if self._router:
-            recovered, failed = list(recovered), list(failed)
             self._router.admit(now_ns - 1)  # who came before now has met the workers as they were
         changed = self._wait_ns is not None and now_ns >= self._wait_ns
         for worker, batch in completed:
             if self._running[worker] == batch:
                 self._finish(worker)
                 changed = True
-        arrival_ns = self._admission.next_arrival_ns
         if arrival_ns is not None and arrival_ns <= now_ns:
             self._admission.admit(now_ns)
             changed = True
+        lost: list[int] = []
+        changed = self._change(recovered, failed, left, lost) or changed
+        if cancelled and isinstance(self._admission, QueueSet):
+            self._admission.cancel(cancelled)
+            changed = True
+        if not any(self._free):
+            return [], lost, None
+        # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
+        starts = self._decide() if changed else []
+        return starts, lost, self._wake_ns()
+
+    def _change(self, recovered: list[int], failed: list[int], left: Iterable[int], lost: list[int]) -> bool:
+        """Have workers come back, fail and go, note the batches that are lost; return whether anything changes."""
+        changed = False
         for worker in recovered:
             changed = self._recover(worker) or changed
-        lost: list[int] = []
         for worker in failed:
             changed = self._fail(worker, lost) or changed
         for worker in left:
@@ -159,11 +175,7 @@ class Scheduler:
             changed = True
         if self._router and (recovered or failed):
             self._router.change(recovered, failed)
-        if not any(self._free):
-            return [], lost, None
-        # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
-        starts = self._decide() if changed else []
-        return starts, lost, self._wake_ns()
+        return changed
 
     def _wake_ns(self) -> int | None:
         """Return when free workers have to be offered at the latest, if any are left."""
@@ -381,19 +393,3 @@ class Scheduler:
         """The queue that is offered."""
         place, number = self._offered
         return self._queues[number][place]
-
-
-def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:
-    """Return the policy of each queue of a cluster; one without queues.
-
-    Raises:
-        SpecError: A queue has none, or a policy is that of an unknown queue.
-    """
-    names = [queue.name for queue in cluster.queues]
-    if not isinstance(policy, Mapping):
-        return [policy] * max(1, len(names))
-    odd = sorted({*names} ^ {*policy})
-    if odd or not names:
-        problem = "has no policy" if odd and odd[0] in names else "is an unknown queue"
-        raise SpecError("policy", problem, repr(odd[0]) if odd else "", f"a policy for each queue: {', '.join(names)}")
-    return [policy[name] for name in names]

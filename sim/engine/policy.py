@@ -7,17 +7,19 @@ waits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from sim.base.errors import PolicyError, user_function
+from sim.base.errors import PolicyError, SpecError, user_function
 from sim.base.units import format_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
 
 
@@ -154,6 +156,22 @@ class Policy(Protocol):
     def decide(self, view: View) -> Decision:
         """Return the next action for the most urgent queries."""
         ...
+
+
+def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:
+    """Return the policy of each queue of a cluster; one without queues.
+
+    Raises:
+        SpecError: A queue has none, or a policy is that of an unknown queue.
+    """
+    names = [queue.name for queue in cluster.queues]
+    if not isinstance(policy, Mapping):
+        return [policy] * max(1, len(names))
+    odd = sorted({*names} ^ {*policy})
+    if odd or not names:
+        problem = "has no policy" if odd and odd[0] in names else "is an unknown queue"
+        raise SpecError("policy", problem, repr(odd[0]) if odd else "", f"a policy for each queue: {', '.join(names)}")
+    return [policy[name] for name in names]
 
 
 def policy_name(policy: object) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 from sim.base.html import html_table
 from sim.base.units import NS_PER_MS
 from sim.engine.arrow import queries_table
+from sim.engine.energy import batch_energy_j
 from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
-from sim.engine.queues import DROPPED, REJECTED
+from sim.engine.queues import CANCELLED, DROPPED, REJECTED
 from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, WindowCounts, window_edges
 from sim.traces.trace import Trace
 
@@ -298,7 +299,18 @@ class Result:
         met = self.batch[self.arrived][self.outcome[self.arrived] == Outcome.MET]
         cells = np.bincount(kind[met] * subnets + batches.subnet[met], minlength=kinds * subnets)
         started = np.bincount(kind[self.started], minlength=kinds)
-        return KindCounts(started, batched, busy_ns, cells.reshape(kinds, subnets))
+        part = self.from_ns, self.until_ns
+        batch_j = batch_energy_j(self.cluster, self.table, batches, kind, self._queue_of_batch, part)
+        return KindCounts(started, batched, busy_ns, cells.reshape(kinds, subnets), batch_j)
+
+    @property
+    def _queue_of_batch(self) -> npt.NDArray[np.int64]:
+        """The queue of each batch, 0 without queues; int64, shape (batches,)."""
+        found = np.zeros(len(self.batches), np.int64)
+        if self.cluster.queues and self.trace.class_codes is not None:
+            served = self.batch >= 0
+            found[self.batch[served]] = self.trace.class_codes[served]
+        return found
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""
@@ -351,8 +363,8 @@ def result_of(
     """
     batch = np.maximum(batch_of_query, NONE)
     outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
-    outcome[batch_of_query == DROPPED] = Outcome.DROPPED
-    outcome[batch_of_query == REJECTED] = Outcome.REJECTED
+    for mark, fate in ((DROPPED, Outcome.DROPPED), (REJECTED, Outcome.REJECTED), (CANCELLED, Outcome.CANCELLED)):
+        outcome[batch_of_query == mark] = fate
     served = batch >= 0
     in_time = batches.finish_ns[batch[served]] <= cluster.due_ns(trace)[served]
     answered = np.where(in_time, Outcome.MET, Outcome.LATE)

@@ -85,7 +85,8 @@ def check_queues(queues: Sequence[ServiceQueue], order: QueueOrder, kinds: Seque
     """Check that queues fit together and to the kinds of workers.
 
     Raises:
-        SpecError: Two have one name, the order is unknown, or a queue with tables of its own has none for a kind.
+        SpecError: Two have one name, the order is unknown or needs different priorities, or a queue with tables of its
+            own has none for a kind.
     """
     if order not in get_args(QueueOrder):
         raise SpecError("cluster.order", "unknown order", repr(order), " or ".join(get_args(QueueOrder)))
@@ -98,6 +99,9 @@ def check_queues(queues: Sequence[ServiceQueue], order: QueueOrder, kinds: Seque
     names = [queue.name for queue in queues]
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise SpecError("queues", "two queues have the same name", repr(twice[0]), "give each its own")
+    if order == "priority" and len(queues) > 1 and len({queue.priority for queue in queues}) == 1:
+        problem, hint = "all queues have the same priority", "give them different ones, or order: edf"
+        raise SpecError("cluster.order", problem, "'priority'", hint)
     for queue in queues:
         _check_tables(queue, kinds)
 

@@ -41,5 +41,6 @@ def part_of(table: LatencyTable, subnets: tuple[int, ...]) -> LatencyTable:
         latency_ns=table.latency_ns[kept],
         **uncertainty,
         stages={name: grid[kept] for name, grid in table.stages.items()},
+        energy_uj=None if table.energy_uj is None else table.energy_uj[kept],
         samples_ns=None if table.samples_ns is None else tuple(table.samples_ns[row] for row in kept),
     )

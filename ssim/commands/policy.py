@@ -230,10 +230,12 @@ def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> t
     from sim.tables.law import FIXED, LatencyLaw
     from ssim.jobs.experiment.planning import table_hash, table_seen
     from ssim.jobs.identity import described
+    from ssim.results.store import Snapshot
     from ssim.results.stored import stored_run
     from ssim.results.visits import visits
 
     store, run_id = stored_run(results, name)
+    store = Snapshot(store.folder)
     visited = visits(store, run_id)
     identity = (store.manifest(run_id) or {})["identity"]
     if identity["policy"] != described(policy):

@@ -8,6 +8,8 @@ import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
@@ -111,3 +113,8 @@ def print_accuracies(name: str, found: Sequence[Accuracies], is_trained: Callabl
     screen.print(table)
     if not all(map(is_trained, by_subnet)):
         screen.print("*: never trained, only parts of it as parts of other subnets", soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a sentence about what goes on, on stderr."""
+    click.echo(text, err=True)

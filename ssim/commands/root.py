@@ -13,6 +13,7 @@ from ssim.files.waiting import WAITING
 COMMANDS = {
     "run": "Run an experiment, a training or a profile; print its table and draw its figures.",
     "serve": "Serve requests over the network in real time (Open Inference Protocol).",
+    "worker": "Join the router of a live run on another machine, as one of its workers.",
     "load": "Send the queries of a trace to a server, and measure what it answers.",
     "capacity": "Find the highest rate that meets an SLO attainment, or the workers for a rate.",
     "optimum": "Compare stored runs with an upper bound on what any policy can reach.",

@@ -23,7 +23,7 @@ from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sim.engine.run_metrics import RunMetrics
@@ -36,9 +36,9 @@ WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.par
 WORKERS = "workers.parquet"
 """Each worker of a run with a planner, whatever is kept."""
 
-QUEUE_FIGURES = ("rejected", "weighted_slo_attainment", "weighted_serving_accuracy", "jain_index")
+QUEUE_FIGURES = ("rejected", "cancelled", "weighted_slo_attainment", "weighted_serving_accuracy", "jain_index")
 """Figures of runs with queues: queries that were rejected; attainment and accuracy weighted by queue; how even the
-attainments of the queues are."""
+attainments of the queues are. Live runs have rejected and cancelled queries, too."""
 
 COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh", "worker_h", "startup_h")
 """Figures of runs whose workers have a price, in its currency, or powers, or come and go; queries that met their SLO
@@ -64,6 +64,7 @@ def put_run(
     circumstances: dict[str, Any],
     keep: Keep,
     beside: Mapping[str, pa.Table] | None = None,
+    counted: Sequence[Outcome] = (),
 ) -> None:
     """Store a run. A run that is there already is replaced.
 
@@ -75,12 +76,13 @@ def put_run(
         circumstances: Time, versions, machine.
         keep: How much of it is stored.
         beside: Further tables, by the names of their files.
+        counted: Outcomes whose queries the summary counts, too.
 
     Raises:
         StoreError: The disk is full, or the folder can't be written; nothing half written stays.
     """
     tables = {name: _TABLES[name](run) for name in KEPT[keep]}
-    if isinstance(run, Result) and run.fleet is not None:
+    if run.fleet is not None:
         tables[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
     tables |= beside or {}
     more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
@@ -90,7 +92,7 @@ def put_run(
         more["classes"] = classes
     if run.cluster.kinds:
         more["kinds"] = _by_kind(run)
-    figures = _summary(run, keep)
+    figures = _summary(run, keep) | {outcome.name.lower(): run.count(outcome) for outcome in counted}
     if not tables:
         store.add(run_id, manifest_of(identity, figures, {}, circumstances, **more))
         return
@@ -159,7 +161,7 @@ def _of_queues(run: RunMetrics) -> dict[str, float | None]:
         "rejected": run.count(Outcome.REJECTED),
         "weighted_slo_attainment": _number(weighted_attainment(queues)),
         "weighted_serving_accuracy": _number(weighted_accuracy(queues)),
-        "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues])),
+        "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues if one.queries])),
     }
 
 
@@ -222,14 +224,27 @@ def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
     return {
         one.queue.name: {
             "weight": one.queue.weight,
-            **_of_queries(one.queries, keep),
-            "rejected": one.queries.count(Outcome.REJECTED),
+            **(_NO_QUERIES if one.queries is None else _of_queries(one.queries, keep)),
+            "rejected": 0 if one.queries is None else one.queries.count(Outcome.REJECTED),
             "batches": one.batches,
             "mean_batch_size": _number(one.mean_batch_size),
             "busy_share": one.busy_ns / run.busy_ns if run.busy_ns else None,
         }
         for one in queues
     }
+
+
+_NO_QUERIES: dict[str, Any] = {
+    "queries": 0,
+    "slo_attainment": None,
+    "mean_serving_accuracy": None,
+    "dropped": 0,
+    "late": 0,
+    "p50_latency_ms": None,
+    "p99_latency_ms": None,
+    "unfinished": 0,
+}
+"""The figures of a queue without a measured query, in the columns of `_of_queries`."""
 
 
 def _of_queries(part: Result, keep: Keep) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class QuadraticContext:
     personal: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    loss: str = "cross_entropy"
+    has_numbers: bool = False
 
     @property
     def subnet_shapes(self) -> SubnetShapes:

@@ -229,14 +229,15 @@ def queue_cases(draw: Callable[..., object]) -> Case:
         return replace(case, cluster=cluster)
     codes = np.array(draw(st.lists(st.integers(0, count - 1), min_size=len(case.trace), max_size=len(case.trace))))
     trace = replace(case.trace, class_codes=codes, class_names=tuple(queue.name for queue in queues))
-    order = draw(st.sampled_from(["edf", "slack", "priority", "fair", "fair"]))
+    same = count > 1 and len({queue.priority for queue in queues}) == 1
+    order = draw(st.sampled_from(["edf", "slack", "edf" if same else "priority", "fair", "fair"]))
     return replace(case, trace=trace, cluster=replace(cluster, order=order))
 
 
 @st.composite
-def planned_cases(draw: Callable[..., object]) -> Case:
+def planned_cases(draw: Callable[..., object], *, queues: bool = True) -> Case:
     """Return a case of `cases`, `kind_cases` or `queue_cases`, these with a central queue, with a planner."""
-    case = draw(st.one_of(cases(), kind_cases(), queue_cases()))
+    case = draw(st.one_of(cases(), kind_cases(), *([queue_cases()] if queues else [])))
     case = replace(case, cluster=replace(case.cluster, routing="central"))
     scaling = lambda workers: Scaling(  # noqa: E731 - as above
         workers + draw(st.integers(0, 3)), draw(st.integers(0, workers)), draw(st.sampled_from([0, 0, 3, 20]))

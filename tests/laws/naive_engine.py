@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import simpy
 
+from sim import simulate
 from sim.base.streams import stream
 from sim.engine.planning import KindView, PlannerView, QueueView
 from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
@@ -29,9 +30,10 @@ from sim.tables.law import LatencyLaw, actual_table, nodes_of
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sim import Cluster, Policy, Trace
+    from sim import Cluster, Policy, Result, Trace
     from sim.engine.planning import Planner
     from sim.engine.residence import Memory
+    from tests.laws.cases import Case
 
 FIRST, LOWEST = 0, 2  # SimPy's URGENT, and after its NORMAL (1)
 
@@ -722,3 +724,24 @@ class NaiveEngine:
                 self.in_use.pop(worker, None)
                 self._load_ahead(worker)
                 self._request_dispatch()
+
+
+def run(case: Case) -> Result:
+    """Return what the engine makes of a case."""
+    return simulate(case.trace, case.cluster, case.table, case.policy, planner=case.planner, period_ns=case.period_ns)
+
+
+def naive_engine_agrees(case: Case) -> None:
+    """Check that both engines agree on each query of a case, and on each worker of one with a planner."""
+    result = run(case)
+    plans = {"planner": case.planner, "period_ns": case.period_ns}
+    naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, **plans).run()
+    finish = np.where(result.answered, result.per_query(result.batches.finish_ns), -1)
+    assert result.per_query(result.batches.start_ns).tolist() == naive.start
+    assert finish.tolist() == naive.finish
+    assert result.per_query(result.batches.worker).tolist() == naive.worker
+    assert result.per_query(result.batches.subnet).tolist() == naive.subnet
+    assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
+    if case.planner is not None:
+        assert result.fleet.kind.tolist() == naive.kind_of
+        assert result.fleet.asked_ns.tolist() == naive.asked

@@ -105,8 +105,8 @@ def test_who_plans_on_another_figure_does_so_on_every_kind(folder: Path) -> None
     )
     jobs = [read_job(folder / "two.yaml", overrides) for overrides in settings]
     assert len({job.runs[0].id for job in jobs}) == len(settings)
-    seen = jobs[-1].runs[0].cluster.kinds[0].table.latency_ns
-    assert (seen >= 1.09 * jobs[0].runs[0].cluster.kinds[0].table.latency_ns).all()
+    seen = jobs[-1].runs[0].setup.cluster.kinds[0].table.latency_ns
+    assert (seen >= 1.09 * jobs[0].runs[0].setup.cluster.kinds[0].table.latency_ns).all()
 
 
 REFUSED = {

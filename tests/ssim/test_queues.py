@@ -170,6 +170,7 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
     ("settings", "told"),
     [
         (["queues.1.name=silver"], "trace.class: names an unknown queue ('bronze')"),
+        (["cluster.order=priority"], "cluster.order: orders nothing: no queue has a priority"),
         (["trace.class=null"], "trace: does not say to which queue a query belongs"),
         (["queues=[]", "cluster.order=fair"], "cluster.order: has no meaning without queues ('fair')"),
         (
@@ -202,14 +203,41 @@ def test_what_knows_no_queues_says_so(folder: Path) -> None:
     assert run(folder).returncode == 0
     for words in (
         ("run", "three.yaml", "--live"),
-        ("optimum", "three.yaml"),
         ("capacity", "three.yaml"),
-        ("capacity", "three.yaml", "--rate", "500"),
     ):
         ended = ssim(folder, *words, *(() if words[0] == "run" else ("--jobs", "1")))
-        assert "queues" in ended.stderr or "no such rate" in ended.stderr
+        assert "queues" in ended.stderr
         assert "Traceback" not in ended.stderr
         assert ended.returncode == 2
+
+
+def test_a_queue_without_a_measured_query_has_a_row(folder: Path) -> None:
+    """And nothing of it counts: neither in the figures of all queues nor in the pictures and the report."""
+    short = "queues.0.trace={kind: poisson, mean_qps: 200, duration_s: 0.1, slo_ms: 36}"
+    ended = run(folder, short, "measure={from_s: 0.2}")
+    assert ended.returncode == 0, ended.stderr
+    queues = pd.read_csv(folder / "results/three/queues.csv")
+    summary = pd.read_csv(folder / "results/three/summary.csv")
+    queues = queues[queues.run == summary.run[0]]
+    empty, others = queues.iloc[0], queues.iloc[1:]
+    assert (empty.queries, empty.batches) == (0, 0)
+    assert pd.isna(empty.slo_attainment)
+    weighted = (others.weight * others.slo_attainment).sum() / others.weight.sum()
+    assert summary.weighted_slo_attainment[0] == pytest.approx(weighted)
+    for words in (("report", "results/three"), ("figures", "three")):
+        ended = ssim(folder, *words)
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_the_bound_is_over_all_queues_and_by_weight(folder: Path) -> None:
+    assert run(folder).returncode == 0
+    ended = ssim(folder, "optimum", "three.yaml", "--jobs", "1")
+    assert ended.returncode == 0, ended.stderr
+    gaps = pd.read_csv(folder / "results/three/gap.csv")
+    runs = pd.read_csv(folder / "results/three/summary.csv")
+    assert gaps.queues_attainment.tolist() == runs.weighted_slo_attainment.tolist()
+    assert (gaps.queues_attainment <= gaps.queues_bound).all()
+    assert (gaps.slo_attainment <= gaps.attainment_bound).all()
 
 
 def test_each_routing_is_a_run_of_its_own_and_central_is_the_default(folder: Path) -> None:

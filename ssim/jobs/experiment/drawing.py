@@ -15,7 +15,7 @@ from figures.style import FORMATS, family, save, save_as
 from figures.tables import setting
 from sim.base.errors import SpecError
 from sim.base.whole_file import translate_os_errors
-from ssim.jobs.experiment.bounds import stored_bounds
+from ssim.jobs.experiment.bounds import stored_bounds, stored_frontier
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import part_rows, summary_rows
 from ssim.results.record import WINDOWS, WORKERS, read_output, read_windows
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
-
 
 _MOST_SWEPT = 2
 """Swept keys that the figure of queues has axes for."""
@@ -145,7 +144,8 @@ def draw_scaling(store: Store) -> Figure | None:
             return None
         title = ", ".join(setting(key, value) for key, value in run["swept"].items())
         windows.append(read_windows(store, run["id"]).to_pandas().assign(run=title))
-        workers.append(read_output(store, run["id"], WORKERS).to_pandas().assign(run=title))
+        lives = read_output(store, run["id"], WORKERS).to_pandas().assign(run=title)
+        workers.append(spells(lives, manifest["identity"]["cluster"]["faults"]))
     if not windows:
         return None
     return _draw(
@@ -153,15 +153,30 @@ def draw_scaling(store: Store) -> Figure | None:
     )
 
 
+def spells(workers: pd.DataFrame, faults: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the rows of workers.parquet with the time in which a worker is down cut out: a row for each part of it."""
+    for fault in faults:
+        at_ns, back_ns = fault["at_ns"], math.inf if fault["recover_ns"] is None else fault["recover_ns"]
+        gone_ns = workers["gone_ns"].fillna(math.inf)
+        hit = (workers["worker"] == fault["worker"]) & (workers["ready_ns"] <= at_ns) & (gone_ns > at_ns)
+        later = workers[hit & (gone_ns > back_ns)].assign(asked_ns=back_ns, ready_ns=back_ns)
+        workers = pd.concat([workers.assign(gone_ns=workers["gone_ns"].mask(hit, at_ns)), later])
+    return workers
+
+
 def draw_costs(store: Store) -> Figure | None:
-    """Return attainment over cost; None if all runs cost the same, or nothing is known of it."""
+    """Return attainment over cost, with what no policy exceeds where `ssim optimum` has stored it.
+
+    None if all runs cost the same, or nothing is known of it.
+    """
     stored = store.runs()
     summary = load_summary(store)
     along = next((name for name in AXES if name in summary), None)
     if along is None or len(set(summary[along])) == 1:
         return None
     kinds = stored[0][1].get("kinds", {})
-    return _draw("costs", summary, next((str(kind["currency"] or "") for kind in kinds.values()), ""))
+    currency = next((str(kind["currency"] or "") for kind in kinds.values()), "")
+    return _draw("costs", summary, currency, stored_frontier(store) if along != "energy_kwh" else None)
 
 
 FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
@@ -305,7 +320,8 @@ def draw_mixes(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
 def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
 
-    The picture of the trade-off gets the bound as a line; gap.csv must have been written before.
+    The picture of the trade-off gets the bound as a line, and that of costs the frontier; both tables must have been
+    written before.
 
     Args:
         store: Where they go.
@@ -315,7 +331,9 @@ def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
         StoreError: The files can't be written.
     """
     folder = store.folder / "figures"
-    return [*save(_draw("gap", _frame(rows)), folder / "gap"), *save(draw_tradeoff(store), folder / "tradeoff")]
+    paths = [*save(_draw("gap", _frame(rows)), folder / "gap"), *save(draw_tradeoff(store), folder / "tradeoff")]
+    costs = draw_costs(store)
+    return paths if costs is None else [*paths, *save(costs, folder / "costs")]
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from sim.base.units import ns_from_s
 from sim.compiled.step_policy import ONE_TABLE, StepPolicy
 from sim.engine.residence import Residence
 from sim.engine.run_metrics import WHOLE_RUN
-from sim.engines import COMPILED_CANNOT, simpy_only
+from sim.engines import simpy_only
 from sim.tables.files import load_table, shipped_tables
 from sim.tables.floor import accurate_part
 from sim.traces.source import TraceSource
@@ -102,8 +102,6 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     issues += wrong
     if cluster is None:
         return None, issues
-    if spec.engine == "compiled" and (reason := simpy_only(cluster)):
-        issues.append(Issue(("engine",), COMPILED_CANNOT, reason, "engine: auto or simpy"))
     issues += name_issues(spec, source, point.folder)
     issues += policy_issues(spec)
     for i in range(len(spec.policies)):
@@ -111,6 +109,8 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     issues += planner_issues(spec, plugs.get(("planner",)), cluster, _policies(point, plugs), table)
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
+    if spec.engine == "compiled" and (only := simpy_only(cluster)):
+        issues.append(Issue(("engine",), "the compiled engine can't run this", only, "engine: auto or simpy"))
     return ExperimentParts(source, cluster, table, measure), issues
 
 

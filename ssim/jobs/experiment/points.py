@@ -147,7 +147,8 @@ def _row(runs: Sequence[Mapping[str, Any]], manifests: Mapping[str, Mapping[str,
     for run in there:
         manifest = manifests[run["id"]]
         for name, summary in manifest.get("queues", manifest.get("classes", {})).items():
-            classes.setdefault(name, {})[run["seed"]] = summary
+            if summary["queries"]:
+                classes.setdefault(name, {})[run["seed"]] = summary
     is_random = first.get("random", True)
     return Row(first["policy"], first["one_model"], is_random, summaries, len(runs), arrivals, classes)
 

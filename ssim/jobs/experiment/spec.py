@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sim.base.parameters import NonNegative, NonNegativeInt, Percent, Positive, PositiveInt
+from sim.base.parameters import NonNegative, Percent, Positive, PositiveInt
 from sim.base.units import ns_from_s
 from sim.engine.run_metrics import Measure
 from sim.engines import Engine
 from ssim.files.model import Closed, JobSpec
 from ssim.jobs.experiment.cluster_spec import ClusterSpec, Plan, TableSpec
+from ssim.jobs.experiment.live_spec import LiveSpec
 from ssim.results.record import Keep
 
 
@@ -108,28 +109,6 @@ class CapacitySpec(Closed):
     """SLO attainment to meet, from 0 to 1."""
     precision: Annotated[float, Field(ge=1e-6, le=1)] = 0.005
     """How closely the rate is found, relatively."""
-
-
-class LiveSpec(Closed):
-    """How `ssim run --live` serves the trace; a simulation takes no notice of it."""
-
-    workers: Literal["paced", "torch"] = "paced"
-    """The kind of workers: `paced` ones take the time that the latency table gives, and compute nothing; `torch` ones
-    run the subnets of a supernet."""
-    supernet: str | None = None
-    """What torch workers run: the folder of a training, a checkpoint, a family, or module:name of your own."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the family, if `supernet` is one."""
-    device: Literal["cpu"] | NonNegativeInt = "cpu"
-    """Device of torch workers: `cpu`, or the number of a GPU."""
-    threads: PositiveInt | None = None
-    """Threads of each torch worker on the CPU; if left out, all cores but one divided among the workers."""
-    size: PositiveInt | None = None
-    """Side of images in pixels, or length of texts in tokens; as trained if left out."""
-    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Data type of weights and inputs."""
-    queue: PositiveInt = 10_000
-    """Queries that may wait; any more are rejected."""
 
 
 class ExperimentSpec(JobSpec):

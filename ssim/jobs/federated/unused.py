@@ -8,6 +8,7 @@ from federated.assignment import LargestAssignment
 from federated.programs import Aggregator
 from ssim.files.plugins import Issue
 from topology.binding import bind
+from topology.selection import AllPeers
 from topology.tag import Link
 
 if TYPE_CHECKING:
@@ -53,11 +54,18 @@ def _of_selectors(topology: Topology, owners: Mapping[str, type[Program]]) -> It
     bindings = bind(topology.tag, owners)
     for channel in topology.tag.channels:
         for role in channel.select:
-            owner = owners[role]
-            serves = issubclass(owner, Aggregator) and bindings[role].function_tags["distribute"] == channel.name
-            if owner.__module__.startswith(_OWN) and not serves:
-                problem = f"not used: {owner.__name__} selects nobody on this channel"
-                yield Issue(("channels", channel.name, "select", role), problem, "", "aggregators select clients")
+            owner, place = owners[role], ("channels", channel.name, "select", role)
+            selector = type(bindings[role].selectors[channel.name])
+            if not issubclass(owner, Aggregator) or bindings[role].function_tags["distribute"] != channel.name:
+                if owner.__module__.startswith(_OWN):
+                    problem = f"not used: {owner.__name__} selects nobody on this channel"
+                    yield Issue(place, problem, "", "aggregators select clients")
+            elif not owner.selects and selector is not AllPeers:
+                problem = f"{owner.__name__} selects nobody: all that are assigned to it wait for a model"
+                yield Issue(place, problem, selector.__name__, "remove it")
+            elif not owner.has_stats and getattr(selector, "uses_stats", False):
+                problem = f"needs the update of each client; {owner.__name__} has one of each ring"
+                yield Issue(place, problem, selector.__name__, "use all or random")
 
 
 def _of_machines(topology: Topology, description: Mapping[str, Any]) -> Iterator[Issue]:
