@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from figures import attainment, style
-from figures.tables import check_columns, estimate, setting, values
+from figures.tables import Estimate, check_columns, estimate, setting, values
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 _PANELS = {"slo_attainment": ("SLO attainment", 1.0), "mean_serving_accuracy": ("serving\naccuracy (%)", 100.0)}
 
@@ -50,17 +51,12 @@ def draw(summary: pd.DataFrame, along: str, dashed: str = "", across: str = "") 
             attainment.set_scale(upper, decades, every=math.ceil((decades + 1) / 5))
             attainment.mark_break(upper, decades)
             for axes, (name, (_, highest)) in zip((upper, lower), _PANELS.items(), strict=True):
-                # The first in the legend is drawn last: nothing hides the policy that the figure is about.
-                for depth, policy in enumerate(reversed(policies)):
+                for depth, policy in enumerate(reversed(policies)):  # the first in the legend hides the others
                     for way, dashes in zip(ways, style.DASHES, strict=False):
                         runs = column[column["policy"] == policy]
                         runs = runs if way is None else runs[runs[dashed] == way]
                         line = [estimate(runs[runs[along] == at][name], highest=highest) for at in x]
-                        look = style.look(policy)
-                        for at, point in zip(x, line, strict=True):
-                            axes.plot([at, at], [point.low, point.high], color=look.colour, linewidth=0.7)
-                        means = [point.mean for point in line]
-                        axes.plot(x, means, linestyle=dashes, zorder=3 + depth / 100, **look.marks())
+                        _draw_line(axes, x, line, style.look(policy), {"linestyle": dashes, "zorder": 3 + depth / 100})
             if across:
                 upper.set_title(setting(across, place))
             lower.xaxis.set_major_locator(FixedLocator(x))
@@ -78,3 +74,9 @@ def draw(summary: pd.DataFrame, along: str, dashed: str = "", across: str = "") 
             names += [setting(dashed, way) for way, _ in shown]
         style.legend_below(figure, handles, names)
     return figure
+
+
+def _draw_line(axes: Axes, x: list[float], line: list[Estimate], look: style.Look, drawn: dict[str, Any]) -> None:
+    for at, point in zip(x, line, strict=True):
+        axes.plot([at, at], [point.low, point.high], color=look.colour, linewidth=0.7)
+    axes.plot(x, [point.mean for point in line], **drawn, **look.marks())

@@ -19,7 +19,7 @@ from sim.base.units import NS_PER_S
 from sim.compiled.step_policy import ONE_QUEUE, ONE_TABLE, StepPolicy
 from sim.compiled.tabulate import NotTabulableError, QueueRules, Rule, tables_of, tabulate
 from sim.engine.driver import simulate
-from sim.engine.instant import policies_of
+from sim.engine.policy import policies_of
 
 if TYPE_CHECKING:
     from sim.compiled.turns import Planning

@@ -61,10 +61,10 @@ def replay_queues(trace: Trace, cluster: Cluster, table: LatencyTable, rules: Qu
     outcomes(due_ns, log.finish_ns, log.row, log.size, log.lost, rows, left, False, batch_of, outcome)  # noqa: FBT003 - numba takes no keywords
     outcome[rejected] = Outcome.REJECTED
     ran = np.flatnonzero(log.row[:rows] >= 0)
-    times = log.start_ns[ran], log.finish_ns[ran]
-    batches = Batches(
-        *times, log.worker[ran], setting.subnet[log.row[ran]], log.size[ran], log.lost[ran], log.free_ns[ran]
-    )
+    times, subnet = (log.start_ns[ran], log.finish_ns[ran]), setting.subnet[log.row[ran]]
+    free_ns = times[1] if cluster.occupancy == 1 else log.free_ns[ran]
+    load_ns = np.zeros_like(free_ns)
+    batches = Batches(*times, log.worker[ran], subnet, log.size[ran], log.lost[ran], free_ns, load_ns)
     return Result.of(trace, table, cluster, batches, batch_of, outcome)
 
 

@@ -102,7 +102,8 @@ class Scheduler:
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
-        self._residence = Residence(cluster, self._pools)
+        self.residence = Residence(cluster, self._pools)
+        """What lies in the memories of workers."""
         self._down: set[int] = set()  # failed, or has not come yet
         self._left: set[int] = set()  # has gone, or will when its batch is done
         self._batches = 0
@@ -192,6 +193,7 @@ class Scheduler:
     def _finish(self, worker: int) -> None:
         """Have a worker take the next batch, now that it can."""
         self._running[worker] = None
+        self.residence.release(worker, self._now_ns)
         if self._router:
             self._router.finish(worker)
         self._release(worker)
@@ -203,7 +205,7 @@ class Scheduler:
         self._running.append(None)
         self._loaded.append(None)
         self._unused.append(True)
-        self._residence.add(pool)
+        self.residence.add(pool)
         self._down.add(worker)
         return worker
 
@@ -238,7 +240,7 @@ class Scheduler:
             self._free[pool].remove(worker)
         self._running[worker] = self._loaded[worker] = None
         self._unused[worker] = False
-        self._residence.clear(worker)
+        self.residence.clear(worker)
         if worker not in self._left:
             self._down.add(worker)
             self._alive[pool] -= 1
@@ -328,7 +330,7 @@ class Scheduler:
         subnet, size = int(decision.subnet), min(int(decision.batch_size), queue.length)
         free, row = self._free[number], pool.rows[subnet]
         among = free if decision.worker is None else [int(decision.worker)]
-        worker, load_ns = self._residence.use(among, place, subnet, self._now_ns)
+        worker, load_ns = self.residence.use(among, place, subnet, self._now_ns)
         actuates = self._loaded[worker] != row and not self._unused[worker]
         batch = self._batches
         self._batches += 1
@@ -376,7 +378,7 @@ class Scheduler:
 
     def loading_ns(self, subnet: int, worker: int) -> int:
         """Return how long a batch on a subnet would wait until its weights are loaded on a worker; 0 if they are."""
-        return self._residence.wait_ns(worker, self._offered[0], subnet, self._now_ns)
+        return self.residence.wait_ns(worker, self._offered[0], subnet, self._now_ns)
 
     def deadlines_ns(self, count: int) -> Sequence[int]:
         """Return the deadlines of up to `count` queries of the queue that is offered, the earliest first."""

@@ -17,7 +17,7 @@ from sim.engine.kinds import pool_of_workers
 from sim.traces.trace import LATEST_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
@@ -74,10 +74,20 @@ class Units(NamedTuple):
     Attributes:
         units: All of them, in the order of the subnets of the run: a supernet stands where its most accurate one does.
         of: The unit of each subnet, by queue and subnet of the queue's table.
+        named: The unit of each subnet by its id; an id that a queue before has for another one follows the queue's name
+            and a slash.
+        size_bytes: The size of the memory; 0 where it has no limit.
     """
 
     units: tuple[Unit, ...]
     of: tuple[tuple[int, ...], ...]
+    named: Mapping[str, int]
+    size_bytes: int
+
+    def fit(self, subnets: Iterable[str]) -> bool:
+        """Return whether the weights of subnets, by id, fit into the memory together."""
+        needed = {self.named[name] for name in subnets}
+        return not self.units or sum(self.units[unit].size_bytes for unit in needed) <= self.size_bytes
 
     def first(self, memory: Memory) -> list[int]:
         """Return the units that a worker begins with: each in its turn, if it still fits."""
@@ -115,7 +125,7 @@ def units_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> Units:
     """
     memory = cluster.memory_of(pools[0].kind)
     if memory is None:
-        return Units((), ())
+        return Units((), (), {}, 0)
     kinds = [kind.name for kind in cluster.kinds]
     place = f"cluster.kinds.{kinds.index(pools[0].kind)}" if kinds else "cluster"
     rows = [pool.rows if cluster.weights == "separate" else [pool.rows[-1]] * len(pool.rows) for pool in pools]
@@ -126,17 +136,30 @@ def units_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> Units:
             name = pool.table.subnets[pool.rows.index(row)].id
             known = found.get(row, Unit(name, 0, 0))
             found[row] = Unit(name, max(known.size_bytes, size_bytes), max(known.load_ns, load_ns))
-    for unit in found.values():
-        if unit.size_bytes > memory.size_bytes:
-            what = "the supernet" if cluster.weights == "shared" else f"subnet {unit.subnet}"
-            value = f"{memory.size_bytes / BYTES_PER_GB:g} GB; {unit.size_bytes / BYTES_PER_GB:g} GB"
-            hint = f"{unit.size_bytes / BYTES_PER_GB:g} or more, or a table without large subnets"
-            raise SpecError(f"{place}.memory_gb", f"does not hold the weights of {what}", value, hint)
-        if unit.load_ns >= LATEST_NS:
-            raise SpecError(f"{place}.load_gb_per_s", "loading takes longer than any run", unit.subnet, "a higher rate")
+    largest = max(found.values(), key=lambda unit: unit.size_bytes)
+    if largest.size_bytes > memory.size_bytes:
+        what = "the supernet" if cluster.weights == "shared" else f"subnet {largest.subnet}"
+        hint = f"{largest.size_bytes / BYTES_PER_GB:g} or more, or a table without large subnets"
+        value = f"{memory.size_bytes / BYTES_PER_GB:g} GB"
+        raise SpecError(f"{place}.memory_gb", f"does not hold the weights of {what}", value, hint)
+    slowest = max(found.values(), key=lambda unit: unit.load_ns)
+    if slowest.load_ns >= LATEST_NS:
+        raise SpecError(f"{place}.load_gb_per_s", "loading takes longer than any run", slowest.subnet, "a higher rate")
     order = sorted(found)
     number = {row: place for place, row in enumerate(order)}
-    return Units(tuple(found[row] for row in order), tuple(tuple(number[row] for row in one) for one in rows))
+    of = tuple(tuple(number[row] for row in one) for one in rows)
+    return Units(tuple(found[row] for row in order), of, _named(cluster, pools, of), memory.size_bytes)
+
+
+def _named(cluster: Cluster, pools: Sequence[WorkerPool], of: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Return the unit of each subnet by the id that it has in results."""
+    found: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    for place, (pool, units) in enumerate(zip(pools, of, strict=True)):
+        for subnet, row, unit in zip(pool.table.subnets, pool.rows, units, strict=True):
+            name = subnet.id if rows.setdefault(subnet.id, row) == row else f"{cluster.queues[place].name}/{subnet.id}"
+            found.setdefault(name, unit)
+    return found
 
 
 def _weights(cluster: Cluster, memory: Memory, table: LatencyTable, subnet: int) -> tuple[int, int]:
@@ -160,24 +183,38 @@ def _weights(cluster: Cluster, memory: Memory, table: LatencyTable, subnet: int)
 class WorkerMemory:
     """What lies in the memory of a worker during a run.
 
+    Weights are loaded one unit after the other. Room is made when loading begins, and never by what the batch that runs
+    uses. A batch that needs an absent unit has it loaded next; planned units are loaded beside execution.
+
     Law: the bytes of the units never exceed the size of the memory.
     """
 
-    __slots__ = ("_free", "_ready_ns", "_units")
+    __slots__ = ("_free", "_kept", "_loaded_ns", "_ready_ns", "_running", "_units", "_wanted")
 
     def __init__(self, memory: Memory, units: Units) -> None:
         """Begin with the units that fit, the first of them as the one used last: so more memory never loads more."""
         self._units = units.units
         self._free = memory.size_bytes
-        # When each resident unit is there, the least recently used first.
+        # When each resident unit is there, or will be; the least recently used first.
         self._ready_ns: dict[int, int] = {}
+        self._loaded_ns = 0  # when all that is being loaded is there
+        self._running: int | None = None  # the unit that the batch under way uses
+        self._kept: set[int] = set()  # by the latest plan
+        self._wanted: list[int] = []  # of these, what is not being loaded yet
         for unit in reversed(units.first(memory)):
             self._place(unit, 0)
+
+    @property
+    def resident(self) -> list[int]:
+        """The units that are there or being loaded, the least recently used first."""
+        return list(self._ready_ns)
 
     def wait_ns(self, unit: int, now_ns: int) -> int:
         """Return how long a batch would wait for a unit."""
         ready_ns = self._ready_ns.get(unit)
-        return self._units[unit].load_ns if ready_ns is None else max(0, ready_ns - now_ns)
+        if ready_ns is None:
+            ready_ns = max(now_ns, self._loaded_ns) + self._units[unit].load_ns
+        return max(0, ready_ns - now_ns)
 
     def use(self, unit: int, now_ns: int) -> int:
         """Have a batch use a unit, which is loaded if it is absent; return how long the batch waits for it."""
@@ -185,15 +222,47 @@ class WorkerMemory:
         if unit in self._ready_ns:
             self._ready_ns[unit] = self._ready_ns.pop(unit)  # to the end: used last
         else:
-            while self._units[unit].size_bytes > self._free:
-                self._evict(next(iter(self._ready_ns)))
-            self._place(unit, now_ns + wait_ns)
+            self._load(unit, now_ns, self.resident)
+        self._running = unit
         return wait_ns
+
+    def keep(self, units: Sequence[int], now_ns: int) -> None:
+        """Load some units beside execution, one after the other; none of them makes room for another."""
+        self._kept = set(units)
+        self._wanted = [unit for unit in units if unit not in self._ready_ns]
+        self._load_wanted(now_ns)
+
+    def release(self, now_ns: int) -> None:
+        """Note that no batch runs."""
+        self._running = None
+        self._load_wanted(now_ns)
 
     def clear(self) -> None:
         """Lose everything, as a worker that fails does."""
-        for unit in list(self._ready_ns):
+        self._wanted, self._kept, self._loaded_ns, self._running = [], set(), 0, None
+        for unit in self.resident:
             self._evict(unit)
+
+    def _load_wanted(self, now_ns: int) -> None:
+        while self._wanted:
+            unit = self._wanted[0]
+            others = [other for other in self._ready_ns if other not in self._kept and other != self._running]
+            if unit not in self._ready_ns and not self._load(unit, now_ns, others):
+                return
+            self._wanted.pop(0)
+
+    def _load(self, unit: int, now_ns: int, evictable: Sequence[int]) -> bool:
+        """Load a unit if the first of the evictable ones make room for it; return whether they do."""
+        missing = self._units[unit].size_bytes - self._free
+        if missing > sum(self._units[other].size_bytes for other in evictable):
+            return False
+        for other in evictable:
+            if self._units[unit].size_bytes <= self._free:
+                break
+            self._evict(other)
+        self._loaded_ns = max(now_ns, self._loaded_ns) + self._units[unit].load_ns
+        self._place(unit, self._loaded_ns)
+        return True
 
     def _place(self, unit: int, ready_ns: int) -> None:
         self._ready_ns[unit] = ready_ns
@@ -237,6 +306,11 @@ class Residence:
             for memory, units in self._limits
         ]
 
+    def units(self, pool: int) -> Units | None:
+        """Return the units on workers of a pool; None where memory has no limit."""
+        memory, units = self._limits[pool]
+        return None if memory is None else units
+
     def wait_ns(self, worker: int, queue: int, subnet: int, now_ns: int) -> int:
         """Return how long a batch of a queue would wait for the weights of a subnet."""
         if (found := self._of_worker[worker]) is None:
@@ -257,6 +331,31 @@ class Residence:
             return worker, 0
         memory, units = found
         return worker, memory.use(units.of[queue][subnet], now_ns)
+
+    def release(self, worker: int, now_ns: int) -> None:
+        """Note that a worker runs no batch."""
+        if (found := self._of_worker[worker]) is not None:
+            found[0].release(now_ns)
+
+    def keep(self, subnets: Mapping[int, Sequence[str]], now_ns: int) -> None:
+        """Load the weights of subnets beside execution.
+
+        Args:
+            subnets: The ids of subnets by worker, which fit into its memory.
+            now_ns: The instant.
+        """
+        for worker, names in subnets.items():
+            if (found := self._of_worker[worker]) is not None:
+                memory, units = found
+                memory.keep(list(dict.fromkeys(units.named[name] for name in names)), now_ns)
+
+    def resident(self, worker: int) -> tuple[str, ...]:
+        """Return the ids of the subnets whose weights are on a worker, or being loaded; empty where all are."""
+        if (found := self._of_worker[worker]) is None:
+            return ()
+        memory, units = found
+        there = set(memory.resident)
+        return tuple(name for name, unit in units.named.items() if unit in there)
 
     def clear(self, worker: int) -> None:
         """Have a worker lose its weights."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.base.errors import SpecError
-from sim.engine.planning import PlannerView, QueueView, ask_planner
+from sim.engine.planning import PlannerView, QueueView, checked_plan
 from sim.engine.policy import policy_name
 from sim.engine.residence import Residence
 from sim.engine.roster import Roster
@@ -190,12 +191,23 @@ class Turns:
             PolicyError: The planner raised, or its plan can't be carried out.
         """
         view = self._view(now_ns)
-        wanted, self._policies = ask_planner(self._planner, view, self._policies)
+        if self._cluster.has_limited_memory:
+            view = self._with_residence(view, scheduler.residence)
+        plan = checked_plan(self._planner, view, self._policies)
+        self._policies = plan.policies
         scheduler.change_policies(self._policies)
-        came, left = self._roster.change(now_ns, view.kinds, wanted, scheduler.is_running)
+        scheduler.residence.keep(plan.resident, now_ns)
+        came, left = self._roster.change(now_ns, view.kinds, plan.workers, scheduler.is_running)
         for new in came:
             scheduler.add_worker(new.pool)
         return came, left
+
+    def _with_residence(self, view: PlannerView, residence: Residence) -> PlannerView:
+        kinds = (
+            replace(kind, units=residence.units(pool), resident={one: residence.resident(one) for one in kind.serving})
+            for kind, pool in zip(view.kinds, self._roster.pool_of_kind, strict=True)
+        )
+        return replace(view, kinds=tuple(kinds))
 
     def _view(self, now_ns: int) -> PlannerView:
         """Return what happened since the last turn; what happens now belongs to the next one."""

@@ -54,12 +54,22 @@ class TablePlanner:
             number += round(1000 * kind.busy_share) if kind.serving and not math.isnan(kind.busy_share) else 0
         rows = [self.answers[(number + i) % len(self.answers)] for i in range(len(view.kinds))]
         wanted = {kind.name: row for kind, row in zip(view.kinds, rows, strict=True) if row < 7}
+        resident = {}
+        for kind in view.kinds:
+            for worker in kind.serving if kind.units else ():
+                number += sum(map(len, kind.resident[worker])) + 2 * sum(name < "s1" for name in kind.resident[worker])
+                chosen: list[str] = []
+                for i, name in enumerate(sorted(kind.units.named, reverse=number % 2 == 0)):
+                    if (number + worker) % (i + 3) != 1 and kind.fit(*chosen, name):
+                        chosen.append(name)
+                if number % 4:
+                    resident[worker] = chosen
         if not self.changes_policy:
-            return WorkerPlan(wanted)
+            return WorkerPlan(wanted, resident=resident)
         everywhere = {"drops": number % 2 == 0} if number % 3 == 0 else {}
         own = [{}, {"waits": number % 7 == 0}, self.other or {}]
         given = {queue.name: own[(number + i) % 3] for i, queue in enumerate(view.queues)}
-        return WorkerPlan(wanted, everywhere, {name: one for name, one in given.items() if one != {}})
+        return WorkerPlan(wanted, everywhere, {name: one for name, one in given.items() if one != {}}, resident)
 
 
 LAWS = (LatencyLaw("lognormal"), LatencyLaw("lognormal", 2.0), LatencyLaw("samples"))

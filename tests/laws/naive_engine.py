@@ -56,6 +56,18 @@ def table_of(queue: ServiceQueue, kind: str) -> LatencyTable | None:
     return queue.table[kind] if isinstance(queue.table, dict) else queue.table
 
 
+class Room:
+    """What a planner may ask of the memory of a kind of workers."""
+
+    def __init__(self, engine: NaiveEngine, kind: int) -> None:
+        self.engine, self.kind, self.named = engine, kind, engine._named(kind)
+
+    def fit(self, subnets: tuple[str, ...]) -> bool:
+        """Return whether subnets fit into the memory of a worker."""
+        models = list({self.named[name]: None for name in subnets})
+        return self.engine._used(self.kind, models) <= self.engine._memory(self.kind).size_bytes
+
+
 class NaiveEngine:
     """One run; also the system that its views look into."""
 
@@ -123,6 +135,11 @@ class NaiveEngine:
         self.arrived: list[int] = []
         self.free = set(range(cluster.workers))
         self.resident = [self._first(kind) for kind in self.kind_of]  # last used last
+        self.there: defaultdict[tuple[int, tuple[str, float]], int] = defaultdict(int)  # when each is loaded
+        self.lane: defaultdict[int, int] = defaultdict(int)  # until when each worker loads
+        self.kept: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
+        self.absent: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)  # of these, not loading yet
+        self.in_use: dict[int, tuple[str, float]] = {}
         self.up = dict.fromkeys(range(cluster.workers), 0)  # since when each serves
         self.down: set[int] = set()
         self.starting: dict[int, int] = {}  # when each is ready
@@ -188,6 +205,12 @@ class NaiveEngine:
                 self.policies[place] = replace(self.policies[place], **plan.parameters | given)
             else:
                 self.policies[place] = given
+        for worker, names in plan.resident.items():
+            kind = self.kind_of[worker]
+            if self._memory(kind) is not None:
+                models = [self._named(kind)[name] for name in names]
+                self.kept[worker], self.absent[worker] = models, models
+                self._load_ahead(worker)
         for kind, seen in enumerate(view.kinds):
             wanted = plan.workers.get(seen.name)
             if wanted is None:
@@ -271,6 +294,8 @@ class NaiveEngine:
             known.scaling if known else self.cluster.scaling,
             known.price_per_h if known else None,
             self._first_load(kind),
+            None if self._memory(kind) is None else Room(self, kind),
+            {worker: self._held(worker) for worker in mine},
         )
 
     @property
@@ -347,8 +372,11 @@ class NaiveEngine:
         """Return how long the weights of a subnet take to load on a worker."""
         kind = self.kind_of[worker]
         model = self._model(self.offered_queue, kind, subnet)
-        held = self._memory(kind) is None or model in self.resident[worker]
-        return 0 if held else self._facts(kind, model)[1]
+        if self._memory(kind) is None:
+            return 0
+        if model in self.resident[worker]:
+            return max(0, self.there[worker, model] - self.env.now)
+        return max(0, self.lane[worker] - self.env.now) + self._facts(kind, model)[1]
 
     def _load(self, subnet: int, worker: int) -> int:
         """Have a worker hold the weights of a subnet; return how long that takes."""
@@ -358,10 +386,47 @@ class NaiveEngine:
         took, model = self.loading_ns(subnet, worker), self._model(self.offered_queue, kind, subnet)
         if model in held:
             held.remove(model)
+        else:
+            self.lane[worker] = self.there[worker, model] = self.env.now + took
         while held and self._used(kind, [*held, model]) > self._memory(kind).size_bytes:
             held.pop(0)
         held.append(model)
+        self.in_use[worker] = model
         return took
+
+    def _load_ahead(self, worker: int) -> None:
+        """Begin all planned loads for which there is room beside what is planned and what is in use."""
+        kind, held = self.kind_of[worker], self.resident[worker]
+        while self.absent[worker]:
+            model = self.absent[worker][0]
+            if model not in held:
+                staying = [one for one in held if one in self.kept[worker] or one == self.in_use.get(worker)]
+                size = self._memory(kind).size_bytes
+                if self._used(kind, [*staying, model]) > size:
+                    return
+                for other in [one for one in held if one not in staying]:
+                    if self._used(kind, [*held, model]) > size:
+                        held.remove(other)
+                held.append(model)
+                begins = max(self.env.now, self.lane[worker])
+                self.lane[worker] = self.there[worker, model] = begins + self._facts(kind, model)[1]
+            self.absent[worker] = self.absent[worker][1:]
+
+    def _named(self, kind: int) -> dict[str, tuple[str, float]]:
+        """Return what each subnet is loaded with, by its id in results."""
+        found: dict[str, tuple[str, float]] = {}
+        for queue, tables in enumerate(self.tables):
+            for subnet, one in enumerate(tables[kind].subnets):
+                same = [other for of in self.tables for other in of[kind].subnets if other.id == one.id]
+                name = one.id if same[0].accuracy == one.accuracy else f"{self.groups[queue].name}/{one.id}"
+                found.setdefault(name, self._model(queue, kind, subnet))
+        return found
+
+    def _held(self, worker: int) -> tuple[str, ...]:
+        kind = self.kind_of[worker]
+        if self._memory(kind) is None:
+            return ()
+        return tuple(name for name, model in self._named(kind).items() if model in self.resident[worker])
 
     def deadlines_ns(self, count: int) -> list[int]:
         """Return the earliest deadlines in the queue."""
@@ -422,6 +487,8 @@ class NaiveEngine:
                 self.fresh.discard(worker)
                 self.loaded[worker] = None
                 self.resident[worker] = []
+                self.absent[worker], self.lane[worker] = [], 0
+                self.in_use.pop(worker, None)
                 lost = [query for run in self.under_way[worker] for query in self.members[run]]
                 self.ended += [(now, query, Outcome.DROPPED) for query in lost]
                 self.under_way[worker].clear()
@@ -654,6 +721,8 @@ class NaiveEngine:
             if not rest:
                 self.runs_now[worker] = 0
                 self.free.add(worker)
+                self.in_use.pop(worker, None)
+                self._load_ahead(worker)
                 self._request_dispatch()
 
 

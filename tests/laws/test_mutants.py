@@ -145,8 +145,8 @@ INSTANT = {
         "self._running[worker] = None",
     ),
     "a recovered worker is new": (
-        "self._unused[worker] = False\n        self._residence",
-        "self._unused[worker] = True\n        self._residence",
+        "self._unused[worker] = False\n        self.residence",
+        "self._unused[worker] = True\n        self.residence",
     ),
     "holds by the clock": (
         "self._now_ns + slack_ns - int(decision.until_slack_ns)",

@@ -9,20 +9,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.allocated import Allocated
+from policies.planners.proteus import ProteusAllocation
 from sim import (
     Cluster,
     DataError,
     Dispatch,
     LatencyTable,
+    PlannerView,
+    PolicyError,
     ProfiledSubnet,
     SpecError,
     Trace,
     View,
     WorkerKind,
+    WorkerPlan,
     simulate,
 )
 from sim.engine.residence import Memory, Unit, Units, WorkerMemory
 from sim.engines import choose
+from sim.tables.files import load_table
+from sim.traces.synthetic import TimeVarying
 from tests.laws.cases import Case, memory_cases
 from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_queues import same
@@ -57,7 +64,7 @@ def naive_engine_agrees(case: Case) -> None:
 def test_memory_is_never_exceeded_and_only_absent_units_are_loaded(
     sizes: list[int], spare: int, data: st.DataObject
 ) -> None:
-    units = Units(tuple(Unit(str(i), size, 10 + i) for i, size in enumerate(sizes)), ())
+    units = Units(tuple(Unit(str(i), size, 10 + i) for i, size in enumerate(sizes)), (), {}, 0)
     memory = WorkerMemory(Memory(max(sizes) + spare), units)
     used = data.draw(st.lists(st.integers(0, len(sizes) - 1), max_size=20))
     for turn, unit in enumerate(used):
@@ -78,7 +85,7 @@ def test_more_memory_never_loads_more(used: list[int], places: int) -> None:
     """The inclusion property of least recent use, for units of one size (Mattson et al., 1970)."""
 
     def loads(held: int) -> int:
-        memory = WorkerMemory(Memory(held), Units(tuple(Unit(str(i), 1, 1) for i in range(6)), ()))
+        memory = WorkerMemory(Memory(held), Units(tuple(Unit(str(i), 1, 1) for i in range(6)), (), {}, 0))
         return sum(memory.use(unit, 10 * turn) for turn, unit in enumerate(used))
 
     assert loads(places + 1) <= loads(places)
@@ -196,3 +203,80 @@ def test_what_does_not_fit_a_memory_is_refused(given_: dict[str, object], messag
 def test_the_compiled_engine_refuses_limited_memory() -> None:
     with pytest.raises(SpecError, match="workers with limited memory run in SimPy only"):
         choose(9, Cluster(1, memory=Memory(200, 1e9)), TABLE, Alternates(), "compiled")
+
+
+@dataclasses.dataclass(frozen=True)
+class LargeLater:
+    """Runs single queries, on the large subnet from 1,001 ns on."""
+
+    def decide(self, view: View) -> Dispatch:
+        return Dispatch(int(view.now_ns > 1000), 1)
+
+
+class Places:
+    """Plans the same weights at each turn."""
+
+    changes_workers = False
+
+    def __init__(self, resident: object) -> None:
+        self.resident = resident
+
+    def plan(self, _: PlannerView) -> WorkerPlan:
+        return WorkerPlan(resident=self.resident)
+
+
+@pytest.mark.parametrize(
+    ("size", "first", "second", "waits"),
+    [
+        (160, 900, 1450, 0),  # both were there
+        (150, 900, 1450, 70),  # the small one is in use until 1,400 and makes room then
+        (150, 100, 1060, 60),  # loading began at the turn
+        (150, 100, 1200, 0),
+        (150, 100, 1060, 120),  # not planned
+    ],
+)
+def test_planned_weights_are_loaded_beside_execution(size: int, first: int, second: int, waits: int) -> None:
+    slow = dataclasses.replace(TABLE, latency_ns=np.array([[500], [501]]))
+    cluster = Cluster(1, memory=Memory(size, 1e9), weights="separate")
+    planner = Places({} if waits == 120 else {0: ["l"]})
+    trace = Trace(np.array([first, second]), 10_000, 2000)
+    batches = simulate(trace, cluster, slow, LargeLater(), planner=planner, period_ns=1000).batches
+    assert batches.load_ns.tolist() == [0, waits]
+    assert batches.start_ns.tolist() == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("resident", "message"),
+    [
+        ([0], "plans weights, but names no workers"),
+        ({7: ["s"]}, "plans weights of a worker that does not serve"),
+        ({0: "s"}, "plans weights of worker 0, but no list"),
+        ({0: ["m"]}, "plans weights of an unknown subnet on worker 0"),
+        ({0: ["s", "l"]}, "plans more weights than worker 0 holds"),
+    ],
+)
+def test_a_plan_of_weights_that_can_t_be_is_refused(resident: object, message: str) -> None:
+    cluster = Cluster(1, memory=Memory(120, 1e9), weights="separate")
+    trace = Trace(np.array([0, 1500]), 500, 2000)
+    with pytest.raises(PolicyError, match=message):
+        simulate(trace, cluster, TABLE, Alternates(), planner=Places(resident), period_ns=1000)
+    if isinstance(resident, dict) and resident == {0: ["s", "l"]}:
+        found = simulate(trace, Cluster(1), TABLE, Alternates(), planner=Places(resident), period_ns=1000)
+        assert not found.batches.load_ns.any()  # memory without a limit holds all
+
+
+def test_proteus_loads_beside_execution_what_it_allocates() -> None:
+    table = load_table("ofa-resnet50-rtx2080ti")
+    load = {"start_qps": 800, "end_qps": 3000, "acceleration_qps2": 800, "ramp_start_s": 0.5, "cv2": 1}
+    trace = TimeVarying(**load, duration_s=3, slo_ms=36).trace(seed=1)
+    cluster = Cluster(4, memory=Memory(250_000_000, 12.2e9), weights="separate")
+
+    class Late(ProteusAllocation):
+        def plan(self, view: PlannerView) -> WorkerPlan:
+            return dataclasses.replace(super().plan(view), resident={})
+
+    waited = [
+        int(simulate(trace, cluster, table, Allocated(), planner=one, period_ns=500_000_000).batches.load_ns.sum())
+        for one in (ProteusAllocation(), Late())
+    ]
+    assert waited[0] < waited[1]

@@ -79,7 +79,7 @@ KINDS = "cluster={kinds: [{name: a, workers: 1, memory_gb: 0.6, load_gb_per_s: 9
         ),
         (
             ["cluster.memory_gb=0.19"],
-            "cluster.memory_gb: does not hold the weights of the supernet (0.19 GB; 0.19244 GB)",
+            "cluster.memory_gb: does not hold the weights of the supernet (0.19 GB); 0.19244 or more",
         ),
         (["cluster.memory_gb=0"], "cluster.memory_gb: "),
         (["cluster={workers: 4, memory_gb: 0.3}"], "table of "),
