@@ -1,8 +1,9 @@
 """Federated training: how many times a second a client trains, beside a loop written by hand and the peers.
 
 A small CNN on scikit-learn's digits (`experiments/federated/digits.yaml`, equal parts), FedAvg, one thread a process.
-Parties have few examples, so what a framework costs is seen; the more they have, the less it matters. On Ray there is
-a process for each core, the others have one. Set-up is not timed (data, networks, Ray, a first round).
+Parties have few examples, so what a framework costs is seen; the more they have, the less it matters. On Ray and where
+it is said there is a process for each core, the others have one. Set-up is not timed (data, networks, Ray, a first
+round).
 
 Wall time, medians over a few repeats; in each all are run in turn, and ratios are medians of the ratios within it, so
 that whatever else the machine does hits all alike. What has to start Ray takes part in every third repeat. Accuracy and
@@ -15,6 +16,7 @@ loss on test examples, means over seeds, show that all did the same work; chance
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from dataclasses import replace
 from functools import partial
@@ -28,6 +30,7 @@ import torch
 from benchmarks.federated_peers import ON_RAY, SETTLING_S, Outcome, Peer, Task, here, plain_loop
 from benchmarks.jobs import QUICK, rounds
 from benchmarks.peers import aligned
+from federated.pool import TrainingPool
 from sim import stream
 from topology.engines.sim import SimEngine
 
@@ -40,15 +43,16 @@ SIZES = {"10 of 100": (100, 10), "100 of 100": (100, 100), "10 of 10": (10, 10)}
 """How many clients there are, and how many of them train in a round."""
 
 
-def ssim(task: Task, *, stored: bool = False) -> Outcome:
+def ssim(task: Task, *, stored: bool = False, pool: TrainingPool | None = None) -> Outcome:
     """Train with ours, in virtual time.
 
     Args:
         task: The training.
         stored: Whether all is kept that is needed to store the run at any instant (it is not stored).
+        pool: Where clients train.
     """
     plan, owners, done = task.run.parts.topology.plan, task.run.parts.owners, list[float]()
-    job = replace(task.job, rounds=task.rounds + 1)
+    job = replace(task.job, rounds=task.rounds + 1, pool=pool)
 
     def watch(report: RunReport) -> None:
         if report.log[-1].kind == "round":
@@ -57,6 +61,13 @@ def ssim(task: Task, *, stored: bool = False) -> Outcome:
     checkpoints = job.checkpoints(lambda _: None) if stored else None
     report = SimEngine().run(plan, job.programs(owners), seed=task.seed, watch=watch, checkpoints=checkpoints)
     return Outcome(done[-1] - done[0], report.results["aggregator/0"]["state"])
+
+
+def ssim_in_processes(task: Task) -> Outcome:
+    """Train with ours, in virtual time, the clients in as many processes as there are cores."""
+    with TrainingPool(task.job, os.cpu_count() or 1) as pool:
+        pool.wait()
+        return ssim(task, pool=pool)
 
 
 def ssim_on_ray(task: Task) -> Outcome:
@@ -124,7 +135,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     on_ray = [Peer("ssim, Ray engine", ssim_on_ray, every=ON_RAY)] if find_spec("ray") else []
-    peers = [Peer("ssim, SimPy engine", ssim), *here(), *on_ray]
+    in_processes = Peer(f"ssim, SimPy engine, --jobs {os.cpu_count()}", ssim_in_processes)
+    peers = [Peer("ssim, SimPy engine", ssim), in_processes, *here(), *on_ray]
     for peer in peers:  # whatever is slow the first time
         peer.train(Task(10, 2, 2))
     for clients, chosen in SIZES.values():

@@ -24,11 +24,11 @@ from sim.base.units import ns_from_ms
 from sim.base.whole_file import write_text
 from sim.tables.files import load_table
 from sim.tables.law import LatencyLaw, planned
-from ssim.jobs.experiment.run import build_policy
+from ssim.jobs.experiment.policies import build_policy
 from ssim.jobs.reading import read_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
 
@@ -124,8 +124,8 @@ def page(rows: pd.DataFrame, policies: Sequence[PolicySpec], picture: str) -> st
 
 Made by `python -m benchmarks.league` from `experiments/field.yaml`: {count} policies at {points} points, {repeats}
 seeds each, on 8 workers with the latencies of ofa-resnet50-a40, an SLO of 36 ms, and no overheads. All policies of
-a seed meet the same arrivals and the same luck. *Share* is SLO attainment times accuracy over the [bound on any
-policy](optimum.md), which no policy need reach; it is looser the more latencies vary. Spread is the 99th
+a seed meet the same arrivals and the same random numbers. *Share* is SLO attainment times accuracy over the
+[bound on any policy](optimum.md), which no policy need reach; it is looser the more latencies vary. Spread is the 99th
 percentile of a latency over its median. Single-model policies use the subnet with 78.25 % accuracy
 (Clipper+ also that with 80.16 %): a choice, not the best for each point. What each leaves out of its system is on
 [the page of the field](field.md).
@@ -149,8 +149,11 @@ spread.
 Darker is a larger batch; dots: held; strokes: dropped; policies by the rate at 3,000 queries/s. Policies with a state
 are shown as they begin.
 """,
-        "## Who wins where, and why\n",
-        *(_paragraph(policy, share, rows) for policy in policies),
+        """## Who wins where, and why
+
+The points at which a policy is first, its largest distance from the best share, and its mean attainment at each spread.
+""",
+        *_by_class(policies, share, rows),
         "## Every point\n\nMeans with 95 % intervals over seeds, all in percent.\n",
     ]
     for point, here in rows.groupby(["kind", "load"], sort=False):
@@ -189,19 +192,22 @@ def _point(here: pd.DataFrame) -> str:
     return _markdown(["policy", *head], found)
 
 
-def _paragraph(policy: PolicySpec, share: pd.DataFrame, rows: pd.DataFrame) -> str:
-    own = share[policy.label]
-    behind = share.max(axis=1) - own
-    attained = rows[rows["policy"] == policy.label].groupby(SPREAD)["slo_attainment"].mean()
-    firsts = [_named(point) for point in behind[behind <= EQUAL].index]
-    lead = f"First at {len(firsts)} of {len(own)} points: {', '.join(firsts)}." if firsts else "First at no point."
-    farthest = f"by {100 * behind.max():.1f} points of the bound, at {_named(behind.idxmax())}"
-    falls = f"from {100 * attained.iloc[0]:.2f} to {100 * attained.iloc[-1]:.2f} %"
-    grows = f"from {attained.index[0]:g} to {attained.index[-1]:g}"
-    return (
-        f"**`{policy.label}`**. {lead} Farthest behind, {farthest}. Mean attainment goes {falls} as the spread grows "
-        f"{grows}. {WHY[policy.use]}\n"
-    )
+def _by_class(policies: Sequence[PolicySpec], share: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
+    """Yield a paragraph on each class of policies, with a table of how its policies stand."""
+    spreads = sorted(rows[SPREAD].unique())
+    head = ["policy", "first at", "farthest behind", *(f"attained at {spread:g}" for spread in spreads)]
+    for use in dict.fromkeys(policy.use for policy in policies):
+        labels = [policy.label for policy in policies if policy.use == use]
+        table = _markdown(head, [_standing(label, share, rows) for label in labels])
+        yield f"### `{use}`\n\n{WHY[use]}\n\n{table}"
+
+
+def _standing(label: str, share: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    behind = share.max(axis=1) - share[label]
+    attained = rows[rows["policy"] == label].groupby(SPREAD)["slo_attainment"].mean()
+    firsts = ", ".join(_named(point) for point in behind[behind <= EQUAL].index)
+    farthest = f"{100 * behind.max():.1f} points, {_named(behind.idxmax())}"
+    return [f"`{label}`", firsts or "no point", farthest, *(f"{100 * value:.2f} %" for value in attained)]
 
 
 def _named(point: object) -> str:

@@ -27,7 +27,7 @@ from federated.cyclic import CyclicTrainer, SwarmTrainer
 from federated.decentralised import PeerTrainer
 from federated.gossip import GossipTrainer
 from federated.job import FederatedJob
-from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Partition, Quantity
+from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Natural, Partition, Quantity
 from federated.privacy import Privacy
 from federated.programs import (
     Aggregator,
@@ -77,6 +77,7 @@ __all__ = [
     "MaxNet",
     "Median",
     "Memory",
+    "Natural",
     "Oort",
     "Partition",
     "PeerTrainer",

@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary
 
 import annotated_types as at
 import torch
-from torch.nn import functional
 
 from federated.compression import compress_delta, decompress_update
 from federated.trainer import Trainer
 from sim.base.errors import SpecError
 from sim.base.parameters import Positive  # noqa: TC001 - fields are checked by their annotations
 from supernet.calls import logits_of
+from supernet.training.scoring import IGNORED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,10 +54,14 @@ class Attacker(Trainer):
         """Begin, and check the number of attackers.
 
         Raises:
-            SpecError: A share above 0 is rounded to no attacker; or ALIE needs several, and fewer than half of the
-                clients.
+            SpecError: Labels that are numbers are to be flipped; a share above 0 is rounded to no attacker; or ALIE
+                needs several, and fewer than half of the clients.
         """
         super().load(io)
+        if self.attack == "label_flip" and self.job.context.has_numbers:
+            raise SpecError(
+                f"{io.worker.id}, attack", "needs labels that are classes", self.attack, "sign_flip or alie"
+            )
         count, total = len(self.attackers(io)), len(io.plan.roles[io.worker.role])
         if self.share and not count:
             hint = f"more than {0.5 / total:g} for 1 attacker, or 0"
@@ -74,9 +78,9 @@ class Attacker(Trainer):
     def objective(self, network: nn.Module, batch: Examples) -> torch.Tensor:
         """Return the loss of each example, of an attacker perhaps for another label."""
         outputs = logits_of(network(*batch.inputs))
-        labels = outputs.shape[1] - 1 - batch.labels if self.flips_labels else batch.labels
-        losses: torch.Tensor = getattr(functional, self.loss)(outputs, labels, reduction="none")
-        return losses
+        labels = torch.where(batch.labels == IGNORED, IGNORED, outputs.shape[-1] - 1 - batch.labels)
+        labels = labels if self.flips_labels else batch.labels
+        return self.losses.of_each(outputs, labels)
 
     def attackers(self, io: IO) -> list[str]:
         """Return the ids of the attackers among the workers of its role."""

@@ -16,6 +16,7 @@ from zlib import crc32
 
 import torch
 
+from federated.partition import Dirichlet, DirichletEqual, LabelSkew, Natural
 from federated.state import State, prefix_slice
 from federated.subnet_shapes import SubnetShapes
 from sim.base.errors import DataError, SpecError, did_you_mean
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from federated.partition import Partition
+    from federated.partition import Indices, Partition
     from supernet.data.source import ExampleSet, Source, Splits
     from supernet.family import Family
     from supernet.network import Supernet
     from supernet.space import SubnetSpace
+    from supernet.training.objective import Loss, Metric
     from topology.deployment import Dataset
 
 _CALIBRATION_EXAMPLES = 1024
@@ -58,6 +60,8 @@ class TrainingContext:
         own: The data sources of clients with data of their own, by the id of the dataset; without, `partition` counts.
         held_out: Share of a part's examples that is kept for the client's own accuracy.
         personal: Patterns of the names of parameters that stay with each client.
+        loss: What clients minimize, by its name or as a function.
+        metric: What models are scored by, in place of the accuracy; of labels that are numbers, R² if there is none.
     """
 
     source: Source
@@ -68,6 +72,8 @@ class TrainingContext:
     own: Mapping[str, Source] = field(default_factory=dict)
     held_out: float = 0.0
     personal: tuple[str, ...] = ()
+    loss: str | Loss = "cross_entropy"
+    metric: Metric | None = None
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _threads: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
@@ -116,7 +122,7 @@ class TrainingContext:
     def _split(self) -> tuple[dict[str, ExampleSet], dict[str, ExampleSet]]:
         ordered = sorted(self.datasets, key=lambda dataset: dataset.id)
         train = self.splits.train
-        parts = self.partition.split(train.labels.numpy(), [dataset.size for dataset in ordered], self.seed)
+        parts = self._parts(ordered)
         shards, held = {}, {}
         for dataset, part in zip(ordered, parts, strict=True):
             indices = torch.from_numpy(part)
@@ -125,6 +131,21 @@ class TrainingContext:
             if count:
                 held[dataset.id] = train.select(indices[len(part) - count :])
         return shards, held
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether labels are numbers, not classes."""
+        return bool(getattr(self.source, "regression", False))
+
+    def _parts(self, ordered: Sequence[Dataset]) -> list[Indices]:
+        """Return the indices of each client's training examples."""
+        if isinstance(self.partition, Natural):
+            return self.partition.parts(self.splits.clients, [dataset.id for dataset in ordered])
+        labels = self.splits.train.labels
+        if labels.dim() > 1 and isinstance(self.partition, (Dirichlet, DirichletEqual, LabelSkew)):
+            value, hint = type(self.partition).__name__, "iid, quantity or natural"
+            raise SpecError("partition", "divides classes, and an example has several labels", value, hint)
+        return self.partition.split(labels.numpy(), [dataset.size for dataset in ordered], self.seed)
 
     def opened(self, id_: str) -> Splits:
         """Return the data of a client that has its own, after checks.
@@ -146,10 +167,13 @@ class TrainingContext:
             shapes = [[tuple(tensor.shape[1:]) for tensor in first.inputs] for first in firsts]
             if shapes[0] != shapes[1]:
                 raise DataError(place, "has another shape than `data`", str(shapes[0]), f"expected {shapes[1]}")
-            classes = self._classes
-            labels = part.labels
-            lowest, highest = (int(label) for label in labels[labels != IGNORED].aminmax())
-            if lowest < 0 or highest >= classes:
+            labels, classes = part.labels, self._classes
+            if labels.is_floating_point() != like.labels.is_floating_point():
+                value, hint = str(labels.dtype), f"{like.labels.dtype}, as those of `data`"
+                raise DataError(place, "labels of another type than those of `data`", value, hint)
+            counted = labels[labels != IGNORED]
+            lowest, highest = (int(label) for label in counted.aminmax()) if len(counted) else (0, 0)
+            if not labels.is_floating_point() and (lowest < 0 or highest >= classes):
                 value = str(lowest if lowest < 0 else highest)
                 raise DataError(place, "label out of range", value, f"0 to {classes - 1}, the classes of the network")
         size = next(dataset.size for dataset in self.datasets if dataset.id == id_)
@@ -248,7 +272,7 @@ class TrainingContext:
             if network.assembly.norms:
                 batches = splits.train.first(_CALIBRATION_EXAMPLES).batches(_CALIBRATION_BATCH)
                 calibrate(network, subnet, (batch.inputs for batch in batches if len(batch) > 1))
-            accuracies[subnet] = accuracy(network, subnet, splits.validation)
+            accuracies[subnet] = accuracy(network, subnet, splits.validation, self.metric)
         return accuracies
 
     def client_accuracy(self, id_: str, network: Supernet, subnet: str) -> float:
@@ -256,7 +280,7 @@ class TrainingContext:
         if network.assembly.norms:
             batches = self.shards[id_].first(_CALIBRATION_EXAMPLES).batches(_CALIBRATION_BATCH)
             calibrate(network, subnet, (batch.inputs for batch in batches if len(batch) > 1))
-        return accuracy(network, subnet, self.held[id_])
+        return accuracy(network, subnet, self.held[id_], self.metric)
 
 
 class OwnExamples(Mapping[str, "ExampleSet"]):
@@ -281,6 +305,12 @@ class OwnExamples(Mapping[str, "ExampleSet"]):
 
     def __len__(self) -> int:
         return len(self._context.own)
+
+
+def examples_by_class(labels: torch.Tensor) -> list[int]:
+    """Return the number of examples of each class, from 0; of labels that are numbers or texts, that of all as one."""
+    counts: list[int] = [len(labels)] if labels.dim() > 1 or labels.is_floating_point() else labels.bincount().tolist()
+    return counts
 
 
 def number_of(id_: str) -> int:

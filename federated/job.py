@@ -15,6 +15,7 @@ from federated.averaging import Update, UpdateSum
 from federated.compression import Compression, compress_delta
 from federated.context import TrainingContext, number_of
 from federated.local import LocalSettings, mean_loss, train
+from federated.pool import LocalTraining
 from federated.state import Memory, State, clip_norm, compact, reduce_tensor, split_controls
 from sim.base.errors import SpecError
 from sim.base.streams import stream
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
     from federated.aggregation import AggregationRule
     from federated.costs import CostModel
+    from federated.pool import TrainingPool
     from federated.privacy import Privacy
     from supernet.network import Supernet
+    from topology.deferred import Deferred
     from topology.deployment import Dataset
     from topology.io import IO
 
@@ -71,6 +74,7 @@ class FederatedJob:
         aggregation: Rule that replaces the mean; None for the mean.
         evaluated: Ids of the subnets whose accuracy is measured during training.
         every: Rounds between two evaluations; the last round is always evaluated.
+        pool: The processes in which clients train in virtual time; None for this process.
     """
 
     context: TrainingContext
@@ -84,6 +88,7 @@ class FederatedJob:
     evaluated: tuple[str, ...] = ()
     every: int = 1
     aggregation: AggregationRule | None = None
+    pool: TrainingPool | None = None
 
     def __post_init__(self) -> None:
         check_privacy(self.algorithm, self.privacy, self.compression)
@@ -113,6 +118,11 @@ class FederatedJob:
             return 1.0
         return float(len(self.context.shards[dataset.id]))
 
+    def begin(self, dataset: Dataset, task: TrainingTask, memory: Memory, settings: LocalSettings) -> Update | Deferred:
+        """Begin a training in a process of the pool, or train here. The arguments are those of `train`."""
+        training = LocalTraining(dataset, task, memory, settings)
+        return self.train(*training) if self.pool is None else self.pool.begin(self, training)
+
     def train(self, dataset: Dataset, task: TrainingTask, memory: Memory, settings: LocalSettings) -> Update:
         """Train on a client's data, and return its update.
 
@@ -128,7 +138,9 @@ class FederatedJob:
         network, parameters = self.load_client(weights, memory), self.context.parameters
         personal = {name: parameters[name] for name in self.context.personal_names}
         shard = self.context.shards[dataset.id]
-        received_loss = mean_loss(network, task.subnet, shard, settings) if needs_losses(self.aggregation) else None
+        seeds, received_loss = (self.context.seed, number_of(dataset.id), count), None
+        if needs_losses(self.aggregation):
+            received_loss = mean_loss(network, task.subnet, shard, settings, seeds)
         result = train(
             network,
             task.subnet,
@@ -138,7 +150,7 @@ class FederatedJob:
             settings,
             self.algorithm.proximal_mu,
             self.algorithm.gradient_correction(own, received),
-            (self.context.seed, number_of(dataset.id), count),
+            seeds,
         )
         if personal:
             memory["personal"] = {name: part.detach().clone() for name, part in personal.items()}

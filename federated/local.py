@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -22,7 +22,7 @@ from supernet.data.source import Draw
 from supernet.training.scoring import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from sim.base.parameters import NonNegative, Positive, PositiveInt
     from supernet.data.source import Examples, ExampleSet
@@ -35,6 +35,8 @@ Schedule = Literal["constant", "cosine"]
 Momentum = Annotated[float, at.Ge(0), at.Lt(1)]
 _DROPOUT = threading.Lock()
 """Networks with dropout draw from torch's global random numbers: one thread at a time."""
+
+_DROPOUTS = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,9 @@ def train(
     initial = {name: p.detach().clone() for name, p in parameters.items()}
     kind = _Sgd if settings.optimizer == "sgd" else _Adam
     optimizer = kind(parameters, initial, settings, proximal_mu, correction)
-    has_dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.model.modules())
     losses: list[torch.Tensor] = []
     steps = 0
-    with _DROPOUT if has_dropout else nullcontext():
-        if has_dropout:
-            torch.manual_seed(int(stream(seeds[0], "dropout", *seeds[1:]).integers(2**63)))
+    with _seeded(network.model, seeds):
         for epoch in range(settings.epochs):
             for batch in _batches(examples, settings.batch, (*seeds, epoch)):
                 loss = _loss(network.actuate(subnet), batch, settings.objective, each=not epoch)
@@ -154,9 +153,26 @@ def train(
     return LocalResult(delta, float(first.mean()), float(first @ first) / len(first), rates, steps)
 
 
-def mean_loss(network: Supernet, subnet: str, examples: ExampleSet, settings: LocalSettings) -> float:
+@contextmanager
+def _seeded(network: nn.Module, seeds: tuple[int, ...]) -> Generator[None]:
+    """Seed torch's random numbers: networks and losses of one's own may draw where nobody sees it."""
+    with _DROPOUT if any(map(_is_random, network.modules())) else nullcontext():
+        # `torch.manual_seed` takes a hundred times as long
+        torch.default_generator.manual_seed(int(stream(seeds[0], "dropout", *seeds[1:]).integers(2**63)))
+        yield
+
+
+def _is_random(module: nn.Module) -> bool:
+    """Return whether a layer has dropout; of recurrent and attention layers it is an attribute."""
+    rate = module.p if isinstance(module, _DROPOUTS) else getattr(module, "dropout", 0)
+    return isinstance(rate, float | int) and rate > 0
+
+
+def mean_loss(
+    network: Supernet, subnet: str, examples: ExampleSet, settings: LocalSettings, seeds: tuple[int, ...]
+) -> float:
     """Return the mean loss of a subnet on a client's examples; norms use the statistics of each batch."""
-    with torch.no_grad():
+    with torch.no_grad(), _seeded(network.model, seeds):
         model = network.actuate(subnet)
         batches = (batch for batch in examples.batches(settings.batch) if len(batch) > 1)
         losses = [_loss(model, batch, settings.objective, each=True) for batch in batches]

@@ -181,16 +181,68 @@ class Quantity(Parameters):
         return _check_nonempty(np.split(order, np.cumsum(extra + self.least)[:-1]))
 
 
+@dataclass(frozen=True)
+class Natural:
+    """The partition that the data has: each example belongs to the client that the data source names.
+
+    The ids of the datasets in the topology are the names of the clients.
+    """
+
+    uses_sizes: ClassVar[bool] = False
+
+    def split(self, labels: Indices, sizes: Sequence[int], seed: int) -> list[Indices]:
+        """Refuse: labels do not say who holds an example.
+
+        Raises:
+            SpecError: Always.
+        """
+        raise SpecError("partition", "needs the client of each example", "natural", "call `parts`")
+
+    def parts(self, clients: Sequence[str] | None, ids: Sequence[str]) -> list[Indices]:
+        """Return the indices of each client's examples.
+
+        Args:
+            clients: The client of each example; None if the data source does not know it.
+            ids: The ids of the clients' datasets in the topology.
+
+        Raises:
+            SpecError: The source does not say, or topology and data have different clients.
+        """
+        if clients is None:
+            hint = "csv and huggingface: `client: COLUMN`; a dataset of your own: an attribute `clients`; or iid"
+            raise SpecError("partition", "the data does not say which client has which example", "natural", hint)
+        held, number_of = np.array(clients, dtype=str), {id_: number for number, id_ in enumerate(ids)}
+        known = np.unique(held).tolist()
+        for problem, names in (
+            ("clients of the data are not in the topology", [name for name in known if name not in number_of]),
+            ("clients of the topology are not in the data", [name for name in ids if name not in set(known)]),
+        ):
+            if names:
+                hint = f"datasets: {{ROLE: {{default: [{_listed(known)}]}}}}"
+                raise SpecError("partition", problem, _listed(names), hint)
+        numbers = np.array([number_of[name] for name in clients])
+        return [np.flatnonzero(numbers == number) for number in range(len(ids))]
+
+
 SHORT_NAMES = {
     "dirichlet": "federated.partition:Dirichlet",
     "dirichlet_equal": "federated.partition:DirichletEqual",
     "iid": "federated.partition:Iid",
     "label_skew": "federated.partition:LabelSkew",
+    "natural": "federated.partition:Natural",
     "quantity": "federated.partition:Quantity",
 }
 """Short names in YAML."""
 
 _ATTEMPTS = 1000
+_NAMED = 10
+"""At most this many clients are named."""
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f", ... ({more} more)" if more > 0 else "")
 
 
 def _cuts(shares: npt.NDArray[np.float64], count: int) -> Indices:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch.nn import functional
-
+from federated.context import examples_by_class
 from federated.job import FederatedProgram, TrainingTask
 from federated.local import LocalSettings, Momentum, OptimizerName, Schedule
 from sim.base.errors import SpecError
 from sim.base.parameters import NonNegative, Parameters, Positive, PositiveInt, Share
 from supernet.calls import logits_of
+from supernet.training.objective import CROSS_ENTROPY, Objective
 from topology.program import Break
 from topology.steps import Loop, Steps
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from federated.averaging import Update
@@ -39,7 +39,8 @@ class Trainer(Parameters, FederatedProgram):
         optimizer: `sgd`, `adam` or `adamw`; begins anew in each round.
         rate_decay: Factor of the learning rate from each round to the next.
         schedule: `constant`, or `cosine` from `rate` in the first round towards 0 after the last.
-        loss: Loss of `torch.nn.functional`; for others, override `objective`.
+        loss: Loss of `torch.nn.functional` for labels that are classes, of this role only; that of the training if left
+            out.
     """
 
     steps = Steps("load", Loop("fetch", "train", "upload", until="never"))
@@ -55,7 +56,7 @@ class Trainer(Parameters, FederatedProgram):
     optimizer: OptimizerName = "sgd"
     rate_decay: Share = 1.0
     schedule: Schedule = "constant"
-    loss: Literal["cross_entropy", "multi_margin_loss", "nll_loss"] = "cross_entropy"
+    loss: Literal["cross_entropy", "multi_margin_loss", "nll_loss"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,12 +66,18 @@ class Trainer(Parameters, FederatedProgram):
     @property
     def settings(self) -> LocalSettings:
         """Its hyperparameters."""
-        is_own = type(self).objective is not Trainer.objective or self.loss != "cross_entropy"
+        is_own = type(self).objective is not Trainer.objective or self.losses != CROSS_ENTROPY
         objective = self.objective if is_own else None
         return LocalSettings(self.epochs, self.batch, self.rate, self.momentum, self.decay, self.optimizer, objective)
 
+    @property
+    def losses(self) -> Objective:
+        """The loss that it minimizes; cross entropy, if it belongs to no training."""
+        job = getattr(self, "job", None)
+        return Objective(self.loss or ("cross_entropy" if job is None else job.context.loss))
+
     def objective(self, network: nn.Module, batch: Examples) -> torch.Tensor:
-        """Return the loss of each example; override it for a loss or a training step of your own.
+        """Return the loss of each example; override it for a training step of your own.
 
         Args:
             network: The subnet, in training mode.
@@ -79,9 +86,7 @@ class Trainer(Parameters, FederatedProgram):
         Returns:
             Shape (examples,).
         """
-        logits = logits_of(network(*batch.inputs))
-        losses: torch.Tensor = getattr(functional, self.loss)(logits, batch.labels, reduction="none")
-        return losses
+        return self.losses.of_each(logits_of(network(*batch.inputs)), batch.labels)
 
     def load(self, io: IO) -> None:
         """Begin, and check the configuration.
@@ -92,8 +97,9 @@ class Trainer(Parameters, FederatedProgram):
         super().load(io)
         dataset = self.dataset(io)
         if dataset.id in self.job.context.own:
-            counts = torch.bincount(self.job.context.shards[dataset.id].labels).tolist()
-            io.log("holds", party=dataset.id, examples=counts)
+            io.log("holds", party=dataset.id, examples=examples_by_class(self.job.context.shards[dataset.id].labels))
+        if self.loss and self.job.context.has_numbers:
+            raise SpecError(f"{io.worker.id}, loss", "is for labels that are classes", self.loss, "remove it")
         if self.job.algorithm.requires_plain_sgd and (self.momentum or self.optimizer != "sgd"):
             name, value = ("momentum", f"{self.momentum:g}") if self.momentum else ("optimizer", self.optimizer)
             problem = f"{type(self.job.algorithm).__name__} requires SGD without momentum"
@@ -130,7 +136,7 @@ class Trainer(Parameters, FederatedProgram):
         settings = self.settings.at_round(self.task.version, self.job.rounds, self.schedule, self.rate_decay)
         seconds = self.job.costs.training_s(self.task.subnet, self.job.processed(dataset, settings))
         self.update: Update = await io.compute(
-            self.job.train, dataset, self.task, self.memory, settings, seconds=seconds
+            self.job.begin, dataset, self.task, self.memory, settings, seconds=seconds
         )
 
     async def upload(self, io: IO) -> None:

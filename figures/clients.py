@@ -18,11 +18,12 @@ MAX_CLIENTS = 30
 """Maximum number of clients with a readable name."""
 
 
-def draw(measured: pd.DataFrame) -> Figure:
+def draw(measured: pd.DataFrame, metric: str = "accuracy") -> Figure:
     """Return a figure of all clients over the rounds, and of the last accuracy of each, with the worst tenth apart.
 
     Args:
         measured: Columns `round`, `party` and `accuracy` in percent.
+        metric: What the accuracies are, for the axis.
 
     Raises:
         DataError: A column is missing.
@@ -40,7 +41,7 @@ def draw(measured: pd.DataFrame) -> Figure:
         over.plot(mean.index, mean, color="#0072B2", marker="." if len(mean) == 1 else "")
         over.xaxis.set_major_locator(MaxNLocator(integer=True))
         over.set_xlabel("round (mean, lowest and highest client)")
-        over.set_ylabel("accuracy of a client in %")
+        over.set_ylabel(f"{metric} of a client in %")
         tenth = math.ceil(len(last) / 10)
         each.bar(range(len(last)), last, width=0.8, color=["#E69F00"] * tenth + ["#0072B2"] * (len(last) - tenth))
         each.axhline(float(last.mean()), color="#D55E00", linewidth=1)

@@ -21,7 +21,8 @@ def draw(held: pd.DataFrame) -> Figure:
     """Return a figure with a row per client and a column per class; disc areas are numbers of examples.
 
     Args:
-        held: Columns `party`, `label` and `examples`; clients in the order of the rows.
+        held: Columns `party`, `label` and `examples`; clients in the order of the rows. Without labels, each client has
+            one row, and classes are not drawn.
 
     Raises:
         DataError: A column is missing.
@@ -29,7 +30,7 @@ def draw(held: pd.DataFrame) -> Figure:
     check_columns(held, ("party", "label", "examples"), "holdings")
     if held.empty:
         return style.empty(style.COLUMN_IN)
-    clients, labels = list(dict.fromkeys(held["party"])), sorted(held["label"].unique())
+    clients, labels = list(dict.fromkeys(held["party"])), sorted(held["label"].dropna().unique())
     named = clients[:MAX_CLIENTS]
     rows = held[held["party"].isin(named)]
     with style.applied():
@@ -42,11 +43,15 @@ def draw(held: pd.DataFrame) -> Figure:
         sums.barh([places[str(client)] for client in totals.index], totals, height=0.6, color="#56B4E9")
         axes.set_yticks(range(len(named)), [str(client) for client in named])
         axes.set_ylim(len(named) - 0.4, -0.6)
-        axes.set_xticks(labels)
-        axes.set_xlim(labels[0] - 0.6, labels[-1] + 0.6)
-        axes.set_xlabel("class")
+        if labels:
+            axes.set_xticks(labels)
+            axes.set_xlim(labels[0] - 0.6, labels[-1] + 0.6)
+            axes.set_xlabel("class")
+        else:
+            axes.remove()
+            sums.tick_params(axis="y", labelleft=True)
         sums.set_xlabel("examples")
         sums.grid(visible=False, axis="y")
         if len(clients) > len(named):
-            axes.set_title(f"{len(clients) - len(named)} more clients are not shown")
+            figure.suptitle(f"{len(clients) - len(named)} more clients are not shown")
     return figure

@@ -23,12 +23,13 @@ _LABELLED = 0.15
 """Minimum width of a labelled part, as a fraction of the longest bar."""
 
 
-def draw(curves: pd.DataFrame, traffic: pd.DataFrame) -> Figure:
+def draw(curves: pd.DataFrame, traffic: pd.DataFrame, metric: str = "accuracy") -> Figure:
     """Return a figure of three panels, with one line per repeat.
 
     Args:
         curves: Columns `curve`, `seed`, `time_s`, `bytes` (sent so far; NaN if not known) and `accuracy` (percent).
         traffic: Columns `run`, `channel` and `bytes` (per round).
+        metric: What the accuracies are, for the axis.
 
     Raises:
         DataError: A column is missing.
@@ -50,7 +51,7 @@ def draw(curves: pd.DataFrame, traffic: pd.DataFrame) -> Figure:
                     axes.plot(x, rows["accuracy"], marker="o" if x.count() == 1 else "", **look)
         over_bytes.sharey(over_time)
         over_bytes.tick_params(labelleft=False)
-        over_time.set_ylabel("accuracy (%)")
+        over_time.set_ylabel(f"{metric} (%)")
         over_time.set_xlabel("time (s)")
         over_bytes.set_xlabel("sent (MB)")
         for axes in (over_time, over_bytes):

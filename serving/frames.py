@@ -7,13 +7,15 @@ imports nothing of the toolkit, so that a worker starts quickly.
 from __future__ import annotations
 
 import json
+import socket
 import struct
+import sys
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
+    from typing import Self
 
 VERSION = 1
 """Version of the frames; a worker of another version is refused."""
@@ -51,6 +53,10 @@ class FrameKind(IntEnum):
     """Worker to router, instead of READY: an error as JSON, and whether an input is wrong."""
     FAILED = 12
     """Worker to router: that batch failed, and why, as JSON; the worker goes on."""
+    HELLO = 13
+    """Worker of another machine to router, first of all: what it is, as JSON."""
+    DISMISSED = 14
+    """Router to worker of another machine: why the connection ends, and whether to try again, as JSON."""
 
 
 RUN = struct.Struct("<QIIq")
@@ -99,7 +105,7 @@ class FrameReader:
             length, kind = _HEADER.unpack_from(buffer, place)
             if length > MAX_BODY:
                 raise FrameError(f"a body of {length} bytes; at most {MAX_BODY}")
-            if not FrameKind.CONFIG <= kind <= FrameKind.FAILED:
+            if not FrameKind.CONFIG <= kind <= FrameKind.DISMISSED:
                 raise FrameError(f"kind {kind}")
             end = place + _HEADER.size + length
             if len(buffer) < end:
@@ -145,12 +151,45 @@ def unpack_first(layout: struct.Struct, body: bytes) -> tuple[tuple[Any, ...], b
     return unpack(layout, body[: layout.size]), body[layout.size :]
 
 
-def received(connection: socket.socket) -> Iterator[tuple[FrameKind, bytes]]:
-    """Yield the frames of a blocking socket until the other side closes it.
+class Connection(Protocol):
+    """The connection of a worker to its router."""
 
-    Raises:
-        FrameError: The bytes are not frames.
-    """
-    reader = FrameReader()
-    while data := connection.recv(2**16):
-        yield from reader.feed(data)
+    def send(self, message: bytes) -> None:
+        """Send a frame."""
+        ...
+
+    def received(self) -> Iterator[tuple[FrameKind, bytes]]:
+        """Yield the frames of the router until it ends the connection.
+
+        Raises:
+            FrameError: The bytes are not frames.
+        """
+        ...
+
+
+class SocketConnection:
+    """A connection over a blocking socket; a context at whose end the socket is closed."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, message: bytes) -> None:
+        """Send a frame."""
+        self._socket.sendall(message)
+
+    def received(self) -> Iterator[tuple[FrameKind, bytes]]:
+        """Yield the frames of the router; see `Connection`."""
+        reader = FrameReader()
+        while data := self._socket.recv(2**16):
+            yield from reader.feed(data)
+
+
+def inherited() -> SocketConnection:
+    """Return the connection over the socket whose number is the first argument of this process."""
+    return SocketConnection(socket.socket(fileno=int(sys.argv[1])))

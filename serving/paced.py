@@ -7,28 +7,29 @@ that a machine rehearses a cluster of devices that it does not have.
 from __future__ import annotations
 
 import os
-import socket
-import sys
 import time
+from typing import TYPE_CHECKING
 
-from serving.frames import DONE, RUN, VERSION, FrameKind, frame, json_frame, received, unpack
+from serving.frames import DONE, RUN, VERSION, FrameKind, frame, inherited, json_frame, unpack
+
+if TYPE_CHECKING:
+    from serving.frames import Connection
 
 _SPIN_NS = 100_000
 """The last part of a wait is spent looking at the clock: a sleep ends late by about as much."""
 
 
-def main() -> None:
+def serve(router: Connection) -> None:
     """Serve until the router closes the connection or says stop."""
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    for kind, body in received(connection):
+    for kind, body in router.received():
         if kind is FrameKind.RUN:
             read_ns = time.monotonic_ns()
             batch, _, size, expected_ns = unpack(RUN, body)
             wait_until(read_ns + expected_ns)
             done = DONE.pack(batch, size, read_ns, read_ns, time.monotonic_ns())
-            connection.sendall(frame(FrameKind.DONE, done))
+            router.send(frame(FrameKind.DONE, done))
         elif kind is FrameKind.CONFIG:
-            connection.sendall(json_frame(FrameKind.READY, {"version": VERSION, "pid": os.getpid()}))
+            router.send(json_frame(FrameKind.READY, {"version": VERSION, "pid": os.getpid()}))
         elif kind is FrameKind.STOP:
             return
 
@@ -41,4 +42,4 @@ def wait_until(at_ns: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(inherited())

@@ -160,11 +160,12 @@ class Router:
 
     def recover(self, worker: int) -> None:
         """Take note that a worker is back."""
+        self._given_up.discard(worker)
         self._recovered.append(worker)
         self._soon()
 
     def give_up(self, worker: int) -> None:
-        """Take note that a worker that is gone will not come back."""
+        """Take note that a worker that is gone is no longer waited for."""
         self._given_up.add(worker)
 
     @property

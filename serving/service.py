@@ -8,15 +8,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from serving.router import Router
-from serving.workers import WorkerProcess
+from serving.workers import LiveWorker, Standard
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
-    from serving.workers import WorkerProgram
+    from serving.workers import WorkerLink
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
@@ -45,7 +45,7 @@ class Service:
         *,
         seed: int,
         slo_ns: int,
-        program: WorkerProgram,
+        links: Sequence[WorkerLink],
         most_waiting: int,
     ) -> None:
         """Describe a service; it belongs to the event loop that is running.
@@ -56,14 +56,15 @@ class Service:
             policy: What to run next.
             seed: For latencies that are drawn, and policies that draw random numbers.
             slo_ns: The smallest SLO, as policies see it.
-            program: What the workers run.
+            links: The ways to the workers.
             most_waiting: Queries that may wait; any more are rejected.
         """
         limits = {"slo_ns": slo_ns, "most_waiting": most_waiting}
         self.router = Router(asyncio.get_running_loop(), cluster, table, policy, seed=seed, **limits)
         self._freeze_ns = 0
         note = self.router.log.faults.append
-        self.workers = [WorkerProcess(number, program, note) for number in range(cluster.workers)]
+        self._standard = Standard()
+        self.workers = [LiveWorker(number, link, self._standard, note) for number, link in enumerate(links)]
 
     def __enter__(self) -> Self:
         return self
@@ -93,22 +94,18 @@ class Service:
                         raise worker.refusal
                     raise ServingError(f"worker {worker.number}", "does not start", worker.reason)
             await asyncio.sleep(_START_CHECK_S)
-        for worker in self.workers:
-            if worker.serves != self.workers[0].serves:
-                problem = f"serves {worker.serves} instead of {self.workers[0].serves}"
-                raise ServingError(f"worker {worker.number}", problem, "", "start again")
         gc.collect()
         self._freeze()
 
     @property
     def serves(self) -> Mapping[str, Any]:
         """What workers said of themselves; nothing, if they are paced."""
-        return self.workers[0].serves or {}
+        return self._standard.serves
 
     @property
     def tensors(self) -> Mapping[str, Any]:
         """Inputs and outputs of the workers in the words of the Open Inference Protocol; nothing, if they are paced."""
-        return self.workers[0].tensors
+        return self._standard.tensors
 
     def begin(self, begin_ns: int, *, with_inputs: bool = False) -> None:
         """Serve, and count time from an instant of the monotonic clock; arguments are those of `Router.begin`."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from serving.counts import NotServed
 from serving.frames import ANSWER, INSTANT, QUERY, FrameError, FrameKind, FrameReader, frame, unpack
+from serving.processes import PACED, last_line, spawn, unnamed_file
 from serving.service import CHECK_S, DRAIN_NS, Service
-from serving.workers import PACED, last_line, spawn, unnamed_file
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_MS
 from sim.base.whole_file import translate_os_errors
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from serving.log import BatchRecord, LiveLog
     from serving.router import Client, Router
-    from serving.workers import WorkerProcess, WorkerProgram
+    from serving.workers import LiveWorker, WorkerSource
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.engine.result import Result
@@ -78,9 +78,9 @@ def serve_trace(
     policy: Policy,
     *,
     seed: int = 0,
-    program: WorkerProgram = PACED,
+    program: WorkerSource = PACED,
     most_waiting: int = 10_000,
-    on_start: Callable[[list[WorkerProcess]], None] = lambda _workers: None,
+    on_start: Callable[[list[LiveWorker]], None] = lambda _workers: None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> LiveRun:
     """Serve a trace in real time, on this machine, and return what came of it.
@@ -91,7 +91,7 @@ def serve_trace(
         table: The table that the policy sees, and that paced workers keep to.
         policy: What to run next.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        program: What the workers run.
+        program: Where the workers come from: a program for processes of this machine, or other machines.
         most_waiting: Queries that may wait; any more are rejected.
         on_start: Called with the workers at the start of the trace.
         is_interrupted: Whether to end early: no further query is sent, and those that wait are served.
@@ -189,30 +189,33 @@ class _Session:
         self,
         policy: Policy,
         seed: int,
-        program: WorkerProgram,
+        program: WorkerSource,
         most_waiting: int,
-        on_start: Callable[[list[WorkerProcess]], None],
+        on_start: Callable[[list[LiveWorker]], None],
     ) -> LiveRun:
         """Run from start to end; arguments and errors are those of `serve_trace`."""
         limits = {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
-        generator = None
-        with Service(self._cluster, self._table, policy, seed=seed, program=program, **limits) as service:
-            client = _LoadLink(service.router.submit)
-            try:
-                generator = await self._start_load(client)
-                await service.start(lambda: self._waits_for(client))
-                begin_ns = time.monotonic_ns() + _LEAD_NS
-                service.begin(begin_ns)
-                client.send(frame(FrameKind.START, INSTANT.pack(begin_ns)))
-                on_start(service.workers)
-                await self._served(service, client)
-                client.close()
-                await self._load_ended(generator)
-                return replace(self._outcome(service.router), serves=service.serves)
-            finally:
-                if generator is not None:
-                    generator.kill()
-                    generator.wait()
+        async with program.links(self._cluster.workers) as links:
+            with Service(self._cluster, self._table, policy, seed=seed, links=links, **limits) as service:
+                return await self._run(service, on_start)
+
+    async def _run(self, service: Service, on_start: Callable[[list[LiveWorker]], None]) -> LiveRun:
+        client, generator = _LoadLink(service.router.submit), None
+        try:
+            generator = await self._start_load(client)
+            await service.start(lambda: self._waits_for(client))
+            begin_ns = time.monotonic_ns() + _LEAD_NS
+            service.begin(begin_ns)
+            client.send(frame(FrameKind.START, INSTANT.pack(begin_ns)))
+            on_start(service.workers)
+            await self._served(service, client)
+            client.close()
+            await self._load_ended(generator)
+            return replace(self._outcome(service.router), serves=service.serves)
+        finally:
+            if generator is not None:
+                generator.kill()
+                generator.wait()
 
     async def _start_load(self, client: _LoadLink) -> subprocess.Popen[bytes]:
         with translate_os_errors(Path(tempfile.gettempdir())):

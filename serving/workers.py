@@ -1,21 +1,15 @@
-"""Workers as processes of this machine: started, watched, killed and started again.
+"""Workers as the router sees them: given batches, watched, and replaced when they are gone.
 
 A worker is gone when its connection ends, when it takes far longer for a batch than expected, or when it says something
-that is not an answer to its batch. The router is told at once; a new process takes its place.
+that is not an answer to its batch. The router is told at once; another process takes its place. A `WorkerLink` knows
+which process that is and how it is reached: on this machine (`serving.processes`) or elsewhere (`serving.remote`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from serving.frames import (
     DONE,
@@ -26,7 +20,6 @@ from serving.frames import (
     FrameReader,
     content_of,
     frame,
-    json_frame,
     unpack_first,
 )
 from serving.tensors import row_bytes
@@ -34,12 +27,13 @@ from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from sim.base.errors import SsimError
 
 START_LIMIT_S = 300.0
-"""A process that is neither ready by then nor a step further is killed."""
+"""A process that is neither ready by then nor a step further is cut off."""
 
 HANG_NS = NS_PER_S
 HANG_FACTOR = 4
@@ -55,23 +49,6 @@ _MOST_REASONS = 20
 
 _ERROR_PARTS = 4
 """Location, problem, value, hint."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerProgram:
-    """What worker processes run.
-
-    Attributes:
-        module: A module that serves the socket whose number is its first argument.
-        settings: What it is told at its start; JSON.
-    """
-
-    module: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-PACED = WorkerProgram("serving.paced")
-"""Workers that take the time that they are expected to take, and compute nothing."""
 
 
 class Reports(Protocol):
@@ -90,68 +67,100 @@ class Reports(Protocol):
         ...
 
     def give_up(self, worker: int) -> None:
-        """Take note that a worker that is gone will not come back."""
+        """Take note that a worker that is gone is no longer waited for."""
         ...
 
 
-def spawn(module: str, errors: IO[bytes], *files: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a module of this toolkit as a process; return it and the connection to it.
+class WorkerLink(Protocol):
+    """The way to the process of one worker.
 
-    The process is no member of the terminal's group: it ends when its connection does. Its arguments are the number of
-    its socket and those of the files.
+    It calls `LiveWorker.connected`, `LiveWorker.received` and, once for each process, `LiveWorker.lost`.
 
-    Args:
-        module: The module.
-        errors: For what it writes to stderr.
-        files: Files that it inherits.
+    Attributes:
+        has_our_clock: Whether the monotonic clock of the process is that of this one.
+        patience_ns: How long a process in place of a lost one is waited for; None where it is started from here.
     """
-    ours, theirs = socket.socketpair()
-    root = str(Path(__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    inherited = [theirs.fileno(), *(file.fileno() for file in files)]
-    with theirs:
-        process = subprocess.Popen(  # noqa: S603 - a module of ours
-            [sys.executable, "-m", module, *map(str, inherited)],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env=environment,
-            start_new_session=True,
-        )
-    return process, ours
+
+    has_our_clock: bool
+    patience_ns: int | None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, or None where it is not known."""
+        ...
+
+    def open(self, worker: LiveWorker) -> None:
+        """Start a process, or let one in."""
+        ...
+
+    def send(self, message: bytes) -> None:
+        """Send bytes, in the order of the calls; nothing happens if no process is there."""
+        ...
+
+    def cut(self, reason: str, *, is_final: bool = False) -> None:
+        """End the process, or the connection to one that is not ours; `LiveWorker.lost` follows.
+
+        Args:
+            reason: What the process is told.
+            is_final: Whether it need not try again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let no process in any more; one that is there has nothing left to do."""
+        ...
 
 
-class WorkerProcess(asyncio.Protocol):
+class WorkerSource(Protocol):
+    """Where workers come from."""
+
+    def links(self, workers: int) -> AbstractAsyncContextManager[Sequence[WorkerLink]]:
+        """Return a context that gives the ways to so many workers."""
+        ...
+
+
+class Standard:
+    """What the workers of a service serve: what the first one that was ready said."""
+
+    def __init__(self) -> None:
+        self.serves: dict[str, Any] = {}
+        """Nothing, if they are paced."""
+        self.tensors: dict[str, Any] = {}
+        """Their inputs and outputs, each a list of tensors in the words of the Open Inference Protocol."""
+        self._is_known = False
+
+    def difference(self, serves: dict[str, Any], tensors: dict[str, Any]) -> str:
+        """Return in what another worker differs, or ""; the device may be another one."""
+        if not self._is_known:
+            self.serves, self.tensors, self._is_known = serves, tensors, True
+        same = {"device": self.serves.get("device")}
+        return "" if serves | same == self.serves | same else f"it serves {serves} instead of {self.serves}"
+
+
+class LiveWorker:
     """One worker, whichever process it is at the time."""
 
-    def __init__(self, number: int, program: WorkerProgram, note: Callable[[str], None]) -> None:
+    def __init__(self, number: int, link: WorkerLink, standard: Standard, note: Callable[[str], None]) -> None:
         """Describe a worker; `start` starts it.
 
         Args:
             number: Its number, from 0.
-            program: What its process runs.
+            link: The way to its process.
+            standard: What all workers serve.
             note: Called with a sentence about each failure.
         """
-        self.number, self._program, self._note = number, program, note
-        self._errors = unnamed_file()
-        self._told = 0  # bytes that processes before wrote there
-        self._process: subprocess.Popen[bytes] | None = None
-        self._transport: asyncio.Transport | None = None
+        self.number, self._link, self._standard, self._note = number, link, standard, note
         self._reader = FrameReader()
         self._reports: Reports | None = None
         self._batch: tuple[int, int] | None = None  # number and size of the batch that it runs
+        self._sent_ns = 0  # when it was given that batch
         self._has_inputs = False
         self._limit_ns = 0  # when it is taken for hung
         self._overdue_ns = 0  # the limit that was passed at the last check
+        self._lost_ns = 0  # since when no process is there, if one in its place is waited for
         self.reason = ""
         self.refusal: SsimError | None = None
         """Why its process would not start another time, either."""
-        self.serves: dict[str, Any] | None = None
-        """What its process said of itself when it was ready: nothing, if it is paced."""
-        self.tensors: dict[str, Any] = {}
-        """Its inputs and outputs, each a list of tensors in the words of the Open Inference Protocol."""
         self._failed = set[str]()  # the failures of batches that were told
         self._in_vain = 0
         self._stopping = False
@@ -163,20 +172,20 @@ class WorkerProcess(asyncio.Protocol):
     @property
     def pid(self) -> int | None:
         """The process, or None."""
-        return None if self._process is None else self._process.pid
+        return self._link.pid
 
     def serve(self, reports: Reports) -> None:
-        """Report from now on; the worker is up."""
+        """Report from now on; the worker is up, or its loss is reported at once."""
         self._reports = reports
+        if not self.is_up:
+            reports.fail(self.number)
+        if self.is_given_up:
+            reports.give_up(self.number)
 
     def start(self) -> None:
-        """Start a process."""
+        """Get a process."""
         self._restart = None
-        self._told = os.fstat(self._errors.fileno()).st_size
-        self._process, connection = spawn(self._program.module, self._errors)
-        self._reader, self.reason = FrameReader(), ""
-        self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
-        self._connecting = self._loop.create_task(self._loop.connect_accepted_socket(lambda: self, connection))
+        self._link.open(self)
 
     def run(self, batch: int, subnet: int, size: int, expected_ns: int, inputs: bytes = b"") -> None:
         """Give it a batch.
@@ -188,65 +197,60 @@ class WorkerProcess(asyncio.Protocol):
             expected_ns: The time that it is expected to take.
             inputs: Of its queries, one after the other, each with all its tensors; the worker has its own if left out.
         """
-        self._batch, self._has_inputs = (batch, size), bool(inputs)
-        self._limit_ns = time.monotonic_ns() + max(HANG_NS, HANG_FACTOR * expected_ns)
-        if self._transport is not None:
-            self._transport.write(frame(FrameKind.RUN, RUN.pack(batch, subnet, size, expected_ns) + inputs))
+        self._batch, self._has_inputs, self._sent_ns = (batch, size), bool(inputs), time.monotonic_ns()
+        self._limit_ns = self._sent_ns + max(HANG_NS, HANG_FACTOR * expected_ns)
+        self._link.send(frame(FrameKind.RUN, RUN.pack(batch, subnet, size, expected_ns) + inputs))
 
     def check(self, now_ns: int) -> None:
-        """Kill the process if it takes too long at two calls in a row.
+        """Cut the process off if it takes too long at two calls in a row; give the worker up if it stays away.
 
         At the first, its answer may lie there unread, since the policy kept this process busy.
         """
+        patience_ns = self._link.patience_ns
+        if self._lost_ns and not self.is_given_up and patience_ns and now_ns > self._lost_ns + patience_ns:
+            self._give_up(f"did not come back within {patience_ns / NS_PER_S:g} s")
         if not self._limit_ns or now_ns <= self._limit_ns:
             return
         if self._overdue_ns == self._limit_ns:
             limit = "too long for a batch" if self._batch else f"more than {START_LIMIT_S:g} s for a step of its start"
-            self._kill(f"takes {limit}")
+            self._cut(f"takes {limit}")
         self._overdue_ns = self._limit_ns
 
     def stop(self) -> None:
-        """End the process."""
+        """End the worker."""
         self._stopping = True
         if self._restart is not None:
             self._restart.cancel()
-        if self._transport is not None:
-            self._transport.write(frame(FrameKind.STOP))
-            self._transport.close()
-        if self._process is not None:
-            self._process.kill()  # it has answered whatever it was asked
-            self._process.wait()
-        self._errors.close()
+        self._link.close()
 
-    # asyncio.Protocol
+    # what a link calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the process."""
-        self._transport = cast("asyncio.Transport", transport)  # of a stream socket
-        settings = {**self._program.settings, "version": VERSION, "worker": self.number}
-        self._transport.write(json_frame(FrameKind.CONFIG, settings))
+    def connected(self) -> None:
+        """Expect a process to become ready."""
+        self._reader, self.reason, self._lost_ns = FrameReader(), "", 0
+        self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
 
-    def data_received(self, data: bytes) -> None:
-        """Take frames."""
+    def received(self, data: bytes) -> None:
+        """Take bytes of the process."""
         if self.reason:
             return
         try:
             for kind, body in self._reader.feed(data):
                 self._take(kind, body)
         except (FrameError, ValueError) as error:
-            self._kill(f"sends nonsense: {error}")
+            self._cut(f"sends nonsense: {error}")
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Report that the process is gone, and start another."""
-        self._transport = None
-        if self._stopping or self._process is None:
+    def lost(self, reason: str) -> None:
+        """Report that the process is gone, and get another.
+
+        Args:
+            reason: Why, unless it was cut off.
+        """
+        if self._stopping:
             return
-        self._process.kill()
-        self._process.wait()
-        line = last_line(self._errors, self._told)
-        self.reason = self.reason or f"ended with code {self._process.returncode}" + (f": {line}" if line else "")
+        self.reason = self.reason or reason
         was_up, self.is_up = self.is_up, False
-        self._batch, self._limit_ns = None, 0
+        self._batch, self._limit_ns, self._lost_ns = None, 0, time.monotonic_ns()
         self._in_vain += 1
         self._note(f"worker {self.number} {self.reason}")
         if was_up and self._reports is not None:
@@ -254,57 +258,73 @@ class WorkerProcess(asyncio.Protocol):
         if self._in_vain < STARTS_IN_VAIN:
             self._restart = self._loop.call_later(FIRST_PAUSE_S * 2 ** (self._in_vain - 1), self.start)
             return
+        self._link.close()
+        self._give_up(f"is given up after {self._in_vain} failures in a row")
+
+    def _give_up(self, why: str) -> None:
         self.is_given_up = True
-        self._note(f"worker {self.number} is given up after {self._in_vain} failures in a row")
+        self._note(f"worker {self.number} {why}")
         if self._reports is not None:
             self._reports.give_up(self.number)
 
     def _take(self, kind: FrameKind, body: bytes) -> None:
         if kind is FrameKind.DONE and self._batch is not None:
-            (batch, size, *times), outputs = unpack_first(DONE, body)
-            if (batch, size) != self._batch:
-                raise FrameError(f"an answer to batch {batch} of {size}, not to {self._batch[0]} of {self._batch[1]}")
-            if len(outputs) != self._has_inputs * size * row_bytes(self.tensors.get("outputs", ())):
-                raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
-            self._batch, self._limit_ns, self._in_vain = None, 0, 0
-            if self._reports is not None:
-                self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs)
+            self._complete(body, *self._batch)
         elif kind is FrameKind.FAILED and self._batch is not None:
-            self._fail_batch(content_of(body))
+            self._fail_batch(content_of(body), self._batch[0])
         elif kind is FrameKind.WARMING and not self.is_up:
             self._limit_ns = time.monotonic_ns() + int(START_LIMIT_S * NS_PER_S)
         elif kind is FrameKind.REFUSED and not self.is_up:
             self._refuse(content_of(body))
         elif kind is FrameKind.READY and not self.is_up:
-            self._check_ready(content_of(body))
-            self._limit_ns, self.is_up = 0, True
-            if self._reports is not None:
-                self._reports.recover(self.number)
+            self._ready(content_of(body))
         else:
             raise FrameError(f"a frame {kind.name} that nobody asked for")
 
-    def _check_ready(self, content: dict[str, Any]) -> None:
-        """Check that a process is of this version, and serves what the one before it did.
+    def _complete(self, body: bytes, batch: int, queries: int) -> None:
+        """Report an answer.
 
         Raises:
-            FrameError: It is not, or does not.
+            FrameError: It is not an answer to the batch.
+        """
+        (number, size, *times), outputs = unpack_first(DONE, body)
+        if (number, size) != (batch, queries):
+            raise FrameError(f"an answer to batch {number} of {size}, not to {batch} of {queries}")
+        if len(outputs) != self._has_inputs * size * row_bytes(self._standard.tensors.get("outputs", ())):
+            raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
+        if not self._link.has_our_clock:
+            times = as_if_read_in_between(self._sent_ns, times, time.monotonic_ns())
+        self._batch, self._limit_ns, self._in_vain = None, 0, 0
+        if self._reports is not None:
+            self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs)
+
+    def _ready(self, content: dict[str, Any]) -> None:
+        """Take a process that is ready, if it is of this version and serves what all workers do.
+
+        Raises:
+            FrameError: It is of another version.
         """
         version, serves = content.get("version"), content.get("serves", {})
         if version != VERSION:
             raise FrameError(f"version {version} instead of {VERSION}")
-        if self.serves is not None and self.serves != serves:
-            raise FrameError(f"it serves {serves} instead of {self.serves}")
-        self.serves, self.tensors = serves, content.get("tensors", {})
+        if difference := self._standard.difference(serves, content.get("tensors", {})):
+            self._cut(difference, is_final=True)
+            return
+        if serves.get("device") != (device := self._standard.serves.get("device")):
+            self._note(f"worker {self.number} runs on another device: {serves.get('device')} instead of {device}")
+        self._limit_ns, self.is_up, self.is_given_up = 0, True, False
+        if self._reports is not None:
+            self._reports.recover(self.number)
 
-    def _fail_batch(self, content: dict[str, Any]) -> None:
+    def _fail_batch(self, content: dict[str, Any], current: int) -> None:
         """Report a batch that failed: a failure from which the worker recovers at the next instant.
 
         Raises:
             FrameError: It is not a report about the batch.
         """
         batch, reason = content.get("batch"), content.get("reason")
-        if self._batch is None or batch != self._batch[0] or not isinstance(reason, str):
-            raise FrameError(f"a failure of batch {batch}, not of {self._batch and self._batch[0]}")
+        if batch != current or not isinstance(reason, str):
+            raise FrameError(f"a failure of batch {batch}, not of {current}")
         self._batch, self._limit_ns = None, 0
         if reason not in self._failed and len(self._failed) < _MOST_REASONS:
             self._failed.add(reason)
@@ -314,7 +334,7 @@ class WorkerProcess(asyncio.Protocol):
             self._loop.call_soon(self._reports.recover, self.number)
 
     def _refuse(self, content: dict[str, Any]) -> None:
-        """Give the worker up, since another process would not start either.
+        """Give the worker up, since another process that is started from here would not start either.
 
         Raises:
             FrameError: It is not an error.
@@ -322,26 +342,26 @@ class WorkerProcess(asyncio.Protocol):
         parts, kind = content.get("error"), SpecError if content.get("is_input") else ServingError
         if not (isinstance(parts, list) and len(parts) == _ERROR_PARTS and all(isinstance(x, str) for x in parts)):
             raise FrameError(f"an error that is not {_ERROR_PARTS} texts")
-        self.refusal, self._in_vain = kind(*parts), STARTS_IN_VAIN
-        self._kill(str(self.refusal))
+        error = kind(*parts)
+        if self._link.patience_ns is None:
+            self.refusal, self._in_vain = error, STARTS_IN_VAIN
+        self._cut(str(error))
 
-    def _kill(self, reason: str) -> None:
-        """End the process; `connection_lost` follows."""
+    def _cut(self, reason: str, *, is_final: bool = False) -> None:
+        """End the process; `lost` follows."""
         self.reason, self._limit_ns = reason, 0
-        if self._process is not None:
-            self._process.kill()
-        if self._transport is not None:
-            self._transport.abort()
+        self._link.cut(reason, is_final=is_final)
 
 
-def unnamed_file() -> IO[bytes]:
-    """Return a new file without a name: nothing is left of it when the last process that has it open ends."""
-    return tempfile.TemporaryFile(buffering=0)
+def as_if_read_in_between(sent_ns: int, times_ns: Sequence[int], answered_ns: int) -> list[int]:
+    """Return instants of another machine's clock by that of this one, as if the way back took as long as the way there.
 
+    What is known of another clock is how much later one instant was than another.
 
-def last_line(file: IO[bytes], begin: int = 0) -> str:
-    """Return the last line that a process wrote to stderr, from a place in the file on, or ""."""
-    # Processes share one position in the file: seeking would move that of the writer.
-    size = os.fstat(file.fileno()).st_size
-    text = os.pread(file.fileno(), 2**16, max(begin, size - 2**16)).decode("utf-8", "replace")
-    return (text.strip().splitlines() or [""])[-1]
+    Args:
+        sent_ns: When the batch was sent from here.
+        times_ns: When it was read there, began and ended.
+        answered_ns: When the answer was here.
+    """
+    there_ns = sent_ns + max(0, (answered_ns - sent_ns) - (times_ns[-1] - times_ns[0])) // 2
+    return [there_ns + (at_ns - times_ns[0]) for at_ns in times_ns]

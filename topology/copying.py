@@ -43,7 +43,7 @@ class _Copier(pickle.Pickler):
         key = self._known.get(number) or self._seen.get(number)
         if key is None:
             kind = type(value)
-            if kind is Message or _is_frozen(kind):
+            if is_value(value):
                 key = self._seen[number] = "value", len(self.values)
                 self.values.append(value)
             elif hasattr(kind, "__deepcopy__"):
@@ -53,10 +53,11 @@ class _Copier(pickle.Pickler):
         return key
 
 
-def _is_frozen(kind: type[Any]) -> bool:
-    """Return whether objects of a class are values: frozen dataclasses are by their own promise."""
+def is_value(value: Any) -> bool:
+    """Return whether nobody changes an object: a message, or a frozen dataclass, by its own promise."""
+    kind = type(value)
     parameters = kind.__dict__.get("__dataclass_params__")
-    return parameters is not None and parameters.frozen
+    return kind is Message or (parameters is not None and parameters.frozen)
 
 
 class _CopyReader(pickle.Unpickler):

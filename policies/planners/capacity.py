@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from sim.engine.planning import KindView, PlannerView
+    from sim.engine.planning import KindView, PlannerView, QueueView
     from sim.tables.latency import LatencyTable
 
 
@@ -30,19 +30,29 @@ def throughput_per_s(table: LatencyTable, subnet: int, slo_ns: int, dispatch_ns:
 
 
 def capacity_per_s(view: PlannerView, kind: KindView, accuracy: float | None) -> float:
-    """Return the queries/s that a worker of a kind is counted on to serve.
+    """Return the queries/s that a worker of a kind is counted on to serve, in the mix of the queues' last arrivals.
 
-    Where no batch takes at most half of the SLO, that is single queries one after the other.
+    That is the rate at which the times of queries of all queues fill a worker: the mean of what it can serve of each
+    queue, harmonic and weighted by their arrivals; equally without any.
 
     Args:
         view: What the planner sees.
         kind: The kind of the worker.
-        accuracy: That of the subnet in percent; the most accurate subnet if None.
+        accuracy: That of the subnet in percent; the most accurate subnet of each queue if None.
 
     Raises:
-        DataError: The table has no subnet of this accuracy, or several.
+        DataError: The table of a queue has no subnet of this accuracy, or several.
     """
-    table = kind.table
+    if len(view.queues) == 1:
+        return _of_queue(view, view.queues[0], kind, accuracy)
+    counts = [queue.arrivals if view.arrivals else 1 for queue in view.queues]
+    pairs = zip(counts, view.queues, strict=True)
+    return sum(counts) / sum(count / _of_queue(view, queue, kind, accuracy) for count, queue in pairs)
+
+
+def _of_queue(view: PlannerView, queue: QueueView, kind: KindView, accuracy: float | None) -> float:
+    """Return what a worker can serve of one queue: single queries where no batch takes at most half of the SLO."""
+    table = queue.tables[kind.name]
     subnet = len(table.subnets) - 1 if accuracy is None else table.subnet_of_accuracy(accuracy)
-    found = throughput_per_s(table, subnet, view.slo_ns, view.dispatch_ns)
+    found = throughput_per_s(table, subnet, queue.slo_ns, view.dispatch_ns)
     return found or NS_PER_S / (table.latency(subnet, 1) + view.dispatch_ns)

@@ -17,9 +17,9 @@ from serving.front.listening import address_of
 from serving.front.metrics import ServiceMetrics
 from serving.front.rest import RestFront
 from serving.front.rpc import RpcFront
+from serving.processes import PACED
 from serving.service import CHECK_S, DRAIN_NS, Service
 from serving.session import LiveRun
-from serving.workers import PACED
 from sim.base.errors import PolicyError, ServingError
 from sim.engine.result import NONE
 from sim.traces.trace import Trace
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serving.front.listening import Listen
-    from serving.workers import WorkerProgram
+    from serving.workers import WorkerSource
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
@@ -46,7 +46,7 @@ def serve_requests(
     slo_ns: int,
     slo_is_for_all: bool = True,
     seed: int = 0,
-    program: WorkerProgram = PACED,
+    program: WorkerSource = PACED,
     most_waiting: int = 10_000,
 ) -> LiveRun:
     """Serve requests in real time until an interruption; return what came of it.
@@ -64,7 +64,7 @@ def serve_requests(
         slo_ns: The smallest SLO, as policies see it.
         slo_is_for_all: Whether it is that of requests without a timeout; else each request needs one.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        program: What the workers run.
+        program: Where the workers come from: a program for processes of this machine, or other machines.
         most_waiting: Queries that may wait; any more are rejected.
 
     Raises:
@@ -76,8 +76,9 @@ def serve_requests(
 
     async def serve() -> LiveRun:
         limits = {"slo_ns": slo_ns, "most_waiting": most_waiting}
-        with Service(cluster, table, policy, seed=seed, program=program, **limits) as service:
-            return await _Serving(service, model, cluster, table, is_interrupted).run(listen, on_ready)
+        async with program.links(cluster.workers) as links:
+            with Service(cluster, table, policy, seed=seed, links=links, **limits) as service:
+                return await _Serving(service, model, cluster, table, is_interrupted).run(listen, on_ready)
 
     try:
         return asyncio.run(serve())

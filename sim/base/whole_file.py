@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -43,6 +44,28 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8 as a whole; errors are those of `whole_file`."""
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a file, which need not exist; several threads and processes may do so at once.
+
+    Args:
+        path: The file.
+        line: The line, without a newline.
+
+    Raises:
+        StoreError: The disk is full, or the file can't be written; nothing half written stays.
+    """
+    with translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = file.seek(0, os.SEEK_END)
+            is_cut = end and os.pread(file.fileno(), 1, end - 1) != b"\n"  # its writer was killed
+            text = (b"\n" if is_cut else b"") + line + b"\n"
+            if file.write(text) < len(text):
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager

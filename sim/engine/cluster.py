@@ -150,9 +150,9 @@ class Cluster:
         check_queues(self.queues, self.order, [kind.name for kind in self.kinds])
         if self.routing not in get_args(Routing):
             raise SpecError("cluster.routing", "unknown routing", repr(self.routing), " or ".join(get_args(Routing)))
-        if self.is_scaled and (self.queues or self.is_routed):
-            place, hint = "queues" if self.queues else "cluster.routing", "leave out max_workers, or the queues"
-            raise SpecError(place, "can't be combined with workers that come and go", "", hint)
+        if self.is_scaled and self.is_routed:
+            problem, hint = "can't be combined with workers that come and go", "leave out max_workers, or routing"
+            raise SpecError("cluster.routing", problem, "", hint)
 
     def _check_overlap(self) -> None:
         part: Any = self.occupancy

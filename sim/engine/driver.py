@@ -7,7 +7,6 @@ failure or recovery, and for the first arrival at an idle cluster; none for each
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +18,19 @@ from sim.engine.instant import BatchStart, Scheduler, policies_of
 from sim.engine.kinds import pool_of_workers
 from sim.engine.policy import policy_name
 from sim.engine.queue_set import admission_for
-from sim.engine.queues import queue_for
 from sim.engine.result import BatchLog, Result, result_of
 from sim.engine.service_queue import in_queues
-from sim.engine.turns import Turns, WatchedQueue, check_scaling
+from sim.engine.turns import Turns, WatchedAdmission, check_scaling
 from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from sim.engine.cluster import Cluster
     from sim.engine.planning import Planner
     from sim.engine.policy import Policy
+    from sim.engine.queues import Admission
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
 
@@ -62,7 +61,7 @@ def simulate(
         seed: For latencies that are drawn, and policies that draw random numbers.
         latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
             those of the cluster; for clusters without queues.
-        planner: How many workers there are; None for those of the cluster.
+        planner: How many workers there are, and which policies; None for those of the cluster.
         period_ns: The time between two turns of the planner, the first of which comes after one period.
 
     Raises:
@@ -104,13 +103,14 @@ class _Run:
         self._overhead_of = cluster.overheads(seed)
         served = cluster.served(table)
         self._log = BatchLog()
-        self._admission = admission_for(self._trace, cluster, seed)
+        admission = admission_for(self._trace, cluster, seed)
+        self._admission: Admission = admission
         self._turns: Turns | None = None
         self._period_ns = period_ns
-        if planner is not None and not isinstance(policy, Mapping):
-            queue = queue_for(self._trace, cluster.network_ns)  # a planner's cluster has one queue
-            self._admission = watched = WatchedQueue(queue)
-            self._turns = Turns(planner, policy, cluster, cluster.pools(served, served=True), watched, self._log)
+        if planner is not None:
+            self._admission = watched = WatchedAdmission(admission)
+            seen = cluster.pools_by_queue(served, served=True)
+            self._turns = Turns(planner, self._policies, cluster, seen, watched, self._log)
         self._scheduler = Scheduler(self._admission, cluster, served, policy, seed)
         self._begun: list[list[int]] = [[] for _ in range(cluster.workers)]  # and not finished, where batches overlap
         self._changes = cluster.changes()

@@ -192,9 +192,9 @@ class Scheduler:
         """Return whether a worker had a batch after the latest instant."""
         return self._running[worker] is not None
 
-    def change_policy(self, policy: Policy) -> None:
-        """Take the decisions of another policy from now on."""
-        self._policies = [policy] * len(self._policies)
+    def change_policies(self, policies: Sequence[Policy]) -> None:
+        """Take the decisions of other policies from now on, one for each queue."""
+        self._policies = [*policies]
 
     def _release(self, worker: int) -> None:
         """Have a worker take the next batch, unless it goes."""

@@ -1,7 +1,8 @@
 """The interface of planners: what they see at a turn, and their plans.
 
 A planner is a dataclass with one method, `plan(view) -> WorkerPlan`; its fields are its parameters. It is asked once in
-each period how many workers there shall be. It sees what happened before its turn; its plan holds from then on.
+each period how many workers there shall be, and which policies serve the queues. It sees what happened before its turn;
+its plan holds from then on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from sim.base.units import NS_PER_S, format_ms
 from sim.engine.policy import policy_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sim.engine.policy import Policy
     from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable
@@ -28,7 +31,7 @@ class KindView:
 
     Attributes:
         name: The name of the kind; empty if the cluster has no kinds.
-        table: Their latency table, as policies see it.
+        table: Their latency table, as the policy of the first queue sees it.
         serving: The numbers of the workers that serve: neither failed nor told to go.
         starting: Workers whose start-up has not ended.
         failed: Workers that have failed.
@@ -67,32 +70,59 @@ class KindView:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue, as a planner sees it; counts are since the last turn, or the start of the run.
+
+    Attributes:
+        name: The name of the queue; empty if the cluster has no queues.
+        tables: The latency tables of its model, as its policy sees them, by the name of the kind of workers.
+        arrivals: Queries that arrived.
+        met: Queries that were answered by their deadlines.
+        late: Queries that were answered later.
+        dropped: Queries that were dropped, or lost with a worker.
+        rejected: Queries that found a full queue.
+        length: Queries waiting.
+        slo_ns: The smallest SLO of its queries in the run, less the network's delay; 0 if it has none.
+        weight: Its weight.
+    """
+
+    name: str
+    tables: Mapping[str, LatencyTable]
+    arrivals: int = 0
+    met: int = 0
+    late: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    length: int = 0
+    slo_ns: int = 0
+    weight: float = 1.0
+
+    @property
+    def attainment(self) -> float:
+        """The share of the queries answered, dropped or rejected since the last turn that met their SLO.
+
+        NaN without any.
+        """
+        return _attainment([self])
+
+
+@dataclass(frozen=True, slots=True)
 class PlannerView:
     """What a planner sees at a turn; counts are since the last turn, or the start of the run.
 
     Attributes:
         now_ns: The instant of the turn.
         since_ns: That of the last one.
-        arrivals: Queries that arrived.
-        met: Queries that were answered by their deadlines.
-        late: Queries that were answered later.
-        dropped: Queries that were dropped, or lost with a worker.
-        queue_length: Queries waiting.
-        slo_ns: The smallest SLO of the run's queries, less the network's delay.
         dispatch_ns: Overhead of each batch.
         kinds: The kinds of workers, in the order of the cluster; one without a name if they are all alike.
+        queues: The queues, in the order of the cluster; one without a name if it has none.
     """
 
     now_ns: int
     since_ns: int
-    arrivals: int
-    met: int
-    late: int
-    dropped: int
-    queue_length: int
-    slo_ns: int
     dispatch_ns: int
     kinds: tuple[KindView, ...]
+    queues: tuple[QueueView, ...]
 
     @property
     def period_ns(self) -> int:
@@ -100,29 +130,59 @@ class PlannerView:
         return self.now_ns - self.since_ns
 
     @property
+    def arrivals(self) -> int:
+        """Queries of all queues that arrived."""
+        return sum(queue.arrivals for queue in self.queues)
+
+    @property
+    def queue_length(self) -> int:
+        """Queries waiting in all queues."""
+        return sum(queue.length for queue in self.queues)
+
+    @property
+    def slo_ns(self) -> int:
+        """The smallest SLO of the run's queries, less the network's delay; 0 without any query."""
+        return min((queue.slo_ns for queue in self.queues if queue.slo_ns), default=0)
+
+    @property
     def rate_per_s(self) -> float:
-        """The arrival rate since the last turn in queries/s."""
-        return self.arrivals * NS_PER_S / self.period_ns
+        """The arrival rate of all queues since the last turn in queries/s."""
+        return self.rate_of(*self.queues)
 
     @property
     def attainment(self) -> float:
-        """The share of the queries answered or dropped since the last turn that met their SLO; NaN without any."""
-        ended = self.met + self.late + self.dropped
-        return self.met / ended if ended else float("nan")
+        """The share of the queries answered, dropped or rejected since the last turn that met their SLO.
+
+        NaN without any.
+        """
+        return _attainment(self.queues)
+
+    def rate_of(self, *queues: QueueView) -> float:
+        """Return the arrival rate of some queues since the last turn in queries/s."""
+        return sum(queue.arrivals for queue in queues) * NS_PER_S / self.period_ns
+
+
+def _attainment(queues: Sequence[QueueView]) -> float:
+    met = sum(queue.met for queue in queues)
+    ended = met + sum(queue.late + queue.dropped + queue.rejected for queue in queues)
+    return met / ended if ended else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """The workers from now on.
+    """The workers from now on, and what is changed of the policies.
 
     Attributes:
         workers: How many shall serve or start, by the name of the kind; a kind that is left out keeps its workers. One
             number if there is only one kind. Numbers are limited to the bounds of the kind.
-        parameters: Parameters of the policy to change, by name.
+        parameters: Parameters to change of the policies of all queues, by name.
+        queues: By the name of the queue, parameters to change of its policy, or another policy; a queue that is left
+            out keeps its policy.
     """
 
     workers: Mapping[str, int] | int = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    queues: Mapping[str, Mapping[str, Any] | Policy] = field(default_factory=dict)
 
 
 class Planner(Protocol):
@@ -133,13 +193,13 @@ class Planner(Protocol):
         ...
 
 
-def ask_planner(planner: Planner, view: PlannerView, policy: Policy) -> tuple[list[int], Policy]:
-    """Return the number of workers of each kind that a planner wants, within the bounds, and the policy from now on.
+def ask_planner(planner: Planner, view: PlannerView, policies: Sequence[Policy]) -> tuple[list[int], list[Policy]]:
+    """Return the number of workers of each kind that a planner wants, within the bounds, and the policies from now on.
 
     Args:
         planner: The planner.
         view: What it sees.
-        policy: The policy of the run.
+        policies: The policy of each queue.
 
     Raises:
         PolicyError: It raised, or its plan can't be carried out.
@@ -152,7 +212,7 @@ def ask_planner(planner: Planner, view: PlannerView, policy: Policy) -> tuple[li
         raise PolicyError(_location(planner, view), *problem) from error
     if not isinstance(found, WorkerPlan):
         raise _wrong(planner, view, "does not return a plan", found, "WorkerPlan(workers)")
-    return _wanted(found, planner, view), _changed(found, planner, view, policy)
+    return _wanted(found, planner, view), _changed(found, planner, view, policies)
 
 
 def _wanted(plan: WorkerPlan, planner: Planner, view: PlannerView) -> list[int]:
@@ -172,8 +232,32 @@ def _wanted(plan: WorkerPlan, planner: Planner, view: PlannerView) -> list[int]:
     return [kind.limited(int(given[kind.name])) if kind.name in given else kind.workers for kind in view.kinds]
 
 
-def _changed(plan: WorkerPlan, planner: Planner, view: PlannerView, policy: Policy) -> Policy:
-    given: Any = plan.parameters
+def _changed(plan: WorkerPlan, planner: Planner, view: PlannerView, policies: Sequence[Policy]) -> list[Policy]:
+    given: Any = plan.queues
+    names = [queue.name for queue in view.queues]
+    if not isinstance(given, Mapping):
+        raise _wrong(
+            planner, view, "plans queues, but names none", given, "a mapping of names to parameters or policies"
+        )
+    if odd := [name for name in given if name not in names]:
+        known = f"known: {', '.join(names)}" if names != [""] else "parameters: the cluster has no queues"
+        raise _wrong(planner, view, "plans an unknown queue", odd[0], known)
+    found: list[Policy] = []
+    for name, before in zip(names, policies, strict=True):
+        policy = _with_parameters(before, plan.parameters, planner, view)
+        own = given.get(name, {})
+        if isinstance(own, Mapping):
+            policy = _with_parameters(policy, own, planner, view)
+        elif isinstance(own, type) or not callable(getattr(own, "decide", None)):
+            problem = f"gives queue {name!r} neither parameters nor a policy" if name else "gives no policy"
+            raise _wrong(planner, view, problem, own, "a mapping of names to values, or an object with `decide`")
+        else:
+            policy = own
+        found.append(policy)
+    return found
+
+
+def _with_parameters(policy: Policy, given: Any, planner: Planner, view: PlannerView) -> Policy:
     if not isinstance(given, Mapping):
         raise _wrong(planner, view, "changes parameters, but names none", given, "a mapping of names to values")
     if not given:

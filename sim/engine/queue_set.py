@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim.engine.cluster import Cluster
-    from sim.engine.queues import Admission, Queue
+    from sim.engine.queues import OrderedQueue
     from sim.traces.trace import Trace
 
 
-def admission_for(trace: Trace, cluster: Cluster, seed: int) -> Admission:
+def admission_for(trace: Trace, cluster: Cluster, seed: int) -> OrderedQueue | HeapQueue | QueueSet:
     """Return the fastest admission that is exact for a trace, as `sim.engine.service_queue.in_queues` returns it."""
     if cluster.queues or cluster.is_routed:
         return QueueSet(trace, cluster, seed)
@@ -66,7 +66,7 @@ class QueueSet:
         self._next = 0  # the worker whose turn it is
         self._key = int(stream(seed, "routing").integers(2**63))
 
-    def queues(self, worker: int) -> Sequence[Queue]:
+    def queues(self, worker: int) -> Sequence[HeapQueue]:
         """Return the queues that a worker serves, in the order of the cluster."""
         return self._queues[worker if self._routing != "central" else 0]
 

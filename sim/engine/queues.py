@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 class Queue(Protocol):
     """Waiting queries, the most urgent first."""
 
-    length: int
-    """Queries waiting."""
+    @property
+    def length(self) -> int:
+        """Queries waiting."""
+        ...
 
     @property
     def slo_ns(self) -> int:
@@ -61,8 +63,10 @@ class Queue(Protocol):
 class Admission(Protocol):
     """Arrivals and the queues that they join. A query is admitted when the clock reaches its arrival."""
 
-    next_arrival_ns: int | None
-    """The earliest known arrival that has not been admitted yet, or None."""
+    @property
+    def next_arrival_ns(self) -> int | None:
+        """The earliest known arrival that has not been admitted yet, or None."""
+        ...
 
     def admit(self, now_ns: int) -> None:
         """Take in all queries that arrived up to now."""
@@ -110,7 +114,7 @@ class OrderedQueue:
             self._slo_ns = min(map(sub, self._deadlines, self.arrivals), default=0)
         return self._slo_ns
 
-    def queues(self, worker: int) -> Sequence[Queue]:
+    def queues(self, worker: int) -> Sequence[OrderedQueue]:
         """Return this queue."""
         return [self]
 
@@ -193,7 +197,7 @@ class HeapQueue:
             self._slo_ns = min(map(sub, self._deadlines, self.arrivals), default=0)
         return self._slo_ns
 
-    def queues(self, worker: int) -> Sequence[Queue]:
+    def queues(self, worker: int) -> Sequence[HeapQueue]:
         """Return this queue."""
         return [self]
 

@@ -1,14 +1,15 @@
-"""The turns of a planner in a run: what it has seen since the last one."""
+"""The turns of a planner in a run: what it has seen since the last one, and which policies serve from then on."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.base.errors import SpecError
-from sim.engine.planning import PlannerView, ask_planner
+from sim.engine.planning import PlannerView, QueueView, ask_planner
 from sim.engine.policy import policy_name
 from sim.engine.roster import Roster
 from sim.engine.run_metrics import NEVER_NS
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sim.engine.kinds import WorkerPool
     from sim.engine.planning import Planner
     from sim.engine.policy import Policy
+    from sim.engine.queue_set import QueueSet
     from sim.engine.queues import HeapQueue, OrderedQueue, Queue
     from sim.engine.result import BatchLog
     from sim.engine.roster import NewWorker
@@ -33,7 +35,7 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
     """Check that a planner has workers to plan, and that nothing but a planner uses the bounds of their number.
 
     Raises:
-        SpecError: It has none, or there is no planner, its period is out of range, or the cluster has several queues.
+        SpecError: It has none, or there is no planner, its period is out of range, or workers have queues of their own.
     """
     if planner is None:
         if cluster.is_scaled:
@@ -43,43 +45,42 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
         return
     if type(period_ns) is not int or not 0 < period_ns < NEVER_NS:
         raise SpecError("planner.period_s", "is out of range", repr(period_ns), "integer nanoseconds above 0")
-    if cluster.queues or cluster.is_routed:
-        place, hint = "queues" if cluster.queues else "cluster.routing", "leave out the planner, or the queues"
-        raise SpecError(place, "can't be combined with a planner", "", hint)
+    if cluster.is_routed:
+        raise SpecError("cluster.routing", "can't be combined with a planner", "", "leave out the planner, or routing")
     if not cluster.is_scaled and getattr(planner, "changes_workers", True):
         hint = "give cluster.max_workers, or that of a kind"
         raise SpecError("planner", "no number of workers may change", policy_name(planner), hint)
 
 
 class WatchedQueue:
-    """A queue that counts what leaves it."""
+    """A queue of the cluster that counts what leaves it."""
 
-    def __init__(self, queue: OrderedQueue | HeapQueue) -> None:
-        self._queue = queue
+    def __init__(self, queue: OrderedQueue | HeapQueue, place: int, due_ns: list[tuple[int, list[int]]]) -> None:
+        """Begin with an empty queue.
+
+        Args:
+            queue: The queue.
+            place: Its place in the cluster.
+            due_ns: Gets the queue of each batch, and when its queries are due.
+        """
+        self._queue, self._place, self._due_ns = queue, place, due_ns
         self.arrivals = queue.arrivals
-        self.length, self.next_arrival_ns = queue.length, queue.next_arrival_ns
         self.taken = 0
         self.dropped = 0
-        self.due_ns: list[list[int]] = []
-        """When the queries of each batch are due; emptied once they were counted."""
+
+    @property
+    def length(self) -> int:
+        """Queries waiting."""
+        return self._queue.length
 
     @property
     def slo_ns(self) -> int:
         """The smallest time from an arrival to its deadline."""
         return self._queue.slo_ns
 
-    def queues(self, worker: int) -> Sequence[Queue]:
-        """Return this queue."""
-        return [self]
-
     def arrived_since(self, since_ns: int) -> int:
         """Return the number of admitted queries that arrived at this time or later."""
         return self._queue.arrived_since(since_ns)
-
-    def admit(self, now_ns: int) -> None:
-        """Take in all queries that arrived up to now."""
-        self._queue.admit(now_ns)
-        self.length, self.next_arrival_ns = self._queue.length, self._queue.next_arrival_ns
 
     def head_deadline(self) -> int:
         """Return the deadline of the most urgent query."""
@@ -91,26 +92,48 @@ class WatchedQueue:
 
     def take(self, count: int) -> int:
         """Take the `count` most urgent queries out as the next batch; return the first one."""
-        self.due_ns.append(self._queue.deadlines(count))
+        self._due_ns.append((self._place, self._queue.deadlines(count)))
         self.taken += count
-        self.length -= count
         return self._queue.take(count)
 
     def drop(self, count: int) -> None:
         """Drop the `count` most urgent queries."""
         self._queue.drop(count)
         self.dropped += count
-        self.length -= count
 
     def drop_before(self, deadline_ns: int) -> None:
         """Drop all queries with a deadline earlier than this."""
+        before = self._queue.length
         self._queue.drop_before(deadline_ns)
-        self.dropped += self.length - self._queue.length
-        self.length = self._queue.length
+        self.dropped += before - self._queue.length
+
+
+class WatchedAdmission:
+    """The queues of a run, which count what leaves them."""
+
+    def __init__(self, admission: OrderedQueue | HeapQueue | QueueSet) -> None:
+        self._admission = admission
+        self.due_ns: list[tuple[int, list[int]]] = []
+        """The queue of each batch, and when its queries are due; emptied once they were counted."""
+        queues: Sequence[OrderedQueue | HeapQueue] = admission.queues(0)
+        self.watched = [WatchedQueue(queue, place, self.due_ns) for place, queue in enumerate(queues)]
+
+    @property
+    def next_arrival_ns(self) -> int | None:
+        """The earliest arrival that has not been admitted yet, or None."""
+        return self._admission.next_arrival_ns
+
+    def admit(self, now_ns: int) -> None:
+        """Take in all queries that arrived up to now."""
+        self._admission.admit(now_ns)
+
+    def queues(self, worker: int) -> Sequence[Queue]:
+        """Return the queues that every worker serves."""
+        return self.watched
 
     def batch_of_query(self) -> npt.NDArray[np.int64]:
         """Return each query's batch."""
-        return self._queue.batch_of_query()
+        return self._admission.batch_of_query()
 
 
 class Turns:
@@ -119,26 +142,27 @@ class Turns:
     def __init__(
         self,
         planner: Planner,
-        policy: Policy,
+        policies: list[Policy],
         cluster: Cluster,
-        pools: Sequence[WorkerPool],
-        queue: WatchedQueue,
+        pools: Sequence[Sequence[WorkerPool]],
+        admission: WatchedAdmission,
         log: BatchLog,
     ) -> None:
         """Begin with the workers of the cluster.
 
         Args:
             planner: Who plans.
-            policy: The policy at the start.
+            policies: The policy of each queue at the start.
             cluster: The workers.
-            pools: The workers of each kind in the order of offers, with the tables that policies see.
-            queue: The queue of the run.
+            pools: For each queue the workers of each kind in the order of offers, with the tables that its policy sees.
+            admission: The queues of the run.
             log: The batches of the run.
         """
-        self._planner, self._policy, self._cluster = planner, policy, cluster
-        self._queue, self._log, self._roster = queue, log, Roster(cluster, pools)
+        self._planner, self._policies, self._cluster = planner, policies, cluster
+        self._pools, self._admission, self._log = pools, admission, log
+        self._roster = Roster(cluster, pools[0])
         self._since_ns = 0
-        self._arrived = self._dropped = 0  # at the last turn
+        self._counted = [Counter[str]() for _ in pools]  # by queue, at the last turn
         self._batches = self._lost = 0  # that the last turn has seen
         self._open: list[int] = []  # batches that had not ended then
 
@@ -156,7 +180,7 @@ class Turns:
 
         Args:
             now_ns: The instant.
-            scheduler: That of the run, which gets the new workers and the new policy.
+            scheduler: That of the run, which gets the new workers and the new policies.
 
         Returns:
             The new workers; and those that take no further batch.
@@ -165,10 +189,8 @@ class Turns:
             PolicyError: The planner raised, or its plan can't be carried out.
         """
         view = self._view(now_ns)
-        wanted, policy = ask_planner(self._planner, view, self._policy)
-        if policy is not self._policy:
-            self._policy = policy
-            scheduler.change_policy(policy)
+        wanted, self._policies = ask_planner(self._planner, view, self._policies)
+        scheduler.change_policies(self._policies)
         came, left = self._roster.change(now_ns, view.kinds, wanted, scheduler.is_running)
         for new in came:
             scheduler.add_worker(new.pool)
@@ -176,34 +198,47 @@ class Turns:
 
     def _view(self, now_ns: int) -> PlannerView:
         """Return what happened since the last turn; what happens now belongs to the next one."""
-        arrived = bisect_left(self._queue.arrivals, now_ns)
-        dropped = self._queue.dropped
-        met, late, lost, busy_ns, queries = self._ended(now_ns)
+        self._admission.admit(now_ns - 1)
+        ended, busy_ns, queries = self._ended(now_ns)
         view = PlannerView(
             now_ns,
             self._since_ns,
-            arrivals=arrived - self._arrived,
-            met=met,
-            late=late,
-            dropped=dropped - self._dropped + lost,
-            queue_length=arrived - self._queue.taken - dropped,
-            slo_ns=self._queue.slo_ns,
-            dispatch_ns=self._cluster.dispatch_ns,
+            self._cluster.dispatch_ns,
             kinds=self._roster.views(now_ns, self._since_ns, busy_ns, queries),
+            queues=tuple(self._queue_view(place, now_ns, found) for place, found in enumerate(ended)),
         )
-        self._since_ns, self._arrived, self._dropped = now_ns, arrived, dropped
+        self._since_ns = now_ns
         return view
 
-    def _ended(self, now_ns: int) -> tuple[int, int, int, dict[int, int], list[int]]:
+    def _queue_view(self, place: int, now_ns: int, ended: Counter[str]) -> QueueView:
+        watched, known = self._admission.watched[place], self._cluster.queues[place] if self._cluster.queues else None
+        arrived = bisect_left(watched.arrivals, now_ns)
+        rejected = arrived - watched.taken - watched.dropped - watched.length
+        counted = Counter(arrivals=arrived, dropped=watched.dropped, rejected=rejected)
+        before, self._counted[place] = self._counted[place], counted
+        return QueueView(
+            known.name if known else "",
+            {pool.kind: pool.table for pool in self._pools[place]},
+            arrivals=arrived - before["arrivals"],
+            met=ended["met"],
+            late=ended["late"],
+            dropped=watched.dropped - before["dropped"] + ended["lost"],
+            rejected=rejected - before["rejected"],
+            length=watched.length,
+            slo_ns=watched.slo_ns,
+            weight=known.weight if known else 1.0,
+        )
+
+    def _ended(self, now_ns: int) -> tuple[list[Counter[str]], dict[int, int], list[int]]:
         """Return what became of batches since the last turn.
 
         Returns:
-            Queries that met their SLO, that were late, and that were lost; the busy time of each worker; and by kind,
-            the queries in the batches that started.
+            By queue, the queries that met their SLO, that were late, and that were lost; the busy time of each worker;
+            and by kind, the queries in the batches that started.
         """
-        log, due_ns = self._log, self._queue.due_ns
+        log, due_ns = self._log, self._admission.due_ns
         lost = set(log.lost[self._lost :])
-        met = late = gone = 0
+        ended = [Counter[str]() for _ in self._counted]
         busy_ns: dict[int, int] = {}
         up_ns, kind = self._roster.up_ns, self._roster.kind
         queries = [0] * len(self._roster.pool_of_kind)
@@ -218,14 +253,15 @@ class Turns:
             if finish_ns >= now_ns and batch not in lost:
                 still.append(batch)
                 continue
+            queue, due = due_ns[batch]
             if batch in lost:
-                gone += log.size[batch]
+                ended[queue]["lost"] += len(due)
             else:
-                in_time = sum(due >= finish_ns for due in due_ns[batch])
-                met, late = met + in_time, late + len(due_ns[batch]) - in_time
-            due_ns[batch] = []
+                in_time = sum(instant >= finish_ns for instant in due)
+                ended[queue] += Counter(met=in_time, late=len(due) - in_time)
+            due_ns[batch] = queue, []
         self._open, self._batches, self._lost = still, len(log.start), len(log.lost)
-        return met, late, gone, busy_ns, queries
+        return ended, busy_ns, queries
 
     def fleet(self) -> Fleet:
         """Return the workers of the run, which has ended."""

@@ -71,7 +71,8 @@ def _one(name: str, out: Path) -> list[str]:
     store = stored(out, name)
     index = store.index()
     runs, schema = index["runs"], index["job"]
-    there = [run for run in runs if store.manifest(run["id"]) is not None]
+    manifests = [(run, store.manifest(run["id"])) for run in runs]
+    missing = [run for run, manifest in manifests if manifest is None]
     if schema == "experiment/1":
         from ssim.jobs.experiment.drawing import draw_experiment
 
@@ -79,13 +80,22 @@ def _one(name: str, out: Path) -> list[str]:
     elif schema == "federated/1":
         from ssim.jobs.federated.drawing import draw_run
 
-        drawn = [path for run in there for path in draw_run(run["label"], run["seed"], store.folder / run["id"])]
+        drawn = [
+            path
+            for run, manifest in manifests
+            if manifest is not None
+            for path in draw_run(
+                run["label"],
+                run["seed"],
+                store.folder / run["id"],
+                manifest["identity"].get("metric", "accuracy"),
+            )
+        ]
     else:
         hint = "experiments and federated trainings have figures"
         raise StoreError(str(store.folder), f"a job of schema {schema} has no figures", "", hint)
     for path in drawn:
         click.echo(path)
-    missing = [run for run in runs if run not in there]
     return [f"not stored, therefore not drawn: {run['label']}, seed {run['seed']}" for run in missing]
 
 

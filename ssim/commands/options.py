@@ -127,12 +127,10 @@ set_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def jobs_option(default: Callable[[], int] | int = cores) -> Decorator:
-    """Return the option `--jobs` with a default."""
+def jobs_option(default: Callable[[], int] | int = cores, text: str = "Number of runs at once.") -> Decorator:
+    """Return the option `--jobs` with a default and a help text."""
     shown = "cores" if callable(default) else True
-    return click.option(
-        "-j", "--jobs", type=click.IntRange(1), default=default, show_default=shown, help="Number of runs at once."
-    )
+    return click.option("-j", "--jobs", type=click.IntRange(1), default=default, show_default=shown, help=text)
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:

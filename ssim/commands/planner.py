@@ -53,7 +53,7 @@ def check(name: str, table_name: str, policy_name: str, settings: Iterable[str])
     from sim.tables.files import load_table
     from ssim.files.yaml_file import parse_settings
     from ssim.jobs.experiment.planners import build_planner
-    from ssim.jobs.experiment.run import build_policy
+    from ssim.jobs.experiment.policies import build_policy
     from ssim.jobs.experiment.spec import PlannerSpec, PolicySpec
 
     folder, found = plug_in_path(name)

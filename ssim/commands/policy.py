@@ -259,7 +259,7 @@ def _built(
     """
     from sim.tables.files import load_table
     from ssim.files.yaml_file import parse_settings
-    from ssim.jobs.experiment.run import build_policy
+    from ssim.jobs.experiment.policies import build_policy
     from ssim.jobs.experiment.spec import PolicySpec
 
     folder, found = plug_in_path(name)

@@ -14,7 +14,7 @@ from ssim.commands.options import ShippedFile, device_options, jobs_option, out_
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=ShippedFile("experiments"))
 @out_option
 @set_option
-@jobs_option(1)
+@jobs_option(1, "Number of runs at once; of a single run in virtual time, of clients that train at once.")
 @device_options
 @click.option("--engine", type=click.Choice(["sim", "local", "ray"]), help="The engine, as `--set engine=...`.")
 @click.option(
@@ -65,8 +65,9 @@ def train(
         if deployment is not None:
             for run in job.runs:
                 read_deployment(deployment, run.parts.topology.plan)
-    options = ExecutionOptions(device, threads, address=address, deployment=deployment)
     for job in found:
+        processes = max(1, jobs // len(job.runs))  # of clients in each run
+        options = ExecutionOptions(device, threads, address=address, deployment=deployment, processes=processes)
         run_and_report(job, out, options=options, jobs=jobs, force=force)
     if compare is not None:
         from figures.style import save_as

@@ -86,7 +86,7 @@ class StoredLiveRun:
             slo_ns=requests["deadline_ns"] - requests["arrival_ns"], outcome=requests["outcome"]
         )
         live_batches = live_batches.assign(**{name: batches[name] for name in ("start_ns", "worker", "size", "lost")})
-        codes = {subnet.id: number for number, subnet in enumerate(run.table.subnets)}
+        codes = {subnet.id: number for number, subnet in enumerate(run.setup.table.subnets)}
         admitted = queries[queries["place"].notna()].reset_index(drop=True)
         coded = live_batches.assign(code=batches["subnet"].astype(str).map(codes))
         return cls(run, manifest, admitted, len(queries) - len(admitted), coded, log)
@@ -114,7 +114,10 @@ class StoredLiveRun:
         run, cluster = self.run, self.run.parts.cluster
         receipts = list(zip(self.queries["received_ns"], self.queries["slo_ns"], strict=True))
         slo_ns = self.manifest["circumstances"]["live"]["slo_ns"]
-        decisions, queue = replay_log(self._instants(), receipts, slo_ns, cluster, run.table, run.policy(), run.seed)
+        setup = run.setup
+        decisions, queue = replay_log(
+            self._instants(), receipts, slo_ns, cluster, setup.table, setup.policy(), run.seed
+        )
         found = [(at_ns, start.worker, start.subnet, start.size) for at_ns, start in decisions]
         columns = ("start_ns", "worker", "code", "size")
         stored = list(zip(*(self.batches[name].tolist() for name in columns), strict=True))
@@ -132,7 +135,7 @@ class StoredLiveRun:
             for name in ("received_ns" if is_served else "intended_ns", "received_ns")
         )
         met = queries["outcome"] == "met"
-        accuracy = np.array([subnet.accuracy for subnet in run.table.subnets])
+        accuracy = np.array([subnet.accuracy for subnet in run.setup.table.subnets])
         subnets = self.batches["code"].to_numpy()[queries["batch"][met].astype(int)]
         live = RunFigures(
             "live",
@@ -140,7 +143,8 @@ class StoredLiveRun:
             float(accuracy[subnets].mean()) if len(subnets) else float("nan"),
             float(self.batches["size"].mean()),
         )
-        steps = simulations(intended, received, measured, run.parts.cluster, run.table, run.policy, run.seed)
+        setup, cluster = run.setup, run.parts.cluster
+        steps = simulations(intended, received, measured, cluster, setup.table, setup.policy, run.seed)
         low, middle, high = np.quantile(measured.ratio, (0.05, 0.5, 0.95)).tolist()
         met_at_client = queries["client_ns"] - queries["intended_ns"] <= queries["slo_ns"]  # no answer: not met
         client = None if is_served else int(met_at_client.sum()) / (len(queries) + self.rejected)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
-import sys
 import time
 from bisect import bisect_left
 from functools import cached_property
@@ -24,7 +22,7 @@ from profiler.devices import device_name, find_device
 from profiler.model_under_test import SupernetUnderTest
 from profiler.schedule import DeviceError, NotANumberError, OutOfMemoryError
 from profiler.torch_meter import Options, is_out_of_memory, release_memory
-from serving.frames import DONE, RUN, VERSION, FrameKind, content_of, frame, json_frame, received, unpack_first
+from serving.frames import DONE, RUN, VERSION, FrameKind, content_of, frame, inherited, json_frame, unpack_first
 from serving.tensors import DTYPES, row_bytes
 from sim.base.errors import DataError, SpecError, SsimError
 from ssim.jobs.profile.supernet import find_supernet, identity_of, provenance_of
@@ -32,6 +30,7 @@ from ssim.jobs.profile.supernet import find_supernet, identity_of, provenance_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from serving.frames import Connection
     from ssim.jobs.profile.supernet import Named
 
 _DATATYPES = {
@@ -216,26 +215,26 @@ def _device(asked: str | int) -> torch.device:
         raise SpecError("live.device", error.problem, f"{asked}; available: {error.value}", "device: cpu") from error
 
 
-def serve(connection: socket.socket) -> None:
+def serve(router: Connection) -> None:
     """Serve until the router closes the connection or says stop."""
     served: ServedSupernet | None = None
-    for kind, body in received(connection):
+    for kind, body in router.received():
         if kind is FrameKind.CONFIG:
             settings = content_of(body)
             torch.set_num_threads(settings["threads"] or min(torch.get_num_threads(), settings["most_threads"]))
             try:
                 served = ServedSupernet.of(settings)
-                served.warm(lambda: connection.sendall(frame(FrameKind.WARMING)))
+                served.warm(lambda: router.send(frame(FrameKind.WARMING)))
             except SsimError as error:
                 refused = {"error": error.args, "is_input": error.exit_code == SpecError.exit_code}
-                connection.sendall(json_frame(FrameKind.REFUSED, refused))
+                router.send(json_frame(FrameKind.REFUSED, refused))
                 return
             gc.collect()
             gc.freeze()
             ready = {"version": VERSION, "pid": os.getpid(), "serves": served.facts, "tensors": served.tensors}
-            connection.sendall(json_frame(FrameKind.READY, ready))
+            router.send(json_frame(FrameKind.READY, ready))
         elif kind is FrameKind.RUN and served is not None:
-            connection.sendall(_answer(served, body))
+            router.send(_answer(served, body))
         elif kind is FrameKind.STOP:
             return
 
@@ -252,5 +251,5 @@ def _answer(served: ServedSupernet, body: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as router:
-        serve(router)
+    with inherited() as connection:
+        serve(connection)

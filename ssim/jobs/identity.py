@@ -61,6 +61,18 @@ def own_hash(files: tuple[Path, ...] = ()) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+@cache
+def toolkit_hash() -> str:
+    """Return the hash of the simulator's and the policies' own code, as it is when it is first asked for."""
+    return own_hash(toolkit_files())
+
+
+def toolkit_files() -> tuple[Path, ...]:
+    """Return the simulator's and the policies' own code: a change of any of it may change a result."""
+    bounds = code_of("sim")[0].parent / "bounds"  # no result is made of it
+    return tuple(path for path in code_of("sim", "policies") if bounds not in path.parents)
+
+
 def hash_of(value: object) -> str:
     """Return the SHA-256 of a value as JSON, keys sorted; what JSON does not know counts by its text."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

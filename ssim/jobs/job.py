@@ -301,6 +301,7 @@ class ExecutionOptions:
         device: Where torch computes: `cpu`, `cuda`, `cuda:1`, ...
         threads: Threads of the CPU for each run; torch's choice if None.
         every_s: Seconds between two checkpoints of a training.
+        processes: How many clients of a federated training in virtual time train at once.
         address: The Ray cluster of federated trainings with `engine: ray`; None for that of RAY_ADDRESS, or a new one.
         deployment: The file that says at which site of that cluster each worker runs; None for anywhere.
     """
@@ -310,6 +311,7 @@ class ExecutionOptions:
     every_s: float = 30.0
     address: str | None = None
     deployment: Path | None = None
+    processes: int = 1
 
 
 DEFAULT_OPTIONS = ExecutionOptions()
@@ -323,10 +325,12 @@ class Completion:
     Attributes:
         queries: How many queries were replayed.
         note: A remark for the user, such as why this engine ran.
+        warning: What went wrong on the way, though the run ended.
     """
 
     queries: int = 0
     note: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from policies.slackfit import bucket_choices
 from sim.base.errors import StoreError
 from sim.base.units import NS_PER_MS, NS_PER_S
 from sim.tables.files import load_table
-from ssim.jobs.experiment.run import build_policy
+from ssim.jobs.experiment.policies import build_policy
 from ssim.jobs.experiment.spec import PolicySpec
 from ssim.paper.footprint import footprint
 from ssim.paper.inference.statements import FIGURES

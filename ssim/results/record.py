@@ -20,7 +20,7 @@ from sim.engine.kind_metrics import NS_PER_H, by_kind, total
 from sim.engine.queue_metrics import by_queue, jain_index, weighted_accuracy, weighted_attainment
 from sim.engine.result import Result
 from sim.engine.run_metrics import Outcome
-from ssim.results.store import MANIFEST, RUN_AGAIN, write_manifest
+from ssim.results.store import MANIFEST, RUN_AGAIN, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,20 +76,25 @@ def put_run(
     Raises:
         StoreError: The disk is full, or the folder can't be written; nothing half written stays.
     """
+    tables = {name: _TABLES[name](run) for name in KEPT[keep]}
+    if isinstance(run, Result) and run.fleet is not None:
+        tables[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
+    tables |= beside or {}
+    more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
+    if queues := _by_queue(run, keep):
+        more["queues"] = queues
+    elif classes := _by_class(run, keep):
+        more["classes"] = classes
+    if run.cluster.kinds:
+        more["kinds"] = _by_kind(run)
+    figures = _summary(run, keep)
+    if not tables:
+        store.add(run_id, manifest_of(identity, figures, {}, circumstances, **more))
+        return
     with store.replacing(run_id) as folder:
-        outputs = {name: _write(folder / name, _TABLES[name](run)) for name in KEPT[keep]}
-        beside = dict(beside or {})
-        if isinstance(run, Result) and run.fleet is not None:
-            beside[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
-        outputs |= {name: _write(folder / name, table) for name, table in beside.items()}
-        more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
-        if queues := _by_queue(run, keep):
-            more["queues"] = queues
-        elif classes := _by_class(run, keep):
-            more["classes"] = classes
-        if run.cluster.kinds:
-            more["kinds"] = _by_kind(run)
-        write_manifest(folder / MANIFEST, identity, _summary(run, keep), outputs, circumstances, **more)
+        outputs = {name: _write(folder / name, table) for name, table in tables.items()}
+        manifest = manifest_of(identity, figures, outputs, circumstances, indent=1, **more)
+        (folder / MANIFEST).write_bytes(manifest)
 
 
 def read_windows(store: Store, run_id: str) -> pa.Table:

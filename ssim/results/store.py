@@ -1,7 +1,8 @@
 """Stored results: `<results>/<job>/<run id>/` with the files of a run and its manifest, and the index `job.json`.
 
 The manifest is written last of all: a run with a manifest is complete. A short run is written to a sibling folder,
-which is then renamed; a training writes step by step into the folder of the run, so that it can be resumed. One
+which is then renamed; a training writes step by step into the folder of the run, so that it can be resumed. A run
+that has no file but its manifest is a line of `manifests.jsonl`: a folder for each takes longer than a short run. One
 process at a time writes to a job's folder; the system lifts that lock however the process ends.
 """
 
@@ -13,12 +14,13 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
 from sim.base.errors import SsimError, StoreError
-from sim.base.whole_file import translate_os_errors, whole_file, write_text
+from sim.base.whole_file import append_line, translate_os_errors, whole_file, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Mapping
@@ -27,11 +29,17 @@ if TYPE_CHECKING:
 FAILED = "failed"
 """The folder with a file for each run that failed, and why."""
 
-MANIFEST = "manifest.json"
 INDEX = "job.json"
+
+MANIFEST = "manifest.json"
+MANIFESTS = "manifests.jsonl"
+"""A line for each run that has no file but its manifest; of several lines of one run the last one counts."""
 
 _PARTS = ("identity", "summary", "outputs", "circumstances")
 """The sections of a manifest, each a mapping."""
+
+_BEGIN, _AFTER_ID = b'{"run":"', b'",'
+"""What stands around the id at the begin of a line, which is the manifest with one more key."""
 
 RUN_AGAIN = "run it again: damaged results are computed again"
 
@@ -102,9 +110,13 @@ class Store:
             StoreError: The manifest is damaged, or a file that it names is not there as it was written.
         """
         path = self.folder / run_id / MANIFEST
-        if not path.exists():
+        if path.exists():
+            found = _read_json(path, "manifest/1", _PARTS)
+        elif line := _find_line(self.folder / MANIFESTS, run_id):
+            path = self.folder / MANIFESTS
+            found = _json_object(line, f"{path}, run {run_id}", "manifest/1", _PARTS)
+        else:
             return None
-        found = _read_json(path, "manifest/1", _PARTS)
         for part in _PARTS:
             if not isinstance(found[part], dict) or (part == "circumstances" and "wall_s" not in found[part]):
                 raise StoreError(str(path), "is damaged", part, RUN_AGAIN)
@@ -157,7 +169,29 @@ class Store:
         outputs: dict[str, Any] = {name: {"bytes": (folder / name).stat().st_size} for name in fixed}
         outputs |= {name: {} for name in growing}
         with whole_file(folder / MANIFEST) as path:
-            write_manifest(path, identity, summary, outputs, circumstances)
+            path.write_bytes(manifest_of(identity, summary, outputs, circumstances, indent=1))
+        (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
+
+    def add(self, run_id: str, manifest: bytes) -> None:
+        """Store a run that has no file but its manifest; several threads or processes may do so at once.
+
+        A run that is there already is replaced.
+
+        Args:
+            run_id: Its id.
+            manifest: What `manifest_of` returns.
+
+        Raises:
+            StoreError: The disk is full, or the file can't be written; nothing half written stays.
+        """
+        line = _BEGIN + run_id.encode() + _AFTER_ID + manifest.removeprefix(b"{")
+        append_line(self.folder / MANIFESTS, line)
+        target = self.folder / run_id
+        with translate_os_errors(target):
+            if target.exists():
+                replaced = target.with_name(f".{run_id}.replaced.tmp")
+                target.rename(replaced)
+                shutil.rmtree(replaced, ignore_errors=True)
         (self.folder / FAILED / f"{run_id}.json").unlink(missing_ok=True)
 
     def forget(self, run_id: str) -> None:
@@ -170,12 +204,21 @@ class Store:
             if (self.folder / run_id).exists():
                 shutil.rmtree(self.folder / run_id)
 
+    def files(self, run_id: str) -> dict[str, bytes]:
+        """Return the files of a complete run by name, its manifest among them."""
+        if line := _find_line(self.folder / MANIFESTS, run_id):
+            return {MANIFEST: line}
+        return {path.name: path.read_bytes() for path in (self.folder / run_id).iterdir()}
+
     def take(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Store the files of a run as another store, on another machine, has made them.
+        """Store a run as `files` of another store, on another machine, returned it.
 
         Raises:
             StoreError: The disk is full, or the folder can't be written; nothing half written stays.
         """
+        if set(files) == {MANIFEST}:
+            self.add(run_id, files[MANIFEST])
+            return
         with self.replacing(run_id) as folder:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
@@ -282,35 +325,65 @@ def _replace_folder(fresh: Path, target: Path) -> None:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]:
+def _find_line(path: Path, run_id: str) -> bytes | None:
+    """Return the manifest of a run in a file of lines; None where there is none, or no such file."""
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(str(path), "is damaged", str(error), RUN_AGAIN) from error
-    if not isinstance(found, dict) or found.get("schema") != schema or not all(key in found for key in keys):
-        raise StoreError(str(path), "is damaged, or of another version", "", RUN_AGAIN)
+        found = path.stat()
+        return _lines_of(path, found.st_mtime_ns, found.st_size).get(run_id.encode())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(str(path), "can't be read", str(error)) from error
+
+
+@lru_cache(maxsize=4)
+def _lines_of(path: Path, _changed_ns: int, _size: int) -> dict[bytes, bytes]:
+    """Return the manifests in a file of lines by run, as they are since its last change."""
+    found: dict[bytes, bytes] = {}
+    for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline was not written to its end
+        run_id, _, manifest = line.removeprefix(_BEGIN).partition(_AFTER_ID)
+        found[run_id] = b"{" + manifest
     return found
 
 
-def write_manifest(
-    path: Path,
+def _read_json(path: Path, schema: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise StoreError(str(path), "is damaged", str(error), RUN_AGAIN) from error
+    return _json_object(text, str(path), schema, keys)
+
+
+def _json_object(text: bytes, location: str, schema: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(text)
+    except ValueError as error:
+        raise StoreError(location, "is damaged", str(error), RUN_AGAIN) from error
+    if not isinstance(found, dict) or found.get("schema") != schema or not all(key in found for key in keys):
+        raise StoreError(location, "is damaged, or of another version", "", RUN_AGAIN)
+    return found
+
+
+def manifest_of(
     identity: dict[str, Any],
     summary: dict[str, Any],
     outputs: dict[str, Any],
     circumstances: dict[str, Any],
+    *,
+    indent: int | None = None,
     **more: Any,
-) -> None:
-    """Write the manifest of a run.
+) -> bytes:
+    """Return the manifest of a run as JSON.
 
     Args:
-        path: The file.
         identity: All that decided the result.
         summary: The figures of the run.
         outputs: Facts about each file of the run: at least its size in bytes.
         circumstances: Time, versions, machine.
+        indent: Spaces by which a level is indented; None for a single line.
         more: Further entries of the kind of run.
     """
     parts = {"identity": identity, "summary": summary, "outputs": outputs, "circumstances": circumstances}
     # json's own takes ten times as long.
-    text = to_json({"schema": "manifest/1", **parts, **more}, indent=1, fallback=str)
-    path.write_bytes(text + b"\n")
+    text = to_json({"schema": "manifest/1", **parts, **more}, indent=indent, fallback=str)
+    return text if indent is None else text + b"\n"

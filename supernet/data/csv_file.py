@@ -47,6 +47,7 @@ class CsvFile(Parameters):
         workers: Worker processes that read examples; 0 for the training's own.
         classes: The labels in the order of their classes; None for those that the file has, sorted.
         regression: Whether labels are numbers, not classes.
+        client: The column that says which client holds a row of a federated training; it is not an input.
     """
 
     path: str
@@ -61,6 +62,7 @@ class CsvFile(Parameters):
     workers: NonNegativeInt = 0
     classes: tuple[str | int, ...] | None = None
     regression: bool = False
+    client: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +79,11 @@ class CsvFile(Parameters):
 
     def identity(self) -> dict[str, Any]:
         """Return its parameters, and hashes of the file and of its images in place of the path."""
-        left_out = {"path", "workers", *(name for name in ("classes", "regression") if not getattr(self, name))}
+        left_out = {
+            "path",
+            "workers",
+            *(name for name in ("classes", "regression", "client") if not getattr(self, name)),
+        }
         known = {name: value for name, value in asdict(self).items() if name not in left_out}
         images = [] if self.image is None else [content_hash(file) for file in dict.fromkeys(self._files())]
         return known | {"file": content_hash(Path(self.path)), **({"images": images} if images else {})}
@@ -89,7 +95,7 @@ class CsvFile(Parameters):
             SpecError: There is no such file or column, or too few rows.
             DataError: A value is missing, or is not a number.
         """
-        column = self._column(self.label)
+        column, clients = self._column(self.label), None if self.client is None else self._column(self.client)
         labels: npt.NDArray[Any] = (
             _targets(column, self.path) if self.regression else _classes(column, self.classes, self.path)
         )
@@ -100,10 +106,11 @@ class CsvFile(Parameters):
             plain: Any = ImageFiles(files, self.size, mode, flip=False, crop=0)
             augmented: Any = ImageFiles(files, self.size, mode, flip=self.flip, crop=self.crop)
         else:
-            names = [name for name in _header(Path(self.path)) if name != self.label]
+            names = [name for name in _header(Path(self.path)) if name not in {self.label, self.client}]
             plain = augmented = NumericRows(_numbers(Path(self.path), names), labels)
         every, drawn = self._examples(plain), self._examples(augmented)
-        return Splits(drawn.select(rest[train]), every.select(rest[validation]), every.select(test))
+        parts = drawn.select(rest[train]), every.select(rest[validation]), every.select(test)
+        return Splits(*parts, clients=clients and [clients[row] for row in rest[train].tolist()])
 
     def _examples(self, dataset: Any) -> LazyExamples:
         return LazyExamples.of(dataset, self.path, ItemFormat(regression=self.regression), self.workers)

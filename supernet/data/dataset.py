@@ -16,7 +16,7 @@ from sim.base.errors import SpecError, raised
 from sim.base.parameters import NonNegativeInt, Parameters, Share
 from sim.base.streams import stream
 from supernet.data.items import ItemFormat
-from supernet.data.lazy import LazyExamples
+from supernet.data.lazy import LazyExamples, clients_of
 from supernet.data.source import Splits, located
 from supernet.data.streamed import StreamedExamples
 from supernet.factories import check_factory, frozen_options
@@ -104,12 +104,13 @@ class DatasetSource:
         train, validation, test = (self._examples(split) for split in SPLITS)
         share = self.reading.held_out
         if share is None:
-            return Splits(train, validation, test)
+            return Splits(train, validation, test, clients=clients_of(train))
         if len(train) != len(validation):
             value, hint = f"{len(train)} and {len(validation)} examples", "the same examples, without augmentation"
             raise SpecError(self._name, 'held_out needs equal datasets of "train" and "validation"', value, hint)
         rest, drawn = hold_out(len(train), share, seed, self._name)
-        return Splits(train.select(rest), validation.select(drawn), test)
+        train = train.select(rest)
+        return Splits(train, validation.select(drawn), test, clients=clients_of(train))
 
     @property
     def regression(self) -> bool:

@@ -13,7 +13,7 @@ from sim.base.errors import DataError, SpecError, did_you_mean
 from sim.base.parameters import NonNegativeInt, Parameters, Share
 from supernet.data.dataset import SPLITS, content_hash, hold_out
 from supernet.data.items import ItemFormat
-from supernet.data.lazy import LazyExamples
+from supernet.data.lazy import LazyExamples, clients_of
 from supernet.data.source import Splits, located
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class HuggingFace(Parameters):
         validation: The share of the training examples that is used for validation, if there is no such split.
         test: The share of a `Dataset` that is used for the test.
         workers: Worker processes that read examples; 0 for the training's own.
+        client: The column that says which client holds an example of a federated training.
     """
 
     path: str
@@ -39,6 +40,7 @@ class HuggingFace(Parameters):
     validation: Share = 0.1
     test: Share = 0.2
     workers: NonNegativeInt = 0
+    client: str | None = None
 
     def located(self, folder: Path) -> Self:
         """Return the source with its path relative to a folder."""
@@ -46,7 +48,8 @@ class HuggingFace(Parameters):
 
     def identity(self) -> dict[str, Any]:
         """Return its parameters, and a hash of all files in place of the path."""
-        known = {name: value for name, value in asdict(self).items() if name not in {"path", "workers"}}
+        left_out = {"path", "workers", *(["client"] if self.client is None else [])}
+        known = {name: value for name, value in asdict(self).items() if name not in left_out}
         return known | {"files": content_hash(Path(self.path))}
 
     def splits(self, seed: int) -> Splits:
@@ -76,23 +79,24 @@ class HuggingFace(Parameters):
         if "validation" not in parts:
             rest, drawn = hold_out(len(parts["train"]), self.validation, seed, self.path)
             parts |= {"train": parts["train"].select(rest), "validation": parts["train"].select(drawn)}
-        return Splits(*(parts[split] for split in SPLITS))
+        return Splits(*(parts[split] for split in SPLITS), clients=clients_of(parts["train"]))
 
     def _examples(self, dataset: Any) -> LazyExamples:
-        for name in (*self.inputs, self.label):
+        for name in (*self.inputs, self.label, *([] if self.client is None else [self.client])):
             if name not in dataset.column_names:
                 raise SpecError(self.path, "no such column", repr(name), did_you_mean(name, dataset.column_names))
         form = ItemFormat(self.inputs, self.label)
-        return LazyExamples.of(_Columns(dataset, self.label), self.path, form, self.workers)
+        return LazyExamples.of(_Columns(dataset, self.label, self.client), self.path, form, self.workers)
 
 
 class _Columns:
     """A map-style dataset of rows, whose labels are known where they are single numbers."""
 
-    def __init__(self, dataset: Any, label: str) -> None:
+    def __init__(self, dataset: Any, label: str, client: str | None) -> None:
         self.dataset = dataset
         is_number = hasattr(dataset.features[label], "dtype") and not isinstance(dataset.features[label], list)
         self.targets = np.array(dataset.data.column(label)) if is_number else None
+        self.clients = None if client is None else list(map(str, dataset[client]))
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from sim.base.errors import DataError
+from sim.base.errors import DataError, SpecError
 from supernet.data.items import (
     BATCH,
     ItemFormat,
@@ -127,6 +127,23 @@ class LazyExamples:
     def to(self, device: torch.device | str) -> LazyExamples:
         """Return the examples, whose batches are put on a device."""
         return replace(self, device=device)
+
+
+def clients_of(examples: Any) -> list[str] | None:
+    """Return the client that holds each example, if the dataset has `clients`, a sequence of its length.
+
+    Raises:
+        SpecError: It has another length.
+    """
+    clients = getattr(getattr(examples, "dataset", None), "clients", None)
+    if clients is None or callable(clients):
+        return None
+    if len(clients) != len(examples.dataset):
+        value, hint = f"{len(clients)} for {len(examples.dataset)} examples", "one for each example"
+        raise SpecError(f"{examples.name}, clients", "another number of clients than of examples", value, hint)
+    if not isinstance(examples, LazyExamples):
+        return [str(client) for client in clients]
+    return [str(clients[place]) for place in examples.indices.tolist()]
 
 
 def _known(dataset: Any, regression: bool, name: str) -> torch.Tensor | None:

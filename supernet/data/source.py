@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -13,7 +13,7 @@ from sim.base.errors import SpecError
 from sim.base.streams import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -128,11 +128,13 @@ class Splits:
         train: For weights and running statistics.
         validation: For decisions, such as those of a search.
         test: For reported accuracies only. The same examples for all seeds.
+        clients: The client that holds each training example, if the data has a natural partition.
     """
 
     train: ExampleSet
     validation: ExampleSet
     test: ExampleSet
+    clients: Sequence[str] | None = field(default=None, kw_only=True)
 
 
 class Source(Protocol):

@@ -20,7 +20,7 @@ Metric = Callable[[torch.Tensor, torch.Tensor], Any]
 """Returns a percentage, the larger the better, given all outputs of a split and all labels."""
 
 CLASS_LOSSES = ("cross_entropy", "multi_margin_loss", "nll_loss")
-"""Functions of torch.nn.functional for labels that are classes; those that federated trainings have."""
+"""Functions of torch.nn.functional for labels that are classes."""
 
 NUMBER_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 """Functions of torch.nn.functional for labels that are numbers."""
@@ -51,11 +51,30 @@ class Objective:
             fitted = flat(outputs, labels) if self.loss in CLASS_LOSSES else (as_labels(outputs, labels), labels)
             mean: torch.Tensor = getattr(functional, self.loss)(*fitted)
             return mean
-        losses: Any = self.loss(as_labels(outputs, labels) if labels.is_floating_point() else outputs, labels)
+        return self._own(outputs, labels).mean()
+
+    def of_each(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each example, or of each token of texts that counts.
+
+        Raises:
+            DataError: Outputs and labels do not fit each other.
+            SpecError: The function of your own does not return the loss of each example.
+        """
+        if not isinstance(self.loss, str):
+            return self._own(outputs, labels)
+        smoothing = {"label_smoothing": self.smoothing} if self.loss == "cross_entropy" else {}
+        fitted = flat(outputs, labels) if self.loss in CLASS_LOSSES else (as_labels(outputs, labels), labels)
+        losses: torch.Tensor = getattr(functional, self.loss)(*fitted, reduction="none", **smoothing)
+        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+
+    def _own(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return what a function of the user's own says of each example."""
+        loss: Any = self.loss
+        losses: Any = loss(as_labels(outputs, labels) if labels.is_floating_point() else outputs, labels)
         if not isinstance(losses, torch.Tensor) or losses.shape != labels.shape[:1]:
             value = f"shape {tuple(losses.shape)}" if isinstance(losses, torch.Tensor) else type(losses).__name__
             raise SpecError("loss", "must return the loss of each example", value, f"shape ({len(labels)},)")
-        return losses.mean()
+        return losses
 
     def of_teacher(self, outputs: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of outputs against those of a teacher.

@@ -33,7 +33,7 @@ from federated.averaging import Update  # noqa: E402
 from federated.compression import EightBit, TopK, compress_delta, decompress_update  # noqa: E402
 from federated.job import TrainingTask  # noqa: E402
 from federated.local import LocalSettings, train  # noqa: E402
-from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Quantity  # noqa: E402
+from federated.partition import Dirichlet, DirichletEqual, Iid, LabelSkew, Natural, Quantity  # noqa: E402
 from federated.privacy import Privacy, add_round  # noqa: E402
 from federated.programs import Trainer  # noqa: E402
 from federated.ring import Chunk  # noqa: E402
@@ -447,6 +447,30 @@ def test_iid_follows_sizes_and_label_skew_gives_few_classes() -> None:
     assert [len(part) for part in Iid().split(LABELS, [1, 2, 3], 7)] == [100, 200, 300]
     for part in LabelSkew(classes=3).split(LABELS, [1] * 10, 7):
         assert len(np.unique(LABELS[part])) == 3
+
+
+@given(st.lists(st.sampled_from(["a", "b", "with space", "7"]), min_size=1, max_size=40), st.randoms())
+def test_a_natural_partition_gives_each_example_to_its_client(clients: list[str], shuffle: Any) -> None:
+    ids = sorted(set(clients))
+    shuffle.shuffle(ids)
+    found = Natural().parts(clients, ids)
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(clients)))
+    for id_, part in zip(ids, found, strict=True):
+        assert {clients[example] for example in part} == {id_}
+
+
+@pytest.mark.parametrize(
+    ("clients", "ids", "says"),
+    [
+        (None, ["a"], "does not say which client"),
+        (["a", "b"], ["a"], r"not in the topology \(b\); datasets: {ROLE: {default: \[a, b\]}}"),
+        (["a"], ["a", "b"], r"not in the data \(b\)"),
+        ([f"{n:02}" for n in range(30)], ["00"], r"01, .*, 10, ... \(19 more\)"),
+    ],
+)
+def test_a_natural_partition_of_other_clients_is_refused(clients: Any, ids: list[str], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        Natural().parts(clients, ids)
 
 
 def test_the_smaller_alpha_the_more_clients_differ() -> None:

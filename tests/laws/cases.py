@@ -40,16 +40,25 @@ class TablePlanner:
 
     answers: tuple[int, ...]
     changes_policy: bool
+    other: TablePolicy | None = None  # for a queue
 
     def plan(self, view: PlannerView) -> WorkerPlan:
-        counts = (view.arrivals, view.met, view.late, view.dropped, view.queue_length, view.period_ns, view.slo_ns)
-        number = sum(count * (i + 3) for i, count in enumerate(counts))
+        number = 3 * view.arrivals + 7 * view.queue_length + 8 * view.period_ns + 9 * view.slo_ns
+        for queue in view.queues:
+            counts = (queue.arrivals, queue.met, queue.late, queue.dropped, queue.rejected, queue.length, queue.slo_ns)
+            number = 3 * number + sum(count * (i + 3) for i, count in enumerate(counts)) + round(2 * queue.weight)
+            number += sum(table.latency(0, 1) for table in queue.tables.values())
         for kind in view.kinds:
             number = 3 * number + sum(kind.serving) + 7 * kind.starting + 5 * kind.failed + kind.queries
             number += round(1000 * kind.busy_share) if kind.serving and not math.isnan(kind.busy_share) else 0
         rows = [self.answers[(number + i) % len(self.answers)] for i in range(len(view.kinds))]
         wanted = {kind.name: row for kind, row in zip(view.kinds, rows, strict=True) if row < 7}
-        return WorkerPlan(wanted, {"drops": number % 2 == 0} if self.changes_policy and number % 3 == 0 else {})
+        if not self.changes_policy:
+            return WorkerPlan(wanted)
+        everywhere = {"drops": number % 2 == 0} if number % 3 == 0 else {}
+        own = [{}, {"waits": number % 7 == 0}, self.other or {}]
+        given = {queue.name: own[(number + i) % 3] for i, queue in enumerate(view.queues)}
+        return WorkerPlan(wanted, everywhere, {name: one for name, one in given.items() if one != {}})
 
 
 LAWS = (LatencyLaw("lognormal"), LatencyLaw("lognormal", 2.0), LatencyLaw("samples"))
@@ -214,8 +223,9 @@ def queue_cases(draw: Callable[..., object]) -> Case:
 
 @st.composite
 def planned_cases(draw: Callable[..., object]) -> Case:
-    """Return a case of `cases` or of `kind_cases` with a planner."""
-    case = draw(st.one_of(cases(), kind_cases()))
+    """Return a case of `cases`, `kind_cases` or `queue_cases`, these with a central queue, with a planner."""
+    case = draw(st.one_of(cases(), kind_cases(), queue_cases()))
+    case = replace(case, cluster=replace(case.cluster, routing="central"))
     scaling = lambda workers: Scaling(  # noqa: E731 - as above
         workers + draw(st.integers(0, 3)), draw(st.integers(0, workers)), draw(st.sampled_from([0, 0, 3, 20]))
     )
@@ -233,7 +243,8 @@ def planned_cases(draw: Callable[..., object]) -> Case:
     else:
         cluster = replace(cluster, scaling=scaling(cluster.workers))
     answers = tuple(draw(st.lists(st.integers(0, 7), min_size=1, max_size=6)))
-    planner = TablePlanner(answers, draw(st.booleans()))
+    other = replace(case.policy, answers=case.policy.answers[::-1], waits=draw(st.booleans()))
+    planner = TablePlanner(answers, draw(st.booleans()), draw(st.sampled_from([None, other])))
     return replace(case, cluster=cluster, planner=planner, period_ns=draw(st.integers(1, 30)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import numpy as np
 import simpy
 
 from sim.base.streams import stream
-from sim.engine.planning import KindView, PlannerView
+from sim.engine.planning import KindView, PlannerView, QueueView
 from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
 from sim.engine.result import Outcome
 from sim.engine.service_queue import ServiceQueue
@@ -68,8 +68,9 @@ class NaiveEngine:
     ) -> None:
         self.env = simpy.Environment(initial_time=0)
         self.planner, self.period_ns, self.duration_ns = planner, period_ns, trace.duration_ns
-        self.cluster, self.table, self.policy = cluster, table, policy
+        self.cluster, self.table = cluster, table
         self.groups = cluster.queues or (ServiceQueue("all"),)
+        self.policies = [policy] * len(self.groups)
         kind_tables = [kind.table or table for kind in cluster.kinds] or [table]
         names = [kind.name for kind in cluster.kinds] or [""]
         self.tables = [  # by queue and kind
@@ -124,7 +125,7 @@ class NaiveEngine:
         self.left: dict[int, int] = {}  # when each was told to go
         self.asked = [0] * cluster.workers
         self.since = 0
-        self.ended: list[tuple[int, Outcome]] = []
+        self.ended: list[tuple[int, int, Outcome]] = []  # when, and the query
         self.began: list[tuple[int, int, int]] = []  # when, the worker, the queries
         self.busy: list[tuple[int, int, int]] = []  # the worker, from, to
         self.members: dict[int, list[int]] = {}  # of each run
@@ -169,21 +170,20 @@ class NaiveEngine:
     def _turn(self, _: simpy.Event) -> None:
         now = self.env.now
         self._turn_at(now + self.period_ns)
-        ended = [outcome for at, outcome in self.ended if self.since <= at < now]
         view = PlannerView(
             now,
             self.since,
-            sum(self.since <= at < now for at in self.arrival),
-            ended.count(Outcome.MET),
-            ended.count(Outcome.LATE),
-            ended.count(Outcome.DROPPED),
-            len(self.queue),
-            self.slo_ns,
             self.cluster.dispatch_ns,
             tuple(self._kind_view(kind, now) for kind in range(len(self.names))),
+            tuple(self._queue_view(place, now) for place in range(len(self.groups))),
         )
         plan = self.planner.plan(view)
-        self.policy = replace(self.policy, **plan.parameters)
+        for place, seen in enumerate(view.queues):
+            given = plan.queues.get(seen.name, {})
+            if isinstance(given, dict):
+                self.policies[place] = replace(self.policies[place], **plan.parameters | given)
+            else:
+                self.policies[place] = given
         for kind, seen in enumerate(view.kinds):
             wanted = plan.workers.get(seen.name)
             if wanted is None:
@@ -229,6 +229,23 @@ class NaiveEngine:
         self.starting.pop(worker, None)
         self.up.pop(worker, None)
         self._request_dispatch()
+
+    def _queue_view(self, place: int, now: int) -> QueueView:
+        mine = [query for query, group in enumerate(self.member) if group == place]
+        counts = Counter(outcome for at, query, outcome in self.ended if self.since <= at < now and query in mine)
+        slos = [self.deadline[query] - self.arrival[query] - self.cluster.network_ns for query in mine]
+        return QueueView(
+            self.groups[place].name if self.cluster.queues else "",
+            {name: self.served[place][kind] for kind, name in enumerate(self.names)},
+            sum(self.since <= self.arrival[query] < now for query in mine),
+            counts[Outcome.MET],
+            counts[Outcome.LATE],
+            counts[Outcome.DROPPED],
+            counts[Outcome.REJECTED],
+            len(self.lines[place]),
+            min(slos, default=0),
+            self.groups[place].weight,
+        )
 
     def _kind_view(self, kind: int, now: int) -> KindView:
         mine = sorted(worker for worker in self.up if self.kind_of[worker] == kind)
@@ -327,6 +344,7 @@ class NaiveEngine:
             waiting += sum(self.member[other] == group for other in self.waiting_nowhere)
             if bound is not None and waiting == bound:
                 self.answer[query].succeed(Outcome.REJECTED)
+                self.ended.append((now, query, Outcome.REJECTED))
             else:
                 self._route(query)
         self.arrived.clear()
@@ -339,7 +357,7 @@ class NaiveEngine:
                 self.fresh.discard(worker)
                 self.loaded[worker] = None
                 lost = [query for run in self.under_way[worker] for query in self.members[run]]
-                self.ended += [(now, Outcome.DROPPED)] * len(lost)
+                self.ended += [(now, query, Outcome.DROPPED) for query in lost]
                 self.under_way[worker].clear()
                 self.runs_now[worker] = 0
                 for line in self.sites[worker] if self.is_routed else ():
@@ -432,7 +450,7 @@ class NaiveEngine:
         slack = self.queue[0][0] - now - self.cluster.dispatch_ns - self.cluster.network_ns
         name = self.groups[place].name if self.cluster.queues else ""
         view = View(now, slack, len(self.queue), self.served[place][kind], self, self.names[kind], name)
-        match self.policy.decide(view):
+        match self.policies[place].decide(view):
             case Dispatch() as decision:
                 self._begin(decision)
                 return True
@@ -472,8 +490,9 @@ class NaiveEngine:
 
     def _drop(self, count: int) -> None:
         for _ in range(count):
-            self.answer[heapq.heappop(self.queue)[1]].succeed(Outcome.DROPPED)
-            self.ended.append((self.env.now, Outcome.DROPPED))
+            query = heapq.heappop(self.queue)[1]
+            self.answer[query].succeed(Outcome.DROPPED)
+            self.ended.append((self.env.now, query, Outcome.DROPPED))
 
     def _begin(self, decision: Dispatch) -> None:
         worker = self.free_workers()[0] if decision.worker is None else decision.worker
@@ -559,7 +578,7 @@ class NaiveEngine:
             outcome = Outcome.DROPPED if lost else Outcome.LATE if late else Outcome.MET
             self.answer[query].succeed(outcome)
             if not lost:
-                self.ended.append((self.env.now, outcome))
+                self.ended.append((self.env.now, query, outcome))
         if not lost:
             del mine[run]
             if not rest:

@@ -160,8 +160,18 @@ def test_turns_see_each_query_once_and_no_plan_leads_out_of_the_bounds(case: Cas
     last = views[-1].now_ns
     assert sum(view.arrivals for view in views) == int((case.trace.arrival_ns < last).sum())
     ended = result.per_query(result.batches.finish_ns)
-    for outcome, name in ((Outcome.MET, "met"), (Outcome.LATE, "late")):
-        assert sum(getattr(view, name) for view in views) == int(((result.outcome == outcome) & (ended < last)).sum())
+    queue_of = result.trace.class_codes if case.cluster.queues else np.zeros(len(case.trace))
+    for place in range(len(views[0].queues)):
+        mine = [view.queues[place] for view in views]
+        came = int(((case.trace.arrival_ns < last) & (queue_of == place)).sum())
+        assert sum(queue.arrivals for queue in mine) == came
+        for outcome, name in ((Outcome.MET, "met"), (Outcome.LATE, "late")):
+            expected = (result.outcome == outcome) & (ended < last) & (queue_of == place)
+            assert sum(getattr(queue, name) for queue in mine) == int(expected.sum())
+        # What has come has been answered, dropped or rejected, waits or runs.
+        gone = sum(queue.met + queue.late + queue.dropped + queue.rejected for queue in mine)
+        runs = (result.per_query(result.batches.start_ns) < last) & (ended >= last) & (queue_of == place)
+        assert came - gone - mine[-1].length == int((runs & (result.batch >= 0)).sum())
     in_batches = result.batches.size[result.batches.start_ns < last].sum()
     assert sum(kind.queries for view in views for kind in view.kinds) == in_batches
     for view in views:

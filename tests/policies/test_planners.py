@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from policies.allocated import Allocated
 from policies.planners import SHORT_NAMES, check_planner
-from policies.planners.capacity import throughput_per_s
+from policies.planners.capacity import capacity_per_s, throughput_per_s
 from policies.planners.predictive import Predictive
 from policies.planners.proteus import ProteusAllocation, allocated
 from policies.planners.threshold import Threshold
 from policies.slackfit import SlackFit
-from sim import LatencyTable, PlannerView, ProfiledSubnet, Scaling
+from sim import Cluster, LatencyTable, PlannerView, ProfiledSubnet, Scaling, ServiceQueue, Trace, simulate
 from sim.base.errors import PolicyError
-from sim.engine.planning import KindView
+from sim.engine.planning import KindView, QueueView
 from sim.tables.files import load_table
 from ssim.files.plugins import find_class
 
@@ -27,12 +27,12 @@ NS = 10**9
 TABLE = load_table("ofa-resnet50-rtx2080ti")
 
 
-def view(rate: float, workers: int, turn: int = 1, startup_s: int = 0, **more: object) -> PlannerView:
+def view(rate: float, workers: int, turn: int = 1, startup_s: int = 0) -> PlannerView:
     """Return what a planner sees of workers that serve at a rate, with turns of 10 s."""
     scaling = Scaling(1000, 0, startup_s * NS)
     kind = KindView("", TABLE, tuple(range(workers)), scaling=scaling, queries=round(10 * rate))
-    seen = {"arrivals": round(10 * rate), "met": 0, "late": 0, "dropped": 0, "queue_length": 0, **more}
-    return PlannerView(10 * turn * NS, 10 * (turn - 1) * NS, **seen, slo_ns=36_000_000, dispatch_ns=0, kinds=(kind,))
+    queue = QueueView("", {"": TABLE}, round(10 * rate), slo_ns=36_000_000)
+    return PlannerView(10 * turn * NS, 10 * (turn - 1) * NS, 0, (kind,), (queue,))
 
 
 CAPACITY = throughput_per_s(TABLE, len(TABLE.subnets) - 1, 36_000_000, 0)
@@ -82,26 +82,34 @@ def test_a_forecast_of_a_line_lies_on_it_when_a_new_worker_serves(slope: int, st
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from([1.05, 1.0, 1.3]))
-def test_the_program_finds_the_best_of_all_allocations(seed: int, beta: float) -> None:
+@given(st.integers(0, 2**32), st.sampled_from([1.05, 1.0, 1.3]), st.integers(1, 2))
+def test_the_program_finds_the_best_of_all_allocations(seed: int, beta: float, queues: int) -> None:
     rng = np.random.default_rng(seed)
-    accuracies = sorted(rng.uniform(60, 90, 3).tolist())
-    subnets = tuple(ProfiledSubnet(f"s{i}", accuracy) for i, accuracy in enumerate(accuracies))
-    kinds = []
-    for i in range(2):
-        table = LatencyTable(f"t{i}", subnets, (1, 2, 4), np.sort(rng.integers(2, 60, (3, 3)) * 1_000_000))
-        kinds.append(KindView(f"k{i}", table, tuple(range(10 * i, 10 * i + int(rng.integers(1, 4))))))
-    seen = PlannerView(10 * NS, 0, int(rng.integers(1, 20_000)), 0, 0, 0, 0, 100_000_000, 0, tuple(kinds))
-    found = allocated(seen, beta)
+    names, parts = ["k0", "k1"], 4 - queues
+    kinds = [
+        KindView(name, TABLE, tuple(range(10 * i, 10 * i + int(rng.integers(1, 4))))) for i, name in enumerate(names)
+    ]
+    seen = []
+    for place in range(queues):
+        subnets = tuple(
+            ProfiledSubnet(f"s{i}", accuracy) for i, accuracy in enumerate(sorted(rng.uniform(60, 90, parts)))
+        )
+        grids = (np.sort(rng.integers(2, 60, (parts, 3)) * 1_000_000) for _ in names)
+        tables = {name: LatencyTable(name, subnets, (1, 2, 4), grid) for name, grid in zip(names, grids, strict=True)}
+        seen.append(QueueView(f"q{place}", tables, int(rng.integers(0, 20_000 // queues)), slo_ns=100_000_000))
+    if not any(queue.arrivals for queue in seen):
+        return
+    view = PlannerView(10 * NS, 0, 0, tuple(kinds), tuple(seen))
+    found = allocated(view, beta)
     values = []
-    for counts in itertools.product(*(_splits(len(kind.serving), 3) for kind in kinds)):
-        value = _accuracy(seen, counts, beta)
+    for counts in itertools.product(*(_splits(len(kind.serving), parts * queues) for kind in kinds)):
+        value = _accuracy(view, [[each[i * parts : i * parts + parts] for i in range(queues)] for each in counts], beta)
         if value is not None:
             values.append(value)
     assert (found is None) == (not values)
     if found is not None:
-        assert [int(counts.sum()) for counts in found] == [len(kind.serving) for kind in kinds]
-        assert _accuracy(seen, [tuple(counts) for counts in found], beta) == pytest.approx(max(values))
+        assert [sum(map(sum, counts)) for counts in found] == [len(kind.serving) for kind in kinds]
+        assert _accuracy(view, found, beta) == pytest.approx(max(values))
 
 
 @pytest.mark.parametrize("stay", [None, Scaling(9, 3)])
@@ -109,7 +117,8 @@ def test_the_program_finds_the_best_of_all_allocations(seed: int, beta: float) -
 def test_workers_that_stay_count_whatever_they_cost(stay: Scaling | None, rate: int) -> None:
     dear = KindView("dear", TABLE, (0, 1, 2), scaling=stay, price_per_h=4.0)
     cheap = KindView("cheap", TABLE, (), scaling=Scaling(50, 0), price_per_h=0.1)
-    seen = PlannerView(NS, 0, rate, rate, 0, 0, 0, 36_000_000, 0, (dear, cheap))
+    queue = QueueView("", {"dear": TABLE, "cheap": TABLE}, rate, slo_ns=36_000_000)
+    seen = PlannerView(NS, 0, 0, (dear, cheap), (queue,))
     needed = math.ceil(rate / CAPACITY)
     plan = Predictive(headroom=0).plan(seen)
     assert plan.workers == {"dear": 3, "cheap": max(0, needed - 3)}
@@ -119,25 +128,75 @@ def _splits(count: int, parts: int) -> list[tuple[int, ...]]:
     return [split for split in itertools.product(range(count + 1), repeat=parts) if sum(split) == count]
 
 
-def _accuracy(seen: PlannerView, counts: object, beta: float) -> float | None:
-    """Return the best accuracy over the demand with fixed subnets: the most accurate ones are filled first."""
-    served = []
-    for kind, numbers in zip(seen.kinds, counts, strict=True):
-        for subnet, number in enumerate(numbers):
-            speed = throughput_per_s(kind.table, subnet, seen.slo_ns, 0)
-            served.append((kind.table.subnets[subnet].accuracy, number * speed))
-    left, value = 1.0, 0.0
-    for accuracy, speed in sorted(served, reverse=True):
-        share = min(left, speed / (beta * seen.rate_per_s))
-        left, value = left - share, value + share * accuracy
-    return value if left < 1e-9 else None
+def _accuracy(view: PlannerView, counts: object, beta: float) -> float | None:
+    """Return the best accuracy over the demand with fixed subnets: the most accurate ones are filled first.
+
+    Args:
+        view: What the planner sees.
+        counts: For each kind, each queue and each subnet, the number of workers.
+        beta: How many times the demand shall be served.
+    """
+    total = 0.0
+    for place, queue in enumerate(view.queues):
+        served = []
+        for kind, numbers in zip(view.kinds, counts, strict=True):
+            table = queue.tables[kind.name]
+            for subnet, number in enumerate(numbers[place]):
+                speed = throughput_per_s(table, subnet, queue.slo_ns, 0)
+                served.append((table.subnets[subnet].accuracy, number * speed))
+        left = 1.0 if queue.arrivals else 0.0
+        for accuracy, speed in sorted(served, reverse=True):
+            share = min(left, speed / (beta * view.rate_of(queue))) if queue.arrivals else 0.0
+            left, total = left - share, total + share * accuracy * queue.arrivals
+        if left > 1e-9:
+            return None
+    return total / view.arrivals
 
 
 def test_a_worker_keeps_its_subnet_where_the_allocation_allows_it() -> None:
     planner = ProteusAllocation()
-    first = dict(planner.plan(view(2000, 8)).parameters["allocation"])
-    again = dict(planner.plan(view(2000, 8)).parameters["allocation"])
-    more = dict(planner.plan(view(2400, 8)).parameters["allocation"])
+    first, again, more = (dict(planner.plan(view(rate, 8)).queues[""]["allocation"]) for rate in (2000, 2000, 2400))
     assert first == again
     kept = sum(min(list(first.values()).count(name), list(more.values()).count(name)) for name in set(first.values()))
     assert sum(first[worker] == more[worker] for worker in first) == kept
+
+
+@given(st.lists(st.integers(0, 5000), min_size=2, max_size=4), st.integers(0, 99))
+def test_a_worker_serves_what_fills_its_time_in_the_mix_of_the_queues(arrivals: list[int], seed: int) -> None:
+    """Alike queues are like one; else the times that a worker spends on the queries of a second add up to a second."""
+    slos = np.random.default_rng(seed).choice([30, 36, 80, 200], len(arrivals)) * 1_000_000
+    kind = KindView("k", TABLE, (0,))
+
+    def capacity(*queues: tuple[int, int]) -> float:
+        seen = tuple(QueueView(f"q{i}", {"k": TABLE}, count, slo_ns=int(slo)) for i, (count, slo) in enumerate(queues))
+        return capacity_per_s(PlannerView(NS, 0, 0, (kind,), seen), kind, None)
+
+    alike = [(count, slos[0]) for count in arrivals]
+    assert capacity(*alike) == pytest.approx(capacity(alike[0]))
+    found = capacity(*zip(arrivals, slos, strict=True))
+    counts = arrivals if any(arrivals) else [1] * len(arrivals)
+    shares = [count / sum(counts) for count in counts]
+    seconds = [share * found / capacity((1, slo)) for share, slo in zip(shares, slos, strict=True)]
+    assert sum(seconds) == pytest.approx(1)
+
+
+def test_workers_of_an_allocation_serve_their_queue_only() -> None:
+    """Two queues with demand share the workers out; a third one without any may use all of them."""
+    kind = KindView("k", TABLE, tuple(range(8)))
+    counts = {"busy": 10_000, "calm": 4_000, "empty": 0}
+    queues = tuple(QueueView(name, {"k": TABLE}, count, slo_ns=100_000_000) for name, count in counts.items())
+    given = ProteusAllocation().plan(PlannerView(10 * NS, 0, 0, (kind,), queues)).queues
+    of = {name: dict(parameters["allocation"]) for name, parameters in given.items()}
+    assert of["empty"] == {}
+    assert [(of["busy"][worker] is None) + (of["calm"][worker] is None) for worker in range(8)] == [1] * 8
+    tables = {name: Allocated(**parameters) for name, parameters in given.items()}
+    rng = np.random.default_rng(5)
+    arrival = np.sort(rng.integers(0, NS, 900))
+    names = ("busy", "calm", "empty")
+    trace = Trace(arrival, 100_000_000, NS, class_codes=rng.integers(0, 3, 900), class_names=names)
+    cluster = Cluster(8, queues=tuple(ServiceQueue(name) for name in names))
+    result = simulate(trace, cluster, TABLE, tables)
+    for place, name in enumerate(names):
+        used = {int(result.batches.worker[batch]) for batch in result.batch[(trace.class_codes == place)] if batch >= 0}
+        assert used
+        assert used <= {worker for worker in range(8) if of[name].get(worker, "any") is not None}

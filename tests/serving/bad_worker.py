@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
+from typing import TYPE_CHECKING
 
-from serving.frames import DONE, RUN, VERSION, FrameKind, frame, json_frame, received, unpack
+from serving.frames import DONE, RUN, VERSION, FrameKind, frame, inherited, json_frame, unpack
+
+if TYPE_CHECKING:
+    from serving.frames import Connection
 
 
-def main() -> None:
-    connection = socket.socket(fileno=int(sys.argv[1]))
+def serve(connection: Connection) -> None:
     fault = ""
-    for kind, body in received(connection):
+    for kind, body in connection.received():
         if kind is FrameKind.CONFIG:
             fault = json.loads(body)["fault"]
         if fault == "dies at start":
             sys.exit("no such device")
         if kind is FrameKind.CONFIG and fault.startswith("refuses"):
             parts = ["live.supernet", "not there", "x", ""] if fault == "refuses" else "no"
-            connection.sendall(json_frame(FrameKind.REFUSED, {"error": parts, "is_input": True}))
+            connection.send(json_frame(FrameKind.REFUSED, {"error": parts, "is_input": True}))
         elif kind is FrameKind.CONFIG:
             version = VERSION + (fault == "other version")
             serves = {"weights": os.getpid()} if fault == "serves another" else {}
-            connection.sendall(json_frame(FrameKind.READY, {"version": version, "serves": serves}))
+            connection.send(json_frame(FrameKind.READY, {"version": version, "serves": serves}))
         elif kind is FrameKind.RUN:
             batch, _, size, _ = unpack(RUN, body)
             good = frame(FrameKind.DONE, DONE.pack(batch, size, 0, 0, 0))
@@ -39,10 +41,10 @@ def main() -> None:
                 "answers twice": good + good,
                 "nonsense": json.dumps({"batch": batch}).encode() * 9,
             }[fault]
-            connection.sendall(answer)
+            connection.send(answer)
             if not answer:
                 sys.exit("out of memory")
 
 
 if __name__ == "__main__":
-    main()
+    serve(inherited())

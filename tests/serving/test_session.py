@@ -22,8 +22,9 @@ from serving import service, session, workers
 from serving.facts import facts
 from serving.interruption import Interruption
 from serving.log import replay_log
+from serving.processes import PACED, ProcessLink, WorkerProgram, unnamed_file
 from serving.session import serve_trace
-from serving.workers import WorkerProgram, unnamed_file
+from serving.workers import LiveWorker, Standard
 from sim.base.errors import PolicyError, ServingError, SpecError, SsimError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
@@ -36,7 +37,6 @@ from tests.serving.laws import SECOND, TABLE, check_laws, trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serving.workers import WorkerProcess
     from sim.engine.policy import Policy
 
 
@@ -82,10 +82,10 @@ def test_the_replay_law_holds_in_run_after_run(turn: int) -> None:
     check_laws(serve_trace(sent, cluster, TABLE, policy(), seed=turn), sent, cluster, policy(), turn)
 
 
-def signal_later(after_s: float, number: int) -> Callable[[list[WorkerProcess]], None]:
+def signal_later(after_s: float, number: int) -> Callable[[list[LiveWorker]], None]:
     """Return what sends a signal to the first worker in mid-run."""
 
-    def begin(found: list[WorkerProcess]) -> None:
+    def begin(found: list[LiveWorker]) -> None:
         asyncio.get_running_loop().call_later(after_s, lambda: os.kill(found[0].pid or 0, number))
 
     return begin
@@ -168,10 +168,10 @@ def test_reasons_of_lost_batches_are_told_once_and_not_without_end() -> None:
     told = list[str]()
 
     async def fail() -> None:
-        worker = workers.WorkerProcess(0, workers.PACED, told.append)
+        worker = LiveWorker(0, ProcessLink(PACED), Standard(), told.append)
         for batch in range(100):
             worker._batch = (batch, 1)
-            worker._fail_batch({"batch": batch, "reason": f"no index {batch // 2}"})
+            worker._fail_batch({"batch": batch, "reason": f"no index {batch // 2}"}, batch)
         worker.stop()
 
     asyncio.run(fail())

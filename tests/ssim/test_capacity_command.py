@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ssim.in_process import ssim
+from tests.ssim.stored import manifests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +102,7 @@ def test_a_search_that_makes_no_sense_is_bad_input(folder: Path, setting: str, s
     ended = ssim(folder, "capacity", "most.yaml", "--set", setting)
     assert ended.returncode == 2
     assert said in ended.stderr
-    assert not list(folder.rglob("manifest.json"))
+    assert not manifests(folder)
 
 
 def test_a_policy_that_holds_at_no_rate_or_at_all_is_told(folder: Path) -> None:
@@ -161,9 +162,10 @@ def test_an_interrupted_search_goes_on_where_it_was(folder: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "what was tried is stored" in said
-    stored = {path: path.stat().st_mtime_ns for path in folder.rglob("manifest.json")}
+    stored = manifests(folder)
     assert stored
     assert ssim(folder, *slow).returncode == 0
-    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in stored.items())
+    after = manifests(folder)
+    assert {run: after[run] for run in stored} == stored
     index = json.loads((folder / "results/most/capacity/job.json").read_text())
-    assert {path.parent.name for path in folder.rglob("manifest.json")} == {run["id"] for run in index["runs"]}
+    assert after.keys() == {run["id"] for run in index["runs"]}

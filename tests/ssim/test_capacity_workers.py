@@ -12,6 +12,7 @@ from ssim.execution.workers import Needed, WorkersSearch, find_workers
 from ssim.jobs.reading import read_job
 from ssim.results.store import Store
 from tests.ssim.in_process import ssim
+from tests.ssim.stored import manifests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +154,7 @@ def test_what_can_not_be_answered_is_bad_input(folder: Path, words: tuple[str, .
     ended = ssim(folder, "capacity", "many.yaml", "--rate", "100", *words)
     assert ended.returncode == 2
     assert said in ended.stderr
-    assert not list(folder.rglob("manifest.json"))
+    assert not manifests(folder)
 
 
 def test_a_recording_is_sped_up_or_refused(folder: Path) -> None:

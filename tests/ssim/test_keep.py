@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 
 from sim.base.parquet import read_parquet
 from ssim.results.record import KEPT
+from tests.ssim.stored import manifests
 from tests.ssim.test_run_command import SMALL, ssim
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def test_more_is_computed_when_more_is_to_be_kept_and_less_is_not(folder: Path) 
 def test_the_manifest_says_how_exact_quantiles_are(folder: Path) -> None:
     for keep, said in (("windows", "within 0.2 %"), ("batches", "exact")):
         assert ssim(folder, "run", "small.yaml", "--set", f"keep={keep}", *COMPILED).returncode == 0
-        manifests = [json.loads(path.read_text()) for path in folder.rglob("manifest.json")]
-        assert {manifest["latency_quantiles"] for manifest in manifests} == {said}
+        assert {manifest["latency_quantiles"] for manifest in manifests(folder).values()} == {said}
 
 
 @pytest.mark.parametrize("keep", ["summary", "windows", "requests"])
@@ -71,7 +70,7 @@ def test_a_run_has_the_same_figures_by_both_engines(folder: Path, keep: str) -> 
     for engine in ("compiled", "simpy"):
         words = ("--set", f"engine={engine}", "--set", f"keep={keep}", "--out", engine, "--no-figures")
         assert ssim(folder, "run", "small.yaml", *words).returncode == 0
-        facts = {path.parent.name: json.loads(path.read_text()) for path in (folder / engine).rglob("manifest.json")}
+        facts = manifests(folder / engine)
         found.append([(run, facts[run]["latency_quantiles"], facts[run]["summary"]) for run in sorted(facts)])
     for one, other in zip(*found, strict=True):
         assert one[:2] == other[:2]
@@ -111,8 +110,7 @@ def test_without_numba_all_runs_and_it_is_said_once(folder: Path) -> None:
     without = ssim(folder, "run", "small.yaml", *words, env=os.environ | {"PYTHONPATH": str(folder)})
     assert without.returncode == 0, without.stderr
     assert without.stderr.count("numba is not installed") == 1
-    engines = {json.loads(path.read_text())["circumstances"]["engine"] for path in folder.rglob("manifest.json")}
-    assert engines == {"simpy"}
+    assert {manifest["circumstances"]["engine"] for manifest in manifests(folder).values()} == {"simpy"}
 
 
 def test_a_numba_that_can_not_be_imported_is_none_and_it_is_said_once(folder: Path) -> None:
@@ -131,5 +129,4 @@ def test_a_numba_that_can_not_be_imported_is_none_and_it_is_said_once(folder: Pa
     assert (
         broken.stderr.count("numba can't be imported (Numba needs NumPy 2.2 or less. Got NumPy 2.4.): SimPy runs") == 1
     )
-    engines = {json.loads(path.read_text())["circumstances"]["engine"] for path in folder.rglob("manifest.json")}
-    assert engines == {"simpy"}
+    assert {manifest["circumstances"]["engine"] for manifest in manifests(folder).values()} == {"simpy"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 
 from ssim.jobs.reading import read_job
 from tests.ssim.in_process import assert_refused, ssim
+from tests.ssim.stored import manifests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,8 +86,8 @@ def test_figures_do_not_depend_on_the_engine(folder: Path, keep: str) -> None:
         ended = run(folder, f"engine={engine}", f"keep={keep}", "cluster.drop=hopeless", "cluster.offer=fastest")
         assert ended.returncode == 0, ended.stderr
         found.append([pd.read_csv(folder / "results/two" / name) for name in ("summary.csv", "kinds.csv")])
-        manifests = [json.loads(path.read_text()) for path in (folder / "results/two").glob("*/manifest.json")]
-        assert {manifest["circumstances"]["engine"] for manifest in manifests} == {engine}
+        stored = manifests(folder / "results/two").values()
+        assert {manifest["circumstances"]["engine"] for manifest in stored} == {engine}
         shutil.rmtree(folder / "results")
     for one, other in zip(*found, strict=True):
         same = [name for name in one.columns if name != "wall_s"]

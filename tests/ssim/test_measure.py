@@ -12,6 +12,7 @@ import pytest
 from sim.base.parquet import read_parquet
 from ssim.results.reading import Results
 from tests.ssim.in_process import ssim
+from tests.ssim.stored import manifests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +126,7 @@ def test_a_part_without_a_query_of_a_recording_fails(folder: Path, measure: str,
     ended = ssim(folder, "run", "part.yaml", "--set", "cluster={workers: 1}", *settings, "--set", f"keep={keep}")
     assert ended.returncode == 2
     assert says in ended.stderr
-    assert not list((folder / "results").rglob("manifest.json"))
+    assert not manifests(folder / "results")
 
 
 def test_a_part_has_no_bound(folder: Path) -> None:

@@ -47,9 +47,11 @@ from sim import WorkerPlan
 class Fixed:
     workers: object = None
     late: bool = False
+    queues: object = None
 
     def plan(self, view):
-        return WorkerPlan() if self.late and view.now_ns != 10**9 else WorkerPlan(self.workers)
+        quiet = self.late and view.now_ns != 10**9
+        return WorkerPlan() if quiet else WorkerPlan(self.workers or {}, queues=self.queues or {})
 
 @dataclass(frozen=True)
 class Raises:
@@ -163,6 +165,7 @@ REFUSED = {
     "planner={use: 'own_planner:Fixed', params: {workers: -1}}": "planner: wants an impossible number of workers (-1",
     "planner={use: 'own_planner:Fixed', params: {workers: 2.5}}": "planner: wants an impossible number of workers",
     "planner={use: 'own_planner:Fixed', params: {workers: {h100: 1}}}": "wants workers of an unknown kind ('h100'",
+    "cluster={workers: 2, max_workers: 6, routing: random}": "cluster.routing: can't be combined with",
     "engine=compiled": "workers that come and go run in SimPy only",
 }
 
@@ -173,9 +176,52 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
     assert setting == "engine=compiled" or not (folder / "results").exists()
 
 
+QUEUES = """
+queues: [{name: gold, weight: 3, trace: {kind: poisson, mean_qps: 400, duration_s: 2, slo_ms: 36}},
+  {name: rest, bound: 40, trace: {kind: poisson, mean_qps: 900, duration_s: 2, slo_ms: 50}}]
+"""
+
+
+def with_queues(folder: Path) -> None:
+    trace, cluster = EXPERIMENT.index("trace:"), EXPERIMENT.index("cluster:")
+    (folder / "scaled.yaml").write_text(EXPERIMENT[:trace] + EXPERIMENT[cluster:] + QUEUES)
+
+
+def test_a_planner_may_change_the_policy_of_a_queue(folder: Path) -> None:
+    """A plan at the first turn is the same as a file that says so, once the turn comes before the first query."""
+    with_queues(folder)
+    early = "planner={use: 'own_planner:Fixed', params: {queues: {gold: {buckets: 1}}}, period_s: 1.0e-5}"
+    parted = ("queues.0.params={buckets: 1}", "planner={use: 'own_planner:Fixed', period_s: 1.0e-5}")
+    rows = []
+    shorter = [
+        f"queues.{place}.trace={{kind: poisson, mean_qps: 400, duration_s: 2.0e-2, slo_ms: 36}}" for place in (0, 1)
+    ]
+    for settings in ([early], parted, ["planner={use: 'own_planner:Fixed', period_s: 1.0e-5}"]):
+        assert run(folder, *settings, *shorter).returncode == 0
+        rows.append(pd.read_csv(folder / "results/scaled/queues.csv").drop(columns="run"))
+    assert rows[0].equals(rows[1])
+    assert not rows[0].equals(rows[2])
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        ("{bronze: {}}", "planner: plans an unknown queue ('bronze'; own_planner.py:"),
+        ("{gold: {bucket: 3}}", "planner: changes a parameter that the policy lacks ('bucket'"),
+        ("{gold: 3}", "planner: gives queue 'gold' neither parameters nor a policy (3;"),
+        ("many", "planner: plans queues, but names none ('many';"),
+        ("{gold: {buckets: 0}}", "planner: SlackFit.buckets: is out of range (0)"),
+    ],
+)
+def test_a_plan_for_queues_that_can_not_be_carried_out_is_refused(folder: Path, plan: str, told: str) -> None:
+    with_queues(folder)
+    assert_refused(run(folder, f"planner={{use: 'own_planner:Fixed', params: {{queues: {plan}}}}}"), told)
+    assert not (folder / "results").exists()
+
+
 def test_a_plan_that_is_wrong_later_fails_the_run_with_its_time(folder: Path) -> None:
     ended = run(folder, "planner={use: 'own_planner:Fixed', params: {workers: -1, late: true}, period_s: 0.5}")
-    assert "Fixed(workers=-1, late=True) at 1000 ms: wants an impossible number of workers" in ended.stderr
+    assert "Fixed(workers=-1, late=True, queues=None) at 1000 ms: wants an impossible number of workers" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 1
 

@@ -116,10 +116,10 @@ def test_all_that_a_queue_says_decides_a_run(folder: Path) -> None:
     )
     jobs = [read_job(folder / "three.yaml", overrides) for overrides in settings]
     assert len({job.runs[0].id for job in jobs}) == len(settings)
-    planned = jobs[9].runs[0].cluster.queues[0].table
-    assert (planned.latency_ns >= 1.09 * jobs[0].runs[0].table.latency_ns).all()
-    assert jobs[-1].runs[0].policies()["gold"].buckets == 9
-    assert jobs[-1].runs[0].policies()["silver"].buckets != 9
+    planned = jobs[9].runs[0].setup.cluster.queues[0].table
+    assert (planned.latency_ns >= 1.09 * jobs[0].runs[0].setup.table.latency_ns).all()
+    assert jobs[-1].runs[0].setup.policies()["gold"].buckets == 9
+    assert jobs[-1].runs[0].setup.policies()["silver"].buckets != 9
 
 
 def test_queues_may_have_models_of_their_own_on_each_kind(folder: Path) -> None:
@@ -185,7 +185,6 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             "policies: is not used: every queue has its own policy",
         ),
         (["engine=compiled"], "several queues run in SimPy only"),
-        (["cluster.max_workers=3"], "queues: can't be combined with workers that come and go"),
         (
             ["queues=[]", "cluster.max_workers=3", "cluster.routing=random"],
             "cluster.routing: can't be combined with workers that come and go",

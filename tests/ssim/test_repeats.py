@@ -10,8 +10,7 @@ import pytest
 
 import policies
 from ssim.files.own_modules import forget_modules
-from ssim.jobs.experiment.randomness import may_draw
-from ssim.jobs.experiment.run import build_policy
+from ssim.jobs.experiment.policies import build_policy, may_draw
 from ssim.jobs.experiment.spec import PolicySpec
 from ssim.jobs.reading import read_job
 from tests.policies.required import required

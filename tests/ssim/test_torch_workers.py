@@ -22,7 +22,7 @@ import torch
 from policies.clipper import Clipper
 from policies.slackfit import SlackFit
 from serving import session
-from serving.frames import DONE, RUN, FrameKind, FrameReader, frame, json_frame, unpack
+from serving.frames import DONE, RUN, FrameKind, FrameReader, SocketConnection, frame, json_frame, unpack
 from serving.session import serve_trace
 from sim.base.errors import SpecError
 from sim.base.parquet import read_parquet
@@ -38,7 +38,8 @@ from tests.serving.laws import check_laws, trace
 from tests.ssim.test_live import manifests, signaled
 
 if TYPE_CHECKING:
-    from serving.workers import WorkerProcess, WorkerProgram
+    from serving.processes import WorkerProgram
+    from serving.workers import LiveWorker
     from sim.tables.latency import LatencyTable
 
 NET = (Path(__file__).parents[1] / "supernet" / "own_factories.py").read_text(encoding="utf-8")
@@ -76,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(folder: Path, *overrides: str, is_asked: bool = False) -> tuple[LatencyTable, WorkerProgram]:
     """Return the table and the program of the file with overrides."""
     run = live_job(read_job(folder / "own.yaml", overrides)).runs[0]
-    return run.table, worker_program(run.spec.live, 1, run.table, 1, folder, is_asked=is_asked)
+    return run.setup.table, worker_program(run.spec.live, 1, run.setup.table, 1, folder, is_asked=is_asked)
 
 
 def settings(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def test_a_worker_that_is_killed_or_hangs_comes_back_and_is_used(folder: Path, n
     table, found = program(folder)
     sent, cluster, killed_ns = trace(1.5, 100, (60,)), Cluster(1), list[int]()
 
-    def on_start(workers: list[WorkerProcess]) -> None:
+    def on_start(workers: list[LiveWorker]) -> None:
         begin_ns = time.monotonic_ns() + session._LEAD_NS
 
         def kill() -> None:
@@ -192,7 +193,7 @@ def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupe
     assert logits == b""
     assert begun_ns < ended_ns
     run = live_job(read_job(folder / "own.yaml")).runs[0]
-    between = worker_program(run.spec.live, 1, replace(run.table, between="interpolate"), 1, folder)
+    between = worker_program(run.spec.live, 1, replace(run.setup.table, between="interpolate"), 1, folder)
     assert between.settings["sizes"] == [1, 2, 3, 4]
 
 
@@ -322,7 +323,7 @@ def test_a_worker_tells_each_step_and_then_what_it_serves(folder: Path, monkeypa
     with ours, theirs:
         ours.sendall(json_frame(FrameKind.CONFIG, settings(folder)) + frame(FrameKind.STOP))
         try:
-            torch_worker.serve(theirs)
+            torch_worker.serve(SocketConnection(theirs))
         finally:
             torch.set_num_threads(threads)
         frames = FrameReader().feed(ours.recv(2**16))

@@ -1,8 +1,9 @@
 """Virtual time: a plan on SimPy's clock, with links that queue, machines that compute, and injected faults.
 
 Functions that programs compute are really called (PyTorch trains for real), and take the virtual time that they are
-said to. Workers are coroutines stepped right here; SimPy's calendar holds one event for each instant at which anything
-happens, and messages are references. So a message costs little more than its entry in a list.
+said to; a `Deferred` goes on elsewhere meanwhile. Workers are coroutines stepped right here; SimPy's calendar holds one
+event for each instant at which anything happens, and messages are references. So a message costs little more than its
+entry in a list.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sim.base.parameters import Positive  # noqa: TC001 - fields are checked by 
 from sim.base.streams import stream
 from sim.base.units import NS_PER_MS, NS_PER_S
 from topology.checkpoints import Recorder
+from topology.deferred import Deferred
 from topology.engine import Engine
 from topology.engines.tasks import SimFuture, SimTask, together
 from topology.runtime import WorkerRuntime
@@ -147,6 +149,7 @@ class _VirtualTime:
         self.now_ns = 0
         self._runtime: WorkerRuntime
         self._error: Exception | None = None
+        self._over = False
 
     def run(self, runtime: WorkerRuntime, checkpoints: Checkpoints | None) -> RunReport:
         self._runtime = runtime
@@ -167,6 +170,7 @@ class _VirtualTime:
                 if recorder is not None and recorder.due and self._running():
                     recorder.store(self._stored())
         finally:
+            self._over = True
             runtime.stop()
         if self._error is not None:
             raise self._error
@@ -266,8 +270,14 @@ class _VirtualTime:
     ) -> Any:
         start = perf_counter()
         value = function(*args) if function is not None else None
+        if seconds is None and isinstance(value, Deferred):
+            value = value.result()
         cost_s = perf_counter() - start if seconds is None else seconds
-        await state.wait(lambda: self._occupy(state, cost_s))
+        try:
+            await state.wait(lambda: self._occupy(state, cost_s))
+        finally:  # also if the worker is stopped: it has computed in any case
+            if isinstance(value, Deferred) and not self._over:
+                value = value.result()
         return value
 
     def _occupy(self, state: WorkerState, cost_s: float) -> _Pause:

@@ -105,5 +105,5 @@ def report(job: Job, store: Store, *, figures: bool) -> None:
             click.echo(f"no checkpoints could be stored: {refused}")
         for run in runs if figures else ():
             folder = store.folder / run.id
-            draw_run(run.name, run.seed, folder)
+            draw_run(run.name, run.seed, folder, run.parts.metric_name)
             click.echo(f"Pictures: {folder / 'figures'}")

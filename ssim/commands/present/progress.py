@@ -106,6 +106,8 @@ class Progress:
             way_out = f"{install('fast')} brings the compiled engine"
             text = f"{one.completion.note}: SimPy runs, more slowly; {way_out}"
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+        if one.completion.warning:
+            self._console.print(f"{one.run}: {one.completion.warning}", soft_wrap=True, highlight=False, markup=False)
         self.done += 1
         queries = one.completion.queries
         self._queries += queries

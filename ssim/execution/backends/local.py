@@ -6,15 +6,13 @@ not begun is given up.
 
 from __future__ import annotations
 
-import os
-import signal
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sim.base.children import follow_parent
 from sim.base.errors import SsimError
 from ssim.jobs.experiment.arrivals import INTERRUPTED
 
@@ -62,8 +60,9 @@ def processes(jobs: int, where: str) -> Generator[Submit]:
     Raises:
         SsimError: One of them was killed.
     """
-    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_follow_parent)
+    # Spawned, not forked: a fork copies the locks of threads that it does not copy. They end with this process,
+    # however it ends, since nobody else holds the lock on the results.
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=follow_parent)
     try:
         yield pool.submit
     except BrokenProcessPool as error:
@@ -72,16 +71,3 @@ def processes(jobs: int, where: str) -> Generator[Submit]:
         for process in (pool._processes or {}).values():  # noqa: SLF001 - there is no public way to end a run in mid-air
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends: nobody else holds the lock on the results."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        Thread(target=follow, daemon=True).start()

@@ -129,10 +129,10 @@ def run_in_worker(bundle: bytes, pickled: bytes) -> _Reply:
         run = replace(task.run, point=replace(task.run.point, folder=here))
         _check_same(toolkit, run.identity, identity)
         with tempfile.TemporaryDirectory(dir=scratch()) as folder:
-            outcome = perform(replace(task, run=run), Store(Path(folder)))
+            store = Store(Path(folder))
+            outcome = perform(replace(task, run=run), store)
             if outcome.error is None:
-                files = {path.name: path.read_bytes() for path in Path(folder, run.id).iterdir()}
-                return _Reply(outcome.completion, files=files)
+                return _Reply(outcome.completion, files=store.files(run.id))
         return _Reply(error=_relocated(outcome.error, here, unpacking.folder), traceback=outcome.traceback)
     except Exception as error:  # noqa: BLE001 - own modules may raise anything when they are imported
         return _Reply(error=_relocated(error, here, unpacking.folder), traceback=traceback.format_exc())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,8 +24,9 @@ from ssim.files.plugins import Issue, Slot
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
 from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
+from ssim.jobs.experiment.policies import POLICY, build_policy
 from ssim.jobs.experiment.queues import asked_of, name_issues, policy_issues, queue_places, queues_of, source_of
-from ssim.jobs.experiment.run import POLICY, ExperimentParts, ExperimentRun, build_policy
+from ssim.jobs.experiment.run import ExperimentParts, ExperimentRun
 from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
@@ -101,8 +103,7 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     issues += policy_issues(spec)
     for i in range(len(spec.policies)):
         issues += _policy_issues(point, plugs, i, table, cluster)
-    policies = [plugs["policies", i] for i in range(len(spec.policies))]
-    issues += planner_issues(spec, plugs.get(("planner",)), cluster, policies, table)
+    issues += planner_issues(spec, plugs.get(("planner",)), cluster, _policies(point, plugs), table)
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
     return ExperimentParts(source, cluster, table, measure), issues
@@ -131,6 +132,17 @@ def _policy_issues(point: Point, plugs: Plugs, number: int, table: LatencyTable,
         if queue.floor is not None:
             seen = [accurate_part(each, queue.floor) for each in seen]
         yield from (issue.under(*at) for issue in _tried(policy, seen))
+
+
+def _policies(point: Point, plugs: Plugs) -> Iterator[list[Policy]]:
+    """Yield the policies of all queues for each policy of the file, where they can be built."""
+    spec: ExperimentSpec = point.spec
+    for number in range(len(spec.policies)):
+        if not spec.queues:
+            yield [plugs["policies", number]]
+            continue
+        with suppress(SpecError):  # told of already
+            yield [build_policy(asked_of(spec, number, place), point.folder) for place in range(len(spec.queues))]
 
 
 def _common_tables(

@@ -136,10 +136,10 @@ class LiveExperimentRun(ExperimentRun):
             found = serve_trace(
                 trace,
                 parts.cluster,
-                self.table,
-                self.policy(),
+                self.setup.table,
+                self.setup.policy(),
                 seed=self.seed,
-                program=worker_program(live, parts.cluster.workers, self.table, self.seed, self.point.folder),
+                program=worker_program(live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder),
                 most_waiting=live.queue,
                 is_interrupted=lambda: interruption.is_asked,
             )
@@ -158,7 +158,7 @@ class LiveExperimentRun(ExperimentRun):
             "live": {
                 **facts(found),
                 "serves": dict(found.serves),
-                "differences": differences(self.table, found.serves),
+                "differences": differences(self.setup.table, found.serves),
             },
             "folder": str(self.point.folder),
         }

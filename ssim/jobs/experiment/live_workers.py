@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from serving.workers import PACED, WorkerProgram
+from serving.processes import PACED, WorkerProgram
 from sim.base.errors import SpecError
 from ssim.jobs.experiment.spec import LiveSpec
 

@@ -8,13 +8,13 @@ import policies.planners
 from policies.planners.checks import static_planner_view
 from sim.base.errors import SsimError
 from sim.base.units import ns_from_s
-from sim.engine.planning import KindView, Planner, ask_planner
+from sim.engine.planning import KindView, Planner, QueueView, ask_planner
 from sim.engine.turns import check_scaling
 from ssim.files.plugins import Issue, Slot
 from ssim.jobs.identity import described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from sim.engine.cluster import Cluster
@@ -48,7 +48,11 @@ def planner_identity(asked: PlannerSpec | None, planner: Planner | None) -> dict
 
 
 def planner_issues(
-    spec: ExperimentSpec, planner: Planner | None, cluster: Cluster, policies: Iterable[Policy], table: LatencyTable
+    spec: ExperimentSpec,
+    planner: Planner | None,
+    cluster: Cluster,
+    policies: Iterable[Sequence[Policy]],
+    table: LatencyTable,
 ) -> Iterator[Issue]:
     """Yield what is wrong with a planner, which is asked once for each policy.
 
@@ -56,7 +60,7 @@ def planner_issues(
         spec: The file.
         planner: Its planner; None without one.
         cluster: The workers.
-        policies: The policies.
+        policies: The policies of all queues, for each policy of the file.
         table: The table of the runs.
     """
     try:
@@ -66,7 +70,7 @@ def planner_issues(
         return
     if planner is None:
         return
-    slo_ns = 2 * int(table.latency_ns.max())
+    of_queues = cluster.pools_by_queue(table)
     kinds = [
         KindView(
             pool.kind,
@@ -75,11 +79,19 @@ def planner_issues(
             scaling=next((kind.scaling for kind in cluster.kinds if kind.name == pool.kind), cluster.scaling),
             price_per_h=next((kind.price_per_h for kind in cluster.kinds if kind.name == pool.kind), None),
         )
-        for pool in sorted(cluster.pools(table), key=lambda pool: pool.workers.start)
+        for pool in sorted(of_queues[0], key=lambda pool: pool.workers.start)
     ]
-    for policy in policies:
+    queues = [
+        QueueView(
+            name,
+            {pool.kind: pool.table for pool in pools},
+            slo_ns=2 * max(int(pool.table.latency_ns.max()) for pool in pools),
+        )
+        for name, pools in zip([queue.name for queue in cluster.queues] or [""], of_queues, strict=True)
+    ]
+    for each in policies:
         try:
-            ask_planner(planner, static_planner_view(kinds, slo_ns, cluster.dispatch_ns), policy)
+            ask_planner(planner, static_planner_view(kinds, queues, cluster.dispatch_ns), each)
         except SsimError as error:
             yield Issue.of(error, "planner")
             return

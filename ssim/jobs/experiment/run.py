@@ -1,45 +1,29 @@
-"""One run of an experiment: a trace, a cluster, a latency table, a policy and a seed."""
+"""Runs of an experiment: a trace, a cluster, a latency table, a policy and a seed."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import policies
 from sim.base.errors import SsimError, raised, user_function
-from sim.base.units import NS_PER_S, ns_from_ms, ns_from_s
-from sim.engine.driver import simulate
-from sim.engine.policy import Policy
+from sim.base.units import ns_from_ms
 from sim.engine.run_metrics import WHOLE_RUN
 from sim.engines import NO_NUMBA, WORTH_COMPILING, EngineChoice, choose, numba_is_installed
 from sim.tables.law import FIXED
 from sim.traces.merged import Merged
-from ssim.files.plugins import Slot
-from ssim.jobs.experiment.arrivals import (
-    queries_ahead,
-    raise_if_interrupted,
-    short_trace_of,
-    stream_of,
-    trace_key_of,
-    trace_of,
-)
+from ssim.jobs.experiment.arrivals import queries_ahead, trace_key_of, trace_of
 from ssim.jobs.experiment.kinds import cluster_identity, cluster_seen, kind_places
 from ssim.jobs.experiment.planners import build_planner, planner_identity
 from ssim.jobs.experiment.planning import table_hash, table_seen
-from ssim.jobs.experiment.queues import (
-    asked_of,
-    parts_of,
-    queue_plans,
-    queues_identity,
-    queues_seen,
-)
-from ssim.jobs.experiment.randomness import may_draw
+from ssim.jobs.experiment.policies import build_policy, may_draw
+from ssim.jobs.experiment.queues import asked_of, parts_of, queue_plans, queues_identity, queues_seen
+from ssim.jobs.experiment.simulation import simulated
 from ssim.jobs.experiment.spec import ExperimentSpec
-from ssim.jobs.identity import code_of, described, hash_of, own_code, own_hash, sha256
+from ssim.jobs.identity import described, hash_of, own_code, sha256, toolkit_hash
 from ssim.jobs.job import Completion, Run, RunOutcome, Task
 from ssim.results.environment import Stopwatch
 from ssim.results.record import KEPT, put_run
@@ -49,31 +33,15 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.engine.planning import Planner
-    from sim.engine.run_metrics import Measure, RunMetrics
+    from sim.engine.policy import Policy
+    from sim.engine.run_metrics import Measure
     from sim.tables.latency import LatencyTable
     from sim.tables.law import PlanName
     from sim.traces.source import TraceSource
     from sim.traces.trace import Trace
     from ssim.jobs.experiment.spec import PolicySpec
-    from ssim.jobs.job import AnyRun, ExecutionOptions, Watch
+    from ssim.jobs.job import AnyRun, ExecutionOptions, Point, Watch
     from ssim.results.store import Store
-
-POLICY = Slot(("policies", "*"), "policy", policies.SHORT_NAMES, Policy, "use")
-"""Where an experiment file names policies."""
-
-
-def build_policy(asked: PolicySpec, folder: Path) -> Policy:
-    """Return the policy that a name and parameters describe.
-
-    Args:
-        asked: The name and the parameters.
-        folder: Where modules are looked for.
-
-    Raises:
-        SpecError: There is no such policy, or something is wrong with its parameters; tells all of it.
-    """
-    built: Policy = POLICY.built(asked.model_dump(), folder)
-    return built
 
 
 @dataclass(frozen=True)
@@ -84,6 +52,7 @@ class ExperimentParts:
     cluster: Cluster
     table: LatencyTable
     measure: Measure
+    setups: dict[int, PolicySetup] = field(default_factory=dict[int, "PolicySetup"], compare=False)
 
     @property
     def slo_ns(self) -> int | None:
@@ -110,40 +79,49 @@ class ExperimentParts:
 
 
 @dataclass(frozen=True)
-class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
-    """One run of an experiment.
+class PolicySetup:
+    """A policy of the file at a point of its sweep: what its runs share, whatever their seed.
 
     Attributes:
+        point: The point.
         number: Which policy of the file it is.
     """
 
+    point: Point
     number: int
+
+    @property
+    def spec(self) -> ExperimentSpec:
+        """The file at its point."""
+        found: ExperimentSpec = self.point.spec
+        return found
+
+    @property
+    def parts(self) -> ExperimentParts:
+        """What all runs of its point share."""
+        found: ExperimentParts = self.point.parts
+        return found
 
     @property
     def asked(self) -> PolicySpec:
         """The policy as the file names it."""
         return self.spec.policies[self.number]
 
-    @property
-    def label(self) -> str:
-        """The policy's name for tables and figures."""
-        return self.asked.label
-
-    @property
+    @cached_property
     def plan(self) -> PlanName | float | None:
-        """The latencies that its policy plans on."""
+        """The latencies that it plans on."""
         return self.spec.plan_at(("latency_table",), self.number)
 
-    @property
+    @cached_property
     def table(self) -> LatencyTable:
-        """The table that its policy sees.
+        """The table that it sees.
 
         Raises:
-            DataError: The table that was measured lacks what the policy plans on.
+            DataError: The table that was measured lacks what it plans on.
         """
         return table_seen(self.parts.table, self.plan, self.parts.cluster.latency)
 
-    @property
+    @cached_property
     def cluster(self) -> Cluster:
         """The cluster with the tables that its policies see of each kind of workers and each queue.
 
@@ -155,23 +133,6 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             return table_seen(table, self.spec.plan_at(place, self.number, queue), self.parts.cluster.latency)
 
         return queues_seen(self.spec, cluster_seen(self.parts.cluster, seen), self.parts.table, seen)
-
-    def row(self) -> dict[str, Any]:
-        """Return the run's row in the index of the experiment."""
-        more = {"policy": self.label, "trace": self.spec.trace_kind, "one_model": self.serves_one_model}
-        return {**super().row(), **more, "random": self.is_random, "reference": self.spec.references()[0]}
-
-    @property
-    def serves_one_model(self) -> bool:
-        """Whether the policy is a system that serves one model whatever the load."""
-        return bool(getattr(self._policy, "serves_one_model", False))
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the result may depend on the seed: by its trace, drawn latencies or its policy."""
-        drawn = self.parts.source.is_random or self.parts.cluster.is_random
-        own: tuple[Policy | Planner | None, ...] = (*self._policies, self.planner())
-        return drawn or any(may_draw(one, self.point.folder) for one in own if one is not None)
 
     def policy(self) -> Policy:
         """Return a new policy object: one that remembers must begin with nothing."""
@@ -201,21 +162,41 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         return list(found.values()) if isinstance(found, dict) else [found]
 
     @cached_property
+    def _planner(self) -> Planner | None:
+        """The planner, likewise."""
+        return self.planner()
+
+    @property
+    def serves_one_model(self) -> bool:
+        """Whether the policy is a system that serves one model whatever the load."""
+        return bool(getattr(self._policy, "serves_one_model", False))
+
+    @cached_property
+    def is_random(self) -> bool:
+        """Whether results may depend on the seed: by the trace, drawn latencies or the policy."""
+        drawn = self.parts.source.is_random or self.parts.cluster.is_random
+        own: tuple[Policy | Planner | None, ...] = (*self._policies, self._planner)
+        return drawn or any(may_draw(one, self.point.folder) for one in own if one is not None)
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that decides the result, inputs and code by their hashes: equal for equal runs, on any machine."""
+        """All that decides a result, but for the seed; inputs and code by their hashes."""
         return {
-            "schema": "run/1",
-            "seed": self.seed,
             **self.parts.identity,
             "policy": described(self._policy),
             **({} if self.plan is None else {"plan": self.plan}),
-            **({"kind_plans": plans} if any(plans := self._kind_plans()) else {}),
+            **({"kind_plans": plans} if any(plans := self.kind_plans()) else {}),
             **self._queue_policies(),
-            **planner_identity(self.spec.planner, self.planner()),
-            "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self._own())},
+            **planner_identity(self.spec.planner, self._planner),
+            "code": {"toolkit": toolkit_hash(), "own": sorted(sha256(path) for path in self.own_code())},
         }
 
-    def _kind_plans(self) -> list[PlanName | float | None]:
+    def own_code(self) -> set[Path]:
+        """Return the files of a user's own code that its runs use."""
+        own = (*parts_of(self.parts.source), self._policy, *self._policies, self._planner)
+        return own_code(own, self.point.folder)
+
+    def kind_plans(self) -> list[PlanName | float | None]:
         """Return what the policy plans on by kind of workers; None for the table's latencies."""
         return [self.spec.plan_at(place, self.number) for place in self._kind_places()]
 
@@ -229,9 +210,41 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
     def _kind_places(self) -> list[tuple[str | int, ...]]:
         return [place for place, _ in kind_places(self.parts.cluster)]
 
-    def _own(self) -> set[Path]:
-        own = (*parts_of(self.parts.source), self._policy, *self._policies, self.planner())
-        return own_code(own, self.point.folder)
+
+@dataclass(frozen=True)
+class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
+    """One run of an experiment.
+
+    Attributes:
+        number: Which policy of the file it is.
+    """
+
+    number: int
+
+    @cached_property
+    def setup(self) -> PolicySetup:
+        """What the runs of its policy share at its point."""
+        return self.parts.setups.setdefault(self.number, PolicySetup(self.point, self.number))
+
+    @property
+    def label(self) -> str:
+        """The policy's name for tables and figures."""
+        return self.setup.asked.label
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the result may depend on the seed."""
+        return self.setup.is_random
+
+    def row(self) -> dict[str, Any]:
+        """Return the run's row in the index of the experiment."""
+        more = {"policy": self.label, "trace": self.spec.trace_kind, "one_model": self.setup.serves_one_model}
+        return {**super().row(), **more, "random": self.is_random, "reference": self.spec.references()[0]}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result, inputs and code by their hashes: equal for equal runs, on any machine."""
+        return {"schema": "run/1", "seed": self.seed, **self.setup.identity}
 
     def files(self) -> set[Path]:
         """Return the files that the run is made from and that are named relative to its folder, or lie below it."""
@@ -247,7 +260,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         for use in (table.use for table in self.spec.named_tables().values()):
             if not Path(use).is_absolute() and (folder / use).is_file():
                 found.add(Path(os.path.normpath(folder / use)))
-        return found | self._own()
+        return found | self.setup.own_code()
 
     def is_stored(self, store: Store) -> bool:
         """Return whether the run is stored, with as much of it as the file asks for."""
@@ -258,16 +271,13 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         """What runs have in common that meet the same arrivals; holds for this machine and until a file changes."""
         return trace_key_of(self.spec, self.parts.source, self.seed, self.point.folder)
 
-    def trace(self, shared: Path | None = None) -> Trace:
+    def trace(self) -> Trace:
         """Return the trace of this seed.
-
-        Args:
-            shared: A folder in which processes that need this trace find it, made by the first of them.
 
         Raises:
             TooLongError: It is too long to be held.
         """
-        return trace_of(self.trace_key, self.parts.source, self.seed, shared)
+        return trace_of(self.trace_key, self.parts.source, self.seed, None)
 
     def choose(self, queries: int) -> EngineChoice:
         """Return the engine for this run, where so many queries are to be replayed in all.
@@ -275,16 +285,16 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         Raises:
             SpecError: The compiled engine was asked for and can't run this.
         """
-        parts = self.parts
-        return choose(queries, self.cluster, self.table, self.policy(), self.spec.engine, parts.slo_ns)
+        setup, slo_ns = self.setup, self.parts.slo_ns
+        return choose(queries, setup.cluster, setup.table, setup.policy(), self.spec.engine, slo_ns)
 
     def decides_by(self) -> tuple[str, str]:
         """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""
-        spec, parts = self.spec, self.parts
+        spec, parts, setup = self.spec, self.parts, self.setup
         cluster = spec.cluster.model_dump(include={"dispatch_ms", "dispatch_per_query_ms", "latency"})
         kinds = [[kind["name"], kind.get("table")] for kind in parts.identity["cluster"].get("kinds", ())]
-        seen = [parts.identity["latency_table"], self.plan, kinds, self._kind_plans()]
-        least = [spec.engine, self.asked.model_dump(), seen, cluster, bool(spec.queues), spec.cluster.routing]
+        seen = [parts.identity["latency_table"], setup.plan, kinds, setup.kind_plans()]
+        least = [spec.engine, setup.asked.model_dump(), seen, cluster, bool(spec.queues), spec.cluster.routing]
         return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
 
     @classmethod
@@ -338,58 +348,13 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         if self.spec.engine == "auto" and choice.rule is not None and not numba_is_installed():
             choice = EngineChoice("simpy", NO_NUMBA)  # on another machine
         stopwatch = Stopwatch()
-        raise_if_interrupted()
-        measured = self.simulated(choice, shared)
-        raise_if_interrupted()
+        measured = simulated(self, choice, shared)
         circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **stopwatch.circumstances()}
         put_run(store, self.id, measured, self.identity, circumstances, self.spec.keep)
         return Completion(measured.queries, choice.reason)
-
-    def simulated(self, choice: EngineChoice, shared: Path | None = None) -> RunMetrics:
-        """Return what came out of the simulation: counts where no more is kept and the engine can, else every query.
-
-        Args:
-            choice: The engine.
-            shared: As in `trace`.
-        """
-        parts = self.parts
-        how = (self.cluster, self.table)
-        streams = self.spec.keep in {"summary", "windows"} and parts.source.has_one_slo and not parts.source.has_classes
-        if choice.rule is not None and streams:
-            from sim.compiled.replay import replay_counted, replay_stream
-
-            if (short := short_trace_of(self.trace_key, parts.source, self.seed)) is not None:
-                return replay_counted(short, *how, choice.rule, measure=parts.measure, seed=self.seed)
-            slo_ns, duration_ns = ns_from_ms(parts.source.slo_ms), parts.source.duration_ns
-            chunks = stream_of(parts.source, self.seed)
-            return replay_stream(chunks, slo_ns, duration_ns, *how, choice.rule, measure=parts.measure, seed=self.seed)
-        trace = self.trace(shared)
-        parts.measure.check(trace.duration_ns)
-        if choice.rule is None:
-            asked = self.spec.planner
-            period_ns = NS_PER_S if asked is None else ns_from_s(asked.period_s)
-            how_many = self.planner()
-            result = simulate(trace, *how, self.policies(), seed=self.seed, planner=how_many, period_ns=period_ns)
-        else:
-            from sim.compiled.replay import replay_compiled
-
-            result = replay_compiled(trace, *how, choice.rule, seed=self.seed)
-        return result.measured(parts.measure)
 
     def failed(self, error: BaseException) -> SsimError:
         """Return the error that tells an exception of a user's own code."""
         problem, place = raised(error)
         begin = user_function(getattr(type(parts_of(self.parts.source)[0]), "chunks", None))  # it may yield nonsense
         return SsimError(f"trace {self.spec.trace_kind}", problem, place or begin)
-
-
-@cache
-def toolkit_hash() -> str:
-    """Return the hash of the simulator's and the policies' own code, as it is when it is first asked for."""
-    return own_hash(toolkit_files())
-
-
-def toolkit_files() -> tuple[Path, ...]:
-    """Return the simulator's and the policies' own code: a change of any of it may change a result."""
-    bounds = code_of("sim")[0].parent / "bounds"  # no result is made of it
-    return tuple(path for path in code_of("sim", "policies") if bounds not in path.parents)

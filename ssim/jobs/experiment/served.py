@@ -92,8 +92,8 @@ class ServedRun(LiveExperimentRun):
             found = serve_requests(
                 self.spec.name,
                 parts.cluster,
-                self.table,
-                self.policy(),
+                self.setup.table,
+                self.setup.policy(),
                 self.listen,
                 is_interrupted=lambda: interruption.is_asked,
                 on_ready=self.on_ready,
@@ -101,7 +101,7 @@ class ServedRun(LiveExperimentRun):
                 slo_is_for_all=is_for_all,
                 seed=self.seed,
                 program=worker_program(
-                    live, parts.cluster.workers, self.table, self.seed, self.point.folder, is_asked=True
+                    live, parts.cluster.workers, self.setup.table, self.seed, self.point.folder, is_asked=True
                 ),
                 most_waiting=live.queue,
             )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ssim.jobs.federated.run import FederatedRun
 
 
-def draw_run(name: str, seed: int, folder: Path) -> list[Path]:
+def draw_run(name: str, seed: int, folder: Path, metric: str = "accuracy") -> list[Path]:
     """Draw what is stored of a training into its folder.
 
     Drawn are who holds what, how accurate it became over time and bytes, and, where it was recorded how workers spent
@@ -32,14 +32,15 @@ def draw_run(name: str, seed: int, folder: Path) -> list[Path]:
         name: Its name.
         seed: Its seed.
         folder: Where it is stored.
+        metric: What its accuracies are.
     """
     pictures = folder / "figures"
     paths = [
         *save(holdings.draw(_table(folder, "holdings")), pictures / "holdings"),
-        *save(learning.draw(_curves(folder, seed), _traffic(folder, name, seed)), pictures / "learning"),
+        *save(learning.draw(_curves(folder, seed), _traffic(folder, name, seed), metric), pictures / "learning"),
     ]
     if (folder / "clients.parquet").exists():
-        paths += save(clients.draw(_table(folder, "clients")), pictures / "clients")
+        paths += save(clients.draw(_table(folder, "clients"), metric), pictures / "clients")
     if (folder / "spans.parquet").exists():
         spans = [Span(*row) for row in _table(folder, "spans").itertuples(index=False)]
         ends_s = _table(folder, "rounds").groupby("round")["time_s"].max().cummax().head(RECORDED).tolist()
@@ -65,7 +66,8 @@ def compared(runs: Sequence[tuple[FederatedRun, Path]]) -> Figure:
             frame = frame[frame["subnet"] == run.watched[-1]].assign(curve=run.name)
         curves.append(frame)
     traffic = [_traffic(folder, run.name, run.seed) for run, folder in runs]
-    return learning.draw(pd.concat(curves, ignore_index=True), pd.concat(traffic, ignore_index=True))
+    metrics = dict.fromkeys(run.parts.metric_name for run, _ in runs)
+    return learning.draw(pd.concat(curves), pd.concat(traffic, ignore_index=True), ", ".join(metrics))
 
 
 def _curves(folder: Path, seed: int) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from federated.algorithms import Algorithm
 from federated.assignment import MaxNet, SubnetAssignment
 from federated.compression import Compression
 from federated.job import check_aggregation, check_privacy
-from federated.partition import Partition
+from federated.partition import Dirichlet, DirichletEqual, LabelSkew, Partition
 from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
 from ssim.files.data_sources import DATA
@@ -23,11 +23,13 @@ from ssim.files.shipped import shipped
 from ssim.files.topology_file import programs_of, tables_of, topology_of
 from ssim.files.yaml_file import FaultsError, YamlFile, read_yaml
 from ssim.jobs.federated.own_data import own_sources
-from ssim.jobs.federated.run import FederatedParts, FederatedRun
+from ssim.jobs.federated.parts import FederatedParts
+from ssim.jobs.federated.run import FederatedRun
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.federated.unused import unused_keys, useless_keys
 from ssim.jobs.job import Kind
 from ssim.jobs.training.kind import unknown_subnets
+from ssim.jobs.training.objective import objective_of
 from ssim.jobs.training.parts import is_regression
 from supernet.data.source import located
 
@@ -170,9 +172,11 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     """
     names = ("data", "partition", "family", "algorithm", "subnets", "maxnet", "privacy", "compression", "aggregation")
     built: list[Any] = [plugs.get((name,)) for name in names]
-    _, _, family, algorithm, subnets, maxnet, privacy, compression, rule = built
-    numbers = Issue(("data", "regression"), "federated trainings have classes only", "true", "false")
-    issues = [numbers] if is_regression(built[0]) else []
+    source, split, family, algorithm, subnets, maxnet, privacy, compression, rule = built
+    loss, metric, issues = objective_of(point.spec, source, point.folder)
+    if is_regression(source) and isinstance(split, (Dirichlet, DirichletEqual, LabelSkew)):
+        hint = "iid, quantity or natural, or datasets with a ref each"
+        issues.append(Issue(("partition",), "divides classes, and labels are numbers", type(split).__name__, hint))
     issues += _issue("privacy", check_privacy, algorithm, privacy, compression)
     issues += _issue("aggregation", check_aggregation, rule, algorithm, privacy, maxnet)
     issues += useless_keys(subnets, maxnet)
@@ -183,7 +187,7 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     if found.lines or found.topology is None or found.owners is None:
         raise FaultsError(str(found.file.path), found.lines, issues)
     parts = FederatedParts(found.topology, found.file.data, found.owners, *built)
-    return replace(parts, own=found.own), issues
+    return replace(parts, own=found.own, loss=loss, metric=metric), issues
 
 
 def _issue(place: str, check: Callable[..., None], *args: Any) -> list[Issue]:

@@ -10,6 +10,7 @@ from federated.partition import Iid
 from sim.base.errors import SsimError
 from ssim.files.plugins import Issue, build, find_class
 from ssim.jobs.federated.unused import dataset_place
+from ssim.jobs.training.parts import is_regression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,8 @@ def _source(ref: str, source: Any, folder: Path) -> tuple[Any, list[Issue]]:
         if "path" not in {field.name for field in fields(source)}:
             problem = f"not used: the data source {type(source).__name__} has no path"
             return None, [Issue((), problem, repr(ref), "a source that reads a path, or module:Class")]
-        if type(source).__module__.startswith("supernet.") and getattr(source, "classes", None) is None:
+        shipped_classes = type(source).__module__.startswith("supernet.") and not is_regression(source)
+        if shipped_classes and getattr(source, "classes", None) is None:
             hint = "csv with classes: its labels in order, a source of your own with a path, or module:Class"
             return None, [Issue((), "each file would number its own classes", repr(ref), hint)]
         found = replace(source, path=ref).located(folder)

@@ -187,14 +187,17 @@ def _sent(row: Row, traffic: Mapping[str, Traffic]) -> tuple[int, list[Row]]:
     return sum(now.bytes for now in traffic.values()), sent
 
 
-def holding_rows(report: RunReport) -> list[Row]:
-    """Return a row for each class of each client that has data of its own."""
-    held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
+def holding_rows(held: Mapping[str, list[int]]) -> list[Row]:
+    """Return a row for each class of each client; if there is one, as for numbers and texts, it has no label.
+
+    Args:
+        held: The number of examples of each class, from 0, by client.
+    """
     classes = max(map(len, held.values()), default=0)
     return [
-        {"party": party, "label": label, "examples": counts[label] if label < len(counts) else 0}
-        for party, counts in sorted(held.items())
-        for label in range(classes)
+        {"party": party, "label": label if classes > 1 else None, "examples": count}
+        for party, counts in held.items()
+        for label, count in enumerate([*counts, *[0] * (classes - len(counts))])
     ]
 
 

@@ -21,7 +21,8 @@ are under way, so that nothing depends on when it was stored. Real time can't be
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,37 +30,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from federated.assignment import LargestAssignment
-from federated.context import TrainingContext
+from federated.context import TrainingContext, examples_by_class
 from federated.costs import CostModel
 from federated.job import FederatedJob
+from federated.pool import TrainingPool
 from federated.state import weighted_sum
 from sim.base.streams import stream
 from sim.base.whole_file import translate_os_errors, whole_file
 from ssim.extras import require
 from ssim.files.deployment_file import read_deployment
 from ssim.files.topology_file import tables_of
+from ssim.jobs.federated.parts import FederatedParts, described_source
 from ssim.jobs.federated.progress import FederatedProgress, check_complete, holding_rows, write_rows
 from ssim.jobs.federated.spec import FederatedSpec
 from ssim.jobs.identity import described, own_code
 from ssim.jobs.job import Completion
 from ssim.jobs.training.run import Trained, torch_facts
 from ssim.results.environment import Stopwatch
-from topology.description import described as description_of
 
 if TYPE_CHECKING:
-    from federated.aggregation import AggregationRule
-    from federated.algorithms import Algorithm
-    from federated.assignment import MaxNet, SubnetAssignment
-    from federated.compression import Compression
-    from federated.partition import Partition
-    from federated.privacy import Privacy
-    from ssim.files.topology_file import Topology
     from ssim.jobs.job import ExecutionOptions, Watch
     from ssim.results.store import Store
-    from supernet.data.source import Source
-    from supernet.family import Family
+    from supernet.training.objective import Metric
     from topology.engine import Engine
-    from topology.program import Program
     from topology.report import RunReport
 
     Row = dict[str, Any]
@@ -71,72 +64,7 @@ _MAX_SPANS = 200
 RECORDED = 10
 """After so many rounds no more is added to the time line."""
 REAL_PATIENCE_S = 3600.0
-
-
-@dataclass(frozen=True)
-class FederatedParts:
-    """What the runs of a point share.
-
-    Attributes:
-        topology: Roles, channels and workers, as the topology file says with what is different here.
-        description: The content of that file, with what is different.
-        owners: The class of the program of each role.
-        source: The data.
-        partition: Partition of the examples among the clients.
-        family: The family of supernets.
-        algorithm: What clients and servers compute.
-        assignment: Subnet of each client in a round.
-        maxnet: Weight of the largest subnet.
-        privacy: Clipping and noise.
-        compression: Compression of client updates.
-        aggregation: Rule that replaces the mean of the updates.
-        own: The data sources of clients with data of their own, by the id of the dataset.
-    """
-
-    topology: Topology
-    description: dict[str, Any]
-    owners: dict[str, type[Program]]
-    source: Source
-    partition: Partition
-    family: Family
-    algorithm: Algorithm
-    assignment: SubnetAssignment
-    maxnet: MaxNet | None
-    privacy: Privacy | None
-    compression: Compression | None
-    aggregation: AggregationRule | None
-    own: dict[str, Source] = field(default_factory=dict)
-
-    @cached_property
-    def canonical(self) -> dict[str, Any]:
-        """The topology as plain data: the same, in whatever form a file says it."""
-        found = self.topology
-        machines = [_given(machine) for _, machine in sorted(found.plan.machines.items())]
-        groups = {
-            role: {group: _counted(body) for group, body in of_role.items()}
-            for role, of_role in self.description.get("datasets", {}).items()
-        }
-        for role, group, _ in tables_of(self.description):  # what a table says, wherever it is
-            groups[role][group] = [_given(data) for data in found.plan.roles[role].datasets if data.group == group]
-        faults = sorted((_given(fault) for fault in found.faults), key=lambda fault: str(fault["worker"]))
-        return {**description_of(found.tag), "datasets": groups, "computes": machines, "faults": faults}
-
-
-def described_source(source: Source) -> dict[str, Any]:
-    """Return a data source as plain data, with hashes of its files in place of paths."""
-    return {**described(source), "params": source.identity()}
-
-
-def _given(item: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that differ from their defaults."""
-    return {f.name: getattr(item, f.name) for f in fields(item) if getattr(item, f.name) != f.default}
-
-
-def _counted(body: Any) -> Any:
-    """Return the datasets of a group: a count as a mapping, ids of a list as mappings."""
-    if isinstance(body, list):
-        return [{"id": entry} if isinstance(entry, str) else entry for entry in body]
-    return body if isinstance(body, dict) else {"count": body}
+KILLED = "a process in which clients trained was killed (out of memory?); from then on they trained one by one"
 
 
 @dataclass(frozen=True)
@@ -169,6 +97,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             **({"held_out": spec.evaluation.held_out} if spec.evaluation.held_out else {}),
             **({"personal": spec.personal} if spec.personal else {}),
             **({"own": {id_: described_source(own) for id_, own in parts.own.items()}} if parts.own else {}),
+            **({} if spec.loss == "cross_entropy" else {"loss": spec.loss}),
+            **({} if parts.metric_name == "accuracy" else {"metric": parts.metric_name}),
             "code": self.own(self._plugs),
         }
 
@@ -180,7 +110,20 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
     @property
     def _plugs(self) -> list[Any]:
         parts = self.parts
-        return [parts.source, *parts.own.values(), *(getattr(parts, name) for name in _PLUGS), *parts.owners.values()]
+        rules = [rule for rule in (parts.loss, parts.metric) if callable(rule)]
+        plugs = [*(getattr(parts, name) for name in _PLUGS), *parts.owners.values(), *rules]
+        return [parts.source, *parts.own.values(), *plugs]
+
+    @property
+    def metric(self) -> Metric | None:
+        """What models are scored by, in place of the accuracy."""
+        return self.parts.metric
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the accuracies come from, and the metric, if they are not accuracies."""
+        name = self.parts.metric_name
+        return super().provenance | ({} if name == "accuracy" else {"metric": name})
 
     def files(self) -> set[Path]:
         """Return the files that it is made from and that lie below its folder, or are named relative to it."""
@@ -205,6 +148,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             parts.own,
             self.spec.evaluation.held_out,
             self.spec.personal,
+            parts.loss,
+            parts.metric,
         )
 
     @cached_property
@@ -256,13 +201,12 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         """
         options: ExecutionOptions = how
         torch.set_num_threads(options.threads or 1)  # with one, a training comes out the same in every process
-        if not self.is_trained(store):
-            self._train(store, watch, options)
+        warning = "" if self.is_trained(store) else self._train(store, watch, options)
         self.calibrate(store, options, splits=self.context.splits)
-        return Completion()
+        return Completion(warning=warning)
 
-    def _train(self, store: Store, watch: Watch | None, options: ExecutionOptions) -> None:
-        """Train, and store all but the accuracies."""
+    def _train(self, store: Store, watch: Watch | None, options: ExecutionOptions) -> str:
+        """Train, and store all but the accuracies; return a warning for the user, or ""."""
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
         with translate_os_errors(folder):
@@ -271,34 +215,45 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         resumed = progress.done
         if not self.parts.own:  # what a client has of its own is opened where it runs
             self._write_holdings(folder)
-        report, refused = self._run(progress, path, watch, options)
+        parallel = self.spec.engine == "sim" and options.processes > 1
+        pool = TrainingPool(self.job, options.processes) if parallel else None
+        report, refused = self._run(progress, path, watch, options, pool)
         check_complete(report, self.spec.rounds)
         progress.store(folder, report)
         if self.parts.own:
-            write_rows(folder / "holdings.parquet", holding_rows(report))
+            held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
+            write_rows(folder / "holdings.parquet", holding_rows(dict(sorted(held.items()))))
         if report.spans:
             write_rows(folder / "spans.parquet", [span._asdict() for span in report.spans])
         holders = self._models(folder, report)
         self._personal(folder, report)
         fixed = sorted(file.name for file in folder.glob("*.parquet") if file.name != "accuracies.parquet")
         growing = sorted(file.name for file in folder.glob("*.pt") if file != path)
-        facts = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
+        facts: dict[str, Any] = {"resumed_after": resumed, **({"no_checkpoints": refused} if refused else {})}
+        if pool is not None:
+            facts["processes"] = options.processes
         if options.deployment is not None:
             facts["deployment"] = options.deployment.read_text(encoding="utf-8")
         circumstances = {**stopwatch.circumstances(), **torch_facts(), **facts}
         store.finish(self.id, self.identity, {**progress.summary(report), **holders}, fixed, growing, circumstances)
         with translate_os_errors(path):
             path.unlink(missing_ok=True)
+        return KILLED if pool is not None and pool.is_broken else ""
 
     def _run(
-        self, progress: FederatedProgress, path: Path, watch: Watch | None, options: ExecutionOptions
+        self,
+        progress: FederatedProgress,
+        path: Path,
+        watch: Watch | None,
+        options: ExecutionOptions,
+        pool: TrainingPool | None,
     ) -> tuple[RunReport, str]:
         """Run the workers, from the beginning or from the last checkpoint.
 
         Returns:
             Their report, and why no checkpoints could be stored, or "".
         """
-        spec, topology, job = self.spec, self.parts.topology, self.job
+        spec, topology, job = self.spec, self.parts.topology, replace(self.job, pool=pool)
         record_spans = spec.engine == "sim" and len(topology.plan) <= _MAX_SPANS
         engine = self.engine(spec.patience_s, options, record=record_spans)
 
@@ -323,14 +278,15 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             if checkpoints and spec.checkpoint and progress.done >= progress.stored + spec.checkpoint:
                 checkpoints.due = True
 
-        report = engine.run(
-            topology.plan,
-            job.programs(self.parts.owners),
-            seed=int(stream(self.seed, "segment", 0).integers(2**31)),
-            faults=topology.faults,
-            watch=observe,
-            checkpoints=checkpoints,
-        )
+        with nullcontext() if pool is None else pool:
+            report = engine.run(
+                topology.plan,
+                job.programs(self.parts.owners),
+                seed=int(stream(self.seed, "segment", 0).integers(2**31)),
+                faults=topology.faults,
+                watch=observe,
+                checkpoints=checkpoints,
+            )
         progress.put_spare()
         if is_scattered:
             progress.add_total(report.traffic)
@@ -340,11 +296,8 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         return report, f"engine {spec.engine} runs in real time" if real else ""
 
     def _write_holdings(self, folder: Path) -> None:
-        rows: list[Row] = []
-        for client, shard in self.context.shards.items():
-            counts = torch.bincount(shard.labels, minlength=int(self.context.splits.train.labels.max()) + 1)
-            rows += [{"party": client, "label": n, "examples": int(count)} for n, count in enumerate(counts)]
-        write_rows(folder / "holdings.parquet", rows)
+        counts = {id_: examples_by_class(shard.labels) for id_, shard in self.context.shards.items()}
+        write_rows(folder / "holdings.parquet", holding_rows(counts))
 
     def _personal(self, folder: Path, report: RunReport) -> None:
         """Store the parameters that stayed with each client, by its worker and their name."""

@@ -74,6 +74,10 @@ class FederatedSpec(JobSpec):
     """The rule that replaces the mean of the updates: `kind`, and its parameters."""
     personal: tuple[str, ...] = ()
     """Patterns of names of parameters that stay with each client, such as `*.bn*.*`."""
+    loss: str = "cross_entropy"
+    """A loss of torch.nn.functional by its name, or module:function of your own, which clients minimize."""
+    metric: str | None = None
+    """What models are scored by, in percent: `accuracy`, `r2` of a regression, or module:function of your own."""
     rounds: PositiveInt
     """Number of rounds."""
     checkpoint: Annotated[int, Field(ge=1)] | None = 10

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ssim.files.topology_file import Topology
-    from ssim.jobs.federated.run import FederatedParts
+    from ssim.jobs.federated.parts import FederatedParts
     from ssim.jobs.federated.spec import FederatedSpec
     from topology.deployment import Dataset
     from topology.program import Program

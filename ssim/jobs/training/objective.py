@@ -13,6 +13,7 @@ from supernet.training.objective import CLASS_LOSSES, NUMBER_LOSSES, r2
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ssim.jobs.federated.spec import FederatedSpec
     from ssim.jobs.training.spec import TrainingSpec
     from supernet.data.source import Source, Splits
     from supernet.training.objective import Loss, Metric
@@ -21,7 +22,9 @@ _OTHERS = "labels that differ, or a metric of your own"
 _METRICS = {"accuracy": None, "r2": r2}
 
 
-def objective_of(spec: TrainingSpec, source: Source, folder: Path) -> tuple[str | Loss, Metric | None, list[Issue]]:
+def objective_of(
+    spec: TrainingSpec | FederatedSpec, source: Source, folder: Path
+) -> tuple[str | Loss, Metric | None, list[Issue]]:
     """Return the loss and the metric of a file, and what is wrong with them or does not fit the labels."""
     issues: list[Issue] = []
     loss, metric = spec.loss, spec.metric
@@ -35,8 +38,9 @@ def objective_of(spec: TrainingSpec, source: Source, folder: Path) -> tuple[str 
     if metric is not None and metric == ("accuracy" if numbers else "r2"):
         kind, right = ("classes", "r2") if numbers else ("numbers", "accuracy")
         issues.append(Issue(("metric",), f"is for labels that are {kind}", metric, right))
-    if spec.smoothing and loss != "cross_entropy":
-        issues.append(Issue(("smoothing",), "not used by this loss", f"{spec.smoothing:g}", "cross_entropy, or 0"))
+    smoothing = getattr(spec, "smoothing", 0.0)
+    if smoothing and loss != "cross_entropy":
+        issues.append(Issue(("smoothing",), "not used by this loss", f"{smoothing:g}", "cross_entropy, or 0"))
     return found, scored, issues
 
 

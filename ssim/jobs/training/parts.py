@@ -37,9 +37,7 @@ class TrainingParts:
     @property
     def metric_name(self) -> str:
         """What tables call the score of subnets."""
-        if self.metric is None:
-            return "r2" if is_regression(self.source) else "accuracy"
-        return str(getattr(self.metric, "__name__", type(self.metric).__name__))
+        return name_of_metric(self.metric, self.source)
 
     @property
     def code(self) -> list[Any]:
@@ -47,6 +45,13 @@ class TrainingParts:
         rules = [phase.subnets for phase in self.recipe.phases]
         own = [one for one in (self.loss, self.metric) if callable(one)]
         return [self.source, self.family, self.recipe.optimizer, *rules, *own]
+
+
+def name_of_metric(metric: Metric | None, source: Source) -> str:
+    """Return what tables call the score of subnets."""
+    if metric is None:
+        return "r2" if is_regression(source) else "accuracy"
+    return str(getattr(metric, "__name__", type(metric).__name__))
 
 
 def is_regression(source: Source) -> bool:

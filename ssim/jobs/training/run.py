@@ -169,7 +169,9 @@ class Trained(Run[Spec, Parts]):
         found: Splits = self.point.parts.source.splits(self.seed)
         if device == "cpu":
             return found
-        return type(found)(*(part.to(device) for part in (found.train, found.validation, found.test)))
+        return dataclasses.replace(
+            found, **{name: getattr(found, name).to(device) for name in ("train", "validation", "test")}
+        )
 
     def calibrate(
         self,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
-import sys
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.frames import DONE, RUN, VERSION, FrameKind, frame, json_frame, received, unpack_first
+from serving.frames import DONE, RUN, VERSION, FrameKind, frame, inherited, json_frame, unpack_first
+
+if TYPE_CHECKING:
+    from serving.frames import Connection
 
 INPUTS = [
     {"name": "image", "datatype": "FP32", "shape": [-1, 2, 3]},
@@ -22,13 +24,12 @@ OUTPUTS = [
 ROW = np.dtype([("image", "<f4", 6), ("label", "<i8")])
 
 
-def main() -> None:
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    for kind, body in received(connection):
+def serve(router: Connection) -> None:
+    for kind, body in router.received():
         if kind is FrameKind.CONFIG:
             tensors = {"inputs": INPUTS, "outputs": OUTPUTS}
             ready = {"version": VERSION, "pid": os.getpid(), "tensors": tensors}
-            connection.sendall(json_frame(FrameKind.READY, ready))
+            router.send(json_frame(FrameKind.READY, ready))
         elif kind is FrameKind.RUN:
             now_ns = time.monotonic_ns()
             (batch, _, size, _), inputs = unpack_first(RUN, body)
@@ -36,8 +37,8 @@ def main() -> None:
             rows["image"] *= 2
             rows["label"] *= 2
             done = DONE.pack(batch, size, now_ns, now_ns, time.monotonic_ns())
-            connection.sendall(frame(FrameKind.DONE, done + rows.tobytes()))
+            router.send(frame(FrameKind.DONE, done + rows.tobytes()))
 
 
 if __name__ == "__main__":
-    main()
+    serve(inherited())

@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client", reason="a server needs the extra [serve
 from policies.slackfit import SlackFit
 from serving.front.client import send_trace
 from serving.front.listening import Listen
-from serving.workers import WorkerProgram
+from serving.processes import WorkerProgram
 from sim.engine.cluster import Cluster
 from tests.serving.front.doubling_worker import INPUTS, OUTPUTS
 from tests.serving.front.serving import Server

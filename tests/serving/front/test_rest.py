@@ -25,7 +25,7 @@ from serving.facts import facts
 from serving.front import handler, rest
 from serving.front.inference import LONGEST_TIMEOUT_US
 from serving.log import replay_log
-from serving.workers import WorkerProgram
+from serving.processes import WorkerProgram
 from sim.base.errors import PolicyError, ServingError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait

@@ -1,11 +1,14 @@
-"""Whether a policy draws random numbers."""
+"""The policies of an experiment file: from names and parameters to objects, and whether they draw random numbers."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+import policies
 from sim.compiled.step_policy import StepPolicy
+from sim.engine.policy import Policy
+from ssim.files.plugins import Slot
 from ssim.jobs.identity import own_code
 from ssim.packages import PACKAGES
 
@@ -13,7 +16,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sim.engine.planning import Planner
-    from sim.engine.policy import Policy
+    from ssim.jobs.experiment.spec import PolicySpec
+
+
+POLICY = Slot(("policies", "*"), "policy", policies.SHORT_NAMES, Policy, "use")
+"""Where an experiment file names policies."""
+
+
+def build_policy(asked: PolicySpec, folder: Path) -> Policy:
+    """Return the policy that a name and parameters describe.
+
+    Args:
+        asked: The name and the parameters.
+        folder: Where modules are looked for.
+
+    Raises:
+        SpecError: There is no such policy, or something is wrong with its parameters; tells all of it.
+    """
+    built: Policy = POLICY.built(asked.model_dump(), folder)
+    return built
 
 
 def may_draw(policy: Policy | Planner, folder: Path) -> bool:
