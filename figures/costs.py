@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures import attainment, style
-from figures.tables import Estimate, check_columns, estimate
+from figures.labels import Label, place
+from figures.tables import Estimate, check_columns, estimate, setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +55,6 @@ def draw(summary: pd.DataFrame, currency: str = "", frontier: pd.DataFrame | Non
             axes.plot(
                 [x for x, _, _ in own], height, linestyle=line, linewidth=0.7, zorder=3 + depth / 100, **look.marks()
             )
-            for x, y, name in own if len(swept) == 1 else ():
-                axes.annotate(name, (x, y.mean), xytext=(4, 3), textcoords="offset points", fontsize="small")
         if frontier is not None:
             axes.plot(frontier["cost"], frontier["attainment_bound"], scalex=False, scaley=False, **style.REFERENCE)
         axes.set_xlabel(AXES[along].format(currency=currency))
@@ -63,13 +62,22 @@ def draw(summary: pd.DataFrame, currency: str = "", frontier: pd.DataFrame | Non
         axes.margins(x=0.12)
         axes.set_ylabel("SLO attainment")
         if len(swept) == 1:
-            axes.set_title(f"numbers: {swept[0].rpartition('.')[2]}")
-        handles = [style.handle(name) for name in policies]
-        names = [*map(style.display_name, policies)]
+            axes.set_title(f"texts: {setting(swept[0])}")
+        axes.ticklabel_format(axis="x", useOffset=False)
+        handles, names = [style.handle(name) for name in policies], [*map(style.display_name, policies)]
         if frontier is not None:
             handles.append(Line2D([], [], **style.REFERENCE))
             names.append("no policy exceeds this")
         style.legend_below(figure, handles, names)
+        if len(swept) == 1:
+            figure.draw_without_rendering()  # texts are placed when all else has its place
+            labels = [
+                Label(name, x, y.mean, style.look(policy).colour)
+                for policy in policies
+                for x, y, name in points[policy]
+            ]
+            marked = [line.get_window_extent() for line in axes.lines if line.get_marker() != "None"]
+            place(axes, labels, marked)
     return figure
 
 

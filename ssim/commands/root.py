@@ -8,6 +8,7 @@ import click
 
 from ssim.commands.group import CommandGroup
 from ssim.commands.printing import spinning
+from ssim.commands.silence import told
 from ssim.files.waiting import WAITING
 
 COMMANDS = {
@@ -36,6 +37,10 @@ COMMANDS = {
     "init": "Write a small commented file to begin with.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
+
+
+_LASTING = {"serve"}
+"""Commands that are silent because nothing happens."""
 
 
 class _Root(CommandGroup):
@@ -74,10 +79,13 @@ def _version(context: click.Context, _: click.Parameter, on: bool) -> None:
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version and exit."
 )
-def ssim(*, debug: bool) -> None:
+@click.pass_context
+def ssim(context: click.Context, *, debug: bool) -> None:
     """Simulate serving with weight-shared supernets under bursty load, profile supernets on devices, and train them.
 
     Simulation needs no torch; supernets, profiles and training need the extra `torch`.
     """
     del debug  # main has read it
     WAITING.set(spinning)
+    if context.invoked_subcommand not in _LASTING:
+        context.with_resource(told(f"ssim {context.invoked_subcommand}"))

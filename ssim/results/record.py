@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sim.base.errors import StoreError
@@ -105,10 +106,15 @@ def put_run(
 def read_windows(store: Store, run_id: str) -> pa.Table:
     """Return a complete run over time, in windows of 1 s; see `sim.engine.metrics.windows`.
 
+    Of a run that an earlier version stored, the last window ends after 1 s, like the others.
+
     Raises:
         StoreError: The file is damaged.
     """
-    return read_output(store, run_id, WINDOWS)
+    table = read_output(store, run_id, WINDOWS)
+    if "end_s" not in table.column_names and "start_s" in table.column_names:
+        table = table.append_column("end_s", pc.add(table["start_s"], 1.0))
+    return table
 
 
 def read_output(store: Store, run_id: str, name: str) -> pa.Table:

@@ -97,7 +97,8 @@ class Progress:
         self.todo += todo
         self._bar.update(self._task, total=self.todo, description=f"{searches} searches")
         if todo and not self._console.is_terminal:
-            self._console.print(f"{todo} runs for {searches} searches", highlight=False)
+            what = f"{todo} run{'s' * (todo != 1)} for {searches} search{'es' * (searches != 1)}"
+            self._console.print(what, highlight=False)
 
     def finished(self, one: RunOutcome) -> None:
         """Count a run that ended."""

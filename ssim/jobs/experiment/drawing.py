@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+
+_SAME_COST = 1e-3
+"""Costs that differ by less than this share are not worth a picture."""
+
 _MOST_SWEPT = 2
 """Swept keys that the figure of queues has axes for."""
 
@@ -58,8 +62,7 @@ def draw_dynamics(store: Store) -> Figure | None:
     if WINDOWS not in manifest["outputs"]:
         return None
     frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
-    point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
-    return _draw("dynamics", frame, f"seed {run['seed']}{point}")
+    return _draw("dynamics", frame, ", ".join([f"seed {run['seed']}", *_settings(run["swept"])]))
 
 
 def draw_sweep(store: Store) -> Figure | None:
@@ -113,7 +116,12 @@ def draw_classes(store: Store) -> Figure | None:
     if not rows:
         return None
     numbers = dict.fromkeys(("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms"), float)
-    return _draw("classes", _frame(rows).astype(numbers), ", ".join(f"{key} = {value}" for key, value in first.items()))
+    return _draw("classes", _frame(rows).astype(numbers), ", ".join(_settings(first)))
+
+
+def _settings(swept: Mapping[str, Any]) -> list[str]:
+    """Return how a point of a sweep is called in titles."""
+    return [setting(key, value) for key, value in swept.items()]
 
 
 def draw_queues(store: Store) -> Figure | None:
@@ -142,7 +150,7 @@ def draw_scaling(store: Store) -> Figure | None:
             continue
         if not {WINDOWS, WORKERS} <= set(manifest["outputs"]):
             return None
-        title = ", ".join(setting(key, value) for key, value in run["swept"].items())
+        title = ", ".join(_settings(run["swept"]))
         windows.append(read_windows(store, run["id"]).to_pandas().assign(run=title))
         lives = read_output(store, run["id"], WORKERS).to_pandas().assign(run=title)
         workers.append(spells(lives, manifest["identity"]["cluster"]["faults"]))
@@ -167,12 +175,12 @@ def spells(workers: pd.DataFrame, faults: Sequence[Mapping[str, Any]]) -> pd.Dat
 def draw_costs(store: Store) -> Figure | None:
     """Return attainment over cost, with what no policy exceeds where `ssim optimum` has stored it.
 
-    None if all runs cost the same, or nothing is known of it.
+    None if all runs cost the same to a thousandth, or nothing is known of it.
     """
     stored = store.runs()
     summary = load_summary(store)
     along = next((name for name in AXES if name in summary), None)
-    if along is None or len(set(summary[along])) == 1:
+    if along is None or not summary[along].max() - summary[along].min() > _SAME_COST * summary[along].max():
         return None
     kinds = stored[0][1].get("kinds", {})
     currency = next((str(kind["currency"] or "") for kind in kinds.values()), "")
