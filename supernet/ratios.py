@@ -89,8 +89,10 @@ class RatioDecoder:
             raise SpecError(f"{name}, widths", "no channels outside blocks can be sliced", str(list(self.widths)), hint)
         if max(sizes, default=1) == 1 and not free:
             value = f"blocks: {len(self.structure.blocks)}, stages: {len(stages)}, groups: {len(self.structure.groups)}"
-            hint = "residual blocks in a list or sequence; or widths=(0.5, 1.0), in a file insert: {widths: [0.5, 1.0]}, "
-            hint += "to slice channels outside blocks"
+            hint = (
+                "residual blocks in a list or sequence; or, to slice channels outside blocks, widths=(0.5, 1.0) (in a "
+            )
+            hint += "file insert: {widths: [0.5, 1.0]})"
             raise SpecError(name, "the network has only one subnet", value, hint)
         return SubnetSpace(
             name,
