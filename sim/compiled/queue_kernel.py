@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.compiled.compiling import BOOL, BOOLS, FLOATS, INT, INTS, NOTHING, READ_FLOATS, READ_INTS, compiled
+from sim.compiled.compiling import BOOL, BOOLS, FLOATS, INT, INTS, NOTHING, READ_FLOATS, READ_GRID, READ_INTS, compiled
 from sim.compiled.heaps import pop, push, without
 from sim.compiled.kernel import drawn_latency
 from sim.compiled.loop_state import COMES, DROPPED, FAILED, FAR, LOG_TYPE, NEW, NOBODY
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from sim.compiled.queue_state import ArrivalArrays, QueueSetting
 
 
-@compiled(INT(QUEUE_SETTING_TYPE, INT, INTS, INTS, BOOLS))
-def _most_urgent(setting: QueueSetting, kind: int, head_ns: Ints, length: Ints, offered: Bools) -> int:
+@compiled(INT(INT, READ_GRID, READ_INTS, INT, INTS, INTS, BOOLS))
+def _most_urgent(
+    order: int, alone_ns: Ints, ranks: Ints, kind: int, head_ns: Ints, length: Ints, offered: Bools
+) -> int:
     """Return the queue that is offered next to a kind of workers by `EDF`, `SLACK` or `PRIORITY`, or -1 for none.
 
     Args:
-        setting: The constants.
+        order: The order of offers.
+        alone_ns: As in `sim.compiled.queue_state.QueueSetting`.
+        ranks: The priority of each queue.
         kind: The kind.
         head_ns: The deadline of the most urgent query of each queue.
         length: Queries that wait in each.
@@ -37,8 +41,8 @@ def _most_urgent(setting: QueueSetting, kind: int, head_ns: Ints, length: Ints, 
     found, best_ns, best_rank = -1, FAR, FAR
     for place in range(len(length)):
         if length[place] > 0 and not offered[place]:
-            due_ns = head_ns[place] - (setting.alone_ns[place, kind] if setting.order == SLACK else 0)
-            rank = setting.rank[place] if setting.order == PRIORITY else 0
+            due_ns = head_ns[place] - (alone_ns[place, kind] if order == SLACK else 0)
+            rank = ranks[place] if order == PRIORITY else 0
             if rank < best_rank or (rank == best_rank and due_ns < best_ns):
                 found, best_ns, best_rank = place, due_ns, rank
     return found
@@ -150,6 +154,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
         rejected: Out: whether each query found its queue full; in: False.
     """
     arrival_ns, deadline_ns, queue_of = arrivals.arrival_ns, arrivals.deadline_ns, arrivals.queue
+    order, alone_ns, ranks = setting.order, setting.alone_ns, setting.rank
     latency_ns, changes, kind_of, first_of = setting.latency_ns, setting.changes, setting.kind, setting.first
     queries, kinds, queues, workers = len(arrival_ns), len(first_of), len(setting.rank), len(kind_of)
     longest, dispatch_ns, one = setting.rows.shape[1], setting.dispatch_ns, setting.dispatch
@@ -252,7 +257,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                 if is_fair:
                     place = _in_turn(setting.quantum_ns, length, offered, ahead, next_turn)
                 else:
-                    place = _most_urgent(setting, kind, head_ns, length, offered)
+                    place = _most_urgent(order, alone_ns, ranks, kind, head_ns, length, offered)
             if place < 0:
                 kind, next_turn = kind + 1, _begin(offered, deficit, turn, ahead)
                 continue

@@ -126,7 +126,7 @@ QUEUE_LOOP = {
     "what is left is kept": ("deficit[place] = min(deficit[place], 0.0)", "pass"),
     "debts are forgotten": ("rounds = min(rounds, ", "rounds = min(9, "),
     "priority before no deadline": ("(rank == best_rank and due_ns < best_ns)", "(False)"),
-    "the least slack is the earliest deadline": ("setting.alone_ns[place, kind] if setting.order == SLACK else 0", "0"),
+    "the least slack is the earliest deadline": ("alone_ns[place, kind] if order == SLACK else 0", "0"),
     "one more than the bound": (">= setting.bounds[of]", "> setting.bounds[of]"),
     "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
     "decisions of the first queue": ("place * kinds + kind", "kind"),
