@@ -133,11 +133,11 @@ def forward(built: Supernet, subnets: Sequence[SubnetConfig], size: int, batch: 
     layouts = {"as torch has it": torch.contiguous_format, "channels last": torch.channels_last}
     rows = [["forward pass", "weights", f"extracted ms, batch {batch}", "on views", "on cached slices"]]
     for layout, memory_format in layouts.items():
-        held = built.to(memory_format=memory_format)
+        held = built.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's types do not know it
         (images,) = OfaResNet50().example(batch, size)
         images = images.normal_(generator=torch.Generator().manual_seed(0)).contiguous(memory_format=memory_format)
         for subnet in subnets:
-            plain = extract(held, subnet).to(memory_format=memory_format)
+            plain: nn.Module = extract(held, subnet).to(memory_format=memory_format)  # type: ignore[call-overload]
             held.cache_bytes = 0
             viewed = held.actuate(subnet)
             held.cache_bytes = 10**9
@@ -202,7 +202,8 @@ def main() -> None:
 
     held = build(OfaResNet50()).eval()
     for path in held.assembly.norms:
-        held.model.get_submodule(path).num_batches_tracked += 1  # as if trained: its own statistics count
+        norm: Any = held.model.get_submodule(path)
+        norm.num_batches_tracked += 1  # as if trained: its own statistics count
     rng = stream(0, "actuation")
     subnets = [held.space.sample(rng) for _ in range(options.subnets)]
     published = [SubnetConfig("ofa_resnet50", row.control) for row in find_table(PUBLISHED).subnets if row.control]

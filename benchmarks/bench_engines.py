@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from benchmarks.jobs import CLUSTER, TABLE, azure, first, light, rounds
 from policies.proteus import Proteus
 from policies.slackfit import SlackFit
-from sim import Result, Trace, WorkerKind, simulate
+from sim import Result, ServiceQueue, Trace, WorkerKind, simulate
+from sim.compiled.queues import replay_queues
 from sim.compiled.replay import replay_compiled, replay_counted
 from sim.compiled.step_policy import StepPolicy
-from sim.compiled.tabulate import tabulate
+from sim.compiled.tabulate import QueueRules, tabulate
 from sim.tables.files import load_table
 from sim.tables.law import LatencyLaw
 from tests.laws.naive_engine import NaiveEngine
@@ -32,6 +34,8 @@ A40 = load_table("ofa-resnet50-a40")
 RULE_A40 = tabulate(SlackFit(), A40, kind="a40")
 HALF = CLUSTER.workers // 2
 KINDS = replace(CLUSTER, kinds=(WorkerKind("rtx2080ti", CLUSTER.workers - HALF), WorkerKind("a40", HALF, A40)))
+QUEUES = replace(KINDS, queues=tuple(ServiceQueue(name) for name in ("gold", "silver", "bronze")))
+RULES = QueueRules(((RULE, RULE_A40),) * len(QUEUES.queues))
 DRAWN = replace(CLUSTER, latency=LatencyLaw("lognormal", 1.2))
 
 
@@ -59,6 +63,13 @@ class StepFit(StepPolicy):
         return subnet, size
 
 
+@cache
+def _in_queues(trace: Trace) -> Trace:
+    """Return a trace whose queries belong to the three queues by chance."""
+    codes = np.random.default_rng(0).integers(0, len(QUEUES.queues), len(trace)).astype(np.uint16)
+    return replace(trace, class_codes=codes, class_names=tuple(queue.name for queue in QUEUES.queues))
+
+
 ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
     "a process for each query": (64_000, lambda trace: NaiveEngine(trace, CLUSTER, TABLE, SlackFit()).run()),
     "SimPy engine": (768_000, lambda trace: simulate(trace, CLUSTER, TABLE, SlackFit())),
@@ -70,6 +81,10 @@ ENGINES: dict[str, tuple[int, Callable[[Trace], Any]]] = {
     "compiled, two kinds of workers, counted": (
         768_000,
         lambda trace: replay_counted(trace, KINDS, TABLE, (RULE, RULE_A40)),
+    ),
+    "compiled, two kinds of workers and three queues": (
+        768_000,
+        lambda trace: replay_queues(_in_queues(trace), QUEUES, TABLE, RULES),
     ),
     "compiled, a step function": (768_000, lambda trace: replay_compiled(trace, CLUSTER, TABLE, StepFit())),
 }
@@ -94,4 +109,4 @@ def measure(benchmark: Any, name: str, trace: Trace, run: Callable[[Trace], Any]
     benchmark.extra_info |= {"what": name, "unit": "queries", "count": len(trace)}
     found = benchmark.pedantic(run, (trace,), rounds=rounds(41 if "compiled" in name else 5))
     if isinstance(found, Result) and "step" not in name and "holds" not in name:
-        assert np.array_equal(found.outcome, simulate(trace, found.cluster, TABLE, SlackFit()).outcome)
+        assert np.array_equal(found.outcome, simulate(found.trace, found.cluster, TABLE, SlackFit()).outcome)

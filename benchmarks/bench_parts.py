@@ -15,7 +15,7 @@ from sim.compiled.tabulate import NotTabulableError, tabulate
 from sim.traces.azure import Azure
 from sim.traces.synthetic import Bursty, Constant, Gamma, Poisson, TimeVarying
 from ssim.files.plugins import find_class
-from ssim.results.record import KEPT, put_run
+from ssim.results.record import KEPT, Keep, put_run
 from ssim.results.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def bench_draw(benchmark: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("keep", KEPT)
-def bench_store(benchmark: Any, keep: str, tmp_path: Path) -> None:
+def bench_store(benchmark: Any, keep: Keep, tmp_path: Path) -> None:
     """The Azure job is stored, as much of it as is to be kept."""
     trace, store, number = azure(), Store(tmp_path), count()
     if keep in {"summary", "windows"}:
@@ -72,5 +72,5 @@ def bench_store(benchmark: Any, keep: str, tmp_path: Path) -> None:
     else:
         run = replay_compiled(trace, CLUSTER, TABLE, RULE)
     benchmark.pedantic(lambda: put_run(store, str(next(number)), run, {}, {}, keep), rounds=rounds(7))
-    size = sum(path.stat().st_size for path in (tmp_path / "0").iterdir())
+    size = sum(map(len, store.files("0").values()))
     benchmark.extra_info |= {"what": f"keep: {keep}", "unit": "queries", "count": len(trace), "bytes": size}

@@ -104,7 +104,8 @@ class Task:
     @cached_property
     def shards(self) -> tuple[Examples, ...]:
         """The examples of each client: images, float32 (examples, 1, 8, 8), and labels, int64 (examples,)."""
-        return tuple((part.inputs[0], part.labels) for part in self.job.context.shards.values())
+        read = (part.read() for part in self.job.context.shards.values())
+        return tuple((part.inputs[0], part.labels) for part in read)
 
     @property
     def initial(self) -> State:
@@ -119,7 +120,7 @@ class Task:
 
     def result(self, state: State) -> tuple[float, float]:
         """Return accuracy in percent and mean loss of weights on the test examples."""
-        network, test = self.network().eval(), self.job.context.splits.test
+        network, test = self.network().eval(), self.job.context.splits.test.read()
         network.load_state_dict(state)
         with torch.no_grad():
             logits = network(*test.inputs)
@@ -147,7 +148,7 @@ def _steps(network: ConvNet, examples: Examples, task: Task) -> None:
         order = torch.randperm(len(labels))
         for which in order.split(task.batch):
             optimizer.zero_grad()
-            functional.cross_entropy(network(images[which]), labels[which]).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(network(images[which]), labels[which]).backward()
             optimizer.step()
 
 

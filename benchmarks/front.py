@@ -39,20 +39,21 @@ seed: 7
 trace: {kind: poisson, mean_qps: 400, duration_s: 5, slo_ms: 36}
 cluster: {workers: 8}
 latency_table: ofa-resnet50-rtx2080ti
-policies: [{use: clipper, params: {accuracy: 73.82}}]
+policies: [POLICY]
 """
 TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 1]}
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[tuple[str, str, int]]:
+def server(folder: Path, policy: str = "{use: clipper, params: {accuracy: 73.82}}") -> Iterator[tuple[str, str, int]]:
     """Serve; yield the addresses for HTTP and gRPC, and the process."""
-    (folder / "front.yaml").write_text(FILE)
+    (folder / "front.yaml").write_text(FILE.replace("POLICY", policy))
     words = [sys.executable, "-m", "ssim", "serve", "front.yaml", "--http-port", "0", "--grpc-port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(words, cwd=folder, env=environment, **pipes) as process:
-        said = iter(process.stderr.readline, "")
+    with subprocess.Popen(
+        words, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        said = process.stderr or ()
         told = next(filter(None, (re.search(r"at (http://[^ ]+) \(gRPC: ([^,]+),", line) for line in said)))
         yield told[1], told[2], process.pid
         process.send_signal(signal.SIGINT)
@@ -107,7 +108,7 @@ def cpu_s(process: int) -> float:
 
 def resident_kb(process: int) -> int:
     """Return the memory of a process in kB."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1])
+    return int(Path(f"/proc/{process}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
 def main() -> None:
@@ -117,7 +118,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; times are median/99th percentile")
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (http, rpc, process):
-        sent = send_trace(Poisson(mean_qps=400, duration_s=asked.seconds, slo_ms=36).trace(seed=7), http, "front")
+        sent = send_trace(Poisson(mean_qps=400, duration_s=asked.seconds, slo_ms=36).trace(seed=7), http, ["front"])
         outside, lag = (np.quantile(values, (0.5, 0.99)) / 1e6 for values in (sent.outside_ns, sent.send_lag_ns))
         print(f"400 q/s, HTTP, open-loop: outside the router {outside[0]:.2f}/{outside[1]:.2f} ms, ", end="")
         print(f"send lag {lag[0]:.2f}/{lag[1]:.2f} ms")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,8 +176,10 @@ def tests(check: Check, limit_s: float) -> str:
 def meter_of(check: Check, options: Options, *, energy: bool) -> TorchMeter:
     """Return a meter for a copy of the supernet."""
     model = SupernetUnderTest(copy.deepcopy(check.supernet), check.family, check.device, options, check.size.side)
-    readers = [device_state_reader(check.device), *([device_energy_reader(check.device)] if energy else [])]
-    return TorchMeter(model, check.device, options, *readers)
+    state = device_state_reader(check.device)
+    if not energy:
+        return TorchMeter(model, check.device, options, state)
+    return TorchMeter(model, check.device, options, state, device_energy_reader(check.device))
 
 
 def table(check: Check, name: str, limit_s: float) -> str:
@@ -300,7 +303,7 @@ def check_all(check: Check) -> None:
     check.run("tests", lambda s: tests(check, s), size.tests_s, 5)
     for name in VARIANTS:
         most = size.first_s if name == "fp32" else size.table_s
-        check.run(name, lambda s, name=name: table(check, name, s), most, 15)
+        check.run(name, partial(table, check, name), most, 15)
         if name == "fp16":
             check.run("actuation", lambda _: actuation(check), 10, 10)
     check.run("prediction", lambda _: prediction(check) if "fp32" in check.tables else "left out: no table", 30, 20)

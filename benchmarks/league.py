@@ -229,7 +229,7 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def surfaces(spec: ExperimentSpec, folder: Path) -> Figure:
     """Return the batch sizes of all policies over slack and queue length, side by side."""
-    table, law = load_table(spec.latency_table.use), LatencyLaw("lognormal", 1.2)
+    table, law = load_table(next(iter(spec.named_tables().values())).use), LatencyLaw("lognormal", 1.2)
     with style.applied():
         columns = 5
         lines = -(-len(spec.policies) // columns)
@@ -239,7 +239,7 @@ def surfaces(spec: ExperimentSpec, folder: Path) -> Figure:
             seen = planned(table, asked.plan, law)
             policy = build_policy(asked, folder)
             if isinstance(policy, ByRate):
-                policy = policy.policy_for(Site(seen, spec.cluster.workers, ns_from_ms(36), 0), 3000)
+                policy = policy.policy_for(Site(seen, spec.cluster.workers or 0, ns_from_ms(36), 0), 3000)
             found = decision_map(policy, seen)
             edges = np.append(found.queue_lengths - 0.5, found.queue_lengths[-1] + 0.5)
             axes.pcolormesh(

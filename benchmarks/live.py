@@ -3,10 +3,13 @@
 Paced workers: the paper's table, 8 workers, an SLO of 36 ms. Each row is one run; one whose load generator or workers
 were late is void, and says something of the machine alone.
 
+With `--remote`, some of the paced workers join over gRPC, so that both kinds of links serve the same run.
+
 Torch workers: a supernet that was trained here, one worker, an SLO of 30 ms. Its table is measured through the same
 path, just before each run; the cells of the profile's table that met no batch are scaled with the others.
 
     python -m benchmarks.live [--seconds 8] [--rates 400,1000,2000,4000,7000]
+    python -m benchmarks.live --remote 4 --rates 400,1000,2000
     python -m benchmarks.live --supernet results/supernet_digits --table profile/table.parquet --rates 100,200
 """
 
@@ -14,8 +17,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +32,9 @@ from policies.slackfit import SlackFit
 from serving.comparison import MeasuredBatches, RunFigures, simulations
 from serving.facts import delays_ns, facts
 from serving.measured_table import measured_table
+from serving.processes import PACED as PACED_PROGRAM
+from serving.remote.address import Address
+from serving.remote.places import RemoteWorkers
 from serving.session import LiveRun, serve_trace
 from sim.engine.cluster import Cluster
 from sim.engine.driver import simulate
@@ -32,10 +42,20 @@ from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attai
 from sim.engine.policy import Decision, Dispatch, View
 from sim.tables.files import find_table, load_table
 from sim.traces.synthetic import Poisson
+from ssim.jobs.experiment.live_spec import LiveSpec
 from ssim.jobs.experiment.live_workers import worker_program
-from ssim.jobs.experiment.spec import LiveSpec
 
-PACED = {"slackfit": SlackFit, "clipper": lambda: Clipper(78.25)}
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator, Sequence
+
+    from serving.workers import WorkerLink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.engine.policy import Policy
+
+PACED: dict[str, Callable[[], Policy]] = {"slackfit": SlackFit, "clipper": lambda: Clipper(78.25)}
 TORCH = {"slackfit": SlackFit, "maxacc": MaxAcc}
 SLO_MS = 30
 AT_REST = (0.95, 1.05)
@@ -47,12 +67,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rates", default="400,1000,2000,4000,7000")
+    parser.add_argument("--remote", type=int, default=0, help="so many of the 8 paced workers join over gRPC")
     parser.add_argument("--supernet", type=Path, help="serve this one by a torch worker")
     parser.add_argument("--table", help="the table of its profile")
     asked = parser.parse_args()
     rates = [float(rate) for rate in asked.rates.split(",")]
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
-    if asked.supernet is None:
+    if asked.remote:
+        paced_by_both_links(rates, asked.seconds, asked.remote)
+    elif asked.supernet is None:
         paced(rates, asked.seconds)
     else:
         torch_worker(asked.supernet, asked.table, rates, asked.seconds)
@@ -84,6 +107,62 @@ def paced(rates: list[float], seconds: float) -> None:
             )
 
 
+JOINING = """
+import sys
+from serving.processes import PACED
+from serving.remote.address import Address
+from serving.remote.joining import join
+join(Address("127.0.0.1", int(sys.argv[1])), None, PACED, {}, lambda _text: None)
+"""
+
+
+@dataclass(frozen=True)
+class BothLinks:
+    """Paced workers, the last ones of which join over gRPC.
+
+    Attributes:
+        remote: How many those are.
+    """
+
+    remote: int
+
+    @asynccontextmanager
+    async def links(self, workers: int) -> AsyncGenerator[Sequence[WorkerLink]]:
+        """Give the ways to so many workers."""
+        remote = RemoteWorkers(Address("127.0.0.1", 0), None, {}, {}, lambda _text: None, self._joining)
+        async with PACED_PROGRAM.links(workers - self.remote) as local, remote.links(self.remote) as places:
+            yield [*local, *places]
+
+    @contextmanager
+    def _joining(self, address: Address, workers: int, _fail: object) -> Generator[None]:
+        words = [sys.executable, "-c", JOINING, str(address.port)]
+        found = [subprocess.Popen(words) for _ in range(workers)]
+        try:
+            yield
+        finally:
+            for process in found:
+                process.kill()
+                process.wait()
+
+
+def paced_by_both_links(rates: list[float], seconds: float, remote: int) -> None:
+    """Compare the dispatch overhead of workers of this machine with that of workers that join over gRPC."""
+    table, cluster = load_table("ofa-resnet50-rtx2080ti"), Cluster(8)
+    print("policy     rate attainment | batches and dispatch in ms (median/p99): sockets, gRPC")
+    for name, policy in PACED.items():
+        for rate in rates:
+            trace = Poisson(mean_qps=rate, duration_s=seconds, slo_ms=36).trace(seed=7)
+            run = serve_trace(trace, cluster, table, policy(), program=BothLinks(remote))
+            is_remote = np.array([one.start.worker >= 8 - remote for one in run.log.batches if not one.lost])
+            dispatch = delays_ns(run)["dispatch"] / 1e6
+            shown = [
+                f"{len(part)} {'/'.join(f'{value:.2f}' for value in np.quantile(part, (0.5, 0.99)))}"
+                for part in (dispatch[~is_remote], dispatch[is_remote])
+            ]
+            void = " VOID" if facts(run)["void"] else ""
+            print(f"{name:8} {rate:6.0f} {slo_attainment(run.result):.4f} | {', '.join(shown)}{void}", flush=True)
+
+
 @dataclass(frozen=True)
 class AnyCell:
     """Runs any subnet at any batch size, so that all cells are measured through the path that is compared."""
@@ -98,7 +177,7 @@ class AnyCell:
 
 def measured_batches(run: LiveRun) -> MeasuredBatches:
     """Return the batches of a run; none of its queries was rejected."""
-    return MeasuredBatches.of(run.log.batches, run.result.batch)
+    return MeasuredBatches.of(run.log.batches, run.result.batch, [0] * run.result.cluster.workers)
 
 
 def torch_worker(supernet: Path, table: str, rates: list[float], seconds: float) -> None:

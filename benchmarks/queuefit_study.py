@@ -48,7 +48,7 @@ from sim.traces.azure import Azure
 from sim.traces.synthetic import Bursty, Gamma, TimeVarying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sim import LatencyTable, Trace
     from sim.engine.policy import Policy
@@ -204,9 +204,7 @@ def run_trace(job: tuple[str, Trace, Cluster], done: frozenset[Key]) -> list[Row
 KEY = ("setting", "latencies", "plan", "policy")
 
 
-def collected(
-    path: Path, jobs: list, run: Callable[[object, frozenset[Key]], list[Row]], processes: int
-) -> pd.DataFrame:
+def collected(path: Path, jobs: Sequence[Job], run: Callable[..., list[Row]], processes: int) -> pd.DataFrame:
     """Return all rows of the jobs; what the file lacks is run and appended to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -217,9 +215,9 @@ def collected(
         for rows in pool.imap_unordered(partial(run, done=done), jobs):
             writer.writerows(rows)
             file.flush()
-    rows = pd.read_csv(path, dtype={"setting": str})
-    rows["policy"] = rows["policy"].str.split(":").str[0]
-    return rows
+    found = pd.read_csv(path, dtype={"setting": str})
+    found["policy"] = found["policy"].str.split(":").str[0]
+    return found
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:

@@ -70,8 +70,8 @@ def attempt(entry: Entry) -> Outcome:
     widths, refusal = False, ""
     for _ in range(_TRIES):
         try:
-            options = {"widths": _WIDTHS} if widths else {}
-            return Outcome(insert(model.eval(), x, keep=keep, **options), x, tuple(keep), widths, "")
+            shares = _WIDTHS if widths else (1.0,)
+            return Outcome(insert(model.eval(), x, keep=keep, widths=shares), x, tuple(keep), widths, "")
         except SpecError as error:
             refusal = str(error)
             listed = re.search(r"keep=(\['.*?\]) leaves", refusal)

@@ -8,6 +8,7 @@ FIGURES = {
     "gap": "figures.gap:draw",
     "mixes": "figures.mixes:draw",
     "queues": "figures.queues:draw",
+    "residence": "figures.residence:draw",
     "scaling": "figures.scaling:draw",
     "sweep": "figures.sweep:draw",
     "tradeoff": "figures.tradeoff:draw",

@@ -72,7 +72,8 @@ def set_scale(axes: Axes, decades: int, every: int = 1) -> None:
     nines = range(0, decades + 1, every)
     axes.yaxis.set_major_locator(FixedLocator([*(float(attainment_at(n, decades)) for n in nines), 1.0]))
     names = [f"{1 - 10.0**-n:.{n}f}" for n in nines]
-    axes.yaxis.set_major_formatter(FixedFormatter([*names, "1\n(no miss)"]))
+    highest = "1\n(no miss)" if every == 1 else "1"  # where ticks are left out, there is no room for two lines
+    axes.yaxis.set_major_formatter(FixedFormatter([*names, highest]))
     axes.yaxis.set_minor_locator(NullLocator())
     bottom, top = attainment_at([-_MARGIN, decades + 1 + _MARGIN], decades)
     axes.set_ylim(float(bottom), float(top))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures import attainment, style
-from figures.tables import Estimate, check_columns, estimate
+from figures.labels import Label, place
+from figures.tables import Estimate, check_columns, estimate, setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,13 +20,15 @@ AXES = {"cost": "cost ({currency})", "energy_kwh": "energy (kWh)", "worker_h": "
 """What is drawn along the axis: the first column that there is, and its label."""
 
 
-def draw(summary: pd.DataFrame, currency: str = "") -> Figure:
+def draw(summary: pd.DataFrame, currency: str = "", frontier: pd.DataFrame | None = None) -> Figure:
     """Return the figure: means over seeds, with 95 % Student-t intervals of the attainment.
 
     Args:
         summary: One row per run, with the columns `policy`, `seed`, `slo_attainment` and one of `AXES`. Columns with a
             dot in their name are swept parameters; if there is only one, its values stand beside the points.
         currency: The currency of the costs.
+        frontier: Costs, and the attainment that no policy and no planner exceeds at each: the columns `cost` and
+            `attainment_bound`.
 
     Raises:
         DataError: A column is missing.
@@ -51,15 +55,29 @@ def draw(summary: pd.DataFrame, currency: str = "") -> Figure:
             axes.plot(
                 [x for x, _, _ in own], height, linestyle=line, linewidth=0.7, zorder=3 + depth / 100, **look.marks()
             )
-            for x, y, name in own if len(swept) == 1 else ():
-                axes.annotate(name, (x, y.mean), xytext=(4, 3), textcoords="offset points", fontsize="small")
+        if frontier is not None:
+            axes.plot(frontier["cost"], frontier["attainment_bound"], scalex=False, scaley=False, **style.REFERENCE)
         axes.set_xlabel(AXES[along].format(currency=currency))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.12)
         axes.set_ylabel("SLO attainment")
         if len(swept) == 1:
-            axes.set_title(f"numbers: {swept[0].rpartition('.')[2]}")
-        style.legend_below(figure, [style.handle(name) for name in policies], [*map(style.display_name, policies)])
+            axes.set_title(f"texts: {setting(swept[0])}")
+        axes.ticklabel_format(axis="x", useOffset=False)
+        handles, names = [style.handle(name) for name in policies], [*map(style.display_name, policies)]
+        if frontier is not None:
+            handles.append(Line2D([], [], **style.REFERENCE))
+            names.append("no policy exceeds this")
+        style.legend_below(figure, handles, names)
+        if len(swept) == 1:
+            figure.draw_without_rendering()  # texts are placed when all else has its place
+            labels = [
+                Label(name, x, y.mean, style.look(policy).colour)
+                for policy in policies
+                for x, y, name in points[policy]
+            ]
+            marked = [line.get_window_extent() for line in axes.lines if line.get_marker() != "None"]
+            place(axes, labels, marked)
     return figure
 
 

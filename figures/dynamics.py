@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures import attainment, style
-from figures.tables import check_columns
+from figures.tables import check_columns, window_ends
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,6 +29,8 @@ _BREAK = 0.07
 """Height of the break in the axis of accuracies, as a fraction of the axis."""
 _SAME = 1e-6
 """Tolerance for equal accuracies in percent, which may be summed in another order."""
+_MANY = 3.0
+"""From so many on, queries and batches are counted by whole numbers on an axis."""
 _MARKS = 7
 """Number of markers along a line, which distinguish lines in grey."""
 
@@ -46,7 +48,7 @@ def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
 
     Args:
         windows: One row per window, with the columns of `sim.engine.metrics.windows`; `policy` and `seed` if there are
-            several. NaN or a missing window leaves a gap.
+            several. NaN or a missing window leaves a gap; the last window may be shorter than the others.
         title: Title of the figure.
         width: In inches.
 
@@ -58,9 +60,11 @@ def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
     check_columns(windows, ("start_s", *_PANELS), "windows")
     named = "policy" in windows.columns
     starts = np.unique(windows["start_s"].to_numpy(np.float64))
-    step = float(np.diff(starts).min()) if len(starts) > 1 else 1.0
+    end = float(window_ends(windows).max())
+    step = float(np.diff(starts).min()) if len(starts) > 1 else end - starts[0]
     # Windows missing in all runs are gaps, too.
     starts = starts[0] + step * np.arange(round((starts[-1] - starts[0]) / step) + 1)
+    edges = np.append(starts, end)
     lines = _lines(windows if named else windows.assign(policy=""), starts, step)
     with style.applied():
         figure = Figure(figsize=(width, 4.4), layout="constrained")
@@ -70,8 +74,9 @@ def draw(windows: pd.DataFrame, title: str = "", width: float = style.COLUMN_IN)
             _scale(axes, column, [line.columns[column] for line in lines])
             shown = _ingest(lines) if column == "ingest_per_s" else lines
             for rank, line in enumerate(shown):
-                _draw_line(axes, starts, step, line, column, rank if len(shown) > 1 else None)
-        panels[-1].set_xlim(starts[0], starts[-1] + step)
+                _draw_line(axes, edges, line, column, rank if len(shown) > 1 else None)
+        panels[-1].set_xlim(edges[0], end)
+        panels[-1].xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         panels[-1].set_xlabel("time (s)")
         figure.align_ylabels(panels)
         figure.suptitle(title)
@@ -119,7 +124,8 @@ def _scale(axes: Axes, column: str, values: list[npt.NDArray[np.float64]]) -> No
         attainment.slashes(axes, _BREAK)
     else:
         axes.set_ylim(0, 1.08 * known.max(initial=0.0) or 1.0)
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        is_many = known.max(initial=0.0) >= _MANY
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=is_many))
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -136,9 +142,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return next(ticks for ticks in shown if len(ticks) > 1)
 
 
-def _draw_line(
-    axes: Axes, starts: npt.NDArray[np.float64], step: float, line: _Line, column: str, rank: int | None
-) -> None:
+def _draw_line(axes: Axes, edges: npt.NDArray[np.float64], line: _Line, column: str, rank: int | None) -> None:
     """Draw a line as steps, so that a window between two gaps is visible; with markers if there are several lines."""
     look, values = style.look(line.policy), line.columns[column]
     colour = look.colour if line.policy else style.GREY
@@ -146,7 +150,7 @@ def _draw_line(
     depth = 2.5 - 0.01 * (rank or 0)
     # Each window is a level from its start to its end.
     axes.plot(
-        np.column_stack([starts, starts + step]).ravel(),
+        np.column_stack([edges[:-1], edges[1:]]).ravel(),
         np.repeat(values, 2),
         color=colour,
         linestyle=style.DASHES[line.dashes % len(style.DASHES)],
@@ -155,10 +159,10 @@ def _draw_line(
         zorder=depth,
     )
     if rank is not None:
-        every = max(1, len(starts) // _MARKS)
+        every = max(1, len(values) // _MARKS)
         some = slice((2 * rank) % every, None, every)
         marks: dict[str, Any] = {**_marks(line), "linestyle": "none", "zorder": depth}
-        axes.plot(starts[some] + step / 2, values[some], **marks)
+        axes.plot((edges[:-1] + edges[1:])[some] / 2, values[some], **marks)
 
 
 def _handle(line: _Line, *, alone: bool) -> Line2D:

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures import attainment, style
-from figures.tables import check_columns
+from figures.tables import check_columns, window_ends
 from sim.engine.scaling import serving_over_time
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def draw(windows: pd.DataFrame, workers: pd.DataFrame, title: str = "") -> Figur
             above.set_title(run)
             above.plot(edges, load, color=style.GREY, linewidth=0.9, drawstyle="steps-post")
             _draw_workers(middle, workers[workers["run"] == run], kinds, float(edges[-1]))
-            below.plot(edges, attained, color="black", linewidth=0.9)
+            below.plot(edges, attained, color="black", linewidth=0.9, drawstyle="steps-post")
             attainment.mark_break(below, decades)
             below.set_xlim(edges[0], edges[-1])
             below.set_xlabel("time (s)")
@@ -89,13 +89,15 @@ def _binned(
     starts, load, attained = (
         windows[name].to_numpy(np.float64) for name in ("start_s", "ingest_per_s", "slo_attainment")
     )
+    ends = window_ends(windows)
     first = np.arange(0, len(starts), max(1, math.ceil(len(starts) / _BINS)))
-    arrivals, met = np.add.reduceat(load, first), np.add.reduceat(np.nan_to_num(load * attained), first)
+    queries = load * (ends - starts)
+    arrivals, met = np.add.reduceat(queries, first), np.add.reduceat(np.nan_to_num(queries * attained), first)
+    edges = np.append(starts[first], ends[-1])
     with np.errstate(invalid="ignore"):
-        columns = arrivals / np.diff(np.append(first, len(starts))), met / arrivals
-    width_s = starts[1] - starts[0] if len(starts) > 1 else 1.0  # stored windows are of 1 s
+        columns = arrivals / np.diff(edges), met / arrivals
     loads, attainments = (np.append(column, column[-1]) for column in columns)
-    return np.append(starts[first], starts[-1] + width_s), loads, attainments
+    return edges, loads, attainments
 
 
 def _draw_workers(axes: Axes, workers: pd.DataFrame, kinds: list[str], end_s: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tables import check_columns
+from figures.tables import check_columns, window_ends
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,12 +37,13 @@ def draw(windows: pd.DataFrame, width: float = style.COLUMN_IN) -> Figure:
         for axes, heading in zip(panels, headings, strict=True):
             rows = windows[windows["panel"] == heading].sort_values("start_s")
             start, ingest = rows["start_s"].to_numpy(float), rows["ingest_per_s"].to_numpy(float)
-            edges = np.append(start, start[-1] + (start[-1] - start[0]) / max(1, len(start) - 1))
+            ends = window_ends(rows)
+            edges, length = np.append(start, ends[-1]), ends - start
             met = ingest * np.nan_to_num(rows["slo_attainment"].to_numpy(float))
             axes.stairs(ingest, edges, baseline=met, fill=True, color="#F0B488", linewidth=0, label="late")
             axes.stairs(ingest, edges, baseline=None, color="black", linewidth=0.5, label="queries")
             axes.stairs(met, edges, baseline=None, color="#D55E00", linewidth=1.0, label="answered in time")
-            late = 1 - met.sum() / ingest.sum()
+            late = 1 - (met * length).sum() / (ingest * length).sum()
             axes.set_title(f"{heading}: {100 * late:.2g} % late" if late > 0 else f"{heading}: none late")
             axes.set_xlim(edges[0], edges[-1])
             axes.set_ylim(bottom=0)

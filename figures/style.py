@@ -7,6 +7,7 @@ Baselines are hollow and larger than what they may cover, so that two policies a
 
 from __future__ import annotations
 
+from shutil import which
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -33,38 +34,8 @@ SMALL_PT = 7
 GREY = "#6E6E6E"
 PNG_DPI = 300
 
-_RC: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same shapes on every machine
-    "font.size": SMALL_PT,
-    "axes.titlesize": SMALL_PT,
-    "axes.labelsize": 8,
-    "figure.titlesize": 8,
-    "figure.labelsize": 8,
-    "xtick.labelsize": SMALL_PT,
-    "ytick.labelsize": SMALL_PT,
-    "legend.fontsize": SMALL_PT,
-    "legend.frameon": False,
-    "legend.handlelength": 2.4,
-    "legend.columnspacing": 1.2,
-    "legend.borderaxespad": 0.2,
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "lines.linewidth": 1.0,
-    "figure.constrained_layout.h_pad": 0.03,
-    "figure.constrained_layout.w_pad": 0.03,
-    "pdf.fonttype": 42,  # TrueType: what publishers accept, and text that can be searched
-    "ps.fonttype": 42,
-    "svg.hashsalt": "ssim",  # identifiers would be random without it
-}
+STYLE = "figures.ssim"
+"""The style as matplotlib finds it: `matplotlib.pyplot.style.use("figures.ssim")`; `figures/ssim.mplstyle` has it."""
 
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 2)))
 """Line styles of the members of a family, in the order of their labels."""
@@ -99,6 +70,7 @@ _LOOKS = {
     "maxbatch": Look("MaxBatch", "#E69F00", "s", 9.0),
     "coarse": Look("Coarse", "#56B4E9", "v", 7.5),
     "queuefit": Look("QueueFit", "#000000", ">", 7.0),
+    "residentfit": Look("ResidentFit", "#6E6E6E", "p", 7.5),
 }
 _LONGEST_NAME = 40
 """Maximum number of characters beside a marker in one column of a paper."""
@@ -179,7 +151,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
 
 def applied() -> AbstractContextManager[None]:
     """Return a context in which matplotlib draws in this style; settings outside it have no influence."""
-    return context(["default", _RC])
+    return context(["default", STYLE])
 
 
 def empty(width: float) -> Figure:
@@ -195,10 +167,14 @@ _METADATA: Mapping[str, dict[str, str | None]] = {
     ".pdf": {"CreationDate": None},
     ".svg": {"Date": None},
     ".png": {"Software": None},
+    ".pgf": {},
 }
 
-FORMATS = tuple(_METADATA)
-"""The formats in which figures are saved, as endings of paths."""
+FORMATS = (".pdf", ".svg", ".png")
+"""The formats in which figures are saved if none is named, as endings of paths."""
+
+_TEX = ("xelatex", "lualatex", "pdflatex")
+"""What matplotlib asks for the sizes of texts in a .pgf, one of them."""
 
 
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
@@ -219,15 +195,21 @@ def save_as(figure: Figure, path: Path) -> Path:
 
     Args:
         figure: The figure.
-        path: Ends in .pdf, .svg or .png.
+        path: Ends in .pdf, .svg or .png; or in .pgf, for which LaTeX must be installed.
 
     Raises:
-        SpecError: The path has another suffix.
+        SpecError: The path has another suffix, or LaTeX is missing.
         StoreError: The file can't be written.
     """
     if path.suffix not in _METADATA:
         known = ", ".join(_METADATA)
         raise SpecError(str(path), "unknown image format", path.suffix or "no ending", f"one of {known}")
-    with whole_file(path) as unfinished, applied():
+    tex: dict[str, Any] = {}
+    if path.suffix == ".pgf":
+        if (found := next(filter(which, _TEX), None)) is None:
+            hint = f"install one of {', '.join(_TEX)}, or save as .pdf or .svg"
+            raise SpecError(str(path), "a .pgf needs LaTeX, which is not installed", "", hint)
+        tex = {"pgf.texsystem": found}
+    with whole_file(path) as unfinished, applied(), context(tex):
         figure.savefig(unfinished, format=path.suffix[1:], dpi=PNG_DPI, metadata=_METADATA[path.suffix])
     return path

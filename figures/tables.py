@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from sim.base.errors import DataError, did_you_mean
 from sim.base.intervals import mean_and_half_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy.typing as npt
     import pandas as pd
 
 
@@ -66,7 +69,16 @@ def values(table: pd.DataFrame, column: str) -> list[Any]:
     return distinct
 
 
-_UNITS = {"_ms": "ms", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
+def window_ends(windows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return when each window ends, in s: `end_s`, or where that is missing, when the next one would begin."""
+    if "end_s" in windows.columns:
+        return windows["end_s"].to_numpy(np.float64)
+    starts = windows["start_s"].to_numpy(np.float64)
+    distinct = np.unique(starts)
+    return starts + (float(np.diff(distinct).min()) if len(distinct) > 1 else 1.0)
+
+
+_UNITS = {"_ms": "ms", "_gb_per_s": "GB/s", "_gb": "GB", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
 _SAID = {"cv2": "CV²"}
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _NEEDED = ("policy", "trace", "seed", "slo_attainment", "mean_serving_accuracy")
 _WRAP = 3
 """Panels side by side where only one thing is swept."""
+_MOST_TICKS = 6
+"""Ticks below 1 that have room in one of several rows of panels."""
 _NARROW_IN = 2.0
 """Panels narrower than this have no room for a long axis label."""
 
@@ -79,7 +81,7 @@ def draw(summary: pd.DataFrame, width: float | None = None) -> Figure:
         grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
         everything = [point for panel in panels for point in panel.drawn]
         decades = attainment.decades(point.attainment.mean for point in everything)
-        _scale(grid[0], everything, decades)
+        _scale(grid[0], everything, decades, rows)
         for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
             axes.set_title(_title(panel.title, _characters(panel_in)))
             _draw_points(axes, panel, decades)
@@ -121,7 +123,9 @@ def _panels(summary: pd.DataFrame, swept: Sequence[str]) -> list[_Panel]:
             rows = rows[rows[name].isna() if pd.isna(value) else rows[name] == value]
         title = ", ".join(map(setting, swept, point))
         points = [_point(policy, rows) for policy in sorted(set(rows["policy"]), key=style.order)]
-        bound = rows["weighted_bound"].mean() if "weighted_bound" in rows else math.nan
+        bound = math.nan
+        if "weighted_bound" in rows:  # with a planner, runs of one seed may have several
+            bound = rows.groupby("seed")["weighted_bound"].max().mean()
         panels.append(_Panel(title, points, float(bound)))
     return panels
 
@@ -133,12 +137,12 @@ def _point(policy: str, rows: pd.DataFrame) -> _Point:
     )
 
 
-def _scale(axes: Axes, points: Iterable[_Point], decades: int) -> None:
+def _scale(axes: Axes, points: Iterable[_Point], decades: int, rows: int) -> None:
     accuracies = [end for point in points for end in (point.accuracy.low, point.accuracy.high)] or [0.0, 100.0]
     margin = 0.09 * (max(accuracies) - min(accuracies)) or 1.0
     axes.set_xlim(min(accuracies) - margin, max(accuracies) + margin)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    attainment.set_scale(axes, decades)
+    attainment.set_scale(axes, decades, every=1 if rows == 1 else math.ceil((decades + 1) / _MOST_TICKS))
 
 
 def _draw_points(axes: Axes, panel: _Panel, decades: int) -> None:

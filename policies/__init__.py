@@ -21,6 +21,7 @@ SHORT_NAMES = {
     "queuefit": "policies.queuefit:QueueFit",
     "queuefit_reserve": "policies.queuefit_reserve:QueueFitReserve",
     "ramsis": "policies.ramsis:Ramsis",
+    "residentfit": "policies.residentfit:ResidentFit",
     "slackfit": "policies.slackfit:SlackFit",
     "symphony": "policies.symphony:Symphony",
     "triton": "policies.triton:Triton",

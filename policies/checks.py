@@ -49,6 +49,10 @@ class StaticSystem:
         """Return the subnet on a worker."""
         return self.loaded
 
+    def loading_ns(self, subnet: int, worker: int) -> int:
+        """Return 0: all weights are resident."""
+        return 0
+
     def deadlines_ns(self, count: int) -> Sequence[int]:
         """Return the deadlines of up to `count` queued queries."""
         return self.deadlines[:count]

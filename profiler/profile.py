@@ -95,5 +95,7 @@ def profile_result(plan: ProfilePlan, grid: Grid, device: str, provenance: Mappi
     timed = [subnet for subnet in plan.rated if any(estimates[Cell(subnet.id, size)].wall for size in sizes)]
     between = held_out(build_table(device, timed, sizes, estimates), estimates)
     rule = nearer_rule(between)
-    table = build_table(device, timed, sizes, estimates, stages=plan.stages, between=rule, provenance=provenance)
+    table = build_table(
+        device, timed, sizes, estimates, stages=plan.stages, between=rule, provenance=provenance, use=grid.use
+    )
     return ProfileResult(table, estimates, between)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from profiler.grid import Cell, CellEstimate
+from profiler.grid import Cell, CellEstimate, DeviceUse
 from sim.base.errors import DataError
 from sim.tables.cells import table_from_cells
 
@@ -47,6 +47,7 @@ def build_table(
     stages: Sequence[str] = (),
     between: Between = "pad",
     provenance: Mapping[str, str] | None = None,
+    use: Mapping[Cell, DeviceUse] | None = None,
 ) -> LatencyTable:
     """Return the table of all batch sizes at which every subnet has a latency.
 
@@ -62,6 +63,7 @@ def build_table(
         stages: The names of the stages around the forward pass.
         between: The table's rule for batch sizes between its own.
         provenance: The origin of the measurements.
+        use: How cells use the device. The table has the energy of batches if it is known of all, and without stages.
 
     Raises:
         DataError: No batch size has a latency for every subnet.
@@ -88,6 +90,8 @@ def build_table(
         for name, end in (("p99_ns", "median"), ("p99_low_ns", "low"), ("p99_high_ns", "high"))
         if len(p99) == len(cells) and not stages
     }
+    measured = {cell: (use or {}).get(Cell(*cell), DeviceUse()).energy_mj for cell in cells}
+    energies = {cell: max(1, round(1000 * energy)) for cell, energy in measured.items() if energy is not None}
     samples = {cell: taken.tolist() for cell in cells if (taken := forward[cell].samples_ns) is not None}
     walls = (wall for part in summands for cell in cells if (wall := part[cell].wall))
     finite = all(np.isfinite(wall.relative_half_width) for wall in walls)
@@ -102,6 +106,7 @@ def build_table(
             for name, part in ({**parts, "forward": forward} if stages else {}).items()
         },
         samples if len(samples) == len(cells) and not stages else None,
+        energy=energies if len(energies) == len(cells) and not stages else None,
         location="profile",
         between=between,
         provenance=provenance,

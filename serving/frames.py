@@ -87,6 +87,11 @@ def json_frame(kind: FrameKind, content: dict[str, Any]) -> bytes:
     return frame(kind, json.dumps(content).encode())
 
 
+def kind_of(message: bytes) -> FrameKind:
+    """Return the kind of a frame."""
+    return FrameKind(message[_HEADER.size - 1])
+
+
 class FrameReader:
     """Cuts a stream of bytes into frames."""
 

@@ -16,7 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """A context in which the first signal is only noted, so that what was served can be stored.
 
-    At its end a noted signal becomes the `KeyboardInterrupt` that it would have been, unless it is the usual end.
+    At its end a noted signal becomes the `KeyboardInterrupt` that it would have been, unless it is the usual end. An
+    error because of which nothing is stored is its text.
     Threads other than the main one get no signals, and nothing changes there.
 
     Attributes:
@@ -41,7 +42,7 @@ class Interruption:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
         self._restore()
         if self.is_asked and not self._is_end and not isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
+            raise KeyboardInterrupt(*([str(error)] if error else [])) from error
 
     def _note(self, _number: int, _frame: object) -> None:
         if self.is_asked:

@@ -6,19 +6,20 @@ has no clock of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from serving.growing_queue import GrowingQueue
+from serving.growing_queues import GrowingQueues
 from sim.engine.instant import Scheduler
-from sim.engine.queues import DROPPED
+from sim.engine.queues import REJECTED
 from sim.engine.result import NONE, Batches, result_of
+from sim.engine.run_metrics import Outcome
 from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -37,12 +38,18 @@ class Instant(NamedTuple):
         completed: Worker and number of each batch that was answered.
         recovered: Workers that came back.
         failed: Workers that failed.
+        cancelled: Queries that nobody wanted to have answered any more, by their numbers in the queues.
     """
 
     at_ns: int
     completed: tuple[tuple[int, int], ...] = ()
     recovered: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
+    cancelled: tuple[int, ...] = ()
+
+    def settle(self, scheduler: Scheduler) -> tuple[list[BatchStart], list[int], int | None]:
+        """Have a scheduler settle it; see `Scheduler.settle`."""
+        return scheduler.settle(self.at_ns, self.completed, self.recovered, self.failed, cancelled=self.cancelled)
 
 
 @dataclass(slots=True)
@@ -51,6 +58,7 @@ class BatchRecord:
 
     Attributes:
         start: The decision.
+        subnet: Its subnet, as `Cluster.subnets` numbers those of all kinds of workers and all queues.
         start_ns: When it was made.
         expected_ns: How long the batch was expected to take.
         sent_ns: When the batch was handed to the connection of its worker.
@@ -62,6 +70,7 @@ class BatchRecord:
     """
 
     start: BatchStart
+    subnet: int
     start_ns: int
     expected_ns: int
     sent_ns: int = NONE
@@ -77,40 +86,44 @@ class LiveLog:
     """What happened in a live run.
 
     Attributes:
-        slo_ns: The smallest SLO, as policies see it.
+        least_slos_ns: For each queue the smallest SLO, as policies see it.
         arrival_ns: When each query was received.
         slos_ns: Its SLO.
-        place: Its number in the queue; `NONE` if the queue was full.
+        queue: Its queue (index into those of the cluster).
+        place: Its number in the queues; `NONE` if it was turned away before.
         answered_ns: When the router answered it, served or not; `NONE` if it did not.
         instants: The instants that were settled.
         batches: The batches.
+        uncomputed: Queries of batches that were answered, by their numbers in the queues, that could not be computed.
         faults: What happened to workers, as text.
     """
 
-    slo_ns: int
+    least_slos_ns: Sequence[int]
     arrival_ns: list[int] = field(default_factory=list[int])
     slos_ns: list[int] = field(default_factory=list[int])
+    queue: list[int] = field(default_factory=list[int])
     place: list[int] = field(default_factory=list[int])
     answered_ns: list[int] = field(default_factory=list[int])
     instants: list[Instant] = field(default_factory=list[Instant])
     batches: list[BatchRecord] = field(default_factory=list[BatchRecord])
+    uncomputed: list[int] = field(default_factory=list[int])
     faults: list[str] = field(default_factory=list[str])
 
     @property
-    def admitted(self) -> Iterable[tuple[int, int]]:
-        """Arrival and SLO of each query that was admitted to the queue."""
-        times = zip(self.arrival_ns, self.slos_ns, self.place, strict=True)
-        return ((arrival, slo) for arrival, slo, place in times if place != NONE)
+    def receipts(self) -> Iterable[tuple[int, int, int]]:
+        """Arrival, SLO and queue of each query that was not turned away before the queues."""
+        receipts = zip(self.arrival_ns, self.slos_ns, self.queue, self.place, strict=True)
+        return ((arrival, slo, queue) for arrival, slo, queue, place in receipts if place != NONE)
 
-    def batch_of_query(self, queue: GrowingQueue) -> npt.NDArray[np.int64]:
-        """Return the batch of each query that was received, as `sim.engine.queues.Queue` numbers them."""
-        return np.append(queue.batch_of_query(), DROPPED)[self.place]
+    def batch_of_query(self, queues: GrowingQueues) -> npt.NDArray[np.int64]:
+        """Return the batch of each query that was received, as `sim.engine.queues.Admission` numbers them."""
+        return np.append(queues.batch_of_query(), REJECTED)[self.place]
 
-    def result(self, queue: GrowingQueue, trace: Trace, end_ns: int, table: LatencyTable, cluster: Cluster) -> Result:
+    def result(self, queues: GrowingQueues, trace: Trace, end_ns: int, table: LatencyTable, cluster: Cluster) -> Result:
         """Return the result in the form of a simulation's: a query arrives when the router receives it.
 
         Args:
-            queue: The queue at the end of the run.
+            queues: The queues at the end of the run.
             trace: The trace that was sent, in the order in which it was received.
             end_ns: When sending ended: the trace's end, or an interruption.
             table: The latency table.
@@ -126,44 +139,44 @@ class LiveLog:
             None if trace.class_codes is None else trace.class_codes[:count],
             trace.class_names,
         )
-        rows = [
-            (one.start_ns, one.finish_ns, one.start.worker, one.start.subnet, one.start.size) for one in self.batches
-        ]
+        rows = [(one.start_ns, one.finish_ns, one.start.worker, one.subnet, one.start.size) for one in self.batches]
         start_ns, finish_ns, worker, subnet, size = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
         lost = np.array([one.lost for one in self.batches], dtype=bool)
-        batches = Batches(start_ns, finish_ns, worker, subnet, size, lost, finish_ns.copy())
-        return result_of(received, table, cluster, batches, self.batch_of_query(queue))
+        batches = Batches(start_ns, finish_ns, worker, subnet, size, lost, finish_ns.copy(), np.zeros_like(start_ns))
+        found = result_of(received, table, cluster, batches, self.batch_of_query(queues))
+        is_uncomputed = np.isin(self.place, self.uncomputed)
+        return replace(found, outcome=np.where(is_uncomputed, np.uint8(Outcome.DROPPED), found.outcome))
 
 
 def replay_log(
     instants: Iterable[Instant],
-    admitted: Iterable[tuple[int, int]],
-    slo_ns: int,
+    receipts: Iterable[tuple[int, int, int]],
+    least_slos_ns: Sequence[int],
     cluster: Cluster,
     table: LatencyTable,
-    policy: Policy,
+    policy: Policy | Mapping[str, Policy],
     seed: int,
-) -> tuple[list[tuple[int, BatchStart]], GrowingQueue]:
-    """Return the decisions of a scheduler that is fed with a log, each with its instant, and its queue at the end.
+) -> tuple[list[tuple[int, BatchStart]], GrowingQueues]:
+    """Return the decisions of a scheduler that is fed with a log, each with its instant, and its queues at the end.
 
     Args:
         instants: The instants that were settled.
-        admitted: Arrival and SLO of each query that was admitted to the queue.
-        slo_ns: The smallest SLO, as policies see it.
+        receipts: Arrival, SLO and queue of each query that was not turned away before the queues.
+        least_slos_ns: For each queue the smallest SLO, as policies see it.
         cluster: The workers.
         table: The table that the policy sees.
-        policy: A new policy object.
+        policy: A new policy object, or those of the queues by name.
         seed: The seed of the run.
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
     """
-    queue = GrowingQueue(slo_ns)
-    for arrival_ns, query_slo_ns in admitted:
-        queue.arrive(arrival_ns, query_slo_ns)
-    scheduler = Scheduler(queue, cluster, cluster.served(table), policy, seed)
+    queues = GrowingQueues(cluster, seed, least_slos_ns)
+    for receipt in receipts:
+        queues.arrive(*receipt)
+    scheduler = Scheduler(queues, cluster, cluster.served(table), policy, seed)
     decisions: list[tuple[int, BatchStart]] = []
     for one in instants:
-        starts, _, _ = scheduler.settle(*one)
+        starts, _, _ = one.settle(scheduler)
         decisions += [(one.at_ns, start) for start in starts]
-    return decisions, queue
+    return decisions, queues

@@ -13,10 +13,47 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from serving.comparison import MeasuredBatches
+    from sim.engine.cluster import Cluster
+    from sim.engine.kinds import WorkerPool
     from sim.tables.latency import LatencyTable
 
 MOST_SAMPLES = 200
 """Samples that are kept for a cell: evenly spaced order statistics where there are more."""
+
+
+def measured_tables(
+    batches: MeasuredBatches, cluster: Cluster, table: LatencyTable, source: str
+) -> dict[tuple[str, str], tuple[LatencyTable, int]]:
+    """Return a measured table for each latency table of a run that met a batch, as `measured_table` does.
+
+    Args:
+        batches: What was measured, one batch or more; without actuation delays.
+        cluster: Kinds of workers and queues.
+        table: The table of those without one of their own.
+        source: Where the batches come from, for the provenance.
+
+    Returns:
+        By the names of the queue and of the kind of workers whose own table it is; "" for that of all.
+
+    Raises:
+        DataError: A batch is larger than its table's largest.
+    """
+    whole = replace(cluster, queues=tuple(replace(queue, floor=None) for queue in cluster.queues))
+    parts: dict[tuple[str, str], tuple[WorkerPool, npt.NDArray[np.bool_]]] = {}
+    for place, pools in enumerate(whole.pools_by_queue(table)):
+        queue = cluster.queues[place] if cluster.queues else None
+        for number, pool in enumerate(pools):
+            here = (batches.queue == place) & (batches.pool == number)
+            name = queue.name if queue and queue.own_table(pool.kind) else "", pool.kind
+            _, before = parts.get(name, (pool, np.zeros_like(here)))
+            parts[name] = pool, before | here
+    found = {}
+    for name, (pool, mine) in parts.items():
+        if mine.any():
+            number_of = {row: number for number, row in enumerate(pool.rows)}
+            numbers = np.array([number_of[row] for row in batches.subnet[mine].tolist()], dtype=np.int64)
+            found[name] = measured_table(replace(batches.only(mine), subnet=numbers), pool.table, source)
+    return found
 
 
 def measured_table(batches: MeasuredBatches, table: LatencyTable, source: str) -> tuple[LatencyTable, int]:
@@ -26,7 +63,7 @@ def measured_table(batches: MeasuredBatches, table: LatencyTable, source: str) -
     A cell without a batch has the ratios of its subnet; those of all subnets if that has none.
 
     Args:
-        batches: What was measured, one batch or more; without actuation delays.
+        batches: What was measured, one batch or more; without actuation delays, and with subnets of this table.
         table: The table that the run was served with.
         source: Where the batches come from, for the provenance.
 

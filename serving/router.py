@@ -10,19 +10,20 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from serving.counts import NotServed, QueryCounts
-from serving.growing_queue import GrowingQueue
+from serving.growing_queues import GrowingQueues
 from serving.log import BatchRecord, Instant, LiveLog
 from serving.timer import MonotonicTimer
 from sim.base.errors import PolicyError
 from sim.base.units import format_ms
 from sim.engine.instant import Scheduler
-from sim.engine.policy import policy_name
+from sim.engine.kinds import pool_of_workers
+from sim.engine.policy import policies_of, policy_name
 from sim.engine.result import NONE
 from sim.tables.service_times import service_times
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
@@ -55,28 +56,33 @@ class Router:
         loop: asyncio.AbstractEventLoop,
         cluster: Cluster,
         table: LatencyTable,
-        policy: Policy,
+        policy: Policy | Mapping[str, Policy],
         *,
         seed: int,
-        slo_ns: int,
+        slos_ns: Sequence[int],
         most_waiting: int,
     ) -> None:
         """Begin with all workers free and an empty queue.
 
         Args:
             loop: The event loop.
-            cluster: Workers, overheads that policies plan with, drop rule.
-            table: The table that the policy sees.
-            policy: What to run next.
-            seed: For latencies that are drawn, and policies that draw random numbers.
-            slo_ns: The smallest SLO, as policies see it.
+            cluster: Workers, queues, overheads that policies plan with, drop rule.
+            table: The table that the policy sees of workers and queues without one of their own.
+            policy: What to run next, or that of each queue by name.
+            seed: For latencies that are drawn, random routing, and policies that draw random numbers.
+            slos_ns: For each queue the smallest SLO, as policies see it; one without queues.
             most_waiting: Queries that may wait; any more are rejected.
         """
-        self._loop, self._cluster, self._policy = loop, cluster, policy
-        self.queue = GrowingQueue(slo_ns)
-        self._scheduler = Scheduler(self.queue, cluster, cluster.served(table), policy, seed)
-        self._latency_of = service_times(table, cluster.latency).of_run(seed)
-        self._actuation_ns = cluster.actuation_delays(table)
+        self._loop, self._cluster, self._policies = loop, cluster, policies_of(policy, cluster)
+        self.queues = GrowingQueues(cluster, seed, slos_ns)
+        self._scheduler = Scheduler(self.queues, cluster, cluster.served(table), policy, seed)
+        pools = cluster.pools_by_queue(table)
+        self._pool_of = pool_of_workers(pools[0])
+        self._row_of = [[pool.rows for pool in of_queue] for of_queue in pools]
+        self._latency_of = [
+            [service_times(pool.table, cluster.latency).of_run(seed) for pool in of_queue] for of_queue in pools
+        ]
+        self._actuation_ns = [[cluster.actuation_delays(pool.table) for pool in of_queue] for of_queue in pools]
         self._most_waiting = most_waiting
         self._run: Sequence[Callable[[int, int, int, int, bytes], None]] = ()
         self._begin_ns = time.monotonic_ns()
@@ -87,12 +93,13 @@ class Router:
         self._completed: list[tuple[int, int]] = []
         self._recovered: list[int] = []
         self._failed: list[int] = []
+        self._cancelled: list[int] = []
         self._askers: dict[int, tuple[int, Client, int]] = {}  # by place in the queue: receipt, client, its number
         self._with_inputs = False
         self._open = 0
         self._given_up: set[int] = set()
-        self.log = LiveLog(slo_ns)
-        self.counts = QueryCounts(len(table.subnets))
+        self.log = LiveLog(slos_ns)
+        self.counts = QueryCounts(len(cluster.subnets(table)), len(slos_ns))
         self.error: PolicyError | None = None
         self.decide_ns: list[int] = []
         """How long each instant with a decision took to settle, the sending of its batches not included."""
@@ -104,7 +111,8 @@ class Router:
 
         Args:
             begin_ns: The start of the trace.
-            run: By worker, what gives it a batch: number, subnet, size, the time that it is expected to take, inputs.
+            run: By worker, what gives it a batch: number, subnet (as `Cluster.subnets` numbers them), size, the time
+                that it is expected to take, inputs.
             with_inputs: Whether clients have inputs for the workers.
         """
         self._begin_ns, self._run, self._with_inputs = begin_ns, run, with_inputs
@@ -118,26 +126,59 @@ class Router:
         """Queries that were received and not answered yet."""
         return self._open
 
-    def submit(self, slo_ns: int, client: Client, numbers: Sequence[int]) -> None:
-        """Take queries of one client; all are rejected if the queue has no room for all."""
+    def submit(self, slo_ns: int, client: Client, numbers: Sequence[int], queue: int = 0) -> Sequence[int]:
+        """Take queries of one client for a queue; all are rejected if there is no room for all.
+
+        A single query that finds the bound of its queue reached is rejected by the queue, as in a simulation.
+
+        Returns:
+            Their numbers in the queues, by which they can be cancelled.
+        """
         log, now_ns, count = self.log, self.now_ns(), len(numbers)
         log.arrival_ns += [now_ns] * count
         log.slos_ns += [slo_ns] * count
-        if self.queue.waiting + count > self._most_waiting or self.error is not None:
+        log.queue += [queue] * count
+        self.counts.received[queue] += count
+        is_full = self.queues.waiting + count > self._most_waiting
+        if is_full or self.error is not None or (count > 1 and not self.queues.has_room(queue, count)):
             log.place += [NONE] * count
             log.answered_ns += [now_ns] * count
             self.counts.not_served[NotServed.REJECTED] += count
             client.answer(numbers, NotServed.REJECTED)
-            return
-        for number in numbers:
-            place = self.queue.arrive(now_ns, slo_ns)
+            return ()
+        places = [self.queues.arrive(now_ns, slo_ns, queue) for _ in numbers]
+        for place, number in zip(places, numbers, strict=True):
             self._askers[place] = (len(log.answered_ns), client, number)
             log.answered_ns.append(NONE)
-            log.place.append(place)
+        log.place += places
         self._open += count
         self._soon()
+        return places
 
-    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int], outputs: bytes = b"") -> None:
+    def cancel(self, places: Iterable[int]) -> int:
+        """Take queries that wait out of their queues: nobody wants them to be answered; those in a batch are ignored.
+
+        Args:
+            places: Their numbers in the queues.
+
+        Returns:
+            How many of them waited.
+        """
+        waiting = [place for place in places if self.queues.is_waiting(place) and place in self._askers]
+        for place in waiting:
+            del self._askers[place]
+        self._cancelled += waiting
+        self._soon()
+        return len(waiting)
+
+    def complete(
+        self,
+        worker: int,
+        batch: int,
+        times_ns: tuple[int, int, int],
+        outputs: bytes = b"",
+        failed: Sequence[int] = (),
+    ) -> None:
         """Take the answer of a worker.
 
         Args:
@@ -145,12 +186,21 @@ class Router:
             batch: The batch.
             times_ns: Instants of the monotonic clock when it had read, began and ended the batch.
             outputs: Of its queries, one after the other.
+            failed: The rows of the batch that could not be computed.
         """
         record = self.log.batches[batch]
         record.read_ns, record.begun_ns, record.ended_ns = (at_ns - self._begin_ns for at_ns in times_ns)
         record.finish_ns = self.now_ns()
         self._completed.append((worker, batch))
-        self._answer(self.queue.taken[batch], record, outputs)
+        places = self.queues.taken[batch]
+        if failed:
+            width, gone = len(outputs) // len(places), set(failed)
+            bad, kept = [places[row] for row in failed], [row for row in range(len(places)) if row not in gone]
+            self.log.uncomputed += bad
+            self._answer(bad, NotServed.FAILED)
+            places = [places[row] for row in kept]
+            outputs = b"".join([outputs[row * width : (row + 1) * width] for row in kept])
+        self._answer(places, record, outputs)
         self._soon()
 
     def fail(self, worker: int) -> None:
@@ -184,11 +234,13 @@ class Router:
             PolicyError: The policy does so.
         """
         wake_ns = self._wake_ns
-        if not self.queue.length or not self._scheduler.idle or wake_ns is None:
+        latest = self.queues.latest_deadline()
+        if latest is None or not self._scheduler.idle or wake_ns is None:
             return
-        if wake_ns > self.queue.latest_deadline():
+        latest_ns, queue = latest
+        if wake_ns > latest_ns:
             problem = "waits with nothing left to wait for, past every deadline"
-            location = f"{policy_name(self._policy)} at {format_ms(self._settled_ns)}"
+            location = f"{policy_name(self._policies[queue])} at {format_ms(self._settled_ns)}"
             raise PolicyError(location, problem, f"until {format_ms(wake_ns)}", "dispatch or drop")
 
     def with_counts(self, error: PolicyError) -> PolicyError:
@@ -209,44 +261,49 @@ class Router:
         if self.error is not None:
             return
         now_ns = self.now_ns()
-        instant = Instant(now_ns, tuple(self._completed), tuple(self._recovered), tuple(self._failed))
-        self._completed.clear()
-        self._recovered.clear()
-        self._failed.clear()
+        reports = tuple(self._completed), tuple(self._recovered), tuple(self._failed), tuple(self._cancelled)
+        instant = Instant(now_ns, *reports)
+        for noted in (self._completed, self._recovered, self._failed, self._cancelled):
+            noted.clear()
         self._settled_ns = now_ns
         self.log.instants.append(instant)
         try:
             begin_ns = time.perf_counter_ns()
-            starts, lost, self._wake_ns = self._scheduler.settle(*instant)
+            starts, lost, self._wake_ns = instant.settle(self._scheduler)
             if starts:
                 self.decide_ns.append((time.perf_counter_ns() - begin_ns) // len(starts))
         except PolicyError as error:
             self.error = error
             return
+        self._open -= len(instant.cancelled)
+        self.counts.not_served[NotServed.CANCELLED] += len(instant.cancelled)
         for start in starts:
-            expected_ns = self._latency_of(start.subnet, start.size, start.head)
-            expected_ns += self._actuation_ns[start.subnet] if start.actuates else 0
-            record = BatchRecord(start, now_ns, expected_ns)
+            queue, pool = start.queue, self._pool_of[start.worker]
+            expected_ns = self._latency_of[queue][pool](start.subnet, start.size, start.head)
+            expected_ns += self._actuation_ns[queue][pool][start.subnet] if start.actuates else 0
+            row = self._row_of[queue][pool][start.subnet]
+            record = BatchRecord(start, row, now_ns, expected_ns)
             self.log.batches.append(record)
-            self._run[start.worker](start.batch, start.subnet, start.size, expected_ns, self._inputs(start.batch))
+            self._run[start.worker](start.batch, row, start.size, expected_ns, self._inputs(start.batch))
             record.sent_ns = self.now_ns()
         for batch in lost:
             self.log.batches[batch].lost, self.log.batches[batch].finish_ns = True, now_ns
-            self._answer(self.queue.taken[batch], NotServed.LOST)
-        if self.queue.dropped:
-            self._answer(self.queue.dropped, NotServed.DROPPED)
-            self.queue.dropped.clear()
+            self._answer(self.queues.taken[batch], NotServed.LOST)
+        for gone, fate in ((self.queues.rejected, NotServed.REJECTED), (self.queues.dropped, NotServed.DROPPED)):
+            if gone:
+                self._answer(gone, fate)
+                gone.clear()
         self._timer.set(None if self._wake_ns is None else self._wake_ns + self._begin_ns)
 
     def _inputs(self, batch: int) -> bytes:
         """Return the inputs of the queries of a batch, one after the other."""
         if not self._with_inputs:
             return b""
-        askers = (self._askers[place] for place in self.queue.taken[batch])
+        askers = (self._askers[place] for place in self.queues.taken[batch])
         return b"".join([client.inputs(number) for _, client, number in askers])
 
     def _answer(self, places: Sequence[int], fate: BatchRecord | NotServed, outputs: bytes = b"") -> None:
-        now_ns, row = self.now_ns(), len(outputs) // len(places)
+        now_ns, row = self.now_ns(), len(outputs) // max(1, len(places))
         by_client: dict[Client, tuple[list[int], list[bytes]]] = {}
         met = 0
         for begin, place in enumerate(places):
@@ -260,7 +317,7 @@ class Router:
                 met += fate.finish_ns - self.log.arrival_ns[receipt] <= self.log.slos_ns[receipt]
         self._open -= len(places)
         if isinstance(fate, BatchRecord):
-            self.counts.add(fate.start, met)
+            self.counts.add(fate.subnet, fate.start.queue, len(places), met)
         else:
             self.counts.not_served[fate] += len(places)
         for client, (numbers, rows) in by_client.items():

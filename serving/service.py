@@ -41,26 +41,26 @@ class Service:
         self,
         cluster: Cluster,
         table: LatencyTable,
-        policy: Policy,
+        policy: Policy | Mapping[str, Policy],
         *,
         seed: int,
-        slo_ns: int,
+        slos_ns: Sequence[int],
         links: Sequence[WorkerLink],
         most_waiting: int,
     ) -> None:
         """Describe a service; it belongs to the event loop that is running.
 
         Args:
-            cluster: Workers, overheads that policies plan with, drop rule.
-            table: The table that the policy sees, and that paced workers keep to.
-            policy: What to run next.
-            seed: For latencies that are drawn, and policies that draw random numbers.
-            slo_ns: The smallest SLO, as policies see it.
+            cluster: Workers, queues, overheads that policies plan with, drop rule.
+            table: The table that the policy sees, and that paced workers keep to, where kinds and queues have none.
+            policy: What to run next, or that of each queue by name.
+            seed: For latencies that are drawn, random routing, and policies that draw random numbers.
+            slos_ns: For each queue the smallest SLO, as policies see it; one without queues.
             links: The ways to the workers.
             most_waiting: Queries that may wait; any more are rejected.
         """
-        limits = {"slo_ns": slo_ns, "most_waiting": most_waiting}
-        self.router = Router(asyncio.get_running_loop(), cluster, table, policy, seed=seed, **limits)
+        loop = asyncio.get_running_loop()
+        self.router = Router(loop, cluster, table, policy, seed=seed, slos_ns=slos_ns, most_waiting=most_waiting)
         self._freeze_ns = 0
         note = self.router.log.faults.append
         self._standard = Standard()

@@ -19,6 +19,8 @@ from serving.service import CHECK_S, DRAIN_NS, Service
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_MS
 from sim.base.whole_file import translate_os_errors
+from sim.engine.queue_set import queue_codes, smallest_slos_ns
+from sim.engine.service_queue import in_queues
 
 if TYPE_CHECKING:
     import subprocess
@@ -75,7 +77,7 @@ def serve_trace(
     trace: Trace,
     cluster: Cluster,
     table: LatencyTable,
-    policy: Policy,
+    policy: Policy | Mapping[str, Policy],
     *,
     seed: int = 0,
     program: WorkerSource = PACED,
@@ -86,11 +88,11 @@ def serve_trace(
     """Serve a trace in real time, on this machine, and return what came of it.
 
     Args:
-        trace: Arrivals and SLOs.
-        cluster: Workers, overheads that policies plan with, drop rule; neither faults nor a network.
-        table: The table that the policy sees, and that paced workers keep to.
-        policy: What to run next.
-        seed: For latencies that are drawn, and policies that draw random numbers.
+        trace: Arrivals and SLOs, and the queue of each query as its class if the cluster has several queues.
+        cluster: Workers, queues, overheads that policies plan with, drop rule; neither faults nor a network.
+        table: The table that the policy sees, and that paced workers keep to, where kinds and queues have none.
+        policy: What to run next, or that of each queue by name.
+        seed: For latencies that are drawn, random routing, and policies that draw random numbers.
         program: Where the workers come from: a program for processes of this machine, or other machines.
         most_waiting: Queries that may wait; any more are rejected.
         on_start: Called with the workers at the start of the trace.
@@ -98,7 +100,8 @@ def serve_trace(
 
     Raises:
         PolicyError: The policy raised, or returned a decision that can't be carried out.
-        SpecError: A worker refuses its settings.
+        SpecError: A worker refuses its settings, or a queue is not served.
+        DataError: The trace does not name the queues of the cluster.
         ServingError: A worker does not start, the load generator is gone, or the run is interrupted before a query.
         StoreError: The disk of temporary files is full.
     """
@@ -112,8 +115,8 @@ def serve_trace(
 class _LoadLink(asyncio.Protocol):
     """The connection of the load generator: a client of the router."""
 
-    def __init__(self, submit: Callable[[int, Client, Sequence[int]], None]) -> None:
-        self._submit, self._reader = submit, FrameReader()
+    def __init__(self, submit: Callable[[int, Client, Sequence[int], int], object], queues: Sequence[int]) -> None:
+        self._submit, self._reader, self._queues = submit, FrameReader(), queues
         self._transport: asyncio.Transport | None = None
         self._received = 0
         self.is_ready = self.has_sent_all = False
@@ -160,7 +163,7 @@ class _LoadLink(asyncio.Protocol):
             if number != self._received or slo_ns <= 0:
                 raise FrameError(f"query {number} with an SLO of {slo_ns} ns instead of query {self._received}")
             self._received += 1
-            self._submit(slo_ns, self, (number,))
+            self._submit(slo_ns, self, (number,), self._queues[number])
         elif kind is FrameKind.READY:
             self.is_ready = True
         else:
@@ -171,8 +174,10 @@ class _Session:
     """The parts of one live run."""
 
     def __init__(self, trace: Trace, cluster: Cluster, table: LatencyTable, is_interrupted: Callable[[], bool]) -> None:
-        self._trace, self._cluster, self._table, self._is_interrupted = trace, cluster, table, is_interrupted
+        self._trace = trace = in_queues(trace, cluster.queues)
+        self._cluster, self._table, self._is_interrupted = cluster, table, is_interrupted
         self._slos_ns = np.broadcast_to(trace.slo_ns, len(trace)).astype(np.int64)
+        self._queues: list[int] = queue_codes(trace, cluster).tolist()
         with translate_os_errors(Path(tempfile.gettempdir())):
             self._files = unnamed_file(), unnamed_file(), unnamed_file()
         self._queries, self._times, self._load_errors = self._files
@@ -187,20 +192,28 @@ class _Session:
 
     async def run(
         self,
-        policy: Policy,
+        policy: Policy | Mapping[str, Policy],
         seed: int,
         program: WorkerSource,
         most_waiting: int,
         on_start: Callable[[list[LiveWorker]], None],
     ) -> LiveRun:
         """Run from start to end; arguments and errors are those of `serve_trace`."""
-        limits = {"slo_ns": int(self._slos_ns.min()), "most_waiting": most_waiting}
+        slos_ns = smallest_slos_ns(self._trace, self._cluster)
         async with program.links(self._cluster.workers) as links:
-            with Service(self._cluster, self._table, policy, seed=seed, links=links, **limits) as service:
+            with Service(
+                self._cluster,
+                self._table,
+                policy,
+                seed=seed,
+                slos_ns=slos_ns,
+                links=links,
+                most_waiting=most_waiting,
+            ) as service:
                 return await self._run(service, on_start)
 
     async def _run(self, service: Service, on_start: Callable[[list[LiveWorker]], None]) -> LiveRun:
-        client, generator = _LoadLink(service.router.submit), None
+        client, generator = _LoadLink(service.router.submit, self._queues), None
         try:
             generator = await self._start_load(client)
             await service.start(lambda: self._waits_for(client))
@@ -284,7 +297,7 @@ class _Session:
             raise _interrupted_early()
         unsent = len(self._trace) - count
         end_ns = self._stopped_ns if unsent and self._stopped_ns else self._trace.duration_ns
-        result = log.result(router.queue, self._trace, end_ns, self._table, self._cluster)
+        result = log.result(router.queues, self._trace, end_ns, self._table, self._cluster)
         intended = self._trace.arrival_ns
         return LiveRun(result, log, intended[:count], sent[:count], answered[:count], router.decide_ns, unsent)
 

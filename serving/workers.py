@@ -22,7 +22,7 @@ from serving.frames import (
     frame,
     unpack_first,
 )
-from serving.tensors import row_bytes
+from serving.tensors import row_bytes, rows_not_finite
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 
@@ -54,8 +54,15 @@ _ERROR_PARTS = 4
 class Reports(Protocol):
     """Whom a worker tells what happens to it."""
 
-    def complete(self, worker: int, batch: int, times_ns: tuple[int, int, int], outputs: bytes = b"") -> None:
-        """Take an answer."""
+    def complete(
+        self,
+        worker: int,
+        batch: int,
+        times_ns: tuple[int, int, int],
+        outputs: bytes = b"",
+        failed: Sequence[int] = (),
+    ) -> None:
+        """Take an answer; `failed` are the rows of its batch that could not be computed."""
         ...
 
     def fail(self, worker: int) -> None:
@@ -133,8 +140,9 @@ class Standard:
         """Return in what another worker differs, or ""; the device may be another one."""
         if not self._is_known:
             self.serves, self.tensors, self._is_known = serves, tensors, True
-        same = {"device": self.serves.get("device")}
-        return "" if serves | same == self.serves | same else f"it serves {serves} instead of {self.serves}"
+        names = sorted({*serves, *self.serves} - {"device"})
+        different = [name for name in names if serves.get(name) != self.serves.get(name)]
+        return "; ".join(f"serves {name} {serves.get(name)} instead of {self.serves.get(name)}" for name in different)
 
 
 class LiveWorker:
@@ -261,6 +269,11 @@ class LiveWorker:
         self._link.close()
         self._give_up(f"is given up after {self._in_vain} failures in a row")
 
+    def refuse(self, error: SsimError) -> None:
+        """Wait no longer for a process, since none can start."""
+        self.refusal = error
+        self._give_up(f"is given up: {error}")
+
     def _give_up(self, why: str) -> None:
         self.is_given_up = True
         self._note(f"worker {self.number} {why}")
@@ -290,13 +303,15 @@ class LiveWorker:
         (number, size, *times), outputs = unpack_first(DONE, body)
         if (number, size) != (batch, queries):
             raise FrameError(f"an answer to batch {number} of {size}, not to {batch} of {queries}")
-        if len(outputs) != self._has_inputs * size * row_bytes(self._standard.tensors.get("outputs", ())):
+        tensors = self._standard.tensors.get("outputs", ())
+        if len(outputs) != self._has_inputs * size * row_bytes(tensors):
             raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
         if not self._link.has_our_clock:
-            times = as_if_read_in_between(self._sent_ns, times, time.monotonic_ns())
+            times = by_our_clock(self._sent_ns, times, time.monotonic_ns())
         self._batch, self._limit_ns, self._in_vain = None, 0, 0
         if self._reports is not None:
-            self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs)
+            failed = rows_not_finite(outputs, tensors) if outputs else ()
+            self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs, failed)
 
     def _ready(self, content: dict[str, Any]) -> None:
         """Take a process that is ready, if it is of this version and serves what all workers do.
@@ -304,10 +319,12 @@ class LiveWorker:
         Raises:
             FrameError: It is of another version.
         """
-        version, serves = content.get("version"), content.get("serves", {})
+        version, serves, tensors = content.get("version"), content.get("serves", {}), content.get("tensors", {})
         if version != VERSION:
             raise FrameError(f"version {version} instead of {VERSION}")
-        if difference := self._standard.difference(serves, content.get("tensors", {})):
+        if not isinstance(serves, dict) or not isinstance(tensors, dict):
+            raise FrameError("what it serves is not named")
+        if difference := self._standard.difference(serves, tensors):
             self._cut(difference, is_final=True)
             return
         if serves.get("device") != (device := self._standard.serves.get("device")):
@@ -353,7 +370,7 @@ class LiveWorker:
         self._link.cut(reason, is_final=is_final)
 
 
-def as_if_read_in_between(sent_ns: int, times_ns: Sequence[int], answered_ns: int) -> list[int]:
+def by_our_clock(sent_ns: int, times_ns: Sequence[int], answered_ns: int) -> list[int]:
     """Return instants of another machine's clock by that of this one, as if the way back took as long as the way there.
 
     What is known of another clock is how much later one instant was than another.
@@ -362,6 +379,13 @@ def as_if_read_in_between(sent_ns: int, times_ns: Sequence[int], answered_ns: in
         sent_ns: When the batch was sent from here.
         times_ns: When it was read there, began and ended.
         answered_ns: When the answer was here.
+
+    Raises:
+        FrameError: They are not in order, or more time passed there than here.
     """
-    there_ns = sent_ns + max(0, (answered_ns - sent_ns) - (times_ns[-1] - times_ns[0])) // 2
-    return [there_ns + (at_ns - times_ns[0]) for at_ns in times_ns]
+    read_ns, begun_ns, ended_ns = times_ns
+    rest_ns = (answered_ns - sent_ns) - (ended_ns - read_ns)
+    if not read_ns <= begun_ns <= ended_ns or rest_ns < 0:
+        raise FrameError(f"instants {read_ns}, {begun_ns}, {ended_ns} of a batch that took {answered_ns - sent_ns} ns")
+    shift_ns = sent_ns + rest_ns // 2 - read_ns
+    return [at_ns + shift_ns for at_ns in times_ns]

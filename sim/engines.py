@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -12,12 +15,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sim.base.errors import PolicyError, SpecError
-from sim.compiled.step_policy import ONE_TABLE, StepPolicy
-from sim.compiled.tabulate import NotTabulableError, Rule, tables_of, tabulate
+from sim.base.units import NS_PER_S
+from sim.compiled.step_policy import ONE_QUEUE, ONE_TABLE, StepPolicy
+from sim.compiled.tabulate import NotTabulableError, QueueRules, Rule, tables_of, tabulate
 from sim.engine.driver import simulate
+from sim.engine.policy import policies_of
 
 if TYPE_CHECKING:
+    from sim.compiled.turns import Planning
     from sim.engine.cluster import Cluster
+    from sim.engine.planning import Planner
     from sim.engine.policy import Policy
     from sim.engine.result import Result
     from sim.tables.latency import LatencyTable
@@ -29,6 +36,7 @@ Engine = Literal["auto", "simpy", "compiled"]
 WORTH_COMPILING = 300_000
 """Number of queries that justifies loading numba, about a second per process; once it is loaded, every run uses it."""
 
+COMPILED_CANNOT = "the compiled engine can't run this"
 NO_NUMBA = "numba is not installed"
 BROKEN_NUMBA = "numba can't be imported"
 
@@ -45,18 +53,28 @@ class EngineChoice:
 
     engine: str
     reason: str
-    rule: Rule | None = None
+    rule: Rule | QueueRules | None = None
 
     @property
     def is_general(self) -> bool:
         """Whether it holds for any number of workers and any SLO."""
-        if self.rule is None or isinstance(self.rule, StepPolicy):
-            return self.rule is not None
+        if self.rule is None or isinstance(self.rule, QueueRules):
+            return False
+        if isinstance(self.rule, StepPolicy):
+            return True
         return all(table.constants <= {"dispatch_ns"} for table in tables_of(self.rule))
 
 
 def replay(
-    trace: Trace, cluster: Cluster, table: LatencyTable, policy: Policy, *, seed: int = 0, engine: Engine = "auto"
+    trace: Trace,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Policy | Mapping[str, Policy],
+    *,
+    seed: int = 0,
+    engine: Engine = "auto",
+    planner: Planner | None = None,
+    period_ns: int = 10 * NS_PER_S,
 ) -> tuple[Result, EngineChoice]:
     """Return the result of a run and the engine that ran it; the outcomes do not depend on the engine.
 
@@ -64,25 +82,97 @@ def replay(
         trace: Arrivals and SLOs.
         cluster: Workers, overheads, drop rule, failures.
         table: The latency table.
-        policy: What to run next.
+        policy: What to run next, or that of each queue by name.
         seed: For latencies that are drawn, and policies that draw random numbers.
         engine: `auto` takes the compiled engine where it is possible and faster.
+        planner: How many workers there are; None for those of the cluster.
+        period_ns: The time between two turns of the planner.
 
     Raises:
         SpecError: The compiled engine was requested and can't run this.
-        PolicyError: The policy raised, or returned a decision that can't be carried out.
+        PolicyError: Policy or planner raised, or returned a decision or a plan that can't be carried out.
     """
     slo_ns = int(np.min(trace.slo_ns)) - cluster.network_ns
-    choice = choose(len(trace), cluster, table, policy, engine, slo_ns)
-    if choice.rule is None:
-        return simulate(trace, cluster, table, policy, seed=seed), choice
-    from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - numba takes a third of a second to import
+    choice = choose(len(trace), cluster, table, policy, engine, slo_ns, planned=planner is not None)
+    if isinstance(choice.rule, QueueRules):
+        from sim.compiled.queues import replay_queues  # noqa: PLC0415 - numba takes a third of a second to import
 
-    return replay_compiled(trace, cluster, table, choice.rule, seed=seed), choice
+        return replay_queues(trace, cluster, table, choice.rule, seed=seed), choice
+    if choice.rule is not None and not isinstance(policy, Mapping):
+        from sim.compiled.replay import replay_compiled  # noqa: PLC0415 - as above
+
+        # A planner that remembers must begin with nothing if the run is begun anew.
+        planning = planning_for(deepcopy(planner), period_ns, policy, cluster, table, slo_ns)
+        try:
+            return replay_compiled(trace, cluster, table, choice.rule, seed=seed, planning=planning), choice
+        except NotTabulableError as error:
+            choice = simpy_instead(engine, error)
+    return simulate(trace, cluster, table, policy, seed=seed, planner=planner, period_ns=period_ns), choice
+
+
+def planning_for(
+    planner: Planner | None,
+    period_ns: int,
+    policy: Policy,
+    cluster: Cluster,
+    table: LatencyTable,
+    slo_ns: int | None,
+) -> Planning | None:
+    """Return who changes the number of workers in a run of the compiled engine; None for nobody.
+
+    Args:
+        planner: The planner.
+        period_ns: The time between two turns.
+        policy: The policy, whose parameters it may change.
+        cluster: The workers.
+        table: The latency table.
+        slo_ns: The smallest SLO less the network's delay; None if it is unknown.
+    """
+    if planner is None:
+        return None
+    from sim.compiled.turns import Planning  # noqa: PLC0415 - as above
+
+    known: deque[tuple[Policy, Rule]] = deque(maxlen=32)  # a table takes some ten milliseconds
+
+    def rule_of(one: Policy) -> Rule:
+        for other, rule in known:
+            if other == one:
+                return rule
+        known.append((one, _rule(one, table, cluster, slo_ns)[0]))
+        return known[-1][1]
+
+    return Planning(planner, period_ns, policy, rule_of)
+
+
+def simpy_instead(engine: Engine, why: NotTabulableError | PolicyError | str) -> EngineChoice:
+    """Return the SimPy engine for a run that the compiled engine can't run.
+
+    Args:
+        engine: The engine that is asked for.
+        why: The reason.
+
+    Raises:
+        SpecError: The compiled engine was requested.
+    """
+    if isinstance(why, str):
+        reason = why
+    else:
+        reason = f"{why.location}: {why.problem}" + (f" ({why.value})" if why.value else "")
+    if engine == "compiled":
+        hint = "engine: auto or simpy" + ("; or pip install 'superserve-sim[fast]'" if reason == NO_NUMBA else "")
+        raise SpecError("engine", "the compiled engine can't run this", reason, hint)
+    return EngineChoice("simpy", reason)
 
 
 def choose(
-    queries: int, cluster: Cluster, table: LatencyTable, policy: Policy, engine: Engine, slo_ns: int | None = None
+    queries: int,
+    cluster: Cluster,
+    table: LatencyTable,
+    policy: Policy | Mapping[str, Policy],
+    engine: Engine,
+    slo_ns: int | None = None,
+    *,
+    planned: bool = False,
 ) -> EngineChoice:
     """Return the engine for a trace of a number of queries, and the reason.
 
@@ -90,43 +180,76 @@ def choose(
         queries: Number of queries.
         cluster: Workers, overheads, failures.
         table: The latency table.
-        policy: What to run next.
+        policy: What to run next, or that of each queue by name.
         engine: The engine that is asked for.
         slo_ns: The smallest SLO less the network's delay; None if it is unknown.
+        planned: Whether a planner plans.
 
     Raises:
         SpecError: The compiled engine was requested and can't run this.
     """
     if engine == "simpy":
         return EngineChoice("simpy", "requested")
-    if only := _simpy_only(cluster):
-        reason = only
+    why: NotTabulableError | PolicyError | str
+    if only := simpy_only(cluster, planned=planned):
+        why = only
     elif not numba_is_installed():
-        reason = NO_NUMBA
+        why = NO_NUMBA
     elif engine == "auto" and queries < WORTH_COMPILING and "numba" not in sys.modules:
-        reason = f"{queries} queries do not justify loading numba"
+        why = f"{queries} queries do not justify loading numba"
     elif broken := _numba_problem():
-        reason = broken
+        why = broken
     else:
         try:
-            rule, description = _rule(policy, table, cluster, slo_ns)
+            rule, description = _rules(policy, table, cluster, slo_ns)
         except (NotTabulableError, PolicyError) as error:
-            reason = f"{error.location}: {error.problem}" + (f" ({error.value})" if error.value else "")
+            why = error
         else:
             return EngineChoice("compiled", "requested" if engine == "compiled" else description, rule)
-    if engine == "compiled":
-        hint = "engine: auto or simpy" + ("; or pip install 'superserve-sim[fast]'" if reason == NO_NUMBA else "")
-        raise SpecError("engine", "the compiled engine can't run this", reason, hint)
-    return EngineChoice("simpy", reason)
+    return simpy_instead(engine, why)
 
 
-def _simpy_only(cluster: Cluster) -> str:
-    """Return why the compiled engine can't run a cluster, or an empty string."""
-    if cluster.queues:
-        return "several queues run in SimPy only"
-    if cluster.is_routed:
-        return "queues of workers run in SimPy only"
-    return "workers that come and go run in SimPy only" if cluster.is_scaled else ""
+SIMPY_ONLY: Mapping[str, Callable[[Cluster, bool], bool]] = {
+    "several queues with a planner": lambda cluster, planned: bool(cluster.queues) and planned,
+    "queues of workers": lambda cluster, _: cluster.is_routed,
+    "workers with limited memory": lambda cluster, _: cluster.has_limited_memory,
+}
+"""What the compiled engine can't run, whatever the policy: by cluster, and whether a planner plans."""
+
+
+def simpy_only(cluster: Cluster, *, planned: bool = False) -> str:
+    """Return why the compiled engine can't run a cluster, whatever the policy, or an empty string.
+
+    Args:
+        cluster: The cluster.
+        planned: Whether a planner plans.
+    """
+    return next((f"{what} run in SimPy only" for what, holds in SIMPY_ONLY.items() if holds(cluster, planned)), "")
+
+
+def _rules(
+    policy: Policy | Mapping[str, Policy], table: LatencyTable, cluster: Cluster, slo_ns: int | None
+) -> tuple[Rule | QueueRules, str]:
+    """Return the policy of a run, or those of its queues, as the compiled engine runs them, and a description.
+
+    Raises:
+        NotTabulableError: One can't be converted to a decision table.
+        PolicyError: Its step function can't be compiled.
+    """
+    if not cluster.queues and not isinstance(policy, Mapping):
+        return _rule(policy, table, cluster, slo_ns)
+    by_queue = []
+    pools = cluster.pools_by_queue(cluster.served(table), served=True)
+    workers = None if cluster.faults else cluster.workers
+    for queue, one, of in zip(cluster.queues, policies_of(policy, cluster), pools, strict=True):
+        if isinstance(one, StepPolicy):
+            raise NotTabulableError(type(one).__name__, ONE_QUEUE)
+        own_ns = None if queue.slo_ns is None else queue.slo_ns - cluster.network_ns
+        how = (cluster.dispatch_ns, workers, own_ns)
+        found = {pool.kind: tabulate(one, pool.table, *how, pool.kind, queue.name) for pool in of}
+        by_queue.append(tuple(found[kind.name] for kind in cluster.kinds) or tuple(found.values()))
+    entries = sum(one.subnets.size for tables in by_queue for one in tables)
+    return QueueRules(tuple(by_queue)), f"the policies of the queues have decision tables of {entries} entries in all"
 
 
 def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | None) -> tuple[Rule, str]:
@@ -137,16 +260,17 @@ def _rule(policy: Policy, table: LatencyTable, cluster: Cluster, slo_ns: int | N
         PolicyError: Its step function can't be compiled.
     """
     pools = cluster.pools(cluster.served(table), served=True)
+    changing = "fail" if cluster.faults else "come and go" if cluster.is_scaled else ""
     if isinstance(policy, StepPolicy) and type(policy).decide is StepPolicy.decide:
-        from sim.compiled.replay import compiled_rule  # noqa: PLC0415 - as above
+        from sim.compiled.loop_run import compiled_rule  # noqa: PLC0415 - as above
 
-        if cluster.faults and type(policy).memory_at is not StepPolicy.memory_at:
-            problem = "its memory depends on the number of workers, and workers fail"
+        if changing and type(policy).memory_at is not StepPolicy.memory_at:
+            problem = f"its memory depends on the number of workers, and workers {changing}"
             raise NotTabulableError(type(policy).__name__, problem)
         if any(pool.table is not pools[0].table for pool in pools):
             raise NotTabulableError(type(policy).__name__, ONE_TABLE)
         return compiled_rule(policy), "the policy has a step function"
-    workers = None if cluster.faults else cluster.workers
+    workers = None if changing else cluster.workers
     by_kind = {
         pool.kind: tabulate(policy, pool.table, cluster.dispatch_ns, workers, slo_ns, pool.kind) for pool in pools
     }

@@ -89,10 +89,8 @@ class RatioDecoder:
             raise SpecError(f"{name}, widths", "no channels outside blocks can be sliced", str(list(self.widths)), hint)
         if max(sizes, default=1) == 1 and not free:
             value = f"blocks: {len(self.structure.blocks)}, stages: {len(stages)}, groups: {len(self.structure.groups)}"
-            hint = (
-                "residual blocks in a list or sequence; or, to slice channels outside blocks, widths=(0.5, 1.0) (in a "
-            )
-            hint += "file insert: {widths: [0.5, 1.0]})"
+            hint = "residual blocks in a list or sequence; or, to slice channels outside blocks, widths=(0.5, 1.0) "
+            hint += "(in a file insert: {widths: [0.5, 1.0]})"
             raise SpecError(name, "the network has only one subnet", value, hint)
         return SubnetSpace(
             name,

@@ -67,6 +67,7 @@ def latency_tables(draw: st.DrawFn, *, bare: bool = False, highest: int = 10**13
         draw(st.sampled_from(["pad", "interpolate"])),
         draw(st.none() | st.integers(sizes[0], sizes[-1])),
         draw(st.dictionaries(names, st.text(max_size=5), max_size=2)),
+        energy_uj=perhaps(grids(shape)),
         samples_ns=perhaps(st.just([[draw(samples) for _ in sizes] for _ in subnets])),
         **intervals,
     )

@@ -9,6 +9,7 @@ The code's program multiplies which variant a device has by its share. Devices o
 same queue may as well be counted: their number is an integer, their share is a number of its own, and the program is
 linear, with the same optimum. Left out: the moving average of the demand (it is that of the last period here), and the
 solver's gap of 0.5. The policy `allocated` runs what the planner allocates, and says how queries are routed.
+Where memory is limited, workers load what they are given beside execution.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim.engine.planning import Planner, PlannerView
+    from sim.engine.residence import Units
 
 _STEP, _LOWEST = 0.05, 0.2
 
@@ -86,8 +88,21 @@ class ProteusAllocation:
                     else ()
                 }
                 for number, queue in enumerate(view.queues)
-            }
+            },
+            resident={
+                worker: [self._weights(worker, view, kind.units)]
+                for kind in view.kinds
+                if kind.units is not None
+                for worker in kind.serving
+                if worker in self._given
+            },
         )
+
+    def _weights(self, worker: int, view: PlannerView, units: Units) -> str:
+        """Return the subnet of a worker by the name of its weights."""
+        place, subnet = self._given[worker]
+        full = f"{view.queues[place].name}/{subnet}"
+        return full if full in units.named else subnet
 
 
 def allocated(view: PlannerView, beta: float) -> list[list[npt.NDArray[np.int64]]] | None:

@@ -5,6 +5,9 @@ down. The load of a model is compared with the profiled throughput of its replic
 CPUs), as many replicas are added as the rest of the load needs. If one replica fewer could carry the load, for some
 rounds in a row (10 for CPUs, 20 for GPUs), one is removed.
 
+INFaaS removes a replica as soon as one fewer could carry all of the load (`down=1`). The default here leaves the same
+margin as when workers are added: a load that just needs a worker would otherwise have it removed and added in turn.
+
 Left out: the exchange of a variant for another one, since the policy chooses subnets here; memory; and the limit of
 replicas on a machine. The load of a kind of workers is its share of the arrivals, by the queries that it started.
 """

@@ -8,44 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import math
-import ssl
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-import aiohttp
 import numpy as np
 
-from serving.front.handler import PATIENCE_NS
-from serving.front.inference import LONGEST_TIMEOUT_US
-from serving.front.listening import most_connections
+from serving.front.models import LONGEST_TIMEOUT_US
+from serving.front.rpc_sending import RpcSender
+from serving.front.sending import NO_ANSWER, SERVED, HttpSender, Question, Unanswered
 from serving.timer import MonotonicTimer
 from sim.base.errors import ServingError, SpecError
-from sim.base.units import NS_PER_MS, NS_PER_S
+from sim.base.units import NS_PER_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
-    from types import SimpleNamespace
 
     import numpy.typing as npt
 
+    from serving.front.sending import Reply, Sender
     from sim.traces.trace import Trace
 
 NEVER = -1
-NO_ANSWER = 0
-"""The status of a query whose connection failed."""
-
-SERVED = 200
 
 _LEAD_NS = 100 * NS_PER_MS
 _CHECK_S = 0.02
-_CONNECT_S = 5.0
-_EXTRA_S = 10.0
-"""How much longer than the server an answer is waited for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,9 +44,10 @@ class SentTrace:
     Attributes:
         intended_ns: When each query was to be sent.
         slo_ns: Its SLO.
-        sent_ns: When it was sent: it had a connection, and its request was written; -1 if it was not.
+        sent_ns: When it was sent: over HTTP it had a connection and its request was written, over gRPC its call was
+            made; -1 if it was not.
         answered_ns: When its answer came; -1 if none did.
-        status: The HTTP status of its answer; `NO_ANSWER` without one.
+        status: The HTTP status of its answer, or what it would be over HTTP; `NO_ANSWER` without one.
         router_ns: From its receipt to its answer at the router; -1 if it was not served.
         subnet: The subnet that served it, an index into `subnets`; -1 likewise.
         accuracy: The accuracy of that subnet in percent; NaN likewise.
@@ -110,14 +100,18 @@ class SentTrace:
 
 
 def send_trace(
-    trace: Trace, address: str, model: str, ca: Path | None = None, is_interrupted: Callable[[], bool] = lambda: False
+    trace: Trace,
+    address: str,
+    models: Sequence[str],
+    ca: Path | None = None,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> SentTrace:
     """Send the queries of a trace to a server, each as a request of one row, and return what came of it.
 
     Args:
         trace: Arrivals and SLOs; the SLO of a query is its timeout.
-        address: Of the server, such as http://127.0.0.1:8000.
-        model: The name of the model.
+        address: Of the server, such as http://127.0.0.1:8000 or grpc://127.0.0.1:8001; https and grpcs for TLS.
+        models: The name of the model, or of that of each class of queries.
         ca: The certificate that is trusted, a PEM file; None for those of the system.
         is_interrupted: Whether to end early: no further query is sent, and answers are waited for.
 
@@ -128,14 +122,10 @@ def send_trace(
     slos_us = np.broadcast_to(trace.slo_ns, len(trace)) // 1000
     if slos_us.min() < 1 or slos_us.max() > LONGEST_TIMEOUT_US:
         raise SpecError("trace", "has an SLO that can't be a timeout", "", f"1 to {LONGEST_TIMEOUT_US} microseconds")
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise SpecError("--ca", "can't be read", str(ca), str(error)) from error
 
     async def send() -> SentTrace:
-        async with _Sender(trace, address, model, context) as sender:
-            return await sender.send(slos_us.tolist(), is_interrupted)
+        async with _sender(address, ca) as sender:
+            return await _Load(trace, sender, slos_us.tolist()).send(models, is_interrupted)
 
     try:
         return asyncio.run(send())
@@ -143,13 +133,23 @@ def send_trace(
         gc.unfreeze()
 
 
-class _Sender:
+def _sender(address: str, ca: Path | None) -> Sender:
+    """Return what sends requests to an address.
+
+    Raises:
+        SpecError: The certificate can't be read.
+    """
+    if address.startswith("grpc"):
+        return RpcSender(address, ca)
+    return HttpSender(address, ca)
+
+
+class _Load:
     """The queries of a trace, and what has become of them."""
 
-    def __init__(self, trace: Trace, address: str, model: str, context: ssl.SSLContext) -> None:
+    def __init__(self, trace: Trace, sender: Sender, timeouts_us: list[int]) -> None:
         count = len(trace)
-        self._trace, self._address, self._model = trace, address.rstrip("/"), model
-        self._url = f"{self._address}/v2/models/{quote(model, safe='')}"
+        self._trace, self._sender, self._timeouts_us = trace, sender, timeouts_us
         self._due: list[int] = trace.arrival_ns.tolist()
         self._sent, self._answered, self._router_ns = [NEVER] * count, [NEVER] * count, [NEVER] * count
         self._status, self._subnet, self._accuracy = [NO_ANSWER] * count, [NEVER] * count, [math.nan] * count
@@ -157,27 +157,12 @@ class _Sender:
         self._problems: dict[str, int] = {}
         self._begin_ns = self._next = 0
         self._under_way = set[asyncio.Task[None]]()
-        hooks = aiohttp.TraceConfig()
-        hooks.on_connection_create_end.append(self._note_sent)
-        hooks.on_connection_reuseconn.append(self._note_sent)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=most_connections(), ssl=context), trace_configs=[hooks]
-        )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-
-    async def send(self, timeouts_us: list[int], is_interrupted: Callable[[], bool]) -> SentTrace:
+    async def send(self, models: Sequence[str], is_interrupted: Callable[[], bool]) -> SentTrace:
         """Send all queries, or those up to an interruption, and wait for their answers."""
-        inputs = await self._inputs()
-        self._bodies = (
-            f'{{"id":"{number}","parameters":{{"timeout":{timeout_us}}},"inputs":{inputs}}}'.encode()
-            for number, timeout_us in enumerate(timeouts_us)
-        )
-        self._limits = [timeout_us / 1e6 + PATIENCE_NS / NS_PER_S + _EXTRA_S for timeout_us in timeouts_us]
+        await self._sender.learn(models)
+        codes = self._trace.class_codes if len(models) > 1 else None
+        self._models: list[int] = [0] * len(self._due) if codes is None else codes.tolist()
         gc.collect()
         gc.freeze()  # all that is there stays: the collector need not look through it
         timer = MonotonicTimer(asyncio.get_running_loop(), lambda: self._send_due(timer))
@@ -192,67 +177,36 @@ class _Sender:
             await asyncio.wait(self._under_way)
         return self._outcome()
 
-    async def _inputs(self) -> str:
-        """Return the inputs of a request of one row as JSON: zeros of the shape that the model takes."""
-        limit = aiohttp.ClientTimeout(total=_CONNECT_S)
-        try:
-            async with self._session.get(f"{self._address}/v2/health/ready", timeout=limit) as response:
-                if response.status != SERVED:
-                    raise ServingError(self._address, "is not ready", f"HTTP status {response.status}")
-            async with self._session.get(self._url, timeout=limit) as response:
-                content = await response.json(content_type=None)
-                if response.status != SERVED:
-                    raise ServingError(self._address, "does not serve the model", _error_of(content))
-            return json.dumps([_zeros(spec) for spec in content["inputs"]])
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            hint = "`ssim serve FILE` starts a server"
-            raise ServingError(self._address, "can't be reached", str(error) or type(error).__name__, hint) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServingError(self._address, "does not speak the Open Inference Protocol", repr(error)) from error
-
     def _send_due(self, timer: MonotonicTimer) -> None:
         now_ns, due = time.monotonic_ns() - self._begin_ns, self._due
         while self._next < len(due) and due[self._next] <= now_ns:
-            task = asyncio.get_running_loop().create_task(self._ask(self._next, next(self._bodies)))
+            task = asyncio.get_running_loop().create_task(self._ask(self._next))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
             self._next += 1
         if self._next < len(due):
             timer.set(self._begin_ns + due[self._next])
 
-    async def _ask(self, number: int, body: bytes) -> None:
-        limit = aiohttp.ClientTimeout(total=self._limits[number])
-        try:
-            async with self._session.post(
-                self._url + "/infer", data=body, trace_request_ctx=number, timeout=limit
-            ) as response:
-                raw = await response.read()
-                answered_ns = time.monotonic_ns() - self._begin_ns
-                self._take(number, response.status, json.loads(raw))
-                self._answered[number] = answered_ns
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._note(str(error) or type(error).__name__)
-        except (ValueError, KeyError, TypeError, IndexError):
-            self._note("an answer that is not one of the Open Inference Protocol")
+    async def _ask(self, number: int) -> None:
+        def note_sent() -> None:
+            self._sent[number] = time.monotonic_ns() - self._begin_ns
 
-    def _take(self, number: int, status: int, content: Any) -> None:
-        if status == SERVED:
-            columns = {output["name"]: output["data"][0] for output in content["outputs"]}
-            subnet = columns["subnet"]
-            self._subnet[number] = self._subnets.setdefault(subnet, len(self._subnets))
-            self._accuracy[number] = float(columns["accuracy"])
-            self._router_ns[number] = int(content["parameters"]["router_us"]) * 1000
+        try:
+            question = Question(number, self._models[number], self._timeouts_us[number])
+            self._take(number, await self._sender.ask(question, note_sent))
+        except Unanswered as error:
+            self._note(str(error))
+
+    def _take(self, number: int, reply: Reply) -> None:
+        self._status[number], self._answered[number] = reply.status, reply.answered_ns - self._begin_ns
+        if reply.status == SERVED:
+            self._subnet[number] = self._subnets.setdefault(reply.subnet, len(self._subnets))
+            self._accuracy[number], self._router_ns[number] = reply.accuracy, reply.router_us * 1000
         else:
-            self._note(_error_of(content))
-        self._status[number] = status
+            self._note(reply.problem)
 
     def _note(self, problem: str) -> None:
         self._problems[problem] = self._problems.get(problem, 0) + 1
-
-    async def _note_sent(self, _session: aiohttp.ClientSession, context: SimpleNamespace, _what: object) -> None:
-        number = context.trace_request_ctx
-        if number is not None:
-            self._sent[number] = time.monotonic_ns() - self._begin_ns
 
     def _outcome(self) -> SentTrace:
         count = self._next
@@ -273,13 +227,3 @@ class _Sender:
             self._problems,
             len(self._due) - count,
         )
-
-
-def _zeros(spec: dict[str, Any]) -> dict[str, Any]:
-    shape = [1 if size == -1 else int(size) for size in spec["shape"]]
-    return {**spec, "shape": shape, "data": [0] * math.prod(shape)}
-
-
-def _error_of(content: Any) -> str:
-    """Return what a server says is wrong."""
-    return str(content.get("error"))[:200] if isinstance(content, dict) else "no reason given"

@@ -14,10 +14,11 @@ from sim.base.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serving.front.inference import Asked, ServedModel
+    from serving.front.inference import Asked
+    from serving.front.models import ServedModel
     from serving.log import BatchRecord
     from serving.router import Router
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import ProfiledSubnet
 
 PATIENCE_NS = 30 * NS_PER_S
 """A request that has no answer so long after its deadline is told that there will be none."""
@@ -26,6 +27,8 @@ _STATUS = {
     NotServed.REJECTED: Status.UNAVAILABLE,
     NotServed.DROPPED: Status.EXPIRED,
     NotServed.LOST: Status.UNAVAILABLE,
+    NotServed.FAILED: Status.FAILED,
+    NotServed.CANCELLED: Status.EXPIRED,
 }
 
 
@@ -77,13 +80,13 @@ class RequestHandler:
         is_open: Whether the workers are ready.
         is_draining: Whether no further request is taken.
         refused: Rows that were not handed to the router.
-        abandoned: Rows whose client was gone, or had been told that there is no answer, before there was one.
+        abandoned: Rows in a batch whose client was gone, or had been told of no answer, before there was one.
         request_ids: The id of the request of each query that the router received.
     """
 
-    def __init__(self, router: Router, table: LatencyTable, model: ServedModel) -> None:
-        self._router, self._model = router, model
-        self._subnets = [(subnet.id, subnet.accuracy) for subnet in table.subnets]
+    def __init__(self, router: Router, subnets: Sequence[ProfiledSubnet]) -> None:
+        self._router = router
+        self._subnets = [(subnet.id, subnet.accuracy) for subnet in subnets]
         self._under_way = set[_Request]()
         self.is_open = self.is_draining = False
         self.refused = self.abandoned = 0
@@ -104,8 +107,10 @@ class RequestHandler:
         if not self.is_open:
             raise RequestError(Status.UNAVAILABLE, "not ready: the workers have not said yet what they take")
 
-    async def ask(self, asked: Asked, request_id: str) -> Answer:
+    async def ask(self, model: ServedModel, asked: Asked, request_id: str) -> Answer:
         """Return the answer to a request, when all its rows have theirs.
+
+        Rows that wait are cancelled if the client goes away, or if there is no answer long after the deadline.
 
         Raises:
             RequestError: A row was not served; tells why.
@@ -118,17 +123,21 @@ class RequestHandler:
         request = _Request(asked, asyncio.get_running_loop().create_future())
         self.request_ids += [request_id] * asked.rows
         self._under_way.add(request)
+        places = self._router.submit(asked.slo_ns, request, range(asked.rows), asked.queue)
         try:
-            self._router.submit(asked.slo_ns, request, range(asked.rows))
             async with asyncio.timeout((asked.slo_ns + PATIENCE_NS) / NS_PER_S):
                 await request.done
+        except asyncio.CancelledError:
+            request.left -= self._router.cancel(places)
+            raise
         except TimeoutError:
+            request.left -= self._router.cancel(places)
             late = f"there was no answer {PATIENCE_NS // NS_PER_S} s after the deadline"
             raise RequestError(Status.EXPIRED, late) from None
         finally:
             self._under_way.discard(request)
             self.abandoned += request.left
-        return self._answer(request, (time.monotonic_ns() - begin_ns) // 1000)
+        return self._answer(model, request, (time.monotonic_ns() - begin_ns) // 1000)
 
     def end(self, status: Status, text: str) -> None:
         """Tell all that still wait that there will be no answer."""
@@ -136,17 +145,17 @@ class RequestHandler:
             if not request.done.done():
                 request.done.set_exception(RequestError(status, text))
 
-    def _answer(self, request: _Request, router_us: int) -> Answer:
+    def _answer(self, model: ServedModel, request: _Request, router_us: int) -> Answer:
         rows = list[tuple[str, float, int]]()
         failed = list[NotServed]()
         for fate in request.fates:
             if fate is None or isinstance(fate, NotServed):
                 failed.append(fate or NotServed.LOST)
             else:
-                rows.append((*self._subnets[fate.start.subnet], fate.start.size))
+                rows.append((*self._subnets[fate.subnet], fate.start.size))
         if failed:
             reason = failed[0]
             count = f"{len(failed)} of {len(request.fates)} rows were" if len(request.fates) > 1 else "the query was"
             raise RequestError(_STATUS[reason], f"{count} not served: {reason.value}")
         told = dict(zip(("subnet", "accuracy", "batch_size"), map(list, zip(*rows, strict=True)), strict=True))
-        return Answer({**self._model.values(request.outputs), **told}, router_us)
+        return Answer({**model.values(request.outputs), **told}, router_us)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sim.base.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serving.service import Service
-    from sim.tables.latency import LatencyTable
+    from sim.tables.latency import ProfiledSubnet
 
 WINDOWS = 300
 """Windows that are kept: five minutes."""
@@ -27,9 +29,15 @@ class History:
         windows: The last windows, the oldest first.
     """
 
-    def __init__(self, service: Service, table: LatencyTable) -> None:
-        self._service = service
-        self._subnets = table.subnets
+    def __init__(self, name: str, service: Service, subnets: Sequence[ProfiledSubnet]) -> None:
+        """Begin with no window.
+
+        Args:
+            name: The name of the experiment.
+            service: The service.
+            subnets: The subnets of all its queues.
+        """
+        self._name, self._service, self._subnets = name, service, subnets
         self._before = self._totals()
         self._next_ns = NS_PER_S
         self.windows: deque[dict[str, Any]] = deque(maxlen=WINDOWS)
@@ -56,7 +64,7 @@ class History:
                 "attainment": in_time / answered if answered else None,
                 "accuracy": sum(map(mul, met, accuracy)) / in_time if in_time else None,
                 "served": served,
-                "queue": self._service.router.queue.waiting,
+                "queue": self._service.router.queues.waiting,
                 "workers": sum(worker.is_up for worker in self._service.workers),
             }
         )
@@ -64,7 +72,12 @@ class History:
     def content(self) -> dict[str, Any]:
         """Return all windows, and what they are about."""
         subnets = [{"id": subnet.id, "accuracy": subnet.accuracy} for subnet in self._subnets]
-        return {"subnets": subnets, "workers": len(self._service.workers), "windows": list(self.windows)}
+        return {
+            "name": self._name,
+            "subnets": subnets,
+            "workers": len(self._service.workers),
+            "windows": list(self.windows),
+        }
 
     def _totals(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """Return queries received and not served, and by subnet served and in time, since the start."""

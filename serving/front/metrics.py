@@ -15,22 +15,24 @@ if TYPE_CHECKING:
 
     from serving.front.handler import RequestHandler
     from serving.service import Service
+    from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
 
 
 class ServiceMetrics(Collector):
     """Reads the counts of a service whenever it is asked."""
 
-    def __init__(self, service: Service, handler: RequestHandler, table: LatencyTable) -> None:
+    def __init__(self, service: Service, handler: RequestHandler, cluster: Cluster, table: LatencyTable) -> None:
         """Read a service.
 
         Args:
             service: The service.
             handler: The requests to it.
+            cluster: Names the queues.
             table: Names the subnets.
         """
         self._service, self._handler = service, handler
-        self._subnets, self.connections = table.subnets, 0
+        self._subnets, self._queues, self.connections = cluster.subnets(table), cluster.queues, 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -51,11 +53,16 @@ class ServiceMetrics(Collector):
             not_served.add_metric([reason.name.lower()], count)
         yield not_served
         yield _total("queries_refused", "Queries that came when none were taken.", handler.refused)
-        yield _total("queries_abandoned", "Queries whose request ended before their answer.", handler.abandoned)
+        yield _total("queries_abandoned", "Queries in a batch whose client was gone.", handler.abandoned)
         yield self._by_subnet("batches", "Batches that were answered.", counts.batches)
         yield _total("worker_faults", "What happened to workers.", len(router.log.faults))
-        yield _gauge("queue_length", "Queries that wait.", router.queue.waiting)
+        yield _gauge("queue_length", "Queries that wait.", router.queues.waiting)
         yield _gauge("queries_open", "Queries that wait or are in a batch.", router.open_queries)
+        if self._queues:
+            waiting = map(router.queues.waiting_in, range(len(self._queues)))
+            yield self._by_queue(CounterMetricFamily, "queue_received", "Queries received, by queue.", counts.received)
+            yield self._by_queue(CounterMetricFamily, "queue_in_time", "Queries in time, by queue.", counts.in_time)
+            yield self._by_queue(GaugeMetricFamily, "queue_waiting", "Queries that wait, by queue.", waiting)
         yield _gauge("workers", "Workers.", len(workers))
         yield _gauge("workers_alive", "Workers that are ready or run a batch.", sum(one.is_up for one in workers))
         yield _gauge("connections", "Connections that are open.", self.connections)
@@ -69,6 +76,18 @@ class ServiceMetrics(Collector):
         found = CounterMetricFamily(f"ssim_{name}", meaning, labels=["subnet"])
         for subnet, value in zip(self._subnets, values, strict=True):
             found.add_metric([subnet.id], value)
+        return found
+
+    def _by_queue(
+        self,
+        family: type[CounterMetricFamily | GaugeMetricFamily],
+        name: str,
+        meaning: str,
+        values: Iterable[int],
+    ) -> Metric:
+        found = family(f"ssim_{name}", meaning, labels=["queue"])
+        for queue, value in zip(self._queues, values, strict=True):
+            found.add_metric([queue.name], value)
         return found
 
 

@@ -12,8 +12,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.front.history import PAGE
-from serving.front.inference import VERSION, RequestError, Status, Tensor, invalid
+from serving.front.inference import RequestError, Status, Tensor, invalid
 from serving.front.listening import most_connections
+from serving.front.models import VERSION
 from serving.tensors import DTYPES
 from sim.base.version import VERSION as SSIM_VERSION
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from serving.front.handler import Answer, RequestHandler
     from serving.front.history import History
-    from serving.front.inference import ServedModel
     from serving.front.metrics import ServiceMetrics
+    from serving.front.models import ServedModel, ServedModels
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -60,17 +61,17 @@ class RestFront:
     """A context in which requests over HTTP are answered."""
 
     def __init__(
-        self, model: ServedModel, handler: RequestHandler, metrics: ServiceMetrics, history: History | None
+        self, models: ServedModels, handler: RequestHandler, metrics: ServiceMetrics, history: History | None
     ) -> None:
         """Describe a front.
 
         Args:
-            model: What is served.
+            models: What is served.
             handler: Takes the requests.
             metrics: Counts what the service does.
             history: What the live page shows; None without the page.
         """
-        self._model, self._handler, self._metrics = model, handler, metrics
+        self._models, self._handler, self._metrics = models, handler, metrics
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         at = "/v2/models/{model}"
         app.router.add_get("/v2/health/live", self._live)
@@ -126,7 +127,7 @@ class RestFront:
 
     async def _ready(self, request: web.Request) -> web.Response:
         if "model" in request.match_info:
-            self._check_model(request)
+            self._find_model(request)
         if not self._handler.is_ready:
             raise RequestError(Status.UNAVAILABLE, "not ready")
         return web.Response()
@@ -135,9 +136,9 @@ class RestFront:
         return web.json_response({"name": "ssim", "version": SSIM_VERSION, "extensions": EXTENSIONS})
 
     async def _metadata(self, request: web.Request) -> web.Response:
-        self._check_model(request)
+        model = self._find_model(request)
         self._handler.check_open()
-        return web.json_response(self._model.metadata())
+        return web.json_response(model.metadata())
 
     async def _all_metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(self.connections()), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -147,13 +148,13 @@ class RestFront:
         return web.Response(text=text, content_type="text/html", headers=headers)
 
     async def _live_windows(self, _request: web.Request) -> web.Response:
-        return web.json_response({"name": self._model.name, **self._history.content()})
+        return web.json_response({**self._history.content()})
 
-    def _check_model(self, request: web.Request) -> None:
-        self._model.check_name(request.match_info["model"], request.match_info.get("version", ""))
+    def _find_model(self, request: web.Request) -> ServedModel:
+        return self._models.find(request.match_info["model"], request.match_info.get("version", ""))
 
     async def _infer(self, request: web.Request) -> web.Response:
-        self._check_model(request)
+        model = self._find_model(request)
         try:
             async with asyncio.timeout(READ_S):
                 body = await request.read()
@@ -164,14 +165,14 @@ class RestFront:
         all_binary = _flag(parameters, "binary_data_output")
         outputs = _outputs(content, all_binary=all_binary)
         request_id = content.get("id", "")
-        asked = self._model.asked(request_id, parameters, _inputs(content, binary), [name for name, _ in outputs])
-        answer = await self._handler.ask(asked, request_id)
-        every = {one.name: all_binary for one in self._model.outputs}
-        return self._response(request_id, answer, dict(outputs) or every)
+        asked = model.asked(request_id, parameters, _inputs(content, binary), [name for name, _ in outputs])
+        answer = await self._handler.ask(model, asked, request_id)
+        every = {one.name: all_binary for one in model.outputs}
+        return self._response(model, request_id, answer, dict(outputs) or every)
 
-    def _response(self, request_id: str, answer: Answer, wanted: dict[str, bool]) -> web.Response:
+    def _response(self, model: ServedModel, request_id: str, answer: Answer, wanted: dict[str, bool]) -> web.Response:
         columns, outputs, tail = answer.columns, list[dict[str, Any]](), bytearray()
-        specs = {spec.name: spec for spec in self._model.outputs}
+        specs = {spec.name: spec for spec in model.outputs}
         for name, is_binary in wanted.items():
             values = columns[name]
             shape = specs[name].full_shape(len(values))
@@ -184,7 +185,7 @@ class RestFront:
                 output["data"] = values
             outputs.append(output)
         content: dict[str, Any] = {
-            "model_name": self._model.name,
+            "model_name": model.name,
             "model_version": VERSION,
             **({"id": request_id} if request_id else {}),
             "parameters": {"router_us": answer.router_us},

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from serving.front.inference import VERSION, RequestError, Tensor, invalid
+from serving.front.inference import RequestError, Tensor, invalid
 from serving.front.listening import most_connections
 from serving.front.messages import CONTENTS, SERVICE, message
+from serving.front.models import VERSION
 from serving.front.rest import EXTENSIONS, MAX_BODY, tensor_bytes
 from sim.base.errors import ServingError
 from sim.base.version import VERSION as SSIM_VERSION
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from serving.front.handler import RequestHandler
-    from serving.front.inference import ServedModel
     from serving.front.listening import Listen
+    from serving.front.models import ServedModels
 
     Call = Callable[[Any], Awaitable[Any]]  # classes of protobuf are made when the program runs
 
@@ -29,9 +30,9 @@ _END_S = 2.0
 class RpcFront:
     """A context in which requests over gRPC are answered."""
 
-    def __init__(self, model: ServedModel, handler: RequestHandler) -> None:
+    def __init__(self, models: ServedModels, handler: RequestHandler) -> None:
         """Describe a front; arguments as for `serving.front.rest.RestFront`."""
-        self._model, self._handler = model, handler
+        self._models, self._handler = models, handler
         most = most_connections()
         options = (
             ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
@@ -83,30 +84,30 @@ class RpcFront:
         return message("ServerReadyResponse")(ready=self._handler.is_ready)
 
     async def _model_ready(self, request: Any) -> Any:
-        self._model.check_name(request.name, request.version)
+        self._models.find(request.name, request.version)
         return message("ModelReadyResponse")(ready=self._handler.is_ready)
 
     async def _server_metadata(self, _request: Any) -> Any:
         return message("ServerMetadataResponse")(name="ssim", version=SSIM_VERSION, extensions=EXTENSIONS[1:])
 
     async def _model_metadata(self, request: Any) -> Any:
-        self._model.check_name(request.name, request.version)
+        model = self._models.find(request.name, request.version)
         self._handler.check_open()
-        return message("ModelMetadataResponse")(**self._model.metadata())
+        return message("ModelMetadataResponse")(**model.metadata())
 
     async def _infer(self, request: Any) -> Any:
-        self._model.check_name(request.model_name, request.model_version)
+        model = self._models.find(request.model_name, request.model_version)
         for place, each in (("inputs", request.inputs), ("outputs", request.outputs)):
             for number, one in enumerate(each):
                 if one.parameters:
                     raise invalid(f"{place}[{number}].parameters: unknown parameter {one.parameters[0].key[:100]!r}")
         names = [one.name for one in request.outputs]
-        asked = self._model.asked(request.id, _parameters(request.parameters), _inputs(request), names)
-        answer = await self._handler.ask(asked, request.id)
-        columns, specs = answer.columns, {spec.name: spec for spec in self._model.outputs}
+        asked = model.asked(request.id, _parameters(request.parameters), _inputs(request), names)
+        answer = await self._handler.ask(model, asked, request.id)
+        columns, specs = answer.columns, {spec.name: spec for spec in model.outputs}
         told = [(specs[name], columns[name]) for name in names or specs]
         return message("ModelInferResponse")(
-            model_name=self._model.name,
+            model_name=model.name,
             model_version=VERSION,
             id=request.id,
             parameters=[{"key": "router_us", "value": {"int64_param": answer.router_us}}],

@@ -85,11 +85,14 @@ def rebind_super(cls: type[Any]) -> None:
 
 
 def check_parameters(instance: object) -> None:
-    """Check each field of a dataclass against the bounds in its annotation.
+    """Check each field of a dataclass against the bounds in its annotation; a list for a tuple becomes one, as in YAML.
 
     Raises:
         SpecError: A field has the wrong type or is out of bounds, with the class, the field and the value.
     """
+    for name in _tuples(cast("Any", type(instance))):
+        if isinstance(value := getattr(instance, name), list):
+            object.__setattr__(instance, name, tuple(value))
     for name, (kind, bounds, optional) in _bounded_fields(cast("Any", type(instance))).items():
         value = getattr(instance, name)
         if value is None and optional:
@@ -114,6 +117,13 @@ def _bounded_fields(owner: type) -> dict[str, tuple[type, tuple[Any, ...], bool]
                 kind, *bounds = get_args(option)
                 bounded[field.name] = (kind, tuple(bounds), type(None) in options)
     return bounded
+
+
+@cache
+def _tuples(owner: type) -> tuple[str, ...]:
+    """Return the names of the fields that are tuples."""
+    hints = get_type_hints(owner) if dataclasses.is_dataclass(owner) else {}
+    return tuple(name for name, hint in hints.items() if tuple in {hint, get_origin(hint)})
 
 
 def _holds(value: float, bound: Any) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from sim.base.errors import SpecError
+from sim.engine.service_queue import in_queues
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sim.engine.cluster import Cluster
+    from sim.engine.kinds import WorkerPool
     from sim.tables.latency import LatencyTable
     from sim.traces.trace import Trace
 
@@ -29,28 +31,34 @@ section 4) for each query.
 class Instance:
     """The queries of a trace, the workers, and the ways in which a worker can run a batch.
 
-    A way is a subnet with a batch size on workers with a latency table: a *group* of workers, of one kind or of several
-    that share it. Dominated ways are left out: those for which another of the group has at least the value, at most the
-    duration and at least the size.
+    A way is a subnet with a batch size for the queries of a queue, on workers of a *group*: of one kind, or of several
+    with the same latency tables. Dominated ways are left out: those for which another of the same group and queue has
+    at least the value, at most the duration and at least the size.
 
     Attributes:
         arrival_ns: Arrivals, int64, shape (queries,), never decreasing.
         deadline_ns: When batches are due: deadlines less the network's delay, and not before the arrival. int64, shape
             (queries,).
+        queue_of: The queue of each query, as a place in the cluster, 0 without queues; int64, shape (queries,).
         cluster: The workers.
         group_of: The group of each worker, int64, shape (workers,).
+        kinds: The kinds of each group, as places in the cluster; 0 without kinds.
+        queue: The queue of each way, int64, shape (ways,).
         group: The group of each way, int64, shape (ways,).
         value: Value of a query that is answered in time in this way, float64, shape (ways,).
         duration_ns: The least time to the answer, with the overheads of dispatch, int64, shape (ways,).
         occupied_ns: The least time until the worker can take its next batch, likewise.
         max_queries: Maximum size of a batch, int64, shape (ways,).
-        subnet: The subnet (index into the table of the run), int64, shape (ways,).
+        subnet: The subnet (index into `Cluster.subnets`), int64, shape (ways,).
     """
 
     arrival_ns: npt.NDArray[np.int64]
     deadline_ns: npt.NDArray[np.int64]
+    queue_of: npt.NDArray[np.int64]
     cluster: Cluster
     group_of: npt.NDArray[np.int64]
+    kinds: tuple[tuple[int, ...], ...]
+    queue: npt.NDArray[np.int64]
     group: npt.NDArray[np.int64]
     value: npt.NDArray[np.float64]
     duration_ns: npt.NDArray[np.int64]
@@ -69,21 +77,35 @@ class Instance:
     @property
     def workers(self) -> npt.NDArray[np.int64]:
         """Number of workers of each group, int64, shape (groups,)."""
-        return np.bincount(self.group_of)
+        return np.bincount(self.group_of, minlength=len(self.kinds))
+
+    def check_workers_stay(self) -> None:
+        """Check that the number of workers does not change.
+
+        Raises:
+            SpecError: It does.
+        """
+        if self.cluster.is_scaled:
+            hint = "cost_frontier bounds what they reach by what they cost"
+            raise SpecError("planner", "workers that come and go have no bound by their number", "", hint)
 
 
-def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Values = "accuracy") -> Instance:
+def instance_of(
+    trace: Trace, cluster: Cluster, table: LatencyTable, values: Values = "accuracy", *, weighted: bool = False
+) -> Instance:
     """Return the scheduling problem of a trace, a cluster and a table.
 
     Args:
         trace: The queries.
-        cluster: The workers.
-        table: Latencies and accuracies of the subnets.
+        cluster: The workers and queues.
+        table: Latencies and accuracies of the subnets, where neither kinds nor queues have tables of their own.
         values: Value of a query that is answered in time.
+        weighted: Whether queries count by the weight of their queue: the mean value of a query is then the mean over
+            the queues that have any, by weight.
 
     Raises:
-        SpecError: The kind of values is unknown, the cluster has queues, workers come and go, or the subnets of a kind
-            differ from the table's.
+        SpecError: The kind of values is unknown, or the subnets of a kind differ from the table's.
+        DataError: The trace does not name the queues of the cluster.
 
     Examples:
         >>> from sim import Cluster, LatencyTable, ProfiledSubnet, Trace
@@ -95,40 +117,60 @@ def instance_of(trace: Trace, cluster: Cluster, table: LatencyTable, values: Val
     """
     if values not in {"attainment", "accuracy"}:
         raise SpecError("values", "unknown kind", repr(values), "attainment or accuracy")
-    if cluster.queues:
-        hint = "the bound is for one queue, in which any queries share a batch"
-        raise SpecError("queues", "a cluster with queues has no bound on any policy", "", hint)
-    if cluster.is_scaled:
-        hint = "leave out the planner"
-        raise SpecError("planner", "workers that come and go have no bound on any policy", "", hint)
-    pools = cluster.pools(table)
-    tables = {pool.table: pool.rows for pool in pools}  # kinds that share a table are one group
-    groups = {own: group for group, own in enumerate(tables)}
+    trace = in_queues(trace, cluster.queues)
+    codes = trace.class_codes if cluster.queues else None
+    queue_of = np.zeros(len(trace), np.int64) if codes is None else codes.astype(np.int64)
+    counts = np.bincount(queue_of, minlength=max(1, len(cluster.queues)))
+    weights = np.array([queue.weight for queue in cluster.queues] or [1.0])
+    factors = weights / (weights @ (counts > 0)) * len(trace) / np.maximum(counts, 1) if weighted else None
+    by_kind = [*zip(*cluster.pools_by_queue(table), strict=True)]  # for each kind its pools by queue
+    groups: dict[tuple[LatencyTable, ...], list[tuple[WorkerPool, ...]]] = {}
+    for pools in by_kind:
+        groups.setdefault(tuple(pool.table for pool in pools), []).append(pools)
+    names = [kind.name for kind in cluster.kinds] or [""]
     group_of = np.empty(cluster.workers, np.int64)
-    for pool in pools:
-        group_of[pool.workers] = groups[pool.table]
-    ways = [_ways(cluster, own, rows, values) for own, rows in tables.items()]
-    group = np.repeat(np.arange(len(ways)), [len(way[0]) for way in ways])
-    value = np.concatenate([way[0] for way in ways])
-    duration, occupied, max_queries, subnet = (np.concatenate([way[1][i] for way in ways]) for i in range(4))
+    parts: list[_Part] = []
+    for group, (tables, members) in enumerate(groups.items()):
+        for pools in members:
+            group_of[pools[0].workers] = group
+        for queue, (own, pool) in enumerate(zip(tables, members[0], strict=True)):
+            found = _ways(cluster, own, pool.rows, values)
+            worth = found.value if factors is None else found.value * factors[queue]
+            parts.append(
+                found._replace(value=worth, queue=np.full(len(worth), queue), group=np.full(len(worth), group))
+            )
+    joined = _Part(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     return Instance(
         trace.arrival_ns,
         np.maximum(cluster.due_ns(trace), trace.arrival_ns),
+        queue_of,
         cluster,
         group_of,
-        group,
-        value,
-        duration,
-        occupied,
-        max_queries,
-        subnet,
+        tuple(tuple(names.index(pools[0].kind) for pools in members) for members in groups.values()),
+        joined.queue,
+        joined.group,
+        joined.value,
+        joined.duration_ns,
+        joined.occupied_ns,
+        joined.max_queries,
+        joined.subnet,
     )
 
 
-def _ways(
-    cluster: Cluster, table: LatencyTable, rows: tuple[int, ...], values: Values
-) -> tuple[npt.NDArray[np.float64], list[npt.NDArray[np.int64]]]:
-    """Return the values of the undominated ways of a table, and their durations, occupied times, sizes and subnets."""
+class _Part(NamedTuple):
+    """Some ways, by the columns of an `Instance`."""
+
+    value: npt.NDArray[np.float64]
+    duration_ns: npt.NDArray[np.int64]
+    occupied_ns: npt.NDArray[np.int64]
+    max_queries: npt.NDArray[np.int64]
+    subnet: npt.NDArray[np.int64]
+    queue: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int64]
+
+
+def _ways(cluster: Cluster, table: LatencyTable, rows: tuple[int, ...], values: Values) -> _Part:
+    """Return the undominated ways of a table, as of the first group and queue."""
     subnets, sizes = len(table.subnets), table.max_batch
     accuracy = np.array([subnet.accuracy for subnet in table.subnets]) / 100
     subnet = np.repeat(np.arange(subnets), sizes)
@@ -136,7 +178,9 @@ def _ways(
     duration, occupied = cluster.least_ns(table).ravel(), cluster.least_ns(table, occupied=True).ravel()
     max_queries = np.tile(np.arange(1, sizes + 1), subnets)
     kept = _undominated(value, duration, occupied, max_queries)
-    return value[kept], [duration[kept], occupied[kept], max_queries[kept], np.array(rows)[subnet[kept]]]
+    first = np.zeros(len(kept), np.int64)
+    subnets_kept = np.array(rows)[subnet[kept]]
+    return _Part(value[kept], duration[kept], occupied[kept], max_queries[kept], subnets_kept, first, first)
 
 
 def _undominated(

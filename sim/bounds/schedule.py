@@ -5,7 +5,7 @@ workers are counted instead, which is exact (`docs/optimum.md` has the proof):
 
 - `x[way, slot]`, integers: number of batches that start in this way (subnet and batch size) at this slot. At no slot
   are more of them running than there are workers (1b); they can then be assigned to workers.
-- `y[group, way, slot]`: number of queries of a group (one arrival slot and one deadline slot) in them. Only between
+- `y[group, way, slot]`: number of queries of a group (one queue, arrival slot and deadline slot) in them. Only between
   arrival (1c) and deadline (1e); no query twice (1a); at most the size of the batches. These are flows, so that
   integral batches imply integral flows.
 
@@ -71,10 +71,11 @@ def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0
         time_limit_s: Time limit of each of the two.
 
     Raises:
-        SpecError: A slot is longer than the shortest batch, the cluster has failures, actuation delays, drawn times or
-            batches that overlap, or there are too many queries for such short slots.
+        SpecError: A slot is longer than the shortest batch, the cluster has failures, actuation delays, drawn times,
+            batches that overlap or workers that come and go, or there are too many queries for such short slots.
         SsimError: The solver failed.
     """
+    instance.check_workers_stay()
     shortest = int(instance.duration_ns.min())
     if not 1 <= slot_ns <= shortest:
         raise SpecError("slot_ns", "invalid slot length", str(slot_ns), f"1 to {shortest}, the shortest batch")
@@ -96,6 +97,7 @@ def offline_optimum(instance: Instance, slot_ns: int, time_limit_s: float = 60.0
 class _Slots(NamedTuple):
     """An instance in slots: groups of queries and their numbers, and the lengths of the ways; all int64."""
 
+    queue: npt.NDArray[np.int64]
     arrival: npt.NDArray[np.int64]
     deadline: npt.NDArray[np.int64]
     queries: npt.NDArray[np.int64]
@@ -105,20 +107,24 @@ class _Slots(NamedTuple):
     def late(cls, instance: Instance, slot_ns: int) -> _Slots:
         """Return the slots with pessimistic rounding."""
         arrival, duration = -(-instance.arrival_ns // slot_ns), -(-instance.duration_ns // slot_ns)
-        return cls._grouped(arrival, instance.deadline_ns // slot_ns, duration)
+        return cls._grouped(instance.queue_of, arrival, instance.deadline_ns // slot_ns, duration)
 
     @classmethod
     def early(cls, instance: Instance, slot_ns: int) -> _Slots:
         """Return the slots with optimistic rounding."""
         arrival, deadline = instance.arrival_ns // slot_ns, instance.deadline_ns // slot_ns
-        return cls._grouped(arrival, deadline, instance.duration_ns // slot_ns)
+        return cls._grouped(instance.queue_of, arrival, deadline, instance.duration_ns // slot_ns)
 
     @classmethod
     def _grouped(
-        cls, arrival: npt.NDArray[np.int64], deadline: npt.NDArray[np.int64], duration: npt.NDArray[np.int64]
+        cls,
+        queue: npt.NDArray[np.int64],
+        arrival: npt.NDArray[np.int64],
+        deadline: npt.NDArray[np.int64],
+        duration: npt.NDArray[np.int64],
     ) -> _Slots:
-        groups, queries = np.unique(np.column_stack([arrival, deadline]), axis=0, return_counts=True)
-        return cls(groups[:, 0], groups[:, 1], queries.astype(np.int64), duration)
+        groups, queries = np.unique(np.column_stack([queue, arrival, deadline]), axis=0, return_counts=True)
+        return cls(groups[:, 0], groups[:, 1], groups[:, 2], queries.astype(np.int64), duration)
 
 
 class _Solved(NamedTuple):
@@ -176,7 +182,7 @@ class _Program(NamedTuple):
             SpecError: There are too many.
         """
         room = slots.deadline[:, None] - slots.duration[None, :] - slots.arrival[:, None] + 1
-        fitting = np.maximum(room, 0)
+        fitting = np.where(slots.queue[:, None] == instance.queue[None, :], np.maximum(room, 0), 0)
         total = int(fitting.sum())
         if total > MOST_VARIABLES:
             problem, value = "needs too many variables", f"{total} for {len(instance)} queries"

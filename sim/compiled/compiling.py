@@ -1,13 +1,13 @@
 """Compilation of the loops of the compiled engine: to fixed types, once, with a cache on disk.
 
-numba's cache is keyed by the file of a function alone: a compiled function therefore calls only functions of its own
-file, and takes shared constants as arguments. An unreadable cache is rebuilt; a readable one with corrupt content is
-not detected.
+numba's cache notices edits of a function's own file alone; here, an edit of any file of this package has all of it
+compiled anew. An unreadable cache is rebuilt; a readable one with corrupt content is not detected.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,6 +37,7 @@ INTS, BOOLS, BYTES, FLOATS, GRID = (
 )
 """Writable arrays."""
 
+READ_CODES = types.Array(types.uint16, 1, "C", readonly=True)
 READ_INTS, READ_FLOATS, READ_GRID = (array.copy(readonly=True) for array in (INTS, FLOATS, GRID))
 """Read-only arrays, as in named tuples."""
 
@@ -58,14 +59,31 @@ def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compile_(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(signature, nogil=True, cache=True)(function)
+            return _cached(function, signature)
         except Exception:  # noqa: BLE001 - a damaged cache or a read-only folder may raise anything
             with suppress(Exception):
                 _forget(function)
-                return numba.njit(signature, nogil=True, cache=True)(function)
+                return _cached(function, signature)
         return numba.njit(signature, nogil=True)(function)  # errors in the code are raised here
 
     return compile_
+
+
+def _cached(function: Callable[..., Any], signature: Any) -> Any:
+    """Return a function compiled to one signature, or as it is in numba's cache."""
+    dispatcher: Any = numba.njit(nogil=True, cache=True)(function)
+    file = dispatcher._cache._cache_file  # noqa: SLF001 - numba has no public name for what the cache depends on
+    file._source_stamp = (file._source_stamp, _package_stamp())  # noqa: SLF001
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+@cache
+def _package_stamp() -> tuple[tuple[str, int, int], ...]:
+    """Return name, time of the last change and size of each file of this package."""
+    states = ((path.name, path.stat()) for path in sorted(Path(__file__).parent.glob("*.py")))
+    return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
 
 
 def compiled_step(step: Callable[..., Any]) -> Any:

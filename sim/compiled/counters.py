@@ -88,7 +88,7 @@ def count(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     Args:
         arrival_ns: Their arrivals, from the first that the log is about, int64.
         deadline_ns: When their batches are due.
-        start_ns: Start of each row of the log, as in `sim.compiled.kernel.Log`; shape (rows,), as the next five.
+        start_ns: Start of each row of the log, as in `sim.compiled.loop_state.Log`; shape (rows,), as the next five.
         finish_ns: Completion of the batch, or failure of its worker.
         free_ns: When its worker could take the next batch, or failed.
         rows: Row of the loop that ran it; negative for dropped queries.

@@ -31,7 +31,7 @@ def outcomes(
 
     Args:
         deadline_ns: Deadlines, int64, shape (queries,).
-        finish_ns: Of each row of the log of a whole run the completion (`sim.compiled.kernel.Log`).
+        finish_ns: Of each row of the log of a whole run the completion (`sim.compiled.loop_state.Log`).
         subnets: Its subnet; negative for dropped queries.
         sizes: Its number of queries.
         losses: Whether its worker failed.

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.base.arrays import read_only
-from sim.compiled import kernel
+from sim.compiled.loop_state import COMES, FAILS, FAR, IDLE, LEAVES, NEW, Drawn, Setting, State
 from sim.compiled.step_policy import StepPolicy
 from sim.compiled.tabulate import tables_of
 from sim.tables.service_times import dispatch_key, latency_key, service_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     import numpy.typing as npt
 
-    from sim.compiled.tabulate import Rule
+    from sim.compiled.tabulate import DecisionTable, Rule
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
     from sim.tables.latency import LatencyTable
@@ -34,7 +34,7 @@ def drops(rule: Rule) -> bool:
     return isinstance(rule, StepPolicy) or any(table.drops for table in tables_of(rule))
 
 
-def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> kernel.Setting:
+def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> Setting:
     """Return the constants of a run.
 
     Args:
@@ -51,23 +51,25 @@ def setting_of(cluster: Cluster, table: LatencyTable, rule: Rule, seed: int) -> 
     times = [service_times(pool.table, cluster.latency) for pool in pools]
     kind_of = np.empty(cluster.workers, np.int64)
     for number, pool in enumerate(pools):
-        kind_of[pool.workers] = number
+        kind_of[pool.workers.start : pool.workers.stop] = number
     smallest_ns = [pool.table.smallest_ns for pool in served]
-    return kernel.Setting(
-        _fixed(_stacked([time.fixed_ns for time in times])),
-        _fixed(served[0].table.dense_ns),
-        _fixed(np.concatenate([np.array(cluster.actuation_delays(pool.table)) for pool in pools])),
+    changes = [(at_ns, worker, FAILS if fails else COMES) for at_ns, worker, fails in cluster.changes()]
+    alive = [len(pool.workers) for pool in pools]
+    return Setting(
+        fixed(stacked([time.fixed_ns for time in times])),
+        fixed(served[0].table.dense_ns),
+        fixed(np.concatenate([np.array(cluster.actuation_delays(pool.table)) for pool in pools])),
         cluster.dispatch_ns,
         cluster.dispatch_per_query_ns,
-        _limit_ns(cluster, smallest_ns),
-        _fixed(kind_of),
-        _fixed(np.array([pool.workers.start for pool in pools])),
-        _changes(cluster, pools, smallest_ns),
+        limit_of(cluster, smallest_ns, alive),
+        fixed(kind_of),
+        fixed(np.array([pool.workers.start for pool in pools])),
+        changes_of(cluster, smallest_ns, kind_of, alive, changes),
         isinstance(rule, StepPolicy),
-        _drawn([time.drawn for time in times], latency_key, seed),
-        _drawn([cluster.dispatch_drawn], dispatch_key, seed),
+        drawn_of([time.drawn for time in times], latency_key, seed),
+        drawn_of([cluster.dispatch_drawn], dispatch_key, seed),
         float(cluster.occupancy),
-        *map(_fixed, _decisions(rule, cluster, pools)),
+        *decisions_of(rule, cluster, pools),
     )
 
 
@@ -76,7 +78,7 @@ def subnets_of(cluster: Cluster, table: LatencyTable) -> _Ints:
     return np.concatenate([np.array(pool.rows) for pool in cluster.pools(table)])
 
 
-def state_of(setting: kernel.Setting, memory: npt.NDArray[np.float64], heap: int) -> kernel.State:
+def state_of(setting: Setting, memory: npt.NDArray[np.float64], heap: int) -> State:
     """Return the state of a run that has not begun: all workers are idle, and no subnet is loaded.
 
     Args:
@@ -85,45 +87,56 @@ def state_of(setting: kernel.Setting, memory: npt.NDArray[np.float64], heap: int
         heap: Capacity of the queue's heap: 0 if deadlines never decrease, else the number of queries.
     """
     workers = len(setting.kind)
-    fails_ns = np.full(workers, kernel.FAR)
-    for at_ns, worker, fails, *_ in setting.changes[::-1]:
-        if fails:
+    fails_ns = np.full(workers, FAR)
+    for at_ns, worker, what, *_ in setting.changes[::-1]:
+        if what == FAILS:
             fails_ns[worker] = at_ns
-    state = kernel.State(
+    state = State(
         np.zeros(8, np.int64),
-        idle=np.bincount(setting.kind).astype(np.int64, copy=False),
+        idle=np.bincount(setting.kind, minlength=len(setting.first)).astype(np.int64, copy=False),
         free=np.arange(workers),
         free_ns=np.empty(workers, np.int64),
         busy=np.empty(workers, np.int64),
-        loaded=np.full(workers, kernel.NOTHING_YET),
+        loaded=np.full(workers, NEW),
         fails_ns=fails_ns,
         last_ns=np.zeros(workers, np.int64),
         deadline_ns=np.empty(heap, np.int64),
         waiting=np.empty(heap, np.int64),
         memory=memory,
     )
-    state.at[kernel.IDLE] = workers
+    state.at[IDLE] = workers
     return state
 
 
-def _decisions(rule: Rule, cluster: Cluster, pools: Sequence[WorkerPool]) -> tuple[_Ints, _Ints, _Ints, _Ints]:
-    """Return the decision tables of all kinds as one, in the form of `sim.compiled.kernel.Setting`."""
+def decisions_of(rule: Rule, cluster: Cluster, pools: Sequence[WorkerPool]) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """Return the decision tables of all kinds as one, in the form of `sim.compiled.loop_state.Setting`."""
     if isinstance(rule, StepPolicy):
-        nothing = np.empty((0, 0), np.int64)
-        return np.zeros(len(pools) + 1, np.int64), nothing.ravel(), nothing, nothing
+        nothing = fixed(np.empty((0, 0), np.int64))
+        return fixed(np.zeros(len(pools) + 1, np.int64)), fixed(nothing.ravel()), nothing, nothing
     given = tables_of(rule)
     places = {kind.name: number for number, kind in enumerate(cluster.kinds)}
     tables = [given[places[pool.kind] if len(given) > 1 else 0] for pool in pools]
+    return stacked_decisions(tables, [number * len(pool.rows) for number, pool in enumerate(pools)])
+
+
+def stacked_decisions(tables: Sequence[DecisionTable], first: Sequence[int]) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """Return decision tables below each other: where the slacks of each begin, the slacks, rows and sizes.
+
+    Args:
+        tables: The tables.
+        first: The row of the first subnet of each.
+    """
     edges = np.cumsum([0, *(len(table.from_ns) for table in tables)])
     longest = max(table.subnets.shape[1] for table in tables)
     chosen = [
-        np.where(table.subnets >= 0, table.subnets + number * len(pool.rows), table.subnets)
-        for number, (table, pool) in enumerate(zip(tables, pools, strict=True))
+        np.where(table.subnets >= 0, table.subnets + row, table.subnets)
+        for table, row in zip(tables, first, strict=True)
     ]
     rows, sizes = (
         np.concatenate([_as_long(grid, longest) for grid in each]) for each in (chosen, [t.sizes for t in tables])
     )
-    return edges, np.concatenate([table.from_ns for table in tables]), rows, sizes
+    from_ns = np.concatenate([table.from_ns for table in tables])
+    return fixed(edges), fixed(from_ns), fixed(rows), fixed(sizes)
 
 
 def _as_long(grid: _Ints, lengths: int) -> _Ints:
@@ -132,7 +145,7 @@ def _as_long(grid: _Ints, lengths: int) -> _Ints:
     return np.pad(grid, ((0, 0), (0, missing)), mode="edge") if missing else grid
 
 
-def _stacked(grids: Sequence[_Ints]) -> _Ints:
+def stacked(grids: Sequence[_Ints]) -> _Ints:
     """Return grids below each other, filled with zeros to the width of the widest."""
     width = max(grid.shape[1] for grid in grids)
     missing = [width - grid.shape[1] for grid in grids]
@@ -141,48 +154,85 @@ def _stacked(grids: Sequence[_Ints]) -> _Ints:
     )
 
 
-def _drawn(laws: Sequence[Distributions | None], key_of: Callable[[int], int], seed: int) -> kernel.Drawn:
+def drawn_of(laws: Sequence[Distributions | None], key_of: Callable[[int], int], seed: int) -> Drawn:
     """Return the distributions of all kinds as one; without nodes where nothing is drawn."""
     known = [law for law in laws if law is not None]
     if not known:
-        nothing = _fixed(np.empty((0, 0), np.int64))
-        return kernel.Drawn(_fixed(nothing.ravel()), nothing, nothing, 0, 0)
+        nothing = fixed(np.empty((0, 0), np.int64))
+        return Drawn(fixed(nothing.ravel()), nothing, nothing, 0, 0)
     begun = np.cumsum([0, *(len(law.nodes_ns) for law in known)])
     one = len(known) == 1  # of which a copy may have hundreds of megabytes
-    return kernel.Drawn(
-        _fixed(known[0].nodes_ns if one else np.concatenate([law.nodes_ns for law in known])),
-        _fixed(_stacked([law.first + start for law, start in zip(known, begun, strict=False)])),
-        _fixed(_stacked([law.parts for law in known])),
+    return Drawn(
+        fixed(known[0].nodes_ns if one else np.concatenate([law.nodes_ns for law in known])),
+        fixed(stacked([law.first + start for law, start in zip(known, begun, strict=False)])),
+        fixed(stacked([law.parts for law in known])),
         known[0].is_linear,
         key_of(seed),
     )
 
 
-def _changes(cluster: Cluster, pools: Sequence[WorkerPool], smallest_ns: Sequence[int]) -> _Ints:
-    """Return failures and recoveries in the form of `sim.compiled.kernel.Setting`."""
-    changes = cluster.changes()
+def changes_of(
+    cluster: Cluster,
+    smallest_ns: Sequence[int],
+    kind: _Ints | Sequence[int],
+    alive: Sequence[int],
+    changes: Sequence[tuple[int, int, int]],
+    gone: Container[int] = (),
+) -> _Ints:
+    """Return what workers do in the form of `sim.compiled.loop_state.Setting`.
+
+    Args:
+        cluster: The workers.
+        smallest_ns: The smallest latency of each kind.
+        kind: The kind of each worker.
+        alive: Workers of each kind that have not failed, and take batches.
+        changes: Time, worker and what it does, in order.
+        gone: Workers that take no further batch, which do not count in `alive`.
+    """
     upcoming: dict[int, int] = {}
     next_ns: list[int] = []
-    for at_ns, worker, fails in reversed(changes):
-        next_ns.append(upcoming.get(worker, kernel.FAR))
-        if fails:
+    for at_ns, worker, what in reversed(changes):
+        next_ns.append(upcoming.get(worker, FAR))
+        if what == FAILS:
             upcoming[worker] = at_ns
-    alive = [len(pool.workers) for pool in pools]
+    alive = list(alive)
     rows: list[tuple[int, int, int, int, int]] = []
-    for (at_ns, worker, fails), next_fails_ns in zip(changes, reversed(next_ns), strict=True):
-        kind = next(number for number, pool in enumerate(pools) if worker in pool.workers)
-        alive[kind] += -1 if fails else 1
-        limit_ns = _limit_ns(cluster, [ns for ns, count in zip(smallest_ns, alive, strict=True) if count])
-        rows.append((at_ns, worker, int(fails), next_fails_ns, limit_ns))
-    return _fixed(np.array(rows, dtype=np.int64).reshape(-1, 5))
+    for (at_ns, worker, what), next_fails_ns in zip(changes, reversed(next_ns), strict=True):
+        if what != LEAVES and worker not in gone:
+            alive[kind[worker]] += 1 if what == COMES else -1
+        rows.append((at_ns, worker, what, next_fails_ns, limit_of(cluster, smallest_ns, alive)))
+    return fixed(np.array(rows, dtype=np.int64).reshape(-1, 5))
 
 
-def _limit_ns(cluster: Cluster, smallest_ns: Sequence[int]) -> int:
-    """Return the slack below which a query is dropped, from the smallest latencies of the kinds that are alive."""
-    hopeless = min(smallest_ns, default=0)  # while none is alive, nothing is asked
-    return {"never": -kernel.FAR, "expired": -cluster.dispatch_ns, "hopeless": hopeless}[cluster.drop]
+def limit_of(cluster: Cluster, smallest_ns: Sequence[int], alive: Sequence[int]) -> int:
+    """Return the slack below which a query is dropped, from the smallest latency of each kind that is alive."""
+    # While none is alive, nothing is asked.
+    hopeless = min((ns for ns, count in zip(smallest_ns, alive, strict=True) if count), default=0)
+    return {"never": -FAR, "expired": -cluster.dispatch_ns, "hopeless": hopeless}[cluster.drop]
 
 
-def _fixed(array: _Ints) -> _Ints:
+def with_workers(setting: Setting, state: State, kinds: Sequence[int]) -> tuple[Setting, State]:
+    """Return constants and state with more workers, which are to come, by the kind of each."""
+    kind = np.concatenate([setting.kind, kinds])
+    counts = np.bincount(kind, minlength=len(setting.first))
+    first = np.cumsum([0, *counts[:-1]])
+    free = np.empty(len(kind), np.int64)
+    for old, new, idle in zip(setting.first, first, state.idle, strict=True):
+        free[new : new + idle] = state.free[old : old + idle]
+
+    def longer(array: _Ints, value: int) -> _Ints:
+        return np.concatenate([array, np.full(len(kinds), value)])
+
+    return setting._replace(kind=fixed(kind), first=fixed(first)), state._replace(
+        free=free,
+        free_ns=longer(state.free_ns, 0),
+        busy=longer(state.busy, 0),
+        loaded=longer(state.loaded, NEW),
+        fails_ns=longer(state.fails_ns, FAR),
+        last_ns=longer(state.last_ns, 0),
+    )
+
+
+def fixed(array: _Ints) -> _Ints:
     """Return an array in the form of a setting: read-only and contiguous."""
     return read_only(np.ascontiguousarray(array))

@@ -35,6 +35,9 @@ def decision_of(subnet: int, number: int) -> Decision:
 ONE_TABLE = "a step policy works with one latency table, and the kinds of workers have several"
 
 
+ONE_QUEUE = "a step policy works with one queue in the compiled engine, and the cluster has several"
+
+
 class StepPolicy(ABC):
     """A policy that decides by a step function over a numeric state.
 

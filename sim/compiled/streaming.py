@@ -18,8 +18,9 @@ from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, Wind
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sim.compiled.kernel import Log
+    from sim.compiled.loop_state import Log
     from sim.engine.cluster import Cluster
+    from sim.engine.scaling import Fleet
     from sim.tables.latency import LatencyTable, ProfiledSubnet
 
 _PLACES = {Outcome.LATE: counters.LATE, Outcome.DROPPED: counters.DROPS, Outcome.UNFINISHED: counters.UNFINISHED}
@@ -38,6 +39,7 @@ class StreamingMetrics:
         width_ns: The width of the windows.
         counts: The counters.
         measure: The part of the run that is counted.
+        fleet: The workers, if a planner changed their number.
     """
 
     table: LatencyTable
@@ -46,11 +48,7 @@ class StreamingMetrics:
     width_ns: int
     counts: Counters
     measure: Measure = WHOLE_RUN
-
-    @property
-    def fleet(self) -> None:
-        """No planner changes the number of workers here."""
-        return
+    fleet: Fleet | None = None
 
     @classmethod
     def empty(

@@ -102,6 +102,17 @@ Rule: TypeAlias = DecisionTable | tuple[DecisionTable, ...] | StepPolicy
 serves it) and one dispatch overhead; or several, one for each kind of workers in the order of the cluster."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    """The policies of several queues for the compiled engine.
+
+    Attributes:
+        by_queue: For each queue of the cluster a decision table, or one for each kind of workers.
+    """
+
+    by_queue: tuple[tuple[DecisionTable, ...], ...]
+
+
 def tables_of(rule: DecisionTable | tuple[DecisionTable, ...]) -> tuple[DecisionTable, ...]:
     """Return the decision tables of a rule: one for each kind of workers, or one for all."""
     return (rule,) if isinstance(rule, DecisionTable) else rule
@@ -114,6 +125,7 @@ def tabulate(
     workers: int | None = None,
     slo_ns: int | None = None,
     kind: str = "",
+    queue: str = "",
 ) -> DecisionTable:
     """Return the decision table of a policy.
 
@@ -124,6 +136,7 @@ def tabulate(
         workers: Number of workers, on which it may depend unless they fail: then None.
         slo_ns: The SLO less the network's delay, likewise; None if it is unknown.
         kind: The kind of workers that it is offered.
+        queue: The queue that it is offered.
 
     Raises:
         NotTabulableError: It has state, depends on other inputs, needs too many intervals, waits until an
@@ -136,7 +149,8 @@ def tabulate(
         name = policy_name(policy)
         given = {"dispatch_ns": dispatch_ns, "workers_alive": workers, "slo_ns": slo_ns}
         system = OpaqueSystem({name: value for name, value in given.items() if value is not None}, context)
-        tracer = _Tracer(policy, table, system, context, kind)
+        names = kind, queue
+        tracer = _Tracer(policy, table, system, context, names)
         columns = _merged(_columns(tracer))
         edges = sorted({edge for _, column in columns for edge, _ in column[1:]})
         if len(edges) * len(columns) > MAX_CELLS:
@@ -144,7 +158,7 @@ def tabulate(
         from_ns = read_only(np.array(edges, dtype=np.int64))
         subnets, sizes = (_grid(columns, edges, part) for part in (0, 1))
         decisions = DecisionTable(from_ns, subnets, sizes, tracer.calls, frozenset(system.used))
-        _validate(decisions, columns, policy, table, system, context, kind)
+        _validate(decisions, columns, policy, table, system, context, names)
     except Untraceable as reason:
         raise NotTabulableError(name, str(reason)) from None
     except NotTabulableError:
@@ -226,7 +240,7 @@ def _validate(
     table: LatencyTable,
     system: Any,
     context: TraceContext,
-    kind: str,
+    names: tuple[str, str],
 ) -> None:
     """Compare the table with the policy at every edge of every column, on random inputs and far away, twice each.
 
@@ -248,7 +262,7 @@ def _validate(
     for number, ((slack_ns, length), expected) in enumerate(zip(situations, decisions.in_all(situations), strict=True)):
         # The clock runs: a policy that reads it in a way that tracing missed shows by its decisions.
         for now_ns in (number * 1_000_003, 10**15 + number):
-            view = View(now_ns, slack_ns, length, table, system, kind)
+            view = View(now_ns, slack_ns, length, table, system, *names)
             decision = policy.decide(view)
             context.check()
             check_decision(decision, view, policy)
@@ -261,8 +275,10 @@ def _validate(
 class _Tracer:
     """Runs a policy on symbolic numbers."""
 
-    def __init__(self, policy: Policy, table: LatencyTable, system: Any, context: TraceContext, kind: str) -> None:
-        self._policy, self._table, self._context, self._system, self._kind = policy, table, context, system, kind
+    def __init__(
+        self, policy: Policy, table: LatencyTable, system: Any, context: TraceContext, names: tuple[str, str]
+    ) -> None:
+        self._policy, self._table, self._context, self._system, self._names = policy, table, context, system, names
         self.calls = 0
 
     def give_up(self, reason: str) -> NoReturn:
@@ -277,7 +293,7 @@ class _Tracer:
         slack, queue = ValidityInterval(slack_ns, self._context), ValidityInterval(length, self._context)
         clock = cast("Any", OpaqueValue("the clock", self._context))
         decision = self._policy.decide(
-            View(clock, symbolic_number(slack), symbolic_number(queue), self._table, self._system, self._kind)
+            View(clock, symbolic_number(slack), symbolic_number(queue), self._table, self._system, *self._names)
         )
         self._context.check()
         parts: tuple[Any, Any] = (0, 0)
@@ -296,5 +312,5 @@ class _Tracer:
         # Symbolic numbers in the decision are fixed to their concrete value, which shortens the interval.
         subnet, size = (operator.index(part) if issubclass(type(part), SymbolicNumber) else part for part in parts)
         found = type(decision)(*((subnet, size) if type(decision) is Dispatch else (size,)))
-        check_decision(found, View(0, slack_ns, length, self._table, self._system, self._kind), self._policy)
+        check_decision(found, View(0, slack_ns, length, self._table, self._system, *self._names), self._policy)
         return (int(subnet), int(size)), slack.upper, queue.upper

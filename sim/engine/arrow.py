@@ -25,8 +25,9 @@ def queries_table(result: Result) -> pa.Table:
         values = result.per_query(column)
         return pa.array(values, mask=values == _NONE)
 
-    # Without queues nothing is rejected, and files are what they were before there were any.
-    outcomes = [outcome.name.lower() for outcome in Outcome if result.cluster.queues or outcome != Outcome.REJECTED]
+    # Files are what they were before there were queues and live runs: the last outcomes are named where they are met.
+    last = max(int(result.outcome.max()), Outcome.REJECTED if result.cluster.queues else Outcome.UNFINISHED)
+    outcomes = [outcome.name.lower() for outcome in Outcome if outcome <= last]
     batches = result.batches
     subnet = result.per_query(batches.subnet)
     answer = result.per_query(batches.finish_ns) + result.cluster.network_ns
@@ -57,9 +58,11 @@ def _classes(result: Result) -> dict[str, tuple[Any, str]]:
 def batches_table(result: Result) -> pa.Table:
     """Return a row for each batch, in the order of their start."""
     batches = result.batches
-    overlap: dict[str, tuple[Any, str]] = {}
+    more: dict[str, tuple[Any, str]] = {}
     if result.cluster.occupancy < 1:
-        overlap["free_ns"] = (batches.free_ns, "the worker could take its next batch, or failed, ns")
+        more["free_ns"] = (batches.free_ns, "the worker could take its next batch, or failed, ns")
+    if result.cluster.has_limited_memory:
+        more["load_ns"] = (batches.load_ns, "waited on the worker until its weights were loaded, ns")
     return arrow_table(
         "batches/1",
         start_ns=(batches.start_ns, "dispatch, ns from the start of the run"),
@@ -68,7 +71,7 @@ def batches_table(result: Result) -> pa.Table:
         subnet=(_named(batches.subnet, _subnets(result)), "id of the subnet"),
         size=(batches.size.astype(np.int32), "queries"),
         lost=(batches.lost, "the worker failed meanwhile"),
-        **overlap,
+        **more,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sim.base.errors import DataError, SpecError
 from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind, WorkerPool, check_kinds, pools_of, sorted_pools
+from sim.engine.residence import check_sharing
 from sim.engine.service_queue import QueueOrder, ServiceQueue, check_queues, pools_of_queues, subnets_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
 from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sim.engine.residence import Memory, Sharing
     from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable, ProfiledSubnet
     from sim.tables.law import LawName
@@ -82,6 +84,9 @@ class Cluster:
         queues: Queues, each with an SLO, a weight or tables of its own; without any, all queries wait in one queue.
         order: Which queue a free worker is offered first.
         routing: Where queries wait, and who decides which worker runs them.
+        memory: The memory of a worker for weights, if there are no kinds; None for one that holds all.
+        weights: What is loaded as a whole where memory is limited: `shared` (a supernet) or `separate` models.
+        bytes_per_weight: Bytes of a weight: 4 in fp32.
 
     Raises:
         SpecError: A number is out of range, two faults of one worker overlap, or kinds or queues do not fit together.
@@ -104,6 +109,9 @@ class Cluster:
     queues: tuple[ServiceQueue, ...] = ()
     order: QueueOrder = "edf"
     routing: Routing = "central"
+    memory: Memory | None = None
+    weights: Sharing = "shared"
+    bytes_per_weight: float = 4
 
     @classmethod
     def of_kinds(cls, *kinds: WorkerKind, **options: Any) -> Cluster:
@@ -129,6 +137,7 @@ class Cluster:
         self._check_kinds()
         self._check_queues()
         self._check_overlap()
+        self._check_memory()
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda fault: fault.at_ns)))
         back: dict[int, int | None] = {}
         for fault in self.faults:
@@ -170,6 +179,30 @@ class Cluster:
             raise SpecError(place, "has no meaning without an overhead", f"{spread:g}", "a dispatch overhead above 0")
         if self.dispatch_ns * spread**2 >= LONGEST_NS:
             raise SpecError(place, "the overhead is too long to be drawn", f"{self.dispatch_ns} ns", "minutes at most")
+
+    def _check_memory(self) -> None:
+        check_sharing(self.weights, self.bytes_per_weight)
+        if self.memory is not None:
+            if self.kinds:
+                raise SpecError("cluster.memory_gb", "is given beside kinds, which have their own memory")
+            if fault := self.memory.fault():
+                raise SpecError(f"cluster.{fault[0]}", *fault[1:])
+        if self.has_limited_memory:
+            if self.occupancy < 1:
+                hint = "leave out occupancy, or memory_gb"
+                raise SpecError("cluster.occupancy", "can't be combined with a limited memory", "", hint)
+            if self.actuation_ns == FROM_TABLE:
+                hint = "give the delay of a switch between resident subnets as a number"
+                raise SpecError("cluster.actuation_ns", "counts the loading that memory_gb counts", "'table'", hint)
+
+    @property
+    def has_limited_memory(self) -> bool:
+        """Whether some workers may not hold all weights."""
+        return self.memory is not None or any(kind.memory for kind in self.kinds)
+
+    def memory_of(self, kind: str) -> Memory | None:
+        """Return the memory of the workers of a kind, empty for one without a name; None for one that holds all."""
+        return next((one.memory for one in self.kinds if one.name == kind), self.memory)
 
     @property
     def is_routed(self) -> bool:

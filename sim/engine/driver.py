@@ -14,9 +14,9 @@ import simpy
 
 from sim.base.errors import PolicyError
 from sim.base.units import NS_PER_S, format_ms
-from sim.engine.instant import BatchStart, Scheduler, policies_of
+from sim.engine.instant import BatchStart, Scheduler
 from sim.engine.kinds import pool_of_workers
-from sim.engine.policy import policy_name
+from sim.engine.policy import policies_of, policy_name
 from sim.engine.queue_set import admission_for
 from sim.engine.result import BatchLog, Result, result_of
 from sim.engine.service_queue import in_queues
@@ -44,7 +44,7 @@ def simulate(
     policy: Policy | Mapping[str, Policy],
     *,
     seed: int = 0,
-    latency_of: Latencies | None = None,
+    latency_of: Callable[[int, int], Latencies] | None = None,
     planner: Planner | None = None,
     period_ns: int = 10 * NS_PER_S,
 ) -> Result:
@@ -59,8 +59,8 @@ def simulate(
         table: Latency and accuracy of each subnet on workers whose kind has no table of its own, nor the queue.
         policy: What to run next, or that of each queue by name.
         seed: For latencies that are drawn, and policies that draw random numbers.
-        latency_of: The latency of a batch by subnet (of its worker's kind), size and most urgent query, instead of
-            those of the cluster; for clusters without queues.
+        latency_of: For a queue and a pool of workers, as `Cluster.pools_by_queue` numbers them, the latency of a batch
+            by subnet (of that pool), size and most urgent query, instead of those of the cluster.
         planner: How many workers there are, and which policies; None for those of the cluster.
         period_ns: The time between two turns of the planner, the first of which comes after one period.
 
@@ -85,7 +85,7 @@ class _Run:
         table: LatencyTable,
         policy: Policy | Mapping[str, Policy],
         seed: int,
-        latency_of: Latencies | None,
+        latency_of: Callable[[int, int], Latencies] | None,
         planner: Planner | None = None,
         period_ns: int = NS_PER_S,
     ) -> None:
@@ -94,10 +94,13 @@ class _Run:
         self._policies = policies_of(policy, cluster)
         pools = cluster.pools_by_queue(table)
         self._pool_of = pool_of_workers(pools[0])
-        self._latency_of = [  # by queue and pool
-            [latency_of or service_times(pool.table, cluster.latency).of_run(seed) for pool in of_queue]
-            for of_queue in pools
-        ]
+        if latency_of is None:
+            times = [
+                [service_times(pool.table, cluster.latency).of_run(seed) for pool in of_queue] for of_queue in pools
+            ]
+        else:
+            times = [[latency_of(queue, pool) for pool in range(len(pools[0]))] for queue in range(len(pools))]
+        self._latency_of: list[list[Latencies]] = times  # by queue and pool
         self._row_of = [[pool.rows for pool in of_queue] for of_queue in pools]
         self._actuation_ns = [[cluster.actuation_delays(pool.table) for pool in of_queue] for of_queue in pools]
         self._overhead_of = cluster.overheads(seed)
@@ -197,9 +200,10 @@ class _Run:
 
     def _start(self, now_ns: int, start: BatchStart) -> None:
         """Record a batch, and have its worker report when it can take the next one."""
-        batch, worker, subnet, size, actuates, head, queue = start
+        batch, worker, subnet, size, actuates, head, queue, load_ns = start
         pool = self._pool_of[worker]
-        latency_ns, overhead_ns = self._latency_of[queue][pool](subnet, size, head), self._overhead_of(size, head)
+        latency_ns = self._latency_of[queue][pool](subnet, size, head)
+        overhead_ns = load_ns + self._overhead_of(size, head)
         if actuates:
             overhead_ns += self._actuation_ns[queue][pool][subnet]
         busy_ns = overhead_ns + self._cluster.occupied_ns(latency_ns)
@@ -208,7 +212,7 @@ class _Run:
             before = self._overlapping(worker, now_ns)
             finish_ns = max([finish_ns, *(self._log.finish[other] for other in before)])
             self._begun[worker] = [*before, batch]
-        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[queue][pool][subnet], size)
+        self._log.add(now_ns, finish_ns, now_ns + busy_ns, worker, self._row_of[queue][pool][subnet], size, load_ns)
         self._after(busy_ns, (self._completed, (worker, batch)))
 
     def _overlapping(self, worker: int, now_ns: int) -> list[int]:

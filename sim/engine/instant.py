@@ -1,4 +1,6 @@
-"""The rule of an instant: completions, then arrivals, recoveries and failures, workers that go, drops and decisions.
+"""The rule of an instant: what happened at it in a fixed order, then drops and decisions.
+
+The order is completions, arrivals, recoveries and failures, workers that go, queries that are cancelled.
 
 A `Scheduler` holds the queues and the state of the workers. A driver tells it what happened at an instant, and it
 answers with the batches to start and the next instant at which it has to be called. It has no clock, starts nothing by
@@ -8,19 +10,19 @@ itself, and never predicts when a batch will finish, so that the same object run
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.base.errors import PolicyError, SpecError, raised
+from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
 from sim.engine.kinds import pool_of_workers
 from sim.engine.offers import Offers
-from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policy_name, situation
+from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policies_of, policy_name, situation
 from sim.engine.queue_set import QueueSet
+from sim.engine.residence import Residence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -42,6 +44,7 @@ class BatchStart(NamedTuple):
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
         head: The most urgent of its queries, which decides its luck if latencies are drawn.
         queue: The queue of its queries (index into those of the cluster).
+        load_ns: How long it waits on the worker until the weights of its subnet are loaded.
     """
 
     batch: int
@@ -51,6 +54,7 @@ class BatchStart(NamedTuple):
     actuates: bool
     head: int
     queue: int = 0
+    load_ns: int = 0
 
 
 class Scheduler:
@@ -74,7 +78,9 @@ class Scheduler:
             seed: For policies that draw random numbers.
 
         Raises:
-            SpecError: The subnets of a kind differ from those of the table, or a queue has no policy.
+            SpecError: The subnets of a kind differ from those of the table, a queue has no policy, or a memory does not
+                hold a model.
+            DataError: A table lacks what the loading of weights needs.
         """
         self._admission, self._cluster, self._seed = admission, cluster, seed
         self._policies = policies_of(policy, cluster)
@@ -82,7 +88,7 @@ class Scheduler:
         self._router: QueueSet | None = None
         if cluster.is_routed and isinstance(admission, QueueSet):
             self._router = admission  # each worker is offered to its own queues, as if it were a pool
-            self._pools = [[one for pool in pools for one in _single(pool)] for pools in self._pools]
+            self._pools = [[one for pool in pools for one in pool.single()] for pools in self._pools]
         self._pool_of = pool_of_workers(self._pools[0])
         self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
         longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
@@ -96,6 +102,8 @@ class Scheduler:
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
+        self.residence = Residence(cluster, self._pools)
+        """What lies in the memories of workers."""
         self._down: set[int] = set()  # failed, or has not come yet
         self._left: set[int] = set()  # has gone, or will when its batch is done
         self._batches = 0
@@ -110,6 +118,7 @@ class Scheduler:
         recovered: Iterable[int] = (),
         failed: Iterable[int] = (),
         left: Iterable[int] = (),
+        cancelled: Collection[int] = (),
     ) -> tuple[list[BatchStart], list[int], int | None]:
         """Settle an instant: apply all that happened at it, and ask the policy if anything did.
 
@@ -121,6 +130,7 @@ class Scheduler:
             recovered: Workers that come back, with nothing loaded.
             failed: Workers that fail, and lose their batch in flight.
             left: Workers that take no further batch, and go when they have done that in flight.
+            cancelled: Queries of a `QueueSet` that wait, and that nobody wants to have answered any more.
 
         Returns:
             The batches to start; the numbers of the batches that were lost; and the next instant at which `settle` must
@@ -130,21 +140,34 @@ class Scheduler:
             PolicyError: The policy raised, or returned a decision that can't be carried out.
         """
         self._now_ns = now_ns
+        recovered, failed = list(recovered), list(failed)
+        arrival_ns = self._admission.next_arrival_ns
         if self._router:
-            recovered, failed = list(recovered), list(failed)
             self._router.admit(now_ns - 1)  # who came before now has met the workers as they were
         changed = self._wait_ns is not None and now_ns >= self._wait_ns
         for worker, batch in completed:
             if self._running[worker] == batch:
                 self._finish(worker)
                 changed = True
-        arrival_ns = self._admission.next_arrival_ns
         if arrival_ns is not None and arrival_ns <= now_ns:
             self._admission.admit(now_ns)
             changed = True
+        lost: list[int] = []
+        changed = self._change(recovered, failed, left, lost) or changed
+        if cancelled and isinstance(self._admission, QueueSet):
+            self._admission.cancel(cancelled)
+            changed = True
+        if not any(self._free):
+            return [], lost, None
+        # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
+        starts = self._decide() if changed else []
+        return starts, lost, self._wake_ns()
+
+    def _change(self, recovered: list[int], failed: list[int], left: Iterable[int], lost: list[int]) -> bool:
+        """Have workers come back, fail and go, note the batches that are lost; return whether anything changes."""
+        changed = False
         for worker in recovered:
             changed = self._recover(worker) or changed
-        lost: list[int] = []
         for worker in failed:
             changed = self._fail(worker, lost) or changed
         for worker in left:
@@ -152,11 +175,7 @@ class Scheduler:
             changed = True
         if self._router and (recovered or failed):
             self._router.change(recovered, failed)
-        if not any(self._free):
-            return [], lost, None
-        # A late report of a lost batch changes nothing: a policy that waits is not asked again because of it.
-        starts = self._decide() if changed else []
-        return starts, lost, self._wake_ns()
+        return changed
 
     def _wake_ns(self) -> int | None:
         """Return when free workers have to be offered at the latest, if any are left."""
@@ -174,6 +193,7 @@ class Scheduler:
     def _finish(self, worker: int) -> None:
         """Have a worker take the next batch, now that it can."""
         self._running[worker] = None
+        self.residence.release(worker, self._now_ns)
         if self._router:
             self._router.finish(worker)
         self._release(worker)
@@ -185,6 +205,7 @@ class Scheduler:
         self._running.append(None)
         self._loaded.append(None)
         self._unused.append(True)
+        self.residence.add(pool)
         self._down.add(worker)
         return worker
 
@@ -219,6 +240,7 @@ class Scheduler:
             self._free[pool].remove(worker)
         self._running[worker] = self._loaded[worker] = None
         self._unused[worker] = False
+        self.residence.clear(worker)
         if worker not in self._left:
             self._down.add(worker)
             self._alive[pool] -= 1
@@ -307,14 +329,15 @@ class Scheduler:
         # Integers of NumPy would overflow in later sums.
         subnet, size = int(decision.subnet), min(int(decision.batch_size), queue.length)
         free, row = self._free[number], pool.rows[subnet]
-        worker = free[0] if decision.worker is None else int(decision.worker)
+        among = free if decision.worker is None else [int(decision.worker)]
+        worker, load_ns = self.residence.use(among, place, subnet, self._now_ns)
         actuates = self._loaded[worker] != row and not self._unused[worker]
         batch = self._batches
         self._batches += 1
         free.remove(worker)
         self._running[worker], self._loaded[worker], self._unused[worker] = batch, row, False
         self._offers[number].charge(place, self._cluster.dispatch_ns + int(pool.table.dense_ns[subnet, size]))
-        return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place)
+        return BatchStart(batch, worker, subnet, size, actuates, queue.take(size), place, load_ns)
 
     # What a policy can look up (sim.engine.policy.System).
 
@@ -353,6 +376,10 @@ class Scheduler:
         row = self._loaded[worker]
         return None if row is None or row not in rows else rows.index(row)
 
+    def loading_ns(self, subnet: int, worker: int) -> int:
+        """Return how long a batch on a subnet would wait until its weights are loaded on a worker; 0 if they are."""
+        return self.residence.wait_ns(worker, self._offered[0], subnet, self._now_ns)
+
     def deadlines_ns(self, count: int) -> Sequence[int]:
         """Return the deadlines of up to `count` queries of the queue that is offered, the earliest first."""
         return self._queue.deadlines(count)
@@ -366,24 +393,3 @@ class Scheduler:
         """The queue that is offered."""
         place, number = self._offered
         return self._queues[number][place]
-
-
-def _single(pool: WorkerPool) -> list[WorkerPool]:
-    """Return each worker of a pool as a pool of its own."""
-    return [pool._replace(workers=range(worker, worker + 1)) for worker in pool.workers]
-
-
-def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:
-    """Return the policy of each queue of a cluster; one without queues.
-
-    Raises:
-        SpecError: A queue has none, or a policy is that of an unknown queue.
-    """
-    names = [queue.name for queue in cluster.queues]
-    if not isinstance(policy, Mapping):
-        return [policy] * max(1, len(names))
-    odd = sorted({*names} ^ {*policy})
-    if odd or not names:
-        problem = "has no policy" if odd and odd[0] in names else "is an unknown queue"
-        raise SpecError("policy", problem, repr(odd[0]) if odd else "", f"a policy for each queue: {', '.join(names)}")
-    return [policy[name] for name in names]

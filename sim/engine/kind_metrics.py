@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NS_PER_H = 3600 * NS_PER_S
 _WH_PER_KWH = 1000
+_J_PER_KWH = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class KindMetrics:
         busy_ns: The time that they were busy, summed over workers.
         available_ns: The time that they could serve, neither starting nor failed, summed over workers.
         startup_ns: The time of their start-ups, summed over workers.
+        batch_j: The energy of their batches in joules, where their tables have it; None else.
     """
 
     kind: WorkerKind
@@ -44,6 +46,7 @@ class KindMetrics:
     busy_ns: int
     available_ns: int
     startup_ns: int = 0
+    batch_j: float | None = None
 
     @property
     def utilisation(self) -> float:
@@ -77,11 +80,16 @@ class KindMetrics:
 
     @property
     def energy_kwh(self) -> float | None:
-        """The energy of that time in kilowatt-hours, start-ups at the power of an idle worker; None without powers."""
+        """The energy of that time in kilowatt-hours, start-ups at the power of an idle worker; None without powers.
+
+        Where the energy of batches is measured, it takes the place of the power of a busy worker.
+        """
         idle_w, busy_w = self.kind.idle_w, self.kind.busy_w
         if idle_w is None or busy_w is None:
             return None
         idle_ns = self.startup_ns + self.available_ns - self.busy_ns
+        if self.batch_j is not None:
+            return (idle_w * idle_ns / NS_PER_S + self.batch_j) / _J_PER_KWH
         return (idle_w * idle_ns + busy_w * self.busy_ns) / NS_PER_H / _WH_PER_KWH
 
 
@@ -111,6 +119,7 @@ def by_kind(run: RunMetrics) -> list[KindMetrics]:
             busy_ns=int(counts.busy_ns[place]),
             available_ns=available_ns,
             startup_ns=startup_ns,
+            batch_j=None if counts.batch_j is None or np.isnan(counts.batch_j[place]) else float(counts.batch_j[place]),
         )
         found.append(metrics)
     return found

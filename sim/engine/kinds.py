@@ -13,6 +13,7 @@ from sim.base.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sim.engine.residence import Memory
     from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable
 
@@ -38,6 +39,7 @@ class WorkerKind:
         idle_w: The power of an idle worker in watts; None if it is unknown.
         busy_w: The power of a busy worker in watts; None if it is unknown.
         scaling: How far a planner may change the number of workers; None if it may not.
+        memory: The memory of a worker for weights; None for one that holds all.
 
     Raises:
         SpecError: A number is out of range, or one power is given without the other.
@@ -50,6 +52,7 @@ class WorkerKind:
     idle_w: float | None = None
     busy_w: float | None = None
     scaling: Scaling | None = None
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
         place = f"cluster.kinds, {self.name!r}"
@@ -59,6 +62,8 @@ class WorkerKind:
         if type(self.workers) is not int or self.workers < least:
             raise SpecError(place, "the number of workers is out of range", repr(self.workers), f"{least} or more")
         if self.scaling is not None and (fault := self.scaling.fault(self.workers, MAX_WORKERS)):
+            raise SpecError(place, f"{fault[0]} {fault[1]}", *fault[2:])
+        if self.memory is not None and (fault := self.memory.fault()):
             raise SpecError(place, f"{fault[0]} {fault[1]}", *fault[2:])
         for name in ("price_per_h", "idle_w", "busy_w"):
             value = getattr(self, name)
@@ -124,6 +129,10 @@ class WorkerPool(NamedTuple):
     workers: range
     table: LatencyTable
     rows: tuple[int, ...]
+
+    def single(self) -> list[WorkerPool]:
+        """Return each worker as a pool of its own."""
+        return [self._replace(workers=range(worker, worker + 1)) for worker in self.workers]
 
 
 def pools_of(workers: int, kinds: Sequence[WorkerKind], table: LatencyTable) -> list[WorkerPool]:

@@ -54,14 +54,17 @@ def windows(run: RunMetrics, width_ns: int = NS_PER_S) -> dict[str, npt.NDArray[
         width_ns: The width of a window; for streaming metrics, it was fixed before the run.
 
     Returns:
-        Columns `start_s`, `ingest_per_s`, `slo_attainment`, `serving_accuracy` (over met queries), `batch_size` and
-        `workers_busy` (mean number); each float64, shape (windows,); NaN without any query or batch in a window.
+        Columns `start_s`, `end_s` (that of the last window is the end of the trace), `ingest_per_s`, `slo_attainment`,
+        `serving_accuracy` (over met queries), `batch_size` and `workers_busy` (mean number); each float64, shape
+        (windows,); NaN without any query or batch in a window.
     """
     counts = run.window_counts(width_ns)
-    covered_ns = np.diff(window_edges(run.from_ns, run.to_ns, width_ns))
+    edges_ns = window_edges(run.from_ns, run.to_ns, width_ns)
+    covered_ns = np.diff(edges_ns)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "start_s": run.from_ns / NS_PER_S + np.arange(len(covered_ns)) * (width_ns / NS_PER_S),
+            "end_s": edges_ns[1:] / NS_PER_S,
             "ingest_per_s": counts.arrivals * (NS_PER_S / covered_ns),
             "slo_attainment": counts.met / counts.arrivals,
             "serving_accuracy": counts.accuracy / counts.met,

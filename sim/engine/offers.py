@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from sim.engine.service_queue import QueueOrder, ServiceQueue
 
 
+def quanta(queues: Sequence[ServiceQueue], quantum_ns: int) -> list[float]:
+    """Return the quantum of each queue under `fair`, in nanoseconds, from that of the largest weight."""
+    largest = max((queue.weight for queue in queues), default=1.0)
+    return [quantum_ns * (queue.weight / largest) for queue in queues]
+
+
 class Offers:
     """The order of offers among the queues that some workers serve, with the state that `fair` needs.
 
@@ -31,8 +37,7 @@ class Offers:
         """
         self._order = order
         self._rank = [queue.priority for queue in queues]
-        largest = max((queue.weight for queue in queues), default=1.0)
-        self._quantum = [quantum_ns * (queue.weight / largest) for queue in queues]
+        self._quantum = quanta(queues, quantum_ns)
         # The work in nanoseconds that each queue may still use, negative where it used more; and whose turn it is.
         self._deficit, self._turn = [0.0] * len(queues), len(queues) - 1
         self._ahead = (self._deficit, self._turn)  # the same where the offer that was made last is taken

@@ -7,20 +7,19 @@ its plan holds from then on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from sim.base.errors import PolicyError, SsimError, raised, user_function
+from sim.base.errors import PolicyError, SsimError, did_you_mean, raised, user_function
 from sim.base.units import NS_PER_S, format_ms
 from sim.engine.policy import policy_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sim.engine.policy import Policy
+    from sim.engine.residence import Units
     from sim.engine.scaling import Scaling
     from sim.tables.latency import LatencyTable
 
@@ -40,6 +39,10 @@ class KindView:
             time.
         scaling: The bounds of their number; None if it can't be changed.
         price_per_h: The price of a worker for an hour; None if it is unknown.
+        load_ns: How long a new worker loads the weights that it begins with; 0 where memory has no limit.
+        units: What is loaded as a whole, and the memory of a worker; None where memory has no limit.
+        resident: The ids of the subnets whose weights are on each worker that serves, or being loaded, by its number;
+            empty where memory has no limit.
     """
 
     name: str
@@ -51,6 +54,9 @@ class KindView:
     busy_share: float = float("nan")
     scaling: Scaling | None = None
     price_per_h: float | None = None
+    load_ns: int = 0
+    units: Units | None = None
+    resident: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def workers(self) -> int:
@@ -59,8 +65,12 @@ class KindView:
 
     @property
     def startup_ns(self) -> int:
-        """The start-up of a new worker."""
-        return self.scaling.startup_ns if self.scaling else 0
+        """The start-up of a new worker, with the loading of weights."""
+        return self.scaling.startup_ns + self.load_ns if self.scaling else 0
+
+    def fit(self, *subnets: str) -> bool:
+        """Return whether the weights of subnets, by id, fit into the memory of a worker together."""
+        return self.units is None or self.units.fit(subnets)
 
     def limited(self, workers: int) -> int:
         """Return the number of workers that the bounds allow, the nearest to a given one."""
@@ -178,11 +188,28 @@ class WorkerPlan:
         parameters: Parameters to change of the policies of all queues, by name.
         queues: By the name of the queue, parameters to change of its policy, or another policy; a queue that is left
             out keeps its policy.
+        resident: By the number of a worker that serves, the ids of subnets whose weights it shall hold. Absent ones are
+            loaded beside execution, in this order, and what the plan does not name makes room for them.
     """
 
     workers: Mapping[str, int] | int = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     queues: Mapping[str, Mapping[str, Any] | Policy] = field(default_factory=dict)
+    resident: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+
+class CheckedPlan(NamedTuple):
+    """A plan that can be carried out.
+
+    Attributes:
+        workers: How many workers of each kind shall serve or start, within the bounds.
+        policies: The policy of each queue from now on.
+        resident: By worker, the ids of subnets whose weights it shall hold.
+    """
+
+    workers: list[int]
+    policies: list[Policy]
+    resident: Mapping[int, Sequence[str]]
 
 
 class Planner(Protocol):
@@ -195,6 +222,15 @@ class Planner(Protocol):
 
 def ask_planner(planner: Planner, view: PlannerView, policies: Sequence[Policy]) -> tuple[list[int], list[Policy]]:
     """Return the number of workers of each kind that a planner wants, within the bounds, and the policies from now on.
+
+    For workers that hold all weights; see `checked_plan`.
+    """
+    plan = checked_plan(planner, view, policies)
+    return plan.workers, plan.policies
+
+
+def checked_plan(planner: Planner, view: PlannerView, policies: Sequence[Policy]) -> CheckedPlan:
+    """Return what a planner plans.
 
     Args:
         planner: The planner.
@@ -212,7 +248,8 @@ def ask_planner(planner: Planner, view: PlannerView, policies: Sequence[Policy])
         raise PolicyError(_location(planner, view), *problem) from error
     if not isinstance(found, WorkerPlan):
         raise _wrong(planner, view, "does not return a plan", found, "WorkerPlan(workers)")
-    return _wanted(found, planner, view), _changed(found, planner, view, policies)
+    wanted, changed = _wanted(found, planner, view), _changed(found, planner, view, policies)
+    return CheckedPlan(wanted, changed, _resident(found, planner, view))
 
 
 def _wanted(plan: WorkerPlan, planner: Planner, view: PlannerView) -> list[int]:
@@ -230,6 +267,40 @@ def _wanted(plan: WorkerPlan, planner: Planner, view: PlannerView) -> list[int]:
             of = f" of kind {name!r}" if name else ""
             raise _wrong(planner, view, f"wants an impossible number of workers{of}", number, "an integer, 0 or more")
     return [kind.limited(int(given[kind.name])) if kind.name in given else kind.workers for kind in view.kinds]
+
+
+def _resident(plan: WorkerPlan, planner: Planner, view: PlannerView) -> Mapping[int, Sequence[str]]:
+    given: Any = plan.resident
+    if not isinstance(given, Mapping):
+        raise _wrong(
+            planner, view, "plans weights, but names no workers", given, "a mapping of numbers to ids of subnets"
+        )
+    kind_of = {worker: kind for kind in view.kinds for worker in kind.serving}
+    for worker, subnets in given.items():
+        if worker not in kind_of:
+            known = ", ".join(map(str, kind_of)) or "none"
+            raise _wrong(
+                planner, view, "plans weights of a worker that does not serve", worker, f"those that do: {known}"
+            )
+        kind = kind_of[worker]
+        if isinstance(subnets, str) or not isinstance(subnets, Sequence):
+            raise _wrong(planner, view, f"plans weights of worker {worker}, but no list", subnets, "ids of subnets")
+        names = _names(view, kind)
+        if odd := [name for name in subnets if name not in names]:
+            hint = did_you_mean(str(odd[0]), names)
+            raise _wrong(planner, view, f"plans weights of an unknown subnet on worker {worker}", odd[0], hint)
+        if not kind.fit(*subnets):
+            hint = "fewer: the `fit` of a kind says which are too many"
+            raise _wrong(planner, view, f"plans more weights than worker {worker} holds", ", ".join(subnets), hint)
+    return given
+
+
+def _names(view: PlannerView, kind: KindView) -> list[str]:
+    """Return the ids of all subnets that workers of a kind may run."""
+    if kind.units is not None:
+        return list(kind.units.named)
+    ids = [(queue.name, subnet.id) for queue in view.queues for subnet in queue.tables[kind.name].subnets]
+    return [name for queue, own in ids for name in (own, f"{queue}/{own}")]
 
 
 def _changed(plan: WorkerPlan, planner: Planner, view: PlannerView, policies: Sequence[Policy]) -> list[Policy]:

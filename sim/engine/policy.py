@@ -7,17 +7,19 @@ waits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from sim.base.errors import PolicyError, user_function
+from sim.base.errors import PolicyError, SpecError, user_function
 from sim.base.units import format_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sim.engine.cluster import Cluster
     from sim.tables.latency import LatencyTable
 
 
@@ -52,6 +54,13 @@ class System(Protocol):
         """Return the subnet (index into its kind's table) that a worker runs or last ran; None before its first.
 
         None, too, after a subnet that this queue does not have.
+        """
+        ...
+
+    def loading_ns(self, subnet: int, worker: int) -> int:
+        """Return how long a batch on a subnet would wait until its weights are loaded on a worker.
+
+        0 if they are resident, as all are where the memory of workers has no limit.
         """
         ...
 
@@ -101,7 +110,8 @@ class Dispatch:
     Attributes:
         subnet: Index into the table's subnets.
         batch_size: Maximum number of queries; fewer run if fewer are waiting.
-        worker: A free worker of the kind that is offered, or None for the one with the lowest number.
+        worker: A free worker of the kind that is offered. None for the one with the lowest number: of those that have
+            the weights of the subnet loaded soonest, where the memory of workers is limited.
     """
 
     subnet: int
@@ -146,6 +156,22 @@ class Policy(Protocol):
     def decide(self, view: View) -> Decision:
         """Return the next action for the most urgent queries."""
         ...
+
+
+def policies_of(policy: Policy | Mapping[str, Policy], cluster: Cluster) -> list[Policy]:
+    """Return the policy of each queue of a cluster; one without queues.
+
+    Raises:
+        SpecError: A queue has none, or a policy is that of an unknown queue.
+    """
+    names = [queue.name for queue in cluster.queues]
+    if not isinstance(policy, Mapping):
+        return [policy] * max(1, len(names))
+    odd = sorted({*names} ^ {*policy})
+    if odd or not names:
+        problem = "has no policy" if odd and odd[0] in names else "is an unknown queue"
+        raise SpecError("policy", problem, repr(odd[0]) if odd else "", f"a policy for each queue: {', '.join(names)}")
+    return [policy[name] for name in names]
 
 
 def policy_name(policy: object) -> str:

@@ -11,7 +11,7 @@ from sim.engine.classes import by_class
 from sim.engine.metrics import mean_serving_accuracy, slo_attainment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sim.engine.result import Result
     from sim.engine.service_queue import ServiceQueue
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 class QueueMetrics:
     """What became of the queries of a queue in the measured part of a run.
 
-    Laws: queries of all queues add up to those of the run, and so do batches and busy time if each queue has a measured
-    query.
+    Laws: queries of all queues add up to those of the run, and so do batches and busy time.
 
     Attributes:
         queue: The queue.
-        queries: The run with its queries only; metrics of batches are those of all.
+        queries: The run with its measured queries only, while metrics of batches are those of all; None without any.
         batches: Its batches.
         batched: Queries in them.
         busy_ns: The time that workers were busy with them, summed over workers.
     """
 
     queue: ServiceQueue
-    queries: Result
+    queries: Result | None
     batches: int
     batched: int
     busy_ns: int
@@ -45,7 +44,7 @@ class QueueMetrics:
 
 
 def by_queue(result: Result) -> list[QueueMetrics]:
-    """Return the metrics of each queue with a measured query, in the order of the cluster; nothing without queues."""
+    """Return the metrics of each queue, in the order of the cluster; nothing without queues."""
     if not result.cluster.queues:
         return []
     batches, codes = result.batches, result.trace.class_codes
@@ -55,28 +54,28 @@ def by_queue(result: Result) -> list[QueueMetrics]:
         of_batch[result.batch[served]] = codes[served]
     until_ns = np.minimum(batches.free_ns, result.until_ns)
     busy_ns = np.maximum(until_ns - np.maximum(batches.start_ns, result.from_ns), 0)
-    places = {queue.name: place for place, queue in enumerate(result.cluster.queues)}
-    started, found = result.started, []
-    for name, queries in by_class(result):
-        mine = of_batch == places[name]
+    started, found, queries = result.started, [], dict(by_class(result))
+    for place, queue in enumerate(result.cluster.queues):
+        mine = of_batch == place
         size = batches.size[started][mine[started]]
-        queue = result.cluster.queues[places[name]]
-        found.append(QueueMetrics(queue, queries, len(size), int(size.sum()), int(busy_ns[mine].sum())))
+        own = queries.get(queue.name)
+        found.append(QueueMetrics(queue, own, len(size), int(size.sum()), int(busy_ns[mine].sum())))
     return found
 
 
 def weighted_attainment(queues: Sequence[QueueMetrics]) -> float:
-    """Return the mean of the queues' SLO attainments by their weights; NaN without queues."""
-    return _weighted(queues, [slo_attainment(one.queries) for one in queues])
+    """Return the mean of the queues' SLO attainments by their weights, over those with queries; NaN without any."""
+    return _weighted(queues, slo_attainment)
 
 
 def weighted_accuracy(queues: Sequence[QueueMetrics]) -> float:
     """Return the mean of the queues' serving accuracies by their weights, over those with a query that met its SLO."""
-    return _weighted(queues, [mean_serving_accuracy(one.queries) for one in queues])
+    return _weighted(queues, mean_serving_accuracy)
 
 
-def _weighted(queues: Sequence[QueueMetrics], values: Sequence[float]) -> float:
-    known = [(one.queue.weight, value) for one, value in zip(queues, values, strict=True) if not np.isnan(value)]
+def _weighted(queues: Sequence[QueueMetrics], metric: Callable[[Result], float]) -> float:
+    values = [(one.queue.weight, metric(one.queries)) for one in queues if one.queries is not None]
+    known = [(weight, value) for weight, value in values if not np.isnan(value)]
     total = sum(weight for weight, _ in known)
     return sum(weight * value for weight, value in known) / total if known else float("nan")
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.base.streams import stream
-from sim.engine.queues import REJECTED, WAITING, HeapQueue, queue_for
+from sim.engine.queues import CANCELLED, REJECTED, WAITING, HeapQueue, queue_for
 from sim.tables.service_times import luck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from typing import Self
 
     import numpy.typing as npt
 
@@ -25,38 +26,49 @@ if TYPE_CHECKING:
 def admission_for(trace: Trace, cluster: Cluster, seed: int) -> OrderedQueue | HeapQueue | QueueSet:
     """Return the fastest admission that is exact for a trace, as `sim.engine.service_queue.in_queues` returns it."""
     if cluster.queues or cluster.is_routed:
-        return QueueSet(trace, cluster, seed)
+        return QueueSet.of_trace(trace, cluster, seed)
     return queue_for(trace, cluster.network_ns)
+
+
+def queue_codes(trace: Trace, cluster: Cluster) -> npt.NDArray[np.int64]:
+    """Return the queue of each query, an index into those of the cluster: int64, shape (queries,)."""
+    if not cluster.queues or trace.class_codes is None:
+        return np.zeros(len(trace), np.int64)
+    return trace.class_codes.astype(np.int64)
+
+
+def smallest_slos_ns(trace: Trace, cluster: Cluster) -> list[int]:
+    """Return for each queue the smallest time from an arrival to its deadline, as policies see it; 0 without arrivals.
+
+    Args:
+        trace: The arrivals, as `sim.engine.service_queue.in_queues` returns them.
+        cluster: The queues; one without any.
+    """
+    slos_ns, codes = cluster.due_ns(trace) - trace.arrival_ns, queue_codes(trace, cluster)
+    members = (slos_ns[codes == place] for place in range(max(1, len(cluster.queues))))
+    return [int(mine.min()) if len(mine) else 0 for mine in members]
 
 
 class QueueSet:
     """The queries of a run and the queues that they join, whose batches are numbered together."""
 
-    def __init__(self, trace: Trace, cluster: Cluster, seed: int) -> None:
-        """Begin with empty queues.
+    def __init__(self, cluster: Cluster, seed: int, slos_ns: Sequence[int]) -> None:
+        """Begin with no queries.
 
         Args:
-            trace: The arrivals; if the cluster has queues, the class of a query is its queue.
             cluster: The queues, and how queries are routed to workers.
             seed: For random routing.
+            slos_ns: For each queue the smallest time from an arrival to its deadline; one without queues.
         """
-        due_ns = cluster.due_ns(trace)
-        codes = np.zeros(len(trace), np.int64)
-        if cluster.queues and trace.class_codes is not None:
-            codes = trace.class_codes.astype(np.int64)
         bounds = [queue.bound for queue in cluster.queues] or [None]
-        self._arrivals: list[int] = trace.arrival_ns.tolist()
-        self._queue_of: list[int] = codes.tolist()
-        self.deadlines: list[int] = due_ns.tolist()
-        self.batch_of = [WAITING] * len(self._arrivals)
+        self._arrivals: list[int] = []
+        self._queue_of: list[int] = []
+        self.deadlines: list[int] = []
+        self.batch_of: list[int] = []
         self.batches = 0
         self._admitted = 0
-        self.next_arrival_ns: int | None = self._arrivals[0] if self._arrivals else None
-        self._streams: list[_Stream] = []
-        for place, bound in enumerate(bounds):
-            mine = codes == place
-            slo_ns = int((due_ns - trace.arrival_ns)[mine].min()) if mine.any() else 0
-            self._streams.append(_Stream(trace.arrival_ns[mine].tolist(), slo_ns, bound))
+        self.next_arrival_ns: int | None = None
+        self._streams = [_Stream(slo_ns, bound) for slo_ns, bound in zip(slos_ns, bounds, strict=True)]
         self._routing = cluster.routing
         sites = cluster.workers if cluster.is_routed else 1
         self._queues = [[_MemberQueue(self, one, worker) for one in self._streams] for worker in range(sites)]
@@ -65,6 +77,26 @@ class QueueSet:
         self._stranded: list[int] = []  # queries that came while no worker was alive
         self._next = 0  # the worker whose turn it is
         self._key = int(stream(seed, "routing").integers(2**63))
+
+    @classmethod
+    def of_trace(cls, trace: Trace, cluster: Cluster, seed: int) -> Self:
+        """Return the queues for the queries of a trace; if the cluster has queues, the class of a query is its queue.
+
+        Args:
+            trace: The arrivals.
+            cluster: The queues, and how queries are routed to workers.
+            seed: For random routing.
+        """
+        codes = queue_codes(trace, cluster)
+        found = cls(cluster, seed, smallest_slos_ns(trace, cluster))
+        found._arrivals += trace.arrival_ns.tolist()
+        found._queue_of += codes.tolist()
+        found.deadlines += cluster.due_ns(trace).tolist()
+        found.batch_of += [WAITING] * len(trace)
+        for place, of in enumerate(found._streams):
+            of.arrivals += trace.arrival_ns[codes == place].tolist()
+        found.next_arrival_ns = found._arrivals[0]
+        return found
 
     def queues(self, worker: int) -> Sequence[HeapQueue]:
         """Return the queues that a worker serves, in the order of the cluster."""
@@ -78,11 +110,31 @@ class QueueSet:
             of.admitted += 1
             if of.is_full:
                 self.batch_of[query] = REJECTED
+                self.note([query], REJECTED)
             else:
                 of.waiting += 1
                 self._join(query)
         self._admitted = arrived
         self.next_arrival_ns = self._arrivals[arrived] if arrived < len(self._arrivals) else None
+
+    def cancel(self, queries: Collection[int]) -> None:
+        """Take queries out that wait and are admitted."""
+        gone = set(queries)
+        for query in gone:
+            self.batch_of[query] = CANCELLED
+            self._streams[self._queue_of[query]].waiting -= 1
+        for queues in self._queues:
+            for place in {self._queue_of[query] for query in gone}:
+                queues[place].withdraw(gone)
+        self._stranded = [query for query in self._stranded if query not in gone]
+
+    def note(self, queries: Sequence[int], mark: int) -> None:
+        """Take note of queries that wait no longer: for subclasses.
+
+        Args:
+            queries: The queries, in the order of their deadlines.
+            mark: Their batch, `DROPPED` or `REJECTED`.
+        """
 
     def finish(self, worker: int) -> None:
         """Note that a worker can take its next batch."""
@@ -111,6 +163,8 @@ class QueueSet:
         """Return the worker to whose queue a query goes."""
         alive = self._alive
         match self._routing:
+            case "central":
+                return 0
             case "round_robin":
                 worker = alive[bisect_left(alive, self._next) % len(alive)]
                 self._next = worker + 1
@@ -132,8 +186,9 @@ class _Stream:
 
     __slots__ = ("admitted", "arrivals", "bound", "slo_ns", "waiting")
 
-    def __init__(self, arrivals: list[int], slo_ns: int, bound: int | None) -> None:
-        self.arrivals, self.slo_ns, self.bound = arrivals, slo_ns, bound
+    def __init__(self, slo_ns: int, bound: int | None) -> None:
+        self.arrivals: list[int] = []
+        self.slo_ns, self.bound = slo_ns, bound
         self.admitted = self.waiting = 0
 
     @property
@@ -176,6 +231,17 @@ class _MemberQueue(HeapQueue):
         self._set.running[self._worker] += count
         return super().take(count)
 
+    def withdraw(self, gone: Collection[int]) -> None:
+        """Take out those of some queries that wait here."""
+        left = [entry for entry in self._heap if entry[1] not in gone]
+        if len(left) < len(self._heap):
+            heapq.heapify(left)
+            self._heap, self.length = left, len(left)
+
     def _remove(self, count: int, mark: int) -> None:
-        super()._remove(count, mark)
+        queries = [heapq.heappop(self._heap)[1] for _ in range(count)]
+        for query in queries:
+            self._batch_of[query] = mark
+        self.length -= count
         self._stream.waiting -= count
+        self._set.note(queries, mark)

@@ -77,13 +77,17 @@ class Admission(Protocol):
         ...
 
     def batch_of_query(self) -> npt.NDArray[np.int64]:
-        """Return each query's batch, numbered in order of `take`; or `DROPPED`, `WAITING` (or to come), `REJECTED`."""
+        """Return each query's batch, numbered in order of `take`; or what became of it without one.
+
+        That is `DROPPED`, `WAITING` (or to come), `REJECTED` or `CANCELLED`.
+        """
         ...
 
 
 DROPPED = -1
 WAITING = -2
 REJECTED = -3
+CANCELLED = -4
 
 
 def queue_for(trace: Trace, network_ns: int = 0) -> OrderedQueue | HeapQueue:

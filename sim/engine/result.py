@@ -10,8 +10,9 @@ import numpy as np
 from sim.base.html import html_table
 from sim.base.units import NS_PER_MS
 from sim.engine.arrow import queries_table
+from sim.engine.energy import batch_energy_j
 from sim.engine.metrics import mean_batch_size, mean_serving_accuracy, slo_attainment, utilisation
-from sim.engine.queues import DROPPED, REJECTED
+from sim.engine.queues import CANCELLED, DROPPED, REJECTED
 from sim.engine.run_metrics import WHOLE_RUN, KindCounts, Measure, Outcome, WindowCounts, window_edges
 from sim.traces.trace import Trace
 
@@ -31,7 +32,7 @@ NONE = -1
 class BatchLog:
     """The batches of a run as they are started."""
 
-    __slots__ = ("finish", "free", "lost", "size", "start", "subnet", "worker")
+    __slots__ = ("finish", "free", "load", "lost", "size", "start", "subnet", "worker")
 
     def __init__(self) -> None:
         self.start: list[int] = []
@@ -40,9 +41,12 @@ class BatchLog:
         self.worker: list[int] = []
         self.subnet: list[int] = []
         self.size: list[int] = []
+        self.load: list[int] = []
         self.lost: list[int] = []
 
-    def add(self, start_ns: int, finish_ns: int, free_ns: int, worker: int, subnet: int, size: int) -> None:
+    def add(
+        self, start_ns: int, finish_ns: int, free_ns: int, worker: int, subnet: int, size: int, load_ns: int = 0
+    ) -> None:
         """Record the next batch."""
         self.start.append(start_ns)
         self.finish.append(finish_ns)
@@ -50,20 +54,22 @@ class BatchLog:
         self.worker.append(worker)
         self.subnet.append(subnet)
         self.size.append(size)
+        self.load.append(load_ns)
 
     def lose(self, batch: int, at_ns: int) -> None:
         """Record that a batch was lost with its worker."""
         self.finish[batch] = at_ns
         self.free[batch] = min(self.free[batch], at_ns)
+        self.load[batch] = min(self.load[batch], at_ns - self.start[batch])
         self.lost.append(batch)
 
     def batches(self) -> Batches:
         """Return the batches as arrays."""
         lost = np.zeros(len(self.start), dtype=bool)
         lost[self.lost] = True
-        columns = (self.start, self.finish, self.worker, self.subnet, self.size, self.free)
-        start, finish, worker, subnet, size, free = (np.array(column, dtype=np.int64) for column in columns)
-        return Batches(start, finish, worker, subnet, size, lost, free)
+        columns = (self.start, self.finish, self.worker, self.subnet, self.size, self.free, self.load)
+        start, finish, worker, subnet, size, free, load = (np.array(column, dtype=np.int64) for column in columns)
+        return Batches(start, finish, worker, subnet, size, lost, free, load)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +84,7 @@ class Batches:
         size: Number of queries, int64.
         lost: Whether its worker failed, bool.
         free_ns: When its worker could take the next batch, or failed, int64: earlier where batches overlap.
+        load_ns: How long it waited on its worker until the weights of its subnet were loaded, int64.
     """
 
     start_ns: npt.NDArray[np.int64]
@@ -87,6 +94,7 @@ class Batches:
     size: npt.NDArray[np.int64]
     lost: npt.NDArray[np.bool_]
     free_ns: npt.NDArray[np.int64]
+    load_ns: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -291,7 +299,18 @@ class Result:
         met = self.batch[self.arrived][self.outcome[self.arrived] == Outcome.MET]
         cells = np.bincount(kind[met] * subnets + batches.subnet[met], minlength=kinds * subnets)
         started = np.bincount(kind[self.started], minlength=kinds)
-        return KindCounts(started, batched, busy_ns, cells.reshape(kinds, subnets))
+        part = self.from_ns, self.until_ns
+        batch_j = batch_energy_j(self.cluster, self.table, batches, kind, self._queue_of_batch, part)
+        return KindCounts(started, batched, busy_ns, cells.reshape(kinds, subnets), batch_j)
+
+    @property
+    def _queue_of_batch(self) -> npt.NDArray[np.int64]:
+        """The queue of each batch, 0 without queues; int64, shape (batches,)."""
+        found = np.zeros(len(self.batches), np.int64)
+        if self.cluster.queues and self.trace.class_codes is not None:
+            served = self.batch >= 0
+            found[self.batch[served]] = self.trace.class_codes[served]
+        return found
 
     def latency_quantile_ns(self, q: float) -> float:
         """Return the q-quantile of the latency of answered queries (linear interpolation); NaN if none was answered."""
@@ -344,8 +363,8 @@ def result_of(
     """
     batch = np.maximum(batch_of_query, NONE)
     outcome = np.full(len(trace), Outcome.UNFINISHED, dtype=np.uint8)
-    outcome[batch_of_query == DROPPED] = Outcome.DROPPED
-    outcome[batch_of_query == REJECTED] = Outcome.REJECTED
+    for mark, fate in ((DROPPED, Outcome.DROPPED), (REJECTED, Outcome.REJECTED), (CANCELLED, Outcome.CANCELLED)):
+        outcome[batch_of_query == mark] = fate
     served = batch >= 0
     in_time = batches.finish_ns[batch[served]] <= cluster.due_ns(trace)[served]
     answered = np.where(in_time, Outcome.MET, Outcome.LATE)

@@ -35,14 +35,15 @@ class NewWorker(NamedTuple):
 class Roster:
     """All workers that have been there."""
 
-    def __init__(self, cluster: Cluster, pools: Sequence[WorkerPool]) -> None:
+    def __init__(self, cluster: Cluster, pools: Sequence[WorkerPool], load_ns: Sequence[int] = ()) -> None:
         """Begin with the workers of the cluster.
 
         Args:
             cluster: The workers.
             pools: The workers of each kind in the order of offers, with the tables that policies see.
+            load_ns: How long a new worker of each loads the weights that it begins with; empty for no time.
         """
-        self._cluster, self._pools = cluster, pools
+        self._cluster, self._pools, self._load_ns = cluster, pools, load_ns or [0] * len(pools)
         kinds = [kind.name for kind in cluster.kinds] or [""]
         names = [pool.kind for pool in pools]
         self.pool_of_kind = [names.index(name) for name in kinds]
@@ -138,6 +139,7 @@ class Roster:
             busy_share=busy / time_ns if time_ns else float("nan"),
             scaling=known.scaling if known else self._cluster.scaling,
             price_per_h=known.price_per_h if known else None,
+            load_ns=self._load_ns[self.pool_of_kind[kind]],
         )
 
     def fleet(self, last_ns: npt.NDArray[np.int64]) -> Fleet:

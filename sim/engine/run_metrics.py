@@ -34,6 +34,8 @@ class Outcome(IntEnum):
     """Still waiting at the end of the run."""
     REJECTED = 4
     """Turned away on arrival, since its queue was full."""
+    CANCELLED = 5
+    """Taken out of its queue, since its client was gone: in live runs only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,15 @@ class KindCounts(NamedTuple):
         batched: Queries in them.
         busy_ns: The time that their workers were busy, summed over workers.
         met: Queries that met their SLO by kind and subnet of the run's table, int64, shape (kinds, subnets).
+        batch_j: The energy that batches took, in joules, float64, shape (kinds,): NaN for kinds whose tables have no
+            energy. None where the batches are not known.
     """
 
     batches: npt.NDArray[np.int64]
     batched: npt.NDArray[np.int64]
     busy_ns: npt.NDArray[np.int64]
     met: npt.NDArray[np.int64]
+    batch_j: npt.NDArray[np.float64] | None = None
 
 
 class RunMetrics(Protocol):

@@ -17,6 +17,8 @@ from sim.traces.trace import LATEST_NS, MAX_CLASSES, Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from sim.engine.cluster import Cluster
     from sim.engine.kinds import WorkerPool
     from sim.tables.latency import ProfiledSubnet
@@ -85,7 +87,8 @@ def check_queues(queues: Sequence[ServiceQueue], order: QueueOrder, kinds: Seque
     """Check that queues fit together and to the kinds of workers.
 
     Raises:
-        SpecError: Two have one name, the order is unknown, or a queue with tables of its own has none for a kind.
+        SpecError: Two have one name, the order is unknown or needs different priorities, or a queue with tables of its
+            own has none for a kind.
     """
     if order not in get_args(QueueOrder):
         raise SpecError("cluster.order", "unknown order", repr(order), " or ".join(get_args(QueueOrder)))
@@ -98,6 +101,9 @@ def check_queues(queues: Sequence[ServiceQueue], order: QueueOrder, kinds: Seque
     names = [queue.name for queue in queues]
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise SpecError("queues", "two queues have the same name", repr(twice[0]), "give each its own")
+    if order == "priority" and len(queues) > 1 and len({queue.priority for queue in queues}) == 1:
+        problem, hint = "all queues have the same priority", "give them different ones, or order: edf"
+        raise SpecError("cluster.order", problem, "'priority'", hint)
     for queue in queues:
         _check_tables(queue, kinds)
 
@@ -137,12 +143,18 @@ def in_queues(trace: Trace, queues: Sequence[ServiceQueue]) -> Trace:
         unknown = [name for name in trace.class_names if name not in names]
         if unknown:
             raise DataError("trace", "names an unknown queue", repr(unknown[0]), did_you_mean(unknown[0], names))
-        codes = np.array([names.index(name) for name in trace.class_names], np.uint16)[trace.class_codes]
-    slos = np.broadcast_to(np.asarray(trace.slo_ns), codes.shape)
+        codes = trace.class_codes
+        if trace.class_names != names:
+            codes = np.array([names.index(name) for name in trace.class_names], np.uint16)[codes]
+    if isinstance(trace.slo_ns, int):
+        given = np.array([queue.slo_ns or trace.slo_ns for queue in queues], np.int64)
+        met = given[np.bincount(codes, minlength=len(queues)) > 0]  # of queues with a query
+        slo_ns: int | npt.NDArray[np.int64] = int(met[0]) if (met == met[0]).all() else given[codes]
+        return replace(trace, slo_ns=slo_ns, class_codes=codes, class_names=names)
     own = np.array([queue.slo_ns or 0 for queue in queues], np.int64)[codes]
-    slo_ns = np.where(own > 0, own, slos)
-    one = int(slo_ns[0]) if (slo_ns == slo_ns[0]).all() else slo_ns
-    return replace(trace, slo_ns=one, class_codes=codes, class_names=names)
+    slos = np.where(own > 0, own, trace.slo_ns)
+    slo_ns = int(slos[0]) if (slos == slos[0]).all() else slos
+    return replace(trace, slo_ns=slo_ns, class_codes=codes, class_names=names)
 
 
 def subnets_of(table: LatencyTable, queues: Sequence[ServiceQueue]) -> tuple[ProfiledSubnet, ...]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.base.errors import SpecError
-from sim.engine.planning import PlannerView, QueueView, ask_planner
+from sim.engine.planning import PlannerView, QueueView, checked_plan
 from sim.engine.policy import policy_name
+from sim.engine.residence import Residence
 from sim.engine.roster import Roster
 from sim.engine.run_metrics import NEVER_NS
 
@@ -160,7 +162,7 @@ class Turns:
         """
         self._planner, self._policies, self._cluster = planner, policies, cluster
         self._pools, self._admission, self._log = pools, admission, log
-        self._roster = Roster(cluster, pools[0])
+        self._roster = Roster(cluster, pools[0], Residence(cluster, pools).first_load_ns())
         self._since_ns = 0
         self._counted = [Counter[str]() for _ in pools]  # by queue, at the last turn
         self._batches = self._lost = 0  # that the last turn has seen
@@ -189,12 +191,23 @@ class Turns:
             PolicyError: The planner raised, or its plan can't be carried out.
         """
         view = self._view(now_ns)
-        wanted, self._policies = ask_planner(self._planner, view, self._policies)
+        if self._cluster.has_limited_memory:
+            view = self._with_residence(view, scheduler.residence)
+        plan = checked_plan(self._planner, view, self._policies)
+        self._policies = plan.policies
         scheduler.change_policies(self._policies)
-        came, left = self._roster.change(now_ns, view.kinds, wanted, scheduler.is_running)
+        scheduler.residence.keep(plan.resident, now_ns)
+        came, left = self._roster.change(now_ns, view.kinds, plan.workers, scheduler.is_running)
         for new in came:
             scheduler.add_worker(new.pool)
         return came, left
+
+    def _with_residence(self, view: PlannerView, residence: Residence) -> PlannerView:
+        kinds = (
+            replace(kind, units=residence.units(pool), resident={one: residence.resident(one) for one in kind.serving})
+            for kind, pool in zip(view.kinds, self._roster.pool_of_kind, strict=True)
+        )
+        return replace(view, kinds=tuple(kinds))
 
     def _view(self, now_ns: int) -> PlannerView:
         """Return what happened since the last turn; what happens now belongs to the next one."""

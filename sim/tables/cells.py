@@ -26,6 +26,7 @@ def table_from_cells(
     stages: Mapping[str, Cells] | None = None,
     samples: Mapping[tuple[str, int], Sequence[int]] | None = None,
     *,
+    energy: Mapping[tuple[str, int], int] | None = None,
     location: str = "table",
     between: Between = "pad",
     default_max_batch: int | None = None,
@@ -40,6 +41,7 @@ def table_from_cells(
         uncertainty: Percentiles and interval bounds by the names in `UNCERTAINTY_GRIDS`, each by the same keys.
         stages: Parts of the latency by name, each by the same keys.
         samples: The repetitions that the latencies are medians of, by the same keys.
+        energy: Microjoules of a batch, by the same keys.
         location: Name of the table in messages.
         between: As in `LatencyTable`.
         default_max_batch: As in `LatencyTable`.
@@ -72,6 +74,7 @@ def table_from_cells(
         **{name: grid(values, name.removesuffix("_ns")) for name, values in (uncertainty or {}).items()},
         stages={name: grid(values, f"stage {name}") for name, values in (stages or {}).items()},
         samples_ns=None if samples is None else grid(samples, "samples"),
+        energy_uj=None if energy is None else grid(energy, "energy"),
         between=between,
         default_max_batch=default_max_batch,
         provenance=provenance or {},

@@ -8,6 +8,7 @@
 | latency    | `latency_ms`, `median_ms`, `p50_ms`    | or `_s`, `_us`, `_ns`                             |
 | p99        | `p99_ms`                               | likewise                                          |
 | loading    | `loading_ms`, `loading_time_ms`        | likewise; empty if unknown                        |
+| energy     | `energy_mj`                            | of a batch, in millijoules                        |
 | device     | `device`, `accel`, `accelerator`, `gpu` | one after `where`                                |
 | repetition | `repetition`, `repeat`, `rep`, `trial`, `run`, `iteration`, `sample` | a row is one measurement |
 
@@ -38,6 +39,7 @@ _ROLES = {
     "subnet": ("subnet", "model", "model_name"),
     "accuracy": ("accuracy",),
     "batch_size": ("batch_size", "batchsize", "batch"),
+    "energy": ("energy_mj",),
     "device": ("device", "accel", "accelerator", "gpu"),
     "repetition": ("repetition", "repeat", "rep", "trial", "run", "iteration", "sample"),
 }

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -38,6 +38,9 @@ LONGEST_NS = 10 * NS_PER_S
 
 UNLIKELY_RATIO = 100
 """A 99th percentile that is so many times the latency in every cell is in another unit."""
+
+_MOST_MJ = 1e12
+"""No batch takes more."""
 
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
@@ -89,6 +92,7 @@ def parse_csv(
         is_cut = True
         cells, p99 = _up_to(max_batch, cells), _up_to(max_batch, p99)
     samples = _samples(columns, cells, location)
+    energy = _energy(columns, rows, location) if "energy" in columns.roles else None
     latencies = {key: round(median(values)) for key, values in cells.items()}
     _check_units(columns, latencies, p99, location)
     if samples is not None:
@@ -99,6 +103,7 @@ def parse_csv(
         latencies,
         {"p99_ns": p99} if p99 else None,
         samples=samples,
+        energy=energy,
         location=location,
         provenance=_provenance(columns, Path(location).name, samples),
     )
@@ -223,6 +228,24 @@ def _cells(columns: Columns, rows: list[_Row], location: str) -> tuple[dict[_Key
     return cells, percentiles
 
 
+def _energy(columns: Columns, rows: list[_Row], location: str) -> dict[_Key, int]:
+    """Return the energy of a batch of each cell in microjoules: the mean of its measurements.
+
+    Raises:
+        DataError: A number is invalid.
+    """
+    column = columns.roles["energy"]
+    found: dict[_Key, list[float]] = {}
+    for row in rows:
+        value = _number(row.cells[column])
+        if value is None or not 0 < value < _MOST_MJ:
+            hint = "millijoules of a batch, above 0"
+            raise DataError(f"{location}, line {row.line}", "energy is not a positive number", row.cells[column], hint)
+        key = row.cells[columns.roles["subnet"]], int(float(row.cells[columns.roles["batch_size"]]))
+        found.setdefault(key, []).append(value)
+    return {key: max(1, round(1000 * fmean(values))) for key, values in found.items()}
+
+
 def _samples(columns: Columns, cells: Mapping[_Key, list[int]], location: str) -> dict[_Key, list[int]] | None:
     """Return the measurements of each cell, or None where rows are cells.
 
@@ -336,12 +359,14 @@ def csv_text(table: LatencyTable) -> str:
     loading = any(subnet.loading_ns is not None for subnet in table.subnets)
     grids = [table.latency_ns, *([] if table.p99_ns is None else [table.p99_ns])]
     header = [*NEEDED[:3], f"latency_{unit}", *([f"p99_{unit}"] if len(grids) > 1 else [])]
-    writer.writerow([*header, *([f"loading_{unit}"] if loading else [])])
+    energy = table.energy_uj
+    writer.writerow([*header, *([] if energy is None else ["energy_mj"]), *([f"loading_{unit}"] if loading else [])])
     for row, subnet in enumerate(table.subnets):
         last = [] if not loading else ["" if subnet.loading_ns is None else _text(subnet.loading_ns, unit)]
         for column, size in enumerate(table.batch_sizes):
             times = [_text(int(grid[row, column]), unit) for grid in grids]
-            writer.writerow([subnet.id, repr(subnet.accuracy), size, *times, *last])
+            millijoules = [] if energy is None else [repr(int(energy[row, column]) / 1000)]
+            writer.writerow([subnet.id, repr(subnet.accuracy), size, *times, *millijoules, *last])
     return out.getvalue()
 
 

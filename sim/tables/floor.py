@@ -1,4 +1,4 @@
-"""The part of a table that is accurate enough."""
+"""The part of a table that has some of its subnets, such as those that are accurate enough."""
 
 from __future__ import annotations
 
@@ -20,7 +20,18 @@ def accurate_part(table: LatencyTable, floor: float) -> LatencyTable:
         table: The table.
         floor: The least accuracy in percent.
     """
-    kept = [row for row, subnet in enumerate(table.subnets) if subnet.accuracy >= floor]
+    return part_of(table, tuple(row for row, subnet in enumerate(table.subnets) if subnet.accuracy >= floor))
+
+
+@lru_cache(maxsize=256)
+def part_of(table: LatencyTable, subnets: tuple[int, ...]) -> LatencyTable:
+    """Return a table with some of its subnets; the same object for the same arguments.
+
+    Args:
+        table: The table.
+        subnets: Those that it keeps, increasing; one or more.
+    """
+    kept = list(subnets)
     if len(kept) == len(table.subnets):
         return table
     uncertainty: dict[str, Any] = {name: grid[kept] for name, grid in table.uncertainty.items()}
@@ -30,5 +41,6 @@ def accurate_part(table: LatencyTable, floor: float) -> LatencyTable:
         latency_ns=table.latency_ns[kept],
         **uncertainty,
         stages={name: grid[kept] for name, grid in table.stages.items()},
+        energy_uj=None if table.energy_uj is None else table.energy_uj[kept],
         samples_ns=None if table.samples_ns is None else tuple(table.samples_ns[row] for row in kept),
     )

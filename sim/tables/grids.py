@@ -147,12 +147,15 @@ def nanoseconds(values: object, location: str) -> npt.NDArray[np.int64]:
 
 
 def dense(sizes: Sequence[int], latency_ns: npt.NDArray[np.int64], between: str) -> npt.NDArray[np.int64]:
-    """Return the latency for every batch size from 0 (which is 0) to the largest, int64, shape (subnets, largest + 1).
+    """Return the latency, or energy, for every batch size from 0 (which is 0) to the largest.
 
     Args:
         sizes: The measured batch sizes.
         latency_ns: Their latencies, shape (subnets, batch_sizes).
         between: As in `LatencyTable`.
+
+    Returns:
+        int64, shape (subnets, largest + 1).
     """
     every = np.arange(1, sizes[-1] + 1)
     if between == "pad":

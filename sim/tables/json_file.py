@@ -59,6 +59,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
     uncertainty: dict[str, dict[tuple[str, int], int]] = {}
     stages: dict[str, dict[tuple[str, int], int]] = {}
     samples: dict[tuple[str, int], list[int]] = {}
+    energy: dict[tuple[str, int], int | None] = {}
     for model in top["models"].elements():
         subnet = _subnet(model)
         if subnet.id in subnets:
@@ -71,6 +72,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
             cells[key] = row["mean"].nanoseconds(lowest=1)
             if cells[key] < NS_PER_US and isinstance(row["mean"].value, float):
                 raise row["mean"].error("can hardly be in nanoseconds", "is it in milliseconds? Multiply by 1,000,000")
+            energy[key] = row.optional_whole("energy_uj")
             if "samples" in row:
                 samples[key] = [sample.nanoseconds(lowest=1) for sample in row["samples"].elements()]
             for name, column in _UNCERTAINTY_FIELDS.items():
@@ -87,6 +89,7 @@ def parse_profile(text: str, location: str) -> LatencyTable:
         uncertainty,
         stages,
         samples or None,
+        energy=_energy(energy),
         location=location,
         between=cast("Between", top["between"].text()) if "between" in top else "pad",
         default_max_batch=top.optional_whole("default_max_batch"),
@@ -94,6 +97,11 @@ def parse_profile(text: str, location: str) -> LatencyTable:
         if "provenance" in top
         else {"source": name, **({} if samples else {"statistic": "mean"})},
     )
+
+
+def _energy(cells: dict[tuple[str, int], int | None]) -> dict[tuple[str, int], int] | None:
+    """Return the energy of the cells that have one; None if none has."""
+    return {key: energy for key, energy in cells.items() if energy is not None} or None
 
 
 def profile_text(table: LatencyTable) -> str:
@@ -233,6 +241,7 @@ def _model(table: LatencyTable, index: int) -> dict[str, object]:
                 for name, grid in _UNCERTAINTY_FIELDS.items()
                 if grid in table.uncertainty
             },
+            **_known(energy_uj=None if table.energy_uj is None else int(table.energy_uj[index, column])),
             **_known(samples=None if table.samples_ns is None else table.samples_ns[index][column].tolist()),
             **_known(stages={name: {"mean": int(ns[index, column])} for name, ns in table.stages.items()} or None),
         }

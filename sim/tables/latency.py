@@ -118,6 +118,7 @@ class LatencyTable:
         p99_low_ns, p99_high_ns: Those of the 99th percentile, likewise.
         samples_ns: The repetitions that the latency is the median of, by subnet and batch size: int64, ascending, one
             or more per cell; None if unknown.
+        energy_uj: Energy of a batch in microjoules, idle power included, int64 of the same shape; None if unknown.
         per_query_ns: Overhead of each query of a batch, which all these times include; the stages do not.
 
     Grids may be nested lists, DataFrames or arrays of any type that holds whole numbers; the table keeps copies.
@@ -153,6 +154,7 @@ class LatencyTable:
     samples_ns: tuple[tuple[npt.NDArray[np.int64], ...], ...] | None = field(default=None, repr=False)
     p99_low_ns: npt.NDArray[np.int64] | None = None
     p99_high_ns: npt.NDArray[np.int64] | None = None
+    energy_uj: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     per_query_ns: int = field(default=0, repr=False)
     dense_ns: npt.NDArray[np.int64] = field(init=False, repr=False)
     """Latency for every batch size 0 (which is 0) to the largest, int64, shape (subnets, largest + 1).
@@ -178,7 +180,10 @@ class LatencyTable:
         grids: dict[str, Any] = {
             "latency_ns": checked_grid(self.latency_ns, f"{location}, latency_ns", *axes, lowest=1)
         }
-        for name, grid in self.uncertainty.items():
+        for name, grid in {
+            **self.uncertainty,
+            **({} if self.energy_uj is None else {"energy_uj": self.energy_uj}),
+        }.items():
             grids[name] = checked_grid(grid, f"{location}, {name}", *axes, lowest=1)
         grids["stages"] = {
             name: checked_grid(grid, f"{location}, stage {name}", *axes, lowest=0) for name, grid in self.stages.items()
@@ -251,12 +256,8 @@ class LatencyTable:
             BatchSizeError: The batch is empty, or larger than the largest measured one.
         """
         if not 0 < batch_size <= self.max_batch:
-            raise BatchSizeError(
-                f"table of {self.device}",
-                "no latency for this batch size",
-                str(batch_size),
-                f"measured: 1 to {self.max_batch}",
-            )
+            place, hint = f"table of {self.device}", f"measured: 1 to {self.max_batch}"
+            raise BatchSizeError(place, "no latency for this batch size", str(batch_size), hint)
         return int(self.dense_ns[subnet, batch_size])
 
     def largest_within(self, subnet: int, budget_ns: int) -> int:
@@ -286,6 +287,7 @@ class LatencyTable:
             latency_ns=self.latency_ns[:, :keep],
             **uncertainty,
             stages={name: grid[:, :keep] for name, grid in self.stages.items()},
+            energy_uj=None if self.energy_uj is None else self.energy_uj[:, :keep],
             samples_ns=None if self.samples_ns is None else tuple(row[:keep] for row in self.samples_ns),
             default_max_batch=None,
         )
@@ -316,7 +318,7 @@ class LatencyTable:
     def with_stages(self, names: Sequence[str]) -> LatencyTable:
         """Return the table whose latency is the sum of some of its stages; all stages give the table itself.
 
-        The 99th percentile, the interval and the samples of such a sum are unknown.
+        The 99th percentile, the interval, the samples and the energy of such a sum are unknown.
 
         Raises:
             DataError: A stage is unknown, no stage is given, or the sum is 0 in some cell.
@@ -330,7 +332,7 @@ class LatencyTable:
         if set(names) == set(self.stages):
             return self
         chosen = {name: grid for name, grid in self.stages.items() if name in names}
-        unknown: dict[str, Any] = dict.fromkeys((*UNCERTAINTY_GRIDS, "samples_ns"))
+        unknown: dict[str, Any] = dict.fromkeys((*UNCERTAINTY_GRIDS, "samples_ns", "energy_uj"))
         return replace(self, latency_ns=np.sum(list(chosen.values()), axis=0), stages=chosen, **unknown)
 
     def subnet_of_accuracy(self, accuracy: float) -> int:
@@ -372,9 +374,8 @@ def _check_axes(table: LatencyTable) -> None:
     location = f"table of {table.device}"
     subnets, sizes = table.subnets, table.batch_sizes
     if not subnets or not sizes:
-        raise DataError(
-            location, "is empty", f"{len(subnets)} subnets, {len(sizes)} batch sizes", "one of each or more"
-        )
+        found = f"{len(subnets)} subnets, {len(sizes)} batch sizes"
+        raise DataError(location, "is empty", found, "one of each or more")
     others: list[object] = [subnet for subnet in subnets if type(subnet) is not ProfiledSubnet]
     if others:
         raise DataError(location, "is not a subnet", repr(others[0]), "ProfiledSubnet(id, accuracy)")

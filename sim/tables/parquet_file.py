@@ -1,7 +1,7 @@
 """Latency tables as parquet: one row per cell; facts of the table and of subnets as JSON in the schema.
 
-Columns: subnet, accuracy, batch_size, latency_ns; p99_ns, low_ns, high_ns, p99_low_ns, p99_high_ns and samples_ns (a
-list) if known; and `stage_NAME_ns` for each stage. The metadata of a column holds its unit.
+Columns: subnet, accuracy, batch_size, latency_ns; p99_ns, low_ns, high_ns, p99_low_ns, p99_high_ns, energy_uj and
+samples_ns (a list) if known; and `stage_NAME_ns` for each stage. The metadata of a column holds its unit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCHEMA = "latency-table/1"
 """What a file says that it is; the number changes when an old reader would misread a new file."""
 
 _METADATA = b"ssim"
-_UNITS = {"accuracy": "percent", "batch_size": "queries"}
+_UNITS = {"accuracy": "percent", "batch_size": "queries", "energy_uj": "microjoules"}
 
 
 def parse_parquet(content: bytes, location: str) -> LatencyTable:
@@ -46,7 +46,7 @@ def parse_parquet(content: bytes, location: str) -> LatencyTable:
         raise DataError(
             location, "is not a latency table", found, f"a parquet file with schema {SCHEMA} in its metadata"
         )
-    expected = _schema(facts["stages"], _uncertainty(facts), has_samples=facts.get("has_samples", False))
+    expected = _schema(facts["stages"], _uncertainty(facts), facts)
     for field in expected:
         found = rows.schema.field(field.name).type if field.name in rows.schema.names else "missing"
         if found != field.type or rows[field.name].null_count:
@@ -65,6 +65,7 @@ def parse_parquet(content: bytes, location: str) -> LatencyTable:
         {name: dict(zip(keys, columns[name], strict=True)) for name in _uncertainty(facts)},
         {name: dict(zip(keys, columns[_stage_column(name)], strict=True)) for name in facts["stages"]},
         dict(zip(keys, columns["samples_ns"], strict=True)) if facts.get("has_samples") else None,
+        energy=dict(zip(keys, columns["energy_uj"], strict=True)) if facts.get("has_energy") else None,
         location=location,
         between=facts["between"],
         default_max_batch=facts["default_max_batch"],
@@ -91,6 +92,7 @@ def parquet_bytes(table: LatencyTable) -> bytes:
         "has_interval": table.low_ns is not None,
         **({} if table.p99_low_ns is None else {"has_p99_interval": True}),
         **({} if table.samples_ns is None else {"has_samples": True}),
+        **({} if table.energy_uj is None else {"has_energy": True}),
         "stages": list(table.stages),
         "subnets": [
             {
@@ -103,7 +105,7 @@ def parquet_bytes(table: LatencyTable) -> bytes:
             for s in table.subnets
         ],
     }
-    schema = _schema(list(table.stages), list(table.uncertainty), has_samples=table.samples_ns is not None)
+    schema = _schema(list(table.stages), list(table.uncertainty), facts)
     grids = [table.latency_ns, *table.uncertainty.values(), *table.stages.values()]
     arrays = [
         [subnet.id for subnet in table.subnets for _ in table.batch_sizes],
@@ -111,6 +113,7 @@ def parquet_bytes(table: LatencyTable) -> bytes:
         list(table.batch_sizes) * len(table.subnets),
         *(grid.ravel() for grid in grids),
         *([] if table.samples_ns is None else [[cell for row in table.samples_ns for cell in row]]),
+        *([] if table.energy_uj is None else [table.energy_uj.ravel()]),
     ]
     rows = pa.table([pa.array(array, field.type) for array, field in zip(arrays, schema, strict=True)], schema=schema)
     out = io.BytesIO()
@@ -124,14 +127,16 @@ def _uncertainty(facts: dict[str, Any]) -> list[str]:
     return [*(["p99_ns"] if facts["has_p99"] else []), *interval, *p99_interval]
 
 
-def _schema(stages: list[str], uncertainty: list[str], *, has_samples: bool) -> pa.Schema:
+def _schema(stages: list[str], uncertainty: list[str], facts: dict[str, Any]) -> pa.Schema:
     times = ["latency_ns", *uncertainty, *map(_stage_column, stages)]
     types = {"subnet": pa.string(), "accuracy": pa.float64(), "batch_size": pa.int64()} | dict.fromkeys(
         times, pa.int64()
     )
-    if has_samples:
+    if facts.get("has_samples"):
         types["samples_ns"] = pa.list_(pa.int64())
         times.append("samples_ns")
+    if facts.get("has_energy"):
+        types["energy_uj"] = pa.int64()
     units = _UNITS | dict.fromkeys(times, "ns")
     return pa.schema(
         [

@@ -54,7 +54,8 @@ def sort_equals(table: LatencyTable) -> None:
     if order == list(range(len(keys))):
         return
     object.__setattr__(table, "subnets", tuple(table.subnets[s] for s in order))
-    for name, grid in {"latency_ns": table.latency_ns, **table.uncertainty}.items():
+    energy = {} if table.energy_uj is None else {"energy_uj": table.energy_uj}
+    for name, grid in {"latency_ns": table.latency_ns, **table.uncertainty, **energy}.items():
         object.__setattr__(table, name, read_only(grid[order]))
     object.__setattr__(table, "stages", {name: read_only(grid[order]) for name, grid in table.stages.items()})
     if table.samples_ns is not None:

@@ -21,6 +21,17 @@ def rate_names(source: TraceSource) -> list[str]:
     return [name for name in names if name == "speedup" or name.endswith("_qps")]
 
 
+def mean_rate(source: TraceSource, seed: int) -> float:
+    """Return the mean rate over the whole trace in queries/s, in expectation where the source knows it.
+
+    Args:
+        source: The trace source.
+        seed: The seed of a source whose mean rate is known by its arrivals alone.
+    """
+    known = getattr(source, "mean_qps", None) or getattr(source, "expected_qps", None)
+    return float(known or _measured(source, seed))
+
+
 def mean_rate_setter(source: TraceSource, seed: int) -> Callable[[float], dict[str, float]]:
     """Return the function from a mean rate, over the whole trace, to the parameters that give a trace this rate.
 

@@ -238,6 +238,8 @@ def _print_workers(screen: Console, experiment: Job, found: Sequence[Needed]) ->
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from ssim.commands.present.cheapest import of_queues
+
     target, seeds = found[0].search.target, len(found[0].runs)
     title = f"{experiment.name}: workers that meet {target:g} at {found[0].rate_qps:g} queries per second"
     table = Table(title=f"{title} ({_over(seeds)})", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -271,7 +273,7 @@ def _print_workers(screen: Console, experiment: Job, found: Sequence[Needed]) ->
     screen.print(
         f"Workers: the least number with which the {over} is at least {target:g}. Headroom: how much the mean rate can "
         f"grow, to {100 * experiment.spec.capacity.precision:g} %. Any policy: no policy meets the target with fewer "
-        "workers, not even one that knows the future.",
+        f"workers, not even one that knows the future.{of_queues(experiment)}",
         soft_wrap=True,
     )
 

@@ -25,7 +25,13 @@ from ssim.commands.options import completed, stored_jobs
 @click.option("--only", multiple=True, metavar="FIGURE", help="A figure, such as tradeoff. Repeatable.")
 @click.option("--policies", default="", metavar="NAME,...", help="Draw only these policies.")
 @click.option("--width", type=click.Choice(["column", "page"]), help="Width of one column of a paper, or of its page.")
-@click.option("--format", "formats", multiple=True, type=click.Choice(["pdf", "svg", "png"]), help="Repeatable.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["pdf", "svg", "png", "pgf"]),
+    help="Repeatable. pgf is for LaTeX, and needs it installed.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of a selection.")
 def figures(
     name: str,

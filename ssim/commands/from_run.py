@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 def from_run(run: str, output: str, out: Path) -> None:
     """Write the latencies of the live run RUN (JOB, or JOB/RUN) as a table, with the samples of each cell.
 
-    Prints the overhead of its batches, too, as keys of an experiment's cluster.
+    Kinds of workers, and queues with tables of their own, have a file each, with their names in front of the suffix.
+    Prints the overhead of the batches, too, as keys of an experiment's cluster.
     """
     from dataclasses import replace
 
-    from serving.measured_table import measured_table
+    from serving.measured_table import measured_tables
     from sim.base.errors import DataError, SpecError
     from sim.tables.files import write_table
     from ssim.commands.present.live import void_sentences
@@ -41,17 +43,27 @@ def from_run(run: str, output: str, out: Path) -> None:
     if stored.run.parts.cluster.actuation_ns:
         hint = "serve the file with actuation_ms: 0"
         raise DataError(run, "its forward passes include actuation delays", "", hint)
-    batches, served = stored.measured, stored.run.parts.table
-    found, met = measured_table(batches, served, f"{store.folder.name}/{run_id}")
-    void = void_sentences(stored.manifest)
-    if void:
-        found = replace(found, provenance={**found.provenance, "void": " ".join(void)})
-    write_table(found, output)
-    click.echo(
-        f"{len(batches.size)} batches; {met} of {found.latency_ns.size} cells have batches of their own: {output}"
-    )
+    batches, parts, void = stored.measured, stored.run.parts, void_sentences(stored.manifest)
+    written = set[Path]()
+    for names, (table, met) in measured_tables(
+        batches, parts.cluster, parts.table, f"{store.folder.name}/{run_id}"
+    ).items():
+        found = replace(table, provenance={**table.provenance, "void": " ".join(void)}) if void else table
+        path = _with_names(Path(output), names)
+        if path in written:
+            raise DataError(run, "two kinds of workers or queues have one file", str(path), "give them other names")
+        written.add(path)
+        write_table(found, str(path))
+        click.echo(f"{path}: {met} of {found.latency_ns.size} cells have batches of their own")
+    click.echo(f"{len(batches.size)} batches")
     for line in (*_overhead(batches, stored.run.parts.cluster), *void):
         click.echo(line)
+
+
+def _with_names(path: Path, names: tuple[str, str]) -> Path:
+    """Return a path with the names of a queue and a kind of workers in front of its suffix."""
+    parts = (re.sub(r"[^\w.-]+", "_", name) for name in names if name)
+    return path.with_name("-".join([path.stem, *parts]) + path.suffix)
 
 
 def _overhead(batches: MeasuredBatches, cluster: Cluster) -> list[str]:

@@ -13,7 +13,13 @@ from ssim.commands.options import ShippedFile, set_option
 @click.command(epilog=example("ssim load azure_ideal --to http://127.0.0.1:8000"))
 @click.argument("file", metavar="FILE", type=ShippedFile("experiments"))
 @set_option
-@click.option("--to", "address", required=True, metavar="ADDRESS", help="The server, such as http://127.0.0.1:8000.")
+@click.option(
+    "--to",
+    "address",
+    required=True,
+    metavar="ADDRESS",
+    help="The server, such as http://127.0.0.1:8000 or grpc://127.0.0.1:8001; https and grpcs for TLS.",
+)
 @click.option(
     "--ca",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -33,7 +39,7 @@ def load(file: Path, overrides: tuple[str, ...], address: str, ca: Path | None, 
     """
     from ssim.extras import require
 
-    require("aiohttp", "prometheus_client")
+    require("aiohttp", "prometheus_client", "grpc")
 
     from ssim.commands.present.load import send_and_report
     from ssim.jobs.reading import read_job

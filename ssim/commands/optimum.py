@@ -32,8 +32,8 @@ def optimum(file: Path, out: Path, overrides: tuple[str, ...], jobs: int, *, exa
     """Compare the stored runs of FILE with an upper bound on what any policy can reach, even one that knows the future.
 
     A met query counts 1 for SLO attainment, and the accuracy of its subnet for accuracy-weighted attainment. The table
-    shows each policy's share of the bound; docs/optimum.md has the bound and its proof. Runs must be stored already:
-    `ssim run FILE` first.
+    shows each policy's share of the bound; docs/optimum.md has the bound and its proof. Where workers come and go, the
+    bound is that of any planner at the same cost. Runs must be stored already: `ssim run FILE` first.
     """
     from sim.base.errors import SsimError, StoreError
     from ssim.jobs.reading import read_job
@@ -65,7 +65,7 @@ def _compare(experiment: Job, store: Store, jobs: int, console: Console, *, exac
 
     gaps = find_gaps(experiment, store, jobs=jobs, exact=exact, on_bound=tell)
     if gaps.rows:
-        table = write_gaps(experiment, store, gaps.rows)
+        table = write_gaps(experiment, store, gaps)
         _print(console, experiment, gaps.rows)
         for line in dict.fromkeys(_looseness(experiment)):
             console.print(line, soft_wrap=True, highlight=False)
@@ -117,6 +117,10 @@ def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) ->
         "weighted_attainment": "weighted",
         "weighted_bound": "bound",
         "weighted_share": "share",
+        "queues_attainment": "by weight",
+        "queues_bound": "bound ",
+        "cost": "cost",
+        "least_cost": "at least",
         "optimum_lower": "optimum from",
         "optimum_upper": "to",
     }
@@ -125,7 +129,8 @@ def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) ->
         table.add_column(columns[column], justify="right", no_wrap=True)
 
     def mean(members: Sequence[dict[str, Any]], column: str) -> str:
-        return f"{mean_and_half_width([row[column] for row in members])[0]:.4f}"
+        found = mean_and_half_width([row[column] for row in members])[0]
+        return f"{found:.4g}" if column in {"cost", "least_cost"} else f"{found:.4f}"
 
     for members in groups.values():
         point = [str(members[0][key]) for key in experiment.swept]

@@ -102,7 +102,7 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
     from policies.checks import check_policy
     from sim.compiled.step_policy import StepPolicy
     from sim.compiled.tabulate import NotTabulableError, tabulate
-    from sim.engines import numba_is_installed
+    from sim.engines import SIMPY_ONLY, numba_is_installed
 
     built, table = _built(name, table_name, choices, settings)
     check_policy(built, table)
@@ -110,6 +110,8 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
     here = "" if numba_is_installed() else "; numba is not installed here, so it runs in SimPy"
     if isinstance(built, StepPolicy):
         click.echo(f"{name}: {_stepped(built, table)}{here}")
+        own = ("several queues", "kinds of workers with several tables", *SIMPY_ONLY)
+        click.echo(f"{name}: needs SimPy with: {'; '.join(own)}")
         return
     try:
         found = tabulate(built, table, workers=1, slo_ns=2 * int(table.latency_ns.max()))
@@ -120,6 +122,7 @@ def check(name: str, table_name: str, choices: tuple[str, ...], settings: tuple[
     intervals, queues = f"slack interval{'s' * (rows > 1)}", f"queue length{'s' * (lengths > 1)}"
     said = f"a decision table of {rows} {intervals} x {lengths} {queues}"
     click.echo(f"{name}: runs in the compiled engine as {said}{here}")
+    click.echo(f"{name}: needs SimPy with: {'; '.join(SIMPY_ONLY)}")
 
 
 def _stepped(policy: StepPolicy, table: LatencyTable) -> str:
@@ -230,10 +233,12 @@ def _visited(policy: Policy, table: LatencyTable, results: Path, name: str) -> t
     from sim.tables.law import FIXED, LatencyLaw
     from ssim.jobs.experiment.planning import table_hash, table_seen
     from ssim.jobs.identity import described
+    from ssim.results.store import Snapshot
     from ssim.results.stored import stored_run
     from ssim.results.visits import visits
 
     store, run_id = stored_run(results, name)
+    store = Snapshot(store.folder)
     visited = visits(store, run_id)
     identity = (store.manifest(run_id) or {})["identity"]
     if identity["policy"] != described(policy):

@@ -6,25 +6,83 @@ import math
 import re
 import sys
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from rich.console import Console
+    from rich.table import Column, Table
 
     from sim.tables.accuracies import Accuracies, Accuracy
     from sim.tables.latency import LatencyTable
 
 
+_PIPE = 80
+"""The width of a table where there is no terminal; it is wider only if a word would not fit."""
+_WIDEST = 1000
+_NAME = 10
+"""On a terminal, names are folded to so many characters if that makes room."""
+
+
 def console() -> Console:
-    """Return a console for tables: plain text, wide where there is no terminal."""
+    """Return a console for tables, in plain text, which cuts no cell.
+
+    On a terminal that is too narrow for a table, its rows are printed one by one, with a line for each cell.
+    """
     from rich.console import Console
+    from rich.table import Table
+
+    class Tables(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            if objects and isinstance(table := objects[0], Table):
+                for column in table.columns:
+                    if not self.is_terminal or column.overflow != "fold":
+                        column.min_width = _longest_word(column)
+                if not self.is_terminal:
+                    options["width"] = max(_PIPE, _least_width(self, table))
+                elif _least_width(self, table) > self.width:
+                    super().print("\n".join(_row_by_row(table)), soft_wrap=True)
+                    return
+            super().print(*objects, **options)
 
     if sys.stdout.isatty():
-        return Console(highlight=False, markup=False)
-    # A pipe has no width, and rich would cut numbers to 80 columns; it pads lines, which other programs then read.
-    return Console(file=cast("IO[str]", _Trimmed(sys.stdout)), width=160, highlight=False, markup=False)
+        return Tables(highlight=False, markup=False)
+    # A pipe has no width, and rich would cut numbers; it pads lines, which other programs then read.
+    stream = cast("IO[str]", _Trimmed(sys.stdout))
+    return Tables(file=stream, width=_WIDEST, force_terminal=False, highlight=False, markup=False)
+
+
+def _least_width(screen: Console, table: Table) -> int:
+    """Return the width in which no number of a table is cut, and no name folded to less than a column asks for."""
+    found = screen.measure(table, options=screen.options.update(width=_WIDEST)).minimum  # by the longest words
+    for column in table.columns:
+        word = _longest_word(column)
+        if column.no_wrap:
+            lines = [line for text in (column.header, *column.cells) for line in str(text).splitlines()]
+            found += max(0, max(map(len, lines), default=0) - word)
+        elif column.overflow == "fold":
+            found += min(0, (column.min_width or _NAME) - word)
+    return found
+
+
+def _longest_word(column: Column) -> int:
+    words = (word for text in (column.header, *column.cells) for word in str(text).split())
+    return min(max(map(len, words), default=0), column.max_width or _WIDEST)
+
+
+def _row_by_row(table: Table) -> Iterator[str]:
+    """Yield the lines of a table row by row: the first cell, and below it the others, each with its heading."""
+    if table.title:
+        yield str(table.title)
+    heads = [" ".join(str(column.header).split()) for column in table.columns]
+    for first, *others in zip(*(column.cells for column in table.columns), strict=True):
+        yield str(first)
+        for head, cell in zip(heads[1:], others, strict=True):
+            if cell:
+                yield f"  {head}: {cell}" if head else f"  {cell}"
 
 
 @contextmanager
@@ -111,3 +169,8 @@ def print_accuracies(name: str, found: Sequence[Accuracies], is_trained: Callabl
     screen.print(table)
     if not all(map(is_trained, by_subnet)):
         screen.print("*: never trained, only parts of it as parts of other subnets", soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a sentence about what goes on, on stderr."""
+    click.echo(text, err=True)

@@ -8,11 +8,13 @@ import click
 
 from ssim.commands.group import CommandGroup
 from ssim.commands.printing import spinning
+from ssim.commands.silence import told
 from ssim.files.waiting import WAITING
 
 COMMANDS = {
     "run": "Run an experiment, a training or a profile; print its table and draw its figures.",
     "serve": "Serve requests over the network in real time (Open Inference Protocol).",
+    "worker": "Join the router of a live run on another machine, as one of its workers.",
     "load": "Send the queries of a trace to a server, and measure what it answers.",
     "capacity": "Find the highest rate that meets an SLO attainment, or the workers for a rate.",
     "optimum": "Compare stored runs with an upper bound on what any policy can reach.",
@@ -35,6 +37,10 @@ COMMANDS = {
     "init": "Write a small commented file to begin with.",
 }
 """Each command and what it is for; the command itself is `ssim.commands.<name>:<name>`."""
+
+
+_LASTING = {"serve"}
+"""Commands that are silent because nothing happens."""
 
 
 class _Root(CommandGroup):
@@ -73,10 +79,13 @@ def _version(context: click.Context, _: click.Parameter, on: bool) -> None:
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version and exit."
 )
-def ssim(*, debug: bool) -> None:
+@click.pass_context
+def ssim(context: click.Context, *, debug: bool) -> None:
     """Simulate serving with weight-shared supernets under bursty load, profile supernets on devices, and train them.
 
     Simulation needs no torch; supernets, profiles and training need the extra `torch`.
     """
     del debug  # main has read it
     WAITING.set(spinning)
+    if context.invoked_subcommand not in _LASTING:
+        context.with_resource(told(f"ssim {context.invoked_subcommand}"))

@@ -41,8 +41,8 @@ def serve(
     """Serve requests for the model of FILE by its policy, in real time.
 
     Clients speak the Open Inference Protocol (KServe v2); the parameter `timeout` is the deadline in microseconds. The
-    trace of FILE is not sent (`ssim load` does that); its SLO is that of requests without a timeout. Ctrl-C or SIGTERM
-    ends: what was received is answered, stored and reported.
+    trace of FILE is not sent (`ssim load` does that); its SLO is that of requests without a timeout. Each queue of FILE
+    is a model of its name. Ctrl-C or SIGTERM ends: what was received is answered, stored and reported.
     """
     from ssim.extras import require
 

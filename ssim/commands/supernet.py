@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PUBLISHED = "ofa-resnet50-rtx2080ti"
 """The latency table of the subnets of OFA-ResNet50 that SuperServe serves."""
 
+_PARTS = ("depths", "expands", "widths")
+"""Where a family's subnets differ."""
+
 _ALONE = 100
 """The number of subnets that are extracted and counted: they take fifty times as much memory as the supernet."""
 
@@ -71,9 +74,16 @@ def list_(*, as_json: bool) -> None:
     type=click.IntRange(min=1),
     help="Input size for MACs: side of an image in pixels, or length of a text in tokens.  [default: the family's]",
 )
+@json_option
 @_settings
 def show(
-    name: str, subnets: tuple[str, ...], table_name: str | None, size: int | None, settings: tuple[str, ...]
+    name: str,
+    subnets: tuple[str, ...],
+    table_name: str | None,
+    size: int | None,
+    settings: tuple[str, ...],
+    *,
+    as_json: bool,
 ) -> None:
     """Print the space of a FAMILY, and MACs, parameters and statistics of subnets.
 
@@ -95,18 +105,34 @@ def show(
         shown = [space.find(text) for text in subnets] + (_rows_of(table_name, space) if table_name else [])
         built = build(family, device="meta")
         costs = Costs(built, tuple(part.to("meta") for part in family.example(size=size or family.default_size)))
+    shown = shown or [space.smallest, space.largest]
+    whole = left_whole(built.structure.unsliceable)
+    if as_json:
+        rows_of = [
+            {
+                "subnet": subnet.id,
+                "macs": costs.macs(subnet),
+                "params": costs.parameters(subnet),
+                "statistics_bytes": 4 * costs.statistics(subnet),
+            }
+            for subnet in shown
+        ]
+        choices = {part: [list(entry) for entry in getattr(space, part)] for part in _PARTS}
+        known = {"name": name, "subnets": space.size, "size": size or family.default_size, **choices}
+        print_json({**known, "left_whole": whole, "costs": rows_of})
+        return
     click.echo(f"{name}: {space.size:.4g} subnets")
-    for part in ("depths", "expands", "widths"):
+    for part in _PARTS:
         choices = getattr(space, part)
         for entry in sorted(set(choices), key=choices.index):
             of = [str(index) for index, other in enumerate(choices) if other == entry]
             click.echo(f"  {part}[{of[0]}{f'..{of[-1]}' if len(of) > 1 else ''}]: {', '.join(map(str, entry))}")
-    for path, reason in left_whole(built.structure.unsliceable).items():
+    for path, reason in whole.items():
         click.echo(f"  left whole: {path} {reason}")
     rows = Table("subnet", box=None, pad_edge=False)
     for column in (f"GMACs at {size or family.default_size}", "params M", "statistics KB"):
         rows.add_column(column, justify="right", no_wrap=True)
-    for subnet in shown or [space.smallest, space.largest]:
+    for subnet in shown:
         macs, parameters, statistics = costs.macs(subnet), costs.parameters(subnet), costs.statistics(subnet)
         rows.add_row(subnet.id, f"{macs / 1e9:.4f}", f"{parameters / 1e6:.2f}", f"{4 * statistics / 1e3:.0f}")
     console().print(rows)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import NoArrivalsError, SpecError, TooLongError, did_you_mean
+from sim.traces.merged import Merged
 from sim.traces.rates import rate_names
 from ssim.execution.runner import run_all, write_index
 from ssim.execution.search import CapacitySearch
@@ -122,25 +123,25 @@ def find_capacities(trials: Trials) -> list[Found]:
         raise SpecError("capacity.rate", "is swept, too", repr(spec.rate), "sweep something else, or vary another rate")
     # Also what a sweep leaves as it is: it has a row at each point, and its rates run once.
     found = [Found(run, CapacitySearch(_start(run, spec), spec.target, spec.precision)) for run in experiment.runs]
-    search_rates(found, trials, lambda _run, rate: {spec.rate: rate})
+    search_rates(found, trials, lambda run, rate: changed(run, "trace", {spec.rate: rate}))
     return found
 
 
 def search_rates(
-    found: Sequence[Found], trials: Trials, parameters: Callable[[ExperimentRun, float], dict[str, float]]
+    found: Sequence[Found], trials: Trials, at_rate: Callable[[ExperimentRun, float], ExperimentRun]
 ) -> None:
     """Carry searches to their end.
 
     Args:
         found: The searches; what is tried is added to them.
         trials: Their runs.
-        parameters: The parameters of the trace of a run at a rate.
+        at_rate: Returns a run at a rate.
 
     Raises:
         StoreError: Results can't be stored.
     """
     while asking := [(one, step) for one in found if one.error is None for step in one.search.wanted()]:
-        probes = list(_probes(asking, parameters))
+        probes = list(_probes(asking, at_rate))
         failed = trials.carry_out((probe for _, _, probe in probes), len({id(one) for one, _ in asking}))
         for one, step, probe in probes:
             _note(one, step, failed.get(probe.id), trials.store.manifest(probe.id))
@@ -155,12 +156,12 @@ def changed(run: ExperimentRun, section: str, parameters: Mapping[str, Any]) -> 
 
 
 def _probes(
-    asking: Iterable[tuple[Found, int]], parameters: Callable[[ExperimentRun, float], dict[str, float]]
+    asking: Iterable[tuple[Found, int]], at_rate: Callable[[ExperimentRun, float], ExperimentRun]
 ) -> Iterator[tuple[Found, int, ExperimentRun]]:
     """Yield the run of each step that is asked for; a rate that the trace does not take bars its step."""
     for one, step in asking:
         try:
-            probe = changed(one.run, "trace", parameters(one.run, one.search.rate(step)))
+            probe = at_rate(one.run, one.search.rate(step))
             _ = probe.id
         except (SpecError, NoArrivalsError) as error:
             one.search.barred[step] = str(error)
@@ -175,7 +176,13 @@ def _note(one: Found, step: int, failed: RunOutcome | None, manifest: dict[str, 
     elif failed is not None or manifest is None:
         one.error = failed
     else:
-        one.search.attained[step] = manifest["summary"]["slo_attainment"]
+        one.search.attained[step] = attained(manifest)
+
+
+def attained(manifest: dict[str, Any]) -> float:
+    """Return the SLO attainment that is compared with a target: with queues, that of the queue with the lowest."""
+    found = [queue["slo_attainment"] for queue in manifest.get("queues", {}).values() if queue["queries"]]
+    return float(min(found, default=manifest["summary"]["slo_attainment"]))
 
 
 def _start(run: ExperimentRun, spec: CapacitySpec) -> float:
@@ -186,6 +193,9 @@ def _start(run: ExperimentRun, spec: CapacitySpec) -> float:
     """
     source = run.parts.source
     names = rate_names(source)
+    if isinstance(source, Merged):
+        what, right = "no rate is common to the traces of queues", "give --rate, at which all of them are scaled"
+        raise SpecError("capacity.rate", what, repr(spec.rate), right)
     if spec.rate not in names:
         what = f"a trace of kind {run.spec.trace_kind} has no such rate"
         raise SpecError("capacity.rate", what, repr(spec.rate), did_you_mean(spec.rate, names))

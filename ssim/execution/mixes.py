@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sim.base.errors import SpecError
 from sim.base.intervals import mean_and_half_width
-from ssim.execution.workers import RateParameters, check_sweep, told
+from ssim.execution.capacity import attained
+from ssim.execution.workers import AtRate, check_sweep, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +60,8 @@ class MixSearch:
 
     def cost(self, mix: Mix) -> float:
         """Return the price of a mix for an hour."""
-        return sum(price * workers for price, workers in zip(self.prices, mix, strict=True))
+        cost = sum(price * workers for price, workers in zip(self.prices, mix, strict=True))
+        return float(f"{cost:.12g}")  # three workers at 0.2 cost 0.6, not 0.6000000000000001
 
     def mean(self, mix: Mix) -> float:
         """Return the mean attainment over seeds with a mix that was tried."""
@@ -169,10 +171,10 @@ class Cheapest:
         """The names of the kinds of workers."""
         return [kind.name for kind in self.runs[0].spec.cluster.kinds]
 
-    def at(self, mix: Mix, parameters: RateParameters) -> list[ExperimentRun]:
+    def at(self, mix: Mix, at_rate: AtRate) -> list[ExperimentRun]:
         """Return the runs with a mix, one a seed."""
         with told(self.runs[0]):
-            return [_with_mix(run, mix, parameters(run, self.rate_qps)) for run in self.runs]
+            return [_with_mix(at_rate(run, self.rate_qps), mix) for run in self.runs]
 
     def tried_rows(self) -> list[dict[str, Any]]:
         """Return a row for each mix that was tried and each seed: the columns of mixes.csv."""
@@ -231,7 +233,7 @@ def find_cheapest(trials: Trials, rate_qps: float) -> list[Cheapest]:
     """
     target = trials.experiment.spec.capacity.target
     _check(trials)
-    parameters = RateParameters()
+    at_rate = AtRate()
     groups: dict[tuple[int, int], list[ExperimentRun]] = {}
     for run in trials.experiment.runs:
         groups.setdefault((id(run.point), run.number), []).append(run)
@@ -240,7 +242,7 @@ def find_cheapest(trials: Trials, rate_qps: float) -> list[Cheapest]:
         prices = tuple(float(kind.price_per_h or 0) for kind in runs[0].spec.cluster.kinds)
         found.append(Cheapest(tuple(runs), rate_qps, MixSearch(prices, target)))
     while asking := [(one, mix) for one in found if one.error is None for mix in one.search.wanted()]:
-        probes = [(one, mix, one.at(mix, parameters)) for one, mix in asking]
+        probes = [(one, mix, one.at(mix, at_rate)) for one, mix in asking]
         failed = trials.carry_out((run for _, _, runs in probes for run in runs), len({id(one) for one, _ in asking}))
         for one, mix, runs in probes:
             _note(one, mix, runs, trials, failed)
@@ -255,7 +257,7 @@ def _note(
     if ended:
         one.error = ended[0]
     else:
-        one.search.attained[mix] = tuple(manifest["summary"]["slo_attainment"] for manifest in manifests if manifest)
+        one.search.attained[mix] = tuple(attained(manifest) for manifest in manifests if manifest)
 
 
 def _check(trials: Trials) -> None:
@@ -279,16 +281,21 @@ def _check(trials: Trials) -> None:
             raise SpecError("--cheapest", f"{key} is swept", "", "sweep another key: the mix is what is looked for")
 
 
-def _with_mix(run: ExperimentRun, mix: Mix, trace: dict[str, float]) -> ExperimentRun:
-    """Return a run with a mix and other parameters of its trace, of which no more than the summary is kept."""
+def _with_mix(run: ExperimentRun, mix: Mix) -> ExperimentRun:
+    """Return a run with a mix, of which no more than the summary is kept."""
     point, kinds = run.point, run.point.content["cluster"]["kinds"]
     taken = [{**kind, "workers": workers} for kind, workers in zip(kinds, mix, strict=True) if workers]
-    cluster = {**point.content["cluster"], "kinds": taken}
-    content = {**point.content, "cluster": cluster, "trace": {**point.content["trace"], **trace}, "keep": "summary"}
+    content = {**point.content, "cluster": {**point.content["cluster"], "kinds": taken}, "keep": "summary"}
     if all(kind.get("table") for kind in taken):
         content.pop("latency_table", None)  # of kinds that are left out
+    if "queues" in content:
+        names = [kind["name"] for kind in taken]
+        content["queues"] = [_with_kinds(queue, names) for queue in content["queues"]]
     numbers = {f"cluster.kinds.{kind['name']}.workers": workers for kind, workers in zip(kinds, mix, strict=True)}
-    rates = {f"trace.{name}": value for name, value in trace.items()}
-    return dataclasses.replace(
-        run, point=dataclasses.replace(point, content=content, swept={**point.swept, **rates, **numbers})
-    )
+    return dataclasses.replace(run, point=dataclasses.replace(point, content=content, swept=point.swept | numbers))
+
+
+def _with_kinds(queue: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a queue of a file with the tables of some kinds only."""
+    tables = queue.get("tables")
+    return queue if not tables else {**queue, "tables": [table for table in tables if table["kind"] in names]}

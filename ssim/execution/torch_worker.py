@@ -160,6 +160,31 @@ class ServedSupernet:
         logits = _logits(outputs)[:queries].cpu().numpy().tobytes() if inputs else b""
         return begun_ns, ended_ns, logits
 
+    def answer(self, subnet: int, queries: int, inputs: bytes) -> tuple[int, int, bytes]:
+        """Run a batch as `run` does; a row that can't be computed has NaN as its logits, and the others have theirs.
+
+        Which one it is comes out when each is run alone.
+
+        Raises:
+            OutOfMemoryError: The batch does not fit into memory.
+            NotANumberError: The result contains NaN or infinity, and there are no inputs, or logits are no floats.
+            DataError: An input can't be used, and logits are no floats.
+        """
+        begun_ns = time.monotonic_ns()
+        try:
+            return self.run(subnet, queries, inputs)
+        except (NotANumberError, DataError):
+            (spec,) = self.tensors["outputs"]
+            if not inputs or spec["datatype"] != "FP32":
+                raise
+        width, rows = len(inputs) // queries, list[bytes]()
+        for begin in range(0, len(inputs), width):
+            try:
+                rows.append(self.run(subnet, 1, inputs[begin : begin + width])[2])
+            except (NotANumberError, DataError):
+                rows.append(np.full(spec["shape"][1:], np.nan, np.float32).tobytes())
+        return begun_ns, time.monotonic_ns(), b"".join(rows)
+
     def _fill(self, place: int, queries: int, inputs: bytes) -> None:
         """Take inputs of queries into a batch; its other rows are copies of the last one.
 
@@ -244,7 +269,7 @@ def _answer(served: ServedSupernet, body: bytes) -> bytes:
     read_ns = time.monotonic_ns()
     (batch, subnet, queries, _), inputs = unpack_first(RUN, body)
     try:
-        *times, outputs = served.run(subnet, queries, inputs)
+        *times, outputs = served.answer(subnet, queries, inputs)
     except SsimError as error:
         return json_frame(FrameKind.FAILED, {"batch": batch, "reason": str(error)})
     return frame(FrameKind.DONE, DONE.pack(batch, queries, read_ns, *times) + outputs)

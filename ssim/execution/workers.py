@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sim.base.errors import SpecError, SsimError, TooLongError
@@ -17,17 +17,22 @@ from sim.base.intervals import mean_and_half_width
 from sim.base.units import format_ms
 from sim.engine.kinds import MAX_WORKERS
 from sim.engine.run_metrics import WHOLE_RUN
-from sim.traces.rates import mean_rate_setter, rate_names
-from ssim.execution.capacity import Found, changed, search_rates
+from sim.engine.service_queue import in_queues
+from sim.traces.merged import Merged, seed_of
+from sim.traces.rates import mean_rate, mean_rate_setter, rate_names
+from ssim.execution.capacity import Found, attained, changed, search_rates
 from ssim.execution.gap import attainment_bound
 from ssim.execution.search import CapacitySearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
+    from sim.traces.source import TraceSource
     from ssim.execution.capacity import Trials
     from ssim.jobs.experiment.run import ExperimentRun
     from ssim.jobs.job import RunOutcome
+
+    _Setter = Callable[[float], dict[str, float]]
 
 NEARBY = 5
 """So many numbers of workers next to the answer are tried on either side: luck may let fewer meet the target."""
@@ -128,10 +133,9 @@ class Needed:
     headroom: tuple[float, ...] = ()
     error: RunOutcome | None = None
 
-    def at(self, workers: int, parameters: Callable[[ExperimentRun, float], dict[str, float]]) -> list[ExperimentRun]:
+    def at(self, workers: int, at_rate: AtRate) -> list[ExperimentRun]:
         """Return the runs with a number of workers, one a seed."""
-        at_rate = (changed(run, "trace", parameters(run, self.rate_qps)) for run in self.runs)
-        return [changed(run, "cluster", {"workers": workers}) for run in at_rate]
+        return [changed(at_rate(run, self.rate_qps), "cluster", {"workers": workers}) for run in self.runs]
 
     def tried_rows(self) -> list[dict[str, Any]]:
         """Return a row for each number of workers that was tried and each seed."""
@@ -179,19 +183,44 @@ class Needed:
         }
 
 
-class RateParameters:
-    """A function from a run and a mean rate to the parameters of its trace at this rate."""
+class AtRate:
+    """A function from a run and a mean rate of all its queries to the run at this rate."""
 
     def __init__(self) -> None:
-        self._setters: dict[tuple[str, int], Callable[[float], dict[str, float]]] = {}
+        self._setters: dict[tuple[str, int], list[_Setter]] = {}
 
-    def __call__(self, run: ExperimentRun, rate: float) -> dict[str, float]:
-        """Return the parameters of the trace."""
+    def __call__(self, run: ExperimentRun, rate: float) -> ExperimentRun:
+        """Return the run; its traces change in proportion."""
         source = run.parts.source
-        key = (repr(run.spec.trace), run.seed if source.is_random else 0)
+        key = (repr(run.spec.traces()), run.seed if source.is_random else 0)
         if key not in self._setters:
-            self._setters[key] = mean_rate_setter(source, run.seed)
-        return self._setters[key](rate)
+            self._setters[key] = _setters(source, run.seed)
+        setters = self._setters[key]
+        if not isinstance(source, Merged):
+            return changed(run, "trace", setters[0](rate))
+        point, swept = run.point, dict(run.point.swept)
+        queues = [dict(queue) for queue in point.content["queues"]]
+        for place, setter in enumerate(setters):
+            found = setter(rate)
+            queues[place]["trace"] = queues[place]["trace"] | found
+            swept |= {f"queues.{place}.trace.{name}": value for name, value in found.items()}
+        content = {**point.content, "queues": queues, "keep": "summary"}
+        return replace(run, point=replace(point, content=content, swept=swept))
+
+
+def _setters(source: TraceSource, seed: int) -> list[_Setter]:
+    """Return for each trace of a run the function from the mean rate of all to its parameters."""
+    if not isinstance(source, Merged):
+        return [mean_rate_setter(source, seed)]
+    parts = [(part, seed_of(seed, name)) for name, part in source.parts]
+    rates = [mean_rate(part, own) for part, own in parts]
+    lasts = [part.duration_ns / source.duration_ns for part, _ in parts]
+    total = sum(rate * last for rate, last in zip(rates, lasts, strict=True))
+
+    def of_part(setter: _Setter, share: float) -> _Setter:
+        return lambda rate: setter(rate * share)
+
+    return [of_part(mean_rate_setter(part, own), rate / total) for (part, own), rate in zip(parts, rates, strict=True)]
 
 
 def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
@@ -209,7 +238,7 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
     experiment, target = trials.experiment, trials.experiment.spec.capacity.target
     _check_workers(trials)
     check_sweep(trials)
-    parameters = RateParameters()
+    at_rate = AtRate()
     points: dict[int, dict[int, list[ExperimentRun]]] = {}
     for run in experiment.runs:
         points.setdefault(id(run.point), {}).setdefault(run.number, []).append(run)
@@ -218,16 +247,16 @@ def find_workers(trials: Trials, rate_qps: float) -> list[Needed]:
         lowest = 1 + max((fault.worker for fault in next(iter(policies.values()))[0].spec.cluster.faults), default=0)
         one = Needed(tuple(policies[0]), rate_qps, WorkersSearch(lowest, target, lowest), None)
         with told(one.runs[0]):
-            _check_slo(one, parameters)
+            _check_slo(one, at_rate)
             is_whole = one.runs[0].parts.measure == WHOLE_RUN
-            any_policy = _any_policy(one, trials, parameters) if is_whole else None
+            any_policy = _any_policy(one, trials, at_rate) if is_whole else None
         first = max(lowest, any_policy or 1)
         found += [
             Needed(tuple(runs), rate_qps, WorkersSearch(first, target, lowest), any_policy)
             for runs in policies.values()
         ]
-    _try_workers(found, trials, parameters)
-    _add_headroom(found, trials, parameters)
+    _try_workers(found, trials, at_rate)
+    _add_headroom(found, trials, at_rate)
     return found
 
 
@@ -247,17 +276,19 @@ def told(run: ExperimentRun) -> Generator[None]:
 
 
 def check_sweep(trials: Trials) -> None:
-    """Check that there is one queue, and that neither the number of workers nor the rate is swept.
+    """Check that neither the number of workers nor the rate is swept.
 
     Raises:
-        SpecError: There are several, or one of the two is swept.
+        SpecError: One of the two is.
     """
     swept, source = trials.experiment.swept, trials.experiment.runs[0].parts.source
-    names = rate_names(source)
-    decided = ["cluster.workers", *(f"trace.{name}" for name in names if name == "mean_qps" or names == [name])]
-    if trials.experiment.spec.queues:
-        hint = "look for the rate of a trace with a column of classes: leave out --rate"
-        raise SpecError("--rate", "a number of workers is found for a single queue only", "queues", hint)
+    parts = {"trace": source}
+    if isinstance(source, Merged):
+        parts = {f"queues.{place}.trace": part for place, (_, part) in enumerate(source.parts)}
+    decided = ["cluster.workers"]
+    for place, part in parts.items():
+        names = rate_names(part)
+        decided += [f"{place}.{name}" for name in names if name == "mean_qps" or names == [name]]
     for key in swept:
         if key in decided:
             raise SpecError("--rate", f"{key} is swept", "", "sweep another key: this one follows from --rate")
@@ -272,38 +303,44 @@ def _check_workers(trials: Trials) -> None:
         raise SpecError("--rate", "a number of workers is found for identical workers only", "cluster.kinds", hint)
 
 
-def _check_slo(one: Needed, parameters: Callable[[ExperimentRun, float], dict[str, float]]) -> None:
+def _check_slo(one: Needed, at_rate: AtRate) -> None:
     """Pass if unlimited workers could meet the target.
 
     Raises:
         SpecError: They could not.
     """
-    run = one.at(one.search.lowest, parameters)[0]
-    cluster = run.parts.cluster
-    fastest_ns = int(cluster.least_ns(run.parts.table).min()) + cluster.network_ns
-    if run.parts.source.has_one_slo:
-        possible = float(run.parts.source.slo_ms * 1e6 >= fastest_ns)
+    run = one.at(one.search.lowest, at_rate)[0]
+    cluster, source = run.parts.cluster, run.parts.source
+    fastest = [
+        min(int(cluster.least_ns(pool.table).min()) for pool in pools) + cluster.network_ns
+        for pools in cluster.pools_by_queue(run.parts.table)
+    ]
+    if source.has_one_slo and not cluster.queues:
+        possible = [float(source.slo_ms * 1e6 >= fastest[0])]
     elif run.parts.measure != WHOLE_RUN:
         return
     else:
-        trace = run.trace()
-        possible = float((trace.deadline_ns - trace.arrival_ns >= fastest_ns).mean())
-    if possible < one.search.target:
-        what = f"no number of workers meets it: the fastest batch takes {format_ms(fastest_ns)}, overhead included, and"
-        what += f" {100 * possible:.4g} % of queries have an SLO of at least that"
+        trace = in_queues(run.trace(), cluster.queues)
+        codes = trace.class_codes if cluster.queues else None
+        slos = trace.deadline_ns - trace.arrival_ns
+        mine = [slos if codes is None else slos[codes == place] for place in range(len(fastest))]
+        possible = [float((own >= ns).mean()) if len(own) else 1.0 for own, ns in zip(mine, fastest, strict=True)]
+    share, place = min(zip(possible, range(len(possible)), strict=True))
+    if share < one.search.target:
+        what = f"no number of workers meets it: the fastest batch takes {format_ms(fastest[place])}, overhead included,"
+        of = f" of queue {cluster.queues[place].name!r}" if cluster.queues else ""
+        what += f" and {100 * share:.4g} % of queries{of} have an SLO of at least that"
         raise SpecError("capacity.target", what, f"{one.search.target:g}", "a longer slo_ms, or a faster subnet")
 
 
-def _any_policy(
-    one: Needed, trials: Trials, parameters: Callable[[ExperimentRun, float], dict[str, float]]
-) -> int | None:
+def _any_policy(one: Needed, trials: Trials, at_rate: AtRate) -> int | None:
     """Return the least number of workers that the upper bound on any policy leaves possible.
 
     None where the trace is too long for the bound.
     """
 
     def possible(workers: int) -> bool:
-        bounds = [attainment_bound(run, trials.store) for run in one.at(workers, parameters)]
+        bounds = [attainment_bound(run, trials.store) for run in one.at(workers, at_rate)]
         return mean_and_half_width(bounds)[0] >= one.search.target
 
     try:
@@ -320,11 +357,9 @@ def _any_policy(
     return high
 
 
-def _try_workers(
-    found: Sequence[Needed], trials: Trials, parameters: Callable[[ExperimentRun, float], dict[str, float]]
-) -> None:
+def _try_workers(found: Sequence[Needed], trials: Trials, at_rate: AtRate) -> None:
     while asking := [(one, n) for one in found if one.error is None for n in one.search.wanted()]:
-        probes = [(one, n, one.at(n, parameters)) for one, n in asking]
+        probes = [(one, n, one.at(n, at_rate)) for one, n in asking]
         failed = trials.carry_out((run for _, _, runs in probes for run in runs), len({id(one) for one, _ in asking}))
         for one, n, runs in probes:
             ended = [failed[run.id] for run in runs if run.id in failed]
@@ -332,14 +367,12 @@ def _try_workers(
             if ended:
                 one.error = ended[0]
             else:
-                summaries = [manifest["summary"] for manifest in manifests if manifest]
-                one.search.attained[n] = tuple(summary["slo_attainment"] for summary in summaries)
-                one.search.most = max(one.search.first, *(summary["queries"] for summary in summaries))
+                known = [manifest for manifest in manifests if manifest]
+                one.search.attained[n] = tuple(map(attained, known))
+                one.search.most = max(one.search.first, *(manifest["summary"]["queries"] for manifest in known))
 
 
-def _add_headroom(
-    found: Iterable[Needed], trials: Trials, parameters: Callable[[ExperimentRun, float], dict[str, float]]
-) -> None:
+def _add_headroom(found: Iterable[Needed], trials: Trials, at_rate: AtRate) -> None:
     """Search for the highest rate with the least number of workers."""
     spec = trials.experiment.spec.capacity
     searches = {}
@@ -347,7 +380,7 @@ def _add_headroom(
         if one.error is None and one.search.least is not None:
             runs = [changed(run, "cluster", {"workers": one.search.least}) for run in one.runs]
             searches[id(one)] = [Found(run, CapacitySearch(one.rate_qps, spec.target, spec.precision)) for run in runs]
-    search_rates([search for each in searches.values() for search in each], trials, parameters)
+    search_rates([search for each in searches.values() for search in each], trials, at_rate)
     for one in found:
         capacities = [search.capacity for search in searches.get(id(one), ())]
         errors = [search.error for search in searches.get(id(one), ()) if search.error]

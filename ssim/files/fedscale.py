@@ -118,7 +118,7 @@ def _number(path: Path, id_: Any, key: str, value: Any) -> float:
     Raises:
         SpecError: It is none.
     """
-    if isinstance(value, int | float) and 0 < value < math.inf:
+    if _is_number(value) and 0 < value < math.inf:
         return float(value)
     raise SpecError(f"{path}, client {id_}, {key}", "must be a number above 0", repr(value), "a trace of FedScale")
 
@@ -168,4 +168,8 @@ def _sessions(path: Path) -> tuple[list[tuple[str, str]], int]:
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, int | float) and value == value for value in values)  # noqa: PLR0124 - NaN
+    return isinstance(values, list) and all(_is_number(value) and not math.isnan(value) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def put_settings(data: Any, settings: Sequence[str], model: type[BaseModel]) -> tuple[str, ...]:
-    """Put `key=value` settings into the content of a file of a model; return the keys.
+    """Put `key=value` settings into the content of a file of a model; return the keys. `sweep=null` removes the sweep.
 
     Raises:
         SpecError: A setting has another form, its key has no place in the file, or the key is swept.
@@ -30,6 +30,9 @@ def put_settings(data: Any, settings: Sequence[str], model: type[BaseModel]) -> 
         if hidden:
             hint = f"the sweep sets it at every point; give --set sweep.{hidden[0]}=[...], or remove it from `sweep`"
             raise SpecError("--set", "the key is swept", repr(key), hint)
+        if key == "sweep" and values[key] is None and isinstance(data, dict):
+            data.pop(key, None)
+            continue
         issue = put(data, key, values[key], model)
         if issue:
             raise SpecError("--set", issue.problem, repr(key), issue.hint)

@@ -44,6 +44,11 @@ def shipped(kind: str, name: str) -> Path | None:
     return short[0] if len(short) == 1 else None
 
 
+def _is_broken(path: Path) -> bool:
+    """Return whether a name looks like that of a file, but is a folder or a link to nothing."""
+    return path.suffix == ".yaml" and (path.is_dir() or path.is_symlink())
+
+
 def find_file(kind: str, text: str, say: Callable[[str], None]) -> Path:
     """Return the file that somebody names on a command line: a path, or the short name of a shipped file.
 
@@ -58,10 +63,10 @@ def find_file(kind: str, text: str, say: Callable[[str], None]) -> Path:
         SpecError: There is neither.
     """
     path, known = Path(text), shipped(kind, text)
-    local = next((each for each in (path, Path(f"{text}.yaml")) if each.is_file()), None)
+    local = next((each for each in (path, Path(f"{text}.yaml")) if each.is_file() or _is_broken(each)), None)
     if local is not None:
         if known is not None and not path.suffix and local.resolve() != known.resolve():  # x.yaml can mean one only
-            say(f"{local} in this folder is used, not the shipped {kind.removesuffix('s')} of that name")
+            say(f"{local} in this folder is used, not the shipped file of that name")
         return local
     if known is not None:
         return known

@@ -130,7 +130,7 @@ def _conduct(study: Study, experiments: Path, results: Path, *, quick: bool, job
         failed = run_job(experiment, store, jobs=jobs)
         write_summary(store, experiment.swept)
         if study.bounded:
-            write_gaps(experiment, store, find_gaps(experiment, store, jobs=jobs, exact=study.exact).rows)
+            write_gaps(experiment, store, find_gaps(experiment, store, jobs=jobs, exact=study.exact))
     return [f"{study.name}: {each.run.label}, seed {each.run.seed}: {each.error}" for each in failed]
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sim.base.errors import StoreError
 from sim.base.parquet import read_parquet
+from sim.base.units import NS_PER_S
 from sim.engine import histogram, metrics
 from sim.engine.arrow import arrow_table, batches_table, queries_table, workers_table
 from sim.engine.classes import by_class
@@ -22,7 +24,7 @@ from sim.engine.run_metrics import Outcome
 from ssim.results.store import MANIFEST, RUN_AGAIN, manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from sim.engine.run_metrics import RunMetrics
@@ -35,13 +37,16 @@ WINDOWS, BATCHES, REQUESTS = "windows.parquet", "batches.parquet", "requests.par
 WORKERS = "workers.parquet"
 """Each worker of a run with a planner, whatever is kept."""
 
-QUEUE_FIGURES = ("rejected", "weighted_slo_attainment", "weighted_serving_accuracy", "jain_index")
+QUEUE_FIGURES = ("rejected", "cancelled", "weighted_slo_attainment", "weighted_serving_accuracy", "jain_index")
 """Figures of runs with queues: queries that were rejected; attainment and accuracy weighted by queue; how even the
-attainments of the queues are."""
+attainments of the queues are. Live runs have rejected and cancelled queries, too."""
 
 COSTS = ("cost", "met_per_cost", "energy_kwh", "met_per_kwh", "worker_h", "startup_h")
 """Figures of runs whose workers have a price, in its currency, or powers, or come and go; queries that met their SLO
 are counted."""
+
+LOADS = ("loads", "loading_s")
+"""Figures of runs with limited memory: batches that waited for weights to be loaded, and how long they all waited."""
 
 KEPT: dict[Keep, tuple[str, ...]] = {
     "summary": (),
@@ -60,6 +65,7 @@ def put_run(
     circumstances: dict[str, Any],
     keep: Keep,
     beside: Mapping[str, pa.Table] | None = None,
+    counted: Sequence[Outcome] = (),
 ) -> None:
     """Store a run. A run that is there already is replaced.
 
@@ -71,12 +77,13 @@ def put_run(
         circumstances: Time, versions, machine.
         keep: How much of it is stored.
         beside: Further tables, by the names of their files.
+        counted: Outcomes whose queries the summary counts, too.
 
     Raises:
         StoreError: The disk is full, or the folder can't be written; nothing half written stays.
     """
     tables = {name: _TABLES[name](run) for name in KEPT[keep]}
-    if isinstance(run, Result) and run.fleet is not None:
+    if run.fleet is not None:
         tables[WORKERS] = workers_table(run.fleet, [kind.name for kind in run.cluster.kinds])
     tables |= beside or {}
     more: dict[str, Any] = {"latency_quantiles": "exact" if _is_exact(keep) else "within 0.2 %"}
@@ -86,7 +93,7 @@ def put_run(
         more["classes"] = classes
     if run.cluster.kinds:
         more["kinds"] = _by_kind(run)
-    figures = _summary(run, keep)
+    figures = _summary(run, keep) | {outcome.name.lower(): run.count(outcome) for outcome in counted}
     if not tables:
         store.add(run_id, manifest_of(identity, figures, {}, circumstances, **more))
         return
@@ -99,10 +106,15 @@ def put_run(
 def read_windows(store: Store, run_id: str) -> pa.Table:
     """Return a complete run over time, in windows of 1 s; see `sim.engine.metrics.windows`.
 
+    Of a run that an earlier version stored, the last window ends after 1 s, like the others.
+
     Raises:
         StoreError: The file is damaged.
     """
-    return read_output(store, run_id, WINDOWS)
+    table = read_output(store, run_id, WINDOWS)
+    if "end_s" not in table.column_names and "start_s" in table.column_names:
+        table = table.append_column("end_s", pc.add(table["start_s"], 1.0))
+    return table
 
 
 def read_output(store: Store, run_id: str, name: str) -> pa.Table:
@@ -143,7 +155,7 @@ def _summary(run: RunMetrics, keep: Keep) -> dict[str, Any]:
         "mean_batch_size": _number(metrics.mean_batch_size(run)),
         "unfinished": run.count(Outcome.UNFINISHED),
     }
-    return found | _of_queues(run) | _costs(run)
+    return found | _of_queues(run) | _costs(run) | _loads(run)
 
 
 def _of_queues(run: RunMetrics) -> dict[str, float | None]:
@@ -155,8 +167,16 @@ def _of_queues(run: RunMetrics) -> dict[str, float | None]:
         "rejected": run.count(Outcome.REJECTED),
         "weighted_slo_attainment": _number(weighted_attainment(queues)),
         "weighted_serving_accuracy": _number(weighted_accuracy(queues)),
-        "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues])),
+        "jain_index": _number(jain_index([metrics.slo_attainment(one.queries) for one in queues if one.queries])),
     }
+
+
+def _loads(run: RunMetrics) -> dict[str, float]:
+    """Return how often and how long batches waited for weights; empty where all workers hold all."""
+    if not (isinstance(run, Result) and run.cluster.has_limited_memory):
+        return {}
+    load_ns = run.batches.load_ns[run.started]
+    return {"loads": int(np.count_nonzero(load_ns)), "loading_s": int(load_ns.sum()) / NS_PER_S}
 
 
 def _costs(run: RunMetrics) -> dict[str, float | None]:
@@ -210,8 +230,8 @@ def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
     return {
         one.queue.name: {
             "weight": one.queue.weight,
-            **_of_queries(one.queries, keep),
-            "rejected": one.queries.count(Outcome.REJECTED),
+            **(_NO_QUERIES if one.queries is None else _of_queries(one.queries, keep)),
+            "rejected": 0 if one.queries is None else one.queries.count(Outcome.REJECTED),
             "batches": one.batches,
             "mean_batch_size": _number(one.mean_batch_size),
             "busy_share": one.busy_ns / run.busy_ns if run.busy_ns else None,
@@ -220,9 +240,22 @@ def _by_queue(run: RunMetrics, keep: Keep) -> dict[str, dict[str, Any]]:
     }
 
 
+_NO_QUERIES: dict[str, Any] = {
+    "queries": 0,
+    "slo_attainment": None,
+    "mean_serving_accuracy": None,
+    "dropped": 0,
+    "late": 0,
+    "p50_latency_ms": None,
+    "p99_latency_ms": None,
+    "unfinished": 0,
+}
+"""The figures of a queue without a measured query, in the columns of `_of_queries`."""
+
+
 def _of_queries(part: Result, keep: Keep) -> dict[str, Any]:
     """Return the figures of some queries: those of a summary that are not about batches or queues."""
-    others = {"utilisation", "mean_batch_size", *COSTS, *QUEUE_FIGURES}
+    others = {"utilisation", "mean_batch_size", *COSTS, *QUEUE_FIGURES, *LOADS}
     return {column: value for column, value in _summary(part, keep).items() if column not in others}
 
 

@@ -23,7 +23,7 @@ from sim.base.errors import SsimError, StoreError
 from sim.base.whole_file import append_line, translate_os_errors, whole_file, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Mapping
+    from collections.abc import Collection, Generator, Mapping, Sequence
     from pathlib import Path
 
 FAILED = "failed"
@@ -148,8 +148,8 @@ class Store:
         run_id: str,
         identity: dict[str, Any],
         summary: dict[str, Any],
-        fixed: Iterable[str],
-        growing: Iterable[str],
+        fixed: Sequence[str],
+        growing: Sequence[str],
         circumstances: dict[str, Any],
     ) -> None:
         """Make a run complete that wrote its files, step by step, into its folder.
@@ -163,9 +163,12 @@ class Store:
             circumstances: Time, versions, machine.
 
         Raises:
-            StoreError: The disk is full, or the folder can't be written.
+            StoreError: A file is missing, the disk is full, or the folder can't be written.
         """
         folder = self.folder / run_id
+        for name in (*fixed, *growing):
+            if not (folder / name).is_file():
+                raise StoreError(str(folder / name), "is missing", "", RUN_AGAIN)
         outputs: dict[str, Any] = {name: {"bytes": (folder / name).stat().st_size} for name in fixed}
         outputs |= {name: {} for name in growing}
         with whole_file(folder / MANIFEST) as path:

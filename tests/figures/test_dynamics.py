@@ -90,3 +90,12 @@ def test_one_row_is_enough(windows: pd.DataFrame, value: float) -> None:
 def test_a_missing_column_is_named(windows: pd.DataFrame) -> None:
     with pytest.raises(DataError, match=r"windows: missing column \(batch_size\)"):
         dynamics.draw(windows.drop(columns="batch_size"))
+
+
+def test_the_last_window_is_drawn_at_its_width(windows: pd.DataFrame) -> None:
+    ends = (windows["start_s"] + 1).clip(upper=9.25)
+    for axes in dynamics.draw(windows.assign(end_s=ends)).axes[:4]:
+        assert axes.get_xlim() == (0, 9.25)
+        levels = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 20]
+        assert levels
+        assert all(tuple(x[-2:]) == (9, 9.25) for x in levels)

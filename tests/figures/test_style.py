@@ -20,6 +20,7 @@ from figures import (
     gap,
     mixes,
     queues,
+    residence,
     scaling,
     style,
     sweep,
@@ -27,7 +28,7 @@ from figures import (
     workers,
 )
 from figures.tables import estimate
-from sim.base.errors import StoreError
+from sim.base.errors import SpecError, StoreError
 
 LABELS = ["slackfit", "slackfit(buckets=32)", "clipper(accuracy=78.25)", "infaas", "maxacc", "maxbatch", "coarse"]
 
@@ -105,6 +106,7 @@ def test_a_figure_redrawn_is_the_same_byte_for_byte(
         "gap": lambda: gap_figure(summary),
         "mixes": lambda: mixes.draw(priced),
         "queues": lambda: queues.draw(by_queue, "cv2"),
+        "residence": lambda: residence.draw(summary.assign(gb=summary["seed"]), "gb"),
         "scaling": lambda: scaling.draw(windows.assign(run="a"), scaled),
         "sweep": lambda: sweep.draw(summary.assign(cv2=summary["seed"]), "cv2"),
         "tradeoff": lambda: tradeoff.draw(summary),
@@ -151,3 +153,28 @@ def test_a_legend_lies_within_its_figure_however_long_the_names_are(count: int) 
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
     assert all(text.get_text().endswith("AdaptiveBatching") for text in legend.get_texts())
+
+
+def test_the_style_is_a_file_that_others_can_use() -> None:
+    """Matplotlib finds it by its name; what a figure is drawn with is what the file says."""
+    from matplotlib import rc_params_from_file, rcParams
+    from matplotlib.style import context
+
+    said = rc_params_from_file("figures/ssim.mplstyle", use_default_template=False)
+    with context("figures.ssim"):
+        assert all(rcParams[key] == value for key, value in said.items())
+    with style.applied():
+        assert all(rcParams[key] == value for key, value in said.items())
+    assert said["figure.figsize"][0] == style.COLUMN_IN
+    assert said["savefig.dpi"] == style.PNG_DPI
+    assert (
+        min(size for key, size in said.items() if key.endswith(("labelsize", "titlesize", "font.size")))
+        == style.SMALL_PT
+    )
+
+
+def test_pgf_needs_latex_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("figures.style.which", lambda _: None)
+    with pytest.raises(SpecError, match=r"a \.pgf needs LaTeX, which is not installed; install one of xelatex"):
+        style.save_as(style.empty(3.0), tmp_path / "figure.pgf")
+    assert list(tmp_path.iterdir()) == []

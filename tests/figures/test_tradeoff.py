@@ -1,6 +1,7 @@
 """Attainment against accuracy: which marks, which words, and none upon another."""
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -277,3 +278,16 @@ def test_one_row_is_enough(summary: pd.DataFrame) -> None:
 def test_a_missing_column_is_named(summary: pd.DataFrame) -> None:
     with pytest.raises(DataError, match="summary: missing column"):
         tradeoff.draw(summary.drop(columns="slo_attainment"))
+
+
+def test_each_panel_has_the_bound_of_its_own_runs(summary: pd.DataFrame) -> None:
+    """Where attainment times accuracy is the bound; no line where no bound is known."""
+    bounds = {1.0: 0.79, 2.0: 0.6, 3.0: math.nan}
+    swept = pd.concat([summary.assign(**{"trace.cv2": cv2, "weighted_bound": bounds[cv2]}) for cv2 in bounds])
+    figure = tradeoff.draw(swept)
+    for axes, bound in zip(figure.axes, bounds.values(), strict=True):
+        dotted = [line for line in axes.lines if line.get_color() == style.GREY and len(line.get_xdata()) > 2]
+        assert len(dotted) == (not math.isnan(bound))
+        for line in dotted:
+            assert np.allclose(np.multiply(line.get_xdata(), line.get_ydata()), 100 * bound)
+    assert "bound on any policy" in [text.get_text() for text in figure.legends[0].get_texts()]

@@ -25,6 +25,7 @@ from sim import (
     WorkerKind,
 )
 from sim.engine.planning import PlannerView, WorkerPlan
+from sim.engine.residence import Memory
 from sim.engine.scaling import Scaling
 from sim.tables.law import FIXED, LatencyLaw, planned
 
@@ -49,16 +50,26 @@ class TablePlanner:
             number = 3 * number + sum(count * (i + 3) for i, count in enumerate(counts)) + round(2 * queue.weight)
             number += sum(table.latency(0, 1) for table in queue.tables.values())
         for kind in view.kinds:
-            number = 3 * number + sum(kind.serving) + 7 * kind.starting + 5 * kind.failed + kind.queries
+            number = 3 * number + sum(kind.serving) + kind.load_ns + 7 * kind.starting + 5 * kind.failed + kind.queries
             number += round(1000 * kind.busy_share) if kind.serving and not math.isnan(kind.busy_share) else 0
         rows = [self.answers[(number + i) % len(self.answers)] for i in range(len(view.kinds))]
         wanted = {kind.name: row for kind, row in zip(view.kinds, rows, strict=True) if row < 7}
+        resident = {}
+        for kind in view.kinds:
+            for worker in kind.serving if kind.units else ():
+                number += sum(map(len, kind.resident[worker])) + 2 * sum(name < "s1" for name in kind.resident[worker])
+                chosen: list[str] = []
+                for i, name in enumerate(sorted(kind.units.named, reverse=number % 2 == 0)):
+                    if (number + worker) % (i + 3) != 1 and kind.fit(*chosen, name):
+                        chosen.append(name)
+                if number % 4:
+                    resident[worker] = chosen
         if not self.changes_policy:
-            return WorkerPlan(wanted)
+            return WorkerPlan(wanted, resident=resident)
         everywhere = {"drops": number % 2 == 0} if number % 3 == 0 else {}
         own = [{}, {"waits": number % 7 == 0}, self.other or {}]
         given = {queue.name: own[(number + i) % 3] for i, queue in enumerate(view.queues)}
-        return WorkerPlan(wanted, everywhere, {name: one for name, one in given.items() if one != {}})
+        return WorkerPlan(wanted, everywhere, {name: one for name, one in given.items() if one != {}}, resident)
 
 
 LAWS = (LatencyLaw("lognormal"), LatencyLaw("lognormal", 2.0), LatencyLaw("samples"))
@@ -86,6 +97,7 @@ class TablePolicy:
             return Wait(view.now_ns + 1 + number % min(4, view.slack_ns))
         subnet, size = self.answers[number % len(self.answers)]
         free = system.free_workers()
+        number += sum(system.loading_ns(0, worker) for worker in free)
         size = min(size, view.table.max_batch)
         subnet %= len(view.table.subnets)  # that of a queue may have fewer
         return Dispatch(subnet, size, free[number % len(free)] if self.picks_worker else None)
@@ -217,14 +229,15 @@ def queue_cases(draw: Callable[..., object]) -> Case:
         return replace(case, cluster=cluster)
     codes = np.array(draw(st.lists(st.integers(0, count - 1), min_size=len(case.trace), max_size=len(case.trace))))
     trace = replace(case.trace, class_codes=codes, class_names=tuple(queue.name for queue in queues))
-    order = draw(st.sampled_from(["edf", "slack", "priority", "fair", "fair"]))
+    same = count > 1 and len({queue.priority for queue in queues}) == 1
+    order = draw(st.sampled_from(["edf", "slack", "edf" if same else "priority", "fair", "fair"]))
     return replace(case, trace=trace, cluster=replace(cluster, order=order))
 
 
 @st.composite
-def planned_cases(draw: Callable[..., object]) -> Case:
+def planned_cases(draw: Callable[..., object], *, queues: bool = True) -> Case:
     """Return a case of `cases`, `kind_cases` or `queue_cases`, these with a central queue, with a planner."""
-    case = draw(st.one_of(cases(), kind_cases(), queue_cases()))
+    case = draw(st.one_of(cases(), kind_cases(), *([queue_cases()] if queues else [])))
     case = replace(case, cluster=replace(case.cluster, routing="central"))
     scaling = lambda workers: Scaling(  # noqa: E731 - as above
         workers + draw(st.integers(0, 3)), draw(st.integers(0, workers)), draw(st.sampled_from([0, 0, 3, 20]))
@@ -246,6 +259,48 @@ def planned_cases(draw: Callable[..., object]) -> Case:
     other = replace(case.policy, answers=case.policy.answers[::-1], waits=draw(st.booleans()))
     planner = TablePlanner(answers, draw(st.booleans()), draw(st.sampled_from([None, other])))
     return replace(case, cluster=cluster, planner=planner, period_ns=draw(st.integers(1, 30)))
+
+
+@st.composite
+def memory_cases(draw: Callable[..., object]) -> Case:
+    """Return a case with or without kinds, queues, routing or a planner whose workers have little memory."""
+    case = draw(st.one_of(cases(), kind_cases(), queue_cases(), planned_cases()))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    each, shared = draw(st.sampled_from([4, 0.5])), draw(st.sampled_from(["shared", "separate", "separate"]))
+
+    def weighed(table: LatencyTable) -> LatencyTable:
+        sizes = rng.integers(1, 6, len(table.subnets)).tolist()
+        subnets = (replace(one, params=size) for one, size in zip(table.subnets, sizes, strict=True))
+        return replace(table, subnets=tuple(replace(one, loading_ns=one.loading_ns or 2) for one in subnets))
+
+    def memory() -> Memory:
+        return Memory(draw(st.integers(math.ceil(5 * each), math.ceil(20 * each))), draw(st.sampled_from([None, 1e9])))
+
+    kinds = tuple(
+        replace(kind, table=kind.table and weighed(kind.table), memory=memory() if draw(st.booleans()) else None)
+        for kind in case.cluster.kinds
+    )
+    queues = tuple(
+        replace(
+            queue,
+            table={name: weighed(one) for name, one in queue.table.items()}
+            if isinstance(queue.table, dict)
+            else queue.table and weighed(queue.table),
+        )
+        for queue in case.cluster.queues
+    )
+    switch = case.cluster.actuation_ns
+    cluster = replace(
+        case.cluster,
+        kinds=kinds,
+        queues=queues,
+        occupancy=1,
+        actuation_ns=2 if switch == "table" else switch,
+        memory=None if kinds else memory(),
+        weights=shared,
+        bytes_per_weight=each,
+    )
+    return replace(case, cluster=cluster, table=weighed(case.table))
 
 
 def _faults(draw: Callable[..., object], workers: int) -> list[WorkerFailure]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import simpy
 
+from sim import simulate
 from sim.base.streams import stream
 from sim.engine.planning import KindView, PlannerView, QueueView
 from sim.engine.policy import Dispatch, Drop, Hold, View, Wait
@@ -29,8 +30,10 @@ from sim.tables.law import LatencyLaw, actual_table, nodes_of
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sim import Cluster, Policy, Trace
+    from sim import Cluster, Policy, Result, Trace
     from sim.engine.planning import Planner
+    from sim.engine.residence import Memory
+    from tests.laws.cases import Case
 
 FIRST, LOWEST = 0, 2  # SimPy's URGENT, and after its NORMAL (1)
 
@@ -51,6 +54,18 @@ def _on_line(nodes: list[int], share: int) -> int:
 def table_of(queue: ServiceQueue, kind: str) -> LatencyTable | None:
     """Return a queue's own table on a kind of workers."""
     return queue.table[kind] if isinstance(queue.table, dict) else queue.table
+
+
+class Room:
+    """What a planner may ask of the memory of a kind of workers."""
+
+    def __init__(self, engine: NaiveEngine, kind: int) -> None:
+        self.engine, self.kind, self.named = engine, kind, engine._named(kind)
+
+    def fit(self, subnets: tuple[str, ...]) -> bool:
+        """Return whether subnets fit into the memory of a worker."""
+        models = list({self.named[name]: None for name in subnets})
+        return self.engine._used(self.kind, models) <= self.engine._memory(self.kind).size_bytes
 
 
 class NaiveEngine:
@@ -119,6 +134,12 @@ class NaiveEngine:
         self.last_routed = -1
         self.arrived: list[int] = []
         self.free = set(range(cluster.workers))
+        self.resident = [self._first(kind) for kind in self.kind_of]  # last used last
+        self.there: defaultdict[tuple[int, tuple[str, float]], int] = defaultdict(int)  # when each is loaded
+        self.lane: defaultdict[int, int] = defaultdict(int)  # until when each worker loads
+        self.kept: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
+        self.absent: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)  # of these, not loading yet
+        self.in_use: dict[int, tuple[str, float]] = {}
         self.up = dict.fromkeys(range(cluster.workers), 0)  # since when each serves
         self.down: set[int] = set()
         self.starting: dict[int, int] = {}  # when each is ready
@@ -184,6 +205,12 @@ class NaiveEngine:
                 self.policies[place] = replace(self.policies[place], **plan.parameters | given)
             else:
                 self.policies[place] = given
+        for worker, names in plan.resident.items():
+            kind = self.kind_of[worker]
+            if self._memory(kind) is not None:
+                models = [self._named(kind)[name] for name in names]
+                self.kept[worker], self.absent[worker] = models, models
+                self._load_ahead(worker)
         for kind, seen in enumerate(view.kinds):
             wanted = plan.workers.get(seen.name)
             if wanted is None:
@@ -202,8 +229,10 @@ class NaiveEngine:
         worker = len(self.kind_of)
         self.kind_of.append(kind)
         self.asked.append(now)
+        self.resident.append(self._first(kind))
         self.loaded[worker], self.under_way[worker] = None, {}
         self.fresh.add(worker)
+        startup_ns += self._first_load(kind)
         self.starting[worker] = now + startup_ns
         self.env.process(self._start_up(worker, startup_ns))
 
@@ -264,6 +293,9 @@ class NaiveEngine:
             spent / time if time else math.nan,
             known.scaling if known else self.cluster.scaling,
             known.price_per_h if known else None,
+            self._first_load(kind),
+            None if self._memory(kind) is None else Room(self, kind),
+            {worker: self._held(worker) for worker in mine},
         )
 
     @property
@@ -297,6 +329,104 @@ class NaiveEngine:
         subnets = self.tables[self.offered_queue][self.kind_of[worker]].subnets
         rows = [self.rows.index((subnet.id, subnet.accuracy)) for subnet in subnets]
         return rows.index(self.loaded[worker]) if self.loaded[worker] in rows else None
+
+    def _model(self, queue: int, kind: int, subnet: int) -> tuple[str, float]:
+        """Return what a subnet of a queue is loaded with: id and accuracy of itself, or of the best of its supernet."""
+        subnets = self.tables[queue][kind].subnets
+        one = subnets[-1 if self.cluster.weights == "shared" else subnet]
+        return one.id, one.accuracy
+
+    def _facts(self, kind: int, model: tuple[str, float]) -> tuple[int, int]:
+        """Return bytes and loading time of a model on workers of a kind."""
+        mine = [
+            one
+            for queue, tables in enumerate(self.tables)
+            for subnet, one in enumerate(tables[kind].subnets)
+            if self._model(queue, kind, subnet) == model
+        ]
+        size = max(math.ceil(one.params * self.cluster.bytes_per_weight) for one in mine)
+        rate = self._memory(kind).load_bytes_per_s
+        return size, max(one.loading_ns for one in mine) if rate is None else math.ceil(size / rate * 10**9)
+
+    def _memory(self, kind: int) -> Memory | None:
+        return self.cluster.kinds[kind].memory if self.cluster.kinds else self.cluster.memory
+
+    def _used(self, kind: int, models: list[tuple[str, float]]) -> int:
+        return sum(self._facts(kind, model)[0] for model in models)
+
+    def _first(self, kind: int) -> list[tuple[str, float]]:
+        """Return what a new worker holds."""
+        if self._memory(kind) is None:
+            return []
+        places = [(queue, i) for queue, of in enumerate(self.tables) for i in range(len(of[kind].subnets))]
+        found: list[tuple[str, float]] = []
+        for model in sorted({self._model(queue, kind, i) for queue, i in places}, key=self.rows.index):
+            if self._used(kind, [*found, model]) <= self._memory(kind).size_bytes:
+                found.append(model)
+        return found[::-1]
+
+    def _first_load(self, kind: int) -> int:
+        return sum(self._facts(kind, model)[1] for model in self._first(kind))
+
+    def loading_ns(self, subnet: int, worker: int) -> int:
+        """Return how long the weights of a subnet take to load on a worker."""
+        kind = self.kind_of[worker]
+        model = self._model(self.offered_queue, kind, subnet)
+        if self._memory(kind) is None:
+            return 0
+        if model in self.resident[worker]:
+            return max(0, self.there[worker, model] - self.env.now)
+        return max(0, self.lane[worker] - self.env.now) + self._facts(kind, model)[1]
+
+    def _load(self, subnet: int, worker: int) -> int:
+        """Have a worker hold the weights of a subnet; return how long that takes."""
+        kind, held = self.kind_of[worker], self.resident[worker]
+        if self._memory(kind) is None:
+            return 0
+        took, model = self.loading_ns(subnet, worker), self._model(self.offered_queue, kind, subnet)
+        if model in held:
+            held.remove(model)
+        else:
+            self.lane[worker] = self.there[worker, model] = self.env.now + took
+        while held and self._used(kind, [*held, model]) > self._memory(kind).size_bytes:
+            held.pop(0)
+        held.append(model)
+        self.in_use[worker] = model
+        return took
+
+    def _load_ahead(self, worker: int) -> None:
+        """Begin all planned loads for which there is room beside what is planned and what is in use."""
+        kind, held = self.kind_of[worker], self.resident[worker]
+        while self.absent[worker]:
+            model = self.absent[worker][0]
+            if model not in held:
+                staying = [one for one in held if one in self.kept[worker] or one == self.in_use.get(worker)]
+                size = self._memory(kind).size_bytes
+                if self._used(kind, [*staying, model]) > size:
+                    return
+                for other in [one for one in held if one not in staying]:
+                    if self._used(kind, [*held, model]) > size:
+                        held.remove(other)
+                held.append(model)
+                begins = max(self.env.now, self.lane[worker])
+                self.lane[worker] = self.there[worker, model] = begins + self._facts(kind, model)[1]
+            self.absent[worker] = self.absent[worker][1:]
+
+    def _named(self, kind: int) -> dict[str, tuple[str, float]]:
+        """Return what each subnet is loaded with, by its id in results."""
+        found: dict[str, tuple[str, float]] = {}
+        for queue, tables in enumerate(self.tables):
+            for subnet, one in enumerate(tables[kind].subnets):
+                same = [other for of in self.tables for other in of[kind].subnets if other.id == one.id]
+                name = one.id if same[0].accuracy == one.accuracy else f"{self.groups[queue].name}/{one.id}"
+                found.setdefault(name, self._model(queue, kind, subnet))
+        return found
+
+    def _held(self, worker: int) -> tuple[str, ...]:
+        kind = self.kind_of[worker]
+        if self._memory(kind) is None:
+            return ()
+        return tuple(name for name, model in self._named(kind).items() if model in self.resident[worker])
 
     def deadlines_ns(self, count: int) -> list[int]:
         """Return the earliest deadlines in the queue."""
@@ -356,6 +486,9 @@ class NaiveEngine:
                 self.free.discard(worker)
                 self.fresh.discard(worker)
                 self.loaded[worker] = None
+                self.resident[worker] = []
+                self.absent[worker], self.lane[worker] = [], 0
+                self.in_use.pop(worker, None)
                 lost = [query for run in self.under_way[worker] for query in self.members[run]]
                 self.ended += [(now, query, Outcome.DROPPED) for query in lost]
                 self.under_way[worker].clear()
@@ -495,7 +628,9 @@ class NaiveEngine:
             self.ended.append((self.env.now, query, Outcome.DROPPED))
 
     def _begin(self, decision: Dispatch) -> None:
-        worker = self.free_workers()[0] if decision.worker is None else decision.worker
+        worker = decision.worker
+        if worker is None:
+            worker = min(self.free_workers(), key=lambda one: (self.loading_ns(decision.subnet, one), one))
         self.free.remove(worker)
         batch = [heapq.heappop(self.queue)[1] for _ in range(min(decision.batch_size, len(self.queue)))]
         self.runs += 1
@@ -505,7 +640,8 @@ class NaiveEngine:
             served = self.served[self.offered_queue][self.offered]
             self.tried[0][self.offered_queue] -= self.cluster.dispatch_ns + served.latency(decision.subnet, len(batch))
         table = self.tables[self.offered_queue][self.kind_of[worker]]
-        self.env.process(self._batch(self.runs, worker, table, decision.subnet, batch))
+        loading = self._load(decision.subnet, worker)
+        self.env.process(self._batch(self.runs, worker, table, decision.subnet, batch, loading))
 
     def _latency(self, planned: LatencyTable, subnet: int, size: int, head: int) -> int:
         """Return the quantile of the batch's latency that belongs to the luck of its head."""
@@ -543,13 +679,14 @@ class NaiveEngine:
         return batch + size * self.cluster.dispatch_per_query_ns
 
     def _batch(
-        self, run: int, worker: int, table: LatencyTable, subnet: int, batch: list[int]
+        self, run: int, worker: int, table: LatencyTable, subnet: int, batch: list[int], loading: int
     ) -> Generator[simpy.Event, None, None]:
         row = self.rows.index((table.subnets[subnet].id, table.subnets[subnet].accuracy))
         latency, overhead = self._latency(table, subnet, len(batch), batch[0]), self._overhead(len(batch), batch[0])
         if self.loaded[worker] != row and worker not in self.fresh:
             delay = self.cluster.actuation_ns
             overhead += (table.subnets[subnet].loading_ns or 0) if delay == "table" else delay
+        overhead += loading
         self.fresh.discard(worker)
         self.loaded[worker] = row
         for query in batch:
@@ -584,4 +721,27 @@ class NaiveEngine:
             if not rest:
                 self.runs_now[worker] = 0
                 self.free.add(worker)
+                self.in_use.pop(worker, None)
+                self._load_ahead(worker)
                 self._request_dispatch()
+
+
+def run(case: Case) -> Result:
+    """Return what the engine makes of a case."""
+    return simulate(case.trace, case.cluster, case.table, case.policy, planner=case.planner, period_ns=case.period_ns)
+
+
+def naive_engine_agrees(case: Case) -> None:
+    """Check that both engines agree on each query of a case, and on each worker of one with a planner."""
+    result = run(case)
+    plans = {"planner": case.planner, "period_ns": case.period_ns}
+    naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy, **plans).run()
+    finish = np.where(result.answered, result.per_query(result.batches.finish_ns), -1)
+    assert result.per_query(result.batches.start_ns).tolist() == naive.start
+    assert finish.tolist() == naive.finish
+    assert result.per_query(result.batches.worker).tolist() == naive.worker
+    assert result.per_query(result.batches.subnet).tolist() == naive.subnet
+    assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
+    if case.planner is not None:
+        assert result.fleet.kind.tolist() == naive.kind_of
+        assert result.fleet.asked_ns.tolist() == naive.asked

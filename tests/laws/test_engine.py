@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sim import Cluster, Dispatch, LatencyTable, Outcome, Result, Trace, View, WorkerFailure, simulate
+from sim import Cluster, Dispatch, LatencyTable, Outcome, Trace, View, WorkerFailure, simulate
 from sim.engine.driver import _Run
 from tests.laws.cases import Case, cases, kind_cases, queue_cases
-from tests.laws.naive_engine import NaiveEngine
-
-
-def run(case: Case) -> Result:
-    return simulate(case.trace, case.cluster, case.table, case.policy)
+from tests.laws.naive_engine import naive_engine_agrees, run
 
 
 @settings(max_examples=200, deadline=None)
@@ -29,17 +25,6 @@ def test_the_engine_and_a_process_for_each_query_agree_on_every_query(case: Case
 @given(cases())
 def test_the_engine_and_a_process_for_each_query_agree_in_many_cases(case: Case) -> None:
     naive_engine_agrees(case)
-
-
-def naive_engine_agrees(case: Case) -> None:
-    result = run(case)
-    naive = NaiveEngine(case.trace, case.cluster, case.table, case.policy).run()
-    finish = np.where(result.answered, result.per_query(result.batches.finish_ns), -1)
-    assert result.per_query(result.batches.start_ns).tolist() == naive.start
-    assert finish.tolist() == naive.finish
-    assert result.per_query(result.batches.worker).tolist() == naive.worker
-    assert result.per_query(result.batches.subnet).tolist() == naive.subnet
-    assert result.outcome.tolist() == [int(outcome) for outcome in naive.outcome]
 
 
 @settings(max_examples=100, deadline=None)

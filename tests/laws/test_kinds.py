@@ -25,6 +25,7 @@ from sim import (
 from sim.engine.kind_metrics import by_kind
 from sim.engine.run_metrics import Measure
 from sim.engines import replay
+from sim.tables.law import actual_table
 from tests.laws.cases import Case, cases, kind_cases
 
 
@@ -178,3 +179,63 @@ def test_hopeless_goes_by_the_fastest_kind_that_is_alive() -> None:
     assert alive.outcome.tolist() == [Outcome.MET, Outcome.MET]
     failed = Cluster.of_kinds(*kinds, drop="hopeless", faults=(WorkerFailure(0, 0),))
     assert simulate(trace, failed, table, One()).outcome.tolist() == [Outcome.DROPPED, Outcome.DROPPED]
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind_cases(), st.integers(0, 60), st.booleans())
+def test_batches_that_take_the_power_of_a_busy_worker_take_its_energy(case: Case, middle: int, part: bool) -> None:
+    """Measured energy of as much power is the same as power, lost batches included, and parts of a run add up."""
+    idle_w, busy_w = 1000.0, 3000.0  # whole microjoules in a nanosecond
+
+    def with_energy(table: LatencyTable) -> LatencyTable:
+        actual = actual_table(table)
+        measured = dataclasses.replace(actual, energy_uj=3 * actual.latency_ns)
+        return measured if actual is table else dataclasses.replace(table, actual=measured)
+
+    plain = dataclasses.replace(
+        case.cluster,
+        kinds=tuple(dataclasses.replace(kind, idle_w=idle_w, busy_w=busy_w) for kind in case.cluster.kinds),
+        dispatch_ns=0,
+        dispatch_per_query_ns=0,
+        dispatch_p99_over_median=None,
+        actuation_ns=0,
+        occupancy=1,
+        latency="fixed",
+    )
+    kinds = tuple(dataclasses.replace(kind, table=kind.table and with_energy(kind.table)) for kind in plain.kinds)
+    measured = dataclasses.replace(plain, kinds=kinds)
+
+    def energy(cluster: Cluster, table: LatencyTable, interval: Measure | None = None) -> list[float]:
+        result = simulate(case.trace, cluster, table, case.policy)
+        result = result if interval is None else result.measured(interval)
+        return [one.energy_kwh for one in by_kind(result)]
+
+    table, arrival_ns = with_energy(case.table), case.trace.arrival_ns
+    assert energy(measured, table) == pytest.approx(energy(plain, case.table))
+    if part and arrival_ns[0] < middle <= arrival_ns[-1]:  # both parts have queries
+        parts = (Measure(0, middle), Measure(middle, None))
+        both = [energy(measured, table, one) for one in parts]
+        assert [sum(pair) for pair in zip(*both, strict=True)] == pytest.approx(energy(measured, table))
+    without = [kind.table is None for kind in kinds]  # whose table has no energy keep their power
+    assert any(without) or energy(measured, case.table) == energy(measured, table)
+
+
+def test_what_a_batch_takes_beyond_its_cell_is_at_the_power_of_an_idle_worker() -> None:
+    subnets = (ProfiledSubnet("s", 70.0),)
+    table = LatencyTable("toy", subnets, (1, 2), np.array([[10, 20]]), energy_uj=np.array([[70, 90]]))
+    kind = WorkerKind("k", 1, idle_w=1000.0, busy_w=9000.0)  # one microjoule in a nanosecond, and nine
+    cluster = Cluster.of_kinds(kind, dispatch_ns=5)
+    result = simulate(Trace(np.array([0, 0, 0]), 99, 50), cluster, table, Pair())
+    (one,) = by_kind(result)
+    assert result.batches.size.tolist() == [2, 1]
+    assert result.horizon_ns == 50
+    # 25 and 15 ns busy, of which 20 and 10 are the cells; the rest is idle.
+    assert one.energy_kwh * 3.6e12 == pytest.approx(90 + 70 + (50 - 30) * 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Runs two queries at a time, if they are there."""
+
+    def decide(self, view: View) -> Dispatch:
+        return Dispatch(0, min(2, view.queue_length))

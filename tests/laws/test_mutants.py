@@ -16,7 +16,9 @@ from hypothesis.errors import NoSuchExample
 
 import sim.compiled.compiling
 import sim.compiled.kernel
+import sim.compiled.queue_kernel
 import sim.compiled.replay
+import sim.compiled.turns
 import sim.engine.driver
 import sim.engine.instant
 import sim.engine.offers
@@ -27,6 +29,8 @@ from sim.compiled.replay import replay_compiled
 from tests.laws.cases import cases, kind_cases, queue_cases
 from tests.laws.naive_engine import NaiveEngine
 from tests.laws.test_compiled import FromTable, FromTables, by_name, decision_tables, edges, tables_by_kind
+from tests.laws.test_planned import engines_agree, held_while_one_that_goes_fails, planned_rules
+from tests.laws.test_queues import engines_agree_on_queues, ruled_queues
 from tests.policies.engines import assert_same
 
 if TYPE_CHECKING:
@@ -46,7 +50,7 @@ KERNEL = {
         "free[first_of[kind]]\n",
         "free[first_of[kind] + idle_of[kind] - 1]\n",
     ),
-    "the first batch pays for its subnet": ("if loaded[worker] != NOTHING_YET:", "if loaded[worker] != -9:"),
+    "the first batch pays for its subnet": ("if loaded[worker] != NEW:", "if loaded[worker] != -9:"),
     "no subnet is ever changed": ("overhead += setting.actuation_ns[row]", "overhead += 0"),
     "overhead of a query left out": ("overhead += setting.per_query_ns * size", "overhead += 0"),
     "slack without the overhead": ("waiting_ns[0]) - now - dispatch_ns", "waiting_ns[0]) - now"),
@@ -56,9 +60,9 @@ KERNEL = {
     "holds a nanosecond long": ("now + slack - size)", "now + slack - size + 1)"),
     "a hold that forgets the slack left": ("now + slack - size)", "now + slack)"),
     "held queries do not see completions": ("(idle == 0 or length > 0) and running", "idle == 0 and running"),
-    "a hold beyond its end": ("< min(until_ns, held_ns):", "< until_ns:"),
-    "held queries see no other event": ("< min(until_ns, held_ns):", "< held_ns:"),
-    "held queries are not dropped": ("last_ns, due_ns - limit_ns + 1)", "last_ns)"),
+    "a hold beyond its end": ("< min(ends_ns, held_ns):", "< ends_ns:"),
+    "held queries see no other event": ("< min(ends_ns, held_ns):", "< held_ns:"),
+    "held queries are not dropped": ("until_ns, due_ns - limit_ns + 1)", "until_ns)"),
     "a hold takes the queue for one longer": ("min(arrived - head, longest", "min(arrived - head + 1, longest"),
     "a hold overlooks an edge": ("from_ns[place - 1] > due_ns", "from_ns[place - 1] > 1 + due_ns"),
     "a hold that does not shorten": ("held_ns = due_ns - sizes[place, column]", "pass"),
@@ -68,11 +72,8 @@ KERNEL = {
     "overheads with the luck of latencies": ("1, one.key, query)", "1, luck, query)"),
     "a lost batch is answered": ("fails < finish, min", "False, min"),
     "a completion at the failure is lost": ("fails < finish, min", "fails <= finish, min"),
-    "a failed worker keeps its subnet": (
-        "loaded[worker], state.last_ns[worker] = _NONE, 0",
-        "state.last_ns[worker] = 0",
-    ),
-    "a failed worker keeps its order": ("loaded[worker], state.last_ns[worker] = _NONE, 0", "loaded[worker] = _NONE"),
+    "a failed worker keeps its subnet": ("loaded[worker] = FAILED if changes[change, 2] == FAILS else GONE", "pass"),
+    "a failed worker keeps its order": ("state.last_ns[worker] = 0\n", "pass\n"),
     "a fast batch overtakes": ("max(finish, state.last_ns[worker])", "finish"),
     "busy until the answer": ("max(1, int(latency * setting.occupancy))", "latency"),
     "occupied by the overhead in part": ("frees = now + overhead + max(", "frees = now + overhead // 2 + max("),
@@ -90,11 +91,51 @@ KINDS = {
     "decisions of the kind before": ("decided[place + kind, column]", "decided[place, column]"),
     "latencies of the first kind": ("latency_ns[row, size], dispatch_ns", "latency_ns[0, size], dispatch_ns"),
     "a worker returns to the first kind": (
-        "_pop(free_ns, busy, 0, running)\n            kind = kind_of[worker]",
-        "_pop(free_ns, busy, 0, running)\n            kind = 0",
+        "!= GONE:\n                kind = kind_of[worker]",
+        "!= GONE:\n                kind = 0",
     ),
 }
 """Likewise, with kinds of workers."""
+
+GOES = {
+    "who goes takes batches": ("if loaded[worker] != GONE:", "if True:"),
+    "who goes stays idle": ("idle_of[kind] = without(free, first_of[kind], idle_of[kind], worker)", "pass"),
+    "arrivals before a turn are seen after it": ("if now >= until_ns:", "if now > until_ns:"),
+}
+"""Likewise, with a planner."""
+
+TURNS = {
+    "what ends now has ended": ("finish_ns < now_ns", "finish_ns <= now_ns"),
+    "who can take a batch now is idle": ("self._busy_ns[worker] >= now_ns)", "self._busy_ns[worker] > now_ns)"),
+    "a failure that ends the last batch is forgotten": (" not in left or change in kept]", " not in left]"),
+    "who has gone fails": (" if change[1] not in left or change in kept]", "]"),
+    "lost queries are answered": ("ended & (lost == 0)", "ended"),
+    "no start-up": ("(now_ns + new.startup_ns, new.worker, COMES)", "(now_ns, new.worker, COMES)"),
+    "who goes is no event": ("[(now_ns, worker, LEAVES) for worker in left]", "[]"),
+    "busy before it came": ("np.maximum(np.maximum(start_ns, self._since_ns), up_ns[worker])", "start_ns"),
+    "batches are counted twice": ("still[7] = 0", "pass"),
+    "hopeless by the workers before": ("changes=changes, limit_ns=limit_ns)", "changes=changes)"),
+    "drops are counted again": ("self._dropped + self._drops, 0", "self._dropped + self._drops, self._drops"),
+    "the last batch is that of the last turn": ("max(last_ns[worker], finish)", "max(last_ns[worker], 0)"),
+    "the old policy stays": ("state, policy if changed else None", "state, None"),
+}
+"""In the turns of the compiled engine. Compared with the SimPy engine."""
+
+QUEUE_LOOP = {
+    "a batch costs nothing": ("deficit[place] -= dispatch_ns + setting.planned_ns[row, size]", "pass"),
+    "what is left is kept": ("deficit[place] = min(deficit[place], 0.0)", "pass"),
+    "debts are forgotten": ("rounds = min(rounds, ", "rounds = min(9, "),
+    "priority before no deadline": ("(rank == best_rank and due_ns < best_ns)", "(False)"),
+    "the least slack is the earliest deadline": ("alone_ns[place, kind] if order == SLACK else 0", "0"),
+    "one more than the bound": (">= setting.bounds[of]", "> setting.bounds[of]"),
+    "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
+    "decisions of the first queue": ("place * kinds + kind", "kind"),
+    "hopeless by the kinds of the beginning": ("setting.limits_ns[change, place]", "setting.limits_ns[0, place]"),
+    "each queue switches": ("loaded[worker] = setting.subnet[row]", "loaded[worker] = row"),
+    "luck of another query": ("query = waiting[head[place] if", "query = waiting[start[place] if"),
+    "the last ones are never turned away": ("> setting.bounds[queue_of[query]]", "> FAR"),
+}
+"""In the loop of several queues. Compared with the SimPy engine."""
 
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
@@ -104,8 +145,8 @@ INSTANT = {
         "self._running[worker] = None",
     ),
     "a recovered worker is new": (
-        "self._unused[worker] = False\n        if worker",
-        "self._unused[worker] = True\n        if worker",
+        "self._unused[worker] = False\n        self.residence",
+        "self._unused[worker] = True\n        self.residence",
     ),
     "holds by the clock": (
         "self._now_ns + slack_ns - int(decision.until_slack_ns)",
@@ -148,7 +189,7 @@ QUEUE_SET = {
     "who waits at a failed worker stays": ("self._stranded += queue.leave()", "pass"),
     "a failed worker gets queries": ("self._alive.remove(worker)", "pass"),
     "turns begin anew": ("self._next = worker + 1", "pass"),
-    "the arrivals of all queues": ("trace.arrival_ns[mine].tolist(), slo_ns", "trace.arrival_ns.tolist(), slo_ns"),
+    "the arrivals of all queues": ("trace.arrival_ns[codes == place].tolist()", "trace.arrival_ns.tolist()"),
 }
 """In queues side by side and in routing, likewise."""
 
@@ -209,7 +250,9 @@ def with_kinds(draw: st.DrawFn) -> tuple[Case, Any]:
 
 def test_the_code_has_the_lines_that_faults_change() -> None:
     for module, changes in (
-        (sim.compiled.kernel, KERNEL | KINDS),
+        (sim.compiled.kernel, KERNEL | KINDS | GOES),
+        (sim.compiled.turns, TURNS),
+        (sim.compiled.queue_kernel, QUEUE_LOOP),
         (sim.engine.instant, INSTANT),
         (sim.engine.driver, DRIVER),
         (sim.engine.offers, OFFERS),
@@ -243,6 +286,49 @@ def test_a_fault_in_the_loop_is_caught(name: str | None) -> None:
     some = with_kinds() if name in KINDS else with_decisions()
     found = (name not in KINDS and any(map(differs, edges()))) or caught(some, differs, 3000 if name else 100)
     assert found == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, *GOES, *TURNS])
+def test_a_fault_in_the_turns_of_the_compiled_engine_is_caught(name: str | None) -> None:
+    with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
+        loop = mutant(sim.compiled.kernel, GOES.get(str(name), ("rows = gone = 0", "rows = gone = 0")))
+        turns = mutant(sim.compiled.turns, TURNS.get(str(name), ("still[7] = 0", "still[7] = 0")))
+
+    def differs(drawn: tuple[Any, ...]) -> bool:
+        def agrees() -> None:
+            with (
+                mock.patch.object(sim.compiled.kernel, "advance", loop.advance),
+                mock.patch.object(sim.compiled.replay, "CompiledTurns", turns.CompiledTurns),
+                np.errstate(over="ignore"),
+            ):
+                engines_agree(*drawn)
+
+        return fails(agrees)
+
+    found = differs(held_while_one_that_goes_fails()) or caught(planned_rules(), differs, 3000 if name else 100)
+    assert found == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, *QUEUE_LOOP])
+def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> None:
+    with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
+        made = mutant(
+            sim.compiled.queue_kernel, QUEUE_LOOP.get(str(name), ("rows, gone = workers", "rows, gone = workers"))
+        )
+
+    def differs(drawn: tuple[Any, ...]) -> bool:
+        def agrees() -> None:
+            with (
+                mock.patch.object(sim.compiled.queue_kernel, "advance_queues", made.advance_queues),
+                np.errstate(over="ignore"),
+            ):
+                engines_agree_on_queues(*drawn)
+
+        return fails(agrees)
+
+    assert caught(ruled_queues(), differs, 3000 if name else 100) == (name is not None)
 
 
 def fails(law: Callable[[], None]) -> bool:

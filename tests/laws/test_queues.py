@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.aimd import Aimd
 from sim import (
     Cluster,
     DataError,
+    Decision,
     Dispatch,
     LatencyTable,
     Outcome,
@@ -27,12 +29,20 @@ from sim import (
     metrics,
     simulate,
 )
+from sim.compiled.step_policy import ONE_QUEUE
+from sim.compiled.tabulate import DecisionTable, QueueRules
 from sim.engine.kind_metrics import by_kind
 from sim.engine.queue_metrics import by_queue, jain_index, weighted_attainment
 from sim.engine.run_metrics import Measure
-from sim.engines import choose
+from sim.engines import choose, replay
 from tests.laws.cases import Case, cases, kind_cases, queue_cases
 from tests.laws.test_kinds import One, exponential
+from tests.policies.engines import assert_same
+
+pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
+
+from sim.compiled.queues import replay_queues
+from tests.laws.test_compiled import decision_tables
 
 if TYPE_CHECKING:
     from sim import Result
@@ -67,20 +77,21 @@ def test_queues_add_up_to_the_run(case: Case, part: bool) -> None:
     if part and last > first:
         result = result.measured(Measure(first, last))
     found = by_queue(result)
+    assert [one.queue for one in found] == [*case.cluster.queues]
+    measured = [one.queries for one in found if one.queries is not None]
     for outcome in Outcome:
-        assert sum(one.queries.count(outcome) for one in found) == result.count(outcome)
-    for one in found:
-        assert sum(one.queries.count(outcome) for outcome in Outcome) == one.queries.queries
-    if not part:  # else a batch may be measured of a queue none of whose queries is
-        assert sum(one.batches for one in found) == result.batch_count
-        assert sum(one.batched for one in found) == result.batched
-        assert sum(one.busy_ns for one in found) == result.busy_ns
-        assert sum(kind.met for kind in by_kind(result)) == (result.count(Outcome.MET) if case.cluster.kinds else 0)
-    attained = [metrics.slo_attainment(one.queries) for one in found]
+        assert sum(queries.count(outcome) for queries in measured) == result.count(outcome)
+    for queries in measured:
+        assert sum(queries.count(outcome) for outcome in Outcome) == queries.queries > 0
+    assert sum(one.batches for one in found) == result.batch_count
+    assert sum(one.batched for one in found) == result.batched
+    assert sum(one.busy_ns for one in found) == result.busy_ns
+    assert sum(kind.met for kind in by_kind(result)) == (result.count(Outcome.MET) if case.cluster.kinds else 0)
+    attained = [metrics.slo_attainment(queries) for queries in measured]
     low, high = min(attained), max(attained)
     assert low - 1e-12 <= weighted_attainment(found) <= high + 1e-12
     if high:
-        assert 1 / len(found) - 1e-12 <= jain_index(attained) <= 1 + 1e-12
+        assert 1 / len(measured) - 1e-12 <= jain_index(attained) <= 1 + 1e-12
     # No batch holds queries of two queues, and none runs a subnet that its queue does not have.
     served = result.batch >= 0
     assert len({*zip(result.batch[served], result.trace.class_codes[served], strict=True)}) == len(result.batches)
@@ -257,6 +268,10 @@ KINDS = (WorkerKind("k", 1), WorkerKind("l", 1))
             ),
             "queues, 'a': 'l': its table lacks a subnet of other kinds",
         ),
+        (
+            lambda: Cluster(1, queues=(ServiceQueue("a"), ServiceQueue("b")), order="priority"),
+            "cluster.order: all queues have the same priority",
+        ),
         (lambda: Cluster(1, queues=(ServiceQueue("a", floor=80),)).pools_by_queue(TOY), "no subnet reaches its floor"),
     ],
 )
@@ -275,8 +290,92 @@ def test_a_trace_names_the_queue_of_each_query() -> None:
         simulate(named, Cluster(1, queues=queues), TOY, One())
 
 
-def test_the_compiled_engine_refuses_queues() -> None:
-    cluster = Cluster(1, queues=(ServiceQueue("a"),))
-    assert choose(10**6, cluster, TOY, One(), "auto").reason == "several queues run in SimPy only"
-    with pytest.raises(SpecError, match="several queues run in SimPy only"):
-        choose(10, cluster, TOY, One(), "compiled")
+def test_the_choice_of_the_engine_knows_what_runs_queues() -> None:
+    cluster = Cluster(2, queues=(ServiceQueue("a"), ServiceQueue("b")))
+    choice = choose(10**6, cluster, TOY, One(), "auto")
+    reason = "the policies of the queues have decision tables of 2 entries in all"
+    assert (choice.engine, choice.reason) == ("compiled", reason)
+    assert choose(10**6, cluster, TOY, One(), "auto", planned=True).reason == PLANNED
+    with pytest.raises(SpecError, match=PLANNED):
+        choose(10, cluster, TOY, One(), "compiled", planned=True)
+    with pytest.raises(SpecError, match=f"Aimd: {ONE_QUEUE}"):
+        choose(10, cluster, TOY, {"a": One(), "b": Aimd(accuracy=70.0)}, "compiled")
+    routed = dataclasses.replace(cluster, routing="random")
+    assert choose(10, routed, TOY, One(), "auto").reason == "queues of workers run in SimPy only"
+
+
+PLANNED = "several queues with a planner run in SimPy only"
+
+
+@dataclasses.dataclass(frozen=True)
+class ByName:
+    """Decides by the name of the queue, and by that of the kind of workers."""
+
+    def decide(self, view: View) -> Dispatch:
+        return Dispatch(int(view.queue == "a"), 2 if view.kind == "k" else 1)
+
+
+def test_a_policy_that_looks_at_the_names_of_queues_and_kinds_runs_alike_on_both() -> None:
+    subnets = (ProfiledSubnet("low", 70.0), ProfiledSubnet("high", 80.0))
+    two = LatencyTable("toy", subnets, (1, 4), np.array([[5, 20], [9, 30]]))
+    kinds = (WorkerKind("k", 1), WorkerKind("other", 2, dataclasses.replace(two, latency_ns=two.latency_ns + 3)))
+    queues = (ServiceQueue("a", 40), ServiceQueue("b", 60, floor=75.0), ServiceQueue("c", 20, bound=2))
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, 3, 500)
+    trace = Trace(np.sort(rng.integers(0, 3000, 500)), 50, 3001, class_codes=codes, class_names=("a", "b", "c"))
+    policy = {"a": ByName(), "b": One(), "c": ByName()}
+    for order in ("edf", "slack", "priority", "fair"):
+        cluster = Cluster.of_kinds(*kinds, queues=queues, order=order)
+        found, choice = replay(trace, cluster, two, policy, engine="compiled")
+        expected, _ = replay(trace, cluster, two, policy, engine="simpy")
+        assert choice.engine == "compiled"
+        assert_same(found, expected)
+        assert [one.busy_ns for one in by_queue(found)] == [one.busy_ns for one in by_queue(expected)]
+
+
+@dataclasses.dataclass(frozen=True)
+class FromTables:
+    """Decides by a decision table for each kind of workers."""
+
+    tables: tuple[DecisionTable, ...]
+    kinds: tuple[str, ...]
+
+    def decide(self, view: View) -> Decision:
+        return self.tables[self.kinds.index(view.kind)].at(view.slack_ns, view.queue_length)
+
+
+@st.composite
+def ruled_queues(draw: st.DrawFn) -> tuple[Case, tuple[FromTables, ...], int]:
+    """Return a case with queues that all workers share, the policy of each queue, and a seed."""
+    case = draw(queue_cases().filter(lambda case: bool(case.cluster.queues)))
+    case = dataclasses.replace(case, cluster=dataclasses.replace(case.cluster, routing="central"))
+    kinds = tuple(kind.name for kind in case.cluster.kinds) or ("",)
+    policies = []
+    for pools in case.cluster.pools_by_queue(case.table):
+        tables = {pool.kind: pool.table for pool in pools}
+        drawn = [decision_tables(len(tables[kind].subnets), tables[kind].max_batch) for kind in kinds]
+        policies.append(FromTables(draw(st.tuples(*drawn)), kinds))
+    return case, tuple(policies), draw(st.integers(0, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(ruled_queues())
+def test_both_engines_agree_with_queues(drawn: tuple[Case, tuple[FromTables, ...], int]) -> None:
+    engines_agree_on_queues(*drawn)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(ruled_queues())
+def test_both_engines_agree_with_queues_in_many_cases(drawn: tuple[Case, tuple[FromTables, ...], int]) -> None:
+    engines_agree_on_queues(*drawn)
+
+
+def engines_agree_on_queues(case: Case, policies: tuple[FromTables, ...], seed: int) -> None:
+    by_name = {queue.name: policy for queue, policy in zip(case.cluster.queues, policies, strict=True)}
+    expected = simulate(case.trace, case.cluster, case.table, by_name, seed=seed)
+    rules = QueueRules(tuple(policy.tables for policy in policies))
+    found = replay_queues(case.trace, case.cluster, case.table, rules, seed=seed)
+    assert_same(found, expected)
+    assert found.trace.class_names == expected.trace.class_names
+    assert [one.id for one in found.subnets] == [one.id for one in expected.subnets]

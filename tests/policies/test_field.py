@@ -216,7 +216,7 @@ FIELD: list[Policy] = [
     Nexus(**ONE),
     AlpaServe(**ONE),
     Proteus(**ONE),
-    Triton(**ONE, max_queue_delay_ms=8, preferred=(4, 8)),
+    Triton(**ONE, max_queue_delay_ms=8, preferred=[4, 8]),  # a list, as in YAML
 ]
 
 

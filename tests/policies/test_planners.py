@@ -200,3 +200,14 @@ def test_workers_of_an_allocation_serve_their_queue_only() -> None:
         used = {int(result.batches.worker[batch]) for batch in result.batch[(trace.class_codes == place)] if batch >= 0}
         assert used
         assert used <= {worker for worker in range(8) if of[name].get(worker, "any") is not None}
+
+
+@given(st.lists(st.integers(0, 8000), min_size=2, max_size=30), st.integers(0, 60))
+def test_a_stabilized_plan_is_the_highest_of_the_window(rates: list[int], window_s: int) -> None:
+    plain, stable = Predictive(), Predictive(stabilization_s=window_s)
+    plans, found = [], []
+    for turn, rate in enumerate(rates, 1):
+        plans.append(plain.plan(view(rate, 1, turn)).workers[""])
+        found.append(stable.plan(view(rate, 1, turn)).workers[""])
+    turns = -(-window_s // 10) or 1  # of 10 s that lie within the window, the latest included
+    assert found == [max(plans[max(0, turn - turns + 1) : turn + 1]) for turn in range(len(plans))]

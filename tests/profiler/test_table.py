@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from profiler.confidence import Interval
-from profiler.grid import Cell, CellEstimate, CellStatus
+from profiler.grid import Cell, CellEstimate, CellStatus, DeviceUse
 from profiler.table import STAGE, batch_grid, build_table, held_out, midpoints, nearer_rule
 from sim import ProfiledSubnet
 from sim.base.errors import DataError
@@ -89,3 +89,12 @@ def test_batch_sizes_double_and_gaps_have_a_middle() -> None:
     assert batch_grid(16, [5, 16]) == [1, 2, 4, 5, 8, 16]
     assert midpoints([1, 2]) == []
     assert midpoints([1, 4, 5]) == [2]
+
+
+def test_the_energy_of_all_batches_goes_into_the_table() -> None:
+    found = {Cell(subnet.id, size): ok(40) for subnet in SUBNETS for size in (1, 2)}
+    use = {cell: DeviceUse(None, 1.5 * cell.batch_size) for cell in found}
+    table = build_table("cpu", SUBNETS, [1, 2], found, use=use)
+    assert table.energy_uj.tolist() == [[1500, 3000]] * len(SUBNETS)
+    use.popitem()
+    assert build_table("cpu", SUBNETS, [1, 2], found, use=use).energy_uj is None

@@ -15,6 +15,11 @@ from sim.tables.files import load_table
 from sim.traces.trace import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from serving.log import LiveLog
     from serving.session import LiveRun
     from sim.engine.cluster import Cluster
     from sim.engine.policy import Policy
@@ -31,14 +36,30 @@ def trace(seconds: float, qps: float, slo_ms: tuple[int, ...] = (36,)) -> Trace:
     return Trace(arrivals, slos if len(slo_ms) > 1 else slo_ms[0] * 1_000_000, int(arrivals[-1]) + 1)
 
 
+def check_replay(
+    log: LiveLog,
+    cluster: Cluster,
+    policy: Policy | Mapping[str, Policy],
+    seed: int = 0,
+    table: LatencyTable = TABLE,
+) -> npt.NDArray[np.int64]:
+    """Check the replay law; return the batch of each query, or what became of it, as `batch_of_query` does."""
+    decisions, queues = replay_log(log.instants, log.receipts, log.least_slos_ns, cluster, table, policy, seed)
+    assert decisions == [(one.start_ns, one.start) for one in log.batches]
+    return log.batch_of_query(queues)
+
+
 def check_laws(
-    run: LiveRun, sent: Trace, cluster: Cluster, policy: Policy, seed: int = 0, table: LatencyTable = TABLE
+    run: LiveRun,
+    sent: Trace,
+    cluster: Cluster,
+    policy: Policy | Mapping[str, Policy],
+    seed: int = 0,
+    table: LatencyTable = TABLE,
 ) -> None:
     """Check the replay law, and that client, router and result agree about every query."""
     log, result = run.log, run.result
-    decisions, queue = replay_log(log.instants, log.admitted, log.slo_ns, cluster, table, policy, seed)
-    assert decisions == [(one.start_ns, one.start) for one in log.batches]
-    batches = log.batch_of_query(queue)
+    batches = check_replay(log, cluster, policy, seed, table)
     np.testing.assert_array_equal(np.maximum(batches, NONE), result.batch)
 
     assert len(result.trace) == len(sent) == len(log.arrival_ns) == len(run.sent_ns)

@@ -27,8 +27,8 @@ def batches(factor: float = 1.0, overhead_ns: int = CLUSTER.dispatch_ns) -> Meas
     found = run.batches
     expected = TABLE.dense_ns[found.subnet, found.size]
     took = np.rint(expected * factor).astype(np.int64)
-    overhead = np.full(len(found), overhead_ns, dtype=np.int64)
-    return MeasuredBatches(found.start_ns, found.subnet, found.size, expected, took, overhead, run.batch)
+    overhead, zeros = np.full(len(found), overhead_ns, dtype=np.int64), np.zeros(len(found), dtype=np.int64)
+    return MeasuredBatches(found.start_ns, zeros, zeros, found.subnet, found.size, expected, took, overhead, run.batch)
 
 
 def test_a_run_that_went_as_planned_has_no_parts() -> None:
@@ -58,10 +58,12 @@ def test_a_run_whose_own_durations_are_replayed_comes_back(seed: int) -> None:
     def took(subnet: int, size: int, head: int) -> int:
         return round(int(TABLE.dense_ns[subnet, size]) * factors[head])
 
-    run = simulate(TRACE, CLUSTER, TABLE, SlackFit(), latency_of=took)
+    run = simulate(TRACE, CLUSTER, TABLE, SlackFit(), latency_of=lambda _queue, _pool: took)
     found = run.batches
     measured = MeasuredBatches(
         found.start_ns,
+        np.zeros(len(found), dtype=np.int64),
+        np.zeros(len(found), dtype=np.int64),
         found.subnet,
         found.size,
         TABLE.dense_ns[found.subnet, found.size],

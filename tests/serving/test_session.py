@@ -21,8 +21,8 @@ from policies.symphony import Symphony
 from serving import service, session, workers
 from serving.facts import facts
 from serving.interruption import Interruption
-from serving.log import replay_log
 from serving.processes import PACED, ProcessLink, WorkerProgram, unnamed_file
+from serving.router import Router
 from serving.session import serve_trace
 from serving.workers import LiveWorker, Standard
 from sim.base.errors import PolicyError, ServingError, SpecError, SsimError
@@ -32,7 +32,7 @@ from sim.engine.result import NONE
 from sim.engine.run_metrics import Outcome
 from sim.tables.law import LatencyLaw
 from sim.traces.trace import Trace
-from tests.serving.laws import SECOND, TABLE, check_laws, trace
+from tests.serving.laws import SECOND, TABLE, check_laws, check_replay, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +107,30 @@ def test_a_worker_that_is_killed_or_stopped_comes_back(number: int, monkeypatch:
     assert not np.any(run.result.outcome == Outcome.UNFINISHED)
 
 
+@pytest.mark.slow
+def test_a_killed_worker_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 200 ms in the median of five runs; it was 1.4 ms on a busy machine of two cores."""
+    killed_ns, seen_ns, fail = list[int](), list[int](), Router.fail
+
+    def failed(router: Router, worker: int) -> None:
+        seen_ns.append(time.monotonic_ns())
+        fail(router, worker)
+
+    def begin(found: list[LiveWorker]) -> None:
+        def kill() -> None:
+            killed_ns.append(time.monotonic_ns())
+            os.kill(found[0].pid or 0, signal.SIGKILL)
+
+        asyncio.get_running_loop().call_later(0.2, kill)
+
+    monkeypatch.setattr(Router, "fail", failed)
+    sent, cluster = trace(0.5, 400), Cluster(2)
+    for _ in range(5):
+        check_laws(serve_trace(sent, cluster, TABLE, SlackFit(), on_start=begin), sent, cluster, SlackFit())
+    assert len(killed_ns) == len(seen_ns) == 5
+    assert np.median(np.subtract(seen_ns, killed_ns)) < SECOND // 5
+
+
 @pytest.fixture
 def bad_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], WorkerProgram]:
     """Return what makes workers with a fault."""
@@ -149,7 +173,7 @@ def test_a_worker_that_comes_back_with_other_weights_is_given_up(bad_worker: Cal
     sent = trace(0.05, 400)
     run = serve_trace(sent, Cluster(1), TABLE, Clipper(73.82), program=bad_worker("serves another"))
     assert len(run.log.batches) == 1  # of the first process
-    assert sum("instead of {'weights'" in fault for fault in run.log.faults) == workers.STARTS_IN_VAIN - 1
+    assert sum("serves weights" in fault for fault in run.log.faults) == workers.STARTS_IN_VAIN - 1
     assert "given up" in run.log.faults[-1]
     assert facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
 
@@ -185,8 +209,7 @@ def test_a_batch_that_fails_is_lost_and_its_worker_goes_on(bad_worker: Callable[
     assert 0 < len(lost) < len(run.log.batches)
     assert {one.start.batch % 3 for one in lost} == {0}
     assert set(run.log.faults) <= {f"worker {number} lost a batch: no memory" for number in range(2)}
-    decisions, _ = replay_log(run.log.instants, run.log.admitted, run.log.slo_ns, cluster, TABLE, Clipper(73.82), 0)
-    assert decisions == [(one.start_ns, one.start) for one in run.log.batches]
+    check_replay(run.log, cluster, Clipper(73.82))
     answered = np.count_nonzero(run.answered_ns != NONE)
     assert answered + facts(run)["lost"] == len(sent)
     assert facts(run)["unfinished"] == 0
@@ -210,7 +233,7 @@ def test_a_full_queue_rejects_and_every_query_has_its_answer() -> None:
     check_laws(run, sent, cluster, SlackFit())
     rejected = facts(run)["rejected"]
     assert 0 < rejected < len(sent)
-    assert np.count_nonzero(run.result.outcome == Outcome.DROPPED) >= rejected
+    assert np.count_nonzero(run.result.outcome == Outcome.REJECTED) == rejected == run.log.place.count(NONE)
 
 
 def test_a_burst_of_ten_thousand_at_once_is_accounted_for() -> None:

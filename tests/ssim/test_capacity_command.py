@@ -156,7 +156,7 @@ def test_an_interrupted_search_goes_on_where_it_was(folder: Path) -> None:
         [sys.executable, "-m", "ssim", *slow], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(folder.rglob("manifest.json")):
+    while time.monotonic() < deadline and not manifests(folder):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -96,7 +96,7 @@ TRACES: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
 def test_every_run_has_the_mean_rate(folder: Path, name: str) -> None:
     trace, mean_qps = TRACES[name]
     for one in needed(folder, 90.0, f"trace={trace}"):
-        content = one.at(2, lambda _run, rate: {})[0].point.content  # noqa: ARG005 - the trace as it is
+        content = one.at(2, lambda run, _: run)[0].point.content  # the trace as it is
         assert content["cluster"]["workers"] == 2
     index = Store(folder / "results/many/capacity").index()
     identities = [Store(folder / "results/many/capacity").manifest(run["id"]) for run in index["runs"]]
@@ -206,3 +206,54 @@ def test_a_search_ends_where_more_workers_change_nothing() -> None:
     found = search(lambda workers: min(workers, 20) / 100)
     assert found.least is None
     assert max(found.attained) == 64
+
+
+QUEUES = """
+queues: [{name: gold, weight: 3, trace: {kind: gamma, mean_qps: 30, cv2: 3, duration_s: 4, slo_ms: 60}},
+  {name: rest, trace: {kind: bursty, base_qps: 50, variant_qps: 40, cv2: 2, duration_s: 2, slo_ms: 90}}]
+"""
+
+
+def test_every_queue_meets_the_target_at_the_rate_of_all_together(folder: Path) -> None:
+    """The queues' traces are scaled in proportion, and the answer is that of every number tried one by one."""
+    (folder / "many.yaml").write_text(FILE.replace(FILE.splitlines()[3], QUEUES))
+    rate = 300.0
+    for number, one in enumerate(needed(folder, rate, "policies=[slackfit]")):
+        now_qps = 30 + 90 / 2  # the second trace is half as long
+        scaled = [
+            f"queues.0.trace.mean_qps={30 * rate / now_qps!r}",
+            f"queues.1.trace.base_qps={50 * rate / now_qps!r}",
+            f"queues.1.trace.variant_qps={40 * rate / now_qps!r}",
+        ]
+
+        def lowest(workers: int, number: int = number, scaled: list[str] = scaled) -> float:
+            job = read_job(folder / "many.yaml", [*scaled, f"cluster.workers={workers}"], "experiment/1")
+            run = next(run for run in job.runs if run.number == number)
+            store = Store(folder / "others")
+            run.execute(store, (run.choose(1), None), None)
+            queues = store.manifest(run.id)["queues"]
+            return min(queue["slo_attainment"] for queue in queues.values())
+
+        least = one.search.least
+        assert least is not None
+        assert one.search.attained[least] == (lowest(least),)
+        assert lowest(least) >= 0.95
+        assert all(lowest(workers) < 0.95 for workers in range(1, least))
+        assert one.any_policy is not None
+        assert one.any_policy <= least
+
+
+def test_rates_and_targets_that_queues_can_not_have_are_refused(folder: Path) -> None:
+    (folder / "many.yaml").write_text(FILE.replace(FILE.splitlines()[3], QUEUES))
+    refused = {
+        "capacity.rate=mean_qps": "capacity.rate: no rate is common to the traces of queues",
+        "sweep={queues.0.trace.mean_qps: [20, 30]}": "--rate: queues.0.trace.mean_qps is swept",
+        "queues.1.trace.slo_ms=9": "capacity.target: no number of workers meets it: the fastest batch takes 10 ms, "
+        "overhead included, and 0 % of queries of queue 'rest' have an SLO",
+    }
+    for setting, told in refused.items():
+        words = () if setting.startswith("capacity") else ("--rate", "300")
+        ended = ssim(folder, "capacity", "many.yaml", "--jobs", "1", "--set", setting, *words)
+        assert told in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == 2

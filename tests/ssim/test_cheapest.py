@@ -43,6 +43,10 @@ def test_the_search_finds_what_trying_all_mixes_finds(prices: list[int], speeds:
     assert search.cost(search.cheapest) == min(map(search.cost, every))
 
 
+def test_prices_are_sums_of_what_the_file_says() -> None:
+    assert [MixSearch((0.2, 0.7), 0.9).cost(mix) for mix in ((3, 0), (1, 1), (0, 3))] == [0.6, 0.9, 2.1]
+
+
 def test_a_kind_that_does_harm_is_left_out() -> None:
     search = MixSearch((1.0, 0.1), 0.9)
     while wanted := search.wanted():

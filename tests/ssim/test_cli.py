@@ -221,13 +221,6 @@ def test_a_list_is_json_if_asked(tmp_path: Path, command: str) -> None:
     assert {one[key] for one in json.loads(ssim(tmp_path, *command.split(), "--json").stdout)} == wanted
 
 
-@pytest.mark.parametrize("command", ["table list", "examples", "trace describe azure --set slo_ms=36"])
-def test_a_pipe_gets_no_blanks_at_the_ends_of_lines(tmp_path: Path, command: str) -> None:
-    lines = ssim(tmp_path, *command.split()).stdout.splitlines()
-    assert lines
-    assert all(line == line.rstrip(" ") for line in lines)
-
-
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [

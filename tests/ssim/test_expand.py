@@ -401,7 +401,7 @@ class Twice(TraceSource):
     text = text.replace("{kind: poisson, mean_qps: 100, duration_s: 1,", "{kind: 'my_lab_pieces:Twice', gap_ns: 9,")
     run = read_job(write(tmp_path, text)).runs[0]
     assert run.label == "my_lab_pieces:Mine(margin_ms=2)"
-    result = simulated(run, run.choose(1))
+    result, _ = simulated(run, run.choose(1))
     assert result.trace.arrival_ns.tolist() == [0, 9]
 
 

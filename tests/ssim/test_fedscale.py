@@ -86,7 +86,12 @@ def test_the_table_is_read_as_clients(tmp_path: Path) -> None:
     [
         ({"devices": {1: {"computation": 1.0}}}, "client 1: lacks a key (communication)"),
         ({"devices": {1: {"computation": 0, "communication": 1}}}, "computation: must be a number above 0 (0)"),
-        ({"devices": {1: {"computation": True, "communication": "1"}}}, "must be a number above 0"),
+        ({"devices": {1: {"computation": 1, "communication": "1"}}}, "must be a number above 0 ('1')"),
+        ({"devices": {1: {"computation": True, "communication": 1}}}, "computation: must be a number above 0 (True)"),
+        (
+            {"times": {1: {"active": [True], "inactive": [2], "finish_time": 9}}},
+            "client 1: active and inactive must be",
+        ),
         ({"devices": [1, 2]}, "must be a dictionary of clients (list)"),
         ({"devices": OrderedDict(DEVICES)}, "it names collections.OrderedDict; only plain values are read"),
         ({"times": {1: {"active": [1], "inactive": [], "finish_time": 9}}}, "client 1: active and inactive must be"),

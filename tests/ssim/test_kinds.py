@@ -105,8 +105,8 @@ def test_who_plans_on_another_figure_does_so_on_every_kind(folder: Path) -> None
     )
     jobs = [read_job(folder / "two.yaml", overrides) for overrides in settings]
     assert len({job.runs[0].id for job in jobs}) == len(settings)
-    seen = jobs[-1].runs[0].cluster.kinds[0].table.latency_ns
-    assert (seen >= 1.09 * jobs[0].runs[0].cluster.kinds[0].table.latency_ns).all()
+    seen = jobs[-1].runs[0].setup.cluster.kinds[0].table.latency_ns
+    assert (seen >= 1.09 * jobs[0].runs[0].setup.cluster.kinds[0].table.latency_ns).all()
 
 
 REFUSED = {
@@ -149,3 +149,17 @@ def test_no_number_of_workers_is_given_for_kinds(folder: Path) -> None:
     assert "look for the cheapest mix: --cheapest" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 2
+
+
+def test_measured_energy_is_that_of_batches_whatever_is_kept(folder: Path) -> None:
+    """And not that of the power of a busy worker."""
+    rows = "small,70,1,10,1500\nsmall,70,4,22,4000\nlarge,80,1,20,3500\nlarge,80,4,45,11000\n"
+    (folder / "energy.csv").write_text(f"subnet,accuracy,batch_size,latency_ms,energy_mj\n{rows}")
+    found = []
+    for busy, keep in ((300, "summary"), (300, "requests"), (900, "summary")):
+        kinds = f"cluster={{kinds: [{{name: gpu, workers: 4, watts: {{idle: 60, busy: {busy}}}}}]}}"
+        trace = "trace={kind: poisson, mean_qps: 200, duration_s: 1, slo_ms: 100}"
+        ended = run(folder, kinds, trace, "latency_table=energy.csv", "policies=[slackfit]", f"keep={keep}")
+        assert ended.returncode == 0, ended.stderr
+        found.append(pd.read_csv(folder / "results/two/summary.csv").energy_kwh[0])
+    assert found[0] == found[1] == found[2] > 0

@@ -20,6 +20,8 @@ import pytest
 
 from sim.base.parquet import read_parquet
 from sim.tables.files import read_table
+from ssim.execution.agreement import StoredLiveRun
+from ssim.results.store import Store
 from tests.ssim.in_process import ssim
 
 FILE = """\
@@ -181,15 +183,28 @@ def test_both_attainments_count_the_queries_of_the_measured_part(crowded: tuple[
 
 
 def test_a_comparison_says_what_it_leaves_out(crowded: tuple[Path, Path, dict[str, Any]]) -> None:
-    folder, run, manifest = crowded
+    folder, _, manifest = crowded
     ended = ssim(folder, "compare", "quick-live", "--live")
     assert ended.returncode == 0, ended.stderr
     rejected = manifest["circumstances"]["live"]["rejected"]
     assert rejected > 1
     assert f"{rejected} rejected queries are left out: live.queue has no counterpart in the simulator." in ended.stdout
-    requests, live = read_parquet(run / "requests.parquet"), read_parquet(run / "live_requests.parquet")
-    assert f"SLO attainment at the client: {met_at_client(live, requests).mean():.4f}." in ended.stdout
-    assert "All figures are of the whole run: measure is not applied." in ended.stdout
+    client = manifest["circumstances"]["live"]["slo_attainment_client"]
+    assert f"SLO attainment at the client: {client:.4f}." in ended.stdout
+
+
+def test_a_comparison_is_about_the_measured_part(crowded: tuple[Path, Path, dict[str, Any]]) -> None:
+    """Of the queries that were admitted: those of the summary, less those that were rejected."""
+    _, run, manifest = crowded
+    found = StoredLiveRun.read(Store(run.parent), run.name).agreement()
+    summary = manifest["summary"]
+    requests = read_parquet(run / "requests.parquet").to_pandas()
+    inside = requests["arrival_ns"].between(100_000_000, 300_000_000, inclusive="left")
+    met, rejected = (int((requests["outcome"][inside] == fate).sum()) for fate in ("met", "rejected"))
+    assert rejected == summary["rejected"]
+    assert found.live.slo_attainment == met / (summary["queries"] - rejected)
+    assert found.live.mean_batch_size == pytest.approx(summary["mean_batch_size"])
+    assert found.live.mean_serving_accuracy == pytest.approx(summary["mean_serving_accuracy"])
 
 
 def test_a_measured_overhead_takes_the_place_of_that_of_each_query(
@@ -198,6 +213,39 @@ def test_a_measured_overhead_takes_the_place_of_that_of_each_query(
     ended = ssim(crowded[0], "table", "from-run", "quick-live", "-o", "measured.parquet")
     assert ended.returncode == 0, ended.stderr
     assert ", dispatch_per_query_ms: 0" in ended.stdout
+
+
+BOTH = """\
+schema: experiment/1
+name: quick
+seed: 7
+cluster:
+  kinds: [{name: slow, workers: 1}, {name: fast, workers: 1, table: {use: ofa-resnet50-a40}}]
+  order: fair
+latency_table: {use: ofa-resnet50-rtx2080ti}
+queues:
+  - {name: gold, floor: 78, trace: {kind: poisson, mean_qps: 200, duration_s: 0.4, slo_ms: 40}}
+  - {name: silver, bound: 2, trace: {kind: poisson, mean_qps: 900, duration_s: 0.4, slo_ms: 60}}
+policies: [slackfit]
+"""
+
+
+def test_kinds_and_queues_are_reported_compared_and_measured_as_in_a_simulation(tmp_path: Path) -> None:
+    (tmp_path / "quick.yaml").write_text(BOTH)
+    ended = ssim(tmp_path, "run", "quick.yaml", "--live", "--no-figures")
+    assert ended.returncode == 0, ended.stderr
+    ((_, manifest),) = manifests(tmp_path)
+    assert set(manifest["kinds"]) == {"slow", "fast"}
+    queues = manifest["queues"]
+    assert sum(queue["queries"] for queue in queues.values()) == manifest["summary"]["queries"]
+    assert queues["silver"]["rejected"] == manifest["summary"]["rejected"] > 0 == queues["gold"]["rejected"]
+    compared = ssim(tmp_path, "compare", "quick-live", "--live")
+    assert "gives the same decisions: yes." in compared.stdout
+    assert "left out" not in compared.stdout  # the simulator has the bound, too
+    ended = ssim(tmp_path, "table", "from-run", "quick-live", "-o", "measured.parquet")
+    assert ended.returncode == 0, ended.stderr
+    for kind in ("slow", "fast"):
+        assert read_table(tmp_path / f"measured-{kind}.parquet").samples_ns is not None
 
 
 def test_a_simulated_run_is_refused(served: Path) -> None:
@@ -212,6 +260,7 @@ def test_a_simulated_run_is_refused(served: Path) -> None:
         (("--set", "cluster.faults=[{worker: 0, at_s: 0.1}]"), "cluster.faults: can't be used in a live run"),
         (("--set", "cluster.occupancy=0.5"), "cluster.occupancy: can't be used in a live run"),
         (("--set", "live.workers=gpu"), "live.workers"),
+        (("--set", "cluster.max_workers=3", "--set", "planner={use: predictive}"), "can't be used in a live run"),
         (("--set", "live.queue=0"), "live.queue"),
         (("--backend", "ray"), "--live: serves on this machine"),
         (("--jobs", "2"), "--jobs: has no effect on a live run"),
@@ -294,6 +343,26 @@ def test_an_interrupted_run_is_stored_with_an_answer_to_every_query_and_the_next
     assert len(read_parquet(folder / "requests.parquet")) == live["received"]
     compared = ssim(tmp_path, "compare", f"quick-live/{folder.name}", "--live")
     assert "gives the same decisions: yes." in compared.stdout
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_before_its_measured_part_is_not_stored_and_says_so(tmp_path: Path) -> None:
+    ended = signaled(tmp_path, signal.SIGTERM, FILE + "measure: {from_s: 50}\n")
+    assert ended.returncode == 1
+    assert "ended before the part that is measured" in ended.stderr
+    assert "what was served is stored" not in ended.stderr
+    assert manifests(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_in_its_measured_part_is_measured_to_its_end(tmp_path: Path) -> None:
+    ended = signaled(tmp_path, signal.SIGTERM, FILE + "measure: {from_s: 0.001, to_s: 50}\n")
+    assert "what was served is stored" in ended.stderr
+    ((folder, manifest),) = manifests(tmp_path)
+    arrival_ns = read_parquet(folder / "requests.parquet")["arrival_ns"].to_numpy()
+    assert manifest["summary"]["queries"] == np.count_nonzero(arrival_ns >= 1_000_000) > 0
+    compared = ssim(tmp_path, "compare", f"quick-live/{folder.name}", "--live")
+    assert compared.returncode == 0, compared.stderr
 
 
 def test_a_killed_run_leaves_no_files(tmp_path: Path) -> None:

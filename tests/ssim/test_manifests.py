@@ -90,6 +90,14 @@ def test_a_run_taken_from_another_store_is_the_same(store: Store, tmp_path: Path
         assert store.files(run_id) == other.files(run_id)
 
 
+@pytest.mark.parametrize("lists", [(["lost"], []), ([], ["lost"])])
+def test_a_run_that_lacks_a_file_is_not_complete(store: Store, lists: tuple[list[str], list[str]]) -> None:
+    (store.folder / "run").mkdir(parents=True)
+    with pytest.raises(StoreError, match="lost"):
+        store.finish("run", {}, {}, *lists, {"wall_s": 0.0})
+    assert not store.has("run")
+
+
 @pytest.fixture
 def little_space() -> Iterator[None]:
     """A disk on which no file becomes longer than 1,000 bytes."""

@@ -11,7 +11,10 @@ from click.testing import CliRunner
 
 from sim.base.errors import SsimError
 from ssim.commands.planner import planner
+from ssim.jobs.experiment.drawing import spells
 from ssim.jobs.reading import read_job
+from ssim.results.record import WORKERS, read_output
+from ssim.results.store import Store
 from tests.ssim.in_process import assert_refused, ssim
 
 if TYPE_CHECKING:
@@ -128,6 +131,26 @@ def test_a_time_line_has_all_workers_and_says_what_it_lacks(folder: Path) -> Non
     assert len(tracks) > 2
 
 
+def test_workers_that_are_down_are_not_drawn_as_serving(folder: Path) -> None:
+    """The time of the workers that are drawn is the time that workers could serve."""
+    faults = "cluster.faults=[{worker: 0, at_s: 0.5, recover_s: 1}, {worker: 1, at_s: 1.2}]"
+    assert run(folder, faults, "keep=requests").returncode == 0
+    stored = Store(folder / "results/scaled")
+    ((one, manifest),) = stored.runs()
+    lives = read_output(stored, one["id"], WORKERS).to_pandas()
+    drawn = spells(lives, manifest["identity"]["cluster"]["faults"])
+    end_ns = int(1e9 * 3)
+
+    def serving_ns(workers: pd.DataFrame) -> int:
+        until = workers.gone_ns.fillna(end_ns).clip(upper=end_ns)
+        return int((until - workers.ready_ns).clip(lower=0).sum())
+
+    gone = lives.set_index("worker").gone_ns.fillna(end_ns).clip(upper=end_ns)
+    down = max(0, min(1e9, gone[0]) - 0.5e9) + max(0, gone[1] - 1.2e9)
+    assert down > 0
+    assert serving_ns(drawn) == serving_ns(lives) - down
+
+
 def test_what_a_planner_does_decides_a_run(folder: Path) -> None:
     settings = (
         (),
@@ -166,14 +189,13 @@ REFUSED = {
     "planner={use: 'own_planner:Fixed', params: {workers: 2.5}}": "planner: wants an impossible number of workers",
     "planner={use: 'own_planner:Fixed', params: {workers: {h100: 1}}}": "wants workers of an unknown kind ('h100'",
     "cluster={workers: 2, max_workers: 6, routing: random}": "cluster.routing: can't be combined with",
-    "engine=compiled": "workers that come and go run in SimPy only",
 }
 
 
 @pytest.mark.parametrize("setting", REFUSED)
 def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None:
     assert_refused(run(folder, setting), REFUSED[setting])
-    assert setting == "engine=compiled" or not (folder / "results").exists()
+    assert not (folder / "results").exists()
 
 
 QUEUES = """
@@ -226,15 +248,28 @@ def test_a_plan_that_is_wrong_later_fails_the_run_with_its_time(folder: Path) ->
     assert ended.returncode == 1
 
 
-def test_a_live_run_and_a_bound_know_no_planner(folder: Path) -> None:
+def test_a_live_run_and_a_search_for_workers_know_no_planner(folder: Path) -> None:
     ended = ssim(folder, "run", "scaled.yaml", "--live")
     assert "planner: can't be used in a live run" in ended.stderr
-    assert run(folder).returncode == 0
-    for words in (("optimum", "scaled.yaml"), ("capacity", "scaled.yaml", "--rate", "500")):
-        ended = ssim(folder, *words, "--jobs", "1")
-        assert "planner" in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert ended.returncode == 2
+    ended = ssim(folder, "capacity", "scaled.yaml", "--rate", "500", "--jobs", "1")
+    assert "planner" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+
+
+def test_the_bound_is_that_of_any_planner_at_the_cost_of_the_run(folder: Path) -> None:
+    """A run costs no less than what its results cost at least, whatever the start-up."""
+    with_queues(folder)
+    assert run(folder, "sweep={cluster.startup_s: [0, 1]}").returncode == 0
+    ended = ssim(folder, "optimum", "scaled.yaml", "--jobs", "1", "--set", "sweep={cluster.startup_s: [0, 1]}")
+    assert ended.returncode == 0, ended.stderr
+    gaps = pd.read_csv(folder / "results/scaled/gap.csv")
+    runs = pd.read_csv(folder / "results/scaled/summary.csv")
+    assert gaps.cost.tolist() == runs.worker_h.tolist()
+    assert (gaps.least_cost > 0).all()
+    assert (gaps.least_cost <= gaps.cost).all()
+    assert (gaps.slo_attainment <= gaps.attainment_bound).all()
+    assert (folder / "results/scaled/figures/costs.png").exists()
 
 
 def test_the_command_checks_planners(folder: Path) -> None:

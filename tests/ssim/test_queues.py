@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -76,7 +77,7 @@ def test_queues_add_up_and_are_weighted(folder: Path) -> None:
     for words in (("compare", "three"), ("report", "results/three", "-o", "report.html")):
         assert ssim(folder, *words).returncode == 0
     manifest = json.loads((folder / "results/three" / summary.run[0] / "manifest.json").read_text())
-    assert manifest["circumstances"]["engine_reason"] == "several queues run in SimPy only"
+    assert manifest["circumstances"]["engine"] in {"simpy", "compiled"}
     requests = read_parquet(folder / "results/three" / summary.run[0] / "requests.parquet")
     assert set(requests["class"].to_pylist()) == {"gold", "silver", "bronze"}
     assert requests["outcome"].to_pylist().count("rejected") == summary.rejected[0]
@@ -170,6 +171,7 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
     ("settings", "told"),
     [
         (["queues.1.name=silver"], "trace.class: names an unknown queue ('bronze')"),
+        (["cluster.order=priority"], "cluster.order: orders nothing: no queue has a priority"),
         (["trace.class=null"], "trace: does not say to which queue a query belongs"),
         (["queues=[]", "cluster.order=fair"], "cluster.order: has no meaning without queues ('fair')"),
         (
@@ -184,7 +186,10 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             [f"queues.{i}.policy=maxbatch" for i in range(2)],
             "policies: is not used: every queue has its own policy",
         ),
-        (["engine=compiled"], "several queues run in SimPy only"),
+        (
+            ["engine=compiled", "cluster.routing=random"],
+            "engine: the compiled engine can't run this (queues",
+        ),
         (
             ["queues=[]", "cluster.max_workers=3", "cluster.routing=random"],
             "cluster.routing: can't be combined with workers that come and go",
@@ -202,14 +207,41 @@ def test_what_knows_no_queues_says_so(folder: Path) -> None:
     assert run(folder).returncode == 0
     for words in (
         ("run", "three.yaml", "--live"),
-        ("optimum", "three.yaml"),
         ("capacity", "three.yaml"),
-        ("capacity", "three.yaml", "--rate", "500"),
     ):
         ended = ssim(folder, *words, *(() if words[0] == "run" else ("--jobs", "1")))
-        assert "queues" in ended.stderr or "no such rate" in ended.stderr
+        assert "queues" in ended.stderr
         assert "Traceback" not in ended.stderr
         assert ended.returncode == 2
+
+
+def test_a_queue_without_a_measured_query_has_a_row(folder: Path) -> None:
+    """And nothing of it counts: neither in the figures of all queues nor in the pictures and the report."""
+    short = "queues.0.trace={kind: poisson, mean_qps: 200, duration_s: 0.1, slo_ms: 36}"
+    ended = run(folder, short, "measure={from_s: 0.2}")
+    assert ended.returncode == 0, ended.stderr
+    queues = pd.read_csv(folder / "results/three/queues.csv")
+    summary = pd.read_csv(folder / "results/three/summary.csv")
+    queues = queues[queues.run == summary.run[0]]
+    empty, others = queues.iloc[0], queues.iloc[1:]
+    assert (empty.queries, empty.batches) == (0, 0)
+    assert pd.isna(empty.slo_attainment)
+    weighted = (others.weight * others.slo_attainment).sum() / others.weight.sum()
+    assert summary.weighted_slo_attainment[0] == pytest.approx(weighted)
+    for words in (("report", "results/three"), ("figures", "three")):
+        ended = ssim(folder, *words)
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_the_bound_is_over_all_queues_and_by_weight(folder: Path) -> None:
+    assert run(folder).returncode == 0
+    ended = ssim(folder, "optimum", "three.yaml", "--jobs", "1")
+    assert ended.returncode == 0, ended.stderr
+    gaps = pd.read_csv(folder / "results/three/gap.csv")
+    runs = pd.read_csv(folder / "results/three/summary.csv")
+    assert gaps.queues_attainment.tolist() == runs.weighted_slo_attainment.tolist()
+    assert (gaps.queues_attainment <= gaps.queues_bound).all()
+    assert (gaps.slo_attainment <= gaps.attainment_bound).all()
 
 
 def test_each_routing_is_a_run_of_its_own_and_central_is_the_default(folder: Path) -> None:
@@ -221,6 +253,21 @@ def test_each_routing_is_a_run_of_its_own_and_central_is_the_default(folder: Pat
     assert [run.is_random for run in runs] == [False, False, False, True]
 
 
+def test_the_engine_changes_nothing_but_the_time(folder: Path) -> None:
+    files = {}
+    for engine in ("simpy", "compiled"):
+        ended = run(folder, f"engine={engine}")
+        assert ended.returncode == 0, ended.stderr
+        runs = sorted((folder / "results/three").glob("seed*"))
+        manifests = [json.loads((one / "manifest.json").read_text())["circumstances"] for one in runs]
+        assert [found["engine"] for found in manifests] == [engine] * len(runs)
+        names = ("requests.parquet", "batches.parquet")
+        files[engine] = [(one / name).read_bytes() for one in runs for name in names]
+        files[engine].append((folder / "results/three/queues.csv").read_bytes())
+        shutil.rmtree(folder / "results")
+    assert files["simpy"] == files["compiled"]
+
+
 @pytest.mark.parametrize("queues", [True, False])
 def test_routing_is_run_reported_and_refused_where_it_is_unknown(folder: Path, queues: bool) -> None:
     more = () if queues else ("queues=[]",)
@@ -228,8 +275,7 @@ def test_routing_is_run_reported_and_refused_where_it_is_unknown(folder: Path, q
     (row,) = pd.read_csv(folder / "results/column/summary.csv").itertuples()
     assert row.queries == 30
     manifest = json.loads((folder / "results/column" / row.run / "manifest.json").read_text())
-    reason = "several queues" if queues else "queues of workers"
-    assert manifest["circumstances"]["engine_reason"] == f"{reason} run in SimPy only"
+    assert manifest["circumstances"]["engine_reason"] == "queues of workers run in SimPy only"
     timeline = ssim(folder, "results", "trace", f"column/{row.run}", "-o", "run.json")
     assert "several queues" in timeline.stderr
     ended = ssim(folder, "run", "column.yaml", "--live", "--set", "cluster.routing=random", "--set", "queues=[]")

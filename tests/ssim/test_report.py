@@ -340,31 +340,34 @@ def test_a_run_of_which_only_figures_were_kept_is_there(tmp_path: Path) -> None:
         assert "only its figures were kept" in opened(page)
 
 
-@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**16))
-def test_windows_taken_together_stand_for_as_many_queries(windows: int, size: int, seed: int) -> None:
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 2**16), st.floats(0.01, 1))
+def test_windows_taken_together_stand_for_as_many_queries(windows: int, size: int, seed: int, last: float) -> None:
     rng = np.random.default_rng(seed)
     arrivals = rng.integers(0, 5, windows).astype(float)
     met = np.array([rng.integers(0, n + 1) for n in arrivals.astype(int)], float)
     accuracy = met * rng.uniform(70, 80, windows)
+    widths = np.append(np.ones(windows - 1), last)
     with np.errstate(invalid="ignore"):
         columns = {
             "start_s": np.arange(windows, dtype=float),
-            "ingest_per_s": arrivals,
+            "end_s": np.cumsum(widths),
+            "ingest_per_s": arrivals / widths,
             "slo_attainment": met / arrivals,
             "serving_accuracy": accuracy / met,
             "batch_size": np.where(arrivals > 0, 2.0, np.nan),
             "workers_busy": rng.uniform(0, 8, windows),
         }
     found = together(columns, size)
-    lengths = np.diff([*range(0, windows, size), windows])
-    assert len(found["start_s"]) == len(lengths)
+    lengths = found["end_s"] - found["start_s"]
+    assert len(lengths) == -(-windows // size)
+    assert np.isclose(lengths.sum(), widths.sum())
     total = found["ingest_per_s"] * lengths
     assert np.isclose(total.sum(), arrivals.sum())
     assert np.isclose(np.nansum(found["slo_attainment"] * total), met.sum())
     assert np.isclose(
         np.nansum(found["serving_accuracy"] * np.nan_to_num(found["slo_attainment"] * total)), accuracy.sum()
     )
-    assert np.isclose((found["workers_busy"] * lengths).sum(), columns["workers_busy"].sum())
+    assert np.isclose((found["workers_busy"] * lengths).sum(), (columns["workers_busy"] * widths).sum())
     assert np.isnan(found["slo_attainment"][total == 0]).all()
     assert MOST_WINDOWS > 1
 

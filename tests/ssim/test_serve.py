@@ -80,6 +80,42 @@ def test_both_sides_report_and_their_files_join_by_request(loaded: tuple[Path, s
     assert manifest["identity"]["trace"] == {"kind": "requests", "slo_ns": 36_000_000, "timeout_is_needed": False}
 
 
+QUEUES = """\
+schema: experiment/1
+name: quick
+seed: 7
+cluster: {workers: 2, order: priority}
+latency_table: ofa-resnet50-rtx2080ti
+queues:
+  - {name: gold, trace: {kind: poisson, mean_qps: 100, duration_s: 0.4, slo_ms: 40}}
+  - {name: silver, priority: 2, trace: {kind: poisson, mean_qps: 200, duration_s: 0.4, slo_ms: 60}}
+policies: [slackfit]
+"""
+
+
+@pytest.mark.slow
+def test_a_load_over_grpc_reaches_each_queue(tmp_path: Path) -> None:
+    (tmp_path / "quick.yaml").write_text(QUEUES)
+    words = [sys.executable, "-m", "ssim", "serve", "quick.yaml", "--http-port", "0", "--grpc-port", "0"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        assert "Serving quick as gold, silver, quick at" in line
+        found = re.search(r"gRPC: ([^,]+),", line)
+        assert found is not None
+        sent = ssim(tmp_path, "load", "quick.yaml", "--to", f"grpc://{found[1]}", "-o", "sent.parquet")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    assert sent.returncode == 0, sent.stderr
+    mine = read_parquet(tmp_path / "sent.parquet").to_pandas().set_index("request")
+    (run,) = tmp_path.glob("results/quick-serve/seed7-*")
+    live = read_parquet(run / "live_requests.parquet").to_pandas()
+    classes = read_parquet(run / "requests.parquet")["class"].to_pylist()
+    slos = mine["slo_ns"][live["request"]].tolist()
+    assert [{40_000_000: "gold", 60_000_000: "silver"}[slo_ns] for slo_ns in slos] == classes
+    assert StoredLiveRun.read(Store(run.parent), run.name).replays()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("results", "ls"), ("compare", "quick-serve"), ("table", "from-run", "quick-serve", "-o", "table.json")]

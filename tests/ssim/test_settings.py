@@ -179,7 +179,7 @@ def test_a_swept_key_can_not_be_set(schema: str, tmp_path: Path) -> None:
     assert len({run.id for run in job.runs}) == 2
     one = shown(values[1])
     assert [run.swept for run in read_job(path, [f"sweep.{key}=[{one}]"]).runs] == [{key: values[1]}]
-    for order in ((f"{key}={one}", "sweep={}"), ("sweep={}", f"{key}={one}")):
+    for order in ((f"{key}={one}", "sweep={}"), ("sweep=null", f"{key}={one}")):
         (run,) = read_job(path, order).runs
         assert run.swept == {}
         assert run.id == job.runs[1].id

@@ -17,7 +17,7 @@ import pytest
 from policies.slackfit import SlackFit
 from sim import Cluster
 from sim.base.errors import DataError, TooLongError
-from sim.compiled import replay
+from sim.compiled import arrival_buffer, replay
 from sim.engines import choose
 from sim.tables.files import load_table
 from sim.traces import source
@@ -72,7 +72,7 @@ def test_simpy_can_not_hold_the_day_and_says_what_can(tmp_path: Path) -> None:
 
 
 def test_a_queue_that_outgrows_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MAX_ARRIVALS", 100_000)
+    monkeypatch.setattr(arrival_buffer, "MAX_ARRIVALS", 100_000)
     trace = Azure(slo_ms=36, mean_qps=50_000, duration_s=20)
     rule = choose(10**6, Cluster(1), TABLE, SlackFit(), "compiled").rule
     with pytest.raises(TooLongError, match=r"too many queries are waiting \(over 100000\); use more workers"):
@@ -162,17 +162,17 @@ def test_the_whole_azure_day_fits_into_half_a_gigabyte(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_leaves_nothing_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MAX_ARRIVALS", 1_000_000)
+    monkeypatch.setattr(arrival_buffer, "MAX_ARRIVALS", 1_000_000)
     text = LONG.replace("workers: 13, drop: expired", "workers: 1").replace("10000,", "100000,")
     (tmp_path / "small.yaml").write_text(text)
     queues = []
 
-    class Watched(replay._Queue):
+    class Watched(arrival_buffer.ArrivalBuffer):
         def __init__(self, slo_ns: int) -> None:
             super().__init__(slo_ns)
             queues.append(weakref.ref(self))
 
-    monkeypatch.setattr(replay, "_Queue", Watched)
+    monkeypatch.setattr(replay, "ArrivalBuffer", Watched)
     experiment, store = read_job(tmp_path / "small.yaml"), Store(tmp_path / "results")
     with store.writing():
         failed = run_job(experiment, store, jobs=1)

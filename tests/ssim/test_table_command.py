@@ -20,11 +20,11 @@ def run(*words: str) -> str:
 
 
 def test_list_names_what_is_shipped() -> None:
-    lines = run("list").splitlines()
+    lines = [line for line in run("list").splitlines() if line[0] != " "]  # without what is folded
     assert [line.split()[0] for line in lines] == ["name", "dynabert-predicted", A40, RTX]
     assert "PREDICTED" in lines[1]
-    assert "NVIDIA RTX 2080 Ti" in lines[3]
-    assert "1, 2, 4, 8, 16, 32" in lines[3]
+    assert "NVIDIA RTX" in lines[3]
+    assert "1, 2, 4, 8, 16" in lines[3]
 
 
 def test_show_prints_the_whole_row_and_the_source() -> None:

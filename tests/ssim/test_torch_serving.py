@@ -15,7 +15,8 @@ pytest.importorskip("prometheus_client", reason="a server needs the extra [serve
 
 import torch
 
-from serving.front.inference import RequestError, ServedModel, Tensor
+from serving.front.inference import RequestError, Tensor
+from serving.front.models import ServedModel, ServedQueue
 from sim.engine.cluster import Cluster
 from ssim.execution.torch_worker import ServedSupernet
 from tests.serving.front.serving import Server
@@ -32,7 +33,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Se
     """A server of a network of one's own, and the same network in this process."""
     folder: Path = files(tmp_path_factory.mktemp("served"))
     table, found = program(folder, is_asked=True)
-    with Server(cluster=Cluster(1), listen=BOTH, table=table, program=found, slo_ns=10_000_000_000) as server:
+    with Server(
+        cluster=Cluster(1), listen=BOTH, table=table, program=found, queues=[ServedQueue(0, 10_000_000_000)]
+    ) as server:
         yield server, ServedSupernet.of(dict(found.settings))
 
 
@@ -78,7 +81,7 @@ def test_several_inputs_of_a_query_are_one_row_in_the_order_of_the_model() -> No
         ],
         "outputs": [{"name": "output", "datatype": "FP32", "shape": [-1, 2, 2]}],
     }
-    model = ServedModel("two", 1, 10)
+    model = ServedModel("two", ServedQueue(0, 1), 10)
     model.learn(tensors)
     tokens = Tensor("input0", "INT64", [2, 2], [[1, 2], [3, 4]])
     mask = Tensor("input1", "BOOL", [2, 3], bytes([1, 0, 2, 0, 0, 255]))  # true is any byte but 0

@@ -28,6 +28,7 @@ from sim.base.errors import SpecError
 from sim.base.parquet import read_parquet
 from sim.engine.cluster import Cluster
 from sim.engine.run_metrics import Outcome
+from sim.engine.service_queue import ServiceQueue
 from ssim.execution import torch_worker
 from ssim.execution.torch_worker import ServedSupernet
 from ssim.files.own_modules import forget_modules
@@ -76,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def program(folder: Path, *overrides: str, is_asked: bool = False) -> tuple[LatencyTable, WorkerProgram]:
     """Return the table and the program of the file with overrides."""
-    run = live_job(read_job(folder / "own.yaml", overrides)).runs[0]
+    run = live_job(read_job(folder / "own.yaml", overrides), print).runs[0]
     return run.setup.table, worker_program(run.spec.live, 1, run.setup.table, 1, folder, is_asked=is_asked)
 
 
@@ -125,6 +126,43 @@ def test_a_network_of_ones_own_is_served_live_by_the_laws(folder: Path) -> None:
     assert not np.any(run.result.outcome == Outcome.UNFINISHED)
     assert run.serves["supernet"].startswith("net:OwnNet, random")
     assert differences(table, {"device": table.device, "supernet": "x, y"})  # a CSV file says neither
+
+
+@pytest.mark.slow
+def test_torch_workers_serve_queues_of_their_one_model_by_the_laws(folder: Path) -> None:
+    """The floor leaves one subnet: its number for the queue is not that for the worker."""
+    table, found = program(folder)
+    queues = (ServiceQueue("any", slo_ns=90_000_000), ServiceQueue("best", slo_ns=90_000_000, floor=80))
+    sent, cluster = trace(0.5, 100, (60,)), Cluster(1, queues=queues, order="fair")
+    codes = np.arange(len(sent), dtype=np.uint16) % 2
+    sent = replace(sent, class_codes=codes, class_names=("any", "best"))
+    run = serve_trace(sent, cluster, table, SlackFit(), program=found)
+    check_laws(run, sent, cluster, SlackFit(), table=table)
+    assert run.log.faults == []
+    assert {(one.start.subnet, one.subnet) for one in run.log.batches if one.start.queue} == {(0, 1)}
+
+
+OWN_TRACE = "trace: {kind: poisson, mean_qps: 50, duration_s: 1, slo_ms: 60}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["cluster={kinds: [{name: a, workers: 1}, {name: b, workers: 1}]}"], "cluster.kinds: torch workers"),
+        (
+            [
+                "trace=null",
+                f"queues=[{{name: a, {OWN_TRACE}, latency_table: {{use: table.csv}}}}, {{name: b, {OWN_TRACE}}}]",
+            ],
+            "queues.0.latency_table: torch workers serve one model",
+        ),
+    ],
+)
+def test_workers_that_are_not_alike_and_other_models_are_refused(
+    folder: Path, overrides: list[str], problem: str
+) -> None:
+    with pytest.raises(SpecError, match=problem):
+        live_job(read_job(folder / "own.yaml", overrides), print)
 
 
 @pytest.mark.gpu
@@ -192,7 +230,7 @@ def test_a_batch_is_padded_as_the_table_pads_it(folder: Path, served: ServedSupe
     begun_ns, ended_ns, logits = served.run(0, 3)
     assert logits == b""
     assert begun_ns < ended_ns
-    run = live_job(read_job(folder / "own.yaml")).runs[0]
+    run = live_job(read_job(folder / "own.yaml"), print).runs[0]
     between = worker_program(run.spec.live, 1, replace(run.setup.table, between="interpolate"), 1, folder)
     assert between.settings["sizes"] == [1, 2, 3, 4]
 
@@ -227,7 +265,7 @@ def test_what_can_t_be_served_is_refused_by_its_place(folder: Path, override: st
 )
 def test_keys_that_do_not_fit_the_kind_of_workers_are_refused(folder: Path, overrides: list[str], problem: str) -> None:
     with pytest.raises(SpecError, match=problem):
-        live_job(read_job(folder / "own.yaml", overrides))
+        live_job(read_job(folder / "own.yaml", overrides), print)
 
 
 def test_inputs_of_queries_are_answered_as_the_subnet_answers_them(served: ServedSupernet) -> None:
@@ -243,21 +281,24 @@ def test_inputs_of_queries_are_answered_as_the_subnet_answers_them(served: Serve
         served.run(0, 3, images.numpy().tobytes()[:-4])
 
 
-def test_a_token_beyond_the_vocabulary_fails_its_batch_and_not_the_worker(folder: Path) -> None:
+def test_a_token_beyond_the_vocabulary_fails_its_row_and_neither_its_batch_nor_the_worker(folder: Path) -> None:
     (folder / "tokens.py").write_text(TOKENS)
     subnets = [f"Net:d{depth}:e1.0x2" for depth in (1, 2)]
-    served = ServedSupernet.of(settings(folder, "live.supernet=tokens:Net") | {"subnets": subnets, "sizes": [1, 2]})
+    served = ServedSupernet.of(settings(folder, "live.supernet=tokens:Net") | {"subnets": subnets, "sizes": [1, 4]})
     assert served.tensors["inputs"] == [{"name": "input", "datatype": "INT64", "shape": [-1, 8]}]
     good, bad = np.full(8, 3), np.full(8, 99)
-    kinds = [answer(served, 1, inputs.tobytes()) for inputs in (good, bad, good)]
-    assert [kind for kind, _ in kinds] == [FrameKind.DONE, FrameKind.FAILED, FrameKind.DONE]
-    assert kinds[0][1][DONE.size :] == kinds[2][1][DONE.size :] != b""
-    assert "an input is out of range" in json.loads(kinds[1][1])["reason"]
-    served = ServedSupernet.of(settings(folder, "live.supernet=tokens:Net") | {"subnets": subnets, "sizes": [1, 4]})
-    assert answer(served, 4, np.stack([good, good, good, bad]).tobytes())[0] is FrameKind.FAILED
-    kind, body = answer(served, 3, np.stack([good] * 3).tobytes())  # is filled up, but not by the bad row
-    assert kind is FrameKind.DONE
-    assert len(body) == DONE.size + 3 * 3 * 4
+
+    def logits(*rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        kind, body = answer(served, len(rows), np.stack(rows).tobytes())
+        assert kind is FrameKind.DONE
+        return np.frombuffer(body[DONE.size :], np.float32).reshape(len(rows), 3)
+
+    expected = logits(good)[0]
+    assert np.isfinite(expected).all()
+    for rows in ([bad], [good, good, bad], [good, bad, good, bad], [good, good, good]):  # three are filled up to four
+        found = logits(*rows)
+        for row, one in zip(rows, found, strict=True):
+            np.testing.assert_allclose(one, expected if row is good else np.full(3, np.nan), rtol=1e-4, atol=1e-5)
 
 
 def test_outputs_that_are_whole_numbers_are_sent_as_such(

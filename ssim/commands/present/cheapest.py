@@ -45,9 +45,15 @@ def print_cheapest(screen: Console, experiment: Job, found: Sequence[Cheapest]) 
     over = "mean attainment over seeds" if seeds > 1 else "attainment"
     screen.print(
         f"Workers of each kind in the cheapest mix with which the {over} is at least {target:g}. A mix is not tried if "
-        "one of the same kinds with no fewer workers of each missed the target, except near the answer.",
+        "one of the same kinds with no fewer workers of each missed the target, except near the answer."
+        f"{of_queues(experiment)}",
         soft_wrap=True,
     )
+
+
+def of_queues(experiment: Job) -> str:
+    """Return the sentence that says which attainment counts if there are queues."""
+    return " Attainment: that of the queue with the lowest." if experiment.spec.queues else ""
 
 
 def _notes(found: Sequence[Cheapest]) -> Iterator[str]:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from sim.tables.latency import LatencyTable
     from ssim.jobs.experiment.points import Compared, PointRows, Row
+    from ssim.jobs.experiment.run import ExperimentParts
     from ssim.jobs.job import Job, Point
     from ssim.results.store import Store
 
@@ -62,6 +64,23 @@ def announce(job: Job, screen: Console) -> None:
             said.add(line)
 
 
+def _tables(parts: ExperimentParts) -> Iterator[tuple[str, LatencyTable]]:
+    """Yield the tables that batches are drawn from, each with the kind of workers or the queue that uses it."""
+    from sim.tables.latency import LatencyTable
+
+    queues = parts.cluster.queues
+    for queue in queues:
+        own = queue.table
+        for name, table in ({"": own} if isinstance(own, LatencyTable) else own or {}).items():
+            yield f"queue {queue.name}" + (f" on {name}" if name else ""), table
+    if queues and all(queue.table is not None for queue in queues):
+        return
+    for kind in parts.cluster.kinds:
+        yield kind.name, kind.table or parts.table
+    if not parts.cluster.kinds:
+        yield "other queues", parts.table
+
+
 def _notes(point: Point) -> Iterator[str]:
     from sim.base.errors import SsimError
     from sim.tables.law import origin_of
@@ -70,7 +89,12 @@ def _notes(point: Point) -> Iterator[str]:
     with suppress(SsimError):  # the run tells
         yield from [f"trace {source.name}: {note}" for note in source.notes()]
     if (law := point.parts.cluster.latency).is_drawn:
-        yield f"latencies: {origin_of(table, law)}"
+        users: dict[str, list[str]] = {}
+        for user, used in _tables(point.parts):
+            users.setdefault(origin_of(used, law), []).append(user)
+        for origin, named in users.items():
+            of = f" of {', '.join(named)}" if len(users) > 1 else ""
+            yield f"latencies{of}: {origin}"
     if point.spec.latency_table is not None:
         yield from limit_note("latency_table.max_batch:", point.spec.latency_table.max_batch, table)
     for kind, asked in zip(point.parts.cluster.kinds, point.spec.cluster.kinds, strict=True):

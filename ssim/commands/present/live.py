@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ssim.commands.present.job import run_and_report
-from ssim.commands.printing import console
+from ssim.commands.printing import console, tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,8 @@ _COLUMNS = {
 }
 
 
+_COUNTS = ("rejected", "cancelled", "failed", "lost")
+
 _KEPT = "what was served is stored; the same command serves everything again"
 
 
@@ -36,7 +38,7 @@ def serve_and_report(job: Job, out: Path, *, figures: bool) -> None:
     from ssim.jobs.job import ExecutionOptions
     from ssim.results.store import Store
 
-    job = live_job(job)
+    job = live_job(job, tell)
     try:
         run_and_report(job, out, options=ExecutionOptions(), figures=figures, kept=_KEPT)
     finally:
@@ -54,14 +56,14 @@ def print_live(runs: list[tuple[str, dict[str, Any]]]) -> None:
     title = "Live: delays in ms, median / 99th percentile"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("run", overflow="fold")
-    for name in ("attainment", "at client", *_COLUMNS, "rejected", "lost"):
+    for name in ("attainment", "at client", *_COLUMNS, *_COUNTS):
         table.add_column(name, justify="right", no_wrap=True)
     for name, manifest in runs:
         live = manifest["circumstances"]["live"]
         sides = (live[f"slo_attainment_{side}"] for side in ("router", "client"))
         shares = ("-" if share is None else f"{share:.4f}" for share in sides)
         delays = ("-" if (pair := live[key]) is None else f"{pair[0]:.2f}/{pair[1]:.2f}" for key in _COLUMNS.values())
-        table.add_row(name, *shares, *delays, str(live["rejected"]), str(live["lost"]))
+        table.add_row(name, *shares, *delays, *(str(live[count]) for count in _COUNTS))
     screen.print(table)
     for name, manifest in runs:
         live = manifest["circumstances"]["live"]
@@ -101,7 +103,6 @@ def compare_live(out: Path, name: str) -> None:
     from figures.agreement import draw
     from figures.style import save
     from serving.comparison import PARTS, STEPS
-    from sim.engine.run_metrics import WHOLE_RUN
     from ssim.execution.agreement import StoredLiveRun
     from ssim.results.stored import stored_run
 
@@ -130,8 +131,9 @@ def compare_live(out: Path, name: str) -> None:
     if stored.rejected:
         counted = "1 rejected query is" if stored.rejected == 1 else f"{stored.rejected} rejected queries are"
         screen.print(f"{counted} left out: live.queue has no counterpart in the simulator.", soft_wrap=True)
-    if stored.run.parts.measure != WHOLE_RUN:
-        screen.print("All figures are of the whole run: measure is not applied.", soft_wrap=True)
+    if stored.cancelled:
+        counted = "1 cancelled query is" if stored.cancelled == 1 else f"{stored.cancelled} cancelled queries are"
+        screen.print(f"{counted} left out: simulated clients wait for their answers.", soft_wrap=True)
     for sentence in void_sentences(stored.manifest):
         screen.print(sentence, soft_wrap=True)
     frame = pd.DataFrame([asdict(step) for step in (found.live, *found.steps)])

@@ -9,6 +9,7 @@ import numpy as np
 
 from sim.base.errors import SpecError
 from sim.base.whole_file import whole_file
+from sim.engine.service_queue import in_queues
 from ssim.commands.printing import console
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from serving.front.client import SentTrace
     from ssim.jobs.job import Job
+
+_SCHEMES = ("http", "https", "grpc", "grpcs")
 
 _MOST_ROWS = 20
 """Windows of time that are shown."""
@@ -51,11 +54,12 @@ def send_and_report(job: Job, address: str, ca: Path | None, out: Path | None) -
     if job.swept:
         raise SpecError("sweep", "one trace is sent", ", ".join(job.swept), "leave it out, and give a value by --set")
     run = job.runs[0]
-    trace = run.trace()
+    queues = run.parts.cluster.queues
+    trace, models = in_queues(run.trace(), queues), [queue.name for queue in queues] or [job.name]
     text = f"Sending {len(trace):,} queries in {trace.duration_ns / 1e9:g} s to {url}. Ctrl-C ends."
     Console(stderr=True).print(text, soft_wrap=True, highlight=False)
     with Interruption(is_end=True) as interruption:
-        sent = send_trace(trace, url, job.name, ca, lambda: interruption.is_asked)
+        sent = send_trace(trace, url, models, ca, lambda: interruption.is_asked)
         if out is not None:
             with whole_file(out) as unfinished:
                 pq.write_table(_table(sent), unfinished)
@@ -73,13 +77,17 @@ def _url(address: str, ca: Path | None) -> str:
     url = address if "://" in address else f"http://{address}"
     try:
         parts = urlsplit(url)
-        is_url = parts.scheme in {"http", "https"} and parts.hostname and parts.path in {"", "/"} and parts.port != 0
+        is_url = parts.scheme in _SCHEMES and parts.hostname and parts.path in {"", "/"} and parts.port != 0
+        is_url = is_url and (parts.port is not None or parts.scheme.startswith("http"))
     except ValueError:
         is_url = False
     if not is_url:
-        raise SpecError("--to", "must be the address of a server", repr(address), "such as http://127.0.0.1:8000")
-    if ca is not None and not url.startswith("https://"):
-        raise SpecError("--ca", "has no effect without TLS", "", "give an address that begins with https://")
+        hint = "such as http://127.0.0.1:8000 or grpc://127.0.0.1:8001"
+        raise SpecError("--to", "must be the address of a server", repr(address), hint)
+    if ca is not None and parts.scheme not in {"https", "grpcs"}:
+        raise SpecError(
+            "--ca", "has no effect without TLS", "", "give an address that begins with https:// or grpcs://"
+        )
     return url
 
 

@@ -40,7 +40,7 @@ def report_failures(failed: Sequence[RunOutcome], of: int, noun: str = "runs") -
 
 @contextmanager
 def interruptible(kept: str) -> Generator[None]:
-    """Turn Ctrl-C or SIGTERM into an error that names the work that is kept.
+    """Turn Ctrl-C or SIGTERM into an error that names the work that is kept, or why none is.
 
     Raises:
         SsimError: The context was interrupted.
@@ -48,7 +48,7 @@ def interruptible(kept: str) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise SsimError("interrupted", kept) from error
+        raise SsimError("interrupted", str(error) or kept) from error
     except RuntimeError as error:  # it came while somebody else's lock was being taken, and that was not held when left
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
@@ -97,7 +97,8 @@ class Progress:
         self.todo += todo
         self._bar.update(self._task, total=self.todo, description=f"{searches} searches")
         if todo and not self._console.is_terminal:
-            self._console.print(f"{todo} runs for {searches} searches", highlight=False)
+            what = f"{todo} run{'s' * (todo != 1)} for {searches} search{'es' * (searches != 1)}"
+            self._console.print(what, highlight=False)
 
     def finished(self, one: RunOutcome) -> None:
         """Count a run that ended."""

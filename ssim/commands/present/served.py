@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from ssim.commands.present.experiment import announce, report
 from ssim.commands.present.live import print_live
 from ssim.commands.present.progress import interruptible, report_failures
+from ssim.commands.printing import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from serving.front.listening import Listen
@@ -35,14 +37,16 @@ def serve_until_interrupted(job: Job, out: Path, listen: Listen) -> None:
 
     screen = Console(stderr=True)
 
-    def ready(address: str, grpc_address: str) -> None:
+    def ready(address: str, grpc_address: str, models: Sequence[str]) -> None:
         pages = [f"gRPC: {grpc_address}", f"metrics: {address}/metrics"]
         pages += [f"live page: {address}/"] if listen.page else []
-        screen.print(f"Serving {job.name} at {address} ({', '.join(pages)}). Ctrl-C ends.", soft_wrap=True)
+        names = "" if list(models) == [job.name] else f" as {', '.join(models)}"
+        screen.print(f"Serving {job.name}{names} at {address} ({', '.join(pages)}). Ctrl-C ends.", soft_wrap=True)
 
     listen.tls()
     listen.address()
-    served = served_job(job, listen, ready)
+    served = served_job(job, listen, ready, tell)
+
     store = Store(out / served.name)
     announce(served, screen)
     with interruptible("nothing of this run is stored"), store.writing():

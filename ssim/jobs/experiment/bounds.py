@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, NamedTuple
 
+import pandas as pd
+
 from sim.base.errors import StoreError
 
 if TYPE_CHECKING:
@@ -28,6 +30,31 @@ class StoredBound(NamedTuple):
 def gap_file(store: Store) -> Path:
     """Return the path of gap.csv."""
     return store.folder / "gap.csv"
+
+
+def frontier_file(store: Store) -> Path:
+    """Return the path of frontier.csv."""
+    return store.folder / "frontier.csv"
+
+
+def stored_frontier(store: Store) -> pd.DataFrame | None:
+    """Return the SLO attainment that no policy and no planner exceeds, by cost; None if it isn't stored.
+
+    Where runs have several frontiers, at each cost it is that which allows most.
+
+    Returns:
+        The columns `cost` and `attainment_bound`.
+
+    Raises:
+        StoreError: frontier.csv is damaged.
+    """
+    path = frontier_file(store)
+    try:
+        return pd.read_csv(path, dtype=float)[["cost", "attainment_bound"]]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(str(path), "is damaged", str(error), "`ssim optimum` writes it again") from error
 
 
 def stored_bounds(store: Store) -> dict[str, StoredBound]:

@@ -15,7 +15,7 @@ from figures.style import FORMATS, family, save, save_as
 from figures.tables import setting
 from sim.base.errors import SpecError
 from sim.base.whole_file import translate_os_errors
-from ssim.jobs.experiment.bounds import stored_bounds
+from ssim.jobs.experiment.bounds import stored_bounds, stored_frontier
 from ssim.jobs.experiment.drawn import note_drawn
 from ssim.jobs.experiment.summary import part_rows, summary_rows
 from ssim.results.record import WINDOWS, WORKERS, read_output, read_windows
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+
+_SAME_COST = 1e-3
+"""Costs that differ by less than this share are not worth a picture."""
 
 _MOST_SWEPT = 2
 """Swept keys that the figure of queues has axes for."""
@@ -59,8 +62,7 @@ def draw_dynamics(store: Store) -> Figure | None:
     if WINDOWS not in manifest["outputs"]:
         return None
     frame = read_windows(store, run["id"]).to_pandas().assign(policy=run["policy"], seed=run["seed"])
-    point = "".join(f", {key} = {value}" for key, value in run["swept"].items())
-    return _draw("dynamics", frame, f"seed {run['seed']}{point}")
+    return _draw("dynamics", frame, ", ".join([f"seed {run['seed']}", *_settings(run["swept"])]))
 
 
 def draw_sweep(store: Store) -> Figure | None:
@@ -85,6 +87,22 @@ def draw_sweep(store: Store) -> Figure | None:
     return _draw("queues", frame[frame["policy"] == reference], numbers[0], "", reference, words[0])
 
 
+def draw_residence(store: Store) -> Figure | None:
+    """Return attainment and accuracy over the memory of workers; None unless that is swept, with one key of words.
+
+    Beside these, one more key may be swept.
+    """
+    stored = store.runs()
+    swept = [run["swept"] for run, _ in stored]
+    keys = list(swept[0]) if swept else []
+    memory = [key for key in keys if key.endswith(".memory_gb")]
+    words = [key for key in keys if all(isinstance(point[key], str) for point in swept)]
+    others = [key for key in keys if key not in (*memory[:1], *words[:1])]
+    if not memory or len(others) > 1:
+        return None
+    return _draw("residence", load_summary(store), memory[0], *words[:1] or [""], *others)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -98,7 +116,12 @@ def draw_classes(store: Store) -> Figure | None:
     if not rows:
         return None
     numbers = dict.fromkeys(("mean_serving_accuracy", "p50_latency_ms", "p99_latency_ms"), float)
-    return _draw("classes", _frame(rows).astype(numbers), ", ".join(f"{key} = {value}" for key, value in first.items()))
+    return _draw("classes", _frame(rows).astype(numbers), ", ".join(_settings(first)))
+
+
+def _settings(swept: Mapping[str, Any]) -> list[str]:
+    """Return how a point of a sweep is called in titles."""
+    return [setting(key, value) for key, value in swept.items()]
 
 
 def draw_queues(store: Store) -> Figure | None:
@@ -127,9 +150,10 @@ def draw_scaling(store: Store) -> Figure | None:
             continue
         if not {WINDOWS, WORKERS} <= set(manifest["outputs"]):
             return None
-        title = ", ".join(setting(key, value) for key, value in run["swept"].items())
+        title = ", ".join(_settings(run["swept"]))
         windows.append(read_windows(store, run["id"]).to_pandas().assign(run=title))
-        workers.append(read_output(store, run["id"], WORKERS).to_pandas().assign(run=title))
+        lives = read_output(store, run["id"], WORKERS).to_pandas().assign(run=title)
+        workers.append(spells(lives, manifest["identity"]["cluster"]["faults"]))
     if not windows:
         return None
     return _draw(
@@ -137,15 +161,30 @@ def draw_scaling(store: Store) -> Figure | None:
     )
 
 
+def spells(workers: pd.DataFrame, faults: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the rows of workers.parquet with the time in which a worker is down cut out: a row for each part of it."""
+    for fault in faults:
+        at_ns, back_ns = fault["at_ns"], math.inf if fault["recover_ns"] is None else fault["recover_ns"]
+        gone_ns = workers["gone_ns"].fillna(math.inf)
+        hit = (workers["worker"] == fault["worker"]) & (workers["ready_ns"] <= at_ns) & (gone_ns > at_ns)
+        later = workers[hit & (gone_ns > back_ns)].assign(asked_ns=back_ns, ready_ns=back_ns)
+        workers = pd.concat([workers.assign(gone_ns=workers["gone_ns"].mask(hit, at_ns)), later])
+    return workers
+
+
 def draw_costs(store: Store) -> Figure | None:
-    """Return attainment over cost; None if all runs cost the same, or nothing is known of it."""
+    """Return attainment over cost, with what no policy exceeds where `ssim optimum` has stored it.
+
+    None if all runs cost the same to a thousandth, or nothing is known of it.
+    """
     stored = store.runs()
     summary = load_summary(store)
     along = next((name for name in AXES if name in summary), None)
-    if along is None or len(set(summary[along])) == 1:
+    if along is None or not summary[along].max() - summary[along].min() > _SAME_COST * summary[along].max():
         return None
     kinds = stored[0][1].get("kinds", {})
-    return _draw("costs", summary, next((str(kind["currency"] or "") for kind in kinds.values()), ""))
+    currency = next((str(kind["currency"] or "") for kind in kinds.values()), "")
+    return _draw("costs", summary, currency, stored_frontier(store) if along != "energy_kwh" else None)
 
 
 FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
@@ -154,6 +193,7 @@ FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
     "dynamics": draw_dynamics,
     "classes": draw_classes,
     "queues": draw_queues,
+    "residence": draw_residence,
     "scaling": draw_scaling,
     "costs": draw_costs,
 }
@@ -288,7 +328,8 @@ def draw_mixes(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
 def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
     """Draw what policies reached and what any could have, into the folder of an experiment; return the files.
 
-    The picture of the trade-off gets the bound as a line; gap.csv must have been written before.
+    The picture of the trade-off gets the bound as a line, and that of costs the frontier; both tables must have been
+    written before.
 
     Args:
         store: Where they go.
@@ -298,7 +339,9 @@ def draw_gap(store: Store, rows: Sequence[dict[str, Any]]) -> list[Path]:
         StoreError: The files can't be written.
     """
     folder = store.folder / "figures"
-    return [*save(_draw("gap", _frame(rows)), folder / "gap"), *save(draw_tradeoff(store), folder / "tradeoff")]
+    paths = [*save(_draw("gap", _frame(rows)), folder / "gap"), *save(draw_tradeoff(store), folder / "tradeoff")]
+    costs = draw_costs(store)
+    return paths if costs is None else [*paths, *save(costs, folder / "costs")]
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -15,19 +15,22 @@ from policies.checks import ask, static_view
 from sim.base.errors import PolicyError, SpecError, SsimError, did_you_mean
 from sim.base.units import ns_from_s
 from sim.compiled.step_policy import ONE_TABLE, StepPolicy
+from sim.engine.residence import Residence
 from sim.engine.run_metrics import WHOLE_RUN
+from sim.engines import simpy_only
 from sim.tables.files import load_table, shipped_tables
 from sim.tables.floor import accurate_part
 from sim.traces.source import TraceSource
 from sim.traces.trace import LATEST_NS
 from ssim.files.plugins import Issue, Slot
+from ssim.jobs.experiment.cluster_spec import TableSpec
 from ssim.jobs.experiment.kinds import kind_places, kind_tables, table_issues
 from ssim.jobs.experiment.planners import PLANNER, planner_issues
 from ssim.jobs.experiment.planning import table_seen
 from ssim.jobs.experiment.policies import POLICY, build_policy
 from ssim.jobs.experiment.queues import asked_of, name_issues, policy_issues, queue_places, queues_of, source_of
 from ssim.jobs.experiment.run import ExperimentParts, ExperimentRun
-from ssim.jobs.experiment.spec import ExperimentSpec, TableSpec
+from ssim.jobs.experiment.spec import ExperimentSpec
 from ssim.jobs.identity import stamp
 from ssim.jobs.job import Kind
 
@@ -106,6 +109,8 @@ def assemble(point: Point, plugs: Plugs, _file: YamlFile | None) -> tuple[Any, l
     issues += planner_issues(spec, plugs.get(("planner",)), cluster, _policies(point, plugs), table)
     measure = WHOLE_RUN if spec.measure is None else spec.measure.build()
     issues += _measure_issues(measure, source)
+    if spec.engine == "compiled" and (only := simpy_only(cluster, planned=spec.planner is not None)):
+        issues.append(Issue(("engine",), "the compiled engine can't run this", only, "engine: auto or simpy"))
     return ExperimentParts(source, cluster, table, measure), issues
 
 
@@ -186,8 +191,7 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[C
         pools = cluster.pools_by_queue(table)
     except SsimError as error:
         place, _, rest = error.location.partition(",")
-        path = place.removeprefix("cluster.").replace("_ns", "_ms").split(".")
-        keys: list[str | int] = [int(key) if key.isdigit() else key for key in path]
+        keys = _keys(place.removeprefix("cluster.").replace("_ns", "_ms"))
         named = spec.queues if keys == ["queues"] else spec.cluster.kinds if keys == ["kinds"] else ()
         names = [repr(one.name) for one in named]
         if rest.strip() in names:
@@ -206,7 +210,18 @@ def _cluster(spec: ExperimentSpec, table: LatencyTable, plugs: Plugs) -> tuple[C
                 check(pool.table)
         except SsimError as error:
             issues.append(Issue(("cluster", key), str(error)))
+    try:
+        Residence(cluster, pools)
+    except SpecError as error:
+        issues.append(Issue.of(error, *_keys(error.location)))
+    except SsimError as error:
+        issues.append(Issue(("cluster", "memory_gb"), str(error)))
     return (None if any("latency" in issue.place for issue in issues) else cluster), issues
+
+
+def _keys(location: str) -> list[str | int]:
+    """Return the place in the file that a location with dots means."""
+    return [int(key) if key.isdigit() else key for key in location.split(".")]
 
 
 def _measure_issues(measure: Measure, source: TraceSource) -> Iterator[Issue]:

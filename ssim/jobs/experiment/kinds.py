@@ -70,21 +70,23 @@ def cluster_identity(cluster: Cluster, hashed: Callable[[LatencyTable], str]) ->
         hashed: Returns the hash of a table.
     """
     found = asdict(replace(cluster, kinds=(), offer="kind", currency=None, queues=(), order="edf"))
-    for name in ("kinds", "offer", "currency", "queues", "order", *_unscaled(found)):
+    for name in ("kinds", "offer", "currency", "queues", "order", *_unlimited(found)):
         del found[name]
+    if not cluster.has_limited_memory:
+        del found["weights"], found["bytes_per_weight"]
     if not cluster.is_routed:
         del found["routing"]
     if cluster.kinds:
         own = [{} if kind.table is None else {"table": hashed(kind.table)} for kind in cluster.kinds]
         kinds = [asdict(replace(kind, table=None)) for kind in cluster.kinds]
         for kind in kinds:
-            for name in _unscaled(kind):
+            for name in _unlimited(kind):
                 del kind[name]
         found["kinds"] = [{**kind, **table} for kind, table in zip(kinds, own, strict=True)]
         found |= {"offer": cluster.offer, "currency": cluster.currency}
     return found
 
 
-def _unscaled(found: Mapping[str, Any]) -> list[str]:
-    """Return the key that decides nothing where the number of workers never changes."""
-    return [] if found["scaling"] else ["scaling"]
+def _unlimited(found: Mapping[str, Any]) -> list[str]:
+    """Return the keys that decide nothing: the number of workers never changes, or their memory holds all."""
+    return [name for name in ("scaling", "memory") if not found[name]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.processes import PACED, WorkerProgram
 from sim.base.errors import SpecError
-from ssim.jobs.experiment.spec import LiveSpec
+from ssim.jobs.experiment.live_spec import LiveSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TORCH = "ssim.execution.torch_worker"
 """The program of torch workers."""
 
-_OF_ALL = {"workers", "queue"}
+_OF_ALL = {"workers", "queue", "remote"}
 """Keys of `live` that any kind of workers takes."""
 
 
@@ -37,10 +37,29 @@ def check_workers(spec: ExperimentSpec) -> None:
         if spec.cluster.latency != type(spec.cluster).model_fields["latency"].default:
             hint = "leave it out, or use paced workers"
             raise SpecError("cluster.latency", "can't be used with torch workers: latencies are real", "", hint)
+        _check_one_model(spec)
         return
     for name in LiveSpec.model_fields:
         if name not in _OF_ALL and name in live.model_fields_set:
             raise SpecError(f"live.{name}", "needs torch workers", "", "workers: torch, or leave it out")
+
+
+def _check_one_model(spec: ExperimentSpec) -> None:
+    """Check that all workers and queues have one table: torch workers run one supernet on one kind of device.
+
+    Raises:
+        SpecError: They do not.
+    """
+    kinds = spec.cluster.kinds
+    if len(kinds) > 1:
+        names = ", ".join(kind.name for kind in kinds)
+        hint = "one kind, or paced workers"
+        raise SpecError("cluster.kinds", "torch workers of a live run are all alike", names, hint)
+    if others := list(spec.named_tables())[1:]:
+        place = ".".join(map(str, others[0]))
+        raise SpecError(
+            place, "torch workers serve one model, with one table", "", "leave it out, or use paced workers"
+        )
 
 
 def worker_program(

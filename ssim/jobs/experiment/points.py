@@ -11,7 +11,7 @@ from sim.base.errors import SpecError
 from sim.base.intervals import mean_and_half_width
 from ssim.jobs.experiment.comparison import Side, difference, headlines
 from ssim.jobs.identity import hash_of
-from ssim.results.record import COSTS, QUEUE_FIGURES
+from ssim.results.record import COSTS, LOADS, QUEUE_FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,7 +147,8 @@ def _row(runs: Sequence[Mapping[str, Any]], manifests: Mapping[str, Mapping[str,
     for run in there:
         manifest = manifests[run["id"]]
         for name, summary in manifest.get("queues", manifest.get("classes", {})).items():
-            classes.setdefault(name, {})[run["seed"]] = summary
+            if summary["queries"]:
+                classes.setdefault(name, {})[run["seed"]] = summary
     is_random = first.get("random", True)
     return Row(first["policy"], first["one_model"], is_random, summaries, len(runs), arrivals, classes)
 
@@ -176,7 +177,7 @@ class Compared:
         """Return the columns of comparison.csv; None where there is no value."""
         nothing = (math.nan, math.nan)
         known = {name for summary in self.row.summaries.values() for name in summary}
-        more = [name for name in (*QUEUE_FIGURES, *COSTS) if name in known]
+        more = [name for name in (*QUEUE_FIGURES, *COSTS, *LOADS) if name in known]
         estimates = {name: self.row.over_repeats(name) for name in (*MEASURED, *more)}
         estimates["slo_attainment_difference"] = self.difference.attainment if self.difference else nothing
         estimates["mean_serving_accuracy_difference"] = self.difference.accuracy if self.difference else nothing

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from sim.engine.cluster import Cluster
     from sim.traces.source import TraceSource
-    from ssim.jobs.experiment.spec import ExperimentSpec, Plan, PolicySpec
+    from ssim.jobs.experiment.cluster_spec import Plan
+    from ssim.jobs.experiment.spec import ExperimentSpec, PolicySpec
 
     Place = tuple[str | int, ...]
 
@@ -92,8 +93,11 @@ def queues_of(spec: ExperimentSpec, plugs: Mapping[Place, Any]) -> tuple[Service
 
 
 def policy_issues(spec: ExperimentSpec) -> Iterator[Issue]:
-    """Yield which policies or parameters of the file would not be used."""
+    """Yield which policies, parameters or order of the file would not be used."""
     own = [queue.policy is not None for queue in spec.queues]
+    if own and spec.cluster.order == "priority" and not any("priority" in one.model_fields_set for one in spec.queues):
+        hint = "give queues a priority, 1 for the first; or order: edf"
+        yield Issue(("cluster", "order"), "orders nothing: no queue has a priority", "priority", hint)
     for number, queue in enumerate(spec.queues):
         if own[number] and queue.params:
             problem = "is not used: the queue has its own policy"

@@ -31,7 +31,7 @@ _MOST_SPANS = 4000
 SHARES = (*(n / 100 for n in range(100)), 0.995, 0.999, 0.9995, 0.9999, 1.0)
 """Shares of the answered queries for which a report has a latency."""
 
-_COLUMNS = ("start_s", "ingest_per_s", "serving_accuracy", "batch_size", "slo_attainment", "workers_busy")
+_COLUMNS = ("start_s", "end_s", "ingest_per_s", "serving_accuracy", "batch_size", "slo_attainment", "workers_busy")
 
 
 def run_data(store: Store, run_id: str, manifest: Mapping[str, Any], most: int) -> dict[str, Any]:
@@ -56,17 +56,14 @@ def _windows(store: Store, run_id: str, most: int) -> dict[str, list[float | Non
     """Return a run over time, by column."""
     table = _read(store, run_id, WINDOWS, _COLUMNS)
     columns = {name: table[name].to_numpy().astype(np.float64) for name in _COLUMNS}
-    starts = columns["start_s"]
-    merged = together(columns, -(-len(starts) // most))
-    width = starts[1] - starts[0] if len(starts) > 1 else 1.0
-    merged["end_s"] = np.append(merged["start_s"][1:], starts[-1:] + width)
+    merged = together(columns, -(-len(columns["start_s"]) // most))
     return {name: _numbers(values) for name, values in merged.items()}
 
 
 def together(columns: Mapping[str, Column], size: int) -> dict[str, Column]:
     """Return windows with so many neighbours taken together: means by what each stands for.
 
-    Attainment is the mean over queries, accuracy over met queries, batch size (for want of their number) over windows.
+    Attainment is the mean over queries, accuracy over met queries, batch size (for want of their number) over time.
 
     Args:
         columns: As `sim.engine.metrics.windows` gives them, float64, shape (windows,).
@@ -74,20 +71,21 @@ def together(columns: Mapping[str, Column], size: int) -> dict[str, Column]:
     """
     if size <= 1:
         return dict(columns)
-    ingest = columns["ingest_per_s"]
-    met = np.nan_to_num(ingest * columns["slo_attainment"])
-    even = np.ones_like(ingest)
-    weights = {"slo_attainment": ingest, "serving_accuracy": met}
-    edges = np.arange(0, len(ingest), size)
+    length = columns["end_s"] - columns["start_s"]
+    queries = columns["ingest_per_s"] * length
+    weights = {"slo_attainment": queries, "serving_accuracy": np.nan_to_num(queries * columns["slo_attainment"])}
+    edges = np.arange(0, len(length), size)
 
     def mean(name: str) -> Column:
-        values, weight = columns[name], weights.get(name, even)
+        values, weight = columns[name], weights.get(name, length)
         weight = np.where(np.isnan(values), 0.0, weight)
         with np.errstate(invalid="ignore", divide="ignore"):
             found: Column = np.add.reduceat(np.nan_to_num(values) * weight, edges) / np.add.reduceat(weight, edges)
         return found
 
-    return {"start_s": columns["start_s"][edges]} | {name: mean(name) for name in columns if name != "start_s"}
+    ends = np.append(edges[1:], len(length)) - 1
+    ranges = {"start_s": columns["start_s"][edges], "end_s": columns["end_s"][ends]}
+    return ranges | {name: mean(name) for name in columns if name not in ranges}
 
 
 def _latency(store: Store, run_id: str, manifest: Mapping[str, Any]) -> dict[str, Any] | None:

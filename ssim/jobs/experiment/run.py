@@ -286,7 +286,9 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
             SpecError: The compiled engine was asked for and can't run this.
         """
         setup, slo_ns = self.setup, self.parts.slo_ns
-        return choose(queries, setup.cluster, setup.table, setup.policy(), self.spec.engine, slo_ns)
+        planned = self.spec.planner is not None
+        how = (setup.cluster, setup.table, setup.policies(), self.spec.engine, slo_ns)
+        return choose(queries, *how, planned=planned)
 
     def decides_by(self) -> tuple[str, str]:
         """Return what decides the engine's choice and the form of the policy: all of it, and the least that can."""
@@ -295,7 +297,10 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         kinds = [[kind["name"], kind.get("table")] for kind in parts.identity["cluster"].get("kinds", ())]
         seen = [parts.identity["latency_table"], setup.plan, kinds, setup.kind_plans()]
         least = [spec.engine, setup.asked.model_dump(), seen, cluster, bool(spec.queues), spec.cluster.routing]
-        return hash_of([*least, parts.cluster.workers, bool(parts.cluster.faults), parts.slo_ns]), hash_of(least)
+        least += [bool(parts.cluster.faults), parts.cluster.is_scaled]
+        if spec.queues:  # each may have a table, a policy and an SLO of its own
+            least.append(setup.identity)
+        return hash_of([*least, parts.cluster.workers, parts.slo_ns]), hash_of(least)
 
     @classmethod
     def tasks(
@@ -348,7 +353,7 @@ class ExperimentRun(Run[ExperimentSpec, ExperimentParts]):
         if self.spec.engine == "auto" and choice.rule is not None and not numba_is_installed():
             choice = EngineChoice("simpy", NO_NUMBA)  # on another machine
         stopwatch = Stopwatch()
-        measured = simulated(self, choice, shared)
+        measured, choice = simulated(self, choice, shared)
         circumstances = {"engine": choice.engine, "engine_reason": choice.reason, **stopwatch.circumstances()}
         put_run(store, self.id, measured, self.identity, circumstances, self.spec.keep)
         return Completion(measured.queries, choice.reason)

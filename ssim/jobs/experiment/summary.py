@@ -10,7 +10,7 @@ from sim.base.errors import SpecError, StoreError
 from sim.base.whole_file import translate_os_errors, write_text
 from ssim.jobs.experiment.drawn import remove_stale
 from ssim.jobs.experiment.points import by_point, side_by_side
-from ssim.results.record import COSTS, QUEUE_FIGURES
+from ssim.results.record import COSTS, LOADS, QUEUE_FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ def write_summary(store: Store, swept: Sequence[str]) -> list[PointRows]:
     points = by_point(store.index(), stored)
     if points:
         rows = summary_rows(stored)
-        more = [name for name in (*QUEUE_FIGURES, *COSTS) if any(name in row for row in rows)]
+        more = [name for name in (*QUEUE_FIGURES, *COSTS, *LOADS) if any(name in row for row in rows)]
         write_csv(summary_file(store), rows, [*COLUMNS, *more, *swept, "unfinished", "run"])
         rows = [one.columns() for one in side_by_side({store.folder.name: points})]
         write_csv(store.folder / "comparison.csv", rows, list(rows[0]))

@@ -117,7 +117,8 @@ def accuracies_beside(what: str) -> Path:
     found = next((folder / file for file in _BESIDE if (folder / file).exists()), None)
     if found is None or what in FAMILIES:
         tables = f"a latency table such as {', '.join(shipped_tables())}"
-        right = f"{' or '.join(_BESIDE)} of a training, a CSV file with the columns subnet and accuracy, or {tables}"
+        right = f"{' or '.join(_BESIDE)} of a training, a CSV file with the columns subnet and accuracy, {tables}, "
+        right += "or a number of subnets, such as 6, whose accuracies stay unknown"
         raise SpecError("--subnets", "is missing: which ones, and how accurate are they", "", right)
     return found
 

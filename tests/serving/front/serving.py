@@ -10,11 +10,14 @@ import requests
 
 from policies.slackfit import SlackFit
 from serving.front.listening import Listen
+from serving.front.models import ServedQueue
 from serving.front.session import serve_requests
 from sim.engine.cluster import Cluster
 from sim.tables.files import load_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serving.session import LiveRun
     from sim.engine.policy import Policy
     from sim.tables.latency import LatencyTable
@@ -78,7 +81,7 @@ class Server:
         return {name: float(value) for name, value in lines}
 
     def _serve(self) -> None:
-        def ready(address: str, grpc_address: str) -> None:
+        def ready(address: str, grpc_address: str, _models: Sequence[str]) -> None:
             self.address, self.grpc_address = address, grpc_address
             self._ready.set()
 
@@ -91,7 +94,7 @@ class Server:
                 self.listen,
                 is_interrupted=self._asked.is_set,
                 on_ready=ready,
-                **({"slo_ns": SLO_NS} | self.options),
+                **({"queues": [ServedQueue(0, SLO_NS)]} | self.options),
             )
         except Exception as error:  # noqa: BLE001 - raised in the thread of the test
             self.error = error

@@ -17,6 +17,7 @@ from serving.front.client import send_trace
 from serving.front.listening import Listen
 from serving.processes import WorkerProgram
 from sim.engine.cluster import Cluster
+from sim.engine.run_metrics import Outcome
 from tests.serving.front.doubling_worker import INPUTS, OUTPUTS
 from tests.serving.front.serving import Server
 from tests.serving.front.test_client import trace
@@ -25,6 +26,8 @@ from tests.serving.front.test_rpc import call, timeout
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import requests
 
 DOUBLING = WorkerProgram("tests.serving.front.doubling_worker")
 
@@ -64,11 +67,40 @@ def test_each_query_has_the_outputs_of_its_inputs_by_both_ways() -> None:
         assert metadata["outputs"][:2] == OUTPUTS
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(ask, range(40)))
-        sent = send_trace(trace(20, 0.1), server.address, "test")
+        sent = send_trace(trace(20, 0.1), server.address, ["test"])
         assert sent.served.all()
         run = server.stop()
     check_laws(run, cluster, SlackFit())
     assert any(one.start.size > 5 for one in run.log.batches) or len(run.log.batches) > 40
+
+
+def test_a_row_that_overflows_fails_its_own_request_and_none_of_the_rows_beside_it() -> None:
+    """One request of four rows, one of which is finite but not when doubled, waits with others behind a slow batch."""
+    cluster, (image, label) = Cluster(1), INPUTS
+    most = float(np.finfo(np.float32).max)
+
+    def ask(rows: list[float]) -> requests.Response:
+        count = len(rows)
+        inputs = [
+            image | {"shape": [count, 2, 3], "data": [value for value in rows for _ in range(6)]},
+            label | {"shape": [count, 1], "data": [1] * count},
+        ]
+        return server.ask({"inputs": inputs, "parameters": {"timeout": 10**7}})
+
+    with Server(SlackFit(), cluster, program=DOUBLING) as server:
+        with ThreadPoolExecutor(8) as pool:
+            sane = [pool.submit(ask, [0.5, 0.25]) for _ in range(7)]
+            bad = ask([1.0, most, 2.0, most])
+        assert (bad.status_code, bad.json()["error"].split(":")[0]) == (500, "2 of 4 rows were not served")
+        for one in sane:
+            outputs = {output["name"]: output["data"] for output in one.result().json()["outputs"]}
+            assert outputs["doubled"] == [1.0] * 6 + [0.5] * 6
+        metrics = server.metrics()
+        run = server.stop()
+    check_laws(run, cluster, SlackFit())
+    assert metrics['ssim_queries_not_served_total{reason="failed"}'] == 2 == run.result.count(Outcome.DROPPED)
+    assert metrics["ssim_queries_answered_total"] == 16 == np.count_nonzero(run.result.answered)
+    assert metrics["ssim_queries_open"] == 0
 
 
 IMAGE = {"name": "image", "datatype": "FP32", "shape": [1, 2, 3], "data": [0.5] * 6}

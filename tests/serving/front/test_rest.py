@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,31 +23,38 @@ from policies.slackfit import SlackFit
 from serving import workers
 from serving.facts import facts
 from serving.front import handler, rest
-from serving.front.inference import LONGEST_TIMEOUT_US
-from serving.log import replay_log
+from serving.front.models import LONGEST_TIMEOUT_US, ServedQueue
 from serving.processes import WorkerProgram
 from sim.base.errors import PolicyError, ServingError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
+from sim.engine.queues import CANCELLED
 from sim.engine.result import NONE
 from sim.engine.run_metrics import Outcome
 from tests.serving.front.serving import INFER, SLO_NS, TABLE, Server, question, wait_for
+from tests.serving.laws import check_replay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from serving.session import LiveRun
     from sim.engine.policy import Policy
+    from sim.tables.latency import LatencyTable
 
 SECOND = 1_000_000_000
 
+SLOW = replace(TABLE, latency_ns=TABLE.latency_ns * 10)
+"""A batch takes 50 ms and more: clients are faster."""
 
-def check_laws(run: LiveRun, cluster: Cluster, policy: Policy) -> None:
+
+def check_laws(
+    run: LiveRun, cluster: Cluster, policy: Policy | Mapping[str, Policy], table: LatencyTable = TABLE
+) -> None:
     """Check that the log replays, and that every query that was received has one fate."""
     log, result = run.log, run.result
-    decisions, queue = replay_log(log.instants, log.admitted, log.slo_ns, cluster, TABLE, policy, 0)
-    assert decisions == [(one.start_ns, one.start) for one in log.batches]
-    np.testing.assert_array_equal(np.maximum(log.batch_of_query(queue), NONE), result.batch)
+    batches = check_replay(log, cluster, policy, table=table)
+    np.testing.assert_array_equal(np.maximum(batches, NONE), result.batch)
+    np.testing.assert_array_equal(batches == CANCELLED, result.outcome == Outcome.CANCELLED)
     assert len(run.request_ids) == len(log.arrival_ns) == result.queries
     assert sum(result.count(outcome) for outcome in Outcome) == result.queries
 
@@ -219,21 +226,39 @@ def test_slow_clients_are_closed_and_do_not_keep_others(monkeypatch: pytest.Monk
             assert slow_head.recv(100) == b""
 
 
-def test_a_client_that_goes_away_loses_no_query_of_others() -> None:
+@dataclass
+class Alone:
+    """Serves the most urgent query alone, by the most accurate subnet."""
+
+    def decide(self, view: View) -> Decision:
+        return Dispatch(len(view.table.subnets) - 1, 1, next(iter(view.system.free_workers())))
+
+
+def test_a_client_that_goes_away_takes_its_queries_along_and_none_of_others() -> None:
+    """What runs already is served for nobody; what waits is cancelled: its worker is slower than the clients."""
     cluster = Cluster(1)
-    with Server(Clipper(80.16), cluster) as server:
+    with Server(Alone(), cluster, table=SLOW) as server:
         body = json.dumps(question(16, id="gone", parameters={"timeout": 10_000_000})).encode()
-        with raw(server) as connection:
+        with raw(server) as connection, ThreadPoolExecutor(1) as pool:
             connection.sendall(
                 f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
             )
             wait_for(lambda: server.metrics()["ssim_queries_received_total"] == 16)
-        assert server.ask(question(1, id="stays")).status_code == 200
+            stays = pool.submit(server.ask, question(3, id="stays", parameters={"timeout": 20_000_000}))
+            wait_for(lambda: server.metrics()["ssim_queries_received_total"] == 19)
+            connection.close()
+            assert stays.result().status_code == 200
         wait_for(lambda: server.metrics()["ssim_queries_open"] == 0)
+        metrics = server.metrics()
         run = server.stop()
-    check_laws(run, cluster, Clipper(80.16))
-    assert list(run.request_ids) == ["gone"] * 16 + ["stays"]
-    assert run.result.answered.all()
+    check_laws(run, cluster, Alone(), SLOW)
+    outcomes = dict(zip(("gone", "stays"), np.split(run.result.outcome, [16]), strict=True))
+    cancelled = np.count_nonzero(outcomes["gone"] == Outcome.CANCELLED)
+    assert 0 < cancelled == metrics['ssim_queries_not_served_total{reason="cancelled"}'] == facts(run)["cancelled"]
+    assert cancelled + np.count_nonzero(run.result.answered) == 19
+    assert 0 < metrics["ssim_queries_abandoned_total"] <= 16 - cancelled
+    assert set(outcomes["stays"].tolist()) == {Outcome.MET}
+    assert metrics["ssim_queries_received_total"] == metrics["ssim_queries_answered_total"] + cancelled
 
 
 def test_too_many_connections_are_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,9 +385,9 @@ def test_no_request_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(Idle()) as server:
         found = server.ask()
         assert (found.status_code, "there was no answer" in found.json()["error"]) == (504, True)
-        assert server.metrics()["ssim_queries_abandoned_total"] == 1
-        with pytest.raises(PolicyError, match="past every deadline"):
-            server.stop()
+        wait_for(lambda: server.metrics()['ssim_queries_not_served_total{reason="cancelled"}'] == 1)
+        run = server.stop()
+    assert run.result.outcome.tolist() == [Outcome.CANCELLED]
 
 
 @dataclass
@@ -387,11 +412,11 @@ def test_a_request_with_a_row_that_was_dropped_says_how_many() -> None:
 
 def test_a_file_with_several_slos_needs_a_timeout_and_keeps_to_it() -> None:
     cluster = Cluster(1)
-    with Server(cluster=cluster, slo_is_for_all=False) as server:
+    with Server(cluster=cluster, queues=[ServedQueue(0, SLO_NS, is_default=False)]) as server:
         assert "parameters.timeout: is missing" in server.ask().json()["error"]
         for timeout_us in (50_000, 90_000):
             assert server.ask(question(parameters={"timeout": timeout_us})).status_code == 200
         run = server.stop()
     assert run.log.slos_ns == [50_000_000, 90_000_000]
-    assert run.log.slo_ns == SLO_NS
+    assert run.log.least_slos_ns == [SLO_NS]
     check_laws(run, cluster, SlackFit())

@@ -19,15 +19,15 @@ pytest.importorskip("grpc", reason="a server needs the extra [serve]")
 
 import grpc
 
-from policies.clipper import Clipper
 from policies.slackfit import SlackFit
 from serving.front.listening import Listen
 from serving.front.messages import SERVICE, message
 from serving.front.rest import MAX_BODY
 from sim.base.errors import ServingError
 from sim.engine.cluster import Cluster
+from sim.engine.run_metrics import Outcome
 from tests.serving.front.serving import TABLE, Server, wait_for
-from tests.serving.front.test_rest import check_laws
+from tests.serving.front.test_rest import SLOW, Alone, check_laws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,20 +148,22 @@ def test_long_messages_and_unknown_methods_have_their_status(server: Server) -> 
     assert call(server, "ServerLive").live
 
 
-def test_a_client_that_cancels_loses_no_query_and_the_end_answers_the_others() -> None:
+def test_a_client_that_cancels_takes_its_queries_along_and_the_end_answers_the_others() -> None:
     cluster = Cluster(1)
-    with Server(Clipper(80.16), cluster, listen=BOTH) as server, channel(server) as found:
+    with Server(Alone(), cluster, listen=BOTH, table=SLOW) as server, channel(server) as found:
         infer, request = method(found, "ModelInfer"), message("ModelInferRequest")
         cancelled = infer.future(request(**one(40, id="gone", parameters=timeout(10**7))))
         wait_for(lambda: server.metrics()["ssim_queries_received_total"] == 40)
-        stays = [infer.future(request(**one(40, id="stays", parameters=timeout(10**7)))) for _ in range(5)]
+        stays = [infer.future(request(**one(2, id="stays", parameters=timeout(10**7)))) for _ in range(5)]
         cancelled.cancel()
-        wait_for(lambda: server.metrics()["ssim_queries_received_total"] == 240)
+        wait_for(lambda: server.metrics()["ssim_queries_received_total"] == 50)
         run = server.stop()
         assert all(len(future.result(20).outputs) == 3 for future in stays)
-    check_laws(run, cluster, Clipper(80.16))
-    assert list(run.request_ids) == ["gone"] * 40 + ["stays"] * 200
-    assert run.result.answered.all()
+    check_laws(run, cluster, Alone(), SLOW)
+    assert list(run.request_ids) == ["gone"] * 40 + ["stays"] * 10
+    gone, stayed = np.split(run.result.outcome, [40])
+    assert 0 < np.count_nonzero(gone == Outcome.CANCELLED) == 40 - np.count_nonzero(run.result.answered[:40])
+    assert set(stayed.tolist()) == {Outcome.MET}
 
 
 def test_dropped_queries_are_told_so() -> None:

@@ -11,13 +11,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import Cluster, LatencyTable, ProfiledSubnet, SpecError, Trace, WorkerFailure, WorkerKind, metrics, simulate
-from sim.bounds import Instance, Optimum, instance_of, offline_optimum, upper_bound
+from sim import (
+    Cluster,
+    LatencyTable,
+    ProfiledSubnet,
+    Scaling,
+    ServiceQueue,
+    SpecError,
+    Trace,
+    WorkerFailure,
+    WorkerKind,
+    metrics,
+    simulate,
+)
+from sim.bounds import Instance, Optimum, cost_frontier, instance_of, offline_optimum, upper_bound
+from sim.engine.queue_metrics import by_queue, weighted_attainment
 from sim.tables.files import load_table
-from tests.laws.cases import Case, cases, kind_cases
+from tests.laws.cases import Case, cases, kind_cases, planned_cases, queue_cases
+from tests.laws.test_planned import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sim.bounds.instance import Values
 
@@ -30,41 +44,68 @@ def reached(case: Case, values: Values) -> float:
     return attainment * metrics.mean_serving_accuracy(result) / 100
 
 
-def tried(instance: Instance) -> float:
-    """The optimum by trying everything: each query in turn goes nowhere, into a batch that is there, or begins one."""
-    queries = range(len(instance))
+_Schedule = list[tuple[int, int, list[int]]]  # start, way and queries of each batch
+
+
+def fits(instance: Instance, batches: _Schedule, *, limited: bool) -> bool:
+    """Return whether all queries are answered in time by their own queue's ways, on no more workers than there are."""
+    busy = np.zeros((len(instance.workers), int(instance.deadline_ns.max()) + 1), dtype=int)
+    for start, way, members in batches:
+        end = start + int(instance.duration_ns[way])
+        if end > instance.deadline_ns[members].min() or len(members) > instance.max_queries[way]:
+            return False
+        if (instance.queue_of[members] != instance.queue[way]).any():
+            return False
+        busy[instance.group[way], start:end] += 1
+    return not limited or bool((busy.max(axis=1) <= instance.workers).all())
+
+
+def schedules(instance: Instance, *, limited: bool = True) -> Iterator[_Schedule]:
+    """Yield all schedules: each query in turn goes nowhere, into a batch that is there, or begins one.
+
+    Args:
+        instance: The queries, workers and ways.
+        limited: Whether there are as many workers as the instance has; else as many as a schedule needs.
+    """
     latest = int(instance.deadline_ns.max())
 
-    def fits(batches: list[tuple[int, int, list[int]]]) -> bool:
-        busy = np.zeros((len(instance.workers), latest + 1), dtype=int)
-        for start, way, members in batches:
-            end = start + int(instance.duration_ns[way])
-            if end > instance.deadline_ns[members].min() or len(members) > instance.max_queries[way]:
-                return False
-            busy[instance.group[way], start:end] += 1
-        return bool((busy.max(axis=1) <= instance.workers).all())
-
-    def best(query: int, batches: list[tuple[int, int, list[int]]]) -> float:
-        if not fits(batches):
-            return -1.0
-        if query == len(queries):
-            return float(sum(instance.value[way] * len(members) for _, way, members in batches))
+    def from_query(query: int, batches: _Schedule) -> Iterator[_Schedule]:
+        if not fits(instance, batches, limited=limited):
+            return
+        if query == len(instance):
+            yield batches
+            return
         arrival = int(instance.arrival_ns[query])
-        found = [best(query + 1, batches)]
+        yield from from_query(query + 1, batches)
         for i, (start, way, members) in enumerate(batches):
             if start >= arrival:
                 more = (start, way, [*members, query])
-                found.append(best(query + 1, [*batches[:i], more, *batches[i + 1 :]]))
+                yield from from_query(query + 1, [*batches[:i], more, *batches[i + 1 :]])
         for start, way in itertools.product(range(arrival, latest), range(instance.ways)):
-            found.append(best(query + 1, [*batches, (start, way, [query])]))
-        return max(found)
+            yield from from_query(query + 1, [*batches, (start, way, [query])])
 
-    return best(0, []) / len(instance)
+    return from_query(0, [])
+
+
+def worth(instance: Instance, batches: _Schedule) -> float:
+    return float(sum(instance.value[way] * len(members) for _, way, members in batches)) / len(instance)
+
+
+def tried(instance: Instance) -> float:
+    """The optimum by trying everything."""
+    return max(worth(instance, batches) for batches in schedules(instance))
 
 
 @st.composite
 def instances(
-    draw: Callable[..., Any], most: int, span: int, longest: int, *, overlaps: bool = False, kinds: bool = False
+    draw: Callable[..., Any],
+    most: int,
+    span: int,
+    longest: int,
+    *,
+    overlaps: bool = False,
+    kinds: bool = False,
+    queues: bool = False,
 ) -> Instance:
     queries, subnets = draw(st.integers(1, most)), draw(st.integers(1, 2))
     gaps = draw(st.lists(st.integers(0, 3), min_size=queries, max_size=queries))
@@ -92,7 +133,14 @@ def instances(
         some += [WorkerKind("c", 1, some[0].table)] if draw(st.booleans()) else []
         workers = sum(kind.workers for kind in some)
         cluster = dataclasses.replace(cluster, workers=workers, kinds=tuple(some), offer="fastest")
-    return instance_of(trace, cluster, table, draw(st.sampled_from(["attainment", "accuracy"])))
+    if queues:  # the first one has the tables of the kinds, the second one another model
+        own: Any = {kind.name: measured() for kind in cluster.kinds} or measured()
+        some_queues = (ServiceQueue("q", slo_ns=draw(st.none() | slos)), ServiceQueue("r", weight=3.0, table=own))
+        cluster = dataclasses.replace(cluster, queues=some_queues)
+        codes = draw(st.lists(st.integers(0, 1), min_size=queries, max_size=queries))
+        trace = dataclasses.replace(trace, class_codes=np.array(codes, np.uint16), class_names=("q", "r"))
+    values = draw(st.sampled_from(["attainment", "accuracy"]))
+    return instance_of(trace, cluster, table, values, weighted=queues and draw(st.booleans()))
 
 
 def solved(instance: Instance, slot_ns: int = 1) -> Optimum:
@@ -109,9 +157,14 @@ def test_the_program_finds_what_trying_everything_finds(instance: Instance) -> N
     assert found.lower == pytest.approx(tried(instance), abs=1e-9)
 
 
-@given(instances(most=3, span=6, longest=4, kinds=True), st.integers(1, 9), st.sampled_from([0, 0, 2]))
-@settings(max_examples=15, deadline=None)
-def test_the_program_and_the_bound_hold_with_kinds_of_workers(
+@given(
+    st.booleans().flatmap(lambda queues: instances(most=3, span=6, longest=4, kinds=True, queues=queues))
+    | instances(most=3, span=6, longest=4, queues=True),
+    st.integers(1, 9),
+    st.sampled_from([0, 0, 2]),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_program_and_the_bound_hold_with_kinds_of_workers_and_queues(
     instance: Instance, slot_ns: int, iterations: int
 ) -> None:
     best = tried(instance)
@@ -121,11 +174,79 @@ def test_the_program_and_the_bound_hold_with_kinds_of_workers(
     assert upper_bound(instance, slot_ns, 0, np.roll(bound.price, 1)).upper >= best  # as at any prices
 
 
-@given(kind_cases(), st.sampled_from(["attainment", "accuracy"]), st.integers(1, 12))
+@given(st.one_of(kind_cases(), queue_cases()), st.sampled_from(["attainment", "accuracy"]), st.integers(1, 12))
 @settings(max_examples=60, deadline=None)
-def test_no_policy_exceeds_the_bound_with_kinds_of_workers(case: Case, values: Values, slot_ns: int) -> None:
+def test_no_policy_exceeds_the_bound_with_kinds_of_workers_and_queues(case: Case, values: Values, slot_ns: int) -> None:
     instance = instance_of(case.trace, case.cluster, case.table, values)
     assert reached(case, values) <= upper_bound(instance, slot_ns, 1).upper
+
+
+@given(queue_cases(), st.integers(1, 12))
+@settings(max_examples=20, deadline=None)
+def test_no_policy_exceeds_the_bound_by_weight(case: Case, slot_ns: int) -> None:
+    if not case.cluster.queues:
+        return
+    result = simulate(case.trace, case.cluster, case.table, case.policy)
+    instance = instance_of(case.trace, case.cluster, case.table, "attainment", weighted=True)
+    assert weighted_attainment(by_queue(result)) <= upper_bound(instance, slot_ns, 1).upper
+
+
+@given(
+    instances(most=3, span=6, longest=4, kinds=True, overlaps=True) | instances(most=3, span=6, longest=4, queues=True),
+    st.integers(1, 9),
+    st.data(),
+)
+@settings(max_examples=15, deadline=None)
+def test_no_schedule_on_any_number_of_workers_exceeds_the_frontier(
+    instance: Instance, slot_ns: int, data: st.DataObject
+) -> None:
+    """Each schedule at its own cost; and no less than the best one is bounded away where one query is all there is."""
+    prices = data.draw(
+        st.lists(st.just(0.0) | st.floats(1e-3, 5), min_size=(n := sum(map(len, instance.kinds))), max_size=n)
+    )
+    frontier = cost_frontier(instance, prices, slot_ns)
+    hour_ns = [min(prices[kind] for kind in members) / 3.6e12 for members in instance.kinds]
+    points = []
+    for batches in schedules(instance, limited=False):
+        cost = sum(hour_ns[instance.group[way]] * int(instance.occupied_ns[way]) for _, way, _ in batches)
+        value = worth(instance, batches)
+        assert value <= frontier.value(cost)
+        assert frontier.least_cost(value) <= cost * (1 + 1e-9)
+        points.append((value, cost))
+    if len(instance) == 1:  # its schedules are the frontier: from each to the next there is a straight line
+        best = max(value for value, _ in points)
+        assert frontier.value(max(cost for _, cost in points)) == pytest.approx(best, abs=1e-8)
+        least = min(cost for value, cost in points if value == best)
+        assert frontier.least_cost(best + 1e-9) == pytest.approx(least)
+        assert frontier.least_cost(best + 1e-6) == np.inf
+
+
+@given(planned_cases(), st.sampled_from(["attainment", "accuracy"]), st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_no_policy_with_any_planner_exceeds_the_frontier(case: Case, values: Values, slot_ns: int) -> None:
+    """With queues, kinds, start-ups, failures, drawn latencies and overlaps, by what its workers cost."""
+    result = run(case)
+    prices = [kind.price_per_h or 0.0 for kind in case.cluster.kinds] or [1.0]
+    hours = [
+        (result.fleet.available_ns(result.horizon_ns, kind) + result.fleet.started_up_ns(result.horizon_ns, kind))
+        / 3.6e12
+        for kind in range(len(prices))
+    ]
+    frontier = cost_frontier(instance_of(case.trace, case.cluster, case.table, values), prices, slot_ns)
+    value = metrics.slo_attainment(result)
+    if values == "accuracy" and value:
+        value *= metrics.mean_serving_accuracy(result) / 100
+    assert value <= frontier.value(sum(hour * price for hour, price in zip(hours, prices, strict=True)))
+
+
+def test_the_frontier_is_what_full_batches_of_steady_load_cost() -> None:
+    """Many queries at once, one subnet: each costs its share of a full batch, and money buys queries in proportion."""
+    table = LatencyTable("toy", (ProfiledSubnet("s", 70.0),), (1, 4), np.array([[2, 4]]) * 1_000_000)
+    trace = Trace(np.zeros(400, np.int64), 50_000_000, 1_000_000)
+    frontier = cost_frontier(instance_of(trace, Cluster(1), table, "attainment"), [3.6e12])  # a unit of cost a ns
+    for part in (0.0, 0.25, 0.5, 1.0):
+        assert frontier.value(part * 400 * 1_000_000) == pytest.approx(part, abs=1e-8)
+        assert frontier.least_cost(part) == pytest.approx(part * 400 * 1_000_000, abs=2)
 
 
 @given(instances(most=12, span=20, longest=9), st.integers(1, 30), st.sampled_from([0, 0, 2]))
@@ -277,6 +398,13 @@ def test_wrong_input_is_told() -> None:
         offline_optimum(instance_of(trace, Cluster(2, faults=(WorkerFailure(0, 1),)), table), 1)
     with pytest.raises(SpecError, match="values: unknown kind"):
         instance_of(trace, Cluster(1), table, "speed")  # type: ignore[arg-type]
+    scaled = instance_of(trace, Cluster(1, scaling=Scaling(2)), table)
+    for bound in (upper_bound, lambda instance: offline_optimum(instance, 1)):
+        with pytest.raises(SpecError, match="planner: workers that come and go have no bound by their number"):
+            bound(scaled)
+    for prices in ([], [1.0, 2.0], [-1.0], [float("nan")]):
+        with pytest.raises(SpecError, match="price_per_h: is not a price for each kind"):
+            cost_frontier(scaled, prices)
     many = Trace(np.arange(2000, dtype=np.int64), 4000, 2000)
     with pytest.raises(SpecError, match="needs too many variables"):
         offline_optimum(instance_of(many, Cluster(1), table), 1)

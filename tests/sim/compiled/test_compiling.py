@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
+from sim.compiled import compiling
+
 ROOT = Path(__file__).parents[3]
 
 FUNCTIONS = """\
@@ -95,9 +97,22 @@ def test_a_fault_of_the_code_is_raised_as_it_is(tmp_path: Path) -> None:
         outer_of_4(tmp_path)
 
 
-def test_all_that_a_compiled_function_calls_stands_in_its_own_file() -> None:
-    """Numba's cache does not notice an edit of another."""
-    for name in ("kernel", "counters", "outcomes"):
+def test_an_edit_of_another_file_of_the_package_has_all_of_it_compiled_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba's own cache notices edits of the function's file alone."""
+    assert outer_of_4(folder) == 50
+    hits = [path.stat().st_mtime_ns for path in sorted((folder / "__pycache__").glob("*.nbi"))]
+    assert outer_of_4(folder) == 50
+    assert hits == [path.stat().st_mtime_ns for path in sorted((folder / "__pycache__").glob("*.nbi"))]
+    edited = (*compiling._package_stamp()[1:], ("kernel.py", 1, 2))
+    monkeypatch.setattr(compiling, "_package_stamp", lambda: edited)
+    assert outer_of_4(folder) == 50
+    assert hits != [path.stat().st_mtime_ns for path in sorted((folder / "__pycache__").glob("*.nbi"))]
+
+
+def test_all_that_a_compiled_function_calls_is_in_the_package_of_the_compiled_engine() -> None:
+    for name in ("kernel", "counters", "outcomes", "heaps", "loop_state"):
         text = (ROOT / "sim" / "compiled" / f"{name}.py").read_text()
         imported = [line for line in text.splitlines() if line.startswith(("from sim", "import sim"))]
-        assert {line.split()[1] for line in imported} == {"sim.compiled.compiling"}
+        assert all(line.split()[1].startswith("sim.compiled.") for line in imported)

@@ -190,6 +190,7 @@ BAD = [
     ({"default_max_batch": True}, r"default_max_batch: is not a whole number \(True\)"),
     ({"stages": [TABLE.latency_ns]}, r"stages: is not a mapping \(list\); names with values"),
     ({"provenance": "lab"}, r"provenance: is not a mapping \(str\)"),
+    ({"energy_uj": [[5, 6, 7], [5, 0, 7], [5, 6, 7]]}, r"energy_uj.*subnet .*batch 4"),
     ({"samples_ns": [[[1]] * 3] * 2}, r"samples_ns: has the wrong shape"),
     ({"samples_ns": [[[1], [], [1]]] * 3}, r"samples_ns, subnet s, batch 4: no samples, or not positive"),
     ({"stages": {"copy": TABLE.latency_ns - 21}}, r"stage copy: is negative \(subnet s, batch 1: -11 ns\); 0 ns"),

@@ -1,0 +1,96 @@
+"""The constants of a run with several queues, and its queries, as the compiled loop reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sim.compiled.compiling import FLOAT, INT, READ_CODES, READ_FLOATS, READ_GRID, READ_INTS, tuple_of
+from sim.compiled.loop_state import DRAWN_TYPE
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sim.compiled.compiling import Floats, Ints
+    from sim.compiled.loop_state import Drawn
+
+EDF, SLACK, PRIORITY, FAIR = range(4)
+"""Orders of offers."""
+
+
+class QueueSetting(NamedTuple):
+    """The constants of a run; all arrays are read-only.
+
+    Kinds are in the order in which they are offered. A *row* is a subnet of the table of a queue on a kind; rows are
+    ordered by queue, then by kind.
+
+    Attributes:
+        latency_ns: Latency by row and batch size if none is drawn, int64, shape (rows, largest batch + 1).
+        planned_ns: The same as policies see it.
+        actuation_ns: Delay of a switch to each row, int64, shape (rows,).
+        subnet: The subnet of each row, as an index into those of the cluster.
+        alone_ns: The latency of one query on the fastest subnet, by queue and kind, int64, shape (queues, kinds).
+        dispatch_ns: Overhead of a batch.
+        per_query_ns: Overhead of each query in a batch.
+        limits_ns: Queries of each queue with less slack are dropped, from the start and from each change on, int64,
+            shape (changes + 1, queues).
+        kind: The kind of each worker, int64, shape (workers,).
+        first: The place at which the idle workers of each kind begin, int64, shape (kinds,).
+        changes: As in `sim.compiled.loop_state.Setting`.
+        drawn: What latencies are drawn from.
+        dispatch: What the overhead of a batch is drawn from.
+        occupancy: The part of a latency after which a worker can take its next batch.
+        order: `EDF`, `SLACK`, `PRIORITY` or `FAIR`.
+        rank: The priority of each queue, int64, shape (queues,).
+        quantum_ns: The quantum of each queue under `FAIR`, float64, shape (queues,).
+        bounds: The most queries of each queue that may wait, int64, shape (queues,).
+        edges: Where the slacks of each queue and kind begin in `from_ns`, and where the last ones end.
+        from_ns: As in `sim.compiled.tabulate.DecisionTable`, queue by queue and kind by kind, as the next two.
+        rows: Rows; `HOLD` or `DROP` for other decisions.
+        sizes: Batch size; the slack until which to hold, or the number of queries to drop.
+    """
+
+    latency_ns: Ints
+    planned_ns: Ints
+    actuation_ns: Ints
+    subnet: Ints
+    alone_ns: Ints
+    dispatch_ns: int
+    per_query_ns: int
+    limits_ns: Ints
+    kind: Ints
+    first: Ints
+    changes: Ints
+    drawn: Drawn
+    dispatch: Drawn
+    occupancy: float
+    order: int
+    rank: Ints
+    quantum_ns: Floats
+    bounds: Ints
+    edges: Ints
+    from_ns: Ints
+    rows: Ints
+    sizes: Ints
+
+
+class ArrivalArrays(NamedTuple):
+    """The queries of a run; arrays of shape (queries,).
+
+    Attributes:
+        arrival_ns: When they arrive, never decreasing.
+        deadline_ns: When their batches are due.
+        queue: The queue of each, uint16.
+    """
+
+    arrival_ns: Ints
+    deadline_ns: Ints
+    queue: npt.NDArray[np.uint16]
+
+
+_COSTS = (READ_GRID, READ_GRID, READ_INTS, READ_INTS, READ_GRID, INT, INT)
+_WORKERS = (READ_GRID, READ_INTS, READ_INTS, READ_GRID, DRAWN_TYPE, DRAWN_TYPE, FLOAT)
+_QUEUES = (INT, READ_INTS, READ_FLOATS, READ_INTS)
+_DECIDED = (READ_INTS, READ_INTS, READ_GRID, READ_GRID)
+QUEUE_SETTING_TYPE = tuple_of(QueueSetting, *_COSTS, *_WORKERS, *_QUEUES, *_DECIDED)
+ARRIVALS_TYPE = tuple_of(ArrivalArrays, READ_INTS, READ_INTS, READ_CODES)
