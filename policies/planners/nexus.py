@@ -1,10 +1,10 @@
 """Nexus' squishy bin packing of sessions on GPUs (Shen et al., SOSP 2019, section 6.1); a session is a queue here.
 
-As in uwsampl/nexus, commit b436191, `src/nexus/scheduler/backend_delegate.cpp`, the largest batch of a session takes half
-of its SLO. As much of its rate as fills whole workers with such batches has them. The rest has a batch b and a duty cycle
-d, in which b queries arrive: the largest b whose first query still meets its SLO, so that d + l(b) is within it. The rests
-are packed best fit, the one that is busiest first. Sessions that share a worker share the shortest of their duty cycles,
-with smaller batches, and fit if these take no longer than the cycle.
+As in uwsampl/nexus, commit b436191, `src/nexus/scheduler/backend_delegate.cpp`, the largest batch of a session takes
+half of its SLO. As much of its rate as fills whole workers with such batches has them. The rest has a batch b and a
+duty cycle d, in which b queries arrive: the largest b whose first query still meets its SLO, so that d + l(b) is
+within it. The rests are packed best fit, the one that is busiest first. Sessions that share a worker share the
+shortest of their duty cycles, with smaller batches, and fit if these take no longer than the cycle.
 
 The number of workers follows from the packing. The policy `packed` runs it: it starts a batch as soon as a worker is
 free and does not wait for the cycle to end. If `max_workers` are too few, the last nodes get no worker, and queues that
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sim.engine.planning import KindView, Planner, PlannerView, QueueView
 
 
-class Session(NamedTuple):
+class NexusSession(NamedTuple):
     """A rate of queries of one queue, and what a batch of them takes.
 
     Attributes:
@@ -64,7 +64,7 @@ class Session(NamedTuple):
         return batch, min(self.slo_ns - self.takes_ns(batch), batch * gap_ns)
 
 
-class Node(NamedTuple):
+class NexusNode(NamedTuple):
     """A worker of a packing.
 
     Attributes:
@@ -72,7 +72,7 @@ class Node(NamedTuple):
         duty_ns: The duty cycle.
     """
 
-    sessions: tuple[Session, ...]
+    sessions: tuple[NexusSession, ...]
     duty_ns: float
 
     @property
@@ -89,9 +89,9 @@ class Node(NamedTuple):
         taken = sum(one.takes_ns(batch) for one, batch in zip(self.sessions, self.batches, strict=True))
         return taken / self.duty_ns
 
-    def merged(self, other: Node) -> Node:
+    def merged(self, other: NexusNode) -> NexusNode:
         """Return a worker with the sessions of both."""
-        return Node(self.sessions + other.sessions, min(self.duty_ns, other.duty_ns))
+        return NexusNode(self.sessions + other.sessions, min(self.duty_ns, other.duty_ns))
 
 
 @dataclass(slots=True)
@@ -132,9 +132,9 @@ class NexusPacking:
             resident=resident if kind.units is not None else {},
         )
 
-    def _placed(self, nodes: Sequence[Node], serving: Sequence[int]) -> dict[int, Node]:
+    def _placed(self, nodes: Sequence[NexusNode], serving: Sequence[int]) -> dict[int, NexusNode]:
         """Return the node of each worker that has one; a worker keeps the queues that it has, where it can."""
-        placed: dict[int, Node] = {}
+        placed: dict[int, NexusNode] = {}
         left = list(nodes[: len(serving)])
         for worker in serving:
             same = [node for node in left if frozenset(one.queue for one in node.sessions) == self._given.get(worker)]
@@ -144,7 +144,7 @@ class NexusPacking:
         return placed | dict(zip((worker for worker in serving if worker not in placed), left, strict=False))
 
 
-def _batches(queue: str, placed: Mapping[int, Node]) -> tuple[tuple[int, int | None], ...]:
+def _batches(queue: str, placed: Mapping[int, NexusNode]) -> tuple[tuple[int, int | None], ...]:
     """Return the batch of a queue on each worker; nothing, so that it may use all, where no worker has it."""
     found: dict[int, int | None] = dict.fromkeys(placed)
     for worker, node in placed.items():
@@ -154,31 +154,31 @@ def _batches(queue: str, placed: Mapping[int, Node]) -> tuple[tuple[int, int | N
     return tuple(sorted(found.items())) if any(found.values()) else ()
 
 
-def _session(view: PlannerView, queue: QueueView, kind: KindView, accuracy: float | None) -> Session:
+def _session(view: PlannerView, queue: QueueView, kind: KindView, accuracy: float | None) -> NexusSession:
     table = queue.tables[kind.name]
     subnet = len(table.subnets) - 1 if accuracy is None else table.subnet_of_accuracy(accuracy)
     most = largest_batch(table, subnet, queue.slo_ns, view.dispatch_ns) or 1
     takes = tuple(table.latency(subnet, batch) + view.dispatch_ns for batch in range(1, most + 1))
-    return Session(queue.name, table.subnets[subnet].id, view.rate_of(queue), queue.slo_ns, takes)
+    return NexusSession(queue.name, table.subnets[subnet].id, view.rate_of(queue), queue.slo_ns, takes)
 
 
-def packed(sessions: Sequence[Session], kind: KindView) -> list[Node]:
+def packed(sessions: Sequence[NexusSession], kind: KindView) -> list[NexusNode]:
     """Return the workers that serve sessions: first those that one session fills, then those of the rests.
 
     Args:
         sessions: The rate of each is above 0.
         kind: The workers.
     """
-    whole: list[Node] = []
-    rests: list[Node] = []
+    whole: list[NexusNode] = []
+    rests: list[NexusNode] = []
     for one in sessions:
         full = one._replace(rate_per_s=one.throughput_per_s)
         count = int(one.rate_per_s / full.rate_per_s)
-        whole += [Node((full,), full.latency_ns[-1])] * count
+        whole += [NexusNode((full,), full.latency_ns[-1])] * count
         rest = one._replace(rate_per_s=one.rate_per_s - count * full.rate_per_s)
         if rest.rate_per_s > 1e-9 * full.rate_per_s:
-            rests.append(Node((rest,), max(rest.share[1], rest.takes_ns(rest.share[0]))))
-    shared: list[Node] = []
+            rests.append(NexusNode((rest,), max(rest.share[1], rest.takes_ns(rest.share[0]))))
+    shared: list[NexusNode] = []
     for node in sorted(rests, key=lambda node: -node.occupancy):
         merged = [(other.merged(node), place) for place, other in enumerate(shared)]
         fitting = [(new.occupancy, place, new) for new, place in merged if new.occupancy <= 1 and _fits(new, kind)]
@@ -190,7 +190,7 @@ def packed(sessions: Sequence[Session], kind: KindView) -> list[Node]:
     return whole + shared
 
 
-def _fits(node: Node, kind: KindView) -> bool:
+def _fits(node: NexusNode, kind: KindView) -> bool:
     return kind.fit(*(one.subnet for one in node.sessions))
 
 

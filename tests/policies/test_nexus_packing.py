@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.packed import Packed
-from policies.planners.nexus import NexusPacking, Session, packed
+from policies.planners.nexus import NexusPacking, NexusSession, packed
 from sim import Cluster, PlannerView, Scaling, ServiceQueue, Trace, simulate
 from sim.base.errors import PolicyError
 from sim.base.units import NS_PER_S, ns_from_ms
@@ -21,7 +21,7 @@ TABLE = load_table("ofa-resnet50-rtx2080ti")
 
 
 @st.composite
-def sessions(draw: st.DrawFn) -> list[Session]:
+def sessions(draw: st.DrawFn) -> list[NexusSession]:
     """Draw queues whose largest batch takes at most half of their SLO."""
     found = []
     for number in range(draw(st.integers(1, 6))):
@@ -29,12 +29,12 @@ def sessions(draw: st.DrawFn) -> list[Session]:
         most = draw(st.integers(1, 32))
         takes = tuple(ns_from_ms(base + each * batch) for batch in range(1, most + 1))
         slo_ns = round(takes[-1] * draw(st.floats(2, 6))) + 1
-        found.append(Session(str(number), "", draw(st.floats(0.5, 3000)), slo_ns, takes))
+        found.append(NexusSession(str(number), "", draw(st.floats(0.5, 3000)), slo_ns, takes))
     return found
 
 
 @given(sessions())
-def test_a_packing_serves_all_of_the_rate_within_every_slo(given_sessions: list[Session]) -> None:
+def test_a_packing_serves_all_of_the_rate_within_every_slo(given_sessions: list[NexusSession]) -> None:
     nodes = packed(given_sessions, KindView("", TABLE, ()))
     for node in nodes:
         assert node.occupancy <= 1 + 1e-9
@@ -55,7 +55,7 @@ def test_the_example_of_the_paper_is_packed_as_there() -> None:
     loads = []
     for name, (rate, slo_ms, (four, eight, sixteen)) in profiles.items():
         takes = [ns_from_ms(four)] * 4 + [ns_from_ms(eight)] * 4 + [ns_from_ms(sixteen)] * 8
-        loads.append(Session(name, "", rate, ns_from_ms(slo_ms), tuple(takes)))
+        loads.append(NexusSession(name, "", rate, ns_from_ms(slo_ms), tuple(takes)))
     found = {frozenset(one.queue for one in node.sessions): node for node in packed(loads, KindView("", TABLE, ()))}
     assert set(found) == {frozenset("ab"), frozenset("c")}
     both = found[frozenset("ab")]
