@@ -119,7 +119,7 @@ class NexusPacking:
         if len(view.kinds) > 1:
             value, hint = ", ".join(kind.name for kind in view.kinds), "one kind, or the planner proteus"
             raise PolicyError("nexus", "packs on workers of one kind", value, hint)
-        kind = view.kinds[0]
+        kind = next(iter(view.kinds))
         if not view.arrivals:
             return WorkerPlan(kind.workers)
         nodes = packed([_session(view, queue, kind, self.accuracy) for queue in view.queues if queue.arrivals], kind)

@@ -285,8 +285,14 @@ def _with_mix(run: ExperimentRun, mix: Mix) -> ExperimentRun:
     """Return a run with a mix, of which no more than the summary is kept."""
     point: Point = run.point
     kinds: list[dict[str, Any]] = point.content["cluster"]["kinds"]
-    taken = [{**kind, "workers": workers} for kind, workers in zip(kinds, mix, strict=True) if workers]
-    content = {**point.content, "cluster": {**point.content["cluster"], "kinds": taken}, "keep": "summary"}
+    taken: list[dict[str, Any]] = [
+        {**kind, "workers": workers} for kind, workers in zip(kinds, mix, strict=True) if workers
+    ]
+    content: dict[str, Any] = {
+        **point.content,
+        "cluster": {**point.content["cluster"], "kinds": taken},
+        "keep": "summary",
+    }
     if all(kind.get("table") for kind in taken):
         content.pop("latency_table", None)  # of kinds that are left out
     if "queues" in content:
