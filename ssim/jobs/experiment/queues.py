@@ -108,7 +108,7 @@ def policy_issues(spec: ExperimentSpec) -> Iterator[Issue]:
 
 
 def asked_of(spec: ExperimentSpec, number: int, place: int) -> PolicySpec:
-    """Return the policy of a queue in the runs of a policy of the file: its own one, or that with its parameters."""
+    """Return the policy of a queue in a run: its own, or that of the run with the parameters of the queue."""
     queue = spec.queues[place]
     if queue.policy is not None:
         return queue.policy
