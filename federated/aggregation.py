@@ -65,7 +65,7 @@ def combined(rule: AggregationRule, updates: Sequence[Update], mean: Update) -> 
     if not isinstance(change, torch.Tensor) or change.shape != rows[0].shape:
         value = str(tuple(change.shape)) if isinstance(change, torch.Tensor) else type(change).__name__
         raise DataError(
-            "aggregation", f"{type(rule).__name__} returned the wrong shape", value, f"{tuple(rows[0].shape)}"
+            "aggregation", f"{type(rule).__name__} returned the wrong shape", value, f"must be {tuple(rows[0].shape)}"
         )
     if not torch.isfinite(change).all():
         raise DataError("aggregation", f"{type(rule).__name__} returned values that are not finite")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 AXES = {"cost": "cost ({currency})", "energy_kwh": "energy (kWh)", "worker_h": "worker hours"}
 """What is drawn along the axis: the first column that there is, and its label."""
 
+_LEAST_SPAN = 0.1
+"""The axis covers this share of the costs at least: costs that differ by less are nearly the same, and look it."""
+
 
 def draw(summary: pd.DataFrame, currency: str = "", frontier: pd.DataFrame | None = None) -> Figure:
     """Return the figure: means over seeds, with 95 % Student-t intervals of the attainment.
@@ -60,9 +63,12 @@ def draw(summary: pd.DataFrame, currency: str = "", frontier: pd.DataFrame | Non
         axes.set_xlabel(AXES[along].format(currency=currency))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.12)
+        low, high = axes.get_xlim()
+        wider = max(0.0, _LEAST_SPAN * high - (high - low)) / 2
+        axes.set_xlim(low - wider, high + wider)
         axes.set_ylabel("SLO attainment")
         if len(swept) == 1:
-            axes.set_title(f"texts: {setting(swept[0])}")
+            axes.set_title(f"beside the points: {setting(swept[0])}")
         axes.ticklabel_format(axis="x", useOffset=False)
         handles, names = [style.handle(name) for name in policies], [*map(style.display_name, policies)]
         if frontier is not None:

@@ -104,7 +104,7 @@ def _heading(along: str, queues: list[str]) -> str:
     first, _, rest = along.partition(".")
     place = rest.partition(".")[0]
     of_queue = first == "queues" and place.isdecimal() and int(place) < len(queues)
-    return f"{queues[int(place)]}: {setting(along)}" if of_queue else setting(along)
+    return f"{queues[int(place)]}: {setting(rest)}" if of_queue else setting(along)
 
 
 def _label(axes: Axes, x: list[Any], label: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -79,21 +80,30 @@ def window_ends(windows: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 
 _UNITS = {"_ms": "ms", "_gb_per_s": "GB/s", "_gb": "GB", "_per_s": "/s", "_s": "s", "_qps2": "q/s²", "_qps": "q/s"}
-_SAID = {"cv2": "CV²"}
+_SAID = {"cv2": "CV²", "mean_qps": "mean rate", "load_gb_per_s": "loading"}
+_ITEMS = {"queues": "queue", "kinds": "kind", "policies": "policy", "faults": "fault"}
+"""What an item of a list is called, by the key of the list."""
 
 
 def setting(name: str, value: object = None) -> str:
     """Return the label of a swept column and its value, or of the column alone.
+
+    The key of an item of a list keeps the item's place in it: several items may be swept at once.
 
     Example:
         >>> setting("cluster.dispatch_ms", 3.0), setting("trace.cv2", 4), setting("cluster.drop", "never")
         ('dispatch = 3 ms', 'CV² = 4', 'drop = never')
         >>> setting("cluster.dispatch_ms"), setting("cluster.workers")
         ('dispatch (ms)', 'workers')
+        >>> setting("queues.1.trace.mean_qps", 2000), setting("cluster.kinds.0.workers")
+        ('queue 1: mean rate = 2000 q/s', 'kind 0: workers')
     """
-    short = name.rpartition(".")[2]
+    *path, short = name.split(".")
     suffix = next((suffix for suffix in _UNITS if short.endswith(suffix)), "")
     words, unit = _SAID.get(short, short.removesuffix(suffix).replace("_", " ")), _UNITS.get(suffix, "")
+    for items, place in pairwise(path):
+        if items in _ITEMS and place.isdecimal():
+            words = f"{_ITEMS[items]} {place}: {words}"
     if value is None:
         return f"{words} ({unit})" if unit else words
     if isinstance(value, float):

@@ -9,7 +9,7 @@ import click
 
 from ssim.commands.group import example
 from ssim.commands.options import job_options
-from ssim.commands.printing import console
+from ssim.commands.printing import console, headings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,8 +158,8 @@ def _print_capacities(screen: Console, experiment: Job, found: Sequence[Found]) 
     seeds = len({one.run.seed for one in found})
     title = f"{experiment.name}: highest {spec.rate} that meets {spec.target:g} ({_over(seeds)})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in (*experiment.swept, "policy"):
-        table.add_column(name.rpartition(".")[2], overflow="fold")
+    for name in (*headings(experiment.swept).values(), "policy"):
+        table.add_column(name, overflow="fold")
     for name in ("capacity", "uncertain range", "relative to first policy"):
         table.add_column(name, justify="right", no_wrap=True)
     for here in _grouped(found, lambda one: repr(one.run.swept)):
@@ -243,8 +243,8 @@ def _print_workers(screen: Console, experiment: Job, found: Sequence[Needed]) ->
     target, seeds = found[0].search.target, len(found[0].runs)
     title = f"{experiment.name}: workers that meet {target:g} at {found[0].rate_qps:g} queries per second"
     table = Table(title=f"{title} ({_over(seeds)})", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in (*experiment.swept, "policy"):
-        table.add_column(name.rpartition(".")[2], overflow="fold")
+    for name in (*headings(experiment.swept).values(), "policy"):
+        table.add_column(name, overflow="fold")
     shown = ("workers", *["each seed"] * (seeds > 1), "attainment", "one worker less", "headroom", "any policy")
     for name in shown:
         table.add_column(name, justify="right", no_wrap=True)

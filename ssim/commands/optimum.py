@@ -109,8 +109,8 @@ def _print(console: Console, experiment: Job, rows: Sequence[dict[str, Any]]) ->
         groups.setdefault(repr([row["policy"], *(row[key] for key in experiment.swept)]), []).append(row)
     title = f"{experiment.name}: accuracy-weighted attainment as a share of its upper bound (mean over seeds)"
     table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in experiment.swept:
-        table.add_column(name.rpartition(".")[2].replace("_", " "), max_width=9)
+    for name in printing.headings(experiment.swept).values():
+        table.add_column(name.replace("_", " ").replace(".", ". "), max_width=9)
     table.add_column("policy", overflow="fold", min_width=14)
     columns = {
         "slo_attainment": "attainment",

@@ -62,4 +62,4 @@ def check(name: str, table_name: str, policy_name: str, settings: Iterable[str])
     several = check_planner(built, load_table(table_name), build_policy(PolicySpec(use=policy), policy_folder))
     workers = "one or several kinds of workers" if several else "workers of one kind, since it plans one number"
     click.echo(f"{name}: obeys the planner interface, for {workers}")
-    click.echo(f"{name}: runs in the SimPy engine only, as all planners")
+    click.echo(f"{name}: runs in both engines if the policy does (`ssim policy check`); several queues need SimPy")

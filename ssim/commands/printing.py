@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from rich.console import Console
     from rich.table import Column, Table
@@ -174,3 +174,10 @@ def print_accuracies(name: str, found: Sequence[Accuracies], is_trained: Callabl
 def tell(text: str) -> None:
     """Print a sentence about what goes on, on stderr."""
     click.echo(text, err=True)
+
+
+def headings(keys: Iterable[str]) -> dict[str, str]:
+    """Return the headings of swept keys: the last part of each, or all of it where two would be equal."""
+    known = list(keys)
+    last = [key.rpartition(".")[2] for key in known]
+    return {key: short if last.count(short) == 1 else key for key, short in zip(known, last, strict=True)}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from figures import queues
+from figures.tables import setting
 from sim.base.errors import DataError
 
 RATE = "queues.1.trace.mean_qps"
@@ -37,7 +38,7 @@ def test_each_queue_has_a_line_through_its_means_in_each_panel() -> None:
     frame = table(["gold", "silver"])
     figure = queues.draw(frame, RATE, "cluster.order", "slackfit")
     assert [axes.get_title() for axes in figure.axes[:2]] == ["order = edf", "order = fair"]
-    assert figure.axes[2].get_xlabel() == "silver: mean (q/s)"
+    assert figure.axes[2].get_xlabel() == "silver: mean rate (q/s)"
     for axes, order in zip(figure.axes[2:], ("edf", "fair"), strict=True):
         drawn = [line.get_ydata().tolist() for line in axes.lines if line.get_marker() != "None"]
         means = frame[frame["cluster.order"] == order].groupby(["queue", RATE])["mean_serving_accuracy"].mean()
@@ -55,3 +56,9 @@ def test_a_missing_column_is_named_and_nothing_is_an_empty_figure() -> None:
     with pytest.raises(DataError, match="missing column"):
         queues.draw(table(["a"]).drop(columns="slo_attainment"), RATE)
     assert queues.draw(pd.DataFrame(), RATE).axes is not None
+
+
+def test_keys_of_several_queues_or_kinds_have_names_that_differ() -> None:
+    keys = [f"queues.{place}.trace.mean_qps" for place in range(2)]
+    keys += [f"cluster.kinds.{place}.workers" for place in range(2)]
+    assert len({setting(key, 4) for key in keys}) == len({setting(key) for key in keys}) == 4

@@ -25,7 +25,7 @@ def table() -> pd.DataFrame:
 def test_each_policy_and_way_has_a_line_through_its_means_in_each_panel() -> None:
     frame = table()
     figure = residence.draw(frame, MEMORY, WEIGHTS, RATE)
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["load = 1 GB/s", "load = 12.2 GB/s"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["loading = 1 GB/s", "loading = 12.2 GB/s"]
     for axes, rate in zip(figure.axes[2:], (1, 12.2), strict=True):
         drawn = {tuple(np.round(line.get_ydata(), 6)) for line in axes.lines if line.get_marker() != "None"}
         means = frame[frame[RATE] == rate].groupby(["policy", WEIGHTS, MEMORY])["mean_serving_accuracy"].mean()

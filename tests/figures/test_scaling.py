@@ -63,3 +63,11 @@ def test_points_lie_where_the_table_says(along: str) -> None:
     assert list(line.get_xdata()) == [2.0, 5.0]
     assert list(line.get_ydata()) == pytest.approx([0.91, 0.99])
     assert [text.get_text() for text in axes.texts if text.get_text().isdigit()] == ["2", "3"]
+
+
+def test_costs_that_are_nearly_the_same_lie_near_each_other() -> None:
+    summary = pd.DataFrame({"policy": ["slackfit", "maxbatch"], "seed": 1, "slo_attainment": 0.9, "cost": [1.0, 1.001]})
+    (axes,) = costs.draw(summary, "EUR").axes
+    low, high = axes.get_xlim()
+    assert high - low >= 0.1
+    assert (low + high) / 2 == pytest.approx(1.0005)

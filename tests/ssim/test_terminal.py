@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.table import Table
 
-from ssim.commands.printing import console
+from ssim.commands.printing import console, headings
 from ssim.commands.silence import AFTER_S, Silence
 from tests.ssim.in_process import ssim
 from tests.ssim.test_cli import EVERY
@@ -148,3 +148,8 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "MPLCONFIGDIR" in ended.stderr  # matplotlib says it, and what to do
     assert len(list((folder / "other/one/figures").iterdir())) == 6
+
+
+def test_swept_keys_that_end_alike_have_headings_that_differ() -> None:
+    keys = ["queues.0.trace.mean_qps", "queues.1.trace.mean_qps", "cluster.workers"]
+    assert list(headings(keys).values()) == [*keys[:2], "workers"]

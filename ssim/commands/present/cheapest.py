@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ssim.commands.printing import headings
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -22,8 +24,8 @@ def print_cheapest(screen: Console, experiment: Job, found: Sequence[Cheapest]) 
     over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, no interval"
     title = f"{experiment.name}: cheapest workers that meet {target:g} at {found[0].rate_qps:g} queries per second"
     table = Table(title=f"{title} ({over})", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in (*experiment.swept, "policy"):
-        table.add_column(name.rpartition(".")[2], overflow="fold")
+    for name in (*headings(experiment.swept).values(), "policy"):
+        table.add_column(name, overflow="fold")
     currency = str(found[0].row()["currency"])
     each = ["each seed"] * (seeds > 1)
     for name in (*kinds, f"{currency} per hour", *each, "attainment", "mixes tried"):

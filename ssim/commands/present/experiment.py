@@ -6,11 +6,11 @@ import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ssim.commands.printing import console, limit_note
+from ssim.commands.printing import console, headings, limit_note
 from ssim.jobs.experiment.comparison import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -148,7 +148,7 @@ def _print_table(screen: Console, job: Job, points: Sequence[PointRows]) -> None
     if job.spec.measure is not None and not any(key.startswith("measure") for key in job.swept):
         over = f"{job.spec.measure}; {over}"
     table = Table(title=f"{job.name}{changed} ({over})", title_justify="left", box=SIMPLE_HEAD, padding=0)
-    swept = _headings(job.swept)
+    swept = headings(job.swept)
     for name in (*swept.values(), "policy"):
         table.add_column(name, overflow="fold")
     known = {column for point in points for row in point.rows for one in row.summaries.values() for column in one}
@@ -177,7 +177,7 @@ def _print_classes(screen: Console, job: Job, points: Sequence[PointRows]) -> No
     what = "queue" if job.spec.queues else "class"
     title = "By queue" if job.spec.queues else "By class of queries"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-    swept = _headings(job.swept)
+    swept = headings(job.swept)
     for name in (*swept.values(), what, "policy"):
         table.add_column(name, overflow="fold")
     columns = _CLASS_COLUMNS | ({"rejected": ("rejected", 0)} if job.spec.queues else {})
@@ -235,13 +235,6 @@ def _estimated(mean: float, half: float, digits: int, sign: str = "") -> str:
     rounded = float(f"{half:.1g}") if half > _NOISE * abs(mean) else 0.0
     interval = "" if math.isnan(half) else f" ±{rounded:.0f}" if rounded >= 10 else f" ±{rounded:g}"  # noqa: PLR2004 - 10, not 1e+01
     return (shown(mean, digits, sign) if sign else f"{mean:.{digits}f}") + interval
-
-
-def _headings(keys: Iterable[str]) -> dict[str, str]:
-    """Return the headings of swept keys: the last part of each, or all of it where two would be equal."""
-    known = list(keys)
-    last = [key.rpartition(".")[2] for key in known]
-    return {key: short if last.count(short) == 1 else key for key, short in zip(known, last, strict=True)}
 
 
 def _print_differences(screen: Console, name: str, points: Sequence[PointRows]) -> None:
@@ -317,7 +310,7 @@ def latex(found: Sequence[Compared], label: str) -> str:
 
 def _cells(found: Sequence[Compared]) -> tuple[list[str], list[list[str | _Number]]]:
     """Return the headings and the rows of a table of comparisons."""
-    swept = _headings(dict.fromkeys(key for one in found for key in one.swept))
+    swept = headings(dict.fromkeys(key for one in found for key in one.swept))
     several = len({one.experiment for one in found}) > 1
     names = [*["experiment"] * several, *swept.values(), "policy", "SLO attainment", "accuracy %", "p99 ms"]
     names += ["attainment difference", "accuracy difference"]

@@ -28,7 +28,9 @@ def joined(job: Job, at: str) -> tuple[Address, Tls | None, WorkerProgram, dict[
     point = live_points(job, "leave it out")[0]
     live, run = point.spec.live, next(run for run in job.runs if run.point is point)
     if live.remote is None:
-        raise SpecError("live.remote", "is missing: workers are started where the router runs", "", "remote: {}")
+        raise SpecError(
+            "live.remote", "is missing, so the router starts workers on its own machine", "", "add live: {remote: {}}"
+        )
     address, tls = meeting_point(live.remote, at, "--to", point.folder)
     program = worker_program(live, 1, run.setup.table, run.seed, point.folder)
     return address, tls, program, required(live, run.setup.table)
