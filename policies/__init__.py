@@ -17,6 +17,7 @@ SHORT_NAMES = {
     "maxbatch": "policies.maxbatch:MaxBatch",
     "modelswitching": "policies.modelswitching:ModelSwitching",
     "nexus": "policies.nexus:Nexus",
+    "packed": "policies.packed:Packed",
     "proteus": "policies.proteus:Proteus",
     "queuefit": "policies.queuefit:QueueFit",
     "queuefit_reserve": "policies.queuefit_reserve:QueueFitReserve",

@@ -7,8 +7,8 @@ Queries that would be late with the expected batch are dropped from the head of 
 might have saved them: so batches stay large enough to keep up.
 
 With one queue in order of deadlines the walk over the queue is a look at its head: who comes after has at least as much
-slack. Left out: squishy bin packing of several sessions, pre- and post-processing, and the standard deviation that the
-code adds to the mean latency (`plan: p99` is the same idea).
+slack. Left out: pre- and post-processing, and the standard deviation that the code adds to the mean latency, of which
+`plan: p99` is the same idea. The planner `nexus` packs several sessions (`policies.planners.nexus`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ class Nexus(OneModel):
         Raises:
             DataError: The table has no such subnet, or several of this accuracy.
         """
-        table, subnet = view.table, self.model(view.table)
+        subnet, expected = self.model(view.table), self.expected(view)
+        return Drop(1) if view.slack_ns < view.table.latency(subnet, expected) else Dispatch(subnet, expected)
+
+    def expected(self, view: View) -> int:
+        """Return the largest batch that takes half of the SLO, or the whole queue if it is shorter."""
         budget_ns = (view.system.slo_ns - view.system.dispatch_ns) // 2
-        largest = table.largest_within(subnet, budget_ns) or table.batch_sizes[0]
-        expected = largest if view.queue_length >= largest else int(view.queue_length)
-        return Drop(1) if view.slack_ns < table.latency(subnet, expected) else Dispatch(subnet, expected)
+        largest = view.table.largest_within(self.model(view.table), budget_ns) or view.table.batch_sizes[0]
+        return largest if view.queue_length >= largest else int(view.queue_length)
 
 
 if TYPE_CHECKING:

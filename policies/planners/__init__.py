@@ -5,6 +5,7 @@ from policies.planners.checks import check_planner
 __all__ = ["SHORT_NAMES", "check_planner"]
 
 SHORT_NAMES = {
+    "nexus": "policies.planners.nexus:NexusPacking",
     "predictive": "policies.planners.predictive:Predictive",
     "proteus": "policies.planners.proteus:ProteusAllocation",
     "threshold": "policies.planners.threshold:Threshold",

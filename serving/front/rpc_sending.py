@@ -88,8 +88,10 @@ class RpcSender:
     async def _request(self, model: str) -> Any:
         """Return a request of one row: zeros of the shape that the model takes."""
         found = await self._method("ModelMetadata")(message("ModelMetadataRequest")(name=model))
-        inputs = [{"name": one.name, "datatype": one.datatype, "shape": row_shape(one.shape)} for one in found.inputs]
-        raw = [bytes(np.dtype(DTYPES[one["datatype"]]).itemsize * math.prod(one["shape"])) for one in inputs]
+        shapes = [row_shape(one.shape) for one in found.inputs]
+        known = list(zip(found.inputs, shapes, strict=True))
+        inputs = [{"name": one.name, "datatype": one.datatype, "shape": shape} for one, shape in known]
+        raw = [bytes(np.dtype(DTYPES[one.datatype]).itemsize * math.prod(shape)) for one, shape in known]
         return message("ModelInferRequest")(model_name=model, inputs=inputs, raw_input_contents=raw)
 
     async def ask(self, question: Question, note_sent: Callable[[], None]) -> Reply:

@@ -19,7 +19,7 @@ from sim.base.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from types import SimpleNamespace, TracebackType
+    from types import SimpleNamespace
 
 NO_ANSWER = 0
 """The status of a query whose connection failed."""
@@ -85,9 +85,7 @@ class Sender(Protocol):
         """Begin."""
         ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close all connections."""
         ...
 

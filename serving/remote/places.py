@@ -40,6 +40,8 @@ _FLUSH_S, _END_S = 1.0, 2.0
 _MOST_REFUSED = 20
 """Refusals that are told: anybody may try as often as it likes."""
 
+_AIO: Any = grpc.aio  # its types lack the end of a stream
+
 
 class Place:
     """The way to one worker, which comes by itself."""
@@ -140,7 +142,7 @@ async def _read(context: Any, worker: LiveWorker) -> None:
             data = await context.read()
         except Exception:  # noqa: BLE001 - gRPC's errors of a broken connection have no public class
             return
-        if data is grpc.aio.EOF:
+        if data is _AIO.EOF:
             return
         worker.received(data)
 
@@ -225,6 +227,7 @@ class RemoteWorkers:
                 first = await context.read()
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "says nothing")
+            return
         peer, hello = context.peer(), dict[str, Any]()
         try:
             hello = _hello(first)

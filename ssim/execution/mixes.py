@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ssim.execution.capacity import Trials
     from ssim.jobs.experiment.run import ExperimentRun
-    from ssim.jobs.job import RunOutcome
+    from ssim.jobs.job import Point, RunOutcome
 
     Mix: TypeAlias = tuple[int, ...]
     """Workers of each kind, in the order of the cluster."""
@@ -283,13 +283,20 @@ def _check(trials: Trials) -> None:
 
 def _with_mix(run: ExperimentRun, mix: Mix) -> ExperimentRun:
     """Return a run with a mix, of which no more than the summary is kept."""
-    point, kinds = run.point, run.point.content["cluster"]["kinds"]
-    taken = [{**kind, "workers": workers} for kind, workers in zip(kinds, mix, strict=True) if workers]
-    content = {**point.content, "cluster": {**point.content["cluster"], "kinds": taken}, "keep": "summary"}
+    point: Point = run.point
+    kinds: list[dict[str, Any]] = point.content["cluster"]["kinds"]
+    taken: list[dict[str, Any]] = [
+        {**kind, "workers": workers} for kind, workers in zip(kinds, mix, strict=True) if workers
+    ]
+    content: dict[str, Any] = {
+        **point.content,
+        "cluster": {**point.content["cluster"], "kinds": taken},
+        "keep": "summary",
+    }
     if all(kind.get("table") for kind in taken):
         content.pop("latency_table", None)  # of kinds that are left out
     if "queues" in content:
-        names = [kind["name"] for kind in taken]
+        names: list[str] = [kind["name"] for kind in taken]
         content["queues"] = [_with_kinds(queue, names) for queue in content["queues"]]
     numbers = {f"cluster.kinds.{kind['name']}.workers": workers for kind, workers in zip(kinds, mix, strict=True)}
     return dataclasses.replace(run, point=dataclasses.replace(point, content=content, swept=point.swept | numbers))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -17,6 +18,7 @@ from topology.engines.ray_cluster import connect, nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from concurrent.futures import Future
 
     from serving.processes import WorkerProgram
     from serving.remote.address import Address, Tls
@@ -69,7 +71,7 @@ def placed(
         actors = [untyped.remote(**options)(_Worker).remote() for _ in range(workers)]
         calls = [actor.serve.remote(at, tls, program, dict(required)) for actor in actors]
         for call in calls:
-            call.future().add_done_callback(lambda ended: _tell(ended.exception(), fail))
+            call.future().add_done_callback(partial(_ended, fail))
         try:
             yield
             untyped.wait(calls, num_returns=workers, timeout=_END_S)  # they were told to end
@@ -117,8 +119,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _tell(error: BaseException | None, fail: Callable[[SsimError], None]) -> None:
+def _ended(fail: Callable[[SsimError], None], call: Future[Any]) -> None:
     """Hand on the error of a worker: its own, or what Ray says."""
+    error = call.exception()
     if error is None:
         return
     cause = getattr(error, "cause", error)

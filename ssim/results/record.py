@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sim.base.errors import StoreError
@@ -113,7 +112,7 @@ def read_windows(store: Store, run_id: str) -> pa.Table:
     """
     table = read_output(store, run_id, WINDOWS)
     if "end_s" not in table.column_names and "start_s" in table.column_names:
-        table = table.append_column("end_s", pc.add(table["start_s"], 1.0))
+        table = table.append_column("end_s", pa.array(table["start_s"].to_numpy() + 1.0))
     return table
 
 

@@ -319,7 +319,7 @@ def test_a_policy_that_looks_at_the_names_of_queues_and_kinds_runs_alike_on_both
     subnets = (ProfiledSubnet("low", 70.0), ProfiledSubnet("high", 80.0))
     two = LatencyTable("toy", subnets, (1, 4), np.array([[5, 20], [9, 30]]))
     kinds = (WorkerKind("k", 1), WorkerKind("other", 2, dataclasses.replace(two, latency_ns=two.latency_ns + 3)))
-    queues = (ServiceQueue("a", 40), ServiceQueue("b", 60, floor=75.0), ServiceQueue("c", 20, bound=2))
+    queues = (ServiceQueue("a", 40, priority=2), ServiceQueue("b", 60, floor=75.0), ServiceQueue("c", 20, bound=2))
     rng = np.random.default_rng(1)
     codes = rng.integers(0, 3, 500)
     trace = Trace(np.sort(rng.integers(0, 3000, 500)), 50, 3001, class_codes=codes, class_names=("a", "b", "c"))

@@ -131,14 +131,3 @@ def test_outputs_of_another_shape_are_not_broadcast(folder: Path) -> None:
     ended = ssim(folder, "supernet", "train", "prices.yaml", "--set", "family.outputs=3")
     assert ended.returncode != 0
     assert "labels do not fit the network's result (labels of shape (2,), outputs of shape (2, 3)" in ended.stderr
-
-
-def test_a_federated_training_refuses_numbers(folder: Path) -> None:
-    (folder / "federated.yaml").write_text(
-        "schema: federated/1\nname: f\nseed: 1\nrounds: 1\n"
-        "topology: {use: classical, datasets: {trainer: {default: 2}}}\n"
-        "data: {kind: csv, path: prices.csv, label: price, regression: true}\n"
-        'family: {kind: "net:net", example: [2]}\n'
-    )
-    with pytest.raises(SsimError, match="regression: federated trainings have classes only"):
-        read_job(folder / "federated.yaml")

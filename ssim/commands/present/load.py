@@ -75,13 +75,14 @@ def _url(address: str, ca: Path | None) -> str:
         SpecError: The address is not one.
     """
     url = address if "://" in address else f"http://{address}"
+    parts = None
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in _SCHEMES and parts.hostname and parts.path in {"", "/"} and parts.port != 0
         is_url = is_url and (parts.port is not None or parts.scheme.startswith("http"))
     except ValueError:
         is_url = False
-    if not is_url:
+    if parts is None or not is_url:
         hint = "such as http://127.0.0.1:8000 or grpc://127.0.0.1:8001"
         raise SpecError("--to", "must be the address of a server", repr(address), hint)
     if ca is not None and parts.scheme not in {"https", "grpcs"}:
