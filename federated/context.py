@@ -127,6 +127,9 @@ class TrainingContext:
         for dataset, part in zip(ordered, parts, strict=True):
             indices = torch.from_numpy(part)
             count = round(self.held_out * len(part))
+            if count == len(part):
+                value, hint = f"{self.held_out:g} of {count} of {dataset.id}", "a smaller share, or more examples"
+                raise SpecError("evaluation.held_out", "leaves a client no examples to train on", value, hint)
             shards[dataset.id] = train.select(indices[: len(part) - count])
             if count:
                 held[dataset.id] = train.select(indices[len(part) - count :])
@@ -140,7 +143,7 @@ class TrainingContext:
     def _parts(self, ordered: Sequence[Dataset]) -> list[Indices]:
         """Return the indices of each client's training examples."""
         if isinstance(self.partition, Natural):
-            return self.partition.parts(self.splits.clients, [dataset.id for dataset in ordered])
+            return self.partition.parts(self.splits.clients, [dataset.id for dataset in ordered], self.seed)
         labels = self.splits.train.labels
         if labels.dim() > 1 and isinstance(self.partition, (Dirichlet, DirichletEqual, LabelSkew)):
             value, hint = type(self.partition).__name__, "iid, quantity or natural"

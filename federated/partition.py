@@ -198,12 +198,13 @@ class Natural:
         """
         raise SpecError("partition", "needs the client of each example", "natural", "call `parts`")
 
-    def parts(self, clients: Sequence[str] | None, ids: Sequence[str]) -> list[Indices]:
-        """Return the indices of each client's examples.
+    def parts(self, clients: Sequence[str] | None, ids: Sequence[str], seed: int) -> list[Indices]:
+        """Return the indices of each client's examples, in random order: what is held out is then a random share.
 
         Args:
             clients: The client of each example; None if the data source does not know it.
             ids: The ids of the clients' datasets in the topology.
+            seed: Seed of the order.
 
         Raises:
             SpecError: The source does not say, or topology and data have different clients.
@@ -218,10 +219,10 @@ class Natural:
             ("clients of the topology are not in the data", [name for name in ids if name not in set(known)]),
         ):
             if names:
-                hint = f"datasets: {{ROLE: {{default: [{_listed(known)}]}}}}"
+                hint = f"datasets: {{ROLE: {{default: [{_listed(list(map(repr, known)))}]}}}}"  # a bare 1 is a number
                 raise SpecError("partition", problem, _listed(names), hint)
-        numbers = np.array([number_of[name] for name in clients])
-        return [np.flatnonzero(numbers == number) for number in range(len(ids))]
+        numbers, rng = np.array([number_of[name] for name in clients]), stream(seed, "partition")
+        return [rng.permutation(np.flatnonzero(numbers == number)) for number in range(len(ids))]
 
 
 SHORT_NAMES = {

@@ -35,21 +35,21 @@ def draw(held: pd.DataFrame) -> Figure:
     rows = held[held["party"].isin(named)]
     with style.applied():
         figure = Figure(figsize=(style.COLUMN_IN, 1.0 + 0.2 * len(named)), layout="constrained")
-        axes, sums = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+        if labels:
+            axes, sums = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+        else:
+            axes = sums = figure.subplots()
         places = {client: number for number, client in enumerate(named)}
-        area = _AREA_PT2 * rows["examples"] / max(1, rows["examples"].max())
-        axes.scatter(rows["label"], rows["party"].map(places), s=area, color="#0072B2", linewidths=0)
         totals = rows.groupby("party", sort=False)["examples"].sum()
         sums.barh([places[str(client)] for client in totals.index], totals, height=0.6, color="#56B4E9")
         axes.set_yticks(range(len(named)), [str(client) for client in named])
         axes.set_ylim(len(named) - 0.4, -0.6)
         if labels:
+            area = _AREA_PT2 * rows["examples"] / max(1, rows["examples"].max())
+            axes.scatter(rows["label"], rows["party"].map(places), s=area, color="#0072B2", linewidths=0)
             axes.set_xticks(labels)
             axes.set_xlim(labels[0] - 0.6, labels[-1] + 0.6)
             axes.set_xlabel("class")
-        else:
-            axes.remove()
-            sums.tick_params(axis="y", labelleft=True)
         sums.set_xlabel("examples")
         sums.grid(visible=False, axis="y")
         if len(clients) > len(named):

@@ -154,7 +154,7 @@ class ServedModel:
             if name not in SCHEDULING:
                 raise invalid(f"parameters.{name[:100]}: unknown parameter; {did_you_mean(name, list(SCHEDULING))}")
             if not isinstance(value, int) or isinstance(value, bool):
-                raise invalid(f"parameters.{name}: must be a whole number ({str(value)[:100]})")
+                raise invalid(f"parameters.{name}: must be a whole number ({repr(value)[:100]})")
         queue = self._level(parameters.get("priority", 0))
         timeout_us = parameters.get("timeout")
         if timeout_us is None:

@@ -453,24 +453,31 @@ def test_iid_follows_sizes_and_label_skew_gives_few_classes() -> None:
 def test_a_natural_partition_gives_each_example_to_its_client(clients: list[str], shuffle: Any) -> None:
     ids = sorted(set(clients))
     shuffle.shuffle(ids)
-    found = Natural().parts(clients, ids)
+    found = Natural().parts(clients, ids, 7)
     assert sorted(np.concatenate(found).tolist()) == list(range(len(clients)))
     for id_, part in zip(ids, found, strict=True):
         assert {clients[example] for example in part} == {id_}
+
+
+def test_what_a_natural_client_holds_out_is_no_stretch_of_the_file() -> None:
+    """The last rows of a file that is sorted by label are of one class."""
+    for part in Natural().parts(["a", "b"] * 200, ["a", "b"], 7):
+        assert 100 < np.mean(part[-40:]) < 300
+        assert len(np.unique(part[-40:] // 100)) == 4
 
 
 @pytest.mark.parametrize(
     ("clients", "ids", "says"),
     [
         (None, ["a"], "does not say which client"),
-        (["a", "b"], ["a"], r"not in the topology \(b\); datasets: {ROLE: {default: \[a, b\]}}"),
+        (["a", "b"], ["a"], r"not in the topology \(b\); datasets: {ROLE: {default: \['a', 'b'\]}}"),
         (["a"], ["a", "b"], r"not in the data \(b\)"),
-        ([f"{n:02}" for n in range(30)], ["00"], r"01, .*, 10, ... \(19 more\)"),
+        ([f"{n:02}" for n in range(30)], ["00"], r"01, .*, 10, ... \(19 more\).*'00', '01'"),
     ],
 )
 def test_a_natural_partition_of_other_clients_is_refused(clients: Any, ids: list[str], says: str) -> None:
     with pytest.raises(SpecError, match=says):
-        Natural().parts(clients, ids)
+        Natural().parts(clients, ids, 7)
 
 
 def test_the_smaller_alpha_the_more_clients_differ() -> None:

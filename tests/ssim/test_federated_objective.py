@@ -86,10 +86,17 @@ def test_each_client_trains_on_its_rows_and_r2_is_told(folder: Path) -> None:
     assert held["label"].isna().all()
     for party, count in zip(held["party"], held["examples"], strict=True):
         mine = [row for row, client in enumerate(splits.clients) if client == party]
-        shard, part = run.context.shards[party], splits.train.select(torch.tensor(mine)).read()
+        shard, part = run.context.shards[party].read(), splits.train.select(torch.tensor(mine)).read()
         assert count == len(shard) == len(mine) - round(0.2 * len(mine))
-        assert torch.equal(shard.read().inputs[0], part.inputs[0][:count])
-        assert torch.equal(run.context.held[party].read().labels, part.labels[count:])
+        together = [*shard.labels.tolist(), *run.context.held[party].read().labels.tolist()]
+        assert sorted(together) == sorted(part.labels.tolist())
+
+
+def test_a_client_that_would_hold_out_all_it_has_is_named(folder: Path) -> None:
+    ended = ssim(folder, "train", "stays.yaml", "--set", "evaluation.held_out=0.999")
+    assert ended.returncode == 2
+    assert re.search(r"evaluation.held_out: leaves a client no examples .* of (north|south|east)\)", ended.stderr)
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("name", [*CLASS_LOSSES, *NUMBER_LOSSES])

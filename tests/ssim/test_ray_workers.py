@@ -27,6 +27,7 @@ from tests.serving.laws import TABLE, check_laws, trace
 from tests.serving.test_session import Counting
 from tests.ssim.in_process import assert_refused, ssim
 from tests.ssim.test_remote_workers import FILE
+from topology.engines.ray_cluster import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,22 @@ if TYPE_CHECKING:
 
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
 """How soon Ray misses a machine."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"), [(Exception("timed out"), RuntimeError), (KeyError("timed out"), KeyError)]
+)
+def test_a_cluster_that_does_not_start_in_time_can_be_told_apart(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, seen: type[Exception]
+) -> None:
+    """Ray raises `Exception` itself then, which callers would have to take for any error of a run."""
+
+    def init(*_args: object, **_options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(seen, match="timed out"):
+        connect(None, 1)
 
 
 @pytest.mark.parametrize(

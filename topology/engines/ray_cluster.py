@@ -150,7 +150,7 @@ def connect(address: str | None, cores: int | None) -> None:
 
     Raises:
         OSError: Nobody answers there.
-        RuntimeError: The cluster can't be used, such as for another version of Ray.
+        RuntimeError: The cluster can't be used, such as for another version of Ray, or does not start in time.
         ValueError: The address is none.
     """
     handler = signal.getsignal(signal.SIGTERM)
@@ -162,6 +162,10 @@ def connect(address: str | None, cores: int | None) -> None:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except SystemExit as ended:  # what Ray makes of SIGTERM
         raise KeyboardInterrupt from ended
+    except Exception as error:
+        if type(error) is Exception:  # what Ray raises where its processes do not start in time
+            raise RuntimeError(str(error)) from error
+        raise
     finally:
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, handler)

@@ -130,7 +130,8 @@ def compare_live(out: Path, name: str) -> None:
     screen.print("The log, fed to a new scheduler, gives the same decisions: " + ("yes." if found.replays else "NO."))
     if stored.rejected:
         counted = "1 rejected query is" if stored.rejected == 1 else f"{stored.rejected} rejected queries are"
-        screen.print(f"{counted} left out: live.queue has no counterpart in the simulator.", soft_wrap=True)
+        why = "simulated queries are rejected one by one, by the bound of their queue"
+        screen.print(f"{counted} left out, by live.queue or as whole requests: {why}.", soft_wrap=True)
     if stored.cancelled:
         counted = "1 cancelled query is" if stored.cancelled == 1 else f"{stored.cancelled} cancelled queries are"
         screen.print(f"{counted} left out: simulated clients wait for their answers.", soft_wrap=True)

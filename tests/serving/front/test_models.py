@@ -46,6 +46,7 @@ def test_a_queue_is_a_model_and_priorities_choose_among_queues() -> None:
         ("both", {"priority": 2}, "must be 1 or 3"),
         ("both", {"priority": -1}, "must be 1 or 3"),
         ("both", {"priority": True}, "must be a whole number"),
+        ("both", {"priority": "1"}, r"must be a whole number \('1'\)"),
         ("both", {}, "timeout: is missing"),
         ("bronze", {}, "timeout: is missing"),
         ("silver", {}, "'gold', 'bronze', 'both' are"),
