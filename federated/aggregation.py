@@ -207,7 +207,7 @@ SHORT_NAMES = {
 }
 """Short names in YAML."""
 OTHER_NAMES = {
-    "mean": "no `aggregation` at all",
+    "mean": "the default: leave `aggregation` out",
     "multi_krum": "{kind: krum, select: <number>}",
     "norm_clipping": "{kind: clipped_mean, norm: <number>}",
     "qffl": "{kind: q_fedavg, q: <number>}",

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 class Client(Protocol):
     """Whoever sends queries."""
 
-    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
+    def answer(self, numbers: Sequence[int], outcome: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
         """Take the answer to queries, by the numbers that the client gave them.
 
         Args:
             numbers: The queries.
-            fate: Their batch, or why there is none.
+            outcome: Their batch, or why there is none.
             outputs: Of each query, if workers were given inputs.
         """
         ...
@@ -219,7 +219,7 @@ class Router:
         self._given_up.add(worker)
 
     @property
-    def is_deserted(self) -> bool:
+    def has_no_workers(self) -> bool:
         """Whether all workers have been given up."""
         return len(self._given_up) == self._cluster.workers
 
@@ -289,9 +289,9 @@ class Router:
         for batch in lost:
             self.log.batches[batch].lost, self.log.batches[batch].finish_ns = True, now_ns
             self._answer(self.queues.taken[batch], NotServed.LOST)
-        for gone, fate in ((self.queues.rejected, NotServed.REJECTED), (self.queues.dropped, NotServed.DROPPED)):
+        for gone, outcome in ((self.queues.rejected, NotServed.REJECTED), (self.queues.dropped, NotServed.DROPPED)):
             if gone:
-                self._answer(gone, fate)
+                self._answer(gone, outcome)
                 gone.clear()
         self._timer.set(None if self._wake_ns is None else self._wake_ns + self._begin_ns)
 
@@ -302,7 +302,7 @@ class Router:
         askers = (self._askers[place] for place in self.queues.taken[batch])
         return b"".join([client.inputs(number) for _, client, number in askers])
 
-    def _answer(self, places: Sequence[int], fate: BatchRecord | NotServed, outputs: bytes = b"") -> None:
+    def _answer(self, places: Sequence[int], outcome: BatchRecord | NotServed, outputs: bytes = b"") -> None:
         now_ns, row = self.now_ns(), len(outputs) // max(1, len(places))
         by_client: dict[Client, tuple[list[int], list[bytes]]] = {}
         met = 0
@@ -313,12 +313,12 @@ class Router:
             numbers.append(number)
             if row:
                 rows.append(outputs[begin * row : (begin + 1) * row])
-            if isinstance(fate, BatchRecord):
-                met += fate.finish_ns - self.log.arrival_ns[receipt] <= self.log.slos_ns[receipt]
+            if isinstance(outcome, BatchRecord):
+                met += outcome.finish_ns - self.log.arrival_ns[receipt] <= self.log.slos_ns[receipt]
         self._open -= len(places)
-        if isinstance(fate, BatchRecord):
-            self.counts.add(fate.subnet, fate.start.queue, len(places), met)
+        if isinstance(outcome, BatchRecord):
+            self.counts.add(outcome.subnet, outcome.start.queue, len(places), met)
         else:
-            self.counts.not_served[fate] += len(places)
+            self.counts.not_served[outcome] += len(places)
         for client, (numbers, rows) in by_client.items():
-            client.answer(numbers, fate, rows)
+            client.answer(numbers, outcome, rows)

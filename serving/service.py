@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from serving.router import Router
-from serving.workers import LiveWorker, Standard
+from serving.workers import LiveWorker, ServedModelInfo
 from sim.base.errors import ServingError
 from sim.base.units import NS_PER_S
 
@@ -63,8 +63,8 @@ class Service:
         self.router = Router(loop, cluster, table, policy, seed=seed, slos_ns=slos_ns, most_waiting=most_waiting)
         self._freeze_ns = 0
         note = self.router.log.faults.append
-        self._standard = Standard()
-        self.workers = [LiveWorker(number, link, self._standard, note) for number, link in enumerate(links)]
+        self._model = ServedModelInfo()
+        self.workers = [LiveWorker(number, link, self._model, note) for number, link in enumerate(links)]
 
     def __enter__(self) -> Self:
         return self
@@ -100,12 +100,12 @@ class Service:
     @property
     def serves(self) -> Mapping[str, Any]:
         """What workers said of themselves; nothing, if they are paced."""
-        return self._standard.serves
+        return self._model.serves
 
     @property
     def tensors(self) -> Mapping[str, Any]:
         """Inputs and outputs of the workers in the words of the Open Inference Protocol; nothing, if they are paced."""
-        return self._standard.tensors
+        return self._model.tensors
 
     def begin(self, begin_ns: int, *, with_inputs: bool = False) -> None:
         """Serve, and count time from an instant of the monotonic clock; arguments are those of `Router.begin`."""
@@ -140,4 +140,4 @@ class Service:
     @property
     def is_done(self) -> bool:
         """Whether every query has its answer, or no worker is left to give it."""
-        return self.router.open_queries == 0 or self.router.is_deserted
+        return self.router.open_queries == 0 or self.router.has_no_workers

@@ -141,10 +141,10 @@ class _LoadLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(message)
 
-    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
+    def answer(self, numbers: Sequence[int], outcome: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
         """Send the answer to queries; workers have inputs of their own, and outputs are not kept."""
         del outputs
-        served = not isinstance(fate, NotServed)
+        served = not isinstance(outcome, NotServed)
         self.send(b"".join([frame(FrameKind.ANSWER, ANSWER.pack(number, served)) for number in numbers]))
 
     def inputs(self, number: int) -> bytes:

@@ -39,8 +39,8 @@ HANG_NS = NS_PER_S
 HANG_FACTOR = 4
 """A batch that takes longer than `HANG_NS` and `HANG_FACTOR` times what is expected is taken for hung."""
 
-STARTS_IN_VAIN = 5
-"""A worker that dies so often in a row without an answer is given up."""
+MAX_FAILED_STARTS = 5
+"""A worker that fails so many times in a row without an answer is given up."""
 
 FIRST_PAUSE_S = 0.05
 
@@ -126,8 +126,8 @@ class WorkerSource(Protocol):
         ...
 
 
-class Standard:
-    """What the workers of a service serve: what the first one that was ready said."""
+class ServedModelInfo:
+    """The model that all workers of a service serve, as the first one that was ready described it."""
 
     def __init__(self) -> None:
         self.serves: dict[str, Any] = {}
@@ -148,16 +148,16 @@ class Standard:
 class LiveWorker:
     """One worker, whichever process it is at the time."""
 
-    def __init__(self, number: int, link: WorkerLink, standard: Standard, note: Callable[[str], None]) -> None:
+    def __init__(self, number: int, link: WorkerLink, model: ServedModelInfo, note: Callable[[str], None]) -> None:
         """Describe a worker; `start` starts it.
 
         Args:
             number: Its number, from 0.
             link: The way to its process.
-            standard: What all workers serve.
+            model: What all workers serve.
             note: Called with a sentence about each failure.
         """
-        self.number, self._link, self._standard, self._note = number, link, standard, note
+        self.number, self._link, self._model, self._note = number, link, model, note
         self._reader = FrameReader()
         self._reports: Reports | None = None
         self._batch: tuple[int, int] | None = None  # number and size of the batch that it runs
@@ -170,7 +170,7 @@ class LiveWorker:
         self.refusal: SsimError | None = None
         """Why its process would not start another time, either."""
         self._failed = set[str]()  # the failures of batches that were told
-        self._in_vain = 0
+        self._failed_starts = 0
         self._stopping = False
         self.is_up = False  # ready, and not gone
         self._restart: asyncio.TimerHandle | None = None
@@ -259,15 +259,15 @@ class LiveWorker:
         self.reason = self.reason or reason
         was_up, self.is_up = self.is_up, False
         self._batch, self._limit_ns, self._lost_ns = None, 0, time.monotonic_ns()
-        self._in_vain += 1
+        self._failed_starts += 1
         self._note(f"worker {self.number} {self.reason}")
         if was_up and self._reports is not None:
             self._reports.fail(self.number)
-        if self._in_vain < STARTS_IN_VAIN:
-            self._restart = self._loop.call_later(FIRST_PAUSE_S * 2 ** (self._in_vain - 1), self.start)
+        if self._failed_starts < MAX_FAILED_STARTS:
+            self._restart = self._loop.call_later(FIRST_PAUSE_S * 2 ** (self._failed_starts - 1), self.start)
             return
         self._link.close()
-        self._give_up(f"is given up after {self._in_vain} failures in a row")
+        self._give_up(f"is given up after {self._failed_starts} failures in a row")
 
     def refuse(self, error: SsimError) -> None:
         """Wait no longer for a process, since none can start."""
@@ -303,12 +303,12 @@ class LiveWorker:
         (number, size, *times), outputs = unpack_first(DONE, body)
         if (number, size) != (batch, queries):
             raise FrameError(f"an answer to batch {number} of {size}, not to {batch} of {queries}")
-        tensors = self._standard.tensors.get("outputs", ())
+        tensors = self._model.tensors.get("outputs", ())
         if len(outputs) != self._has_inputs * size * row_bytes(tensors):
             raise FrameError(f"{len(outputs)} bytes of outputs for {size} queries")
         if not self._link.has_our_clock:
             times = by_our_clock(self._sent_ns, times, time.monotonic_ns())
-        self._batch, self._limit_ns, self._in_vain = None, 0, 0
+        self._batch, self._limit_ns, self._failed_starts = None, 0, 0
         if self._reports is not None:
             failed = rows_not_finite(outputs, tensors) if outputs else ()
             self._reports.complete(self.number, batch, (times[0], times[1], times[2]), outputs, failed)
@@ -324,10 +324,10 @@ class LiveWorker:
             raise FrameError(f"version {version} instead of {VERSION}")
         if not isinstance(serves, dict) or not isinstance(tensors, dict):
             raise FrameError("what it serves is not named")
-        if difference := self._standard.difference(serves, tensors):
+        if difference := self._model.difference(serves, tensors):
             self._cut(difference, is_final=True)
             return
-        if serves.get("device") != (device := self._standard.serves.get("device")):
+        if serves.get("device") != (device := self._model.serves.get("device")):
             self._note(f"worker {self.number} runs on another device: {serves.get('device')} instead of {device}")
         self._limit_ns, self.is_up, self.is_given_up = 0, True, False
         if self._reports is not None:
@@ -361,7 +361,7 @@ class LiveWorker:
             raise FrameError(f"an error that is not {_ERROR_PARTS} texts")
         error = kind(*parts)
         if self._link.patience_ns is None:
-            self.refusal, self._in_vain = error, STARTS_IN_VAIN
+            self.refusal, self._failed_starts = error, MAX_FAILED_STARTS
         self._cut(str(error))
 
     def _cut(self, reason: str, *, is_final: bool = False) -> None:

@@ -14,7 +14,7 @@ from sim.base.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serving.front.inference import Asked
+    from serving.front.inference import InferenceRequest
     from serving.front.models import ServedModel
     from serving.log import BatchRecord
     from serving.router import Router
@@ -45,27 +45,27 @@ class Answer(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class _Request:
-    """A request under way: a client of the router."""
+class _Pending:
+    """A request without its answer yet: a client of the router."""
 
-    asked: Asked
+    parsed: InferenceRequest
     done: asyncio.Future[None]
-    fates: list[BatchRecord | NotServed | None] = field(init=False)
+    outcomes: list[BatchRecord | NotServed | None] = field(init=False)
     outputs: list[bytes] = field(init=False)
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.left = self.asked.rows
-        self.fates, self.outputs = [None] * self.left, [b""] * self.left
+        self.left = self.parsed.rows
+        self.outcomes, self.outputs = [None] * self.left, [b""] * self.left
 
     def inputs(self, number: int) -> bytes:
         """Return the inputs of a row."""
-        return self.asked.inputs[number]
+        return self.parsed.inputs[number]
 
-    def answer(self, numbers: Sequence[int], fate: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
+    def answer(self, numbers: Sequence[int], outcome: BatchRecord | NotServed, outputs: Sequence[bytes] = ()) -> None:
         """Take the answer to rows."""
         for number in numbers:
-            self.fates[number] = fate
+            self.outcomes[number] = outcome
         for number, row in zip(numbers, outputs, strict=False):  # there are none without inputs
             self.outputs[number] = row
         self.left -= len(numbers)
@@ -87,7 +87,7 @@ class RequestHandler:
     def __init__(self, router: Router, subnets: Sequence[ProfiledSubnet]) -> None:
         self._router = router
         self._subnets = [(subnet.id, subnet.accuracy) for subnet in subnets]
-        self._under_way = set[_Request]()
+        self._under_way = set[_Pending]()
         self.is_open = self.is_draining = False
         self.refused = self.abandoned = 0
         self.request_ids: list[str] = []
@@ -96,7 +96,7 @@ class RequestHandler:
     def is_ready(self) -> bool:
         """Whether requests are taken."""
         router = self._router
-        return self.is_open and not self.is_draining and router.error is None and not router.is_deserted
+        return self.is_open and not self.is_draining and router.error is None and not router.has_no_workers
 
     def check_open(self) -> None:
         """Refuse what depends on the workers as long as they are not ready.
@@ -107,7 +107,7 @@ class RequestHandler:
         if not self.is_open:
             raise RequestError(Status.UNAVAILABLE, "not ready: the workers have not said yet what they take")
 
-    async def ask(self, model: ServedModel, asked: Asked, request_id: str) -> Answer:
+    async def ask(self, model: ServedModel, parsed: InferenceRequest, request_id: str) -> Answer:
         """Return the answer to a request, when all its rows have theirs.
 
         Rows that wait are cancelled if the client goes away, or if there is no answer long after the deadline.
@@ -116,16 +116,17 @@ class RequestHandler:
             RequestError: A row was not served; tells why.
         """
         if not self.is_ready:
-            self.refused += asked.rows
-            why = "it ends" if self.is_draining else "no worker is left" if self._router.is_deserted else "not ready"
+            self.refused += parsed.rows
+            lacking = "no worker is left" if self._router.has_no_workers else "not ready"
+            why = "it is shutting down" if self.is_draining else lacking
             raise RequestError(Status.UNAVAILABLE, f"the server takes no requests: {why}")
         begin_ns = time.monotonic_ns()
-        request = _Request(asked, asyncio.get_running_loop().create_future())
-        self.request_ids += [request_id] * asked.rows
+        request = _Pending(parsed, asyncio.get_running_loop().create_future())
+        self.request_ids += [request_id] * parsed.rows
         self._under_way.add(request)
-        places = self._router.submit(asked.slo_ns, request, range(asked.rows), asked.queue)
+        places = self._router.submit(parsed.slo_ns, request, range(parsed.rows), parsed.queue)
         try:
-            async with asyncio.timeout((asked.slo_ns + PATIENCE_NS) / NS_PER_S):
+            async with asyncio.timeout((parsed.slo_ns + PATIENCE_NS) / NS_PER_S):
                 await request.done
         except asyncio.CancelledError:
             request.left -= self._router.cancel(places)
@@ -145,17 +146,18 @@ class RequestHandler:
             if not request.done.done():
                 request.done.set_exception(RequestError(status, text))
 
-    def _answer(self, model: ServedModel, request: _Request, router_us: int) -> Answer:
+    def _answer(self, model: ServedModel, request: _Pending, router_us: int) -> Answer:
         rows = list[tuple[str, float, int]]()
         failed = list[NotServed]()
-        for fate in request.fates:
-            if fate is None or isinstance(fate, NotServed):
-                failed.append(fate or NotServed.LOST)
+        for outcome in request.outcomes:
+            if outcome is None or isinstance(outcome, NotServed):
+                failed.append(outcome or NotServed.LOST)
             else:
-                rows.append((*self._subnets[fate.subnet], fate.start.size))
+                rows.append((*self._subnets[outcome.subnet], outcome.start.size))
         if failed:
             reason = failed[0]
-            count = f"{len(failed)} of {len(request.fates)} rows were" if len(request.fates) > 1 else "the query was"
+            rows_in_all = len(request.outcomes)
+            count = f"{len(failed)} of {rows_in_all} rows were" if rows_in_all > 1 else "the query was"
             raise RequestError(_STATUS[reason], f"{count} not served: {reason.value}")
         told = dict(zip(("subnet", "accuracy", "batch_size"), map(list, zip(*rows, strict=True)), strict=True))
         return Answer({**model.values(request.outputs), **told}, router_us)

@@ -94,8 +94,8 @@ class Tensor(NamedTuple):
     data: object
 
 
-class Asked(NamedTuple):
-    """What a request asks.
+class InferenceRequest(NamedTuple):
+    """The checked content of a request.
 
     Attributes:
         rows: Its queries: each row of the input is one.

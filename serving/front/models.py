@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from serving.front.inference import INPUTS, OUTPUTS, Asked, RequestError, Status, TensorSpec, invalid, values_of
+from serving.front.inference import (
+    INPUTS,
+    OUTPUTS,
+    InferenceRequest,
+    RequestError,
+    Status,
+    TensorSpec,
+    invalid,
+    values_of,
+)
 from serving.tensors import DTYPES
 from sim.base.errors import did_you_mean
 
@@ -97,10 +106,10 @@ class ServedModel:
             "outputs": [spec.described() for spec in self.outputs],
         }
 
-    def asked(
+    def parse(
         self, request_id: object, parameters: Mapping[str, object], inputs: Sequence[Tensor], outputs: Sequence[object]
-    ) -> Asked:
-        """Return what a request asks.
+    ) -> InferenceRequest:
+        """Return the content of a request, checked.
 
         Args:
             request_id: Its id.
@@ -135,7 +144,7 @@ class ServedModel:
                 raise invalid(f"{place}: has {len(found)} rows; the inputs before have {rows}")
             rows = len(found)
         parts = [arrays[name] for name in specs] if self.computed else []
-        return Asked(
+        return InferenceRequest(
             rows, queue.place, slo_ns, [b"".join([part[row].tobytes() for part in parts]) for row in range(rows)]
         )
 

@@ -165,8 +165,8 @@ class RestFront:
         all_binary = _flag(parameters, "binary_data_output")
         outputs = _outputs(content, all_binary=all_binary)
         request_id = content.get("id", "")
-        asked = model.asked(request_id, parameters, _inputs(content, binary), [name for name, _ in outputs])
-        answer = await self._handler.ask(model, asked, request_id)
+        parsed = model.parse(request_id, parameters, _inputs(content, binary), [name for name, _ in outputs])
+        answer = await self._handler.ask(model, parsed, request_id)
         every = {one.name: all_binary for one in model.outputs}
         return self._response(model, request_id, answer, dict(outputs) or every)
 

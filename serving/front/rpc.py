@@ -102,8 +102,8 @@ class RpcFront:
                 if one.parameters:
                     raise invalid(f"{place}[{number}].parameters: unknown parameter {one.parameters[0].key[:100]!r}")
         names = [one.name for one in request.outputs]
-        asked = model.asked(request.id, _parameters(request.parameters), _inputs(request), names)
-        answer = await self._handler.ask(model, asked, request.id)
+        parsed = model.parse(request.id, _parameters(request.parameters), _inputs(request), names)
+        answer = await self._handler.ask(model, parsed, request.id)
         columns, specs = answer.columns, {spec.name: spec for spec in model.outputs}
         told = [(specs[name], columns[name]) for name in names or specs]
         return message("ModelInferResponse")(

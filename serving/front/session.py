@@ -143,7 +143,7 @@ class _Serving:
             await asyncio.sleep(CHECK_S)
             service.check()
             self._history.note()
-            if router.is_deserted:
+            if router.has_no_workers:
                 handler.end(Status.UNAVAILABLE, "no worker is left")
             if not handler.is_draining and self._is_interrupted():
                 handler.is_draining, self._ended_ns = True, router.now_ns()

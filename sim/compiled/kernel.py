@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @compiled(INT(READ_INTS, INT, INT, INT, INT, INT))
 def drawn_latency(nodes_ns: Ints, first: int, parts: int, is_linear: int, key: int, query: int) -> int:
-    """Return `sim.tables.service_times.Distributions.latency` for the `luck` of a query."""
+    """Return `sim.tables.service_times.Distributions.latency` for the `quantile` of a query."""
     mixed = np.uint64(key) + (np.uint64(query) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -90,7 +90,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
     from_ns, decided, sizes = setting.from_ns, setting.rows, setting.sizes
     kind_of, first_of, edges = setting.kind, setting.first, setting.edges
     idle_of, kinds = state.idle, first_of.size
-    nodes_ns, nodes, parts, is_linear, luck = setting.drawn
+    nodes_ns, nodes, parts, is_linear, latency_key = setting.drawn
     one = setting.dispatch
     is_drawn, dispatch_is_drawn = nodes_ns.size > 0, one.nodes_ns.size > 0
     free, free_ns, busy, loaded = state.free, state.free_ns, state.busy, state.loaded
@@ -200,7 +200,7 @@ def advance(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as o
                 query = head + state.at[BEFORE] if in_order else waiting[0]
                 latency, overhead = latency_ns[row, size], dispatch_ns
                 if is_drawn:
-                    latency = drawn_latency(nodes_ns, nodes[row, size], parts[row, size], is_linear, luck, query)
+                    latency = drawn_latency(nodes_ns, nodes[row, size], parts[row, size], is_linear, latency_key, query)
                 if dispatch_is_drawn:
                     overhead = drawn_latency(one.nodes_ns, one.first[0, 1], one.parts[0, 1], 1, one.key, query)
                 overhead += setting.per_query_ns * size

@@ -31,7 +31,7 @@ COMES, FAILS, LEAVES = range(3)
 
 
 class Drawn(NamedTuple):
-    """`sim.tables.service_times.Distributions` by row, and the key of their luck; without nodes nothing is drawn."""
+    """`sim.tables.service_times.Distributions` by row, and the key of quantiles; without nodes nothing is drawn."""
 
     nodes_ns: Ints
     first: Ints

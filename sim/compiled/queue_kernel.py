@@ -158,7 +158,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
     latency_ns, changes, kind_of, first_of = setting.latency_ns, setting.changes, setting.kind, setting.first
     queries, kinds, queues, workers = len(arrival_ns), len(first_of), len(setting.rank), len(kind_of)
     longest, dispatch_ns, one = setting.rows.shape[1], setting.dispatch_ns, setting.dispatch
-    nodes_ns, nodes, parts, is_linear, luck = setting.drawn
+    nodes_ns, nodes, parts, is_linear, latency_key = setting.drawn
     is_drawn, dispatch_is_drawn = nodes_ns.size > 0, one.nodes_ns.size > 0
     # Workers.
     idle_of, free = np.zeros(kinds, np.int64), np.arange(workers)
@@ -290,7 +290,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                 idle -= 1
                 latency, overhead = latency_ns[row, size], dispatch_ns
                 if is_drawn:
-                    latency = drawn_latency(nodes_ns, nodes[row, size], parts[row, size], is_linear, luck, query)
+                    latency = drawn_latency(nodes_ns, nodes[row, size], parts[row, size], is_linear, latency_key, query)
                 if dispatch_is_drawn:
                     overhead = drawn_latency(one.nodes_ns, one.first[0, 1], one.parts[0, 1], 1, one.key, query)
                 overhead += setting.per_query_ns * size

@@ -13,7 +13,7 @@ from sim.engine.kinds import MAX_WORKERS, OfferRule, WorkerKind, WorkerPool, che
 from sim.engine.residence import check_sharing
 from sim.engine.service_queue import QueueOrder, ServiceQueue, check_queues, pools_of_queues, subnets_of
 from sim.tables.law import FIXED, HIGHEST_RATIO, LatencyLaw
-from sim.tables.service_times import LONGEST_NS, dispatch_key, luck, service_times, spread_around
+from sim.tables.service_times import LONGEST_NS, dispatch_key, quantile, service_times, spread_around
 from sim.traces.trace import LATEST_NS
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ class Cluster:
         if drawn is None:
             return lambda size, _head: fixed + size * each
         key = dispatch_key(seed)
-        return lambda size, head: drawn.latency(0, 1, luck(key, head)) + size * each
+        return lambda size, head: drawn.latency(0, 1, quantile(key, head)) + size * each
 
     def occupied_ns(self, latency_ns: int) -> int:
         """Return how long a batch of a latency keeps its worker from the next one, overheads apart."""

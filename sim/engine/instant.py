@@ -42,7 +42,7 @@ class BatchStart(NamedTuple):
         subnet: The subnet that runs it (index into the table of the worker's kind, and of the queue).
         size: Number of queries.
         actuates: Whether the worker has to switch to this subnet and pays the actuation delay.
-        head: The most urgent of its queries, which decides its luck if latencies are drawn.
+        head: The most urgent of its queries, which decides the quantile of its latency if latencies are drawn.
         queue: The queue of its queries (index into those of the cluster).
         load_ns: How long it waits on the worker until the weights of its subnet are loaded.
     """

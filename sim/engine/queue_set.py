@@ -10,7 +10,7 @@ import numpy as np
 
 from sim.base.streams import stream
 from sim.engine.queues import CANCELLED, REJECTED, WAITING, HeapQueue, queue_for
-from sim.tables.service_times import luck
+from sim.tables.service_times import quantile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -170,7 +170,7 @@ class QueueSet:
                 self._next = worker + 1
                 return worker
             case "random":
-                return alive[luck(self._key, query) * len(alive) >> 32]
+                return alive[quantile(self._key, query) * len(alive) >> 32]
             case _:
                 return min(alive, key=lambda one: self.running[one] + sum(queue.length for queue in self._queues[one]))
 

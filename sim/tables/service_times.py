@@ -1,10 +1,10 @@
 """Service times: how long each batch of a run takes, fixed or drawn.
 
-A batch's luck is that of its head, the most urgent of its queries: a hash of the query's number in the trace. A query
-heads one batch at most, so the draws of a run are independent. They have no state: all engines and all policies
-meet the same luck at the same query, in whatever order they start their batches, and a changed decision shifts
-no later draw. The luck is a share of all outcomes from the fastest to the slowest: where it is bad, it is bad on every
-subnet.
+A drawn latency is the inverse of its distribution function at a uniform random quantile. The quantile of a batch is a
+hash of the number of its head, the most urgent of its queries. A query heads one batch at most, so the draws of a run
+are independent. They have no state: all engines and all policies meet the same quantile at the same query, in whatever
+order they start their batches, and a changed decision shifts no later draw. A query with a high quantile is slow on
+every subnet.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ _GOLDEN, _FIRST, _SECOND, _MASK = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D0
 
 
 def latency_key(seed: int) -> int:
-    """Return what distinguishes the luck of a seed from that of others: an integer of 63 bits."""
+    """Return the key that makes the quantiles of a seed differ from those of others: an integer of 63 bits."""
     return int(stream(seed, "latency").integers(2**63))
 
 
 def dispatch_key(seed: int) -> int:
-    """Return the same for the overheads of batches, whose luck is their own."""
+    """Return the same for the overheads of batches, which have quantiles of their own."""
     return int(stream(seed, "dispatch").integers(2**63))
 
 
-def luck(key: int, query: int) -> int:
-    """Return the luck of the batch that a query heads: an integer of 32 bits, all equally likely.
+def quantile(key: int, query: int) -> int:
+    """Return the quantile of the batch that a query heads, in units of 2^-32: an integer of 32 bits, uniform.
 
     The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
     """
@@ -77,9 +77,9 @@ class Distributions(NamedTuple):
     parts: _Ints
     is_linear: int
 
-    def latency(self, subnet: int, size: int, drawn: int) -> int:
-        """Return the latency of a batch whose luck is known."""
-        place = drawn * int(self.parts[subnet, size])
+    def latency(self, subnet: int, size: int, quantile: int) -> int:
+        """Return the latency of a batch at a quantile, in units of 2^-32."""
+        place = quantile * int(self.parts[subnet, size])
         node = int(self.first[subnet, size]) + (place >> 32)
         low = int(self.nodes_ns[node])
         return low + self.is_linear * ((int(self.nodes_ns[node + 1]) - low) * (place >> 16 & 0xFFFF) >> 16)
@@ -105,7 +105,7 @@ class ServiceTimes:
             fixed = self.fixed_ns.tolist()
             return lambda subnet, size, _head: fixed[subnet][size]
         key, latency = latency_key(seed), self.drawn.latency
-        return lambda subnet, size, head: latency(subnet, size, luck(key, head))
+        return lambda subnet, size, head: latency(subnet, size, quantile(key, head))
 
 
 @lru_cache(maxsize=8)

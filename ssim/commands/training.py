@@ -37,7 +37,7 @@ def train(
 ) -> None:
     """Train the supernet of FILE, calibrate subnets and print their accuracies.
 
-    RunOutcome trainings are not repeated; interrupted ones resume from their last checkpoint.
+    Completed trainings are not repeated; interrupted ones resume from their last checkpoint.
     """
     from ssim.commands.present.job import run_and_report
     from ssim.jobs.job import ExecutionOptions

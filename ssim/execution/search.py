@@ -1,10 +1,10 @@
 """The search for a capacity: the highest rate at which one policy holds an SLO attainment, for one seed.
 
-Attainment falls with the rate, but not at every step: a finite trace has luck, and a policy may batch better under more
+Attainment falls with the rate, but not at every step: a finite trace is noisy, and a policy may batch better under more
 load. So a bisection alone would find any crossing of a curve that uncertain. Here coarse steps are tried all around it,
 until some in a row below have all held the target and some above have all missed it. The capacity is then read from
 the non-increasing function that fits all rates best (isotonic regression), to the precision that was asked for. A fit
-to few rates depends on their luck, so every rate around the capacity is tried, too, until those of a whole coarse step
+to few rates depends on their noise, so every rate around the capacity is tried, too, until those of a whole coarse step
 in a row agree on either side. Of 465 searches on short Poisson and gamma traces, all then had the capacity of the fit
 to the whole grid; with half a coarse step, three differed.
 

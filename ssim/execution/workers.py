@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     _Setter = Callable[[float], dict[str, float]]
 
 NEARBY = 5
-"""So many numbers of workers next to the answer are tried on either side: luck may let fewer meet the target."""
+"""So many numbers of workers next to the answer are tried on either side: by chance fewer may meet the target."""
 
 _DOUBLINGS = 3
 """So often is the number of workers raised before it may be said that more of them change nothing."""

@@ -123,7 +123,7 @@ class Slot:
         except SpecError as error:
             issue = Issue.of(error, self.key)
             if name in self.other_names:
-                issue = dataclasses.replace(issue, hint=f"here it is {self.other_names[name]}")
+                issue = dataclasses.replace(issue, hint=f"use {self.other_names[name]}")
             return None, [issue]
         if self.key == "use":
             params, prefix = value.get("params", {}), ["params"]

@@ -644,7 +644,7 @@ class NaiveEngine:
         self.env.process(self._batch(self.runs, worker, table, decision.subnet, batch, loading))
 
     def _latency(self, planned: LatencyTable, subnet: int, size: int, head: int) -> int:
-        """Return the quantile of the batch's latency that belongs to the luck of its head."""
+        """Return the batch's latency at the quantile of its head."""
         table, law = actual_table(planned), self.cluster.latency
         row = _row(table, planned, subnet)
         if not law.is_drawn:

@@ -1,4 +1,4 @@
-"""Latencies that are drawn: their distribution, their independence, and the luck that all policies share."""
+"""Latencies that are drawn: their distribution, their independence, and the quantiles that all policies share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sim import Cluster, DataError, Dispatch, LatencyTable, ProfiledSubnet, Spec
 from sim.engines import replay
 from sim.tables.files import load_table
 from sim.tables.law import LatencyLaw, actual_table, nodes_of, planned
-from sim.tables.service_times import latency_key, luck, service_times
+from sim.tables.service_times import latency_key, quantile, service_times
 from sim.traces.synthetic import Bursty
 from tests.laws.cases import LAWS, Case, cases
 
@@ -82,8 +82,8 @@ def test_what_was_measured_is_drawn_as_it_was_measured(between: str) -> None:
     drawn = service_times(table, LatencyLaw("samples")).drawn
     assert drawn is not None
     half = 2**31
-    assert [drawn.latency(0, 4, luck) for luck in (0, half - 1, half, 2 * half - 1)] == [20, 20, 90, 90]
-    assert [drawn.latency(0, 1, luck) for luck in (0, half, 2 * half - 1)] == [1, 4, 5]
+    assert [drawn.latency(0, 4, at) for at in (0, half - 1, half, 2 * half - 1)] == [20, 20, 90, 90]
+    assert [drawn.latency(0, 1, at) for at in (0, half, 2 * half - 1)] == [1, 4, 5]
 
 
 @pytest.mark.parametrize("load", [0.3, 0.7])
@@ -102,7 +102,7 @@ def test_waits_are_those_of_pollaczek_and_khinchine(load: float) -> None:
     assert abs(np.mean(waits) - theory) < 3 * np.std(waits, ddof=1) / math.sqrt(len(waits))
 
 
-def test_policies_of_a_repeat_share_their_luck_so_that_a_paired_interval_is_narrower() -> None:
+def test_policies_of_a_repeat_share_their_quantiles_so_that_a_paired_interval_is_narrower() -> None:
     trace = Bursty(base_qps=1000, variant_qps=1500, cv2=4, duration_s=4, slo_ms=36).trace(seed=0)
     cluster = Cluster(8, latency="lognormal")
     attained = np.array(
@@ -121,7 +121,7 @@ def test_policies_of_a_repeat_share_their_luck_so_that_a_paired_interval_is_narr
 
 @settings(max_examples=100, deadline=None)
 @given(cases(), st.sampled_from(LAWS))
-def test_a_batch_takes_the_quantile_of_its_heads_luck_whatever_its_policy_plans_on(case: Case, law: LatencyLaw) -> None:
+def test_a_batch_takes_the_quantile_of_its_head_whatever_its_policy_plans_on(case: Case, law: LatencyLaw) -> None:
     cluster = dataclasses.replace(case.cluster, latency=law, actuation_ns=0, faults=(), occupancy=1)
     result = simulate(case.trace, cluster, case.table, case.policy, seed=3)
     actual, key, batches = actual_table(case.table), latency_key(3), result.batches
@@ -133,7 +133,7 @@ def test_a_batch_takes_the_quantile_of_its_heads_luck_whatever_its_policy_plans_
         size, row = len(queries), ids.index(case.table.subnets[batches.subnet[number]].id)
         if size in actual.batch_sizes:
             cell = nodes[row][actual.batch_sizes.index(size)]
-            share = luck(key, int(head)) / 2**32
+            share = quantile(key, int(head)) / 2**32
             taken = batches.finish_ns[number] - batches.start_ns[number] - cluster.overheads(3)(size, int(head))
             if law.law == "samples":
                 assert taken == cell[math.floor(share * len(cell))]

@@ -66,10 +66,10 @@ KERNEL = {
     "a hold takes the queue for one longer": ("min(arrived - head, longest", "min(arrived - head + 1, longest"),
     "a hold overlooks an edge": ("from_ns[place - 1] > due_ns", "from_ns[place - 1] > 1 + due_ns"),
     "a hold that does not shorten": ("held_ns = due_ns - sizes[place, column]", "pass"),
-    "luck of the next query": ("(np.uint64(query) + np.uint64(1))", "(np.uint64(query) + np.uint64(2))"),
+    "quantile of the next query": ("(np.uint64(query) + np.uint64(1))", "(np.uint64(query) + np.uint64(2))"),
     "another mix": ("np.uint64(27)", "np.uint64(28)"),
     "no line between quantiles": ("if is_linear:", "if False:"),
-    "overheads with the luck of latencies": ("1, one.key, query)", "1, luck, query)"),
+    "overheads with the quantile of latencies": ("1, one.key, query)", "1, latency_key, query)"),
     "a lost batch is answered": ("fails < finish, min", "False, min"),
     "a completion at the failure is lost": ("fails < finish, min", "fails <= finish, min"),
     "a failed worker keeps its subnet": ("loaded[worker] = FAILED if changes[change, 2] == FAILS else GONE", "pass"),
@@ -132,7 +132,7 @@ QUEUE_LOOP = {
     "decisions of the first queue": ("place * kinds + kind", "kind"),
     "hopeless by the kinds of the beginning": ("setting.limits_ns[change, place]", "setting.limits_ns[0, place]"),
     "each queue switches": ("loaded[worker] = setting.subnet[row]", "loaded[worker] = row"),
-    "luck of another query": ("query = waiting[head[place] if", "query = waiting[start[place] if"),
+    "quantile of another query": ("query = waiting[head[place] if", "query = waiting[start[place] if"),
     "the last ones are never turned away": ("> setting.bounds[queue_of[query]]", "> FAR"),
 }
 """In the loop of several queues. Compared with the SimPy engine."""
@@ -194,10 +194,10 @@ QUEUE_SET = {
 """In queues side by side and in routing, likewise."""
 
 SERVICE = {
-    "luck of the next query": ("(query + 1) * _GOLDEN", "query * _GOLDEN"),
+    "quantile of the next query": ("(query + 1) * _GOLDEN", "query * _GOLDEN"),
     "the key is left out": ("mixed = (key + ", "mixed = ("),
     "the other end of a part": ("low = int(self.nodes_ns[node])", "low = int(self.nodes_ns[node + 1])"),
-    "one luck for overheads and latencies": ('stream(seed, "dispatch")', 'stream(seed, "latency")'),
+    "one quantile for overheads and latencies": ('stream(seed, "dispatch")', 'stream(seed, "latency")'),
 }
 
 
@@ -403,7 +403,7 @@ def test_a_fault_in_drawing_is_caught(name: str) -> None:
     made = mutant(sim.tables.service_times, SERVICE[name])
     with (
         mock.patch.object(sim.engine.driver, "service_times", made.service_times),
-        mock.patch("sim.engine.cluster.luck", made.luck),
+        mock.patch("sim.engine.cluster.quantile", made.quantile),
         mock.patch("sim.engine.cluster.dispatch_key", made.dispatch_key),
         mock.patch("sim.engine.cluster.spread_around", made.spread_around),
     ):

@@ -24,7 +24,7 @@ from serving.interruption import Interruption
 from serving.processes import PACED, ProcessLink, WorkerProgram, unnamed_file
 from serving.router import Router
 from serving.session import serve_trace
-from serving.workers import LiveWorker, Standard
+from serving.workers import LiveWorker, ServedModelInfo
 from sim.base.errors import PolicyError, ServingError, SpecError, SsimError
 from sim.engine.cluster import Cluster
 from sim.engine.policy import Decision, Dispatch, Drop, View, Wait
@@ -162,7 +162,7 @@ def test_a_worker_that_never_answers_is_given_up_and_queries_stay_unfinished(
     sent, cluster = trace(0.1, 1000), Cluster(1)
     run = serve_trace(sent, cluster, TABLE, Clipper(73.82), program=bad_worker(fault))
     lost = [one for one in run.log.batches if one.lost]
-    assert len(lost) == len(run.log.batches) == workers.STARTS_IN_VAIN
+    assert len(lost) == len(run.log.batches) == workers.MAX_FAILED_STARTS
     assert reason in run.log.faults[0]
     assert "given up" in run.log.faults[-1]
     assert facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
@@ -173,7 +173,7 @@ def test_a_worker_that_comes_back_with_other_weights_is_given_up(bad_worker: Cal
     sent = trace(0.05, 400)
     run = serve_trace(sent, Cluster(1), TABLE, Clipper(73.82), program=bad_worker("serves another"))
     assert len(run.log.batches) == 1  # of the first process
-    assert sum("serves weights" in fault for fault in run.log.faults) == workers.STARTS_IN_VAIN - 1
+    assert sum("serves weights" in fault for fault in run.log.faults) == workers.MAX_FAILED_STARTS - 1
     assert "given up" in run.log.faults[-1]
     assert facts(run)["lost"] + facts(run)["unfinished"] == len(sent)
 
@@ -192,7 +192,7 @@ def test_reasons_of_lost_batches_are_told_once_and_not_without_end() -> None:
     told = list[str]()
 
     async def fail() -> None:
-        worker = LiveWorker(0, ProcessLink(PACED), Standard(), told.append)
+        worker = LiveWorker(0, ProcessLink(PACED), ServedModelInfo(), told.append)
         for batch in range(100):
             worker._batch = (batch, 1)
             worker._fail_batch({"batch": batch, "reason": f"no index {batch // 2}"}, batch)

@@ -75,7 +75,7 @@ def test_both_engines_store_the_same_of_drawn_latencies_and_plans(folder: Path) 
     pd.testing.assert_frame_equal(*(frame[quantiles] for frame in stored), rtol=0.002)
 
 
-def test_repeats_of_a_recorded_trace_differ_by_their_luck_alone(folder: Path) -> None:
+def test_repeats_of_a_recorded_trace_differ_by_their_quantiles_alone(folder: Path) -> None:
     (folder / "log.csv").write_text("arrival_s\n" + "\n".join(f"{0.003 * i:.3f}" for i in range(400)))
     recorded = "trace={kind: file, path: log.csv, slo_ms: 20}"
     policies = "policies=[maxbatch]"

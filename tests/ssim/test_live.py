@@ -200,7 +200,7 @@ def test_a_comparison_is_about_the_measured_part(crowded: tuple[Path, Path, dict
     summary = manifest["summary"]
     requests = read_parquet(run / "requests.parquet").to_pandas()
     inside = requests["arrival_ns"].between(100_000_000, 300_000_000, inclusive="left")
-    met, rejected = (int((requests["outcome"][inside] == fate).sum()) for fate in ("met", "rejected"))
+    met, rejected = (int((requests["outcome"][inside] == outcome).sum()) for outcome in ("met", "rejected"))
     assert rejected == summary["rejected"]
     assert found.live.slo_attainment == met / (summary["queries"] - rejected)
     assert found.live.mean_batch_size == pytest.approx(summary["mean_batch_size"])

@@ -69,13 +69,13 @@ def test_whatever_the_policy_does_the_search_ends_where_the_fit_crosses(missed: 
         assert below < above
 
 
-def test_luck_at_single_rates_moves_the_answer_little_and_the_start_not_at_all() -> None:
-    """Attainment falls by three tenths of a percent for each percent of the rate, and every rate has as much luck."""
+def test_noise_at_single_rates_moves_the_answer_little_and_the_start_not_at_all() -> None:
+    """Attainment falls by three tenths of a percent for each percent of the rate, and every rate has as much noise."""
     for seed in range(8):
-        luck = np.random.default_rng(seed).normal(0, 0.003, 4000)
+        noise = np.random.default_rng(seed).normal(0, 0.003, 4000)
 
-        def attained(rate: float, luck: np.ndarray = luck) -> float:
-            return float(min(1.0, 0.999 - 0.3 * (rate / 500 - 1) + luck[round(math.log(rate) / math.log(1.005))]))
+        def attained(rate: float, noise: np.ndarray = noise) -> float:
+            return float(min(1.0, 0.999 - 0.3 * (rate / 500 - 1) + noise[round(math.log(rate) / math.log(1.005))]))
 
         found = [ended(CapacitySearch(start, 0.999, 0.005), attained) for start in (2000, 1500, 600, 100)]
         rates = {search.rate(search.holds) for search in found if search.holds is not None}
@@ -84,13 +84,13 @@ def test_luck_at_single_rates_moves_the_answer_little_and_the_start_not_at_all()
 
 
 def test_on_a_plateau_the_start_does_not_decide_either() -> None:
-    """Over a third of the rates the attainment is the target, but for luck."""
+    """Over a third of the rates the attainment is the target, but for noise."""
     for seed in range(8):
-        luck = np.random.default_rng(seed).normal(0, 1e-4, 4000)
+        noise = np.random.default_rng(seed).normal(0, 1e-4, 4000)
 
-        def attained(rate: float, luck: np.ndarray = luck) -> float:
+        def attained(rate: float, noise: np.ndarray = noise) -> float:
             slope = max(0.0, 400 - rate) * 1e-5 - max(0.0, rate - 600) * 1e-5
-            return float(min(1.0, 0.999 + slope + luck[round(math.log(rate) / math.log(1.005))]))
+            return float(min(1.0, 0.999 + slope + noise[round(math.log(rate) / math.log(1.005))]))
 
         found = [ended(CapacitySearch(start, 0.999, 0.005), attained) for start in (2000, 1500, 500, 100)]
         assert len({search.rate(search.holds) for search in found if search.holds is not None}) == 1

@@ -86,12 +86,12 @@ def test_several_inputs_of_a_query_are_one_row_in_the_order_of_the_model() -> No
     tokens = Tensor("input0", "INT64", [2, 2], [[1, 2], [3, 4]])
     mask = Tensor("input1", "BOOL", [2, 3], bytes([1, 0, 2, 0, 0, 255]))  # true is any byte but 0
     for inputs in ((tokens, mask), (mask, tokens)):
-        assert model.asked("", {}, inputs, []).inputs == [
+        assert model.parse("", {}, inputs, []).inputs == [
             np.array(row, "<i8").tobytes() + bytes(bits) for row, bits in (([1, 2], [1, 0, 1]), ([3, 4], [0, 0, 1]))
         ]
     for inputs in ((tokens, tokens), (tokens,), (tokens, mask._replace(shape=[1, 3], data=bytes(3)))):
         with pytest.raises(RequestError):
-            model.asked("", {}, inputs, [])
+            model.parse("", {}, inputs, [])
     outputs = np.arange(8, dtype="<f4").reshape(2, 2, 2)
     assert model.values([row.tobytes() for row in outputs]) == {"output": outputs.ravel().tolist()}
 

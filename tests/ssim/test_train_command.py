@@ -265,7 +265,12 @@ BAD = [
     ("classical.yaml", "nowhere.yaml", r"small\.yaml:5:\d+: topology\.use: file not found"),
     ("subnets: 2", "subnets: ['cnn_small:w9x3']", r"small\.yaml:12:\d+: calibration\.subnets\.0: "),
     ("rounds: 3", "rounds: 3\nprivacy: {}\ncompression: top_k", r"small\.yaml:11:\d+: privacy: cannot be combined"),
-    ("rounds: 3", "rounds: 3\nalgorithm: fedadam", r"algorithm\.kind: .*here it is \{kind: fedopt, optimizer: adam\}"),
+    ("rounds: 3", "rounds: 3\nalgorithm: fedadam", r"algorithm\.kind: .*use \{kind: fedopt, optimizer: adam\}"),
+    (
+        "rounds: 3",
+        "rounds: 3\naggregation: mean",
+        r"aggregation\.kind: .*\('mean'\); use the default: leave `aggregation` out",
+    ),
     ("default: 4", "default: [{id: a, ref: a.csv}]", r"small\.yaml:6:\d+: .*trainer\.default\.0\.ref: not used"),
     (
         "default: 4",

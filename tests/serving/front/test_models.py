@@ -27,7 +27,7 @@ ROW = [Tensor("input", "FP32", [1, 1], [0.0])]
 
 def asked(cluster: Cluster, model: str, **parameters: int) -> tuple[int, int]:
     """Return the queue and the SLO of a request."""
-    found = served_models("both", cluster, SERVED, 100).find(model).asked("", parameters, ROW, [])
+    found = served_models("both", cluster, SERVED, 100).find(model).parse("", parameters, ROW, [])
     return found.queue, found.slo_ns
 
 
@@ -60,14 +60,15 @@ def test_what_no_queue_is_meant_by_is_refused(model: str, parameters: dict[str, 
     ("queues", "order"),
     [
         (QUEUES, "edf"),
-        ((QUEUES[0], ServiceQueue("bronze")), "priority"),
+        ((*QUEUES, ServiceQueue("silver", priority=QUEUES[0].priority)), "priority"),
         ((QUEUES[0], ServiceQueue("both", priority=2)), "priority"),
     ],
 )
 def test_there_are_no_levels_without_an_order_of_distinct_priorities(
     queues: tuple[ServiceQueue, ...], order: Any
 ) -> None:
-    found = served_models("both", Cluster(1, queues=queues, order=order), SERVED, 100)
+    served = [ServedQueue(place, 40_000_000) for place in range(len(queues))]
+    found = served_models("both", Cluster(1, queues=queues, order=order), served, 100)
     assert found.names == [queue.name for queue in queues]
 
 

@@ -50,7 +50,7 @@ SLOW = replace(TABLE, latency_ns=TABLE.latency_ns * 10)
 def check_laws(
     run: LiveRun, cluster: Cluster, policy: Policy | Mapping[str, Policy], table: LatencyTable = TABLE
 ) -> None:
-    """Check that the log replays, and that every query that was received has one fate."""
+    """Check that the log replays, and that every query that was received has one outcome."""
     log, result = run.log, run.result
     batches = check_replay(log, cluster, policy, table=table)
     np.testing.assert_array_equal(np.maximum(batches, NONE), result.batch)
@@ -329,7 +329,7 @@ def test_the_end_answers_what_was_received_and_refuses_what_comes() -> None:
         stopping.start()
         wait_for(lambda: server.get("/v2/health/ready").status_code == 503)
         late = server.ask()
-        assert (late.status_code, "it ends" in late.json()["error"]) == (503, True)
+        assert (late.status_code, "it is shutting down" in late.json()["error"]) == (503, True)
         assert {one.result().status_code for one in asked} == {200}
         stopping.join()
         run = server.stop()

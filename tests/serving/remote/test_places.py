@@ -139,7 +139,7 @@ def test_a_worker_that_has_nothing_to_do_stays(joiners: Joiners) -> None:
 def test_a_worker_with_a_fault_is_sent_away_and_its_batch_is_accounted_for(
     fault: str, reason: str, joiners: Joiners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "STARTS_IN_VAIN", 2)
+    monkeypatch.setattr(workers, "MAX_FAILED_STARTS", 2)
     monkeypatch.setattr(Place, "patience_ns", SECOND // 2)
     joiners.module, joiners.settings = "tests.serving.bad_worker", {"fault": fault}
     sent = trace(0.05, 400)
