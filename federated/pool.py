@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 
 from federated.state import reduce_tensor
-from sim.base.children import follow_parent
+from sim.base.children import follow_parent, interrupts_blocked
 from topology.copying import fields_of, is_value, pickled, set_fields, unpickled
 from topology.deferred import Deferred
 from topology.program import Program
@@ -66,7 +66,8 @@ class TrainingPool:
         given = pickle.dumps(job), torch.get_num_threads()
         # Spawned, not forked: a fork copies the locks of threads that it does not copy.
         self._executor = ProcessPoolExecutor(processes, get_context("spawn"), _begin, given)
-        self._started = self._executor.submit(_is_there)
+        with interrupts_blocked():
+            self._started = self._executor.submit(_is_there)
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +88,9 @@ class TrainingPool:
             return job.train(*training)
         try:
             content = pickled(training, {id(job): _JOB}, _REDUCERS)
-            return _Begun(self, job, training, self._executor.submit(_train, content))
+            with interrupts_blocked():  # it may start a process
+                future = self._executor.submit(_train, content)
+            return _Begun(self, job, training, future)
         except BrokenProcessPool:
             self.is_broken = True
         except Exception:  # noqa: BLE001  (whatever pickling a user's object raises)

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
 from multiprocessing import parent_process
 from threading import Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+@contextmanager
+def interrupts_blocked() -> Generator[None]:
+    """Hold Ctrl-C back for a moment. A process that is started meanwhile never sees it, not even while it imports."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def follow_parent() -> None:

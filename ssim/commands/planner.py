@@ -50,6 +50,7 @@ def check(name: str, table_name: str, policy_name: str, settings: Iterable[str])
     dropped queries, failed workers and none at all. Its plans must be possible.
     """
     from policies.planners import check_planner
+    from sim.engines import SIMPY_ONLY
     from sim.tables.files import load_table
     from ssim.files.yaml_file import parse_settings
     from ssim.jobs.experiment.planners import build_planner
@@ -62,4 +63,4 @@ def check(name: str, table_name: str, policy_name: str, settings: Iterable[str])
     several = check_planner(built, load_table(table_name), build_policy(PolicySpec(use=policy), policy_folder))
     workers = "one or several kinds of workers" if several else "workers of one kind, since it plans one number"
     click.echo(f"{name}: obeys the planner interface, for {workers}")
-    click.echo(f"{name}: runs in both engines if the policy does (`ssim policy check`); several queues need SimPy")
+    click.echo(f"{name}: runs in both engines where its policy does; needs SimPy with: {'; '.join(SIMPY_ONLY)}")

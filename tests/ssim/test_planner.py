@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sim.base.errors import SsimError
+from sim.engines import SIMPY_ONLY
 from ssim.commands.planner import planner
 from ssim.jobs.experiment.drawing import spells
 from ssim.jobs.reading import read_job
@@ -280,7 +281,9 @@ def test_the_command_checks_planners(folder: Path) -> None:
         return ended.output
 
     assert "threshold: Adds workers above a share of their capacity" in said("list")
-    assert "predictive: obeys the planner interface" in said("check", "predictive", "--set", "headroom=0.5")
+    checked = said("check", "predictive", "--set", "headroom=0.5")
+    assert "predictive: obeys the planner interface" in checked
+    assert f"runs in both engines where its policy does; needs SimPy with: {'; '.join(SIMPY_ONLY)}" in checked
     assert "proteus: obeys the planner interface" in said("check", "proteus", "--policy", "allocated")
     assert "changes a parameter that the policy lacks" in said("check", "proteus")
     assert "raised ZeroDivisionError" in said("check", str(folder / "own_planner.py:Raises"))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sim.base.children import follow_parent
+from sim.base.children import follow_parent, interrupts_blocked
 from sim.base.errors import SsimError
 from ssim.jobs.experiment.arrivals import INTERRUPTED
 
@@ -63,8 +63,13 @@ def processes(jobs: int, where: str) -> Generator[Submit]:
     # Spawned, not forked: a fork copies the locks of threads that it does not copy. They end with this process,
     # however it ends, since nobody else holds the lock on the results.
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=follow_parent)
+
+    def submit(function: Any, /, *arguments: Any) -> Future[Any]:
+        with interrupts_blocked():  # it may start a process
+            return pool.submit(function, *arguments)
+
     try:
-        yield pool.submit
+        yield submit
     except BrokenProcessPool as error:
         raise SsimError(where, "a worker process was killed (out of memory?)", "", RESUMES) from error
     finally:
