@@ -135,6 +135,8 @@ def planning_for(
     known: deque[tuple[Policy, Rule]] = deque(maxlen=32)  # a table takes some ten milliseconds
 
     def rule_of(one: Policy) -> Rule:
+        if isinstance(one, StepPolicy):  # which has a memory of its own, and no table
+            return _rule(one, table, cluster, slo_ns)[0]
         for other, rule in known:
             if other == one:
                 return rule

@@ -77,6 +77,7 @@ class LoopRun:
         self._pools, self._cluster, self._turns = cluster.pools(table), cluster, turns
         self._table = cluster.pools(cluster.served(table), served=True)[0].table
         self._in_order, self._slo_ns = heap == 0, slo_ns
+        self._memories: dict[int, tuple[StepPolicy, npt.NDArray[np.float64]]] = {}  # by id: equal ones are not one
         self._setting = setting_of(cluster, table, rule, seed)
         self._state = state_of(self._setting, np.empty(0), heap)
         self._take(rule)
@@ -85,7 +86,9 @@ class LoopRun:
         """Decide by a rule from now on."""
         self._rule, self._step, memory = rule, no_step, np.empty(0)
         if isinstance(rule, StepPolicy):
-            self._step, memory = _step(type(rule).step), _memory(rule, self._table, self._cluster, self._slo_ns)
+            if id(rule) not in self._memories:  # a planner may return to a policy, which remembers its run
+                self._memories[id(rule)] = rule, _memory(rule, self._table, self._cluster, self._slo_ns)
+            self._step, memory = _step(type(rule).step), self._memories[id(rule)][1]
         self._state = self._state._replace(memory=memory)
 
     @property

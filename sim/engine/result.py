@@ -119,6 +119,7 @@ class Result:
         horizon_ns: The length of the run, to the later of the last completion and the end of the trace.
         measure: The part that the metrics are about.
         fleet: The workers, if a planner changed their number.
+        queue_of_batch: The queue of each batch, int64, shape (batches,); None if the queries say it.
     """
 
     trace: Trace
@@ -130,6 +131,7 @@ class Result:
     horizon_ns: int
     measure: Measure = WHOLE_RUN
     fleet: Fleet | None = None
+    queue_of_batch: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -176,7 +178,10 @@ class Result:
         trace = self.trace
         slo_ns = trace.slo_ns if isinstance(trace.slo_ns, int) else trace.slo_ns[queries]
         some = Trace(trace.arrival_ns[queries], slo_ns, trace.duration_ns, trace.name, trace.provenance)
-        return replace(self, trace=some, batch=self.batch[queries], outcome=self.outcome[queries])
+        of_batch = self._queue_of_batch
+        return replace(
+            self, trace=some, batch=self.batch[queries], outcome=self.outcome[queries], queue_of_batch=of_batch
+        )
 
     def to_arrow(self) -> pa.Table:
         """Return the queries as an Arrow table, a row each: the columns of requests.parquet.
@@ -306,6 +311,8 @@ class Result:
     @property
     def _queue_of_batch(self) -> npt.NDArray[np.int64]:
         """The queue of each batch, 0 without queues; int64, shape (batches,)."""
+        if self.queue_of_batch is not None:
+            return self.queue_of_batch
         found = np.zeros(len(self.batches), np.int64)
         if self.cluster.queues and self.trace.class_codes is not None:
             served = self.batch >= 0

@@ -39,6 +39,17 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def print_version(context: click.Context, _: click.Parameter, on: bool) -> None:
+    """Print the version with its commit and end, if an option asks for it."""
+    if on:
+        from sim.base.version import VERSION
+        from ssim.results.environment import commit
+
+        made_from = commit()
+        click.echo(f"ssim {VERSION}{f' (commit {made_from})' if made_from else ''}")
+        context.exit()
+
+
 def example(*lines: str) -> str:
     """Return the end of a command's help: lines to be typed as they are."""
     heading = "Example:" if len(lines) == 1 else "Examples:"

@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-from ssim.commands.group import CommandGroup
+from ssim.commands.group import CommandGroup, print_version
 from ssim.commands.printing import spinning
 from ssim.commands.silence import told
 from ssim.files.waiting import WAITING
@@ -60,16 +60,6 @@ class _Root(CommandGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _version(context: click.Context, _: click.Parameter, on: bool) -> None:
-    if on:
-        from sim.base.version import VERSION
-        from ssim.results.environment import commit
-
-        made_from = commit()
-        click.echo(f"ssim {VERSION}{f' (commit {made_from})' if made_from else ''}")
-        context.exit()
-
-
 @click.group(
     cls=_Root,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -77,7 +67,12 @@ def _version(context: click.Context, _: click.Parameter, on: bool) -> None:
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand anywhere in the command line.")
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version and exit."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Print the version and exit.",
 )
 @click.pass_context
 def ssim(context: click.Context, *, debug: bool) -> None:

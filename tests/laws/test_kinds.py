@@ -16,12 +16,14 @@ from sim import (
     LatencyTable,
     Outcome,
     ProfiledSubnet,
+    ServiceQueue,
     Trace,
     View,
     WorkerKind,
     metrics,
     simulate,
 )
+from sim.engine.classes import by_class
 from sim.engine.kind_metrics import by_kind
 from sim.engine.run_metrics import Measure
 from sim.engines import replay
@@ -231,6 +233,20 @@ def test_what_a_batch_takes_beyond_its_cell_is_at_the_power_of_an_idle_worker() 
     assert result.horizon_ns == 50
     # 25 and 15 ns busy, of which 20 and 10 are the cells; the rest is idle.
     assert one.energy_kwh * 3.6e12 == pytest.approx(90 + 70 + (50 - 30) * 1)
+
+
+def test_batches_of_queues_with_their_own_models_take_the_energy_of_their_own_tables() -> None:
+    """Also where the metrics are about the queries of one queue: metrics of batches stay those of the run."""
+    subnets = (ProfiledSubnet("s", 70.0), ProfiledSubnet("l", 80.0))
+    table = LatencyTable("toy", subnets, (1,), np.array([[10], [20]]), energy_uj=np.array([[70], [90]]))
+    other = LatencyTable("other", (ProfiledSubnet("t", 75.0),), (1,), np.array([[5]]), energy_uj=np.array([[8]]))
+    kind = WorkerKind("k", 1, idle_w=1000.0, busy_w=9000.0)
+    queues = (ServiceQueue("a"), ServiceQueue("b", floor=75.0), ServiceQueue("c", table={"k": other}))
+    trace = Trace(np.zeros(3, np.int64), 99, 50, class_codes=[0, 1, 2], class_names=("a", "b", "c"))
+    result = simulate(trace, Cluster.of_kinds(kind, queues=queues), table, One())
+    for part in (result, *(of_queue for _, of_queue in by_class(result))):
+        (one,) = by_kind(part)
+        assert one.energy_kwh * 3.6e12 == pytest.approx(70 + 90 + 8 + (50 - 35) * 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -143,7 +143,8 @@ def test_after_a_long_warm_up_a_run_is_measured_as_without_it(case: Case, before
     assert late.latency_ns.tolist() == alone.latency_ns.tolist()
     assert metrics.utilisation(late) == pytest.approx(metrics.utilisation(alone), nan_ok=True)
     windows = over_time(alone)
-    windows["start_s"] = [start + shift / 1e9 for start in windows["start_s"]]
+    for edge in ("start_s", "end_s"):
+        windows[edge] = [at + shift / 1e9 for at in windows[edge]]
     for name, values in over_time(late).items():
         assert values == pytest.approx(windows[name], nan_ok=True, abs=1e-6), name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,13 +16,14 @@ from policies.maxbatch import MaxBatch
 from policies.slackfit import SlackFit
 from sim import Cluster, Dispatch, Hold, SpecError, WorkerFailure, WorkerKind, engines
 from sim.compiled.step_policy import ONE_TABLE
-from sim.engines import choose
+from sim.engine.planning import WorkerPlan
+from sim.engines import choose, replay
 from sim.tables.files import load_table
 from sim.traces.synthetic import Bursty
-from tests.policies.engines import assert_engines_agree
+from tests.policies.engines import assert_engines_agree, assert_same
 
 if TYPE_CHECKING:
-    from sim import Decision, Policy, View
+    from sim import Decision, PlannerView, Policy, View
 
 pytest.importorskip("numba", reason="the compiled engine needs the extra [fast]")
 
@@ -66,6 +67,34 @@ def test_a_step_policy_runs_compiled_where_all_kinds_have_one_table() -> None:
     assert_engines_agree(trace, cluster, TABLE, Aimd(accuracy=78.25))
     choice = choose(10**6, Cluster.of_kinds(*TWO), TABLE, Aimd(accuracy=78.25), "auto")
     assert (choice.engine, choice.reason) == ("simpy", f"Aimd: {ONE_TABLE}")
+
+
+@dataclass
+class Alternates:
+    """Gives two policies in turn, the same objects again and again."""
+
+    policies: tuple[Policy, Policy]
+    changes_workers = False
+    turn: int = field(default=0, init=False)
+
+    def plan(self, _: PlannerView) -> WorkerPlan:
+        self.turn += 1
+        return WorkerPlan(queues={"": self.policies[self.turn % 2]})
+
+
+@pytest.mark.parametrize("other", [Aimd(accuracy=78.25), MaxBatch()], ids=["equal", "another"])
+def test_a_step_policy_that_a_planner_returns_to_remembers_alike_on_both(other: Policy) -> None:
+    trace = Bursty(base_qps=500, variant_qps=1550, cv2=8, duration_s=2, slo_ms=36).trace(seed=3)
+    found, expected = (
+        replay(
+            *(trace, Cluster(4), TABLE, Aimd(accuracy=78.25)),
+            engine=engine,
+            planner=Alternates((Aimd(accuracy=78.25), other)),
+            period_ns=100 * MS,
+        )[0]
+        for engine in ("compiled", "simpy")
+    )
+    assert_same(found, expected)
 
 
 def test_a_policy_that_looks_elsewhere_runs_in_simpy_and_it_is_said_why() -> None:

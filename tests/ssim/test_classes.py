@@ -132,7 +132,7 @@ def test_a_sweep_has_its_columns_and_a_figure_of_its_first_point(folder: Path) -
     assert set(classes(folder)["cluster.workers"]) == {1, 2}
     figure = draw_classes(Store(folder / "results/by_tenant"))
     assert figure is not None
-    assert figure.get_suptitle() == "cluster.workers = 1"
+    assert figure.get_suptitle() == "workers = 1"
     poisson = "trace={kind: poisson, mean_qps: 100, duration_s: 1, slo_ms: 36}"
     run(folder, poisson, "repeats=1", "keep=summary")
     assert draw_classes(Store(folder / "results/by_tenant")) is None

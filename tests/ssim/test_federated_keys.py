@@ -53,6 +53,8 @@ CHANGED: dict[str, dict[str, Any]] = {
     "family": {"family": {"kind": "cnn_small", "width": 4, "hidden": 16}},
     "algorithm": {"algorithm": "fedopt"},
     "subnets": {"subnets": "largest"},
+    "loss": {"loss": "multi_margin_loss"},
+    "metric": {"metric": "r2"},
     "maxnet": {"maxnet": {"first": 0.9}, "subnets": "sandwich"},
     "privacy": {"privacy": {"clip": 0.1, "noise": 1}},
     "compression": {"compression": "eight_bit"},

@@ -171,7 +171,7 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
     ("settings", "told"),
     [
         (["queues.1.name=silver"], "trace.class: names an unknown queue ('bronze')"),
-        (["cluster.order=priority"], "cluster.order: orders nothing: no queue has a priority"),
+        (["cluster.order=priority"], "cluster.order: all queues have the same priority"),
         (["trace.class=null"], "trace: does not say to which queue a query belongs"),
         (["queues=[]", "cluster.order=fair"], "cluster.order: has no meaning without queues ('fair')"),
         (
@@ -204,15 +204,10 @@ def test_a_trace_that_does_not_fit_the_queues_is_refused(folder: Path, settings:
 
 
 def test_what_knows_no_queues_says_so(folder: Path) -> None:
-    assert run(folder).returncode == 0
-    for words in (
-        ("run", "three.yaml", "--live"),
-        ("capacity", "three.yaml"),
-    ):
-        ended = ssim(folder, *words, *(() if words[0] == "run" else ("--jobs", "1")))
-        assert "queues" in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert ended.returncode == 2
+    ended = ssim(folder, "capacity", "three.yaml", "--jobs", "1")
+    assert "queues" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
 
 
 def test_a_queue_without_a_measured_query_has_a_row(folder: Path) -> None:
@@ -278,8 +273,6 @@ def test_routing_is_run_reported_and_refused_where_it_is_unknown(folder: Path, q
     assert manifest["circumstances"]["engine_reason"] == "queues of workers run in SimPy only"
     timeline = ssim(folder, "results", "trace", f"column/{row.run}", "-o", "run.json")
     assert "several queues" in timeline.stderr
-    ended = ssim(folder, "run", "column.yaml", "--live", "--set", "cluster.routing=random", "--set", "queues=[]")
-    assert "cluster.routing: can't be used in a live run" in ended.stderr
     assert "must be 'central', 'round_robin', 'shortest' or 'random'" in run(folder, "cluster.routing=best").stderr
 
 

@@ -93,11 +93,8 @@ def queues_of(spec: ExperimentSpec, plugs: Mapping[Place, Any]) -> tuple[Service
 
 
 def policy_issues(spec: ExperimentSpec) -> Iterator[Issue]:
-    """Yield which policies, parameters or order of the file would not be used."""
+    """Yield which policies and parameters of the file would not be used."""
     own = [queue.policy is not None for queue in spec.queues]
-    if own and spec.cluster.order == "priority" and not any("priority" in one.model_fields_set for one in spec.queues):
-        hint = "give queues a priority, 1 for the first; or order: edf"
-        yield Issue(("cluster", "order"), "orders nothing: no queue has a priority", "priority", hint)
     for number, queue in enumerate(spec.queues):
         if own[number] and queue.params:
             problem = "is not used: the queue has its own policy"
