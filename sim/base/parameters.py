@@ -84,6 +84,11 @@ def rebind_super(cls: type[Any]) -> None:
                     cell.cell_contents = cls
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def check_parameters(instance: object) -> None:
     """Check each field of a dataclass against the bounds in its annotation; a list for a tuple becomes one, as in YAML.
 

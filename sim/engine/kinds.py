@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from sim.base.errors import SpecError
+from sim.base.parameters import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,17 +68,13 @@ class WorkerKind:
             raise SpecError(place, f"{fault[0]} {fault[1]}", *fault[2:])
         for name in ("price_per_h", "idle_w", "busy_w"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and 0 <= value < float("inf")):
+            if value is not None and not (is_number(value) and 0 <= value < float("inf")):
                 raise SpecError(place, f"{name} is out of range", repr(value), "a number, 0 or more")
         if (self.idle_w is None) != (self.busy_w is None):
             raise SpecError(place, "one power is missing", "", "give the power of idle and of busy workers")
         if self.idle_w is not None and self.busy_w is not None and self.busy_w < self.idle_w:
             problem, hint = "a busy worker takes less power than an idle one", f"busy: {self.idle_w:g} or more"
             raise SpecError(place, problem, f"{self.busy_w:g} W", hint)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_kinds(kinds: Sequence[WorkerKind], offer: OfferRule, currency: str | None) -> None:

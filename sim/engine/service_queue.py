@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from sim.base.errors import DataError, SpecError, did_you_mean
+from sim.base.parameters import is_number
 from sim.engine.kinds import pools_of, sorted_pools
 from sim.tables.floor import accurate_part
 from sim.tables.latency import LatencyTable
@@ -61,9 +62,9 @@ class ServiceQueue:
         slo_ns, weight, floor = self.slo_ns, self.weight, self.floor
         if slo_ns is not None and (type(slo_ns) is not int or not 0 < slo_ns < LATEST_NS):
             raise self.wrong("slo_ns is out of range", repr(slo_ns), "integer nanoseconds above 0")
-        if not _is_number(weight) or not 0 < weight < math.inf:
+        if not is_number(weight) or not 0 < weight < math.inf:
             raise self.wrong("weight is out of range", repr(weight), "a number above 0")
-        if floor is not None and (not _is_number(floor) or not 0 <= floor <= 100):  # noqa: PLR2004 - percent
+        if floor is not None and (not is_number(floor) or not 0 <= floor <= 100):  # noqa: PLR2004 - percent
             raise self.wrong("floor is out of range", repr(floor), "percent, from 0 to 100")
         for name in ("priority", "bound"):
             value = getattr(self, name)
@@ -77,10 +78,6 @@ class ServiceQueue:
     def own_table(self, kind: str) -> LatencyTable | None:
         """Return its own table on a kind of workers, or on all workers if they have no kinds."""
         return self.table if self.table is None or isinstance(self.table, LatencyTable) else self.table.get(kind)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_queues(queues: Sequence[ServiceQueue], order: QueueOrder, kinds: Sequence[str]) -> None:

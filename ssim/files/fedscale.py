@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.base.errors import SpecError
+from sim.base.parameters import is_number
 from sim.base.whole_file import translate_os_errors
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _number(path: Path, id_: Any, key: str, value: Any) -> float:
     Raises:
         SpecError: It is none.
     """
-    if _is_number(value) and 0 < value < math.inf:
+    if is_number(value) and 0 < value < math.inf:
         return float(value)
     raise SpecError(f"{path}, client {id_}, {key}", "must be a number above 0", repr(value), "a trace of FedScale")
 
@@ -168,8 +169,4 @@ def _sessions(path: Path) -> tuple[list[tuple[str, str]], int]:
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(_is_number(value) and not math.isnan(value) for value in values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(values, list) and all(is_number(value) and not math.isnan(value) for value in values)

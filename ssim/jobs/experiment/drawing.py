@@ -14,6 +14,7 @@ from figures.costs import AXES
 from figures.style import FORMATS, family, save, save_as
 from figures.tables import setting
 from sim.base.errors import SpecError
+from sim.base.parameters import is_number
 from sim.base.whole_file import translate_os_errors
 from ssim.jobs.experiment.bounds import stored_bounds, stored_frontier
 from ssim.jobs.experiment.drawn import note_drawn
@@ -74,7 +75,7 @@ def draw_sweep(store: Store) -> Figure | None:
     swept = [run["swept"] for run, _ in stored]
     keys = list(swept[0]) if swept else []
     values = {key: [point[key] for point in swept] for key in keys}
-    numbers = [key for key in keys if all(_is_number(value) for value in values[key])]
+    numbers = [key for key in keys if all(is_number(value) for value in values[key])]
     words = [key for key in keys if all(isinstance(value, str) for value in values[key])]
     if len(numbers) != 1 or len(set(values[numbers[0]])) == 1:
         return None
@@ -101,10 +102,6 @@ def draw_residence(store: Store) -> Figure | None:
     if not memory or len(others) > 1:
         return None
     return _draw("residence", load_summary(store), memory[0], *words[:1] or [""], *others)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def draw_classes(store: Store) -> Figure | None:
@@ -134,7 +131,7 @@ def draw_queues(store: Store) -> Figure | None:
     keys = list(stored[0][0]["swept"]) if stored else []
     if not rows or not 1 <= len(keys) <= _MOST_SWEPT:
         return None
-    numbers = [key for key in keys if all(_is_number(row[key]) for row in rows)]
+    numbers = [key for key in keys if all(is_number(row[key]) for row in rows)]
     along = (numbers or keys)[-1]
     across = next((key for key in keys if key != along), "")
     frame = _frame(rows).astype({"mean_serving_accuracy": float})
