@@ -70,3 +70,20 @@ def test_an_editor_finds_the_schema_of_every_shipped_file(folder: str) -> None:
         (kind,) = re.findall(r"(?m)^schema: (\w+)/", text)
         (named,) = re.findall(r"(?m)^# yaml-language-server: \$schema=(.+)$", text)
         assert (path.parent / named).resolve() == DOCS / "reference" / f"{kind}.json", path
+
+
+GENERATED = {"league.md", "reproduction.md", "zoo.md"}
+"""Pages that a command writes."""
+WIDTH = 120
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*(path for path in sorted(DOCS.glob("*.md")) if path.name not in GENERATED), ROOT / "README.md"],
+    ids=lambda path: path.name,
+)
+def test_prose_is_wrapped(page: Path) -> None:
+    """Tables, HTML and what stands in fences are as long as they must be."""
+    parts = page.read_text(encoding="utf-8").split("```")
+    prose = [line for part in parts[::2] for line in part.split("\n")]
+    assert [line for line in prose if len(line) > WIDTH and not line.startswith(("|", "<"))] == []
