@@ -224,7 +224,7 @@ def test_the_page_about_workers_that_come_and_go_works_as_it_stands(tmp_path: Pa
         ended = run(tmp_path, "-m", *shlex.split(command.removeprefix("$ ")), *["--no-figures"] * ("run" in command))
         assert ended.returncode == 0, ended.stderr
     checked = run(tmp_path, "-m", "ssim", "planner", "check", "my_planner:Mine")
-    assert "runs in both engines if the policy does" in checked.stdout
+    assert "runs in both engines where its policy does" in checked.stdout
     assert len(list((tmp_path / "results/scaled").glob("*/workers.parquet"))) == 3
 
 

@@ -83,7 +83,7 @@ WIDTH = 120
     ids=lambda path: path.name,
 )
 def test_prose_is_wrapped(page: Path) -> None:
-    """Tables, HTML and what stands in fences are as long as they must be."""
+    """Tables, pictures, HTML and what stands in fences are as long as they must be."""
     parts = page.read_text(encoding="utf-8").split("```")
     prose = [line for part in parts[::2] for line in part.split("\n")]
-    assert [line for line in prose if len(line) > WIDTH and not line.startswith(("|", "<"))] == []
+    assert [line for line in prose if len(line) > WIDTH and not line.startswith(("|", "<", "!["))] == []

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -169,6 +170,8 @@ def test_processes_train_and_one_is_killed() -> None:
             if report.log[-1].kind == "round" and not submitted:
                 submitted.append(next(iter(executor._processes or ())))
                 os.kill(submitted[0], signal.SIGKILL)
+                while not executor._broken:  # the pool has seen it
+                    time.sleep(0.01)
 
         second = run(plan, owners, replace(job, pool=pool), watch=watch)
         assert pool.is_broken
