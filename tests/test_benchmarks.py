@@ -35,3 +35,16 @@ def test_benchmarks_run_and_are_reported(tmp_path: Path) -> None:
     headings = report.stdout.count("| what |")
     assert len(rows) - headings + len(drawn) == len(names)
     assert (tmp_path / "cost.svg").stat().st_size > 1000
+
+
+def test_make_bench_finds_its_benchmarks_as_it_is_typed() -> None:
+    """The command `pytest`, unlike `python -m pytest`, does not put the folder on the path."""
+    words = ("-P", "-m", "pytest", "-c", "benchmarks/pytest.ini", "benchmarks", "--collect-only", "-q")
+    hidden = ("PYTHONPATH", "PYTEST_")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=own, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stdout
+    for path in (ROOT / "benchmarks").glob("bench_*.py"):
+        assert path.name in ended.stdout
