@@ -5,7 +5,7 @@ supernet once, and each single network by federated averaging for as many rounds
 largest subnet and of the networks alone; differences are paired by seed, since a seed has its own deal of the examples.
 Results are stored, so that a run that was stopped goes on.
 
-    python -m benchmarks.federated_supernet --out /tmp/federated_supernet
+    python -m benchmarks.federated_supernet --out federated_supernet
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A second opinion on `ssim serve`: MLPerf LoadGen's server scenario, beside what `ssim load` says of the same rate.
 
-LoadGen draws Poisson arrivals of its own, sends over gRPC, and judges a percentile of the latency. It is no dependency
-of the toolkit: `pip install mlcommons-loadgen`, in an environment that has `superserve-sim[serve]`, too. Eight paced
+LoadGen draws Poisson arrivals of its own, sends over gRPC, and judges a percentile of the latency. The toolkit does
+not depend on it: `pip install mlcommons-loadgen`, in an environment that has `superserve-sim[serve]`, too. Eight paced
 workers with the paper's table, SlackFit, an SLO of 36 ms.
 
     python -m benchmarks.loadgen [--qps 400] [--seconds 10] [--percentile 0.99]

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import torch
 
-from federated.partition import Dirichlet, DirichletEqual, LabelSkew, Natural
+from federated.partition import Natural, divides_classes
 from federated.state import State, prefix_slice
 from federated.subnet_shapes import SubnetShapes
 from sim.base.errors import DataError, SpecError, did_you_mean
@@ -145,7 +145,7 @@ class TrainingContext:
         if isinstance(self.partition, Natural):
             return self.partition.parts(self.splits.clients, [dataset.id for dataset in ordered], self.seed)
         labels = self.splits.train.labels
-        if labels.dim() > 1 and isinstance(self.partition, (Dirichlet, DirichletEqual, LabelSkew)):
+        if labels.dim() > 1 and divides_classes(self.partition):
             value, hint = type(self.partition).__name__, "iid, quantity or natural"
             raise SpecError("partition", "divides classes, and an example has several labels", value, hint)
         return self.partition.split(labels.numpy(), [dataset.size for dataset in ordered], self.seed)

@@ -240,6 +240,11 @@ _NAMED = 10
 """At most this many clients are named."""
 
 
+def divides_classes(partition: Partition) -> bool:
+    """Return whether a partition divides classes, so that it needs one class for each example."""
+    return isinstance(partition, (Dirichlet, DirichletEqual, LabelSkew))
+
+
 def _listed(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - _NAMED

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ from sim.engine.run_metrics import Outcome
 from sim.traces.trace import Trace
 from ssim.jobs.experiment.live_spec import LiveSpec, RemoteSpec
 from ssim.jobs.experiment.remote_workers import worker_source
+from tests.ray_nodes import node, ray_cluster
 from tests.serving.laws import TABLE, check_laws, trace
 from tests.serving.test_session import Counting
 from tests.ssim.in_process import assert_refused, ssim
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from serving.workers import LiveWorker, WorkerSource
-
-QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
-"""How soon Ray misses a machine."""
 
 
 @pytest.mark.parametrize(
@@ -74,23 +70,8 @@ def test_a_placement_that_can_t_be_is_refused(tmp_path: Path, override: str, pro
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Any]:
     """A cluster with two nodes, to which this process is connected."""
-    from ray.cluster_utils import Cluster as RayCluster
-
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    handler = signal.getsignal(signal.SIGTERM)
-    cluster = RayCluster()
-    try:
-        node(cluster, _system_config=QUICK)
-        ray.init(cluster.address, log_to_driver=False)
-        signal.signal(signal.SIGTERM, handler)
+    with ray_cluster() as cluster:
         yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-
-
-def node(cluster: Any, **given: Any) -> Any:
-    return cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20, **given)
 
 
 def on_ray(told: list[str], number: int, **live: Any) -> WorkerSource:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import pytest
 ray = pytest.importorskip("ray", reason="this engine needs the extra [ray]")
 
 from sim.base.errors import SpecError  # noqa: E402 - after Ray is known to be there
+from tests.ray_nodes import node, ray_cluster  # noqa: E402
 from tests.topology import cases  # noqa: E402
 from topology.engines.ray import RayEngine  # noqa: E402
 from topology.expansion import expand  # noqa: E402
@@ -79,30 +78,13 @@ class Server(Program):
 
 PLAN = expand(cases.classical(), cases.data(default=4))
 PROGRAMS = {"trainer": Client, "aggregator": Server}
-QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
-"""How soon Ray misses a machine."""
 
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Any]:
     """A cluster whose head is this machine; further nodes are added by `node`."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    handler = signal.getsignal(signal.SIGTERM)
-    cluster = Cluster()
-    try:
-        node(cluster, resources={"cloud": 1.0}, _system_config=QUICK)
-        ray.init(cluster.address, log_to_driver=False)
-        signal.signal(signal.SIGTERM, handler)
+    with ray_cluster(resources={"cloud": 1.0}) as cluster:
         yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-
-
-def node(cluster: Any, **given: Any) -> Any:
-    return cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20, **given)
 
 
 def run(sites: tuple[Site, ...], kill: Callable[[], None]) -> RunReport:

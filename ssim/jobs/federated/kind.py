@@ -13,7 +13,7 @@ from federated.algorithms import Algorithm
 from federated.assignment import MaxNet, SubnetAssignment
 from federated.compression import Compression
 from federated.job import check_aggregation, check_privacy
-from federated.partition import Dirichlet, DirichletEqual, LabelSkew, Partition
+from federated.partition import Partition, divides_classes
 from federated.privacy import Privacy
 from sim.base.errors import SpecError, SsimError
 from ssim.files.data_sources import DATA
@@ -174,7 +174,7 @@ def assemble(point: Point, plugs: Plugs, file: YamlFile | None) -> tuple[Any, li
     built: list[Any] = [plugs.get((name,)) for name in names]
     source, split, family, algorithm, subnets, maxnet, privacy, compression, rule = built
     loss, metric, issues = objective_of(point.spec, source, point.folder)
-    if is_regression(source) and isinstance(split, (Dirichlet, DirichletEqual, LabelSkew)):
+    if is_regression(source) and divides_classes(split):
         hint = "iid, quantity or natural, or datasets with a ref each"
         issues.append(Issue(("partition",), "divides classes, and labels are numbers", type(split).__name__, hint))
     issues += _issue("privacy", check_privacy, algorithm, privacy, compression)
