@@ -52,6 +52,21 @@ def test_figures_formats_and_width_are_chosen(folder: Path) -> None:
         assert one.height == other.height
 
 
+@pytest.mark.parametrize("option", ["--only", "--policies", "--format"])
+def test_several_names_are_an_option_repeated_or_a_list_with_commas(folder: Path, option: str) -> None:
+    names = {"only": "tradeoff dynamics", "policies": "slackfit clipper(accuracy=80.16)", "format": "png svg"}
+    first, second = names[option.strip("-")].split()
+    quick = () if option == "--format" else ("--format", "svg")
+    spelled = [(option, first, option, second), (option, f"{first},{second}"), (option, f" {first}, {second},")]
+    drawn = []
+    for number, words in enumerate(spelled):
+        output = f"{option.strip('-')}{number}"
+        drawn.append({name: (folder / output / name).read_bytes() for name in selected(folder, output, *words, *quick)})
+    assert drawn[0] == drawn[1] == drawn[2]
+    shown = " ".join([*drawn[0], *(drawn[0][name].decode() for name in drawn[0] if option == "--policies")])
+    assert all(sign in shown for sign in (("SlackFit", "80.16") if option == "--policies" else (first, second)))
+
+
 def test_policies_are_chosen_by_label_or_by_name(folder: Path) -> None:
     words = ("--only", "tradeoff", "--format", "svg")
     texts = {}
@@ -74,6 +89,8 @@ def test_policies_are_chosen_by_label_or_by_name(folder: Path) -> None:
             "--only: the experiment has no such figure (sweep); it has tradeoff, dynamics",
         ),
         (["--policies", "maxacc", "-o", "x"], "no such policy (maxacc); it has slackfit, clipper(accuracy=78.25), "),
+        (["--format", "pnk", "-o", "x"], "--format: unknown name ('pnk'); known: pdf, pgf, png, svg"),
+        (["--only", ",", "-o", "x"], "--only: no name given (',')"),
         (["--width", "page"], "a selection needs a folder of its own; -o names one"),
     ],
 )

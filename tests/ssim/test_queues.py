@@ -157,7 +157,7 @@ REFUSED = {
     "queues.0.params={bucket: 3}": "queues.0.params: does not fit slackfit",
     "cluster.order=fastest": "cluster.order: must be 'edf', 'slack', 'priority' or 'fair'",
     "queues=[]": "trace: is missing",
-    "queues.0.wait=3": "queues.0.wait: is not known here",
+    "queues.0.wait=3": "queues.0.wait: unknown key",
 }
 
 

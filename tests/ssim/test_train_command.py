@@ -298,8 +298,8 @@ def test_one_fault_hides_no_other(folder: Path) -> None:
     (folder / "small.yaml").write_text(text)
     said = ssim(folder, "train", "small.yaml").stderr
     assert "partition.alpha" in said
-    assert "warmup: Trainer has no such parameter; known: batch" in said
-    assert "params.fraction: the selector random has no such parameter; known: k" in said
+    assert "warmup: unknown parameter of Trainer; known: batch" in said
+    assert "params.fraction: unknown parameter of the selector random; known: k" in said
 
 
 def test_the_form_of_a_description_does_not_matter(folder: Path) -> None:

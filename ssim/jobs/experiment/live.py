@@ -15,6 +15,7 @@ import pyarrow as pa
 from serving.facts import facts
 from serving.interruption import Interruption
 from serving.session import serve_trace
+from sim.base.cores import usable_cores
 from sim.base.errors import ServingError, SpecError
 from sim.base.units import NS_PER_S
 from sim.engine.arrow import arrow_table
@@ -245,7 +246,7 @@ def _machine() -> dict[str, Any]:
     scheduler = {getattr(os, name): name for name in ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR") if hasattr(os, name)}
     clock = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "scheduler": scheduler.get(os.sched_getscheduler(0), "other") if hasattr(os, "sched_getscheduler") else "",
         "clock": clock.read_text().strip() if clock.is_file() else time.get_clock_info("monotonic").implementation,
     }
