@@ -58,7 +58,7 @@ def _one(name: str, out: Path) -> list[str]:
     """Draw the figures of one job and return what could not be drawn.
 
     Raises:
-        StoreError: It is of a kind without figures.
+        StoreError: It is of a kind without figures, or no run is stored.
     """
     from sim.base.errors import StoreError
     from ssim.results.stored import stored
@@ -68,6 +68,8 @@ def _one(name: str, out: Path) -> list[str]:
     runs, schema = index["runs"], index["job"]
     manifests = [(run, store.manifest(run["id"])) for run in runs]
     missing = [run for run, manifest in manifests if manifest is None]
+    if len(missing) == len(runs):
+        raise StoreError(str(store.folder), "no run is stored", "", f"`ssim results status {name}` says why")
     if schema == "experiment/1":
         from ssim.jobs.experiment.drawing import draw_experiment
 
