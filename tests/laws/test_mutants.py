@@ -125,13 +125,14 @@ TURNS = {
 
 QUEUE_LOOP = {
     "a batch costs nothing": ("deficit[place] -= dispatch_ns + setting.planned_ns[row, size]", "pass"),
-    "one more than the bound": (">= setting.bounds[of]", "> setting.bounds[of]"),
+    "one more than the bound": ("if length >= bound:", "if length > bound:"),
+    "a gap where one was rejected": ("waiting[np.uint64(head + length)] = query", "pass"),
     "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
     "decisions of the first queue": ("place * kinds + kind", "kind"),
     "hopeless by the kinds of the beginning": ("setting.limits_ns[change, place]", "setting.limits_ns[0, place]"),
     "each queue switches": ("loaded[worker] = setting.subnet[row]", "loaded[worker] = row"),
-    "quantile of another query": ("query = waiting[head[place] if", "query = waiting[start[place] if"),
-    "the last ones are never turned away": ("> setting.bounds[queue_of[query]]", "> FAR"),
+    "quantile of another query": ("query = state.waiting[state.head[place]]", "query = state.waiting[0]"),
+    "the last ones are never turned away": ("FAR - 1, setting.bounds[place]", "FAR - 1, FAR"),
 }
 """In the loop of several queues. Compared with the SimPy engine."""
 
