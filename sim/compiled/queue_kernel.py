@@ -10,90 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.compiled.compiling import BOOL, BOOLS, FLOATS, INT, INTS, NOTHING, READ_FLOATS, READ_GRID, READ_INTS, compiled
+from sim.compiled.compiling import BOOL, BOOLS, INT, INTS, NOTHING, READ_INTS, compiled
 from sim.compiled.heaps import pop, push, without
 from sim.compiled.kernel import drawn_latency
 from sim.compiled.loop_state import COMES, DROPPED, FAILED, FAR, LOG_TYPE, NEW, NOBODY
-from sim.compiled.queue_state import ARRIVALS_TYPE, FAIR, PRIORITY, QUEUE_SETTING_TYPE, SLACK
+from sim.compiled.offers import begin, in_turn, most_urgent
+from sim.compiled.queue_state import ARRIVALS_TYPE, FAIR, QUEUE_SETTING_TYPE
 from sim.compiled.step_policy import DROP, HOLD
 
 if TYPE_CHECKING:
-    from sim.compiled.compiling import Bools, Floats, Ints
+    from sim.compiled.compiling import Bools, Ints
     from sim.compiled.loop_state import Log
     from sim.compiled.queue_state import ArrivalArrays, QueueSetting
-
-
-@compiled(INT(INT, READ_GRID, READ_INTS, INT, INTS, INTS, BOOLS))
-def _most_urgent(
-    order: int, alone_ns: Ints, ranks: Ints, kind: int, head_ns: Ints, length: Ints, offered: Bools
-) -> int:
-    """Return the queue that is offered next to a kind of workers by `EDF`, `SLACK` or `PRIORITY`, or -1 for none.
-
-    Args:
-        order: The order of offers.
-        alone_ns: As in `sim.compiled.queue_state.QueueSetting`.
-        ranks: The priority of each queue.
-        kind: The kind.
-        head_ns: The deadline of the most urgent query of each queue.
-        length: Queries that wait in each.
-        offered: Queues that were offered already.
-    """
-    found, best_ns, best_rank = -1, FAR, FAR
-    for place in range(len(length)):
-        if length[place] > 0 and not offered[place]:
-            due_ns = head_ns[place] - (alone_ns[place, kind] if order == SLACK else 0)
-            rank = ranks[place] if order == PRIORITY else 0
-            if rank < best_rank or (rank == best_rank and due_ns < best_ns):
-                found, best_ns, best_rank = place, due_ns, rank
-    return found
-
-
-@compiled(INT(BOOLS, FLOATS, INT, FLOATS))
-def _begin(offered: Bools, deficit: Floats, turn: int, ahead: Floats) -> int:
-    """Return whose turn it is, with a copy of what each queue may use, where all of them are to be offered anew."""
-    for place in range(len(offered)):
-        offered[place] = False
-        ahead[place] = deficit[place]
-    return turn
-
-
-@compiled(INT(READ_FLOATS, INTS, BOOLS, FLOATS, INT))
-def _in_turn(  # noqa: C901, PLR0912 - the steps of deficit round robin
-    quantum_ns: Floats, length: Ints, offered: Bools, deficit: Floats, turn: int
-) -> int:
-    """Return the queue whose turn it is under `FAIR`, or -1 for none; see `sim.engine.offers.Offers`.
-
-    Args:
-        quantum_ns: The quantum of each queue.
-        length: Queries that wait in each.
-        offered: Queues that were offered already.
-        deficit: In and out: what each queue may still use.
-        turn: The queue whose turn it was.
-    """
-    left = 0
-    for place in range(len(deficit)):
-        if length[place] == 0 or offered[place]:
-            deficit[place] = min(deficit[place], 0.0)
-        else:
-            left += 1
-    if left == 0:
-        return -1
-    if length[turn] > 0 and not offered[turn] and deficit[turn] > 0:
-        return turn
-    rounds = np.inf  # after which no queue has anything to use yet: a light queue may need many
-    for place in range(len(deficit)):
-        if length[place] > 0 and not offered[place]:
-            rounds = min(rounds, -deficit[place] // quantum_ns[place])
-    if rounds > 0:
-        for place in range(len(deficit)):
-            if length[place] > 0 and not offered[place]:
-                deficit[place] += rounds * quantum_ns[place]
-    while True:
-        turn = (turn + 1) % len(deficit)
-        if length[turn] > 0 and not offered[turn]:
-            deficit[turn] += quantum_ns[turn]
-            if deficit[turn] > 0:
-                return turn
 
 
 @compiled(NOTHING(BOOL, READ_INTS, INT, INT, INT, INTS, INTS, INTS, INTS, INTS, INTS, INT))
@@ -250,16 +178,16 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                     log.row[rows], log.size[rows], log.lost[rows] = DROPPED, 1, False
                     rows, gone, waits = rows + 1, gone + 1, waits - 1
 
-        held_ns, kind, next_turn = FAR, 0, _begin(offered, deficit, turn, ahead)
+        held_ns, kind, next_turn = FAR, 0, begin(offered, deficit, turn, ahead)
         while idle > 0 and waits > 0 and kind < kinds:
             place = -1
             if idle_of[kind] > 0:
                 if is_fair:
-                    place = _in_turn(setting.quantum_ns, length, offered, ahead, next_turn)
+                    place = in_turn(setting.quantum_ns, length, offered, ahead, next_turn)
                 else:
-                    place = _most_urgent(order, alone_ns, ranks, kind, head_ns, length, offered)
+                    place = most_urgent(order, alone_ns, ranks, kind, head_ns, length, offered)
             if place < 0:
-                kind, next_turn = kind + 1, _begin(offered, deficit, turn, ahead)
+                kind, next_turn = kind + 1, begin(offered, deficit, turn, ahead)
                 continue
             next_turn = place
             slack, block = head_ns[place] - now - dispatch_ns, place * kinds + kind
@@ -283,7 +211,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
                 row, worker, finish, frees, lost = DROPPED, NOBODY, now, now, False
             else:
                 if is_fair:
-                    turn = _begin(offered, ahead, next_turn, deficit)
+                    turn = begin(offered, ahead, next_turn, deficit)
                     deficit[place] -= dispatch_ns + setting.planned_ns[row, size]
                 worker = free[first_of[kind]]
                 idle_of[kind] = pop(free, free, first_of[kind], idle_of[kind])
@@ -311,7 +239,7 @@ def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compil
             log.row[rows], log.size[rows], log.lost[rows] = row, size, lost
             rows += 1
             held_ns, kind = FAR, 0  # all that is free is offered anew
-            next_turn = _begin(offered, deficit, turn, ahead)
+            next_turn = begin(offered, deficit, turn, ahead)
 
     for query in range(arrived, queries):  # no worker is left to whom these could be offered
         length[queue_of[query]] += 1

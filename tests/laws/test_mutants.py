@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -16,6 +17,7 @@ from hypothesis.errors import NoSuchExample
 
 import sim.compiled.compiling
 import sim.compiled.kernel
+import sim.compiled.offers
 import sim.compiled.queue_kernel
 import sim.compiled.replay
 import sim.compiled.turns
@@ -125,10 +127,6 @@ TURNS = {
 
 QUEUE_LOOP = {
     "a batch costs nothing": ("deficit[place] -= dispatch_ns + setting.planned_ns[row, size]", "pass"),
-    "what is left is kept": ("deficit[place] = min(deficit[place], 0.0)", "pass"),
-    "debts are forgotten": ("rounds = min(rounds, ", "rounds = min(9, "),
-    "priority before no deadline": ("(rank == best_rank and due_ns < best_ns)", "(False)"),
-    "the least slack is the earliest deadline": ("alone_ns[place, kind] if order == SLACK else 0", "0"),
     "one more than the bound": (">= setting.bounds[of]", "> setting.bounds[of]"),
     "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
     "decisions of the first queue": ("place * kinds + kind", "kind"),
@@ -138,6 +136,14 @@ QUEUE_LOOP = {
     "the last ones are never turned away": ("> setting.bounds[queue_of[query]]", "> FAR"),
 }
 """In the loop of several queues. Compared with the SimPy engine."""
+
+COMPILED_OFFERS = {
+    "what is left is kept": ("deficit[place] = min(deficit[place], 0.0)", "pass"),
+    "debts are forgotten": ("rounds = min(rounds, ", "rounds = min(9, "),
+    "priority before no deadline": ("(rank == best_rank and due_ns < best_ns)", "(False)"),
+    "the least slack is the earliest deadline": ("alone_ns[place, kind] if order == SLACK else 0", "0"),
+}
+"""Likewise, in the order of offers."""
 
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
@@ -263,6 +269,7 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
         (sim.compiled.kernel, KERNEL | KINDS | GOES),
         (sim.compiled.turns, TURNS),
         (sim.compiled.queue_kernel, QUEUE_LOOP),
+        (sim.compiled.offers, COMPILED_OFFERS),
         (sim.engine.instant, INSTANT),
         (sim.engine.station, STATION),
         (sim.engine.driver, DRIVER),
@@ -322,12 +329,14 @@ def test_a_fault_in_the_turns_of_the_compiled_engine_is_caught(name: str | None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [None, *QUEUE_LOOP])
+@pytest.mark.parametrize("name", [None, *QUEUE_LOOP, *COMPILED_OFFERS])
 def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> None:
     with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
-        made = mutant(
-            sim.compiled.queue_kernel, QUEUE_LOOP.get(str(name), ("rows, gone = workers", "rows, gone = workers"))
-        )
+        offers = mutant(sim.compiled.offers, COMPILED_OFFERS.get(str(name), ("left = 0\n", "left = 0\n")))
+        with mock.patch.dict(sys.modules, {"sim.compiled.offers": offers}):
+            made = mutant(
+                sim.compiled.queue_kernel, QUEUE_LOOP.get(str(name), ("rows, gone = workers", "rows, gone = workers"))
+            )
 
     def differs(drawn: tuple[Any, ...]) -> bool:
         def agrees() -> None:
