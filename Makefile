@@ -32,7 +32,7 @@ test: lint
 	$(BIN)/pytest -n auto --dist loadgroup -q --durations=5
 
 test-all: lint
-	$(BIN)/pytest -n auto --dist loadgroup -q -m "" --durations=10
+	$(BIN)/pytest -n auto --dist loadgroup -q -m "" --hypothesis-profile=thorough --durations=10
 
 lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .

@@ -19,8 +19,9 @@ from ssim.files.own_modules import forget_modules
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-settings.register_profile("dev", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
+settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -29,9 +29,10 @@ def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: py
         return lambda *inputs: (ran.append(1), module(*inputs))[1]
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     options = Options(compiled=True)
     meter = TorchMeter(model_under_test(options=options), CPU, options, DeviceState)
-    subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(9)]  # more than eight
+    subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(3)]  # more than the limit
     for cell in (*(Cell(name, 1) for name in subnets), Cell(subnets[0], 2)):
         run = meter.prepare(cell)
         ran.clear()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sim import SpecError
+from ssim.files.own_modules import forget_modules
 from ssim.jobs.experiment.simulation import simulated
 from ssim.jobs.identity import toolkit_files
 from ssim.jobs.reading import read_job
@@ -124,7 +123,6 @@ class Listed(TraceSource):
 
 
 def test_an_edit_of_anything_that_decides_the_result_changes_the_id(tmp_path: Path) -> None:
-    """In processes of their own: a module is imported once."""
     pieces = {
         "id_lab.py": LAB,
         "lab_helper.py": "SIZE = 1\n",
@@ -140,10 +138,8 @@ def test_an_edit_of_anything_that_decides_the_result_changes_the_id(tmp_path: Pa
         (tmp_path / name).write_text(text)
 
     def identity() -> str:
-        script = "from pathlib import Path; from ssim.jobs.reading import read_job; "
-        script += "print(read_job(Path('experiment.yaml')).runs[0].id)"
-        ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-        return ended.stdout
+        forget_modules()  # as a process of its own would
+        return read_job(tmp_path / "experiment.yaml").runs[0].id
 
     first = identity()
     (tmp_path / "unrelated.py").write_text("CHANGED = 1\n")

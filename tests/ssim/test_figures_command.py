@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from figures import style
+from ssim.commands.options import names_option
 from tests.ssim.in_process import ssim
 
 if TYPE_CHECKING:
@@ -52,19 +55,21 @@ def test_figures_formats_and_width_are_chosen(folder: Path) -> None:
         assert one.height == other.height
 
 
-@pytest.mark.parametrize("option", ["--only", "--policies", "--format"])
-def test_several_names_are_an_option_repeated_or_a_list_with_commas(folder: Path, option: str) -> None:
-    names = {"only": "tradeoff dynamics", "policies": "slackfit clipper(accuracy=80.16)", "format": "png svg"}
-    first, second = names[option.strip("-")].split()
-    quick = () if option == "--format" else ("--format", "svg")
-    spelled = [(option, first, option, second), (option, f"{first},{second}"), (option, f" {first}, {second},")]
-    drawn = []
-    for number, words in enumerate(spelled):
-        output = f"{option.strip('-')}{number}"
-        drawn.append({name: (folder / output / name).read_bytes() for name in selected(folder, output, *words, *quick)})
-    assert drawn[0] == drawn[1] == drawn[2]
-    shown = " ".join([*drawn[0], *(drawn[0][name].decode() for name in drawn[0] if option == "--policies")])
-    assert all(sign in shown for sign in (("SlackFit", "80.16") if option == "--policies" else (first, second)))
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--names", "a", "--names", "b(x=1,y=2)"],
+        ["--names", "a,b(x=1,y=2)"],
+        ["--names", " a , b(x=1,y=2),", "--names", "a"],
+    ],
+)
+def test_several_names_are_an_option_repeated_or_a_list_with_commas(words: list[str]) -> None:
+    @click.command()
+    @names_option("--names", "names", "NAME", "Names.")
+    def shown(names: tuple[str, ...]) -> None:
+        click.echo("; ".join(names))
+
+    assert CliRunner().invoke(shown, words).output == "a; b(x=1,y=2)\n"
 
 
 def test_policies_are_chosen_by_label_or_by_name(folder: Path) -> None:

@@ -350,7 +350,7 @@ def signaled(folder: Path, number: int, text: str = FILE) -> subprocess.Complete
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_an_interrupted_run_is_stored_with_an_answer_to_every_query_and_the_next_is_not_begun(
     tmp_path: Path, number: int
 ) -> None:

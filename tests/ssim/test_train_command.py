@@ -123,7 +123,8 @@ def test_force_comes_to_the_same_bytes(trained: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_jobs holds it for a kill
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_training_goes_on_to_the_same_weights(trained: Path, folder: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "ssim", "train", "small.yaml"]
     progress = folder_of(folder) / "progress.pt"
