@@ -190,8 +190,7 @@ class Aggregator(Parameters, ModelProgram):
         """Reset the sums of the updates of the largest subnet and of all others."""
         self.largest, self.others = (UpdateSum(self.job.context.subnet_shapes) for _ in range(2))
         self.largest_id = self.job.context.space.largest.id
-        self.plain: list[Update] = []
-        self.added = 0
+        self.plain, self.added = list[Update](), 0
 
     async def answers(self, io: IO, peers: tuple[str, ...]) -> AsyncIterator[Message]:
         """Yield updates of this round in the order of arrival until there are enough; log those of earlier rounds."""
