@@ -184,7 +184,7 @@ def test_processes_train_and_one_is_killed() -> None:
         pool.wait()
         first = run(plan, owners, replace(job, pool=pool))
         assert not pool.is_broken
-        killed: list[int] = []
+        killed: list[Any] = []
 
         def watch(report: Any) -> None:
             if report.log[-1].kind == "round" and not killed:
