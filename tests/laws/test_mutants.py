@@ -20,6 +20,7 @@ import sim.compiled.kernel
 import sim.compiled.offers
 import sim.compiled.queue_kernel
 import sim.compiled.replay
+import sim.compiled.routed_kernel
 import sim.compiled.turns
 import sim.engine.driver
 import sim.engine.instant
@@ -127,13 +128,14 @@ TURNS = {
 
 QUEUE_LOOP = {
     "a batch costs nothing": ("deficit[place] -= dispatch_ns + setting.planned_ns[row, size]", "pass"),
-    "one more than the bound": (">= setting.bounds[of]", "> setting.bounds[of]"),
+    "one more than the bound": ("if length >= bound:", "if length > bound:"),
+    "a gap where one was rejected": ("waiting[np.uint64(head + length)] = query", "pass"),
     "a queue that is held holds all": ("offered[place] = True\n", "kind += 1\n"),
     "decisions of the first queue": ("place * kinds + kind", "kind"),
     "hopeless by the kinds of the beginning": ("setting.limits_ns[change, place]", "setting.limits_ns[0, place]"),
     "each queue switches": ("loaded[worker] = setting.subnet[row]", "loaded[worker] = row"),
-    "quantile of another query": ("query = waiting[head[place] if", "query = waiting[start[place] if"),
-    "the last ones are never turned away": ("> setting.bounds[queue_of[query]]", "> FAR"),
+    "quantile of another query": ("query = state.waiting[state.head[place]]", "query = state.waiting[0]"),
+    "the last ones are never turned away": ("FAR - 1, setting.bounds[place]", "FAR - 1, FAR"),
 }
 """In the loop of several queues. Compared with the SimPy engine."""
 
@@ -144,6 +146,23 @@ COMPILED_OFFERS = {
     "the least slack is the earliest deadline": ("alone_ns[place, kind] if order == SLACK else 0", "0"),
 }
 """Likewise, in the order of offers."""
+
+ROUTED_LOOP = {
+    "of equal loads the highest number": ("load[one] and other < one", "load[one] and other > one"),
+    "the turn is always the first worker's": ("state.at[NEXT] = worker + 1", "pass"),
+    "a busy worker's turn is the next one's": ("state.load[worker] == FAR:", "state.load[worker] > 0:"),
+    "offers in order of arrival": ("> routes.rank[worker]:", "> 9:"),
+    "who waits at a worker that fails is lost": ("while state.length[worker, place] > 0:", "while False:"),
+    "a failed worker gets queries": ("_set_load(state, worker, FAR)", "pass"),
+    "nobody is routed anew": ("            _reroute(routes, state, arrivals)\n", "            pass\n"),
+    "what runs is no load": ("_set_load(state, worker, load[worker] - runs[worker])", "_set_load(state, worker, 0)"),
+    "who is held is asked at the end of the hold only": ("                    at[OPEN] += 1\n", ""),
+    "dropped queries stay at the worker": ("_set_load(state, worker, load[worker] - size)", "pass"),
+    "one more than the bound": (">= setting.bounds[place]", "> setting.bounds[place]"),
+    "the drop rule of the first kind": ("routes.limits_ns[place, kind]", "routes.limits_ns[place, 0]"),
+    "one order of offers for all workers": ("begin(offered, ahead, next_turn, deficit[worker])", "next_turn"),
+}
+"""In the loop of a queue for each worker. Compared with the SimPy engine."""
 
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
@@ -270,6 +289,7 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
         (sim.compiled.turns, TURNS),
         (sim.compiled.queue_kernel, QUEUE_LOOP),
         (sim.compiled.offers, COMPILED_OFFERS),
+        (sim.compiled.routed_kernel, ROUTED_LOOP),
         (sim.engine.instant, INSTANT),
         (sim.engine.station, STATION),
         (sim.engine.driver, DRIVER),
@@ -349,6 +369,26 @@ def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> No
         return fails(agrees)
 
     assert caught(ruled_queues(), differs, 3000 if name else 100) == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, *ROUTED_LOOP])
+def test_a_fault_in_the_loop_of_a_queue_for_each_worker_is_caught(name: str | None) -> None:
+    same = "running, arrived, change", "running, arrived, change"
+    with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
+        made = mutant(sim.compiled.routed_kernel, ROUTED_LOOP.get(str(name), same))
+
+    def differs(drawn: tuple[Any, ...]) -> bool:
+        def agrees() -> None:
+            with (
+                mock.patch.object(sim.compiled.routed_kernel, "advance_routed", made.advance_routed),
+                np.errstate(over="ignore"),
+            ):
+                engines_agree_on_queues(*drawn)
+
+        return fails(agrees)
+
+    assert caught(ruled_queues(routed=True), differs, 3000 if name else 100) == (name is not None)
 
 
 def fails(law: Callable[[], None]) -> bool:
