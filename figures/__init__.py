@@ -10,6 +10,7 @@ FIGURES = {
     "queues": "figures.queues:draw",
     "residence": "figures.residence:draw",
     "scaling": "figures.scaling:draw",
+    "shares": "figures.shares:draw",
     "sweep": "figures.sweep:draw",
     "tradeoff": "figures.tradeoff:draw",
     "workers": "figures.workers:draw",
