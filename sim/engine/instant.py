@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sim.base.errors import PolicyError, raised
 from sim.base.streams import stream
 from sim.base.units import format_ms
-from sim.engine.kinds import pool_of_workers
 from sim.engine.offers import Offers
+from sim.engine.placement import groups_of
 from sim.engine.policy import Dispatch, Drop, Hold, View, check_decision, policies_of, policy_name, situation
 from sim.engine.queue_set import QueueSet
 from sim.engine.residence import Residence
@@ -84,25 +84,27 @@ class Scheduler:
         """
         self._admission, self._cluster, self._seed = admission, cluster, seed
         self._policies = policies_of(policy, cluster)
-        self._pools = cluster.pools_by_queue(table, served=True)  # by queue
-        self._router: QueueSet | None = None
-        if cluster.is_routed and isinstance(admission, QueueSet):
-            self._router = admission  # each worker is offered to its own queues, as if it were a pool
-            self._pools = [[one for pool in pools for one in pool.single()] for pools in self._pools]
-        self._pool_of = pool_of_workers(self._pools[0])
-        self._queues = [admission.queues(pool.workers.start) for pool in self._pools[0]]  # by pool
-        longest_ns = max(int(pool.table.dense_ns.max()) for pools in self._pools for pool in pools)
-        sites = len(self._pools[0]) if self._router else 1
-        offers = [Offers(cluster.order, cluster.queues, cluster.dispatch_ns + longest_ns) for _ in range(sites)]
-        self._offers = offers if self._router else offers * len(self._pools[0])  # by pool
+        pools = cluster.pools_by_queue(table, served=True)
+        groups = groups_of(cluster, pools[0])  # each is offered as if it were a pool
+        self._pools = [[of_queue[group.pool] for group in groups] for of_queue in pools]  # by queue
+        self._serves = [group.queues for group in groups]  # by pool
+        self._router = admission if cluster.is_routed and isinstance(admission, QueueSet) else None
+        found = {worker: number for number, group in enumerate(groups) for worker in group.workers}
+        self._pool_of = [found[worker] for worker in range(cluster.workers)]
+        self._queues = [admission.queues(next(iter(group.workers), 0)) for group in groups]  # by pool
+        longest_ns = max(int(pool.table.dense_ns.max()) for of_queue in pools for pool in of_queue)
+        # Those who serve the same queues take turns together.
+        sharers = [group.workers if self._router else group.queues for group in groups]
+        offers = {each: Offers(cluster.order, cluster.queues, cluster.dispatch_ns + longest_ns) for each in sharers}
+        self._offers = [offers[each] for each in sharers]  # by pool
         self._names = [queue.name for queue in cluster.queues] or [""]
-        self._free = [list(pool.workers) for pool in self._pools[0]]  # by pool
-        self._alive = [len(pool.workers) for pool in self._pools[0]]
+        self._free = [[*group.workers] for group in groups]  # by pool
+        self._alive = [len(group.workers) for group in groups]
         self._offered = 0, 0  # the queue and the pool that a policy was asked about last
         self._running: list[int | None] = [None] * cluster.workers  # the batch on each worker
         self._loaded: list[int | None] = [None] * cluster.workers  # the subnet, a row of the cluster's subnets
         self._unused = [True] * cluster.workers  # has not run a batch yet: its first subnet was loaded before the run
-        self.residence = Residence(cluster, self._pools)
+        self.residence = Residence(cluster, pools)
         """What lies in the memories of workers."""
         self._down: set[int] = set()  # failed, or has not come yet
         self._left: set[int] = set()  # has gone, or will when its batch is done
@@ -188,7 +190,7 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no batch is running."""
         leaving = any(self._running[worker] is not None for worker in self._left)
-        return sum(map(len, self._free)) == self.workers_alive and not leaving
+        return sum(map(len, self._free)) == sum(self._alive) and not leaving
 
     def _finish(self, worker: int) -> None:
         """Have a worker take the next batch, now that it can."""
@@ -269,16 +271,16 @@ class Scheduler:
         return starts
 
     def _drop(self) -> None:
-        """Drop the queries that the drop rule gives up: a worker is free."""
+        """Drop the queries that the drop rule gives up, where a worker that serves them is free."""
         if self._cluster.drop == "never":
             return
         everyone = range(len(self._free))
-        shared = [[number] for number in everyone if self._free[number]] if self._router else [everyone]
-        for numbers in shared:  # the pools that serve the same queues
-            for queue, pools in zip(self._queues[numbers[0]], self._pools, strict=True):
-                if queue.length:
-                    alive = [pools[number] for number in numbers if self._alive[number]]
-                    queue.drop_before(self._now_ns + self._least_ns(alive))
+        shared = [[number] for number in everyone] if self._router else [everyone]
+        for numbers in shared:  # the pools that share queues
+            for place, queue in enumerate(self._queues[numbers[0]]):
+                alive = [number for number in numbers if self._alive[number] and place in self._serves[number]]
+                if queue.length and any(self._free[number] for number in alive):
+                    queue.drop_before(self._now_ns + self._least_ns([self._pools[place][one] for one in alive]))
 
     def _least_ns(self, alive: Sequence[WorkerPool]) -> int:
         """Return the time that a query needs at least so that the drop rule spares it."""
@@ -293,7 +295,8 @@ class Scheduler:
             Whether one did.
         """
         queues = self._queues[number]
-        for place in self._offers[number].in_order(queues, [pools[number] for pools in self._pools]):
+        pools = [of_queue[number] for of_queue in self._pools]
+        for place in self._offers[number].in_order(queues, pools, self._serves[number]):
             self._offered = place, number
             decision, slack_ns = self._ask(queues[place], self._pools[place][number])
             if isinstance(decision, Dispatch):
@@ -343,8 +346,9 @@ class Scheduler:
 
     @property
     def workers_alive(self) -> int:
-        """Workers that have not failed."""
-        return sum(self._alive)
+        """Workers that have not failed, of those that serve the queue that is offered."""
+        place, _ = self._offered
+        return sum(count for count, served in zip(self._alive, self._serves, strict=True) if place in served)
 
     @property
     def dispatch_ns(self) -> int:

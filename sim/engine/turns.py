@@ -49,6 +49,10 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
         raise SpecError("planner.period_s", "is out of range", repr(period_ns), "integer nanoseconds above 0")
     if cluster.is_routed:
         raise SpecError("cluster.routing", "can't be combined with a planner", "", "leave out the planner, or routing")
+    if cluster.placement is not None:
+        raise SpecError(
+            "cluster.placement", "can't be combined with a planner", "", "leave out the planner, or placement"
+        )
     if not cluster.is_scaled and getattr(planner, "changes_workers", True):
         hint = "give cluster.max_workers, or that of a kind"
         raise SpecError("planner", "no number of workers may change", policy_name(planner), hint)

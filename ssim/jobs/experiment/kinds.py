@@ -76,6 +76,8 @@ def cluster_identity(cluster: Cluster, hashed: Callable[[LatencyTable], str]) ->
         del found["weights"], found["bytes_per_weight"]
     if not cluster.is_routed:
         del found["routing"]
+    if cluster.placement is None:
+        del found["placement"]
     if cluster.kinds:
         own = [{} if kind.table is None else {"table": hashed(kind.table)} for kind in cluster.kinds]
         kinds = [asdict(replace(kind, table=None)) for kind in cluster.kinds]

@@ -1,0 +1,98 @@
+"""Placement: which queues each worker serves, whose memory may hold the models of some queues only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from sim.base.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from sim.engine.cluster import Cluster
+    from sim.engine.kinds import WorkerPool
+
+Placement: TypeAlias = Mapping[str, Sequence[int]]
+"""The numbers of the workers that serve each queue, by the name of the queue. They hold the weights of its model. The
+queries of a queue without a worker are rejected."""
+
+
+def check_placement(placement: Placement | None, queues: Sequence[str], workers: int) -> None:
+    """Check that a placement names the queues and the workers of a cluster.
+
+    Raises:
+        SpecError: It leaves out a queue, or names an unknown queue or worker, or a worker twice.
+    """
+    given: Any = placement
+    if given is None:
+        return
+    if not queues:
+        raise SpecError("cluster.placement", "has no meaning without queues", "", "give queues, or leave it out")
+    if not isinstance(given, Mapping):
+        raise SpecError("cluster.placement", "is not a mapping of queues to workers", repr(given), "such as {a: [0]}")
+    for name in given:
+        if name not in queues:
+            raise SpecError("cluster.placement", "names an unknown queue", repr(name), did_you_mean(str(name), queues))
+    if missing := [name for name in queues if name not in given]:
+        hint = f"the workers that serve it, such as {missing[0]}: [0]"
+        raise SpecError("cluster.placement", "leaves out a queue", repr(missing[0]), hint)
+    for name, numbers in given.items():
+        _check_workers(f"cluster.placement.{name}", numbers, workers)
+
+
+def _check_workers(place: str, numbers: Any, workers: int) -> None:
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence):
+        raise SpecError(place, "is not a list of workers", repr(numbers), "such as [0, 1]")
+    for number in numbers:
+        if type(number) is not int or not 0 <= number < workers:
+            raise SpecError(place, "unknown worker", repr(number), f"0 to {workers - 1}")
+        if list(numbers).count(number) > 1:
+            raise SpecError(place, "names a worker twice", str(number), "leave one out")
+
+
+class Group(NamedTuple):
+    """Workers of a kind that are offered together.
+
+    Attributes:
+        pool: The pool of the kind, as an index.
+        workers: Their numbers.
+        queues: The queues that they serve, as indices.
+    """
+
+    pool: int
+    workers: tuple[int, ...]
+    queues: tuple[int, ...]
+
+
+def groups_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> list[Group]:
+    """Return the workers that are offered together, in the order in which they are offered.
+
+    These are the workers of a kind; or each worker, if it has queues of its own; or those of a kind that serve the same
+    queues. Of these, the ones with the fewest queries to choose from come first, so that the others stay free for the
+    queues that nobody else serves; then those of the lowest number.
+
+    Args:
+        cluster: The workers.
+        pools: Those of each kind.
+    """
+    everything = tuple(range(max(1, len(cluster.queues))))
+    found: list[Group] = []
+    for number, pool in enumerate(pools):
+        if cluster.placement is not None:
+            members: dict[tuple[int, ...], list[int]] = {}
+            for worker in pool.workers:
+                members.setdefault(queues_on(cluster, worker), []).append(worker)
+            of_kind = [Group(number, tuple(workers), queues) for queues, workers in members.items()]
+            found += sorted(of_kind, key=lambda group: len(group.queues))
+        elif cluster.is_routed:
+            found += [Group(number, (worker,), everything) for worker in pool.workers]
+        else:
+            found.append(Group(number, tuple(pool.workers), everything))
+    return found
+
+
+def queues_on(cluster: Cluster, worker: int) -> tuple[int, ...]:
+    """Return the queues that a worker serves, as indices; all without a placement."""
+    names = [queue.name for queue in cluster.queues] or [""]
+    return tuple(
+        place for place, name in enumerate(names) if cluster.placement is None or worker in cluster.placement[name]
+    )
