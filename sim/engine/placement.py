@@ -15,6 +15,9 @@ Placement: TypeAlias = Mapping[str, Sequence[int]]
 """The numbers of the workers that serve each queue, by the name of the queue. They hold the weights of its model. The
 queries of a queue without a worker are rejected."""
 
+NO_PLANNER = "can't be combined with a planner", "", "leave out the planner, or placement"
+"""Problem, value and hint where there are both."""
+
 
 def check_placement(placement: Placement | None, queues: Sequence[str], workers: int) -> None:
     """Check that a placement names the queues and the workers of a cluster.
@@ -67,8 +70,8 @@ def groups_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> list[Group]:
     """Return the workers that are offered together, in the order in which they are offered.
 
     These are the workers of a kind; or each worker, if it has queues of its own; or those of a kind that serve the same
-    queues. Of these, the ones with the fewest queries to choose from come first, so that the others stay free for the
-    queues that nobody else serves; then those of the lowest number.
+    queues. Of these, the workers with the fewest queues come first, so that the others stay free for the queues that
+    nobody else serves; then those with the first queues. So nothing depends on which of equal workers has which number.
 
     Args:
         cluster: The workers.
@@ -82,7 +85,7 @@ def groups_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> list[Group]:
             for worker in pool.workers:
                 members.setdefault(queues_on(cluster, worker), []).append(worker)
             of_kind = [Group(number, tuple(workers), queues) for queues, workers in members.items()]
-            found += sorted(of_kind, key=lambda group: len(group.queues))
+            found += sorted(of_kind, key=lambda group: (len(group.queues), group.queues))
         elif cluster.is_routed:
             found += [Group(number, (worker,), everything) for worker in pool.workers]
         else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.base.errors import SpecError
+from sim.engine.placement import NO_PLANNER
 from sim.engine.planning import PlannerView, QueueView, checked_plan
 from sim.engine.policy import policy_name
 from sim.engine.residence import Residence
@@ -50,9 +51,7 @@ def check_scaling(cluster: Cluster, planner: Planner | None, period_ns: int) -> 
     if cluster.is_routed:
         raise SpecError("cluster.routing", "can't be combined with a planner", "", "leave out the planner, or routing")
     if cluster.placement is not None:
-        raise SpecError(
-            "cluster.placement", "can't be combined with a planner", "", "leave out the planner, or placement"
-        )
+        raise SpecError("cluster.placement", *NO_PLANNER)
     if not cluster.is_scaled and getattr(planner, "changes_workers", True):
         hint = "give cluster.max_workers, or that of a kind"
         raise SpecError("planner", "no number of workers may change", policy_name(planner), hint)

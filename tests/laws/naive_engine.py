@@ -557,7 +557,7 @@ class NaiveEngine:
         for kind in self.order:
             self.offered = kind
             mine = [self.skills[worker] for worker in range(self.cluster.workers) if self.kind_of[worker] == kind]
-            skills = sorted(dict.fromkeys(mine), key=len) or [self.skill]
+            skills = sorted({*mine}, key=lambda skill: (len(skill), skill)) or [self.skill]
             for site, skill in product(range(len(self.sites)), skills):
                 self.site, self.skill = site, skill
                 if self.free_workers() and self._offer_site(now):

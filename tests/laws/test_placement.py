@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from policies.maxacc import MaxAcc
-from sim import Cluster, Outcome, ServiceQueue, SpecError, Trace, WorkerKind, simulate
-from sim.engine.residence import Memory
+from policies.slackfit import SlackFit
+from sim import Cluster, LatencyTable, Outcome, ServiceQueue, SpecError, WorkerKind, simulate
+from sim.engine.residence import Memory, Sharing
 from sim.engines import choose
 from sim.tables.files import load_table
+from sim.traces.synthetic import Poisson
 from tests.laws.cases import Case, placement_cases, queue_cases
 from tests.laws.test_queues import same
 from tests.laws.test_residence import naive_engine_agrees
@@ -20,7 +23,7 @@ from tests.laws.test_residence import naive_engine_agrees
 RTX = load_table("ofa-resnet50-rtx2080ti")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(placement_cases())
 def test_queues_are_served_by_their_workers_as_in_the_naive_engine(case: Case) -> None:
     workers_serve_their_queues(case)
@@ -54,6 +57,19 @@ def test_all_queues_on_all_workers_are_the_same_as_no_placement(case: Case) -> N
     assert same(found, expected)
 
 
+@settings(max_examples=25, deadline=None)
+@given(placement_cases())
+def test_which_of_equal_workers_serves_a_queue_makes_no_difference(case: Case) -> None:
+    cluster, policy = dataclasses.replace(case.cluster, faults=()), dataclasses.replace(case.policy, picks_worker=False)
+    starts = np.cumsum([0, *(kind.workers for kind in cluster.kinds)]) if cluster.kinds else [0, cluster.workers]
+    renamed = [one for start, end in pairwise(starts) for one in reversed(range(start, end))]
+    moved = {name: [renamed[one] for one in workers] for name, workers in (cluster.placement or {}).items()}
+    found = simulate(case.trace, dataclasses.replace(cluster, placement=moved), case.table, policy, seed=3)
+    expected = simulate(case.trace, cluster, case.table, policy, seed=3)
+    assert found.outcome.tolist() == expected.outcome.tolist()
+    assert found.batches.finish_ns.tolist() == expected.batches.finish_ns.tolist()
+
+
 A, B = ServiceQueue("a"), ServiceQueue("b")
 
 
@@ -83,26 +99,40 @@ def test_a_placement_needs_queues_and_a_central_queue() -> None:
         Cluster(2, queues=(A, B), placement={"a": [0], "b": [1]}, routing="shortest")
 
 
+TRACE = Poisson(mean_qps=600, duration_s=1, slo_ms=36).trace(seed=2)
+TRACE = dataclasses.replace(TRACE, class_codes=np.arange(len(TRACE), dtype=np.uint16) % 2, class_names=("a", "b"))
+
+
+def renamed(share: float = 1) -> LatencyTable:
+    """Return the table of a model with other names, and a share of the weights."""
+    ids = [dataclasses.replace(one, id=f"other-{one.id}", params=int(share * (one.params or 0))) for one in RTX.subnets]
+    return dataclasses.replace(RTX, subnets=tuple(ids))
+
+
+@pytest.mark.parametrize("weights", ["shared", "separate"])
+def test_weights_of_its_own_are_a_model_with_other_names(weights: Sharing) -> None:
+    memory = Memory(250_000_000, 12.2e9)
+    own, named, common = (
+        simulate(TRACE, Cluster(2, 0, 10**6, queues=(A, b), memory=memory, weights=weights), RTX, SlackFit())
+        for b in (ServiceQueue("b", own_weights=True), ServiceQueue("b", table=renamed()), B)
+    )
+    assert same(own, named)
+    assert own.batches.load_ns.sum() > common.batches.load_ns.sum()
+    assert [one.id for one in own.subnets[6:]] == [f"b/{one.id}" for one in RTX.subnets]
+
+
 def test_a_worker_holds_the_models_of_its_queues_and_no_others_need_fit() -> None:
     """The two models take 192 and 40 MB: the small workers hold the second one only."""
-    small = dataclasses.replace(
-        RTX,
-        subnets=tuple(
-            dataclasses.replace(one, id=f"small-{one.id}", params=one.params and one.params // 5) for one in RTX.subnets
-        ),
-    )
+    small = renamed(0.2)
     kinds = (WorkerKind("big", 1, memory=Memory(230_000_000)), WorkerKind("little", 2, memory=Memory(50_000_000)))
     queues = (A, ServiceQueue("b", table={"big": small, "little": small}))
-    arrivals = np.arange(0, 10**9, 10**7)
-    codes = np.arange(len(arrivals), dtype=np.uint16) % 2
-    trace = Trace(arrivals, 10**8, 10**9, class_codes=codes, class_names=("a", "b"))
     fits = Cluster.of_kinds(*kinds, queues=queues, placement={"a": [0], "b": [1, 2]})
-    assert simulate(trace, fits, RTX, MaxAcc()).batches.load_ns.sum() == 0
+    assert simulate(TRACE, fits, RTX, MaxAcc()).batches.load_ns.sum() == 0
     with pytest.raises(SpecError, match="worker 1 does not hold the models of its queues"):
-        simulate(trace, dataclasses.replace(fits, placement={"a": [0, 1], "b": [2]}), RTX, MaxAcc())
+        simulate(TRACE, dataclasses.replace(fits, placement={"a": [0, 1], "b": [2]}), RTX, MaxAcc())
     both = dataclasses.replace(fits, placement={"a": [0], "b": [0]})
     with pytest.raises(SpecError, match="worker 0 does not hold the models of its queues"):
-        simulate(trace, both, RTX, MaxAcc())
+        simulate(TRACE, both, RTX, MaxAcc())
 
 
 def test_the_compiled_engine_says_that_it_can_t() -> None:
