@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sim.base.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from sim.engine.cluster import Cluster
-    from sim.engine.kinds import WorkerPool
 
 Placement: TypeAlias = Mapping[str, Sequence[int]]
 """The numbers of the workers that serve each queue, by the name of the queue. They hold the weights of its model. The
@@ -52,45 +51,22 @@ def _check_workers(place: str, numbers: Any, workers: int) -> None:
             raise SpecError(place, "names a worker twice", str(number), "leave one out")
 
 
-class Group(NamedTuple):
-    """Workers of a kind that are offered together.
+def equal_workers(cluster: Cluster, workers: Sequence[int]) -> list[tuple[list[int], tuple[int, ...]]]:
+    """Return the workers that serve the same queues, and these queues as indices, in the order of offers.
 
-    Attributes:
-        pool: The pool of the kind, as an index.
-        workers: Their numbers.
-        queues: The queues that they serve, as indices.
-    """
-
-    pool: int
-    workers: tuple[int, ...]
-    queues: tuple[int, ...]
-
-
-def groups_of(cluster: Cluster, pools: Sequence[WorkerPool]) -> list[Group]:
-    """Return the workers that are offered together, in the order in which they are offered.
-
-    These are the workers of a kind; or each worker, if it has queues of its own; or those of a kind that serve the same
-    queues. Of these, the workers with the fewest queues come first, so that the others stay free for the queues that
-    nobody else serves; then those with the first queues. So nothing depends on which of equal workers has which number.
+    The workers with the fewest queues come first, so that the others stay free for the queues that nobody else serves;
+    then those with the first queues. So nothing depends on which of equal workers has which number.
 
     Args:
-        cluster: The workers.
-        pools: Those of each kind.
+        cluster: The cluster; without a placement, all workers are together.
+        workers: The numbers of the workers of a kind.
     """
-    everything = tuple(range(max(1, len(cluster.queues))))
-    found: list[Group] = []
-    for number, pool in enumerate(pools):
-        if cluster.placement is not None:
-            members: dict[tuple[int, ...], list[int]] = {}
-            for worker in pool.workers:
-                members.setdefault(queues_on(cluster, worker), []).append(worker)
-            of_kind = [Group(number, tuple(workers), queues) for queues, workers in members.items()]
-            found += sorted(of_kind, key=lambda group: (len(group.queues), group.queues))
-        elif cluster.is_routed:
-            found += [Group(number, (worker,), everything) for worker in pool.workers]
-        else:
-            found.append(Group(number, tuple(pool.workers), everything))
-    return found
+    if cluster.placement is None:
+        return [([*workers], tuple(range(max(1, len(cluster.queues)))))]
+    found: dict[tuple[int, ...], list[int]] = {}
+    for worker in workers:
+        found.setdefault(queues_on(cluster, worker), []).append(worker)
+    return [(found[queues], queues) for queues in sorted(found, key=lambda queues: (len(queues), queues))]
 
 
 def queues_on(cluster: Cluster, worker: int) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
 from sim import Cluster, Outcome, SpecError, Trace, WorkerFailure, WorkerKind, simulate
+from sim.engine.planning import PlannerView, WorkerPlan
+from sim.engine.scaling import Scaling
 from sim.engines import choose
 from tests.laws.cases import Case, cases
 from tests.laws.test_kinds import One, exponential
@@ -116,6 +118,31 @@ def test_who_waits_at_a_worker_that_fails_is_routed_anew() -> None:
     ]
     none = simulate(trace, Cluster(1, routing="shortest", faults=(WorkerFailure(0, 0),)), table, One())
     assert (none.outcome == Outcome.UNFINISHED).all()
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """Asks for a number of workers at each turn."""
+
+    workers: tuple[int, ...]
+    period_ns: int = 10
+
+    def plan(self, view: PlannerView) -> WorkerPlan:
+        return WorkerPlan(self.workers[view.now_ns // self.period_ns - 1])
+
+
+@pytest.mark.parametrize("routing", ["round_robin", "shortest", "random"])
+def test_who_waits_at_a_worker_that_goes_is_routed_anew(routing: str) -> None:
+    """Who has none left to go to waits for the first worker that comes."""
+    table = dataclasses.replace(exponential(10), latency_ns=[[10]], samples_ns=None)
+    cluster = Cluster(3, routing=routing, scaling=Scaling(3, 0, startup_ns=3))
+    trace = Trace(np.array([*range(9), 35]), 1000, 60)
+    found = simulate(trace, cluster, table, One(), planner=Planned((1, 0, 2, 2, 2)), period_ns=10)
+    start_ns, worker = found.batches.start_ns, found.batches.worker
+    assert found.outcome.tolist() == [Outcome.MET] * 10
+    assert set(worker[(start_ns >= 10) & (start_ns < 20)].tolist()) == {0}, "all others have gone at 10"
+    assert not ((start_ns >= 20) & (start_ns < 33)).any(), "nobody serves from 20 on, until two have started at 33"
+    assert set(worker[start_ns >= 33].tolist()) == {3, 4}, "who waited is shared out among them"
 
 
 def test_unknown_routing_and_the_compiled_engine_are_refused() -> None:

@@ -191,8 +191,8 @@ def test_bad_input_is_refused_with_its_place(folder: Path, setting: str) -> None
             "engine: the compiled engine can't run this (queues",
         ),
         (
-            ["queues=[]", "cluster.max_workers=3", "cluster.routing=random"],
-            "cluster.routing: can't be combined with workers that come and go",
+            ["policies=[allocated]", "planner={use: proteus}", "cluster.routing=random"],
+            "that the planner gives to others (ProteusAllocation(beta=1.05)); routing: central, or another planner",
         ),
     ],
 )
