@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Bools: TypeAlias = npt.NDArray[np.bool_]
 
 INT, FLOAT, BOOL, NOTHING = types.int64, types.float64, types.boolean, types.void
-INTS, BOOLS, BYTES, FLOATS, GRID = (
+INTS, BOOLS, BYTES, FLOATS, GRID, FLOAT_GRID = (
     types.Array(number, dimensions, "C")
     for number, dimensions in (
         (types.int64, 1),
@@ -33,6 +33,7 @@ INTS, BOOLS, BYTES, FLOATS, GRID = (
         (types.uint8, 1),
         (types.float64, 1),
         (types.int64, 2),
+        (types.float64, 2),
     )
 )
 """Writable arrays."""

@@ -49,6 +49,11 @@ def smallest_slos_ns(trace: Trace, cluster: Cluster) -> list[int]:
     return [int(mine.min()) if len(mine) else 0 for mine in members]
 
 
+def routing_key(seed: int) -> int:
+    """Return the key of the quantiles by which queries are routed at random."""
+    return int(stream(seed, "routing").integers(2**63))
+
+
 class QueueSet:
     """The queries of a run and the queues that they join, whose batches are numbered together."""
 
@@ -81,7 +86,7 @@ class QueueSet:
         self._alive = list(range(sites))
         self._stranded: list[int] = []  # queries that came while no worker was alive
         self._next = 0  # the worker whose turn it is
-        self._key = int(stream(seed, "routing").integers(2**63))
+        self._key = routing_key(seed)
 
     @classmethod
     def of_trace(cls, trace: Trace, cluster: Cluster, seed: int) -> Self:

@@ -20,6 +20,7 @@ import sim.compiled.kernel
 import sim.compiled.offers
 import sim.compiled.queue_kernel
 import sim.compiled.replay
+import sim.compiled.routed_kernel
 import sim.compiled.turns
 import sim.engine.driver
 import sim.engine.instant
@@ -146,6 +147,23 @@ COMPILED_OFFERS = {
 }
 """Likewise, in the order of offers."""
 
+ROUTED_LOOP = {
+    "of equal loads the highest number": ("load[one] and other < one", "load[one] and other > one"),
+    "the turn is always the first worker's": ("state.at[NEXT] = worker + 1", "pass"),
+    "a busy worker's turn is the next one's": ("state.load[worker] == FAR:", "state.load[worker] > 0:"),
+    "offers in order of arrival": ("> routes.rank[worker]:", "> 9:"),
+    "who waits at a worker that fails is lost": ("while state.length[worker, place] > 0:", "while False:"),
+    "a failed worker gets queries": ("_set_load(state, worker, FAR)", "pass"),
+    "nobody is routed anew": ("            _reroute(routes, state, arrivals)\n", "            pass\n"),
+    "what runs is no load": ("_set_load(state, worker, load[worker] - runs[worker])", "_set_load(state, worker, 0)"),
+    "who is held is asked at the end of the hold only": ("                    at[OPEN] += 1\n", ""),
+    "dropped queries stay at the worker": ("_set_load(state, worker, load[worker] - size)", "pass"),
+    "one more than the bound": (">= setting.bounds[place]", "> setting.bounds[place]"),
+    "the drop rule of the first kind": ("routes.limits_ns[place, kind]", "routes.limits_ns[place, 0]"),
+    "one order of offers for all workers": ("begin(offered, ahead, next_turn, deficit[worker])", "next_turn"),
+}
+"""In the loop of a queue for each worker. Compared with the SimPy engine."""
+
 INSTANT = {
     "waits past the end of the wait": ("now_ns >= self._wait_ns", "now_ns > self._wait_ns"),
     "a late report of a lost batch frees": ("if self._running[worker] == batch:", "if True:"),
@@ -271,6 +289,7 @@ def test_the_code_has_the_lines_that_faults_change() -> None:
         (sim.compiled.turns, TURNS),
         (sim.compiled.queue_kernel, QUEUE_LOOP),
         (sim.compiled.offers, COMPILED_OFFERS),
+        (sim.compiled.routed_kernel, ROUTED_LOOP),
         (sim.engine.instant, INSTANT),
         (sim.engine.station, STATION),
         (sim.engine.driver, DRIVER),
@@ -350,6 +369,26 @@ def test_a_fault_in_the_loop_of_several_queues_is_caught(name: str | None) -> No
         return fails(agrees)
 
     assert caught(ruled_queues(), differs, 3000 if name else 100) == (name is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [None, *ROUTED_LOOP])
+def test_a_fault_in_the_loop_of_a_queue_for_each_worker_is_caught(name: str | None) -> None:
+    same = "running, arrived, change", "running, arrived, change"
+    with mock.patch.object(sim.compiled.compiling, "compiled", uncompiled):
+        made = mutant(sim.compiled.routed_kernel, ROUTED_LOOP.get(str(name), same))
+
+    def differs(drawn: tuple[Any, ...]) -> bool:
+        def agrees() -> None:
+            with (
+                mock.patch.object(sim.compiled.routed_kernel, "advance_routed", made.advance_routed),
+                np.errstate(over="ignore"),
+            ):
+                engines_agree_on_queues(*drawn)
+
+        return fails(agrees)
+
+    assert caught(ruled_queues(routed=True), differs, 3000 if name else 100) == (name is not None)
 
 
 def fails(law: Callable[[], None]) -> bool:
