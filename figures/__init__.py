@@ -9,6 +9,7 @@ FIGURES = {
     "mixes": "figures.mixes:draw",
     "queues": "figures.queues:draw",
     "residence": "figures.residence:draw",
+    "placement": "figures.placement:draw",
     "scaling": "figures.scaling:draw",
     "sweep": "figures.sweep:draw",
     "tradeoff": "figures.tradeoff:draw",
