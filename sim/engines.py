@@ -36,7 +36,6 @@ Engine = Literal["auto", "simpy", "compiled"]
 WORTH_COMPILING = 300_000
 """Number of queries that justifies loading numba, about a second per process; once it is loaded, every run uses it."""
 
-COMPILED_CANNOT = "the compiled engine can't run this"
 NO_NUMBA = "numba is not installed"
 BROKEN_NUMBA = "numba can't be imported"
 
