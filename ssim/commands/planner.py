@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ssim.commands.group import CommandGroup, example
 from ssim.commands.options import completed, json_option, planner_names, policy_names
-from ssim.commands.policy import parameters, plug_in_path, print_plug_ins, table_option
+from ssim.commands.policy import parameters, print_plug_ins, table_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,10 +58,9 @@ def check(name: str, table_name: str, policy_name: str, settings: Iterable[str])
     from ssim.jobs.experiment.policies import build_policy
     from ssim.jobs.experiment.spec import PlannerSpec, PolicySpec
 
-    folder, found = plug_in_path(name)
-    built = build_planner(PlannerSpec(use=found, params=parse_settings(settings)), folder)
-    policy_folder, policy = plug_in_path(policy_name)
-    several = check_planner(built, load_table(table_name), build_policy(PolicySpec(use=policy), policy_folder))
+    built = build_planner(PlannerSpec(use=name, params=parse_settings(settings)), Path.cwd())
+    policy = build_policy(PolicySpec(use=policy_name), Path.cwd())
+    several = check_planner(built, load_table(table_name), policy)
     workers = "one or several kinds of workers" if several else "workers of one kind, since it plans one number"
     click.echo(f"{name}: obeys the planner interface, for {workers}")
     click.echo(f"{name}: runs in both engines where its policy does; needs SimPy with: {'; '.join(SIMPY_ONLY)}")
