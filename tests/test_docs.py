@@ -102,7 +102,7 @@ def test_the_table_page_works_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_topology_page_works_as_it_stands(tmp_path: Path) -> None:
-    mean, relays = blocks("docs/topology.md", "yaml")
+    mean, _, relays = blocks("docs/topology.md", "yaml")
     stations, run_all, relay = blocks("docs/topology.md", "python")
     (printed,) = blocks("docs/topology.md", "text")
     for name, text in {"mean.yaml": mean, "relays.yaml": relays, "stations.py": stations, "relays.py": relay}.items():
