@@ -9,6 +9,7 @@ FIGURES = {
     "mixes": "figures.mixes:draw",
     "queues": "figures.queues:draw",
     "residence": "figures.residence:draw",
+    "placement": "figures.placement:draw",
     "scaling": "figures.scaling:draw",
     "shares": "figures.shares:draw",
     "sweep": "figures.sweep:draw",

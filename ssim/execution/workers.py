@@ -232,11 +232,14 @@ def told(run: ExperimentRun) -> Generator[None]:
 
 
 def check_sweep(trials: Trials) -> None:
-    """Check that neither the number of workers nor the rate is swept.
+    """Check that neither the number of workers nor the rate is swept, and that no placement names workers.
 
     Raises:
-        SpecError: One of the two is.
+        SpecError: One of the two is, or one does.
     """
+    if any(run.parts.cluster.placement is not None for run in trials.experiment.runs):
+        problem, hint = "names workers by number, whose number is looked for", "greedy or fast_greedy, or leave it out"
+        raise SpecError("cluster.placement", problem, "", hint)
     workers = "cluster.workers"
     key = workers if workers in trials.experiment.swept else swept_rate(trials.experiment)
     if key is not None:

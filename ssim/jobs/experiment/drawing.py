@@ -104,6 +104,25 @@ def draw_residence(store: Store) -> Figure | None:
     return _draw("residence", load_summary(store), memory[0], *words[:1] or [""], *others)
 
 
+def draw_placement(store: Store) -> Figure | None:
+    """Return which queues each worker serves, under the reference and the first seed; None without a placement."""
+    stored = store.runs()
+    shown = [
+        (run, one) for run, one in stored if (run["policy"], run["seed"]) == (run["reference"], stored[0][0]["seed"])
+    ]
+    rows = [
+        {**row, "run": "\n".join(_settings(run["swept"])), "workers": manifest["identity"]["cluster"]["workers"]}
+        for run, manifest in shown
+        for row in part_rows([(run, manifest)], "queue")
+        if "placement" in row
+    ]
+    if not rows:
+        return None
+    return _draw(
+        "placement", _frame(rows).astype({"slo_attainment": float}), f"{rows[0]['policy']}, seed {rows[0]['seed']}"
+    )
+
+
 def draw_classes(store: Store) -> Figure | None:
     """Return the policies by class of queries, or by queue, at the first point of the sweep; None without any."""
     stored = store.runs()
@@ -212,6 +231,7 @@ FIGURES: Mapping[str, Callable[[Store], Figure | None]] = {
     "classes": draw_classes,
     "queues": draw_queues,
     "residence": draw_residence,
+    "placement": draw_placement,
     "scaling": draw_scaling,
     "shares": draw_shares,
     "costs": draw_costs,
