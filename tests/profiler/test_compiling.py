@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor", "ignore:.*LeafSpec:FutureWarning")
 
 
+@torch._dynamo.config.patch(recompile_limit=2)
 def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
 
@@ -29,7 +30,6 @@ def test_every_cell_runs_compiled_however_many_subnets_there_are(monkeypatch: py
         return lambda *inputs: (ran.append(1), module(*inputs))[1]
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     options = Options(compiled=True)
     meter = TorchMeter(model_under_test(options=options), CPU, options, DeviceState)
     subnets = [subnet.id for subnet in supernet_of(RESNET).space.linspace(3)]  # more than the limit

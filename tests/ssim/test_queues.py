@@ -203,13 +203,6 @@ def test_a_trace_that_does_not_fit_the_queues_is_refused(folder: Path, settings:
     assert ended.returncode != 0
 
 
-def test_what_knows_no_queues_says_so(folder: Path) -> None:
-    ended = ssim(folder, "capacity", "three.yaml", "--jobs", "1")
-    assert "queues" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == 2
-
-
 def test_a_queue_without_a_measured_query_has_a_row(folder: Path) -> None:
     """And nothing of it counts: neither in the figures of all queues nor in the pictures and the report."""
     short = "queues.0.trace={kind: poisson, mean_qps: 200, duration_s: 0.1, slo_ms: 36}"
