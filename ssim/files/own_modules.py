@@ -75,6 +75,21 @@ def _no_bytecode() -> Iterator[None]:
         sys.dont_write_bytecode = before
 
 
+def as_module(name: str, folder: Path) -> tuple[str, Path]:
+    """Return a plug-in's name as `module:name`, and the folder of the module; `FILE.py:name` is relative to a folder.
+
+    Raises:
+        SpecError: There is no such file.
+    """
+    file, _, attribute = name.rpartition(":")
+    if not file.endswith(".py"):
+        return name, folder
+    path = (folder / file).resolve()
+    if not path.is_file():
+        raise SpecError(name, "file not found", str(path), "a path relative to the file that names it")
+    return f"{path.stem}:{attribute}", path.parent
+
+
 def origin_of(module_name: str, folder: Path) -> Path:
     """Return the file of a module, which is not imported; an empty path if it is not found."""
     found = _module_file(folder, module_name)
