@@ -49,34 +49,37 @@ STEP = _PAIR(FLOATS, INT, INT, INT, INT, READ_GRID)
 
 STEPS = types.FunctionType(STEP)
 
-_OPTIONS: Any = {"nogil": True, "forceinline": True, "_nrt": False}
-"""For numba, whose types do not know `_nrt`. Compiled functions allocate nothing, so arrays need no reference counts,
-which took as long as all else. Inlined, a function does not copy its many arguments at each call."""
-
 
 def tuple_of(owner: type, *fields: Any) -> Any:
     """Return the type of a named tuple whose fields have these types."""
     return _numba_types.NamedTuple(fields, owner)
 
 
-def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that compiles a function to one signature, or loads it from numba's cache."""
+def compiled(signature: Any, *, lean: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function to one signature, or loads it from numba's cache.
+
+    Args:
+        signature: The signature.
+        lean: Whether to leave out the reference counts of arrays, which take as long as all else in a loop with many of
+            them, and to inline the function, so that a call copies none of its many arguments. It may not allocate.
+    """
+    options: Any = {"nogil": True} | ({"_nrt": False, "forceinline": True} if lean else {})  # numba's types lack `_nrt`
 
     def compile_(function: Callable[..., Any]) -> Any:
         try:
-            return _cached(function, signature)
+            return _cached(function, signature, options)
         except Exception:  # noqa: BLE001 - a damaged cache or a read-only folder may raise anything
             with suppress(Exception):
                 _forget(function)
-                return _cached(function, signature)
-        return numba.njit(signature, **_OPTIONS)(function)  # errors in the code are raised here
+                return _cached(function, signature, options)
+        return numba.njit(signature, **options)(function)  # errors in the code are raised here
 
     return compile_
 
 
-def _cached(function: Callable[..., Any], signature: Any) -> Any:
+def _cached(function: Callable[..., Any], signature: Any, options: Any) -> Any:
     """Return a function compiled to one signature, or as it is in numba's cache."""
-    dispatcher: Any = numba.njit(**_OPTIONS, cache=True)(function)
+    dispatcher: Any = numba.njit(**options, cache=True)(function)
     file = dispatcher._cache._cache_file  # noqa: SLF001 - numba has no public name for what the cache depends on
     file._source_stamp = (file._source_stamp, _package_stamp())  # noqa: SLF001
     dispatcher.compile(signature)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sim.compiled.compiling import Bools, Floats, Ints
 
 
-@compiled(INT(INT, READ_GRID, READ_INTS, INT, INTS, INTS, BOOLS))
+@compiled(INT(INT, READ_GRID, READ_INTS, INT, INTS, INTS, BOOLS), lean=True)
 def most_urgent(order: int, alone_ns: Ints, ranks: Ints, kind: int, head_ns: Ints, length: Ints, offered: Bools) -> int:
     """Return the queue that is offered next to a kind of workers by `EDF`, `SLACK` or `PRIORITY`, or -1 for none.
 
@@ -37,7 +37,7 @@ def most_urgent(order: int, alone_ns: Ints, ranks: Ints, kind: int, head_ns: Int
     return found
 
 
-@compiled(INT(BOOLS, FLOATS, INT, FLOATS))
+@compiled(INT(BOOLS, FLOATS, INT, FLOATS), lean=True)
 def begin(offered: Bools, deficit: Floats, turn: int, ahead: Floats) -> int:
     """Return whose turn it is, with a copy of what each queue may use, where all of them are to be offered anew."""
     for place in range(len(offered)):
@@ -46,7 +46,7 @@ def begin(offered: Bools, deficit: Floats, turn: int, ahead: Floats) -> int:
     return turn
 
 
-@compiled(INT(READ_FLOATS, INTS, BOOLS, FLOATS, INT))
+@compiled(INT(READ_FLOATS, INTS, BOOLS, FLOATS, INT), lean=True)
 def in_turn(  # noqa: C901, PLR0912 - the steps of deficit round robin
     quantum_ns: Floats, length: Ints, offered: Bools, deficit: Floats, turn: int
 ) -> int:

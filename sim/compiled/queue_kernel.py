@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sim.compiled.queue_state import ArrivalArrays, QueueSetting, QueueState
 
 
-@compiled(BOOL(ARRIVALS_TYPE, INTS))
+@compiled(BOOL(ARRIVALS_TYPE, INTS), lean=True)
 def are_in_order(arrivals: ArrivalArrays, last_ns: Ints) -> bool:
     """Return whether deadlines never decrease in any queue.
 
@@ -57,7 +57,7 @@ def are_in_order(arrivals: ArrivalArrays, last_ns: Ints) -> bool:
     return found
 
 
-@compiled(NOTHING(READ_CODES, INTS, INTS))
+@compiled(NOTHING(READ_CODES, INTS, INTS), lean=True)
 def line_up(queue_of: npt.NDArray[np.uint16], ends: Ints, waiting: Ints) -> None:
     """Sort queries by queue and then arrival.
 
@@ -77,7 +77,7 @@ def line_up(queue_of: npt.NDArray[np.uint16], ends: Ints, waiting: Ints) -> None
         ends[of] += 1
 
 
-@compiled(INT(ARRIVALS_TYPE, INT, INT, INT, QUEUE_STATE_TYPE, BOOLS))
+@compiled(INT(ARRIVALS_TYPE, INT, INT, INT, QUEUE_STATE_TYPE, BOOLS), lean=True)
 def _admit(arrivals: ArrivalArrays, place: int, now: int, bound: int, state: QueueState, rejected: Bools) -> int:
     """Admit to a queue what has arrived, and return how much.
 
@@ -109,7 +109,7 @@ def _admit(arrivals: ArrivalArrays, place: int, now: int, bound: int, state: Que
     return came
 
 
-@compiled(NOTHING(READ_INTS, INT, INT, QUEUE_STATE_TYPE, INTS, INT))
+@compiled(NOTHING(READ_INTS, INT, INT, QUEUE_STATE_TYPE, INTS, INT), lean=True)
 def _take(deadline_ns: Ints, place: int, count: int, state: QueueState, left: Ints, gone: int) -> None:
     """Take the most urgent queries out of a queue, and write them down in order of leaving.
 
@@ -136,7 +136,7 @@ def _take(deadline_ns: Ints, place: int, count: int, state: QueueState, left: In
         state.head_ns[place] = deadline_ns[waiting[head]]
 
 
-@compiled(INT(QUEUE_SETTING_TYPE, ARRIVALS_TYPE, QUEUE_STATE_TYPE, INT, LOG_TYPE, INTS, BOOLS))
+@compiled(INT(QUEUE_SETTING_TYPE, ARRIVALS_TYPE, QUEUE_STATE_TYPE, INT, LOG_TYPE, INTS, BOOLS), lean=True)
 def advance_queues(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     setting: QueueSetting,
     arrivals: ArrivalArrays,

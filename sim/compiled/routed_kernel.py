@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sim.compiled.routed_state import RoutedState, Routes
 
 
-@compiled(NOTHING(ROUTED_STATE_TYPE, INT, INT))
+@compiled(NOTHING(ROUTED_STATE_TYPE, INT, INT), lean=True)
 def _set_load(state: RoutedState, worker: int, queries: int) -> None:
     """Change the load of a worker, and who has the smallest."""
     load, fewest = state.load, state.fewest
@@ -59,7 +59,7 @@ def _set_load(state: RoutedState, worker: int, queries: int) -> None:
         place //= 2
 
 
-@compiled(NOTHING(ROUTES_TYPE, ROUTED_STATE_TYPE, INT))
+@compiled(NOTHING(ROUTES_TYPE, ROUTED_STATE_TYPE, INT), lean=True)
 def _open(routes: Routes, state: RoutedState, worker: int) -> None:
     """Add a worker to those that are idle and at which queries wait."""
     place = state.at[OPEN]
@@ -70,7 +70,7 @@ def _open(routes: Routes, state: RoutedState, worker: int) -> None:
     state.at[OPEN] += 1
 
 
-@compiled(NOTHING(ROUTES_TYPE, ROUTED_STATE_TYPE, READ_INTS, INT, INT))
+@compiled(NOTHING(ROUTES_TYPE, ROUTED_STATE_TYPE, READ_INTS, INT, INT), lean=True)
 def _join(routes: Routes, state: RoutedState, deadline_ns: Ints, query: int, place: int) -> None:
     """Have a query wait at a worker; one at least is alive.
 
@@ -100,7 +100,7 @@ def _join(routes: Routes, state: RoutedState, deadline_ns: Ints, query: int, pla
         _open(routes, state, worker)
 
 
-@compiled(NOTHING(ROUTED_STATE_TYPE, READ_INTS, INT, INT, INT, INTS, INT))
+@compiled(NOTHING(ROUTED_STATE_TYPE, READ_INTS, INT, INT, INT, INTS, INT), lean=True)
 def _take(state: RoutedState, deadline_ns: Ints, worker: int, place: int, count: int, left: Ints, gone: int) -> None:
     """Take the most urgent queries out of a queue of a worker, and write them down in order of leaving.
 
@@ -124,7 +124,7 @@ def _take(state: RoutedState, deadline_ns: Ints, worker: int, place: int, count:
         state.head_ns[worker, place] = deadline_ns[root]
 
 
-@compiled(NOTHING(ROUTED_STATE_TYPE, READ_INTS, INT, INT))
+@compiled(NOTHING(ROUTED_STATE_TYPE, READ_INTS, INT, INT), lean=True)
 def _remove(state: RoutedState, deadline_ns: Ints, worker: int, mark: int) -> None:
     """Have a worker fail or go, with `FAILED` or `GONE` for its subnet; the queries that wait there are stranded."""
     at, stranded = state.at, state.stranded
@@ -143,7 +143,7 @@ def _remove(state: RoutedState, deadline_ns: Ints, worker: int, mark: int) -> No
     _set_load(state, worker, FAR)
 
 
-@compiled(NOTHING(ROUTES_TYPE, ROUTED_STATE_TYPE, ARRIVALS_TYPE))
+@compiled(NOTHING(ROUTES_TYPE, ROUTED_STATE_TYPE, ARRIVALS_TYPE), lean=True)
 def _reroute(routes: Routes, state: RoutedState, arrivals: ArrivalArrays) -> None:
     """Have stranded queries wait at workers, if any are alive, after workers came or went."""
     at, stranded = state.at, state.stranded
@@ -158,7 +158,7 @@ def _reroute(routes: Routes, state: RoutedState, arrivals: ArrivalArrays) -> Non
         _join(routes, state, arrivals.deadline_ns, query, arrivals.queue[query])
 
 
-@compiled(INT(QUEUE_SETTING_TYPE, ROUTES_TYPE, ARRIVALS_TYPE, ROUTED_STATE_TYPE, INT, LOG_TYPE, INTS, BOOLS))
+@compiled(INT(QUEUE_SETTING_TYPE, ROUTES_TYPE, ARRIVALS_TYPE, ROUTED_STATE_TYPE, INT, LOG_TYPE, INTS, BOOLS), lean=True)
 def advance_routed(  # noqa: C901, PLR0912, PLR0915 - one loop that numba compiles as one
     setting: QueueSetting,
     routes: Routes,

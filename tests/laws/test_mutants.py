@@ -285,7 +285,7 @@ def mutant(module: ModuleType, change: tuple[str, str]) -> ModuleType:
     return made
 
 
-def uncompiled(_: object) -> Any:
+def uncompiled(_: object, **__: object) -> Any:
     return lambda function: function
 
 
