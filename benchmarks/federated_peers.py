@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ssim.jobs.reading import read_job
@@ -138,6 +139,11 @@ class Network(ConvNet):
     def metrics(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
         """Return nothing: nothing is measured on the way."""
         return {}
+
+
+def perceptron(hidden: int) -> nn.Module:
+    """Return a network with one hidden layer, for images of digits."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
 
 def _steps(network: ConvNet, examples: Examples, task: Task) -> None:
