@@ -276,6 +276,11 @@ class ModelProgram(FederatedProgram):
         completed: int = self.memory["round"]
         return completed
 
+    @property
+    def current_round(self) -> int:
+        """The round after the completed ones."""
+        return self.version + 1
+
     def finished(self, io: IO) -> bool:
         """Return whether the last round is completed."""
         return self.version >= self.job.rounds

@@ -50,6 +50,11 @@ class Program:
         super().__init_subclass__(**kwargs)
         rebind_super(cls)
 
+    @property
+    def current_round(self) -> int | None:
+        """The round, from 1, to which the messages that it sends now belong; None for a program without rounds."""
+        return None
+
     def result(self) -> Any:
         """Return the worker's entry in `RunReport.results`."""
         return None

@@ -273,6 +273,18 @@ class WorkerRuntime:
     def lose(self, message: Message) -> None:
         """Count a message as lost."""
         self._report.traffic[message.channel].lost += 1
+        in_round = self._report.in_round(message.round, message.channel)
+        if in_round is not None:
+            in_round.lost += 1
+
+    def count_in_round(self, message: Message) -> None:
+        """Count a message that is sent in the round of its sender; a dismissal, None, belongs to no round."""
+        if message.value is not None:
+            message.round = self.interpreters[message.sender].program.current_round
+        in_round = self._report.in_round(message.round, message.channel)
+        if in_round is not None:
+            in_round.messages += 1
+            in_round.bytes += message.size_bytes
 
     @property
     def recording(self) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import pickle
 import platform
+import socket
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from topology.engines.realtime import RealTimeTransport
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from topology.sites import PlannedProcess
 
 _DISTRIBUTION = "superserve-sim"
+_PACKAGES = ("sim", "supernet", "topology", "federated")
+"""The packages of the toolkit whose code runs in actors."""
 _LATER_S = 0.2
 """How long a report may be older than what has happened, in seconds."""
 
@@ -74,13 +79,30 @@ class RunSettings(NamedTuple):
     record: bool
 
 
-def versions() -> str:
-    """Return the versions of the toolkit and of Python on this machine."""
+def facts(files: Sequence[Path]) -> dict[str, str]:
+    """Return what must be the same on all machines: versions, the toolkit's code, and a user's own files.
+
+    Args:
+        files: The files; one that is not there is "missing".
+    """
+    root = Path(__file__).resolve().parents[2]
+    code = hashlib.sha256()
+    for path in sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py")):
+        code.update(path.read_bytes())
+    found = {_DISTRIBUTION: f"{_version(_DISTRIBUTION)}, code {code.hexdigest()[:8]}"}
+    found |= {"Python": platform.python_version()} | {name: _version(name) for name in ("torch", "numpy")}
+    for path in files:
+        hashed = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
+        found[str(path)] = hashed
+    return found
+
+
+def _version(distribution: str) -> str:
+    """Return the version of a distribution on this machine, whatever it was built for."""
     try:
-        own = version(_DISTRIBUTION)
+        return version(distribution).partition("+")[0]
     except PackageNotFoundError:
-        own = "unknown"
-    return f"{_DISTRIBUTION} {own}, Python {platform.python_version()}"
+        return "missing"
 
 
 class _ActorTransport(RealTimeTransport):
@@ -92,6 +114,7 @@ class _ActorTransport(RealTimeTransport):
 
     def send(self, message: Message) -> None:
         """Deliver a message to its receiver's actor."""
+        self.runtime.count_in_round(message)
         number = self._actor.number_of(message.receiver)
         if number == self._actor.number:
             self.runtime.deliver(message)
@@ -132,12 +155,19 @@ class RuntimeActor:
         """Return the number of the actor of a worker."""
         return self._numbers[worker]
 
-    async def meet(self, settings: RunSettings, handles: Sequence[Any], restarts: Sequence[int]) -> str:
-        """Take what all know, all handles, and how many times each actor was restarted; return the versions here."""
+    async def facts(self, files: Sequence[Path]) -> tuple[str, dict[str, str]]:
+        """Return the name of this machine, and what must be the same on all of them (`facts`)."""
+        return socket.gethostname(), facts(files)
+
+    async def clock(self) -> float:
+        """Return what the clock of this machine shows, in seconds."""
+        return time.time()
+
+    async def meet(self, settings: RunSettings, handles: Sequence[Any], restarts: Sequence[int]) -> None:
+        """Take what all know, all handles, and how many times each actor was restarted."""
         self._settings = settings
         self._numbers = {id_: n for n, process in enumerate(settings.processes) for id_ in process.workers}
         self.handles, self._restarts = list(handles), list(restarts)
-        return versions()
 
     async def run(self, start: float) -> None:
         """Run the workers until all have ended."""
@@ -255,14 +285,16 @@ class RuntimeActor:
         own = self._runtime.report()
         if not with_results:
             await asyncio.sleep(_LATER_S)
+        by_round, own.by_round = own.by_round, {}
         return RunReport(
-            own.results if with_results else {},
-            own.ended,
-            own.end_ns,
-            own.traffic,
-            own.log[entries:],
-            own.spans[spans:],
-            own.recording,
+            results=own.results if with_results else {},
+            ended=own.ended,
+            end_ns=own.end_ns,
+            traffic=own.traffic,
+            by_round=by_round,
+            log=own.log[entries:],
+            spans=own.spans[spans:],
+            recording=own.recording,
         )
 
 

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from sim.base.errors import DataError, TrainingError
 from sim.base.whole_file import translate_os_errors, whole_file
 from topology.pending import listed
+from topology.report import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from topology.report import LogEntry, RunReport, Traffic
+    from topology.report import LogEntry, RunReport
 
     Row = dict[str, Any]
 
@@ -112,13 +113,22 @@ class FederatedProgress:
                 table.sort(key=lambda row: row["round"])
         self.spare = {}
 
-    def add_total(self, traffic: Mapping[str, Traffic]) -> None:
-        """Put the traffic of the whole training into its last round, where that of each round is not known."""
-        last = max(row["round"] for row in self.rounds)
-        for row in self.rounds:
-            if row["round"] == last:
-                row["bytes"], sent = _sent(row, traffic)
-                self.traffic += sent
+    def add_traffic(self, by_round: Mapping[int, Mapping[str, Traffic]], channels: Iterable[str]) -> None:
+        """Put in the traffic of all rounds at the end, where it is known by their messages, not by the time.
+
+        Args:
+            by_round: The traffic of each channel in each round.
+            channels: The names of all channels.
+        """
+        sums = {name: Traffic() for name in channels}
+        summed = 0
+        for row in sorted(self.rounds, key=lambda row: int(row["round"])):
+            for number in range(summed + 1, row["round"] + 1):
+                for name, traffic in by_round.get(number, {}).items():
+                    sums[name].add(traffic)
+            summed = row["round"]
+            row["bytes"], sent = _sent(row, sums)
+            self.traffic += sent
 
     def summary(self, report: RunReport) -> Row:
         """Return what happened in all: time, rounds, shares of all weight, bytes and messages by channel, events."""

@@ -4,7 +4,7 @@
     supernet.pt          the final weights; of independent groups, supernet-<worker>.pt for all but the first
     rounds.parquet       round, worker, time, loss and further statistics of each round
     progress.parquet     round, worker, time, subnet, accuracy on the validation examples
-    traffic.parquet      round, time, channel, messages and bytes since the beginning; on Ray of the last round only
+    traffic.parquet      round, time, channel, messages and bytes since the beginning
     parties.parquet      round, aggregator, who was selected; loss, weight, seconds and bytes of its update
     events.parquet       other events: missing, late, refused, bypassed, ...
     spans.parquet        the time line of each worker in the first rounds; in virtual time, for few workers
@@ -186,7 +186,11 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         path, plan = options.deployment, self.parts.topology.plan
         sites = () if path is None else read_deployment(path, plan)[0]
         timeout_s = patience_s or REAL_PATIENCE_S
-        return RayEngine(default_timeout_s=timeout_s, record=record, address=options.address, sites=sites)
+        data = Path(getattr(self.parts.source, "path", ""))
+        read = own_code(self._plugs, self.point.folder) | ({data} if data.is_file() else set())
+        files = tuple(sorted(path.resolve() for path in read))
+        address = options.address
+        return RayEngine(default_timeout_s=timeout_s, record=record, address=address, sites=sites, files=files)
 
     def execute(self, store: Store, how: Any, watch: Watch | None) -> Completion:
         """Train, from the beginning or from the last checkpoint, calibrate, and store both. The caller holds the store.
@@ -209,18 +213,18 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
         """Train, and store all but the accuracies; return a warning for the user, or ""."""
         stopwatch, folder = Stopwatch(), store.folder / self.id
         path = folder / "progress.pt"
-        with translate_os_errors(folder):
-            folder.mkdir(exist_ok=True)
         progress = FederatedProgress.read(path, self.id) if path.exists() else FederatedProgress()
         resumed = progress.done
-        if not self.parts.own:  # what a client has of its own is opened where it runs
-            self._write_holdings(folder)
         parallel = self.spec.engine == "sim" and options.processes > 1
         pool = TrainingPool(self.job, options.processes) if parallel else None
         report, refused = self._run(progress, path, watch, options, pool)
         check_complete(report, self.spec.rounds)
+        with translate_os_errors(folder):
+            folder.mkdir(exist_ok=True)
         progress.store(folder, report)
-        if self.parts.own:
+        if not self.parts.own:  # what a client has of its own is opened where it runs
+            self._write_holdings(folder)
+        else:
             held = {e.fields["party"]: e.fields["examples"] for e in report.log if e.kind == "holds"}
             write_rows(folder / "holdings.parquet", holding_rows(dict(sorted(held.items()))))
         if report.spans:
@@ -259,12 +263,14 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
 
         def store(run: bytes) -> None:
             progress.run, progress.stored = run, progress.done
+            with translate_os_errors(path):
+                path.parent.mkdir(exist_ok=True)
             progress.write(path, self.id)
 
         stores = spec.checkpoint is not None and engine.can_store
         checkpoints = job.checkpoints(store, progress.run) if stores else None
 
-        is_scattered = spec.engine == "ray"  # what other processes have sent is known some time later
+        is_scattered = spec.engine == "ray"  # what other processes have sent is known some time later, by its round
 
         def observe(report: RunReport) -> None:
             entry, traffic = report.log[-1], None if is_scattered else report.traffic
@@ -289,7 +295,7 @@ class FederatedRun(Trained[FederatedSpec, FederatedParts]):
             )
         progress.put_spare()
         if is_scattered:
-            progress.add_total(report.traffic)
+            progress.add_traffic(report.by_round, report.traffic)
         if checkpoints is not None:
             return report, checkpoints.refused
         real = spec.checkpoint is not None
